@@ -1,0 +1,3 @@
+"""lkmongo: a LiveKit voice agent that remembers, with MongoDB as its memory."""
+
+__version__ = "0.1.0"

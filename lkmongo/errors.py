@@ -1,0 +1,172 @@
+"""What can go wrong, said so that the reader knows what to do next.
+
+LkmongoError (1)
+├── UsageError (2)             wrong input: an option, a file, an id, a line
+│   ├── SettingsError          a variable with a value that is not accepted, or one that is missing
+│   ├── InvalidIdError         a user, tenant or order id that cannot be one
+│   ├── InvalidTextError       a text that is empty, too long or not text
+│   └── SeedError              a seed file that does not fit its schema
+├── DeclinedError (1)          the person answered no; nothing was changed
+├── NotReadyError (3)          not yet: try again
+├── AuthenticationError (4)    credentials that are missing, wrong or too weak for the task
+├── NotFoundError (5)          what was named does not exist
+├── DriftError (6)             what is there differs from what should be there
+├── NotSupportedError (7)      this server cannot do it
+├── DatabaseError (1)          MongoDB answered with an error
+│   └── DatabaseUnavailableError   MongoDB could not be reached in time
+├── EmbeddedError (1)          the embedded mongod could not be started or stopped
+└── EmbeddingError (1)         text could not be turned into vectors
+
+The number is the exit code. A class's first docstring line is its message when none is given.
+Messages never hold a secret and never end with a period after an id, a path or an address,
+so that a double click copies what is meant.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """How a command ended; the table in the README is made from this."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_READY = 3
+    AUTHENTICATION = 4
+    NOT_FOUND = 5
+    DRIFT = 6
+    NOT_SUPPORTED = 7
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+    @property
+    def meaning(self) -> str:
+        """The line that the table of exit codes shows."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    ExitCode.OK: "done",
+    ExitCode.FAILED: "the operation failed, or the question was answered with no",
+    ExitCode.USAGE: "wrong usage, bad or missing configuration, or a question without a terminal to ask it on",
+    ExitCode.NOT_READY: "not ready yet; try again",
+    ExitCode.AUTHENTICATION: "credentials are missing, wrong, or do not allow it",
+    ExitCode.NOT_FOUND: "what was named does not exist",
+    ExitCode.DRIFT: "what is there differs from what should be there (`--check`)",
+    ExitCode.NOT_SUPPORTED: "not supported by this server",
+    ExitCode.INTERRUPTED: "interrupted (Ctrl-C)",
+    ExitCode.TERMINATED: "terminated (SIGTERM)",
+}
+
+
+class LkmongoError(Exception):
+    """Something failed."""
+
+    code: ClassVar[str] = "failed"
+    exit_code: ClassVar[ExitCode] = ExitCode.FAILED
+
+    def __init__(self, message: str | None = None, *, why: str | None = None, hint: str | None = None) -> None:
+        """Say what is wrong (`message`), the cause (`why`) and what to do next (`hint`)."""
+        self.message = message or (self.__doc__ or "").partition("\n")[0]
+        self.why = why
+        self.hint = hint
+        super().__init__(self.message)
+
+
+class UsageError(LkmongoError):
+    """That is not how this is used."""
+
+    code = "usage"
+    exit_code = ExitCode.USAGE
+
+
+class SettingsError(UsageError):
+    """A setting is wrong or missing."""
+
+    code = "bad_setting"
+
+
+class InvalidIdError(UsageError):
+    """That cannot be an id."""
+
+    code = "invalid_id"
+
+
+class InvalidTextError(UsageError):
+    """That text cannot be taken."""
+
+    code = "invalid_text"
+
+
+class SeedError(UsageError):
+    """A seed file does not fit its schema."""
+
+    code = "bad_seed"
+
+
+class DeclinedError(LkmongoError):
+    """Nothing was changed."""
+
+    code = "declined"
+
+
+class NotReadyError(LkmongoError):
+    """It is not ready yet."""
+
+    code = "not_ready"
+    exit_code = ExitCode.NOT_READY
+
+
+class AuthenticationError(LkmongoError):
+    """The credentials were refused."""
+
+    code = "authentication"
+    exit_code = ExitCode.AUTHENTICATION
+
+
+class NotFoundError(LkmongoError):
+    """There is no such thing."""
+
+    code = "not_found"
+    exit_code = ExitCode.NOT_FOUND
+
+
+class DriftError(LkmongoError):
+    """What is there differs from what should be there."""
+
+    code = "drift"
+    exit_code = ExitCode.DRIFT
+
+
+class NotSupportedError(LkmongoError):
+    """This server cannot do that."""
+
+    code = "not_supported"
+    exit_code = ExitCode.NOT_SUPPORTED
+
+
+class DatabaseError(LkmongoError):
+    """MongoDB answered with an error."""
+
+    code = "database"
+
+
+class DatabaseUnavailableError(DatabaseError):
+    """MongoDB cannot be reached."""
+
+    code = "database_unavailable"
+
+
+class EmbeddedError(LkmongoError):
+    """The embedded MongoDB cannot run here."""
+
+    code = "embedded_mongod"
+
+
+class EmbeddingError(LkmongoError):
+    """Text could not be turned into vectors."""
+
+    code = "embedding"

@@ -1,0 +1,328 @@
+"""One typed Settings: every variable, its meaning, where its value came from. Secrets never print.
+
+`.env.local`, then `.env`, of the current folder fill in what the environment does not set; nothing overrides
+the environment, and an empty value means unset. This is the only module that reads `os.environ`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import unquote
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
+
+from lkmongo.errors import SettingsError
+
+DOTENV_FILES = (".env.local", ".env")
+ENVIRONMENT = "environment"
+_FOREIGN = {"LKMONGO_TEST_ATLAS_URI"}  # read by the test suite alone
+
+
+def load_dotenv_files(folder: Path, environ: dict[str, str] | None = None) -> dict[str, str]:
+    """Fill `environ` (default `os.environ`) from the dotenv files of `folder`.
+
+    They go into the environment itself because LiveKit's worker processes read theirs from there.
+
+    Returns:
+        For each variable that was filled in, the file it came from.
+
+    Raises:
+        SettingsError: a file is not UTF-8, cannot be read, or has a line that is not `NAME=value`.
+    """
+    from dotenv.parser import parse_stream
+
+    target: Any = os.environ if environ is None else environ
+    sources: dict[str, str] = {}
+    for name in DOTENV_FILES:
+        path = folder / name
+        try:
+            with path.open(encoding="utf-8") as stream:
+                bindings = list(parse_stream(stream))
+        except (FileNotFoundError, IsADirectoryError):
+            continue
+        except UnicodeDecodeError as error:
+            raise SettingsError(f"{name} is not UTF-8 text", why=str(error.reason)) from error
+        except OSError as error:
+            raise SettingsError(f"{name} cannot be read", why=error.strerror) from error
+        for binding in bindings:
+            if binding.error:
+                raise SettingsError(
+                    f"{name}:{binding.original.line}: this line is not NAME=value",
+                    hint="write one NAME=value a line; quote values that hold spaces or #",
+                )
+            if binding.key and binding.value and not target.get(binding.key):
+                target[binding.key] = binding.value
+                sources[binding.key] = name
+    return sources
+
+
+def _mongodb_uri(value: Any) -> Any:
+    if not re.match(r"mongodb(\+srv)?://.", str(value)):
+        raise ValueError("must begin with mongodb:// or mongodb+srv://")
+    return value
+
+
+def _url(*schemes: str) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if not re.match(rf"({'|'.join(schemes)})://[^\s/]+", str(value)):
+            raise ValueError(f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        return str(value).rstrip("/")
+
+    return BeforeValidator(check)
+
+
+def _switch(value: Any) -> Any:
+    words = {"on": True, "off": False, "1": True, "0": False, "true": True, "false": False, "yes": True, "no": False}
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() not in words:
+        raise ValueError("must be on or off")
+    return words[str(value).lower()]
+
+
+def _agent_path(value: Any) -> Any:
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", str(value)):
+        raise ValueError("must be package.module:Class")
+    return value
+
+
+def _model_names(value: Any) -> Any:
+    names = [name.strip() for name in str(value).split(",")]
+    if not all(re.fullmatch(r"[^\s,]+", name) for name in names):
+        raise ValueError("must be provider/model, or several of them with commas between")
+    return ",".join(names)
+
+
+Switch = Annotated[bool, BeforeValidator(_switch)]
+HttpUrl = Annotated[str, _url("http", "https")]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveKitCredentials:
+    """A LiveKit project: where it is and the key pair that signs for it."""
+
+    url: str
+    api_key: str
+    api_secret: SecretStr
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A setting as the documentation and `doctor` show it."""
+
+    name: str
+    meaning: str
+    default: str
+    secret: bool
+
+
+class Settings(BaseModel):
+    """All settings of one process; build it with `Settings.load`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, populate_by_name=False)
+
+    livekit_url: Annotated[str, _url("ws", "wss", "http", "https")] | None = Field(
+        None, alias="LIVEKIT_URL", description="address of the LiveKit server", examples=["text console only"]
+    )
+    livekit_api_key: str | None = Field(None, alias="LIVEKIT_API_KEY", description="key of the LiveKit project")
+    livekit_api_secret: SecretStr | None = Field(
+        None, alias="LIVEKIT_API_SECRET", description="secret of the LiveKit project"
+    )
+    inference_url: HttpUrl | None = Field(
+        None,
+        alias="LIVEKIT_INFERENCE_URL",
+        description="an inference gateway of one's own",
+        examples=["LiveKit Cloud's, when LIVEKIT_URL is a `.livekit.cloud` address"],
+    )
+    inference_api_key: str | None = Field(
+        None, alias="LIVEKIT_INFERENCE_API_KEY", description="its key", examples=["LIVEKIT_API_KEY"]
+    )
+    inference_api_secret: SecretStr | None = Field(
+        None, alias="LIVEKIT_INFERENCE_API_SECRET", description="its secret", examples=["LIVEKIT_API_SECRET"]
+    )
+    mongodb_uri: Annotated[SecretStr, BeforeValidator(_mongodb_uri)] | None = Field(
+        None,
+        alias="MONGODB_URI",
+        description="Atlas or any MongoDB (`mongodb://` or `mongodb+srv://`)",
+        examples=["a mongod of lkmongo's own, under LKMONGO_HOME"],
+    )
+    mongodb_db: str = Field(
+        "lkmongo", alias="MONGODB_DB", description="name of the database", pattern=r"^[^/\\. \"$*<>:|?]{1,63}$"
+    )
+    voyage_api_key: SecretStr | None = Field(
+        None, alias="VOYAGE_API_KEY", description="Voyage embeddings", examples=["local embeddings"]
+    )
+    voyage_base_url: HttpUrl | None = Field(
+        None, alias="VOYAGE_BASE_URL", description="another address of the Voyage API", examples=["by the key"]
+    )
+    embeddings: Literal["voyage", "local"] | None = Field(
+        None,
+        alias="LKMONGO_EMBEDDINGS",
+        description="who turns text into vectors: `voyage` or `local`",
+        examples=["`voyage` with a VOYAGE_API_KEY, else `local`"],
+    )
+    embedding_model: str = Field("voyage-4-lite", alias="LKMONGO_EMBEDDING_MODEL", description="the Voyage model")
+    embedding_dimensions: int = Field(
+        512, alias="LKMONGO_EMBEDDING_DIMENSIONS", description="length of the Voyage model's vectors", gt=0, le=8192
+    )
+    llm: Annotated[str, BeforeValidator(_model_names)] = Field(
+        "openai/gpt-5.3-chat-latest",
+        alias="LKMONGO_LLM",
+        description="language model: a LiveKit Inference string, or a model name at LKMONGO_LLM_BASE_URL",
+    )
+    llm_base_url: HttpUrl | None = Field(
+        None,
+        alias="LKMONGO_LLM_BASE_URL",
+        description="any OpenAI-compatible server, such as Ollama, llama.cpp or vLLM",
+        examples=["LiveKit Inference, else the built-in responder"],
+    )
+    llm_api_key: SecretStr | None = Field(
+        None, alias="LKMONGO_LLM_API_KEY", description="its key, where it wants one", examples=["none"]
+    )
+    agent: Annotated[str, BeforeValidator(_agent_path)] | None = Field(
+        None,
+        alias="LKMONGO_AGENT",
+        description="an agent class of one's own, `package.module:Class`",
+        examples=["the assistant"],
+    )
+    instructions: Path | None = Field(
+        None,
+        alias="LKMONGO_INSTRUCTIONS",
+        description="a file of instructions for the agent",
+        examples=["the assistant's"],
+    )
+    home: Path | None = Field(
+        None,
+        alias="LKMONGO_HOME",
+        description="folder for the embedded mongod's data",
+        examples=["the platform's data folder"],
+    )
+    output: Literal["table", "plain", "json", "jsonl"] | None = Field(
+        None,
+        alias="LKMONGO_OUTPUT",
+        description="output format: `table`, `plain`, `json` or `jsonl`",
+        examples=["`table` on a terminal, else `plain`"],
+    )
+    debug: Switch = Field(False, alias="LKMONGO_DEBUG", description="show tracebacks: `on` or `off`", examples=["off"])
+
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+    _unknown: tuple[str, ...] = PrivateAttr(default=())
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None, sources: Mapping[str, str] | None = None) -> Settings:
+        """Read the settings from `environ` (default `os.environ`); `sources` names the dotenv file of each.
+
+        Raises:
+            SettingsError: a value is not accepted; the message names the variable and what is.
+        """
+        environ = os.environ if environ is None else environ
+        names = {field.alias for field in cls.model_fields.values() if field.alias}
+        values = {name: environ[name].strip() for name in names if environ.get(name, "").strip()}
+        try:
+            settings = cls.model_validate(values)
+        except ValidationError as error:
+            raise _explain(error, sources or {}) from None
+        # pydantic's private attributes are set from outside its constructor by design
+        settings._sources = {name: (sources or {}).get(name, ENVIRONMENT) for name in values}  # noqa: SLF001
+        settings._unknown = tuple(  # noqa: SLF001
+            sorted(n for n in environ if n.startswith("LKMONGO_") and n not in names and n not in _FOREIGN)
+        )
+        return settings
+
+    @classmethod
+    def variables(cls) -> Iterator[Variable]:
+        """Every setting in the order of the documentation."""
+        for field in cls.model_fields.values():
+            default = (field.examples or [f"`{field.default}`" if field.default is not None else "unset"])[0]
+            secret = "SecretStr" in str(field.annotation)
+            yield Variable(field.alias or "", field.description or "", str(default), secret)
+
+    def source(self, name: str) -> str:
+        """Where the value of a variable came from: "environment", a dotenv file's name, or "default"."""
+        return self._sources.get(name, "default")
+
+    @property
+    def unknown(self) -> list[tuple[str, str | None]]:
+        """Variables that look like settings and are none, each with the one that was perhaps meant."""
+        names = [variable.name for variable in self.variables()]
+        return [(name, next(iter(difflib.get_close_matches(name, names, 1, 0.8)), None)) for name in self._unknown]
+
+    @property
+    def secrets(self) -> list[str]:
+        """The values that must not be shown anywhere, for `redact`."""
+        values = [value.get_secret_value() for value in self.__dict__.values() if isinstance(value, SecretStr)]
+        for uri in list(values):
+            if match := re.match(r"mongodb(?:\+srv)?://[^@/:]*:([^@/]+)@", uri):
+                values += [match.group(1), unquote(match.group(1))]
+        return values
+
+    @property
+    def data_home(self) -> Path:
+        """The folder that holds what lkmongo keeps on this machine."""
+        if self.home:
+            return self.home.expanduser().absolute()
+        from platformdirs import user_data_path
+
+        return user_data_path("lkmongo", appauthor=False)
+
+    @property
+    def embedder_kind(self) -> Literal["voyage", "local"]:
+        """Who embeds: as set, else Voyage when there is a key for it.
+
+        Raises:
+            SettingsError: Voyage is asked for and its key is missing.
+        """
+        if self.embeddings == "voyage" and not self.voyage_api_key:
+            raise SettingsError(
+                "LKMONGO_EMBEDDINGS is voyage, but VOYAGE_API_KEY is not set",
+                hint="set VOYAGE_API_KEY, or LKMONGO_EMBEDDINGS=local",
+            )
+        return self.embeddings or ("voyage" if self.voyage_api_key else "local")
+
+    @property
+    def livekit(self) -> LiveKitCredentials | None:
+        """The LiveKit project, or None when nothing of it is set.
+
+        Raises:
+            SettingsError: one or two of the three variables are set; names the rest.
+        """
+        three = {
+            "LIVEKIT_URL": self.livekit_url,
+            "LIVEKIT_API_KEY": self.livekit_api_key,
+            "LIVEKIT_API_SECRET": self.livekit_api_secret,
+        }
+        missing = [name for name, value in three.items() if not value]
+        if len(missing) == len(three):
+            return None
+        if missing or not (self.livekit_url and self.livekit_api_key and self.livekit_api_secret):
+            given = [name for name in three if name not in missing]
+            raise SettingsError(
+                f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set",
+                why=f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'}, and LiveKit needs all three",
+                hint="set all three in .env.local, or none of them",
+            )
+        return LiveKitCredentials(self.livekit_url, self.livekit_api_key, self.livekit_api_secret)
+
+
+def _explain(error: ValidationError, sources: Mapping[str, str]) -> SettingsError:
+    """Name the variable, what is accepted, and where the wrong value stands; never the value of a secret."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    name = str(first["loc"][0])
+    if first["type"] == "literal_error":
+        accepted = f"must be {first['ctx']['expected'].replace(chr(39), '')}"
+    elif first["type"].startswith("int_"):
+        accepted = "must be a whole number"
+    elif first["type"] == "string_pattern_mismatch":
+        accepted = "has characters that a database name cannot have"
+    else:
+        accepted = str(first["msg"]).removeprefix("Value error, ")
+        accepted = accepted if accepted.startswith("must") else f"is not accepted: {accepted}"
+    source = sources.get(name, ENVIRONMENT)
+    where = "the environment" if source == ENVIRONMENT else source
+    return SettingsError(f"{name} {accepted}", why=f"it is set in {where}", hint=f"correct {name}, or unset it")
