@@ -1,0 +1,61 @@
+"""The one client of a process: few sockets, short waits, warmed before it is needed."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pymongo import AsyncMongoClient
+from pymongo.driver_info import DriverInfo
+from pymongo.errors import PyMongoError
+
+from lkmongo import __version__
+from lkmongo.errors import SettingsError
+from lkmongo.redact import redact
+
+Document = dict[str, Any]
+Client = AsyncMongoClient[Document]
+
+_OPTIONS: dict[str, Any] = {
+    # Three sockets to one node: two for operations, one for monitoring, which polls instead of streaming.
+    # Atlas counts connections: replicas x concurrent calls x (pool + monitors).
+    "maxPoolSize": 2,
+    "serverMonitoringMode": "poll",
+    # A command on data answers within five seconds when nobody is there; the agent's own deadlines are shorter.
+    "serverSelectionTimeoutMS": 3_000,
+    "connectTimeoutMS": 3_000,
+    "socketTimeoutMS": 30_000,
+    "maxIdleTimeMS": 300_000,
+    # See store.operations.read.
+    "retryReads": False,
+    "appname": "lkmongo",
+}
+
+
+def create_client(uri: str) -> Client:
+    """Build a client that connects on first use; what the URI itself sets is left as it is.
+
+    Raises:
+        SettingsError: the URI cannot be parsed.
+    """
+    given = {part.partition("=")[0].lower() for part in uri.partition("?")[2].split("&")}
+    options = {name: value for name, value in _OPTIONS.items() if name.lower() not in given}
+    try:
+        return AsyncMongoClient(uri, tz_aware=True, driver=DriverInfo("lkmongo", __version__), **options)
+    except (PyMongoError, ValueError) as error:
+        raise SettingsError(
+            "MONGODB_URI is not a MongoDB address",
+            why=redact(str(error))[:200],
+            hint="copy it from Atlas under Connect, Drivers; percent-encode special characters in the password",
+        ) from None
+
+
+def is_local(uri: str) -> bool:
+    """Whether every host of the URI is this machine: a loopback address or a Unix socket."""
+    if uri.startswith("mongodb+srv://"):
+        return False
+    hosts = re.sub(r"^mongodb://(?:[^@/]*@)?", "", uri).partition("/")[0].partition("?")[0]
+    return all(
+        re.fullmatch(r"localhost(:\d+)?|127(\.\d+){3}(:\d+)?|\[::1\](:\d+)?|%2F.*", host, re.IGNORECASE)
+        for host in hosts.split(",")
+    )

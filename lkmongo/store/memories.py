@@ -1,0 +1,138 @@
+"""Memory slots: one value a label, the newest wins."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from pymongo.asynchronous.database import AsyncDatabase
+
+from lkmongo.model import MAX_SLOTS, Identity, Memory, check_content, now, slot_name, slot_words
+from lkmongo.store import operations
+from lkmongo.store.schema import MEMORIES
+from lkmongo.store.users import Users
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_SHOWN = {"_id": 0, "memory_type": 1, "content": 1, "created_at": 1, "updated_at": 1}
+
+
+def _memory(document: dict[str, Any]) -> Memory:
+    return Memory(document["memory_type"], document["content"], document.get("created_at"), document.get("updated_at"))
+
+
+class Memories:
+    """The collection `memories`, one person at a time."""
+
+    def __init__(self, db: AsyncDatabase[dict[str, Any]]) -> None:
+        """Work on `db`."""
+        self._memories = db[MEMORIES]
+        self._users = Users(db)
+
+    async def slots(self, identity: Identity, *, limit: int = MAX_SLOTS) -> list[Memory]:
+        """Every slot, newest first."""
+
+        async def find() -> list[Memory]:
+            cursor = self._memories.find(identity.scope, _SHOWN, batch_size=MAX_SLOTS)
+            return [_memory(document) async for document in cursor.sort("updated_at", -1).limit(limit)]
+
+        return await operations.read(find)
+
+    async def recall(self, identity: Identity, label: str) -> Memory | None:
+        """The slot with this label, or None.
+
+        Raises:
+            InvalidTextError: the label cannot be one.
+        """
+        memory_type = slot_name(label)
+        document = await operations.read(
+            lambda: self._memories.find_one(identity.scope | {"memory_type": memory_type}, _SHOWN)
+        )
+        return _memory(document) if document else None
+
+    async def remember(self, identity: Identity, label: str, content: str) -> Memory:
+        """Write a slot, replacing what it held; its vector follows by `set_vector`.
+
+        The old vector goes with the old content: it would find the slot by what it no longer says.
+
+        Raises:
+            InvalidTextError: the label or the content cannot be one.
+        """
+        memory = Memory(slot_name(label), check_content(content), updated_at=now())
+        update = {
+            "$set": {
+                "content": memory.content,
+                "label_words": slot_words(memory.memory_type),
+                "updated_at": memory.updated_at,
+            },
+            "$unset": {"embedding": "", "embedding_model": ""},
+            "$setOnInsert": {"created_at": memory.updated_at},
+        }
+        selector = identity.scope | {"memory_type": memory.memory_type}
+        await asyncio.gather(
+            operations.write(lambda: self._memories.update_one(selector, update, upsert=True)),
+            self._users.touch_memories(identity),
+        )
+        return memory
+
+    async def set_vector(self, identity: Identity, memory: Memory, vector: NDArray[np.float32], model: str) -> bool:
+        """Store the vector of `memory` unless the slot has changed since.
+
+        Args:
+            identity: whose slot it is.
+            memory: the slot as `remember` returned it.
+            vector: float32, shape (dimensions,).
+            model: the name of the embedder that made it.
+
+        Returns:
+            Whether it was stored.
+        """
+        from lkmongo.embed.vectors import to_bson
+
+        result = await operations.write(
+            lambda: self._memories.update_one(
+                identity.scope | {"memory_type": memory.memory_type, "updated_at": memory.updated_at},
+                {"$set": {"embedding": to_bson(vector), "embedding_model": model}},
+            )
+        )
+        return result.matched_count == 1
+
+    async def vectors(self, identity: Identity, model: str) -> dict[str, tuple[datetime | None, Any]]:
+        """The slots' vectors made by `model`: label to (updated_at, BSON value)."""
+
+        async def find() -> dict[str, tuple[datetime | None, Any]]:
+            cursor = self._memories.find(
+                identity.scope | {"embedding_model": model},
+                {"_id": 0, "memory_type": 1, "updated_at": 1, "embedding": 1},
+                batch_size=2_000,
+            )
+            return {doc["memory_type"]: (doc.get("updated_at"), doc.get("embedding")) async for doc in cursor}
+
+        return await operations.read(find)
+
+    async def count(self, identity: Identity, labels: Sequence[str] | None = None) -> int:
+        """How many slots there are, of these labels or of all."""
+        selector = self._selector(identity, labels)
+        return await operations.read(lambda: self._memories.count_documents(selector))
+
+    async def forget(self, identity: Identity, labels: Sequence[str] | None = None) -> int:
+        """Delete the slots of these labels, or all, and what the next call would know of the last one.
+
+        Returns:
+            How many slots were deleted.
+        """
+        selector = self._selector(identity, labels)
+        # First the gist: were this to fail halfway, nothing forgotten could come back through it.
+        await self._users.forget_last_session(identity)
+        result = await operations.write(lambda: self._memories.delete_many(selector))
+        return result.deleted_count
+
+    @staticmethod
+    def _selector(identity: Identity, labels: Sequence[str] | None) -> dict[str, Any]:
+        if labels is None:
+            return dict(identity.scope)
+        return identity.scope | {"memory_type": {"$in": [slot_name(label) for label in labels]}}

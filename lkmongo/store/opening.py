@@ -1,0 +1,94 @@
+"""Open the store: connect to MongoDB, or start a mongod of our own when no address is given."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pymongo.asynchronous.database import AsyncDatabase
+
+from lkmongo.settings import Settings
+from lkmongo.store import operations
+from lkmongo.store.client import create_client
+from lkmongo.store.memories import Memories
+from lkmongo.store.orders import Orders
+from lkmongo.store.sessions import Sessions
+from lkmongo.store.users import Users
+
+if TYPE_CHECKING:
+    from lkmongo.local.mongod import EmbeddedMongod
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The data of one database; every part takes an `Identity` or a `Tenant` and stays within it."""
+
+    db: AsyncDatabase[dict[str, Any]]
+    users: Users
+    memories: Memories
+    orders: Orders
+    sessions: Sessions
+    embedded: EmbeddedMongod | None = None
+
+    @classmethod
+    def of(cls, db: AsyncDatabase[dict[str, Any]], embedded: EmbeddedMongod | None = None) -> Store:
+        """The store over `db`."""
+        return cls(db, Users(db), Memories(db), Orders(db), Sessions(db), embedded)
+
+    async def ping(self) -> None:
+        """Ask MongoDB for a sign of life.
+
+        Raises:
+            DatabaseUnavailableError: there is none.
+            AuthenticationError: the credentials were refused.
+        """
+        await operations.read(lambda: self.db.command("ping"))
+
+
+@asynccontextmanager
+async def open_store(settings: Settings, *, on_status: Callable[[str], None] = lambda _: None) -> AsyncIterator[Store]:
+    """Yield the store that the settings name, and close it after.
+
+    With MONGODB_URI nothing is connected yet: the first operation does that. Without, the embedded mongod is
+    started or joined.
+
+    Args:
+        settings: where the database is.
+        on_status: told in a sentence what takes a while.
+
+    Raises:
+        EmbeddedError: the embedded mongod cannot run here.
+        SettingsError: MONGODB_URI cannot be parsed.
+    """
+    async with AsyncExitStack() as stack:
+        embedded = None
+        if settings.mongodb_uri:
+            uri = settings.mongodb_uri.get_secret_value()
+        else:
+            from lkmongo.local.mongod import EmbeddedMongod
+
+            embedded = EmbeddedMongod(settings.data_home)
+            stack.push_async_callback(_finish, embedded.close)
+            on_status("Starting the embedded MongoDB ...")
+            await _finish(embedded.open)
+            uri = embedded.uri
+        client = create_client(uri)
+        stack.push_async_callback(client.close)
+        yield Store.of(client[settings.mongodb_db], embedded)
+
+
+async def _finish(work: Callable[[], None]) -> None:
+    """Run blocking work in a thread to its end, also when cancelled: a mongod half started would stay behind."""
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with suppress(Exception):
+            await task
+        raise

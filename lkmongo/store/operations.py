@@ -1,0 +1,98 @@
+"""How the store talks to PyMongo: one retry for reads, and errors that say what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from bson.errors import InvalidDocument
+from pymongo.errors import (
+    AutoReconnect,
+    ConfigurationError,
+    ConnectionFailure,
+    DocumentTooLarge,
+    DuplicateKeyError,
+    ExecutionTimeout,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
+
+from lkmongo.errors import AuthenticationError, DatabaseError, DatabaseUnavailableError, LkmongoError
+from lkmongo.redact import redact
+
+T = TypeVar("T")
+
+_WRONG_CREDENTIALS = {18, 8000}
+_NOT_ALLOWED = {13}
+
+
+async def read(operation: Callable[[], Awaitable[T]]) -> T:
+    """Run a read, and once more after a dropped connection.
+
+    The driver's own retry is off: with a deadline set it repeats without a pause until the deadline, and hides
+    the error behind a timeout.
+
+    Raises:
+        DatabaseUnavailableError: MongoDB cannot be reached.
+        AuthenticationError: the credentials were refused or do not allow it.
+        DatabaseError: any other answer that is an error.
+    """
+    try:
+        try:
+            return await operation()
+        except ServerSelectionTimeoutError:
+            raise  # the driver has looked for a server all the while
+        except AutoReconnect:
+            await asyncio.sleep(random.uniform(0.02, 0.08))  # noqa: S311
+            return await operation()
+    except PyMongoError as error:
+        raise explain(error) from error
+
+
+async def write(operation: Callable[[], Awaitable[T]]) -> T:
+    """Run a write; the driver retries those that are safe to repeat. Raises as `read` does."""
+    try:
+        return await operation()
+    except (PyMongoError, InvalidDocument) as error:
+        raise explain(error) from error
+
+
+def explain(error: Exception) -> LkmongoError:  # noqa: PLR0911 - one answer for each kind of error
+    """Turn a driver's error into ours: what is wrong and what to do, without documents or credentials."""
+    if isinstance(error, OperationFailure) and error.code in _WRONG_CREDENTIALS:
+        return AuthenticationError(
+            "MongoDB rejected the credentials",
+            why=f"authentication failed (code {error.code})",
+            hint="check the user and the password in MONGODB_URI",
+        )
+    if isinstance(error, OperationFailure) and error.code in _NOT_ALLOWED:
+        return AuthenticationError(
+            "the MongoDB user is not allowed to do this",
+            why=f"not authorized (code {error.code})",
+            hint="give the user of MONGODB_URI the role readWrite on the database",
+        )
+    if isinstance(error, ConfigurationError):
+        return DatabaseUnavailableError(why=_short(error), hint="check MONGODB_URI")
+    if isinstance(error, ExecutionTimeout):
+        return DatabaseError("MongoDB took too long to answer", why=f"code {error.code}", hint="try again")
+    if isinstance(error, ConnectionFailure):
+        return DatabaseUnavailableError(
+            why=_short(error),
+            hint="check that it runs and that MONGODB_URI and the network (on Atlas: the IP access list) let you in",
+        )
+    if isinstance(error, DuplicateKeyError):
+        return DatabaseError("a document with this key exists already", why="duplicate key (code 11000)")
+    if isinstance(error, DocumentTooLarge | InvalidDocument):
+        return DatabaseError("the document cannot be stored", why=type(error).__name__)
+    code = f" (code {error.code})" if isinstance(error, OperationFailure) and error.code else ""
+    return DatabaseError(why=f"{_short(error)}{code}")
+
+
+def _short(error: Exception) -> str:
+    """The first sentence of a driver's message: the rest is timeouts and a description of the topology."""
+    text = str(error).partition(" (configured timeouts")[0].partition(", Timeout:")[0]
+    text = text.partition(", full error")[0]
+    return redact(text)[:300]

@@ -1,0 +1,46 @@
+"""The collections and their ordinary indexes, as data.
+
+Every unique index begins with `tenant_id`, and those of a person's collections with `tenant_id, user_id`, so that
+a sharded cluster can use `{tenant_id, user_id}` as the shard key: a unique index must begin with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+USERS = "users"
+MEMORIES = "memories"
+KNOWLEDGE = "knowledge"
+ORDERS = "orders"
+SESSIONS = "sessions"
+TURNS = "turns"
+
+COLLECTIONS = (USERS, MEMORIES, KNOWLEDGE, ORDERS, SESSIONS, TURNS)
+"""Every collection, in the order in which they are created and listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An ordinary index; `keys` pairs each path with 1 or -1."""
+
+    collection: str
+    name: str
+    keys: tuple[tuple[str, int], ...]
+    unique: bool = False
+
+
+_PERSON = (("tenant_id", 1), ("user_id", 1))
+
+INDEXES = (
+    Index(USERS, "user", _PERSON, unique=True),
+    Index(MEMORIES, "slot", (*_PERSON, ("memory_type", 1)), unique=True),
+    Index(MEMORIES, "newest", (*_PERSON, ("updated_at", -1))),
+    Index(KNOWLEDGE, "passage", (("tenant_id", 1), ("source", 1), ("chunk", 1)), unique=True),
+    Index(KNOWLEDGE, "changed", (("tenant_id", 1), ("updated_at", -1))),
+    Index(ORDERS, "order", (("tenant_id", 1), ("order_id", 1)), unique=True),
+    Index(ORDERS, "of_user", _PERSON),
+    Index(SESSIONS, "session", (*_PERSON, ("session_id", 1)), unique=True),
+    Index(SESSIONS, "of_user_newest", (*_PERSON, ("started_at", -1))),
+    Index(SESSIONS, "newest", (("tenant_id", 1), ("started_at", -1))),
+    Index(TURNS, "turn", (*_PERSON, ("session_id", 1), ("seq", 1)), unique=True),
+)

@@ -1,0 +1,177 @@
+"""Profiles: one document a person, made when they are first seen."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from pymongo import ReturnDocument
+from pymongo.asynchronous.database import AsyncDatabase
+
+from lkmongo.errors import InvalidTextError
+from lkmongo.model import PROFILE_FIELDS, Identity, LastSession, Profile, clean_text, now
+from lkmongo.store import operations
+from lkmongo.store.schema import USERS
+
+_PATHS = {
+    "name": "name",
+    "email": "email",
+    "preferred_language": "preferences.language",
+    "timezone": "preferences.timezone",
+}
+_MAX_FIELD = 200
+
+
+def check_profile_value(field: str, value: object) -> str:
+    """Return `value` as it is stored in a profile's `field`.
+
+    Raises:
+        InvalidTextError: the field is not one of `PROFILE_FIELDS`, or the value cannot be one of its kind; the
+            message can be read out to the caller.
+    """
+    if field not in PROFILE_FIELDS:
+        raise InvalidTextError(f"{field!r} is not a profile field; these are: {', '.join(PROFILE_FIELDS)}")
+    if not isinstance(value, str):
+        raise InvalidTextError(f"the {field} must be text")
+    text = " ".join(clean_text(value).split())
+    if not text:
+        raise InvalidTextError(f"the {field} is empty")
+    if len(text) > _MAX_FIELD:
+        raise InvalidTextError(f"the {field} has {len(text)} characters; {_MAX_FIELD} are allowed")
+    if not text.isprintable():
+        raise InvalidTextError(f"the {field} holds control characters")
+    if field == "email":
+        return _email(text)
+    if field == "timezone":
+        return _timezone(text)
+    return text
+
+
+def _email(text: str) -> str:
+    if not re.fullmatch(r"[^\s@<>\"',;()]+@[^\s@<>\"',;()]+\.[^\s@<>\"',;().]{2,}", text):
+        raise InvalidTextError(f"{text} does not look like an e-mail address")
+    return text
+
+
+def _timezone(text: str) -> str:
+    from zoneinfo import available_timezones
+
+    if text in available_timezones():
+        return text
+    wanted = text.casefold().replace(" ", "_")
+    for name in available_timezones():
+        if wanted in {name.casefold(), name.rpartition("/")[2].casefold()}:
+            return ZoneInfo(name).key
+    raise InvalidTextError(f"{text} is not a time zone I know; one looks like Europe/Berlin")
+
+
+def _profile(identity: Identity, document: dict[str, Any] | None) -> Profile:
+    document = document or {}
+    preferences = document.get("preferences") or {}
+    last = document.get("last_session") or {}
+    return Profile(
+        identity,
+        name=document.get("name"),
+        email=document.get("email"),
+        preferred_language=preferences.get("language"),
+        timezone=preferences.get("timezone"),
+        created_at=document.get("created_at"),
+        last_seen_at=document.get("last_seen_at"),
+        last_session=LastSession(last["at"], last["gist"]) if last.get("at") and last.get("gist") else None,
+        memory_version=document.get("memory_version", 0),
+    )
+
+
+class Users:
+    """The collection `users`, one person at a time."""
+
+    def __init__(self, db: AsyncDatabase[dict[str, Any]]) -> None:
+        """Work on `db`."""
+        self._users = db[USERS]
+
+    async def seen(self, identity: Identity) -> Profile:
+        """Note that the person is here, make their document when it is missing, and return the profile."""
+        moment = now()
+        document = await operations.write(
+            lambda: self._users.find_one_and_update(
+                identity.scope,
+                {"$set": {"last_seen_at": moment}, "$setOnInsert": {"created_at": moment, "memory_version": 0}},
+                upsert=True,
+                return_document=ReturnDocument.AFTER,
+            )
+        )
+        return _profile(identity, document)
+
+    async def get(self, identity: Identity) -> Profile | None:
+        """Return the profile, or None for somebody who was never here."""
+        document = await operations.read(lambda: self._users.find_one(identity.scope))
+        return _profile(identity, document) if document else None
+
+    async def set_field(self, identity: Identity, field: str, value: object) -> str:
+        """Write one profile field and return the value as it is stored.
+
+        Raises:
+            InvalidTextError: see `check_profile_value`.
+        """
+        text = check_profile_value(field, value)
+        moment = now()
+        await operations.write(
+            lambda: self._users.update_one(
+                identity.scope,
+                {
+                    "$set": {_PATHS[field]: text, "last_seen_at": moment},
+                    "$setOnInsert": {"created_at": moment},
+                    "$inc": {"memory_version": 1},
+                },
+                upsert=True,
+            )
+        )
+        return text
+
+    async def memory_version(self, identity: Identity) -> int:
+        """A number that grows with every change of the person's slots and profile."""
+        document = await operations.read(lambda: self._users.find_one(identity.scope, {"_id": 0, "memory_version": 1}))
+        return int((document or {}).get("memory_version", 0))
+
+    async def touch_memories(self, identity: Identity) -> None:
+        """Tell other processes that the slots changed."""
+        await operations.write(
+            lambda: self._users.update_one(
+                identity.scope,
+                {"$inc": {"memory_version": 1}, "$setOnInsert": {"created_at": now()}},
+                upsert=True,
+            )
+        )
+
+    async def forget_last_session(self, identity: Identity) -> bool:
+        """Take the last call's gist away, and keep calls that are going on from writing theirs.
+
+        Returns:
+            Whether there was a gist.
+        """
+        before = await operations.write(
+            lambda: self._users.find_one_and_update(
+                identity.scope,
+                {"$unset": {"last_session": ""}, "$set": {"forgotten_at": now()}, "$inc": {"memory_version": 1}},
+                projection={"last_session": 1},
+            )
+        )
+        return bool(before and before.get("last_session"))
+
+    async def set_last_session(self, identity: Identity, last: LastSession, *, started_at: datetime) -> bool:
+        """Store what the next call may know of this one.
+
+        Nothing is stored when something was forgotten since the call began: the gist could hold it.
+
+        Returns:
+            Whether it was stored.
+        """
+        result = await operations.write(
+            lambda: self._users.update_one(
+                identity.scope | {"$or": [{"forgotten_at": {"$exists": False}}, {"forgotten_at": {"$lt": started_at}}]},
+                {"$set": {"last_session": {"at": last.at, "gist": clean_text(last.gist)}}},
+            )
+        )
+        return result.matched_count == 1

@@ -1,0 +1,62 @@
+"""What all tests share: a real mongod, a database of their own, and none of the developer's settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+_PREFIXES = ("LKMONGO_", "LIVEKIT_", "MONGODB_", "VOYAGE_")
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without anything that would set lkmongo up."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_PREFIXES)}
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_leak_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(_PREFIXES) and not name.startswith("LKMONGO_TEST_"):
+            monkeypatch.delenv(name)
+    if "tmp_path" in request.fixturenames:
+        # A .env.local of the checkout must not reach a test.
+        monkeypatch.chdir(request.getfixturevalue("tmp_path"))
+
+
+@pytest.fixture(scope="session")
+def mongodb_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real mongod that lives as long as the test run."""
+    from lkmongo.local.mongod import EmbeddedMongod
+
+    with EmbeddedMongod(tmp_path_factory.mktemp("mongod")) as mongod:
+        yield mongod.uri
+
+
+@pytest.fixture
+def database_name() -> str:
+    """The name of a database that no other test uses."""
+    return f"test_{uuid4().hex[:12]}"
+
+
+@pytest.fixture
+async def store(mongodb_uri: str, database_name: str) -> AsyncIterator[object]:
+    """An empty store with its indexes; gone after the test."""
+    from lkmongo.store import provision
+    from lkmongo.store.client import create_client
+    from lkmongo.store.opening import Store
+
+    async with create_client(mongodb_uri) as client:
+        store = Store.of(client[database_name])
+        await provision.apply(store.db)
+        yield store
+        await client.drop_database(database_name)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """An empty LKMONGO_HOME."""
+    return tmp_path / "home"

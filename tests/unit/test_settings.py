@@ -1,0 +1,127 @@
+"""Settings: typed, with their source, never over the environment, and wrong ones named."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lkmongo.errors import SettingsError
+from lkmongo.settings import Settings, load_dotenv_files
+
+SECRET = "s3cret-do-not-show"
+
+
+@pytest.mark.parametrize(
+    ("environment", "accepted"),
+    [
+        ({"LKMONGO_EMBEDDINGS": "foo"}, "LKMONGO_EMBEDDINGS must be voyage or local"),
+        ({"MONGODB_URI": "nonsense"}, "MONGODB_URI must begin with mongodb:// or mongodb+srv://"),
+        ({"MONGODB_URI": "https://example.com"}, "MONGODB_URI must begin with mongodb:// or mongodb+srv://"),
+        ({"LKMONGO_EMBEDDING_DIMENSIONS": "many"}, "LKMONGO_EMBEDDING_DIMENSIONS must be a whole number"),
+        ({"LKMONGO_EMBEDDING_DIMENSIONS": "0"}, "LKMONGO_EMBEDDING_DIMENSIONS is not accepted"),
+        ({"MONGODB_DB": "a b"}, "MONGODB_DB has characters"),
+        ({"LKMONGO_AGENT": "agent.py"}, "LKMONGO_AGENT must be package.module:Class"),
+        ({"LIVEKIT_URL": "example.com"}, "LIVEKIT_URL must begin with ws://"),
+        ({"LKMONGO_LLM_BASE_URL": "localhost:11434"}, "LKMONGO_LLM_BASE_URL must begin with http://"),
+        ({"LKMONGO_DEBUG": "perhaps"}, "LKMONGO_DEBUG must be on or off"),
+        ({"LKMONGO_OUTPUT": "xml"}, "LKMONGO_OUTPUT must be table, plain, json or jsonl"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_accepted(environment, accepted):
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(environment)
+    assert accepted in caught.value.message
+    assert caught.value.exit_code == 2
+
+
+def test_the_source_of_a_wrong_value_is_named():
+    with pytest.raises(SettingsError) as caught:
+        Settings.load({"LKMONGO_EMBEDDINGS": "foo"}, {"LKMONGO_EMBEDDINGS": ".env.local"})
+    assert ".env.local" in caught.value.why
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=8, max_size=40).map(lambda s: f"@{s}"))
+def test_no_error_shows_a_wrong_uri(value):
+    with pytest.raises(SettingsError) as caught:
+        Settings.load({"MONGODB_URI": value})
+    assert value not in f"{caught.value.message} {caught.value.why} {caught.value.hint}"
+
+
+def test_secrets_do_not_print():
+    settings = Settings.load(
+        {
+            "MONGODB_URI": f"mongodb://app:{SECRET}@localhost",
+            "VOYAGE_API_KEY": SECRET,
+            "LIVEKIT_API_SECRET": SECRET,
+            "LKMONGO_LLM_API_KEY": SECRET,
+            "LIVEKIT_INFERENCE_API_SECRET": SECRET,
+        }
+    )
+    assert SECRET not in f"{settings!r} {settings} {settings.model_dump()}"
+    assert SECRET in settings.secrets
+
+
+def test_dotenv_files_fill_in_and_never_override(tmp_path):
+    (tmp_path / ".env.local").write_text("MONGODB_DB=local\nVOYAGE_API_KEY='a # b'\nLKMONGO_HOME=\n")
+    (tmp_path / ".env").write_text("MONGODB_DB=shared\nLKMONGO_HOME=/data\nLKMONGO_LLM=$HOME/x\n")
+    environment = {"LKMONGO_OUTPUT": "json", "VOYAGE_API_KEY": ""}
+    sources = load_dotenv_files(tmp_path, environment)
+    assert environment == {
+        "LKMONGO_OUTPUT": "json",
+        "MONGODB_DB": "local",
+        "VOYAGE_API_KEY": "a # b",
+        "LKMONGO_HOME": "/data",
+        "LKMONGO_LLM": "$HOME/x",
+    }
+    settings = Settings.load(environment, sources)
+    assert settings.source("MONGODB_DB") == ".env.local"
+    assert settings.source("LKMONGO_HOME") == ".env"
+    assert settings.source("LKMONGO_OUTPUT") == "environment"
+    assert settings.source("LKMONGO_AGENT") == "default"
+
+
+def test_the_environment_wins_over_a_dotenv_file(tmp_path):
+    (tmp_path / ".env").write_text("MONGODB_DB=shared\n")
+    environment = {"MONGODB_DB": "mine"}
+    assert load_dotenv_files(tmp_path, environment) == {}
+    assert environment["MONGODB_DB"] == "mine"
+
+
+@pytest.mark.parametrize("content", [b"this is no assignment at all {\n", b"A='unclosed\n", b"A=\xff\xfe\n"])
+def test_a_broken_dotenv_file_is_an_error_that_names_it(tmp_path, content):
+    (tmp_path / ".env").write_bytes(content)
+    with pytest.raises(SettingsError, match=r"\.env"):
+        load_dotenv_files(tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    ("given_names", "missing"),
+    [
+        (["LIVEKIT_URL"], "LIVEKIT_API_KEY and LIVEKIT_API_SECRET are not set"),
+        (["LIVEKIT_URL", "LIVEKIT_API_KEY"], "LIVEKIT_API_SECRET is not set"),
+        (["LIVEKIT_API_SECRET"], "LIVEKIT_URL and LIVEKIT_API_KEY are not set"),
+    ],
+)
+def test_some_of_the_livekit_variables_name_the_rest(given_names, missing):
+    settings = Settings.load(dict.fromkeys(given_names, "wss://x.livekit.cloud"))
+    with pytest.raises(SettingsError) as caught:
+        _ = settings.livekit
+    assert caught.value.message == missing
+
+
+def test_none_of_the_livekit_variables_is_no_livekit():
+    assert Settings.load({}).livekit is None
+
+
+def test_voyage_without_a_key_is_refused_and_a_key_switches_to_it():
+    with pytest.raises(SettingsError, match="VOYAGE_API_KEY"):
+        _ = Settings.load({"LKMONGO_EMBEDDINGS": "voyage"}).embedder_kind
+    assert Settings.load({"VOYAGE_API_KEY": SECRET}).embedder_kind == "voyage"
+    assert Settings.load({"VOYAGE_API_KEY": SECRET, "LKMONGO_EMBEDDINGS": "local"}).embedder_kind == "local"
+    assert Settings.load({}).embedder_kind == "local"
+
+
+def test_a_misspelt_variable_is_noticed():
+    settings = Settings.load({"LKMONGO_EMBEDDING": "local", "LKMONGO_XYZ": "1"})
+    assert settings.unknown == [("LKMONGO_EMBEDDING", "LKMONGO_EMBEDDINGS"), ("LKMONGO_XYZ", None)]
