@@ -1,0 +1,134 @@
+"""Embeddings without account or network: the static model that comes inside the wordllama package.
+
+A text's vector is the mean of its tokens' vectors. The package's two files are read here instead of through its
+own loader, which configures the root logger when imported, takes 1 s instead of 0.3, and pads every text of a
+batch to the longest: 64 utterances of 4,000 emoji took 2.2 GB instead of 0.2. The vectors are the same to the bit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lkmongo.embed.base import Kind, check_texts
+from lkmongo.embed.errors import EmbeddingTimeoutError, NotInstalledError
+from lkmongo.search.fusion import FusionWeights
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+_WEIGHTS = "weights/l2_supercat_256.safetensors"
+_TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
+_BATCH = 256
+_INLINE_CHARACTERS = 500  # under a millisecond: not worth the way to a thread and back
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    tokenizer: Any
+    table: NDArray[np.float16]
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        import numpy as np
+
+        vectors = np.empty((len(texts), self.table.shape[1]), dtype=np.float32)
+        for row, tokens in enumerate(self.tokenizer.encode_batch(list(texts), add_special_tokens=False)):
+            vectors[row] = self.table[tokens.ids].mean(axis=0, dtype=np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors
+
+
+class LocalEmbedder:
+    """Embeds on this machine; one copy of the model for the whole process.
+
+    Measured on 30 passages of an online shop with 43 questions on them, and 20 slots of a person with 24: the right
+    one is first by vector alone for 74 % and 88 %. At the floor of 0.20, vectors alone find something for 3 of 47
+    questions on other subjects, and 84 % of the right documents stay above it; at 0.25 it is 1 of 47 and 79 %.
+    With words beside them, a vector weight of 0.6 put the right one first most often (74 % and 75 % after the floor;
+    0.4 gave 63 % for both).
+    """
+
+    model = "wordllama-l2-supercat@256"
+    dimensions = 256
+    weights = FusionWeights(vector=0.6, text=0.4)
+    floor = 0.20
+
+    async def warm(self) -> None:
+        """Read the model, 34 MB, unless this process has it already."""
+        if _loaded is None:
+            await asyncio.to_thread(_load)
+
+    async def embed(self, texts: Sequence[str], *, kind: Kind, deadline: float | None = None) -> NDArray[np.float32]:  # noqa: ARG002
+        """Embed texts; questions and documents are treated alike. See `Embedder.embed`."""
+        texts = check_texts(texts)
+        if _loaded is not None and sum(map(len, texts)) <= _INLINE_CHARACTERS:
+            return _loaded.embed(texts)
+        try:
+            async with asyncio.timeout(deadline):
+                return await asyncio.to_thread(lambda: _load().embed(texts))
+        except TimeoutError as error:
+            raise EmbeddingTimeoutError(
+                f"the local model took longer than {deadline:g} s", hint="the first call loads it; warm it up before"
+            ) from error
+
+    async def embed_many(
+        self,
+        texts: Sequence[str],
+        *,
+        on_wait: Callable[[float], None] | None = None,  # noqa: ARG002
+    ) -> AsyncIterator[NDArray[np.float32]]:
+        """Embed documents, 256 at a time; there is nothing to wait for. See `Embedder.embed_many`."""
+        texts = check_texts(texts)
+        for start in range(0, len(texts), _BATCH):
+            yield await self.embed(texts[start : start + _BATCH], kind="document")
+
+    async def close(self) -> None:
+        """Keep the model: the process may need it again."""
+
+
+_loaded: _Model | None = None
+_lock = threading.Lock()
+
+
+def _load() -> _Model:
+    global _loaded  # noqa: PLW0603
+    with _lock:
+        if _loaded is None:
+            _loaded = _read(_package())
+        return _loaded
+
+
+def _package() -> Path:
+    from importlib.util import find_spec
+
+    spec = find_spec("wordllama")  # finds it without importing it
+    if spec is None or not spec.submodule_search_locations:
+        raise NotInstalledError(
+            "local embeddings are not installed",
+            hint='pip install "lkmongo[local]", or set VOYAGE_API_KEY to use Voyage',
+        )
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _read(package: Path) -> _Model:
+    try:
+        from safetensors import safe_open
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file(str(package / _TOKENIZER))
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        with safe_open(package / _WEIGHTS, framework="np") as file:
+            return _Model(tokenizer, file.get_tensor("embedding.weight"))
+    except Exception as error:  # the two libraries raise plain Exception for a file that is missing or damaged
+        raise NotInstalledError(
+            "the local embedding model cannot be read",
+            why=str(error),
+            hint='pip install --force-reinstall "lkmongo[local]"',
+        ) from error

@@ -1,0 +1,249 @@
+"""Embeddings from Voyage over HTTP: in haste for a turn, in patience for a backfill.
+
+The `voyageai` package speaks the protocol. Three of its habits are worked around here: it opens a connection, TLS
+handshake included, for every request unless its context variable holds a session, so the variable is set around
+each call (what a task sets is not seen by the next one); it retries after 1 to 16 s and ignores Retry-After, so
+the retries are made here; and it logs texts at level DEBUG, so its logger is kept at WARNING.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+from lkmongo.embed.base import Kind, check_texts
+from lkmongo.embed.errors import EmbeddingTimeoutError, PassingError, RateLimitedError, UnreachableError
+from lkmongo.embed.voyage_models import check_model
+from lkmongo.errors import SettingsError
+from lkmongo.search.fusion import FusionWeights
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+
+    import aiohttp
+    import numpy as np
+    from numpy.typing import NDArray
+
+_REQUEST_TEXTS = 1000
+_REQUEST_SECONDS = 30.0
+"""How long an answer may take when nobody set a deadline."""
+_FIRST_TRY = 0.6
+"""The share of a deadline that the first try may use: a request that hangs leaves time for another."""
+_FREE_TIER_TOKENS = 7_500
+"""What a request is cut to once it met a rate limit: without a payment method 10,000 tokens a minute are allowed,
+and a larger request would be refused for ever. (Voyage documentation, rate limits.)"""
+_RATE_LIMIT_WAIT = 20.0
+"""Seconds to wait when the service does not say: three requests a minute are allowed without a payment method."""
+_PATIENCE = 900.0
+"""Seconds of waiting without a single vector after which bulk embedding gives up."""
+
+
+class VoyageEmbedder:
+    """Embeds with a Voyage model; belongs to the event loop that first awaits it, as its connections do.
+
+    The floor is a guess and was not measured against the service. It is set low on purpose: one too low lets a weak
+    hit through, which the language model can pass over; one too high hides good ones for good.
+    """
+
+    weights = FusionWeights(vector=0.7, text=0.3)
+    floor = 0.3
+
+    def __init__(
+        self,
+        api_key: str,
+        *,
+        model: str = "voyage-4-lite",
+        dimensions: int = 512,
+        base_url: str | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Make an embedder; nothing is sent yet.
+
+        Args:
+            api_key: a key of Voyage, or of Atlas (begins with "al-"): each has its own address.
+            model: one of `VOYAGE_MODELS`.
+            dimensions: how long the vectors shall be.
+            base_url: another address than the key's own, such as a gateway's, up to and including "/v1".
+            sleep: waits between tries; tests pass their own.
+
+        Raises:
+            SettingsError: the model, the dimensions, the key or the address cannot be right.
+        """
+        self._model = check_model(model, dimensions)
+        self._api_key = _check_key(api_key)
+        self._base_url = _check_address(base_url)
+        self._sleep = sleep
+        self._client: Any = None
+        self._session: aiohttp.ClientSession | None = None
+        self._opening = asyncio.Lock()
+        self.dimensions = dimensions
+        self.model = f"{self._model.space}@{dimensions}"
+
+    async def warm(self) -> None:
+        """Import the client, which takes up to 2 s, and open a connection. See `Embedder.warm`."""
+        session = await self._open()
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(total=_REQUEST_SECONDS)
+        try:
+            async with session.get(self._address(), timeout=timeout, allow_redirects=False) as response:
+                await response.read()  # any answer will do; read to its end, the connection can be used again
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise UnreachableError(why=str(error) or type(error).__name__) from error
+
+    async def embed(self, texts: Sequence[str], *, kind: Kind, deadline: float | None = None) -> NDArray[np.float32]:
+        """Embed with one quick retry of what may pass, never beyond the deadline. See `Embedder.embed`."""
+        texts = check_texts(texts)
+        end = time.monotonic() + (_REQUEST_SECONDS if deadline is None else deadline)
+        parts = [await self._embed_in_haste(batch, kind, end) for batch in self._batches(texts)]
+        import numpy as np
+
+        return np.concatenate(parts) if parts else np.zeros((0, self.dimensions), dtype=np.float32)
+
+    async def embed_many(
+        self, texts: Sequence[str], *, on_wait: Callable[[float], None] | None = None
+    ) -> AsyncIterator[NDArray[np.float32]]:
+        """Embed documents within the service's limits, waiting as long as it takes. See `Embedder.embed_many`.
+
+        Raises:
+            RateLimitedError, PassingError: nothing came for 15 minutes of waiting.
+        """
+        texts = check_texts(texts)
+        done, waited, failures, tokens = 0, 0.0, 0, self._model.request_tokens
+        while done < len(texts):
+            batch = next(self._batches(texts[done:], tokens))
+            try:
+                vectors = await self._request(batch, "document", _REQUEST_SECONDS * 2)
+            except (RateLimitedError, PassingError) as error:
+                failures += 1
+                if isinstance(error, RateLimitedError):
+                    tokens = min(tokens, _FREE_TIER_TOKENS)
+                    seconds = error.retry_after or _RATE_LIMIT_WAIT
+                else:
+                    seconds = min(2.0 ** (failures - 1), 30.0) * random.uniform(0.75, 1.25)  # noqa: S311
+                if waited + seconds > _PATIENCE:
+                    raise
+                waited += seconds
+                if on_wait is not None:
+                    on_wait(seconds)
+                await self._sleep(seconds)
+            else:
+                done, waited, failures = done + len(batch), 0.0, 0
+                yield vectors
+
+    async def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _embed_in_haste(self, texts: list[str], kind: Kind, end: float) -> NDArray[np.float32]:
+        left = end - time.monotonic()
+        try:
+            return await self._request(texts, kind, left * _FIRST_TRY)
+        except PassingError:
+            pause = random.uniform(0.02, 0.08)  # noqa: S311
+            if (left := end - time.monotonic() - pause) <= 0:
+                raise
+        await self._sleep(pause)
+        return await self._request(texts, kind, left)
+
+    async def _request(self, texts: list[str], kind: Kind, seconds: float) -> NDArray[np.float32]:
+        """One try, which ends within `seconds` one way or another."""
+        try:
+            async with asyncio.timeout(seconds):
+                session = await self._open()
+                answer = await self._send(session, texts, kind)
+        except TimeoutError as error:
+            raise EmbeddingTimeoutError(f"Voyage did not answer within {max(seconds, 0):.1f} s") from error
+        except Exception as error:
+            from lkmongo.embed.voyage_answers import translate
+
+            if (known := translate(error, self._model.name, self._api_key)) is None:
+                raise
+            raise known from error
+        from lkmongo.embed.voyage_answers import read_answer
+
+        return read_answer(answer.embeddings, len(texts), self.dimensions)
+
+    async def _send(self, session: aiohttp.ClientSession, texts: list[str], kind: Kind) -> Any:
+        import voyageai
+
+        token = voyageai.aiosession.set(session)
+        try:
+            return await self._client.embed(
+                texts,
+                model=self._model.name,
+                input_type=kind,
+                truncation=False,  # half a text under a whole text's name would never be found out
+                output_dimension=self.dimensions if self._model.has_choice else None,
+            )
+        finally:
+            voyageai.aiosession.reset(token)
+
+    async def _open(self) -> aiohttp.ClientSession:
+        async with self._opening:
+            if self._client is None:
+                self._client = await asyncio.to_thread(_make_client, self._api_key, self._base_url)
+            if self._session is None:
+                import aiohttp
+
+                # A turn comes every 10 to 60 s, and aiohttp would drop an idle connection after 15.
+                self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(keepalive_timeout=75))
+            return self._session
+
+    def _address(self) -> str:
+        if self._base_url is not None:
+            return self._base_url
+        from voyageai.util import get_default_base_url
+
+        return str(get_default_base_url(self._api_key))
+
+    def _batches(self, texts: Sequence[str], tokens: int | None = None) -> Iterator[list[str]]:
+        """Cut into requests; three bytes of UTF-8 are counted as a token, which is more than there are."""
+        budget = self._model.request_tokens if tokens is None else tokens
+        batch: list[str] = []
+        size = 0
+        for text in texts:
+            length = len(text.encode()) // 3 + 1
+            if batch and (len(batch) == _REQUEST_TEXTS or size + length > budget):
+                yield batch
+                batch, size = [], 0
+            batch.append(text)
+            size += length
+        if batch:
+            yield batch
+
+
+def _make_client(api_key: str, base_url: str | None) -> Any:
+    """Import and build the client; for a thread, as the imports take up to 2 s."""
+    import voyageai
+
+    import lkmongo.embed.voyage_answers  # noqa: F401 - so that nobody waits for it on the loop
+
+    logging.getLogger("voyage").setLevel(logging.WARNING)
+    return voyageai.AsyncClient(  # type: ignore[attr-defined]  # re-exported without saying so
+        api_key=api_key, base_url=base_url
+    )
+
+
+def _check_key(api_key: str) -> str:
+    key = api_key.strip()
+    if not key:
+        raise SettingsError("VOYAGE_API_KEY is missing", hint="set it, or set LKMONGO_EMBEDDINGS=local")
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise SettingsError("VOYAGE_API_KEY holds a character that no key has", hint="copy the key again")
+    return key
+
+
+def _check_address(base_url: str | None) -> str | None:
+    if not base_url:
+        return None
+    if not base_url.startswith(("http://", "https://")):
+        raise SettingsError(
+            "VOYAGE_BASE_URL must begin with https:// or http://", hint="for example https://ai.mongodb.com/v1"
+        )
+    return base_url.rstrip("/")

@@ -1,0 +1,225 @@
+"""The one interface of search, and the exact strategy, which any MongoDB can serve."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+
+from lkmongo.embed.vectors import from_bson
+from lkmongo.errors import LkmongoError
+from lkmongo.model import Identity, Memory, Passage, Tenant, slot_words
+from lkmongo.search.exact import ExactIndex
+from lkmongo.store import operations
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from pymongo.asynchronous.collection import AsyncCollection
+    from pymongo.asynchronous.database import AsyncDatabase
+
+    from lkmongo.embed.base import Embedder
+
+T = TypeVar("T", Memory, Passage)
+Document = dict[str, Any]
+
+EMBED_DEADLINE = 1.0
+"""Seconds a search waits for the question's vector before it goes by words alone."""
+MAX_TIME_MS = 2_000
+"""What one read may take on the server, so that none goes on after everybody has left."""
+_BATCH = 2_000  # documents a reply: decoding one takes about 10 ms, during which the event loop stands still
+_CACHED_TENANTS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Generic[T]):
+    """One thing that was found; a rank is None where its branch did not return it."""
+
+    item: T
+    score: float
+    vector_rank: int | None
+    text_rank: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult(Generic[T]):
+    """What was found, best first, by which strategy; `degraded` says what was missing, None when nothing was."""
+
+    strategy: Literal["exact", "atlas"]
+    hits: list[Found[T]]
+    degraded: str | None = None
+
+
+class SearchStrategy(Protocol):
+    """How memories and knowledge are searched. Nothing outside the given scope is ever read."""
+
+    async def memories(self, identity: Identity, query: str, limit: int = 5) -> SearchResult[Memory]:
+        """Search one person's slots.
+
+        Raises:
+            DatabaseError: they could not be read.
+        """
+        ...
+
+    async def knowledge(self, tenant: Tenant, query: str, limit: int = 3) -> SearchResult[Passage]:
+        """Search one tenant's passages. Raises as `memories` does."""
+        ...
+
+
+def memory_index(memories: Sequence[Memory], vectors: Sequence[NDArray[np.float32] | None]) -> ExactIndex[str]:
+    """Index slots that are loaded already; the keys of its hits are their labels."""
+    texts = [f"{slot_words(memory.memory_type)} {memory.content}" for memory in memories]
+    return ExactIndex([memory.memory_type for memory in memories], texts, vectors)
+
+
+def passage_index(
+    passages: Sequence[Passage], vectors: Sequence[NDArray[np.float32] | None]
+) -> ExactIndex[tuple[str, int]]:
+    """Index passages; the keys of its hits are (source, chunk)."""
+    texts = [f"{passage.title}\n{passage.content}" for passage in passages]
+    return ExactIndex([(passage.source, passage.chunk) for passage in passages], texts, vectors)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded(Generic[T]):
+    """The documents of one scope, ready to be searched."""
+
+    items: dict[Any, T]
+    index: ExactIndex[Any]
+    foreign: int
+    """How many have a vector that cannot be compared with the embedder's."""
+
+    def search(self, query: str, vector: NDArray[np.float32] | None, limit: int, embedder: Embedder) -> list[Found[T]]:
+        hits = self.index.search(query, vector, limit, embedder.weights, embedder.floor)
+        return [Found(self.items[hit.key], hit.score, hit.vector_rank, hit.text_rank) for hit in hits]
+
+
+class ExactStrategy:
+    """Reads the scope's own documents and compares them all; needs no search index.
+
+    Slots are read at each search. Passages are kept, for up to 16 tenants, until their number, the newest change
+    or the number of vectors made by the embedder's model says that they changed.
+    """
+
+    def __init__(
+        self, db: AsyncDatabase[Document], embedder: Embedder, *, embed_deadline: float = EMBED_DEADLINE
+    ) -> None:
+        """Search the collections `memories` and `knowledge` of `db`.
+
+        Args:
+            db: belongs to the event loop the searches run on.
+            embedder: only vectors of its model are compared; other documents take part by their words.
+            embed_deadline: seconds to wait for the question's vector.
+        """
+        self._memories = db["memories"]
+        self._knowledge = db["knowledge"]
+        self._embedder = embedder
+        self._embed_deadline = embed_deadline
+        self._passages: OrderedDict[str, tuple[Document, _Loaded[Passage]]] = OrderedDict()
+        self._loading: dict[str, asyncio.Lock] = {}
+
+    async def memories(self, identity: Identity, query: str, limit: int = 5) -> SearchResult[Memory]:
+        """Search one person's slots. See `SearchStrategy.memories`."""
+        return await self._search(self._load_memories, identity, query, limit)
+
+    async def knowledge(self, tenant: Tenant, query: str, limit: int = 3) -> SearchResult[Passage]:
+        """Search one tenant's passages. See `SearchStrategy.knowledge`."""
+        return await self._search(self._load_knowledge, tenant, query, limit)
+
+    async def _search(self, load: Callable[[Any], Any], scope: Any, query: str, limit: int) -> SearchResult[Any]:
+        if not query.strip():
+            return SearchResult("exact", [])
+        embedding = asyncio.create_task(self._embed(query))
+        try:
+            loaded: _Loaded[Any] = await load(scope)
+            vector, missing = await embedding
+        finally:
+            embedding.cancel()
+        hits = await asyncio.to_thread(loaded.search, query, vector, limit, self._embedder)
+        if missing is None and loaded.foreign:
+            missing = (
+                f"{loaded.foreign} of {len(loaded.items)} have a vector of another model than {self._embedder.model} "
+                "and were searched by words alone; run lkmongo db embed"
+            )
+        return SearchResult("exact", hits, missing)
+
+    async def _embed(self, query: str) -> tuple[NDArray[np.float32] | None, str | None]:
+        """The question's vector, or why there is none."""
+        try:
+            async with asyncio.timeout(self._embed_deadline):
+                vectors = await self._embedder.embed([query], kind="query", deadline=self._embed_deadline)
+        except TimeoutError:
+            return None, f"searched by words alone: no vector within {self._embed_deadline:g} s"
+        except LkmongoError as error:
+            return None, f"searched by words alone: {error.message}"
+        return vectors[0], None
+
+    async def _load_memories(self, identity: Identity) -> _Loaded[Memory]:
+        shown = ("memory_type", "content", "created_at", "updated_at")
+        documents = await self._read(self._memories, identity.scope, shown)
+        return await asyncio.to_thread(_memories_of, documents, self._embedder)
+
+    async def _load_knowledge(self, tenant: Tenant) -> _Loaded[Passage]:
+        # One at a time for a tenant: two searches that find the passages changed shall not both read them.
+        async with self._loading.setdefault(tenant.tenant_id, asyncio.Lock()):
+            stamp = await self._stamp(tenant)  # before the passages: a change in between shows at the next search
+            known = self._passages.get(tenant.tenant_id)
+            if known is not None and known[0] == stamp:
+                self._passages.move_to_end(tenant.tenant_id)
+                return known[1]
+            documents = await self._read(self._knowledge, tenant.scope, ("source", "chunk", "title", "content"))
+            loaded = await asyncio.to_thread(_passages_of, documents, self._embedder)
+            self._passages[tenant.tenant_id] = (stamp, loaded)
+            if len(self._passages) > _CACHED_TENANTS:
+                self._passages.popitem(last=False)
+            return loaded
+
+    async def _stamp(self, tenant: Tenant) -> Document:
+        ours = {"$cond": [{"$eq": ["$embedding_model", self._embedder.model]}, 1, 0]}
+        totals = {"_id": None, "count": {"$sum": 1}, "newest": {"$max": "$updated_at"}, "ours": {"$sum": ours}}
+
+        async def aggregate() -> Document:
+            pipeline: list[Document] = [{"$match": tenant.scope}, {"$group": totals}]
+            cursor = await self._knowledge.aggregate(pipeline, maxTimeMS=MAX_TIME_MS)
+            return next(iter(await cursor.to_list(1)), {})
+
+        return await operations.read(aggregate)
+
+    async def _read(
+        self, collection: AsyncCollection[Document], scope: dict[str, str], shown: Sequence[str]
+    ) -> list[Document]:
+        projection = {"_id": 0, "embedding": 1, "embedding_model": 1} | dict.fromkeys(shown, 1)
+
+        async def find() -> list[Document]:
+            return await collection.find(scope, projection, batch_size=_BATCH, max_time_ms=MAX_TIME_MS).to_list()
+
+        return await operations.read(find)
+
+
+def _memories_of(documents: Sequence[Document], embedder: Embedder) -> _Loaded[Memory]:
+    memories = [
+        Memory(doc["memory_type"], doc["content"], doc.get("created_at"), doc.get("updated_at")) for doc in documents
+    ]
+    vectors, foreign = _vectors(documents, embedder)
+    return _Loaded({m.memory_type: m for m in memories}, memory_index(memories, vectors), foreign)
+
+
+def _passages_of(documents: Sequence[Document], embedder: Embedder) -> _Loaded[Passage]:
+    passages = [Passage(doc["source"], doc["chunk"], doc["title"], doc["content"]) for doc in documents]
+    vectors, foreign = _vectors(documents, embedder)
+    return _Loaded({(p.source, p.chunk): p for p in passages}, passage_index(passages, vectors), foreign)
+
+
+def _vectors(documents: Sequence[Document], embedder: Embedder) -> tuple[list[NDArray[np.float32] | None], int]:
+    vectors: list[NDArray[np.float32] | None] = []
+    foreign = 0
+    for document in documents:
+        ours = document.get("embedding_model") == embedder.model
+        vector = from_bson(document.get("embedding"), embedder.dimensions) if ours else None
+        foreign += vector is None and document.get("embedding") is not None
+        vectors.append(vector)
+    return vectors, foreign

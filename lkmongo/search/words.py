@@ -1,0 +1,154 @@
+"""What the text branch takes for a word: the same cut for what is stored and for what is asked.
+
+Case, accents and compatibility forms are folded, parts of a label or a hyphenated word stand apart, and a plural
+or "-ed", "-ing" form meets its base. Scripts that put no spaces between words are cut into pairs of characters,
+as Lucene's CJK analyzer does. Stop words are taken from the query only: what is stored keeps every word.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_SPOKEN = frozenset(
+    {"could", "hello", "hey", "might", "ok", "okay", "please", "tell", "uh", "um", "would", "yeah", "yes"}
+)
+"""What people say around a question and no list of written English holds."""
+_LANGUAGES = ("DUTCH", "FRENCH", "GERMAN", "ITALIAN", "PORTUGUESE", "RUSSIAN", "SPANISH")
+_ACCENTS = re.compile("[\u0300-\u036f]")
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
+_VOWEL = re.compile("[aeiouy]")
+_VOWEL_CONSONANT = re.compile("[aeiouy]+[^aeiouy]+")
+_SHORT = re.compile("[^aeiouy][aeiouy][^aeiouwxy]$")
+"""Porter's *o: a consonant, a vowel and a consonant at the end, as in "hop" of "hoping"."""
+
+
+def words(text: str) -> list[str]:
+    """Cut text into folded words, in order: "Mother's Wi-Fi" is mother, wi, fi, wifi."""
+    found: list[str] = []
+    for word in _pattern().findall(fold(text)):
+        if word.isascii() and word.isalnum():
+            found.append(word)
+        else:
+            found += _parts(word)
+    return found
+
+
+def fold(text: str) -> str:
+    """Take case, accents and compatibility forms away: "Crème BRÛLÉE" is "creme brulee"."""
+    if text.isascii():
+        return text.lower()
+    bare = _ACCENTS.sub("", unicodedata.normalize("NFKD", text.casefold()))
+    return unicodedata.normalize("NFC", bare)
+
+
+def stem(word: str) -> str:
+    """Take an English plural, "-ed" or "-ing" and a silent "e" off: steps 1a, 1b and 5 of Porter's algorithm.
+
+    Words of other scripts and words with digits are left alone. (M. F. Porter, An algorithm for suffix stripping,
+    1980; what its other steps take off changes the meaning more often than it helps with short texts.)
+    """
+    if len(word) < 4 or not (word.isascii() and word.isalpha()):
+        return word
+    word = _without_tense(_singular(word))
+    if word.endswith("e") and (_measure(word[:-1]) > 1 or (_measure(word[:-1]) == 1 and not _SHORT.search(word[:-1]))):
+        word = word[:-1]
+    return word[:-1] if word.endswith("ll") and _measure(word) > 1 else word
+
+
+def content_words(query: str) -> tuple[list[str], frozenset[str]]:
+    """The stems of a query that may cause a match, each once, and the stems that never may.
+
+    The language of the stop words is the one that has most of them in the query, English when in doubt.
+    """
+    spoken = words(query)
+    stop = _stop_words(spoken)
+    return list(dict.fromkeys(stem(word) for word in spoken if word not in stop)), _stems(stop)
+
+
+def _singular(word: str) -> str:
+    if word.endswith("ies") and len(word) > 4:
+        return word[:-3] + "y"
+    if word.endswith(("sses", "shes", "ches", "xes")):
+        return word[:-2]
+    if word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        return word[:-1]
+    return word
+
+
+def _without_tense(word: str) -> str:
+    base = word.removesuffix("ing") if word.endswith("ing") else word.removesuffix("ed")
+    if base == word or len(base) < 3 or word.endswith("eed") or not _VOWEL.search(base):
+        return word  # "need", "red", and "used", which would become "us"
+    if base.endswith(("at", "bl", "iz")):
+        return base + "e"
+    if base[-1] == base[-2:-1] and base[-1] not in "aeiouylsz":
+        return base[:-1]
+    return base + "e" if _measure(base) == 1 and _SHORT.search(base) else base
+
+
+def _measure(base: str) -> int:
+    """Porter's m: how often a vowel is followed by a consonant."""
+    return len(_VOWEL_CONSONANT.findall(base))
+
+
+def _parts(word: str) -> list[str]:
+    if word.endswith(("'s", "\u2019s")):
+        word = word[:-2]
+    word = word.replace("'", "").replace("\u2019", "")
+    parts: list[str] = []
+    for part in word.split("-"):
+        parts += _pairs(part)
+    if "-" in word and word.isascii():  # "e-mail" is written "email" by others
+        parts.append(word.replace("-", ""))
+    return parts
+
+
+def _pairs(word: str) -> list[str]:
+    """Cut runs of a script without spaces into pairs of characters, and leave the rest whole."""
+    found: list[str] = []
+    end = 0
+    for run in _UNSPACED.finditer(word):
+        found += [word[end : run.start()]] if run.start() > end else []
+        found += [run[0][i : i + 2] for i in range(len(run[0]) - 1)] or [run[0]]
+        end = run.end()
+    return [*found, word[end:]] if end < len(word) else found
+
+
+def _stop_words(spoken: Sequence[str]) -> frozenset[str]:
+    """English unless another language has more of its stop words in the query, two at least, and a word is left.
+
+    "dog", "hat" and "door" are stop words too, in Danish, German and Dutch: one or two of them prove nothing.
+    """
+    best = _listed("EN_PLUS") | _SPOKEN
+    most = max(1, sum(word in best for word in spoken))
+    for language in _LANGUAGES:
+        listed = _listed(language)
+        if most < sum(word in listed for word in spoken) < len(spoken):
+            best, most = listed, sum(word in listed for word in spoken)
+    return best
+
+
+@cache
+def _listed(language: str) -> frozenset[str]:
+    from bm25s import stopwords
+
+    return frozenset(word for entry in getattr(stopwords, f"STOPWORDS_{language}") for word in words(entry))
+
+
+@cache
+def _stems(stop: frozenset[str]) -> frozenset[str]:
+    return frozenset(stem(word) for word in stop)
+
+
+@cache
+def _pattern() -> re.Pattern[str]:
+    # `\w` leaves out the vowel signs of Devanagari, Tamil and others, and would cut their words apart.
+    marks = "".join(re.escape(chr(c)) for c in range(0x300, 0x10000) if unicodedata.category(chr(c)) in {"Mn", "Mc"})
+    letter = f"(?:[^\\W_]|[{marks}])"
+    return re.compile(f"{letter}+(?:['\u2019-]{letter}+)*")

@@ -1,0 +1,64 @@
+"""Which embedder the settings name, and what is wrong with those that name none."""
+
+from __future__ import annotations
+
+import pytest
+
+from lkmongo.embed.choose import create_embedder
+from lkmongo.embed.voyage_models import VOYAGE_MODELS, check_model
+from lkmongo.errors import SettingsError
+
+
+def voyage(model="voyage-4-lite", dimensions=512, **more):
+    return create_embedder("voyage", model=model, dimensions=dimensions, **{"voyage_key": "pa-key"} | more)
+
+
+def test_local_needs_no_key_and_ignores_the_voyage_settings():
+    embedder = create_embedder("local", model="nonsense", dimensions=7)
+    assert embedder.dimensions == 256
+    assert embedder.model.endswith("@256")
+
+
+@pytest.mark.parametrize("model", VOYAGE_MODELS)
+def test_every_known_model_can_be_made(model):
+    for dimensions in VOYAGE_MODELS[model].dimensions:
+        assert voyage(model, dimensions).dimensions == dimensions
+
+
+def test_the_recorded_name_is_the_same_exactly_when_vectors_can_be_compared():
+    names = {(name, d): voyage(name, d).model for name, model in VOYAGE_MODELS.items() for d in model.dimensions}
+    family = {"voyage-4", "voyage-4-lite", "voyage-4-large"}
+    for (one, d1), name1 in names.items():
+        for (other, d2), name2 in names.items():
+            comparable = d1 == d2 and (one == other or {one, other} <= family)
+            assert (name1 == name2) == comparable, (one, d1, other, d2)
+    assert create_embedder("local").model not in names.values()
+
+
+@pytest.mark.parametrize("key", [None, "", "  "])
+def test_without_a_key_the_variable_is_named(key):
+    with pytest.raises(SettingsError, match="VOYAGE_API_KEY is missing"):
+        voyage(voyage_key=key)
+
+
+def test_a_key_that_cannot_be_one_is_not_echoed():
+    with pytest.raises(SettingsError, match="VOYAGE_API_KEY holds a character") as caught:
+        voyage(voyage_key="pa-sec\u200bret")
+    assert "ret" not in str(caught.value) + str(caught.value.hint)
+
+
+def test_an_unknown_model_is_answered_with_the_nearest():
+    with pytest.raises(SettingsError, match="no Voyage model 'voyage4-lite'") as caught:
+        check_model("voyage4-lite", 512)
+    assert "did you mean voyage-4-lite?" in caught.value.hint
+
+
+def test_wrong_dimensions_are_answered_with_the_right_ones():
+    with pytest.raises(SettingsError, match="voyage-4-lite cannot give 300 dimensions") as caught:
+        check_model("voyage-4-lite", 300)
+    assert caught.value.hint == "it gives 256, 512, 1024, 2048"
+
+
+def test_an_address_must_be_one():
+    with pytest.raises(SettingsError, match="VOYAGE_BASE_URL must begin with"):
+        voyage(voyage_base_url="ai.mongodb.com/v1")

@@ -1,0 +1,225 @@
+"""The text branch finds words as people say, spell and write them, and nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lkmongo.search.text import TextIndex
+from lkmongo.search.words import content_words, stem, words
+
+
+def found(texts, query, limit=10):
+    return [texts[place] for place, _ in TextIndex(texts).search(query, limit)]
+
+
+# ---------------------------------------------------------------- words
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("favorite_color: Teal!", ["favorite", "color", "teal"]),
+        ("Mother's Wi-Fi", ["mother", "wi", "fi", "wifi"]),
+        ("don\u2019t", ["dont"]),
+        ("CR\u00c8ME Br\u00fbl\u00e9e", ["creme", "brulee"]),
+        ("\ufb01ne \uff21\uff22\uff23", ["fine", "abc"]),
+        (
+            "\u043b\u044e\u0431\u0438\u043c\u044b\u0439 \u0426\u0412\u0415\u0422",
+            ["\u043b\u044e\u0431\u0438\u043c\u044b\u0438", "\u0446\u0432\u0435\u0442"],
+        ),
+        (
+            "\u092e\u0947\u0930\u093e \u092a\u0938\u0902\u0926\u0940\u0926\u093e",
+            ["\u092e\u0947\u0930\u093e", "\u092a\u0938\u0902\u0926\u0940\u0926\u093e"],
+        ),
+        ("\u559c\u6b22\u84dd\u8272", ["\u559c\u6b22", "\u6b22\u84dd", "\u84dd\u8272"]),
+        ("\ud55c\uad6d\uc5b4 \ub2e8\uc5b4", ["\ud55c\uad6d\uc5b4", "\ub2e8\uc5b4"]),
+        ("--- '' _ \U0001f600", []),
+    ],
+)
+def test_text_is_cut_into_folded_words(text, expected):
+    assert words(text) == expected
+
+
+@pytest.mark.parametrize(
+    "forms",
+    [
+        ("return", "returns", "returned", "returning"),
+        ("city", "cities"),
+        ("ship", "ships", "shipped", "shipping"),
+        ("like", "likes", "liked", "liking"),
+        ("change", "changes", "changed", "changing"),
+        ("cancel", "cancels", "cancelled", "canceled"),
+        ("address", "addresses"),
+        ("box", "boxes"),
+    ],
+)
+def test_forms_of_a_word_meet(forms):
+    assert len({stem(form) for form in forms}) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "another"),
+    [
+        ("care", "car"),
+        ("planes", "plan"),
+        ("us", "used"),
+        ("news", "newer"),
+        ("bus", "bu"),
+        ("need", "ne"),
+        ("1234s", "1234"),
+    ],
+)
+def test_words_that_only_look_alike_do_not_meet(one, another):
+    assert stem(one) != stem(another)
+
+
+@given(st.text(max_size=60))
+def test_any_text_can_be_cut_and_no_word_is_empty(text):
+    assert all(words(text))
+    assert all(stem(word) for word in words(text))
+
+
+def test_stop_words_of_the_questions_own_language_are_left_out():
+    assert content_words("What is my favorite color, please?")[0] == ["favorit", "color"]
+    assert content_words("Was ist meine Lieblingsfarbe?")[0] == ["lieblingsfarb"]
+    assert content_words("\u00bfCu\u00e1l es mi color favorito?")[0] == ["color", "favorito"]
+    # "war" and "die" are German stop words, but this is English.
+    assert content_words("did he die in the war")[0] == ["die", "war"]
+    assert content_words("hat man")[0] == ["hat", "man"]
+    assert content_words("hat rack")[0] == ["hat", "rack"]
+    assert content_words("door")[0] == ["door"]
+
+
+# ---------------------------------------------------------------- search
+
+SLOTS = ["favorite color teal", "dog a retriever called Biscuit", "home city Lisbon", "friend Mark from work"]
+
+
+def test_a_word_that_matches_is_a_hit_even_in_the_only_text():
+    ((place, score),) = TextIndex(["favorite color teal"]).search("color", 5)
+    assert place == 0
+    assert score > 0
+
+
+def test_a_word_that_every_text_holds_still_matches():
+    texts = ["red color", "blue color"]
+    assert found(texts, "color") == texts
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("favourite colour", "favorite color teal"),
+        ("retreiver", "dog a retriever called Biscuit"),  # two letters changed places
+        ("Biskuit", "dog a retriever called Biscuit"),
+        ("dogs", "dog a retriever called Biscuit"),
+        ("Lisbonne", "home city Lisbon"),
+        ("L\u00efsbon", "home city Lisbon"),
+        ("Marc", "friend Mark from work"),
+    ],
+)
+def test_words_are_found_in_another_spelling(query, expected):
+    assert found(SLOTS, query) == [expected]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "tire",  # one edit from "time", but it does not sound like it
+        "isbon",  # another first letter
+        "tea",  # too short to be bent into "teal"
+        "retxxxver",  # too many edits
+        "what is the",
+        "",
+        "\U0001f600 ...",
+    ],
+)
+def test_what_is_not_there_is_not_found(query):
+    assert found([*SLOTS, "time 1234"], query) == []
+
+
+def test_numbers_are_never_bent_into_others():
+    assert found(["order 12345678"], "12345679") == []
+    assert found(["order 12345678"], "12345678") == ["order 12345678"]
+    assert found(["a new router"], "router6") == []
+
+
+def test_a_known_word_is_not_bent():
+    assert found(["color red", "colour blue"], "colour") == ["colour blue"]
+
+
+def test_the_exact_spelling_scores_above_a_near_one():
+    ((_, exact),) = TextIndex(["favorite color"]).search("color", 1)
+    ((_, near),) = TextIndex(["favorite color"]).search("colour", 1)
+    assert exact > near > 0
+
+
+def test_stop_words_cause_no_match_even_when_misspelled():
+    assert found(["these are for them", "dog"], "thise") == []
+    assert found(["what is that", "dog"], "what is the dog") == ["dog"]
+
+
+def test_the_rarer_word_counts_more():
+    texts = ["parcel lost", "parcel late", "parcel torn", "parcel refund"]
+    assert found(texts, "parcel refund")[0] == "parcel refund"
+
+
+def test_equal_texts_come_in_their_own_order():
+    assert (
+        TextIndex(["b dog", "a dog", "c dog"]).search("dog", 2)
+        == TextIndex(["b dog", "a dog", "c dog"]).search("dog", 3)[:2]
+    )
+    assert [place for place, _ in TextIndex(["a dog", "a cat"] * 200).search("dog", 400)] == list(range(0, 400, 2))
+
+
+def test_an_index_of_nothing_finds_nothing():
+    assert TextIndex([]).search("dog", 5) == []
+    assert TextIndex(["", "..."]).search("dog", 5) == []
+    assert found(["", "dog"], "dog") == ["dog"]
+
+
+def test_a_misspelling_is_found_among_many_words():
+    texts = ["banana", "biscuit", "cabbage", "cucumber", "blueberry", "carrot", "broccoli", "celery", "beetroot"]
+    for misspelled, text in [
+        ("bananna", "banana"),
+        ("brocoli", "broccoli"),
+        ("carot", "carrot"),
+        ("beatroot", "beetroot"),
+    ]:
+        assert found(texts, misspelled) == [text]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.text(max_size=30), max_size=8), st.text(max_size=30))
+def test_any_texts_and_any_query_give_a_sorted_answer(texts, query):
+    hits = TextIndex(texts).search(query, 5)
+    assert all(score > 0 for _, score in hits)
+    assert hits == sorted(hits, key=lambda hit: (-hit[1], hit[0]))
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(st.sampled_from(["teal dog", "lisbon city", "red car", "color", "old dog bed"]), min_size=1, max_size=8)
+)
+def test_a_text_is_always_found_by_its_own_words(texts):
+    for place, text in enumerate(texts):
+        assert place in [hit for hit, _ in TextIndex(texts).search(text, len(texts))]
+
+
+def test_the_answer_is_the_same_in_every_process():
+    code = (
+        "from lkmongo.search.text import TextIndex;"
+        "print(TextIndex(['red dog bed','dog of a friend','cat and dag']).search('dog bed cats frend', 9))"
+    )
+    answers = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, check=True, capture_output=True, text=True
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(answers) == 1
