@@ -53,7 +53,7 @@ fix: $(STAMP)
 
 # The help texts and tables in README.md and .env.example are made from the program.
 docs: $(STAMP)
-	@$(BIN)/python -m tests.generated_docs
+	@$(BIN)/python -m docs.generate
 
 lock: $(STAMP)
 	@uv="$$(command -v uv || echo $(BIN)/uv)"; "$$uv" pip compile pyproject.toml --universal --generate-hashes \

@@ -55,7 +55,7 @@ _MEANINGS = {
     ExitCode.NOT_READY: "not ready yet; try again",
     ExitCode.AUTHENTICATION: "credentials are missing, wrong, or do not allow it",
     ExitCode.NOT_FOUND: "what was named does not exist",
-    ExitCode.DRIFT: "what is there differs from what should be there (`--check`)",
+    ExitCode.DRIFT: "what is there differs from what should be there",
     ExitCode.NOT_SUPPORTED: "not supported by this server",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C)",
     ExitCode.TERMINATED: "terminated (SIGTERM)",
@@ -70,7 +70,7 @@ class LkmongoError(Exception):
 
     def __init__(self, message: str | None = None, *, why: str | None = None, hint: str | None = None) -> None:
         """Say what is wrong (`message`), the cause (`why`) and what to do next (`hint`)."""
-        self.message = message or (self.__doc__ or "").partition("\n")[0]
+        self.message = message or (self.__doc__ or "").partition("\n")[0].rstrip(".")
         self.why = why
         self.hint = hint
         super().__init__(self.message)

@@ -43,14 +43,18 @@ def clean_text(text: str) -> str:
 
 
 def clean(value: Any) -> Any:
-    """`clean_text` for every string in a tree of dicts and lists, keys included."""
+    """Make a tree of dicts and lists encodable: `clean_text` for strings and keys, text for what BSON has no type for."""
     if isinstance(value, str):
         return clean_text(str(value))
     if isinstance(value, dict):
         return {clean_text(str(key)): clean(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [clean(item) for item in value]
-    return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int(value) if -(2**63) <= value < 2**63 else str(value)
+    if value is None or isinstance(value, bool | float | datetime | bytes):
+        return value
+    return clean_text(str(value))
 
 
 def check_id(kind: str, value: object) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bson.errors import InvalidDocument
 from pymongo.errors import (
     AutoReconnect,
+    BulkWriteError,
     ConfigurationError,
     ConnectionFailure,
     DocumentTooLarge,
@@ -87,6 +88,9 @@ def explain(error: Exception) -> LkmongoError:  # noqa: PLR0911 - one answer for
         return DatabaseError("a document with this key exists already", why="duplicate key (code 11000)")
     if isinstance(error, DocumentTooLarge | InvalidDocument):
         return DatabaseError("the document cannot be stored", why=type(error).__name__)
+    if isinstance(error, BulkWriteError):
+        first: dict[str, Any] = next(iter((error.details or {}).get("writeErrors", [])), {})
+        return DatabaseError(why=f"a write of a batch was refused (code {first.get('code', error.code)})")
     code = f" (code {error.code})" if isinstance(error, OperationFailure) and error.code else ""
     return DatabaseError(why=f"{_short(error)}{code}")
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import available_timezones
 
 from pymongo import ReturnDocument
 from pymongo.asynchronous.database import AsyncDatabase
@@ -55,15 +56,17 @@ def _email(text: str) -> str:
     return text
 
 
-def _timezone(text: str) -> str:
-    from zoneinfo import available_timezones
+@functools.cache
+def _zones() -> dict[str, str]:
+    """Every IANA zone by its name and by its city, in small letters; reading them takes tens of milliseconds."""
+    names = sorted(available_timezones())
+    return {name.rpartition("/")[2].casefold(): name for name in reversed(names)} | {n.casefold(): n for n in names}
 
-    if text in available_timezones():
-        return text
-    wanted = text.casefold().replace(" ", "_")
-    for name in available_timezones():
-        if wanted in {name.casefold(), name.rpartition("/")[2].casefold()}:
-            return ZoneInfo(name).key
+
+def _timezone(text: str) -> str:
+    zone = _zones().get(text.casefold().replace(" ", "_"))
+    if zone:
+        return zone
     raise InvalidTextError(f"{text} is not a time zone I know; one looks like Europe/Berlin")
 
 
