@@ -1,0 +1,289 @@
+"""The assistant: eight tools over the caller's own data, and a briefing with every request to the model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterable, Awaitable
+from typing import Any, ClassVar, TypeVar
+
+from livekit.agents import Agent, FlushSentinel, ModelSettings, RunContext, ToolError, function_tool, llm
+
+from lkmongo.agent.briefing import brief
+from lkmongo.agent.call import Call
+from lkmongo.errors import InvalidIdError, InvalidTextError, LkmongoError, NotFoundError
+from lkmongo.model import Order, slot_name, slot_words
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Context = RunContext[Call]
+
+READ_DEADLINE = 0.5
+"""Seconds that a look-up of the caller's data may take in a turn."""
+WRITE_DEADLINE = 0.5
+"""Seconds that a write waits to be acknowledged."""
+SEARCH_DEADLINE = 3.0
+"""Seconds that a search of the knowledge base may take."""
+
+DEFAULT_INSTRUCTIONS = """\
+You are a friendly voice assistant who remembers the people you talk to. You are heard, not read: answer in one to
+three short plain sentences, without lists, symbols or formatting.
+
+Questions about the business, its products or its rules: call search_knowledge and answer from what it returns. If it
+returns nothing fitting, say that you do not know.
+Orders: call lookup_order with the number that the caller gives.
+Facts that the caller tells of themselves and that are worth knowing next time: call remember_detail with a short
+label in snake_case, such as favorite_color. Never store passwords, card numbers or anything else that is secret.
+Name, e-mail address, preferred language and time zone: call update_profile instead.
+What you already know stands in the caller_data of your briefing: answer from it without a tool when it is there.
+Otherwise use recall_detail when you know the label, search_memories when you do not, list_user_memories when they ask
+for everything. When they want something forgotten, call forget_detail.
+Confirm in a few words what you have stored or deleted. When a tool reports an error, tell the caller in your own words
+and offer what is possible.
+"""
+
+GREETING = (
+    "Greet the caller in one or two short sentences. If their name is known, use it. If there was a last call, mention "
+    "briefly what it was about. Do not recite what is remembered of them. If they are new, introduce yourself."
+)
+
+
+class Assistant(Agent):
+    """The agent that callers talk to.
+
+    Make it your own by a subclass: set `instructions_text`, add `@function_tool` methods that work with
+    `context.userdata` (a `Call`: the caller, their store, the search), and name it in LKMONGO_AGENT.
+    """
+
+    instructions_text: ClassVar[str] = DEFAULT_INSTRUCTIONS
+    greeting: ClassVar[str] = GREETING
+
+    def __init__(self, *, instructions: str | None = None, **options: Any) -> None:
+        """Take `instructions` instead of the class's; `options` go to `livekit.agents.Agent`."""
+        super().__init__(instructions=instructions or self.instructions_text, **options)
+
+    @property
+    def call(self) -> Call:
+        """The call that this agent is in; only while its session runs."""
+        call: Call = self.session.userdata
+        return call
+
+    async def on_enter(self) -> None:
+        """Greet the caller."""
+        self.session.generate_reply(instructions=self.greeting)
+
+    async def llm_node(
+        self, chat_ctx: llm.ChatContext, tools: list[llm.Tool], model_settings: ModelSettings
+    ) -> AsyncIterable[llm.ChatChunk | str | FlushSentinel]:
+        """Ask the model, with the briefing put before the last thing the caller said.
+
+        It goes into a copy: no history and no report holds it, and preemptive generation stays valid. This is the
+        one hook that runs on every path, the greeting and the answers to tools included.
+        """
+        context = chat_ctx.copy()
+        position, words = _last_user_message(context)
+        text = brief(self.call.caller, words)
+        context.items.insert(position, llm.ChatMessage(role="system", content=[text]))
+        self.call.caller.refresh_in_background()
+        async for chunk in Agent.default.llm_node(self, context, tools, model_settings):
+            yield chunk
+
+    # ------------------------------------------------------------------ knowledge and orders
+
+    @function_tool
+    async def search_knowledge(self, context: Context, query: str) -> str:
+        """Search the knowledge base for facts about the business, its products and its rules.
+
+        Args:
+            query: what is to be found out, in a few words
+        """
+        call = context.userdata
+        result = await _within(SEARCH_DEADLINE, call.search.knowledge(call.identity.tenant, query, limit=3), "search")
+        if not result.hits:
+            return "Nothing about that was found in the knowledge base."
+        return json.dumps(
+            {
+                "results": [
+                    {"title": found.item.title, "content": found.item.content, "source": found.item.source}
+                    for found in result.hits
+                ]
+            },
+            ensure_ascii=False,
+        )
+
+    @function_tool
+    async def lookup_order(self, context: Context, order_id: str) -> str:
+        """Look up one of the caller's own orders by its number: items, total and status.
+
+        Args:
+            order_id: the order number
+        """
+        call = context.userdata
+        number = order_id.strip().lstrip("#").strip()
+        order = await _within(READ_DEADLINE, call.store.orders.get(call.identity, number), "look that up")
+        if order is None:
+            raise ToolError(f"There is no order {number} of yours.")
+        return _order_sentence(order)
+
+    # ------------------------------------------------------------------ memory
+
+    @function_tool
+    async def remember_detail(self, context: Context, memory_type: str, content: str) -> str:
+        """Remember a fact that the caller tells of themselves; a label that is there already gets the new value.
+
+        Args:
+            memory_type: short label in snake_case, such as favorite_color
+            content: the fact
+        """
+        _finish_despite_interruption(context)
+        caller = context.userdata.caller
+        try:
+            memory = await _within(WRITE_DEADLINE, caller.remember(memory_type, content), "save that")
+        except ToolError as error:
+            if slot := _slot(caller.slots, memory_type):
+                raise ToolError(
+                    f"I will keep your {slot} in mind for this call, but I could not save it for the next one."
+                ) from error
+            raise
+        if caller.guest:
+            return f"For this call I will remember your {slot_words(memory.memory_type)}: {memory.content}."
+        return f"I will remember your {slot_words(memory.memory_type)}: {memory.content}."
+
+    @function_tool
+    async def recall_detail(self, context: Context, memory_type: str) -> str:
+        """Recall one remembered fact by its label.
+
+        Args:
+            memory_type: the label it was stored under, such as favorite_color
+        """
+        caller = context.userdata.caller
+        memory = _spoken(caller.recall, memory_type)
+        if memory is None:
+            if not caller.loaded:
+                raise ToolError("What I remember is not at hand right now; please ask me again in a moment.")
+            raise ToolError(f"I have nothing stored about your {slot_words(_spoken(slot_name, memory_type))}.")
+        return f"Your {slot_words(memory.memory_type)}: {memory.content}."
+
+    @function_tool
+    async def forget_detail(self, context: Context, memory_type: str) -> str:
+        """Forget one remembered fact for good.
+
+        Args:
+            memory_type: the label it was stored under, such as favorite_color
+        """
+        _finish_despite_interruption(context)
+        memory = await _within(WRITE_DEADLINE, context.userdata.caller.forget(memory_type), "delete that")
+        return f"I have forgotten your {slot_words(memory.memory_type)}."
+
+    @function_tool
+    async def search_memories(self, context: Context, query: str) -> str:
+        """Search what is remembered of the caller when the label is not known.
+
+        Args:
+            query: what is looked for, in a few words
+        """
+        caller = context.userdata.caller
+        found = await _within(READ_DEADLINE, caller.search(query), "search what I remember")
+        if not found:
+            if not caller.loaded:
+                raise ToolError("What I remember is not at hand right now; please ask me again in a moment.")
+            return "I remember nothing about that."
+        return " ".join(f"Your {slot_words(memory.memory_type)}: {memory.content}." for memory in found)
+
+    @function_tool
+    async def list_user_memories(self, context: Context) -> str:
+        """List everything that is known of the caller: profile and remembered facts."""
+        caller = context.userdata.caller
+        profile = caller.profile
+        known = [
+            f"Your {words} is {value}."
+            for words, value in (
+                ("name", profile.name),
+                ("e-mail address", profile.email),
+                ("preferred language", profile.preferred_language),
+                ("time zone", profile.timezone),
+            )
+            if value
+        ]
+        known += [f"Your {slot_words(memory.memory_type)}: {memory.content}." for memory in caller.slots.values()]
+        if known:
+            return " ".join(known)
+        if not caller.loaded:
+            raise ToolError("What I remember is not at hand right now; please ask me again in a moment.")
+        return "I know nothing about you yet."
+
+    @function_tool
+    async def update_profile(self, context: Context, field: str, value: str) -> str:
+        """Store the caller's name, e-mail address, preferred language or time zone.
+
+        Args:
+            field: one of name, email, preferred_language, timezone
+            value: the new value; a time zone as an IANA name such as Europe/Berlin
+        """
+        _finish_despite_interruption(context)
+        caller = context.userdata.caller
+        words = {"email": "e-mail address", "timezone": "time zone"}.get(field, slot_words(field))
+        try:
+            text = await _within(WRITE_DEADLINE, caller.set_profile(field, value), "save that")
+        except ToolError as error:
+            if getattr(caller.profile, field, None) == value:
+                raise ToolError(
+                    f"I will use your {words} in this call, but I could not save it for the next one."
+                ) from error
+            raise
+        return f"Your {words} is {text}." if caller.guest else f"Saved. Your {words} is {text}."
+
+
+async def _within(deadline: float, work: Awaitable[T], doing: str) -> T:
+    """Wait `deadline` seconds for `work`; whatever goes wrong becomes a sentence that can be read out.
+
+    The text of an exception would end in the report and before the model, so only sentences of ours leave here.
+    """
+    try:
+        async with asyncio.timeout(deadline):
+            return await work
+    except TimeoutError as error:
+        raise ToolError(f"I could not {doing} just now; it took too long.") from error
+    except (InvalidTextError, InvalidIdError, NotFoundError) as error:
+        raise ToolError(f"{error.message[:1].upper()}{error.message[1:]}.") from error
+    except LkmongoError as error:
+        logger.warning("a tool could not %s: %s (%s)", doing, error.message, error.why)
+        raise ToolError(f"I could not {doing} just now.") from error
+
+
+def _spoken(function: Any, *arguments: Any) -> Any:
+    try:
+        return function(*arguments)
+    except (InvalidTextError, InvalidIdError) as error:
+        raise ToolError(f"{error.message[:1].upper()}{error.message[1:]}.") from error
+
+
+def _slot(slots: dict[str, Any], label: str) -> str | None:
+    try:
+        name = slot_name(label)
+    except InvalidTextError:
+        return None
+    return slot_words(name) if name in slots else None
+
+
+def _finish_despite_interruption(context: Context) -> None:
+    try:
+        context.disallow_interruptions()
+    except RuntimeError:
+        logger.debug("the caller has interrupted already; the change is made all the same")
+
+
+def _last_user_message(context: llm.ChatContext) -> tuple[int, str]:
+    for position in range(len(context.items) - 1, -1, -1):
+        item = context.items[position]
+        if isinstance(item, llm.ChatMessage) and item.role == "user":
+            return position, item.text_content or ""
+    return len(context.items), ""
+
+
+def _order_sentence(order: Order) -> str:
+    items = [f"{item.quantity} {item.name}" if item.quantity != 1 else item.name for item in order.items]
+    listed = f"{', '.join(items[:-1])} and {items[-1]}" if len(items) > 1 else "".join(items) or "no items"
+    return f"Order {order.order_id} is {order.status}: {listed}, {order.total:.2f} {order.currency} in total."

@@ -1,0 +1,174 @@
+"""A call's leave to write for its person: shown in the database while it is held, lost when the person is erased.
+
+The call writes only while it holds a lease, on its session document, that others can see. Before a lease is taken or
+renewed the person's tombstone is looked up, and once more after it is taken. So an erasure either sees the call and
+waits for it, or the call sees the erasure and writes nothing: no write can come after both have finished.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import platform
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from lkmongo.errors import LkmongoError
+from lkmongo.model import SessionRecord
+from lkmongo.store.opening import Store
+from lkmongo.store.sessions import LEASE_MS
+from lkmongo.store.tombstones import ErasedError, Tombstones
+
+logger = logging.getLogger(__name__)
+
+RENEW_EVERY = 2.0
+"""Seconds between renewals."""
+TRUSTED = 4.0
+"""Seconds after a renewal in which a write may begin. Less than the lease: the rest is time for it to arrive."""
+_LEASE = LEASE_MS / 1_000
+# On Linux the monotonic clock stands still while a laptop sleeps; this one goes on. On macOS the monotonic one does.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class Lease:
+    """The lease of one call; every write for its person goes through `writing`."""
+
+    def __init__(self, store: Store, record: SessionRecord) -> None:
+        """Nothing is written before `start` or the first `writing`."""
+        self.lost = False
+        self._sessions = store.sessions
+        self._tombstones = Tombstones(store.db)
+        self._record = record
+        self._began = _now()
+        self._renewed: float | None = None
+        self._opened = False
+        self._lock = asyncio.Lock()
+        self._writers = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._in_doubt_until = 0.0
+        self._when_held: list[Callable[[], None]] = []
+        self._when_lost: list[Callable[[], None]] = []
+        self._holding: asyncio.Task[None] | None = None
+        self._leaving: asyncio.Task[None] | None = None
+
+    def when_held(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called when the lease is held for the first time."""
+        self._when_held.append(callback)
+
+    def when_lost(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called when the person is erased, before any later write is refused."""
+        self._when_lost.append(callback)
+
+    def start(self) -> None:
+        """Take the lease and renew it in the background, until `release`."""
+        if self._holding is None:
+            self._holding = asyncio.create_task(self._hold())
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[None]:
+        """Write inside this block; takes the lease first where it is not held.
+
+        Raises:
+            ErasedError: the person was erased since the call began.
+            DatabaseError: the lease could not be taken.
+        """
+        if not self._is_trusted():
+            async with self._lock:
+                if not self._is_trusted():
+                    await self._renew()
+        if self.lost:
+            raise ErasedError
+        self._writers += 1
+        self._idle.clear()
+        try:
+            yield
+        except BaseException:
+            # It failed or was given up, and may arrive all the same.
+            self._in_doubt_until = _now() + _LEASE
+            raise
+        finally:
+            self._writers -= 1
+            if not self._writers:
+                self._idle.set()
+
+    async def release(self) -> None:
+        """Stop renewing; of a call that was erased, wait until its own traces are gone."""
+        if self._holding:
+            self._holding.cancel()
+            await asyncio.gather(self._holding, return_exceptions=True)
+        if self._leaving:
+            await asyncio.wait({self._leaving}, timeout=_LEASE)
+            self._leaving.cancel()
+
+    def _is_trusted(self) -> bool:
+        return not self.lost and self._renewed is not None and _now() - self._renewed < TRUSTED
+
+    async def _hold(self) -> None:
+        while True:
+            try:
+                async with self._lock:
+                    await self._renew()
+            except ErasedError:
+                return
+            except LkmongoError as error:
+                logger.debug("the lease of the call is not renewed: %s (%s)", error.message, error.why)
+            except Exception:
+                logger.exception("the lease of the call is not renewed")
+            await asyncio.sleep(RENEW_EVERY)
+
+    async def _renew(self) -> None:
+        if self.lost:
+            raise ErasedError
+        asked = _now()
+        await self._obey()
+        identity, session_id = self._record.identity, self._record.session_id
+        if not (self._opened and await self._sessions.renew(identity, session_id, _owner())):
+            await self._sessions.open(self._record, _owner())
+            self._opened = True
+            await self._obey()
+        self._renewed = asked
+        while self._when_held:
+            self._when_held.pop(0)()
+
+    async def _obey(self) -> None:
+        if await self._tombstones.bars(self._record.identity, timedelta(seconds=_now() - self._began)):
+            self._lose()
+            raise ErasedError
+
+    def _lose(self) -> None:
+        if self.lost:
+            return
+        self.lost = True
+        logger.info("the caller was erased: the call goes on as a guest's, and is not stored")
+        for callback in self._when_lost:
+            callback()
+        self._leaving = asyncio.create_task(self._leave())
+
+    async def _leave(self) -> None:
+        """Take the call's own documents away, which is how an erasure that waits learns that no write will follow."""
+        await self._idle.wait()
+        await asyncio.sleep(max(0.0, self._in_doubt_until - _now()))
+        try:
+            await self._sessions.discard(self._record.identity, self._record.session_id)
+        except LkmongoError as error:  # the erasure deletes them when the lease has run out
+            logger.info("the erased call could not be deleted: %s (%s)", error.message, error.why)
+
+
+def _now() -> float:
+    return time.clock_gettime(_CLOCK)
+
+
+@functools.cache
+def _owner() -> str:
+    """Which process of which boot of which host this is."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        boot = ""
+    return f"{platform.node()}/{boot}/{os.getpid()}"

@@ -1,0 +1,142 @@
+"""Read what a person types or pipes, a line at a time, without ever blocking the conversation.
+
+Standard input is read from its descriptor in a daemon thread: a thread that waits in `sys.stdin` could neither be
+left behind at exit nor tell a line that is too long, or no text, from the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lkmongo.errors import InvalidTextError, UsageError
+from lkmongo.model import MAX_CONTENT
+
+_MAX_BYTES = 4 * MAX_CONTENT + 16
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of input, or why it is refused."""
+
+    number: int
+    text: str = ""
+    refused: InvalidTextError | None = None
+
+
+def take(number: int, raw: bytes, *, cut: bool = False) -> Line:
+    """Check one line: UTF-8, at most 4,000 characters.
+
+    Args:
+        number: from 1, for the message.
+        raw: the line without its end; of a line that is longer than any allowed one, the beginning.
+        cut: whether `raw` is only the beginning.
+    """
+    try:
+        text = raw.decode("utf-8", errors="ignore" if cut else "strict").strip()
+    except UnicodeDecodeError:
+        return Line(number, refused=InvalidTextError(f"line {number} is not UTF-8 text; it was left out"))
+    if cut or len(text) > MAX_CONTENT:
+        size = f"more than {len(text)}" if cut else str(len(text))
+        return Line(
+            number,
+            refused=InvalidTextError(
+                f"line {number} has {size} characters; {MAX_CONTENT} are allowed. It was left out",
+                hint="say it in several lines",
+            ),
+        )
+    return Line(number, text)
+
+
+def split(chunks: Iterator[bytes]) -> Iterator[Line]:
+    """Lines out of chunks of bytes, in memory that does not grow with a line's length."""
+    number, buffer, cut = 1, b"", False
+    for chunk in chunks:
+        parts = chunk.split(b"\n")
+        for index, part in enumerate(parts):
+            if not cut:
+                buffer += part
+                if len(buffer) > _MAX_BYTES:
+                    buffer, cut = buffer[:_MAX_BYTES], True
+            if index < len(parts) - 1:
+                yield take(number, buffer, cut=cut)
+                number, buffer, cut = number + 1, b"", False
+    if buffer:
+        yield take(number, buffer, cut=cut)
+
+
+async def piped(descriptor: int) -> AsyncIterator[Line]:
+    """The lines of a pipe or a file, as they come."""
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[Line | None] = asyncio.Queue()
+
+    def put(item: Line | None) -> None:
+        loop.call_soon_threadsafe(queue.put_nowait, item)
+
+    def chunks() -> Iterator[bytes]:
+        try:
+            while chunk := os.read(descriptor, 65_536):
+                yield chunk
+        except OSError:
+            return  # standard input is closed: there is nothing to read
+
+    def read() -> None:
+        try:
+            for line in split(chunks()):
+                put(line)
+            put(None)
+        except RuntimeError:
+            return  # the loop has ended; nobody waits any more
+
+    threading.Thread(target=read, name="lkmongo-input", daemon=True).start()
+    while (line := await queue.get()) is not None:
+        yield line
+
+
+async def nothing() -> AsyncIterator[Line]:
+    """No lines at all."""
+    for line in split(iter(())):
+        yield line
+
+
+def script(path: Path) -> AsyncIterator[Line]:
+    """The lines of a file, which is read at once.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"the script {path} cannot be read", why=error.strerror) from error
+
+    async def lines() -> AsyncIterator[Line]:
+        for line in split(iter([raw])):
+            yield line
+
+    return lines()
+
+
+async def typed(prompt: str) -> AsyncIterator[Line]:
+    """The lines that a person types, with line editing and history; ends at Ctrl-D."""
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.history import InMemoryHistory
+    from prompt_toolkit.output.vt100 import Vt100_Output
+
+    # Without asking the terminal where its cursor is: not every terminal answers, and one line needs no answer.
+    output = Vt100_Output.from_pty(sys.stdout)
+    output.enable_cpr = False
+    session: PromptSession[str] = PromptSession(history=InMemoryHistory(), output=output)
+    number = 0
+    while True:
+        number += 1
+        try:
+            text = await session.prompt_async(prompt, handle_sigint=False)
+        except EOFError:
+            return
+        yield take(number, text.encode("utf-8", errors="replace"))

@@ -1,0 +1,62 @@
+"""One's own agent without a fork: a class named by LKMONGO_AGENT, or a file of instructions."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+from lkmongo.agent.assistant import Assistant
+from lkmongo.errors import SettingsError
+from lkmongo.settings import Settings
+
+
+def create_assistant(settings: Settings) -> Assistant:
+    """Build the agent that the settings name; the assistant as it is when they name none.
+
+    Raises:
+        SettingsError: the class cannot be imported or is no `Assistant`, or the file cannot be read.
+    """
+    return _agent_class(settings.agent)(instructions=_instructions(settings.instructions))
+
+
+def _agent_class(path: str | None) -> type[Assistant]:
+    if path is None:
+        return Assistant
+    module_name, _, class_name = path.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # as `python -m` does; a console script does not
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"LKMONGO_AGENT names {path}, and there is no module {error.name}",
+            hint="give it as package.module:Class, importable from the current folder or installed",
+        ) from error
+    except AttributeError as error:
+        raise SettingsError(f"LKMONGO_AGENT names {path}, and {module_name} has no {class_name}") from error
+    except Exception as error:
+        raise SettingsError(
+            f"LKMONGO_AGENT names {path}, and importing it failed", why=f"{type(error).__name__}: {error}"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, Assistant)):
+        raise SettingsError(
+            f"LKMONGO_AGENT names {path}, which is not an agent",
+            hint="make it a subclass of lkmongo.agent.assistant.Assistant",
+        )
+    return found
+
+
+def _instructions(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        text = path.expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"LKMONGO_INSTRUCTIONS names {path}, which cannot be read",
+            why=error.strerror if isinstance(error, OSError) else "it is not UTF-8 text",
+        ) from error
+    if not text:
+        raise SettingsError(f"LKMONGO_INSTRUCTIONS names {path}, which is empty")
+    return text

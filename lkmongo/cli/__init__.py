@@ -1,0 +1,70 @@
+"""The command line: parse, call one library function, show what came of it.
+
+Everything heavy is imported inside the commands, so that `lkmongo --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from lkmongo import __version__
+from lkmongo.cli import agent, db, memory
+from lkmongo.cli.output import Format, Output
+from lkmongo.errors import ExitCode, UsageError
+
+app = typer.Typer(
+    name="lkmongo",
+    help="A voice agent that remembers: LiveKit carries the conversation, MongoDB keeps what was said.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(agent.app, name="agent")
+app.add_typer(db.app, name="db")
+app.add_typer(memory.app, name="memory")
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"lkmongo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before every command."""
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.TyperException as error:
+        sys.exit(_usage_error(error))
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(ExitCode.INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else ExitCode.OK)
+
+
+def _usage_error(error: typer.TyperException) -> int:
+    """Show what Typer found wrong with the command line as any other error is shown."""
+    context = getattr(error, "ctx", None)
+    message = getattr(error, "format_message", lambda: str(error))()
+    if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command: its help is the message
+        typer.echo(message, err=True)
+        return ExitCode.USAGE
+    as_json = "--json" in sys.argv or any(word in {"json", "jsonl"} for word in sys.argv)
+    Output(Format.JSON if as_json else None).error(
+        UsageError(
+            message.rstrip("."), hint=f"{context.command_path} --help" if context is not None else "lkmongo --help"
+        )
+    )
+    return ExitCode.USAGE

@@ -1,0 +1,194 @@
+"""What every command has in common: settings, output, errors, signals, exit codes. Done once, here.
+
+Typer ends with exit code 0 when a command returns a value or is a coroutine function; `command` runs coroutines
+and refuses return values.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lkmongo.cli.output import Format, Output, is_terminal
+from lkmongo.errors import DeclinedError, ExitCode, LkmongoError, UsageError
+
+Function = Callable[..., Any]
+
+
+class Cli:
+    """What a command function gets as its first argument, `cli`."""
+
+    def __init__(self, output: Output, *, debug: bool = False) -> None:
+        """Hold the command's output; the settings are read by `load`."""
+        from lkmongo.settings import Settings
+
+        self.output = output
+        self.debug = debug
+        self.settings = Settings.load({})
+
+    def load(self) -> None:
+        """Read the dotenv files and the environment.
+
+        Raises:
+            SettingsError: a value is not accepted.
+        """
+        from lkmongo.settings import Settings, load_dotenv_files
+
+        sources = load_dotenv_files(Path.cwd())
+        self.settings = Settings.load(sources=sources)
+        self.debug = self.debug or self.settings.debug
+        for name, meant in self.settings.unknown:
+            self.output.warn(f"{name} is not a setting" + (f"; did you mean {meant}?" if meant else ""))
+
+    def confirm(self, question: str, *, yes: bool, flag: str = "--yes") -> None:
+        """Ask before something is changed that cannot be brought back.
+
+        Raises:
+            DeclinedError: the answer was no.
+            UsageError: there is no terminal to ask on, and `flag` was not given.
+        """
+        if yes:
+            return
+        if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
+            raise UsageError(f"{question} There is no terminal to ask on", hint=f"add {flag}")
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
+        if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+            raise DeclinedError
+
+
+def command(app: typer.Typer, name: str, *, data: bool = False) -> Callable[[Function], Function]:
+    """Register a function as `app`'s command `name`.
+
+    The function's first parameter is a `Cli`; it may be a coroutine function; it returns None. `--debug` is added
+    to its options, and with `data` also `--output` and `--json`.
+    """
+
+    def register(function: Function) -> Function:
+        @functools.wraps(function)
+        def run(**arguments: Any) -> None:
+            debug = arguments.pop("debug", False)
+            fmt = Format.JSON if arguments.pop("json_", False) else arguments.pop("output", None)
+            arguments.pop("output", None)
+            _run(function, arguments, fmt, debug=debug)
+
+        signature = inspect.signature(function, eval_str=True)
+        own = [parameter for key, parameter in signature.parameters.items() if key != "cli"]
+        run.__signature__ = signature.replace(parameters=[*own, *_common(data=data)])  # type: ignore[attr-defined]
+        app.command(name)(run)
+        return function
+
+    return register
+
+
+def _common(*, data: bool) -> Iterator[inspect.Parameter]:
+    def option(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+    if data:
+        yield option(
+            "output",
+            Annotated[
+                Format | None,
+                typer.Option("--output", "-o", help="How to write data; table on a terminal, else plain."),
+            ],
+            None,
+        )
+        yield option("json_", Annotated[bool, typer.Option("--json", help="The same as --output json.")], False)
+    yield option("debug", Annotated[bool, typer.Option("--debug", help="Show tracebacks and logs.")], False)
+
+
+def _run(function: Function, arguments: dict[str, Any], fmt: Format | None, *, debug: bool) -> None:
+    output = Output(fmt)
+    cli = Cli(output, debug=debug)
+    try:
+        cli.load()
+        cli.output = output = Output(
+            fmt or (Format(cli.settings.output) if cli.settings.output else None), cli.settings.secrets
+        )
+        _configure_logging(cli)
+        result = function(cli, **arguments)
+        if inspect.iscoroutine(result):
+            result = _run_coroutine(result)
+        if result is not None:
+            raise RuntimeError(f"{function.__name__} returned {result!r}; a command must return None")
+    except LkmongoError as error:
+        if cli.debug:
+            logging.getLogger(__name__).exception("%s failed", function.__name__)
+        output.error(error)
+        raise typer.Exit(error.exit_code) from None
+    except typer.Exit:
+        raise
+    except KeyboardInterrupt:
+        output.note("interrupted")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    except BrokenPipeError:
+        # The reader, such as `head`, has enough. Keep Python from complaining when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        if cli.debug:
+            raise
+        output.error(
+            LkmongoError(
+                f"something went wrong that should not: {type(error).__name__}",
+                why=str(error)[:300] or None,
+                hint="run it again with --debug and report what it prints",
+            )
+        )
+        raise typer.Exit(ExitCode.FAILED) from None
+
+
+def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run to the end; SIGTERM and SIGHUP cancel it, so that whatever is open is closed, and exit with 143."""
+    received: list[int] = []
+
+    async def main() -> Any:
+        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+
+        def stop(number: int) -> None:
+            received.append(number)
+            if task:
+                task.cancel()
+
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            with contextlib.suppress(NotImplementedError):
+                loop.add_signal_handler(number, stop, number)
+        return await coroutine
+
+    try:
+        return asyncio.run(main())
+    except asyncio.CancelledError:
+        if received:
+            raise typer.Exit(ExitCode.TERMINATED) from None
+        raise
+
+
+def _configure_logging(cli: Cli) -> None:
+    """Warnings of our own reach stderr; libraries speak only with --debug. Secrets never do."""
+    secrets = cli.settings.secrets
+
+    class Redacting(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            from lkmongo.redact import redact
+
+            return redact(super().format(record), secrets)
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Redacting("%(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO if cli.debug else logging.CRITICAL)
+    logging.getLogger("lkmongo").setLevel(logging.DEBUG if cli.debug else logging.WARNING)
+    logging.getLogger("pymongo").setLevel(logging.WARNING)  # its debug records hold documents

@@ -1,0 +1,112 @@
+"""Bad input gets a clear error with its own exit code, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+CANARY = "canary-s3cret-98765"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "message"),
+    [
+        (["memory", "list", ""], {}, "the user id is empty"),
+        (["agent", "console", "--user", ""], {}, "the user id is empty"),
+        (["agent", "console", "--user", "u", "--tenant", " "], {}, "the tenant id is empty"),
+        (["agent", "console", "--user", "u", "--guest"], {}, "exclude each other"),
+        (["agent", "console", "--user", "u", "--script", "missing.txt"], {}, "missing.txt cannot be read"),
+        (["memory", "list", "x" * 129], {}, "128 are allowed"),
+        (["memory", "list", "u"], {"LKMONGO_EMBEDDINGS": "foo"}, "LKMONGO_EMBEDDINGS must be voyage or local"),
+        (["memory", "list", "u"], {"MONGODB_URI": f"nonsense-{CANARY}"}, "MONGODB_URI must begin with mongodb://"),
+        (["agent", "console"], {"LKMONGO_EMBEDDINGS": "voyage"}, "VOYAGE_API_KEY is not set"),
+        (["agent", "console"], {"LIVEKIT_URL": "wss://x.livekit.cloud"}, "LIVEKIT_API_SECRET are not set"),
+        (["agent", "console"], {"LKMONGO_AGENT": "nowhere:Agent"}, "there is no module nowhere"),
+        (["memory", "forget", "u", "--type", "!!"], {}, "no letters or digits"),
+        (["memory", "lst"], {}, "No such command 'lst'"),
+        (["memory", "list"], {}, "Missing argument 'USER'"),
+        (["memory", "list", "u", "-o", "xml"], {}, "xml"),
+        (["db", "seed", "--dir", "missing"], {}, "missing"),
+    ],
+)
+def test_it_is_named_and_exits_with_2(run, arguments, env, message):
+    result = run(*arguments, env=env)
+    assert result.code == 2, result.stderr
+    error = next(line for line in result.stderr.splitlines() if line.startswith("error: "))
+    assert message in error
+    assert "Traceback" not in result.stderr
+    assert CANARY not in result.stderr
+    assert result.stdout == ""
+
+
+def test_an_error_is_json_where_json_is_asked_for(run):
+    result = run("memory", "list", "", "--json")
+    error = json.loads(result.stderr)["error"]
+    assert (error["code"], error["message"]) == ("invalid_id", "the user id is empty")
+    usage = run("memory", "list", "--json")
+    assert json.loads(usage.stderr)["error"]["code"] == "usage"
+
+
+def test_a_seed_file_with_a_wrong_field_is_named_by_line(run, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "orders.yaml").write_text(
+        "- tenant_id: default\n  user_id: u-1\n  order_id: '1'\n  items: [Lamp]\n  totl: 3\n  status: open\n"
+    )
+    result = run("db", "seed", "--dir", "mine")
+    assert result.code == 2
+    assert "orders.yaml:5" in result.stderr
+    assert "totl" in result.stderr
+
+
+def test_a_mongodb_that_nobody_answers_exits_with_1_and_shows_no_password(run):
+    uri = f"mongodb://app:{CANARY}@127.0.0.1:1/"
+    started = time.monotonic()
+    result = run("memory", "list", "u-100", env={"MONGODB_URI": uri})
+    assert time.monotonic() - started < 60
+    assert result.code == 1
+    assert "error: MongoDB cannot be reached" in result.stderr
+    assert "127.0.0.1:1" in result.stderr
+    assert CANARY not in result.stderr
+
+
+def test_a_database_on_another_machine_is_not_seeded_unasked(run):
+    result = run("db", "seed", env={"MONGODB_URI": "mongodb://db.invalid/"})
+    assert result.code == 2
+    assert "--yes" in result.stderr
+
+
+def test_a_line_that_is_too_long_or_no_text_is_refused_and_the_call_goes_on(run):
+    said = b"x" * 10_000 + b"\n" + b"\xff\xfe bad\n" + b"remember that my favorite color is teal\n"
+    result = run("agent", "console", "--json", "--user", "u-100", input=said)
+    assert result.code == 2
+    assert "teal" in result.answers[-1]
+    errors = [json.loads(line)["error"]["message"] for line in result.stderr.splitlines() if line.startswith("{")]
+    assert len(errors) == 2
+    assert errors[0].startswith("line 1 has 10000 characters; 4000 are allowed")
+    assert errors[1].startswith("line 2 is not UTF-8")
+    assert run("memory", "list", "u-100", "--json").json[0]["content"] == "teal"
+
+
+def test_the_console_starts_without_mongodb_warns_once_and_goes_on(run):
+    result = run(
+        "agent",
+        "console",
+        "--json",
+        "--user",
+        "u-100",
+        input="remember that my favorite color is teal\nwhat is my favorite color?\n",
+        env={"MONGODB_URI": f"mongodb://app:{CANARY}@127.0.0.1:1/"},
+    )
+    assert result.code == 0
+    assert len(result.answers) == 3
+    assert "teal" in result.answers[2]
+    assert result.stderr.count("MongoDB cannot be reached") == 1
+    assert CANARY not in result.stderr + result.stdout
+
+
+def test_a_misspelt_variable_is_told(run):
+    result = run("memory", "list", "u", "--json", env={"LKMONGO_EMBEDDING": "local"})
+    assert result.code == 0
+    assert "did you mean LKMONGO_EMBEDDINGS?" in result.stderr

@@ -1,0 +1,107 @@
+"""What the commands print: data on stdout in four formats, safe to show, and everything else on stderr."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from lkmongo.cli.text import visible
+from lkmongo.store.schema import INDEXES
+
+
+def test_help_answers_without_the_heavy_libraries(tmp_path):
+    script = (
+        "import sys\n"
+        "sys.argv = ['lkmongo', '--help']\n"
+        "from lkmongo.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "heavy = {'livekit', 'voyageai', 'numpy', 'pymongo', 'aiohttp', 'wordllama'} & {m.split('.')[0] for m in sys.modules}\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Usage: lkmongo" in done.stdout
+
+
+def test_indexes_are_made_once(run):
+    first = run("db", "indexes", "--json").json
+    assert {row["action"] for row in first} == {"create"}
+    assert len(first) == len(INDEXES)
+    second = run("db", "indexes", "--json").json
+    assert {row["action"] for row in second} == {"unchanged"}
+
+
+def test_seeding_twice_changes_nothing_the_second_time(run):
+    first = {row["collection"]: row for row in run("db", "seed", "--json").json}
+    assert first["knowledge"]["inserted"] >= 30
+    assert first["orders"]["inserted"] > 3
+    second = run("db", "seed", "--json").json
+    for row in second:
+        assert row["inserted"] == row["updated"] == row["removed"] == row["kept"] == 0
+        assert row["unchanged"] == first[row["collection"]]["inserted"]
+
+
+def test_forgetting_one_slot(run):
+    run("agent", "console", "--user", "u", input="remember that my car is red\nremember that my city is Oslo\n")
+    assert run("memory", "forget", "u", "--type", "no such thing", "--yes").code == 5
+    done = run("memory", "forget", "u", "--type", "Car", "--yes", "--json").json
+    assert (done["memory_types"], done["forgotten"]) == (["car"], 1)
+    assert [row["memory_type"] for row in run("memory", "list", "u", "--json").json] == ["city"]
+
+
+def test_the_formats(run):
+    run("agent", "console", "--user", "u", input="remember that my car is red\n")
+    plain = run("memory", "list", "u").stdout.splitlines()
+    assert plain[0] == "memory_type\tcontent\tcreated_at\tupdated_at"
+    assert plain[1].startswith("car\tred\t")
+    assert run("memory", "list", "u", "-o", "jsonl").events[0]["content"] == "red"
+    assert run("memory", "list", "u", env={"LKMONGO_OUTPUT": "json"}).json[0]["content"] == "red"
+    table = run("memory", "list", "u", "-o", "table").stdout
+    assert "memory_type" in table
+    assert "red" in table
+
+
+HOSTILE = "[red]x[/x] :smile: \x1b[31mred\x1b[0m \u202ertl\u202c =cmd()"
+
+
+@pytest.mark.parametrize("output", ["table", "plain"])
+async def test_stored_text_is_shown_and_never_obeyed(run, shared_home, database_name, output):
+    from lkmongo.local.mongod import EmbeddedMongod
+    from lkmongo.model import Identity
+    from lkmongo.store.client import create_client
+    from lkmongo.store.memories import Memories
+
+    with EmbeddedMongod(shared_home) as mongod:
+        async with create_client(mongod.uri) as client:
+            await Memories(client[database_name]).remember(Identity("default", "u"), "note", HOSTILE)
+    shown = run("memory", "list", "u", "-o", output).stdout
+    assert "[red]x[/x] :smile: \\x1b[31mred\\x1b[0m \\u202ertl\\u202c =cmd()" in " ".join(shown.split())
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+    assert run("memory", "list", "u", "--json").json[0]["content"] == HOSTILE
+
+
+def test_control_characters_are_written_out():
+    assert visible("a\x1b]0;title\x07b\nc\td", one_line=True) == "a\\x1b]0;title\\x07b c d"
+    assert visible("line\nnext") == "line\nnext"
+
+
+def test_a_reader_that_has_enough_ends_the_command_quietly(cli_env, tmp_path):
+    from tests.cli.conftest import LKMONGO
+
+    script = f"'{LKMONGO}' db indexes -o plain | head -1"
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, env=cli_env, cwd=tmp_path, check=False, timeout=100
+    )
+    assert done.stdout == "collection\tindex\taction\tdetail\n"
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+
+
+def test_python_m_lkmongo_is_lkmongo(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "lkmongo", "--version"], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.stdout.startswith("lkmongo ")

@@ -1,0 +1,76 @@
+"""A local server that speaks OpenAI's chat completions as language-model servers do, for tests.
+
+Run it as a process: `python -m tests.openai_server` prints its port. It greets, calls `recall_detail` when it hears
+"recall", answers with the tool's output, and otherwise repeats what it heard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+from aiohttp import web
+
+
+def _answer(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> dict[str, Any]:
+    last = next((m for m in reversed(messages) if m["role"] in {"user", "tool"}), None)
+    if last is None:
+        briefing = " ".join(str(m["content"]) for m in messages if "<caller_data>" in str(m["content"]))
+        return {"content": f"Welcome back, Robin, says {len(tools)} tools." if "Robin" in briefing else "Welcome."}
+    if last["role"] == "tool":
+        return {"content": f"The tool said: {last['content']}"}
+    if "recall" in str(last["content"]):
+        function = {"name": "recall_detail", "arguments": json.dumps({"memory_type": "favorite_color"})}
+        return {"tool_calls": [{"index": 0, "id": f"call_{len(messages)}", "type": "function", "function": function}]}
+    return {"content": f"You said: {last['content']}"}
+
+
+async def _chat(request: web.Request) -> web.StreamResponse:
+    body = await request.json()
+    request.app["requests"].append((dict(request.headers), body))
+    if request.app["status"] != 200:
+        return web.json_response({"error": {"message": "no"}}, status=request.app["status"])
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    delta = {"role": "assistant", **_answer(body["messages"], body.get("tools") or [])}
+    finish = "tool_calls" if "tool_calls" in delta else "stop"
+    for part, reason in ((delta, None), ({}, finish)):
+        chunk = {
+            "id": "c",
+            "object": "chat.completion.chunk",
+            "created": 1,
+            "model": body["model"],
+            "choices": [{"index": 0, "delta": part, "finish_reason": reason}],
+        }
+        await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
+    await response.write(b"data: [DONE]\n\n")
+    return response
+
+
+async def _models(_: web.Request) -> web.Response:
+    return web.json_response({"object": "list", "data": []})
+
+
+def create_app(status: int = 200) -> web.Application:
+    """The server; `requests` of the application holds (headers, body) of each request."""
+    app = web.Application()
+    app["requests"] = []
+    app["status"] = status
+    app.router.add_post("/v1/chat/completions", _chat)
+    app.router.add_get("/v1/models", _models)
+    return app
+
+
+async def _serve(status: int) -> None:
+    runner = web.AppRunner(create_app(status))
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    print(runner.addresses[0][1], flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(int(sys.argv[1]) if len(sys.argv) > 1 else 200))

@@ -1,0 +1,47 @@
+"""The documents say what the program does."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import typer
+
+from docs import generate
+from lkmongo.cli import app
+
+
+def commands(group: typer.Typer = app, prefix: str = "") -> list[str]:
+    """Every command of the program, such as "memory list"."""
+    names = [f"{prefix}{command.name}" for command in group.registered_commands]
+    for sub in group.registered_groups:
+        names += commands(sub.typer_instance, f"{prefix}{sub.name} ")
+    return names
+
+
+def test_the_generated_parts_are_up_to_date():
+    text = (generate.ROOT / "README.md").read_text(encoding="utf-8")
+    assert generate.fill(text) == text, "run `make docs`"
+    for name in generate.PARTS:
+        assert f"<!-- {name} -->" in text
+    assert (generate.ROOT / ".env.example").read_text(encoding="utf-8") == generate.env_example(), "run `make docs`"
+
+
+def test_every_command_is_documented():
+    assert sorted(generate.COMMANDS) == sorted(["", *commands()])
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_explains_itself(command):
+    text = generate.help_text(command)
+    assert text.startswith(f"Usage: lkmongo {command}")
+    described = text.split("\n\n")[1].strip()
+    assert len(described) > 20
+    for option in re.findall(r"^  (-.*?)$", text, re.MULTILINE):
+        assert len(option.split()) > 1, option
+
+
+def test_every_relative_link_leads_somewhere():
+    for document in [generate.ROOT / "README.md", generate.ROOT / "CONTRIBUTING.md", *generate.ROOT.glob("docs/*.md")]:
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text(encoding="utf-8")):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
