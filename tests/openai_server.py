@@ -13,6 +13,9 @@ from typing import Any
 
 from aiohttp import web
 
+REQUESTS = web.AppKey("requests", list)
+STATUS = web.AppKey("status", int)
+
 
 def _answer(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> dict[str, Any]:
     last = next((m for m in reversed(messages) if m["role"] in {"user", "tool"}), None)
@@ -29,9 +32,9 @@ def _answer(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> dict
 
 async def _chat(request: web.Request) -> web.StreamResponse:
     body = await request.json()
-    request.app["requests"].append((dict(request.headers), body))
-    if request.app["status"] != 200:
-        return web.json_response({"error": {"message": "no"}}, status=request.app["status"])
+    request.app[REQUESTS].append((dict(request.headers), body))
+    if request.app[STATUS] != 200:
+        return web.json_response({"error": {"message": "no"}}, status=request.app[STATUS])
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
     delta = {"role": "assistant", **_answer(body["messages"], body.get("tools") or [])}
@@ -54,10 +57,10 @@ async def _models(_: web.Request) -> web.Response:
 
 
 def create_app(status: int = 200) -> web.Application:
-    """The server; `requests` of the application holds (headers, body) of each request."""
+    """The server; `REQUESTS` of the application holds (headers, body) of each request."""
     app = web.Application()
-    app["requests"] = []
-    app["status"] = status
+    app[REQUESTS] = []
+    app[STATUS] = status
     app.router.add_post("/v1/chat/completions", _chat)
     app.router.add_get("/v1/models", _models)
     return app

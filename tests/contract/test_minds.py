@@ -1,0 +1,139 @@
+"""Three minds, one agent: which one answers, and a whole conversation through each kind of server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import jwt
+import pytest
+from aiohttp.test_utils import TestServer
+
+from lkmongo.agent.console import Listener, Outcome, converse
+from lkmongo.agent.lines import Line
+from lkmongo.agent.pipeline import choose_mind
+from lkmongo.errors import SettingsError
+from lkmongo.model import Identity
+from lkmongo.settings import Settings
+from tests.openai_server import REQUESTS, create_app
+
+ROBIN = Identity("default", "u-100")
+SECRET = "s3cret-s3cret-s3cret-s3cret-s3cret"
+CLOUD = {"LIVEKIT_URL": "wss://x.livekit.cloud", "LIVEKIT_API_KEY": "k", "LIVEKIT_API_SECRET": SECRET}
+
+
+class Heard:
+    """Keeps what is shown."""
+
+    def __init__(self) -> None:
+        self.events: list[dict] = []
+        self.warnings: list[str] = []
+        self.listener = Listener(self.events.append, lambda _: None, self.warnings.append, lambda _: None)
+
+    @property
+    def answers(self) -> list[str]:
+        return [event["text"] for event in self.events if event.get("role") == "assistant"]
+
+
+async def said(*texts: str) -> AsyncIterator[Line]:
+    for number, text in enumerate(texts, 1):
+        yield Line(number, text)
+
+
+@pytest.mark.parametrize(
+    ("environment", "description", "is_responder"),
+    [
+        ({}, "built-in responder", True),
+        (CLOUD | {"LIVEKIT_URL": "ws://localhost:7880"}, "built-in responder", True),
+        (CLOUD | {"LIVEKIT_URL": "wss://livekit.cloud.example.com"}, "built-in responder", True),
+        (CLOUD, "LiveKit Inference", False),
+        (
+            CLOUD | {"LIVEKIT_URL": "ws://localhost:7880", "LIVEKIT_INFERENCE_URL": "http://localhost:1/v1"},
+            "LiveKit Inference",
+            False,
+        ),
+        (CLOUD | {"LKMONGO_LLM_BASE_URL": "http://localhost:1/v1", "LKMONGO_LLM": "llama"}, "llama at http", False),
+    ],
+)
+async def test_the_mind_follows_from_the_settings(environment, description, is_responder):
+    mind = choose_mind(Settings.load(environment))
+    assert description in mind.description
+    assert mind.is_responder is is_responder
+    await mind.llm.aclose()
+
+
+def test_a_gateway_without_a_key_is_refused():
+    with pytest.raises(SettingsError, match="LIVEKIT_INFERENCE_API_KEY is not set"):
+        choose_mind(Settings.load({"LIVEKIT_INFERENCE_URL": "http://localhost:1/v1"}))
+
+
+async def hold(mongodb_uri: str, database_name: str, environment: dict[str, str], *texts: str) -> tuple[Heard, Outcome]:
+    heard = Heard()
+    settings = Settings.load({"MONGODB_URI": mongodb_uri, "MONGODB_DB": database_name} | environment)
+    outcome = await converse(settings, ROBIN, said(*texts), heard.listener)
+    return heard, outcome
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[TestServer]:
+    async with TestServer(create_app()) as running:
+        yield running
+
+
+async def test_a_conversation_with_an_openai_compatible_server(store, mongodb_uri, database_name, server):
+    await store.memories.remember(ROBIN, "favorite_color", "teal")
+    await store.users.set_field(ROBIN, "name", "Robin")
+    environment = {
+        "LKMONGO_LLM_BASE_URL": str(server.make_url("/v1")),
+        "LKMONGO_LLM": "llama3.2",
+        "LKMONGO_LLM_API_KEY": SECRET,
+    }
+    heard, outcome = await hold(mongodb_uri, database_name, environment, "hello", "recall my color")
+    assert heard.answers == [
+        "Welcome back, Robin, says 8 tools.",
+        "You said: hello",
+        "The tool said: Your favorite color: teal.",
+    ]
+    assert outcome.stored
+    requests = server.app[REQUESTS]
+    assert all(headers["Authorization"] == f"Bearer {SECRET}" for headers, _ in requests)
+    assert all(body["model"] == "llama3.2" for _, body in requests)
+    for _, body in requests:
+        briefings = [message for message in body["messages"] if "<caller_data>" in str(message.get("content"))]
+        assert len(briefings) == 1
+        assert briefings[0]["role"] == "system"
+    turns = await store.sessions.turns(ROBIN, outcome.session_id)
+    assert [turn.role or turn.name for turn in turns] == [
+        "assistant",
+        "user",
+        "assistant",
+        "user",
+        "recall_detail",
+        "assistant",
+    ]
+
+
+async def test_a_conversation_through_an_inference_gateway(store, mongodb_uri, database_name, server):
+    environment = {
+        "LIVEKIT_INFERENCE_URL": str(server.make_url("/v1")),
+        "LIVEKIT_INFERENCE_API_KEY": "k",
+        "LIVEKIT_INFERENCE_API_SECRET": SECRET,
+    }
+    heard, _ = await hold(mongodb_uri, database_name, environment, "hello")
+    assert heard.answers == ["Welcome.", "You said: hello"]
+    headers, body = server.app[REQUESTS][-1]
+    assert body["model"] == "openai/gpt-5.3-chat-latest"
+    claims = jwt.decode(headers["Authorization"].removeprefix("Bearer "), SECRET, algorithms=["HS256"])
+    assert claims["iss"] == "k"
+
+
+async def test_a_server_that_refuses_is_told_and_the_call_is_recorded_all_the_same(store, mongodb_uri, database_name):
+    async with TestServer(create_app(status=401)) as server:
+        environment = {"LKMONGO_LLM_BASE_URL": str(server.make_url("/v1")), "LKMONGO_LLM_API_KEY": SECRET}
+        heard, outcome = await hold(mongodb_uri, database_name, environment, "hello")
+    assert heard.answers == []
+    assert "the language model did not answer" in heard.warnings[0]
+    assert SECRET not in " ".join(heard.warnings)
+    assert outcome.unanswered == 2
+    assert outcome.stored
+    turns = await store.sessions.turns(ROBIN, outcome.session_id)
+    assert [turn.content for turn in turns if turn.role == "user"] == ["hello"]
