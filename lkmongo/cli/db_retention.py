@@ -1,0 +1,76 @@
+"""`lkmongo db retention`: how long calls, memories and profiles are kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lkmongo.cli.command import Cli, command
+from lkmongo.cli.db import app
+from lkmongo.cli.options import DryRun, Yes
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+
+@command(app, "retention", data=True)
+async def retention(
+    cli: Cli,
+    subject: Annotated[
+        str | None, typer.Argument(metavar="[calls|memories|profiles]", help="What to limit.", show_default=False)
+    ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Argument(metavar="[TIME|forever]", help="How long to keep it: 90d, 26w, or forever.", show_default=False),
+    ] = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Show or set how long data is kept.
+
+    Calls count from their end, memories from their last change, profiles from the last call. MongoDB deletes what is
+    older, within a minute or so. A shorter time asks first and says how much would go.
+    """
+    from lkmongo.durations import parse_duration
+    from lkmongo.errors import UsageError
+    from lkmongo.store import retention as store_retention
+    from lkmongo.store.opening import open_store
+
+    if subject is None:
+        async with open_store(cli.settings) as store:
+            rows = await store_retention.current(store.db)
+        cli.output.rows(["subject", "keep"], ({"subject": row.subject, "keep": _shown(row.keep)} for row in rows))
+        return
+    store_retention.check_subject(subject)
+    if keep is None:
+        raise UsageError("how long?", hint=f"lkmongo db retention {subject} 90d, or forever")
+    limit = None if keep.lower() == "forever" else parse_duration(keep)
+    if limit is not None and limit.total_seconds() < 3_600:
+        raise UsageError(f"{keep} is shorter than an hour", hint="a call could be deleted while it goes on")
+    async with open_store(cli.settings) as store:
+        before = next(row.keep for row in await store_retention.current(store.db) if row.subject == subject)
+        shorter = limit is not None and (before is None or limit < before)
+        going = await store_retention.older(store.db, subject, limit) if limit is not None and shorter else 0
+        if not dry_run:
+            if shorter:
+                cli.confirm(
+                    f"Keep {subject} for {keep} instead of {_shown(before)}? {going} documents would go for good.",
+                    yes=yes,
+                )
+            await store_retention.keep_for(store.db, subject, limit)
+    fields: dict[str, Any] = {
+        "subject": subject,
+        "before": _shown(before),
+        "keep": _shown(limit),
+        "would_go": going,
+        "dry_run": dry_run,
+    }
+    verb = "Would keep" if dry_run else "Keeping"
+    cli.output.record(fields, f"{verb} {subject} for {_shown(limit)}; {going} documents are older than that")
+
+
+def _shown(keep: timedelta | None) -> str:
+    from lkmongo.durations import show_duration
+
+    return "forever" if keep is None else show_duration(keep)

@@ -1,0 +1,65 @@
+"""Retention: a limit is set, changed and taken away, and never shortened without being told what goes."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lkmongo.durations import parse_duration, show_duration
+from lkmongo.errors import UsageError
+from lkmongo.model import now
+from lkmongo.store import retention
+
+
+async def limits(store) -> dict[str, timedelta | None]:
+    return {row.subject: row.keep for row in await retention.current(store.db)}
+
+
+async def test_nothing_is_deleted_unless_it_is_said(store):
+    assert await limits(store) == {"calls": None, "memories": None, "profiles": None}
+
+
+async def test_a_limit_is_set_changed_and_taken_away(store):
+    for keep in (timedelta(days=90), timedelta(days=30), timedelta(days=365), None):
+        await retention.keep_for(store.db, "calls", keep)
+        assert (await limits(store))["calls"] == keep
+    information = await store.db.turns.index_information()
+    assert not any("expireAfterSeconds" in index for index in information.values())
+
+
+async def test_calls_and_their_turns_go_together_and_a_call_that_goes_on_stays(store):
+    await retention.keep_for(store.db, "calls", timedelta(days=90))
+    sessions = await store.db.sessions.index_information()
+    turns = await store.db.turns.index_information()
+    assert sessions["retention"]["key"] == [("ended_at", 1)]
+    assert turns["retention"]["key"] == [("created_at", 1)]
+    assert sessions["retention"]["expireAfterSeconds"] == turns["retention"]["expireAfterSeconds"] == 90 * 86_400
+
+
+async def test_what_would_go_is_counted(store):
+    old, new = now() - timedelta(days=40), now()
+    await store.db.memories.insert_many([{"memory_type": str(n), "updated_at": old if n < 3 else new} for n in range(5)])
+    assert await retention.older(store.db, "memories", timedelta(days=30)) == 3
+    assert await retention.older(store.db, "memories", timedelta(days=50)) == 0
+
+
+async def test_a_collection_that_is_not_there_yet_can_have_a_limit(store):
+    await store.db.memories.drop()
+    assert (await limits(store))["memories"] is None
+    await retention.keep_for(store.db, "memories", timedelta(days=1))
+    assert (await limits(store))["memories"] == timedelta(days=1)
+
+
+@pytest.mark.parametrize("text", ["", "90", "d", "-5d", "1.5d", "5 d", "5y", "999999999w", "٣d"])
+def test_what_is_no_length_of_time_is_refused(text):
+    with pytest.raises(UsageError):
+        parse_duration(text)
+
+
+@given(st.integers(0, 36_500 * 86_400))
+def test_a_length_of_time_reads_back_as_it_was(seconds):
+    length = timedelta(seconds=seconds)
+    assert parse_duration(show_duration(length)) == length
