@@ -1,0 +1,189 @@
+"""Where the embedded mongod keeps its data and its socket, and whether it can."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import stat
+import sys
+import tempfile
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lkmongo.errors import EmbeddedError
+from lkmongo.local.failures import OWN_MONGODB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NEEDED_SPACE = 1024**3
+_PREFIX = "mongodb-"
+_PLAIN = re.compile(r"[a-z0-9/._-]+")
+"""PyMongo takes the replica set's members for host names and makes them lower case; mongod splits at `,` and `:`."""
+_LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
+"""Bytes of a Unix socket's path: `sun_path` of unix(4) and unix(7), without its closing zero."""
+_LARGEST_LOG = 16 * 1024**2
+
+
+class Folder:
+    """`<home>/mongodb-<major version>`: versions do not open each other's data, so each has a folder of its own."""
+
+    def __init__(self, home: Path, series: str) -> None:
+        """Name its parts; `make` makes it. One home has one name, whichever link leads to it."""
+        self.path = home.resolve() / f"{_PREFIX}{series}"
+        self.data = self.path / "db"
+        self.log = self.path / "mongod.log"
+        self.previous_log = self.path / "mongod.previous.log"
+        self.start_lock = self.path / "start.lock"
+        self.use_lock = self.path / "use.lock"
+        self.server_lock = self.path / "server.lock"
+        self._address = self.path / "address"
+        self._unfinished = self.path / "unfinished"
+
+    def make(self) -> None:
+        """Make the folder, for its owner alone. Raises EmbeddedError where that cannot be."""
+        with writing(self.path):
+            self.path.mkdir(mode=0o700, exist_ok=True)
+            self.path.chmod(0o700)
+
+    def check_space(self) -> None:
+        """Raise EmbeddedError where less than 1 GiB is free: a mongod that runs out of space aborts."""
+        free = shutil.disk_usage(self.path).free
+        if free < NEEDED_SPACE:
+            raise EmbeddedError(
+                f"only {free // 1024**2} MiB are free for the embedded MongoDB; it needs 1024",
+                why=f"its data is in {self.path}",
+                hint=f"free some space, set LKMONGO_HOME to a folder on another disk, or {OWN_MONGODB}",
+            )
+
+    def begin(self) -> bool:
+        """Make ready for a start; True when the data begins with it.
+
+        A first start that never came to its end has nothing worth keeping and may have left anything: it is
+        marked until it has ended well, and begun anew. Raises EmbeddedError.
+        """
+        with writing(self.path):
+            first = self._unfinished.exists() or not self.data.exists() or not any(self.data.iterdir())
+            if first:
+                self._unfinished.touch()
+                if self.data.exists():
+                    shutil.rmtree(self.data)
+                self.data.mkdir(mode=0o700)
+            if self.log.exists():
+                self.log.replace(self.previous_log)
+        return first
+
+    def finish(self, socket: Path) -> None:
+        """Say that the server at `socket` is ready: its data counts, and from now on others may join."""
+        with writing(self.path):
+            if self._unfinished.exists():  # before anybody can write what the mark would have deleted
+                self._unfinished.unlink()
+                self._sync()
+            fresh = self._address.with_name("address.new")
+            fresh.write_bytes(os.fsencode(socket))
+            fresh.replace(self._address)
+
+    def _sync(self) -> None:
+        """Put the folder's entries on the disk: after a power cut the mark must not outlive the data's beginning."""
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def address(self) -> Path | None:
+        """The socket of the server that is ready, or was when it died."""
+        try:
+            return Path(os.fsdecode(self._address.read_bytes()))
+        except FileNotFoundError:
+            return None
+
+    def withdraw(self) -> None:
+        """Say that the server is no longer to be joined."""
+        with writing(self.path):
+            self._address.unlink(missing_ok=True)
+
+    def bound_log(self) -> None:
+        """Empty a log that has grown; mongod appends, and goes on at its beginning."""
+        with writing(self.path), suppress(FileNotFoundError):  # between two starts there is none
+            if self.log.stat().st_size > _LARGEST_LOG:
+                os.truncate(self.log, 0)
+
+    def socket(self) -> Path:
+        """Where the server listens: in a folder that only its owner can enter, as there is no password.
+
+        Not in the data folder: a home's path may be longer than a socket's can be, and have any characters. A
+        server that died is followed by one at the same place, so that its users' clients find it.
+
+        Raises:
+            EmbeddedError: the folder belongs to somebody else, or cannot be made.
+        """
+        name = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16] + ".sock"
+        former = self.address()
+        if former and former.name == name and former.parent.is_dir():  # not that of a home this one is a copy of
+            socket = former
+        else:
+            socket = Path(_temporary(), f"lkm-{os.getuid()}", name)
+            if len(os.fsencode(socket)) > _LONGEST_SOCKET or not _PLAIN.fullmatch(str(socket)):
+                socket = Path("/tmp", f"lkm-{os.getuid()}", name)  # noqa: S108 - the folder in it is checked
+        _make_private(socket.parent)
+        return socket
+
+
+def make_home(home: Path) -> None:
+    """Make the folder that everything of lkmongo lies in. Raises EmbeddedError where that cannot be."""
+    with writing(home):
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def data_of_other_versions(home: Path, series: str) -> list[Path]:
+    """Folders with the data of mongods of another major version, which the one of `series` does not use."""
+    return sorted(path for path in home.resolve().glob(f"{_PREFIX}*/db") if path.parent.name != f"{_PREFIX}{series}")
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn an OSError into an EmbeddedError that names the folder and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise EmbeddedError(
+            f"the embedded MongoDB cannot write to {folder}",
+            why=error.strerror or str(error),
+            hint=f"set LKMONGO_HOME to a folder that you may write to, or {OWN_MONGODB}",
+        ) from error
+
+
+def _temporary() -> str:
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise EmbeddedError(
+            "there is no folder for temporary files, where the embedded MongoDB has its socket",
+            why=error.strerror,
+            hint="set TMPDIR to a folder that you may write to, with a short path in lower case",
+        ) from error
+
+
+def _make_private(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        state = folder.lstat()
+        mine = stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid()
+        if mine:
+            folder.chmod(0o700)
+    except OSError as error:
+        raise EmbeddedError(
+            f"the embedded MongoDB cannot put its socket into {folder}",
+            why=error.strerror or str(error),
+            hint="set TMPDIR to a folder that you may write to, with a short path in lower case",
+        ) from error
+    if not mine:
+        raise EmbeddedError(
+            f"{folder} is not a folder of yours",
+            why="whoever owns it could read what goes through the socket in it",
+            hint="remove it, or set TMPDIR to a folder of your own with a short path in lower case",
+        )

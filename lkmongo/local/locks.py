@@ -1,0 +1,86 @@
+"""File locks that end with the process that holds them, however it ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from lkmongo.errors import EmbeddedError
+
+if sys.platform != "win32":  # where EmbeddedMongod refuses before it comes here
+    import fcntl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_POLL = 0.01
+
+
+class Lock:
+    """An advisory lock (flock) on a file that is never deleted; the kernel releases it when its holder dies."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, without taking the lock. Raises OSError."""
+        self.path = path
+        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+
+    def take(self, *, shared: bool = False) -> bool:
+        """Take it now, or say that it is not to be had.
+
+        A shared lock that is held becomes an exclusive one; where that fails, the shared one may be lost.
+        """
+        try:
+            fcntl.flock(self.descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise EmbeddedError(
+                f"the embedded MongoDB cannot lock {self.path}",
+                why=error.strerror,
+                hint="set LKMONGO_HOME to a folder on a disk of this machine",
+            ) from error
+        return True
+
+    def release(self) -> None:
+        """Give it back, also where a forked child has a copy of the descriptor."""
+        fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+
+    def is_held(self) -> bool:
+        """Whether somebody else holds it."""
+        if not self.take():
+            return True
+        self.release()
+        return False
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Hold it exclusively; wait `seconds` for it.
+
+        Raises:
+            EmbeddedError: it was not to be had in that time.
+        """
+        deadline = time.monotonic() + seconds
+        while not self.take():
+            if time.monotonic() > deadline:
+                raise EmbeddedError(
+                    f"another process has been starting or stopping the embedded MongoDB for {seconds:.0f} s",
+                    why=f"it holds {self.path}",
+                    hint="end that process, then try again",
+                )
+            time.sleep(_POLL)
+        try:
+            yield
+        finally:
+            self.release()
+
+    def read(self) -> str:
+        """What the file says, at most 4 KiB, even after somebody deleted it."""
+        return os.pread(self.descriptor, 4096, 0).decode(errors="replace")
+
+    def close(self) -> None:
+        """Close the descriptor. The lock ends with its last copy."""
+        os.close(self.descriptor)
