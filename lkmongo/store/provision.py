@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import CollectionInvalid, OperationFailure
@@ -13,26 +13,29 @@ from pymongo.errors import CollectionInvalid, OperationFailure
 from lkmongo.store import operations
 from lkmongo.store.schema import INDEXES, Index
 
+T = TypeVar("T")
+
 
 class Action(StrEnum):
     """What an index needs."""
 
     CREATE = "create"
     UPDATE = "update"
+    REPLACE = "replace"
     UNCHANGED = "unchanged"
     BLOCKED = "blocked"
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Change(Generic[T]):
     """One index and what is to be done, or was done, about it."""
 
-    index: Index
+    index: T
     action: Action
     detail: str = ""
 
 
-async def plan(db: AsyncDatabase[dict[str, Any]]) -> list[Change]:
+async def plan(db: AsyncDatabase[dict[str, Any]]) -> list[Change[Index]]:
     """Compare the indexes that are there with those that should be; writes nothing."""
 
     async def existing(collection: str) -> Mapping[str, Any]:
@@ -50,7 +53,7 @@ async def plan(db: AsyncDatabase[dict[str, Any]]) -> list[Change]:
     return [_compare(index, there[index.collection]) for index in INDEXES]
 
 
-def _compare(index: Index, there: Mapping[str, Any]) -> Change:
+def _compare(index: Index, there: Mapping[str, Any]) -> Change[Index]:
     for name, found in there.items():
         same_keys = [tuple(key) for key in found["key"]] == list(index.keys)
         if same_keys and bool(found.get("unique")) == index.unique:
@@ -61,7 +64,7 @@ def _compare(index: Index, there: Mapping[str, Any]) -> Change:
     return Change(index, Action.CREATE)
 
 
-async def apply(db: AsyncDatabase[dict[str, Any]]) -> list[Change]:
+async def apply(db: AsyncDatabase[dict[str, Any]]) -> list[Change[Index]]:
     """Create what is missing, collections first; run it as often as you like.
 
     Raises:
@@ -71,7 +74,7 @@ async def apply(db: AsyncDatabase[dict[str, Any]]) -> list[Change]:
     names = set(await operations.read(db.list_collection_names))
     for collection in dict.fromkeys(change.index.collection for change in changes):
         if collection not in names:
-            await operations.write(lambda name=collection: _create_collection(db, name))  # type: ignore[misc]
+            await operations.write(lambda name=collection: create_collection(db, name))  # type: ignore[misc]
     for change in changes:
         if change.action is Action.CREATE:
             index = change.index
@@ -83,7 +86,8 @@ async def apply(db: AsyncDatabase[dict[str, Any]]) -> list[Change]:
     return changes
 
 
-async def _create_collection(db: AsyncDatabase[dict[str, Any]], name: str) -> None:
+async def create_collection(db: AsyncDatabase[dict[str, Any]], name: str) -> None:
+    """Create a collection unless it is there; raises the driver's errors."""
     try:
         await db.create_collection(name)
     except CollectionInvalid:

@@ -1,0 +1,222 @@
+"""`lkmongo db indexes`, `wait-ready` and `status`: indexes made, waited for and looked at."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lkmongo.cli.command import Cli, command
+from lkmongo.cli.db import app
+from lkmongo.cli.index_watch import COLUMNS, IndexWatch, state_row
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lkmongo.store.provision import Change
+    from lkmongo.store.search_schema import SearchIndex
+
+RequireSearch = Annotated[
+    bool, typer.Option("--require-search", help="Fail (exit code 7) on a server that has no search.")
+]
+_NAMED = 5  # indexes that an error names; the rest is in the list
+_EXACT = "This MongoDB has no search: searches run exact, which needs no search index"
+
+
+@command(app, "indexes", data=True)
+async def indexes(
+    cli: Cli,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit with 6 when something differs, and say what.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the definitions as JSON; connects to nothing.")
+    ] = False,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace", help="Drop and make again the search indexes that are broken or that no update can mend."
+        ),
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until they are ready, as `db wait-ready` does.")] = False,
+    require_search: RequireSearch = False,
+) -> None:
+    """Create and update the collections, indexes and search indexes.
+
+    Run it as often as you like: definitions are compared by what they mean, unknown indexes are left alone, and
+    nothing is dropped without --replace. On a server that has no search, the ordinary indexes are made.
+    """
+    from lkmongo.embed.choose import embedder_for
+    from lkmongo.errors import NotSupportedError, UsageError
+    from lkmongo.store import provision, search_provision
+    from lkmongo.store.opening import open_store
+    from lkmongo.store.search_schema import search_indexes
+
+    if (check and (replace or wait)) or (dry_run and (check or replace or wait)):
+        raise UsageError("--check and --dry-run write nothing: they go with no other of these options")
+    embedder = embedder_for(cli.settings)
+    wanted = search_indexes(embedder.dimensions)
+    if dry_run:
+        cli.output.say(json.dumps(_definitions(wanted), indent=None if cli.output.is_json else 2))
+        return
+    async with open_store(cli.settings, on_status=cli.output.note) as store:
+        ordinary = await (provision.plan(store.db) if check else provision.apply(store.db))
+        search: Sequence[Change[SearchIndex]] = []
+        failure: Exception | None = None
+        try:
+            if check:
+                search = await search_provision.plan(store.db, wanted)
+            else:
+                search = await search_provision.apply(store.db, wanted, replace=replace)
+        except NotSupportedError as error:
+            failure = error if require_search else None
+            if not require_search:
+                cli.output.note(_EXACT)
+        except search_provision.QuotaError as error:
+            search, failure = error.changes, error
+        rows = [_row(change, "ordinary") for change in ordinary] + [_row(each, each.index.type) for each in search]
+        cli.output.rows(["collection", "index", "kind", "action", "detail"], rows)
+        if failure is not None:
+            raise failure
+        _raise_if_different(rows, check=check)
+        if wait and search:
+            from lkmongo.store.pace import Pace
+            from lkmongo.store.readiness import TIMEOUT, wait_ready
+
+            with IndexWatch(cli.output) as watch:
+                await wait_ready(store.db, wanted, embedder, Pace(TIMEOUT), watch)
+        elif not check and any(change.action is not provision.Action.UNCHANGED for change in search):
+            cli.output.note("Search indexes take a minute or two to build; lkmongo db wait-ready waits for them")
+
+
+def _row(change: Change[Any], kind: str) -> dict[str, Any]:
+    return {
+        "collection": change.index.collection,
+        "index": change.index.name,
+        "kind": kind,
+        "action": change.action.value,
+        "detail": change.detail,
+    }
+
+
+def _definitions(wanted: Sequence[SearchIndex]) -> list[dict[str, Any]]:
+    """Every index with what the server is asked for."""
+    from lkmongo.store.schema import INDEXES
+
+    ordinary = [
+        {
+            "collection": index.collection,
+            "index": index.name,
+            "kind": "ordinary",
+            "definition": {"key": dict(index.keys), "unique": index.unique},
+        }
+        for index in INDEXES
+    ]
+    return ordinary + [
+        {"collection": each.collection, "index": each.name, "kind": each.type, "definition": dict(each.definition)}
+        for each in wanted
+    ]
+
+
+def _raise_if_different(rows: Sequence[dict[str, Any]], *, check: bool) -> None:
+    """Raise for what `--check` finds to differ, and for what could not be made right."""
+    from lkmongo.errors import DriftError
+
+    wrong = [row for row in rows if row["action"] == "blocked" or (check and row["action"] != "unchanged")]
+    if not wrong:
+        return
+    said = f"{len(wrong)} of {len(rows)} indexes " + ("are not as they should be" if check else "could not be made")
+    named = [f"{row['collection']}.{row['index']}: {row['detail'] or row['action']}" for row in wrong]
+    why = "; ".join(named[:_NAMED]) + (f"; and {len(named) - _NAMED} more" if len(named) > _NAMED else "")
+    blocked = any(row["action"] == "blocked" for row in wrong)
+    raise DriftError(said, why=why, hint="see the list" if blocked else "lkmongo db indexes")
+
+
+@command(app, "wait-ready", data=True)
+async def wait_ready(
+    cli: Cli,
+    timeout: Annotated[  # noqa: ASYNC109 - the option's name
+        float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait.")
+    ] = 300,
+    require_search: RequireSearch = False,
+) -> None:
+    """Wait until every search index serves by its definition and finds what is there.
+
+    Then a document of each collection is looked for by its own vector or words; where there is none, one is made
+    for it and removed. Exits with 3 when the time is over, and at once with 1 when an index failed.
+    """
+    from lkmongo.embed.choose import embedder_for
+    from lkmongo.errors import NotSupportedError
+    from lkmongo.store import readiness
+    from lkmongo.store.opening import open_store
+    from lkmongo.store.pace import Pace
+    from lkmongo.store.search_schema import search_indexes
+
+    embedder = embedder_for(cli.settings)
+    watch = IndexWatch(cli.output)
+    async with open_store(cli.settings, on_status=cli.output.note) as store:
+        try:
+            with watch:
+                wanted = search_indexes(embedder.dimensions)
+                await readiness.wait_ready(store.db, wanted, embedder, Pace(timeout), watch)
+        except NotSupportedError:
+            if require_search:
+                raise
+            cli.output.note(_EXACT)
+        finally:
+            cli.output.rows(COLUMNS, watch.rows())
+
+
+@command(app, "status", data=True)
+async def status(cli: Cli) -> None:
+    """Show what the server can do, how the indexes stand, and how many documents lack a vector.
+
+    Nothing is written and nothing is waited for.
+    """
+    from lkmongo.embed.choose import embedder_for
+    from lkmongo.store.opening import open_store
+    from lkmongo.store.provision import Action
+    from lkmongo.store.status import database_status
+
+    embedder = embedder_for(cli.settings)
+    async with open_store(cli.settings, on_status=cli.output.note) as store:
+        found = await database_status(store.db, embedder)
+    server = {
+        "version": found.capabilities.release,
+        "search": found.capabilities.search,
+        "rank_fusion": found.capabilities.rank_fusion,
+        "embedding_model": embedder.model,
+        "dimensions": embedder.dimensions,
+    }
+    shown = {Action.CREATE: "MISSING", Action.UNCHANGED: "READY", Action.BLOCKED: "BLOCKED"}
+    rows = [
+        {
+            "collection": change.index.collection,
+            "index": change.index.name,
+            "kind": "ordinary",
+            "status": shown[change.action],
+            "queryable": None,
+            "ready": change.action is Action.UNCHANGED,
+            "canary": None,
+            "detail": change.detail,
+        }
+        for change in found.indexes
+    ] + [state_row(state) for state in found.search]
+    documents = [dataclasses.asdict(each) for each in found.documents]
+    if cli.output.is_json:
+        cli.output.event({"server": server, "indexes": rows, "documents": documents})
+    else:
+        cli.output.rows(list(server), [server])
+        cli.output.say("")
+        cli.output.rows(COLUMNS, rows)
+        cli.output.say("")
+        cli.output.rows(["collection", "documents", "no_vector", "other_model"], documents)
+    if found.trouble:
+        cli.output.warn(f"the search indexes could not be listed: {found.trouble}")
+    elif not found.capabilities.search:
+        cli.output.note(_EXACT)
+    if left := sum((each.no_vector or 0) + (each.other_model or 0) for each in found.documents):
+        counted = "1 document has" if left == 1 else f"{left} documents have"
+        cli.output.note(f"{counted} no vector of {embedder.model}: words alone find {'it' if left == 1 else 'them'}")

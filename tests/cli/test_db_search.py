@@ -1,0 +1,244 @@
+"""`lkmongo db indexes`, `wait-ready` and `status` against servers with search and without."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pexpect
+import pytest
+from pymongo import MongoClient
+from pymongo.operations import SearchIndexModel
+
+from lkmongo.store.schema import INDEXES
+from lkmongo.store.search_schema import MEMORIES_TEXT, MEMORIES_VECTOR, search_indexes
+from tests.cli.conftest import LKMONGO, Run
+from tests.standin import Standin
+
+WANTED = search_indexes(256)
+ESCAPE = "\x1b"
+OLD = {"fields": WANTED[1].definition["fields"][:2]}
+
+
+@pytest.fixture
+def start(mongodb_uri: str, cli_env: dict[str, str]) -> Iterator[Callable[..., Standin]]:
+    """Put a stand-in before the mongod, and let commands use it."""
+    with ExitStack() as stack:
+
+        def run(**options: object) -> Standin:
+            standin = stack.enter_context(Standin.before(mongodb_uri, **options))
+            cli_env["MONGODB_URI"] = standin.uri
+            return standin
+
+        yield run
+        with MongoClient(mongodb_uri) as client:
+            client.drop_database(cli_env["MONGODB_DB"])
+
+
+@pytest.fixture
+def db(start, cli_env, mongodb_uri):
+    """The test's database, seen through the stand-in that was started last."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(MongoClient(cli_env["MONGODB_URI"]))[cli_env["MONGODB_DB"]]
+
+
+def actions(done):
+    return {row["index"]: row["action"] for row in done.json if row["kind"] != "ordinary"}
+
+
+def test_from_nothing_to_ready(start: Callable[..., Standin], run: Run):
+    standin = start(build_seconds=3)
+    made = run("db", "indexes", "--json")
+    assert (made.code, actions(made)) == (0, {index.name: "create" for index in WANTED})
+    assert [row["kind"] for row in made.json] == ["ordinary"] * len(INDEXES) + [index.type for index in WANTED]
+    assert "wait-ready" in made.stderr
+
+    ready = run("db", "wait-ready", "--timeout", "60", "--json")
+    assert ready.code == 0, ready.stderr
+    assert [(row["index"], row["status"], row["canary"]) for row in ready.json] == [
+        (index.name, "READY", "found") for index in WANTED
+    ]
+    lines = ready.stderr.splitlines()
+    assert all(line.startswith("index ") for line in lines), "a line for each change, and nothing else"
+    assert any("BUILDING \u2192 READY" in line for line in lines)
+    assert ESCAPE not in ready.stderr
+
+    written = len(standin.recorded("createSearchIndexes"))
+    again = run("db", "indexes", "--json")
+    assert (again.code, {row["action"] for row in again.json}) == (0, {"unchanged"})
+    assert again.stderr == ""
+    assert len(standin.recorded("createSearchIndexes")) == written == 3
+    assert standin.recorded("updateSearchIndex") == standin.recorded("dropSearchIndex") == []
+    assert run("db", "indexes", "--check").code == 0
+
+
+def test_a_definition_changed_by_hand_is_drift_and_named(start, run, db):
+    standin = start(build_seconds=0.1)
+    run("db", "indexes", "--wait")
+    db().command("updateSearchIndex", "memories", name=MEMORIES_VECTOR, definition=OLD)
+    checked = run("db", "indexes", "--check", "--json")
+    assert (checked.code, actions(checked)[MEMORIES_VECTOR]) == (6, "update")
+    assert "fields.tenant_id.type is missing, should be filter" in checked.stdout
+    assert "memories_embedding_index: fields.tenant_id.type is missing" in checked.stderr
+    assert len(standin.recorded("updateSearchIndex")) == 1, "--check writes nothing"
+
+    standin.plan_build(MEMORIES_VECTOR, seconds=3)
+    put_right = run("db", "indexes", "--json")
+    assert (put_right.code, actions(put_right)[MEMORIES_VECTOR]) == (0, "update")
+    waited = run("db", "wait-ready", "--timeout", "60")
+    assert waited.code == 0
+    assert "BUILDING (the definition before serves) \u2192 READY" in waited.stderr
+    assert run("db", "indexes", "--check").code == 0
+
+
+def test_a_check_of_an_empty_database_makes_nothing(start, run, db):
+    start()
+    assert run("db", "indexes", "--check").code == 6
+    assert db().list_collection_names() == []
+
+
+def test_a_wait_that_is_too_short_exits_with_3(start, run):
+    standin = start(build_seconds=3)
+    for index in WANTED:
+        standin.plan_build(index.name, seconds=1000)
+    run("db", "indexes")
+    late = run("db", "wait-ready", "--timeout", "1", "--json")
+    assert late.code == 3
+    assert [row["ready"] for row in late.json] == [False] * 3, "the states are on stdout all the same"
+    error = json.loads(late.stderr.splitlines()[-1])["error"]
+    assert error["code"] == "not_ready"
+    assert error["message"] == "3 of 3 search indexes are not ready after 1 s"
+
+
+def test_a_build_that_fails_exits_with_1_at_once(start, run):
+    standin = start(build_seconds=0.1)
+    standin.plan_build(MEMORIES_TEXT, failure="out of disk")
+    standin.plan_build(MEMORIES_VECTOR, seconds=1000)
+    run("db", "indexes")
+    failed = run("db", "wait-ready", "--timeout", "60")
+    assert failed.code == 1
+    assert "error: memories_text_index is FAILED\n  why: out of disk\n" in failed.stderr
+    assert run("db", "indexes", "--wait").code == 1
+
+    standin.finish_builds()
+    mended = run("db", "indexes", "--replace", "--json")
+    assert actions(mended)[MEMORIES_TEXT] == "replace"
+
+
+def test_waiting_shows_a_moving_view_on_a_terminal(start, run, cli_env, tmp_path):
+    standin = start(build_seconds=0.1)
+    standin.plan_build(MEMORIES_TEXT, seconds=3)
+    run("db", "indexes")
+    child = pexpect.spawn(
+        LKMONGO, ["db", "wait-ready"], env=cli_env | {"TERM": "xterm"}, cwd=str(tmp_path), encoding="utf-8", timeout=60
+    )
+    child.expect("memories_text_index +BUILDING")
+    child.expect("memories_text_index +search +READY")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+
+
+def test_a_server_without_search_gets_its_ordinary_indexes(start, run):
+    start(profile="nosearch")
+    made = run("db", "indexes", "--json")
+    assert (made.code, len(made.json), actions(made)) == (0, len(INDEXES), {})
+    assert "searches run exact" in made.stderr
+    assert run("db", "indexes", "--check").code == 0
+    waited = run("db", "wait-ready", "--json")
+    assert (waited.code, waited.json) == (0, [])
+    for command in ("indexes", "wait-ready"):
+        refused = run("db", command, "--require-search")
+        assert refused.code == 7
+        assert "error: this MongoDB has no search" in refused.stderr
+
+
+def test_the_embedded_mongod_has_no_search_and_needs_none(run):
+    made = run("db", "indexes")
+    assert made.code == 0
+    assert "searches run exact" in made.stderr
+    server = run("db", "status", "--json").json["server"]
+    assert (server["search"], server["rank_fusion"], server["dimensions"]) == (False, False, 256)
+
+
+def test_a_full_m0_cluster_is_explained_after_the_list(start, run, db):
+    start(profile="m0")
+    db().create_collection("mine")
+    db()["mine"].create_search_index(SearchIndexModel({"mappings": {"dynamic": True}}, name="mine"))
+    full = run("db", "indexes", "--json")
+    assert (full.code, actions(full)[MEMORIES_TEXT]) == (1, "blocked")
+    error = json.loads(full.stderr)["error"]
+    assert error["message"] == "the cluster has no place for memories_text_index"
+    assert "M0 cluster holds 3 search indexes" in error["hint"]
+
+
+def test_an_index_of_another_type_is_blocked(start, run, db):
+    start(build_seconds=0.1)
+    db().create_collection("memories")
+    db().memories.create_search_index(SearchIndexModel({"mappings": {"dynamic": True}}, name=MEMORIES_VECTOR))
+    blocked = run("db", "indexes", "--json")
+    assert (blocked.code, actions(blocked)[MEMORIES_VECTOR]) == (6, "blocked")
+    replaced = run("db", "indexes", "--replace", "--json")
+    assert (replaced.code, actions(replaced)[MEMORIES_VECTOR]) == (0, "replace")
+
+
+@pytest.mark.parametrize("code", [13, 18])
+def test_a_user_who_may_not_make_indexes_exits_with_4(start, run, code):
+    standin = start()
+    standin.fail("createSearchIndexes", code=code)
+    refused = run("db", "indexes")
+    assert refused.code == 4
+    assert f"code {code}" in refused.stderr
+
+
+def test_a_user_who_may_only_read_can_wait(start, run):
+    standin = start(build_seconds=0.1)
+    run("db", "indexes")
+    standin.fail("insert", code=13, times=None)
+    waited = run("db", "wait-ready", "--timeout", "30", "--json")
+    assert waited.code == 0
+    assert {row["canary"] for row in waited.json} == {"read-only"}
+    assert "this user may not write one" in waited.stderr
+
+
+def test_definitions_are_printed_without_a_connection(run):
+    away = {"MONGODB_URI": "mongodb://nobody.invalid/"}
+    printed = run("db", "indexes", "--dry-run", env=away)
+    assert (printed.code, printed.stderr) == (0, "")
+    found = {row["index"]: row for row in json.loads(printed.stdout) if row["kind"] != "ordinary"}
+    assert {name: row["definition"] for name, row in found.items()} == {each.name: each.definition for each in WANTED}
+    voyage = {"VOYAGE_API_KEY": "pa-none", "LKMONGO_EMBEDDING_DIMENSIONS": "1024"}
+    printed = run("db", "indexes", "--dry-run", "--json", env=away | voyage)
+    (vector,) = [row["definition"]["fields"][0] for row in printed.json if row["index"] == MEMORIES_VECTOR]
+    assert vector["numDimensions"] == 1024
+    assert printed.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize("options", [("--check", "--replace"), ("--check", "--wait"), ("--dry-run", "--check")])
+def test_options_that_contradict_each_other_are_refused(run, options):
+    assert run("db", "indexes", *options).code == 2
+
+
+def test_status_shows_server_indexes_and_documents(start, run, db):
+    start(build_seconds=0.1, profile="atlas_8_0")
+    run("db", "indexes", "--wait")
+    db().memories.insert_one({"tenant_id": "t", "user_id": "u", "memory_type": "car", "content": "red"})
+    status = run("db", "status", "--json")
+    assert status.code == 0
+    assert status.json["server"] == {
+        "version": "8.0.12",
+        "search": True,
+        "rank_fusion": True,
+        "embedding_model": "wordllama-l2-supercat@256",
+        "dimensions": 256,
+    }
+    rows = {row["index"]: row for row in status.json["indexes"]}
+    assert rows[MEMORIES_VECTOR]["status"] == "READY"
+    assert rows[MEMORIES_VECTOR]["canary"] == "no document"
+    assert rows["slot"]["kind"] == "ordinary"
+    memories = {"collection": "memories", "documents": 1, "no_vector": 1, "other_model": 0}
+    assert memories in status.json["documents"]
+    assert "1 document has no vector of wordllama" in status.stderr
+    plain = run("db", "status").stdout
+    assert [block.partition("\t")[0] for block in plain.split("\n\n")] == ["version", "collection", "collection"]

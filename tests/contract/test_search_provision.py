@@ -1,0 +1,330 @@
+"""Search indexes: made once, brought up to date, named when something stands in the way, never dropped unasked."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+from pymongo.operations import SearchIndexModel
+
+from lkmongo.errors import AuthenticationError, DatabaseError, ExitCode, NotReadyError, NotSupportedError
+from lkmongo.store import provision, search_provision
+from lkmongo.store.client import create_client
+from lkmongo.store.provision import Action
+from lkmongo.store.search_compare import differences
+from lkmongo.store.search_provision import QuotaError
+from tests.search_rig import KNOWLEDGE, MEMORIES, TEXT, WANTED, rig
+
+WRITES = ("createSearchIndexes", "updateSearchIndex", "dropSearchIndex")
+NARROW = {"fields": [field for field in MEMORIES.definition["fields"] if field.get("path") != "user_id"]}
+
+
+@pytest.fixture
+async def start(mongodb_uri, database_name):
+    async with AsyncExitStack() as stack:
+
+        async def run(**options):
+            return await stack.enter_async_context(rig(mongodb_uri, database_name, **options))
+
+        yield run
+
+
+async def apply(it, indexes=WANTED, *, meanwhile=None, **options):
+    pace = it.pace(30.0, *([meanwhile] if meanwhile else []))
+    return await search_provision.apply(it.db, indexes, pace=pace, **options)
+
+
+async def actions(it, indexes=WANTED):
+    return [change.action for change in await search_provision.plan(it.db, indexes)]
+
+
+async def right(it, *indexes):
+    """Whether these indexes have the definition that they should have."""
+    found = [(index, await it.listed(index)) for index in indexes]
+    return all(row and differences(index.definition, row["latestDefinition"]) == [] for index, row in found)
+
+
+@pytest.mark.parametrize("profile", ["atlas", "atlas_7_0", "m0", "community"])
+async def test_a_second_run_changes_nothing(start, profile):
+    it = await start(profile=profile)
+    assert [change.action for change in await apply(it)] == [Action.CREATE] * 3
+    written = len(it.sent(*WRITES))
+    for _ in range(2):
+        assert [change.action for change in await apply(it)] == [Action.UNCHANGED] * 3
+        await it.finish_builds()
+    assert len(it.sent(*WRITES)) == written == 3
+    assert await right(it, *WANTED)
+
+
+async def test_collections_come_first(start):
+    it = await start(collections=False)
+    await apply(it)
+    assert await right(it, *WANTED)
+
+
+async def test_an_address_that_asks_for_majority_is_no_hindrance(start):
+    it = await start()
+    await it.make(MEMORIES, NARROW)
+    async with create_client(f"{it.standin.uri}&readConcernLevel=majority&w=majority") as client:
+        await search_provision.apply(client[it.db.name], WANTED)
+    assert await right(it, *WANTED)
+
+
+async def test_a_plan_writes_nothing(start):
+    it = await start(collections=False)
+    assert await actions(it) == [Action.CREATE] * 3
+    assert it.sent(*WRITES) == []
+    assert await it.db.list_collection_names() == []
+
+
+async def test_a_definition_that_says_the_same_in_other_words_is_left_alone(start):
+    it = await start()
+    vector, *filters = MEMORIES.definition["fields"]
+    await it.make(MEMORIES, {"fields": [*reversed(filters), {"quantization": "none", **vector}]})
+    assert await actions(it, [MEMORIES]) == [Action.UNCHANGED]
+
+
+async def test_a_definition_that_was_changed_by_hand_is_named_and_put_right(start):
+    it = await start()
+    await it.make(MEMORIES, NARROW)
+    (change,) = await apply(it, [MEMORIES])
+    assert (change.action, change.detail) == (Action.UPDATE, "fields.user_id.type is missing, should be filter")
+    assert await right(it, MEMORIES)
+    assert await actions(it, [MEMORIES]) == [Action.UNCHANGED], "while the update is built, too"
+    assert it.sent("dropSearchIndex") == []
+
+
+async def test_another_embedder_needs_other_indexes(start):
+    from lkmongo.store.search_schema import search_indexes
+
+    it = await start()
+    await apply(it)
+    await it.finish_builds()
+    changes = await apply(it, search_indexes(512))
+    assert [change.action for change in changes] == [Action.UPDATE, Action.UPDATE, Action.UNCHANGED]
+    assert changes[0].detail == "fields.embedding.numDimensions is 256, should be 512"
+
+
+async def test_indexes_of_others_are_left_alone(start):
+    it = await start()
+    await it.db.memories.create_search_index(SearchIndexModel({"mappings": {"dynamic": True}}, name="mine"))
+    await apply(it, replace=True)
+    (mine,) = await (await it.db.memories.list_search_indexes("mine")).to_list()
+    assert mine["latestDefinition"] == {"mappings": {"dynamic": True}}
+
+
+# -- what only --replace may do
+
+
+@pytest.mark.parametrize("profile", ["atlas", "community"])
+async def test_an_index_of_the_wrong_type_is_dropped_only_when_asked(start, profile):
+    it = await start(profile=profile)
+    await it.make(MEMORIES, {"mappings": {"dynamic": True}}, "search")
+    (change,) = await apply(it, [MEMORIES])
+    assert change.action is Action.BLOCKED
+    assert "type search, should be vectorSearch" in change.detail
+    assert "--replace" in change.detail
+    assert it.sent("dropSearchIndex") == []
+    (change,) = await apply(it, [MEMORIES], replace=True)
+    assert change.action is Action.REPLACE
+    assert await right(it, MEMORIES)
+
+
+@pytest.mark.parametrize("status", ["FAILED", "STALE", "DOES_NOT_EXIST"])
+async def test_a_broken_index_is_named_and_made_again_only_when_asked(start, status):
+    it = await start()
+    await it.make(TEXT)
+    it.standin.set_status(it.db.name, "memories", TEXT.name, status, "out of disk")
+    (change,) = await apply(it, [TEXT])
+    assert change.action is Action.UNCHANGED
+    assert status in change.detail
+    assert "--replace" in change.detail
+    assert len(it.sent(*WRITES)) == 1
+    (change,) = await apply(it, [TEXT], replace=True)
+    assert change.action is Action.REPLACE
+    await it.finish_builds()
+    assert (await it.listed(TEXT))["status"] == "READY"
+
+
+async def test_replacing_leaves_what_is_right(start):
+    it = await start()
+    await apply(it)
+    await it.finish_builds()
+    assert [change.action for change in await apply(it, replace=True)] == [Action.UNCHANGED] * 3
+    assert it.sent("dropSearchIndex") == []
+
+
+async def test_a_new_index_waits_until_the_one_before_is_gone(start):
+    it = await start(drop_seconds=7.0)
+    await it.make(TEXT)
+    await it.db.memories.drop_search_index(TEXT.name)
+    (change,) = await search_provision.plan(it.db, [TEXT])
+    assert (change.action, change.detail) == (Action.CREATE, "the one before is still being deleted")
+    await apply(it, [TEXT])
+    assert (await it.listed(TEXT))["status"] == "PENDING"
+    assert sum(it.pauses) >= 7.0
+
+
+async def test_an_index_that_does_not_go_away_ends_the_wait(start):
+    it = await start(drop_seconds=1000.0)
+    await it.make(TEXT)
+    await it.db.memories.drop_search_index(TEXT.name)
+    with pytest.raises(NotReadyError, match="memories_text_index is still being deleted") as caught:
+        await apply(it, [TEXT])
+    assert caught.value.exit_code == ExitCode.NOT_READY
+
+
+# -- what comes in between
+
+
+async def test_five_at_once_make_each_index_once(start):
+    it = await start()
+    results = await asyncio.gather(*(apply(it) for _ in range(5)))
+    assert all(change.action in {Action.CREATE, Action.UNCHANGED} for changes in results for change in changes)
+    assert await right(it, *WANTED)
+    assert len([sent for sent in it.sent("createSearchIndexes") if sent.code is None]) == 3
+
+
+@pytest.mark.parametrize("after", [True, False], ids=["the answer is lost", "the command is lost"])
+@pytest.mark.parametrize("profile", ["atlas", "community"])
+async def test_a_connection_that_breaks_is_no_failure(start, profile, after):
+    it = await start(profile=profile)
+    await it.make(MEMORIES, NARROW)
+    for command in ("createSearchIndexes", "updateSearchIndex"):
+        it.standin.drop_connection(command, after=after)
+    changes = await apply(it)
+    assert [change.action for change in changes] == [Action.CREATE, Action.UPDATE, Action.CREATE]
+    assert await right(it, *WANTED)
+
+
+async def test_an_index_that_another_process_makes_differently_meanwhile_is_put_right(start):
+    it = await start()
+    it.standin.fail("createSearchIndexes", code=68)
+    await apply(it, [MEMORIES], meanwhile=lambda: it.make(MEMORIES, NARROW))
+    assert await right(it, MEMORIES)
+    assert len(it.sent("updateSearchIndex")) == 1
+
+
+async def test_a_collection_that_is_not_there_is_made(start):
+    it = await start(collections=False)
+    await apply(it, [TEXT])
+    assert [sent.code for sent in it.sent("createSearchIndexes")] == [26, None]
+    assert await right(it, TEXT)
+
+
+async def test_a_collection_that_is_dropped_before_an_update_is_made_again(start):
+    it = await start()
+    await it.make(MEMORIES, NARROW)
+    it.standin.drop_connection("updateSearchIndex")
+    await apply(it, [MEMORIES], meanwhile=it.db.memories.drop)
+    assert await right(it, MEMORIES)
+
+
+async def test_an_index_that_is_dropped_before_its_update_is_made_again(start):
+    it = await start(profile="community")
+    await it.make(MEMORIES, NARROW)
+    it.standin.drop_connection("updateSearchIndex")
+    await apply(it, [MEMORIES], meanwhile=lambda: it.db.memories.drop_search_index(MEMORIES.name))
+    assert await right(it, MEMORIES)
+    assert len(it.sent("createSearchIndexes")) == 2
+
+
+@pytest.mark.parametrize("code", [27, 20], ids=["gone", "going"])
+async def test_an_update_of_an_index_that_is_dropped_creates_it(start, code):
+    it = await start()
+    await it.make(MEMORIES, NARROW)
+    it.standin.fail("updateSearchIndex", code=code)
+    await apply(it, [MEMORIES], meanwhile=lambda: it.db.memories.drop_search_index(MEMORIES.name))
+    assert await right(it, MEMORIES)
+    assert [sent.code for sent in it.sent("createSearchIndexes")] == [None, None]
+
+
+# -- codes
+
+
+async def test_the_management_service_is_waited_for(start):
+    it = await start(management_down_seconds=5.0)
+    await apply(it)
+    assert await right(it, *WANTED)
+    assert sum(it.pauses) >= 5.0
+
+
+async def test_a_management_service_that_stays_away_ends_in_not_ready(start):
+    it = await start(profile="mgmt_down")
+    with pytest.raises(NotReadyError) as caught:
+        await apply(it)
+    assert caught.value.exit_code == ExitCode.NOT_READY
+    assert "code 125" in caught.value.why
+    assert sum(it.pauses) >= 30.0
+
+
+async def test_a_full_m0_cluster_names_the_index_without_a_place_and_what_m0_allows(start):
+    it = await start(profile="m0")
+    await it.db.create_collection("orders")
+    await it.db.orders.create_search_index(SearchIndexModel({"mappings": {"dynamic": True}}, name="mine"))
+    await it.make(MEMORIES, NARROW)
+    with pytest.raises(QuotaError, match="no place for memories_text_index") as caught:
+        await apply(it)
+    actions = {change.index.name: change.action for change in caught.value.changes}
+    assert actions == {KNOWLEDGE.name: Action.CREATE, MEMORIES.name: Action.UPDATE, TEXT.name: Action.BLOCKED}
+    assert "M0 cluster holds 3 search indexes" in caught.value.hint
+    assert "code 20" in caught.value.why
+    assert caught.value.exit_code == ExitCode.FAILED
+    assert await right(it, KNOWLEDGE, MEMORIES), "what needs no place is made right nevertheless"
+
+
+@pytest.mark.parametrize(("code", "said"), [(13, "not allowed"), (18, "rejected the credentials")])
+@pytest.mark.parametrize("command", ["$listSearchIndexes", "createSearchIndexes"])
+async def test_a_user_who_may_not_is_told(start, command, code, said):
+    it = await start()
+    it.standin.fail(command, code=code, times=None)
+    with pytest.raises(AuthenticationError, match=said) as caught:
+        await apply(it)
+    assert f"code {code}" in caught.value.why
+    assert caught.value.exit_code == ExitCode.AUTHENTICATION
+
+
+async def test_what_the_service_refuses_otherwise_is_passed_on(start):
+    from lkmongo.store.search_schema import search_indexes
+
+    it = await start()
+    with pytest.raises(DatabaseError) as caught:
+        await apply(it, search_indexes(9000))
+    assert "numDimensions" in caught.value.why
+    assert "code 2" in caught.value.why
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"profile": "bare"}, 40324),
+        ({"profile": "nosearch"}, 31082),
+        ({"profile": "nosearch", "version": "7.0"}, 115),
+    ],
+)
+async def test_a_server_without_search_is_told_by_its_code(start, options, code):
+    it = await start(**options)
+    for work in (search_provision.plan, search_provision.apply):
+        with pytest.raises(NotSupportedError) as caught:
+            await work(it.db, WANTED)
+        assert f"code {code}" in caught.value.why
+        assert caught.value.exit_code == ExitCode.NOT_SUPPORTED
+
+
+async def test_a_mongod_without_the_commands_is_told_too(mongodb_uri, database_name):
+    """The commands themselves answer 59 there, should the list ever get past."""
+    from lkmongo.store.pace import Pace
+    from lkmongo.store.search_listing import managed
+
+    async with create_client(mongodb_uri) as client:
+        with pytest.raises(NotSupportedError, match="no search") as caught:
+            await managed(lambda: client[database_name].memories.create_search_index({"definition": {}}), Pace(0))
+        assert "code 59" in caught.value.why
+
+
+async def test_ordinary_indexes_do_not_need_search(mongodb_uri, database_name):
+    async with create_client(mongodb_uri) as client:
+        await provision.apply(client[database_name])
+        assert {change.action for change in await provision.plan(client[database_name])} == {Action.UNCHANGED}
+        await client.drop_database(database_name)
