@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
 
 from lkmongo.errors import SettingsError
 
@@ -24,10 +25,17 @@ ENVIRONMENT = "environment"
 _FOREIGN = {"LKMONGO_TEST_ATLAS_URI"}  # read by the test suite alone
 
 
-def load_dotenv_files(folder: Path, environ: dict[str, str] | None = None) -> dict[str, str]:
+def load_dotenv_files(
+    folder: Path, environ: dict[str, str] | None = None, *, problems: dict[str, SettingsError] | None = None
+) -> dict[str, str]:
     """Fill `environ` (default `os.environ`) from the dotenv files of `folder`.
 
     They go into the environment itself because LiveKit's worker processes read theirs from there.
+
+    Args:
+        folder: where they are looked for.
+        environ: what is filled.
+        problems: takes what would be raised, by the file's name, and the rest is read nevertheless.
 
     Returns:
         For each variable that was filled in, the file it came from.
@@ -35,31 +43,44 @@ def load_dotenv_files(folder: Path, environ: dict[str, str] | None = None) -> di
     Raises:
         SettingsError: a file is not UTF-8, cannot be read, or has a line that is not `NAME=value`.
     """
-    from dotenv.parser import parse_stream
-
     target: Any = os.environ if environ is None else environ
     sources: dict[str, str] = {}
     for name in DOTENV_FILES:
-        path = folder / name
         try:
-            with path.open(encoding="utf-8") as stream:
-                bindings = list(parse_stream(stream))
-        except (FileNotFoundError, IsADirectoryError):
+            bindings = _bindings(folder / name)
+        except SettingsError as error:
+            if problems is None:
+                raise
+            problems[name] = error
             continue
-        except UnicodeDecodeError as error:
-            raise SettingsError(f"{name} is not UTF-8 text", why=str(error.reason)) from error
-        except OSError as error:
-            raise SettingsError(f"{name} cannot be read", why=error.strerror) from error
-        for binding in bindings:
-            if binding.error:
-                raise SettingsError(
-                    f"{name}:{binding.original.line}: this line is not NAME=value",
+        for key, value, line in bindings:
+            if line:
+                problem = SettingsError(
+                    f"{name}:{line}: this line is not NAME=value",
                     hint="write one NAME=value a line; quote values that hold spaces or #",
                 )
-            if binding.key and binding.value and not target.get(binding.key):
-                target[binding.key] = binding.value
-                sources[binding.key] = name
+                if problems is None:
+                    raise problem
+                problems.setdefault(name, problem)
+            elif key and value and not target.get(key):
+                target[key] = value
+                sources[key] = name
     return sources
+
+
+def _bindings(path: Path) -> list[tuple[str | None, str | None, int]]:
+    """Name, value, and the line's number where it is neither; empty where there is no such file."""
+    from dotenv.parser import parse_stream
+
+    try:
+        with path.open(encoding="utf-8") as stream:
+            return [(each.key, each.value, each.original.line if each.error else 0) for each in parse_stream(stream)]
+    except (FileNotFoundError, IsADirectoryError):
+        return []
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path.name} is not UTF-8 text", why=str(error.reason)) from error
+    except OSError as error:
+        raise SettingsError(f"{path.name} cannot be read", why=error.strerror) from error
 
 
 def _mongodb_uri(value: Any) -> Any:
@@ -171,6 +192,11 @@ class Settings(BaseModel):
     embedding_dimensions: int = Field(
         512, alias="LKMONGO_EMBEDDING_DIMENSIONS", description="length of the Voyage model's vectors", gt=0, le=8192
     )
+    search: Literal["auto", "atlas", "exact"] = Field(
+        "auto",
+        alias="LKMONGO_SEARCH",
+        description="how memories and knowledge are searched: `auto` (Atlas Search where it answers), `atlas` or `exact`",
+    )
     llm: Annotated[str, BeforeValidator(_model_names)] = Field(
         "openai/gpt-5.3-chat-latest",
         alias="LKMONGO_LLM",
@@ -221,19 +247,34 @@ class Settings(BaseModel):
         Raises:
             SettingsError: a value is not accepted; the message names the variable and what is.
         """
+        settings, problems = cls.load_what_fits(environ, sources)
+        for error in problems.values():
+            raise error
+        return settings
+
+    @classmethod
+    def load_what_fits(
+        cls, environ: Mapping[str, str] | None = None, sources: Mapping[str, str] | None = None
+    ) -> tuple[Settings, dict[str, SettingsError]]:
+        """Read the settings as `load` does, and leave out what is not accepted: the errors come by variable."""
         environ = os.environ if environ is None else environ
         names = {field.alias for field in cls.model_fields.values() if field.alias}
         values = {name: environ[name].strip() for name in names if environ.get(name, "").strip()}
+        problems: dict[str, SettingsError] = {}
         try:
             settings = cls.model_validate(values)
         except ValidationError as error:
-            raise _explain(error, sources or {}) from None
+            for each in error.errors(include_url=False, include_input=False):
+                name = str(each["loc"][0])
+                problems.setdefault(name, _explain(name, each, sources or {}))
+            values = {name: value for name, value in values.items() if name not in problems}
+            settings = cls.model_validate(values)
         # pydantic's private attributes are set from outside its constructor by design
         settings._sources = {name: (sources or {}).get(name, ENVIRONMENT) for name in values}  # noqa: SLF001
         settings._unknown = tuple(  # noqa: SLF001
             sorted(n for n in environ if n.startswith("LKMONGO_") and n not in names and n not in _FOREIGN)
         )
-        return settings
+        return settings, problems
 
     @classmethod
     def variables(cls) -> Iterator[Variable]:
@@ -310,10 +351,8 @@ class Settings(BaseModel):
         return LiveKitCredentials(self.livekit_url, self.livekit_api_key, self.livekit_api_secret)
 
 
-def _explain(error: ValidationError, sources: Mapping[str, str]) -> SettingsError:
+def _explain(name: str, first: ErrorDetails, sources: Mapping[str, str]) -> SettingsError:
     """Name the variable, what is accepted, and where the wrong value stands; never the value of a secret."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    name = str(first["loc"][0])
     if first["type"] == "literal_error":
         accepted = f"must be {first['ctx']['expected'].replace(chr(39), '')}"
     elif first["type"].startswith("int_"):

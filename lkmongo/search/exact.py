@@ -15,7 +15,7 @@ from lkmongo.search.fusion import RANK_CONSTANT, FusionWeights, fuse
 from lkmongo.search.text import TextIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -62,6 +62,7 @@ class ExactIndex(Generic[K]):
         self._text = TextIndex([texts[i] for i in order])
         present = [place for place, i in enumerate(order) if vectors[i] is not None]
         self._places = np.array(present, dtype=np.intp)
+        self._without_vector = frozenset(range(len(order))) - frozenset(present)
         rows = [vectors[order[place]] for place in present]
         self._matrix = np.array(rows, dtype=np.float32) if rows else np.zeros((0, 0), dtype=np.float32)
 
@@ -102,27 +103,17 @@ class ExactIndex(Generic[K]):
         # The floor is applied before the fusion: ranks say nothing of distance, and in a small set even the
         # farthest document would get points for being thirtieth, enough for a stray word to beat a good vector.
         near = [(place, cosine) for place, cosine in near if cosine >= floor]
+        # Ranks say nothing of how well words fit, either: beside vectors, one word in common of many is no reason to
+        # put a document before those that mean the same. Without a vector a document has nothing but its words.
+        without_vector = self._without_vector if query_vector is not None else None
+        worded = self._text.search(query, depth, spared=without_vector)
         hits = [
             Hit(found.key, found.score, found.ranks.get("vector"), found.ranks.get("text"))
-            for found in fuse({"vector": near, "text": self._text.search(query, depth)}, weights.by_branch())
+            for found in fuse({"vector": near, "text": worded}, weights.by_branch())
         ]
-        if near and self.vector_count < len(self):
-            hits = self._without_handicap(hits, weights)
+        if near and self._without_vector:
+            hits = without_handicap(hits, weights, lambda key: key not in self._without_vector)
         return [Hit(self._keys[hit.key], hit.score, hit.vector_rank, hit.text_rank) for hit in hits[:limit]]
-
-    def _without_handicap(self, hits: list[Hit[int]], weights: FusionWeights) -> list[Hit[int]]:
-        """Let words count for both branches where there is no vector to be ranked by.
-
-        A slot that was written a moment ago has none yet; without this, every vague neighbour would come before it.
-        """
-        with_vector = set(self._places.tolist())
-        fair = [
-            hit
-            if hit.key in with_vector or hit.text_rank is None
-            else replace(hit, score=(weights.vector + weights.text) / (RANK_CONSTANT + hit.text_rank))
-            for hit in hits
-        ]
-        return sorted(fair, key=lambda hit: (-hit.score, hit.key))
 
     def nearest(self, query_vector: NDArray[np.float32], count: int) -> list[tuple[int, float]]:
         """The vector branch alone: up to `count` (place, cosine), best first, ties in order of place.
@@ -142,3 +133,17 @@ class ExactIndex(Generic[K]):
         rows = np.flatnonzero(cosines >= least)
         rows = rows[np.lexsort((rows, -cosines[rows]))][:count]
         return [(int(self._places[row]), float(cosines[row])) for row in rows]
+
+
+def without_handicap(hits: Sequence[Hit[K]], weights: FusionWeights, has_vector: Callable[[K], bool]) -> list[Hit[K]]:
+    """Let words count for both branches where there is no vector to be ranked by.
+
+    A slot that was written a moment ago has none yet; without this, every vague neighbour would come before it.
+    """
+    fair = [
+        hit
+        if hit.text_rank is None or has_vector(hit.key)
+        else replace(hit, score=(weights.vector + weights.text) / (RANK_CONSTANT + hit.text_rank))
+        for hit in hits
+    ]
+    return sorted(fair, key=lambda hit: (-hit.score, hit.key))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from lkmongo.embed.vectors import from_bson
-from lkmongo.errors import LkmongoError
 from lkmongo.model import Identity, Memory, Passage, Tenant, slot_words
 from lkmongo.search.exact import ExactIndex
+from lkmongo.search.question import EMBED_DEADLINE, Question
 from lkmongo.store import operations
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 T = TypeVar("T", Memory, Passage)
 Document = dict[str, Any]
 
-EMBED_DEADLINE = 1.0
-"""Seconds a search waits for the question's vector before it goes by words alone."""
 MAX_TIME_MS = 2_000
 """What one read may take on the server, so that none goes on after everybody has left."""
 _BATCH = 2_000  # documents a reply: decoding one takes about 10 ms, during which the event loop stands still
@@ -72,16 +71,35 @@ class SearchStrategy(Protocol):
 
 def memory_index(memories: Sequence[Memory], vectors: Sequence[NDArray[np.float32] | None]) -> ExactIndex[str]:
     """Index slots that are loaded already; the keys of its hits are their labels."""
-    texts = [f"{slot_words(memory.memory_type)} {memory.content}" for memory in memories]
-    return ExactIndex([memory.memory_type for memory in memories], texts, vectors)
+    return ExactIndex([memory.memory_type for memory in memories], [memory_text(each) for each in memories], vectors)
 
 
 def passage_index(
     passages: Sequence[Passage], vectors: Sequence[NDArray[np.float32] | None]
 ) -> ExactIndex[tuple[str, int]]:
     """Index passages; the keys of its hits are (source, chunk)."""
-    texts = [f"{passage.title}\n{passage.content}" for passage in passages]
-    return ExactIndex([(passage.source, passage.chunk) for passage in passages], texts, vectors)
+    keys = [(passage.source, passage.chunk) for passage in passages]
+    return ExactIndex(keys, [passage_text(passage) for passage in passages], vectors)
+
+
+def memory_text(memory: Memory) -> str:
+    """What the text branch reads of a slot: the words of its label apart."""
+    return f"{slot_words(memory.memory_type)} {memory.content}"
+
+
+def passage_text(passage: Passage) -> str:
+    """What the text branch reads of a passage."""
+    return f"{passage.title}\n{passage.content}"
+
+
+def memory_of(document: Document) -> Memory:
+    """The slot that a document holds."""
+    return Memory(document["memory_type"], document["content"], document.get("created_at"), document.get("updated_at"))
+
+
+def passage_of(document: Document) -> Passage:
+    """The passage that a document holds."""
+    return Passage(document["source"], document["chunk"], document["title"], document["content"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,41 +140,33 @@ class ExactStrategy:
         self._passages: OrderedDict[str, tuple[Document, _Loaded[Passage]]] = OrderedDict()
         self._loading: dict[str, asyncio.Lock] = {}
 
-    async def memories(self, identity: Identity, query: str, limit: int = 5) -> SearchResult[Memory]:
-        """Search one person's slots. See `SearchStrategy.memories`."""
-        return await self._search(self._load_memories, identity, query, limit)
+    async def memories(
+        self, identity: Identity, query: str, limit: int = 5, *, question: Question | None = None
+    ) -> SearchResult[Memory]:
+        """Search one person's slots. See `SearchStrategy.memories`; `question` is `query` when it is asked already."""
+        return await self._search(self._load_memories, identity, query, limit, question)
 
-    async def knowledge(self, tenant: Tenant, query: str, limit: int = 3) -> SearchResult[Passage]:
-        """Search one tenant's passages. See `SearchStrategy.knowledge`."""
-        return await self._search(self._load_knowledge, tenant, query, limit)
+    async def knowledge(
+        self, tenant: Tenant, query: str, limit: int = 3, *, question: Question | None = None
+    ) -> SearchResult[Passage]:
+        """Search one tenant's passages. See `memories`."""
+        return await self._search(self._load_knowledge, tenant, query, limit, question)
 
-    async def _search(self, load: Callable[[Any], Any], scope: Any, query: str, limit: int) -> SearchResult[Any]:
+    async def _search(
+        self, load: Callable[[Any], Any], scope: Any, query: str, limit: int, question: Question | None
+    ) -> SearchResult[Any]:
         if not query.strip():
             return SearchResult("exact", [])
-        embedding = asyncio.create_task(self._embed(query))
-        try:
+        async with nullcontext(question) if question else self._ask(query) as asked:
             loaded: _Loaded[Any] = await load(scope)
-            vector, missing = await embedding
-        finally:
-            embedding.cancel()
+            vector, missing = await asked.vector()
         hits = await asyncio.to_thread(loaded.search, query, vector, limit, self._embedder)
         if missing is None and loaded.foreign:
-            missing = (
-                f"{loaded.foreign} of {len(loaded.items)} have a vector of another model than {self._embedder.model} "
-                "and were searched by words alone; run lkmongo db embed"
-            )
+            missing = foreign_note(f"{loaded.foreign} of {len(loaded.items)} have", self._embedder)
         return SearchResult("exact", hits, missing)
 
-    async def _embed(self, query: str) -> tuple[NDArray[np.float32] | None, str | None]:
-        """The question's vector, or why there is none."""
-        try:
-            async with asyncio.timeout(self._embed_deadline):
-                vectors = await self._embedder.embed([query], kind="query", deadline=self._embed_deadline)
-        except TimeoutError:
-            return None, f"searched by words alone: no vector within {self._embed_deadline:g} s"
-        except LkmongoError as error:
-            return None, f"searched by words alone: {error.message}"
-        return vectors[0], None
+    def _ask(self, query: str) -> Question:
+        return Question(query, self._embedder, self._embed_deadline)
 
     async def _load_memories(self, identity: Identity) -> _Loaded[Memory]:
         shown = ("memory_type", "content", "created_at", "updated_at")
@@ -200,16 +210,22 @@ class ExactStrategy:
         return await operations.read(find)
 
 
+def foreign_note(how_many: str, embedder: Embedder) -> str:
+    """Say that documents have a vector that cannot be compared; `how_many` ends in "has" or "have"."""
+    return (
+        f"{how_many} a vector of another model than {embedder.model} "
+        "and were searched by words alone; run lkmongo db embed"
+    )
+
+
 def _memories_of(documents: Sequence[Document], embedder: Embedder) -> _Loaded[Memory]:
-    memories = [
-        Memory(doc["memory_type"], doc["content"], doc.get("created_at"), doc.get("updated_at")) for doc in documents
-    ]
+    memories = [memory_of(document) for document in documents]
     vectors, foreign = _vectors(documents, embedder)
     return _Loaded({m.memory_type: m for m in memories}, memory_index(memories, vectors), foreign)
 
 
 def _passages_of(documents: Sequence[Document], embedder: Embedder) -> _Loaded[Passage]:
-    passages = [Passage(doc["source"], doc["chunk"], doc["title"], doc["content"]) for doc in documents]
+    passages = [passage_of(document) for document in documents]
     vectors, foreign = _vectors(documents, embedder)
     return _Loaded({(p.source, p.chunk): p for p in passages}, passage_index(passages, vectors), foreign)
 

@@ -7,7 +7,7 @@ it stays above zero for a word that every text holds, so that a match counts as 
 from __future__ import annotations
 
 import logging
-from itertools import groupby
+from itertools import groupby, islice, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,12 +15,14 @@ import numpy as np
 from lkmongo.search.words import content_words, stem, words
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from numpy.typing import NDArray
 
 _SOUNDS = str.maketrans("cqzv", "kksf", "aeiouyhw")
 _K1, _B = 1.2, 0.75  # Lucene's defaults, which Atlas Search scores with
+_MOST = 0.5
+_JOINED = 5  # letters; shorter words are often two by accident: "in to", "a way"
 
 
 class TextIndex:
@@ -42,24 +44,49 @@ class TextIndex:
         numbers = [[self._vocabulary[stems[word]] for word in text] for text in cut]
         self._bm25.index((numbers, self._vocabulary), create_empty_token=False, show_progress=False)
 
-    def search(self, query: str, limit: int) -> list[tuple[int, float]]:
+    def search(self, query: str, limit: int, *, spared: Container[int] | None = None) -> list[tuple[int, float]]:
         """Return up to `limit` texts that hold a content word of the query, as (position, score), best first.
 
         Equal scores come in order of position, so the same texts and query give the same answer everywhere.
-        """
-        scores = self.scores(query)
-        best = np.lexsort((np.arange(self._size), -scores))[:limit]
-        return [(int(position), float(scores[position])) for position in best if scores[position] > 0]
 
-    def scores(self, query: str) -> NDArray[np.float32]:
-        """The BM25 score of every text, shape (n,); 0 where no content word of the query occurs."""
+        Args:
+            query: the words to look for.
+            limit: how many at most.
+            spared: positions for which one word is enough; of all others more than half of the query's content
+                words are asked. None spares every text.
+        """
+        scores, shares = self._compare(query)
+        best = np.lexsort((np.arange(self._size), -scores))
+        fit = (
+            int(position)
+            for position in best
+            if scores[position] > 0 and (spared is None or shares[position] > _MOST or position in spared)
+        )
+        return [(position, float(scores[position])) for position in islice(fit, limit)]
+
+    def _compare(self, query: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The BM25 score of every text, shape (n,), and the share of the query's content words that it holds."""
         total = np.zeros(self._size, dtype=np.float32)
+        held = np.zeros(self._size, dtype=np.float32)
         if not self._vocabulary:
-            return total
-        wanted, never = content_words(query)
+            return total, held
+        wanted, never = self._wanted(query)
         for word in wanted:
-            total += self._word_scores(word, never)
-        return total
+            scores = self._word_scores(word, never)
+            total += scores
+            held += scores > 0
+        held /= np.float32(max(1, len(wanted)))
+        return total, held
+
+    def _wanted(self, query: str) -> tuple[list[str], frozenset[str]]:
+        """The content words; two that the texts write as one, such as "sound bar", are one."""
+        wanted, never = content_words(query)
+        for parts in pairwise(words(query)):
+            joined = stem("".join(parts))
+            if len(joined) >= _JOINED and joined in self._vocabulary and joined not in never:
+                apart = {stem(part) for part in parts}
+                wanted = [*(word for word in wanted if word not in {*apart, joined}), joined]
+        return wanted, never
 
     def _word_scores(self, word: str, never: frozenset[str]) -> NDArray[np.float32]:
         if word in self._vocabulary:

@@ -19,6 +19,69 @@ _SPOKEN = frozenset(
     {"could", "hello", "hey", "might", "ok", "okay", "please", "tell", "uh", "um", "would", "yeah", "yes"}
 )
 """What people say around a question and no list of written English holds."""
+_LIGHT = frozenset(
+    [
+        "able",
+        "anything",
+        "come",
+        "comes",
+        "everything",
+        "find",
+        "get",
+        "gets",
+        "getting",
+        "give",
+        "gives",
+        "go",
+        "goes",
+        "going",
+        "got",
+        "happen",
+        "happens",
+        "keep",
+        "keeps",
+        "kind",
+        "know",
+        "knows",
+        "let",
+        "like",
+        "likes",
+        "lot",
+        "lots",
+        "make",
+        "makes",
+        "making",
+        "many",
+        "mean",
+        "means",
+        "much",
+        "need",
+        "needs",
+        "one",
+        "ones",
+        "put",
+        "puts",
+        "really",
+        "say",
+        "says",
+        "see",
+        "sees",
+        "something",
+        "sort",
+        "still",
+        "take",
+        "takes",
+        "taking",
+        "thing",
+        "things",
+        "use",
+        "uses",
+        "using",
+        "want",
+        "wants",
+    ]
+)
+"""Words that seldom say what a question is about; they count only in one that has no others."""
 _LANGUAGES = ("DUTCH", "FRENCH", "GERMAN", "ITALIAN", "PORTUGUESE", "RUSSIAN", "SPANISH")
 _ACCENTS = re.compile("[\u0300-\u036f]")
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
@@ -68,7 +131,9 @@ def content_words(query: str) -> tuple[list[str], frozenset[str]]:
     """
     spoken = words(query)
     stop = _stop_words(spoken)
-    return list(dict.fromkeys(stem(word) for word in spoken if word not in stop)), _stems(stop)
+    wanted = [word for word in spoken if word not in stop]
+    weighty = [word for word in wanted if word not in _LIGHT]
+    return list(dict.fromkeys(stem(word) for word in weighty or wanted)), _stems(stop)
 
 
 def _singular(word: str) -> str:

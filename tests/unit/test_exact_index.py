@@ -26,7 +26,7 @@ def search(index, query="", vector=None, limit=5, weights=EVEN, floor=0.2):
 
 
 def test_both_branches_are_fused_by_their_ranks():
-    index = ExactIndex(["a", "b", "c"], ["green tea", "black tea", "bread"], [unit(1, 1), EAST, NORTH])
+    index = ExactIndex(["a", "b", "c"], ["green tea", "tea of a green kind", "bread"], [unit(1, 1), EAST, NORTH])
     hits = search(index, "green tea", EAST)
     assert [(hit.key, hit.vector_rank, hit.text_rank) for hit in hits] == [("a", 2, 1), ("b", 1, 2)]
     assert hits[0].score == pytest.approx(0.5 / 61 + 0.5 / 62, abs=1e-12)
@@ -48,6 +48,19 @@ def test_a_far_vector_gives_a_stray_word_no_points():
     index = ExactIndex(["far", "near"], ["tea time", "bread"], [unit(0.1, 1), EAST])
     near, far = search(index, "time", EAST, weights=FusionWeights(0.6, 0.4))
     assert (near.key, far.key) == ("near", "far")
+
+
+def test_beside_vectors_one_word_of_many_gives_no_points():
+    index = ExactIndex(["near", "stray"], ["sleeps until two", "two stray cats of the neighbor"], [EAST, unit(1, 1)])
+    near, stray = search(index, "when do my two girls nap", EAST)
+    assert (near.key, near.text_rank, stray.text_rank) == ("near", None, None)
+    alone = search(index, "when do my two girls nap")
+    assert {hit.key for hit in alone} == {"near", "stray"}, "without a vector words are all there is"
+
+
+def test_one_word_is_enough_to_find_a_document_without_a_vector():
+    index = ExactIndex(["new", "old"], ["my two cats", "two stray cats"], [None, NORTH])
+    assert [hit.key for hit in search(index, "when do my two girls nap", EAST)] == ["new"]
 
 
 def test_documents_without_a_vector_take_part_by_their_words():

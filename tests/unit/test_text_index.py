@@ -143,6 +143,33 @@ def test_what_is_not_there_is_not_found(query):
     assert found([*SLOTS, "time 1234"], query) == []
 
 
+def test_two_words_are_found_as_one_where_the_texts_write_them_so():
+    texts = ["soundbar Alder", "bar of soap", "a sound in the bar"]
+    assert found(texts, "my sound bar") == ["soundbar Alder"]
+    assert found(texts[1:], "my sound bar") == ["a sound in the bar", "bar of soap"]
+    assert found(["a note", "away"], "a way") == [], "short words are two by accident"
+
+
+def test_words_that_say_nothing_count_only_where_there_are_no_others():
+    texts = ["things to know about parcels", "parcel insurance"]
+    assert found(texts, "what thing do I need to know about insurance") == ["parcel insurance"]
+    assert found(texts, "what things do you know") == ["things to know about parcels"]
+
+
+def test_all_but_the_spared_must_hold_most_of_the_words():
+    index = TextIndex(["parcel lost", "lost parcel at sea", "parcel", "lost sea"])
+
+    def places(query, spared):
+        return [place for place, _ in index.search(query, 9, spared=spared)]
+
+    assert set(places("parcel lost sea", None)) == {0, 1, 2, 3}
+    assert set(places("parcel lost sea", ())) == {0, 1, 3}
+    assert set(places("parcel lost sea", {2})) == {0, 1, 2, 3}
+    assert set(places("parcel storm", ())) == set(), "one of two is not most of them"
+    assert places("parcel lost sea", ()) == [place for place in places("parcel lost sea", None) if place != 2]
+    assert len(index.search("parcel lost sea", 2, spared=())) == 2
+
+
 def test_numbers_are_never_bent_into_others():
     assert found(["order 12345678"], "12345679") == []
     assert found(["order 12345678"], "12345678") == ["order 12345678"]

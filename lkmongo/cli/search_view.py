@@ -1,0 +1,109 @@
+"""How a search is shown: what was found, by which strategy, and the ranks of both branches."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from lkmongo.cli.command import Cli
+    from lkmongo.embed.base import Embedder
+    from lkmongo.model import Memory, Passage
+    from lkmongo.search.strategy import SearchResult, SearchStrategy
+
+T = TypeVar("T", "Memory", "Passage")
+
+Query = Annotated[str, typer.Argument(metavar="QUERY", help="What to look for, in a few words.", show_default=False)]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=500, help="How many to show at most.")]
+
+_WARM_SECONDS = 3.0
+_RANKS = ("score", "vector_rank", "text_rank")
+
+
+@contextlib.asynccontextmanager
+async def searching(cli: Cli) -> AsyncIterator[SearchStrategy]:
+    """Open the store, the embedder and the strategy that the settings name, and close them after."""
+    from lkmongo.embed.choose import embedder_for
+    from lkmongo.search.choose import strategy_for
+    from lkmongo.store.opening import open_store
+
+    if not cli.debug:  # what it warns of is in the result, and shown with it
+        logging.getLogger("lkmongo.search").setLevel(logging.ERROR)
+    embedder = embedder_for(cli.settings)
+    try:
+        async with open_store(cli.settings, on_status=cli.output.note) as store:
+            # Nobody talks here, so it may take the time that loading a model takes. A database that is away ends it.
+            await asyncio.gather(store.ping(), _warm(embedder))
+            yield strategy_for(cli.settings, store.db, embedder)
+    finally:
+        await embedder.close()
+
+
+async def _warm(embedder: Embedder) -> None:
+    from lkmongo.errors import LkmongoError
+
+    with contextlib.suppress(LkmongoError, TimeoutError):  # the search says that it went by words alone
+        async with asyncio.timeout(_WARM_SECONDS):
+            await embedder.warm()
+
+
+def show_memories(cli: Cli, result: SearchResult[Memory], *, empty: str) -> None:
+    """Show slots that were found; `empty` is said to a person when there are none."""
+    _show(
+        cli,
+        result,
+        ("memory_type", "content"),
+        lambda memory: {"memory_type": memory.memory_type, "content": memory.content},
+        empty,
+    )
+
+
+def show_passages(cli: Cli, result: SearchResult[Passage], *, empty: str) -> None:
+    """Show passages that were found; `empty` is said to a person when there are none."""
+    _show(
+        cli,
+        result,
+        ("source", "chunk", "title", "content"),
+        lambda passage: {
+            "source": passage.source,
+            "chunk": passage.chunk,
+            "title": passage.title,
+            "content": passage.content,
+        },
+        empty,
+    )
+
+
+def _show(
+    cli: Cli, result: SearchResult[T], columns: tuple[str, ...], fields: Callable[[T], Mapping[str, Any]], empty: str
+) -> None:
+    """With --json one object, which names the strategy also when nothing was found; otherwise a row a hit.
+
+    A rank is the place in that branch, from 1, and empty where the branch did not return it.
+    """
+    from lkmongo.cli.output import Format
+
+    rows = [
+        {
+            **fields(found.item),
+            "score": round(found.score, 6),
+            "vector_rank": found.vector_rank,
+            "text_rank": found.text_rank,
+        }
+        for found in result.hits
+    ]
+    if cli.output.format is Format.JSON:
+        cli.output.record({"strategy": result.strategy, "degraded": result.degraded, "hits": rows}, "")
+        return
+    if cli.output.format is Format.JSONL:
+        cli.output.rows([*columns, *_RANKS, "strategy"], ({**row, "strategy": result.strategy} for row in rows))
+    else:
+        cli.output.rows([*columns, *_RANKS], rows, empty=empty)
+        cli.output.note(f"Answered by the {result.strategy} strategy")
+    if result.degraded:
+        cli.output.warn(result.degraded)

@@ -1,0 +1,180 @@
+"""Which strategy answers: what LKMONGO_SEARCH says, what the server can do, and what it just failed to do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lkmongo.errors import LkmongoError, NotSupportedError
+from lkmongo.model import Identity, Memory, Passage, Tenant
+from lkmongo.search.atlas import DEADLINE, AtlasStrategy
+from lkmongo.search.failures import NotForAtlasError, SearchTimeoutError, sentence
+from lkmongo.search.question import Question
+from lkmongo.search.strategy import ExactStrategy, SearchResult, SearchStrategy
+from lkmongo.store.capabilities import probe
+from lkmongo.store.schema import KNOWLEDGE, MEMORIES
+
+if TYPE_CHECKING:
+    from pymongo.asynchronous.database import AsyncDatabase
+
+    from lkmongo.embed.base import Embedder
+    from lkmongo.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T", Memory, Passage)
+Document = dict[str, Any]
+
+REST = 10.0
+"""Seconds for which the indexes are left alone after they did not answer in time, lest every turn wait for them."""
+DETAILS_SINCE = (8, 1)
+"""The server from which on `$rankFusion` gives `scoreDetails`. (MongoDB manual, `$rankFusion`.)"""
+
+
+def strategy_for(settings: Settings, db: AsyncDatabase[Document], embedder: Embedder) -> SearchStrategy:
+    """Make the strategy that LKMONGO_SEARCH names; make one for each client, and keep it: it learns about the server.
+
+    Nothing is sent yet. The embedded mongod has no search, so that "auto" is exact where MONGODB_URI is not set.
+    """
+    if settings.search == "exact" or (settings.search == "auto" and settings.mongodb_uri is None):
+        return ExactStrategy(db, embedder)
+    return AtlasFirst(db, embedder, insist=settings.search == "atlas")
+
+
+class AtlasFirst:
+    """The Atlas strategy, and the exact one for each search that it cannot answer.
+
+    What the server can do is asked once. A search that fails is answered exactly, and its result says why; the log
+    says so when it begins and when it is over, not for each search.
+    """
+
+    def __init__(
+        self, db: AsyncDatabase[Document], embedder: Embedder, *, insist: bool = False, deadline: float = DEADLINE
+    ) -> None:
+        """Search `db`.
+
+        Args:
+            db: belongs to the event loop the searches run on.
+            embedder: only vectors of its model are compared.
+            insist: raise what keeps Atlas from answering. Only what its indexes are not for is searched exactly.
+            deadline: seconds that Atlas has for a search, and the server to say what it can do.
+        """
+        self._db = db
+        self._embedder = embedder
+        self._insist = insist
+        self._deadline = deadline
+        self._exact = ExactStrategy(db, embedder)
+        self._atlas: AtlasStrategy | None = None
+        self._asked = False
+        self._asking = asyncio.Lock()
+        self._rests_until = 0.0
+        self._troubles: dict[str, str] = {}
+
+    async def warm(self) -> None:
+        """Ask what the server can do, so that no search waits for it; what goes wrong shows there."""
+        try:
+            await self._find_out()
+        except LkmongoError as error:
+            logger.debug("what the server can do is not known yet: %s (%s)", error.message, error.why)
+
+    async def memories(self, identity: Identity, query: str, limit: int = 5) -> SearchResult[Memory]:
+        """Search one person's slots. See `SearchStrategy.memories`.
+
+        Raises:
+            NotSupportedError, NotReadyError, DriftError: the strategy insists on Atlas.
+        """
+        async with Question(query, self._embedder) as question:
+            return await self._search(
+                MEMORIES,
+                lambda atlas: atlas.memories(identity, query, limit, question=question),
+                lambda: self._exact.memories(identity, query, limit, question=question),
+            )
+
+    async def knowledge(self, tenant: Tenant, query: str, limit: int = 3) -> SearchResult[Passage]:
+        """Search one tenant's passages. Raises as `memories` does."""
+        async with Question(query, self._embedder) as question:
+            return await self._search(
+                KNOWLEDGE,
+                lambda atlas: atlas.knowledge(tenant, query, limit, question=question),
+                lambda: self._exact.knowledge(tenant, query, limit, question=question),
+            )
+
+    async def _search(
+        self,
+        what: str,
+        by_index: Callable[[AtlasStrategy], Coroutine[Any, Any, SearchResult[T]]],
+        exactly: Callable[[], Coroutine[Any, Any, SearchResult[T]]],
+    ) -> SearchResult[T]:
+        trouble: LkmongoError | None = None
+        try:
+            atlas = await self._available()
+            if atlas is not None:
+                result = await by_index(atlas)
+                self._tell(what, None)
+                return result
+        except NotForAtlasError as error:
+            logger.debug("%s are searched exactly: %s", what, error.why)
+        except LkmongoError as error:
+            if self._insist:
+                raise
+            trouble = error
+            if isinstance(error, SearchTimeoutError) and time.monotonic() >= self._rests_until:
+                self._rests_until = time.monotonic() + REST
+            self._tell(what, error)
+        result = await exactly()
+        if trouble is None:
+            return result
+        said = f"searched exactly: {sentence(trouble)}"
+        return replace(result, degraded=f"{said}; {result.degraded}" if result.degraded else said)
+
+    async def _available(self) -> AtlasStrategy | None:
+        """The Atlas strategy, or None on a server without search.
+
+        Raises:
+            NotSupportedError: likewise, when it is insisted on.
+            SearchTimeoutError: it was too slow a moment ago, or what the server can do is not known in time.
+        """
+        if time.monotonic() < self._rests_until:
+            raise SearchTimeoutError(why=f"it did less than {REST:g} s ago, and is left alone for so long")
+        try:
+            async with asyncio.timeout(self._deadline):
+                return await self._find_out()
+        except TimeoutError as error:
+            raise SearchTimeoutError(why="the server did not say in time what it can do") from error
+
+    async def _find_out(self) -> AtlasStrategy | None:
+        async with self._asking:
+            if not self._asked:
+                can = await probe(self._db)
+                self._asked = True
+                fuses = can.rank_fusion and can.version >= DETAILS_SINCE
+                if can.search:
+                    self._atlas = AtlasStrategy(
+                        self._db, self._embedder, fuses=fuses, needs_vectors=not self._insist, deadline=self._deadline
+                    )
+                logger.info(
+                    "MongoDB %s: %s",
+                    can.release,
+                    "searching by its indexes" if can.search else "no search on this server, searching exactly",
+                )
+        if self._atlas is None and self._insist:
+            raise NotSupportedError(
+                "this MongoDB has no search",
+                why="LKMONGO_SEARCH is atlas",
+                hint="connect to Atlas, or unset LKMONGO_SEARCH",
+            )
+        return self._atlas
+
+    def _tell(self, what: str, trouble: LkmongoError | None) -> None:
+        """Log when something begins or ceases to keep the indexes from answering; one cause is told once."""
+        before = self._troubles.pop(what, None)
+        if trouble is not None:
+            if trouble.message not in {before, *self._troubles.values()}:
+                logger.warning("searching exactly: %s (%s)", trouble.message, trouble.why)
+            self._troubles[what] = trouble.message
+        elif before is not None and before not in self._troubles.values():
+            logger.info("searching by the indexes again")

@@ -1,0 +1,154 @@
+"""What the Atlas strategy sends, stage by stage."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lkmongo.model import Identity, Tenant
+from lkmongo.search import pipelines
+from lkmongo.search.fusion import FusionWeights
+
+SCOPE = Identity("acme", "u-1").scope
+VECTOR = np.array([1.0, 0.0], dtype=np.float32)
+NEAR = [
+    {
+        "$vectorSearch": {
+            "index": "memories_embedding_index",
+            "path": "embedding",
+            "queryVector": [1.0, 0.0],
+            "limit": 30,
+            "filter": {"tenant_id": "acme", "user_id": "u-1"},
+            "exact": True,
+        }
+    },
+    {"$match": {"tenant_id": "acme", "user_id": "u-1", "embedding_model": "m@2"}},
+]
+WORDED = [
+    {
+        "$search": {
+            "index": "memories_text_index",
+            "compound": {
+                "filter": [
+                    {"equals": {"path": "tenant_id", "value": "acme"}},
+                    {"equals": {"path": "user_id", "value": "u-1"}},
+                ],
+                "should": [
+                    {"text": {"query": ["dog", "biscuit"], "path": ["label_words", "content"]}},
+                    {
+                        "text": {
+                            "query": ["biscuit"],
+                            "path": ["label_words", "content"],
+                            "fuzzy": {"maxEdits": 1, "prefixLength": 2, "maxExpansions": 10},
+                        }
+                    },
+                ],
+                "minimumShouldMatch": 1,
+            },
+        }
+    },
+    {"$match": {"tenant_id": "acme", "user_id": "u-1"}},
+    {"$limit": 30},
+]
+SHOWN = {"_id": 0, "memory_type": 1, "content": 1, "created_at": 1, "updated_at": 1, "embedding_model": 1}
+
+
+def test_memories_by_vector():
+    score = {"score": {"$meta": "vectorSearchScore"}}
+    assert pipelines.memories_by_vector(SCOPE, VECTOR, "m@2", 30) == [*NEAR, {"$project": SHOWN | score}]
+
+
+def test_memories_by_text():
+    score = {"score": {"$meta": "searchScore"}}
+    assert pipelines.memories_by_text(SCOPE, ["dog", "biscuit"], 30) == [*WORDED, {"$project": SHOWN | score}]
+
+
+def test_words_too_short_to_be_misspelt_are_taken_as_they_are():
+    (search, *_) = pipelines.memories_by_text(SCOPE, ["dog", "a-1005"], 30)
+    assert [list(clause["text"]) for clause in search["$search"]["compound"]["should"]] == [["query", "path"]]
+
+
+def test_both_branches_are_fused_with_the_weights_of_the_embedder():
+    weights = FusionWeights(vector=0.7, text=0.3)
+    stages = pipelines.memories_by_both(SCOPE, VECTOR, ["dog", "biscuit"], "m@2", weights, 30)
+    assert stages == [
+        {
+            "$rankFusion": {
+                "input": {"pipelines": {"vector": NEAR, "text": WORDED}},
+                "combination": {"weights": {"vector": 0.7, "text": 0.3}},
+                "scoreDetails": True,
+            }
+        },
+        {"$limit": 60},
+        {"$project": SHOWN | {"details": {"$meta": "scoreDetails"}}},
+    ]
+
+
+def test_knowledge_by_vector():
+    scope = Tenant("acme").scope
+    assert pipelines.knowledge_by_vector(scope, VECTOR, "m@2", 30) == [
+        {
+            "$vectorSearch": {
+                "index": "knowledge_embedding_index",
+                "path": "embedding",
+                "queryVector": [1.0, 0.0],
+                "limit": 30,
+                "filter": {"tenant_id": "acme"},
+                "numCandidates": 600,
+            }
+        },
+        {"$match": {"tenant_id": "acme", "embedding_model": "m@2"}},
+        {
+            "$project": {"_id": 0, "source": 1, "chunk": 1, "title": 1, "content": 1}
+            | {"updated_at": 1, "embedding_model": 1, "score": {"$meta": "vectorSearchScore"}}
+        },
+    ]
+
+
+@pytest.mark.parametrize(("limit", "depth"), [(1, 30), (5, 30), (30, 30), (31, 31), (500, 500), (5_000, 5_000)])
+def test_an_approximate_search_looks_at_twenty_times_what_it_returns_or_at_all(limit, depth):
+    assert pipelines.depth_for(limit) == depth
+    options = pipelines.knowledge_by_vector({"tenant_id": "t"}, VECTOR, "m", depth)[0]["$vectorSearch"]
+    assert options["limit"] == depth
+    if depth <= 500:
+        assert 20 * depth <= options["numCandidates"] <= 10_000
+        assert "exact" not in options
+    else:
+        assert options["exact"] is True
+        assert "numCandidates" not in options
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("What is my favourite Colour?", ["favourite", "colour"]),
+        ("Mother's Wi-Fi", ["mother's", "wi-fi"]),
+        ("crème brûlée, Crème", ["crème", "brûlée"]),
+        ("the dog, the DOG", ["dog"]),
+        ("what is it", []),
+        ("?!", []),
+    ],
+)
+def test_the_words_of_a_question(query, found):
+    assert pipelines.question_words(query) == found
+
+
+def test_a_long_question_is_cut():
+    assert len(pipelines.question_words(" ".join(f"word{n}" for n in range(500)))) == pipelines.MAX_WORDS
+
+
+@given(st.text(max_size=200), st.text(min_size=1, max_size=20), st.text(min_size=1, max_size=20))
+def test_whatever_is_asked_the_scope_is_compared_and_never_interpreted(query, tenant, user):
+    scope = {"tenant_id": tenant, "user_id": user}
+    words = pipelines.question_words(query)
+    for word in words:
+        assert word.strip()
+    search, match, limit = pipelines.memories_by_text(scope, words or ["word"], 30)[:3]
+    clauses = search["$search"]["compound"]["filter"]
+    assert {clause["equals"]["path"]: clause["equals"]["value"] for clause in clauses} == scope
+    assert (match, limit) == ({"$match": scope}, {"$limit": 30})
+    assert json.dumps(pipelines.memories_by_vector(scope, VECTOR, "m", 30))
