@@ -10,7 +10,9 @@ from lkmongo.agent.caller import Caller
 from lkmongo.agent.recorder import Recorder
 from lkmongo.embed.choose import embedder_for
 from lkmongo.model import Identity
-from lkmongo.search.strategy import ExactStrategy, SearchStrategy
+from lkmongo.search.atlas import running
+from lkmongo.search.choose import AtlasFirst, strategy_for
+from lkmongo.search.strategy import SearchStrategy
 from lkmongo.settings import Settings
 from lkmongo.store.first_start import prepare
 from lkmongo.store.opening import Store, open_store
@@ -61,11 +63,14 @@ async def open_call(
         stack.push_async_callback(recorder.lease.release)
         caller = Caller(store, embedder, identity, recorder.lease, guest=guest)
         await caller.preload()
+        search = strategy_for(settings, store.db, embedder)
+        if isinstance(search, AtlasFirst):  # not before: the caller's own data comes first on the few connections
+            await stack.enter_async_context(running(search.warm()))
         yield Call(
             session_id,
             room_name,
             caller,
             store,
-            ExactStrategy(store.db, embedder),
+            search,
             recorder,
         )

@@ -52,7 +52,7 @@ class Caller:
         self._store = store
         self._embedder = embedder
         self._lease = lease
-        lease.when_held(lambda: None if self.guest else self._note_presence())
+        lease.when_held(self._note_presence)
         lease.when_lost(self._become_guest)
         self._vectors: dict[str, Any] = {}
         self._version = 0
@@ -61,6 +61,7 @@ class Caller:
         self._tasks: set[asyncio.Task[None]] = set()
         self._index: ExactIndex[str] | None = None
         self._loading: asyncio.Task[None] | None = None
+        self._settled = False
         self.load_error: LkmongoError | None = None
 
     @property
@@ -95,6 +96,8 @@ class Caller:
                 if self.load_error is None:
                     logger.info("the caller's memory is not loaded yet: %s (%s)", error.message, error.why)
                 self.load_error = error
+                if self._settled:
+                    return
                 await asyncio.sleep(_RETRY_EVERY[min(attempt, len(_RETRY_EVERY) - 1)])
                 attempt += 1
             else:
@@ -118,6 +121,8 @@ class Caller:
 
     def _note_presence(self) -> None:
         """Store that the person is here; their profile is made when it is missing."""
+        if self.guest:
+            return
 
         async def seen() -> None:
             async with self._lease.writing():
@@ -330,6 +335,7 @@ class Caller:
             self._background(self._save_unsaved())
         if tasks := [task for task in self._tasks if task is not self._loading]:
             await asyncio.wait(tasks, timeout=deadline)
+        self._settled = True  # the driver may report a cancellation as a lost connection, which is no end to retries
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

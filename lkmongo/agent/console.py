@@ -77,9 +77,11 @@ async def converse(
         on_status=listener.note,
     ) as call:
         await importing
-        if error := call.caller.load_error:
+        if not call.caller.loaded:
+            error = call.caller.load_error
             listener.warn(
-                f"{error.message}: {error.why}. The call goes on without memory, and is recorded only if that changes"
+                f"{f'{error.message}: {error.why}' if error else 'MongoDB does not answer'}. "
+                "The call goes on without memory, and is recorded only if that changes"
             )
         await _hold(settings, call, lines, listener, outcome)
     return outcome
@@ -120,9 +122,9 @@ async def _hold(
             except _SessionEndedError as error:
                 outcome.failure = error
             finally:
-                ended_at = now()
                 await session.aclose()
                 await mind.llm.aclose()
+                ended_at = now()
                 await _leave_gist(call)
                 await call.caller.settle(deadline=2.0)
                 outcome.stored = await call.recorder.close(
@@ -132,7 +134,7 @@ async def _hold(
                 )
                 if call.recorder.erased:
                     listener.note("What was kept of this caller was erased during the call; nothing of it is stored.")
-                elif not (outcome.stored or call.caller.load_error):
+                elif not outcome.stored and call.caller.loaded:
                     listener.warn("this call could not be stored")
 
 

@@ -54,6 +54,7 @@ class Lease:
         self._in_doubt_until = 0.0
         self._when_held: list[Callable[[], None]] = []
         self._when_lost: list[Callable[[], None]] = []
+        self._released = False
         self._holding: asyncio.Task[None] | None = None
         self._leaving: asyncio.Task[None] | None = None
 
@@ -99,6 +100,7 @@ class Lease:
 
     async def release(self) -> None:
         """Stop renewing; of a call that was erased, wait until its own traces are gone."""
+        self._released = True  # a cancellation alone does not do: the driver may report it as a lost connection
         if self._holding:
             self._holding.cancel()
             await asyncio.gather(self._holding, return_exceptions=True)
@@ -110,7 +112,7 @@ class Lease:
         return not self.lost and self._renewed is not None and _now() - self._renewed < TRUSTED
 
     async def _hold(self) -> None:
-        while True:
+        while not self._released:
             try:
                 async with self._lock:
                     await self._renew()
@@ -120,7 +122,8 @@ class Lease:
                 logger.debug("the lease of the call is not renewed: %s (%s)", error.message, error.why)
             except Exception:
                 logger.exception("the lease of the call is not renewed")
-            await asyncio.sleep(RENEW_EVERY)
+            if not self._released:
+                await asyncio.sleep(RENEW_EVERY)
 
     async def _renew(self) -> None:
         if self.lost:

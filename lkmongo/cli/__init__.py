@@ -11,7 +11,18 @@ from typing import Annotated
 import typer
 
 from lkmongo import __version__
-from lkmongo.cli import agent, db, memory
+from lkmongo.cli import (
+    agent,
+    db,
+    db_embed,  # noqa: F401 - its commands add themselves to db.app
+    db_retention,  # noqa: F401 - likewise
+    db_search,  # noqa: F401 - likewise
+    doctor,
+    memory,
+    sessions_export,
+    users,
+)
+from lkmongo.cli.command import command
 from lkmongo.cli.output import Format, Output
 from lkmongo.errors import ExitCode, UsageError
 
@@ -26,6 +37,9 @@ app = typer.Typer(
 app.add_typer(agent.app, name="agent")
 app.add_typer(db.app, name="db")
 app.add_typer(memory.app, name="memory")
+app.add_typer(sessions_export.app, name="sessions")
+app.add_typer(users.app, name="users")
+command(app, "doctor", data=True, lenient=True)(doctor.doctor)
 
 
 def _show_version(value: bool) -> None:

@@ -12,6 +12,7 @@ import functools
 import inspect
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
@@ -21,7 +22,8 @@ from typing import Annotated, Any
 import typer
 
 from lkmongo.cli.output import Format, Output, is_terminal
-from lkmongo.errors import DeclinedError, ExitCode, LkmongoError, UsageError
+from lkmongo.cli.text import visible
+from lkmongo.errors import DeclinedError, ExitCode, LkmongoError, SettingsError, UsageError
 
 Function = Callable[..., Any]
 
@@ -36,15 +38,25 @@ class Cli:
         self.output = output
         self.debug = debug
         self.settings = Settings.load({})
+        self.wrong_settings: dict[str, SettingsError] = {}
 
-    def load(self) -> None:
+    def load(self, *, leniently: bool = False) -> None:
         """Read the dotenv files and the environment.
+
+        Leniently, what is wrong with them is left out and kept in `wrong_settings`, by variable or file; unknown
+        variables are not told.
 
         Raises:
             SettingsError: a value is not accepted.
         """
         from lkmongo.settings import Settings, load_dotenv_files
 
+        if leniently:
+            sources = load_dotenv_files(Path.cwd(), problems=self.wrong_settings)
+            self.settings, wrong = Settings.load_what_fits(sources=sources)
+            self.wrong_settings |= wrong
+            self.debug = self.debug or self.settings.debug
+            return
         sources = load_dotenv_files(Path.cwd())
         self.settings = Settings.load(sources=sources)
         self.debug = self.debug or self.settings.debug
@@ -67,12 +79,34 @@ class Cli:
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             raise DeclinedError
 
+    def confirm_id(self, warning: str, wanted: str, given: str | None, *, flag: str = "--confirm") -> None:
+        """Have the id typed of what is about to be lost for good; `given` is what the option `flag` said.
 
-def command(app: typer.Typer, name: str, *, data: bool = False) -> Callable[[Function], Function]:
+        Raises:
+            DeclinedError: something else was typed.
+            UsageError: the option says something else, or there is neither an option nor a terminal to ask on.
+        """
+        if given is not None:
+            if given != wanted:
+                raise UsageError(f"{flag} says {given!r}, not {wanted!r}; nothing was changed")
+            return
+        if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
+            raise UsageError(
+                f"{warning} There is no terminal to ask on", hint=f"add {flag} {shlex.quote(wanted)}, the id once more"
+            )
+        sys.stderr.write(f"{visible(warning)}\nType {visible(wanted)} to go on: ")
+        sys.stderr.flush()
+        if sys.stdin.readline().rstrip("\n") != wanted:
+            raise DeclinedError
+
+
+def command(
+    app: typer.Typer, name: str, *, data: bool = False, lenient: bool = False
+) -> Callable[[Function], Function]:
     """Register a function as `app`'s command `name`.
 
     The function's first parameter is a `Cli`; it may be a coroutine function; it returns None. `--debug` is added
-    to its options, and with `data` also `--output` and `--json`.
+    to its options, and with `data` also `--output` and `--json`. A `lenient` one runs with wrong settings, too.
     """
 
     def register(function: Function) -> Function:
@@ -81,7 +115,7 @@ def command(app: typer.Typer, name: str, *, data: bool = False) -> Callable[[Fun
             debug = arguments.pop("debug", False)
             fmt = Format.JSON if arguments.pop("json_", False) else arguments.pop("output", None)
             arguments.pop("output", None)
-            _run(function, arguments, fmt, debug=debug)
+            _run(function, arguments, fmt, debug=debug, lenient=lenient)
 
         signature = inspect.signature(function, eval_str=True)
         own = [parameter for key, parameter in signature.parameters.items() if key != "cli"]
@@ -109,11 +143,11 @@ def _common(*, data: bool) -> Iterator[inspect.Parameter]:
     yield option("debug", Annotated[bool, typer.Option("--debug", help="Show tracebacks and logs.")], False)
 
 
-def _run(function: Function, arguments: dict[str, Any], fmt: Format | None, *, debug: bool) -> None:
+def _run(function: Function, arguments: dict[str, Any], fmt: Format | None, *, debug: bool, lenient: bool) -> None:
     output = Output(fmt)
     cli = Cli(output, debug=debug)
     try:
-        cli.load()
+        cli.load(leniently=lenient)
         cli.output = output = Output(
             fmt or (Format(cli.settings.output) if cli.settings.output else None), cli.settings.secrets
         )

@@ -114,6 +114,16 @@ class Memories:
 
         return await operations.read(find)
 
+    async def vector_model(self, identity: Identity, label: str) -> str | None:
+        """The name of the embedder that made the slot's vector; None without a vector or a slot.
+
+        Raises:
+            InvalidTextError: the label cannot be one.
+        """
+        selector = identity.scope | {"memory_type": slot_name(label), "embedding": {"$exists": True}}
+        document = await operations.read(lambda: self._memories.find_one(selector, {"_id": 0, "embedding_model": 1}))
+        return str(document.get("embedding_model", "unknown")) if document else None
+
     async def count(self, identity: Identity, labels: Sequence[str] | None = None) -> int:
         """How many slots there are, of these labels or of all."""
         selector = self._selector(identity, labels)

@@ -14,9 +14,14 @@ KNOWLEDGE = "knowledge"
 ORDERS = "orders"
 SESSIONS = "sessions"
 TURNS = "turns"
+RECEIPTS = "receipts"
+TOMBSTONES = "tombstones"
+KEYS = "keys"
 
-COLLECTIONS = (USERS, MEMORIES, KNOWLEDGE, ORDERS, SESSIONS, TURNS)
+COLLECTIONS = (USERS, MEMORIES, KNOWLEDGE, ORDERS, SESSIONS, TURNS, RECEIPTS, TOMBSTONES, KEYS)
 """Every collection, in the order in which they are created and listed."""
+PERSONAL = (MEMORIES, TURNS, SESSIONS, USERS, ORDERS)
+"""Those whose documents belong to a person, by `tenant_id` and `user_id`: what is exported, merged and erased."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +40,18 @@ INDEXES = (
     Index(USERS, "user", _PERSON, unique=True),
     Index(MEMORIES, "slot", (*_PERSON, ("memory_type", 1)), unique=True),
     Index(MEMORIES, "newest", (*_PERSON, ("updated_at", -1))),
+    Index(MEMORIES, "of_model", (("embedding_model", 1), ("tenant_id", 1))),
     Index(KNOWLEDGE, "passage", (("tenant_id", 1), ("source", 1), ("chunk", 1)), unique=True),
     Index(KNOWLEDGE, "changed", (("tenant_id", 1), ("updated_at", -1))),
+    Index(KNOWLEDGE, "of_model", (("embedding_model", 1), ("tenant_id", 1))),
     Index(ORDERS, "order", (("tenant_id", 1), ("order_id", 1)), unique=True),
     Index(ORDERS, "of_user", _PERSON),
     Index(SESSIONS, "session", (*_PERSON, ("session_id", 1)), unique=True),
     Index(SESSIONS, "of_user_newest", (*_PERSON, ("started_at", -1))),
     Index(SESSIONS, "newest", (("tenant_id", 1), ("started_at", -1))),
+    Index(SESSIONS, "by_id", (("tenant_id", 1), ("session_id", 1))),
     Index(TURNS, "turn", (*_PERSON, ("session_id", 1), ("seq", 1)), unique=True),
+    Index(TURNS, "newest", (("tenant_id", 1), ("created_at", -1))),
+    Index(RECEIPTS, "newest", (("tenant_id", 1), ("erased_at", -1))),
+    Index(RECEIPTS, "of_person", (("hash", 1),)),
 )

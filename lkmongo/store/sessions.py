@@ -17,6 +17,10 @@ from lkmongo.model import Identity, SessionRecord, SessionStatus, Turn, TurnKind
 from lkmongo.store import operations
 from lkmongo.store.schema import SESSIONS, TURNS
 
+LEASE_MS = 6_000
+"""How long a call counts as going on after a sign of life, in milliseconds of the server's clock."""
+LIVE: dict[str, Any] = {"status": SessionStatus.ACTIVE.value, "$expr": {"$gt": ["$lease.until", "$$NOW"]}}
+"""The query for calls that go on: a process holds the lease."""
 _BATCH = 500
 
 
@@ -28,8 +32,42 @@ class Sessions:
         self._sessions = db[SESSIONS]
         self._turns = db[TURNS]
 
+    async def open(self, record: SessionRecord, owner: str) -> None:
+        """Write that a call has begun, with a lease for `owner`: who it is that records it."""
+        selector = record.identity.scope | {"session_id": record.session_id}
+        update = {
+            "room_name": {"$literal": clean(record.room_name)},
+            "status": record.status.value,
+            "started_at": record.started_at,
+            "lease": _lease(owner),
+        }
+        await operations.write(lambda: self._sessions.update_one(selector, [{"$set": update}], upsert=True))
+
+    async def renew(self, identity: Identity, session_id: str, owner: str) -> bool:
+        """Prolong the call's lease; returns whether the call is there."""
+        selector = identity.scope | {"session_id": session_id}
+        result = await operations.write(
+            lambda: self._sessions.update_one(selector, [{"$set": {"lease": _lease(owner)}}])
+        )
+        return result.matched_count == 1
+
+    async def discard(self, identity: Identity, session_id: str) -> None:
+        """Delete a call and its turns."""
+        selector = identity.scope | {"session_id": session_id}
+        await operations.write(lambda: self._turns.delete_many(selector))
+        await operations.write(lambda: self._sessions.delete_one(selector))
+
+    async def live(self, identity: Identity) -> list[str]:
+        """The ids of the person's calls that go on."""
+
+        async def find() -> list[str]:
+            cursor = self._sessions.find(identity.scope | LIVE, {"_id": 0, "session_id": 1})
+            return [document["session_id"] async for document in cursor]
+
+        return await operations.read(find)
+
     async def save(self, record: SessionRecord) -> None:
-        """Write what is known of the call; called when it opens and when it ends."""
+        """Write what is known of the call; one that has ended has no lease."""
         fields = clean(
             {
                 "room_name": record.room_name,
@@ -41,7 +79,8 @@ class Sessions:
             }
         )
         selector = record.identity.scope | {"session_id": record.session_id}
-        await operations.write(lambda: self._sessions.update_one(selector, {"$set": fields}, upsert=True))
+        update = {"$set": fields} | ({} if record.status is SessionStatus.ACTIVE else {"$unset": {"lease": ""}})
+        await operations.write(lambda: self._sessions.update_one(selector, update, upsert=True))
 
     async def append(self, identity: Identity, session_id: str, turns: Sequence[Turn]) -> None:
         """Write turns; one that is there already is left as it is."""
@@ -79,6 +118,11 @@ class Sessions:
             return [_turn(document) async for document in cursor]
 
         return await operations.read(find)
+
+
+def _lease(owner: str) -> dict[str, Any]:
+    """A lease from now on, by the server's clock: those of two hosts need not agree."""
+    return {"owner": {"$literal": owner}, "until": {"$add": ["$$NOW", LEASE_MS]}}
 
 
 def _turn_fields(turn: Turn) -> dict[str, Any]:

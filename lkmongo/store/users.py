@@ -12,7 +12,7 @@ from pymongo import ReturnDocument
 from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.errors import InvalidTextError
-from lkmongo.model import PROFILE_FIELDS, Identity, LastSession, Profile, clean_text, now
+from lkmongo.model import PROFILE_FIELDS, Identity, LastSession, Profile, Tenant, clean_text, now
 from lkmongo.store import operations
 from lkmongo.store.schema import USERS
 
@@ -112,6 +112,37 @@ class Users:
         document = await operations.read(lambda: self._users.find_one(identity.scope))
         return _profile(identity, document) if document else None
 
+    async def page(
+        self, tenant: Tenant | None = None, *, after: str | None = None, limit: int = 50
+    ) -> list[dict[str, Any]]:
+        """Ids, names, addresses and times of people in the order of their ids, from after the id `after`.
+
+        Args:
+            tenant: whose people; None for all, tenant by tenant.
+            after: an id of that tenant.
+            limit: how many at most.
+        """
+        selector: dict[str, Any] = dict(tenant.scope) if tenant else {}
+        if after is not None:
+            selector["user_id"] = {"$gt": after}
+        shown = {"_id": 0, "user_id": 1, "tenant_id": 1, "name": 1, "email": 1, "created_at": 1, "last_seen_at": 1}
+
+        async def find() -> list[dict[str, Any]]:
+            cursor = self._users.find(selector, shown).sort([("tenant_id", 1), ("user_id", 1)]).limit(limit)
+            return [document async for document in cursor]
+
+        return await operations.read(find)
+
+    async def count(self, tenant: Tenant | None = None) -> int:
+        """How many people of the tenant, or of all tenants, have a profile."""
+        if tenant is None:
+            return await operations.read(lambda: self._users.count_documents({}))
+        return await operations.read(lambda: self._users.count_documents(tenant.scope))
+
+    async def tenants(self) -> list[str]:
+        """The ids of the tenants whose people have profiles."""
+        return sorted(await operations.read(lambda: self._users.distinct("tenant_id")))
+
     async def set_field(self, identity: Identity, field: str, value: object) -> str:
         """Write one profile field and return the value as it is stored.
 
@@ -147,6 +178,23 @@ class Users:
                 upsert=True,
             )
         )
+
+    async def forget_profile(self, identity: Identity) -> list[str]:
+        """Delete what the profile tells of the person, and return the fields that it had."""
+        profile = await self.get(identity)
+        if profile is None:
+            return []
+        await operations.write(
+            lambda: self._users.update_one(
+                identity.scope,
+                {
+                    "$unset": dict.fromkeys(["preferences", "name", "email", "last_session"], ""),
+                    "$set": {"forgotten_at": now()},
+                    "$inc": {"memory_version": 1},
+                },
+            )
+        )
+        return [field for field in PROFILE_FIELDS if getattr(profile, field)]
 
     async def forget_last_session(self, identity: Identity) -> bool:
         """Take the last call's gist away, and keep calls that are going on from writing theirs.

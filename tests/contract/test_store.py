@@ -175,9 +175,7 @@ people = st.builds(Identity, ids, ids)
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    data=st.lists(
-        st.tuples(people, st.text(max_size=20), st.text(min_size=1, max_size=30)), min_size=1, max_size=6
-    ),
+    data=st.lists(st.tuples(people, st.text(max_size=20), st.text(min_size=1, max_size=30)), min_size=1, max_size=6),
     reader=people,
 )
 def test_whatever_is_stored_nobody_else_is_touched(mongodb_uri, database_name, data, reader):

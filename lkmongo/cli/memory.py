@@ -1,0 +1,195 @@
+"""`lkmongo memory`: look into what is remembered of a person, and forget it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lkmongo.cli.command import Cli, command
+from lkmongo.cli.fields import cut, show_fields
+from lkmongo.cli.options import DEFAULT_TENANT, DryRun, Tenant, User, Yes
+from lkmongo.cli.search_view import Limit, Query
+
+app = typer.Typer(help="What is remembered of a person.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@command(app, "list", data=True)
+async def list_(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
+    """List what is remembered of a person, newest first."""
+    from lkmongo.model import Identity
+    from lkmongo.store.opening import open_store
+
+    identity = Identity(tenant, user)
+    async with open_store(cli.settings) as store:
+        slots = await store.memories.slots(identity)
+    cli.output.rows(
+        ["memory_type", "content", "created_at", "updated_at"],
+        (
+            {
+                "memory_type": slot.memory_type,
+                "content": cut(cli, slot.content),
+                "created_at": slot.created_at,
+                "updated_at": slot.updated_at,
+            }
+            for slot in slots
+        ),
+        empty=f"Nothing is remembered of {user} in tenant {tenant}",
+    )
+
+
+@command(app, "show", data=True)
+async def show(
+    cli: Cli,
+    user: User,
+    label: Annotated[str, typer.Argument(metavar="LABEL", help="Label of the memory.", show_default=False)],
+    tenant: Tenant = DEFAULT_TENANT,
+) -> None:
+    """Show one memory of a person: its content, its dates, and which model made its vector."""
+    from lkmongo.model import Identity
+    from lkmongo.store.opening import open_store
+
+    identity = Identity(tenant, user)
+    async with open_store(cli.settings) as store:
+        slot = await store.memories.recall(identity, label)
+        if slot is None:
+            raise _no_memory(user, tenant, label)
+        model = await store.memories.vector_model(identity, label)
+    fields = {
+        "memory_type": slot.memory_type,
+        "content": slot.content,
+        "created_at": slot.created_at,
+        "updated_at": slot.updated_at,
+        "has_vector": model is not None,
+        "embedding_model": model,
+    }
+    show_fields(cli, fields)
+
+
+@command(app, "export", data=True)
+async def export(
+    cli: Cli,
+    user: User,
+    tenant: Tenant = DEFAULT_TENANT,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", "-O", metavar="FILE", help="Write to this file, whole or not at all; - is stdout."),
+    ] = None,
+) -> None:
+    """Write all that is kept of a person as one JSON file that they can read: for an access request.
+
+    It holds the profile, the memories, the orders, and the calls with every word; no vectors and no technical reports.
+    Without -O it goes to stdout. A file can be read by its owner alone.
+    """
+    import sys
+
+    from lkmongo.errors import NotFoundError
+    from lkmongo.model import Identity
+    from lkmongo.store.opening import open_store
+    from lkmongo.store.person import count
+    from lkmongo.store.person import export as export_person
+    from lkmongo.whole_file import whole_file
+
+    identity = Identity(tenant, user)
+    async with open_store(cli.settings) as store:
+        counts = await count(store.db, identity)
+        if not any(counts.values()):
+            raise NotFoundError(
+                f"nothing is kept of {user} in tenant {tenant}", hint="check the id and --tenant; lkmongo users list"
+            )
+        if file is None or file == Path("-"):
+            async for piece in export_person(store.db, identity):
+                sys.stdout.write(piece)
+            sys.stdout.flush()
+            return
+        with whole_file(file) as write:
+            async for piece in export_person(store.db, identity):
+                write(piece.encode())
+    cli.output.record(
+        {"user_id": user, "tenant_id": tenant, "file": str(file), "counts": counts},
+        f"Wrote all that is kept of {user} in tenant {tenant} to {file}",
+    )
+
+
+@command(app, "forget", data=True)
+async def forget(
+    cli: Cli,
+    user: User,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option("--type", metavar="LABEL", help="Forget this slot only; may be given several times."),
+    ] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Also their name, e-mail address, language and time zone.")
+    ] = False,
+    tenant: Tenant = DEFAULT_TENANT,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Forget what is remembered of a person: all slots, or those named with --type.
+
+    What the next call would know of the last one goes too, so that nothing forgotten comes back through it.
+    The profile stays without --profile. The transcripts of calls stay until `users erase` or `db retention`.
+    """
+    from lkmongo.model import PROFILE_FIELDS, Identity, slot_name
+    from lkmongo.store.opening import open_store
+
+    identity = Identity(tenant, user)
+    names = list(dict.fromkeys(slot_name(label) for label in labels)) if labels else None
+    async with open_store(cli.settings) as store:
+        slots = [slot.memory_type for slot in await store.memories.slots(identity)]
+        if missing := [name for name in names or [] if name not in slots]:
+            raise _no_memory(user, tenant, ", ".join(missing))
+        known = await store.users.get(identity) if profile else None
+        fields_known = [name for name in PROFILE_FIELDS if getattr(known, name, None)]
+        chosen = slots if names is None else names
+        counted = f"{len(chosen)} {'memory' if len(chosen) == 1 else 'memories'} of {user} in tenant {tenant}"
+        if profile:
+            counted += f", and the profile ({', '.join(fields_known) or 'which is empty'})"
+        deleted = 0
+        if not dry_run:
+            if chosen or fields_known:
+                cli.confirm(f"Forget {counted}?", yes=yes)
+            deleted = await store.memories.forget(identity, names)
+            if profile:
+                await store.users.forget_profile(identity)
+    fields = {
+        "user_id": user,
+        "tenant_id": tenant,
+        "dry_run": dry_run,
+        "memory_types": chosen,
+        "forgotten": deleted,
+        "profile_fields": fields_known,
+        "stays": ["transcripts"] if profile else ["profile", "transcripts"],
+    }
+    stays = f"{'The' if profile else 'The profile and the'} transcripts of calls stay"
+    if dry_run:
+        sentence = f"Would forget {counted}" + (f": {', '.join(chosen)}" if chosen else "") + f". {stays}."
+    else:
+        sentence = f"Forgot {counted}, and what was known of the last call. {stays}; `users erase` deletes them."
+    cli.output.record(fields, sentence)
+
+
+@command(app, "search", data=True)
+async def search(cli: Cli, user: User, query: Query, limit: Limit = 5, tenant: Tenant = DEFAULT_TENANT) -> None:
+    """Search what is remembered of a person, by meaning and by words, as the agent does.
+
+    It shows which strategy answered (see LKMONGO_SEARCH), and the rank of each memory by meaning and by words.
+    """
+    from lkmongo.cli.search_view import searching, show_memories
+    from lkmongo.model import Identity, check_content
+
+    identity, text = Identity(tenant, user), check_content(query)
+    async with searching(cli) as strategy:
+        result = await strategy.memories(identity, text, limit)
+    show_memories(cli, result, empty=f"Nothing fitting is remembered of {user} in tenant {tenant}")
+
+
+def _no_memory(user: str, tenant: str, labels: str) -> Exception:
+    from lkmongo.errors import NotFoundError
+
+    return NotFoundError(
+        f"{user} has no memory called {labels}",
+        hint=f"lkmongo memory list {user}" + ("" if tenant == DEFAULT_TENANT else f" --tenant {tenant}"),
+    )

@@ -1,0 +1,327 @@
+"""`lkmongo users`: the people who are known; make one of two, and erase one for good."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lkmongo.cli.command import Cli, command
+from lkmongo.cli.fields import cut, show_fields
+from lkmongo.cli.options import DEFAULT_TENANT, DryRun, Tenant, User, Yes
+from lkmongo.cli.text import visible
+
+if TYPE_CHECKING:
+    from lkmongo.model import Identity
+    from lkmongo.store.erase import Receipt
+    from lkmongo.store.merge import Merged
+
+app = typer.Typer(
+    help="The people who are known: list and show them, make one of two, erase one for good.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")]
+
+_NAMES = {
+    "users": ("profile", "profiles"),
+    "memories": ("memory", "memories"),
+    "orders": ("order", "orders"),
+    "sessions": ("call", "calls"),
+    "turns": ("turn", "turns"),
+}
+"""What a person calls the documents of each collection, in the order in which they are told."""
+
+
+@command(app, "list", data=True)
+async def list_(
+    cli: Cli,
+    tenant: Annotated[
+        str | None,
+        typer.Option("--tenant", help=f"Id of the tenant; by default {DEFAULT_TENANT}.", show_default=False),
+    ] = None,
+    all_tenants: Annotated[bool, typer.Option("--all-tenants", help="Of every tenant.")] = False,
+    after: Annotated[
+        str | None, typer.Option("--after", metavar="USER", help="Begin after this id.", show_default=False)
+    ] = None,
+    limit: Limit = 50,
+) -> None:
+    """List the people who are known, in the order of their ids."""
+    from lkmongo.errors import UsageError
+    from lkmongo.model import Tenant, check_id
+    from lkmongo.store.opening import open_store
+
+    if all_tenants and (tenant is not None or after is not None):
+        raise UsageError("--all-tenants goes with neither --tenant nor --after", hint="leave one of them out")
+    scope = None if all_tenants else Tenant(DEFAULT_TENANT if tenant is None else tenant)
+    async with open_store(cli.settings) as store:
+        found = await store.users.page(scope, after=None if after is None else check_id("user", after), limit=limit)
+        number = await store.users.count(scope) if len(found) == limit or not found else len(found)
+        elsewhere = await store.users.tenants() if scope and not number else []
+    cli.output.rows(
+        ["user_id", "tenant_id", "name", "email", "created_at", "last_seen_at"],
+        ({name: cut(cli, value, 200) for name, value in row.items()} for row in found),
+    )
+    if cli.output.is_json:
+        return
+    if not found:
+        where = f"; there are people in these: {', '.join(elsewhere[:20])}" if elsewhere else ""
+        cli.output.note(f"Nobody is known in tenant {scope.tenant_id}{where}" if scope and not number else "No more")
+    elif len(found) < number:
+        more = "" if all_tenants else f"; go on with --after {found[-1]['user_id']}"
+        cli.output.note(f"showing {len(found):,} of {number:,}{more}")
+
+
+@command(app, "show", data=True)
+async def show(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
+    """Show who a person is and how much is kept of them."""
+    from lkmongo.model import Identity
+    from lkmongo.store.opening import open_store
+    from lkmongo.store.person import count
+
+    identity = Identity(tenant, user)
+    async with open_store(cli.settings) as store:
+        counts = await count(store.db, identity)
+        if not any(counts.values()):
+            raise _unknown(identity)
+        profile = await store.users.get(identity)
+        live = await store.sessions.live(identity)
+    known = {} if profile is None else asdict(profile)
+    last = known.get("last_session") or {}
+    fields = {
+        "user_id": user,
+        "tenant_id": tenant,
+        **{name: known.get(name) for name in ("name", "email", "preferred_language", "timezone")},
+        "created_at": known.get("created_at"),
+        "last_seen_at": known.get("last_seen_at"),
+        "last_call_at": last.get("at"),
+        "last_call": last.get("gist"),
+        "memories": counts["memories"],
+        "orders": counts["orders"],
+        "calls": counts["sessions"],
+        "turns": counts["turns"],
+        "in_a_call": bool(live),
+    }
+    show_fields(cli, fields)
+
+
+@command(app, "merge", data=True)
+async def merge(
+    cli: Cli,
+    guest: Annotated[str, typer.Argument(metavar="GUEST", help="Id that goes away.", show_default=False)],
+    login: Annotated[str, typer.Argument(metavar="LOGIN", help="Id that stays.", show_default=False)],
+    tenant: Tenant = DEFAULT_TENANT,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Make one person out of two: everything of GUEST becomes LOGIN's.
+
+    Memories of both are kept; where both have one of the same label the newer is, and the other is told. Calls and
+    orders move. LOGIN's profile stays, and GUEST's fills its gaps. Running it again does nothing.
+    """
+    from lkmongo.model import Identity
+    from lkmongo.store.merge import merge as merge_people
+    from lkmongo.store.opening import open_store
+    from lkmongo.store.person import count
+
+    one, other = Identity(tenant, guest), Identity(tenant, login)
+    async with open_store(cli.settings) as store:
+        merged = await merge_people(store.db, one, other, dry_run=True)
+        if not (dry_run or merged.is_empty):
+            known = any((await count(store.db, other)).values())
+            question = f"Merge {_told(await count(store.db, one))} of {guest} into {login} in tenant {tenant}?"
+            cli.confirm(question if known else f"Nobody is known as {login} yet. {question}", yes=yes)
+            merged = await merge_people(store.db, one, other)
+    fields = {
+        "guest": guest,
+        "login": login,
+        "tenant_id": tenant,
+        "dry_run": dry_run,
+        "merged": not merged.is_empty and not dry_run,
+    }
+    cli.output.record(fields | asdict(merged), _merge_sentence(guest, login, merged, dry_run=dry_run))
+
+
+@command(app, "erase", data=True)
+async def erase(
+    cli: Cli,
+    user: User,
+    tenant: Tenant = DEFAULT_TENANT,
+    orders: Annotated[bool, typer.Option("--orders", help="Delete their orders, too.")] = False,
+    by: Annotated[
+        str | None,
+        typer.Option("--by", help="Who does it, for the receipt; by default your login.", show_default=False),
+    ] = None,
+    reason: Annotated[
+        str | None, typer.Option("--reason", help="Why, for the receipt: a ticket, no name.", show_default=False)
+    ] = None,
+    confirm: Annotated[
+        str | None, typer.Option("--confirm", metavar="USER", help="The id once more, instead of the question.")
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Erase a person for good: profile, memories, calls and their transcripts. Orders stay without --orders.
+
+    A call that goes on stops writing within six seconds and goes on as a guest's; what a worker could not store yet
+    is never stored. When it is interrupted, or exits with 3 because a call still goes on, run it again: it completes
+    what was begun. It leaves a receipt, which `users receipts` shows.
+    """
+    from lkmongo.model import Identity, now
+    from lkmongo.store.erase import check_note
+    from lkmongo.store.erase import erase as erase_person
+    from lkmongo.store.opening import open_store
+    from lkmongo.store.person import count
+    from lkmongo.store.tombstones import Tombstones
+
+    identity = Identity(tenant, user)
+    if reason is not None:
+        check_note("reason", reason, identity)
+    who = _operator(identity) if by is None else check_note("name of who does it", by, identity)
+    async with open_store(cli.settings) as store:
+        counts = await count(store.db, identity)
+        kept = 0 if orders else counts.pop("orders")
+        tombstones = Tombstones(store.db)
+        before = await tombstones.get(identity)
+        fields = {"user_id": user, "tenant_id": tenant, "dry_run": dry_run}
+        if not any(counts.values()) and (before is None or before.done):
+            if before is None:
+                raise _unknown(identity)
+            if not dry_run:
+                before = await tombstones.extend(before)
+            cli.output.record(
+                fields | {"erased": {}, "orders_kept": kept, "erased_at": before.erased_at, "receipt": None},
+                f"Nothing more is kept of {user} in tenant {tenant}: erased at "
+                f"{before.erased_at.isoformat(sep=' ', timespec='seconds')}.{_orders_stay(kept)}",
+            )
+            return
+        told = f"{_told(counts)} of {user} in tenant {tenant}"
+        if dry_run:
+            cli.output.record(
+                fields | {"erased": counts, "orders_kept": kept, "erased_at": None, "receipt": None},
+                f"Would erase {told}.{_orders_stay(kept)}",
+            )
+            return
+        cli.confirm_id(f"This erases {told}.{_orders_stay(kept)} It cannot be undone.", user, confirm)
+        began = now()
+        receipt = await erase_person(
+            store.db,
+            identity,
+            by=who,
+            reason=reason,
+            orders=orders,
+            on_wait=lambda calls: cli.output.note(
+                f"{user} is in a call ({', '.join(calls)}): waiting until it has stopped writing ..."
+            ),
+        )
+    cli.output.record(
+        fields
+        | {
+            "erased": dict(receipt.counts),
+            "orders_kept": receipt.orders_kept,
+            "erased_at": receipt.erased_at,
+            "receipt": str(receipt.erase_id),
+            "seconds": round((now() - began).total_seconds(), 1),
+        },
+        f"Erased {_told(receipt.counts)} of {user} in tenant {tenant}; nothing is left.{_orders_stay(kept)} "
+        f"Receipt {receipt.erase_id}",
+    )
+
+
+@command(app, "receipts", data=True)
+async def receipts(
+    cli: Cli,
+    user: Annotated[
+        str | None, typer.Option("--user", help="Only of this id: whether somebody was erased.", show_default=False)
+    ] = None,
+    tenant: Tenant = DEFAULT_TENANT,
+    limit: Limit = 50,
+) -> None:
+    """List who was erased, newest first: when, by whom, why and how much; of the id only a keyed hash."""
+    from lkmongo.model import Identity
+    from lkmongo.model import Tenant as OfTenant
+    from lkmongo.store.erase import receipts as find
+    from lkmongo.store.opening import open_store
+
+    scope = OfTenant(tenant)
+    async with open_store(cli.settings) as store:
+        identity = Identity(tenant, user) if user is not None else None
+        found = await find(store.db, scope, identity=identity, limit=limit)
+    fields = _receipt_fields if cli.output.is_json else _receipt_cells
+    columns = ["receipt", "erased_at", "by", "reason", *([] if cli.output.is_json else ["erased"])]
+    if cli.output.is_json:
+        columns += ["counts", "orders_kept", "began_at", "tenant_id"]
+    cli.output.rows([*columns, "hash"], map(fields, found), empty=f"Nobody was erased in tenant {tenant}")
+
+
+def _unknown(identity: Identity) -> Exception:
+    from lkmongo.errors import NotFoundError
+
+    return NotFoundError(
+        f"nothing is kept of {identity.user_id} in tenant {identity.tenant_id}",
+        hint="check the id and --tenant; lkmongo users list",
+    )
+
+
+def _operator(identity: Identity) -> str:
+    """The operating system's name for whoever runs this; in the console a person is known by just that name."""
+    import getpass
+
+    from lkmongo.errors import InvalidTextError, UsageError
+    from lkmongo.store.erase import check_note
+
+    try:
+        return check_note("login", getpass.getuser(), identity)
+    except InvalidTextError:
+        return "themselves"
+    except (OSError, KeyError) as error:
+        raise UsageError("this system does not tell who you are", hint="add --by NAME") from error
+
+
+def _told(counts: Any) -> str:
+    """The counts in words, such as "1 profile, 3 memories"."""
+    parts = [f"{counts[name]:,} {words[counts[name] != 1]}" for name, words in _NAMES.items() if counts.get(name)]
+    return ", ".join(parts) or "nothing"
+
+
+def _orders_stay(number: int) -> str:
+    if not number:
+        return ""
+    return f" {number:,} {'order stays' if number == 1 else 'orders stay'}, as records of the business (see --orders)."
+
+
+def _merge_sentence(guest: str, login: str, merged: Merged, *, dry_run: bool) -> str:
+    if merged.is_empty:
+        return f"Nothing to merge: nothing is kept of {guest}"
+    lines = [f"{'Would merge' if dry_run else 'Merged'} {_told(merged.moved)} of {guest} into {login}"]
+    lines += [
+        f'  {each.memory_type}: kept "{_short(each.kept)}" of {each.kept_of}, dropped "{_short(each.dropped)}"'
+        for each in merged.conflicts
+    ]
+    if merged.filled:
+        lines.append(f"  added to the profile: {', '.join(merged.filled)}")
+    lines += [f"  the call {old} of {guest} is now {new}" for old, new in merged.renamed.items()]
+    return "\n".join(visible(line, one_line=True) for line in lines)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]} ..."
+
+
+def _receipt_fields(receipt: Receipt) -> dict[str, Any]:
+    return {
+        "receipt": str(receipt.erase_id),
+        "erased_at": receipt.erased_at,
+        "by": receipt.by,
+        "reason": receipt.reason,
+        "counts": dict(receipt.counts),
+        "orders_kept": receipt.orders_kept,
+        "began_at": receipt.began_at,
+        "tenant_id": receipt.tenant_id,
+        "hash": receipt.hash,
+    }
+
+
+def _receipt_cells(receipt: Receipt) -> dict[str, Any]:
+    return _receipt_fields(receipt) | {"erased": _told(receipt.counts)}

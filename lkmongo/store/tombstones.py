@@ -1,0 +1,170 @@
+"""What must not come back: who was erased and when, under a keyed hash of their id.
+
+A tombstone bars the calls that began before the person was erased: nothing of them may be written any more, by
+the call itself or by whoever replays what it could not store. A call that begins later is a new customer's, and is
+not barred. How long ago each of the two was is what is compared, each measured by its own clock: the clocks of two
+hosts need not agree.
+
+Tombstones are kept for good. They hold no id: `_id` is HMAC-SHA256 over tenant and user, under a secret that is made
+once and kept in the database, so that every host computes the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from bson import ObjectId
+from pymongo import ReturnDocument
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import DuplicateKeyError
+
+from lkmongo.errors import DatabaseError, LkmongoError
+from lkmongo.model import Identity
+from lkmongo.store import operations
+from lkmongo.store.schema import KEYS, TOMBSTONES
+
+_KEY = "person-hash"
+_ROUNDING = timedelta(milliseconds=5)
+"""BSON cuts times to milliseconds; in doubt a call is barred."""
+
+
+class ErasedError(LkmongoError):
+    """This person was erased while the call went on; nothing more is stored of it."""
+
+    code = "erased"
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """That a person was erased, or is being erased.
+
+    Attributes:
+        hash: the keyed hash of the person's id, 64 hexadecimal digits.
+        erase_id: which erasure this is; one that is resumed keeps it.
+        begun_at: when it was first asked for, by the server's clock.
+        erased_at: calls that began before are barred, by the server's clock.
+        done: whether nothing was left and the receipt is written.
+        found: documents that were there when it began, by collection; until it is done.
+    """
+
+    hash: str
+    erase_id: ObjectId
+    begun_at: datetime
+    erased_at: datetime
+    done: bool
+    found: Mapping[str, int] = field(default_factory=dict)
+
+
+class Tombstones:
+    """The collection `tombstones`, one person at a time."""
+
+    def __init__(self, db: AsyncDatabase[dict[str, Any]]) -> None:
+        """Work on `db`."""
+        self._tombstones = db[TOMBSTONES]
+        self._keys = db[KEYS]
+        self._key: bytes | None = None
+
+    async def hash_of(self, identity: Identity) -> str | None:
+        """The keyed hash of the person's id; None where nobody was ever erased, so that there is no secret yet."""
+        if self._key is None:
+            document = await operations.read(lambda: self._keys.find_one({"_id": _KEY}))
+            if document is None:
+                return None
+            self._key = bytes(document["key"])
+        person = json.dumps([identity.tenant_id, identity.user_id]).encode()
+        return hmac.new(self._key, person, hashlib.sha256).hexdigest()
+
+    async def bars(self, identity: Identity, age: timedelta) -> bool:
+        """Whether a call that began `age` ago may write nothing more, because the person was erased since.
+
+        Args:
+            identity: whose call it is.
+            age: the time since the call began, measured where it runs or ran.
+        """
+        if (person := await self.hash_of(identity)) is None:
+            return False
+        fields = {"_id": 0, "erased_at": 1, "now": "$$NOW"}
+        document = await operations.read(lambda: self._tombstones.find_one({"_id": person}, fields))
+        return document is not None and age + _ROUNDING >= document["now"] - document["erased_at"]
+
+    async def get(self, identity: Identity) -> Tombstone | None:
+        """The person's tombstone, or None when they were never erased."""
+        if (person := await self.hash_of(identity)) is None:
+            return None
+        document = await operations.read(lambda: self._tombstones.find_one({"_id": person}))
+        return _tombstone(document) if document else None
+
+    async def begin(self, identity: Identity) -> Tombstone:
+        """Bar the calls of the person that have begun by now, and begin an erasure, or resume one that is not done."""
+        await self._make_key()
+        person = await self.hash_of(identity)
+        resumed = {"$eq": ["$done", False]}
+        update = [
+            {
+                "$set": {
+                    "erase_id": {"$cond": [resumed, "$erase_id", ObjectId()]},
+                    "begun_at": {"$cond": [resumed, "$begun_at", "$$NOW"]},
+                    "found": {"$cond": [resumed, "$found", {}]},
+                    "erased_at": "$$NOW",
+                    "done": False,
+                }
+            }
+        ]
+        document = await operations.write(
+            lambda: self._tombstones.find_one_and_update(
+                {"_id": person}, update, upsert=True, return_document=ReturnDocument.AFTER
+            )
+        )
+        return _tombstone(document)
+
+    async def extend(self, tombstone: Tombstone, found: Mapping[str, int] | None = None) -> Tombstone:
+        """Bar also the calls that have begun since; `found` is noted where it is more than was found before."""
+        counts = {f"found.{name}": {"$max": [f"$found.{name}", count]} for name, count in (found or {}).items()}
+        document = await operations.write(
+            lambda: self._tombstones.find_one_and_update(
+                {"_id": tombstone.hash},
+                [{"$set": {"erased_at": "$$NOW", **counts}}],
+                return_document=ReturnDocument.AFTER,
+            )
+        )
+        return _tombstone(document)
+
+    async def finish(self, tombstone: Tombstone) -> None:
+        """Note that nothing is left and that the receipt is written."""
+        await operations.write(
+            lambda: self._tombstones.update_one(
+                {"_id": tombstone.hash, "erase_id": tombstone.erase_id},
+                {"$set": {"done": True}, "$unset": {"found": ""}},
+            )
+        )
+
+    async def _make_key(self) -> None:
+        async def make() -> None:
+            try:
+                await self._keys.update_one(
+                    {"_id": _KEY}, {"$setOnInsert": {"key": secrets.token_bytes(32)}}, upsert=True
+                )
+            except DuplicateKeyError:
+                return  # another process made it meanwhile
+
+        await operations.write(make)
+
+
+def _tombstone(document: Mapping[str, Any] | None) -> Tombstone:
+    if document is None:
+        raise DatabaseError("the tombstone of an erasure is gone", hint="run the erasure again")
+    return Tombstone(
+        document["_id"],
+        document["erase_id"],
+        document["begun_at"],
+        document["erased_at"],
+        document["done"],
+        document.get("found") or {},
+    )

@@ -1,0 +1,101 @@
+"""A file that is written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from io import FileIO
+from pathlib import Path
+
+from lkmongo.errors import LkmongoError, UsageError
+
+Write = Callable[[bytes], None]
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Write]:
+    """Yield a function that writes; `path` changes at the end, at once, and not at all when anything goes wrong.
+
+    What is written goes to a hidden file beside `path`, which takes its place when it is on the disk, and is removed
+    on any failure, an interruption included. Only its owner can read it. What is there already and is no ordinary
+    file, such as `/dev/null` or a named pipe, is written to as it stands. A link stays, and what it points to changes.
+
+    Raises:
+        UsageError: nothing can be written there.
+        LkmongoError: writing failed, for instance because the disk is full.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", hint="name a file in it")
+    if path.exists() and not path.is_file():
+        with _open_special(path) as special:
+            yield _writer(special.fileno(), path)
+        return
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent}", hint="make it first, or name a file elsewhere")
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".part", dir=target.parent)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written", why=error.strerror, hint="name a file elsewhere") from error
+    part = Path(name)
+    try:
+        yield _writer(descriptor, path)
+        with _explained(path):
+            os.fsync(descriptor)
+            os.close(descriptor)
+            descriptor = -1
+            part.replace(target)
+            _sync_folder(target.parent)
+    finally:
+        if descriptor >= 0:
+            with suppress(OSError):
+                os.close(descriptor)
+        part.unlink(missing_ok=True)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of `data`: one call may write a part, into a pipe for example.
+
+    Raises:
+        OSError: as `os.write`.
+    """
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _open_special(path: Path) -> FileIO:
+    with _explained(path):
+        return path.open("wb", buffering=0)
+
+
+def _writer(descriptor: int, path: Path) -> Write:
+    def write(data: bytes) -> None:
+        with _explained(path):
+            write_all(descriptor, data)
+
+    return write
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # the reader of a named pipe has enough
+    except OSError as error:
+        raise LkmongoError(
+            f"{path} cannot be written", why=error.strerror, hint="make room, or name a file elsewhere"
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Keep the new name through a loss of power, where the file system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,105 @@
+"""`lkmongo memory`: what support staff look up, hand out and forget of what is remembered."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import AsyncIterator
+
+import pytest
+
+from lkmongo.local.mongod import EmbeddedMongod
+from lkmongo.model import Identity
+from lkmongo.store import provision
+from lkmongo.store.client import create_client
+from lkmongo.store.opening import Store
+from tests.people import documents, furnish
+
+ROBIN = Identity("default", "u-100")
+HOSTILE = "[red]x[/x] :smile: \x1b[31mred\x1b[0m \x9b31m \u202ertl\u202c =cmd()"
+SAFE = "[red]x[/x] :smile: \\x1b[31mred\\x1b[0m \\x9b31m \\u202ertl\\u202c =cmd()"
+MEGABYTE = "word " * 200_000
+
+
+@pytest.fixture
+async def store(shared_home, database_name) -> AsyncIterator[Store]:
+    """The database that the commands work on."""
+    with EmbeddedMongod(shared_home) as mongod:
+        async with create_client(mongod.uri) as client:
+            store = Store.of(client[database_name])
+            await provision.apply(store.db)
+            yield store
+            await client.drop_database(database_name)
+
+
+async def test_one_slot_is_shown_with_its_dates_and_the_model_of_its_vector(run, store):
+    await furnish(store, ROBIN, slots=["city"], calls=[])
+    await store.memories.remember(ROBIN, "dog", "Rex")
+    shown = run("memory", "show", "u-100", "City", "--json").json
+    assert (shown["memory_type"], shown["content"]) == ("city", "something of u-100")
+    assert (shown["has_vector"], shown["embedding_model"]) == (True, "m@2")
+    assert shown["created_at"] <= shown["updated_at"]
+    assert run("memory", "show", "u-100", "dog", "--json").json["has_vector"] is False
+    assert "content\tRex\n" in run("memory", "show", "u-100", "dog").stdout
+    for arguments, code in ((("u-100", "cat"), 5), (("u-100", "!!"), 2), (("nobody", "city"), 5)):
+        assert run("memory", "show", *arguments).code == code
+
+
+async def test_the_file_for_an_access_request(run, store, tmp_path):
+    await furnish(store, ROBIN, orders=["7"])
+    await store.memories.remember(ROBIN, "note", HOSTILE)
+    done = run("memory", "export", "u-100", "-O", "robin.json", "--json").json
+    file = tmp_path / "robin.json"
+    assert done["counts"] == {"memories": 3, "turns": 6, "sessions": 2, "users": 1, "orders": 1}
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    found = json.loads(file.read_text(encoding="utf-8"))
+    assert {slot["memory_type"]: slot["content"] for slot in found["memories"]}["note"] == HOSTILE
+    assert len(found["calls"]) == 2
+    shown = run("memory", "export", "u-100")
+    assert not {"\x1b", "\x9b", "\u202e"} & set(shown.stdout)
+    assert json.loads(shown.stdout)["memories"] == found["memories"]
+    assert run("memory", "export", "u-100", "-O", "-", "-o", "plain").stdout.splitlines()[0] == "{"
+    assert run("memory", "export", "u-100", "-O", ".").code == 2
+    assert run("memory", "export", "u-100", "-O", "no/such/folder.json").code == 2
+    assert run("memory", "export", "nobody", "-O", "nobody.json").code == 5
+    assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith(".streams")) == ["robin.json"]
+
+
+async def test_forgetting_the_profile_too(run, store):
+    await furnish(store, ROBIN, slots=["city", "dog"])
+    await store.users.set_field(ROBIN, "timezone", "Europe/Berlin")
+    before = await documents(store)
+    dry = run("memory", "forget", "u-100", "--profile", "--dry-run", "--json").json
+    assert (dry["profile_fields"], dry["stays"]) == (["name", "timezone"], ["transcripts"])
+    unasked = run("memory", "forget", "u-100", "--profile", "--type", "city")
+    assert unasked.code == 2
+    assert "1 memory of u-100 in tenant default, and the profile (name, timezone)" in unasked.stderr
+    assert await documents(store) == before
+    done = run("memory", "forget", "u-100", "--profile", "--type", "city", "--yes")
+    assert done.stdout.endswith("The transcripts of calls stay; `users erase` deletes them.\n")
+    assert [slot.memory_type for slot in await store.memories.slots(ROBIN)] == ["dog"]
+    profile = await store.users.get(ROBIN)
+    assert (profile.name, profile.timezone) == (None, None)
+    assert await store.db.turns.count_documents({}) == 6
+    kept = run("memory", "forget", "u-100", "--yes")
+    assert "The profile and the transcripts of calls stay" in kept.stdout
+
+
+@pytest.mark.parametrize("output", ["table", "plain", "json"])
+async def test_a_megabyte_and_hostile_text_are_shown_and_never_obeyed(run, store, output):
+    await store.memories.remember(ROBIN, "note", HOSTILE)
+    await store.db.memories.insert_one(ROBIN.scope | {"memory_type": "long", "content": MEGABYTE})
+    listed = run("memory", "list", "u-100", "-o", output)
+    note = run("memory", "show", "u-100", "note", "-o", output)
+    long = run("memory", "show", "u-100", "long", "-o", output)
+    if output == "json":
+        assert {row["memory_type"]: row["content"] for row in listed.json} == {"note": HOSTILE, "long": MEGABYTE}
+        assert note.json["content"] == HOSTILE
+        assert long.json["content"] == MEGABYTE
+        return
+    for shown in (listed, note, long):
+        assert shown.code == 0
+        assert not {"\x1b", "\x9b", "\u202e"} & set(shown.stdout)
+    assert SAFE in " ".join(note.stdout.split())
+    assert long.stdout.count("word") == 200_000
+    assert listed.stdout.count("word") == (200 if output == "table" else 200_000)

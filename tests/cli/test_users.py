@@ -1,0 +1,254 @@
+"""`lkmongo users`: what support staff see and do, in processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Callable
+
+import pexpect
+import pytest
+
+from lkmongo.local.mongod import EmbeddedMongod
+from lkmongo.model import Identity
+from lkmongo.store import provision
+from lkmongo.store.client import create_client
+from lkmongo.store.opening import Store
+from lkmongo.store.person import count
+from lkmongo.store.tombstones import Tombstones
+from tests.cli.conftest import LKMONGO
+from tests.people import anywhere, documents, furnish, until
+
+ROBIN = Identity("default", "robin-1764")
+SOMEBODY_ELSE = Identity("default", "u-200")
+ELSEWHERE = Identity("other", "robin-1764")
+HOSTILE = "[red]x[/x] :smile: \x1b[31mred\x1b[0m \x9b31m \u202ertl\u202c =cmd()"
+SAFE = "[red]x[/x] :smile: \\x1b[31mred\\x1b[0m \\x9b31m \\u202ertl\\u202c =cmd()"
+
+
+@pytest.fixture
+async def store(shared_home, database_name) -> AsyncIterator[Store]:
+    """The database that the commands work on."""
+    with EmbeddedMongod(shared_home) as mongod:
+        async with create_client(mongod.uri) as client:
+            store = Store.of(client[database_name])
+            await provision.apply(store.db)
+            yield store
+            await client.drop_database(database_name)
+
+
+async def test_people_are_listed_a_page_at_a_time(run, store):
+    for number in range(5):
+        await furnish(store, Identity("default", f"u-{number}"), slots=[], calls=[])
+    await furnish(store, ELSEWHERE, slots=[], calls=[])
+    first = run("users", "list", "--limit", "2")
+    assert [line.split("\t")[0] for line in first.stdout.splitlines()] == ["user_id", "u-0", "u-1"]
+    assert first.stderr == "showing 2 of 5; go on with --after u-1\n"
+    rest = run("users", "list", "--after", "u-1", "--json")
+    assert [row["user_id"] for row in rest.json] == ["u-2", "u-3", "u-4"]
+    assert rest.json[0]["name"] == "Name of u-2"
+    assert run("users", "list", "--after", "u-4").stderr == "No more\n"
+    assert [row["tenant_id"] for row in run("users", "list", "--all-tenants", "--json").json] == ["default"] * 5 + [
+        "other"
+    ]
+    assert "there are people in these: default, other" in run("users", "list", "--tenant", "shop").stderr
+    assert run("users", "list", "--all-tenants", "--after", "u-1").code == 2
+    assert run("users", "list", "--limit", "0").code == 2
+
+
+async def test_one_person_is_shown(run, store):
+    await furnish(store, ROBIN, orders=["1"])
+    shown = run("users", "show", "robin-1764", "--json").json
+    assert (shown["name"], shown["memories"], shown["orders"]) == ("Name of robin-1764", 2, 1)
+    assert (shown["calls"], shown["turns"], shown["in_a_call"]) == (2, 6, False)
+    assert "calls\t2\n" in run("users", "show", "robin-1764").stdout
+    for command in (["users", "show"], ["users", "erase"], ["memory", "export"]):
+        unknown = run(*command, "nobody", "--json")
+        assert unknown.code == 5
+        assert json.loads(unknown.stderr)["error"]["message"] == "nothing is kept of nobody in tenant default"
+
+
+async def test_a_merge_asks_tells_and_can_be_repeated(run, store):
+    await furnish(store, SOMEBODY_ELSE, slots=["city", "dog"], calls=["s-9"], content="Lisbon")
+    await furnish(store, ROBIN, slots=["city"], content="Porto")
+    dry = run("users", "merge", "u-200", "robin-1764", "--dry-run", "--json").json
+    assert (dry["dry_run"], dry["merged"], dry["moved"]["memories"]) == (True, False, 1)
+    unasked = run("users", "merge", "u-200", "robin-1764")
+    assert unasked.code == 2
+    assert "1 profile, 2 memories, 1 call, 3 turns of u-200 into robin-1764" in unasked.stderr
+    assert "--yes" in unasked.stderr
+    done = run("users", "merge", "u-200", "robin-1764", "--yes")
+    assert done.stdout.splitlines() == [
+        "Merged 1 profile, 1 memory, 1 call, 3 turns of u-200 into robin-1764",
+        '  city: kept "Porto of robin-1764" of robin-1764, dropped "Lisbon of u-200"',
+    ]
+    again = run("users", "merge", "u-200", "robin-1764")
+    assert (again.code, again.stdout) == (0, "Nothing to merge: nothing is kept of u-200\n")
+    assert run("users", "merge", "robin-1764", "robin-1764", "--yes").code == 2
+    assert "Nobody is known as new-one yet" in run("users", "merge", "robin-1764", "new-one").stderr
+
+
+async def test_erasing_needs_the_id_twice(run, store, cli_env, tmp_path):
+    await furnish(store, ROBIN, orders=["1"])
+    before = await documents(store)
+    dry = run("users", "erase", "robin-1764", "--dry-run", "--json").json
+    assert dry["erased"] == {"memories": 2, "turns": 6, "sessions": 2, "users": 1}
+    unasked = run("users", "erase", "robin-1764")
+    assert unasked.code == 2
+    assert "1 order stays, as records of the business" in unasked.stderr
+    assert "--confirm robin-1764" in unasked.stderr
+    assert run("users", "erase", "robin-1764", "--confirm", "robin").code == 2
+    assert run("users", "erase", "robin-1764", "--reason", "robin-1764 said so", "--confirm", "robin-1764").code == 2
+    for answer, code in (("y", 1), ("robin-1764", 0)):
+        assert await documents(store) == before
+        child = pexpect.spawn(
+            LKMONGO, ["users", "erase", "robin-1764"], env=cli_env, cwd=str(tmp_path), encoding="utf-8", timeout=60
+        )
+        child.expect("Type robin-1764 to go on: ")
+        child.sendline(answer)
+        child.expect(pexpect.EOF)
+        child.close()
+        assert child.exitstatus == code
+    assert await count(store.db, ROBIN) == {"memories": 0, "turns": 0, "sessions": 0, "users": 0, "orders": 1}
+
+
+async def test_an_erasure_leaves_a_receipt(run, store):
+    await furnish(store, ROBIN, orders=["1"])
+    erase = ["users", "erase", "robin-1764", "--confirm", "robin-1764", "--orders", "--by", "Sam", "--reason", "T-1"]
+    done = run(*erase, "--json").json
+    assert (done["erased"]["orders"], done["orders_kept"]) == (1, 0)
+    (receipt,) = run("users", "receipts", "--json").json
+    assert (receipt["receipt"], receipt["by"], receipt["reason"]) == (done["receipt"], "Sam", "T-1")
+    assert receipt["counts"] == done["erased"]
+    assert run("users", "receipts", "--user", "robin-1764", "--json").json == [receipt]
+    assert run("users", "receipts", "--user", "u-200", "--json").json == []
+    assert "2 memories" in run("users", "receipts").stdout
+    again = run(*erase)
+    assert again.code == 0
+    assert "Nothing more is kept of robin-1764" in again.stdout
+    assert len(run("users", "receipts", "--json").json) == 1
+    assert await anywhere(store, "robin-1764") == []
+
+
+Process = subprocess.Popen[bytes]
+
+
+@pytest.fixture
+def start(cli_env, tmp_path) -> Callable[..., Process]:
+    """Start `lkmongo` with these arguments."""
+
+    def call(*arguments: str) -> Process:
+        pipe = subprocess.PIPE
+        return subprocess.Popen([LKMONGO, *arguments], stdin=pipe, stdout=pipe, stderr=pipe, env=cli_env, cwd=tmp_path)
+
+    return call
+
+
+def say(call: Process, text: str) -> str:
+    """Say something and return what the agent answers."""
+    call.stdin.write(f"{text}\n".encode())
+    call.stdin.flush()
+    return answer(call, after=text)
+
+
+def answer(call: Process, after: str | None = None) -> str:
+    heard = after is None
+    while True:
+        event = json.loads(call.stdout.readline())
+        if event["type"] == "message" and event["role"] == "user":
+            heard = event["text"] == after
+        elif heard and event["type"] == "message":
+            return event["text"]
+
+
+async def test_erased_in_the_middle_of_a_call_by_a_process_that_is_killed_and_run_again(run, store, start):
+    await furnish(store, ROBIN, content="Zeppelin")
+    await furnish(store, SOMEBODY_ELSE)
+    await furnish(store, ELSEWHERE)
+    run("agent", "console", "--user", "u-300", input="hello\n")  # loads the sample shop, if that is to be done
+    others = await documents(store, ROBIN)
+    with start("agent", "console", "--json", "--user", "robin-1764") as call:
+        answer(call)
+        assert "teal" in say(call, "remember that my favorite color is teal")
+        erase = ["users", "erase", "robin-1764", "--confirm", "robin-1764", "--by", "Sam"]
+        first = start(*erase)
+        await until(lambda: erasing(store))
+        first.send_signal(signal.SIGKILL)
+        first.communicate()
+        assert "teal" not in say(call, "good morning")
+        done = run(*erase, "--json")
+        assert done.code == 0, done.stderr
+        assert done.json["erased"]["users"] == 1
+        assert not any((await count(store.db, ROBIN)).values())
+        assert "teal" not in say(call, "what is my favorite color?")
+        assert "Oslo" in say(call, "remember that my city is Oslo")
+        assert "Oslo" in say(call, "what is my city?")
+        call.stdin.close()
+        call.stdin = None
+        told = call.communicate(timeout=60)[1].decode()
+        assert call.returncode == 0
+        assert "erased during the call" in told
+    assert not any((await count(store.db, ROBIN)).values())
+    assert await documents(store) == others
+    assert await anywhere(store, "Zeppelin of robin", "teal", "Oslo") == []
+    assert len(run("users", "receipts", "--json").json) == 1
+
+
+async def erasing(store: Store) -> bool:
+    return await Tombstones(store.db).get(ROBIN) is not None
+
+
+async def test_a_call_that_cannot_be_stopped_is_exit_code_3(run, store, start):
+    await furnish(store, ROBIN)
+    with start("agent", "console", "--json", "--user", "robin-1764") as call:
+        answer(call)
+        os.kill(call.pid, signal.SIGSTOP)  # it hears nothing; while it is stopped, somebody renews its lease
+        (name,) = await store.sessions.live(ROBIN)
+        erase = start("users", "erase", "robin-1764", "--confirm", "robin-1764", "--json")
+        while erase.poll() is None:
+            await store.sessions.renew(ROBIN, name, "somebody who does not look")
+            await asyncio.sleep(0.2)
+        stdout, stderr = erase.communicate()
+        assert erase.returncode == 3, stderr
+        assert stdout == b""
+        assert name in json.loads(stderr.splitlines()[-1])["error"]["message"]
+        done = run("users", "erase", "robin-1764", "--confirm", "robin-1764", "--json")
+        assert done.code == 0, done.stderr
+        os.kill(call.pid, signal.SIGCONT)
+        say(call, "remember that my city is Oslo")
+        call.stdin.close()
+        call.stdin = None
+        call.communicate(timeout=60)
+    assert not any((await count(store.db, ROBIN)).values())
+    assert await anywhere(store, "Oslo") == []
+
+
+@pytest.mark.parametrize("output", ["table", "plain", "json"])
+async def test_hostile_text_is_shown_and_never_obeyed(run, store, output):
+    person = Identity("default", "u\u202ee[red]")
+    await store.db.users.insert_one(
+        person.scope | {"name": HOSTILE, "email": "x" * 1_000_000, "last_session": {"at": None, "gist": HOSTILE}}
+    )
+    await store.db.memories.insert_one(person.scope | {"memory_type": "note", "content": HOSTILE})
+    await store.db.memories.insert_one(SOMEBODY_ELSE.scope | {"memory_type": "note", "content": "x" * 1_000_000})
+    for command in (
+        ["users", "list"],
+        ["users", "show", person.user_id],
+        ["users", "merge", "u-200", person.user_id, "--dry-run"],
+        ["users", "erase", person.user_id, "--dry-run"],
+        ["users", "receipts"],
+    ):
+        shown = run(*command, "-o", output)
+        assert shown.code == 0, shown.stderr
+        if output == "json":
+            json.loads(shown.stdout)
+        else:
+            assert not {"\x1b", "\x9b", "\u202e"} & set(shown.stdout)
+    name = run("users", "show", person.user_id, "-o", output)
+    if output == "json":
+        assert name.json["name"] == HOSTILE
+    else:
+        assert SAFE in " ".join(name.stdout.split())

@@ -1,0 +1,309 @@
+"""Making one person out of two: nothing of either is lost, nothing is there twice, and nobody else is touched."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lkmongo.errors import LkmongoError, NotReadyError, UsageError
+from lkmongo.model import MAX_SLOTS, Identity, LastSession, now
+from lkmongo.store import provision
+from lkmongo.store.client import create_client
+from lkmongo.store.erase import erase
+from lkmongo.store.merge import Conflict, merge
+from lkmongo.store.opening import Store
+from lkmongo.store.person import count
+from lkmongo.store.schema import PERSONAL
+from lkmongo.store.tombstones import Tombstones
+from tests.fake_llm import calls
+from tests.people import documents, furnish, killed_at, of, until
+from tests.talk import talk
+
+GUEST = Identity("default", "guest-1")
+LOGIN = Identity("default", "u-100")
+SAME_ID_ELSEWHERE = Identity("other", "guest-1")
+SOMEBODY_ELSE = Identity("default", "guest-10")
+
+
+async def remember(store: Store, identity: Identity, label: str, content: str) -> None:
+    await store.memories.remember(identity, label, content)
+    await asyncio.sleep(0.003)  # the next one is newer
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+async def test_everything_of_the_guest_becomes_the_logins(store, atomic):
+    await furnish(store, GUEST, slots=["city", "dog"], calls=["g-1"], orders=["7"])
+    await furnish(store, LOGIN, slots=["color"], calls=["l-1", "l-2"], orders=["8"])
+    for other in (SAME_ID_ELSEWHERE, SOMEBODY_ELSE):
+        await furnish(store, other, calls=["g-1"])
+    others = await documents(store, GUEST, LOGIN)
+    before = {each["memory_type"]: each for each in (await of(store, GUEST))["memories"]}
+    merged = await merge(store.db, GUEST, LOGIN, atomic=atomic)
+    assert merged.moved == {"memories": 2, "turns": 3, "sessions": 1, "users": 1, "orders": 1}
+    assert (merged.conflicts, merged.dropped, merged.renamed, merged.in_transaction) == ([], 0, {}, atomic)
+    assert not any((await count(store.db, GUEST)).values())
+    there = await of(store, LOGIN)
+    slots = {each["memory_type"]: each for each in there["memories"]}
+    assert set(slots) == {"city", "dog", "color"}
+    for name, slot in before.items():
+        assert slots[name] == slot | {"user_id": "u-100"}, "with its vector and its dates"
+    assert [each["order_id"] for each in there["orders"]] == ["7", "8"]
+    assert {each["session_id"] for each in there["sessions"]} == {"g-1", "l-1", "l-2"}
+    assert len(await store.sessions.turns(LOGIN, "g-1")) == 3
+    assert await documents(store, GUEST, LOGIN) == others
+
+
+async def test_a_second_time_there_is_nothing_to_do(store):
+    await furnish(store, GUEST)
+    await furnish(store, LOGIN, calls=[])
+    await merge(store.db, GUEST, LOGIN)
+    after = await documents(store)
+    again = await merge(store.db, GUEST, LOGIN)
+    assert again.is_empty
+    assert await documents(store) == after
+
+
+async def test_a_dry_run_tells_the_same_and_changes_nothing(store):
+    await furnish(store, GUEST, slots=["city", "dog", "pet"], content="new")
+    await furnish(store, LOGIN, slots=["city", "color"], content="newer")
+    await remember(store, GUEST, "color", "newest")
+    before = await documents(store)
+    planned = await merge(store.db, GUEST, LOGIN, dry_run=True)
+    assert await documents(store) == before
+    done = await merge(store.db, GUEST, LOGIN)
+    assert done.in_transaction
+    assert (planned.moved, planned.conflicts, planned.dropped) == (done.moved, done.conflicts, done.dropped)
+    assert (planned.filled, planned.renamed) == (done.filled, done.renamed)
+    assert done.moved["memories"] == 3
+
+
+async def test_of_two_slots_of_one_label_the_newer_is_kept_and_the_other_is_told(store):
+    await remember(store, GUEST, "city", "Lisbon")
+    await remember(store, LOGIN, "city", "Porto")
+    await remember(store, LOGIN, "color", "green")
+    await remember(store, GUEST, "color", "teal")
+    await remember(store, GUEST, "dog", "Rex")
+    await remember(store, LOGIN, "dog", "Rex")
+    merged = await merge(store.db, GUEST, LOGIN)
+    assert merged.conflicts == [
+        Conflict("city", "Porto", "Lisbon", "u-100"),
+        Conflict("color", "teal", "green", "guest-1"),
+    ]
+    assert merged.dropped == 2
+    assert {slot.memory_type: slot.content for slot in await store.memories.slots(LOGIN)} == {
+        "city": "Porto",
+        "color": "teal",
+        "dog": "Rex",
+    }
+
+
+async def test_the_logins_profile_stays_and_the_guests_fills_its_gaps(store):
+    early, late = now() - timedelta(days=2), now() - timedelta(days=1)
+    await store.db.users.insert_one(
+        GUEST.scope
+        | {
+            "name": "Guest",
+            "email": "g@example.org",
+            "preferences": {"language": "German", "timezone": "Europe/Berlin"},
+            "created_at": early,
+            "last_seen_at": late,
+            "last_session": {"at": late, "gist": "newer"},
+            "memory_version": 7,
+            "plan": "gold",
+        }
+    )
+    await store.db.users.insert_one(
+        LOGIN.scope
+        | {
+            "name": "Robin",
+            "preferences": {"timezone": "Europe/Lisbon"},
+            "created_at": late,
+            "last_seen_at": early,
+            "last_session": {"at": early, "gist": "older"},
+            "memory_version": 3,
+        }
+    )
+    merged = await merge(store.db, GUEST, LOGIN)
+    assert merged.filled == ["email", "plan", "preferences.language"]
+    profile = await store.users.get(LOGIN)
+    assert (profile.name, profile.email) == ("Robin", "g@example.org")
+    assert (profile.preferred_language, profile.timezone) == ("German", "Europe/Lisbon")
+    assert (profile.created_at, profile.last_seen_at) == (early, late)
+    assert profile.last_session == LastSession(late, "newer")
+    assert profile.memory_version > 3
+    assert (await store.db.users.find_one(LOGIN.scope))["plan"] == "gold"
+
+
+async def test_a_login_that_nobody_has_yet_is_made(store):
+    await furnish(store, GUEST)
+    merged = await merge(store.db, GUEST, LOGIN)
+    assert merged.moved["users"] == 1
+    assert (await store.users.get(LOGIN)).name == "Name of guest-1"
+    assert len(await store.sessions.recent(LOGIN)) == 2
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+async def test_two_who_were_in_one_room_keep_both_calls(store, atomic):
+    await furnish(store, GUEST, slots=[], calls=["RM_1", "RM_1-merged"], content="the guest")
+    await furnish(store, LOGIN, slots=[], calls=["RM_1"], content="the login")
+    merged = await merge(store.db, GUEST, LOGIN, atomic=atomic)
+    assert merged.renamed == {"RM_1": "RM_1-merged-2"}
+    assert (await store.sessions.turns(LOGIN, "RM_1-merged-2"))[0].content == "the guest 0"
+    assert (await store.sessions.turns(LOGIN, "RM_1"))[0].content == "the login 0"
+    assert len(await store.sessions.recent(LOGIN)) == 3
+    assert await store.db.turns.count_documents({}) == 9
+
+
+async def test_what_cannot_be_merged_is_refused_before_anything_changes(store):
+    await furnish(store, GUEST)
+    before = await documents(store)
+    with pytest.raises(UsageError):
+        await merge(store.db, GUEST, GUEST)
+    with pytest.raises(UsageError):
+        await merge(store.db, GUEST, SAME_ID_ELSEWHERE)
+    await store.db.memories.insert_many(
+        LOGIN.scope | {"memory_type": f"fact_{number}", "content": "x"} for number in range(MAX_SLOTS - 1)
+    )
+    with pytest.raises(LkmongoError) as caught:
+        await merge(store.db, GUEST, LOGIN)
+    assert "10001 memories" in caught.value.message
+    assert await documents(store, LOGIN) == before
+
+
+async def test_a_guest_who_is_in_a_call_or_a_person_who_is_being_erased_is_not_merged(store):
+    await furnish(store, LOGIN)
+    async with talk(store, GUEST, calls()):
+        await until(lambda: store.sessions.live(GUEST))
+        with pytest.raises(NotReadyError) as caught:
+            await merge(store.db, GUEST, LOGIN)
+    assert "still in a call" in caught.value.message
+    await Tombstones(store.db).begin(LOGIN)
+    with pytest.raises(NotReadyError) as caught:
+        await merge(store.db, GUEST, LOGIN)
+    assert "u-100 is being erased" in caught.value.message
+    await erase(store.db, LOGIN, by="Sam")
+    assert (await merge(store.db, GUEST, LOGIN)).moved["sessions"] == 1
+
+
+async def test_the_call_of_the_login_goes_on_and_knows_the_guests_memories(store):
+    await furnish(store, GUEST, slots=["boat"])
+    async with talk(store, LOGIN, calls()) as call:
+        await call.tool("remember_detail", memory_type="city", content="Porto")
+        await merge(store.db, GUEST, LOGIN)
+        await call.say("hello")
+        await until(lambda: _true("boat" in call.call.caller.slots))
+    assert {slot.memory_type for slot in await store.memories.slots(LOGIN)} == {"boat", "city"}
+
+
+async def test_more_than_fits_into_a_transaction_is_merged_in_steps(store):
+    moment = now()
+    for person, label, number in ((GUEST, "guest", 4_000), (LOGIN, "login", 4_000)):
+        await store.db.memories.insert_many(
+            person.scope | {"memory_type": f"{label}_{n}", "content": "x" * 100, "updated_at": moment}
+            for n in range(number)
+        )
+    merged = await merge(store.db, GUEST, LOGIN)
+    assert not merged.in_transaction
+    assert await store.memories.count(LOGIN) == 8_000
+
+
+async def test_slots_that_others_write_meanwhile_are_no_obstacle(store):
+    await furnish(store, LOGIN, slots=[])
+    for atomic in (True, False):
+        await furnish(store, GUEST, slots=[f"note_{n}" for n in range(20)], calls=[])
+
+        async def write_on() -> None:
+            for n in range(400):
+                await store.memories.remember(LOGIN, f"note {n % 20}", f"the login's {n}")
+
+        writer = asyncio.create_task(write_on())
+        await asyncio.sleep(0.01)
+        await merge(store.db, GUEST, LOGIN, atomic=atomic)
+        await writer
+        assert not any((await count(store.db, GUEST)).values())
+        assert await store.memories.count(LOGIN) == 20
+
+
+async def _true(value: bool) -> bool:
+    return value
+
+
+# ---------------------------------------------------------------- killed anywhere, and run again
+
+ids = st.sampled_from(["u", "u1", "U", "$u"])
+people = st.builds(Identity, st.sampled_from(["default", "other"]), ids)
+holdings = st.fixed_dictionaries(
+    {
+        "slots": st.lists(st.sampled_from(["a", "b", "c", "d"]), unique=True, max_size=4),
+        "calls": st.lists(st.sampled_from(["s-1", "s-2", "s-3"]), unique=True, max_size=3),
+    }
+)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    everybody=st.dictionaries(people, holdings, min_size=1, max_size=4),
+    guest=holdings,
+    login=holdings,
+    kills=st.lists(st.integers(1, 25), max_size=3),
+    atomic=st.booleans(),
+)
+def test_killed_anywhere_and_run_again_it_is_one_person_with_all_of_both(
+    mongodb_uri, database_name, everybody, guest, login, kills, atomic
+):
+    async def check() -> None:
+        async with create_client(mongodb_uri) as client:
+            store = Store.of(client[database_name])
+            await provision.apply(store.db)
+            for identity, holding in everybody.items():
+                await furnish(store, identity, **holding)
+            await furnish(store, GUEST, **guest, orders=["of the guest"])
+            await furnish(store, LOGIN, **login)
+            others = await documents(store, GUEST, LOGIN)
+            for number in kills:
+                await merge_and_be_killed(mongodb_uri, database_name, number, atomic=atomic)
+            await merge(store.db, GUEST, LOGIN, atomic=atomic)
+            await assert_one_person_with_all_of_both(store, guest, login)
+            assert await documents(store, GUEST, LOGIN) == others
+            await client.drop_database(database_name)
+
+    asyncio.run(check())
+
+
+async def test_killed_at_any_step_and_run_again_it_is_one_person(store, mongodb_uri, database_name):
+    guest = {"slots": ["a", "b"], "calls": ["s-1", "s-2"]}
+    login = {"slots": ["b"], "calls": ["s-1"]}
+    number = 1
+    while True:
+        await furnish(store, GUEST, **guest, orders=["of the guest"])
+        await furnish(store, LOGIN, **login)
+        killed = await merge_and_be_killed(mongodb_uri, database_name, number, atomic=False)
+        await merge(store.db, GUEST, LOGIN, atomic=False)
+        await assert_one_person_with_all_of_both(store, guest, login)
+        if not killed:
+            break
+        for name in PERSONAL:
+            await store.db[name].delete_many({})
+        number += 1
+    assert number > 20
+
+
+async def assert_one_person_with_all_of_both(store, guest, login) -> None:
+    assert not any((await count(store.db, GUEST)).values())
+    assert {slot.memory_type for slot in await store.memories.slots(LOGIN)} == {*guest["slots"], *login["slots"]}
+    sessions = [record.session_id for record in await store.sessions.recent(LOGIN)]
+    assert len(sessions) == len(guest["calls"]) + len(login["calls"])
+    for name in sessions:
+        assert [turn.seq for turn in await store.sessions.turns(LOGIN, name)] == [0, 1, 2]
+    assert await store.db.turns.count_documents(LOGIN.scope) == 3 * len(sessions)
+    assert [order.order_id for order in await store.orders.all(LOGIN)] == ["of the guest"]
+    assert (await store.users.get(LOGIN)).name == "Name of u-100"
+    assert (await merge(store.db, GUEST, LOGIN)).is_empty
+
+
+async def merge_and_be_killed(uri: str, database: str, number: int, *, atomic: bool) -> bool:
+    return await killed_at(number, uri, lambda client: merge(client[database], GUEST, LOGIN, atomic=atomic))
