@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from lkmongo.cli.command import Cli, command
-from lkmongo.cli.output import is_terminal
+from lkmongo.cli.output import is_terminal, styled
 from lkmongo.cli.options import DEFAULT_TENANT, Tenant
 
 app = typer.Typer(help="Talk to the agent.", no_args_is_help=True, rich_markup_mode=None)
@@ -88,7 +88,7 @@ class _Transcript:
     def __init__(self, cli: Cli, *, echo: bool) -> None:
         self._output = cli.output
         self._echo = echo
-        self._dim = ("\x1b[2m", "\x1b[0m") if is_terminal(sys.stdout) and not _no_color() else ("", "")
+        self._dim = ("\x1b[2m", "\x1b[0m") if styled(sys.stdout) else ("", "")
 
     def __call__(self, event: dict[str, Any]) -> None:
         if event["type"] == "message":
@@ -103,9 +103,3 @@ class _Transcript:
             text = visible(f"  [{event['name']}({arguments})]", one_line=True)
             sys.stdout.write(f"{self._dim[0]}{text}{self._dim[1]}\n")
             sys.stdout.flush()
-
-
-def _no_color() -> bool:
-    import os
-
-    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"

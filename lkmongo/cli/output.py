@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -18,6 +19,12 @@ from lkmongo.redact import redact
 def is_terminal(stream: TextIO | None) -> bool:
     """Whether a person is at the other end; a stream that was closed before we started is None."""
     return stream is not None and stream.isatty()
+
+
+def styled(stream: TextIO | None) -> bool:
+    """Whether colours and other styles may go to a stream: to a terminal, unless NO_COLOR or TERM=dumb is set."""
+    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    return is_terminal(stream) and not plain
 
 
 class Format(StrEnum):
@@ -130,7 +137,7 @@ def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold" if styled(sys.stdout) else "")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:

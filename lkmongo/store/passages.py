@@ -1,4 +1,4 @@
-"""Markdown becomes passages: pieces of plain text, each small enough to be found, quoted and read out.
+"""Documents become passages: pieces of plain text, each small enough to be found, quoted and read out.
 
 A heading begins a passage and titles it. What is longer than a passage may be is cut where a reader would pause.
 """
@@ -18,28 +18,30 @@ from markdown_it.tree import SyntaxTreeNode
 from lkmongo.model import Passage, clean_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 MAX_PASSAGE = 1_200
 """Characters in a passage: about a minute and a quarter of speech."""
 MAX_TITLE = 200
 """Characters in a passage's title."""
+_PART = 50_000
+_EMPTY_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
+_BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
 
 # A key must follow the first line: a document may also begin with a rule and have another one later.
 _FRONT_MATTER = re.compile(
     r"\A---[ \t]*\n(?=[A-Za-z_][\w -]*:).*?^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE
 )
+_FRONT_TITLE = re.compile(r"^title:[ \t]+([\"']?)(?P<title>[^\s\"'|>].*?)\1[ \t]*$", re.MULTILINE)
 _NOT_SPOKEN = re.compile(r"<!--.*?(?:-->|\Z)|<(script|style)\b.*?(?:</\1>|\Z)|<[^>]*>", re.DOTALL | re.IGNORECASE)
-_LINE = re.compile(r"(\n)")
-_SENTENCE = re.compile(r"""((?<=[.!?…])\s+|(?<=[.!?…]["'”’)\]])\s+|(?<=[。！？]))""")  # noqa: RUF001 - Chinese, Japanese
-_WORD = re.compile(r"(\s+)")
 
 
 def split_markdown(text: str, source: str) -> list[Passage]:
     """Split a Markdown document by its headings, and what is still too long by size.
 
     Args:
-        text: the document. Front matter (YAML between two `---` lines at the top) is skipped.
+        text: the document. Front matter (YAML between two `---` lines at the top) is skipped, but for a title on a
+            line of its own, which stands for a heading at the top.
         source: where it is from, such as `returns.md`; text above the first heading is titled by it.
 
     Returns:
@@ -47,13 +49,28 @@ def split_markdown(text: str, source: str) -> list[Passage]:
         the path of headings that leads to it. A heading without text makes none, so there may be no passage at all.
     """
     text = clean_text(text).removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    tree = SyntaxTreeNode(MarkdownIt("commonmark").enable("table").parse(_FRONT_MATTER.sub("", text)))
-    chunks = count()
-    return [
-        Passage(source, next(chunks), title, content)
-        for title, blocks in _sections(tree, source)
-        for content in _fit(blocks)
-    ]
+    front = _FRONT_MATTER.match(text)
+    tree = SyntaxTreeNode(MarkdownIt("commonmark").enable("table").parse(text[front.end() :] if front else text))
+    title = _FRONT_TITLE.search(front[0]) if front else None
+    return _passages(_sections(tree, source, title["title"] if title else ""), source)
+
+
+def split_plain(sections: Iterable[tuple[Sequence[str], str]], source: str) -> list[Passage]:
+    """Split text without markup, by size alone.
+
+    Args:
+        sections: pairs of the headings that lead to a text, if there are any, and the text; empty lines part its
+            paragraphs.
+        source: where it is from; text without a heading is titled by it.
+
+    Returns:
+        Passages as `split_markdown` makes them.
+    """
+    blocks = (
+        (_title(path, source), [part.strip("\n") for part in _EMPTY_LINES.split(clean_text(text)) if part.strip()])
+        for path, text in sections
+    )
+    return _passages(blocks, source)
 
 
 def content_hash(passage: Passage) -> str:
@@ -61,26 +78,31 @@ def content_hash(passage: Passage) -> str:
     return sha256(passage.embedded_text.encode()).hexdigest()
 
 
-def _sections(tree: SyntaxTreeNode, source: str) -> Iterator[tuple[str, list[str]]]:
+def _passages(sections: Iterable[tuple[str, Iterable[str]]], source: str) -> list[Passage]:
+    chunks = count()
+    return [Passage(source, next(chunks), title, content) for title, blocks in sections for content in _fit(blocks)]
+
+
+def _sections(tree: SyntaxTreeNode, source: str, title: str) -> Iterator[tuple[str, list[str]]]:
     """Pairs of a title and the blocks of text under that heading."""
-    path: list[tuple[int, str]] = []
+    path: list[tuple[int, str]] = [(1, title)] if title else []
     blocks: list[str] = []
     for node in tree.children:
         if node.type != "heading":
             blocks.extend(_blocks(node))
             continue
-        yield _title(path, source), blocks
+        yield _title([name for _, name in path], source), blocks
         blocks = []
         level = int(node.tag[1:])
         heading = " ".join(_inline(node).split()).rstrip(":")
         path = [(above, name) for above, name in path if above < level]
         if heading:
             path.append((level, heading))
-    yield _title(path, source), blocks
+    yield _title([name for _, name in path], source), blocks
 
 
-def _title(path: list[tuple[int, str]], source: str) -> str:
-    title = ": ".join(name for _, name in path)
+def _title(path: Sequence[str], source: str) -> str:
+    title = ": ".join(path)
     if not title:
         stem = re.sub(r"[\W_]+", " ", PurePosixPath(source).stem).strip() or source
         title = stem[:1].upper() + stem[1:]
@@ -142,30 +164,32 @@ def _inline(node: SyntaxTreeNode) -> str:
 
 
 def _fit(blocks: Iterable[str]) -> Iterator[str]:
-    """Join blocks to passages of at most MAX_PASSAGE characters and of about one length, so that no crumb is left."""
-    atoms = [atom for block in blocks for atom in _atoms(block, "\n\n", (_LINE, _SENTENCE, _WORD))]
-    total = sum(len(gap) + len(text) for gap, text in atoms) - len("\n\n")
-    goal = total / max(1, -(-total // MAX_PASSAGE))
-    passage = ""
-    for gap, text in atoms:
-        if passage and (len(passage) >= goal or len(passage) + len(gap) + len(text) > MAX_PASSAGE):
-            yield passage
-            passage = ""
-        passage += gap + text if passage else text
-    if passage:
-        yield passage
+    """Join blocks to passages of at most MAX_PASSAGE characters and of about one length, so that no crumb is left.
 
-
-def _atoms(text: str, gap: str, boundaries: tuple[re.Pattern[str], ...]) -> Iterator[tuple[str, str]]:
-    """Pieces that fit, each with the gap before it: a long text is cut at the first kind of boundary that helps."""
+    The library cuts where a reader would pause: between blocks, else lines, else sentences, else words.
+    """
+    text = "\n\n".join(blocks)
     if len(text) <= MAX_PASSAGE:
-        if text.strip():
-            yield gap, text
+        if text:
+            yield text
         return
-    if not boundaries:  # no word: a key, an address, an encoded file
-        for start in range(0, len(text), MAX_PASSAGE):
-            yield (gap if start == 0 else ""), text[start : start + MAX_PASSAGE]
-        return
-    parts = boundaries[0].split(text)
-    for between, part in zip([gap, *parts[1::2]], parts[::2], strict=True):
-        yield from _atoms(part, between, boundaries[1:])
+    from semantic_text_splitter import TextSplitter
+
+    for part in _parts(text):
+        goal = -(-len(part) // -(-len(part) // MAX_PASSAGE))
+        for piece in TextSplitter((goal, MAX_PASSAGE), trim=False).chunks(part):
+            # Line breaks at the ends go, the indent of a first line of code stays.
+            if passage := _BLANK_LINES.sub("", piece).rstrip():
+                yield passage
+
+
+def _parts(text: str) -> Iterator[str]:
+    """Cut a very long text beforehand: without sentences in it, the splitter's time grows with the square of its length."""
+    start = 0
+    while len(text) - start > _PART:
+        end = start + _PART
+        gaps = (text.rfind(gap, end - _PART // 2, end) for gap in ("\n\n", "\n", ". ", " "))
+        cut = next((place + 1 for place in gaps if place >= 0), end)
+        yield text[start:cut]
+        start = cut
+    yield text[start:]

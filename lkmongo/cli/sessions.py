@@ -1,0 +1,272 @@
+"""`lkmongo sessions`: the calls that were made. List, read, search, count and export them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lkmongo.cli.command import Cli, command
+from lkmongo.cli.output import Format
+from lkmongo.cli.times import Since, Until, span
+from lkmongo.model import DEFAULT_TENANT, SessionStatus
+
+if TYPE_CHECKING:
+    from lkmongo.store.call_search import Found
+    from lkmongo.store.calls import Call, CallFilter
+
+app = typer.Typer(
+    help="The calls that were made: list, read, search, count and export them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+TenantOrAll = Annotated[
+    str | None,
+    typer.Option("--tenant", help=f"Id of the tenant; by default {DEFAULT_TENANT}.", show_default=False),
+]
+AllTenants = Annotated[bool, typer.Option("--all-tenants", help="Of every tenant.")]
+Person = Annotated[str | None, typer.Option("--user", help="Id of one person; by default everybody.")]
+Status = Annotated[SessionStatus | None, typer.Option("--status", help="Only calls with this status.")]
+_COLUMNS = (
+    "session_id",
+    "tenant_id",
+    "user_id",
+    "status",
+    "started_at",
+    "length",
+    "turns",
+    "tool_errors",
+    "slowest",
+)
+_FIELDS = (
+    *("session_id", "tenant_id", "user_id", "room_name", "status", "started_at", "ended_at", "close_reason"),
+    *("length_seconds", "last_turn_at", "turns", "tool_errors", "slowest"),
+)
+
+Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")]
+
+
+def call_filter(
+    *,
+    tenant: str | None,
+    all_tenants: bool,
+    user: str | None,
+    since: str | None = None,
+    until: str | None = None,
+    **more: Any,
+) -> CallFilter:
+    """Whose calls the options mean.
+
+    Raises:
+        UsageError: they contradict each other, or name no time.
+        InvalidIdError: an id cannot be one.
+    """
+    from lkmongo.errors import UsageError
+    from lkmongo.store.calls import CallFilter
+
+    if all_tenants and tenant is not None:
+        raise UsageError("--tenant and --all-tenants contradict each other", hint="leave one of them out")
+    start, end = span(since, until)
+    tenant_id = None if all_tenants else tenant if tenant is not None else DEFAULT_TENANT
+    return CallFilter(tenant_id, user, start, end, **more)
+
+
+@command(app, "list", data=True)
+async def list_(
+    cli: Cli,
+    user: Person = None,
+    tenant: TenantOrAll = None,
+    all_tenants: AllTenants = False,
+    since: Since = None,
+    until: Until = None,
+    status: Status = None,
+    min_length: Annotated[
+        str | None, typer.Option("--min-length", metavar="LENGTH", help="Ended calls at least so long: 90s, 5m, 1h.")
+    ] = None,
+    max_length: Annotated[
+        str | None, typer.Option("--max-length", metavar="LENGTH", help="Ended calls at most so long.")
+    ] = None,
+    limit: Limit = 50,
+) -> None:
+    """List calls, newest first.
+
+    Who, when, how long, how many turns, how many tools failed, and the longest wait for an answer.
+    """
+    from lkmongo.durations import parse_duration
+    from lkmongo.store.calls import COUNTED, Calls
+    from lkmongo.store.opening import open_store
+
+    wanted = call_filter(
+        tenant=tenant,
+        all_tenants=all_tenants,
+        user=user,
+        since=since,
+        until=until,
+        status=status,
+        min_length=parse_duration(min_length) if min_length is not None else None,
+        max_length=parse_duration(max_length) if max_length is not None else None,
+    )
+    async with open_store(cli.settings) as store:
+        calls = Calls(store.db)
+        found = await calls.newest(wanted, limit=limit)
+        count = await calls.count(wanted) if len(found) == limit else len(found)
+    fields = _fields if cli.output.is_json else _cells
+    columns = [name for name in (_FIELDS if cli.output.is_json else _COLUMNS) if all_tenants or name != "tenant_id"]
+    cli.output.rows(columns, map(fields, found), empty="There are no such calls")
+    if count > len(found) and not cli.output.is_json:
+        more = f"more than {COUNTED:,}" if count == COUNTED else f"{count:,}"
+        cli.output.note(f"showing the newest {len(found):,} of {more}; see others with --limit, --since and --until")
+
+
+@command(app, "show", data=True)
+async def show(
+    cli: Cli,
+    session_id: Annotated[
+        str, typer.Argument(metavar="CALL", help="Id of the call, as `sessions list` shows it.", show_default=False)
+    ],
+    user: Person = None,
+    tenant: TenantOrAll = None,
+    slow: Annotated[
+        float, typer.Option("--slow", min=0.0, metavar="SECONDS", help="Call waits of so many seconds or more slow.")
+    ] = 1.5,
+) -> None:
+    """Show a call as a transcript.
+
+    Who said what when, tool calls, timings, and the moments that were slow.
+    """
+    from lkmongo.cli.transcript import as_fields, as_text
+    from lkmongo.store.calls import Calls
+    from lkmongo.store.opening import open_store
+
+    wanted = call_filter(tenant=tenant, all_tenants=False, user=user)
+    async with open_store(cli.settings) as store:
+        calls = Calls(store.db)
+        call = await calls.get(wanted, session_id)
+        turns = await calls.turns(call)
+    if cli.output.is_json:
+        cli.output.event(_fields(call) | {"turns": as_fields(call, turns, slow)})
+        return
+    for line in as_text(call, turns, slow, fit=cli.output.format is Format.TABLE):
+        cli.output.say(line)
+
+
+@command(app, "search", data=True)
+async def search(
+    cli: Cli,
+    text: Annotated[
+        str, typer.Argument(metavar="TEXT", help="What to look for, in whatever case.", show_default=False)
+    ],
+    user: Person = None,
+    tenant: TenantOrAll = None,
+    all_tenants: AllTenants = False,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = 50,
+) -> None:
+    """Search what was said in calls.
+
+    What tools were given and answered is searched too; the newest comes first, and the match stands in double
+    brackets. This reads turn after turn, as no index helps with a part of a text: narrow it with --since or --user where
+    there is much.
+    """
+    from lkmongo.cli.rate import watched
+    from lkmongo.store.call_search import search as find
+    from lkmongo.store.opening import open_store
+
+    wanted = call_filter(tenant=tenant, all_tenants=all_tenants, user=user, since=since, until=until)
+    async with open_store(cli.settings) as store:
+        with watched("Searching") as tell:
+            found = await find(
+                store.db, wanted, text, limit=limit, on_progress=lambda to: tell(f"back to {to:%Y-%m-%d %H:%M}")
+            )
+    columns = ["session_id", *(["tenant_id"] if all_tenants else []), "user_id", "created_at", "who", "snippet"]
+    columns += ["seq", "text", "start", "end"] if cli.output.is_json else []
+    cli.output.rows(columns, map(_match, found), empty=f"Nobody said {text!r} there")
+    if len(found) == limit and not cli.output.is_json:
+        cli.output.note(f"showing the newest {limit:,}; see others with --limit and --until")
+
+
+@command(app, "stats", data=True)
+async def stats(
+    cli: Cli,
+    user: Person = None,
+    tenant: TenantOrAll = None,
+    all_tenants: AllTenants = False,
+    since: Since = "30d",
+    until: Until = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write one self-contained page with charts.", show_default=False),
+    ] = None,
+) -> None:
+    """Count calls, turns, waits, tools and failures.
+
+    In all, and for each day in UTC. p50 and p95: half of the waits, and 95 in a hundred, were no longer. They come from the turns.
+    """
+    from lkmongo.cli import stats_text
+    from lkmongo.cli.rate import rate
+    from lkmongo.model import now
+    from lkmongo.store.call_stats import CallStats
+    from lkmongo.store.opening import open_store
+
+    wanted = call_filter(tenant=tenant, all_tenants=all_tenants, user=user, since=since, until=until)
+    async with open_store(cli.settings) as store:
+        with rate("Reading", "turns") as tell:
+            found = await CallStats(store.db, wanted).read(lambda turns: tell(f"{turns:,} turns", turns))
+    if html is not None:
+        from lkmongo.cli.stats_page import page
+        from lkmongo.whole_file import whole_file
+
+        with whole_file(html) as write:
+            write(page(found, wanted, now()).encode())
+        cli.output.note(f"wrote {html}")
+    if cli.output.is_json:
+        cli.output.event(stats_text.as_fields(found, wanted))
+    elif cli.output.format is Format.PLAIN:
+        cli.output.rows(*stats_text.plain_rows(found))
+    else:
+        for title, columns, rows in stats_text.tables(found, wanted):
+            cli.output.say(title)
+            cli.output.rows(columns, rows)
+
+
+def _fields(call: Call) -> dict[str, Any]:
+    length = call.length
+    return asdict(call) | {"length_seconds": length / timedelta(seconds=1) if length is not None else None}
+
+
+def _cells(call: Call) -> dict[str, Any]:
+    from lkmongo.store.transcript import clock
+
+    return {
+        "session_id": call.session_id,
+        "tenant_id": call.tenant_id,
+        "user_id": call.user_id,
+        "status": call.status,
+        "started_at": call.started_at,
+        "length": clock(call.length),
+        "turns": call.turns,
+        "tool_errors": call.tool_errors,
+        "slowest": f"{call.slowest:.2f} s" if call.slowest is not None else None,
+    }
+
+
+def _match(found: Found) -> dict[str, Any]:
+    from lkmongo.store.transcript import who
+
+    return {
+        "session_id": found.call.session_id,
+        "tenant_id": found.call.tenant_id,
+        "user_id": found.call.user_id,
+        "created_at": found.turn.created_at,
+        "who": who(found.turn),
+        "snippet": found.snippet,
+        "seq": found.turn.seq,
+        "text": found.text,
+        "start": found.start,
+        "end": found.end,
+    }
