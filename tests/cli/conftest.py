@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import clean_environment
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 LKMONGO = str(Path(sys.executable).with_name("lkmongo"))
 
 
@@ -65,20 +66,37 @@ def cli_env(shared_home: Path, database_name: str, tmp_path: Path) -> dict[str, 
     }
 
 
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[subprocess.Popen[str]]:
+    """A process that has everything imported and forks for each command."""
+    environment = clean_environment() | {"OPENBLAS_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.cli.zygote"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=ROOT,
+    ) as process:
+        yield process
+        process.stdin.close()
+
+
 @pytest.fixture
-def run(cli_env: dict[str, str], tmp_path: Path) -> Run:
+def run(zygote: subprocess.Popen[str], cli_env: dict[str, str], tmp_path: Path) -> Run:
     """Run `lkmongo` with these arguments; `input` is piped in, `env` is added."""
+    streams = tmp_path / ".streams"
+    streams.mkdir(exist_ok=True)
 
     def call(*arguments: str, input: str | bytes = b"", env: dict[str, str] | None = None) -> Result:
-        done = subprocess.run(
-            [LKMONGO, *arguments],
-            input=input.encode() if isinstance(input, str) else input,
-            capture_output=True,
-            cwd=tmp_path,
-            env=cli_env | (env or {}),
-            timeout=100,
-            check=False,
-        )
-        return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+        files = [streams / name for name in ("stdin", "stdout", "stderr")]
+        files[0].write_bytes(input.encode() if isinstance(input, str) else input)
+        for file in files[1:]:
+            file.write_bytes(b"")
+        request = {"arguments": arguments, "env": cli_env | (env or {}), "cwd": str(tmp_path), "files": files}
+        zygote.stdin.write(json.dumps(request, default=str) + "\n")
+        zygote.stdin.flush()
+        code = int(zygote.stdout.readline())
+        return Result(code, files[1].read_text(encoding="utf-8"), files[2].read_text(encoding="utf-8"))
 
     return call

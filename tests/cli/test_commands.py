@@ -44,23 +44,23 @@ def test_seeding_twice_changes_nothing_the_second_time(run):
 
 
 def test_forgetting_one_slot(run):
-    run("agent", "console", "--user", "u", input="remember that my car is red\nremember that my city is Oslo\n")
+    run("agent", "console", "--user", "u", input="remember that my shoe size is 42\nremember that my city is Oslo\n")
     assert run("memory", "forget", "u", "--type", "no such thing", "--yes").code == 5
-    done = run("memory", "forget", "u", "--type", "Car", "--yes", "--json").json
-    assert (done["memory_types"], done["forgotten"]) == (["car"], 1)
+    done = run("memory", "forget", "u", "--type", "Shoe Size", "--yes", "--json").json
+    assert (done["memory_types"], done["forgotten"]) == (["shoe_size"], 1)
     assert [row["memory_type"] for row in run("memory", "list", "u", "--json").json] == ["city"]
 
 
 def test_the_formats(run):
-    run("agent", "console", "--user", "u", input="remember that my car is red\n")
+    run("agent", "console", "--user", "u", input="remember that my shoe size is 42\n")
     plain = run("memory", "list", "u").stdout.splitlines()
     assert plain[0] == "memory_type\tcontent\tcreated_at\tupdated_at"
-    assert plain[1].startswith("car\tred\t")
-    assert run("memory", "list", "u", "-o", "jsonl").events[0]["content"] == "red"
-    assert run("memory", "list", "u", env={"LKMONGO_OUTPUT": "json"}).json[0]["content"] == "red"
+    assert plain[1].startswith("shoe_size\t42\t")
+    assert run("memory", "list", "u", "-o", "jsonl").events[0]["content"] == "42"
+    assert run("memory", "list", "u", env={"LKMONGO_OUTPUT": "json"}).json[0]["content"] == "42"
     table = run("memory", "list", "u", "-o", "table").stdout
     assert "memory_type" in table
-    assert "red" in table
+    assert "42" in table
 
 
 HOSTILE = "[red]x[/x] :smile: \x1b[31mred\x1b[0m \u202ertl\u202c =cmd()"
@@ -76,7 +76,7 @@ async def test_stored_text_is_shown_and_never_obeyed(run, shared_home, database_
     with EmbeddedMongod(shared_home) as mongod:
         async with create_client(mongod.uri) as client:
             await Memories(client[database_name]).remember(Identity("default", "u"), "note", HOSTILE)
-    shown = run("memory", "list", "u", "-o", output).stdout
+    shown = run("memory", "list", "u", "-o", output, env={"COLUMNS": "250"}).stdout
     assert "[red]x[/x] :smile: \\x1b[31mred\\x1b[0m \\u202ertl\\u202c =cmd()" in " ".join(shown.split())
     assert "\x1b" not in shown
     assert "\u202e" not in shown
@@ -95,7 +95,7 @@ def test_a_reader_that_has_enough_ends_the_command_quietly(cli_env, tmp_path):
     done = subprocess.run(
         ["bash", "-c", script], capture_output=True, text=True, env=cli_env, cwd=tmp_path, check=False, timeout=100
     )
-    assert done.stdout == "collection\tindex\taction\tdetail\n"
+    assert done.stdout == "collection\tindex\tkind\taction\tdetail\n"
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
 

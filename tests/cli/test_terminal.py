@@ -168,7 +168,7 @@ def test_standard_input_that_is_closed_is_an_end_and_no_error(own_home, tmp_path
 
 def test_a_question_on_a_terminal_takes_no_for_an_answer(own_home, tmp_path):
     script = tmp_path / "said.txt"
-    script.write_text("remember that my car is red\n")
+    script.write_text("remember that my shoe size is 42\n")
     subprocess.run(
         [LKMONGO, "agent", "console", "--user", "u", "--script", str(script)],
         env=own_home,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lkmongo.model import Passage
-from lkmongo.store.passages import MAX_PASSAGE, MAX_TITLE, content_hash, split_markdown
+from lkmongo.store.passages import MAX_PASSAGE, MAX_TITLE, content_hash, split_markdown, split_plain
 
 
 def contents(markdown):
@@ -105,6 +105,15 @@ class TestText:
     def test_front_matter_is_skipped(self):
         assert contents("---\ntitle: Returns\ntags: [a, b]\n---\n# A\n\nText.") == ["Text."]
 
+    @pytest.mark.parametrize("line", ["title: Our returns", "title:  'Our returns' ", 'title: "Our returns"'])
+    def test_a_title_in_the_front_matter_is_the_heading_at_the_top(self, line):
+        front = f"---\nweight: 3\n{line}\nsubtitle: no\n---\n"
+        assert titles(f"{front}Text.\n\n## How long\n\nText.") == ["Our returns", "Our returns: How long"]
+        assert titles(f"{front}# Another\n\n## How long\n\nText.") == ["Another: How long"]
+
+    def test_an_empty_title_in_the_front_matter_is_none(self):
+        assert titles("---\ntitle:\nweight: 3\n---\nText.", "returns.md") == ["Returns"]
+
     def test_text_between_two_rules_is_no_front_matter(self):
         assert contents("---\n\nIs this seen?\n\n---\n\nYes.") == ["Is this seen?\n\nYes."]
 
@@ -146,7 +155,7 @@ class TestSize:
 
     def test_what_is_no_word_is_cut_anywhere(self):
         pieces = contents("k" * 3_000)
-        assert [len(piece) for piece in pieces] == [1200, 1200, 600]
+        assert [len(piece) for piece in pieces] == [1000, 1000, 1000]
 
     def test_text_without_spaces_is_split_between_its_sentences(self):
         pieces = contents("我们的商店每天营业。" * 200)
@@ -177,6 +186,29 @@ class TestSize:
         assert [line for piece in pieces for line in piece.split("\n")] == [
             f"A: row {n}; B: {'x' * 90}." for n in range(30)
         ]
+
+
+class TestPlainText:
+    def test_paragraphs_are_parted_by_empty_lines(self):
+        (passage,) = split_plain([((), "\n\nOne # not a heading.\n \n\n* Two\n\n")], "opening_hours.txt")
+        assert (passage.title, passage.content) == ("Opening hours", "One # not a heading.\n\n* Two")
+
+    def test_sections_are_titled_by_their_headings_and_counted_through(self):
+        sections = [((), "Before."), (("Alder", "Setup"), "Plug it in."), (("Alder", "Nothing"), " \n ")]
+        assert split_plain(sections, "a.pdf") == [
+            Passage("a.pdf", 0, "A", "Before."),
+            Passage("a.pdf", 1, "Alder: Setup", "Plug it in."),
+        ]
+
+    def test_long_text_is_cut_as_markdown_is(self):
+        text = " ".join(sentence(n) for n in range(30))
+        assert [p.content for p in split_plain([((), text)], "a.txt")] == contents(text)
+
+
+def test_a_text_without_sentences_takes_time_in_proportion_to_its_length():
+    pieces = contents("word " * 100_000)  # the splitter alone would take minutes
+    assert max(map(len, pieces)) <= MAX_PASSAGE
+    assert sum(len(piece.split()) for piece in pieces) == 100_000
 
 
 words = st.text(st.characters(categories=["Ll", "Lu", "Nd"]), min_size=1, max_size=30)

@@ -1,0 +1,199 @@
+"""MongoDB: whether it answers, what it can do, what its user may do, and what time it is there."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lkmongo.doctor.check import Finding, failed, ok, skip, warn
+from lkmongo.doctor.configuration import address
+from lkmongo.errors import AuthenticationError, NotSupportedError
+from lkmongo.model import now
+from lkmongo.store import operations
+from lkmongo.store.client import is_local
+from lkmongo.store.schema import COLLECTIONS
+
+if TYPE_CHECKING:
+    from lkmongo.settings import Settings
+    from lkmongo.store.capabilities import Capabilities
+    from lkmongo.store.opening import Store
+
+MAX_SKEW = 5.0
+"""Seconds by which the clocks may differ: LiveKit's tokens are valid from one moment to another."""
+SLOW = 0.1
+"""Seconds of one round trip from which on a caller notices that the database is far away."""
+FUSION_SINCE = (8, 0)
+_PINGS = 3
+_READING, _WRITING = ("find",), ("insert", "update", "remove")
+_PROVISIONING = ("createCollection", "createIndex", "listIndexes", "collMod")
+_SEARCH_PROVISIONING = ("createSearchIndexes", "updateSearchIndex", "listSearchIndexes")
+
+
+async def ping(store: Store, settings: Settings) -> Finding:
+    """Connect, then take the shortest of a few round trips.
+
+    Raises:
+        DatabaseUnavailableError, AuthenticationError: as `Store.ping`.
+    """
+    await store.ping()
+    trips = []
+    for _ in range(_PINGS):
+        started = time.perf_counter()
+        await store.ping()
+        trips.append(time.perf_counter() - started)
+    hello = await operations.read(lambda: store.db.client.admin.command("hello"))
+    where, facts = _embedded(store, settings.data_home) if settings.mongodb_uri is None else _own(settings, hello)
+    facts = [f"database {store.db.name}", f"{min(trips) * 1000:.1f} ms for a round trip", *facts]
+    said = f"{where} answers"
+    if min(trips) > SLOW:
+        return warn(f"{said}, {min(trips) * 1000:.0f} ms away", "run the agent in the region of the database", facts)
+    return ok(said, *facts)
+
+
+def _own(settings: Settings, hello: dict[str, Any]) -> tuple[str, list[str]]:
+    uri = settings.mongodb_uri
+    members = len(hello.get("hosts") or [])
+    kind = f"replica set {hello['setName']}, {members} members" if hello.get("setName") else "no replica set"
+    kind = "sharded cluster" if hello.get("msg") == "isdbgrid" else kind
+    return (address(uri.get_secret_value()) if uri else ""), [kind]
+
+
+def _embedded(store: Store, home: Path) -> tuple[str, list[str]]:
+    """What runs, and where its data is."""
+    from lkmongo.doctor.disk import size
+    from lkmongo.local import data_of_other_versions
+    from lkmongo.local.folder import Folder
+
+    server = store.embedded.server if store.embedded else None
+    if server is None:
+        return "the embedded MongoDB", []
+    folder = Folder(home, server.series)
+    facts = [
+        f"mongod {server.version}, {'on PATH' if server.source == 'PATH' else f'of the {server.source}'}: {server.path}",
+        f"data in {folder.data}, {size(folder.data) / 1024**2:,.0f} MiB; log in {folder.log}",
+    ]
+    others = data_of_other_versions(home, server.series)
+    return "the embedded MongoDB", facts + [f"data of another version, not in use: {other}" for other in others]
+
+
+def version(capabilities: Capabilities) -> Finding:
+    """Whether the server fuses ranks itself."""
+    said = f"MongoDB {capabilities.release}"
+    if not capabilities.search:
+        return skip(f"{said}; it matters on a server with search only")
+    if capabilities.rank_fusion:
+        return ok(f"{said}, with $rankFusion")
+    hint = "upgrade the cluster to MongoDB 8.0 or later"
+    if capabilities.version[:2] >= FUSION_SINCE:
+        return warn(f"{said}, and $rankFusion is switched off: the two searches are fused here", hint)
+    return warn(f"{said} has no $rankFusion: the two searches are fused here", hint)
+
+
+def search(capabilities: Capabilities, settings: Settings) -> Finding:
+    """Whether the server has search, against what LKMONGO_SEARCH asks for."""
+    if settings.search == "exact":
+        return skip("LKMONGO_SEARCH=exact: searches need no search index")
+    if capabilities.search:
+        return ok("$search and $vectorSearch are there")
+    if settings.search == "atlas":
+        return failed(
+            NotSupportedError(
+                "LKMONGO_SEARCH is atlas, and this MongoDB has no search",
+                hint="set LKMONGO_SEARCH=auto, or MONGODB_URI to an Atlas cluster",
+            )
+        )
+    if settings.mongodb_uri is None:
+        return skip("the embedded MongoDB has no search: searches run exact")
+    return warn(
+        "this MongoDB has no search: searches run exact, which reads all vectors of a person or a tenant",
+        "use MongoDB Atlas, or set LKMONGO_SEARCH=exact if that is what you want",
+    )
+
+
+async def clock(store: Store) -> Finding:
+    """How far this machine's clock is from MongoDB's.
+
+    Raises:
+        DatabaseError: MongoDB could not be asked.
+    """
+    before = now()
+    hello = await operations.read(lambda: store.db.client.admin.command("hello"))
+    after = now()
+    return judge_clock(hello["localTime"], before + (after - before) / 2, margin=(after - before).total_seconds() / 2)
+
+
+def judge_clock(there: datetime, here: datetime, *, margin: float = 0.0) -> Finding:
+    """Compare two clocks that were read at the same moment, give or take `margin` seconds."""
+    skew = (here - there).total_seconds()
+    if abs(skew) - margin <= MAX_SKEW:
+        return ok(f"{abs(skew):.1f} s from MongoDB's clock")
+    return warn(
+        f"this machine's clock is {abs(skew):,.0f} s {'ahead of' if skew > 0 else 'behind'} MongoDB's",
+        "set this machine's clock by NTP: LiveKit refuses tokens from another time",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rights:
+    """What a user may do, by collection."""
+
+    allowed: frozenset[tuple[str, str]]
+
+    @classmethod
+    def of(cls, privileges: list[dict[str, Any]], database: str) -> _Rights:
+        pairs: set[tuple[str, str]] = set()
+        for privilege in privileges:
+            resource, actions = privilege["resource"], privilege["actions"]
+            if not (resource.get("anyResource") or resource.get("db") in {"", database}):
+                continue
+            named = resource.get("collection", "")
+            pairs |= {(action, name) for action in actions for name in COLLECTIONS if named in {"", name}}
+        return cls(frozenset(pairs))
+
+    def lacking(self, actions: tuple[str, ...]) -> list[str]:
+        """The actions that are not allowed on every collection."""
+        return [action for action in actions if any((action, name) not in self.allowed for name in COLLECTIONS)]
+
+
+async def privileges(store: Store, settings: Settings, capabilities: Capabilities | None) -> Finding:
+    """Whether the user of the address may read, write, and make indexes; search indexes, where the server has them.
+
+    Raises:
+        AuthenticationError: it may not even read.
+    """
+    status = await operations.read(lambda: store.db.command("connectionStatus", showPrivileges=True))
+    info = status["authInfo"]
+    users = ", ".join(f"{user['user']} of {user['db']}" for user in info["authenticatedUsers"])
+    if not users:
+        return await _nobody(store, settings)
+    rights = _Rights.of(info["authenticatedUserPrivileges"], store.db.name)
+    hint = f"give the user the role readWrite on {store.db.name}"
+    if lacking := rights.lacking(_READING):
+        raise AuthenticationError(f"{users} may not {', '.join(lacking)} in every collection", hint=hint)
+    if lacking := rights.lacking(_WRITING):
+        return warn(f"{users} may read only, not {', '.join(lacking)}: calls are not recorded", hint)
+    needed = _PROVISIONING + (_SEARCH_PROVISIONING if capabilities and capabilities.search else ())
+    if lacking := rights.lacking(needed):
+        return ok(f"{users} may read and write", f"not {', '.join(lacking)}: `lkmongo db` needs another user")
+    return ok(f"{users} may read, write and make indexes")
+
+
+async def _nobody(store: Store, settings: Settings) -> Finding:
+    uri = settings.mongodb_uri
+    try:
+        await operations.read(lambda: store.db[COLLECTIONS[0]].find_one({}, {"_id": 1}))
+    except AuthenticationError as error:
+        raise AuthenticationError(
+            "MongoDB asks for a user and a password, and MONGODB_URI has none",
+            why=error.why,
+            hint="write them into MONGODB_URI: mongodb+srv://USER:PASSWORD@HOST, special characters percent-encoded",
+        ) from error
+    if uri is None:
+        return ok("no password is needed on a socket that you alone can open")
+    said = "this MongoDB asks nobody for a password"
+    if is_local(uri.get_secret_value()):
+        return ok(f"{said}; it is on this machine")
+    return warn(f"{said}: whoever reaches it can read and change everything", "switch its access control on")
