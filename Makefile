@@ -7,7 +7,7 @@ BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS  ?=
 
-.PHONY: setup console test check fix docs lock wheel test-wheel clean
+.PHONY: setup console test check fix docs lock wheel test-wheel test-atlas atlas-address clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -39,7 +39,7 @@ console: $(STAMP)
 
 test: $(STAMP)
 	@echo "Running the tests against a mongod of their own" >&2
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal $(ARGS)
 
 check: $(STAMP)
 	@echo "Checking style and types" >&2
@@ -62,6 +62,17 @@ lock: $(STAMP)
 # The built wheel, installed where there is no checkout, does the same as the checkout.
 test-wheel: $(STAMP)
 	@sh tests/wheel.sh
+
+# The search suite against Atlas or Atlas Local: README, "Against Atlas itself". One process, for a small cluster holds
+# three search indexes, and each process makes three.
+test-atlas: atlas-address $(STAMP)
+	@$(BIN)/python -m pytest -q --timeout 900 tests/contract/test_search_suite.py -k atlas-real $(ARGS)
+
+atlas-address:
+	@[ -n "$$LKMONGO_TEST_ATLAS_URI" ] || { \
+		echo "error: LKMONGO_TEST_ATLAS_URI is not set: there is no Atlas to test against" >&2; \
+		echo "  try: start Atlas Local (see README), then export LKMONGO_TEST_ATLAS_URI='mongodb://localhost:27017/?directConnection=true'" >&2; \
+		exit 2; }
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -104,7 +104,10 @@ async def _export(db: Any, after: Any, calls: int, file: BinaryIO) -> tuple[Expo
         if done.calls >= calls:
             raise _EnoughError
 
-    sink = Sink(file.write)
+    async def write(data: bytes) -> None:
+        file.write(data)
+
+    sink = Sink(write)
     work = Export(db, CallFilter(), after=after)
     began, used = time.monotonic(), time.process_time()
     with suppress(_EnoughError):

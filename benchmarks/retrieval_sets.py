@@ -96,7 +96,7 @@ def _people() -> Iterator[tuple[str, Kind, list[str], Any, Answers]]:
     for person in _yaml("people.yaml"):
         name, slots = person["person"], {label: str(content) for label, content in person["memories"].items()}
         memories = [Memory(label, content) for label, content in slots.items()]
-        answers = {
+        answers: Answers = {
             text: {right} if isinstance(right, str) else set(right) for text, right in person["questions"].items()
         }
         _check(name, answers, set(slots))

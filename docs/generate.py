@@ -13,9 +13,17 @@ COMMANDS = (
     "",
     "agent console",
     "db indexes",
+    "db wait-ready",
+    "db status",
     "db seed",
+    "db embed",
     "memory list",
+    "memory search",
     "memory forget",
+    "knowledge add",
+    "knowledge list",
+    "knowledge search",
+    "knowledge remove",
 )
 
 

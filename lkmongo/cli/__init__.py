@@ -5,6 +5,7 @@ Everything heavy is imported inside the commands, so that `lkmongo --help` answe
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -18,8 +19,10 @@ from lkmongo.cli import (
     db_retention,  # noqa: F401 - likewise
     db_search,  # noqa: F401 - likewise
     doctor,
+    knowledge,
     memory,
-    sessions_export,
+    sessions,
+    sessions_export,  # noqa: F401 - likewise, to sessions.app
     users,
 )
 from lkmongo.cli.command import command
@@ -37,9 +40,13 @@ app = typer.Typer(
 app.add_typer(agent.app, name="agent")
 app.add_typer(db.app, name="db")
 app.add_typer(memory.app, name="memory")
-app.add_typer(sessions_export.app, name="sessions")
+app.add_typer(knowledge.app, name="knowledge")
+app.add_typer(sessions.app, name="sessions")
 app.add_typer(users.app, name="users")
 command(app, "doctor", data=True, lenient=True)(doctor.doctor)
+for group in app.registered_groups:
+    if group.typer_instance:
+        group.short_help = str(group.typer_instance.info.help)  # else Typer cuts it off where a line ends
 
 
 def _show_version(value: bool) -> None:
@@ -59,13 +66,20 @@ def root(
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    _obey_named_shell(sys.argv[1:])
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="lkmongo")
     except typer.TyperException as error:
         sys.exit(_usage_error(error))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(ExitCode.INTERRUPTED)
     sys.exit(code if isinstance(code, int) else ExitCode.OK)
+
+
+def _obey_named_shell(arguments: list[str]) -> None:
+    """Let `--show-completion zsh` be about zsh: Typer takes the shell that runs, unless this variable is set."""
+    if len(arguments) == 2 and arguments[0] in {"--show-completion", "--install-completion"}:
+        os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
 
 
 def _usage_error(error: typer.TyperException) -> int:
@@ -78,7 +92,8 @@ def _usage_error(error: typer.TyperException) -> int:
     as_json = "--json" in sys.argv or any(word in {"json", "jsonl"} for word in sys.argv)
     Output(Format.JSON if as_json else None).error(
         UsageError(
-            message.rstrip("."), hint=f"{context.command_path} --help" if context is not None else "lkmongo --help"
+            message.replace("Value error, ", "").rstrip("."),  # pydantic's word for it
+            hint=f"{context.command_path} --help" if context is not None else "lkmongo --help",
         )
     )
     return ExitCode.USAGE

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from lkmongo.cli.command import Cli, command
-from lkmongo.cli.output import is_terminal, styled
 from lkmongo.cli.options import DEFAULT_TENANT, Tenant
+from lkmongo.cli.output import is_terminal, styled
 
 app = typer.Typer(help="Talk to the agent.", no_args_is_help=True, rich_markup_mode=None)
 

@@ -120,10 +120,17 @@ def command(
         signature = inspect.signature(function, eval_str=True)
         own = [parameter for key, parameter in signature.parameters.items() if key != "cli"]
         run.__signature__ = signature.replace(parameters=[*own, *_common(data=data)])  # type: ignore[attr-defined]
-        app.command(name)(run)
+        # Without it Typer cuts the first sentence off where a line ends.
+        app.command(name, short_help=_first_sentence(function))(run)
         return function
 
     return register
+
+
+def _first_sentence(function: Function) -> str:
+    """What a list of commands says of one."""
+    paragraph = inspect.cleandoc(function.__doc__ or "").partition("\n\n")[0]
+    return " ".join(paragraph.split()).partition(". ")[0].rstrip(".") + "."
 
 
 def _common(*, data: bool) -> Iterator[inspect.Parameter]:
@@ -147,6 +154,7 @@ def _run(function: Function, arguments: dict[str, Any], fmt: Format | None, *, d
     output = Output(fmt)
     cli = Cli(output, debug=debug)
     try:
+        _configure_logging(cli)
         cli.load(leniently=lenient)
         cli.output = output = Output(
             fmt or (Format(cli.settings.output) if cli.settings.output else None), cli.settings.secrets
@@ -172,12 +180,14 @@ def _run(function: Function, arguments: dict[str, Any], fmt: Format | None, *, d
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         if cli.debug:
-            raise
+            logging.getLogger(__name__).exception(
+                "%s failed", function.__name__
+            )  # not raised: that would redact nothing
         output.error(
             LkmongoError(
                 f"something went wrong that should not: {type(error).__name__}",
                 why=str(error)[:300] or None,
-                hint="run it again with --debug and report what it prints",
+                hint=f"{'' if cli.debug else 'run it again with --debug and '}report what it prints",
             )
         )
         raise typer.Exit(ExitCode.FAILED) from None

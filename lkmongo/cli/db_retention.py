@@ -11,7 +11,10 @@ from lkmongo.cli.db import app
 from lkmongo.cli.options import DryRun, Yes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import timedelta
+
+    from lkmongo.store.retention import Retention
 
 
 @command(app, "retention", data=True)
@@ -39,8 +42,8 @@ async def retention(
 
     if subject is None:
         async with open_store(cli.settings) as store:
-            rows = await store_retention.current(store.db)
-        cli.output.rows(["subject", "keep"], ({"subject": row.subject, "keep": _shown(row.keep)} for row in rows))
+            rows = kept(await store_retention.current(store.db))
+        cli.output.rows(["subject", "keep"], rows)
         return
     store_retention.check_subject(subject)
     if keep is None:
@@ -68,6 +71,11 @@ async def retention(
     }
     verb = "Would keep" if dry_run else "Keeping"
     cli.output.record(fields, f"{verb} {subject} for {_shown(limit)}; {going} documents are older than that")
+
+
+def kept(limits: Sequence[Retention]) -> list[dict[str, str]]:
+    """A row for each subject, as `db status` shows them, too."""
+    return [{"subject": limit.subject, "keep": _shown(limit.keep)} for limit in limits]
 
 
 def _shown(keep: timedelta | None) -> str:

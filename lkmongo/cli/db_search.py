@@ -81,14 +81,23 @@ async def indexes(
         if failure is not None:
             raise failure
         _raise_if_different(rows, check=check)
+        if not check:
+            _tell_what_is_left(cli, search, wait=wait)
         if wait and search:
             from lkmongo.store.pace import Pace
             from lkmongo.store.readiness import TIMEOUT, wait_ready
 
             with IndexWatch(cli.output) as watch:
                 await wait_ready(store.db, wanted, embedder, Pace(TIMEOUT), watch)
-        elif not check and any(change.action is not provision.Action.UNCHANGED for change in search):
-            cli.output.note("Search indexes take a minute or two to build; lkmongo db wait-ready waits for them")
+
+
+def _tell_what_is_left(cli: Cli, search: Sequence[Change[SearchIndex]], *, wait: bool) -> None:
+    from lkmongo.store.provision import Action
+
+    if any("numDimensions" in change.detail for change in search):
+        cli.output.note("Documents with vectors of another length are not found by them until lkmongo db embed")
+    if not wait and any(change.action is not Action.UNCHANGED for change in search):
+        cli.output.note("Search indexes take a minute or two to build; lkmongo db wait-ready waits for them")
 
 
 def _row(change: Change[Any], kind: str) -> dict[str, Any]:
@@ -171,11 +180,13 @@ async def wait_ready(
 
 @command(app, "status", data=True)
 async def status(cli: Cli) -> None:
-    """Show what the server can do, how the indexes stand, and how many documents lack a vector.
+    """Show what the server can do, how the indexes stand, how many documents lack a vector, and what is kept how long.
 
     Nothing is written and nothing is waited for.
     """
+    from lkmongo.cli.db_retention import kept
     from lkmongo.embed.choose import embedder_for
+    from lkmongo.store import retention
     from lkmongo.store.opening import open_store
     from lkmongo.store.provision import Action
     from lkmongo.store.status import database_status
@@ -183,6 +194,7 @@ async def status(cli: Cli) -> None:
     embedder = embedder_for(cli.settings)
     async with open_store(cli.settings, on_status=cli.output.note) as store:
         found = await database_status(store.db, embedder)
+        keep = kept(await retention.current(store.db))
     server = {
         "version": found.capabilities.release,
         "search": found.capabilities.search,
@@ -206,17 +218,19 @@ async def status(cli: Cli) -> None:
     ] + [state_row(state) for state in found.search]
     documents = [dataclasses.asdict(each) for each in found.documents]
     if cli.output.is_json:
-        cli.output.event({"server": server, "indexes": rows, "documents": documents})
+        cli.output.event({"server": server, "indexes": rows, "documents": documents, "retention": keep})
     else:
         cli.output.rows(list(server), [server])
         cli.output.say("")
         cli.output.rows(COLUMNS, rows)
         cli.output.say("")
         cli.output.rows(["collection", "documents", "no_vector", "other_model"], documents)
+        cli.output.say("")
+        cli.output.rows(["subject", "keep"], keep)
     if found.trouble:
         cli.output.warn(f"the search indexes could not be listed: {found.trouble}")
     elif not found.capabilities.search:
         cli.output.note(_EXACT)
     if left := sum((each.no_vector or 0) + (each.other_model or 0) for each in found.documents):
         counted = "1 document has" if left == 1 else f"{left} documents have"
-        cli.output.note(f"{counted} no vector of {embedder.model}: words alone find {'it' if left == 1 else 'them'}")
+        cli.output.note(f"{counted} no vector of {embedder.model}: found by words alone until lkmongo db embed")

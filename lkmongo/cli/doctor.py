@@ -71,9 +71,9 @@ def _tell(cli: Cli, check: Check) -> None:
     line = f"  {check.name:<18} {check.seconds * 1000:>6.0f} ms  {visible(check.detail, one_line=True)}"
     sys.stdout.write(f"{start}{check.status.value:<4}{end}{line}\n")
     for fact in check.facts:
-        cli.output.say(f"{'':17}{visible(fact, one_line=True)}")
+        cli.output.say(f"      {visible(fact, one_line=True)}")
     if check.hint:
-        cli.output.say(f"{'':12}try: {visible(check.hint, one_line=True)}")
+        cli.output.say(f"      try: {visible(check.hint, one_line=True)}")
     sys.stdout.flush()
 
 

@@ -10,7 +10,7 @@ import shlex
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -29,7 +29,6 @@ from lkmongo.model import DEFAULT_TENANT
 if TYPE_CHECKING:
     from lkmongo.store.calls import CallFilter
     from lkmongo.store.export import Exported, Sink, Writer
-    from lkmongo.whole_file import Write
 
 _STDOUT = Path("-")
 # What a terminal obeys and JSON leaves as it is: C1 controls, and characters that change the direction of text.
@@ -149,37 +148,53 @@ def _shown(text: str) -> str:
 
 
 @contextmanager
-def _output(file: Path) -> Iterator[Write]:
-    from lkmongo.errors import LkmongoError
-    from lkmongo.whole_file import whole_file, write_all
-
-    if file != _STDOUT:
-        with whole_file(file) as write:
-            yield write
+def _output(file: Path) -> Iterator[Callable[[bytes], Awaitable[None]]]:
+    if file == _STDOUT:
+        sys.stdout.flush()
+        descriptor, terminal = sys.stdout.fileno(), is_terminal(sys.stdout)
+        yield lambda data: _write_out(descriptor, _harmless(data) if terminal else data)
         return
-    sys.stdout.flush()
-    descriptor, terminal = sys.stdout.fileno(), is_terminal(sys.stdout)
-    task = asyncio.current_task()
-    waits = not stat.S_ISREG(os.fstat(descriptor).st_mode)
+    from lkmongo.whole_file import whole_file
 
-    def write_out(data: bytes) -> None:
-        data = _OBEYED.sub(_escaped, data.decode()).encode() if terminal else data
-        try:
-            if not waits:
-                write_all(descriptor, data)
-                return
-            # A reader that has stopped reading must not keep Ctrl-C from ending this, which only cancels the task.
-            for start in range(0, len(data), select.PIPE_BUF):
-                while not select.select([], [descriptor], [], 0.1)[1]:
-                    if task and task.cancelling():
-                        raise asyncio.CancelledError
-                write_all(descriptor, data[start : start + select.PIPE_BUF])
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise LkmongoError("standard output cannot be written", why=error.strerror) from error
+    with whole_file(file) as write:
 
-    yield write_out
+        async def write_file(data: bytes) -> None:  # noqa: RUF029 - a file is written at once, or to a busy disk
+            write(data)
+
+        yield write_file
+
+
+async def _write_out(descriptor: int, data: bytes) -> None:
+    """Write to standard output; while its reader has stopped reading, signals are heard."""
+    from lkmongo.errors import LkmongoError
+    from lkmongo.whole_file import write_all
+
+    try:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            write_all(descriptor, data)
+            return
+        for start in range(0, len(data), select.PIPE_BUF):  # so much, or nothing, fits in without waiting
+            if not select.select([], [descriptor], [], 0)[1]:
+                await _writable(descriptor)
+            write_all(descriptor, data[start : start + select.PIPE_BUF])
+    except BrokenPipeError:
+        raise  # the reader has enough
+    except OSError as error:
+        raise LkmongoError("standard output cannot be written", why=error.strerror) from error
+
+
+async def _writable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_writer(descriptor, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_writer(descriptor)
+
+
+def _harmless(data: bytes) -> bytes:
+    return _OBEYED.sub(_escaped, data.decode()).encode()
 
 
 def _escaped(match: re.Match[str]) -> str:

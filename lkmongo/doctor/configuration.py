@@ -23,7 +23,7 @@ def program() -> Finding:
     """Which versions are at work: the first thing that anybody asks who is asked for help."""
     libraries = [f"{name} {version}" for name in _LIBRARIES if (version := _version(name))]
     system = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()}"
-    return ok(f"lkmongo {__version__}, {system} {platform.machine()}", *libraries)
+    return ok(f"lkmongo {__version__}, {system} {platform.machine()}", ", ".join(libraries))
 
 
 def _version(name: str) -> str | None:

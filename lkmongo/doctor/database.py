@@ -28,7 +28,7 @@ SLOW = 0.1
 FUSION_SINCE = (8, 0)
 _PINGS = 3
 _READING, _WRITING = ("find",), ("insert", "update", "remove")
-_PROVISIONING = ("createCollection", "createIndex", "listIndexes", "collMod")
+_PROVISIONING = ("createCollection", "createIndex", "listIndexes")
 _SEARCH_PROVISIONING = ("createSearchIndexes", "updateSearchIndex", "listSearchIndexes")
 
 
@@ -44,12 +44,11 @@ async def ping(store: Store, settings: Settings) -> Finding:
         started = time.perf_counter()
         await store.ping()
         trips.append(time.perf_counter() - started)
-    hello = await operations.read(lambda: store.db.client.admin.command("hello"))
+    hello = await operations.read(lambda: store.db.command("hello"))
     where, facts = _embedded(store, settings.data_home) if settings.mongodb_uri is None else _own(settings, hello)
-    facts = [f"database {store.db.name}", f"{min(trips) * 1000:.1f} ms for a round trip", *facts]
-    said = f"{where} answers"
+    said = f"{where} answers in {min(trips) * 1000:.1f} ms, database {store.db.name}"
     if min(trips) > SLOW:
-        return warn(f"{said}, {min(trips) * 1000:.0f} ms away", "run the agent in the region of the database", facts)
+        return warn(said, "run the agent where the database is: each turn waits for it", facts)
     return ok(said, *facts)
 
 
@@ -120,7 +119,7 @@ async def clock(store: Store) -> Finding:
         DatabaseError: MongoDB could not be asked.
     """
     before = now()
-    hello = await operations.read(lambda: store.db.client.admin.command("hello"))
+    hello = await operations.read(lambda: store.db.command("hello", codec_options=store.db.codec_options))
     after = now()
     return judge_clock(hello["localTime"], before + (after - before) / 2, margin=(after - before).total_seconds() / 2)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 from typing import TYPE_CHECKING
 
 from lkmongo.doctor.check import Finding, ok, skip, warn
@@ -22,11 +24,10 @@ async def embedder(settings: Settings) -> Finding:
 
     chosen = embedder_for(settings)
     try:
-        said = f"{chosen.model}, {chosen.dimensions} numbers a vector"
         if settings.embedder_kind == "voyage":
-            return ok(f"Voyage: {said}")
+            return ok(f"Voyage's {settings.embedding_model}, {chosen.dimensions} numbers a vector")
         await chosen.embed(["hello"], kind="query")
-        return ok(f"on this machine: {said}")
+        return ok(f"on this machine: {chosen.model}, {chosen.dimensions} numbers a vector")
     finally:
         await chosen.close()
 
@@ -44,6 +45,8 @@ async def voyage(settings: Settings) -> Finding:
     if settings.embedder_kind == "local":
         unused = " is set, and LKMONGO_EMBEDDINGS=local" if settings.voyage_api_key else " is not set"
         return skip(f"VOYAGE_API_KEY{unused}: text is embedded on this machine")
+    # The client takes up to 2 s to import: that is not the service's time.
+    await asyncio.to_thread(importlib.import_module, "lkmongo.embed.voyage_answers")
     chosen = embedder_for(settings)
     try:
         await chosen.embed(["hello"], kind="query", deadline=PATIENCE)
@@ -51,4 +54,4 @@ async def voyage(settings: Settings) -> Finding:
         return warn(f"the key is valid, and {error.message}", error.hint or "wait a minute", [error.why or ""])
     finally:
         await chosen.close()
-    return ok(f"the key is valid for {chosen.model}")
+    return ok(f"the key is valid for {settings.embedding_model}")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from lkmongo.doctor.check import Check, Finding, Look, Status, failed, of, run, skip
+from lkmongo.doctor.check import DEADLINE, Check, Finding, Look, Status, failed, of, run, skip
 from lkmongo.doctor.configuration import incomplete, program, settings_in_use
 from lkmongo.doctor.disk import space
 from lkmongo.errors import LkmongoError, SettingsError, UsageError
@@ -57,6 +57,8 @@ _NEEDS: Mapping[str, set[str]] = {
 
 _EVERY_DOCUMENT = 45.0
 """Seconds for what reads every document of two collections; each has 20."""
+_IMPORTS = 60.0
+"""Seconds for what imports large libraries, 10 s on a slow machine, and waits 3 s for an answer after."""
 
 Tell = Callable[[Check], None]
 
@@ -147,26 +149,22 @@ class _Examination:
         return await run(name, look, secrets=self._settings.secrets, **options)
 
     async def _services(self) -> None:
-        """Side by side, for each waits for another; told in order."""
+        """What waits for a network side by side; what works by itself alone, or others would wait for it in vain."""
         from lkmongo.doctor import agent, audio, embedding, livekit_server
 
         settings = self._settings
         looks: dict[str, tuple[Look, float]] = {
-            "embedder": (lambda: embedding.embedder(settings), 30.0),
-            "voyage": (lambda: embedding.voyage(settings), 10.0),
-            "livekit": (lambda: livekit_server.livekit(settings), 10.0),
-            "agent": (lambda: agent.own_class(settings), 60.0),
-            "agent.mind": (lambda: agent.mind(settings), 60.0),
-            "audio": (audio.audio, 10.0),
+            "embedder": (lambda: embedding.embedder(settings), _IMPORTS),
+            "voyage": (lambda: embedding.voyage(settings), _IMPORTS),
+            "livekit": (lambda: livekit_server.livekit(settings), _IMPORTS),
+            "agent": (lambda: agent.own_class(settings), _IMPORTS),
+            "agent.mind": (lambda: agent.mind(settings), _IMPORTS),
+            "audio": (audio.audio, DEADLINE),
         }
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._check(name, look, deadline=deadline))
-                for name, (look, deadline) in looks.items()
-                if name in self._parts
-            ]
-            for task in tasks:
-                self._add(await task)
+        for names in ({"embedder"}, {"voyage", "livekit"}, {"agent"}, {"agent.mind"}, {"audio"}):
+            wanted = [name for name in looks if name in names and name in self._parts]
+            for check in await asyncio.gather(*(self._check(n, looks[n][0], deadline=looks[n][1]) for n in wanted)):
+                self._add(check)
 
     async def _database(self) -> None:
         """First and by itself, so that the milliseconds are the database's and not those of what runs beside."""

@@ -31,7 +31,9 @@ async def ordinary(store: Store) -> Finding:
     changes = await provision.plan(store.db)
     blocked = [change for change in changes if change.action is Action.BLOCKED]
     missing = [change for change in changes if change.action is Action.CREATE]
-    named = [f"{each.index.collection}.{each.index.name}: {each.detail or 'missing'}" for each in [*blocked, *missing]]
+    named = [f"{each.index.collection}.{each.index.name}: {each.detail}" for each in blocked]
+    if missing:
+        named.append("missing: " + ", ".join(f"{each.index.collection}.{each.index.name}" for each in missing))
     if blocked:
         return fail(
             f"{len(blocked)} of {len(changes)} indexes stand in the way of what they should be",

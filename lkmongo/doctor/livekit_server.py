@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import warnings
 from typing import TYPE_CHECKING
 
@@ -36,14 +38,16 @@ async def livekit(settings: Settings) -> Finding:
     return ok(said)
 
 
-async def call_livekit(credentials: LiveKitCredentials, *, seconds: float = PATIENCE) -> None:
+async def call_livekit(credentials: LiveKitCredentials) -> None:
     """Make one signed call to LiveKit that changes nothing.
 
     Raises:
         UnreachableError: nobody answers, or not as LiveKit does.
         AuthenticationError: the key and the secret were refused.
     """
+    await asyncio.to_thread(importlib.import_module, "livekit.api")
     import aiohttp
+    from google.protobuf.message import DecodeError
     from livekit import api
 
     with warnings.catch_warnings():
@@ -53,10 +57,10 @@ async def call_livekit(credentials: LiveKitCredentials, *, seconds: float = PATI
             .with_grants(api.VideoGrants(room_list=True))
             .to_jwt()
         )
-    timeout = aiohttp.ClientTimeout(total=seconds)
     url = credentials.url
     try:
-        async with api.LiveKitAPI(url, token=token, timeout=timeout, failover=False) as client:
+        # The client's own timeout is lost on the way to its requests.
+        async with asyncio.timeout(PATIENCE), api.LiveKitAPI(url, token=token, failover=False) as client:
             # Of a name that no room has: the answer is short, however many rooms there are.
             await client.room.list_rooms(api.ListRoomsRequest(names=["lkmongo doctor"]))
     except api.ServerError as error:
@@ -73,10 +77,7 @@ async def call_livekit(credentials: LiveKitCredentials, *, seconds: float = PATI
         ) from error
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise UnreachableError(
-            f"LiveKit cannot be reached at {url}", why=reason(error, seconds), hint="check LIVEKIT_URL and the network"
+            f"LiveKit cannot be reached at {url}", why=reason(error, PATIENCE), hint="check LIVEKIT_URL and the network"
         ) from error
-    except Exception as error:
-        # The client takes any answer with status 200 for a protocol message.
-        if type(error).__name__ != "DecodeError":
-            raise
+    except DecodeError as error:  # the client takes any answer with status 200 for a protocol message
         raise UnreachableError(f"what answers at {url} is not LiveKit", hint="check LIVEKIT_URL") from error

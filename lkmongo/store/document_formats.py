@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from lkmongo.store.document_pdf import pdf_passages
-from lkmongo.store.document_text import DocumentError, decode, lines_of, unwrap
+from lkmongo.store.document_text import DocumentError, NoTextError, decode, lines_of, unwrap
 from lkmongo.store.passages import split_markdown, split_plain
 
 if TYPE_CHECKING:
@@ -24,11 +24,12 @@ def passages_of(data: bytes, source: str) -> list[Passage]:
     """Read a document; the suffix of `source` says what it is.
 
     Raises:
-        DocumentError: it is not what its suffix says, or holds no text. The message follows the document's name.
+        NoTextError: it is empty, or holds headings alone.
+        DocumentError: it is not what its suffix says. The message is meant to follow the document's name.
     """
     passages = _READERS[suffix_of(source)](data, source)
     if not passages:
-        raise DocumentError("holds no text" if data.strip() else "is empty")
+        raise NoTextError("holds no text" if data.strip() else "is empty")
     return passages
 
 

@@ -9,6 +9,8 @@ from lkmongo.errors import UsageError
 
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _BULLET = re.compile(r"\s*(?:[-*+\u2022\u25aa\u25e6\u2013]|\d{1,3}[.)]|\(?[a-z]\))\s")
+_NARROW = 40
+"""Characters below which no line is full, be the others as short: the columns of a page are wider."""
 _ENDS = (".", "!", "?", ":", ";", "\u2026", "\u3002")
 
 
@@ -16,6 +18,10 @@ class DocumentError(UsageError):
     """A document cannot be added."""
 
     code = "bad_document"
+
+
+class NoTextError(DocumentError):
+    """There is no text in it."""
 
 
 def decode(data: bytes) -> str:
@@ -51,6 +57,7 @@ def unwrap(lines: list[str]) -> str:
     """
     widths = [len(line) for line in lines if line]
     width = max((each for each in widths if each <= 2 * median(widths)), default=0)
+    short = max(_NARROW, 0.7 * width)
     joined: list[str] = []
     goes_on = False
     for line in lines:
@@ -60,5 +67,5 @@ def unwrap(lines: list[str]) -> str:
             joined[-1] = before[:-1] + after if hyphenated else f"{before} {after}"
         else:
             joined.append(line)
-        goes_on = len(line) >= (0.85 if line.endswith(_ENDS) else 0.7) * width > 0
+        goes_on = len(line) >= (max(short, 0.85 * width) if line.endswith(_ENDS) else short)
     return "\n".join(joined)

@@ -103,7 +103,7 @@ def read_file(file: File) -> Document:
     except OSError as error:
         raise DocumentError(f"{name}: cannot be read: {error.strerror}") from error
     except DocumentError as error:
-        raise DocumentError(f"{name}: {error.message}", why=error.why, hint=error.hint) from error
+        raise type(error)(f"{name}: {error.message}", why=error.why, hint=error.hint) from error
 
 
 def read_stream(stream: BinaryIO, source: str) -> Document:
@@ -118,7 +118,7 @@ def read_stream(stream: BinaryIO, source: str) -> Document:
     try:
         return Document(source, tuple(passages_of(_bounded(stream), source)))
     except DocumentError as error:
-        raise DocumentError(f"{source}: {error.message}", why=error.why, hint=error.hint) from error
+        raise type(error)(f"{source}: {error.message}", why=error.why, hint=error.hint) from error
 
 
 def _named(path: Path) -> File:

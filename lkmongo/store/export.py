@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -25,7 +25,6 @@ from lkmongo.store import operations
 from lkmongo.store.calls import CallFilter, of_calls
 from lkmongo.store.extended_json import READ, decode
 from lkmongo.store.schema import SESSIONS, TURNS
-from lkmongo.whole_file import Write
 
 Document = dict[str, Any]
 Key = tuple[str, str, str]
@@ -39,8 +38,10 @@ _MOST = 500
 """Calls of a group: each is three ids of a query."""
 _TURNS_A_REPLY = 4_000
 _CALLS_A_REPLY = 500
+_TURNS_AT_ONCE = 200
+"""Turns of a very large call that a format gets at once."""
 _FLUSH = 2**18
-_FLUSH_WITHIN_A_CALL = 8 * 2**20
+_FLUSH_WITHIN_A_CALL = 4 * 2**20
 _ORDER = [("tenant_id", 1), ("user_id", 1), ("session_id", 1), ("seq", 1)]
 
 
@@ -64,49 +65,40 @@ class Writer(Protocol):
 
 
 class Sink:
-    """Where a format writes to; it passes whole calls on, so that an interruption seldom tears one.
+    """Where a format writes to. It holds what is written until it is flushed.
 
     Attributes:
-        torn: whether a part of a call has been passed on whose rest has not.
         size: bytes that were passed on.
+        held: bytes that were not yet.
         closed: whether the export is over; what a format writes after that, such as when it is collected, is dropped.
     """
 
-    def __init__(self, write: Write) -> None:
+    def __init__(self, write: Callable[[bytes], Awaitable[None]]) -> None:
         """Pass on to `write`."""
-        self.torn = False
         self.size = 0
+        self.held = 0
         self.closed = False
         self._write = write
         self._parts: list[bytes] = []
-        self._held = 0
 
     def write(self, data: bytes) -> int:
-        """Take `data`; a call that is very large is passed on in parts."""
-        if self.closed:
-            return len(data)
-        self._parts.append(data)
-        self._held += len(data)
-        if self._held >= _FLUSH_WITHIN_A_CALL:
-            self.torn = True
-            self.flush()
+        """Hold `data`; returns its length, as a file does."""
+        if not self.closed:
+            self._parts.append(data)
+            self.held += len(data)
         return len(data)
 
-    def end_of_call(self) -> bool:
-        """Note that a call is whole, and return whether everything up to here has been passed on."""
-        if self._held < _FLUSH and not self.torn:
-            return False
-        self.flush()
-        self.torn = False
-        return True
-
-    def flush(self) -> None:
-        """Pass on what is held."""
+    async def flush(self) -> None:
+        """Pass on what is held, and end here if somebody has cancelled the export meanwhile."""
         data = b"".join(self._parts)
         self._parts.clear()
-        self._held = 0
-        self._write(data)
+        self.held = 0
+        await self._write(data)
         self.size += len(data)
+        await asyncio.sleep(0)  # a signal that has come is heard now
+        task = asyncio.current_task()
+        if task and task.cancelling():  # the driver may have taken it for a lost connection, and tried again
+            raise asyncio.CancelledError
 
 
 @dataclass(slots=True)
@@ -200,7 +192,7 @@ class Export:
                 task.cancel()
             await asyncio.gather(*(task for _, task in waiting), return_exceptions=True)
         writer.close()
-        sink.flush()
+        await sink.flush()
         self.done.last_id = self._newest
 
     async def _groups(self) -> AsyncGenerator[list[Document]]:
@@ -260,7 +252,7 @@ class Export:
                 own = turns.pop(_key(session), [])
                 writer.begin(session)
                 writer.turns(own)
-                self._end(writer, sink, session, len(own))
+                await self._end(writer, sink, session, len(own))
             return
         self._group = max(1, len(group) // 2)
         if len(group) == 1:
@@ -276,23 +268,27 @@ class Export:
         async with self._cursor([session]) as cursor:
             async for raw in cursor:
                 turns = decode(raw)
-                writer.turns(turns)
+                for start in range(0, len(turns), _TURNS_AT_ONCE):
+                    writer.turns(turns[start : start + _TURNS_AT_ONCE])
+                    if sink.held >= _FLUSH_WITHIN_A_CALL:
+                        await sink.flush()
                 count += len(turns)
                 size += len(raw)
         self._group = min(_MOST, max(1, _WANTED // max(1, size)))
-        self._end(writer, sink, session, count)
+        await self._end(writer, sink, session, count)
 
     def _cursor(self, group: Sequence[Document]) -> AsyncRawBatchCursor[Document]:
         query = of_calls([_key(session) for session in group])
         return self._turns.find_raw_batches(query, self._fields, sort=_ORDER, batch_size=_TURNS_A_REPLY)
 
-    def _end(self, writer: Writer, sink: Sink, session: Document, turns: int) -> None:
+    async def _end(self, writer: Writer, sink: Sink, session: Document, turns: int) -> None:
         writer.end()
         self.done.calls += 1
         self.done.turns += turns
         self._newest = session["_id"]
-        if sink.end_of_call():
-            self.done.last_id = session["_id"]
+        if sink.held >= _FLUSH:
+            await sink.flush()
+            self.done.last_id = self._newest
 
 
 def _sort_in(found: Turns, turns: Sequence[Document]) -> None:

@@ -36,8 +36,8 @@ OPTIONS = json_util.JSONOptions(
 
 _FLAGS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - READ makes times without a zone
-_INT32 = range(-(2**31), 2**31)
-_SAFE = range(-(2**53), 2**53 + 1)
+_INT32 = 2**31
+_SAFE = 2**53
 
 
 def decode(batch: Any) -> list[dict[str, Any]]:
@@ -75,7 +75,8 @@ def _typed(value: Any) -> Any:
     if kind is datetime:
         return {"$date": _iso(value)}
     if kind is Int64:
-        return int(value) if value in _SAFE and value not in _INT32 else {"$numberLong": str(int(value))}
+        plain = _INT32 < abs(number := int(value)) <= _SAFE
+        return number if plain else {"$numberLong": str(number)}
     if kind is bytes or kind is Binary:
         subtype = 0 if kind is bytes else value.subtype
         return {"$binary": {"base64": base64.b64encode(value).decode(), "subType": f"{subtype:02x}"}}

@@ -287,7 +287,8 @@ class _Mover:
         for batch in _batches(ids):
             selector = self._guest.scope | {"_id": {"$in": batch}}
             with self._in_time():
-                await self._db[collection].update_many(selector, change, session=self._session)
+                # By the ids; the planner may take the index of the person, and read all of theirs for each batch.
+                await self._db[collection].update_many(selector, change, session=self._session, hint="_id_")
 
     async def merge_profiles(self) -> list[str]:
         """Fill the gaps of the login's profile and delete the guest's; returns the fields that were filled."""

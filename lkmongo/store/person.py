@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import orjson
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 
@@ -128,11 +128,11 @@ def _readable(value: Any) -> Any:
 
 
 def _indented(value: Any, spaces: int) -> str:
-    return _json(value, indent=2).replace("\n", "\n" + " " * spaces)
+    return _json(value).replace("\n", "\n" + " " * spaces)
 
 
-def _json(value: Any, *, indent: int | None = None) -> str:
-    text = json.dumps(value, ensure_ascii=False, indent=indent, default=_plain, allow_nan=False)
+def _json(value: Any) -> str:
+    text = orjson.dumps(value, _plain, orjson.OPT_INDENT_2 | orjson.OPT_PASSTHROUGH_DATETIME).decode()
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 

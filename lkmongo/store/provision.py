@@ -11,7 +11,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import CollectionInvalid, OperationFailure
 
 from lkmongo.store import operations
-from lkmongo.store.schema import INDEXES, Index
+from lkmongo.store.schema import COLLECTIONS, INDEXES, Index
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ async def apply(db: AsyncDatabase[dict[str, Any]]) -> list[Change[Index]]:
     """
     changes = await plan(db)
     names = set(await operations.read(db.list_collection_names))
-    for collection in dict.fromkeys(change.index.collection for change in changes):
+    for collection in COLLECTIONS:
         if collection not in names:
             await operations.write(lambda name=collection: create_collection(db, name))  # type: ignore[misc]
     for change in changes:

@@ -19,6 +19,7 @@ from lkmongo.store import operations
 from lkmongo.store.schema import MEMORIES, SESSIONS, TURNS, USERS
 
 INDEX_NAME = "retention"
+_NOT_ALLOWED = frozenset({13, 8000})  # the role readWrite may make and drop indexes, and has no collMod
 
 SUBJECTS: dict[str, tuple[tuple[str, str], ...]] = {
     # A call that is going on has no end yet and is never deleted; its turns go by their own time.
@@ -108,4 +109,10 @@ async def _set(db: AsyncDatabase[dict[str, Any]], collection: str, path: str, ke
     if there is None:
         await db[collection].create_index([(path, 1)], name=INDEX_NAME, expireAfterSeconds=seconds)
     elif there[1] != seconds:
-        await db.command("collMod", collection, index={"keyPattern": {path: 1}, "expireAfterSeconds": seconds})
+        try:
+            await db.command("collMod", collection, index={"keyPattern": {path: 1}, "expireAfterSeconds": seconds})
+        except OperationFailure as error:
+            if error.code not in _NOT_ALLOWED:
+                raise
+            await db[collection].drop_index(there[0])
+            await db[collection].create_index([(path, 1)], name=INDEX_NAME, expireAfterSeconds=seconds)

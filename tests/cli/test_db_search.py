@@ -11,6 +11,7 @@ import pytest
 from pymongo import MongoClient
 from pymongo.operations import SearchIndexModel
 
+from lkmongo.embed.local import LocalEmbedder
 from lkmongo.store.schema import INDEXES
 from lkmongo.store.search_schema import MEMORIES_TEXT, MEMORIES_VECTOR, search_indexes
 from tests.cli.conftest import LKMONGO, Run
@@ -90,6 +91,16 @@ def test_a_definition_changed_by_hand_is_drift_and_named(start, run, db):
     assert waited.code == 0
     assert "BUILDING (the definition before serves) \u2192 READY" in waited.stderr
     assert run("db", "indexes", "--check").code == 0
+
+
+def test_another_embedder_updates_the_indexes_and_says_what_is_left_to_do(start, run):
+    start(build_seconds=0.1)
+    run("db", "indexes", "--wait")
+    voyage = {"VOYAGE_API_KEY": "pa-none", "LKMONGO_EMBEDDING_DIMENSIONS": "1024"}
+    changed = run("db", "indexes", "--json", env=voyage)
+    assert (changed.code, list(actions(changed).values())) == (0, ["update", "update", "unchanged"])
+    assert "fields.embedding.numDimensions is 256, should be 1024" in changed.stdout
+    assert "lkmongo db embed" in changed.stderr
 
 
 def test_a_check_of_an_empty_database_makes_nothing(start, run, db):
@@ -230,7 +241,7 @@ def test_status_shows_server_indexes_and_documents(start, run, db):
         "version": "8.0.12",
         "search": True,
         "rank_fusion": True,
-        "embedding_model": "wordllama-l2-supercat@256",
+        "embedding_model": LocalEmbedder.model,
         "dimensions": 256,
     }
     rows = {row["index"]: row for row in status.json["indexes"]}
@@ -239,6 +250,6 @@ def test_status_shows_server_indexes_and_documents(start, run, db):
     assert rows["slot"]["kind"] == "ordinary"
     memories = {"collection": "memories", "documents": 1, "no_vector": 1, "other_model": 0}
     assert memories in status.json["documents"]
-    assert "1 document has no vector of wordllama" in status.stderr
+    assert f"1 document has no vector of {LocalEmbedder.model}" in status.stderr
     plain = run("db", "status").stdout
-    assert [block.partition("\t")[0] for block in plain.split("\n\n")] == ["version", "collection", "collection"]
+    assert [block.partition("\t")[0] for block in plain.split("\n\n")] == ["version", *["collection"] * 2, "subject"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -20,6 +21,7 @@ from lkmongo.store.erase import check_note, erase, receipts
 from lkmongo.store.opening import Store
 from lkmongo.store.person import count
 from lkmongo.store.schema import COLLECTIONS, KEYS, KNOWLEDGE, PERSONAL, RECEIPTS, TOMBSTONES
+from lkmongo.store.sessions import Sessions
 from lkmongo.store.tombstones import ErasedError, Tombstones
 from tests.fake_llm import calls
 from tests.people import anywhere, documents, furnish, killed_at, of, until
@@ -122,6 +124,42 @@ async def test_a_call_that_ends_while_the_person_is_erased_leaves_nothing(store)
         erasing = asyncio.create_task(erase(store.db, ROBIN, by="Sam"))
         await until(lambda: has_tombstone(store, ROBIN))
     await erasing
+    assert not any((await count(store.db, ROBIN)).values())
+
+
+@pytest.mark.parametrize("tool", ["remember_detail", "update_profile"])
+async def test_a_tool_that_is_the_first_to_hear_of_it_answers_as_to_a_guest(store, monkeypatch, tool):
+    monkeypatch.setattr("lkmongo.agent.lease.RENEW_EVERY", 3_600)
+    monkeypatch.setattr("lkmongo.agent.lease.TRUSTED", 0.0)
+    await furnish(store, ROBIN)
+    async with talk(store, ROBIN, calls()) as call:
+        await until(lambda: store.sessions.live(ROBIN))
+        erasing = asyncio.create_task(erase(store.db, ROBIN, by="Sam"))
+        await until(lambda: has_tombstone(store, ROBIN))
+        assert call.call.caller.status == "known"
+        if tool == "remember_detail":
+            said = await call.tool(tool, memory_type="boat", content="a dinghy")
+            assert said == ("For this call I will remember your boat: a dinghy.", False)
+            assert set(call.call.caller.slots) == {"boat"}
+        else:
+            assert await call.tool(tool, field="name", value="Zoe") == ("Your name is Zoe.", False)
+            assert call.call.caller.profile.name == "Zoe"
+        await erasing
+    assert not any((await count(store.db, ROBIN)).values())
+
+
+async def test_a_call_that_shows_itself_too_late_to_be_seen_takes_itself_back(store):
+    class EraseBefore(Sessions):
+        async def open(self, record, owner) -> None:
+            await erase(store.db, ROBIN, by="Sam")
+            await super().open(record, owner)
+
+    await furnish(store, ROBIN)
+    recorder = Recorder(replace(store, sessions=EraseBefore(store.db)), ROBIN, "s-9", "room")
+    with pytest.raises(ErasedError):
+        async with recorder.lease.writing():
+            pytest.fail("it may not write")
+    await recorder.lease.release()
     assert not any((await count(store.db, ROBIN)).values())
 
 

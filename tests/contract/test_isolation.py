@@ -67,9 +67,10 @@ async def everything(backend, *, but):
     return sorted(found)
 
 
+@pytest.mark.timeout(400)
 @given(people=_PEOPLE, data=st.data())
 @settings(
-    max_examples=40,
+    max_examples=20,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

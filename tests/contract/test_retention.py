@@ -12,6 +12,8 @@ from lkmongo.durations import parse_duration, show_duration
 from lkmongo.errors import UsageError
 from lkmongo.model import now
 from lkmongo.store import retention
+from lkmongo.store.client import create_client
+from tests.auth_mongod import guarded_mongod
 
 
 async def limits(store) -> dict[str, timedelta | None]:
@@ -41,7 +43,9 @@ async def test_calls_and_their_turns_go_together_and_a_call_that_goes_on_stays(s
 
 async def test_what_would_go_is_counted(store):
     old, new = now() - timedelta(days=40), now()
-    await store.db.memories.insert_many([{"memory_type": str(n), "updated_at": old if n < 3 else new} for n in range(5)])
+    await store.db.memories.insert_many(
+        [{"memory_type": str(n), "updated_at": old if n < 3 else new} for n in range(5)]
+    )
     assert await retention.older(store.db, "memories", timedelta(days=30)) == 3
     assert await retention.older(store.db, "memories", timedelta(days=50)) == 0
 
@@ -63,3 +67,15 @@ def test_what_is_no_length_of_time_is_refused(text):
 def test_a_length_of_time_reads_back_as_it_was(seconds):
     length = timedelta(seconds=seconds)
     assert parse_duration(show_duration(length)) == length
+
+
+async def test_the_role_readwrite_is_enough_to_change_a_limit(tmp_path):
+    with guarded_mongod(tmp_path) as mongod:
+        uri = mongod.add("agent", {"role": "readWrite", "db": "lkmongo"})
+        async with create_client(uri) as client:
+            db = client["lkmongo"]
+            for days in (90, 30):
+                await retention.keep_for(db, "memories", timedelta(days=days))
+                assert {row.subject: row.keep for row in await retention.current(db)}["memories"] == timedelta(
+                    days=days
+                )

@@ -155,6 +155,25 @@ async def test_replacing_leaves_what_is_right(start):
     assert it.sent("dropSearchIndex") == []
 
 
+@pytest.mark.parametrize("code", [20, 27], ids=["going", "gone"])
+async def test_an_index_that_somebody_else_is_dropping_is_replaced(start, code):
+    it = await start()
+    await it.make(MEMORIES, {"mappings": {"dynamic": True}}, "search")
+    it.standin.fail("dropSearchIndex", code=code, after=True)
+    (change,) = await apply(it, [MEMORIES], replace=True)
+    assert change.action is Action.REPLACE
+    assert await right(it, MEMORIES)
+
+
+async def test_replacing_goes_on_when_the_answer_to_the_drop_is_lost(start):
+    it = await start()
+    await it.make(MEMORIES, {"mappings": {"dynamic": True}}, "search")
+    it.standin.drop_connection("dropSearchIndex", after=True)
+    (change,) = await apply(it, [MEMORIES], replace=True)
+    assert change.action is Action.REPLACE
+    assert await right(it, MEMORIES)
+
+
 async def test_a_new_index_waits_until_the_one_before_is_gone(start):
     it = await start(drop_seconds=7.0)
     await it.make(TEXT)
@@ -216,7 +235,7 @@ async def test_a_collection_that_is_not_there_is_made(start):
 async def test_a_collection_that_is_dropped_before_an_update_is_made_again(start):
     it = await start()
     await it.make(MEMORIES, NARROW)
-    it.standin.drop_connection("updateSearchIndex")
+    it.standin.fail("updateSearchIndex", code=26)
     await apply(it, [MEMORIES], meanwhile=it.db.memories.drop)
     assert await right(it, MEMORIES)
 

@@ -12,7 +12,7 @@ from lkmongo.agent.responder.vocabulary import BUSINESS
 _HELP = rx(
     r"""
     (?:what am i (?:supposed|meant|allowed) to (?:say|do|ask)(?: now| here)?|help|commands?|menu|options|instructions|examples?|i need (?:some |your )?help|(?:can|could|would|will) you (?:please )?help(?: me| us)?(?: out| with (?:something|anything(?: i need)?))?
-    |(?:so )?what exactly (?:can|do|could) you (?:do|help)(?: me)?(?: with)?(?: for me)?|what (?:is this|now|next)|what do i do|how do i (?:start|begin)|how (?:does|do) (?:this|it|you|your memory) work|how (?:can|do|should) i (?:use|talk to|work with) (?:you|this)
+    |(?:so )?what exactly (?:can|do|could) you (?:do|help)(?: me)?(?: with)?(?: for me)?|what (?:is this|now|next|else)|can you do (?:anything|something|more)(?: else)?|what do i do|how do i (?:start|begin)|how (?:does|do) (?:this|it|you|your memory) work|how (?:can|do|should) i (?:use|talk to|work with) (?:you|this)
     |(?:what|how) (?:else )?(?:can|could|do|would|will|are) (?:you|u) (?:able to |even |exactly |actually |really )?(?:do|help|assist|offer|good (?:at|for)|capable of|here for|used for|for|understand)(?: (?:me|us|for me|with|me with|for us|exactly|here|apart from that|today|out|at|for))*
     |(?:what|which)(?: \w+){0,3} (?:can|could|may|should|do|am) i (?:ask|say|tell|request|do|supposed to|meant to|allowed to)(?: (?:you|to you|here|about|with you|for|now|to (?:say|do|ask)|of you|from you))*
     |(?:can|do) you (?:really |actually )?(?:remember|keep|store|save|learn) (?:things|stuff|facts|something|anything|what i (?:say|tell you))(?: about me| for me)?|do you have (?:a |any )?memory|can you remember
@@ -71,7 +71,7 @@ _PERSON = rx(
 )
 
 
-def about_agent(clause: Clause) -> list[Intent] | None:
+def about_agent(clause: Clause) -> list[Intent] | None:  # noqa: PLR0911 - a list of forms, tried in order
     """Recognise what is about the agent and the conversation, not about the caller or the business."""
     text = clause.text
     if _HEARING.fullmatch(text):

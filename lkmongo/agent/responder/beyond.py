@@ -40,7 +40,7 @@ _DATE = rx(
     r".*\b(?:(?:today|tomorrow|yesterday)(?:'?s)? date|(?:what|which|the)(?: \w+){0,3} (?:day|date|month|year|weekday)(?: \w+){0,3} (?:is|will|was|it)(?: \w+)?(?: (?:it|today|tomorrow|this|be|yesterday))?$|(?:current|exact) (?:date|day|month|year)|day of the (?:week|month|year)|what day (?:is|will|was) .*|what (?:is|was) (?:today|tomorrow)|(?:date|day) (?:is )?(?:today|tomorrow|it is))\b.*"
 )
 _COMMAND = rx(
-    rf"""
+    r"""
     (?:(?:play|sing|dance|dim|translate|google|browse|dial|spell|define|calculate|compute|solve|shuffle|queue|dj|add \d|flip|toss|roll|snooze|navigate)\b.*|put (?:on )?.*\b(?:music|song|playlist|radio|album|on)\b.*|(?:turn|switch|power) (?:on|off|up|down|the)\b.*|turn .* (?:on|off|up|down)|(?:lock|unlock|open|close) the .*|(?:open|launch|start|run) (?:the )?\w+ app
     |(?:call|phone|ring|text|message) (?!me\b)(?:my |the |an? )?\w+.*|(?:send|write|draft|compose|make up)(?: me| an?| my| the| out)* (?:emails?|messages?|text|texts|sms|letter|tweet|story|essay|song|code|rap|report)\b.*|check my (?:emails?|messages|inbox|calendar|bank|balance).*
     |(?:book|reserve|buy|order|get|find|schedule|arrange|rent)(?: me| us)?(?: an?| some| the| two| \w+)? (?:\w+ )?(?:flights?|hotel|table|taxi|cab|uber|car|tickets?|pizza|food|restaurant|appointment|meeting|train|ride|doctor|trip|coffee|lunch|dinner|plane)\b.*|add .* to my .*
@@ -49,8 +49,8 @@ _COMMAND = rx(
     """
 )
 _QUESTION = rx(
-    rf"""
-    (?:who (?:is|was|are|were|won|will win|discovered|invented|painted|wrote|sang|directed|became|played)(?: the)? (?!(?:you|my|our|your|i|this|that|responsible|eligible|in charge|behind|it)\b).*|(?:what|where|which)(?: \w+)? (?:is|are)(?: in)? ?(?:the )?(?:capital|population|tallest|largest|biggest|highest|longest|smallest|currency|president|distance|speed|definition|prime minister|nearest|closest|news|score|latest news)\b.*
+    r"""
+    (?:who (?:is|was|are|were|won|will win|discovered|invented|painted|wrote|sang|directed|became|played)(?: the)? (?!(?:you|my|our|your|i|this|that|responsible|eligible|in charge|behind|it)\b)(?!.*\bmy\b).*|(?:what|where|which)(?: \w+)? (?:is|are)(?: in)? ?(?:the )?(?:capital|population|tallest|largest|biggest|highest|longest|smallest|currency|president|distance|speed|definition|prime minister|nearest|closest|news|score|latest news)\b.*
     |how (?:far|tall|big|high|deep|heavy|fast|old) (?:is|are|was) (?:the |mount |a )?(?!(?:my|your|you|our|shipping|delivery|order|i)\b).*|what (?:does|is) .* mean(?:ing)?(?: of)?|what is the meaning of .*|what do you think (?:about|of) .*|do you (?:like|love|hate|want|believe|enjoy|drink|agree|think|watch|know how to (?:cook|dance|sing)) .*|(?:will|would|can|could|do) you (?:marry|date|kiss|love|be my|miss|sing|dance|play|cook|drive) .*
     |what should i (?:eat|cook|wear|watch|read|listen to|do (?:today|tonight|this weekend|tomorrow))\b.*|what (?:happened|is happening|is on tv)\b.*|how do (?:i|you) (?:cook|bake|make|get to) .*|is there (?:life|a god|traffic)\b.*|what is (?:love|life|happiness|god|the news|on the news|new in the world)|what is \d.*|(?:do i need|should i (?:bring|take)|will i need) an umbrella.*|will i (?:die|win|be rich)\b.*)
     """

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from lkmongo.agent.responder.politeness import AUX, HEAD, SUBJECT, Clause, is_politeness, undress
 from lkmongo.agent.responder.text import rx
 
+__all__ = ["Clause", "begins_anew", "clauses", "sentences"]
+
 _I = re.IGNORECASE
-
-
-@dataclass(frozen=True, slots=True)
-class Clause:
-    """One request or statement.
-
-    `asked`: it was put as a question. `command`: it came as "could you ...". `greeted`, `thanked`: it began or ended
-    with a greeting or with thanks.
-    """
-
-    text: str
-    asked: bool = False
-    command: bool = False
-    greeted: bool = False
-    thanked: bool = False
 
 
 _ABBREVIATION = re.compile(
@@ -32,8 +20,6 @@ _ABBREVIATION = re.compile(
 _END = re.compile(r"(?<=[.!?])['\")]*\s+")
 _END_OR_BREAK = re.compile(_END.pattern + r"|\s*;\s+|\s+[-\u2013\u2014]{1,2}\s+")
 
-_AUX = r"(?:is|are|am|was|were|do|does|did|has|have|had|can|could|would|will|may|should)"
-_SUBJECT = r"(?:i|you|we|my|our|your|the|there|it|order|package|#?\d+|anyone|anybody|he|she|they|this|that|these)"
 _VERB = (
     r"(?:is|are|was|were|am|has|have|had|likes?|loves?|hates?|lives?|works?|plays?|wants?|needs?|prefers?|goes|go|"
     r"called|named|comes?|does|do|did|will|can|cannot|could|should|would|moved|drinks?|eats?|speaks?|enjoys?|drives?)"
@@ -42,13 +28,13 @@ _NEW = rx(
     rf"""
     (?:oh |also |then |please |and |but |just |now |later |by the way,? |can you |could you |would you )*
     (?:(?:what|where|when|who|how|why|which) (?!ever)\S
-    |{_AUX} {_SUBJECT}\b
+    |{AUX} {SUBJECT}\b
     |(?:tell|remind|show|give|let) (?:me|us)\b
     |(?:remember|forget|delete|erase|do not forget|do not remember|note|keep in mind|bear in mind)\b
     |(?:look (?:up|for|at)|search for|find out|track|check)\b
     |(?:set|change|update|save|store|list) (?:my|the|that)\b
     |call me\b|(?:everyone|everybody|people|friends|they|most people|my friends) calls? me\b
-    |that (?:i|my|our|we)\b
+    |that (?:i|my|our|we)\b|email(?: address)?(?: is|:)? \S+@
     |(?:i|we) (?!and\b|or\b|,)\S
     |(?:my|our) [^,]*?\b{_VERB}\b
     |(?:this|that|it|there|he|she|they) (?:is|was|are|has|likes|loves|lives|works|should|had)\b
@@ -68,10 +54,10 @@ _SAME_I = re.compile(
 _I_SAID = re.compile(r"(?:(?:please |do not )?(?:remember|note|forget)(?: that)? |keep in mind(?: that)? )?i\b", _I)
 _INFINITIVE = re.compile(r"\b(?:to|can|could|will|would|should|must) \w+$|\b(?:what|where|how|when|why|if)\b", _I)
 _RUN_ON = rx(
-    rf"""
+    r"""
     \s+(?=
     (?:my|the) (?:name|email|timezone|(?:email|home) address) is\b
-    |my (?:[\w']+ ){{1,3}}(?:is|are) (?!it\b)|i (?:am (?:from|allergic|vegan|vegetarian|married|a|an)|live (?:in|at|with)|work (?:at|for|as)|love|hate|prefer|moved|was born)\b
+    |my (?:[\w']+ ){1,3}(?:is|are) (?!it\b)|i (?:am (?:from|allergic|vegan|vegetarian|married|a|an)|live (?:in|at|with)|work (?:at|for|as)|love|hate|prefer|moved|was born)\b
     |(?:what|where|when|who) (?:is|are) (?:my|our|your|the|order)\b
     |how (?:do|does|much|many|long|old)\b
     |(?:can|could|would) you (?:please )?(?:tell|check|look|remember|forget|find|help|give|also|let)\b
@@ -81,6 +67,9 @@ _RUN_ON = rx(
     )
     """
 )
+_NO_NOUN = re.compile(rf"\b{_VERB}\b|\b(?:wrong|right|back|up|down|already|ready|again)$", _I)
+_WH = re.compile(r"(?:what|where|when|who|how|which|why)\b", _I)
+_HE = re.compile(r"^(?:he|she|it|they)\b(?= (?:is|are|was|has|likes|loves|lives|works|hates|plays))", _I)
 _HAS_VERB = re.compile(rf"\b{_VERB}\b|^(?:call|remember|note|forget|i|delete|tell)\b \w", _I)
 _TELLING = re.compile(
     r"(?:(?:hi|hello|hey|well|so|ok|okay|please|yes|yeah|and|also),? )*(?:my|our|i|we|this|it|its|call|remember|note|name|you can|do not forget)\b",
@@ -95,8 +84,6 @@ _DANGLING = re.compile(
 )
 
 
-_HEAD = 120
-"""Characters at either end of a clause in which its beginning or end is looked for; keeps long input linear."""
 _PARENTHESIS = re.compile(
     r"(?:^|,) ?if (?:it is not (?:too much|a) (?:trouble|bother|problem|to ask)|you (?:do not|would not) mind|that is (?:ok|okay|alright|possible)|at all possible|possible|you please|i may)(?:,|(?=[.?!]?$))",
     _I,
@@ -123,7 +110,7 @@ def clauses(text: str) -> list[Clause]:
         asked = sentence.rstrip("\"')").endswith("?")
         parts = _split_joined(sentence.strip(" .!?,;:\"'"))
         for index, part in enumerate(parts):
-            found.extend(_dressed(piece, asked=asked and index == len(parts) - 1) for piece in _split_run_on(part))
+            found.extend(undress(piece, asked=asked and index == len(parts) - 1) for piece in _split_run_on(part))
     kept = [clause for clause in found if clause.text or clause.greeted or clause.thanked]
     # "Hi, I'm Priya" is one greeting, although it is two clauses.
     return [
@@ -139,21 +126,28 @@ def begins_anew(text: str) -> bool:
 
 def _split_joined(sentence: str) -> list[str]:
     parts: list[str] = []
-    start = 0
-    for match in _JOINT.finditer(sentence):
-        left, right = sentence[start : match.start()].strip(), sentence[match.end() :].strip()
-        if not left:
-            continue
-        if (
-            _NEW.match(right[:_HEAD]) or ("," in match[0] and len(right) < 40 and _is_request_frame(right))
-        ) and _complete(left, comma=match[0][0] in ",:"):
-            parts.append(left)
-            start = match.end()
-        elif _SAME_I.match(right[:_HEAD]) and _I_SAID.match(left) and not _INFINITIVE.search(left):
-            rest = _split_joined(f"I {right}")  # "I live in Rome and work at the port"
-            return [part for part in map(str.strip, _with_subjects([*parts, left, *rest])) if part]
-    parts.append(sentence[start:].strip())
-    return [part for part in map(str.strip, _with_subjects(parts)) if part]
+    rest = sentence.strip()
+    while found := _first_split(rest):
+        left, rest = found
+        parts.append(left)
+    return [part for part in map(str.strip, _with_subjects([*parts, rest])) if part]
+
+
+def _first_split(text: str) -> tuple[str, str] | None:
+    """The first request or statement of several, and the rest."""
+    for match in _JOINT.finditer(text):
+        left, right = text[: match.start()].strip(), text[match.end() :].strip()
+        comma = match[0][0] in ",:"
+        aside = comma and len(right) < 40 and is_politeness(right)
+        if left and (aside or _NEW.match(right[:HEAD])) and (_complete(left, comma=comma) or _both_ask(left, right)):
+            return left, right
+        if _SAME_I.match(right[:HEAD]) and _I_SAID.match(left) and not _INFINITIVE.search(left):
+            return left, f"I {right}"  # "I live in Rome and work at the port"
+    return None
+
+
+def _both_ask(left: str, right: str) -> bool:
+    return bool(_WH.match(left) and _WH.match(right) and " " in left)
 
 
 def _complete(left: str, *, comma: bool) -> bool:
@@ -171,14 +165,7 @@ def _with_subjects(parts: list[str]) -> Iterator[str]:
     for part in _with_values(parts):
         if match := re.match(rf"(?:.*\b(?:that|remember|note) )?((?:my|our) (?:[\w'-]+ ){{1,3}}?){_VERB}\b", part, _I):
             subject = re.sub(r"'s? .*|\b(?:name|birthday)\b.*", "", match[1]).strip()
-        elif subject:
-            part = re.sub(
-                r"^(?:he|she|it|they)\b(?= (?:is|are|was|has|likes|loves|lives|works|hates|plays))",
-                subject,
-                part,
-                flags=_I,
-            )  # noqa: PLW2901
-        yield part
+        yield _HE.sub(subject, part) if subject and not match else part
 
 
 def _with_values(parts: list[str]) -> Iterator[str]:
@@ -187,13 +174,7 @@ def _with_values(parts: list[str]) -> Iterator[str]:
     for part in parts:
         value = re.match(r"(?:it|that|which|they) (?:is|are) (?=\S)", part, _I)
         noun = re.search(r"\b(?:my|our) [\w' -]+$", before, _I)
-        if (
-            value
-            and noun
-            and not re.search(r"\b(?:wrong|right|back|up|down|already|ready|again)$", noun[0], _I)
-            and not re.search(rf"\b{_VERB}\b", noun[0], _I)
-            and not before.endswith("?")
-        ):
+        if value and noun and not before.endswith("?") and not _NO_NOUN.search(noun[0]):
             before = f"{before} is {part[value.end() :]}"
             continue
         if before:
@@ -212,120 +193,10 @@ def _split_run_on(part: str) -> Iterator[str]:
             continue  # "the amount I have saved": what follows "I" may as well belong to what is asked
         if (
             left[-1:] != ":"
-            and _HAS_VERB.search(left[:_HEAD])
+            and _HAS_VERB.search(left[:HEAD])
             and not _DANGLING.search(left[-40:])
-            and not _is_request_frame(left)
+            and not is_politeness(left)
         ):
             yield left
             start = match.end()
     yield part[start:].strip()
-
-
-_GREETING = r"(?:hi|hello|hey|heya|hiya|howdy|yo|greetings|good (?:morning|afternoon|evening|day)|morning|evening)"
-_PREFIX = rx(
-    rf"""
-    (?:
-    (?P<greet>{_GREETING}(?: (?:there|again|everyone|everybody|assistant|agent|robot|bot|computer|friend|all|to you|y'all|ai|siri|alexa|google|cortana|fellow))*(?=\W|$))
-    |(?P<thank>(?:many )?thanks?(?: (?:a lot|so much|very much|you|a bunch|a million|again))*(?=\W|$)(?! (?:for|to)\b)
-    |thank you(?: (?:so|very) much)?(?=\W|$)(?! for\b))
-    |(?P<ask>(?:(?:can|could|may|might) i (?:just |quickly |please )?ask(?: you)?(?: (?:something|a question))?
-    |(?:can|could|would|will) (?:you|u|ya) (?:please |kindly |maybe |possibly |just |also |quickly )*
-    (?:tell|remind|inform) (?:me|us)(?: again)?(?: please)?(?! (?:to|a|about|more|everything|all|something|when it)\b)
-    |(?:can|could|would|will) you (?:please |maybe |just )*(?:let me know|find out|explain|say)(?! (?:that|it|again)\b)
-    |(?:please )?(?:tell|remind) (?:me|us)(?: again)?(?= (?:what|where|when|who|how|if|whether|which|why|my|our)\b)
-    |let me know(?= (?:what|where|when|who|how|if|whether|which|why|my)\b)
-    |(?:so )?i (?:was|am|have been|'m) (?:just )?(?:wondering|curious|asking myself)(?: about(?= (?:what|when|where|how)))?
-    |i wonder
-    |i (?:just )?(?:want|wanted|need|would (?:like|love)|am trying|am calling|called|wish|am hoping|am (?:needing|wanting)|have got|have|got) to (?:know|find out)(?! (?:about|more)\b)
-    |i (?:just )?(?:want|wanted|need|would (?:like|love)|am trying|am calling|called|wish|am hoping|am needing) to (?:ask(?: you)?|hear|check|see|learn|understand)
-    (?= (?:what|where|when|who|how|if|whether|which|why|my|is|are|do|does|can)\b)
-    |(?:can|could|would) you see(?= (?:what|where|when|who|how|if|whether|which|why)\b)
-    |(?:do|would|did) you (?:happen to |still |even |also )*(?:know|remember|recall)(?: by (?:any )?chance)?
-    (?= (?:what|where|when|who|how|if|whether|which|why)\b)
-    |you (?:would not|do not) happen to know
-    |(?:any idea|any clue|no idea)(?= (?:what|where|when|who|how|if|whether|which|why)\b)
-    |i (?:forgot|do not (?:know|remember)|cannot remember|am not sure|have no idea)(?= (?:what|where|when|how|if|whether|which)\b)
-    |(?:i have|i have got|i got|just|here is|got) (?:a|one|another) (?:quick |short |small |silly )?question
-    |(?:quick|another|one more|next|last|silly) (?:question|one|thing)
-    |(?:i (?:was|am)|was|am) (?:just )?hoping (?:to (?:find out|know|learn|hear|ask)|you (?:could|can|would|might)(?: tell me)?)
-    |(?:my|the) question is
-    )(?=\W|$))
-    |(?P<command>(?:
-    (?:can|could|would|will) (?:you|u|ya)(?: please| kindly| maybe| possibly| just| also| perhaps| quickly| help me(?: to)?)*(?! (?:please |also |really |actually |always )*(?:hear|speak|understand|do|be|ship|deliver|help|talk|see)\b)
-    |(?:would|do) you mind(?: please)?
-    |(?:is there any (?:chance|way)|is it possible)(?: that)?(?: you (?:can|could|would)| for you to)
-    |(?:i (?:would like|want|need|would love|wish|am asking|would appreciate it if) (?:for )?you (?:to|could|would))
-    |(?:it would be|that would be) (?:great|nice|lovely|good|helpful|cool) if you (?:could|would|can)
-    |(?:if )?you (?:could|can|would|might)(?: please| maybe| possibly| kindly)?(?= (?:tell|remember|forget|note|look|check|delete|save|find|give|help|update|change|remind|explain|track|search|show)\b)
-    |(?:would|is) it (?:be )?(?:possible|ok|okay|alright|fine)(?: for (?:me|us|you))?(?: to| if (?:you|we|i)(?: could)?)
-    |be so (?:kind|good) (?:as to|and)
-    |kindly|go ahead and|make sure (?:to|that you|you)|be sure to|feel free to|try to
-    |i (?:would like|want|need|wanted) (?:you )?to(?= (?:tell you|let you know|look up|check on|check the|check my|search|update|change|set|track|save|forget|delete|remove))
-    )(?=\W|$))
-    |(?P<filler>(?:um+|uh+|erm*|ah+|hm+|mm+|well|so|okay|ok|right|alright|all right|oh|ooh|please|actually|also|and|but|then|now
-    |by the way|btw|just|sorry to (?:bother|interrupt|trouble) you(?: again)?|sorry|excuse me|pardon me|yeah|yep|yes|yup|sure|great|cool|nice|perfect|wow|anyway|anyways|basically
-    |honestly|first of all|firstly|secondly|finally|lastly|maybe|perhaps|one more thing|another thing|one last thing|real quick
-    |while i am (?:at it|here)|before i (?:forget|go)|you know|you know what|i mean|let me see|let us see|i was thinking|i think
-    |i guess|i believe|i suppose|i would say(?: that)?|for (?:the|your) (?:record|information)|for (?:next time|later|future reference|the future)|(?:i )?(?:hate|do not want) to (?:bother|interrupt|trouble) you|fyi|just so you know|to be (?:honest|clear)
-    |in case you (?:need|want|wonder|are wondering|did not know)(?: (?:it|to know))?|dear (?:sir|madam|assistant|agent)|got it|i see|lol|haha|ha|what is up(?=\W+\w)|(?:how are you(?: doing)?(?: today)?|how is it going)(?=\W+\w)|nice to (?:meet|talk to|see|hear from) you
-    |(?:it is )?(?:good|great|nice) to (?:meet|talk to|see|hear from|be talking to) you|pleased to meet you
-    |my friend|fine|good)(?=\W|$)(?! (?:is|are|was|of|in|for \w+ing|at|on|by|with|up)\b)(?!')
-    |(?:look|see|listen|next|first|second|last|quickly|sir|madam|buddy|dude|mate|bro|assistant|computer|robot|agent|bot|ai|siri|alexa)(?=\s*,)
-    |(?:ai|alexa|siri|computer|assistant)(?= (?:what|where|who|how|can|could|please|tell|repeat|i|remember|forget|stop|is|do|are)\b)
-    |(?:look|see|listen)(?= (?:i|my|here)\b)|(?:see|look|listen) here(?=\W|$))
-    |(?P<no>(?:no|nope|nah|like)(?=\s*,| (?:i|my|it|that|the|thanks|thank|what|wait)\b))
-    |(?P<wait>wait(?: a (?:minute|second|moment))?(?=\s*,| (?:i|my|what|where|no)\b))
-    )[\s,.:!-]*
-    """
-)
-_SUFFIX = rx(
-    r"""
-    [\s,]*(?:
-    \b(?P<thank>(?:many )?thanks(?: (?:a lot|so much|very much|again|in advance|you))*|thank you(?: (?:so|very) much| in advance)?)
-    |\b(?:please|by the way|btw|if you (?:can|could|please|would)|if possible|if you do not mind|if that is (?:ok|okay|possible|alright)|
-    for me(?: please)?|right now|right away|real quick|for (?:the record|future reference|next time|later))
-    |,\s*(?:ok|okay|right|ai|alexa|siri|you know|actually|though|then|too|as well|again|sir|madam|mate|man|buddy|dear|will you|would you|
-    could you|can you|quick (?:one|question)|now|yes|no|correct|huh|eh|is it|does not it|is not it|dude|bro|friend)
-    )$
-    """
-)
-_ASKED_SUFFIX = re.compile(
-    r"[\s,]+(?:again|then|though|now|actually|exactly|anyway|by any chance|at the moment|currently|so far|already|too)$",
-    _I,
-)
-_ECHO = re.compile(
-    r"(?P<my>(?:my|our) [\w' -]{2,60}?) (?:is|are|was) (?P<what>what|when|where|who|how much|how old)(?: again)?", _I
-)
-_QUESTION = re.compile(
-    rf"(?:what|where|when|who|whose|whom|how|why|which)\b|{_AUX}(?: not)? {_SUBJECT}\b|(?:is|are|do|does|did|can|could|has|have) \w+",
-    _I,
-)
-
-
-def _is_request_frame(text: str) -> bool:
-    """Whether a text is politeness alone, so that what follows belongs to it."""
-    return len(text) < _HEAD and not _dressed(text, asked=False).text
-
-
-def _dressed(part: str, *, asked: bool) -> Clause:
-    """Take greeting, politeness and fillers off both ends."""
-    text, greeted, thanked, command = re.sub(r"^that (?=(?:i|my|we|our) )", "", part, flags=_I), False, False, False
-    while match := _PREFIX.match(text):
-        rest = text[match.end() :].strip(" ,.:!-")
-        greeted |= match["greet"] is not None
-        thanked |= match["thank"] is not None
-        asked |= match["ask"] is not None
-        command |= match["command"] is not None
-        text = re.sub(r"^that (?=(?:i|my|we|our) )", "", rest, flags=_I)
-        if match["ask"]:
-            text = re.sub(r"^(?:about |of |if |whether |please )*(?=\w)", "", text, flags=_I)
-    while match := _SUFFIX.search(text, max(0, len(text) - _HEAD)):
-        thanked |= match["thank"] is not None
-        text = text[: match.start()].strip(" ,.:!-")
-    if inverted := _ECHO.fullmatch(text):
-        text, asked = f"{inverted['what']} is {inverted['my']}", True
-    asked = (asked and not command) or _QUESTION.match(text) is not None
-    if asked:
-        while match := _ASKED_SUFFIX.search(text, max(0, len(text) - _HEAD)):
-            text = text[: match.start()].strip(" ,.:!-")
-    return Clause(text.strip(" ,;:!?."), asked, command, greeted, thanked)

@@ -9,7 +9,7 @@ import re
 
 from lkmongo.agent.responder.habits import of_oneself
 from lkmongo.agent.responder.intents import Remember
-from lkmongo.agent.responder.labels import VAGUE, noun_label, one_of_many
+from lkmongo.agent.responder.labels import VAGUE, name_label, noun_label, one_of_many
 from lkmongo.agent.responder.text import content_words, label_of, rx, words
 from lkmongo.agent.responder.vocabulary import (
     ADVERBS,
@@ -34,7 +34,7 @@ _TROUBLE = re.compile(
 )
 """The matter of a call, said as a statement: nothing to remember unless that is asked for."""
 _IS = r"(?:is|are|was|were|will be|would be|has always been|has been|=|remains|falls on|is coming up on|takes place|starts|begins)"
-_ATTRIBUTE_OF = rx(rf"the (?P<what>[\w ]{{2,30}}?) of {_OWN} (?P<who>[\w' -]+?) {_IS} (?P<value>.+)")
+_ATTRIBUTE_OF = rx(rf"the (?P<what>[\w ]{{2,30}}?) (?:of|for|to) {_OWN} (?P<who>[\w' -]+?) {_IS} (?P<value>.+)")
 _HAPPENS = rx(
     rf"{_OWN} (?P<who>[\w' -]+?) (?P<verb>expires|ends|finishes|renews|departs|leaves|lands|arrives|runs out|closes|opens) (?P<value>.+)"
 )
@@ -58,6 +58,7 @@ _LEADING = re.compile(
 )
 
 
+_TRAILING = re.compile(r"(?<=\w)(?: now| instead| these days| at the moment| currently)+$", re.IGNORECASE)
 _RELATION = rx(
     rf"{_OWN} (?P<who>[\w' -]+?) {ADVERBS}(?P<verb>likes?|loves?|hates?|dislikes?|prefers?|enjoys?|lives?|works?|has|have|plays?|speaks?|drives?|studies|study|"
     r"eats?|drinks?|collects?|teaches|goes|attends?|owns?|wears?|comes|grew|was born|turns?|turned|starts?|started|graduated|graduates|moved|"
@@ -113,10 +114,8 @@ def _named(text: str) -> Remember | None:
         match = given
     if not match:
         return None
-    who = match["who"]
-    singular = re.sub(r"(?<=\w)'?s$", "", who) if who.rstrip("s").casefold() in PEOPLE_AND_PETS else who
-    value = re.sub(r"^(?:by|the name) ", "", match["value"], flags=re.IGNORECASE)
-    label = noun_label(f"{singular} name")
+    value = re.sub(r"^(?:by|the name) |,? (?:and )?not [\w' -]+$", "", match["value"], flags=re.IGNORECASE)
+    label = name_label(match["who"])
     return Remember(label, value) if label and _says_something(value) else None
 
 
@@ -124,7 +123,7 @@ def _attribute(text: str, *, explicit: bool) -> Remember | None:
     if match := _ATTRIBUTE_OF.fullmatch(text):
         return Remember(noun_label(f"{match['who']} {match['what']}"), _LEADING.sub("", match["value"]))
     match = _HAPPENS.fullmatch(text)
-    if match and (explicit or words(match["who"])[-1:] != [] and words(match["who"])[-1] not in NO_FACT_HEADS):
+    if match and (explicit or (words(match["who"])[-1:] != [] and words(match["who"])[-1] not in NO_FACT_HEADS)):
         return Remember(noun_label(f"{match['who']} {match['verb']}"), match["value"])
     return None
 
@@ -150,7 +149,7 @@ def _says_something(value: str) -> bool:
 
 
 def _my(who: str, value: str, *, explicit: bool) -> Remember | None:
-    value = _LEADING.sub("", value)
+    value = _TRAILING.sub("", _LEADING.sub("", value))
     if not _says_something(value) or not noun_label(who) or (not explicit and _is_passing(who, value)):
         return None
     head, label = words(who)[-1], noun_label(who)
@@ -167,7 +166,13 @@ def _my(who: str, value: str, *, explicit: bool) -> Remember | None:
 def _is_passing(who: str, value: str) -> bool:
     """Whether it tells of the moment, or of the matter of the call, instead of the person."""
     said = words(value)
-    passing = said[0] in _TRANSIENT and len(said) <= 3 and not value[:1].isupper() and "favo" not in who.casefold()
+    passing = (
+        said[0] in _TRANSIENT
+        and said[:2] not in (["afraid", "of"], ["scared", "of"])
+        and len(said) <= 3
+        and not value[:1].isupper()
+        and "favo" not in who.casefold()
+    )
     return passing or words(who)[-1] in NO_FACT_HEADS or _NO_VALUE.match(value) is not None
 
 

@@ -10,10 +10,10 @@ from lkmongo.agent.responder.vocabulary import word_set
 _COMMON = {
     word
     for text in (
-        "ich ist und nicht das wie bitte danke wo meine mein heisse heiße mir mich kannst kann können wann warum guten hallo bin",
-        "je suis est et pas où comment merci s'il vous plaît bonjour mon ma moi quel quelle mes pourquoi avez voulez peux salut",
-        "el la los las es y no dónde donde cómo gracias por favor hola mi qué cuál tengo quiero puedes está estoy pedido llamo",
-        "il è e non dove come grazie per favore ciao mio mia che sono vorrei posso mi chiamo buongiorno quando perché",
+        "ich ist und nicht das wie bitte danke wo meine mein heisse heiße mir mich kannst kann können wann warum guten hallo bin vielen dank schön danke",
+        "je suis est et pas où comment merci s'il vous plaît bonjour mon ma moi quel quelle mes pourquoi avez voulez peux salut beaucoup",
+        "el la los las es y no dónde donde cómo gracias por favor hola mi qué cuál tengo quiero puedes está estoy pedido llamo muchas buenos buenas días",
+        "il è e non dove come grazie per favore ciao mio mia che sono vorrei posso mi chiamo buongiorno quando perché mille molto",
         "o a é não onde como obrigado obrigada por favor olá meu minha qual quero você pode está estou chamo",
         "ik ben en niet waar hoe dank je alsjeblieft hallo mijn wat kan jij graag heet waarom wil",
     )

@@ -37,7 +37,9 @@ _ALLERGY_HAS = rx(
 _LIVES = rx(
     rf"{_I} (?:{ADVERBS}(?:live|reside|am living|am based|am located|am residing|(?:have )?(?:just )?moved|(?:have )?relocated|am moving|dwell)|have (?:lived|been living|moved)) {ADVERBS}(?P<how>in|to|at|with|near|on|by|alone|outside|next to|close to|abroad)(?: (?P<what>.+))?"
 )
-_SUFFERS = rx(rf"{_I} {ADVERBS}(?:suffer|am suffering) from (?P<what>.+)")
+_SUFFERS = rx(
+    rf"{_I} (?:{ADVERBS}(?P<suffer>suffer|am suffering) from|am {ADVERBS}(?:(?:very|really|so|a bit|terribly) )*(?:afraid|scared|terrified|frightened) of) (?P<what>(?!you\b|this\b|that\b|it\b).+)"
+)
 _MOVED = rx(rf"{_I} (?:have )?{ADVERBS}(?:moved|relocated|am moving) from .+? to (?P<what>.+)")
 _SLOTS = tuple(
     (label, rx(pattern))
@@ -161,7 +163,7 @@ def _single(text: str, _explicit: bool) -> _Found:
 
 def _tastes(text: str, explicit: bool) -> _Found:
     if match := _SUFFERS.fullmatch(text):
-        return _listed(one_of_many("suffers from", match["what"]))
+        return _listed(one_of_many("suffers from" if match["suffer"] else "is afraid of", match["what"]))
     if match := _DISLIKES.fullmatch(text):
         return _listed(one_of_many("dislikes", _NOT_ANY_MORE.sub("", match["what"])))
     if match := _LIKES.fullmatch(text):
@@ -256,6 +258,7 @@ def of_oneself(text: str, *, explicit: bool) -> Remember | None:
         text: one clause.
         explicit: whether remembering it was asked for; else what is only of the moment is no fact.
     """
+    text = re.sub(r"^we are\b", "we am", text, flags=re.IGNORECASE)
     for form in _FORMS:
         if (found := form(text, explicit)) is not None:
             return found[0] if found else None

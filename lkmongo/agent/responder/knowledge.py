@@ -31,21 +31,25 @@ _VERB = re.compile(
 )
 _TROUBLE = re.compile(
     r"\b(?:not work\w*|broken|broke|crash\w*|error|declined|fail\w*|stuck|damaged|defective|faulty|wrong item|missing|cannot (?:log|sign|connect|pay|pair|find|reset|turn|get|open|access|hear|set)|"
-    r"will not (?:turn|connect|charge|pair|start|work|play)|does not (?:work|turn|connect|charge|pair|start|fit|play|respond)|keeps? \w+ing|forgot my password|lost my (?:password|receipt|invoice)|locked out|stopped working|offline|disconnect\w*|charged (?:twice|double|me))\b",
+    r"will not (?:turn|connect|charge|pair|start|work|play)|does not (?:work|turn|connect|charge|pair|start|fit|play|respond)|keeps? \w+ing|forgot my password|lost my (?:password|receipt|invoice)|locked out|stopped working|smashed|cracked|scratched|dented|torn|offline|disconnect\w*|charged (?:twice|double|me))\b",
     re.IGNORECASE,
 )
 
 
-def knowledge(clause: Clause) -> list[Intent] | None:
+def knowledge(clause: Clause) -> list[Intent] | None:  # noqa: PLR0911 - a list of forms, tried in order
     """Take a question, a request for information, a trouble or a bare topic as a query; a mere statement as none."""
     text = clause.text
     if not content_words(text) and not clause.asked:
         return None
     if match := _ABOUT.fullmatch(text):
         what = re.sub(r"^(?:about|on|the|an?|your) (?=\w)", "", match["what"]).strip()
-        business = is_business(what)
         if content_words(what):
-            return [Knowledge(what, topic=not clause.asked and not business)]
+            wish = re.match(
+                r"(?:i|we) (?:need|want|would like|have|wish)\b(?!.*\b(?:info|information|details|help|about)\b)",
+                text,
+                re.IGNORECASE,
+            )
+            return [Knowledge(what, topic=wish is not None and not clause.asked and not is_business(what))]
     if clause.asked:
         return [Knowledge(text)] if content_words(text) else None
     if _TROUBLE.search(text):

@@ -6,7 +6,7 @@ import re
 
 from lkmongo.agent.responder.intents import Remember
 from lkmongo.agent.responder.text import content_words, label_of, words
-from lkmongo.agent.responder.vocabulary import word_set
+from lkmongo.agent.responder.vocabulary import PEOPLE_AND_PETS, word_set
 
 VAGUE = word_set("it that this so them him her you one what something anything everything nothing those these")
 """Words that say nothing without what was said before."""
@@ -18,6 +18,12 @@ def noun_label(text: str) -> str:
     """The label of a noun phrase: "current favorite color" is favorite_color, "dog's name" is dog_name."""
     kept = [word for word in words(text) if word not in _DROPPED]
     return label_of(" ".join(kept) or text)
+
+
+def name_label(who: str) -> str:
+    """The label of somebody's name: dog_name for "dog", "dog's", and for "dogs", as it is often transcribed."""
+    singular = re.sub(r"(?<=\w)'?s$", "", who) if who.rstrip("s").casefold() in PEOPLE_AND_PETS else who
+    return noun_label(f"{singular} name")
 
 
 def one_of_many(label: str, what: str, content: str | None = None) -> Remember | None:

@@ -95,10 +95,12 @@ _ZONE = rx(
     r"""
     (?:(?:my|our|the) (?:clock|watch|phone|calendar|computer) (?:is|runs)(?: set)? (?:on|to|in)(?= .*\btime)
     |(?:my|our|the) (?:local |current |home )?timezone(?: here)? (?:is|should be|has changed to|changed to)
+    |(?:i|we) (?:am|are|live) in the same timezone as
+    |(?:my|our|the) (?:local |current )?time(?: here)? is(?= .*\btime)
     |timezone(?: is|:)(?! .*\bin )
     |(?:set|change|update|switch|make|save|put) (?:my|the) timezone (?:to|as|into)
-    |(?:i|we) (?:am|are|live|work|stay|moved|am living|am based|am located|am sitting)(?: now| currently)? (?:in|on|to|at)(?: the)?(?= .*\btime)
-    |(?:i am|we are) (?:on|in)(?= .*\btime)
+    |(?:i|we) (?:am|are|live|work|stay|moved|am living|am based|am located|am sitting)(?: now| currently)? (?:in|on|to|at)(?: the)?(?! (?:the )?same\b)(?= .*\btime)
+    |(?:i am|we are) (?:on|in)(?! the same\b)(?= .*\btime)
     |(?:i am|we are) (?:on|in)(?= \w+/\w+)
     |i (?:use|follow|go by)(?= .*\btime)
     |(?:use|switch to|assume)(?: the)?(?= .*\btime)

@@ -14,7 +14,8 @@ from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, APIConn
 
 from lkmongo.agent.responder import say
 from lkmongo.agent.responder.caller_data import read_caller_data
-from lkmongo.agent.responder.plan import Output, Situation, Step, next_step
+from lkmongo.agent.responder.outcome import Output
+from lkmongo.agent.responder.plan import Situation, Step, next_step
 from lkmongo.agent.responder.understand import Before, understand
 
 _CALL_ID = re.compile(r"lkr-[0-9a-f]+-\d+-(?P<intent>\d+)-(?P<rung>\d+)-\d+$")
@@ -60,7 +61,7 @@ class Responder(llm.LLM[str]):
             tools=tools or [],
             conn_options=conn_options,
             request_id=f"lkr-{self._prefix}-{next(self._numbers)}",
-            may_call=tool_choice != "none",
+            may_call=True,
         )
 
 
@@ -125,14 +126,18 @@ def _respond(context: llm.ChatContext, tools: set[str], *, may_call: bool) -> St
     return next_step(understand(text, _before(turn_before)), situation)
 
 
-def _outputs(after: list[llm.ChatItem]) -> tuple[dict[tuple[int, int], list[Output]], list[str]]:
-    done: dict[tuple[int, int], list[Output]] = {}
+def _outputs(after: list[llm.ChatItem]) -> tuple[dict[int, dict[int, list[Output]]], list[str]]:
+    done: dict[int, dict[int, list[Output]]] = {}
     others: list[str] = []
+    tools = {item.call_id: item.name for item in after if isinstance(item, llm.FunctionCall)}
     for item in after:
         if not isinstance(item, llm.FunctionCallOutput):
             continue
         if match := _CALL_ID.match(item.call_id):
-            done.setdefault((int(match["intent"]), int(match["rung"])), []).append(Output(item.output, item.is_error))
+            rungs = done.setdefault(int(match["intent"]), {})
+            rungs.setdefault(int(match["rung"]), []).append(
+                Output(tools.get(item.call_id, item.name), item.output, item.is_error)
+            )
         else:
             others.append(item.output)
     return done, others

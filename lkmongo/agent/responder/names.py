@@ -41,12 +41,14 @@ _NAME_MAYBE = rx(
     r"(?:i am|this is|it is|its|here is|you are (?:speaking|talking) (?:to|with)|you have got|me is) (?P<rest>.+)"
 )
 _NAME_TRAILING = re.compile(
-    r"(?P<rest>[\w'. -]+?) (?P<tail>here|speaking|calling|on the line|on the phone)$", re.IGNORECASE
+    r"(?P<rest>[\w'. -]+?) (?P<tail>(?:here|speaking|calling|on the line|on the phone|again)(?: again)?)$",
+    re.IGNORECASE,
 )
 _IS_MY_NAME_TOO = rx(
     r"(?P<rest>(?!what\b|that\b|this\b|who\b|it\b|is\b|where\b)[\w'. -]+?) is (?:my|the) (?:first |full |real )?name(?: .*)?"
 )
 _NOT_MY_NAME = rx(r"(?:my name is not|i am not called|that is not my name|do not call me|stop calling me)\b.*")
+_WRONG_NAME = rx(r"(?:i am|it is|this is) not (?P<rest>(?!an?\b|the\b|my\b|your\b).+)")
 _PARTICLES = word_set("van von de der den da di del della dos la le el al bin ibn ben st st. o'")
 _TITLES = word_set("dr mr mrs ms miss prof professor doctor sir dame captain")
 _ADJECTIVE = re.compile(
@@ -98,7 +100,9 @@ def take_name(rest: str, *, sure: bool, opening: bool = False) -> tuple[str, str
         return "", rest
     if sure and len(taken) == 1 and taken[0].casefold() in TRANSIENT - FIRST_NAMES and not _capitalised(taken[0]):
         return "", rest
-    return " ".join(map(_as_name, taken)), left.strip(" ,.")
+    particles = [word.islower() and word in _PARTICLES and place > 0 for place, word in enumerate(taken)]
+    name = [word if particle else _as_name(word) for word, particle in zip(taken, particles, strict=True)]
+    return " ".join(name), left.strip(" ,.")
 
 
 def _may_be_a_name(taken: list[str], left: str, *, opening: bool = False) -> bool:
@@ -114,8 +118,6 @@ def _may_be_a_name(taken: list[str], left: str, *, opening: bool = False) -> boo
 
 
 def _as_name(word: str) -> str:
-    if word.islower() and word in _PARTICLES:
-        return word
     if word.islower() or (word.isupper() and len(word) > 3):
         return re.sub(r"(^|[-'])(\w)", lambda match: match[1] + match[2].upper(), word.lower())
     return word
@@ -128,6 +130,9 @@ def name_given(text: str, *, opening: bool = False) -> tuple[list[Intent], str] 
     """
     if _NOT_MY_NAME.fullmatch(text):
         return [Talk("tell_field", "name")], ""
+    if wrong := _WRONG_NAME.fullmatch(text):
+        name, left = take_name(wrong["rest"], sure=False)
+        return ([Talk("tell_field", "name")], left) if name else None
     if reversed_ := _IS_MY_NAME_TOO.fullmatch(text):
         text = f"my name is {reversed_['rest']}"
     if _WHAT_TO_CALL_ME.fullmatch(text) and not NAME_SURE.match(text):

@@ -15,7 +15,7 @@ _LONGEST = 320
 """Characters after which no further sentence is added."""
 _SYNONYMS = {
     word: group[0]
-    for group in (
+    for synonyms in (
         "return send_back bring_back give_back refund money_back reimburse",
         "ship deliver shipping delivery shipment dispatch arrive send courier carrier postage",
         "cost price fee charge pay expensive payment dollar euro free cheap",
@@ -28,7 +28,7 @@ _SYNONYMS = {
         "dog cat pet animal",
         "wifi wireless internet network",
     )
-    for group in [group.split()]
+    for group in [synonyms.split()]
     for word in group
 }
 _EXPECTED = (
@@ -56,12 +56,18 @@ _EXPECTED = (
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What to say, and how sure it is to answer the question: the share of its words that were found."""
+    """What to say, and how sure it is to answer the question: the share of its words that were found.
+
+    `of_passages`: whether it was chosen out of passages; else it is the tool's own sentence.
+    """
 
     text: str
     fit: float
+    of_passages: bool = True
 
 
+_ESCAPED = re.compile(r"\\([\\`*_{}\[\]()#+.!|-])")
+_PRIVATE = 0xE000
 _ROW = re.compile(r"[\w ]{1,40}: [^;]+(?:; [\w ]{1,40}: [^;]+)+$")
 """A row of a table that names its columns: "Speed: Express; Price: 14.95 dollars"."""
 
@@ -86,13 +92,14 @@ def plain(markdown: str) -> str:
         lines.append(
             line + ("." if item and line and not re.search(r"[.!?:;,]$", line) and raw.strip().startswith("|") else "")
         )
-    text = "\n".join(lines)
+    # Escaped marks are put out of the way in the private use area, and back as plain characters in the end.
+    text = _ESCAPED.sub(lambda match: chr(_PRIVATE + ord(match[1])), "\n".join(lines))
     text = re.sub(r"!\[[^\]]*\]\([^)]*\)", "", text)
-    text = re.sub(r"\[([^\]]+)\]\([^)]*\)|\[([^\]]+)\]\[[^\]]*\]", r"\1\2", text)
+    text = re.sub(r"\[([^\]]+)\](?:\([^)]*\)|\[[^\]]*\])", r"\1", text)
     text = re.sub(r"<[^<>\n]{1,200}>", "", text)
     text = re.sub(r"(\*\*|__|\*|`|~~)(?=\S)(.+?)(?<=\S)\1", r"\2", text)
     text = re.sub(r"(?<!\w)_(?=\S)(.+?)(?<=\S)_(?!\w)", r"\1", text)
-    text = re.sub(r"\\([\\`*_{}\[\]()#+.!|-])", r"\1", text)
+    text = re.sub("[\ue000-\ue07f]", lambda match: chr(ord(match[0]) - _PRIVATE), text)
     paragraphs = [" ".join(part.split()) for part in re.split(r"\n\s*\n", text)]
     return "\n".join(part for part in paragraphs if part)
 
@@ -117,6 +124,11 @@ def _terms(text: str) -> list[str]:
     return [stem(word) for word in content_words(text)]
 
 
+_GENERAL = {
+    stem(word)
+    for word in "long much many take need want know tell possible information work use give say day time thing".split()
+}
+"""Words of questions that say little of what is asked about."""
 _STEMMED = {stem(word): stem(first) for word, first in _SYNONYMS.items()}
 
 
@@ -133,7 +145,7 @@ def best_answer(output: str, question: str) -> Answer | None:
     try:
         data = json.loads(output)
     except (ValueError, RecursionError):
-        return Answer(output.strip(), 1.0) if output.strip() else None
+        return Answer(output.strip(), 1.0, of_passages=False) if output.strip() else None
     results = data.get("results") if isinstance(data, dict) else None
     if not isinstance(results, list):
         return None
@@ -153,7 +165,9 @@ def _choose(passages: list[tuple[str, list[str]]], question: str) -> Answer:
     wanted = list(dict.fromkeys(_terms(question)))
     everywhere = [set(_terms(sentence)) for _, said in passages for sentence in said]
     seen = Counter(term for terms in everywhere for term in terms)
-    weight = {term: math.log(1 + len(everywhere) / (1 + seen[term])) for term in wanted}
+    weight = {
+        term: math.log(1 + len(everywhere) / (1 + seen[term])) * (0.2 if term in _GENERAL else 1.0) for term in wanted
+    }
     total = sum(weight.values()) or 1.0
     expected = next((there for asked, there in _EXPECTED if asked.match(question)), None)
     best, place, best_fit = -1.0, (0, 0), 0.0

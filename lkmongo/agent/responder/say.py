@@ -9,6 +9,11 @@ from lkmongo.agent.responder.caller_data import CallerData
 ASK_ORDER = "Which order is it? Please tell me its number."
 ORDER_MARK = "tell me its number"
 """Part of `ASK_ORDER`; by it the next turn knows that a number is an answer."""
+ONLY_ENGLISH = "I can only speak English myself, though."
+NO_REMINDERS = "I can't remind you at a time, though."
+NOTHING_FOUND = "I found nothing about that in the knowledge base."
+NOT_UNDERSTOOD = "I did not understand that, and I found nothing about it in the knowledge base."
+CLOSEST = "I'm not sure that this answers it, but it is the closest I found."
 FIELD_WORDS = {
     "name": "name",
     "email": "e-mail address",
@@ -41,15 +46,19 @@ _SENTENCES = {
     "languages": "I only understand and speak English. I can note another preferred language for you, though.",
     "foreign": "I'm sorry, I only understand English.",
     "forget_all": "I can't delete everything at once here. I can forget one thing after the other, such as \"forget my favorite color\"; for everything, ask support, or use the command lkmongo memory forget.",
-    "what_to_remember": "What should I remember? Say it in one sentence, such as \"remember that my favorite color is teal\".",
-    "what_to_forget": "What should I forget? Say it with its name, such as \"forget my favorite color\".",
+    "what_to_remember": 'What should I remember? Say it in one sentence, such as "remember that my favorite color is teal".',
+    "what_to_forget": 'What should I forget? Say it with its name, such as "forget my favorite color".',
     "orders_by_number": f"I can't list your orders, only look one up by its number. {ASK_ORDER}",
     "no_order_number": "Without its number I can't look up an order.",
     "cannot_change_order": "I can't change or cancel orders, only look them up.",
     "too_long": "That was too long for me. I answer by fixed rules, so plain short sentences work best.",
     "too_much": "That was a lot at once, and I stopped there. Please tell me the rest again.",
     "repeat": "I have not said anything yet.",
-    "no_last_call": "I know of no earlier call with you.",
+    "last_call": "I know of no earlier call with you.",
+    "capabilities": "I answer by fixed rules, without a language model.",
+    "cannot": "I can't do that: I have no language model here, and no access to the web or your devices.",
+    "unknown": "I did not understand that: I have no language model here, only fixed rules.",
+    "secret": "I don't store passwords, PINs or card numbers. Please keep those to yourself.",
 }  # fmt: skip
 
 
@@ -76,27 +85,20 @@ def talk(kind: str, about: str, caller: CallerData, tools: Collection[str], last
         tools: the names of the tools that are there.
         last_said: what the agent said before.
     """
-    name = caller.profile.get("name", "")
-    if kind == "repeat" and last_said:
-        return last_said
-    if kind == "capabilities":
-        return f"I answer by fixed rules, without a language model. {abilities(tools)}"
-    if kind == "cannot":
-        return f"I can't do that: I have no language model here, and no access to the web or your devices. {abilities(tools)}"
-    if kind == "unknown":
-        return f"I did not understand that: I have no language model here, only fixed rules. {abilities(tools)}"
-    if kind == "last_call":
-        return (
-            f"Last time it was about this: {shorten(caller.gist, 200)}" if caller.gist else _SENTENCES["no_last_call"]
-        )
-    if kind == "tell_field":
-        return ask_field(about)
-    if kind == "forget_field":
-        return f"Your {FIELD_WORDS[about]} is part of your profile: I can change it, but not delete it. Ask support for that."
-    sentence = _SENTENCES[kind]
-    if kind in {"greet", "goodbye"} and name:
-        return sentence.replace(".", f", {name}.", 1)
-    return sentence
+    text = _SENTENCES.get(kind, "")
+    if kind == "repeat":
+        text = last_said or text
+    elif kind in {"capabilities", "cannot", "unknown"}:
+        text = f"{text} {abilities(tools)}"
+    elif kind == "last_call" and caller.gist:
+        text = f"Last time it was about this: {shorten(caller.gist, 200)}"
+    elif kind == "tell_field":
+        text = ask_field(about)
+    elif kind == "forget_field":
+        text = f"Your {FIELD_WORDS[about]} is part of your profile: I can change it, but not delete it. Ask support for that."
+    elif kind in {"greet", "goodbye"} and (name := caller.profile.get("name")):
+        text = text.replace(".", f", {name}.", 1)
+    return text
 
 
 def aside(about: str) -> str:

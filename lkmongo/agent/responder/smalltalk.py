@@ -68,7 +68,7 @@ _WHOLE: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             "feeling",
             r"""
             i (?:am|feel|was|have been|am feeling|am getting|just feel) (?:so |very |really |a bit |a little |a little bit |quite |pretty |just |not |kind of |too |still |rather |feeling |extremely |super )*
-            (?:tired|hungry|thirsty|bored|sad|lonely|sick|ill|unwell|stressed|exhausted|sleepy|angry|mad|upset|annoyed|frustrated|confused|worried|nervous|anxious|scared|depressed|happy|excited
+            (?:tired|hungry|thirsty|bored|sad|lonely|sick|ill|unwell|stressed|exhausted|sleepy|angry|mad|upset|annoyed|frustrated|confused|worried|nervous|anxious|scared(?! of)|depressed|happy|excited
             |glad|busy|late|lost|hot|cold|drunk|in (?:a )?(?:hurry|rush)|in a (?:good|bad|great) mood|down|blue|having a (?:bad|good|great|rough|hard|long) (?:day|week|time)|overwhelmed|disappointed
             |unhappy|relaxed|curious|jet ?lagged|knackered|hungover|surprised|shocked|sure|certain|uncertain|ready|interested|proud|starving|freezing|broke|desperate|stuck|fed up|pissed(?: off)?
             |calm|bad|great|terrible|awful|horrible|shattered|bummed)

@@ -14,6 +14,7 @@ from lkmongo.agent.responder.beyond import beyond
 from lkmongo.agent.responder.clauses import Clause, clauses
 from lkmongo.agent.responder.facts import fact
 from lkmongo.agent.responder.foreign import is_foreign
+from lkmongo.agent.responder.forgetting import forgetting
 from lkmongo.agent.responder.intents import (
     Forget,
     Intent,
@@ -26,7 +27,7 @@ from lkmongo.agent.responder.intents import (
     Talk,
 )
 from lkmongo.agent.responder.knowledge import knowledge
-from lkmongo.agent.responder.memory import about_oneself, forgetting, listing, long_winded, remembering, stated
+from lkmongo.agent.responder.listing import listing
 from lkmongo.agent.responder.orders import (
     about_some_order,
     answer_with_number,
@@ -35,10 +36,12 @@ from lkmongo.agent.responder.orders import (
     orders,
 )
 from lkmongo.agent.responder.profile import profile
+from lkmongo.agent.responder.remembering import long_winded, remembering, stated
+from lkmongo.agent.responder.self_questions import about_oneself
 from lkmongo.agent.responder.smalltalk import courtesy, smalltalk
 from lkmongo.agent.responder.text import fit_label, normalise, words
 from lkmongo.agent.responder.vocabulary import BUSINESS, word_set
-from lkmongo.agent.responder.wording import as_said
+from lkmongo.agent.responder.wording import as_said, is_secret
 
 MAX_FIELD = 200
 """Characters of a profile's field."""
@@ -95,7 +98,7 @@ def understand(raw: str, before: Before | None = None) -> list[Intent]:
     ):
         # "I ordered curtains last week. Can you tell me if they have been shipped?" takes both sentences.
         found = [LookUpOrder()] if len(said) > 1 and about_some_order(text) else found
-    found = _tidy(found)
+    found = _last_words(_tidy(found))
     return found if len(found) <= MAX_INTENTS else [*found[:MAX_INTENTS], Talk("too_much")]
 
 
@@ -138,7 +141,7 @@ def _as_answer(clause: Clause, field: str) -> list[Intent] | None:
     return None
 
 
-def _plainly(clause: Clause, before: Before) -> list[Intent]:
+def _plainly(clause: Clause, before: Before) -> list[Intent]:  # noqa: PLR0911 - the grammars, in their order
     if found := remembering(clause) or forgetting(clause, last_labels=before.labels) or listing(clause):
         return found
     if before.asked_for == "order" and (found := answer_with_number(clause.text)):
@@ -173,7 +176,7 @@ _CHANGE = re.compile(
 
 
 def _changed(clause: Clause) -> list[Intent] | None:
-    """ "change my favorite color to red" says that it is red."""
+    """Take "change my favorite color to red" for the statement that it is red."""
     if (match := _CHANGE.fullmatch(clause.text)) and not set(words(match["what"])) & (BUSINESS | _NOT_OURS):
         return stated(f"{match['what']} is {match['value']}")
     return None
@@ -186,9 +189,11 @@ def _with_words(intent: Intent, raw: str) -> Intent:
     return intent
 
 
-def _fit(intent: Intent) -> Intent:
+def _fit(intent: Intent) -> Intent:  # noqa: PLR0911 - one for each kind of intent
     """Bring labels and values within the store's bounds; what cannot be brought there was not understood."""
     match intent:
+        case Remember(label=label, content=content) if is_secret(label, content):
+            return Talk("secret")
         case Remember(label=label, content=content):
             fitting = fit_label(label)
             return replace(intent, label=fitting) if fitting and content.strip() else Talk("unknown", content)
@@ -204,6 +209,22 @@ def _fit(intent: Intent) -> Intent:
             return LookUpOrder()
         case _:
             return intent
+
+
+def _last_words(found: list[Intent]) -> list[Intent]:
+    """Keep the last of several values for one thing: the calls of one step run side by side, in no order."""
+    last = {_target(intent): place for place, intent in enumerate(found)}
+    return [intent for place, intent in enumerate(found) if _target(intent) is None or last[_target(intent)] == place]
+
+
+def _target(intent: Intent) -> tuple[str, str] | None:
+    match intent:
+        case SetProfile(field=field):
+            return "profile", field
+        case Remember(label=label) | Forget(label=label):
+            return "memory", label
+        case _:
+            return None
 
 
 def _tidy(found: list[Intent]) -> list[Intent]:

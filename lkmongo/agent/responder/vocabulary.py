@@ -132,7 +132,7 @@ NO_FACT_HEADS = word_set(
     """question questions problem problems issue issues point order orders package parcel delivery shipment refund
     payment bill invoice guess bad fault mistake turn apologies apology goodness god pleasure idea thing request
     concern complaint query inquiry understanding impression reason item items purchase purchases return card account
-    connection internet wifi screen password favor favour understanding opinion mind head advice bet word answer response luggage bag bags visa bank next light status application transaction transactions reservation booking appointment insurance pin limit subscription membership flight"""
+    connection internet wifi screen password favor favour understanding opinion mind head advice bet word answer response luggage bag bags visa bank next light status application transaction transactions reservation booking appointment insurance pin limit subscription membership"""
 )
 """What "my ... is ..." is said of without telling a fact worth keeping: the matter of the call, or a figure of speech."""
 
@@ -152,6 +152,7 @@ BUSINESS = word_set(
     ordered ordering buy buying purchase purchases purchased item items product products package packages parcel
     install installation installment installments repair repairs replace replacement money credit debit cash loyalty
     points membership newsletter privacy data track tracking book booking bookings reserve reservation reservations
+    charged charge billed bill billing
     check-in check-out checkin breakfast parking room rooms pool spa gym wifi pets promo code service customer customers
     company business broken damaged faulty defective hours opening open close closed closes holiday holidays"""
 )
