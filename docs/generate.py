@@ -7,24 +7,23 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import typer
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = (
-    "",
-    "agent console",
-    "db indexes",
-    "db wait-ready",
-    "db status",
-    "db seed",
-    "db embed",
-    "memory list",
-    "memory search",
-    "memory forget",
-    "knowledge add",
-    "knowledge list",
-    "knowledge search",
-    "knowledge remove",
-)
+
+
+def commands(group: typer.Typer | None = None, prefix: str = "") -> list[str]:
+    """Every command of the program, such as "memory list", in the order of the help."""
+    if group is None:
+        from lkmongo.cli import app as group
+    names = [f"{prefix}{command.name}" for command in group.registered_commands]
+    for sub in group.registered_groups:
+        if sub.typer_instance is not None:
+            names += commands(sub.typer_instance, f"{prefix}{sub.name} ")
+    return names
 
 
 def help_text(command: str) -> str:
@@ -42,7 +41,7 @@ def command_reference() -> str:
     """Every command with its help."""
     return "\n\n".join(
         f"```console\n$ lkmongo {command}{' ' if command else ''}--help\n{help_text(command)}\n```"
-        for command in COMMANDS
+        for command in ["", *commands()]
     )
 
 

@@ -163,9 +163,9 @@ class Recorder:
         return True
 
     def gist(self, limit: int = 400) -> str:
-        """What the call was about, in the caller's own last words; at most `limit` characters."""
+        """What the call was about, in the caller's own last words (three utterances); at most `limit` characters."""
         turns = [*self.turns, *sorted(self._waiting, key=lambda turn: turn.created_at)]
-        said = [turn.content for turn in turns if turn.role == "user" and turn.content]
+        said = [turn.content for turn in turns if turn.role == "user" and turn.content][-3:]
         parts: list[str] = []
         for content in reversed(said):
             part = " ".join(content.split())[:160]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lkmongo.cli.command import Cli, command
 from lkmongo.cli.options import DEFAULT_TENANT, DryRun, Tenant, Yes
-from lkmongo.cli.progress import progress
+from lkmongo.cli.progress import Tell, progress
 from lkmongo.cli.search_view import Limit, Query
 
 if TYPE_CHECKING:
+    from lkmongo.store.adding import Added, Library
     from lkmongo.store.documents import Document
 
 app = typer.Typer(help="What the agent may quote.", no_args_is_help=True, rich_markup_mode=None)
@@ -29,7 +30,7 @@ Sources = Annotated[
 async def add(
     cli: Cli,
     paths: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="PATH",
             help="Files (.md, .txt, .html, .pdf), folders of them, or - for stdin.",
@@ -49,31 +50,17 @@ async def add(
     from their document are removed, and so are documents that vanished from a folder that is added again. Files of
     more than 20 MB are refused; in folders, hidden files and links to folders are passed over.
     """
-    import asyncio
-
     from lkmongo.embed.choose import embedder_for
-    from lkmongo.errors import LkmongoError
     from lkmongo.model import Tenant as TenantScope
     from lkmongo.store import provision
-    from lkmongo.store.adding import Library, add_documents, read_documents, totals
-    from lkmongo.store.documents import STDIN, find_documents
+    from lkmongo.store.adding import add_documents
     from lkmongo.store.opening import open_store
 
     scope = TenantScope(tenant)
-    named = [path for path in paths if str(path) != STDIN]
-    from_stdin = len(named) < len(paths)
-    _check_source_option(source, from_stdin=from_stdin)
     embedder = embedder_for(cli.settings)
     with progress("adding") as tell:
-        library = await read_documents(find_documents(named), tell) if named else Library()
-        if from_stdin and source is not None:
-            library.documents.append(await asyncio.to_thread(_read_stdin, source, library.present))
-        for note in library.notes[:_LISTED]:
-            cli.output.note(note)
-        if (more := len(library.notes) - _LISTED) > 0:
-            cli.output.note(f"and {more} more")
-        for problem in library.problems:
-            cli.output.warn(problem)
+        library = await _read(paths, source, tell)
+        _tell_of(library, cli)
         try:
             async with open_store(cli.settings, on_status=cli.output.note) as store:
                 if not dry_run:
@@ -89,37 +76,31 @@ async def add(
                 )
         finally:
             await embedder.close()
-    columns = ["source", "passages", "added", "replaced", "unchanged", "removed"]
-    cli.output.rows(columns, ({name: getattr(row, name) for name in columns} for row in added.rows))
-    for row in added.rows:
-        if row.moved_from:
-            cli.output.note(f"{row.source} was added from {row.moved_from} before")
-    total = totals(added.rows)
-    cli.output.note(
-        f"{total.passages} passages: {total.added} added, {total.replaced} replaced, {total.unchanged} unchanged, "
-        f"{total.removed} removed" + ("; this was a dry run, nothing is changed" if dry_run else "")
-    )
-    if added.failure:
-        raise LkmongoError(
-            f"{added.without_vector} passages have no vector yet and are found by their words alone",
-            why=added.failure.message,
-            hint=f"{added.failure.hint or 'try again'}; then run lkmongo db embed, or this again",
-        )
-    if library.problems:
-        raise LkmongoError(
-            f"{len(library.problems)} files or folders could not be read; all others were added",
-            why=library.problems[0],
-            hint="correct or remove them, and run this again",
-        )
+    _show(added, cli, dry_run=dry_run)
+    _complain(added, library)
 
 
-def _check_source_option(source: str | None, *, from_stdin: bool) -> None:
+async def _read(paths: Sequence[str], source: str | None, tell: Tell) -> Library:
+    """Read what was named, standard input last."""
+    import asyncio
+    from pathlib import Path
+
     from lkmongo.errors import UsageError
+    from lkmongo.store.adding import Library, read_documents
+    from lkmongo.store.documents import STDIN, find_documents
 
-    if from_stdin and source is None:
+    named = [Path(path) for path in paths if path != STDIN]
+    if "" in paths:  # which Path takes for the current folder; a variable that is not set, mostly
+        raise UsageError("a path is empty", hint="name a file or a folder; the current folder is .")
+    if STDIN not in paths:
+        if source is not None:
+            raise UsageError("--source names what comes from stdin", hint="name - too, or leave --source out")
+    elif source is None:
         raise UsageError("what comes from stdin needs a name", hint="add --source NAME, such as --source notes.md")
-    if source is not None and not from_stdin:
-        raise UsageError("--source names what comes from stdin", hint="name - too, or leave --source out")
+    library = await read_documents(find_documents(named), tell) if named else Library()
+    if source is not None:
+        library.documents.append(await asyncio.to_thread(_read_stdin, source, library.present))
+    return library
 
 
 def _read_stdin(source: str, present: set[str]) -> Document:
@@ -133,6 +114,48 @@ def _read_stdin(source: str, present: set[str]) -> Document:
     if source in present:
         raise UsageError(f"a file and stdin would both be {source}", hint="choose another --source")
     return read_stream(sys.stdin.buffer, source)
+
+
+def _tell_of(library: Library, cli: Cli) -> None:
+    for note in library.notes[:_LISTED]:
+        cli.output.note(note)
+    if (more := len(library.notes) - _LISTED) > 0:
+        cli.output.note(f"and {more} more")
+    for problem in library.problems:
+        cli.output.warn(problem)
+
+
+def _show(added: Added, cli: Cli, *, dry_run: bool) -> None:
+    from lkmongo.store.adding import totals
+
+    columns = ["source", "passages", "added", "replaced", "unchanged", "removed"]
+    cli.output.rows(columns, ({name: getattr(row, name) for name in columns} for row in added.rows))
+    for row in added.rows:
+        if row.moved_from:
+            cli.output.warn(f"{row.source} was added from {row.moved_from} before; it is this one now")
+    total = totals(added.rows)
+    cli.output.note(
+        f"{total.passages} passages: {total.added} added, {total.replaced} replaced, {total.unchanged} unchanged, "
+        f"{total.removed} removed" + ("; this was a dry run, nothing is changed" if dry_run else "")
+    )
+
+
+def _complain(added: Added, library: Library) -> None:
+    """Fail when something is not as it was meant to be, though all the rest was done."""
+    from lkmongo.errors import LkmongoError
+
+    if added.failure:
+        raise LkmongoError(
+            f"{added.without_vector} passages have no vector yet and are found by their words alone",
+            why=added.failure.message,
+            hint=f"{added.failure.hint or 'try again'}; then run lkmongo db embed, or this again",
+        )
+    if library.problems:
+        raise LkmongoError(
+            f"{len(library.problems)} files or folders could not be read; all others were added",
+            why=library.problems[0],
+            hint="correct or remove them, and run this again",
+        )
 
 
 @command(app, "list", data=True)

@@ -158,7 +158,7 @@ def _output(file: Path) -> Iterator[Callable[[bytes], Awaitable[None]]]:
 
     with whole_file(file) as write:
 
-        async def write_file(data: bytes) -> None:  # noqa: RUF029 - a file is written at once, or to a busy disk
+        async def write_file(data: bytes) -> None:
             write(data)
 
         yield write_file

@@ -156,22 +156,23 @@ def _search(folder: Path, found: Found) -> None:
 
 
 def _walk(folder: Path, found: Found) -> Iterator[Path]:
-    try:
-        with os.scandir(folder) as entries:
-            listed = sorted(entries, key=lambda entry: entry.name)
-    except OSError as error:
-        found.problems.append(f"{_shown(folder)}: cannot be read: {error.strerror}")
-        return
-    for entry in listed:
-        path = folder / entry.name
-        if entry.name.startswith("."):
+    folders = [folder]
+    while folders:
+        current = folders.pop()
+        try:
+            with os.scandir(current) as entries:
+                listed = [entry for entry in entries if not entry.name.startswith(".")]
+        except OSError as error:
+            found.problems.append(f"{_shown(current)}: cannot be read: {error.strerror}")
             continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(path, found)
-        elif note := _unfit(entry):
-            found.skipped.append(f"{_shown(path)}: skipped, it is {note}")
-        else:
-            yield path
+        for entry in sorted(listed, key=lambda each: each.name):
+            path = current / entry.name
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(path)
+            elif note := _unfit(entry):
+                found.skipped.append(f"{_shown(path)}: skipped, it is {note}")
+            else:
+                yield path
 
 
 def _unfit(entry: DirEntry[str]) -> str | None:

@@ -122,7 +122,17 @@ def test_a_wrong_name_changes_nothing(run, docs):
         assert (refused.code, refused.stdout) == (2, "")
         assert said in refused.stderr
         assert "Traceback" not in refused.stderr
+    assert "a path is empty" in run("knowledge", "add", "").stderr
     assert run("knowledge", "list", "--json").json == []
+
+
+def test_a_folder_that_takes_over_a_name_is_told(run, docs, tmp_path):
+    run("knowledge", "add", str(docs / "hours.txt"))
+    (tmp_path / "hours.txt").write_text("Never.")
+    assert (
+        f"warning: hours.txt was added from {docs} before"
+        in run("knowledge", "add", str(tmp_path / "hours.txt")).stderr
+    )
 
 
 def test_what_cannot_be_read_in_a_folder_is_told_and_the_rest_is_added(run, docs):

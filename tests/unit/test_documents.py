@@ -5,18 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-import typer
 
 from docs import generate
-from lkmongo.cli import app
-
-
-def commands(group: typer.Typer = app, prefix: str = "") -> list[str]:
-    """Every command of the program, such as "memory list"."""
-    names = [f"{prefix}{command.name}" for command in group.registered_commands]
-    for sub in group.registered_groups:
-        names += commands(sub.typer_instance, f"{prefix}{sub.name} ")
-    return names
 
 
 def test_the_generated_parts_are_up_to_date():
@@ -28,10 +18,12 @@ def test_the_generated_parts_are_up_to_date():
 
 
 def test_every_command_is_documented():
-    assert sorted(generate.COMMANDS) == sorted(["", *commands()])
+    text = (generate.ROOT / "README.md").read_text(encoding="utf-8")
+    missing = [command for command in generate.commands() if f"$ lkmongo {command} --help\nUsage: " not in text]
+    assert not missing, "run `make docs`"
 
 
-@pytest.mark.parametrize("command", commands())
+@pytest.mark.parametrize("command", generate.commands())
 def test_every_command_explains_itself(command):
     text = generate.help_text(command)
     assert text.startswith(f"Usage: lkmongo {command}")

@@ -115,6 +115,13 @@ class TestFolders:
             "skipped, it is a link to a folder",
         ]
 
+    def test_folders_may_be_nested_deeply(self, tmp_path):
+        deep = tmp_path
+        for _ in range(60):
+            deep /= "d"
+        put(deep, a_md="A")
+        assert sources(find_documents([tmp_path])) == ["d/" * 60 + "a.md"]
+
     def test_a_pipe_in_a_folder_is_not_waited_for(self, tmp_path):
         put(tmp_path, a_md="A")
         os.mkfifo(tmp_path / "pipe.md")
@@ -289,6 +296,9 @@ class TestHtml:
             ("Returns", "Within 45 days."),
             ("Returns: Gifts", "Also & later.\n\n- Card\n- Cash\n\nIn a form."),
         ]
+
+    def test_parts_that_are_left_out_may_lie_in_one_another(self):
+        assert said("<footer><nav><svg hidden></svg>x</nav></footer><p>Text.</p>", "a.html") == [("A", "Text.")]
 
     def test_the_main_part_is_enough(self):
         assert said("<body><div>Menu</div><main><h1>A</h1><p>Text.</p></main><div>More</div>", "a.html") == [

@@ -28,8 +28,8 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).filter(
     lambda name: not name.startswith("$")
 )
-MOMENTS = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30)).map(
-    lambda moment: moment.replace(microsecond=moment.microsecond // 1_000 * 1_000, tzinfo=UTC)
+MOMENTS = st.datetimes(timezones=st.just(UTC)).map(
+    lambda moment: moment.replace(microsecond=moment.microsecond // 1_000 * 1_000)
 )
 VALUES = st.one_of(
     st.none(),

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -30,7 +31,7 @@ def test_it_is_there_at_the_end_and_only_its_owner_reads_it(tmp_path):
 def test_what_was_there_stays_when_anything_goes_wrong(tmp_path, error):
     path = tmp_path / "out.jsonl"
     path.write_text("old")
-    with pytest.raises(error), whole_file(path) as write:
+    with pytest.raises(error), whole_file(path) as write:  # noqa: PT012
         write(b"half")
         raise error
     assert path.read_text() == "old"
@@ -78,10 +79,8 @@ def test_a_device_is_written_to_and_not_replaced(tmp_path):
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 def test_a_device_that_is_full_says_so():
-    from pathlib import Path
-
     with pytest.raises(LkmongoError, match="/dev/full cannot be written"), whole_file(Path("/dev/full")) as write:
         write(b"x")
 

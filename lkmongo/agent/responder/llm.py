@@ -61,7 +61,7 @@ class Responder(llm.LLM[str]):
             tools=tools or [],
             conn_options=conn_options,
             request_id=f"lkr-{self._prefix}-{next(self._numbers)}",
-            may_call=True,
+            may_call=tool_choice != "none",
         )
 
 
