@@ -225,7 +225,7 @@ def _fork(mongod: Any) -> int:
     if not child:
         try:
             mongod.close()
-        except BaseException:  # noqa: BLE001
+        except BaseException:
             os._exit(1)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -13,11 +13,13 @@ from lkmongo.cli.progress import Tell, progress
 from lkmongo.cli.search_view import Limit, Query
 
 if TYPE_CHECKING:
+    from lkmongo.embed.base import Embedder
     from lkmongo.store.adding import Added, Library
     from lkmongo.store.documents import Document
 
 app = typer.Typer(help="What the agent may quote.", no_args_is_help=True, rich_markup_mode=None)
 
+_WARM_SECONDS = 10.0
 _LISTED = 20
 """Notes on files that were passed over, before the rest is only counted."""
 
@@ -198,12 +200,28 @@ async def search(cli: Cli, query: Query, tenant: Tenant = DEFAULT_TENANT, limit:
     scope = TenantScope(tenant)
     embedder = embedder_for(cli.settings)
     try:
+        await _warm(embedder)
         async with open_store(cli.settings) as store:
             strategy = strategy_for(cli.settings, store.db, embedder)
             result = await strategy.knowledge(scope, query, limit)
     finally:
         await embedder.close()
     show_passages(cli, result, empty=f"Nothing about that was found in tenant {tenant}")
+
+
+async def _warm(embedder: Embedder) -> None:
+    """Load the model or open the connection, which a search's own deadline is too short for.
+
+    What goes wrong here goes wrong in the search again, whose result says so.
+    """
+    import asyncio
+    from contextlib import suppress
+
+    from lkmongo.errors import EmbeddingError
+
+    with suppress(EmbeddingError, TimeoutError):
+        async with asyncio.timeout(_WARM_SECONDS):
+            await embedder.warm()
 
 
 @command(app, "remove", data=True)

@@ -67,7 +67,7 @@ def _html(data: bytes, source: str) -> list[Passage]:
             element.name = "p"
         for element in body.find_all("summary"):
             element.name = "h6"  # the question of an answer that unfolds
-        if title and not body.find("h1"):
+        if title:
             heading = page.new_tag("h1")
             heading.string = title
             body.insert(0, heading)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +18,7 @@ from typing import Any
 
 import pymongo
 from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
@@ -37,6 +38,12 @@ _TRIES = 5
 _BATCH = 1_000
 _STEP_SECONDS = 10.0
 """For one step without a transaction: what a merge that was killed had locked is free again after a minute."""
+_ORDER = {
+    MEMORIES: ("memory_type",),
+    ORDERS: ("order_id",),
+    TURNS: ("session_id", "seq"),
+    SESSIONS: ("session_id",),
+}
 _LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 
 
@@ -282,7 +289,10 @@ class _Mover:
         """Make the guest's documents the login's."""
         if self._dry_run:
             return
-        ids = [document["_id"] async for document in self._find(collection, self._guest, {"_id": 1})]
+        # Last first. Where the login's place in an index is just before the guest's, each document that is moved
+        # would be looked for behind all entries that were moved, and so deleted, before it.
+        found = self._find(collection, self._guest, {"_id": 1}).sort([(key, -1) for key in _ORDER[collection]])
+        ids = [document["_id"] async for document in found]
         change = {"$set": {"user_id": self._login.user_id}}
         for batch in _batches(ids):
             selector = self._guest.scope | {"_id": {"$in": batch}}
@@ -325,7 +335,7 @@ class _Mover:
 
     def _find(
         self, collection: str, person: Identity, fields: Document, calls: Sequence[str] | None = None
-    ) -> AsyncIterator[Document]:
+    ) -> AsyncCursor[Document]:
         selector = person.scope | ({} if calls is None else {"session_id": {"$in": list(calls)}})
         return self._db[collection].find(selector, fields, session=self._session)
 

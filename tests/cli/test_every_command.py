@@ -77,7 +77,7 @@ def fails(run, tmp_path):
         for stream in (result.stdout, result.stderr):
             for name, canary in CANARIES.items():
                 assert canary not in stream, f"{command} shows {name}"
-        assert "--debug" in options or "Traceback" not in result.stderr
+        assert "--debug" in options or "LKMONGO_DEBUG" in env or "Traceback" not in result.stderr
         assert result.code in set(ExitCode)
         assert "should not" not in result.stderr, result.stderr
         return result

@@ -210,6 +210,9 @@ def test_without_vectors_the_passages_are_there_and_it_says_what_to_run(run, doc
     assert error["why"] == "Voyage refused the API key"
     assert "lkmongo db embed" in error["hint"]
     assert "canary" not in failed.stderr
+    by_words = run("knowledge", "search", "button light", "--json", env=env).json
+    assert by_words["degraded"] == "searched by words alone: Voyage refused the API key"
+    assert by_words["hits"][0]["source"] == "manual.pdf"
     assert run("knowledge", "search", "button light", "--json").json["hits"][0]["source"] == "manual.pdf"
     listed = run("knowledge", "list")
     assert "5 passages have no vector" in listed.stderr

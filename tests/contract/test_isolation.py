@@ -100,7 +100,7 @@ async def test_nobody_ever_sees_or_changes_what_is_anothers(backend, people, dat
             age=timedelta(0) if number % 2 else OLD,
         )
 
-    queries = ["a new note", "owner0 owner1 owner2 owner3", data.draw(_TEXTS), *list(drawn[0].values())[:1]]
+    queries = ["a new note owner0 owner1 owner2 owner3", data.draw(_TEXTS)]
     strategies = [ExactStrategy(backend.db, backend.embedder)] + [
         AtlasStrategy(backend.db, backend.embedder, fuses=fuses, deadline=30) for fuses in (True, False)
     ]
@@ -109,10 +109,10 @@ async def test_nobody_ever_sees_or_changes_what_is_anothers(backend, people, dat
             for query in queries:
                 found = await strategy.memories(person, query, 50)
                 assert {hit.item.memory_type: hit.item.content for hit in found.hits}.items() <= marked[number].items()
+                assert found.hits or query != queries[0], "it finds one's own"
                 passages = await strategy.knowledge(person.tenant, query, 50)
                 mark = f"tenant{tenants.index(person.tenant_id)}"
                 assert all(hit.item.content.endswith(mark) for hit in passages.hits)
-            assert (await strategy.memories(person, "a new note", 50)).hits, "it finds one's own"
         listed = await backend.store.memories.slots(person)
         assert {slot.memory_type: slot.content for slot in listed} == marked[number]
         label = data.draw(st.sampled_from(sorted(set().union(*marked))))

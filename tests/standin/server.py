@@ -158,7 +158,7 @@ class Standin:
     def _run(self, ready: threading.Event) -> None:
         try:
             asyncio.run(self._main(ready))
-        except BaseException as error:  # noqa: BLE001  it is raised again in `start`, in the caller's thread
+        except BaseException as error:
             self._error = error
         finally:
             ready.set()

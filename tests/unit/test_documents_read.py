@@ -305,12 +305,14 @@ class TestHtml:
             ("A", "Text.")
         ]
 
-    def test_without_a_first_heading_the_title_of_the_page_is_it(self):
+    def test_the_title_of_the_page_stands_above_its_first_heading(self):
         html = "<title>Our *best*\n returns_policy</title><p>One.</p><h2>Gifts</h2><p>Two.</p>"
         assert said(html, "a.html") == [
             ("Our *best* returns_policy", "One."),
             ("Our *best* returns_policy: Gifts", "Two."),
         ]
+        html = "<title>Shop</title><p>One.</p><h1>Returns</h1><h2>Gifts</h2><p>Two.</p>"
+        assert said(html, "a.html") == [("Shop", "One."), ("Returns: Gifts", "Two.")]
         assert said("<p>One.</p>", "opening_hours.htm") == [("Opening hours", "One.")]
 
     def test_a_table_names_its_columns_and_terms_stand_with_their_meaning(self):

@@ -74,7 +74,7 @@ def test_whatever_bson_holds_comes_back_as_it_was(document):
         Regex("a+[b]", "im"),
         Code("return 1"),
         Code("return a", {"a": 1}),
-        DBRef("users", ObjectId()),
+        DBRef("users", ObjectId("6b03c1c4f60b5c9171c81891")),
         MinKey(),
         MaxKey(),
         Decimal128("NaN"),
@@ -111,7 +111,11 @@ def test_what_other_programs_read():
 
 
 def test_it_is_what_json_util_writes_where_nothing_would_change():
-    document = {"_id": ObjectId(), "at": datetime(2026, 11, 1, tzinfo=UTC), "list": [1, 0.5, None, "a", {"b": True}]}
+    document = {
+        "_id": ObjectId("6b03c1c4f60b5c9171c81891"),
+        "at": datetime(2026, 11, 1, tzinfo=UTC),
+        "list": [1, 0.5, None, "a", {"b": True}],
+    }
     assert json.loads(dumps(document)) == json.loads(json_util.dumps(document, json_options=OPTIONS))
 
 

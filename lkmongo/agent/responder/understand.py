@@ -192,7 +192,7 @@ def _with_words(intent: Intent, raw: str) -> Intent:
 def _fit(intent: Intent) -> Intent:  # noqa: PLR0911 - one for each kind of intent
     """Bring labels and values within the store's bounds; what cannot be brought there was not understood."""
     match intent:
-        case Remember(label=label, content=content) if False:
+        case Remember(label=label, content=content) if is_secret(label, content):
             return Talk("secret")
         case Remember(label=label, content=content):
             fitting = fit_label(label)
