@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 async def retention(
     cli: Cli,
     subject: Annotated[
-        str | None, typer.Argument(metavar="[calls|memories|profiles]", help="What to limit.", show_default=False)
+        str | None, typer.Argument(metavar="calls|memories|profiles", help="What to limit.", show_default=False)
     ] = None,
     keep: Annotated[
         str | None,
-        typer.Argument(metavar="[TIME|forever]", help="How long to keep it: 90d, 26w, or forever.", show_default=False),
+        typer.Argument(metavar="TIME|forever", help="How long to keep it: 90d, 26w, or forever.", show_default=False),
     ] = None,
     yes: Yes = False,
     dry_run: DryRun = False,

@@ -13,13 +13,11 @@ from lkmongo.cli.progress import Tell, progress
 from lkmongo.cli.search_view import Limit, Query
 
 if TYPE_CHECKING:
-    from lkmongo.embed.base import Embedder
     from lkmongo.store.adding import Added, Library
     from lkmongo.store.documents import Document
 
 app = typer.Typer(help="What the agent may quote.", no_args_is_help=True, rich_markup_mode=None)
 
-_WARM_SECONDS = 10.0
 _LISTED = 20
 """Notes on files that were passed over, before the rest is only counted."""
 
@@ -191,37 +189,13 @@ async def list_(
 @command(app, "search", data=True)
 async def search(cli: Cli, query: Query, tenant: Tenant = DEFAULT_TENANT, limit: Limit = 5) -> None:
     """Search a tenant's knowledge as the agent does, and show the ranks of both branches."""
-    from lkmongo.cli.search_view import show_passages
-    from lkmongo.embed.choose import embedder_for
+    from lkmongo.cli.search_view import searching, show_passages
     from lkmongo.model import Tenant as TenantScope
-    from lkmongo.search.choose import strategy_for
-    from lkmongo.store.opening import open_store
 
     scope = TenantScope(tenant)
-    embedder = embedder_for(cli.settings)
-    try:
-        await _warm(embedder)
-        async with open_store(cli.settings) as store:
-            strategy = strategy_for(cli.settings, store.db, embedder)
-            result = await strategy.knowledge(scope, query, limit)
-    finally:
-        await embedder.close()
+    async with searching(cli) as strategy:
+        result = await strategy.knowledge(scope, query, limit)
     show_passages(cli, result, empty=f"Nothing about that was found in tenant {tenant}")
-
-
-async def _warm(embedder: Embedder) -> None:
-    """Load the model or open the connection, which a search's own deadline is too short for.
-
-    What goes wrong here goes wrong in the search again, whose result says so.
-    """
-    import asyncio
-    from contextlib import suppress
-
-    from lkmongo.errors import EmbeddingError
-
-    with suppress(EmbeddingError, TimeoutError):
-        async with asyncio.timeout(_WARM_SECONDS):
-            await embedder.warm()
 
 
 @command(app, "remove", data=True)

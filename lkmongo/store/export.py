@@ -36,7 +36,9 @@ _WANTED = 2**20
 """Bytes of turns that a group is made for."""
 _MOST = 500
 """Calls of a group: each is three ids of a query."""
-_TURNS_A_REPLY = 4_000
+_TURNS_A_REPLY = 1_000
+"""Of a group; MongoDB sends no more than 16 MB, which turns of 16 KB come to."""
+_TURNS_A_REPLY_OF_ONE = 400
 _CALLS_A_REPLY = 500
 _TURNS_AT_ONCE = 200
 """Turns of a very large call that a format gets at once."""
@@ -70,35 +72,28 @@ class Sink:
     Attributes:
         size: bytes that were passed on.
         held: bytes that were not yet.
-        closed: whether the export is over; what a format writes after that, such as when it is collected, is dropped.
     """
 
     def __init__(self, write: Callable[[bytes], Awaitable[None]]) -> None:
         """Pass on to `write`."""
         self.size = 0
         self.held = 0
-        self.closed = False
         self._write = write
         self._parts: list[bytes] = []
 
     def write(self, data: bytes) -> int:
         """Hold `data`; returns its length, as a file does."""
-        if not self.closed:
-            self._parts.append(data)
-            self.held += len(data)
+        self._parts.append(data)
+        self.held += len(data)
         return len(data)
 
     async def flush(self) -> None:
-        """Pass on what is held, and end here if somebody has cancelled the export meanwhile."""
+        """Pass on what is held."""
         data = b"".join(self._parts)
         self._parts.clear()
         self.held = 0
         await self._write(data)
         self.size += len(data)
-        await asyncio.sleep(0)  # a signal that has come is heard now
-        task = asyncio.current_task()
-        if task and task.cancelling():  # the driver may have taken it for a lost connection, and tried again
-            raise asyncio.CancelledError
 
 
 @dataclass(slots=True)
@@ -172,8 +167,6 @@ class Export:
                 await self._run(writer, sink, on_progress)
             except PyMongoError as error:
                 raise operations.explain(error) from error
-            finally:
-                sink.closed = True
 
     async def _run(self, writer: Writer, sink: Sink, on_progress: Callable[[Exported], None]) -> None:
         waiting: deque[tuple[list[Document], asyncio.Task[Turns | None]]] = deque()
@@ -232,7 +225,7 @@ class Export:
         async def read() -> Turns | None:
             found: Turns = {_key(session): [] for session in group}
             size = 0
-            async with self._cursor(group) as cursor:
+            async with self._cursor(group, _TURNS_A_REPLY) as cursor:
                 async for raw in cursor:
                     size += len(raw)
                     if size > _HELD:
@@ -265,21 +258,22 @@ class Export:
         """Write a call whose turns may be more than memory should hold."""
         writer.begin(session)
         count = size = 0
-        async with self._cursor([session]) as cursor:
+        async with self._cursor([session], _TURNS_A_REPLY_OF_ONE) as cursor:
             async for raw in cursor:
                 turns = decode(raw)
                 for start in range(0, len(turns), _TURNS_AT_ONCE):
                     writer.turns(turns[start : start + _TURNS_AT_ONCE])
                     if sink.held >= _FLUSH_WITHIN_A_CALL:
                         await sink.flush()
+                        await _heed()
                 count += len(turns)
                 size += len(raw)
         self._group = min(_MOST, max(1, _WANTED // max(1, size)))
         await self._end(writer, sink, session, count)
 
-    def _cursor(self, group: Sequence[Document]) -> AsyncRawBatchCursor[Document]:
+    def _cursor(self, group: Sequence[Document], a_reply: int) -> AsyncRawBatchCursor[Document]:
         query = of_calls([_key(session) for session in group])
-        return self._turns.find_raw_batches(query, self._fields, sort=_ORDER, batch_size=_TURNS_A_REPLY)
+        return self._turns.find_raw_batches(query, self._fields, sort=_ORDER, batch_size=a_reply)
 
     async def _end(self, writer: Writer, sink: Sink, session: Document, turns: int) -> None:
         writer.end()
@@ -289,6 +283,7 @@ class Export:
         if sink.held >= _FLUSH:
             await sink.flush()
             self.done.last_id = self._newest
+            await _heed()
 
 
 def _sort_in(found: Turns, turns: Sequence[Document]) -> None:
@@ -301,6 +296,14 @@ def _sort_in(found: Turns, turns: Sequence[Document]) -> None:
             own = found.get(_key(turn))
         if own is not None:
             own.append(turn)
+
+
+async def _heed() -> None:
+    """Let signals be heard, and end here if the export was cancelled."""
+    await asyncio.sleep(0)
+    task = asyncio.current_task()
+    if task and task.cancelling():  # the driver may have taken it for a lost connection, and tried again
+        raise asyncio.CancelledError
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from lkmongo.embed.local import LocalEmbedder
-from lkmongo.model import Identity
+from lkmongo.model import Identity, Passage, Tenant
 from lkmongo.store.client import create_client
 from lkmongo.store.memories import Memories
 from tests.search_backends import open_backend, place
@@ -108,3 +108,19 @@ def test_insisting_on_atlas_where_there_is_none(run):
     assert failed.code == 7
     assert "this MongoDB has no search" in failed.stderr
     assert run("memory", "search", "u", "dog", env={"LKMONGO_SEARCH": "atlsa"}).code == 2
+
+
+async def test_the_agent_searches_by_the_indexes_and_answers_without_them(run, atlas):
+    environ = {"MONGODB_URI": atlas.uri, "MONGODB_DB": atlas.database}
+    passage = Passage("returns.md", 0, "Returns", "You can return any unused item within 30 days for a full refund.")
+    async with open_backend(atlas) as backend:
+        await backend.add(Tenant("default"), [passage])
+        for up in (True, False):
+            backend.standin.set_mongot(up=up)
+            backend.standin.commands.clear()
+            talk = run("agent", "console", "--user", "u", "--json", input="what is your return policy?\n", env=environ)
+            assert "30 days" in talk.answers[-1]
+            assert backend.standin.recorded("$vectorSearch")
+        for name in ("sessions", "turns"):
+            await backend.db[name].delete_many({})
+    assert talk.stderr.count("searching exactly: the search process of MongoDB cannot be reached") == 1

@@ -446,4 +446,5 @@ async def test_memory_stays_small_whatever_the_calls(cli_env, tmp_path, write):
     assert (tmp_path / "calls.jsonl").stat().st_size > 30_000_000
     first = json.loads((tmp_path / "calls.jsonl").read_text().split("\n", 1)[0])
     assert [turn["seq"] for turn in first["turns"]] == list(range(3_000))
+    print(peak)
     assert peak < 200

@@ -59,7 +59,8 @@ def main() -> None:
     """Import what commands need, then serve until standard input ends."""
     import importlib
 
-    for name in ("lkmongo.cli", "lkmongo.agent.loading", "lkmongo.agent.responder", "lkmongo.agent.call", "bm25s"):
+    names = ("lkmongo.cli", "lkmongo.agent.loading", "lkmongo.agent.responder", "lkmongo.agent.call", "bm25s")
+    for name in (*names, "lkmongo.embed.voyage_answers", "livekit.api"):
         importlib.import_module(name)
     importlib.import_module("livekit.agents.testing")
     out = os.fdopen(os.dup(1), "w")

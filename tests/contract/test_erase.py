@@ -130,13 +130,14 @@ async def test_a_call_that_ends_while_the_person_is_erased_leaves_nothing(store)
 @pytest.mark.parametrize("tool", ["remember_detail", "update_profile"])
 async def test_a_tool_that_is_the_first_to_hear_of_it_answers_as_to_a_guest(store, monkeypatch, tool):
     monkeypatch.setattr("lkmongo.agent.lease.RENEW_EVERY", 3_600)
-    monkeypatch.setattr("lkmongo.agent.lease.TRUSTED", 0.0)
+    monkeypatch.setattr("lkmongo.agent.lease.TRUSTED", 3_600)
     await furnish(store, ROBIN)
     async with talk(store, ROBIN, calls()) as call:
         await until(lambda: store.sessions.live(ROBIN))
         erasing = asyncio.create_task(erase(store.db, ROBIN, by="Sam"))
         await until(lambda: has_tombstone(store, ROBIN))
         assert call.call.caller.status == "known"
+        monkeypatch.setattr("lkmongo.agent.lease.TRUSTED", 0.0)
         if tool == "remember_detail":
             said = await call.tool(tool, memory_type="boat", content="a dinghy")
             assert said == ("For this call I will remember your boat: a dinghy.", False)

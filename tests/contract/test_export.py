@@ -97,7 +97,7 @@ LIMITS = [
     {},
     {"_HELD": 500, "_WANTED": 300, "_TURNS_A_REPLY": 3, "_CALLS_A_REPLY": 7},
     {"_HELD": 5_000, "_WANTED": 50_000, "_CALLS_A_REPLY": 5},
-    {"_HELD": 2**22, "_WANTED": 1, "_TURNS_A_REPLY": 2},
+    {"_HELD": 2**22, "_WANTED": 1, "_TURNS_A_REPLY_OF_ONE": 2},
     {"_FLUSH": 1, "_FLUSH_WITHIN_A_CALL": 100},
 ]
 
@@ -113,7 +113,7 @@ async def test_however_much_is_read_at_once_the_export_is_the_same(store, monkey
 async def test_a_call_that_is_larger_than_memory_should_hold_is_written_in_parts(store, monkeypatch):
     monkeypatch.setattr(export_module, "_HELD", 10_000)
     monkeypatch.setattr(export_module, "_FLUSH_WITHIN_A_CALL", 20_000)
-    monkeypatch.setattr(export_module, "_TURNS_A_REPLY", 10)
+    monkeypatch.setattr(export_module, "_TURNS_A_REPLY_OF_ONE", 10)
     large, small = session("large"), session("small")
     await store.db.sessions.insert_many([large, small])
     await store.db.turns.insert_many([said(seq, "y" * 1_000, of=large) for seq in range(300)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -37,3 +38,40 @@ def test_every_relative_link_leads_somewhere():
     for document in [generate.ROOT / "README.md", generate.ROOT / "CONTRIBUTING.md", *generate.ROOT.glob("docs/*.md")]:
         for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text(encoding="utf-8")):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+DOCUMENTS = [generate.ROOT / "README.md", *sorted(generate.ROOT.glob("docs/*.md"))]
+
+
+def command_lines(text: str) -> list[list[str]]:
+    """The words of every `lkmongo ...` that a document tells its reader to run, generated parts apart."""
+    own = re.sub(r"<!-- commands -->.*?<!-- /commands -->", "", text, flags=re.DOTALL)
+    lines = re.findall(r"`lkmongo ([^`]+)`", own) + re.findall(
+        r"^\s*\$ (?:[A-Z_]+=\S+ )*lkmongo (.+)$", own, re.MULTILINE
+    )
+    return [re.split(r"\s[|#]\s", line)[0].split() for line in lines]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_line_in_a_document_can_be_run(document):
+    groups = {command.rpartition(" ")[0] for command in generate.commands()}
+    for words in command_lines(document.read_text(encoding="utf-8")):
+        name = " ".join(itertools.takewhile(lambda word: re.fullmatch(r"[a-z-]+", word) and word[0] != "-", words))
+        while name not in generate.commands() and name not in groups:
+            name = name.rpartition(" ")[0]
+        said = f"{document.name}: lkmongo {' '.join(words)}"
+        assert name, said
+        options = set(re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", generate.help_text(name)))
+        for word in words:
+            assert not word.startswith("-") or word.partition("=")[0].rstrip(",") in options | {"--version"}, said
+
+
+def test_every_heading_that_is_linked_to_is_there():
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        headings = {
+            re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+            for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+        }
+        for target in re.findall(r"\]\(#([^)]+)\)", text):
+            assert target in headings, f"{document.name}: #{target}"

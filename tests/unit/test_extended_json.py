@@ -106,6 +106,8 @@ def test_what_other_programs_read():
         "none": None,
         "t": "ü\x1b",
     }
+    old = datetime(1969, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
+    assert json.loads(dumps({"old": old})) == {"old": {"$date": {"$numberLong": "-1"}}}
     assert json.loads(dumps({"big": Int64(2**62)})) == {"big": {"$numberLong": str(2**62)}}
     assert json.loads(dumps({"epoch_ms": Int64(1_790_000_000_000)})) == {"epoch_ms": 1_790_000_000_000}
 

@@ -18,7 +18,7 @@ from lkmongo.search.merge import Branches, Candidate, Fresh, merge
 WEIGHTS = FusionWeights(vector=0.7, text=0.3)
 NOTHING = Fresh({}, {})
 EAST = np.array([1, 0], dtype=np.float32)
-OLD = now() - timedelta(hours=1)
+OLD, NEW = timedelta(hours=1), timedelta(0)
 
 
 def branches(near, worded, texts, bare=()):
@@ -122,19 +122,22 @@ def test_details_without_scores_are_of_no_use():
 
 
 @pytest.mark.parametrize(
-    ("words", "content", "moment", "silent"),
+    ("words", "content", "age", "silent"),
     [
         (["biscuit"], "called Biscuit.", OLD, True),
-        (["biscuit"], "called Biscuit.", now(), False),  # it may not be there yet
+        (["biscuit"], "called Biscuit.", NEW, False),  # it may not be there yet
         (["biscuits"], "called Biscuit.", OLD, False),  # another word, to an index that does not stem
         (["example"], "example.com", OLD, False),  # one word, to the standard analyzer
         (["42"], "number 42", OLD, False),
         ([], "called Biscuit.", OLD, False),
     ],
 )
-def test_a_text_branch_that_misses_a_word_that_is_there_is_silent(words, content, moment, silent):
+def test_a_text_branch_that_misses_a_word_that_is_there_is_silent(words, content, age, silent):
+    moment = now()
     answer = Answer(worded=[])
-    answer.take("vector", [{"memory_type": "pet", "content": content, "updated_at": moment, "score": 0.9}], MEMORY)
-    assert is_silent(answer, words, now() - timedelta(seconds=30), MEMORY) is silent
+    answer.take(
+        "vector", [{"memory_type": "pet", "content": content, "updated_at": moment - age, "score": 0.9}], MEMORY
+    )
+    assert is_silent(answer, words, moment - timedelta(seconds=30), MEMORY) is silent
     answer.worded = [("other", 1.0)]
-    assert not is_silent(answer, words, now() - timedelta(seconds=30), MEMORY)
+    assert not is_silent(answer, words, moment - timedelta(seconds=30), MEMORY)

@@ -8,7 +8,8 @@ import pytest
 
 from lkmongo.agent.responder.intents import Knowledge
 from lkmongo.agent.responder.outcome import Output, spoken
-from lkmongo.agent.responder.passages import best_answer, plain, stem
+from lkmongo.agent.responder.passages import best_answer, stem
+from lkmongo.agent.responder.plain_text import plain
 
 RETURNS = {
     "title": "Returns: how long do I have?",

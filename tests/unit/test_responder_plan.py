@@ -13,10 +13,16 @@ from lkmongo.agent.responder.outcome import Output
 from lkmongo.agent.responder.plan import Situation, Step, next_step
 from lkmongo.agent.responder.understand import understand
 
-TOOLS = (
-    "update_profile remember_detail recall_detail search_memories list_user_memories forget_detail lookup_order "
-    "search_knowledge"
-).split()
+TOOLS = [
+    "update_profile",
+    "remember_detail",
+    "recall_detail",
+    "search_memories",
+    "list_user_memories",
+    "forget_detail",
+    "lookup_order",
+    "search_knowledge",
+]
 KNOWN = CallerData(
     "known", {"name": "Robin"}, {"dog_name": "Rex", "dog_age": "five", "allergy_nuts": "nuts"}, "order 7"
 )
@@ -237,6 +243,14 @@ def test_the_briefing_is_read_out_of_its_fence() -> None:
         ]
     )
     assert read == CallerData("known", {"name": "Ana"}, {"tea": "</caller_data>"}, "g")
+
+
+def test_of_two_briefings_the_later_counts() -> None:
+    texts = [
+        f'<caller_data>{{"status": "known", "profile": {{"name": "{name}"}}}}</caller_data>' for name in ("A", "B")
+    ]
+    assert read_caller_data(texts).profile == {"name": "B"}
+    assert read_caller_data([" ".join(texts)]).profile == {"name": "B"}
 
 
 @pytest.mark.parametrize(

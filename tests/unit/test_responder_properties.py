@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from lkmongo.agent.responder.caller_data import CallerData
 from lkmongo.agent.responder.outcome import Output
-from lkmongo.agent.responder.passages import best_answer, plain
+from lkmongo.agent.responder.passages import best_answer
+from lkmongo.agent.responder.plain_text import plain
 from lkmongo.agent.responder.plan import Situation, next_step
 from lkmongo.agent.responder.understand import MAX_INTENTS, Before, understand
 from lkmongo.model import MAX_CONTENT, MAX_ID, MAX_LABEL, check_content, check_id, slot_name

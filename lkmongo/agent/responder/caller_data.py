@@ -43,7 +43,7 @@ def read_caller_data(texts: Iterable[str]) -> CallerData:
             except (ValueError, RecursionError):
                 data = None  # the marks are also named where the instructions explain them
             if isinstance(data, dict):
-                found = found or data
+                found = data
             position = text.find(_FENCE, start)
     return _checked(found) if found else CallerData()
 

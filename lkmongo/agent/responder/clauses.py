@@ -51,6 +51,13 @@ _SAME_I = re.compile(
     r"(?:(?:also|then|now|just|really|currently|usually|always|never) )*(?:want|need|would|cannot|do not|did not|am|was|work|live|like|love|hate|prefer|have|play|drive|speak|moved|enjoy|drink|eat|own|study|come|use|wear)\b",
     _I,
 )
+_SAME_MY = re.compile(
+    r"(?:also |really )?(?:loves|likes|hates|lives|works|has|plays|eats|drinks|speaks|enjoys|prefers)\b", _I
+)
+_MY_SUBJECT = re.compile(
+    r"(?:(?:please )?(?:remember|note)(?: that)? )?(?P<who>he|she|it|(?:my|our) [\w'-]+(?: [A-Z][\w'-]*)?) (?:is|has|was|loves|likes|lives|works|plays|speaks|hates)\b",
+    _I,
+)
 _I_SAID = re.compile(r"(?:(?:please |do not )?(?:remember|note|forget)(?: that)? |keep in mind(?: that)? )?i\b", _I)
 _INFINITIVE = re.compile(r"\b(?:to|can|could|will|would|should|must) \w+$|\b(?:what|where|how|when|why|if)\b", _I)
 _RUN_ON = rx(
@@ -68,6 +75,7 @@ _RUN_ON = rx(
     """
 )
 _NO_NOUN = re.compile(rf"\b{_VERB}\b|\b(?:wrong|right|back|up|down|already|ready|again)$", _I)
+_EMBEDDED = re.compile(r"\b(?:what|where|when|who|how) \w[\w' ]* (?:is|are|was)$", _I)
 _WH = re.compile(r"(?:what|where|when|who|how|which|why)\b", _I)
 _HE = re.compile(r"^(?:he|she|it|they)\b(?= (?:is|are|was|has|likes|loves|lives|works|hates|plays))", _I)
 _HAS_VERB = re.compile(rf"\b{_VERB}\b|^(?:call|remember|note|forget|i|delete|tell)\b \w", _I)
@@ -143,6 +151,8 @@ def _first_split(text: str) -> tuple[str, str] | None:
             return left, right
         if _SAME_I.match(right[:HEAD]) and _I_SAID.match(left) and not _INFINITIVE.search(left):
             return left, f"I {right}"  # "I live in Rome and work at the port"
+        if _SAME_MY.match(right) and (subject := _MY_SUBJECT.match(left)):
+            return left, f"{subject['who']} {right}"  # "my cat is three and loves tuna"
     return None
 
 
@@ -156,7 +166,7 @@ def _complete(left: str, *, comma: bool) -> bool:
         return False
     if re.fullmatch(r"(?:my|our|the) [\w' -]+", left, _I):
         return re.search(rf"\b{_VERB}\b", left, _I) is not None
-    return comma or not _DANGLING.search(left[-40:]) or " " not in left
+    return comma or not _DANGLING.search(left[-40:]) or " " not in left or _EMBEDDED.search(left[-HEAD:]) is not None
 
 
 def _with_subjects(parts: list[str]) -> Iterator[str]:

@@ -9,7 +9,9 @@ from collections import Counter
 from dataclasses import dataclass
 
 from lkmongo.agent.responder.clauses import sentences
+from lkmongo.agent.responder.plain_text import ROW, plain
 from lkmongo.agent.responder.text import content_words
+from lkmongo.agent.responder.vocabulary import word_set
 
 _LONGEST = 320
 """Characters after which no further sentence is added."""
@@ -19,7 +21,7 @@ _SYNONYMS = {
         "return send_back bring_back give_back refund money_back reimburse",
         "ship deliver shipping delivery shipment dispatch arrive send courier carrier postage",
         "cost price fee charge pay expensive payment dollar euro free cheap",
-        "open hour time close available weekday weekend daily",
+        "open hour time close available weekday weekend daily monday friday saturday sunday",
         "contact reach phone call email chat telephone",
         "warranty guarantee repair broken defect fault",
         "cancel revoke withdraw",
@@ -31,27 +33,30 @@ _SYNONYMS = {
     for group in [synonyms.split()]
     for word in group
 }
-_EXPECTED = (
-    (
-        re.compile(r"how much|what (?:does|do|is|are) .*\b(?:cost|price|fee)|is .*\bfree\b", re.IGNORECASE),
-        re.compile(r"\d.*\b(?:dollars?|euros?|percent|cents?)\b|[$€£]|\bfree\b|no (?:fee|charge)", re.IGNORECASE),
-    ),
-    (
-        re.compile(
-            r"how (?:long|soon|late|early|fast|often)|when|what time|until when|by when|(?:what|which) (?:days?|hours?)|.*\bhours\b|how many (?:days|weeks)",
-            re.IGNORECASE,
+_EXPECTED = tuple(
+    (re.compile(asked, re.IGNORECASE), re.compile(there, re.IGNORECASE), bonus)
+    for asked, there, bonus in (
+        (r".*\b(?:tele)?phone number\b|.*\bnumber .*\bcall\b", r"\d{3}[- ]\d{4}", 0.9),
+        (r".*\b(?:email|mail) address\b", r"\S@\S", 0.9),
+        (
+            r".*\b(?:opening|business|office) (?:hours|times)|when (?:do|are) you (?:open|close)|.*\bhours\b",
+            r"\d ?[ap]\.?m\b|\b(?:monday|weekdays?|around the clock)\b.*\d",
+            0.25,
         ),
-        re.compile(
+        (
+            r"how much|what (?:does|do|is|are) .*\b(?:cost|price|fee)|is .*\bfree\b",
+            r"\d.*\b(?:dollars?|euros?|percent|cents?)\b|[$€£]|\bfree\b|no (?:fee|charge)",
+            0.25,
+        ),
+        (
+            r"how (?:long|soon|late|early|fast|often)|when|what time|until when|by when|(?:what|which) (?:days?|hours?)|how many (?:days|weeks)",
             r"\b(?:days?|weeks?|months?|years?|hours?|minutes?|[ap]\.m|monday|sunday|saturday|noon|midnight|never)\b",
-            re.IGNORECASE,
+            0.25,
         ),
-    ),
-    (
-        re.compile(r"how (?:many|old|far)", re.IGNORECASE),
-        re.compile(r"\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|twelve)\b", re.IGNORECASE),
-    ),
+        (r"how (?:many|old|far)", r"\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|twelve)\b", 0.25),
+    )
 )
-"""What an answer has in it, by how the question begins: money, a time, a number."""
+"""How a question begins, what its answer has in it (money, a time, a number), and how much that counts for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,44 +69,6 @@ class Answer:
     text: str
     fit: float
     of_passages: bool = True
-
-
-_ESCAPED = re.compile(r"\\([\\`*_{}\[\]()#+.!|-])")
-_PRIVATE = 0xE000
-_ROW = re.compile(r"[\w ]{1,40}: [^;]+(?:; [\w ]{1,40}: [^;]+)+$")
-"""A row of a table that names its columns: "Speed: Express; Price: 14.95 dollars"."""
-
-
-def plain(markdown: str) -> str:
-    """Markdown without its marks; headings go, list items and table rows become sentences."""
-    lines: list[str] = []
-    for raw in re.sub(r"```.*?```", " ", markdown, flags=re.DOTALL).splitlines():
-        line = raw.strip()
-        if re.match(r"#{1,6} |[-=*_]{3,}$|\|?[\s:|-]+\|[\s:|-]*$", line):
-            lines.append("")
-            continue
-        item = re.match(r"(?:[-*+]|\d+[.)]) +", line)
-        line = re.sub(r"^(?:> *)+|^(?:[-*+]|\d+[.)]) +", "", line)
-        if line.startswith("|"):
-            line = ", ".join(cell.strip() for cell in line.strip("|").split("|") if cell.strip())
-            item = item or re.match("", line)
-        if item and lines and lines[-1] and not re.search(r"[.!?:;,]$", lines[-1]):
-            lines[-1] += "."
-        if item or _ROW.match(line):
-            lines.append("")
-        lines.append(
-            line + ("." if item and line and not re.search(r"[.!?:;,]$", line) and raw.strip().startswith("|") else "")
-        )
-    # Escaped marks are put out of the way in the private use area, and back as plain characters in the end.
-    text = _ESCAPED.sub(lambda match: chr(_PRIVATE + ord(match[1])), "\n".join(lines))
-    text = re.sub(r"!\[[^\]]*\]\([^)]*\)", "", text)
-    text = re.sub(r"\[([^\]]+)\](?:\([^)]*\)|\[[^\]]*\])", r"\1", text)
-    text = re.sub(r"<[^<>\n]{1,200}>", "", text)
-    text = re.sub(r"(\*\*|__|\*|`|~~)(?=\S)(.+?)(?<=\S)\1", r"\2", text)
-    text = re.sub(r"(?<!\w)_(?=\S)(.+?)(?<=\S)_(?!\w)", r"\1", text)
-    text = re.sub("[\ue000-\ue07f]", lambda match: chr(ord(match[0]) - _PRIVATE), text)
-    paragraphs = [" ".join(part.split()) for part in re.split(r"\n\s*\n", text)]
-    return "\n".join(part for part in paragraphs if part)
 
 
 _ENDINGS = (
@@ -126,7 +93,9 @@ def _terms(text: str) -> list[str]:
 
 _GENERAL = {
     stem(word)
-    for word in "long much many take need want know tell possible information work use give say day time thing".split()
+    for word in word_set(
+        "long much many take need want know tell possible information work use give say day time thing sell offer accept carry provide help find something anything everything someone stuff"
+    )
 }
 """Words of questions that say little of what is asked about."""
 _STEMMED = {stem(word): stem(first) for word, first in _SYNONYMS.items()}
@@ -162,34 +131,38 @@ def best_answer(output: str, question: str) -> Answer | None:
 
 
 def _choose(passages: list[tuple[str, list[str]]], question: str) -> Answer:
-    wanted = list(dict.fromkeys(_terms(question)))
     everywhere = [set(_terms(sentence)) for _, said in passages for sentence in said]
     seen = Counter(term for terms in everywhere for term in terms)
-    weight = {
-        term: math.log(1 + len(everywhere) / (1 + seen[term])) * (0.2 if term in _GENERAL else 1.0) for term in wanted
-    }
-    total = sum(weight.values()) or 1.0
-    expected = next((there for asked, there in _EXPECTED if asked.match(question)), None)
+    weights = {term: _rarity(term, len(everywhere), seen[term]) for term in dict.fromkeys(_terms(question))}
+    _, expected, bonus = next((row for row in _EXPECTED if row[0].match(question)), (None, None, 0.0))
     best, place, best_fit = -1.0, (0, 0), 0.0
     for rank, (title, said) in enumerate(passages):
-        of_title = set(_terms(title))
-        groups_of_title = {_STEMMED.get(term, term) for term in of_title}
+        of_title = _terms(title)
         for index, sentence in enumerate(said):
-            terms = set(_terms(sentence))
-            groups = {_STEMMED.get(term, term) for term in terms}
-            fit = 0.0
-            for term, value in weight.items():
-                group = _STEMMED.get(term, term)
-                share = 1.0 if term in terms else 0.7 if group in groups else 0.0
-                if term in of_title or group in groups_of_title:
-                    share = max(share, 0.9 if term in of_title else 0.6)
-                fit += share * value
-            score = fit / total - 0.1 * rank - 0.03 * index
-            if expected and expected.search(sentence):
-                score += 0.25
+            fit = _fit(weights, _terms(sentence), of_title)
+            score = fit - 0.1 * rank - 0.03 * index + (bonus if expected and expected.search(sentence) else 0.0)
             if score > best:
-                best, place, best_fit = score, (rank, index), fit / total
+                best, place, best_fit = score, (rank, index), fit
     return Answer(_around(passages[place[0]][1], place[1]), best_fit)
+
+
+def _rarity(term: str, sentences_there_are: int, seen: int) -> float:
+    return math.log(1 + sentences_there_are / (1 + seen)) * (0.2 if term in _GENERAL else 1.0)
+
+
+def _fit(weights: dict[str, float], of_sentence: list[str], of_title: list[str]) -> float:
+    """The share of a question's words, by weight, that a sentence or its title holds; words of like meaning count less."""
+    found = 0.0
+    for term, weight in weights.items():
+        group = _group(term)
+        in_sentence = 1.0 if term in of_sentence else 0.7 * (group in map(_group, of_sentence))
+        in_title = 0.9 if term in of_title else 0.6 * (group in map(_group, of_title))
+        found += weight * max(in_sentence, in_title)
+    return found / (sum(weights.values()) or 1.0)
+
+
+def _group(term: str) -> str:
+    return _STEMMED.get(term, term)
 
 
 _LEANS_BACK = re.compile(
@@ -199,7 +172,7 @@ _LEANS_BACK = re.compile(
 
 def _around(said: list[str], index: int) -> str:
     """The chosen sentence, the one before when it leans on that, and the one after while it stays short."""
-    if _ROW.match(said[index]):
+    if ROW.match(said[index]):
         return said[index].replace("; ", ", ")
     first = index - 1 if index and _LEANS_BACK.match(said[index]) else index
     chosen = said[first : index + 1]

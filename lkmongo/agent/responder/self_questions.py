@@ -29,7 +29,7 @@ _HOW_OLD = rx(
     rf"how old (?:(?:is|are|was) (?P<who>{_MY} [\w' -]+|i)|(?P<who2>{_MY} [\w' -]+?|i) (?:is|are|am)|am (?P<i>i))(?: now)?"
 )
 _SAID_ABOUT = rx(
-    r"(?:(?:do|can|did) you (?:still )?(?:remember|recall|know) )?(?:what|anything|something|everything|whatever|what all|what exactly) (?:did i|have i|do you|i|you|i have|you have|do you still|did you)(?: ever| already| still| all)* ?(?:tell|told|say|said|mention|mentioned|know|remember|have|stored|saved|noted|recall|learned)(?: you)?(?: on file| stored| saved)? (?:about|on|regarding|concerning) (?P<who>.+)"
+    r"(?:(?:do|can|did) you (?:still )?(?:remember|recall|know) |tell me |show me |list |repeat |give me )?(?:what|anything|something|everything|whatever|what all|what exactly) (?:did i|have i|do you|i|you|i have|you have|do you still|did you)(?: ever| already| still| all)* ?(?:tell|told|say|said|mention|mentioned|know|remember|have|stored|saved|noted|recall|learned)(?: you)?(?: on file| stored| saved)? (?:about|on|regarding|concerning) (?P<who>.+)"
 )
 _ANYTHING_ABOUT = rx(
     r"(?:do|did|have|can) (?:you|i) (?:still |ever )?(?:know|remember|have|recall|told|tell|mention|mentioned|say|said|told you|tell you|got|find)(?: you)? (?:anything|something|what i (?:said|told you)|things|stuff) (?:about|on|regarding) (?P<who>.+)"
@@ -42,7 +42,7 @@ _YOU_KNOW = re.compile(r"\byou (?:have|know|tell|say)\b|\bdo you\b", re.IGNORECA
 _FOR_ME = rx(r".*\b(?:tell|show|help|give|send|let|charge|call|email|refund) (?:me|us)\b(?!.*\b(?:i|my)\b).*")
 _PROCEDURE = re.compile(r"(?:how|can|could|what happens|what if|may|should|when)\b", re.IGNORECASE)
 _OF_THE_COMPANY = re.compile(
-    r"(?:can|could|do|does|is|are|will|would|did) (?:the|your|you|this|these|it|an?)\b(?!.*\b(?:know|remember|i (?:said|told)))",
+    r"how to\b|what (?:happens|if|do you do)\b|(?:can|could|do|does|is|are|will|would|did) (?:the|your|you|this|these|it|an?)\b(?!.*\b(?:know|remember|i (?:said|told)))",
     re.IGNORECASE,
 )
 _HOW_DO_I = re.compile(r"(?:how|who|where) (?:do|can|could|should|would) i\b(?!.*\bmy\b)", re.IGNORECASE)
@@ -108,8 +108,6 @@ def _anything_asked(clause: Clause) -> list[Intent] | None:
     if not clause.asked or not _FIRST_PERSON.search(text) or _FOR_ME.fullmatch(text):
         return None
     business = is_business(text)
-    if re.match(r"how to\b", text, re.IGNORECASE):
-        return [Knowledge(text)]
     if _MEMORY_TALK.search(text) and not (business and _PROCEDURE.match(text)):
         return [Search(text)]
     if _OF_THE_COMPANY.match(text):
