@@ -141,7 +141,7 @@ def slot_name(label: object) -> str:
     text = unicodedata.normalize("NFKC", clean_text(label))
     text = re.sub(r"(?<=[a-z]{2})(?=[A-Z])", "_", text)  # favoriteColor, but not iPhone
     text = re.sub(r"['\u2019](?=s\b)", "", text)  # "mother's name" is mothers_name
-    text = re.sub(r"[^\w]+|_+", "_", text.casefold()).strip("_")
+    text = re.sub(r"[\W_]+", "_", text.casefold()).strip("_")
     if not text:
         raise InvalidTextError(f"{label!r} has no letters or digits to name a memory with")
     if len(text) > MAX_LABEL:

@@ -9,7 +9,7 @@ from html import escape
 from lkmongo.cli.text import visible
 
 _WIDTH, _HEIGHT = 720, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 26
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 24, 12, 26
 _INNER_WIDTH, _INNER_HEIGHT = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 _NAMES, _ROW = 190, 28
 _LABELS = 6
@@ -33,7 +33,7 @@ def text(value: object) -> str:
 
 def columns(days: Sequence[str], values: Sequence[float], title: str, *, style: str = "one") -> str:
     """A column for each day."""
-    most = _round_up(max(values, default=0))
+    most = max(2.0, _round_up(max(values, default=0)))  # of things that are counted there is no half
     step = _INNER_WIDTH / max(1, len(days))
     gap = min(4.0, step * 0.2)
     shapes = (
@@ -123,7 +123,7 @@ def _y(value: float, most: float) -> float:
 
 
 def _round_up(value: float) -> float:
-    """The next of 1, 2, 4, 5, 10 and so on: the top of a scale whose middle is a plain number too."""
+    """The next of 1, 2, 3, 4, 6, 8, 10 and so on: the top of a scale whose middle is a plain number too."""
     if value <= 0:
         return 1.0
     power = 1.0
@@ -131,7 +131,7 @@ def _round_up(value: float) -> float:
         power *= 10
     while power > value:
         power /= 10
-    return next(step * power for step in (1, 2, 4, 5, 10) if step * power >= value * (1 - 1e-9))
+    return next(step * power for step in (1, 2, 3, 4, 6, 8, 10) if step * power >= value * (1 - 1e-9))
 
 
 def _short(name: str) -> str:

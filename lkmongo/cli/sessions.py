@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from lkmongo.cli.command import Cli, command
 from lkmongo.cli.output import Format
 from lkmongo.cli.times import Since, Until, span
 from lkmongo.model import DEFAULT_TENANT, SessionStatus
+from lkmongo.store.timings import SLOW
 
 if TYPE_CHECKING:
     from lkmongo.store.call_search import Found
@@ -39,7 +41,7 @@ _COLUMNS = (
     "started_at",
     "length",
     "turns",
-    "tool_errors",
+    "failed",
     "slowest",
 )
 _FIELDS = (
@@ -114,7 +116,7 @@ async def list_(
         calls = Calls(store.db)
         found = await calls.newest(wanted, limit=limit)
         count = await calls.count(wanted) if len(found) == limit else len(found)
-    fields = _fields if cli.output.is_json else _cells
+    fields = _fields if cli.output.is_json else partial(_cells, brief=cli.output.format is Format.TABLE)
     columns = [name for name in (_FIELDS if cli.output.is_json else _COLUMNS) if all_tenants or name != "tenant_id"]
     cli.output.rows(columns, map(fields, found), empty="There are no such calls")
     if count > len(found) and not cli.output.is_json:
@@ -132,7 +134,7 @@ async def show(
     tenant: TenantOrAll = None,
     slow: Annotated[
         float, typer.Option("--slow", min=0.0, metavar="SECONDS", help="Call waits of so many seconds or more slow.")
-    ] = 1.5,
+    ] = SLOW,
 ) -> None:
     """Show a call as a transcript.
 
@@ -196,7 +198,7 @@ async def stats(
     user: Person = None,
     tenant: TenantOrAll = None,
     all_tenants: AllTenants = False,
-    since: Since = "30d",
+    since: Since = None,
     until: Until = None,
     html: Annotated[
         Path | None,
@@ -205,7 +207,8 @@ async def stats(
 ) -> None:
     """Count calls, turns, waits, tools and failures.
 
-    In all, and for each day in UTC. p50 and p95: half of the waits, and 95 in a hundred, were no longer. They come from the turns.
+    In all, and for each day in UTC; of the last 30 days, or of the 30 before --until, where --since does not say
+    otherwise. p50 and p95: half of the waits, and 95 in a hundred, were no longer. They come from the turns.
     """
     from lkmongo.cli import stats_text
     from lkmongo.cli.rate import rate
@@ -214,6 +217,8 @@ async def stats(
     from lkmongo.store.opening import open_store
 
     wanted = call_filter(tenant=tenant, all_tenants=all_tenants, user=user, since=since, until=until)
+    if since is None:
+        wanted = replace(wanted, since=(wanted.until or now()) - timedelta(days=30))
     async with open_store(cli.settings) as store:
         with rate("Reading", "turns") as tell:
             found = await CallStats(store.db, wanted).read(lambda turns: tell(f"{turns:,} turns", turns))
@@ -239,18 +244,19 @@ def _fields(call: Call) -> dict[str, Any]:
     return asdict(call) | {"length_seconds": length / timedelta(seconds=1) if length is not None else None}
 
 
-def _cells(call: Call) -> dict[str, Any]:
+def _cells(call: Call, *, brief: bool) -> dict[str, Any]:
     from lkmongo.store.transcript import clock
 
+    began = call.started_at
     return {
         "session_id": call.session_id,
         "tenant_id": call.tenant_id,
         "user_id": call.user_id,
         "status": call.status,
-        "started_at": call.started_at,
+        "started_at": f"{began.astimezone():%Y-%m-%d %H:%M}" if began and brief else began,
         "length": clock(call.length),
         "turns": call.turns,
-        "tool_errors": call.tool_errors,
+        "failed": call.tool_errors,
         "slowest": f"{call.slowest:.2f} s" if call.slowest is not None else None,
     }
 

@@ -24,7 +24,9 @@ from lkmongo.cli.rate import rate
 from lkmongo.cli.sessions import AllTenants, Person, Status, TenantOrAll, app, call_filter
 from lkmongo.cli.text import visible
 from lkmongo.cli.times import Since, Until
+from lkmongo.errors import LkmongoError, UsageError
 from lkmongo.model import DEFAULT_TENANT
+from lkmongo.whole_file import whole_file, write_all
 
 if TYPE_CHECKING:
     from lkmongo.store.calls import CallFilter
@@ -71,7 +73,6 @@ async def export(
     They come in the order in which they were recorded. jsonl is a call a line with its turns in it, as MongoDB extended JSON, and holds everything; csv and parquet have a
     row a turn; md is to be read. FILE is written whole or not at all. A call that goes on is exported as it is so far.
     """
-    from lkmongo.errors import LkmongoError, UsageError
     from lkmongo.store.export import Export, Sink, parse_after
     from lkmongo.store.opening import open_store
 
@@ -150,12 +151,12 @@ def _shown(text: str) -> str:
 @contextmanager
 def _output(file: Path) -> Iterator[Callable[[bytes], Awaitable[None]]]:
     if file == _STDOUT:
+        if sys.stdout is None:
+            raise LkmongoError("standard output is closed", hint="name a file with -O")
         sys.stdout.flush()
         descriptor, terminal = sys.stdout.fileno(), is_terminal(sys.stdout)
         yield lambda data: _write_out(descriptor, _harmless(data) if terminal else data)
         return
-    from lkmongo.whole_file import whole_file
-
     with whole_file(file) as write:
 
         async def write_file(data: bytes) -> None:
@@ -166,9 +167,6 @@ def _output(file: Path) -> Iterator[Callable[[bytes], Awaitable[None]]]:
 
 async def _write_out(descriptor: int, data: bytes) -> None:
     """Write to standard output; while its reader has stopped reading, signals are heard."""
-    from lkmongo.errors import LkmongoError
-    from lkmongo.whole_file import write_all
-
     try:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             write_all(descriptor, data)

@@ -66,13 +66,15 @@ def _embedded(store: Store, home: Path) -> tuple[str, list[str]]:
     from lkmongo.local import data_of_other_versions
     from lkmongo.local.folder import Folder
 
-    server = store.embedded.server if store.embedded else None
-    if server is None:
+    mongod = store.embedded
+    if mongod is None or mongod.server is None:
         return "the embedded MongoDB", []
+    server = mongod.server
     folder = Folder(home, server.series)
     facts = [
         f"mongod {server.version}, {'on PATH' if server.source == 'PATH' else f'of the {server.source}'}: {server.path}",
         f"data in {folder.data}, {size(folder.data) / 1024**2:,.0f} MiB; log in {folder.log}",
+        f"address while anybody uses it: {mongod.uri}",
     ]
     others = data_of_other_versions(home, server.series)
     return "the embedded MongoDB", facts + [f"data of another version, not in use: {other}" for other in others]

@@ -91,7 +91,7 @@ def test_a_conversation_is_listed_shown_searched_counted_and_exported(run):
 
 def test_the_list(run, two_calls):
     plain = run("sessions", "list").stdout.splitlines()
-    assert plain[0] == "session_id\tuser_id\tstatus\tstarted_at\tlength\tturns\ttool_errors\tslowest"
+    assert plain[0] == "session_id\tuser_id\tstatus\tstarted_at\tlength\tturns\tfailed\tslowest"
     rows = [line.split("\t") for line in plain[1:]]
     assert [(row[0], row[2], *row[4:]) for row in rows] == [
         ("call-2", "interrupted", "0:30", "1", "0", ""),
@@ -141,6 +141,8 @@ def test_the_statistics(run, two_calls):
     assert "tools that failed" in table
     lines = run("sessions", "stats").stdout.splitlines()
     assert lines[0].startswith("day\tcalls\tminutes\t")
+    past = run("sessions", "stats", "--until", "2020-03-01", "--json").json
+    assert (past["since"][:10], past["calls"]) == ("2020-01-31", 0)
     assert lines[-1].startswith("total\t2\t2.6\t5\t1\t0.75\t2.5\t1\t0\t1\t")
 
 
@@ -446,5 +448,4 @@ async def test_memory_stays_small_whatever_the_calls(cli_env, tmp_path, write):
     assert (tmp_path / "calls.jsonl").stat().st_size > 30_000_000
     first = json.loads((tmp_path / "calls.jsonl").read_text().split("\n", 1)[0])
     assert [turn["seq"] for turn in first["turns"]] == list(range(3_000))
-    print(peak)
     assert peak < 200

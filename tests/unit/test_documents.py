@@ -56,11 +56,12 @@ def command_lines(text: str) -> list[list[str]]:
 def test_every_command_line_in_a_document_can_be_run(document):
     groups = {command.rpartition(" ")[0] for command in generate.commands()}
     for words in command_lines(document.read_text(encoding="utf-8")):
-        name = " ".join(itertools.takewhile(lambda word: re.fullmatch(r"[a-z-]+", word) and word[0] != "-", words))
-        while name not in generate.commands() and name not in groups:
-            name = name.rpartition(" ")[0]
-        said = f"{document.name}: lkmongo {' '.join(words)}"
-        assert name, said
+        plain = list(itertools.takewhile(lambda word: re.fullmatch(r"[a-z][a-z-]*", word), words))
+        named = [
+            name for n in range(len(plain), -1, -1) if (name := " ".join(plain[:n])) in {*generate.commands(), *groups}
+        ]
+        name, said = named[0], f"{document.name}: lkmongo {' '.join(words)}"
+        assert name in generate.commands() or len(name.split()) == len(plain), said
         options = set(re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", generate.help_text(name)))
         for word in words:
             assert not word.startswith("-") or word.partition("=")[0].rstrip(",") in options | {"--version"}, said

@@ -53,7 +53,7 @@ _ORIGIN = rx(
 )
 _HEARING = rx(
     r"""
-    (?:(?:can|do|did|could) you (?:hear|understand|see|read|get|follow|copy)(?: me| this| that| what i (?:say|said|type))?(?: now| ok| okay| clearly| well)?|(?:are|r) you (?:still )?(?:there|here|listening|on|awake|online|working|available|with me|ready|up)|(?:is )?any(?:one|body) (?:there|here|home)
+    (?:(?:can|do|did|could) you (?:hear|understand|see|read|get|follow|copy)(?: me| this| that| what i (?:say|said|type))?(?: now| ok| okay| clearly| well)?|(?:are|r) you (?:still )?(?:there|here|listening(?: to me)?|on|awake|online|working|available|with me|ready|up)|(?:is )?any(?:one|body) (?:there|here|home)
     |testing(?: testing)?|test(?: test)*|(?:is this thing|is this|this is|just) (?:on|an? test|working|testing)|mic check|you there|do you (?:read|copy) me|(?:one two three|check check|1 2 3)(?: .*)?|wake up)
     """
 )

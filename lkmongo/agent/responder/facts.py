@@ -88,7 +88,7 @@ def fact(text: str, *, explicit: bool = False) -> Remember | None:
     Returns:
         What to remember; None when it tells nothing worth keeping.
     """
-    text = text.strip()
+    text = re.sub(r"^(?:both|all)(?: of)? (?=(?:my|our) )", "", text.strip(), flags=re.IGNORECASE)
     if not explicit and _TROUBLE.search(text):
         return None
     if found := _named(text) or _attribute(text, explicit=explicit):
@@ -137,11 +137,18 @@ def _of_mine(text: str, *, explicit: bool) -> tuple[Remember | None, bool]:
         not relation or plain.end("who") <= relation.start("verb") or re.match(_IS + r"\b", relation["rest"])
     ):
         return _my(plain["who"], plain["value"], explicit=explicit), True
-    if relation and words(relation["who"]) and (explicit or words(relation["who"])[-1] in PEOPLE_AND_PETS | THINGS):
+    if relation and (explicit or _is_somebody(relation["who"])):
         verb = relation["verb"].casefold()
         subject = noun_label(relation["who"]).replace("_", " ")
         return one_of_many(f"{subject} {verb}", relation["rest"], f"{verb} {relation['rest']}"), True
     return None, False
+
+
+def _is_somebody(who: str) -> bool:
+    """Whether it is a person, an animal or a thing of theirs: "sister", "sister Nora", "old car"."""
+    by_name = _BY_NAME.fullmatch(who)
+    head = by_name["kind"].casefold() if by_name else "".join(words(who)[-1:])
+    return head in PEOPLE_AND_PETS | THINGS
 
 
 def _says_something(value: str) -> bool:

@@ -36,7 +36,7 @@ _ABOUT = rx(
 )
 _FORGETS_FIELD = rx(r"(?:my|the) (?P<field>name|email|email address|mail address|timezone|language|preferred language)")
 _FORGET_THAT = rx(
-    r"(?:that|this|it|the last (?:one|thing|bit|fact)|what i (?:just )?(?:said|told you)|that (?:one|again|last one|last thing|please)|about (?:that|it)|my last (?:message|sentence))"
+    r"(?:that|all (?:of )?that|this|it|the last (?:one|thing|bit|fact)|what i (?:just )?(?:said|told you)|that (?:one|again|last one|last thing|please)|about (?:that|it)|my last (?:message|sentence))"
 )
 _NO_LONGER = rx(
     r"(?:i|we) (?:no longer (?P<now>.+)|do not (?P<ever>.+?) (?:any ?more|any longer)|am (?:not|no longer) (?P<am>.+?)(?: any ?more| any longer)?)"
@@ -65,7 +65,7 @@ def forgetting(clause: Clause, *, last_labels: tuple[str, ...] = ()) -> list[Int
     if not match or re.match(r"take (?!my\b.*\b(?:out|off|away)\b)", text, re.IGNORECASE):
         return None
     verb = text.split()[0].casefold()
-    rest = _FROM.sub("", match["rest"]).strip(" ,")
+    rest = re.sub(r" (?:now|right away|already|then|too|as well)$", "", _FROM.sub("", match["rest"])).strip(" ,")
     rest = re.sub(r"\s*\b(?:out|off|away)$", "", rest) if verb == "take" else rest
     if not rest:
         return [Talk("what_to_forget")]

@@ -65,7 +65,7 @@ _SLOTS = tuple(
     )
 )  # fmt: skip
 _AGED = rx(rf"{_I} (?:am|have just turned|just turned|turned|will be|turn) (?P<what>{AGE})")
-_HAS = rx(rf"{_I} (?:{ADVERBS}(?:have got|have|own)|(?:just|recently|finally) got(?= an?\b)) (?P<what>.+)")
+_HAS = rx(rf"{_I} (?:{ADVERBS}(?:have got|have|own)|(?:just|recently|finally) got(?= an?\b)) (?P<what>(?!been\b).+)")
 _HAS_NO = rx(rf"{_I} (?:do not (?:have|own)(?: an?| any)?|have no) (?P<what>.+)")
 _NOT_HAD = rx(
     r"(?:an? |any |the |some |another |one )?(?:\w+ )?(?:questions?|problems?|issues?|trouble|idea|ideas|clue|minute|second|moment|time|request|complaint|concern|enquiry|inquiry|"
@@ -91,7 +91,7 @@ _BECAME = rx(
     rf"{_I} (?:have )?(?:just |recently |finally )?(?P<verb>got married|got engaged|got divorced|adopted|retired|graduated|became|joined|started working|broke|had a baby|had surgery|visited|won|ran|climbed|founded|started a)\b ?(?P<what>.*)"
 )
 _AM_A = rx(rf"{_I} (?:am|have been) {ADVERBS}(?P<not>not )?(?:an?|the) (?P<what>.+)")
-_AM = rx(rf"{_I} am {ADVERBS}(?P<what>[\w' -]+)")
+_AM = rx(rf"{_I} (?:am|have been) {ADVERBS}(?P<what>[\w' -]+)")
 _NO_PERSON = rx(
     r"(?:bit|little|lot|tad|touch|mess|wreck|moron|genius|idiot|fool|robot|human|human being|person|people|customer|stranger|new customer|long ?time customer|bot|problem|big deal|few|kind of|sort of|man|woman|real person)\b.*"
 )

@@ -24,7 +24,7 @@ _ABOUT_ID = rx(
     rf"""
     (?:(?:has|have|did|is|was|will|where is|where are|where|status|status of|status for|the status of|what is the status of|what about|how about|whatabout
     |what is (?:up|happening|going on) with|track|look up|lookup|check(?: on| up on)?|find|i mean|i meant|make that|and|what is with
-    |how is|update on|any news on|any update on|news about) )
+    |how is|(?:.* )?(?:update|news|status|info|information|details) (?:on|of|for|about)) )
     {_LISTED}(?P<rest>(?: .*)?)
     """
 )

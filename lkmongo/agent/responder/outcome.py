@@ -17,6 +17,8 @@ _NOTHING = re.compile(
 )
 _SURE = 0.34
 """Share of a question's words that a passage has to hold to be given as the answer without reserve."""
+_CLOSE = 0.15
+"""The share from which it is worth giving at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,9 @@ def _of_knowledge(intent: Intent, rungs: Rungs) -> str:
         return say.NOTHING_FOUND
     if not found.of_passages or found.fit >= _SURE:
         return found.text
-    return say.NOT_UNDERSTOOD if intent.topic else f"{say.CLOSEST} {found.text}"
+    if intent.topic:
+        return say.NOT_UNDERSTOOD
+    return f"{say.CLOSEST} {found.text}" if found.fit >= _CLOSE else say.NOTHING_FOUND
 
 
 def _sentence(text: str) -> str:

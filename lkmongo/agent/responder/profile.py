@@ -40,7 +40,7 @@ _WHO_AM_I = rx(
     r"|(?:do|did|can|will|would) you (?:still |even )?(?:know|remember|recognize|recognise) me"
     r"|remember me|(?:have we met|have we spoken|have we talked)(?: before)?"
     r"|what (?:do|should|will|are) you (?:call|calling|going to call) me"
-    r"|(?:what|which) (?:is )?(?:the )?(?:email|email address|name)(?: that)? (?:do you have|you have|you have got|you got|have you got|is on file|did i give|have i given|is saved|is stored)\b.*"
+    r"|(?:what|which) (?:is )?(?:the )?(?:email|email address|name)(?: that)? (?:do you have|you have|you have got|you got|have you (?:got|stored|saved|noted)|is on file|did i give|have i given|is saved|is stored)\b.*"
 )
 _CHANGE = rx(rf"(?:i (?:would like|want|need) to )?(?:change|update|correct|edit|set|fix) my {_FIELD}")
 _CHANGED = rx(

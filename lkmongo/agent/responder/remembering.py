@@ -16,7 +16,7 @@ _REMEMBER = rx(
     r"""
     (?P<verb>do not (?:ever |you |you ever )?forget|never forget|(?:always |also )*remember|(?:keep|bear|have) in mind|keep a note|keep track of the fact|make a (?:mental )?note|take (?:a )?(?:mental )?note
     |note(?: down)?|write down|write it down|jot down|jot it down|memori[sz]e|know
-    |(?:save|store|record|log)(?= (?:that|this|it|the fact|my|our)\b|:)|(?:save|store|record|log|add|put)(?=(?: \w+){0,12} (?:in|to|into|on) (?:my|your|the) (?:memory|memories|notes|profile|records|file)\b)|add that(?= (?:i|my|we|our)\b)
+    |(?:save|store|record|log)(?= (?:that|this|it|the (?:fact|following)|my|our)\b|:)|(?:save|store|record|log|add|put)(?=(?: \w+){0,12} (?:in|to|into|on) (?:my|your|the) (?:memory|memories|notes|profile|records|file)\b)|add that(?= (?:i|my|we|our)\b)
     |i (?:want|need|would like|just want) you to (?:know|remember|note)
     |(?:i )?(?:want|let) (?:you|it) (?:to )?(?:be )?know|let (?:it|you) be known
     |you (?:should|must|need to|can|have to|ought to|might want to) (?:also |always )?(?:know|remember|note)

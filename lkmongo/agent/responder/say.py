@@ -11,7 +11,7 @@ ORDER_MARK = "tell me its number"
 """Part of `ASK_ORDER`; by it the next turn knows that a number is an answer."""
 ONLY_ENGLISH = "I can only speak English myself, though."
 NO_REMINDERS = "I can't remind you at a time, though."
-NOTHING_FOUND = "I found nothing about that in the knowledge base."
+NOTHING_FOUND = "I found nothing in the knowledge base that answers that."
 NOT_UNDERSTOOD = "I did not understand that, and I found nothing about it in the knowledge base."
 CLOSEST = "I'm not sure that this answers it, but it is the closest I found."
 FIELD_WORDS = {

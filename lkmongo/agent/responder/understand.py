@@ -248,7 +248,7 @@ def _tidy(found: list[Intent]) -> list[Intent]:
         intent
         for intent in kept
         if not (
-            isinstance(intent, Talk) and intent.kind == "unknown" and (len(words(intent.about)) < 4 or _has_order(kept))
+            isinstance(intent, Talk) and intent.kind == "unknown" and (len(words(intent.about)) < 5 or _has_order(kept))
         )
         and not (isinstance(intent, Knowledge) and intent.topic and len(kept) > 1)
     ] or kept
