@@ -2,7 +2,8 @@
 
 The call writes only while it holds a lease, on its session document, that others can see. Before a lease is taken or
 renewed the person's tombstone is looked up, and once more after it is taken. So an erasure either sees the call and
-waits for it, or the call sees the erasure and writes nothing: no write can come after both have finished.
+waits for it, or the call sees the erasure and writes nothing. A process that stood still between its look and its write
+finds the tombstone at the next look, and sweeps behind itself.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from lkmongo.errors import LkmongoError
 from lkmongo.model import SessionRecord
+from lkmongo.store.erase import sweep_behind
 from lkmongo.store.opening import Store
 from lkmongo.store.sessions import LEASE_MS
 from lkmongo.store.tombstones import ErasedError, Tombstones
@@ -41,6 +43,7 @@ class Lease:
     def __init__(self, store: Store, record: SessionRecord) -> None:
         """Nothing is written before `start` or the first `writing`."""
         self.lost = False
+        self._db = store.db
         self._sessions = store.sessions
         self._tombstones = Tombstones(store.db)
         self._record = record
@@ -105,7 +108,7 @@ class Lease:
             self._holding.cancel()
             await asyncio.gather(self._holding, return_exceptions=True)
         if self._leaving:
-            await asyncio.wait({self._leaving}, timeout=_LEASE)
+            await asyncio.wait({self._leaving}, timeout=2 * _LEASE)
             self._leaving.cancel()
 
     def _is_trusted(self) -> bool:
@@ -154,12 +157,12 @@ class Lease:
         self._leaving = asyncio.create_task(self._leave())
 
     async def _leave(self) -> None:
-        """Take the call's own documents away, which is how an erasure that waits learns that no write will follow."""
+        """Take away what the call has left, which is how an erasure that waits learns that no write will follow."""
         await self._idle.wait()
         await asyncio.sleep(max(0.0, self._in_doubt_until - _now()))
         try:
-            await self._sessions.discard(self._record.identity, self._record.session_id)
-        except LkmongoError as error:  # the erasure deletes them when the lease has run out
+            await sweep_behind(self._db, self._record.identity, self._record.session_id)
+        except LkmongoError as error:  # the erasure does it when the lease has run out
             logger.info("the erased call could not be deleted: %s (%s)", error.message, error.why)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,6 +33,7 @@ TenantOrAll = Annotated[
 AllTenants = Annotated[bool, typer.Option("--all-tenants", help="Of every tenant.")]
 Person = Annotated[str | None, typer.Option("--user", help="Id of one person; by default everybody.")]
 Status = Annotated[SessionStatus | None, typer.Option("--status", help="Only calls with this status.")]
+_STATS_OF = timedelta(days=30)
 _COLUMNS = (
     "session_id",
     "tenant_id",
@@ -218,7 +219,8 @@ async def stats(
 
     wanted = call_filter(tenant=tenant, all_tenants=all_tenants, user=user, since=since, until=until)
     if since is None:
-        wanted = replace(wanted, since=(wanted.until or now()) - timedelta(days=30))
+        end = max(wanted.until or now(), datetime.min.replace(tzinfo=UTC) + _STATS_OF)
+        wanted = replace(wanted, since=end - _STATS_OF)
     async with open_store(cli.settings) as store:
         with rate("Reading", "turns") as tell:
             found = await CallStats(store.db, wanted).read(lambda turns: tell(f"{turns:,} turns", turns))

@@ -137,6 +137,30 @@ async def erase(
     return receipt
 
 
+async def sweep_behind(db: AsyncDatabase[Document], identity: Identity, session_id: str) -> None:
+    """Delete what an erased call has left; the call itself does this when it hears of the erasure.
+
+    Its process may have stood still, longer than its lease, between looking for the tombstone and writing: then the
+    erasure was over before the write came. Where the person has come back since, their other data are new.
+
+    Args:
+        db: the database.
+        identity: who was erased.
+        session_id: the call.
+
+    Raises:
+        DatabaseError: MongoDB answered with an error.
+    """
+    tombstone = await Tombstones(db).get(identity)
+    others = identity.scope | {"session_id": {"$ne": session_id}}
+    other = await operations.read(lambda: db[SESSIONS].find_one(others, {"_id": 1}))
+    if other is None or tombstone is None or not tombstone.done:
+        for name in PERSONAL:
+            if name not in {ORDERS, SESSIONS}:
+                await _sweep(db, identity, name)
+    await Sessions(db).discard(identity, session_id)
+
+
 async def _sweep(db: AsyncDatabase[Document], identity: Identity, name: str) -> int:
     selector = identity.scope | ({"$nor": [LIVE]} if name == SESSIONS else {})
     return (await operations.write(lambda: db[name].delete_many(selector))).deleted_count

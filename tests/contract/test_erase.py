@@ -164,6 +164,28 @@ async def test_a_call_that_shows_itself_too_late_to_be_seen_takes_itself_back(st
     assert not any((await count(store.db, ROBIN)).values())
 
 
+@pytest.mark.parametrize("came_back", [False, True])
+async def test_a_process_that_stood_still_for_long_sweeps_behind_itself(store, came_back):
+    await furnish(store, ROBIN)
+    recorder = Recorder(store, ROBIN, "s-9", "room")
+    async with recorder.lease.writing():
+        await store.db.sessions.update_one({"session_id": "s-9"}, {"$unset": {"lease": ""}})  # it has run out
+        await erase(store.db, ROBIN, by="Sam")
+        await asyncio.sleep(0.01)
+        if came_back:
+            await furnish(store, ROBIN, slots=["new"], calls=["s-10"])
+        await store.memories.remember(ROBIN, "late", "x")
+        await store.sessions.append(ROBIN, "s-9", [Turn(0, "i", TurnKind.MESSAGE, now(), content="x")])
+    recorder.lease.start()
+    await until(lambda: is_true(recorder.erased))
+    await recorder.lease.release()
+    left = await count(store.db, ROBIN)
+    if came_back:
+        assert left == {"memories": 2, "turns": 3, "sessions": 1, "users": 1, "orders": 0}
+    else:
+        assert not any(left.values())
+
+
 async def test_a_write_that_is_under_way_is_waited_for(store):
     await furnish(store, ROBIN)
     recorder = Recorder(store, ROBIN, "s-9", "room")

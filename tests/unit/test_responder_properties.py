@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -58,6 +60,12 @@ befores = st.builds(
 outputs = st.sampled_from(
     ["", "Done.", "I remember nothing about that.", '{"results": [{"title": "T", "content": "A b c."}]}', "{"]
 )
+
+
+def test_the_grammar_needs_nothing_of_livekit() -> None:
+    code = "import sys, lkmongo.agent.responder.plan; print([name for name in sys.modules if 'livekit' in name])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 @settings(max_examples=400, deadline=None)

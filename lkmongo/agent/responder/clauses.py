@@ -14,9 +14,8 @@ __all__ = ["Clause", "begins_anew", "clauses", "sentences"]
 _I = re.IGNORECASE
 
 
-_ABBREVIATION = re.compile(
-    r"(?:\b(?:Dr|Mr|Mrs|Ms|St|Prof|Jr|Sr|vs|e\.g|i\.e|No|Nr|approx|Ave|Rd|a\.m|p\.m)|\b[A-Z])\.$"
-)
+_ABBREVIATION = re.compile(r"(?:\b(?:Dr|Mr|Mrs|Ms|St|Prof|Jr|Sr|vs|e\.g|i\.e|No|Nr|approx|Ave|Rd|a\.m|p\.m))\.$")
+_INITIAL = re.compile(r"\b[A-Z]\.$")
 _END = re.compile(r"(?<=[.!?])['\")]*\s+")
 _END_OR_BREAK = re.compile(_END.pattern + r"|\s*;\s+|\s+[-\u2013\u2014]{1,2}\s+")
 
@@ -103,7 +102,8 @@ def sentences(text: str, *, at_breaks: bool = False) -> Iterator[str]:
     start = 0
     for match in (_END_OR_BREAK if at_breaks else _END).finditer(text):
         before = text[start : match.start()]
-        if _ABBREVIATION.search(before) or not before.strip():
+        initial = _INITIAL.search(before) is not None and not begins_anew(text[match.end() :][:HEAD])
+        if initial or _ABBREVIATION.search(before) or not before.strip():
             continue
         yield before.strip()
         start = match.end()

@@ -147,7 +147,7 @@ def _choose(passages: list[tuple[str, list[str]]], question: str) -> Answer:
 
 
 def _rarity(term: str, sentences_there_are: int, seen: int) -> float:
-    return math.log(1 + sentences_there_are / (1 + seen)) * (0.2 if term in _GENERAL else 1.0)
+    return math.log(1 + sentences_there_are / (1 + seen)) * (0.1 if term in _GENERAL else 1.0)
 
 
 def _fit(weights: dict[str, float], of_sentence: list[str], of_title: list[str]) -> float:

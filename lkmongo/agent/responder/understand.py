@@ -93,11 +93,10 @@ def understand(raw: str, before: Before | None = None) -> list[Intent]:
     if not found:
         return [_courtesy(said)]
     found = list(dict.fromkeys(_fit(_with_words(intent, raw)) for intent in found))
-    if all(
-        isinstance(intent, Knowledge) or intent == Talk("unknown", getattr(intent, "about", "")) for intent in found
-    ):
+    unclear = all(isinstance(intent, Knowledge) or _is_vague(intent) for intent in found)
+    if unclear and len(said) > 1 and about_some_order(text):
         # "I ordered curtains last week. Can you tell me if they have been shipped?" takes both sentences.
-        found = [LookUpOrder()] if len(said) > 1 and about_some_order(text) else found
+        found = [LookUpOrder()]
     found = _last_words(_tidy(found))
     return found if len(found) <= MAX_INTENTS else [*found[:MAX_INTENTS], Talk("too_much")]
 
