@@ -120,6 +120,27 @@ def _model_names(value: Any) -> Any:
     return ",".join(names)
 
 
+def _speech_models(tail: str, example: str) -> BeforeValidator:
+    """LiveKit Inference strings for STT and TTS; `tail` names what may follow the model."""
+
+    def check(value: Any) -> Any:
+        names = [name.strip() for name in str(value).split(",")]
+        if not all(re.fullmatch(r"auto|[\w.-]+/[\w.-]+(:[^\s,:/]+)?", name) for name in names):
+            raise ValueError(
+                f"must be provider/model or provider/model:{tail}, such as {example}; several with commas between"
+            )
+        return ",".join(names)
+
+    return BeforeValidator(check)
+
+
+def _agent_name(value: Any) -> Any:
+    text = str(value)
+    if len(text) > 128 or not text.isprintable():
+        raise ValueError("must be up to 128 printable characters")
+    return text
+
+
 Switch = Annotated[bool, BeforeValidator(_switch)]
 HttpUrl = Annotated[str, _url("http", "https")]
 
@@ -197,10 +218,33 @@ class Settings(BaseModel):
         alias="LKMONGO_SEARCH",
         description="how memories and knowledge are searched: `auto` (Atlas Search where it answers), `atlas` or `exact`",
     )
+    stt: Annotated[str, _speech_models("language", "deepgram/nova-3:multi")] = Field(
+        "deepgram/nova-3:multi",
+        alias="LKMONGO_STT",
+        description="speech recognition: a LiveKit Inference string; after commas those to fall back on",
+    )
     llm: Annotated[str, BeforeValidator(_model_names)] = Field(
         "openai/gpt-5.3-chat-latest",
         alias="LKMONGO_LLM",
-        description="language model: a LiveKit Inference string, or a model name at LKMONGO_LLM_BASE_URL",
+        description=(
+            "language model: a LiveKit Inference string, or a model name at LKMONGO_LLM_BASE_URL; "
+            "after commas those to fall back on"
+        ),
+    )
+    tts: Annotated[str, _speech_models("voice", "cartesia/sonic-3")] = Field(
+        "cartesia/sonic-3:9626c31c-bec5-4cca-baa8-f8ba9e84c8bc",
+        alias="LKMONGO_TTS",
+        description="the agent's voice: a LiveKit Inference string; after commas those to fall back on",
+    )
+    vad: Literal["bundled", "silero"] = Field(
+        "bundled", alias="LKMONGO_VAD", description="who hears that somebody speaks: `bundled` or `silero`"
+    )
+    turn_detection: Literal["bundled", "multilingual"] = Field(
+        "bundled",
+        alias="LKMONGO_TURN_DETECTION",
+        description=(
+            "who hears that a turn is over: `bundled`, or `multilingual` after `lkmongo agent download-files`"
+        ),
     )
     llm_base_url: HttpUrl | None = Field(
         None,
@@ -210,6 +254,11 @@ class Settings(BaseModel):
     )
     llm_api_key: SecretStr | None = Field(
         None, alias="LKMONGO_LLM_API_KEY", description="its key, where it wants one", examples=["none"]
+    )
+    agent_name: Annotated[str, BeforeValidator(_agent_name)] = Field(
+        "lkmongo-agent",
+        alias="LKMONGO_AGENT_NAME",
+        description="the name that the agent registers with LiveKit, and that tokens dispatch",
     )
     agent: Annotated[str, BeforeValidator(_agent_path)] | None = Field(
         None,

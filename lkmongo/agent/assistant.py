@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
-from collections.abc import AsyncIterable, Awaitable
-from typing import Any, ClassVar, TypeVar
+from collections.abc import AsyncIterable
+from typing import Any, ClassVar
 
 from livekit.agents import Agent, FlushSentinel, ModelSettings, RunContext, ToolError, function_tool, llm
 
-from lkmongo.agent.briefing import brief
+from lkmongo.agent.briefing import briefed
 from lkmongo.agent.call import Call
-from lkmongo.errors import InvalidIdError, InvalidTextError, LkmongoError, NotFoundError
+from lkmongo.agent.status_line import status_line
+from lkmongo.agent.tool_work import (
+    READ_DEADLINE,
+    SEARCH_DEADLINE,
+    WRITE_DEADLINE,
+    at_once,
+    finish_despite_interruption,
+    within,
+)
+from lkmongo.errors import InvalidTextError
 from lkmongo.model import Order, slot_name, slot_words
 
-logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 Context = RunContext[Call]
-
-READ_DEADLINE = 0.5
-"""Seconds that a look-up of the caller's data may take in a turn."""
-WRITE_DEADLINE = 0.5
-"""Seconds that a write waits to be acknowledged."""
-SEARCH_DEADLINE = 3.0
-"""Seconds that a search of the knowledge base may take."""
 
 DEFAULT_INSTRUCTIONS = """\
 You are a friendly voice assistant who remembers the people you talk to. You are heard, not read: answer in one to
@@ -49,6 +46,11 @@ GREETING = (
     "briefly what it was about. Do not recite what is remembered of them. If they are new, introduce yourself."
 )
 
+TAKEOVER = (
+    "You have just taken over this call from a colleague. Do not greet the caller again: say in one short sentence "
+    "what you can do for them, and go on with what they asked for."
+)
+
 
 class Assistant(Agent):
     """The agent that callers talk to.
@@ -59,6 +61,7 @@ class Assistant(Agent):
 
     instructions_text: ClassVar[str] = DEFAULT_INSTRUCTIONS
     greeting: ClassVar[str] = GREETING
+    takeover: ClassVar[str] = TAKEOVER
 
     def __init__(self, *, instructions: str | None = None, **options: Any) -> None:
         """Take `instructions` instead of the class's; `options` go to `livekit.agents.Agent`."""
@@ -71,8 +74,9 @@ class Assistant(Agent):
         return call
 
     async def on_enter(self) -> None:
-        """Greet the caller."""
-        self.session.generate_reply(instructions=self.greeting)
+        """Greet the caller, or go on when another agent has handed the call over."""
+        handed_over = any(item.type == "agent_handoff" and item.old_agent_id for item in self.session.history.items)
+        self.session.generate_reply(instructions=self.takeover if handed_over else self.greeting)
 
     async def llm_node(
         self, chat_ctx: llm.ChatContext, tools: list[llm.Tool], model_settings: ModelSettings
@@ -82,11 +86,7 @@ class Assistant(Agent):
         It goes into a copy: no history and no report holds it, and preemptive generation stays valid. This is the
         one hook that runs on every path, the greeting and the answers to tools included.
         """
-        context = chat_ctx.copy()
-        position, words = _last_user_message(context)
-        text = brief(self.call.caller, words)
-        context.items.insert(position, llm.ChatMessage(role="system", content=[text]))
-        self.call.caller.refresh_in_background()
+        context = briefed(chat_ctx, lambda: self.call.caller)
         async for chunk in Agent.default.llm_node(self, context, tools, model_settings):
             yield chunk
 
@@ -100,7 +100,8 @@ class Assistant(Agent):
             query: what is to be found out, in a few words
         """
         call = context.userdata
-        result = await _within(SEARCH_DEADLINE, call.search.knowledge(call.identity.tenant, query, limit=3), "search")
+        async with status_line(context, call.status_lines, call.caller.profile.preferred_language):
+            result = await within(SEARCH_DEADLINE, call.search_knowledge(query), "search")
         if not result.hits:
             return "Nothing about that was found in the knowledge base."
         return json.dumps(
@@ -122,7 +123,7 @@ class Assistant(Agent):
         """
         call = context.userdata
         number = order_id.strip().lstrip("#").strip()
-        order = await _within(READ_DEADLINE, call.store.orders.get(call.identity, number), "look that up")
+        order = await within(READ_DEADLINE, call.store.orders.get(call.identity, number), "look that up")
         if order is None:
             raise ToolError(f"There is no order {number} of yours.")
         return _order_sentence(order)
@@ -137,10 +138,10 @@ class Assistant(Agent):
             memory_type: short label in snake_case, such as favorite_color
             content: the fact
         """
-        _finish_despite_interruption(context)
+        finish_despite_interruption(context)
         caller = context.userdata.caller
         try:
-            memory = await _within(WRITE_DEADLINE, caller.remember(memory_type, content), "save that")
+            memory = await within(WRITE_DEADLINE, caller.remember(memory_type, content), "save that")
         except ToolError as error:
             if slot := _slot(caller.slots, memory_type):
                 raise ToolError(
@@ -159,11 +160,11 @@ class Assistant(Agent):
             memory_type: the label it was stored under, such as favorite_color
         """
         caller = context.userdata.caller
-        memory = _spoken(caller.recall, memory_type)
+        memory = at_once(caller.recall, memory_type)
         if memory is None:
             if not caller.loaded:
                 raise ToolError("What I remember is not at hand right now; please ask me again in a moment.")
-            raise ToolError(f"I have nothing stored about your {slot_words(_spoken(slot_name, memory_type))}.")
+            raise ToolError(f"I have nothing stored about your {slot_words(at_once(slot_name, memory_type))}.")
         return f"Your {slot_words(memory.memory_type)}: {memory.content}."
 
     @function_tool
@@ -173,8 +174,8 @@ class Assistant(Agent):
         Args:
             memory_type: the label it was stored under, such as favorite_color
         """
-        _finish_despite_interruption(context)
-        memory = await _within(WRITE_DEADLINE, context.userdata.caller.forget(memory_type), "delete that")
+        finish_despite_interruption(context)
+        memory = await within(WRITE_DEADLINE, context.userdata.caller.forget(memory_type), "delete that")
         return f"I have forgotten your {slot_words(memory.memory_type)}."
 
     @function_tool
@@ -185,7 +186,7 @@ class Assistant(Agent):
             query: what is looked for, in a few words
         """
         caller = context.userdata.caller
-        found = await _within(READ_DEADLINE, caller.search(query), "search what I remember")
+        found = await within(READ_DEADLINE, context.userdata.search_memories(query), "search what I remember")
         if not found:
             if not caller.loaded:
                 raise ToolError("What I remember is not at hand right now; please ask me again in a moment.")
@@ -222,11 +223,11 @@ class Assistant(Agent):
             field: one of name, email, preferred_language, timezone
             value: the new value; a time zone as an IANA name such as Europe/Berlin
         """
-        _finish_despite_interruption(context)
+        finish_despite_interruption(context)
         caller = context.userdata.caller
         words = {"email": "e-mail address", "timezone": "time zone"}.get(field, slot_words(field))
         try:
-            text = await _within(WRITE_DEADLINE, caller.set_profile(field, value), "save that")
+            text = await within(WRITE_DEADLINE, caller.set_profile(field, value), "save that")
         except ToolError as error:
             if getattr(caller.profile, field, None) == value:
                 raise ToolError(
@@ -236,51 +237,12 @@ class Assistant(Agent):
         return f"Your {words} is {text}." if caller.guest else f"Saved. Your {words} is {text}."
 
 
-async def _within(deadline: float, work: Awaitable[T], doing: str) -> T:
-    """Wait `deadline` seconds for `work`; whatever goes wrong becomes a sentence that can be read out.
-
-    The text of an exception would end in the report and before the model, so only sentences of ours leave here.
-    """
-    try:
-        async with asyncio.timeout(deadline):
-            return await work
-    except TimeoutError as error:
-        raise ToolError(f"I could not {doing} just now; it took too long.") from error
-    except (InvalidTextError, InvalidIdError, NotFoundError) as error:
-        raise ToolError(f"{error.message[:1].upper()}{error.message[1:]}.") from error
-    except LkmongoError as error:
-        logger.warning("a tool could not %s: %s (%s)", doing, error.message, error.why)
-        raise ToolError(f"I could not {doing} just now.") from error
-
-
-def _spoken(function: Any, *arguments: Any) -> Any:
-    try:
-        return function(*arguments)
-    except (InvalidTextError, InvalidIdError) as error:
-        raise ToolError(f"{error.message[:1].upper()}{error.message[1:]}.") from error
-
-
 def _slot(slots: dict[str, Any], label: str) -> str | None:
     try:
         name = slot_name(label)
     except InvalidTextError:
         return None
     return slot_words(name) if name in slots else None
-
-
-def _finish_despite_interruption(context: Context) -> None:
-    try:
-        context.disallow_interruptions()
-    except RuntimeError:
-        logger.debug("the caller has interrupted already; the change is made all the same")
-
-
-def _last_user_message(context: llm.ChatContext) -> tuple[int, str]:
-    for position in range(len(context.items) - 1, -1, -1):
-        item = context.items[position]
-        if isinstance(item, llm.ChatMessage) and item.role == "user":
-            return position, item.text_content or ""
-    return len(context.items), ""
 
 
 def _order_sentence(order: Order) -> str:

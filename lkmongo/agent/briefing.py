@@ -8,10 +8,17 @@ fence or look like a line of its own.
 from __future__ import annotations
 
 import json
-from typing import Any
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from lkmongo.agent.caller import Caller
 from lkmongo.model import PROFILE_FIELDS, Memory
+
+if TYPE_CHECKING:
+    from livekit.agents import llm
+
+logger = logging.getLogger(__name__)
 
 BUDGET = 1_200 * 4
 """Characters; four make about one token."""
@@ -28,6 +35,25 @@ _STATUS = {
     "guest": "This caller is a guest: what they tell you is known for this call only.",
     "loading": "What is known of this caller is still being looked up: do not say that they are new.",
 }
+
+
+def briefed(chat_ctx: llm.ChatContext, whose: Callable[[], Caller]) -> llm.ChatContext:
+    """A copy of what the model is asked, with the briefing before the last thing that the caller said.
+
+    A briefing that cannot be made is left out, and the log says why: the caller gets an answer all the same. What
+    another process has changed is looked for in the background, for the next turn.
+    """
+    from livekit.agents import llm
+
+    context = chat_ctx.copy()
+    try:
+        caller = whose()
+        position, words = _last_user_message(context)
+        context.items.insert(position, llm.ChatMessage(role="system", content=[brief(caller, words)]))
+        caller.refresh_in_background()
+    except Exception:
+        logger.exception("the model is asked without a briefing")
+    return context
 
 
 def brief(caller: Caller, last_words: str = "") -> str:
@@ -76,3 +102,11 @@ def _fenced(head: str, data: dict[str, Any]) -> str:
 
 def _encode(data: dict[str, Any]) -> str:
     return json.dumps(data, ensure_ascii=False).replace("<", "\\u003c").replace("\u2028", " ").replace("\u2029", " ")
+
+
+def _last_user_message(context: llm.ChatContext) -> tuple[int, str]:
+    for position in range(len(context.items) - 1, -1, -1):
+        item = context.items[position]
+        if item.type == "message" and item.role == "user":
+            return position, item.text_content or ""
+    return len(context.items), ""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.recorder import Recorder
+from lkmongo.agent.speculation import LIMIT, Speculation
+from lkmongo.agent.status_line import StatusLines
 from lkmongo.embed.choose import embedder_for
-from lkmongo.model import Identity
+from lkmongo.model import Identity, Memory, Passage
 from lkmongo.search.atlas import running
 from lkmongo.search.choose import AtlasFirst, strategy_for
-from lkmongo.search.strategy import SearchStrategy
+from lkmongo.search.strategy import SearchResult, SearchStrategy
 from lkmongo.settings import Settings
 from lkmongo.store.first_start import prepare
 from lkmongo.store.opening import Store, open_store
@@ -28,6 +31,8 @@ class Call:
     store: Store
     search: SearchStrategy
     recorder: Recorder
+    speculation: Speculation | None = None
+    status_lines: StatusLines = field(default_factory=StatusLines)
 
     @property
     def identity(self) -> Identity:

@@ -57,7 +57,7 @@ async def indexes(
     if (check and (replace or wait)) or (dry_run and (check or replace or wait)):
         raise UsageError("--check and --dry-run write nothing: they go with no other of these options")
     embedder = embedder_for(cli.settings)
-    wanted = search_indexes(embedder.dimensions)
+    wanted = search_indexes(embedder.dimensions, embedder.similarity)
     if dry_run:
         cli.output.say(json.dumps(_definitions(wanted), indent=None if cli.output.is_json else 2))
         return
@@ -168,7 +168,7 @@ async def wait_ready(
     async with open_store(cli.settings, on_status=cli.output.note) as store:
         try:
             with watch:
-                wanted = search_indexes(embedder.dimensions)
+                wanted = search_indexes(embedder.dimensions, embedder.similarity)
                 await readiness.wait_ready(store.db, wanted, embedder, Pace(timeout), watch)
         except NotSupportedError:
             if require_search:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lkmongo.doctor.check import DEADLINE, Check, Finding, Look, Status, failed, of, run, skip
 from lkmongo.doctor.configuration import incomplete, program, settings_in_use
 from lkmongo.doctor.disk import space
-from lkmongo.errors import LkmongoError, SettingsError, UsageError
+from lkmongo.errors import ExitCode, LkmongoError, SettingsError, UsageError
 
 if TYPE_CHECKING:
     from lkmongo.settings import Settings
@@ -202,7 +202,7 @@ class _Examination:
         privileges = await self._check("mongodb.privileges", lambda: database.privileges(store, settings, capabilities))
         if "mongodb.privileges" in self._parts or privileges.status is Status.FAIL:
             self._add(privileges)
-        if privileges.status is Status.FAIL:
+        if privileges.exit_code is ExitCode.AUTHENTICATION:
             self._skip_rest("the user of MONGODB_URI may not read")
             return
 

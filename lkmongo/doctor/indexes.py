@@ -62,7 +62,7 @@ async def searchable(store: Store, capabilities: Capabilities, embedder: Embedde
 
     if not capabilities.search:
         return skip("this MongoDB has no search")
-    found = await states(store.db, search_indexes(embedder.dimensions), Pace(0))
+    found = await states(store.db, search_indexes(embedder.dimensions, embedder.similarity), Pace(0))
     found = [replace(each, canary=await look(store.db, each.index, embedder)) if each.ready else each for each in found]
     return judge_searchable(found)
 

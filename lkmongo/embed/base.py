@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from lkmongo.search.fusion import FusionWeights
 
 Kind = Literal["document", "query"]
+Similarity = Literal["cosine", "dotProduct"]
+"""How an index compares two vectors; of unit length they score (1 + product) / 2 either way."""
 
 
 class Embedder(Protocol):
@@ -34,6 +36,11 @@ class Embedder(Protocol):
     @property
     def weights(self) -> FusionWeights:
         """How much this model's vectors count beside words."""
+        ...
+
+    @property
+    def similarity(self) -> Similarity:
+        """How an index shall compare this model's vectors."""
         ...
 
     @property

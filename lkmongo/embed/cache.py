@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lkmongo.embed.base import Embedder, Kind
+    from lkmongo.embed.base import Embedder, Kind, Similarity
     from lkmongo.search.fusion import FusionWeights
 
 _Key = tuple[str, str, str]
@@ -48,6 +48,11 @@ class CachedEmbedder:
     def weights(self) -> FusionWeights:
         """The wrapped embedder's."""
         return self._inner.weights
+
+    @property
+    def similarity(self) -> Similarity:
+        """The wrapped embedder's."""
+        return self._inner.similarity
 
     @property
     def floor(self) -> float:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lkmongo.embed.base import Kind, check_texts
+from lkmongo.embed.base import Kind, Similarity, check_texts
 from lkmongo.embed.errors import EmbeddingTimeoutError, NotInstalledError
 from lkmongo.search.fusion import FusionWeights
 
@@ -64,6 +64,7 @@ class LocalEmbedder:
     dimensions = 256
     weights = FusionWeights(vector=0.95, text=0.05)
     floor = 0.15
+    similarity: Similarity = "cosine"
 
     async def warm(self) -> None:
         """Read the model, 34 MB, unless this process has it already."""

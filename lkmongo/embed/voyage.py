@@ -14,7 +14,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Any
 
-from lkmongo.embed.base import Kind, check_texts
+from lkmongo.embed.base import Kind, Similarity, check_texts
 from lkmongo.embed.errors import EmbeddingTimeoutError, PassingError, RateLimitedError, UnreachableError
 from lkmongo.embed.voyage_models import check_model
 from lkmongo.errors import SettingsError
@@ -50,6 +50,7 @@ class VoyageEmbedder:
 
     weights = FusionWeights(vector=0.7, text=0.3)
     floor = 0.3
+    similarity: Similarity = "cosine"
 
     def __init__(
         self,

@@ -28,6 +28,7 @@ from lkmongo.search.failures import NotForAtlasError, explain, finds_nothing, se
 from lkmongo.search.merge import Branches, Candidate, Fresh, merge
 from lkmongo.search.question import Question
 from lkmongo.search.strategy import Found, SearchResult, foreign_note
+from lkmongo.store.home import at_home
 from lkmongo.store.search_schema import MEMORIES_TEXT
 
 if TYPE_CHECKING:
@@ -212,9 +213,13 @@ class AtlasStrategy:
     async def _aggregate(self, kind: Kind[Any], stages: list[Document], until: float) -> list[Document]:
         # Search refuses every read concern but local, and the address of the database may ask for another.
         collection = self._db.get_collection(kind.collection, read_concern=ReadConcern("local"))
-        async with asyncio.timeout(until - time.monotonic()):
+
+        async def ask() -> list[Document]:
             cursor = await collection.aggregate(stages, maxTimeMS=self._max_time_ms, batchSize=_REPLY)
             return await cursor.to_list()
+
+        async with asyncio.timeout(until - time.monotonic()):
+            return await at_home(ask)
 
     # ------------------------------------------------------------------ the collection
 
@@ -225,10 +230,14 @@ class AtlasStrategy:
         shown["embedding"] = {"$cond": [ours, "$embedding", "$$REMOVE"]}  # another model's is of no use here
         selector = selectors[0] if len(selectors) == 1 else {"$or": selectors}
         collection = self._db[kind.collection]
+
+        async def find() -> list[Document]:
+            cursor = collection.find(selector, shown, max_time_ms=self._max_time_ms, batch_size=_REPLY)
+            return await cursor.sort("updated_at", -1).limit(MAX_FRESH + 1).to_list()
+
         try:
             async with asyncio.timeout(self._deadline):
-                cursor = collection.find(selector, shown, max_time_ms=self._max_time_ms, batch_size=_REPLY)
-                return await cursor.sort("updated_at", -1).limit(MAX_FRESH + 1).to_list()
+                return await at_home(find)
         except (PyMongoError, TimeoutError) as error:
             raise explain(error) from error
 
@@ -239,7 +248,9 @@ class AtlasStrategy:
         known = {**scope, "embedding_model": self._embedder.model, "updated_at": {"$lt": since}}
         try:
             async with asyncio.timeout(self._deadline):
-                there = await self._db[kind.collection].find_one(known, {"_id": 1}, max_time_ms=self._max_time_ms)
+                there = await at_home(
+                    lambda: self._db[kind.collection].find_one(known, {"_id": 1}, max_time_ms=self._max_time_ms)
+                )
         except (PyMongoError, TimeoutError) as error:
             raise explain(error) from error
         if there:

@@ -32,14 +32,20 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def create_client(uri: str) -> Client:
+def create_client(uri: str, *, stays_warm: bool = False) -> Client:
     """Build a client that connects on first use; what the URI itself sets is left as it is.
+
+    Args:
+        uri: the address.
+        stays_warm: once it is connected, keep the connections open however long nobody needs them.
 
     Raises:
         SettingsError: the URI cannot be parsed.
     """
     given = {part.partition("=")[0].lower() for part in uri.partition("?")[2].split("&")}
-    options = {name: value for name, value in _OPTIONS.items() if name.lower() not in given}
+    warm = {"minPoolSize": _OPTIONS["maxPoolSize"]} if stays_warm and "maxpoolsize" not in given else {}
+    wanted = _OPTIONS | warm
+    options = {name: value for name, value in wanted.items() if name.lower() not in given}
     try:
         return AsyncMongoClient(uri, tz_aware=True, driver=DriverInfo("lkmongo", __version__), **options)
     except (PyMongoError, ValueError) as error:

@@ -107,9 +107,8 @@ async def erase(
     reason = None if reason is None else check_note("reason", reason, identity)
     names = PERSONAL if orders else tuple(name for name in PERSONAL if name != ORDERS)
     tombstones = Tombstones(db)
-    tombstone = await tombstones.begin(identity)
     found = await count(db, identity, names)
-    tombstone = await tombstones.extend(tombstone, found)
+    tombstone = await tombstones.begin(identity, found)
     deleted = dict.fromkeys(names, 0)
     loop = asyncio.get_running_loop()
     give_up = loop.time() + patience
@@ -154,7 +153,7 @@ async def sweep_behind(db: AsyncDatabase[Document], identity: Identity, session_
     tombstone = await Tombstones(db).get(identity)
     others = identity.scope | {"session_id": {"$ne": session_id}}
     other = await operations.read(lambda: db[SESSIONS].find_one(others, {"_id": 1}))
-    if other is None or tombstone is None or not tombstone.done:
+    if tombstone and tombstone.done and other is None:  # else the erasure does it, and counts
         for name in PERSONAL:
             if name not in {ORDERS, SESSIONS}:
                 await _sweep(db, identity, name)

@@ -40,6 +40,10 @@ _TURNS_A_REPLY = 1_000
 """Of a group; MongoDB sends no more than 16 MB, which turns of 16 KB come to."""
 _TURNS_A_REPLY_OF_ONE = 400
 _CALLS_A_REPLY = 500
+_AHEAD = 1
+"""Groups that are read while one is written."""
+_DOCUMENTS_BETWEEN = 100
+"""Documents that are written, in about two milliseconds, before the event loop looks after what is read."""
 _TURNS_AT_ONCE = 200
 """Turns of a very large call that a format gets at once."""
 _FLUSH = 2**18
@@ -149,6 +153,7 @@ class Export:
         self._fields = None if with_embeddings else {"embedding": 0}
         self._group = 50
         self._newest: Any = after
+        self._unheeded = 0
 
     async def run(self, writer: Writer, sink: Sink, on_progress: Callable[[Exported], None] = lambda _: None) -> None:
         """Write everything. `done` says how far it has come, after an exception too.
@@ -174,7 +179,7 @@ class Export:
             async with aclosing(self._groups()) as groups:
                 async for group in groups:
                     waiting.append((group, asyncio.create_task(self._turns_of(group))))
-                    if len(waiting) > 1:
+                    if len(waiting) > _AHEAD:
                         await self._write(writer, sink, *waiting.popleft())
                         on_progress(self.done)
             while waiting:
@@ -283,6 +288,9 @@ class Export:
         if sink.held >= _FLUSH:
             await sink.flush()
             self.done.last_id = self._newest
+        self._unheeded += 1 + turns
+        if self._unheeded >= _DOCUMENTS_BETWEEN:
+            self._unheeded = 0
             await _heed()
 
 
@@ -299,7 +307,7 @@ def _sort_in(found: Turns, turns: Sequence[Document]) -> None:
 
 
 async def _heed() -> None:
-    """Let signals be heard, and end here if the export was cancelled."""
+    """Let replies come in and signals be heard, and end here if the export was cancelled."""
     await asyncio.sleep(0)
     task = asyncio.current_task()
     if task and task.cancelling():  # the driver may have taken it for a lost connection, and tried again

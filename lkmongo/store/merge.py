@@ -17,10 +17,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pymongo
+from pymongo import UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
 from lkmongo.errors import LkmongoError, NotReadyError, UsageError
 from lkmongo.model import MAX_ID, MAX_SLOTS, Identity, now
@@ -36,6 +37,7 @@ _ATOMIC = 2_000
 """Documents of a guest up to which one transaction is tried: it has to fit into a small server's cache, and a minute."""
 _TRIES = 5
 _BATCH = 1_000
+_DUPLICATE = 11000
 _STEP_SECONDS = 10.0
 """For one step without a transaction: what a merge that was killed had locked is free again after a minute."""
 _ORDER = {
@@ -156,7 +158,7 @@ async def _in_transaction(
 async def _in_steps(work: Callable[[], Awaitable[Merged]]) -> Merged:
     try:
         for _ in range(_TRIES - 1):
-            with suppress(DuplicateKeyError):  # a call of the login has just written what was about to be moved
+            with suppress(DuplicateKeyError):  # a call of the login has just begun in a room of the guest's
                 return await work()
         return await work()
     except PyMongoError as error:
@@ -179,16 +181,18 @@ async def _run(
 ) -> Merged:
     mover = _Mover(db, guest, login, session, dry_run=dry_run)
     moved = await count(db, guest, session=session)
-    conflicts, dropped = await mover.settle_slots()
+    conflicts: dict[str, Conflict] = {}
+    dropped = await mover.settle_slots(conflicts)
+    while not await mover.move_slots():  # each time the newer of two slots stays, so this ends
+        dropped += await mover.settle_slots(conflicts)
     moved[MEMORIES] -= dropped
-    await mover.move(MEMORIES)
     await mover.move(ORDERS)
     renamed = await mover.free_session_ids()
     # Turns first: a call that has its session document is then whole.
     await mover.move(TURNS)
     await mover.move(SESSIONS)
     filled = await mover.merge_profiles() if any(moved.values()) or dropped else []
-    return Merged(moved, conflicts, dropped, filled, renamed, in_transaction=session is not None)
+    return Merged(moved, list(conflicts.values()), dropped, filled, renamed, in_transaction=session is not None)
 
 
 class _Mover:
@@ -209,11 +213,14 @@ class _Mover:
         self._session = session
         self._dry_run = dry_run
 
-    async def settle_slots(self) -> tuple[list[Conflict], int]:
+    async def settle_slots(self, conflicts: dict[str, Conflict]) -> int:
         """Delete the older of two slots of one label.
 
+        Args:
+            conflicts: takes those whose contents differed, by label.
+
         Returns:
-            Those whose contents differed, and how many of the deleted are the guest's.
+            How many of the deleted are the guest's.
         """
         shown = {"memory_type": 1, "content": 1, "updated_at": 1}
         ours = {slot["memory_type"]: slot async for slot in self._find(MEMORIES, self._guest, shown)}
@@ -223,23 +230,48 @@ class _Mover:
                 f"together they have {len(ours.keys() | theirs.keys())} memories; {MAX_SLOTS} are allowed",
                 hint=f"forget some first: lkmongo memory forget {self._guest.user_id} --type LABEL",
             )
-        conflicts: list[Conflict] = []
-        older: list[Any] = []
-        dropped = 0
+        older_ours: list[Document] = []
+        older_theirs: list[Document] = []
         for name in sorted(ours.keys() & theirs.keys()):
             newest, other = theirs[name], ours[name]
             if (other.get("updated_at") or _LONG_AGO) > (newest.get("updated_at") or _LONG_AGO):
                 newest, other = other, newest
-            older.append(other["_id"])
-            dropped += other is ours[name]
+            (older_ours if other is ours[name] else older_theirs).append(other)
             if newest["content"] != other["content"]:
                 kept_of = (self._login if newest is theirs[name] else self._guest).user_id
-                conflicts.append(Conflict(name, newest["content"], other["content"], kept_of))
-        if not self._dry_run:
-            for ids in _batches(older):
+                conflicts[name] = Conflict(name, newest["content"], other["content"], kept_of)
+        if self._dry_run:
+            return len(older_ours)
+        await self._delete_slots(older_theirs)
+        return await self._delete_slots(older_ours)
+
+    async def _delete_slots(self, slots: Sequence[Document]) -> int:
+        """Delete slots that are still as they were read: a call may have written one anew, and that is the newer."""
+        deleted = 0
+        for batch in _batches(slots):
+            as_read = [{"_id": slot["_id"], "updated_at": slot.get("updated_at")} for slot in batch]
+            with self._in_time():
+                result = await self._db[MEMORIES].delete_many({"$or": as_read}, session=self._session)
+            deleted += result.deleted_count
+        return deleted
+
+    async def move_slots(self) -> bool:
+        """Make the guest's slots the login's; False when the login has one of the same label by now."""
+        if self._session or self._dry_run:
+            await self.move(MEMORIES)
+            return True
+        ids = [slot["_id"] async for slot in self._find(MEMORIES, self._guest, {"_id": 1})]
+        change = {"$set": {"user_id": self._login.user_id}}
+        for batch in _batches(ids):
+            one_by_one = [UpdateOne(self._guest.scope | {"_id": each}, change) for each in batch]
+            try:
                 with self._in_time():
-                    await self._db[MEMORIES].delete_many({"_id": {"$in": ids}}, session=self._session)
-        return conflicts, dropped
+                    await self._db[MEMORIES].bulk_write(one_by_one, ordered=False)
+            except BulkWriteError as error:
+                if any(each["code"] != _DUPLICATE for each in error.details["writeErrors"]):
+                    raise
+                return False
+        return True
 
     async def free_session_ids(self) -> dict[str, str]:
         """Give the guest's calls another id where the login has one of the same id: both were in one room."""

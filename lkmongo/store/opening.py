@@ -14,6 +14,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from lkmongo.settings import Settings
 from lkmongo.store import operations
 from lkmongo.store.client import create_client
+from lkmongo.store.home import at_home
 from lkmongo.store.memories import Memories
 from lkmongo.store.orders import Orders
 from lkmongo.store.sessions import Sessions
@@ -52,7 +53,9 @@ class Store:
 
 
 @asynccontextmanager
-async def open_store(settings: Settings, *, on_status: Callable[[str], None] = lambda _: None) -> AsyncIterator[Store]:
+async def open_store(
+    settings: Settings, *, on_status: Callable[[str], None] = lambda _: None, stays_warm: bool = False
+) -> AsyncIterator[Store]:
     """Yield the store that the settings name, and close it after.
 
     With MONGODB_URI nothing is connected yet: the first operation does that. Without, the embedded mongod is
@@ -61,6 +64,7 @@ async def open_store(settings: Settings, *, on_status: Callable[[str], None] = l
     Args:
         settings: where the database is.
         on_status: told in a sentence what takes a while.
+        stays_warm: keep connections open that nobody needs for a while.
 
     Raises:
         EmbeddedError: the embedded mongod cannot run here.
@@ -78,8 +82,8 @@ async def open_store(settings: Settings, *, on_status: Callable[[str], None] = l
             on_status("Starting the embedded MongoDB ...")
             await _finish(embedded.open)
             uri = embedded.uri
-        client = create_client(uri)
-        stack.push_async_callback(client.close)
+        client = create_client(uri, stays_warm=stays_warm)
+        stack.push_async_callback(at_home, client.close)
         yield Store.of(client[settings.mongodb_db], embedded)
 
 

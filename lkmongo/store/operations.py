@@ -1,4 +1,4 @@
-"""How the store talks to PyMongo: one retry for reads, and errors that say what to do."""
+"""How the store talks to PyMongo: on the client's loop, one retry for reads, and errors that say what to do."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from pymongo.errors import (
 
 from lkmongo.errors import AuthenticationError, DatabaseError, DatabaseUnavailableError, LkmongoError
 from lkmongo.redact import redact
+from lkmongo.store.home import at_home
 
 T = TypeVar("T")
 
@@ -31,7 +32,7 @@ _NOT_ALLOWED = {13}
 
 
 async def read(operation: Callable[[], Awaitable[T]]) -> T:
-    """Run a read, and once more after a dropped connection.
+    """Run a read on the client's loop, and once more after a dropped connection.
 
     The driver's own retry is off: with a deadline set it repeats without a pause until the deadline, and hides
     the error behind a timeout.
@@ -43,20 +44,20 @@ async def read(operation: Callable[[], Awaitable[T]]) -> T:
     """
     try:
         try:
-            return await operation()
+            return await at_home(operation)
         except ServerSelectionTimeoutError:
             raise  # the driver has looked for a server all the while
         except AutoReconnect:
             await asyncio.sleep(random.uniform(0.02, 0.08))  # noqa: S311
-            return await operation()
+            return await at_home(operation)
     except PyMongoError as error:
         raise explain(error) from error
 
 
 async def write(operation: Callable[[], Awaitable[T]]) -> T:
-    """Run a write; the driver retries those that are safe to repeat. Raises as `read` does."""
+    """Run a write on the client's loop; the driver retries those that are safe to repeat. Raises as `read` does."""
     try:
-        return await operation()
+        return await at_home(operation)
     except (PyMongoError, InvalidDocument) as error:
         raise explain(error) from error
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lkmongo.store.schema import KNOWLEDGE, MEMORIES
+
+if TYPE_CHECKING:
+    from lkmongo.embed.base import Similarity
 
 KNOWLEDGE_VECTOR = "knowledge_embedding_index"
 MEMORIES_VECTOR = "memories_embedding_index"
@@ -21,7 +24,6 @@ EMBEDDING = "embedding"
 LABEL_WORDS = "label_words"
 """The path of a memory's label with its words apart: the standard analyzer keeps favorite_color as one word."""
 
-Similarity = Literal["cosine", "dotProduct", "euclidean"]
 IndexType = Literal["vectorSearch", "search"]
 
 
@@ -42,8 +44,7 @@ def search_indexes(dimensions: int, similarity: Similarity = "cosine") -> tuple[
 
     Args:
         dimensions: the length of the embedder's vectors.
-        similarity: how two of them are compared. Embedders return unit length, where cosine and dot product rank
-            alike; cosine also ranks the vectors of older documents, whatever their length.
+        similarity: how the embedder wants two of them to be compared.
     """
     person = ("user_id", "tenant_id")
     return (

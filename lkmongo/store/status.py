@@ -58,7 +58,7 @@ async def database_status(db: AsyncDatabase[Document], embedder: Embedder) -> Da
     trouble = ""
     if capabilities.search:
         try:
-            found = await states(db, search_indexes(embedder.dimensions), Pace(0))
+            found = await states(db, search_indexes(embedder.dimensions, embedder.similarity), Pace(0))
         except (NotReadyError, NotSupportedError) as error:
             trouble = error.why or error.message
     found = [replace(each, canary=await look(db, each.index, embedder)) if each.ready else each for each in found]

@@ -101,17 +101,24 @@ class Tombstones:
         document = await operations.read(lambda: self._tombstones.find_one({"_id": person}))
         return _tombstone(document) if document else None
 
-    async def begin(self, identity: Identity) -> Tombstone:
-        """Bar the calls of the person that have begun by now, and begin an erasure, or resume one that is not done."""
+    async def begin(self, identity: Identity, found: Mapping[str, int]) -> Tombstone:
+        """Bar the calls of the person that have begun by now, and begin an erasure, or resume one that is not done.
+
+        Args:
+            identity: who is erased.
+            found: how many documents of theirs there are, by collection; an erasure that is resumed keeps what was
+                found when it began.
+        """
         await self._make_key()
         person = await self.hash_of(identity)
         resumed = {"$eq": ["$done", False]}
+        before = {name: {"$cond": [resumed, f"$found.{name}", 0]} for name in found}
         update = [
             {
                 "$set": {
                     "erase_id": {"$cond": [resumed, "$erase_id", ObjectId()]},
                     "begun_at": {"$cond": [resumed, "$begun_at", "$$NOW"]},
-                    "found": {"$cond": [resumed, "$found", {}]},
+                    "found": {name: {"$max": [before[name], number]} for name, number in found.items()},
                     "erased_at": "$$NOW",
                     "done": False,
                 }
@@ -124,13 +131,12 @@ class Tombstones:
         )
         return _tombstone(document)
 
-    async def extend(self, tombstone: Tombstone, found: Mapping[str, int] | None = None) -> Tombstone:
-        """Bar also the calls that have begun since; `found` is noted where it is more than was found before."""
-        counts = {f"found.{name}": {"$max": [f"$found.{name}", count]} for name, count in (found or {}).items()}
+    async def extend(self, tombstone: Tombstone) -> Tombstone:
+        """Bar also the calls that have begun since."""
         document = await operations.write(
             lambda: self._tombstones.find_one_and_update(
                 {"_id": tombstone.hash},
-                [{"$set": {"erased_at": "$$NOW", **counts}}],
+                [{"$set": {"erased_at": "$$NOW"}}],
                 return_document=ReturnDocument.AFTER,
             )
         )

@@ -309,3 +309,26 @@ async def test_a_look_changes_nothing(store, environ):
     await look_at(environ, *OF_DATABASE)
     after = {name: await store.db[name].count_documents({}) for name in await store.db.list_collection_names()}
     assert before == after
+
+
+async def test_privileges_that_cannot_be_asked_for_hide_nothing_else(mongodb_uri, database_name):
+    async with rig(mongodb_uri, database_name) as it:
+        it.standin.fail("connectionStatus", code=59, times=None)
+        checks = await searched(it, "mongodb.privileges", "mongodb.clock", "vectors")
+    assert statuses(checks) == {
+        "mongodb": "ok",
+        "mongodb.privileges": "fail",
+        "mongodb.clock": "ok",
+        "vectors": "ok",
+    }
+
+
+async def test_what_a_server_can_do_may_be_unknown(mongodb_uri, database_name):
+    async with rig(mongodb_uri, database_name) as it:
+        it.standin.fail("buildInfo", code=59, times=None)
+        checks = await searched(it, "mongodb.version", "mongodb.search", "mongodb.clock", "indexes.search")
+    assert [name for name, check in checks.items() if check.status is Status.FAIL] == [
+        "mongodb.version",
+        "mongodb.search",
+        "indexes.search",
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from datetime import timedelta
 
 import pytest
@@ -181,7 +182,7 @@ async def test_a_guest_who_is_in_a_call_or_a_person_who_is_being_erased_is_not_m
         with pytest.raises(NotReadyError) as caught:
             await merge(store.db, GUEST, LOGIN)
     assert "still in a call" in caught.value.message
-    await Tombstones(store.db).begin(LOGIN)
+    await Tombstones(store.db).begin(LOGIN, {"memories": 0})
     with pytest.raises(NotReadyError) as caught:
         await merge(store.db, GUEST, LOGIN)
     assert "u-100 is being erased" in caught.value.message
@@ -217,13 +218,14 @@ async def test_slots_that_others_write_meanwhile_are_no_obstacle(store):
         await furnish(store, GUEST, slots=[f"note_{n}" for n in range(20)], calls=[])
 
         async def write_on() -> None:
-            for n in range(400):
+            for n in itertools.count():
                 await store.memories.remember(LOGIN, f"note {n % 20}", f"the login's {n}")
 
         writer = asyncio.create_task(write_on())
         await asyncio.sleep(0.01)
         await merge(store.db, GUEST, LOGIN, atomic=atomic)
-        await writer
+        writer.cancel()
+        await asyncio.gather(writer, return_exceptions=True)
         assert not any((await count(store.db, GUEST)).values())
         assert await store.memories.count(LOGIN) == 20
 

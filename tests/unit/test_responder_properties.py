@@ -121,7 +121,7 @@ def test_any_text_of_the_knowledge_base_can_be_spoken(content: str, question: st
 @given(st.lists(st.sampled_from(PHRASES), min_size=2, max_size=4))
 def test_phrases_in_sentences_of_their_own_are_all_heard(phrases: list[str]) -> None:
     """Small talk may be dropped beside requests, and of several values for one thing the last counts."""
-    from lkmongo.agent.responder.intents import LookUpOrder, Remember
+    from lkmongo.agent.responder.intents import Forget, LookUpOrder, Remember
 
     together = understand(". ".join(phrase.rstrip(" .!?") for phrase in phrases))
     if len(together) > MAX_INTENTS or any(getattr(intent, "kind", "") == "foreign" for intent in together):
@@ -130,6 +130,6 @@ def test_phrases_in_sentences_of_their_own_are_all_heard(phrases: list[str]) -> 
     for phrase in phrases:
         for intent in understand(phrase.rstrip(" .!?")):
             if isinstance(intent, Remember):
-                assert (Remember, intent.label) in kinds
+                assert {(Remember, intent.label), (Forget, intent.label)} & kinds
             elif isinstance(intent, LookUpOrder) and intent.order_id:
                 assert (LookUpOrder, intent.order_id) in kinds

@@ -17,7 +17,7 @@ _BY_WORD = rx(
     \b(?:jokes?|riddles?|knock[ -]knock|one[ -]liners?|funny|funniest|make me (?:laugh|smile)|entertain me|weather|forecast|tornado\w*|umbrella|(?:will|is|does|did) it (?:going to |be )?(?:rain|snow|freeze|hail|storm)\w*|climate like|conditions like|degrees (?:today|tomorrow|outside|tonight)
     |how (?:hot|cold|warm) (?:is|will) it|temperature (?:outside|today|tomorrow|tonight|be|going)|(?:record high|current|outside) temperature|stopwatch|timers?|wake me|alert me|heads or tails|(?:flip|toss|throw|roll)(?:ping|ing)?(?: \w+){{0,3}} (?:coins?|dice|die)|coin (?:flip|toss)|dice
     |horoscope|lottery|trivia|(?:fun|interesting|random|cool|unique|weird|amazing|crazy|another) facts?|meaning (?:of|to|in) (?:life|existence|\w+ing alive)|(?:purpose|point|answer|meaning) (?:of|to) (?:life|existence|sentience|it all|our)|life (?:have|has|any)(?: \w+)? meaning|poem|haiku|limerick|bedtime story|lyrics|square root|factorial|divided by|multiplied by|sum of|multiply|(?:\d+|{_NUMBER}) (?:plus|minus|times|and) (?:\d+|{_NUMBER})(?=$| is| equals| make)|\d+ (?:plus|minus|times) \d+
-    |\d+ ?[-+*/x^] ?\d+(?! ?(?:cm|inch|mm))|(?:%|percent) (?:of|off|tip)|shopping list|to-?do list|my calendar|traffic|stock (?:price|market)|bitcoin|exchange rate|translat\w+|(?:translation|word|expression|phrase) (?:of|for|in)\b.*\b{_PEOPLES}|spotify|youtube|netflix|playlist)\b
+    |\d+ ?[-+*/x^] ?\d+(?! ?(?:cm|inch|mm))|(?:%|percent) (?:of|off|tip)|shopping list|to-?do list|my calendar|traffic|stock (?:price|market)|(?<!take )(?<!accept )(?<!with )(?<!in )bitcoin|exchange rate|translat\w+|(?:translation|word|expression|phrase) (?:of|for|in)\b.*\b{_PEOPLES}|spotify|youtube|netflix|playlist)\b
     """
 )
 _SAYING = rx(

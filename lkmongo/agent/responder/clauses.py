@@ -15,7 +15,7 @@ _I = re.IGNORECASE
 
 
 _ABBREVIATION = re.compile(r"(?:\b(?:Dr|Mr|Mrs|Ms|St|Prof|Jr|Sr|vs|e\.g|i\.e|No|Nr|approx|Ave|Rd|a\.m|p\.m))\.$")
-_INITIAL = re.compile(r"\b[A-Z]\.$")
+_INITIAL = re.compile(r"(?<!\b[A-Za-z] )\b[A-Z]\.$")
 _END = re.compile(r"(?<=[.!?])['\")]*\s+")
 _END_OR_BREAK = re.compile(_END.pattern + r"|\s*;\s+|\s+[-\u2013\u2014]{1,2}\s+")
 

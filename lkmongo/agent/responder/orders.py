@@ -16,9 +16,10 @@ _LISTED = rf"(?P<ids>{ID}(?:(?:,| and| or|, and| plus| as well as)(?: {_NOUN})?(
 _WITH_ID = rx(
     rf"\b{_NOUN}(?:'s)?(?: (?:status|called|with))*(?: {_NUMBER})*(?:'s| is|:| was| would be)?(?: the)? ?{_LISTED}(?!\w)"
 )
-_NUMBER_IS = rx(rf"\b(?:{_NUMBER}|it|that) (?:is|would be|was) {_LISTED}(?!\w)")
+_OF_ORDER = r"(?:^|[,:;] |\b(?:order|package|parcel|shipment|delivery|tracking|confirmation|reference|the|its|is|my|that|and|with) )"
+_NUMBER_IS = rx(rf"(?:{_OF_ORDER}{_NUMBER}|\b(?:it|that)) (?:is|would be|was) {_LISTED}(?!\w)")
 _IS_ORDER = rx(rf"{_LISTED} (?:is|are|was) (?:my|the) (?:order|package|parcel|number|tracking)\b.*")
-_NUMBERED = rx(rf"\b(?:{_NUMBER})(?: is)? {_LISTED}(?!\w)")
+_NUMBERED = rx(rf"{_OF_ORDER}{_NUMBER}(?: is)? {_LISTED}(?!\w)")
 _HASHED = re.compile(r"#\s?(?P<ids>(?=[\w-]*\d)[\w-]+)")
 _ABOUT_ID = rx(
     rf"""
@@ -165,8 +166,7 @@ def _look_up(ids: list[str]) -> list[Intent]:
 def goes_on_about_it(text: str) -> bool:
     """Whether a clause asks how "it" stands, when an order was named just before."""
     return bool(
-        re.search(r"\b(?:it|they|that|them)\b", text, re.IGNORECASE)
-        and (_ASKS_STATUS.search(text) or len(text.split()) < 5)
+        re.search(r"\b(?:it|they|them)\b", text, re.IGNORECASE) and (_ASKS_STATUS.search(text) or len(text.split()) < 5)
     )
 
 

@@ -105,7 +105,7 @@ _ECHO = re.compile(
     r"(?P<my>(?:my|our) [\w' -]{2,60}?) (?:is|are|was) (?P<what>what|when|where|who|how much|how old)(?: again)?", _I
 )
 _QUESTION = re.compile(
-    rf"(?:what|where|when|who|whose|whom|how|why|which)\b|{AUX}(?: not)? {SUBJECT}\b|(?:is|are|do|does|did|can|could|has|have) \w+",
+    rf"(?:what|where|when|who|whose|whom|how|why|which)\b|{AUX}(?: not)? {SUBJECT}\b|(?:is|are|do|does|did|can|could|has|have) (?!not\b)\w+",
     _I,
 )
 

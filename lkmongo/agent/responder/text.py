@@ -33,7 +33,7 @@ _EXPANSIONS = [
             r"\b(do|does|did|is|are|was|were|has|have|had|would|could|should|must)(?:n't|nt)\b",
             r"\1 not",
         ),
-        (r"[,.]*\s*\b(?:um+|uh+|uhm+|erm+|hmm+)\b[,.]*(?=\s+\S)", ""),
+        (r",?\s+(?:um+|uh+|uhm+|erm+|hmm+)\b[,.]*(?=\s+\S)", ""),
         (r"^(?:um+|uh+|uhm+|erm+|hmm+)\b[,.]*\s+", ""),
         (r"\b(my [\w ]{1,30}?)'s (?=(?:on|in|at|an?|the|called|named|from|not|\d\w*)\b)", r"\1 is "),
         (r"\bwanna\b", "want to"),
