@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -10,6 +12,23 @@ from uuid import uuid4
 import pytest
 
 _PREFIXES = ("LKMONGO_", "LIVEKIT_", "MONGODB_", "VOYAGE_")
+
+
+_MEMORY = Path("/dev/shm")
+_ENOUGH = 4 * 2**30
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the files of the run in memory where there is room: each write of a mongod otherwise waits for the disk.
+
+    The folder is made once, by the process that the workers are started from, and it is gone after the run.
+    """
+    if hasattr(config, "workerinput") or config.option.basetemp or "TMPDIR" in os.environ:
+        return
+    if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ENOUGH:
+        folder = tempfile.mkdtemp(prefix="lkmongo-tests-", dir=_MEMORY)
+        os.environ["TMPDIR"] = tempfile.tempdir = folder
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def clean_environment() -> dict[str, str]:

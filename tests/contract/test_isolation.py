@@ -75,7 +75,7 @@ async def everything(backend, *, but):
 @pytest.mark.timeout(400)
 @given(people=_PEOPLE, data=st.data())
 @settings(
-    max_examples=20,
+    max_examples=10,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
