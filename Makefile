@@ -1,5 +1,6 @@
 # Everything here goes through `make setup`, which needs Python 3.11 to 3.14 and a package registry, nothing else.
 #   make console   talk to the agent        make test    run the tests
+#   make dev       worker and talk page    make test-browser  the page in Chromium
 #   make check     linters and types        make lock    resolve the dependencies anew
 SHELL := /bin/sh
 VENV  := .venv
@@ -7,7 +8,7 @@ BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS  ?=
 
-.PHONY: setup console test check fix docs lock wheel test-wheel test-atlas atlas-address clean
+.PHONY: setup console test check fix docs lock wheel faults test-wheel test-atlas atlas-address test-e2e livekit-server test-browser browser-tools dev clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -74,5 +75,48 @@ atlas-address:
 		echo "  try: start Atlas Local (see README), then export LKMONGO_TEST_ATLAS_URI='mongodb://localhost:27017/?directConnection=true'" >&2; \
 		exit 2; }
 
+# The long form of tests/faults: hundreds of calls with a fault of MongoDB each, and consoles that are killed.
+faults: $(STAMP)
+	@$(BIN)/python -m tests.faults.run $(ARGS)
+
+# Whole calls through a real LiveKit server on this machine, which listens on 127.0.0.1 alone.
+test-e2e: livekit-server $(STAMP)
+	@$(BIN)/python -m pytest -q --timeout 300 tests/e2e $(ARGS)
+
+livekit-server:
+	@command -v livekit-server >/dev/null || { \
+		echo "error: livekit-server is not on PATH: there is no LiveKit server to test through" >&2; \
+		echo "  try: install it (https://docs.livekit.io/transport/self-hosting/local/), then make test-e2e again" >&2; \
+		exit 2; }
+
+# The talk page in a real Chromium, with whole calls where livekit-server is on PATH. What drives the browser goes into
+# a folder of its own, not into the virtual environment.
+BROWSER_TOOLS ?= .browser
+
+test-browser: browser-tools $(STAMP)
+	@command -v livekit-server >/dev/null || echo "livekit-server is not on PATH: the page is tested without calls" >&2
+	@BROWSER_TOOLS="$$(cd $(BROWSER_TOOLS) && pwd)"; export BROWSER_TOOLS; PYTHONPATH="$$BROWSER_TOOLS/python" \
+		$(BIN)/python -m pytest -q --timeout 300 tests/browser $(ARGS)
+
+browser-tools: $(STAMP)
+	@for name in chromium chromium-browser google-chrome chrome; do command -v $$name >/dev/null && exit 0; done; \
+		echo "error: there is no Chromium to test in" >&2; \
+		echo "  try: install it (Debian: apt-get install chromium), then make test-browser again" >&2; exit 2
+	@command -v npm >/dev/null || { \
+		echo "error: npm is not here: it brings LiveKit's browser client and the accessibility checker" >&2; \
+		echo "  try: install Node.js, then make test-browser again" >&2; exit 2; }
+	@mkdir -p $(BROWSER_TOOLS)
+	@[ -e $(BROWSER_TOOLS)/node_modules/axe-core ] || { cp tests/browser/package.json $(BROWSER_TOOLS)/ && \
+		npm install --prefix $(BROWSER_TOOLS) --no-package-lock --ignore-scripts --silent; }
+	@[ -e $(BROWSER_TOOLS)/python/playwright ] || { \
+		uv="$$(command -v uv || echo $(BIN)/uv)"; set -- --quiet --target $(BROWSER_TOOLS)/python -r tests/browser/requirements.txt; \
+		if [ -x "$$uv" ]; then "$$uv" pip install --python $(BIN)/python "$$@"; \
+		else python3 -m pip install --disable-pip-version-check "$$@"; fi; }
+
+# A worker and the talk page side by side, against the LiveKit server that .env.local or the environment names.
+dev: $(STAMP)
+	@$(BIN)/lkmongo agent run --dev & worker=$$!; trap 'kill $$worker 2>/dev/null; wait $$worker' EXIT; trap 'exit 130' INT; \
+		trap 'exit 143' TERM; $(BIN)/lkmongo web $(ARGS)
+
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .browser $(VENV) dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -22,6 +22,8 @@ def commands(group: typer.Typer | None = None, prefix: str = "") -> list[str]:
     names = [f"{prefix}{command.name}" for command in group.registered_commands]
     for sub in group.registered_groups:
         if sub.typer_instance is not None:
+            callback = sub.typer_instance.registered_callback
+            names += [f"{prefix}{sub.name}"] if callback and callback.invoke_without_command else []
             names += commands(sub.typer_instance, f"{prefix}{sub.name} ")
     return names
 

@@ -120,6 +120,11 @@ class Identity:
         return cls(tenant_id, f"guest-{uuid4().hex}")
 
     @property
+    def is_guest(self) -> bool:
+        """Whether the id is one that `guest` makes."""
+        return re.fullmatch(r"guest-[0-9a-f]{32}", self.user_id) is not None
+
+    @property
     def tenant(self) -> Tenant:
         """The tenant alone."""
         return Tenant(self.tenant_id)
@@ -288,3 +293,6 @@ class SessionRecord:
     ended_at: datetime | None = None
     close_reason: str | None = None
     report: dict[str, Any] = field(default_factory=dict)
+    participant: str | None = None
+    agent: str | None = None
+    agent_participant: str | None = None

@@ -1,7 +1,6 @@
 """One typed Settings: every variable, its meaning, where its value came from. Secrets never print.
 
-`.env.local`, then `.env`, of the current folder fill in what the environment does not set; nothing overrides
-the environment, and an empty value means unset. This is the only module that reads `os.environ`.
+An empty value means unset. Beside `lkmongo.dotenv_files`, this is the only module that reads `os.environ`.
 """
 
 from __future__ import annotations
@@ -20,67 +19,8 @@ from pydantic_core import ErrorDetails
 
 from lkmongo.errors import SettingsError
 
-DOTENV_FILES = (".env.local", ".env")
 ENVIRONMENT = "environment"
 _FOREIGN = {"LKMONGO_TEST_ATLAS_URI"}  # read by the test suite alone
-
-
-def load_dotenv_files(
-    folder: Path, environ: dict[str, str] | None = None, *, problems: dict[str, SettingsError] | None = None
-) -> dict[str, str]:
-    """Fill `environ` (default `os.environ`) from the dotenv files of `folder`.
-
-    They go into the environment itself because LiveKit's worker processes read theirs from there.
-
-    Args:
-        folder: where they are looked for.
-        environ: what is filled.
-        problems: takes what would be raised, by the file's name, and the rest is read nevertheless.
-
-    Returns:
-        For each variable that was filled in, the file it came from.
-
-    Raises:
-        SettingsError: a file is not UTF-8, cannot be read, or has a line that is not `NAME=value`.
-    """
-    target: Any = os.environ if environ is None else environ
-    sources: dict[str, str] = {}
-    for name in DOTENV_FILES:
-        try:
-            bindings = _bindings(folder / name)
-        except SettingsError as error:
-            if problems is None:
-                raise
-            problems[name] = error
-            continue
-        for key, value, line in bindings:
-            if line:
-                problem = SettingsError(
-                    f"{name}:{line}: this line is not NAME=value",
-                    hint="write one NAME=value a line; quote values that hold spaces or #",
-                )
-                if problems is None:
-                    raise problem
-                problems.setdefault(name, problem)
-            elif key and value and not target.get(key):
-                target[key] = value
-                sources[key] = name
-    return sources
-
-
-def _bindings(path: Path) -> list[tuple[str | None, str | None, int]]:
-    """Name, value, and the line's number where it is neither; empty where there is no such file."""
-    from dotenv.parser import parse_stream
-
-    try:
-        with path.open(encoding="utf-8") as stream:
-            return [(each.key, each.value, each.original.line if each.error else 0) for each in parse_stream(stream)]
-    except (FileNotFoundError, IsADirectoryError):
-        return []
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{path.name} is not UTF-8 text", why=str(error.reason)) from error
-    except OSError as error:
-        raise SettingsError(f"{path.name} cannot be read", why=error.strerror) from error
 
 
 def _mongodb_uri(value: Any) -> Any:
@@ -111,6 +51,28 @@ def _agent_path(value: Any) -> Any:
     if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", str(value)):
         raise ValueError("must be package.module:Class")
     return value
+
+
+def _callable_path(value: Any) -> Any:
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", str(value)):
+        raise ValueError("must be package.module:callable")
+    return value
+
+
+def _web_keys(value: Any) -> Any:
+    keys = [key.strip() for key in str(value).split(",")]
+    if not all(len(key) >= 32 and key.isascii() and key.isprintable() for key in keys):
+        raise ValueError(
+            "must be keys of at least 32 characters with commas between, the new one first: openssl rand -hex 32"
+        )
+    return ",".join(keys)
+
+
+def _origins(value: Any) -> Any:
+    origins = [origin.strip().rstrip("/").lower() for origin in str(value).split(",")]
+    if not all(re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", origin) for origin in origins):
+        raise ValueError("must be origins such as https://talk.example.com, with commas between")
+    return ",".join(origins)
 
 
 def _model_names(value: Any) -> Any:
@@ -218,6 +180,12 @@ class Settings(BaseModel):
         alias="LKMONGO_SEARCH",
         description="how memories and knowledge are searched: `auto` (Atlas Search where it answers), `atlas` or `exact`",
     )
+    speculation: Switch = Field(
+        True,
+        alias="LKMONGO_SPECULATION",
+        description="search while the caller still speaks, so that the answer is there sooner: `on` or `off`",
+        examples=["on"],
+    )
     stt: Annotated[str, _speech_models("language", "deepgram/nova-3:multi")] = Field(
         "deepgram/nova-3:multi",
         alias="LKMONGO_STT",
@@ -272,11 +240,41 @@ class Settings(BaseModel):
         description="a file of instructions for the agent",
         examples=["the assistant's"],
     )
+    web_keys: Annotated[SecretStr, BeforeValidator(_web_keys)] | None = Field(
+        None,
+        alias="LKMONGO_WEB_KEYS",
+        description="keys that sign the cookies of `lkmongo web`; the first signs, the others are still taken",
+        examples=["made once, in a file under LKMONGO_HOME"],
+    )
+    web_auth: Annotated[str, BeforeValidator(_callable_path)] | None = Field(
+        None,
+        alias="LKMONGO_WEB_AUTH",
+        description="a login of one's own for `lkmongo web`, `package.module:callable`: who sent a request",
+        examples=["everybody is a guest"],
+    )
+    web_origins: Annotated[str, BeforeValidator(_origins)] | None = Field(
+        None,
+        alias="LKMONGO_WEB_ORIGINS",
+        description="origins that may use `lkmongo web`, with commas between: its own public one, and other pages'",
+        examples=["the same origin alone"],
+    )
     home: Path | None = Field(
         None,
         alias="LKMONGO_HOME",
         description="folder for the embedded mongod's data",
         examples=["the platform's data folder"],
+    )
+    otlp_endpoint: HttpUrl | None = Field(
+        None,
+        alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="where OpenTelemetry traces of database operations and tools are sent",
+        examples=["no traces"],
+    )
+    telemetry_allow_pii: Switch = Field(
+        False,
+        alias="LIVEKIT_TELEMETRY_ALLOW_PII",
+        description="let traces hold what is said and what tools are given: `on` or `off`",
+        examples=["off"],
     )
     output: Literal["table", "plain", "json", "jsonl"] | None = Field(
         None,
@@ -350,7 +348,7 @@ class Settings(BaseModel):
         for uri in list(values):
             if match := re.match(r"mongodb(?:\+srv)?://[^@/:]*:([^@/]+)@", uri):
                 values += [match.group(1), unquote(match.group(1))]
-        return values
+        return values + (self.web_keys.get_secret_value().split(",") if self.web_keys else [])
 
     @property
     def data_home(self) -> Path:

@@ -47,7 +47,7 @@ def whole_file(path: Path) -> Iterator[Write]:
             os.close(descriptor)
             descriptor = -1
             part.replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
     finally:
         if descriptor >= 0:
             with suppress(OSError):
@@ -91,7 +91,7 @@ def _explained(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Keep the new name through a loss of power, where the file system can."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,6 +20,8 @@ class ScriptedLLM(llm.LLM):
     def __init__(self, script: Script) -> None:
         super().__init__()
         self.script = script
+        self.delay = 0.0
+        """Seconds before the first token."""
         self.contexts: list[llm.ChatContext] = []
 
     @property
@@ -46,6 +49,8 @@ class ScriptedLLM(llm.LLM):
 class _Stream(llm.LLMStream):
     async def _run(self) -> None:
         request = f"request-{len(self._llm.contexts)}"
+        if self._llm.delay:
+            await asyncio.sleep(self._llm.delay)
         for number, part in enumerate(self._llm.script(self._chat_ctx)):
             if isinstance(part, str):
                 delta = llm.ChoiceDelta(role="assistant", content=part)

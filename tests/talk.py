@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from lkmongo.agent.call import Call
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.recorder import Recorder
 from lkmongo.embed.choose import create_embedder
-from lkmongo.model import Identity
+from lkmongo.model import Identity, Turn
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.store.opening import Store
 from tests.fake_llm import Script, ScriptedLLM
@@ -62,17 +62,24 @@ async def talk(
     agent: Assistant | None = None,
     guest: bool = False,
     session_id: str = "console-test",
+    resumed: Sequence[Turn] = (),
+    model: Any = None,
 ) -> AsyncIterator[Talk]:
-    """Hold a call with `identity`, greeting included; the record is closed after."""
+    """Hold a call with `identity`, greeting included; the record is closed after.
+
+    `resumed` are the turns of a call that is gone on with, `model` one to take instead of the script.
+    """
     embedder = create_embedder("local")
     recorder = Recorder(store, identity, session_id, "console")
     caller = Caller(store, embedder, identity, recorder.lease, guest=guest)
     call = Call(session_id, "console", caller, store, ExactStrategy(store.db, embedder), recorder)
     await caller.preload()
-    model = ScriptedLLM(script)
+    if resumed:
+        call.go_on_after(resumed)
+    model = model or ScriptedLLM(script)
     with fake_job_context(job_id=session_id) as job:
         async with AgentSession(llm=model, userdata=call, vad=None, turn_handling={"turn_detection": None}) as session:
-            recorder.attach(session)
+            call.attach(session)
             await session.start(agent or Assistant(), capture_run=True, record=False)
             yield Talk(session, call, model, job)
         await caller.settle(2)

@@ -6,20 +6,20 @@ import json
 from collections.abc import AsyncIterable
 from typing import Any, ClassVar
 
-from livekit.agents import Agent, FlushSentinel, ModelSettings, RunContext, ToolError, function_tool, llm
+from livekit.agents import NOT_GIVEN, Agent, FlushSentinel, ModelSettings, RunContext, ToolError, function_tool, llm
 
 from lkmongo.agent.briefing import briefed
 from lkmongo.agent.call import Call
+from lkmongo.agent.changes import Saved
 from lkmongo.agent.status_line import status_line
 from lkmongo.agent.tool_work import (
+    CHANGE_DEADLINE,
     READ_DEADLINE,
     SEARCH_DEADLINE,
-    WRITE_DEADLINE,
     at_once,
     finish_despite_interruption,
     within,
 )
-from lkmongo.errors import InvalidTextError
 from lkmongo.model import Order, slot_name, slot_words
 
 Context = RunContext[Call]
@@ -51,6 +51,11 @@ TAKEOVER = (
     "what you can do for them, and go on with what they asked for."
 )
 
+RESUMPTION = (
+    "You were cut off from the caller for a moment. Do not greet them again: say in one short sentence that you are "
+    "back, and go on where the conversation stopped."
+)
+
 
 class Assistant(Agent):
     """The agent that callers talk to.
@@ -62,6 +67,7 @@ class Assistant(Agent):
     instructions_text: ClassVar[str] = DEFAULT_INSTRUCTIONS
     greeting: ClassVar[str] = GREETING
     takeover: ClassVar[str] = TAKEOVER
+    resumption: ClassVar[str] = RESUMPTION
 
     def __init__(self, *, instructions: str | None = None, **options: Any) -> None:
         """Take `instructions` instead of the class's; `options` go to `livekit.agents.Agent`."""
@@ -74,7 +80,13 @@ class Assistant(Agent):
         return call
 
     async def on_enter(self) -> None:
-        """Greet the caller, or go on when another agent has handed the call over."""
+        """Greet the caller, or go on when another agent has handed the call over, or its worker died."""
+        if self.call.resumed:
+            self.call.resumed = False
+            items = [item for item in self.chat_ctx.items if item.type == "message"]
+            waits = bool(items) and items[-1].role == "user"  # what they said last was never answered
+            self.session.generate_reply(instructions=NOT_GIVEN if waits else self.resumption)
+            return
         handed_over = any(item.type == "agent_handoff" and item.old_agent_id for item in self.session.history.items)
         self.session.generate_reply(instructions=self.takeover if handed_over else self.greeting)
 
@@ -84,9 +96,10 @@ class Assistant(Agent):
         """Ask the model, with the briefing put before the last thing the caller said.
 
         It goes into a copy: no history and no report holds it, and preemptive generation stays valid. This is the
-        one hook that runs on every path, the greeting and the answers to tools included.
+        one hook that runs on every path, the greeting and the answers to tools included. The first request of a call
+        waits for what is known of the caller, to its deadline; later ones find it there.
         """
-        context = briefed(chat_ctx, lambda: self.call.caller)
+        context = await briefed(chat_ctx, lambda: self.call.caller)
         async for chunk in Agent.default.llm_node(self, context, tools, model_settings):
             yield chunk
 
@@ -123,7 +136,7 @@ class Assistant(Agent):
         """
         call = context.userdata
         number = order_id.strip().lstrip("#").strip()
-        order = await within(READ_DEADLINE, call.store.orders.get(call.identity, number), "look that up")
+        order = await within(READ_DEADLINE, call.order(number), "look that up")
         if order is None:
             raise ToolError(f"There is no order {number} of yours.")
         return _order_sentence(order)
@@ -140,17 +153,13 @@ class Assistant(Agent):
         """
         finish_despite_interruption(context)
         caller = context.userdata.caller
-        try:
-            memory = await within(WRITE_DEADLINE, caller.remember(memory_type, content), "save that")
-        except ToolError as error:
-            if slot := _slot(caller.slots, memory_type):
-                raise ToolError(
-                    f"I will keep your {slot} in mind for this call, but I could not save it for the next one."
-                ) from error
-            raise
+        memory = await within(CHANGE_DEADLINE, caller.remember(memory_type, content), "save that")
+        slot = slot_words(memory.memory_type)
         if caller.guest:
-            return f"For this call I will remember your {slot_words(memory.memory_type)}: {memory.content}."
-        return f"I will remember your {slot_words(memory.memory_type)}: {memory.content}."
+            return f"For this call I will remember your {slot}: {memory.content}."
+        if caller.saved == "not saved":
+            raise ToolError(f"I will keep your {slot} in mind for this call, but I could not save it for the next one.")
+        return f"I will remember your {slot}: {memory.content}.{_later(caller.saved, 'saved')}"
 
     @function_tool
     async def recall_detail(self, context: Context, memory_type: str) -> str:
@@ -175,8 +184,11 @@ class Assistant(Agent):
             memory_type: the label it was stored under, such as favorite_color
         """
         finish_despite_interruption(context)
-        memory = await within(WRITE_DEADLINE, context.userdata.caller.forget(memory_type), "delete that")
-        return f"I have forgotten your {slot_words(memory.memory_type)}."
+        caller = context.userdata.caller
+        slot = slot_words(await within(CHANGE_DEADLINE, caller.forget(memory_type), "delete that"))
+        if caller.saved == "not saved":
+            raise ToolError(f"I will not use your {slot} in this call, but I could not delete it for good.")
+        return f"I have forgotten your {slot}.{_later(caller.saved, 'deleted for good')}"
 
     @function_tool
     async def search_memories(self, context: Context, query: str) -> str:
@@ -226,23 +238,18 @@ class Assistant(Agent):
         finish_despite_interruption(context)
         caller = context.userdata.caller
         words = {"email": "e-mail address", "timezone": "time zone"}.get(field, slot_words(field))
-        try:
-            text = await within(WRITE_DEADLINE, caller.set_profile(field, value), "save that")
-        except ToolError as error:
-            if getattr(caller.profile, field, None) == value:
-                raise ToolError(
-                    f"I will use your {words} in this call, but I could not save it for the next one."
-                ) from error
-            raise
-        return f"Your {words} is {text}." if caller.guest else f"Saved. Your {words} is {text}."
+        text = await within(CHANGE_DEADLINE, caller.set_profile(field, value), "save that")
+        if caller.guest:
+            return f"Your {words} is {text}."
+        if caller.saved == "not saved":
+            raise ToolError(f"I will use your {words} in this call, but I could not save it for the next one.")
+        saved = "Saved. " if caller.saved == "stored" else ""
+        return f"{saved}Your {words} is {text}.{_later(caller.saved, 'saved')}"
 
 
-def _slot(slots: dict[str, Any], label: str) -> str | None:
-    try:
-        name = slot_name(label)
-    except InvalidTextError:
-        return None
-    return slot_words(name) if name in slots else None
+def _later(saved: Saved, done: str) -> str:
+    """What is said of a change that MongoDB has not taken yet, and that is safe all the same."""
+    return "" if saved == "stored" else f" It will be {done} in a moment."
 
 
 def _order_sentence(order: Order) -> str:

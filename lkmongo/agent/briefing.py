@@ -37,7 +37,7 @@ _STATUS = {
 }
 
 
-def briefed(chat_ctx: llm.ChatContext, whose: Callable[[], Caller]) -> llm.ChatContext:
+async def briefed(chat_ctx: llm.ChatContext, whose: Callable[[], Caller]) -> llm.ChatContext:
     """A copy of what the model is asked, with the briefing before the last thing that the caller said.
 
     A briefing that cannot be made is left out, and the log says why: the caller gets an answer all the same. What
@@ -48,6 +48,7 @@ def briefed(chat_ctx: llm.ChatContext, whose: Callable[[], Caller]) -> llm.ChatC
     context = chat_ctx.copy()
     try:
         caller = whose()
+        await caller.preload()
         position, words = _last_user_message(context)
         context.items.insert(position, llm.ChatMessage(role="system", content=[brief(caller, words)]))
         caller.refresh_in_background()

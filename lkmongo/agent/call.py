@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lkmongo import telemetry
+from lkmongo.agent.backlog import Backlog
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.recorder import Recorder
 from lkmongo.agent.speculation import LIMIT, Speculation
 from lkmongo.agent.status_line import StatusLines
 from lkmongo.embed.choose import embedder_for
-from lkmongo.model import Identity, Memory, Passage
+from lkmongo.errors import LkmongoError
+from lkmongo.model import Identity, Memory, Order, Passage, Turn
 from lkmongo.search.atlas import running
 from lkmongo.search.choose import AtlasFirst, strategy_for
 from lkmongo.search.strategy import SearchResult, SearchStrategy
 from lkmongo.settings import Settings
+from lkmongo.store import spool
 from lkmongo.store.first_start import prepare
 from lkmongo.store.opening import Store, open_store
+from lkmongo.store.recovery import recover_quietly
+
+if TYPE_CHECKING:
+    from livekit.agents import AgentSession
+
+    from lkmongo.embed.base import Embedder
+
+
+logger = logging.getLogger(__name__)
+
+FORGET = "forget_detail"
+"""The tool by which something is forgotten: no later call is told what a call was about in which that was asked for."""
 
 
 @dataclass(slots=True)
@@ -33,11 +51,70 @@ class Call:
     recorder: Recorder
     speculation: Speculation | None = None
     status_lines: StatusLines = field(default_factory=StatusLines)
+    before: tuple[Turn, ...] = ()
+    """What was said with another agent, whose worker died."""
+    resumed: bool = False
+    ended_by_agent: bool = False
 
     @property
     def identity(self) -> Identity:
         """Whose data this call may read and write."""
         return self.caller.identity
+
+    def attach(self, session: AgentSession[Any]) -> None:
+        """Listen to the session of this call: write its record, and search while the caller speaks."""
+        telemetry.share_with_livekit()
+        self.recorder.attach(session)
+        if self.speculation:
+            self.speculation.attach(session)
+            self.recorder.facts["speculation"] = self.speculation.report
+
+    def go_on_after(self, turns: Sequence[Turn]) -> None:
+        """Take the call for one that was cut off after these turns."""
+        self.resumed = True
+        self.before = tuple(turns)
+        if any(turn.name == FORGET and not turn.is_error for turn in turns):
+            self.caller.forgot_something = True
+
+    async def order(self, order_id: str) -> Order | None:
+        """One of the caller's own orders; None when there is none of this number.
+
+        Raises:
+            DatabaseError: it could not be read.
+            InvalidIdError: that cannot be a number of one.
+        """
+        return await self.store.breaker.read(lambda: self.store.orders.get(self.identity, order_id))
+
+    async def search_knowledge(self, query: str) -> SearchResult[Passage]:
+        """Search the tenant's knowledge, or take what was found already while the caller spoke.
+
+        Raises:
+            DatabaseError: it could not be read.
+        """
+
+        async def search() -> SearchResult[Passage]:
+            if self.speculation and (early := await self.speculation.knowledge(query)):
+                return early
+            return await self.search.knowledge(self.identity.tenant, query, limit=LIMIT)
+
+        return await self.store.breaker.watch(search, self.store.ping)
+
+    async def search_memories(self, query: str) -> list[Memory]:
+        """Search what is remembered of the caller, with the vector that was made while they spoke where it fits."""
+        return await self.caller.search(query, vector_of=self.speculation.nearly(query) if self.speculation else None)
+
+    async def become(self, identity: Identity) -> bool:
+        """Let a guest be the person they have shown to be; what was said so far is theirs, too.
+
+        Returns:
+            Whether that was done: a person is never made another one, and one who was erased stays a guest.
+        """
+        if not self.caller.guest or self.recorder.erased:
+            return False
+        await self.recorder.move_to(identity)
+        self.caller.become(identity, self.recorder.lease)
+        self.recorder.start()
+        return True
 
 
 @asynccontextmanager
@@ -64,18 +141,68 @@ async def open_call(
         store = await stack.enter_async_context(open_store(settings, on_status=on_status))
         if store.embedded:
             await prepare(store.db, embedder, on_status=on_status)
-        recorder = Recorder(store, identity, session_id, room_name)
-        stack.push_async_callback(recorder.lease.release)
-        caller = Caller(store, embedder, identity, recorder.lease, guest=guest)
-        await caller.preload()
-        search = strategy_for(settings, store.db, embedder)
-        if isinstance(search, AtlasFirst):  # not before: the caller's own data comes first on the few connections
-            await stack.enter_async_context(running(search.warm()))
-        yield Call(
-            session_id,
-            room_name,
-            caller,
-            store,
-            search,
-            recorder,
+        call = await stack.enter_async_context(
+            begin_call(settings, store, embedder, identity, guest=guest, session_id=session_id, room_name=room_name)
         )
+        await call.caller.preload()
+        async with running(recover_quietly(settings, store)):
+            yield call
+
+
+@asynccontextmanager
+async def begin_call(
+    settings: Settings,
+    store: Store,
+    embedder: Embedder,
+    identity: Identity,
+    *,
+    guest: bool,
+    session_id: str,
+    room_name: str,
+    participant: str | None = None,
+    agent: str | None = None,
+    agent_participant: str | None = None,
+) -> AsyncIterator[Call]:
+    """Begin a call on a store that is open, and have its caller looked up meanwhile; close what it opened after.
+
+    Args:
+        settings: what searches, and where what MongoDB does not take is kept.
+        store: the database.
+        embedder: makes vectors.
+        identity: who calls.
+        guest: remember the caller for this call only.
+        session_id: the call's name in the database.
+        room_name: the room it is in.
+        participant: the identity of the one who is served.
+        agent: the name that another worker can be sent by, should this one die.
+        agent_participant: the agent's own identity in the room.
+    """
+    backlog = Backlog(lambda: spool.begin(settings, recorder.record))
+    recorder = Recorder(
+        store,
+        identity,
+        session_id,
+        room_name,
+        backlog,
+        participant=participant,
+        agent=agent,
+        agent_participant=agent_participant,
+    )
+    caller = Caller(store, embedder, identity, recorder.lease, backlog, guest=guest)
+    search = strategy_for(settings, store.db, embedder)
+
+    async def prepare_to_answer() -> None:
+        await caller.preload()  # first: the caller's own data, on the few connections
+        if isinstance(search, AtlasFirst):
+            await search.warm()
+        with suppress(LkmongoError):  # it shows, and is told, when a search needs it
+            await embedder.warm()
+
+    async with running(prepare_to_answer()):
+        await asyncio.sleep(0)  # its first read goes out before whatever the caller of this does next
+        try:
+            speculation = Speculation(search, lambda: caller.identity.tenant) if settings.speculation else None
+            yield Call(session_id, room_name, caller, store, search, recorder, speculation)
+        finally:
+            await recorder.lease.release()
+            await backlog.end(delete=False)

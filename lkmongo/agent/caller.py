@@ -8,14 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal, cast
 
+from lkmongo.agent.backlog import Backlog
+from lkmongo.agent.changes import Change, Changes, Saved
 from lkmongo.agent.lease import Lease
 from lkmongo.embed.base import Embedder
-from lkmongo.errors import InvalidTextError, LkmongoError, NotFoundError
-from lkmongo.model import MAX_SLOTS, Identity, Memory, Profile, check_content, now, slot_name, slot_words
+from lkmongo.errors import DatabaseUnavailableError, InvalidTextError, LkmongoError, NotFoundError
+from lkmongo.model import (
+    MAX_SLOTS,
+    PROFILE_FIELDS,
+    Identity,
+    Memory,
+    Profile,
+    check_content,
+    now,
+    slot_name,
+    slot_words,
+)
 from lkmongo.search.exact import ExactIndex
 from lkmongo.search.strategy import memory_index
 from lkmongo.store.opening import Store
@@ -28,7 +42,12 @@ PRELOAD_DEADLINE = 1.0
 """Seconds a greeting waits for what is known of the caller."""
 EMBED_DEADLINE = 0.4
 """Seconds a search in a turn waits for the query's vector; after that it goes by words alone."""
-_RETRY_EVERY = (0.5, 1, 2, 4, 8, 15)
+LOAD_DEADLINE = 5.0
+"""Seconds after which an attempt to load is given up, so that the next finds a database that is back."""
+ACKNOWLEDGED = 0.5
+"""Seconds that a change waits for MongoDB to take it; after that it is kept on disk, and stored later."""
+RETRY_EVERY = (0.5, 1, 2, 4, 5)
+"""Seconds between attempts on a database that is away; the last again and again."""
 _NEAR_LABEL = 82
 """Similarity, of 100, from which another label is taken to be the same in another spelling."""
 
@@ -39,7 +58,14 @@ class Caller:
     """One person for the length of one call."""
 
     def __init__(
-        self, store: Store, embedder: Embedder, identity: Identity, lease: Lease, *, guest: bool = False
+        self,
+        store: Store,
+        embedder: Embedder,
+        identity: Identity,
+        lease: Lease,
+        backlog: Backlog | None = None,
+        *,
+        guest: bool = False,
     ) -> None:
         """Nothing is loaded yet; `preload` does that. A guest is remembered for this call only."""
         self.identity = identity
@@ -57,10 +83,15 @@ class Caller:
         self._vectors: dict[str, Any] = {}
         self._version = 0
         self._unsettled = False
-        self._unsaved: dict[str, Memory] = {}
+        self._changes = Changes(store, backlog or Backlog())
+        self._retrying: asyncio.Task[None] | None = None
+        self._away = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._index: ExactIndex[str] | None = None
         self._loading: asyncio.Task[None] | None = None
+        self._refreshing: asyncio.Task[None] | None = None
+        self._awaited_until = 0.0
+        self._told: dict[str, str] = {}
         self._settled = False
         self.load_error: LkmongoError | None = None
 
@@ -73,39 +104,62 @@ class Caller:
             return "loading"
         return "known" if self._was_known else "new"
 
+    @property
+    def saved(self) -> Saved:
+        """Where what the caller asked to be remembered or forgotten is; of a guest's, nothing is to be stored."""
+        return self._changes.saved
+
     # ------------------------------------------------------------------ loading
 
     async def preload(self, deadline: float = PRELOAD_DEADLINE) -> bool:
         """Load profile and slots side by side; what is late goes on in the background.
 
+        Whoever comes later waits for the rest of the first one's time, so that no request to the model waits longer.
+
+        Args:
+            deadline: seconds from the first call of this.
+
         Returns:
-            Whether it is loaded within `deadline` seconds.
+            Whether it is loaded by then.
         """
         if self.guest:
             return True
-        self._loading = self._background(self._load_until_there())
-        await asyncio.wait({self._loading}, timeout=deadline)
+        loading = self._loading or self._begin_loading(deadline)
+        left = self._awaited_until - time.monotonic()
+        if left > 0 and not loading.done():
+            await asyncio.wait({loading}, timeout=left)
+            if not loading.done():
+                self._store.breaker.failed()  # no turn pays again for what the greeting has found out
         return self.loaded
+
+    def _begin_loading(self, deadline: float) -> asyncio.Task[None]:
+        self._loading = self._background(self._load_until_there())
+        self._awaited_until = time.monotonic() + deadline
+        return self._loading
 
     async def _load_until_there(self) -> None:
         attempt = 0
         while not self.guest:
             try:
-                await self._load()
+                try:
+                    async with asyncio.timeout(LOAD_DEADLINE):
+                        await self._load()
+                except TimeoutError as error:
+                    raise DatabaseUnavailableError(why="it does not answer") from error
+                self._store.breaker.answered()
             except LkmongoError as error:
                 if self.load_error is None:
                     logger.info("the caller's memory is not loaded yet: %s (%s)", error.message, error.why)
                 self.load_error = error
                 if self._settled:
                     return
-                await asyncio.sleep(_RETRY_EVERY[min(attempt, len(_RETRY_EVERY) - 1)])
+                await asyncio.sleep(RETRY_EVERY[min(attempt, len(RETRY_EVERY) - 1)])
                 attempt += 1
             else:
                 self.load_error = None
                 return
 
     async def _load(self) -> None:
-        said_before = dict(self.slots)  # it could not be stored yet, and is newer than what is there
         profile, slots = await asyncio.gather(
             self._store.users.get(self.identity), self._store.memories.slots(self.identity)
         )
@@ -113,11 +167,18 @@ class Caller:
             return
         profile = profile or Profile(self.identity)
         self._take(profile, slots)
-        self._unsaved |= said_before
-        await self._save_unsaved()
         self._was_known = bool(slots or profile.name or profile.last_session or profile.memory_version)
         self.loaded = True
-        self._background(self._load_vectors())
+        while self._told:
+            field, value = self._told.popitem()
+            if not getattr(self.profile, field):
+                self._change(Change("profile", field, now(), value))
+        self._background(self._save_then_embed())
+
+    async def _save_then_embed(self) -> None:
+        """Store what waits, and then vectors: one is taken only for a slot that is stored."""
+        await self._save()
+        await self._load_vectors()
 
     def _note_presence(self) -> None:
         """Store that the person is here; their profile is made when it is missing."""
@@ -130,26 +191,46 @@ class Caller:
 
         self._background(seen())
 
+    def become(self, identity: Identity, lease: Lease) -> None:
+        """Take a guest for the person they have shown to be; what they asked to be remembered is kept for that person.
+
+        Args:
+            identity: the person.
+            lease: the call's, for writing on this person's behalf.
+        """
+        # What the person's profile says already is not written over: it may have been somebody else who said so.
+        self._told = {field: value for field in PROFILE_FIELDS if (value := getattr(self.profile, field))}
+        self.identity = identity
+        self.guest = self.loaded = False
+        self.profile = Profile(identity)
+        self._vectors = {}  # made for a guest, they are stored nowhere
+        self._lease = lease
+        for memory in reversed(self.slots.values()):
+            self._changes.add(Change("remember", memory.memory_type, memory.updated_at or now(), memory.content))
+        lease.when_held(self._note_presence)
+        lease.when_lost(self._become_guest)
+        self._begin_loading(PRELOAD_DEADLINE)
+
     def _become_guest(self) -> None:
         """Go on without what is known of a person who was erased during the call."""
         self.guest = self.loaded = self.forgot_something = True
         self.load_error = None
         self.identity = Identity.guest(self.identity.tenant_id)
+        self._changes.drop()
         self._take(Profile(self.identity), [])
         self._vectors = {}
-        self._unsaved = {}
+        self._told = {}
 
     def _take(self, profile: Profile, slots: list[Memory]) -> None:
-        self.profile = profile
         self._version = profile.memory_version
-        self.slots = {memory.memory_type: memory for memory in slots}
+        self.slots, self.profile = self._changes.over({memory.memory_type: memory for memory in slots}, profile)
         self._index = None
 
     async def refresh(self) -> None:
         """Load again when another process changed something; meant to run beside a turn."""
         if self.guest or not self.loaded:
             return
-        await self._save_unsaved()
+        await self._save()
         version = await self._store.users.memory_version(self.identity)
         if version == self._version and not self._unsettled:
             return
@@ -163,8 +244,14 @@ class Caller:
             await self._load_vectors()
 
     def refresh_in_background(self) -> None:
-        """Start `refresh`, and forget about it."""
-        self._background(self.refresh())
+        """Start `refresh`, and forget about it; where the last one has not ended, or MongoDB is away, leave it."""
+        if (self._refreshing is None or self._refreshing.done()) and not self._store.breaker.is_open:
+            self._refreshing = self._background(self._refresh_in_time())
+
+    async def _refresh_in_time(self) -> None:
+        with suppress(TimeoutError):  # the next turn tries again
+            async with asyncio.timeout(LOAD_DEADLINE):
+                await self.refresh()
 
     async def _load_vectors(self) -> None:
         """Fetch the slots' vectors, and make those that are missing."""
@@ -192,36 +279,19 @@ class Caller:
     # ------------------------------------------------------------------ what the tools do
 
     async def remember(self, label: str, content: str) -> Memory:
-        """Write a slot and keep it; the vector follows in the background.
+        """Write a slot and keep it, `saved` tells where; the vector follows in the background.
 
         Raises:
             InvalidTextError: the label or content cannot be one, or there are too many slots.
-            DatabaseError: it could not be stored; it is known for the rest of this call all the same.
         """
         memory = Memory(slot_name(label), check_content(content), updated_at=now())
         if memory.memory_type not in self.slots and len(self.slots) >= MAX_SLOTS:
             raise InvalidTextError(f"{MAX_SLOTS} memories are the most that one person can have")
         self._put(memory)
-        if not self.guest:
-            self._unsaved[memory.memory_type] = memory
-            await self._save_unsaved()
-            memory = self.slots.setdefault(memory.memory_type, memory)  # gone when they were erased meanwhile
+        await self._store_change(Change("remember", memory.memory_type, memory.updated_at or now(), memory.content))
+        self.slots.setdefault(memory.memory_type, memory)  # gone when they were erased meanwhile
         self._background(self._embed([memory]))
         return memory
-
-    async def _save_unsaved(self) -> None:
-        for name, memory in list(self._unsaved.items()):
-            try:
-                async with self._lease.writing():
-                    stored = await self._store.memories.remember(self.identity, name, memory.content)
-            except ErasedError:
-                return
-            if self.guest:
-                return
-            self._put(stored)
-            self._version += 1
-            if self._unsaved.get(name) == memory:
-                del self._unsaved[name]
 
     def recall(self, label: str) -> Memory | None:
         """The slot of this label, or of one that is the same in another spelling.
@@ -237,36 +307,46 @@ class Caller:
         near = process.extractOne(name, list(self.slots), scorer=fuzz.ratio, score_cutoff=_NEAR_LABEL)
         return self.slots[near[0]] if near else None
 
-    async def forget(self, label: str) -> Memory:
-        """Delete a slot, and what the next call would know of this one and the last.
+    async def forget(self, label: str) -> str:
+        """Delete a slot, and what the next call would know of this one and the last; `saved` tells whether it is gone.
+
+        While nothing is loaded yet, the slot of just this label is deleted, if there is one.
+
+        Returns:
+            The slot's label.
 
         Raises:
             NotFoundError: there is no such slot.
-            DatabaseError: it could not be deleted; it is still there.
         """
         memory = self.recall(label)
-        if memory is None:
-            raise NotFoundError(f"nothing is remembered as {slot_words(slot_name(label))}")
-        if not self.guest:
-            await self._store.memories.forget(self.identity, [memory.memory_type])
-            self._version += 1
+        name = memory.memory_type if memory else slot_name(label)
+        if memory is None and self.loaded:
+            raise NotFoundError(f"nothing is remembered as {slot_words(name)}")
         self.forgot_something = True
-        self._unsaved.pop(memory.memory_type, None)
-        self.slots.pop(memory.memory_type, None)
-        self._vectors.pop(memory.memory_type, None)
+        self.slots.pop(name, None)
+        self._vectors.pop(name, None)
         self.profile = replace(self.profile, last_session=None)
         self._index = None
-        return memory
+        await self._store_change(Change("forget", name, now()))
+        return name
 
-    async def search(self, query: str, limit: int = 5) -> list[Memory]:
-        """The slots that fit the query best, by words and by meaning; those loaded, so without the database."""
+    async def search(self, query: str, limit: int = 5, *, vector_of: str | None = None) -> list[Memory]:
+        """The slots that fit the query best, by words and by meaning; those loaded, so without the database.
+
+        Args:
+            query: what is looked for.
+            limit: how many slots at most.
+            vector_of: nearly the same words, whose vector is at hand already; by default the query's own is made.
+        """
         if not self.slots:
             return []
         vector = None
         if self._vectors:
             try:
                 async with asyncio.timeout(EMBED_DEADLINE):
-                    vector = (await self._embedder.embed([query], kind="query", deadline=EMBED_DEADLINE))[0]
+                    vector = (await self._embedder.embed([vector_of or query], kind="query", deadline=EMBED_DEADLINE))[
+                        0
+                    ]
             except (LkmongoError, TimeoutError) as error:
                 logger.info("searching memories by words alone: %s", error)
         hits = self._searchable().search(
@@ -282,23 +362,64 @@ class Caller:
         return [self.slots[hit.key] for hit in hits]
 
     async def set_profile(self, field: str, value: str) -> str:
-        """Write one field of the profile and return the value as it is stored.
+        """Write one field of the profile, `saved` tells where, and return the value as it is stored.
 
         Raises:
             InvalidTextError: the field or the value cannot be one.
-            DatabaseError: it could not be stored; it is known for the rest of this call all the same.
         """
         text = check_profile_value(field, value)
         changed = cast("dict[str, Any]", {field: text})
         self.profile = replace(self.profile, **changed)
-        if not self.guest:
-            try:
-                async with self._lease.writing():
-                    await self._store.users.set_field(self.identity, field, text)
-                self._version += 1
-            except ErasedError:
-                self.profile = replace(self.profile, **changed)
+        await self._store_change(Change("profile", field, now(), text))
+        self.profile = replace(self.profile, **changed)  # gone when they were erased meanwhile
         return text
+
+    def leave_gist(self, gist: str) -> None:
+        """Let the next call know what this one was about, unless something was forgotten in it; `settle` stores it."""
+        if gist and not self.guest and not self.forgot_something:
+            self._changes.add(Change("gist", "", now(), gist))
+
+    # ------------------------------------------------------------------ storing
+
+    async def _store_change(self, change: Change) -> None:
+        """Have a change stored, and wait until it is, or until it is on disk because MongoDB is slow or away."""
+        if self.guest:
+            return
+        self._change(change)
+        if self._retrying is None or self._retrying.done():
+            self._retrying = self._background(self._keep_saving())
+        if not (
+            self._away or self._store.breaker.is_open
+        ):  # a later turn does not pay again for what an earlier one has found out
+            await asyncio.wait({self._retrying}, timeout=ACKNOWLEDGED)
+        if self._changes:
+            await self._changes.keep()
+
+    def _change(self, change: Change) -> None:
+        self._changes.add(change)
+        if change.operation == "profile":
+            self.profile = replace(self.profile, **cast("dict[str, Any]", {change.name: change.value}))
+
+    async def _keep_saving(self) -> None:
+        """Store what waits, and try again until MongoDB takes it."""
+        attempt = 0
+        while self._changes and not self._settled:
+            try:
+                async with asyncio.timeout(LOAD_DEADLINE):
+                    await self._save()
+            except (LkmongoError, TimeoutError) as error:
+                if not attempt:
+                    logger.info("what the caller said is not stored yet: %s", error)
+                self._away = True
+                await self._changes.keep()
+                await asyncio.sleep(RETRY_EVERY[min(attempt, len(RETRY_EVERY) - 1)])
+                attempt += 1
+            else:
+                self._away, attempt = False, 0
+
+    async def _save(self) -> None:
+        with suppress(ErasedError):
+            self._version += await self._changes.save(self.identity, self._lease)
 
     # ------------------------------------------------------------------ inside
 
@@ -327,15 +448,17 @@ class Caller:
         task = asyncio.create_task(guarded())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # cancelled before it began, it would complain
         return task
 
     async def settle(self, deadline: float) -> None:
-        """Give what is not stored yet and other background work `deadline` seconds, then stop it."""
-        if self._unsaved and self.loaded:
-            self._background(self._save_unsaved())
-        if tasks := [task for task in self._tasks if task is not self._loading]:
-            await asyncio.wait(tasks, timeout=deadline)
+        """Give what is not stored yet and other background work `deadline` seconds, then stop it and keep the rest."""
+        if self._changes:
+            self._background(self._save())
+        if tasks := [task for task in self._tasks if task not in (self._loading, self._retrying)]:
+            await asyncio.wait(tasks, timeout=ACKNOWLEDGED if self._away or self.load_error else deadline)
         self._settled = True  # the driver may report a cancellation as a lost connection, which is no end to retries
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._changes.keep()

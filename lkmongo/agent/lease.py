@@ -4,26 +4,25 @@ The call writes only while it holds a lease, on its session document, that other
 renewed the person's tombstone is looked up, and once more after it is taken. So an erasure either sees the call and
 waits for it, or the call sees the erasure and writes nothing. A process that stood still between its look and its write
 finds the tombstone at the next look, and sweeps behind itself.
+
+An agent that is sent into the room while another one seems to be dead takes the lease from it. Should the other live
+after all, it finds that at its next renewal, and writes nothing more.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
-import os
-import platform
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
-from pathlib import Path
+from datetime import datetime, timedelta
 
-from lkmongo.errors import LkmongoError
+from lkmongo.errors import DatabaseUnavailableError, LkmongoError
 from lkmongo.model import SessionRecord
 from lkmongo.store.erase import sweep_behind
 from lkmongo.store.opening import Store
-from lkmongo.store.sessions import LEASE_MS
+from lkmongo.store.sessions import LEASE_MS, lease_owner
 from lkmongo.store.tombstones import ErasedError, Tombstones
 
 logger = logging.getLogger(__name__)
@@ -33,18 +32,34 @@ RENEW_EVERY = 2.0
 TRUSTED = 4.0
 """Seconds after a renewal in which a write may begin. Less than the lease: the rest is time for it to arrive."""
 _LEASE = LEASE_MS / 1_000
+RENEWAL_DEADLINE = 3.0
+"""Seconds after which a renewal that MongoDB does not answer is given up, so that the next can be tried."""
 # On Linux the monotonic clock stands still while a laptop sleeps; this one goes on. On macOS the monotonic one does.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
+class SupersededError(LkmongoError):
+    """Another agent goes on with this call."""
+
+    code = "superseded"
+
+
 class Lease:
-    """The lease of one call; every write for its person goes through `writing`."""
+    """The lease of one call; every write for its person goes through `writing`.
+
+    `lost` says that the person was erased, `superseded` that another agent goes on with the call, `continues` that
+    there were traces of this call before it.
+    """
 
     def __init__(self, store: Store, record: SessionRecord) -> None:
         """Nothing is written before `start` or the first `writing`."""
         self.lost = False
+        self.superseded = False
+        self.continues = False
+        self.owner = lease_owner()
         self._db = store.db
         self._sessions = store.sessions
+        self._breaker = store.breaker
         self._tombstones = Tombstones(store.db)
         self._record = record
         self._began = _now()
@@ -60,6 +75,11 @@ class Lease:
         self._released = False
         self._holding: asyncio.Task[None] | None = None
         self._leaving: asyncio.Task[None] | None = None
+
+    @property
+    def call_began(self) -> datetime:
+        """When the call began."""
+        return self._record.started_at
 
     def when_held(self, callback: Callable[[], None]) -> None:
         """Have `callback` called when the lease is held for the first time."""
@@ -80,6 +100,7 @@ class Lease:
 
         Raises:
             ErasedError: the person was erased since the call began.
+            SupersededError: another agent goes on with the call.
             DatabaseError: the lease could not be taken.
         """
         if not self._is_trusted():
@@ -101,6 +122,11 @@ class Lease:
             if not self._writers:
                 self._idle.set()
 
+    async def check(self) -> None:
+        """See that the lease is held still, for something was found that another one has written. Raises as `writing`."""
+        async with self._lock:
+            await self._renew()
+
     async def release(self) -> None:
         """Stop renewing; of a call that was erased, wait until its own traces are gone."""
         self._released = True  # a cancellation alone does not do: the driver may report it as a lost connection
@@ -112,7 +138,8 @@ class Lease:
             self._leaving.cancel()
 
     def _is_trusted(self) -> bool:
-        return not self.lost and self._renewed is not None and _now() - self._renewed < TRUSTED
+        held = not (self.lost or self.superseded)
+        return held and self._renewed is not None and _now() - self._renewed < TRUSTED
 
     async def _hold(self) -> None:
         while not self._released:
@@ -121,6 +148,8 @@ class Lease:
                     await self._renew()
             except ErasedError:
                 return
+            except SupersededError:
+                pass  # an erasure is still to be seen
             except LkmongoError as error:
                 logger.debug("the lease of the call is not renewed: %s (%s)", error.message, error.why)
             except Exception:
@@ -129,13 +158,33 @@ class Lease:
                 await asyncio.sleep(RENEW_EVERY)
 
     async def _renew(self) -> None:
+        try:
+            async with asyncio.timeout(RENEWAL_DEADLINE):
+                await self._take()
+        except TimeoutError as error:
+            self._breaker.failed()
+            raise DatabaseUnavailableError(why="it does not answer") from error
+        except DatabaseUnavailableError:
+            self._breaker.failed()
+            raise
+        self._breaker.answered()
+
+    async def _take(self) -> None:
         if self.lost:
             raise ErasedError
         asked = _now()
         await self._obey()
+        if self.superseded:
+            raise SupersededError
         identity, session_id = self._record.identity, self._record.session_id
-        if not (self._opened and await self._sessions.renew(identity, session_id, _owner())):
-            await self._sessions.open(self._record, _owner())
+        state = await self._sessions.renew(identity, session_id, self.owner) if self._opened else "missing"
+        if state in {"another's", "complete"}:
+            self.superseded = True
+            logger.warning("another agent goes on with this call: what is said to this one is not recorded any more")
+            raise SupersededError
+        if state == "missing":
+            is_new = await self._sessions.open(self._record, self.owner)
+            self.continues = self.continues or not (is_new or self._opened)
             self._opened = True
             await self._obey()
         self._renewed = asked
@@ -168,13 +217,3 @@ class Lease:
 
 def _now() -> float:
     return time.clock_gettime(_CLOCK)
-
-
-@functools.cache
-def _owner() -> str:
-    """Which process of which boot of which host this is."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        boot = ""
-    return f"{platform.node()}/{boot}/{os.getpid()}"

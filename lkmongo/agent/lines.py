@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from lkmongo.errors import InvalidTextError, UsageError
@@ -27,6 +28,14 @@ class Line:
     number: int
     text: str = ""
     refused: InvalidTextError | None = None
+
+
+class Switch(Enum):
+    """What a person at a terminal does in a conversation aloud, other than to type a line."""
+
+    TYPE = "type"
+    TALK = "talk"
+    HANG_UP = "hang up"
 
 
 def take(number: int, raw: bytes, *, cut: bool = False) -> Line:
@@ -122,21 +131,79 @@ def script(path: Path) -> AsyncIterator[Line]:
     return lines()
 
 
-async def typed(prompt: str) -> AsyncIterator[Line]:
-    """The lines that a person types, with line editing and history; ends at Ctrl-D."""
+async def typed(prompt: str, *, leave: str | None = None) -> AsyncIterator[Line]:
+    """The lines that a person types, with line editing and history; ends at Ctrl-D.
+
+    Args:
+        prompt: what stands before a line.
+        leave: a key, such as "c-t", that gives an empty line whatever was typed.
+    """
     from prompt_toolkit import PromptSession
     from prompt_toolkit.history import InMemoryHistory
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
     from prompt_toolkit.output.vt100 import Vt100_Output
 
     # Without asking the terminal where its cursor is: not every terminal answers, and one line needs no answer.
     output = Vt100_Output.from_pty(sys.stdout)
     output.enable_cpr = False
-    session: PromptSession[str] = PromptSession(history=InMemoryHistory(), output=output)
+    keys = KeyBindings()
+    if leave:
+
+        @keys.add(leave)
+        def _(event: KeyPressEvent) -> None:
+            event.app.exit(result="")
+
+    session: PromptSession[str] = PromptSession(history=InMemoryHistory(), output=output, key_bindings=keys)
     number = 0
     while True:
         number += 1
         try:
-            text = await session.prompt_async(prompt, handle_sigint=False)
+            # Aloud, frames are dropped when the machine is busy, which is nothing to stop a conversation for.
+            text = await session.prompt_async(prompt, handle_sigint=False, set_exception_handler=leave is None)
         except EOFError:
             return
         yield take(number, text.encode("utf-8", errors="replace"))
+
+
+async def typed_or_spoken(prompt: str) -> AsyncIterator[Line | Switch]:
+    """What a person at a terminal does while they talk: Enter or Ctrl-T to type, an empty line to talk again, Ctrl-D."""
+    typing = typed(prompt, leave="c-t")
+    while await pressed("\r\n\x14", "\x04"):
+        yield Switch.TYPE
+        while (line := await anext(typing, None)) is not None and (line.text or line.refused):
+            yield line
+        if line is None:
+            break
+        yield Switch.TALK
+    yield Switch.HANG_UP
+
+
+async def pressed(keys: str, end: str) -> bool:
+    """Wait for one of `keys`, or of those that mean the end; nothing that is pressed meanwhile is shown.
+
+    Returns:
+        Whether it was one of `keys`; also False where the terminal is gone.
+    """
+    import termios
+    import tty
+
+    descriptor = sys.stdin.fileno()
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[bool] = loop.create_future()
+
+    def read() -> None:
+        try:
+            typed_now = os.read(descriptor, 1).decode(errors="replace")  # what follows belongs to the prompt
+        except OSError:
+            typed_now = ""
+        if not result.done() and (not typed_now or typed_now in keys + end):
+            result.set_result(bool(typed_now) and typed_now in keys)
+
+    before = termios.tcgetattr(descriptor)
+    tty.setcbreak(descriptor, termios.TCSANOW)
+    loop.add_reader(descriptor, read)
+    try:
+        return await result
+    finally:
+        loop.remove_reader(descriptor)
+        termios.tcsetattr(descriptor, termios.TCSANOW, before)

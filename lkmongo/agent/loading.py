@@ -20,6 +20,16 @@ def create_assistant(settings: Settings) -> Assistant:
     return _agent_class(settings.agent)(instructions=_instructions(settings.instructions))
 
 
+def check_assistant(settings: Settings) -> None:
+    """See that the class and the instructions are there, without building an agent: that may need a call.
+
+    Raises:
+        SettingsError: as `create_assistant` does.
+    """
+    _agent_class(settings.agent)
+    _instructions(settings.instructions)
+
+
 def _agent_class(path: str | None) -> type[Assistant]:
     if path is None:
         return Assistant

@@ -1,46 +1,87 @@
-"""Which mind answers: an OpenAI-compatible server, LiveKit Inference, or the built-in responder."""
+"""Which mind answers: an OpenAI-compatible server, LiveKit Inference, or the built-in responder; and its session."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from livekit.agents import llm
+from livekit.agents import AgentSession
+from livekit.agents.llm import LLM, FallbackAdapter
 
+from lkmongo.errors import SettingsError
 from lkmongo.settings import Settings
+
+if TYPE_CHECKING:
+    from lkmongo.agent.call import Call
+    from lkmongo.agent.speech import Speech
 
 
 @dataclass(frozen=True, slots=True)
 class Mind:
     """A language model, or what stands in for one, and a sentence that says what it is."""
 
-    llm: llm.LLM[Any]
+    llm: LLM[Any]
     description: str
     is_responder: bool = False
+    parts: tuple[LLM[Any], ...] = ()
+
+    async def close(self) -> None:
+        """Let go of connections; an adapter over several models does not close them itself."""
+        for model in (self.llm, *self.parts):
+            await model.aclose()
+
+
+class CallSession(AgentSession["Call"]):
+    """An AgentSession that knows whether the agent itself ended the call; the SDK's close reason does not say."""
+
+    def shutdown(self, *, drain: bool = True) -> None:
+        """End the call for the agent's part."""
+        self.userdata.ended_by_agent = True
+        super().shutdown(drain=drain)
+
+
+def create_session(call: Call, mind: Mind, speech: Speech | None = None) -> CallSession:
+    """Make the session of a call, in text alone where there is no speech."""
+    if speech is None:
+        return CallSession(llm=mind.llm, userdata=call, vad=None, turn_handling={"turn_detection": None})
+    return CallSession(
+        llm=mind.llm,
+        stt=speech.stt,
+        tts=speech.tts,
+        vad=speech.vad,
+        userdata=call,
+        turn_handling={"turn_detection": speech.turn_detection, "preemptive_generation": {"enabled": True}},
+    )
 
 
 def choose_mind(settings: Settings) -> Mind:
     """Pick by the settings: LKMONGO_LLM_BASE_URL first, then LiveKit Inference, then the built-in responder.
 
     LiveKit Inference is there for LiveKit Cloud projects, and wherever LIVEKIT_INFERENCE_URL points to a gateway;
-    it refuses the keys of a self-hosted LiveKit server.
+    it refuses the keys of a self-hosted LiveKit server. Of several models each is tried when those before it failed.
 
     Raises:
-        SettingsError: some of the LiveKit variables are set and others are missing.
+        SettingsError: some of the LiveKit variables are set and others are missing, or LKMONGO_LLM is no model of
+            LiveKit Inference.
     """
+    names = settings.llm.split(",")
+    said = ", else ".join(names)
     if settings.llm_base_url:
         from livekit.plugins import openai
 
         key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else "none"
-        model: llm.LLM[Any] = openai.LLM(model=settings.llm, base_url=settings.llm_base_url, api_key=key)
-        return Mind(model, f"{settings.llm} at {settings.llm_base_url}")
+        models = [openai.LLM(model=name, base_url=settings.llm_base_url, api_key=key) for name in names]
+        return _mind(models, f"{said} at {settings.llm_base_url}")
     if credentials := inference_credentials(settings):
         from livekit.agents import inference
 
+        check_inference_llm(settings)
         key, secret = credentials
-        model = inference.LLM(model=settings.llm, base_url=settings.inference_url, api_key=key, api_secret=secret)
-        return Mind(model, f"{settings.llm} through LiveKit Inference")
+        through = [
+            inference.LLM(model=name, base_url=settings.inference_url, api_key=key, api_secret=secret) for name in names
+        ]
+        return _mind(through, f"{said} through LiveKit Inference")
     from lkmongo.agent.responder import Responder
 
     return Mind(
@@ -49,6 +90,27 @@ def choose_mind(settings: Settings) -> Mind:
         "(set LKMONGO_LLM_BASE_URL or LiveKit Cloud credentials for one)",
         is_responder=True,
     )
+
+
+def _mind(models: list[Any], description: str) -> Mind:
+    if len(models) == 1:
+        return Mind(models[0], description)
+    return Mind(FallbackAdapter(models), description, parts=tuple(models))
+
+
+def check_inference_llm(settings: Settings) -> None:
+    """See that LKMONGO_LLM names models as LiveKit Inference does.
+
+    Raises:
+        SettingsError: it does not; the gateway would refuse each request.
+    """
+    for name in settings.llm.split(","):
+        if not re.fullmatch(r"[\w.-]+/[\w.:/-]+", name):
+            raise SettingsError(
+                f"LKMONGO_LLM names {name}, which is not a model of LiveKit Inference",
+                hint="write it as provider/model, such as openai/gpt-5.3-chat-latest, several with commas between; "
+                "or set LKMONGO_LLM_BASE_URL for a server of your own",
+            )
 
 
 def inference_credentials(settings: Settings) -> tuple[str, str] | None:
@@ -62,8 +124,6 @@ def inference_credentials(settings: Settings) -> tuple[str, str] | None:
         key = settings.inference_api_key or (livekit.api_key if livekit else None)
         secret = settings.inference_api_secret or (livekit.api_secret if livekit else None)
         if not key or not secret:
-            from lkmongo.errors import SettingsError
-
             missing = "LIVEKIT_INFERENCE_API_KEY" if not key else "LIVEKIT_INFERENCE_API_SECRET"
             raise SettingsError(f"{missing} is not set", hint="set it, or unset the other LIVEKIT_INFERENCE variables")
         return key, secret.get_secret_value()

@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Hashable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from lkmongo.agent.lease import Lease
-from lkmongo.errors import LkmongoError
+from lkmongo.agent.backlog import Backlog
+from lkmongo.agent.lease import Lease, SupersededError
+from lkmongo.errors import DatabaseUnavailableError, LkmongoError
 from lkmongo.model import Identity, SessionRecord, SessionStatus, Turn, TurnKind, clean, clean_text, now
 from lkmongo.store.opening import Store
+from lkmongo.store.recovery import turn_entry
+from lkmongo.store.sessions import TakenError
+from lkmongo.store.spool import Entry
 from lkmongo.store.tombstones import ErasedError
 
 if TYPE_CHECKING:
@@ -27,33 +32,91 @@ logger = logging.getLogger(__name__)
 
 SETTLE = 0.25
 """Seconds that an item waits for one that was made before it."""
-END_DEADLINE = 10.0
+ACKNOWLEDGED = 0.5
+"""Seconds that a turn waits for MongoDB to take it; after that it is on disk as well."""
+ATTEMPT = 10.0
+"""Seconds after which an attempt to write is given up, so that the next finds a database that is back."""
+RETRY_EVERY = (0.5, 1, 2, 4, 5)
+"""Seconds between attempts on a database that is away; the last again and again."""
+_PORTION = 100
+"""Turns that are stored at once, so that of many on a slow line each attempt gets some through."""
+END_DEADLINE = 8.0
 """Seconds that a hang-up may take to store what is left."""
+AWAY_DEADLINE = 1.0
+"""The same while MongoDB is known to be away: what is left is on disk."""
 
 
 class Recorder:
     """Writes one call to the store."""
 
-    def __init__(self, store: Store, identity: Identity, session_id: str, room_name: str) -> None:
-        """Nothing is written before `open`."""
-        self.record = SessionRecord(session_id, identity, room_name, SessionStatus.ACTIVE, now())
+    def __init__(
+        self,
+        store: Store,
+        identity: Identity,
+        session_id: str,
+        room_name: str,
+        backlog: Backlog | None = None,
+        *,
+        participant: str | None = None,
+        agent: str | None = None,
+        agent_participant: str | None = None,
+    ) -> None:
+        """Nothing is written before `start`; `backlog` keeps on disk what MongoDB does not take."""
+        self.record = SessionRecord(
+            session_id,
+            identity,
+            room_name,
+            SessionStatus.ACTIVE,
+            now(),
+            participant=participant,
+            agent=agent,
+            agent_participant=agent_participant,
+        )
         self.turns: list[Turn] = []
         self.error: LkmongoError | None = None
+        self.facts: dict[str, Callable[[], Any]] = {}
+        """What goes into the report beside what the SDK reports; asked for at the end."""
         self.lease = Lease(store, self.record)
         self.lease.when_lost(self._drop)
+        self.is_kept = False
         self._store = store
+        self._backlog = backlog or Backlog()
+        self._kept = 0
+        self._news = asyncio.Event()
         self._waiting: list[Turn] = []
         self._seen: set[str] = set()
         self._written = 0
+        self._first_seq: int | None = None
+        self._left_behind: list[Identity] = []
         self._lock = asyncio.Lock()
-        self._flush_task: asyncio.Task[None] | None = None
+        self._writer: asyncio.Task[None] | None = None
 
     def attach(self, session: AgentSession[Any]) -> None:
         """Listen to the session, and write that the call has begun."""
         session.on("conversation_item_added", self._on_item)
         session.on("function_tools_executed", self._on_tools)
+        self.start()
+
+    def start(self) -> None:
+        """Write that the call has begun, and go on writing."""
         self.lease.start()
-        self._flush_soon(0)
+        self._news.set()
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write_on())
+
+    async def move_to(self, identity: Identity) -> None:
+        """Let the call be another person's from now on, with everything that was said so far; `start` writes that.
+
+        What was written for the one before is deleted when it is written for the other.
+        """
+        async with self._lock:
+            before, self.lease = self.lease, Lease(self._store, replace(self.record, identity=identity))
+            self._left_behind.append(self.record.identity)
+            self.record = replace(self.record, identity=identity)
+            self.lease.when_lost(self._drop)
+            self._written, self._kept, self._first_seq = 0, 0, None
+        await before.release()
+        await self._backlog.begin_again()
 
     @property
     def erased(self) -> bool:
@@ -63,7 +126,8 @@ class Recorder:
     def _drop(self) -> None:
         self._waiting.clear()
         self.turns.clear()
-        self._written = 0
+        self._written = self._kept = 0
+        self._news.set()
 
     def _on_item(self, event: ConversationItemAddedEvent) -> None:
         self._add(_turn_of(event.item))
@@ -73,41 +137,119 @@ class Recorder:
             self._add(_turn_of_tool(call, output))
 
     def _add(self, turn: Turn | None) -> None:
-        if turn is None or turn.item_id in self._seen or self.erased:
+        if turn is None or turn.item_id in self._seen or self.erased or self.lease.superseded:
             return
         self._seen.add(turn.item_id)
         self._waiting.append(turn)
-        self._flush_soon(SETTLE)
+        self._news.set()
 
-    def _flush_soon(self, delay: float) -> None:
-        if self._flush_task and not self._flush_task.done():
-            return
-
-        async def flush() -> None:
-            await asyncio.sleep(delay)
+    async def _write_on(self) -> None:
+        """Store what comes, and while MongoDB takes nothing keep it on disk and try again."""
+        await self._backlog.open()
+        failed = 0
+        while True:
+            pause = RETRY_EVERY[min(failed, len(RETRY_EVERY)) - 1] if failed else None
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._news.wait()
+            if self._news.is_set():
+                self._news.clear()
+                await asyncio.sleep(SETTLE)
             try:
-                await self._flush()
+                await self._attempt(self._flush(), ATTEMPT)
             except ErasedError:
+                await self._backlog.end(delete=True)
+                return
+            except SupersededError:
+                await self._keep()  # what was said before belongs to the call, and is put into it when that is over
                 return
             except LkmongoError as error:
                 if self.error is None:
                     logger.info("the call is not recorded for now: %s (%s)", error.message, error.why)
                 self.error = error
+                failed += 1
+                await self._keep()
+            except Exception:
+                logger.exception("the call is not recorded for now")
+                failed += 1
+                await self._keep()
+            else:
+                failed = 0
 
-        self._flush_task = asyncio.create_task(flush())
+    async def _attempt(self, work: Coroutine[Any, Any, None], deadline: float) -> None:
+        """Await `work`, and have what it is to store on disk when it takes longer than a moment.
+
+        Raises:
+            DatabaseUnavailableError: it takes longer than `deadline` seconds.
+        """
+        task = asyncio.create_task(work)
+        try:
+            until = asyncio.get_running_loop().time() + deadline
+            while not task.done() and (left := until - asyncio.get_running_loop().time()) > 0:
+                if self.error:
+                    await self._keep()
+                await asyncio.wait({task}, timeout=min(left, ACKNOWLEDGED))
+                if not task.done():
+                    await self._keep()
+            if not task.done():
+                raise DatabaseUnavailableError(why="it does not answer")
+            await task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def _order(self) -> None:
+        """Give the turns that have come since their numbers."""
+        waiting, self._waiting = sorted(self._waiting, key=lambda turn: turn.created_at), []
+        for turn in waiting:
+            self.turns.append(replace(turn, seq=len(self.turns)))
+
+    async def _keep(self) -> None:
+        """Put the turns that are not stored on the disk, where they are not there yet."""
+        if self.erased:
+            return
+        self._order()
+        start, end = max(self._written, self._kept), len(self.turns)
+        new = self.turns[start:end]
+        if not new:
+            return
+        first = self._first_seq
+        entries: dict[Hashable, Entry] = {
+            turn.item_id: turn_entry(replace(turn, seq=turn.seq + (first or 0)), is_numbered=first is not None)
+            for turn in new
+        }
+        if await self._backlog.keep(entries):
+            self._kept = max(self._kept, end)
 
     async def _flush(self) -> None:
         async with self._lock:
-            waiting, self._waiting = sorted(self._waiting, key=lambda turn: turn.created_at), []
-            for turn in waiting:
-                self.turns.append(replace(turn, seq=len(self.turns)))
+            self._order()
             identity, session_id = self.record.identity, self.record.session_id
             pending = self.turns[self._written :]
             async with self.lease.writing():
-                if pending:
-                    await self._store.sessions.append(identity, session_id, pending)
-                    self._written += len(pending)
+                if self._first_seq is None:
+                    sessions = self._store.sessions
+                    self._first_seq = await sessions.next_seq(identity, session_id) if self.lease.continues else 0
+                for start in range(0, len(pending), _PORTION):
+                    portion = pending[start : start + _PORTION]
+                    await self._append([replace(turn, seq=turn.seq + self._first_seq) for turn in portion])
+                    self._written += len(portion)
+            await self._backlog.stored(turn.item_id for turn in pending)
+            while self._left_behind:
+                await self._store.sessions.discard(self._left_behind[0], session_id)
+                self._left_behind.pop(0)
             self.error = None
+
+    async def _append(self, turns: list[Turn]) -> None:
+        identity, session_id, sessions = self.record.identity, self.record.session_id, self._store.sessions
+        try:
+            await sessions.append(identity, session_id, turns)
+        except TakenError:
+            # An agent whose worker seemed dead has written still, or what it had left on its disk came later.
+            await self.lease.check()
+            await sessions.append_missing(identity, session_id, [(turn, True) for turn in turns])
+            written = self._written + len(turns)
+            self._first_seq = await sessions.next_seq(identity, session_id) - written
 
     async def close(
         self,
@@ -119,6 +261,8 @@ class Recorder:
     ) -> bool:
         """Write what is left and how the call ended: the last thing that a call writes, for it gives up its lease.
 
+        What MongoDB does not take stays on disk, and `is_kept` says so.
+
         Args:
             reason: why it ended, in a word or two.
             report: makes the session report; an error in it loses the report, and nothing else.
@@ -129,50 +273,68 @@ class Recorder:
             Whether everything is stored that is to be stored.
         """
         await self.lease.release()
-        if self._flush_task:
-            self._flush_task.cancel()
-            await asyncio.gather(self._flush_task, return_exceptions=True)
+        if self._writer:
+            self._writer.cancel()
+            await asyncio.gather(self._writer, return_exceptions=True)
         try:
-            facts = clean(report())
+            facts = clean(report() | {name: fact() for name, fact in self.facts.items()})
         except Exception:
             logger.exception("there is no session report")
             facts = {}
-        self.record = SessionRecord(
-            self.record.session_id,
-            self.record.identity,
-            self.record.room_name,
-            SessionStatus.COMPLETE,
-            self.record.started_at,
+        self.record = replace(
+            self.record,
+            status=SessionStatus.COMPLETE,
             ended_at=ended_at or now(),
             close_reason=reason,
             report=facts,
         )
         try:
-            async with asyncio.timeout(deadline):
-                await self._flush()
-                async with self.lease.writing():
-                    await self._store.sessions.save(self.record)
+            await self._attempt(self._finish(), AWAY_DEADLINE if self.error else deadline)
         except ErasedError:
             await self.lease.release()
-        except TimeoutError:
-            logger.info("the call could not be stored: MongoDB took too long to answer")
+            await self._backlog.end(delete=True)
+        except SupersededError:
+            await self._keep()
+            self.is_kept = not self._backlog.is_clear and self._kept >= len(self.turns)
+            await self._backlog.end(delete=self._backlog.is_clear)
             return False
         except LkmongoError as error:
             logger.info("the call could not be stored: %s (%s)", error.message, error.why)
+            await self._keep()
+            end: Entry = {"op": "end", "reason": reason, "ended_at": self.record.ended_at, "report": facts}
+            self.is_kept = await self._backlog.keep({"end": end}) and self._kept >= len(self.turns)
+            await self._backlog.end(delete=False)
             return False
+        else:
+            await self._backlog.end(delete=self._backlog.is_clear)
         return True
 
-    def gist(self, limit: int = 400) -> str:
-        """What the call was about, in the caller's own last words (three utterances); at most `limit` characters."""
-        turns = [*self.turns, *sorted(self._waiting, key=lambda turn: turn.created_at)]
-        said = [turn.content for turn in turns if turn.role == "user" and turn.content][-3:]
-        parts: list[str] = []
-        for content in reversed(said):
-            part = " ".join(content.split())[:160]
-            if parts and sum(map(len, parts)) + len(part) > limit:
-                break
-            parts.insert(0, part)
-        return "; ".join(parts)
+    async def _finish(self) -> None:
+        await self._flush()
+        sessions, owner = self._store.sessions, self.lease.owner
+        async with self.lease.writing():
+            if await sessions.save(self.record, owner=owner):
+                return
+        await self.lease.check()  # it may have been another's since the last look, or nobody's
+        if not await sessions.save(self.record, owner=owner):
+            raise SupersededError
+
+    @property
+    def so_far(self) -> list[Turn]:
+        """The turns in their order, those that are not stored yet included."""
+        return [*self.turns, *sorted(self._waiting, key=lambda turn: turn.created_at)]
+
+
+def gist(turns: Sequence[Turn], limit: int) -> str:
+    """What a call was about, in the caller's own last words (three utterances); at most `limit` characters."""
+    said = [turn.content for turn in turns if turn.role == "user" and turn.content][-3:]
+    parts: list[str] = []
+    for content in reversed(said):
+        part = " ".join(content.split())[:160]
+        if parts and sum(map(len, parts)) + len(part) > limit:
+            break
+        parts.insert(0, part)
+    return "; ".join(parts)
 
 
 def _moment(seconds: float) -> datetime:

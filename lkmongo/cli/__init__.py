@@ -23,10 +23,13 @@ from lkmongo.cli import (
     memory,
     sessions,
     sessions_export,  # noqa: F401 - likewise, to sessions.app
+    sessions_recover,  # noqa: F401 - likewise
+    token,
     users,
+    web,
 )
 from lkmongo.cli.command import command
-from lkmongo.cli.output import Format, Output
+from lkmongo.cli.output import Format, Output, unwritable
 from lkmongo.errors import ExitCode, UsageError
 
 app = typer.Typer(
@@ -43,6 +46,8 @@ app.add_typer(memory.app, name="memory")
 app.add_typer(knowledge.app, name="knowledge")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(users.app, name="users")
+app.add_typer(token.app, name="token")
+command(app, "web", data=True)(web.web)
 command(app, "doctor", data=True, lenient=True)(doctor.doctor)
 for group in app.registered_groups:
     if group.typer_instance:
@@ -73,7 +78,17 @@ def main() -> None:
         sys.exit(_usage_error(error))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(ExitCode.INTERRUPTED)
+    except OSError as error:  # writing a help text or the version; commands explain their own
+        sys.exit(_not_written(error))
     sys.exit(code if isinstance(code, int) else ExitCode.OK)
+
+
+def _not_written(error: OSError) -> int:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python tries once more when it ends
+    if isinstance(error, BrokenPipeError):
+        return ExitCode.OK
+    Output().error(unwritable(error))
+    return ExitCode.FAILED
 
 
 def _obey_named_shell(arguments: list[str]) -> None:

@@ -1,18 +1,16 @@
-"""`lkmongo agent`: talk to the agent."""
+"""`lkmongo agent`: talk to the agent, or have it serve rooms."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import typer
 
 from lkmongo.cli.command import Cli, command
 from lkmongo.cli.options import DEFAULT_TENANT, Tenant
-from lkmongo.cli.output import is_terminal, styled
 
-app = typer.Typer(help="Talk to the agent.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Talk to the agent, or have it take calls.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @command(app, "console", data=True)
@@ -27,47 +25,112 @@ async def console(
     script: Annotated[
         Path | None, typer.Option("--script", help="Say the lines of this file, then hang up.", show_default=False)
     ] = None,
+    voice: Annotated[
+        bool, typer.Option("--voice", help="Talk aloud, by microphone and loudspeaker; Enter to type, and back.")
+    ] = False,
+    input_device: Annotated[
+        str | None,
+        typer.Option(help="Microphone, by its number or a part of its name.", metavar="DEVICE", show_default=False),
+    ] = None,
+    output_device: Annotated[
+        str | None,
+        typer.Option(help="Loudspeaker, likewise.", metavar="DEVICE", show_default=False),
+    ] = None,
+    list_devices: Annotated[bool, typer.Option("--list-devices", help="List microphones and loudspeakers.")] = False,
 ) -> None:
-    """Talk to the agent in text, here in the terminal.
+    """Talk to the agent, here in the terminal: in text, or aloud.
 
     It is the agent that callers talk to, with the same tools and the same memory. End with Ctrl-D. Lines can be piped
     in; with --json each message, tool call and tool output is a JSON object on a line of its own.
     """
-    from lkmongo.agent import lines
-    from lkmongo.agent.console import Listener, converse
-    from lkmongo.errors import ExitCode, LkmongoError, UsageError
+    from lkmongo.cli import console as one
+    from lkmongo.errors import UsageError
     from lkmongo.model import Identity
 
+    if list_devices:
+        await one.show_devices(cli)
+        return
+    if (input_device or output_device) and not voice:
+        raise UsageError("--input-device and --output-device are for a conversation aloud", hint="add --voice")
     if guest and user is not None:
         raise UsageError("--guest and --user exclude each other", hint="a guest has no id; leave one of them out")
     identity = Identity.guest(tenant) if guest else Identity(tenant, _login() if user is None else user)
-    interactive = script is None and is_terminal(sys.stdin) and is_terminal(sys.stdout) and not cli.output.is_json
-    if script is not None:
-        said = lines.script(script)
-    elif interactive:
-        said = lines.typed("you> ")
-    elif sys.stdin is None:
-        said = lines.nothing()  # closed: by now descriptor 0 may be anything
+    conversation = one.Console(cli, identity, guest=guest, script=script)
+    if voice:
+        await conversation.aloud(input_device, output_device)
     else:
-        said = lines.piped(0)
-    listener = Listener(
-        event=cli.output.event if cli.output.is_json else _Transcript(cli, echo=not interactive),
-        note=cli.output.note,
-        warn=cli.output.warn,
-        refuse=cli.output.error,
-    )
-    if interactive:
-        cli.output.note("Type what you would say; Ctrl-D ends the call.")
-    outcome = await converse(cli.settings, identity, said, listener, guest=guest)
-    if outcome.failure:
-        raise outcome.failure
-    if outcome.unanswered and not interactive:
-        raise LkmongoError(
-            f"{outcome.unanswered} times the language model did not answer",
-            hint="check LKMONGO_LLM_BASE_URL, LKMONGO_LLM and their key",
-        )
-    if outcome.refused and not interactive:
-        raise typer.Exit(ExitCode.USAGE)
+        await conversation.in_text()
+
+
+@command(app, "run")
+def run(
+    cli: Cli,
+    dev: Annotated[
+        bool,
+        typer.Option(
+            "--dev", help="For development: end without waiting for calls, and let anybody in a room look into them."
+        ),
+    ] = False,
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], typer.Option(help="What is logged.")] = "info",
+    log_format: Annotated[
+        Literal["text", "json"], typer.Option(help="How it is logged, on stderr: lines, or a JSON object a line.")
+    ] = "text",
+    drain_timeout: Annotated[
+        str, typer.Option(help="How long calls may go on after SIGTERM, such as 20s or 15m; 0s ends them at once.")
+    ] = "20s",
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="Where health and metrics listen; by default everywhere, with --dev on this machine.",
+            show_default=False,
+        ),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            help="Port of the health endpoint; by default 8081, with --dev a free one.",
+            min=0,
+            max=65535,
+            show_default=False,
+        ),
+    ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            help="Port of Prometheus' metrics; by default there are none.", min=0, max=65535, show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Serve the rooms of a LiveKit server.
+
+    It registers under LKMONGO_AGENT_NAME and takes the calls that tokens dispatch to that name. SIGTERM or Ctrl-C: it
+    takes no more calls, lets those that go on end for the time of --drain-timeout, and stores their records; a second
+    signal ends it at once.
+    """
+    from lkmongo.agent import logs
+    from lkmongo.agent.runner import Options
+    from lkmongo.agent.runner import run as run_worker
+    from lkmongo.durations import parse_duration
+
+    options = Options(dev, parse_duration(drain_timeout), host, port, metrics_port)
+    logs.configure("debug" if cli.debug else log_level, log_format, cli.settings.secrets)
+    run_worker(cli.settings, options)
+
+
+@command(app, "download-files")
+def download_files(cli: Cli) -> None:
+    """Fetch the model that LKMONGO_TURN_DETECTION=multilingual needs.
+
+    Everything else comes with the installation and works offline. The files go into Hugging Face's cache, which
+    HF_HOME names.
+    """
+    from lkmongo.agent.speech import MULTILINGUAL, download_multilingual
+
+    if cli.settings.turn_detection != "multilingual":
+        cli.output.note("LKMONGO_TURN_DETECTION is bundled: nothing has to be fetched for it. Fetching all the same.")
+    cli.output.note(f"Fetching {MULTILINGUAL}, about 400 MB, from Hugging Face ...")
+    download_multilingual()
+    cli.output.note("It is here: LKMONGO_TURN_DETECTION=multilingual can be used.")
 
 
 def _login() -> str:
@@ -80,26 +143,3 @@ def _login() -> str:
         return getpass.getuser()
     except (OSError, KeyError) as error:
         raise UsageError("this system does not tell who you are", hint="add --user ID, or --guest") from error
-
-
-class _Transcript:
-    """Shows the conversation to a person: who said what, and tool calls in passing."""
-
-    def __init__(self, cli: Cli, *, echo: bool) -> None:
-        self._output = cli.output
-        self._echo = echo
-        self._dim = ("\x1b[2m", "\x1b[0m") if styled(sys.stdout) else ("", "")
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        if event["type"] == "message":
-            if event["role"] == "assistant":
-                self._output.say(f"agent> {event['text']}")
-            elif self._echo:
-                self._output.say(f"you> {event['text']}")
-        elif event["type"] == "tool_call":
-            from lkmongo.cli.text import visible
-
-            arguments = ", ".join(f"{key}={value!r}" for key, value in event["arguments"].items())
-            text = visible(f"  [{event['name']}({arguments})]", one_line=True)
-            sys.stdout.write(f"{self._dim[0]}{text}{self._dim[1]}\n")
-            sys.stdout.flush()

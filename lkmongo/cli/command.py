@@ -36,6 +36,8 @@ class Cli:
         from lkmongo.settings import Settings
 
         self.output = output
+        self.asked: Format | None = None
+        """The format that an option named; None where it is by the settings or the terminal."""
         self.debug = debug
         self.settings = Settings.load({})
         self.wrong_settings: dict[str, SettingsError] = {}
@@ -49,7 +51,8 @@ class Cli:
         Raises:
             SettingsError: a value is not accepted.
         """
-        from lkmongo.settings import Settings, load_dotenv_files
+        from lkmongo.dotenv_files import load_dotenv_files
+        from lkmongo.settings import Settings
 
         if leniently:
             sources = load_dotenv_files(Path.cwd(), problems=self.wrong_settings)
@@ -110,21 +113,54 @@ def command(
     """
 
     def register(function: Function) -> Function:
-        @functools.wraps(function)
-        def run(**arguments: Any) -> None:
-            debug = arguments.pop("debug", False)
-            fmt = Format.JSON if arguments.pop("json_", False) else arguments.pop("output", None)
-            arguments.pop("output", None)
-            _run(function, arguments, fmt, debug=debug, lenient=lenient)
-
-        signature = inspect.signature(function, eval_str=True)
-        own = [parameter for key, parameter in signature.parameters.items() if key != "cli"]
-        run.__signature__ = signature.replace(parameters=[*own, *_common(data=data)])  # type: ignore[attr-defined]
         # Without it Typer cuts the first sentence off where a line ends.
-        app.command(name, short_help=_first_sentence(function))(run)
+        app.command(name, short_help=_first_sentence(function))(_runner(function, data=data, lenient=lenient))
         return function
 
     return register
+
+
+def own_command(app: typer.Typer, *, data: bool = False) -> Callable[[Function], Function]:
+    """Register a function, as `command` does, as what the group `app` itself does when none of its commands is named."""
+
+    def register(function: Function) -> Function:
+        run = _runner(function, data=data, lenient=False)
+
+        @functools.wraps(run)
+        def run_unless_another(context: typer.Context, **arguments: Any) -> None:
+            if context.invoked_subcommand is None:
+                run(**arguments)
+                return
+            source = context.get_parameter_source
+            if given := [
+                p for p in context.command.params if p.name and getattr(source(p.name), "name", "") == "COMMANDLINE"
+            ]:
+                context.fail(f"{given[0].opts[0]} is no option of {context.info_name} {context.invoked_subcommand}")
+
+        signature = inspect.signature(run)
+        first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+        everything = signature.replace(parameters=[first, *signature.parameters.values()])
+        run_unless_another.__signature__ = everything  # type: ignore[attr-defined]
+        app.callback(invoke_without_command=True, help=inspect.cleandoc(function.__doc__ or ""))(run_unless_another)
+        return function
+
+    return register
+
+
+def _runner(function: Function, *, data: bool, lenient: bool) -> Function:
+    """What Typer is to call: it takes the options that all commands have, and sees to settings and errors."""
+
+    @functools.wraps(function)
+    def run(**arguments: Any) -> None:
+        debug = arguments.pop("debug", False)
+        fmt = Format.JSON if arguments.pop("json_", False) else arguments.pop("output", None)
+        arguments.pop("output", None)
+        _run(function, arguments, fmt, debug=debug, lenient=lenient)
+
+    signature = inspect.signature(function, eval_str=True)
+    own = [parameter for key, parameter in signature.parameters.items() if key != "cli"]
+    run.__signature__ = signature.replace(parameters=[*own, *_common(data=data)])  # type: ignore[attr-defined]
+    return run
 
 
 def _first_sentence(function: Function) -> str:
@@ -153,6 +189,7 @@ def _common(*, data: bool) -> Iterator[inspect.Parameter]:
 def _run(function: Function, arguments: dict[str, Any], fmt: Format | None, *, debug: bool, lenient: bool) -> None:
     output = Output(fmt)
     cli = Cli(output, debug=debug)
+    cli.asked = fmt
     try:
         _configure_logging(cli)
         cli.load(leniently=lenient)

@@ -69,12 +69,11 @@ def _tell(cli: Cli, check: Check) -> None:
     color = _COLORS[check.status] if styled(sys.stdout) else ""
     start, end = (f"\x1b[{color}m", "\x1b[0m") if color else ("", "")
     line = f"  {check.name:<18} {check.seconds * 1000:>6.0f} ms  {visible(check.detail, one_line=True)}"
-    sys.stdout.write(f"{start}{check.status.value:<4}{end}{line}\n")
+    cli.output.write(f"{start}{check.status.value:<4}{end}{line}\n")
     for fact in check.facts:
         cli.output.say(f"      {visible(fact, one_line=True)}")
     if check.hint:
         cli.output.say(f"      try: {visible(check.hint, one_line=True)}")
-    sys.stdout.flush()
 
 
 def _row(check: Check, facts: Any = list) -> dict[str, Any]:

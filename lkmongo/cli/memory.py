@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -82,8 +83,6 @@ async def export(
     It holds the profile, the memories, the orders, and the calls with every word; no vectors and no technical reports.
     Without -O it goes to stdout. A file can be read by its owner alone.
     """
-    import sys
-
     from lkmongo.errors import NotFoundError
     from lkmongo.model import Identity
     from lkmongo.store.opening import open_store
@@ -100,8 +99,7 @@ async def export(
             )
         if file is None or file == Path("-"):
             async for piece in export_person(store.db, identity):
-                sys.stdout.write(piece)
-            sys.stdout.flush()
+                cli.output.write(piece)
             return
         with whole_file(file) as write:
             async for piece in export_person(store.db, identity):
@@ -130,7 +128,8 @@ async def forget(
     """Forget what is remembered of a person: all slots, or those named with --type.
 
     What the next call would know of the last one goes too, so that nothing forgotten comes back through it.
-    The profile stays without --profile. The transcripts of calls stay until `users erase` or `db retention`.
+    The profile stays without --profile, and orders stay. The transcripts of calls stay until `users erase` or
+    `db retention`.
     """
     from lkmongo.model import PROFILE_FIELDS, Identity, slot_name
     from lkmongo.store.opening import open_store
@@ -141,16 +140,16 @@ async def forget(
         slots = [slot.memory_type for slot in await store.memories.slots(identity)]
         if missing := [name for name in names or [] if name not in slots]:
             raise _no_memory(user, tenant, ", ".join(missing))
-        known = await store.users.get(identity) if profile else None
-        fields_known = [name for name in PROFILE_FIELDS if getattr(known, name, None)]
+        known = await store.users.get(identity)
+        fields_known = [name for name in PROFILE_FIELDS if profile and getattr(known, name, None)]
+        last_call = known is not None and known.last_session is not None
         chosen = slots if names is None else names
-        counted = f"{len(chosen)} {'memory' if len(chosen) == 1 else 'memories'} of {user} in tenant {tenant}"
-        if profile:
-            counted += f", and the profile ({', '.join(fields_known) or 'which is empty'})"
+        counted = _counted(len(chosen), fields_known, last_call=last_call)
         deleted = 0
         if not dry_run:
-            if chosen or fields_known:
-                cli.confirm(f"Forget {counted}?", yes=yes)
+            if counted:
+                cli.confirm(f"Forget {counted} of {user} in tenant {tenant}?", yes=yes)
+            # Without anything to be seen too: a call that goes on must not store what was said before.
             deleted = await store.memories.forget(identity, names)
             if profile:
                 await store.users.forget_profile(identity)
@@ -161,14 +160,26 @@ async def forget(
         "memory_types": chosen,
         "forgotten": deleted,
         "profile_fields": fields_known,
-        "stays": ["transcripts"] if profile else ["profile", "transcripts"],
+        "last_call": last_call,
+        "stays": ["orders", "transcripts"] if profile else ["profile", "orders", "transcripts"],
     }
-    stays = f"{'The' if profile else 'The profile and the'} transcripts of calls stay"
-    if dry_run:
-        sentence = f"Would forget {counted}" + (f": {', '.join(chosen)}" if chosen else "") + f". {stays}."
+    whose = f"of {user} in tenant {tenant}"
+    if not counted:
+        sentence = f"Nothing is remembered {whose}."
+    elif dry_run:
+        sentence = f"Would forget {counted} {whose}" + (f": {', '.join(chosen)}." if chosen else ".")
     else:
-        sentence = f"Forgot {counted}, and what was known of the last call. {stays}; `users erase` deletes them."
-    cli.output.record(fields, sentence)
+        sentence = f"Forgot {counted} {whose}."
+    stays = f"{'Orders' if profile else 'The profile, orders'} and the transcripts of calls stay"
+    cli.output.record(fields, f"{sentence} {stays}; see `users erase` and `db retention`.")
+
+
+def _counted(memories: int, profile_fields: Sequence[str], *, last_call: bool) -> str:
+    """What is forgotten, in words; empty when that is nothing."""
+    parts = [f"{memories:,} {'memory' if memories == 1 else 'memories'}"] if memories else []
+    parts += [f"the profile ({', '.join(profile_fields)})"] if profile_fields else []
+    parts += ["what was known of the last call"] if last_call else []
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
 @command(app, "search", data=True)

@@ -6,7 +6,8 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from enum import Enum, StrEnum
 from typing import Any, TextIO
@@ -103,10 +104,37 @@ class Output:
         lines += [f"  try: {visible(str(parts['hint']), one_line=True)}"] if parts["hint"] else []
         print("\n".join(lines), file=sys.stderr, flush=True)
 
+    def write(self, text: str) -> None:
+        """Write a piece of data to stdout as it is: for what is a file in itself, and harmless."""
+        with _standard_output() as stream:
+            stream.write(text)
+            stream.flush()
+
     @staticmethod
     def _line(text: str) -> None:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        with _standard_output() as stream:
+            stream.write(text + "\n")
+            stream.flush()
+
+
+@contextmanager
+def _standard_output() -> Iterator[TextIO]:
+    """Yield where data go, and tell as such when they cannot; a reader that has enough is no failure."""
+    if sys.stdout is None:
+        raise LkmongoError("standard output is closed", hint="let it go to a file or to another command")
+    try:
+        yield sys.stdout
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise unwritable(error) from error
+
+
+def unwritable(error: OSError) -> LkmongoError:
+    """What is said when standard output takes no more, such as on a full disk."""
+    return LkmongoError(
+        "standard output cannot be written", why=error.strerror, hint="make room, or let it go somewhere else"
+    )
 
 
 def to_json(value: Any) -> str:
@@ -143,4 +171,6 @@ def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         # Text, never a string: Rich reads markup and emoji names out of strings.
         table.add_row(*(Text(visible(_cell(row[column]), one_line=True)) for column in columns))
-    Console(highlight=False).print(table)
+    with _standard_output() as stream:
+        Console(file=stream, highlight=False).print(table)
+        stream.flush()

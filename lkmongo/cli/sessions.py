@@ -1,4 +1,4 @@
-"""`lkmongo sessions`: the calls that were made. List, read, search, count and export them."""
+"""`lkmongo sessions`: the calls that were made. List, read, search, count, export and recover them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lkmongo.store.calls import Call, CallFilter
 
 app = typer.Typer(
-    help="The calls that were made: list, read, search, count and export them.",
+    help="The calls that were made: list, read, search, count, export and recover them.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

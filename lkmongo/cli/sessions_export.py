@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lkmongo.cli.command import Cli, command
-from lkmongo.cli.output import is_terminal
+from lkmongo.cli.output import is_terminal, unwritable
 from lkmongo.cli.rate import rate
 from lkmongo.cli.sessions import AllTenants, Person, Status, TenantOrAll, app, call_filter
 from lkmongo.cli.text import visible
@@ -178,7 +178,7 @@ async def _write_out(descriptor: int, data: bytes) -> None:
     except BrokenPipeError:
         raise  # the reader has enough
     except OSError as error:
-        raise LkmongoError("standard output cannot be written", why=error.strerror) from error
+        raise unwritable(error) from error
 
 
 async def _writable(descriptor: int) -> None:

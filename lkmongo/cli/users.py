@@ -31,6 +31,7 @@ _NAMES = {
     "orders": ("order", "orders"),
     "sessions": ("call", "calls"),
     "turns": ("turn", "turns"),
+    "visitors": ("browser", "browsers"),
 }
 """What a person calls the documents of each collection, in the order in which they are told."""
 
@@ -102,6 +103,7 @@ async def show(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
         "orders": counts["orders"],
         "calls": counts["sessions"],
         "turns": counts["turns"],
+        "browsers": counts["visitors"],
         "in_a_call": bool(live),
     }
     show_fields(cli, fields)

@@ -1,4 +1,4 @@
-"""The folder on this machine that holds the embedded mongod's data and what waits to be stored."""
+"""The folder on this machine that holds the embedded mongod's data and what calls could not store."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from lkmongo.doctor.check import Finding, fail, ok, warn
+from lkmongo.store import spool
 
 GIB = 1024**3
 NEEDED, COMFORTABLE = 1 * GIB, 5 * GIB
@@ -27,7 +28,34 @@ def space(home: Path, *, needed: int = NEEDED, comfortable: int = COMFORTABLE) -
         return fail(f"only {said}", "free some space, or set LKMONGO_HOME to a folder on another disk")
     if free < comfortable:
         return warn(said, "free some space, or set LKMONGO_HOME to a folder on another disk")
-    return ok(said)
+    return waiting(spool.spool_folder(home), said)
+
+
+def waiting(folder: Path, said: str) -> Finding:
+    """Whether calls that are over have left something that MongoDB did not take.
+
+    Args:
+        folder: of the files.
+        said: what else there is to say of the disk.
+    """
+    paths = []
+    size = 0
+    try:
+        for path in spool.files(folder):
+            with spool.locked(path) as is_over:
+                if is_over:
+                    paths.append(path)
+                    size += path.stat().st_size
+    except spool.SpoolError as error:
+        return warn(f"{said}; {error.message}", error.hint or "see to it that its owner runs lkmongo")
+    if not paths:
+        return ok(said)
+    calls = "1 call waits" if len(paths) == 1 else f"{len(paths):,} calls wait"
+    return warn(
+        f"{calls} for MongoDB ({size:,} bytes in {folder}); {said}",
+        "lkmongo sessions recover",
+        [f"the oldest began at {paths[0].stem.partition('-')[0]} UTC"],
+    )
 
 
 def size(folder: Path) -> int:

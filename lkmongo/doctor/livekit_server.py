@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lkmongo.doctor.check import Finding, ok, skip, warn
@@ -46,8 +48,6 @@ async def call_livekit(credentials: LiveKitCredentials) -> None:
         AuthenticationError: the key and the secret were refused.
     """
     await asyncio.to_thread(importlib.import_module, "livekit.api")
-    import aiohttp
-    from google.protobuf.message import DecodeError
     from livekit import api
 
     with warnings.catch_warnings():
@@ -58,11 +58,27 @@ async def call_livekit(credentials: LiveKitCredentials) -> None:
             .to_jwt()
         )
     url = credentials.url
-    try:
+    with livekit_errors(url):
         # The client's own timeout is lost on the way to its requests.
         async with asyncio.timeout(PATIENCE), api.LiveKitAPI(url, token=token, failover=False) as client:
             # Of a name that no room has: the answer is short, however many rooms there are.
             await client.room.list_rooms(api.ListRoomsRequest(names=["lkmongo doctor"]))
+
+
+@contextmanager
+def livekit_errors(url: str) -> Iterator[None]:
+    """Say in our own words what went wrong with a call to LiveKit at `url`.
+
+    Raises:
+        UnreachableError: nobody answers, or not as LiveKit does.
+        AuthenticationError: the key and the secret were refused.
+    """
+    import aiohttp
+    from google.protobuf.message import DecodeError
+    from livekit import api
+
+    try:
+        yield
     except api.ServerError as error:
         if error.status in {401, 403}:
             raise AuthenticationError(

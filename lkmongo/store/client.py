@@ -9,9 +9,10 @@ from pymongo import AsyncMongoClient
 from pymongo.driver_info import DriverInfo
 from pymongo.errors import PyMongoError
 
-from lkmongo import __version__
+from lkmongo import __version__, telemetry
 from lkmongo.errors import SettingsError
 from lkmongo.redact import redact
+from lkmongo.store import driver
 
 Document = dict[str, Any]
 Client = AsyncMongoClient[Document]
@@ -42,12 +43,19 @@ def create_client(uri: str, *, stays_warm: bool = False) -> Client:
     Raises:
         SettingsError: the URI cannot be parsed.
     """
+    driver.mend()
     given = {part.partition("=")[0].lower() for part in uri.partition("?")[2].split("&")}
     warm = {"minPoolSize": _OPTIONS["maxPoolSize"]} if stays_warm and "maxpoolsize" not in given else {}
     wanted = _OPTIONS | warm
     options = {name: value for name, value in wanted.items() if name.lower() not in given}
     try:
-        return AsyncMongoClient(uri, tz_aware=True, driver=DriverInfo("lkmongo", __version__), **options)
+        return AsyncMongoClient(
+            uri,
+            tz_aware=True,
+            driver=DriverInfo("lkmongo", __version__),
+            event_listeners=telemetry.listeners(),
+            **options,
+        )
     except (PyMongoError, ValueError) as error:
         raise SettingsError(
             "MONGODB_URI is not a MongoDB address",

@@ -25,6 +25,18 @@ def _memory(document: dict[str, Any]) -> Memory:
     return Memory(document["memory_type"], document["content"], document.get("created_at"), document.get("updated_at"))
 
 
+def _update(memory: Memory) -> dict[str, Any]:
+    return {
+        "$set": {
+            "content": memory.content,
+            "label_words": slot_words(memory.memory_type),
+            "updated_at": memory.updated_at,
+        },
+        "$unset": {"embedding": "", "embedding_model": ""},
+        "$setOnInsert": {"created_at": memory.updated_at},
+    }
+
+
 class Memories:
     """The collection `memories`, one person at a time."""
 
@@ -54,30 +66,63 @@ class Memories:
         )
         return _memory(document) if document else None
 
-    async def remember(self, identity: Identity, label: str, content: str) -> Memory:
+    async def remember(self, identity: Identity, label: str, content: str, *, at: datetime | None = None) -> Memory:
         """Write a slot, replacing what it held; its vector follows by `set_vector`.
 
         The old vector goes with the old content: it would find the slot by what it no longer says.
 
+        Args:
+            identity: whose slot it is.
+            label: which.
+            content: what it holds from now on.
+            at: when it was said; by default now.
+
         Raises:
             InvalidTextError: the label or the content cannot be one.
         """
-        memory = Memory(slot_name(label), check_content(content), updated_at=now())
-        update = {
-            "$set": {
-                "content": memory.content,
-                "label_words": slot_words(memory.memory_type),
-                "updated_at": memory.updated_at,
-            },
-            "$unset": {"embedding": "", "embedding_model": ""},
-            "$setOnInsert": {"created_at": memory.updated_at},
-        }
+        memory = Memory(slot_name(label), check_content(content), updated_at=at or now())
         selector = identity.scope | {"memory_type": memory.memory_type}
         await asyncio.gather(
-            operations.write(lambda: self._memories.update_one(selector, update, upsert=True)),
+            operations.write(lambda: self._memories.update_one(selector, _update(memory), upsert=True)),
             self._users.touch_memories(identity),
         )
         return memory
+
+    async def remember_if_newer(self, identity: Identity, label: str, content: str, at: datetime) -> bool:
+        """Write a slot as it was said at the time `at`, unless it was written, or anything was forgotten, since.
+
+        What a person asked to be forgotten must not come back because it was kept somewhere meanwhile.
+
+        Raises:
+            InvalidTextError: the label or the content cannot be one.
+        """
+        memory = Memory(slot_name(label), check_content(content), updated_at=at)
+        selector = identity.scope | {
+            "memory_type": memory.memory_type,
+            "$or": [{"updated_at": {"$exists": False}}, {"updated_at": {"$lte": at}}],
+        }
+        if await self._users.forgot_after(identity, at):
+            return False
+
+        async def write() -> bool:
+            await self._memories.update_one(selector, _update(memory), upsert=True)
+            return True
+
+        if not await operations.upsert(write):  # the slot is there, and newer
+            return False
+        await self._users.touch_memories(identity)
+        return True
+
+    async def forget_if_older(self, identity: Identity, label: str, at: datetime) -> bool:
+        """Delete a slot unless it was written after the time `at`; returns whether it was there.
+
+        Raises:
+            InvalidTextError: the label cannot be one.
+        """
+        selector = identity.scope | {"memory_type": slot_name(label), "updated_at": {"$lte": at}}
+        await self._users.forget_last_session(identity, at)
+        result = await operations.write(lambda: self._memories.delete_one(selector))
+        return result.deleted_count == 1
 
     async def set_vector(self, identity: Identity, memory: Memory, vector: NDArray[np.float32], model: str) -> bool:
         """Store the vector of `memory` unless the slot has changed since.

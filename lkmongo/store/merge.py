@@ -27,7 +27,7 @@ from lkmongo.errors import LkmongoError, NotReadyError, UsageError
 from lkmongo.model import MAX_ID, MAX_SLOTS, Identity, now
 from lkmongo.store import operations
 from lkmongo.store.person import count
-from lkmongo.store.schema import MEMORIES, ORDERS, SESSIONS, TURNS, USERS
+from lkmongo.store.schema import MEMORIES, ORDERS, SESSIONS, TURNS, USERS, VISITORS
 from lkmongo.store.sessions import Sessions
 from lkmongo.store.tombstones import Tombstones
 
@@ -45,6 +45,7 @@ _ORDER = {
     ORDERS: ("order_id",),
     TURNS: ("session_id", "seq"),
     SESSIONS: ("session_id",),
+    VISITORS: ("_id",),
 }
 _LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 
@@ -187,6 +188,7 @@ async def _run(
         dropped += await mover.settle_slots(conflicts)
     moved[MEMORIES] -= dropped
     await mover.move(ORDERS)
+    await mover.move(VISITORS)
     renamed = await mover.free_session_ids()
     # Turns first: a call that has its session document is then whole.
     await mover.move(TURNS)

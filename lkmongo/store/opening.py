@@ -6,14 +6,16 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pymongo.asynchronous.database import AsyncDatabase
 
+from lkmongo import telemetry
 from lkmongo.settings import Settings
 from lkmongo.store import operations
-from lkmongo.store.client import create_client
+from lkmongo.store.breaker import Breaker
+from lkmongo.store.client import Client, create_client
 from lkmongo.store.home import at_home
 from lkmongo.store.memories import Memories
 from lkmongo.store.orders import Orders
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from lkmongo.local.mongod import EmbeddedMongod
 
 logger = logging.getLogger(__name__)
+
+_CLOSE_DEADLINE = 1.0
+"""Seconds in which a server may take note that its client leaves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,7 @@ class Store:
     orders: Orders
     sessions: Sessions
     embedded: EmbeddedMongod | None = None
+    breaker: Breaker = field(default_factory=Breaker)
 
     @classmethod
     def of(cls, db: AsyncDatabase[dict[str, Any]], embedded: EmbeddedMongod | None = None) -> Store:
@@ -70,7 +76,9 @@ async def open_store(
         EmbeddedError: the embedded mongod cannot run here.
         SettingsError: MONGODB_URI cannot be parsed.
     """
+    telemetry.configure(settings)
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(telemetry.flush)
         embedded = None
         if settings.mongodb_uri:
             uri = settings.mongodb_uri.get_secret_value()
@@ -83,8 +91,17 @@ async def open_store(
             await _finish(embedded.open)
             uri = embedded.uri
         client = create_client(uri, stays_warm=stays_warm)
-        stack.push_async_callback(at_home, client.close)
+        stack.push_async_callback(at_home, lambda: _close(client))
         yield Store.of(client[settings.mongodb_db], embedded)
+
+
+async def _close(client: Client) -> None:
+    """Close the connections; the server is told that its sessions are over, as long as it listens."""
+    try:
+        async with asyncio.timeout(_CLOSE_DEADLINE):
+            await client.close()
+    except TimeoutError:
+        await client.close()  # the sessions are forgotten by now: this one does not speak to the server
 
 
 async def _finish(work: Callable[[], None]) -> None:

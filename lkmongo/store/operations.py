@@ -62,6 +62,26 @@ async def write(operation: Callable[[], Awaitable[T]]) -> T:
         raise explain(error) from error
 
 
+async def upsert(operation: Callable[[], Awaitable[bool]]) -> bool:
+    """Run an upsert whose query holds a condition beside the document's key; raises as `read` does.
+
+    Returns:
+        What the operation returned; False where the document is there and the condition does not hold.
+    """
+
+    async def run() -> bool:
+        try:
+            return await operation()
+        except DuplicateKeyError:
+            # Another process may have made it meanwhile: only the second time it was surely there.
+            try:
+                return await operation()
+            except DuplicateKeyError:
+                return False
+
+    return await write(run)
+
+
 def explain(error: Exception) -> LkmongoError:  # noqa: PLR0911 - one answer for each kind of error
     """Turn a driver's error into ours: what is wrong and what to do, without documents or credentials."""
     if isinstance(error, OperationFailure) and error.code in _WRONG_CREDENTIALS:

@@ -14,7 +14,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.model import Identity, now
 from lkmongo.store import operations
-from lkmongo.store.schema import MEMORIES, ORDERS, PERSONAL, SESSIONS, TURNS, USERS
+from lkmongo.store.schema import MEMORIES, ORDERS, PERSONAL, SESSIONS, TURNS, USERS, VISITORS
 
 Document = dict[str, Any]
 
@@ -61,7 +61,7 @@ async def count(
 async def export(db: AsyncDatabase[Document], identity: Identity) -> AsyncIterator[str]:
     """Yield the pieces of one JSON object with everything that is kept of the person, readable by them.
 
-    Its keys are exported_at, tenant_id, user_id, profile, memories, orders and calls, each call with its turns. Times
+    Its keys are exported_at, tenant_id, user_id, profile, memories, orders, browsers and calls, each call with its turns. Times
     are ISO 8601; vectors and technical reports stay out. Characters that a terminal would obey are escaped.
 
     Raises:
@@ -71,9 +71,10 @@ async def export(db: AsyncDatabase[Document], identity: Identity) -> AsyncIterat
     yield "{\n" + "".join(f"  {_json(key)}: {_json(value)},\n" for key, value in head.items())
     profile = await operations.read(lambda: db[USERS].find_one(identity.scope))
     yield f'  "profile": {_indented(_of_person(profile) if profile else None, 2)},\n'
-    for name, order in ((MEMORIES, "updated_at"), (ORDERS, "order_id")):
+    for name, order in ((MEMORIES, "updated_at"), (ORDERS, "order_id"), (VISITORS, "created_at")):
         documents = await _find(db, name, identity.scope, order)
-        yield f'  "{name}": {_indented([_of_person(document) for document in documents], 2)},\n'
+        called = "browsers" if name == VISITORS else name
+        yield f'  "{called}": {_indented([_of_person(document) for document in documents], 2)},\n'
     yield '  "calls": ['
     first = True
     async for call in _calls(db, identity):

@@ -16,7 +16,7 @@ from pymongo.errors import OperationFailure
 from lkmongo.errors import UsageError
 from lkmongo.model import now
 from lkmongo.store import operations
-from lkmongo.store.schema import MEMORIES, SESSIONS, TURNS, USERS
+from lkmongo.store.schema import MEMORIES, SESSIONS, TURNS, USERS, VISITORS
 
 INDEX_NAME = "retention"
 _NOT_ALLOWED = frozenset({13, 8000})  # the role readWrite may make and drop indexes, and has no collMod
@@ -25,7 +25,7 @@ SUBJECTS: dict[str, tuple[tuple[str, str], ...]] = {
     # A call that is going on has no end yet and is never deleted; its turns go by their own time.
     "calls": ((SESSIONS, "ended_at"), (TURNS, "created_at")),
     "memories": ((MEMORIES, "updated_at"),),
-    "profiles": ((USERS, "last_seen_at"),),
+    "profiles": ((USERS, "last_seen_at"), (VISITORS, "last_seen_at")),
 }
 """What can be given a limit: the collections that it covers, and the date that counts."""
 

@@ -17,10 +17,11 @@ TURNS = "turns"
 RECEIPTS = "receipts"
 TOMBSTONES = "tombstones"
 KEYS = "keys"
+VISITORS = "visitors"
 
-COLLECTIONS = (USERS, MEMORIES, KNOWLEDGE, ORDERS, SESSIONS, TURNS, RECEIPTS, TOMBSTONES, KEYS)
+COLLECTIONS = (USERS, MEMORIES, KNOWLEDGE, ORDERS, SESSIONS, TURNS, VISITORS, RECEIPTS, TOMBSTONES, KEYS)
 """Every collection, in the order in which they are created and listed."""
-PERSONAL = (MEMORIES, TURNS, SESSIONS, USERS, ORDERS)
+PERSONAL = (MEMORIES, TURNS, SESSIONS, USERS, VISITORS, ORDERS)
 """Those whose documents belong to a person, by `tenant_id` and `user_id`: what is exported, merged and erased."""
 
 
@@ -50,8 +51,10 @@ INDEXES = (
     Index(SESSIONS, "of_user_newest", (*_PERSON, ("started_at", -1))),
     Index(SESSIONS, "newest", (("tenant_id", 1), ("started_at", -1))),
     Index(SESSIONS, "by_id", (("tenant_id", 1), ("session_id", 1))),
+    Index(SESSIONS, "unended", (("status", 1), ("interrupted_at", -1))),
     Index(TURNS, "turn", (*_PERSON, ("session_id", 1), ("seq", 1)), unique=True),
     Index(TURNS, "newest", (("tenant_id", 1), ("created_at", -1))),
+    Index(VISITORS, "of_user", _PERSON),
     Index(RECEIPTS, "newest", (("tenant_id", 1), ("erased_at", -1))),
     Index(RECEIPTS, "of_person", (("hash", 1),)),
 )

@@ -2,6 +2,9 @@
 
 Orders and passages that a seed wrote carry `origin: "seed"`. Only those are updated by a later seed, and only such
 passages are ever removed.
+
+A seed folder is often older than the database: like a backup, it may hold people who were erased since. They and
+their orders are left out, and counted, unless they are meant.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from lkmongo.model import Identity, Order, Passage, Profile, Tenant, now
 from lkmongo.store import operations
 from lkmongo.store.passages import content_hash
 from lkmongo.store.schema import KNOWLEDGE, ORDERS, USERS
+from lkmongo.store.tombstones import Tombstones
 
 if TYPE_CHECKING:
     from lkmongo.embed.base import Embedder
@@ -49,26 +53,32 @@ _STATE = {
 
 @dataclass(slots=True)
 class Counts:
-    """What became of the documents of one collection; `kept` are those that a seed did not write."""
+    """What became of the documents of one collection.
+
+    `kept` are those that a seed did not write, `left_out` those of people who were erased from this database.
+    """
 
     inserted: int = 0
     updated: int = 0
     unchanged: int = 0
     kept: int = 0
     removed: int = 0
+    left_out: int = 0
 
 
 @dataclass(slots=True)
 class SeedCounts:
-    """What became of the documents, by collection."""
+    """What became of the documents, by collection; `erased` are the people who were left out."""
 
     users: Counts = field(default_factory=Counts)
     orders: Counts = field(default_factory=Counts)
     knowledge: Counts = field(default_factory=Counts)
+    erased: frozenset[Identity] = frozenset()
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row a collection: its name and its counts."""
-        return [{"collection": name, **counts} for name, counts in asdict(self).items()]
+        by_name = {USERS: self.users, ORDERS: self.orders, KNOWLEDGE: self.knowledge}
+        return [{"collection": name, **asdict(counts)} for name, counts in by_name.items()]
 
 
 async def seed(
@@ -77,6 +87,8 @@ async def seed(
     embedder: Embedder,
     on_progress: Progress | None = None,
     on_wait: Callable[[float], None] | None = None,
+    *,
+    erased_too: bool = False,
 ) -> SeedCounts:
     """Bring a database to what the seed data says; a second run changes nothing.
 
@@ -90,6 +102,7 @@ async def seed(
         embedder: makes the vectors of the passages.
         on_progress: called after each batch.
         on_wait: called with the seconds for which the embedder is about to wait.
+        erased_too: write also people who were erased from this database, and their orders.
 
     Raises:
         DatabaseError: MongoDB cannot be reached, or does not take a document.
@@ -97,8 +110,15 @@ async def seed(
     """
     counts = SeedCounts()
     tell = on_progress or (lambda _collection, _done, _total: None)
-    await _seed_users(db[USERS], data.users, counts.users, tell)
-    await _seed_orders(db[ORDERS], data.orders, counts.orders, tell)
+    if not erased_too:
+        people = {profile.identity for profile in data.users} | {owner for owner, _ in data.orders}
+        counts.erased = await Tombstones(db).among(people)
+    users = [profile for profile in data.users if profile.identity not in counts.erased]
+    orders = [(owner, order) for owner, order in data.orders if owner not in counts.erased]
+    counts.users.left_out = len(data.users) - len(users)
+    counts.orders.left_out = len(data.orders) - len(orders)
+    await _seed_users(db[USERS], users, counts.users, tell)
+    await _seed_orders(db[ORDERS], orders, counts.orders, tell)
     changed, gone = await _compare(db[KNOWLEDGE], data.passages, embedder.model, counts.knowledge)
     done, total = len(data.passages) - len(changed), len(data.passages)
     tell(KNOWLEDGE, done, total)

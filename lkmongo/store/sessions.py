@@ -6,13 +6,23 @@ without reading what was said.
 
 from __future__ import annotations
 
+import functools
+import os
+import platform
+import re
+import secrets
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
 
-from pymongo import UpdateOne
+from pymongo import ReturnDocument, UpdateOne
 from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import BulkWriteError
 
+from lkmongo.errors import DatabaseError
 from lkmongo.model import Identity, SessionRecord, SessionStatus, Turn, TurnKind, clean
 from lkmongo.store import operations
 from lkmongo.store.schema import SESSIONS, TURNS
@@ -21,7 +31,26 @@ LEASE_MS = 6_000
 """How long a call counts as going on after a sign of life, in milliseconds of the server's clock."""
 LIVE: dict[str, Any] = {"status": SessionStatus.ACTIVE.value, "$expr": {"$gt": ["$lease.until", "$$NOW"]}}
 """The query for calls that go on: a process holds the lease."""
+_HAS_RUN_OUT: dict[str, Any] = {"$not": {"$gt": ["$lease.until", "$$NOW"]}}
+_LOST: dict[str, Any] = {"status": SessionStatus.ACTIVE.value, "$expr": _HAS_RUN_OUT}
+LOST = "lost"
+"""Why a call ended that nobody has renewed the lease of."""
+RESUMABLE_MS = 60_000
+"""How long after it was cut off another agent may go on with a call, if its caller is still there."""
+LOOKING = "/resume"
+"""What the owner of a lease ends with who looks whether another agent is to go on: whoever goes on, takes it."""
+CONSOLE = "console"
+"""The room of calls that are in none."""
 _BATCH = 500
+
+
+_DUPLICATE_KEY = 11_000
+
+
+class TakenError(DatabaseError):
+    """The number of a turn is another turn's."""
+
+    code = "taken"
 
 
 class Sessions:
@@ -32,24 +61,179 @@ class Sessions:
         self._sessions = db[SESSIONS]
         self._turns = db[TURNS]
 
-    async def open(self, record: SessionRecord, owner: str) -> None:
-        """Write that a call has begun, with a lease for `owner`: who it is that records it."""
+    async def open(self, record: SessionRecord, owner: str) -> bool:
+        """Write that a call has begun, with a lease for `owner`: who it is that records it.
+
+        Returns:
+            Whether there was nothing of this call before. An agent that is sent into a room once more goes on with it.
+        """
         selector = record.identity.scope | {"session_id": record.session_id}
         update = {
             "room_name": {"$literal": clean(record.room_name)},
             "status": record.status.value,
-            "started_at": record.started_at,
+            "started_at": {"$ifNull": ["$started_at", record.started_at]},
             "lease": _lease(owner),
         }
-        await operations.write(lambda: self._sessions.update_one(selector, [{"$set": update}], upsert=True))
+        for name in ("participant", "agent", "agent_participant"):
+            if (value := getattr(record, name)) is not None:
+                update[name] = {"$literal": clean(value)}
+        result = await operations.write(lambda: self._sessions.update_one(selector, [{"$set": update}], upsert=True))
+        return result.upserted_id is not None
 
-    async def renew(self, identity: Identity, session_id: str, owner: str) -> bool:
-        """Prolong the call's lease; returns whether the call is there."""
+    async def next_seq(self, identity: Identity, session_id: str) -> int:
+        """The number that the call's next turn gets."""
         selector = identity.scope | {"session_id": session_id}
+        last = await operations.read(lambda: self._turns.find_one(selector, {"_id": 0, "seq": 1}, sort=[("seq", -1)]))
+        return int(last["seq"]) + 1 if last else 0
+
+    async def renew(
+        self, identity: Identity, session_id: str, owner: str
+    ) -> Literal["held", "missing", "another's", "complete"]:
+        """Prolong the call's lease, unless another agent has taken it, or has completed the call.
+
+        A call that was taken for dead, since its process could not reach MongoDB, is alive again.
+        """
+        whose = {"$ifNull": ["$lease.owner", ""]}
+        is_looked_into = {"$regexMatch": {"input": whose, "regex": f"{LOOKING}$"}}
+        is_free = {"$or": [{"$eq": [whose, {"$literal": owner}]}, is_looked_into, _HAS_RUN_OUT]}
+        may = {"$and": [is_free, {"$ne": ["$status", SessionStatus.COMPLETE.value]}]}
+        update = {
+            "lease": {"$cond": [may, _lease(owner), "$lease"]},
+            "status": {"$cond": [may, SessionStatus.ACTIVE.value, "$status"]},
+        } | {name: {"$cond": [may, "$$REMOVE", f"${name}"]} for name in ("ended_at", "close_reason", "interrupted_at")}
+        document = await operations.write(
+            lambda: self._sessions.find_one_and_update(
+                identity.scope | {"session_id": session_id},
+                [{"$set": update}],
+                projection={"lease": 1, "status": 1},
+                return_document=ReturnDocument.AFTER,
+            )
+        )
+        if document is None:
+            return "missing"
+        if document["status"] == SessionStatus.COMPLETE.value:
+            return "complete"
+        return "held" if document["lease"]["owner"] == owner else "another's"
+
+    async def claim(self, record: SessionRecord, owner: str, *, instead_of: str) -> bool:
+        """Take the lease of a call whose process is gone; its document is made where there is none.
+
+        Args:
+            record: the call as it began.
+            owner: who takes it.
+            instead_of: the process that held it, and is gone; empty where only time tells.
+
+        Returns:
+            Whether it was taken: False when another process goes on with the call.
+        """
+        # The condition is in the update, for a query with one cannot make a document.
+        free = {"$or": [_is_held_by(instead_of), _HAS_RUN_OUT]} if instead_of else _HAS_RUN_OUT
+        goes_on = {"$and": [free, {"$ne": ["$status", SessionStatus.COMPLETE.value]}]}
+        update = {
+            "room_name": {"$ifNull": ["$room_name", {"$literal": clean(record.room_name)}]},
+            "status": {"$cond": [goes_on, SessionStatus.ACTIVE.value, "$status"]},
+            "started_at": {"$ifNull": ["$started_at", record.started_at]},
+            "lease": {"$cond": [free, _lease(owner), "$lease"]},
+        }
+        selector = record.identity.scope | {"session_id": record.session_id}
+        document = await operations.write(
+            lambda: self._sessions.find_one_and_update(
+                selector,
+                [{"$set": update}],
+                projection={"lease": 1},
+                upsert=True,
+                return_document=ReturnDocument.AFTER,
+            )
+        )
+        return bool(((document or {}).get("lease") or {}).get("owner") == owner)
+
+    async def interrupt(self, identity: Identity, session_id: str, reason: str, *, for_good: bool = False) -> bool:
+        """Mark a call as cut off: it ended with its last turn. Its lease is taken in any case.
+
+        Args:
+            identity: whose call it is.
+            session_id: which.
+            reason: why, in a word.
+            for_good: whether nobody shall go on with it.
+
+        Returns:
+            Whether that was done; False of a call that had ended, or is not there.
+        """
+        unended = identity.scope | {"session_id": session_id, "status": {"$ne": SessionStatus.COMPLETE.value}}
+        if await self._interrupt(unended, identity, session_id, reason, for_good=for_good):
+            return True
+        selector = identity.scope | {"session_id": session_id}
+        await operations.write(lambda: self._sessions.update_one(selector, {"$unset": {"lease": ""}}))
+        return False
+
+    async def _interrupt(
+        self, selector: dict[str, Any], identity: Identity, session_id: str, reason: str, *, for_good: bool = False
+    ) -> bool:
+        turns = identity.scope | {"session_id": session_id}
+        last = await operations.read(
+            lambda: self._turns.find_one(turns, {"_id": 0, "created_at": 1}, sort=[("seq", -1)])
+        )
+        update = {
+            "status": SessionStatus.INTERRUPTED.value,
+            "ended_at": last["created_at"] if last else "$started_at",
+            "close_reason": reason,
+            "interrupted_at": None if for_good else "$$NOW",
+        }
         result = await operations.write(
-            lambda: self._sessions.update_one(selector, [{"$set": {"lease": _lease(owner)}}])
+            lambda: self._sessions.update_one(selector, [{"$set": update}, {"$unset": "lease"}])
         )
         return result.matched_count == 1
+
+    async def lost(self) -> list[tuple[Identity, str]]:
+        """The calls, of all people, whose lease has run out."""
+
+        async def find() -> list[tuple[Identity, str]]:
+            cursor = self._sessions.find(_LOST, {"_id": 0, "tenant_id": 1, "user_id": 1, "session_id": 1})
+            return [(Identity(doc["tenant_id"], doc["user_id"]), doc["session_id"]) async for doc in cursor]
+
+        return await operations.read(find)
+
+    async def expired(self, agent: str) -> list[SessionRecord]:
+        """The calls of an agent in rooms whose process is gone, of all people, and that another could go on with."""
+        interrupted = {
+            "status": SessionStatus.INTERRUPTED.value,
+            "$expr": {"$gt": ["$interrupted_at", {"$subtract": ["$$NOW", RESUMABLE_MS]}]},
+        }
+        selector = {"$or": [_LOST, interrupted], "agent": agent}
+
+        async def find() -> list[SessionRecord]:
+            cursor = self._sessions.find(selector, {"report": 0}).limit(_BATCH)
+            return [_record(each) async for each in cursor]
+
+        return await operations.read(find)
+
+    async def orphaned(self, agent: str) -> list[tuple[SessionRecord, str]]:
+        """The calls of an agent whose process on this machine is gone, whatever their lease says, each with its owner."""
+        ours = {"$regex": f"^{re.escape(_host_name())}/"}
+
+        async def find() -> list[tuple[SessionRecord, str]]:
+            selector = {"status": SessionStatus.ACTIVE.value, "agent": agent, "lease.owner": ours}
+            cursor = self._sessions.find(selector, {"report": 0}).limit(_BATCH)
+            return [(_record(each), each["lease"]["owner"]) async for each in cursor]
+
+        return [(record, owner) for record, owner in await operations.read(find) if is_gone(owner)]
+
+    async def left_off(self, identity: Identity, session_id: str) -> list[Turn]:
+        """The turns of a call that was cut off; none when there is no such call, or it had ended."""
+        record = await self.get(identity, session_id)
+        if record is None or record.status is SessionStatus.COMPLETE:
+            return []
+        return await self.turns(identity, session_id)
+
+    async def interrupt_lost(self) -> list[tuple[Identity, str]]:
+        """Mark the calls, of all people, whose lease has run out; returns which they are."""
+        interrupted = []
+        for identity, session_id in await self.lost():
+            # Only as it was found: it may have been renewed, or taken by another process that goes on with it.
+            selector = _LOST | identity.scope | {"session_id": session_id}
+            if await self._interrupt(selector, identity, session_id, LOST):
+                interrupted.append((identity, session_id))
+        return interrupted
 
     async def discard(self, identity: Identity, session_id: str) -> None:
         """Delete a call and its turns."""
@@ -66,34 +250,93 @@ class Sessions:
 
         return await operations.read(find)
 
-    async def save(self, record: SessionRecord) -> None:
-        """Write what is known of the call; one that has ended has no lease."""
+    async def save(self, record: SessionRecord, *, owner: str | None = None) -> bool:
+        """Write what is known of the call; one that has ended has no lease.
+
+        Args:
+            record: the call.
+            owner: write only while this one holds the lease.
+
+        Returns:
+            Whether it was written.
+        """
         fields = clean(
             {
                 "room_name": record.room_name,
                 "status": record.status.value,
-                "started_at": record.started_at,
                 "ended_at": record.ended_at,
                 "close_reason": record.close_reason,
                 "report": record.report,
             }
         )
         selector = record.identity.scope | {"session_id": record.session_id}
-        update = {"$set": fields} | ({} if record.status is SessionStatus.ACTIVE else {"$unset": {"lease": ""}})
-        await operations.write(lambda: self._sessions.update_one(selector, update, upsert=True))
+        update = {"$set": fields, "$min": {"started_at": record.started_at}} | (
+            {} if record.status is SessionStatus.ACTIVE else {"$unset": {"lease": ""}}
+        )
+        held = {} if owner is None else {"lease.owner": owner}
+        result = await operations.write(
+            lambda: self._sessions.update_one(selector | held, update, upsert=owner is None)
+        )
+        return result.matched_count == 1 or result.upserted_id is not None
 
     async def append(self, identity: Identity, session_id: str, turns: Sequence[Turn]) -> None:
-        """Write turns; one that is there already is left as it is."""
+        """Write turns; one that is there already is left as it is.
+
+        Raises:
+            TakenError: another turn has the number of one of them; those before it are written.
+        """
+
+        async def write(batch: list[UpdateOne]) -> None:
+            try:
+                await self._turns.bulk_write(batch, ordered=True)
+            except BulkWriteError as error:
+                if any(each.get("code") == _DUPLICATE_KEY for each in (error.details or {}).get("writeErrors", [])):
+                    raise TakenError from error
+                raise
+
         for start in range(0, len(turns), _BATCH):
             batch = [
                 UpdateOne(
-                    identity.scope | {"session_id": session_id, "seq": turn.seq},
+                    # With the item's id: a number that another turn has is a duplicate key, and nothing is lost unseen.
+                    identity.scope | {"session_id": session_id, "seq": turn.seq, "item_id": clean(turn.item_id)},
                     {"$setOnInsert": _turn_fields(turn)},
                     upsert=True,
                 )
                 for turn in turns[start : start + _BATCH]
             ]
+            await operations.write(functools.partial(write, batch))
+
+    async def append_missing(self, identity: Identity, session_id: str, turns: Sequence[tuple[Turn, bool]]) -> int:
+        """Write the turns whose items are not there yet, at their numbers.
+
+        Where another process has gone on with the call and taken these numbers, they come before what was said later,
+        whose numbers grow: call it while nobody else writes.
+
+        Args:
+            identity: whose call it is.
+            session_id: which.
+            turns: in their order, each with whether its `seq` is the database's; if not, it counts from the first
+                turn that the process recorded.
+
+        Returns:
+            How many were written.
+        """
+        selector = identity.scope | {"session_id": session_id}
+
+        async def find() -> list[tuple[str, int, datetime]]:
+            cursor = self._turns.find(selector, {"_id": 0, "item_id": 1, "seq": 1, "created_at": 1}).sort("seq")
+            return [(document["item_id"], document["seq"], document["created_at"]) async for document in cursor]
+
+        there = await operations.read(find)
+        missing, moved = _placed(there, turns)
+        for start in range(0, len(moved), _BATCH):  # from the last on, so that each finds its new number free
+            batch = [
+                UpdateOne(selector | {"seq": before, "item_id": item_id}, {"$set": {"seq": after}})
+                for item_id, before, after in moved[start : start + _BATCH]
+            ]
             await operations.write(lambda batch=batch: self._turns.bulk_write(batch, ordered=True))  # type: ignore[misc]
+        await self.append(identity, session_id, missing)
+        return len(missing)
 
     async def get(self, identity: Identity, session_id: str) -> SessionRecord | None:
         """One call, without its turns."""
@@ -120,13 +363,114 @@ class Sessions:
         return await operations.read(find)
 
 
+def process_name() -> str:
+    """Which process of which boot of which host this is."""
+    return f"{_host_name()}/{os.getpid()}"  # the pid is asked for anew: a process that has forked is another one
+
+
+def lease_owner() -> str:
+    """A name for who holds a lease: this process, and which of the agents that it may have in one call."""
+    return f"{process_name()}/{secrets.token_hex(4)}"
+
+
+def is_gone(owner: str) -> bool:
+    """Whether a lease's owner is a process of this machine that has ended; False where that cannot be told."""
+    here, number = _host_name() + "/", owner.rpartition(LOOKING)[0] or owner
+    pid = number.removeprefix(here).partition("/")[0]
+    if not number.startswith(here) or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+        # One that nobody has waited for yet is dead, too.
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] == "Z"
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+
+
+@functools.cache
+def _host_name() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        # Containers may share a host's name and boot; a pid says nothing outside its own namespace.
+        boot += f"-{os.stat('/proc/self/ns/pid').st_ino}"  # noqa: PTH116
+    except OSError:
+        boot = ""
+    return f"{platform.node()}/{boot}"
+
+
+def _placed(
+    there: Sequence[tuple[str, int, datetime]], turns: Sequence[tuple[Turn, bool]]
+) -> tuple[list[Turn], list[tuple[str, int, int]]]:
+    """Where turns go among those that are there.
+
+    Args:
+        there: item id, number and time of those that are there, by number.
+        turns: see `Sessions.append_missing`.
+
+    Returns:
+        Those that are missing, with their numbers, and (item id, old number, new number) of those that make room,
+        the last one first.
+    """
+    numbers = {item_id: seq for item_id, seq, _ in there}
+    missing: dict[str, tuple[Turn, bool]] = {}
+    for turn, is_numbered in turns:
+        if turn.item_id not in numbers:
+            missing.setdefault(turn.item_id, (turn, is_numbered))
+    if not missing:
+        return [], []
+    known = [numbers[turn.item_id] - turn.seq for turn, numbered in turns if not numbered and turn.item_id in numbers]
+    after_all = max(numbers.values(), default=-1) + 1
+    wanted = [
+        replace(turn, seq=turn.seq + (0 if numbered else (known or [after_all])[0]))
+        for turn, numbered in missing.values()
+    ]
+    taken = set(numbers.values())
+    # A process that has not learned of any number came before whoever has written since.
+    is_last = (
+        known
+        or all(numbered for _, numbered in missing.values())
+        or wanted[0].created_at >= max((created_at for _, _, created_at in there), default=wanted[0].created_at)
+    )
+    own = {turn.seq for turn in wanted}
+    if is_last and len(own) == len(wanted) and not own & taken:
+        return wanted, []
+    placed: list[Turn] = []
+    moved: list[tuple[str, int, int]] = []
+    rest = deque(wanted)
+    free = 0
+    for item_id, seq, created_at in there:
+        while rest and rest[0].created_at < created_at:
+            placed.append(replace(rest.popleft(), seq=free))
+            free += 1
+        free = max(free, seq)
+        if free != seq:
+            moved.append((item_id, seq, free))
+        free += 1
+    placed += [replace(turn, seq=free + number) for number, turn in enumerate(rest)]
+    return placed, moved[::-1]
+
+
 def _lease(owner: str) -> dict[str, Any]:
     """A lease from now on, by the server's clock: those of two hosts need not agree."""
     return {"owner": {"$literal": owner}, "until": {"$add": ["$$NOW", LEASE_MS]}}
 
 
+def _is_held_by(process: str) -> dict[str, Any]:
+    """Whether a process has the lease, whichever of its calls it was: see `lease_owner`."""
+    whose = {"$ifNull": ["$lease.owner", ""]}
+    return {
+        "$or": [
+            {"$eq": [whose, {"$literal": process}]},
+            {"$eq": [{"$indexOfBytes": [whose, {"$literal": f"{process}/"}]}, 0]},
+        ]
+    }
+
+
 def _turn_fields(turn: Turn) -> dict[str, Any]:
-    fields: dict[str, Any] = clean({k: v for k, v in asdict(turn).items() if k != "seq" and v not in (None, {})})
+    kept = asdict(turn).items()
+    fields: dict[str, Any] = clean({k: v for k, v in kept if k not in {"seq", "item_id"} and v not in (None, {})})
     return fields | {"kind": turn.kind.value}
 
 
@@ -157,4 +501,7 @@ def _record(document: dict[str, Any]) -> SessionRecord:
         ended_at=document.get("ended_at"),
         close_reason=document.get("close_reason"),
         report=document.get("report") or {},
+        participant=document.get("participant"),
+        agent=document.get("agent"),
+        agent_participant=document.get("agent_participant"),
     )

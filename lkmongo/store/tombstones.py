@@ -15,7 +15,7 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,6 +31,7 @@ from lkmongo.store import operations
 from lkmongo.store.schema import KEYS, TOMBSTONES
 
 _KEY = "person-hash"
+_BATCH = 1_000
 _ROUNDING = timedelta(milliseconds=5)
 """BSON cuts times to milliseconds; in doubt a call is barred."""
 
@@ -78,8 +79,7 @@ class Tombstones:
             if document is None:
                 return None
             self._key = bytes(document["key"])
-        person = json.dumps([identity.tenant_id, identity.user_id]).encode()
-        return hmac.new(self._key, person, hashlib.sha256).hexdigest()
+        return _hash(self._key, identity)
 
     async def bars(self, identity: Identity, age: timedelta) -> bool:
         """Whether a call that began `age` ago may write nothing more, because the person was erased since.
@@ -100,6 +100,23 @@ class Tombstones:
             return None
         document = await operations.read(lambda: self._tombstones.find_one({"_id": person}))
         return _tombstone(document) if document else None
+
+    async def among(self, people: Iterable[Identity]) -> frozenset[Identity]:
+        """Those of `people` who were erased, or are being erased; also those who have come back since."""
+        everybody = list(people)
+        if not everybody or await self.hash_of(everybody[0]) is None or self._key is None:
+            return frozenset()
+        key = self._key
+        found: list[Identity] = []
+        for start in range(0, len(everybody), _BATCH):
+            hashes = {_hash(key, identity): identity for identity in everybody[start : start + _BATCH]}
+
+            async def find(hashes: dict[str, Identity] = hashes) -> list[Identity]:
+                cursor = self._tombstones.find({"_id": {"$in": list(hashes)}}, {"_id": 1})
+                return [hashes[document["_id"]] async for document in cursor]
+
+            found += await operations.read(find)
+        return frozenset(found)
 
     async def begin(self, identity: Identity, found: Mapping[str, int]) -> Tombstone:
         """Bar the calls of the person that have begun by now, and begin an erasure, or resume one that is not done.
@@ -161,6 +178,11 @@ class Tombstones:
                 return  # another process made it meanwhile
 
         await operations.write(make)
+
+
+def _hash(key: bytes, identity: Identity) -> str:
+    person = json.dumps([identity.tenant_id, identity.user_id]).encode()
+    return hmac.new(key, person, hashlib.sha256).hexdigest()
 
 
 def _tombstone(document: Mapping[str, Any] | None) -> Tombstone:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from zoneinfo import available_timezones
@@ -68,6 +69,10 @@ def _timezone(text: str) -> str:
     if zone:
         return zone
     raise InvalidTextError(f"{text} is not a time zone I know; one looks like Europe/Berlin")
+
+
+def _not_after(path: str, at: datetime) -> dict[str, Any]:
+    return {"$or": [{path: {"$exists": False}}, {path: {"$lte": at}}]}
 
 
 def _profile(identity: Identity, document: dict[str, Any] | None) -> Profile:
@@ -150,19 +155,39 @@ class Users:
             InvalidTextError: see `check_profile_value`.
         """
         text = check_profile_value(field, value)
-        moment = now()
-        await operations.write(
-            lambda: self._users.update_one(
-                identity.scope,
-                {
-                    "$set": {_PATHS[field]: text, "last_seen_at": moment},
-                    "$setOnInsert": {"created_at": moment},
-                    "$inc": {"memory_version": 1},
-                },
-                upsert=True,
-            )
-        )
+        await operations.write(lambda: self._set(identity.scope, field, text, now()))
         return text
+
+    async def set_field_if_newer(self, identity: Identity, field: str, value: object, at: datetime) -> bool:
+        """Write one profile field as it was told at the time `at`, unless it was changed or forgotten since.
+
+        Raises:
+            InvalidTextError: see `check_profile_value`.
+        """
+        text = check_profile_value(field, value)
+        selector = identity.scope | {
+            "$and": [_not_after(f"changed_at.{field}", at), _not_after("forgotten_at", at)],
+        }
+
+        async def set_it() -> bool:
+            await self._set(selector, field, text, at)
+            return True
+
+        return await operations.upsert(set_it)
+
+    async def _set(self, selector: dict[str, Any], field: str, text: str, at: datetime) -> None:
+        update = {
+            "$set": {_PATHS[field]: text, f"changed_at.{field}": at},
+            "$max": {"last_seen_at": at},
+            "$setOnInsert": {"created_at": at},
+            "$inc": {"memory_version": 1},
+        }
+        await self._users.update_one(selector, update, upsert=True)
+
+    async def forgot_after(self, identity: Identity, at: datetime) -> bool:
+        """Whether something of the person was forgotten after the time `at`."""
+        selector = identity.scope | {"forgotten_at": {"$gt": at}}
+        return await operations.read(lambda: self._users.find_one(selector, {"_id": 1})) is not None
 
     async def memory_version(self, identity: Identity) -> int:
         """A number that grows with every change of the person's slots and profile."""
@@ -179,25 +204,36 @@ class Users:
             )
         )
 
-    async def forget_profile(self, identity: Identity) -> list[str]:
-        """Delete what the profile tells of the person, and return the fields that it had."""
+    async def forget_profile(self, identity: Identity, fields: Sequence[str] | None = None) -> list[str]:
+        """Delete what the profile tells of the person, and return the fields that it had.
+
+        Args:
+            identity: the person.
+            fields: of `PROFILE_FIELDS`, those to delete; None for all, and the last call's gist.
+        """
         profile = await self.get(identity)
         if profile is None:
             return []
+        # The gist goes in any case: what is forgotten could come back through it.
+        paths = ["name", "email", "preferences"] if fields is None else [_PATHS[field] for field in fields]
         await operations.write(
             lambda: self._users.update_one(
                 identity.scope,
                 {
-                    "$unset": dict.fromkeys(["preferences", "name", "email", "last_session"], ""),
+                    "$unset": dict.fromkeys([*paths, "last_session"], ""),
                     "$set": {"forgotten_at": now()},
                     "$inc": {"memory_version": 1},
                 },
             )
         )
-        return [field for field in PROFILE_FIELDS if getattr(profile, field)]
+        return [field for field in fields or PROFILE_FIELDS if getattr(profile, field)]
 
-    async def forget_last_session(self, identity: Identity) -> bool:
+    async def forget_last_session(self, identity: Identity, at: datetime | None = None) -> bool:
         """Take the last call's gist away, and keep calls that are going on from writing theirs.
+
+        Args:
+            identity: the person.
+            at: when something was forgotten; by default now.
 
         Returns:
             Whether there was a gist.
@@ -205,7 +241,11 @@ class Users:
         before = await operations.write(
             lambda: self._users.find_one_and_update(
                 identity.scope,
-                {"$unset": {"last_session": ""}, "$set": {"forgotten_at": now()}, "$inc": {"memory_version": 1}},
+                {
+                    "$unset": {"last_session": ""},
+                    "$max": {"forgotten_at": at or now()},
+                    "$inc": {"memory_version": 1},
+                },
                 projection={"last_session": 1},
             )
         )
@@ -214,14 +254,21 @@ class Users:
     async def set_last_session(self, identity: Identity, last: LastSession, *, started_at: datetime) -> bool:
         """Store what the next call may know of this one.
 
-        Nothing is stored when something was forgotten since the call began: the gist could hold it.
+        Nothing is stored when something was forgotten since the call began, for the gist could hold it, or when a later
+        call has left its own.
 
         Returns:
             Whether it was stored.
         """
+        selector = identity.scope | {
+            "$and": [
+                {"$or": [{"forgotten_at": {"$exists": False}}, {"forgotten_at": {"$lt": started_at}}]},
+                _not_after("last_session.at", last.at),
+            ]
+        }
         result = await operations.write(
             lambda: self._users.update_one(
-                identity.scope | {"$or": [{"forgotten_at": {"$exists": False}}, {"forgotten_at": {"$lt": started_at}}]},
+                selector,
                 {"$set": {"last_session": {"at": last.at, "gist": clean_text(last.gist)}}},
             )
         )

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -55,15 +59,22 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield home
 
 
-@pytest.fixture
-def cli_env(shared_home: Path, database_name: str, tmp_path: Path) -> dict[str, str]:
+def environment(shared_home: Path, database: str, home: Path) -> dict[str, str]:
     """The environment of a command: nothing configured but where to work."""
     return clean_environment() | {
         "LKMONGO_HOME": str(shared_home),
-        "MONGODB_DB": database_name,
-        "HOME": str(tmp_path),
+        "MONGODB_DB": database,
+        "HOME": str(home),
         "COLUMNS": "100",
     }
+
+
+@pytest.fixture
+def cli_env(shared_home: Path, database_name: str, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of a command that works in this test's folder and database."""
+    yield environment(shared_home, database_name, tmp_path)
+    # What a call of this test has left there is for a database that no other test knows.
+    shutil.rmtree(shared_home / "spool", ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -82,21 +93,62 @@ def zygote() -> Iterator[subprocess.Popen[str]]:
         process.stdin.close()
 
 
-@pytest.fixture
-def run(zygote: subprocess.Popen[str], cli_env: dict[str, str], tmp_path: Path) -> Run:
-    """Run `lkmongo` with these arguments; `input` is piped in, `env` is added."""
-    streams = tmp_path / ".streams"
+def run_together(
+    zygote: subprocess.Popen[str],
+    commands: Iterable[Sequence[str]],
+    *,
+    folder: Path,
+    env: Mapping[str, str],
+    input: str | bytes = b"",
+) -> list[Result]:
+    """Run `lkmongo` in `folder` once for each list of arguments, all at the same time; `input` is piped into each."""
+    streams = folder / ".streams"
     streams.mkdir(exist_ok=True)
-
-    def call(*arguments: str, input: str | bytes = b"", env: dict[str, str] | None = None) -> Result:
-        files = [streams / name for name in ("stdin", "stdout", "stderr")]
+    requests = []
+    for number, arguments in enumerate(commands):
+        files = [streams / f"{name}-{number}" for name in ("stdin", "stdout", "stderr")]
         files[0].write_bytes(input.encode() if isinstance(input, str) else input)
         for file in files[1:]:
             file.write_bytes(b"")
-        request = {"arguments": arguments, "env": cli_env | (env or {}), "cwd": str(tmp_path), "files": files}
-        zygote.stdin.write(json.dumps(request, default=str) + "\n")
-        zygote.stdin.flush()
-        code = int(zygote.stdout.readline())
-        return Result(code, files[1].read_text(encoding="utf-8"), files[2].read_text(encoding="utf-8"))
+        requests.append({"arguments": arguments, "env": env, "cwd": str(folder), "files": files})
+    zygote.stdin.write(json.dumps(requests, default=str) + "\n")
+    zygote.stdin.flush()
+    codes = json.loads(zygote.stdout.readline())
+    return [
+        Result(code, *(file.read_text(encoding="utf-8") for file in request["files"][1:]))
+        for code, request in zip(codes, requests, strict=True)
+    ]
+
+
+@pytest.fixture
+def run(zygote: subprocess.Popen[str], cli_env: dict[str, str], tmp_path: Path) -> Run:
+    """Run `lkmongo` with these arguments; `input` is piped in, `env` is added."""
+
+    def call(*arguments: str, input: str | bytes = b"", env: dict[str, str] | None = None) -> Result:
+        (result,) = run_together(zygote, [arguments], folder=tmp_path, env=cli_env | (env or {}), input=input)
+        return result
+
+    return call
+
+
+@pytest.fixture
+def run_inside(cli_env: dict[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Run `lkmongo` in this process: for what ends before a database is asked or anything heavy is imported."""
+    from lkmongo.cli import main
+
+    def call(*arguments: str, env: dict[str, str] | None = None) -> Result:
+        root, own = logging.getLogger(), logging.getLogger("lkmongo")
+        before = list(root.handlers), root.level, own.level
+        capsys.readouterr()
+        try:
+            with (
+                mock.patch.dict(os.environ, cli_env | (env or {}), clear=True),
+                mock.patch.object(sys, "argv", ["lkmongo", *arguments]),
+                pytest.raises(SystemExit) as ended,
+            ):
+                main()
+        finally:
+            root.handlers[:], root.level, own.level = before
+        return Result(int(ended.value.code or 0), *capsys.readouterr())
 
     return call

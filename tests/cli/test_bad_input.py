@@ -97,7 +97,7 @@ def test_the_console_starts_without_mongodb_warns_once_and_goes_on(run):
         "--user",
         "u-100",
         input="remember that my favorite color is teal\nwhat is my favorite color?\n",
-        env={"MONGODB_URI": f"mongodb://app:{CANARY}@127.0.0.1:1/"},
+        env={"MONGODB_URI": f"mongodb://app:{CANARY}@127.0.0.1:1/?serverSelectionTimeoutMS=200"},
     )
     assert result.code == 0
     assert len(result.answers) == 3

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from lkmongo.cli.text import visible
 from lkmongo.store.schema import INDEXES
+from tests.cli.conftest import LKMONGO
 
 
 def test_help_answers_without_the_heavy_libraries(tmp_path):
@@ -41,6 +43,21 @@ def test_seeding_twice_changes_nothing_the_second_time(run):
     for row in second:
         assert row["inserted"] == row["updated"] == row["removed"] == row["kept"] == 0
         assert row["unchanged"] == first[row["collection"]]["inserted"]
+
+
+def test_seeding_brings_nobody_back_who_was_erased_unless_it_is_said(run, tmp_path):
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "users.yaml").write_text("- user_id: u-1\n  name: Ada\n- user_id: u-2\n  name: Bo\n")
+    seed = ["db", "seed", "--dir", "shop"]
+    run(*seed)
+    run("users", "erase", "u-1", "--confirm", "u-1", "--by", "Sam")
+    again = run(*seed, "--json")
+    assert (again.json[0]["unchanged"], again.json[0]["left_out"]) == (1, 1)
+    assert again.stderr.splitlines()[-1] == (
+        "warning: erased from this database, so left out: u-1 in tenant default; --erased loads them as new"
+    )
+    assert [row["user_id"] for row in run("users", "list", "--json").json] == ["u-2"]
+    assert run(*seed, "--erased", "--json").json[0]["inserted"] == 1
 
 
 def test_forgetting_one_slot(run):
@@ -98,6 +115,18 @@ def test_a_reader_that_has_enough_ends_the_command_quietly(cli_env, tmp_path):
     assert done.stdout == "collection\tindex\tkind\taction\tdetail\n"
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("words", ["--help >/dev/full", "db retention -o table >/dev/full", "db retention >&-"])
+def test_standard_output_that_takes_nothing_is_told(cli_env, tmp_path, words):
+    done = subprocess.run(
+        ["bash", "-c", f"'{LKMONGO}' {words}"], capture_output=True, text=True, env=cli_env, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: standard output ")
+    assert done.stderr.splitlines()[-1].startswith("  try: ")
+    assert len(done.stderr.splitlines()) <= 3
 
 
 def test_python_m_lkmongo_is_lkmongo(tmp_path):

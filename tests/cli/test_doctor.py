@@ -14,7 +14,7 @@ from tests import livekit_api
 from tests.cli.conftest import LKMONGO
 
 CANARY = "canary-s3cret-98765-98765-98765-98765"
-NOBODY = f"mongodb://app:{CANARY}@127.0.0.1:1/"
+NOBODY = f"mongodb://app:{CANARY}@127.0.0.1:1/?serverSelectionTimeoutMS=200"
 LIVEKIT = {"LIVEKIT_API_KEY": livekit_api.KEY, "LIVEKIT_API_SECRET": livekit_api.SECRET}
 
 

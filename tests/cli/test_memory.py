@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 
 from lkmongo.local.mongod import EmbeddedMongod
-from lkmongo.model import Identity
+from lkmongo.model import Identity, LastSession, now
 from lkmongo.store import provision
 from lkmongo.store.client import create_client
 from lkmongo.store.opening import Store
@@ -50,7 +51,7 @@ async def test_the_file_for_an_access_request(run, store, tmp_path):
     await store.memories.remember(ROBIN, "note", HOSTILE)
     done = run("memory", "export", "u-100", "-O", "robin.json", "--json").json
     file = tmp_path / "robin.json"
-    assert done["counts"] == {"memories": 3, "turns": 6, "sessions": 2, "users": 1, "orders": 1}
+    assert done["counts"] == {"memories": 3, "turns": 6, "sessions": 2, "users": 1, "visitors": 0, "orders": 1}
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     found = json.loads(file.read_text(encoding="utf-8"))
     assert {slot["memory_type"]: slot["content"] for slot in found["memories"]}["note"] == HOSTILE
@@ -70,19 +71,38 @@ async def test_forgetting_the_profile_too(run, store):
     await store.users.set_field(ROBIN, "timezone", "Europe/Berlin")
     before = await documents(store)
     dry = run("memory", "forget", "u-100", "--profile", "--dry-run", "--json").json
-    assert (dry["profile_fields"], dry["stays"]) == (["name", "timezone"], ["transcripts"])
+    assert (dry["profile_fields"], dry["stays"]) == (["name", "timezone"], ["orders", "transcripts"])
     unasked = run("memory", "forget", "u-100", "--profile", "--type", "city")
     assert unasked.code == 2
-    assert "1 memory of u-100 in tenant default, and the profile (name, timezone)" in unasked.stderr
+    assert "Forget 1 memory and the profile (name, timezone) of u-100 in tenant default?" in unasked.stderr
     assert await documents(store) == before
     done = run("memory", "forget", "u-100", "--profile", "--type", "city", "--yes")
-    assert done.stdout.endswith("The transcripts of calls stay; `users erase` deletes them.\n")
+    assert done.stdout == (
+        "Forgot 1 memory and the profile (name, timezone) of u-100 in tenant default. "
+        "Orders and the transcripts of calls stay; see `users erase` and `db retention`.\n"
+    )
     assert [slot.memory_type for slot in await store.memories.slots(ROBIN)] == ["dog"]
     profile = await store.users.get(ROBIN)
     assert (profile.name, profile.timezone) == (None, None)
     assert await store.db.turns.count_documents({}) == 6
     kept = run("memory", "forget", "u-100", "--yes")
-    assert "The profile and the transcripts of calls stay" in kept.stdout
+    assert "The profile, orders and the transcripts of calls stay" in kept.stdout
+
+
+async def test_what_is_known_of_the_last_call_is_not_forgotten_unasked(run, store):
+    await store.users.seen(ROBIN)
+    last = LastSession(now(), "they want a lamp")
+    assert await store.users.set_last_session(ROBIN, last, started_at=now() - timedelta(minutes=1))
+    unasked = run("memory", "forget", "u-100")
+    assert unasked.code == 2
+    assert "Forget what was known of the last call of u-100 in tenant default?" in unasked.stderr
+    assert run("memory", "forget", "u-100", "--dry-run", "--json").json["last_call"] is True
+    assert (await store.users.get(ROBIN)).last_session.gist == "they want a lamp"
+    assert run("memory", "forget", "u-100", "--yes").code == 0
+    assert (await store.users.get(ROBIN)).last_session is None
+    nothing = run("memory", "forget", "u-100")
+    assert nothing.code == 0
+    assert nothing.stdout.startswith("Nothing is remembered of u-100 in tenant default. ")
 
 
 @pytest.mark.parametrize("output", ["table", "plain", "json"])

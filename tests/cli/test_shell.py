@@ -54,12 +54,12 @@ def test_words_are_completed(run, words, completions):
     assert result.stdout.split() == completions
 
 
-def test_every_command_can_be_completed(run):
+def test_every_command_can_be_completed(run_inside):
     for command in generate.commands():
         *group, name = command.split()
         typed = " ".join(["lkmongo", *group, name[:2]])
         env = {"_LKMONGO_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(len(group) + 1)}
-        assert name in run(env=env).stdout.split()
+        assert name in run_inside(env=env).stdout.split()
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")

@@ -166,32 +166,15 @@ def test_standard_input_that_is_closed_is_an_end_and_no_error(own_home, tmp_path
     assert b'"assistant"' in done.stdout
 
 
-def test_a_question_on_a_terminal_takes_no_for_an_answer(own_home, tmp_path):
-    script = tmp_path / "said.txt"
-    script.write_text("remember that my shoe size is 42\n")
-    subprocess.run(
-        [LKMONGO, "agent", "console", "--user", "u", "--script", str(script)],
-        env=own_home,
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-        timeout=90,
-    )
+def test_a_question_on_a_terminal_takes_no_for_an_answer(run, cli_env, tmp_path):
+    run("agent", "console", "--user", "u", input="remember that my shoe size is 42\n")
     for answer, code, left in (("n", 1, 1), ("y", 0, 0)):
         child = pexpect.spawn(
-            LKMONGO, ["memory", "forget", "u"], env=own_home, cwd=str(tmp_path), encoding="utf-8", timeout=60
+            LKMONGO, ["memory", "forget", "u"], env=cli_env, cwd=str(tmp_path), encoding="utf-8", timeout=60
         )
-        child.expect(r"Forget 1 memory of u in tenant default\? \[y/N\]")
+        child.expect(r"Forget 1 memory and what was known of the last call of u in tenant default\? \[y/N\]")
         child.sendline(answer)
         child.expect(pexpect.EOF)
         child.close()
         assert child.exitstatus == code
-        listed = subprocess.run(
-            [LKMONGO, "memory", "list", "u", "-o", "jsonl"],
-            env=own_home,
-            cwd=tmp_path,
-            capture_output=True,
-            check=True,
-            timeout=60,
-        )
-        assert len(listed.stdout.splitlines()) == left
+        assert len(run("memory", "list", "u", "-o", "jsonl").events) == left

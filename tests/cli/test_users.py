@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 
 import pexpect
 import pytest
+from pymongo import MongoClient
 
 from lkmongo.local.mongod import EmbeddedMongod
-from lkmongo.model import Identity
+from lkmongo.model import Identity, now
 from lkmongo.store import provision
 from lkmongo.store.client import create_client
+from lkmongo.store.erase import erase
 from lkmongo.store.opening import Store
 from lkmongo.store.person import count
 from lkmongo.store.tombstones import Tombstones
@@ -95,7 +97,7 @@ async def test_erasing_needs_the_id_twice(run, store, cli_env, tmp_path):
     await furnish(store, ROBIN, orders=["1"])
     before = await documents(store)
     dry = run("users", "erase", "robin-1764", "--dry-run", "--json").json
-    assert dry["erased"] == {"memories": 2, "turns": 6, "sessions": 2, "users": 1}
+    assert dry["erased"] == {"memories": 2, "turns": 6, "sessions": 2, "users": 1, "visitors": 0}
     unasked = run("users", "erase", "robin-1764")
     assert unasked.code == 2
     assert "1 order stays, as records of the business" in unasked.stderr
@@ -112,13 +114,20 @@ async def test_erasing_needs_the_id_twice(run, store, cli_env, tmp_path):
         child.expect(pexpect.EOF)
         child.close()
         assert child.exitstatus == code
-    assert await count(store.db, ROBIN) == {"memories": 0, "turns": 0, "sessions": 0, "users": 0, "orders": 1}
+    assert await count(store.db, ROBIN) == {
+        "memories": 0,
+        "turns": 0,
+        "sessions": 0,
+        "users": 0,
+        "visitors": 0,
+        "orders": 1,
+    }
 
 
 async def test_an_erasure_leaves_a_receipt(run, store):
     await furnish(store, ROBIN, orders=["1"])
-    erase = ["users", "erase", "robin-1764", "--confirm", "robin-1764", "--orders", "--by", "Sam", "--reason", "T-1"]
-    done = run(*erase, "--json").json
+    command = ["users", "erase", "robin-1764", "--confirm", "robin-1764", "--orders", "--by", "Sam", "--reason", "T-1"]
+    done = run(*command, "--json").json
     assert (done["erased"]["orders"], done["orders_kept"]) == (1, 0)
     (receipt,) = run("users", "receipts", "--json").json
     assert (receipt["receipt"], receipt["by"], receipt["reason"]) == (done["receipt"], "Sam", "T-1")
@@ -126,7 +135,7 @@ async def test_an_erasure_leaves_a_receipt(run, store):
     assert run("users", "receipts", "--user", "robin-1764", "--json").json == [receipt]
     assert run("users", "receipts", "--user", "u-200", "--json").json == []
     assert "2 memories" in run("users", "receipts").stdout
-    again = run(*erase)
+    again = run(*command)
     assert again.code == 0
     assert "Nothing more is kept of robin-1764" in again.stdout
     assert len(run("users", "receipts", "--json").json) == 1
@@ -173,13 +182,13 @@ async def test_erased_in_the_middle_of_a_call_by_a_process_that_is_killed_and_ru
     with start("agent", "console", "--json", "--user", "robin-1764") as call:
         answer(call)
         assert "teal" in say(call, "remember that my favorite color is teal")
-        erase = ["users", "erase", "robin-1764", "--confirm", "robin-1764", "--by", "Sam"]
-        first = start(*erase)
+        command = ["users", "erase", "robin-1764", "--confirm", "robin-1764", "--by", "Sam"]
+        first = start(*command)
         await until(lambda: erasing(store))
         first.send_signal(signal.SIGKILL)
         first.communicate()
         assert "teal" not in say(call, "good morning")
-        done = run(*erase, "--json")
+        done = run(*command, "--json")
         assert done.code == 0, done.stderr
         assert done.json["erased"]["users"] == 1
         assert not any((await count(store.db, ROBIN)).values())
@@ -201,20 +210,34 @@ async def erasing(store: Store) -> bool:
     return await Tombstones(store.db).get(ROBIN) is not None
 
 
-async def test_a_call_that_cannot_be_stopped_is_exit_code_3(run, store, start):
+def test_a_call_that_goes_on_for_too_long_is_exit_code_3(run_inside, shared_home, database_name, monkeypatch):
+    monkeypatch.setitem(erase.__kwdefaults__, "patience", 0.3)
+    command = ["users", "erase", "robin-1764", "--confirm", "robin-1764", "--by", "Sam", "--json"]
+    with EmbeddedMongod(shared_home) as mongod, MongoClient(mongod.uri) as client:
+        db = client[database_name]
+        lease = {"owner": "somebody who does not look", "until": now() + timedelta(hours=1)}
+        call = {"session_id": "s-9", "status": "active", "started_at": now(), "lease": lease}
+        db.sessions.insert_one(ROBIN.scope | call)
+        db.memories.insert_one(ROBIN.scope | {"memory_type": "city", "content": "Oslo"})
+        waiting = run_inside(*command)
+        assert (waiting.code, waiting.stdout) == (3, "")
+        note, error = waiting.stderr.splitlines()
+        assert note == "robin-1764 is in a call (s-9): waiting until it has stopped writing ..."
+        assert json.loads(error)["error"]["message"] == "robin-1764 is still in a call: s-9"
+        assert "run it again" in json.loads(error)["error"]["hint"]
+        assert [db[name].count_documents({}) for name in ("sessions", "memories", "receipts")] == [1, 0, 0]
+        db.sessions.update_one({}, {"$unset": {"lease": ""}})
+        done = run_inside(*command)
+        assert (done.code, json.loads(done.stdout)["erased"]["memories"]) == (0, 1)
+        assert [db[name].count_documents({}) for name in ("sessions", "memories", "receipts")] == [0, 0, 1]
+        client.drop_database(database_name)
+
+
+async def test_a_call_that_stood_still_meanwhile_writes_nothing_when_it_goes_on(run, store, start):
     await furnish(store, ROBIN)
     with start("agent", "console", "--json", "--user", "robin-1764") as call:
         answer(call)
-        os.kill(call.pid, signal.SIGSTOP)  # it hears nothing; while it is stopped, somebody renews its lease
-        (name,) = await store.sessions.live(ROBIN)
-        erase = start("users", "erase", "robin-1764", "--confirm", "robin-1764", "--json")
-        while erase.poll() is None:
-            await store.sessions.renew(ROBIN, name, "somebody who does not look")
-            await asyncio.sleep(0.2)
-        stdout, stderr = erase.communicate()
-        assert erase.returncode == 3, stderr
-        assert stdout == b""
-        assert name in json.loads(stderr.splitlines()[-1])["error"]["message"]
+        os.kill(call.pid, signal.SIGSTOP)  # it hears nothing, and the erasure waits until its lease has run out
         done = run("users", "erase", "robin-1764", "--confirm", "robin-1764", "--json")
         assert done.code == 0, done.stderr
         os.kill(call.pid, signal.SIGCONT)

@@ -4,8 +4,8 @@ Importing the LiveKit SDK takes seconds, once a process. This server imports it 
 that a command is still a process of its own: its own arguments, environment, folder, streams, signals and exit code.
 `tests/cli/test_terminal.py` and the wheel's test start the real program.
 
-It reads one request a line from standard input: {"arguments", "env", "cwd", "files": [stdin, stdout, stderr]}, and
-answers with the process id, then with the exit code.
+It reads lines from standard input, each a list of commands that run side by side: {"arguments", "env", "cwd",
+"files": [stdin, stdout, stderr]}. It answers with the list of their exit codes.
 """
 
 from __future__ import annotations
@@ -57,22 +57,31 @@ def _become(request: dict) -> None:
 
 def main() -> None:
     """Import what commands need, then serve until standard input ends."""
+    import gc
     import importlib
+    import pkgutil
 
-    names = ("lkmongo.cli", "lkmongo.agent.loading", "lkmongo.agent.responder", "lkmongo.agent.call", "bm25s")
-    for name in (*names, "lkmongo.embed.voyage_answers", "livekit.api"):
+    import lkmongo
+
+    for module in pkgutil.walk_packages(lkmongo.__path__, "lkmongo."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    for name in ("bm25s", "dotenv", "livekit.agents.testing", "livekit.api", "markdown_it", "rich.table"):
         importlib.import_module(name)
-    importlib.import_module("livekit.agents.testing")
+    gc.collect()
+    gc.freeze()  # else the first collection of each child copies every page there is
     out = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     for line in sys.stdin:
-        request = json.loads(line)
-        process = os.fork()
-        if process == 0:
-            out.close()
-            _become(request)
-        _, status = os.waitpid(process, 0)
-        out.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        processes = []
+        for request in json.loads(line):
+            process = os.fork()
+            if process == 0:
+                out.close()
+                _become(request)
+            processes.append(process)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
+        out.write(f"{json.dumps(codes)}\n")
         out.flush()
 
 

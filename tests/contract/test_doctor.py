@@ -85,7 +85,7 @@ async def test_a_home_that_is_a_file_fails_and_the_rest_is_looked_at(tmp_path):
 
 
 async def test_a_mongodb_that_nobody_answers_for_fails_once_and_the_rest_is_skipped():
-    uri = f"mongodb://app:{PASSWORD}@127.0.0.1:{unused_port()}/"
+    uri = f"mongodb://app:{PASSWORD}@127.0.0.1:{unused_port()}/?serverSelectionTimeoutMS=200"
     checks = await look_at({"MONGODB_URI": uri}, *OF_DATABASE, "livekit")
     assert checks.pop("mongodb").status is Status.FAIL
     assert {check.status for check in checks.values()} == {Status.SKIP}
@@ -93,7 +93,7 @@ async def test_a_mongodb_that_nobody_answers_for_fails_once_and_the_rest_is_skip
 
 
 async def test_a_part_of_the_database_needs_the_database():
-    uri = f"mongodb://127.0.0.1:{unused_port()}/"
+    uri = f"mongodb://127.0.0.1:{unused_port()}/?serverSelectionTimeoutMS=200"
     checks = await look_at({"MONGODB_URI": uri}, "vectors")
     assert statuses(checks) == {"mongodb": "fail", "vectors": "skip"}
     assert worst(checks.values()).exit_code is ExitCode.FAILED

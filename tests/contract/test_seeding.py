@@ -7,7 +7,7 @@ import subprocess
 import sysconfig
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -25,6 +25,7 @@ from lkmongo.errors import DatabaseUnavailableError, EmbeddingError
 from lkmongo.model import Identity, Order, OrderItem, Passage, Profile, Tenant, now
 from lkmongo.store import provision
 from lkmongo.store.client import create_client
+from lkmongo.store.erase import erase
 from lkmongo.store.orders import Orders
 from lkmongo.store.seeding import Counts, seed
 from lkmongo.store.seeds import SeedData, default_seed_folder, load_seeds
@@ -145,7 +146,7 @@ class TestFirstRun:
     async def test_every_part_of_the_sample_data_is_written(self, seed_db):
         counts = await seed(seed_db, SAMPLE, LocalEmbedder())
         assert counts.rows() == [
-            {"collection": name, "inserted": len(part), "updated": 0, "unchanged": 0, "kept": 0, "removed": 0}
+            {"collection": name, **asdict(Counts(inserted=len(part)))}
             for name, part in (("users", SAMPLE.users), ("orders", SAMPLE.orders), ("knowledge", SAMPLE.passages))
         ]
         for name, part in (("users", SAMPLE.users), ("orders", SAMPLE.orders), ("knowledge", SAMPLE.passages)):
@@ -239,11 +240,56 @@ class TestFirstRun:
         counts = await seed(seed_db, data, LocalEmbedder())
         assert [row["inserted"] for row in counts.rows()] == [1200, 1200, 300]
         assert commands.names.count("update") == 3 + 3 + 2
-        assert commands.names.count("find") == 3 + 1
+        assert commands.names.count("find") == 1 + 3 + 1
         commands.names.clear()
         counts = await seed(seed_db, data, LocalEmbedder())
         assert [row["unchanged"] for row in counts.rows()] == [1200, 1200, 300]
         assert commands.names.count("update") == 3
+
+
+class TestErasedPeople:
+    """A seed folder is like a backup: it may hold people who were erased since it was written."""
+
+    async def test_they_are_left_out_with_their_orders_and_told(self, seed_db):
+        await seed(seed_db, SMALL, LocalEmbedder())
+        owner, before = SMALL.users[0].identity, await everything(seed_db)
+        await erase(seed_db, owner, by="Sam", orders=True)
+        counts = await seed(seed_db, SMALL, LocalEmbedder())
+        assert counts.erased == {owner}
+        assert (counts.users, counts.orders) == (Counts(left_out=1), Counts(left_out=1, unchanged=1))
+        others = {name: [each for each in found if each.get("user_id") != "u-1"] for name, found in before.items()}
+        others["orders"] = [each for each in before["orders"] if each["tenant_id"] == "hotel"]
+        assert await everything(seed_db) == others
+        again = await seed(seed_db, SMALL, LocalEmbedder(), erased_too=True)
+        assert again.erased == frozenset()
+        assert (again.users, again.orders) == (Counts(inserted=1), Counts(inserted=1, unchanged=1))
+
+    async def test_orders_that_were_kept_stay_as_they_are(self, seed_db):
+        await seed(seed_db, SMALL, LocalEmbedder())
+        owner = SMALL.users[0].identity
+        await erase(seed_db, owner, by="Sam")
+        kept = (await everything(seed_db))["orders"]
+        lost = tuple((who, replace(order, status="lost")) for who, order in SMALL.orders if who == owner)
+        counts = await seed(seed_db, replace(SMALL, orders=lost), LocalEmbedder())
+        assert counts.orders == Counts(left_out=1)
+        assert (await everything(seed_db))["orders"] == kept
+
+    async def test_who_has_come_back_since_keeps_what_is_new(self, seed_db):
+        owner = SMALL.users[0].identity
+        await erase(seed_db, owner, by="Sam")
+        await seed_db.users.insert_one(owner.scope | {"name": "New"})
+        counts = await seed(seed_db, SMALL, LocalEmbedder())
+        assert (counts.erased, counts.users) == ({owner}, Counts(left_out=1))
+        assert [each["name"] for each in (await everything(seed_db))["users"]] == ["New"]
+
+    async def test_nobody_else_is_left_out(self, seed_db):
+        erased = [Identity("default", f"u-{n}") for n in range(0, 1200, 400)]
+        for identity in (*erased, Identity("other", "u-1"), Identity("default", "u-10000")):
+            await erase(seed_db, identity, by="Sam")
+        data = SeedData(users=tuple(Profile(Identity("default", f"u-{n}")) for n in range(1200)))
+        counts = await seed(seed_db, data, LocalEmbedder())
+        assert counts.erased == set(erased)
+        assert counts.users == Counts(inserted=1197, left_out=3)
 
 
 class TestSecondRun:

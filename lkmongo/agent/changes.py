@@ -1,0 +1,156 @@
+"""What a caller asked to be remembered or forgotten, until MongoDB has taken it: in their order, and on disk meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Literal, cast
+
+from lkmongo.agent.backlog import Backlog
+from lkmongo.agent.lease import Lease
+from lkmongo.model import Identity, LastSession, Memory, Profile
+from lkmongo.store.opening import Store
+from lkmongo.store.spool import Entry
+
+Saved = Literal["stored", "kept", "not saved"]
+"""Where a change is: in MongoDB, on this machine's disk, or in this process alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing to be written of what is remembered; `name` is a slot's label or a field of the profile."""
+
+    operation: Literal["remember", "forget", "profile", "gist"]
+    name: str
+    at: datetime
+    value: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Two changes of one key concern the same slot or field: the later counts."""
+        return ("slot" if self.operation in {"remember", "forget"} else self.operation, self.name)
+
+    @property
+    def entry(self) -> Entry:
+        """The change as it is kept on disk."""
+        match self.operation:
+            case "remember":
+                return {"op": "remember", "label": self.name, "content": self.value, "at": self.at}
+            case "forget":
+                return {"op": "forget", "label": self.name, "at": self.at}
+            case "profile":
+                return {"op": "profile", "field": self.name, "value": self.value, "at": self.at}
+            case "gist":
+                return {"op": "gist", "gist": self.value, "at": self.at}
+
+
+class Changes:
+    """The changes of one call that are not stored yet."""
+
+    def __init__(self, store: Store, backlog: Backlog) -> None:
+        """Nothing waits."""
+        self._store = store
+        self._backlog = backlog
+        self._waiting: dict[tuple[str, str], Change] = {}
+        self._kept: dict[tuple[str, str], Change] = {}
+        self._tried: set[Change] = set()
+        self._lock = asyncio.Lock()
+
+    def __iter__(self) -> Iterator[Change]:
+        """What waits, oldest first."""
+        return iter(list(self._waiting.values()))
+
+    def __bool__(self) -> bool:
+        """Whether anything waits."""
+        return bool(self._waiting)
+
+    @property
+    def saved(self) -> Saved:
+        """Where the change is that is worst off."""
+        if not self._waiting:
+            return "stored"
+        return "kept" if all(self._kept.get(key) is change for key, change in self._waiting.items()) else "not saved"
+
+    def add(self, change: Change) -> None:
+        """Have a change stored; one of the same slot or field that waits is not needed any more."""
+        self._waiting.pop(change.key, None)
+        self._waiting[change.key] = change
+
+    def drop(self) -> None:
+        """Forget what waits: the person was erased."""
+        self._waiting.clear()
+        self._kept.clear()
+
+    async def save(self, identity: Identity, lease: Lease) -> int:
+        """Store what waits, oldest first.
+
+        Returns:
+            How often a reader of `memory_version` sees it grow.
+
+        Raises:
+            DatabaseError: MongoDB did not take one; it and what comes after it still wait.
+            ErasedError: the person was erased.
+        """
+        grown = 0
+        async with self._lock:
+            for change in self:
+                if self._waiting.get(change.key) is not change:
+                    continue
+                again = change in self._tried  # then another process may have written since
+                self._tried.add(change)
+                async with lease.writing():
+                    grown += await self._store_one(identity, change, lease, again=again)
+                self._tried.discard(change)
+                if self._waiting.get(change.key) is change:
+                    del self._waiting[change.key]
+                if self._kept.pop(change.key, None) is not None and not self._waiting.get(change.key):
+                    await self._backlog.stored([change.key])
+        return grown
+
+    async def keep(self) -> None:
+        """Put what waits on the disk, where it is not there yet."""
+        new = {key: change for key, change in self._waiting.items() if self._kept.get(key) is not change}
+        if new and await self._backlog.keep({key: change.entry for key, change in new.items()}):
+            self._kept |= new
+
+    async def _store_one(self, identity: Identity, change: Change, lease: Lease, *, again: bool) -> int:
+        users, memories = self._store.users, self._store.memories
+        match change.operation:
+            case "remember" if again:
+                return int(await memories.remember_if_newer(identity, change.name, change.value, change.at))
+            case "remember":
+                await memories.remember(identity, change.name, change.value, at=change.at)
+            case "forget" if again:
+                await memories.forget_if_older(identity, change.name, change.at)
+            case "forget":
+                await memories.forget(identity, [change.name])
+            case "profile" if again:
+                return int(await users.set_field_if_newer(identity, change.name, change.value, change.at))
+            case "profile":
+                await users.set_field(identity, change.name, change.value)
+            case "gist":
+                last = LastSession(change.at, change.value)
+                await users.set_last_session(identity, last, started_at=lease.call_began)
+                return 0
+        return 1
+
+    def over(self, slots: dict[str, Memory], profile: Profile) -> tuple[dict[str, Memory], Profile]:
+        """What is known of the person when what waits is taken for done: it is newer than what was loaded."""
+        slots = dict(slots)
+        for change in self:
+            there = slots.get(change.name)
+            if change.operation == "gist":
+                continue
+            if change.operation == "profile":
+                profile = replace(profile, **cast("dict[str, Any]", {change.name: change.value}))
+            elif there and there.updated_at and there.updated_at > change.at:
+                continue
+            elif change.operation == "remember":
+                slots.pop(change.name, None)
+                slots = {change.name: Memory(change.name, change.value, updated_at=change.at)} | slots
+            else:
+                slots.pop(change.name, None)
+                profile = replace(profile, last_session=None)
+        return slots, profile

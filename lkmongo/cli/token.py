@@ -1,0 +1,333 @@
+"""`lkmongo token`: let a client into a room and send the agent there; see what a token says."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lkmongo.cli.command import Cli, command, own_command
+from lkmongo.cli.fields import show_fields
+from lkmongo.cli.options import DEFAULT_TENANT, Tenant
+from lkmongo.errors import UsageError
+
+if TYPE_CHECKING:
+    from lkmongo.rooms import Arrival
+    from lkmongo.tokens import SigningKey, Token, TokenRequest
+
+app = typer.Typer(
+    help="Let a client into a room, and send the agent there.",
+    rich_markup_mode=None,
+    subcommand_metavar="[COMMAND] [ARGS]...",
+)
+
+
+class Purpose(StrEnum):
+    """What a token is for."""
+
+    TALK = "talk"
+    OBSERVER = "observer"
+    ADMIN = "admin"
+
+
+class TrackSource(StrEnum):
+    """What a published track is of."""
+
+    CAMERA = "camera"
+    MICROPHONE = "microphone"
+    SCREEN_SHARE = "screen_share"
+    SCREEN_SHARE_AUDIO = "screen_share_audio"
+
+
+@own_command(app, data=True)
+async def token(
+    cli: Cli,
+    user: Annotated[
+        str | None, typer.Option("--user", help="Id of the person; without it the agent takes the caller for a guest.")
+    ] = None,
+    tenant: Tenant = DEFAULT_TENANT,
+    sealed: Annotated[
+        bool, typer.Option("--sealed", help="Keep the ids of person and tenant from those who hold the token.")
+    ] = False,
+    room: Annotated[str | None, typer.Option("--room", help="Name of the room; a new one unless given.")] = None,
+    identity: Annotated[
+        str | None,
+        typer.Option(
+            "--identity", help="The caller's identity in the room, seen by all there; a new one unless given."
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="What the others in the room see the caller called.")] = "",
+    ttl: Annotated[
+        str, typer.Option("--ttl", metavar="TIME", help="How long the token lets in: 90s, 15m, 6h, 1d.")
+    ] = "15m",
+    purpose: Annotated[
+        Purpose,
+        typer.Option("--for", help="observer: listen unseen; admin: join and administer the room. Both send no agent."),
+    ] = Purpose.TALK,
+    agent: Annotated[
+        str | None, typer.Option("--agent", metavar="NAME", help="The agent to send; LKMONGO_AGENT_NAME unless given.")
+    ] = None,
+    metadata: Annotated[
+        str | None,
+        typer.Option("--metadata", metavar="JSON|@FILE|-", help="The caller's metadata, seen by all in the room."),
+    ] = None,
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--attribute", metavar="KEY=VALUE", help="An attribute of the caller; may be given several times."
+        ),
+    ] = None,
+    attribute_file: Annotated[
+        Path | None,
+        typer.Option("--attribute-file", metavar="FILE", help="A JSON object of attributes; --attribute wins over it."),
+    ] = None,
+    no_publish: Annotated[bool, typer.Option("--no-publish", help="The caller may not publish tracks.")] = False,
+    no_subscribe: Annotated[
+        bool, typer.Option("--no-subscribe", help="The caller may not hear or see others.")
+    ] = False,
+    no_data: Annotated[
+        bool, typer.Option("--no-data", help="The caller may not send data, so not type either.")
+    ] = False,
+    hidden: Annotated[bool, typer.Option("--hidden", help="The caller is not seen by others.")] = False,
+    update_metadata: Annotated[
+        bool, typer.Option("--update-metadata", help="The caller may change their own name, metadata and attributes.")
+    ] = False,
+    source: Annotated[
+        list[TrackSource] | None,
+        typer.Option(
+            "--source",
+            metavar="SOURCE",
+            help="The caller may publish this alone: camera, microphone, screen_share or screen_share_audio; "
+            "may be given several times.",
+        ),
+    ] = None,
+    dispatch: Annotated[
+        bool, typer.Option("--dispatch", help="Send the agent now, into the --room that exists already.")
+    ] = False,
+    wait: Annotated[
+        str | None,
+        typer.Option("--wait", metavar="TIME", help="With --dispatch: how long to wait for the agent; 20s, 0s not to."),
+    ] = None,
+    token_only: Annotated[bool, typer.Option("--token-only", help="Write the token and nothing else.")] = False,
+    env: Annotated[bool, typer.Option("--env", help="Write LIVEKIT_URL=... and LIVEKIT_TOKEN=... lines.")] = False,
+) -> None:
+    """Mint a token that lets one client into a room, and sends the agent there to talk with them.
+
+    It is signed on this machine with LIVEKIT_API_KEY and LIVEKIT_API_SECRET; nobody is asked. The agent is sent as the
+    room is made, which is when the first one joins; into a room that exists already, --dispatch sends it.
+    Whoever holds the token can read it, the ids of the person and the tenant too unless they are --sealed.
+    """
+    from lkmongo.durations import parse_duration
+    from lkmongo.model import Identity
+    from lkmongo.model import Tenant as TenantScope
+    from lkmongo.tokens import Permissions, SigningKey, TokenRequest, concerns, mint, parse_metadata
+
+    sends_agent = purpose is Purpose.TALK
+    _refuse_contradictions(
+        {
+            "--token-only and --env": token_only and env,
+            "--token-only and --output": token_only and cli.asked,
+            "--env and --output": env and cli.asked,
+            "--no-publish and --source": no_publish and source,
+            f"--for {purpose} and --source": source and purpose is Purpose.OBSERVER,
+            f"--for {purpose} and --no-subscribe": no_subscribe and purpose is Purpose.OBSERVER,
+            f"--for {purpose} and --tenant": tenant != DEFAULT_TENANT and not sends_agent,
+            f"--for {purpose} and --user": user is not None and not sends_agent,
+            f"--for {purpose} and --sealed": sealed and not sends_agent,
+            f"--for {purpose} and --agent": agent is not None and not sends_agent,
+            f"--for {purpose} and --dispatch": dispatch and not sends_agent,
+        }
+    )
+    _need(
+        {
+            "--sealed": ("--user", sealed and user is None),
+            "--dispatch": ("--room", dispatch and room is None),
+            "--wait": ("--dispatch", wait is not None and not dispatch),
+            f"--for {purpose}": ("--room", not sends_agent and room is None),
+        }
+    )
+    observer = purpose is Purpose.OBSERVER
+    given: dict[str, Any] = {"room": room, "participant": identity}
+    wanted = TokenRequest(
+        who=TenantScope(tenant) if user is None else Identity(tenant, user),
+        name=name,
+        ttl=parse_duration(ttl),
+        agent_name=(cli.settings.agent_name if agent is None else agent) if sends_agent else None,
+        sealed=sealed,
+        metadata="" if metadata is None else parse_metadata(_content(metadata)),
+        attributes=_attributes(attribute or [], attribute_file),
+        permissions=Permissions(
+            publish=not (no_publish or observer),
+            subscribe=not no_subscribe,
+            data=not (no_data or observer),
+            hidden=hidden or observer,
+            sources=tuple(each.value for each in source or []),
+            update_metadata=update_metadata,
+            admin=purpose is Purpose.ADMIN,
+        ),
+        **{key: value for key, value in given.items() if value is not None},
+    )
+    key = SigningKey.of(cli.settings)
+    for concern in concerns(key, wanted):
+        cli.output.warn(concern)
+    arrival = await _dispatch(cli, wanted, key, parse_duration(wait or "20s")) if dispatch else None
+    minted = mint(key, wanted, send=not dispatch)
+    url = _server_url(cli)
+    _tell(cli, wanted, minted, arrival)
+    if token_only:
+        cli.output.say(minted.text)
+    elif env:
+        _write_env(cli, url, minted)
+    else:
+        _write(cli, url, wanted, minted, arrival)
+
+
+@command(app, "inspect", data=True)
+def inspect(
+    cli: Cli,
+    text: Annotated[
+        str,
+        typer.Argument(
+            metavar="[TOKEN|-]",
+            help="The token, or - for one on stdin: alone, in the answer of a token endpoint, or as LIVEKIT_TOKEN=...",
+            show_default=False,
+        ),
+    ] = "-",
+) -> None:
+    """Show what a token says, and what the agent will make of it; exit with 1 when a server would refuse it.
+
+    The signature is checked when LIVEKIT_API_SECRET is set, and a sealed person is shown then.
+    """
+    from lkmongo.cli.token_view import show_inspection
+    from lkmongo.token_inspection import find_token
+    from lkmongo.token_inspection import inspect as take_apart
+
+    secret = cli.settings.livekit_api_secret
+    inspection = take_apart(
+        find_token(_stdin() if text == "-" else text),
+        api_key=cli.settings.livekit_api_key,
+        secret=secret.get_secret_value() if secret else None,
+        agent_name=cli.settings.agent_name,
+    )
+    show_inspection(cli, inspection)
+
+
+def _server_url(cli: Cli) -> str | None:
+    """The address that clients connect to: a WebSocket's; None, with a warning, where none is set."""
+    url = cli.settings.livekit_url
+    if url is None:
+        cli.output.warn("LIVEKIT_URL is not set: clients need to be told the server's address; set it in .env.local")
+        return None
+    return f"ws{url.removeprefix('http')}" if url.startswith("http") else url
+
+
+def _refuse_contradictions(pairs: dict[str, Any]) -> None:
+    for pair, both in pairs.items():
+        if both:
+            raise UsageError(f"{pair} contradict each other", hint="leave one of them out")
+
+
+def _need(options: dict[str, tuple[str, bool]]) -> None:
+    for option, (other, missing) in options.items():
+        if missing:
+            raise UsageError(f"{option} needs {other}", hint=f"add {other}")
+
+
+def _stdin() -> str:
+    from lkmongo.cli.output import is_terminal
+
+    if is_terminal(sys.stdin):
+        raise UsageError("there is no token", hint="give it as an argument, or pipe it in")
+    return sys.stdin.buffer.read(4 * 1024 * 1024).decode(errors="replace")
+
+
+def _content(text: str) -> str:
+    """What an option gives: itself, what is in the file after @, or what is on stdin."""
+    if text == "-":
+        return _stdin()
+    return _read(Path(text[1:])) if text.startswith("@") else text
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read", why=error.strerror) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text", why=error.reason) from error
+
+
+def _attributes(pairs: list[str], file: Path | None) -> dict[str, str]:
+    from lkmongo.tokens import parse_attributes
+
+    attributes = parse_attributes(_read(file)) if file else {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--attribute {pair!r} is not KEY=VALUE")
+        attributes[key] = value
+    return attributes
+
+
+async def _dispatch(cli: Cli, wanted: TokenRequest, key: SigningKey, wait: Any) -> Arrival:
+    from lkmongo.errors import SettingsError
+    from lkmongo.rooms import send_agent
+    from lkmongo.settings import LiveKitCredentials
+
+    if not cli.settings.livekit_url:
+        raise SettingsError("LIVEKIT_URL is not set", why="--dispatch asks the server", hint="set it in .env.local")
+    credentials = LiveKitCredentials(cli.settings.livekit_url, key.api_key, key.api_secret)
+    return await send_agent(
+        credentials,
+        room=wanted.room,
+        agent_name=wanted.agent_name or "",
+        metadata=wanted.dispatch_metadata(key),
+        wait=wait,
+    )
+
+
+def _tell(cli: Cli, wanted: TokenRequest, minted: Token, arrival: Arrival | None) -> None:
+    """Say on stderr what was made up, and what will come of it."""
+    from lkmongo.durations import show_duration
+    from lkmongo.model import Identity
+
+    cli.output.note(f"room      {wanted.room}")
+    cli.output.note(f"identity  {wanted.participant}")
+    cli.output.note(f"expires   {minted.expires_at.isoformat()}, in {show_duration(wanted.ttl)}")
+    if wanted.agent_name is None:
+        cli.output.note("agent     none is sent")
+        return
+    who = "a guest" if not isinstance(wanted.who, Identity) else wanted.who.user_id
+    sent = "is in the room" if arrival and arrival.agent_identity else "is sent"
+    cli.output.note(
+        f"agent     {wanted.agent_name} {sent}; it takes the caller for {who} of tenant {wanted.who.tenant_id}"
+    )
+
+
+def _write_env(cli: Cli, url: str | None, minted: Token) -> None:
+    from shlex import quote
+
+    if url:
+        cli.output.say(f"LIVEKIT_URL={quote(url)}")
+    cli.output.say(f"LIVEKIT_TOKEN={minted.text}")
+
+
+def _write(cli: Cli, url: str | None, wanted: TokenRequest, minted: Token, arrival: Arrival | None) -> None:
+    """Write what a token endpoint answers, or for a person what the playground asks for."""
+    if cli.output.is_json:
+        fields: dict[str, Any] = {
+            "server_url": url,
+            "participant_token": minted.text,
+            "room_name": wanted.room,
+            "participant_identity": wanted.participant,
+            "expires_at": minted.expires_at,
+        }
+        if arrival:
+            fields |= {"dispatch_id": arrival.dispatch_id, "agent_identity": arrival.agent_identity}
+        cli.output.record(fields, "")
+        return
+    show_fields(cli, {"URL": url or "(LIVEKIT_URL is not set)", "token": minted.text})
+    cli.output.note("Paste both into the LiveKit Agents Playground (agents-playground.livekit.io, tab Manual).")

@@ -1,0 +1,63 @@
+"""`lkmongo web`: a page to talk on, and the token endpoint behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lkmongo.cli.command import Cli
+from lkmongo.cli.options import DEFAULT_TENANT, Tenant
+
+_LOCAL_LIVEKIT = """\
+A LiveKit server on this machine, for trying it out:
+  1. install livekit-server: https://docs.livekit.io/transport/self-hosting/local/
+  2. livekit-server --dev
+  3. in .env.local: LIVEKIT_URL=ws://localhost:7880, LIVEKIT_API_KEY=devkey, LIVEKIT_API_SECRET=secret
+  4. lkmongo agent run --dev, and beside it lkmongo web
+Without speech services (LiveKit Cloud's, or a gateway that LIVEKIT_INFERENCE_URL names) that is in writing alone: you
+type on the page, and the agent answers there."""
+
+
+async def web(
+    cli: Cli,
+    host: Annotated[
+        str,
+        typer.Option("--host", help="Address to listen on; another than this machine's own needs LKMONGO_WEB_AUTH."),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 for a free one.")] = 8080,
+    tenant: Tenant = DEFAULT_TENANT,
+    assets: Annotated[
+        Path | None,
+        typer.Option(
+            "--assets",
+            metavar="DIR",
+            help="Folder with livekit-client.umd.js; without it the browser fetches that from jsDelivr.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Serve a page to talk on, and the tokens for it.
+
+    POST /api/token is LiveKit's standard token endpoint, for this page and for any other client. Who comes without a
+    login is a guest, known again by a signed cookie. lkmongo agent run, beside it, takes the calls. It ends at SIGTERM
+    or Ctrl-C.
+    """
+    from lkmongo.errors import SettingsError
+    from lkmongo.web.server import Options, plan, serve
+
+    try:
+        planned = plan(cli.settings, Options(host, port, tenant, assets))
+    except SettingsError as error:
+        if cli.settings.livekit is None and not cli.output.is_json and "LIVEKIT" in error.message:
+            cli.output.note(_LOCAL_LIVEKIT)
+        raise
+    if not planned.client.is_pinned:
+        cli.output.warn("livekit-client.umd.js is not of the version that the page was written for")
+
+    def ready(url: str) -> None:
+        cli.output.record({"url": url, "token_endpoint": f"{url}api/token"}, f"Talk on {url}")
+        cli.output.note("lkmongo agent run, beside this, takes the calls. Ctrl-C ends.")
+
+    await serve(cli.settings, planned, on_ready=ready, on_status=cli.output.note)

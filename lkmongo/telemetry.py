@@ -1,0 +1,146 @@
+"""OpenTelemetry spans of what is sent to MongoDB, for a host that traces; nothing is imported or measured otherwise.
+
+Traces are on when OTEL_EXPORTER_OTLP_ENDPOINT is set, or when the host has set a tracer provider of its own before the
+store is opened. The SDK of LiveKit makes the spans of calls, requests to models and tools, and those of the store lie
+inside them. A span of ours names the operation, the collection and the number of documents, never what is in them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from pymongo.monitoring import CommandListener
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.trace import Span, Tracer
+    from pymongo.monitoring import CommandFailedEvent, CommandStartedEvent, CommandSucceededEvent
+
+    from lkmongo.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+FLUSH_DEADLINE = 2.0
+"""Seconds that the end of a call or a command waits for its spans to be sent."""
+_ON_A_COLLECTION = frozenset(
+    "aggregate count create createIndexes createSearchIndexes delete distinct drop dropIndexes dropSearchIndex find "
+    "findAndModify insert listIndexes update updateSearchIndex".split()
+)
+"""Commands whose value is the collection that they are for; that of others may be anything."""
+
+_ours: TracerProvider | None = None
+_allow_pii = False
+
+
+def configure(settings: Settings) -> None:
+    """Send traces to where the settings say; once a process, and not when the host traces already."""
+    global _ours, _allow_pii  # noqa: PLW0603 - OpenTelemetry has one provider a process too
+    if settings.otlp_endpoint is None or is_on():
+        return
+    from opentelemetry import trace
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    resource = Resource.create({SERVICE_NAME: "lkmongo"}).merge(OTELResourceDetector().detect())
+    # Its own way to shut down may wait 30 s for a collector that is away; `flush` does not.
+    _ours = TracerProvider(resource=resource, shutdown_on_exit=False)
+    _ours.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=f"{settings.otlp_endpoint}/v1/traces")))
+    _allow_pii = settings.telemetry_allow_pii
+    trace.set_tracer_provider(_ours)
+
+
+def share_with_livekit() -> None:
+    """Let LiveKit's SDK trace to our provider, without what is said in calls unless the settings allow it."""
+    if _ours is not None:
+        from livekit.agents import telemetry
+
+        telemetry.set_tracer_provider(_ours, allow_pii=_allow_pii)
+
+
+def is_on() -> bool:
+    """Whether a tracer provider is set in this process."""
+    trace = sys.modules.get("opentelemetry.trace")
+    return trace is not None and not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+
+
+def listeners() -> list[CommandListener]:
+    """What a new client of MongoDB is to be given: nothing when nobody traces."""
+    return [_Spans()] if is_on() else []
+
+
+async def flush() -> None:
+    """Send what was measured, if we are the ones who send; give up after `FLUSH_DEADLINE` seconds."""
+    provider = _ours
+    if provider is None:
+        return
+    # A thread of its own that may be left behind: the exporter does not keep to a deadline.
+    sent, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def send() -> None:
+        provider.force_flush()
+        try:
+            loop.call_soon_threadsafe(sent.set)
+        except RuntimeError:  # nobody waits any more
+            return
+
+    threading.Thread(target=send, name="lkmongo-traces", daemon=True).start()
+    try:
+        async with asyncio.timeout(FLUSH_DEADLINE):
+            await sent.wait()
+    except TimeoutError:
+        logger.info("the traces were not sent within %g s", FLUSH_DEADLINE)
+
+
+class _Spans(CommandListener):
+    """One span for each command, by OpenTelemetry's conventions for database clients."""
+
+    def __init__(self) -> None:
+        from opentelemetry import trace
+
+        self._tracer: Tracer = trace.get_tracer("lkmongo")
+        self._open: dict[int, Span] = {}
+
+    def started(self, event: CommandStartedEvent) -> None:
+        from opentelemetry.trace import SpanKind
+
+        name = event.command_name
+        key = "collection" if name == "getMore" else name if name in _ON_A_COLLECTION else None
+        target = event.command.get(key) if key else None
+        collection = target if isinstance(target, str) else None  # 1 where a pipeline is for the whole database
+        attributes: dict[str, Any] = {
+            "db.system.name": "mongodb",
+            "db.namespace": event.database_name,
+            "db.operation.name": name,
+        }
+        if collection:
+            attributes["db.collection.name"] = collection
+        title = f"{name} {collection or event.database_name}"
+        self._open[event.request_id] = self._tracer.start_span(title, kind=SpanKind.CLIENT, attributes=attributes)
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        if span := self._open.pop(event.request_id, None):
+            if (rows := _returned(event.reply)) is not None:
+                span.set_attribute("db.response.returned_rows", rows)
+            span.end()
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        from opentelemetry.trace import StatusCode
+
+        if span := self._open.pop(event.request_id, None):
+            kind = str(event.failure.get("codeName") or event.failure.get("errtype") or "error")
+            span.set_attribute("error.type", kind)
+            span.set_status(StatusCode.ERROR)
+            span.end()
+
+
+def _returned(reply: Any) -> int | None:
+    """How many documents a reply holds, where it holds any."""
+    cursor = reply.get("cursor") if hasattr(reply, "get") else None
+    batch = (cursor.get("firstBatch") or cursor.get("nextBatch") or []) if cursor else None
+    return None if batch is None else len(batch)

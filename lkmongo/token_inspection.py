@@ -1,0 +1,295 @@
+"""What a join token says, whether a server would take it, and what the agent would make of it.
+
+Nothing is asked of a server: the rules are those of livekit-server's own check (its `auth` package, and `initJoin` for
+what a join needs).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from lkmongo.dispatch import LEEWAY, MAX_PARTICIPANT, Dispatched, read_dispatch
+from lkmongo.errors import LkmongoError, UsageError
+from lkmongo.tokens import MAX_ATTRIBUTES, MAX_METADATA, MAX_NAME, SHORTEST_LIFE
+
+_KEYS = ("participant_token", "participantToken", "access_token", "accessToken", "token")
+_JWT = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*")
+
+
+class RefusedTokenError(LkmongoError):
+    """A server would refuse this token."""
+
+    code = "token_refused"
+
+
+@dataclass(frozen=True, slots=True)
+class SentAgent:
+    """An agent that the token sends into its room as that is made, and whom it takes the caller for.
+
+    `dispatched` is None when that is sealed and there is no secret to open it with.
+    """
+
+    agent_name: str
+    sealed: bool
+    dispatched: Dispatched | None
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """A token, taken apart.
+
+    Attributes:
+        signature: whether the secret at hand made it; "not checked" without a secret.
+        may: what its holder may do, in words.
+        agents: whom it sends.
+        problems: why a server would refuse it, a sentence each; empty when it would not.
+        notes: what else is worth knowing.
+    """
+
+    issuer: str
+    room: str
+    participant: str
+    name: str
+    metadata: str
+    attributes: dict[str, str]
+    not_before: datetime | None
+    expires_at: datetime | None
+    signature: Literal["valid", "wrong", "not checked"]
+    may: tuple[str, ...]
+    agents: tuple[SentAgent, ...]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def find_token(text: str) -> str:
+    """Take the token out of a text: a token, a token endpoint's answer, or a line such as LIVEKIT_TOKEN=...
+
+    Raises:
+        UsageError: there is none.
+    """
+    text = text.strip()
+    if text.startswith("{"):
+        try:
+            answer = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise UsageError("that is not JSON", why=str(error)) from error
+        found = next((answer[key] for key in _KEYS if isinstance(answer.get(key), str)), "")
+        text = str(found).strip()
+    elif named := re.search(r"^(?:export )?LIVEKIT_TOKEN=['\"]?([^'\"\s]*)", text, re.MULTILINE):
+        text = named.group(1)
+    text = re.sub(r"(?i)^bearer\s+", "", text)
+    if not _JWT.fullmatch(text):
+        raise UsageError(
+            "there is no token in that",
+            hint="give the token itself, or what `lkmongo token --json` or an endpoint said",
+        )
+    return text
+
+
+def inspect(
+    token: str, *, api_key: str | None, secret: str | None, agent_name: str, at: datetime | None = None
+) -> Inspection:
+    """Take a token apart.
+
+    Args:
+        token: the token alone; see `find_token`.
+        api_key: LIVEKIT_API_KEY, to compare the issuer with.
+        secret: LIVEKIT_API_SECRET, to check the signature with and to open a sealed caller.
+        agent_name: name of the agent that is expected to be sent.
+        at: the present, for tests.
+
+    Raises:
+        UsageError: it is not a token of any kind.
+    """
+    import jwt
+
+    at = at or datetime.now(UTC)
+    try:
+        parts = jwt.decode_complete(token, options={"verify_signature": False})
+    except jwt.PyJWTError as error:
+        raise UsageError("that is not a token", why=str(error)) from error
+    claims, algorithm = parts["payload"], str(parts["header"].get("alg"))
+    video = _object(claims, "video")
+    room = _text(video, "room")
+    signature = _signature(token, secret)
+    expires_at, not_before = _moment(claims, "exp"), _moment(claims, "nbf")
+    agents = tuple(_agents(claims, room, secret, at))
+    sent = Inspection(
+        issuer=_text(claims, "iss"),
+        room=room,
+        participant=_text(claims, "sub"),
+        name=_text(claims, "name"),
+        metadata=_text(claims, "metadata"),
+        attributes={key: str(value) for key, value in _object(claims, "attributes").items()},
+        not_before=not_before,
+        expires_at=expires_at,
+        signature=signature,
+        may=tuple(_may(video)),
+        agents=agents,
+        problems=(),
+        notes=(),
+    )
+    problems = [
+        *_signing_problems(sent, algorithm, api_key),
+        *_time_problems(sent, at),
+        *_content_problems(sent, video),
+    ]
+    notes = list(_notes(sent, agent_name, at))
+    return replace(sent, problems=tuple(problems), notes=tuple(notes))
+
+
+# ---------------------------------------------------------------------- what a server refuses
+
+
+def _signature(token: str, secret: str | None) -> Literal["valid", "wrong", "not checked"]:
+    import jwt
+
+    if not secret:
+        return "not checked"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a short secret, which is not what is asked here
+        try:
+            jwt.PyJWS().decode(token, secret, algorithms=["HS256"])
+        except jwt.PyJWTError:
+            return "wrong"
+    return "valid"
+
+
+def _signing_problems(token: Inspection, algorithm: str, api_key: str | None) -> Iterator[str]:
+    if algorithm != "HS256":
+        yield "it is not signed as servers want it, with HS256"
+    elif token.signature == "wrong":
+        yield "its signature was not made with this LIVEKIT_API_SECRET"
+    if not token.issuer:
+        yield "it does not tell by which API key it was issued (iss)"
+    elif api_key and token.issuer != api_key:
+        yield f"it was issued by the API key {token.issuer}, not by {api_key}"
+
+
+def _time_problems(token: Inspection, at: datetime) -> Iterator[str]:
+    if token.expires_at is None:
+        yield "it has no time of expiry (exp)"
+    elif at > token.expires_at + LEEWAY:
+        yield f"it expired {relative(token.expires_at, at)}"
+    if token.not_before and token.not_before > at + LEEWAY:
+        yield f"it is not valid yet: it will be {relative(token.not_before, at)}, by this machine's clock"
+
+
+def _content_problems(token: Inspection, video: Mapping[str, Any]) -> Iterator[str]:
+    if video.get("roomJoin") is not True:
+        yield "it does not allow to join a room (video.roomJoin)"
+    elif not token.room:
+        yield "it names no room (video.room)"
+    if not token.participant:
+        yield "it has no participant identity (sub)"
+    for what, size, limit in (
+        ("room", _size(token.room), MAX_NAME),
+        ("identity", _size(token.participant), MAX_PARTICIPANT),
+        ("metadata", _size(token.metadata), MAX_METADATA),
+        ("attributes", sum(_size(k) + _size(v) for k, v in token.attributes.items()), MAX_ATTRIBUTES),
+    ):
+        if size > limit:
+            yield f"its {what} {'have' if what == 'attributes' else 'has'} {size:,} bytes; servers take {limit:,}"
+
+
+def _notes(token: Inspection, agent_name: str, at: datetime) -> Iterator[str]:
+    if token.signature == "not checked":
+        yield "the signature was not checked: there is no LIVEKIT_API_SECRET to check it with"
+    if token.expires_at and at <= token.expires_at + LEEWAY and token.expires_at - at <= SHORTEST_LIFE:
+        yield "LiveKit's clients take it for expired already: that is its last minute"
+    if token.not_before and at < token.not_before <= at + LEEWAY:
+        seconds = (token.not_before - at).total_seconds()
+        yield f"this machine's clock is {seconds:.0f} s behind the one it was made by; servers overlook 60 s"
+    if not token.agents:
+        yield "it sends no agent: one must be in the room, or be sent there"
+    for sent in token.agents:
+        if not sent.agent_name:
+            yield "it sends an agent without a name: no worker that has one will come"
+        elif sent.agent_name != agent_name:
+            yield f"it sends {sent.agent_name}, and the agent that is configured here is {agent_name}"
+        if sent.dispatched and sent.dispatched.participant not in {None, token.participant}:
+            yield "the agent is sent for another participant than the one this token is for"
+        if not sent.dispatched:
+            yield "who the caller is, is sealed: it takes LIVEKIT_API_SECRET to tell"
+
+
+# ---------------------------------------------------------------------- what it says
+
+
+def _agents(claims: Mapping[str, Any], room: str, secret: str | None, at: datetime) -> Iterator[SentAgent]:
+    listed = _object(claims, "roomConfig").get("agents")
+    for each in listed if isinstance(listed, list) else []:
+        if not isinstance(each, dict):
+            continue
+        metadata = _text(each, "metadata")
+        sealed = metadata.lstrip().startswith('{"caller"')
+        yield SentAgent(
+            agent_name=_text(each, "agentName") or _text(each, "agent_name"),
+            sealed=sealed,
+            dispatched=read_dispatch(metadata, room=room, secret=secret, at=at) if secret or not sealed else None,
+        )
+
+
+def _may(video: Mapping[str, Any]) -> Iterator[str]:
+    """The grants in words; a server takes what is not said for allowed here."""
+    sources = video.get("canPublishSources")
+    if isinstance(sources, list) and sources:
+        yield f"publish {', '.join(str(source) for source in sources)}"
+    elif video.get("canPublish", True):
+        yield "publish"
+    for key, word in (("canSubscribe", "subscribe"), ("canPublishData", "send data")):
+        if video.get(key, True):
+            yield word
+    for key, word in (
+        ("hidden", "stay hidden"),
+        ("canUpdateOwnMetadata", "change its own metadata"),
+        ("roomAdmin", "administer the room"),
+        ("roomCreate", "create rooms"),
+        ("roomList", "list rooms"),
+        ("roomRecord", "record rooms"),
+        ("ingressAdmin", "administer ingresses"),
+        ("agent", "register as an agent's worker"),
+    ):
+        if video.get(key):
+            yield word
+
+
+def relative(moment: datetime, at: datetime) -> str:
+    """How far a moment is from the present, as one says it: "in 15 minutes", "2 days ago"."""
+    seconds = round((moment - at).total_seconds())
+    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)):
+        if abs(seconds) >= 2 * size or size == 1:
+            count = round(abs(seconds) / size)
+            words = f"{count} {unit}{'' if count == 1 else 's'}"
+            break
+    return f"in {words}" if seconds >= 0 else f"{words} ago"
+
+
+def _object(claims: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = claims.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _text(claims: Mapping[str, Any], key: str) -> str:
+    value = claims.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _moment(claims: Mapping[str, Any], key: str) -> datetime | None:
+    value = claims.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return datetime.fromtimestamp(int(value), UTC)
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -1,0 +1,275 @@
+"""Join tokens: what lets a client into a room, and sends the agent there as the first one comes in.
+
+LiveKit's tokens are signed, not encrypted: whoever holds one reads all of it. The limits are those that a server has
+unless its configuration says otherwise (livekit-server, `LimitConfig`); it counts bytes of UTF-8.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import unicodedata
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from pydantic import SecretStr
+
+from lkmongo.dispatch import MAX_PARTICIPANT, SEAL_LIFE, plain_metadata, sealed_metadata
+from lkmongo.durations import show_duration
+from lkmongo.errors import SettingsError, UsageError
+from lkmongo.model import DEFAULT_TENANT, Identity, Tenant
+from lkmongo.settings import Settings
+
+MAX_NAME = 256
+"""Bytes in the name of a room, an agent or a participant."""
+MAX_METADATA = 512 * 1024
+"""Bytes of a participant's metadata."""
+MAX_ATTRIBUTES = 64 * 1024
+"""Bytes of a participant's attributes, keys and values together."""
+SHORTEST_LIFE = timedelta(seconds=60)
+"""A token must live longer: LiveKit's clients take the last minute of one for expired."""
+LONG_LIFE = timedelta(hours=24)
+"""From here on a lost token is a risk that is worth a warning."""
+SHORTEST_SECRET = 32
+"""Bytes that a key for HMAC-SHA256 should have at least (RFC 7518, section 3.2)."""
+
+Source = Literal["camera", "microphone", "screen_share", "screen_share_audio"]
+
+
+class TokenError(UsageError):
+    """No token can be made of that."""
+
+    code = "bad_token_request"
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """The key pair that tokens of a LiveKit project are signed with."""
+
+    api_key: str
+    api_secret: SecretStr
+
+    @property
+    def secret(self) -> str:
+        """The secret itself."""
+        return self.api_secret.get_secret_value()
+
+    @classmethod
+    def of(cls, settings: Settings) -> SigningKey:
+        """The key pair of the settings; LIVEKIT_URL is not needed to sign.
+
+        Raises:
+            SettingsError: the key, the secret or both are not set.
+        """
+        pair = {"LIVEKIT_API_KEY": settings.livekit_api_key, "LIVEKIT_API_SECRET": settings.livekit_api_secret}
+        missing = [name for name, value in pair.items() if not value]
+        if missing or not (settings.livekit_api_key and settings.livekit_api_secret):
+            raise SettingsError(
+                f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set",
+                why="tokens are signed with the key pair of the LiveKit project",
+                hint="set them in .env.local or the environment",
+            )
+        return cls(settings.livekit_api_key, settings.livekit_api_secret)
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """What the holder of a token may do in its room; no `sources` means any."""
+
+    publish: bool = True
+    subscribe: bool = True
+    data: bool = True
+    hidden: bool = False
+    sources: tuple[Source, ...] = ()
+    update_metadata: bool = False
+    admin: bool = False
+
+
+def new_room() -> str:
+    """A room's name that nobody guesses: two strangers never meet in one."""
+    return f"room-{secrets.token_hex(8)}"
+
+
+def new_participant() -> str:
+    """A participant's identity that nobody guesses, and that tells nothing of the person."""
+    return f"caller-{secrets.token_hex(8)}"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRequest:
+    """What a token is to say.
+
+    Attributes:
+        who: whom the agent is to take the caller for; a tenant alone means a guest of it.
+        room: name of the room.
+        participant: the caller's identity in the room, which everybody there sees.
+        name: what the others see the caller called.
+        ttl: how long the token lets in; who is in stays in.
+        agent_name: which agent is sent when the room is made, None for none.
+        sealed: keep `who` from those who hold the token.
+        metadata: of the participant, JSON or any other text.
+        attributes: of the participant.
+        permissions: what the holder may do.
+
+    Raises:
+        TokenError: something is empty, too large for a server, or not text.
+    """
+
+    who: Identity | Tenant = field(default_factory=lambda: Tenant(DEFAULT_TENANT))
+    room: str = field(default_factory=new_room)
+    participant: str = field(default_factory=new_participant)
+    name: str = ""
+    ttl: timedelta = timedelta(minutes=15)
+    agent_name: str | None = None
+    sealed: bool = False
+    metadata: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    permissions: Permissions = field(default_factory=Permissions)
+
+    def __post_init__(self) -> None:
+        """Refuse what a server or a client would."""
+        _check_name("room", self.room, MAX_NAME)
+        _check_name("identity", self.participant, MAX_PARTICIPANT)
+        if self.name:
+            _check_name("name", self.name, MAX_NAME)
+        if self.agent_name is not None:
+            _check_name("agent's name", self.agent_name, MAX_NAME)
+        if self.ttl <= SHORTEST_LIFE:
+            raise TokenError(
+                f"a life of {show_duration(self.ttl)} is too short",
+                why="LiveKit's clients take a token for expired in its last 60 seconds",
+                hint="make it longer than 60s, such as 15m",
+            )
+        _check_size("metadata", _bytes(self.metadata), MAX_METADATA)
+        size = sum(_bytes(key) + _bytes(value) for key, value in self.attributes.items())
+        _check_size("attributes", size, MAX_ATTRIBUTES)
+        if self.sealed and not isinstance(self.who, Identity):
+            raise TokenError("there is nobody to seal: the caller is a guest", hint="name the person")
+
+    def dispatch_metadata(self, key: SigningKey, at: datetime | None = None) -> str:
+        """What the agent is told of the caller, as `lkmongo.dispatch.read_dispatch` takes it."""
+        if not (self.sealed and isinstance(self.who, Identity)):
+            return plain_metadata(self.who, self.participant)
+        return sealed_metadata(
+            self.who,
+            room=self.room,
+            participant=self.participant,
+            secret=key.secret,
+            life=self.ttl + SEAL_LIFE,
+            at=at,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A signed token and when it stops to let in."""
+
+    text: str
+    expires_at: datetime
+
+
+def mint(key: SigningKey, wanted: TokenRequest, *, send: bool = True) -> Token:
+    """Make and sign a token that says what is wanted, and nothing beside it; `send=False` leaves out the agent."""
+    from livekit import api
+
+    may = wanted.permissions
+    grants = api.VideoGrants(
+        room_join=True,
+        room=wanted.room,
+        can_publish=may.publish,
+        can_subscribe=may.subscribe,
+        can_publish_data=may.data,
+        can_publish_sources=list(may.sources) or None,
+        can_update_own_metadata=may.update_metadata or None,
+        hidden=may.hidden or None,
+        room_admin=may.admin or None,
+    )
+    token = (
+        api.AccessToken(key.api_key, key.secret)
+        .with_identity(wanted.participant)
+        .with_name(wanted.name)
+        .with_ttl(wanted.ttl)
+        .with_grants(grants)
+    )
+    if wanted.metadata:
+        token = token.with_metadata(wanted.metadata)
+    if wanted.attributes:
+        token = token.with_attributes(dict(wanted.attributes))
+    if send and wanted.agent_name is not None:
+        sent = api.RoomAgentDispatch(agent_name=wanted.agent_name, metadata=wanted.dispatch_metadata(key))
+        token = token.with_room_config(api.RoomConfiguration(agents=[sent]))
+    expires_at = datetime.now(UTC).replace(microsecond=0) + wanted.ttl
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a short secret: `concerns` tells that in our own words
+        return Token(token.to_jwt(), expires_at)
+
+
+def concerns(key: SigningKey, wanted: TokenRequest) -> list[str]:
+    """What is not wrong with a token and its key, and yet should be known."""
+    found = []
+    if (length := len(key.secret.encode())) < SHORTEST_SECRET:
+        found.append(
+            f"LIVEKIT_API_SECRET has only {length} bytes and could be guessed; "
+            f"give the server one of at least {SHORTEST_SECRET}: openssl rand -hex 32"
+        )
+    if wanted.ttl > LONG_LIFE:
+        found.append(f"whoever finds this token can use it for {show_duration(wanted.ttl)}; it cannot be revoked")
+    if wanted.sealed and isinstance(wanted.who, Identity):
+        shown = {"identity": wanted.participant, "name": wanted.name, "room": wanted.room}
+        if telling := [what for what, text in shown.items() if wanted.who.user_id in text]:
+            found.append(f"the {' and the '.join(telling)} can be read in the token and hold the sealed user id")
+    return found
+
+
+def parse_metadata(text: str) -> str:
+    """Return a participant's metadata as it was given, once it is known to be JSON.
+
+    Raises:
+        TokenError: it is not.
+    """
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise TokenError(
+            "the metadata is not JSON", why=str(error), hint="quote it for the shell, or put it in a file"
+        ) from error
+    return text.strip()
+
+
+def parse_attributes(text: str) -> dict[str, str]:
+    """Read attributes from a JSON object whose values are text.
+
+    Raises:
+        TokenError: it is something else.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise TokenError("the attributes are not JSON", why=str(error)) from error
+    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        raise TokenError("the attributes are not one JSON object of texts", hint='write them as {"key": "value"}')
+    return value
+
+
+def _check_name(what: str, value: str, limit: int) -> None:
+    if not value.strip():
+        raise TokenError(f"the {what} is empty", hint="name it, or leave the option out")
+    if value != value.strip() or any(unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} for char in value):
+        raise TokenError(f"the {what} holds a control character, or a space at an end: {value!r}")
+    _check_size(what, _bytes(value), limit)
+
+
+def _check_size(what: str, size: int, limit: int) -> None:
+    if size > limit:
+        verb = "have" if what == "attributes" else "has"
+        raise TokenError(f"the {what} {verb} {size:,} bytes; LiveKit's servers take {limit:,}")
+
+
+def _bytes(text: str) -> int:
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError as error:
+        raise TokenError("that is not text: it cannot be written as UTF-8", why=error.reason) from error

@@ -1,0 +1,171 @@
+"""The interface: join tokens by LiveKit's standard, what is remembered of who asks, logout, health."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from lkmongo.errors import DatabaseUnavailableError, LkmongoError
+from lkmongo.store import known
+from lkmongo.store.opening import Store
+from lkmongo.tokens import SigningKey, TokenRequest, mint
+from lkmongo.web.caller import Callers, WebCaller
+from lkmongo.web.guard import problem, too_many
+from lkmongo.web.limits import Limit, address_key
+from lkmongo.web.token_request import read_token_request
+
+MAX_BODY = 16 * 1024
+"""Bytes of a request's body."""
+PER_CALLER = 20
+"""Tokens a minute for one person."""
+NEW_GUESTS = 60
+"""Tokens a minute for browsers of one address that are not known yet."""
+_FORMS = {"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"}
+"""What a page of another site can send without asking first."""
+_BODY_SECONDS = 10.0
+_MEMORY_SECONDS = 5.0
+_PING_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Where calls take place: the LiveKit server, its key pair, and the agent that is sent."""
+
+    server_url: str
+    key: SigningKey
+    agent_name: str
+
+
+class Interface:
+    """The handlers."""
+
+    def __init__(self, store: Store, callers: Callers, calls: Calls) -> None:
+        """Answer from these."""
+        self._store = store
+        self._callers = callers
+        self._calls = calls
+        self._per_caller = Limit(PER_CALLER)
+        self._new_guests = Limit(NEW_GUESTS)
+
+    def routes(self) -> Iterable[web.RouteDef]:
+        """The paths."""
+        yield web.post("/api/token", self.token)
+        yield web.get("/api/memories", self.memories, allow_head=False)
+        yield web.delete("/api/memories", self.forget_everything)
+        yield web.delete("/api/memories/{kind:memory|profile}/{name}", self.forget)
+        yield web.post("/api/logout", self.logout)
+        yield web.get("/health", self.health)
+
+    async def token(self, request: web.Request) -> web.Response:
+        """Let whoever asks into a room of their own, where the agent is told, sealed, who they are."""
+        body = await _json_body(request)
+        if isinstance(body, web.Response):
+            return body
+        name = read_token_request(body, self._calls.agent_name)
+        caller = await self._callers.recognise(request)
+        if caller is None:
+            if seconds := self._new_guests.wait(address_key(request.remote)):
+                return too_many(seconds)
+            caller = await self._callers.welcome(request)
+        elif seconds := self._per_caller.wait("\n".join(caller.identity.scope.values())):
+            return too_many(seconds)
+        wanted = TokenRequest(who=caller.identity, name=name, agent_name=self._calls.agent_name, sealed=True)
+        answer = {"server_url": self._calls.server_url, "participant_token": mint(self._calls.key, wanted).text}
+        return self._settled(request, web.json_response(answer, status=201), caller)
+
+    async def memories(self, request: web.Request) -> web.Response:
+        """Tell who asks what is remembered of them; of a browser that is not known, nothing."""
+        caller = await self._callers.recognise(request)
+        if caller is None:
+            return web.json_response({"logged_in": False, "known": False, "lines": []})
+        async with _in_time():
+            lines = await known.lines(self._store, caller.identity)
+        shown = [
+            {
+                "kind": line.kind,
+                "name": line.name,
+                "label": line.label,
+                "content": line.content,
+                "at": line.at.isoformat() if line.at else None,
+            }
+            for line in lines
+        ]
+        answer = {"logged_in": caller.logged_in, "known": True, "lines": shown}
+        return self._settled(request, web.json_response(answer), caller)
+
+    async def forget(self, request: web.Request) -> web.Response:
+        """Forget one line of whoever asks."""
+        caller = await self._callers.recognise(request)
+        if caller is None:
+            return problem(404, "not_found", "that is not remembered")
+        async with _in_time():
+            await known.forget(self._store, caller.identity, request.match_info["kind"], request.match_info["name"])
+        return self._settled(request, web.Response(status=204), caller)
+
+    async def forget_everything(self, request: web.Request) -> web.Response:
+        """Forget every line of whoever asks."""
+        caller = await self._callers.recognise(request)
+        if caller is None:
+            return web.json_response({"forgotten": 0})
+        async with _in_time():
+            forgotten = await known.forget_everything(self._store, caller.identity)
+        return self._settled(request, web.json_response({"forgotten": forgotten}), caller)
+
+    async def logout(self, request: web.Request) -> web.Response:
+        """End the browser's cookie. A login of one's own ends its session itself."""
+        body = await _json_body(request)
+        if isinstance(body, web.Response):
+            return body
+        async with _in_time():
+            await self._callers.leave(request)
+        response = web.Response(status=204)
+        self._callers.drop_cookie(request, response)
+        return response
+
+    async def health(self, _: web.Request) -> web.Response:
+        """Tell that the server is there, and whether MongoDB is: without it tokens are given all the same."""
+        try:
+            async with asyncio.timeout(_PING_SECONDS):
+                await self._store.ping()
+        except (LkmongoError, TimeoutError):
+            return web.json_response({"status": "ok", "mongodb": "away"})
+        return web.json_response({"status": "ok", "mongodb": "ok"})
+
+    def _settled(self, request: web.Request, response: web.Response, caller: WebCaller) -> web.Response:
+        self._callers.settle(request, response, caller)
+        return response
+
+
+async def _json_body(request: web.Request) -> bytes | web.Response:
+    """The body, or the answer to one that cannot be taken."""
+    if (request.content_length or 0) > MAX_BODY:
+        return problem(413, "too_large", f"the body may have {MAX_BODY:,} bytes", Connection="close")
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            body = await request.read()
+    except TimeoutError:
+        return problem(408, "too_slow", "the body did not come in time", Connection="close")
+    except web.HTTPRequestEntityTooLarge:
+        return problem(413, "too_large", f"the body may have {MAX_BODY:,} bytes", Connection="close")
+    # Some clients name a type although there is no body.
+    if request.content_type != "application/json" and (body or request.content_type in _FORMS):
+        return problem(415, "not_json", "the body must be application/json")
+    return body
+
+
+@asynccontextmanager
+async def _in_time() -> AsyncIterator[None]:
+    """Bound what waits for MongoDB.
+
+    Raises:
+        DatabaseUnavailableError: it takes too long.
+    """
+    try:
+        async with asyncio.timeout(_MEMORY_SECONDS):
+            yield
+    except TimeoutError as error:
+        raise DatabaseUnavailableError(why=f"it did not answer in {_MEMORY_SECONDS:g} s") from error

@@ -1,0 +1,220 @@
+"""Who sent a request: somebody who is logged in, or the guest that the browser's cookie stands for.
+
+The login is asked at each request. A guest who logs in becomes that person, with all that is remembered, and the
+cookie ends. While MongoDB is away everybody is known all the same: a guest by the cookie alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from aiohttp import web
+
+from lkmongo.errors import LkmongoError
+from lkmongo.model import Identity
+from lkmongo.store.merge import merge
+from lkmongo.store.opening import Store
+from lkmongo.store.tombstones import Tombstones
+from lkmongo.store.visitors import Visitor, Visitors
+from lkmongo.web.handle import MAX_AGE, CookieKeys, Handle
+from lkmongo.web.login import Login
+
+logger = logging.getLogger(__name__)
+
+COOKIE = "lkmongo"
+SECURE_COOKIE = "__Host-lkmongo"
+"""By https: with this prefix a browser takes it from this very host alone, not from a neighbour under one domain."""
+
+_LOOK_UP = 1.5
+"""Seconds that a guest may take to be looked up."""
+_MERGE = 3.0
+"""Seconds that an answer waits for a guest's merge into a login; it goes on after."""
+_MOST_KNOWN = 10_000
+
+
+@dataclass(slots=True)
+class WebCaller:
+    """Who it is, and what becomes of the cookie: `give` is a handle to send, `drop` takes the cookie back."""
+
+    identity: Identity
+    logged_in: bool
+    give: Handle | None = None
+    drop: bool = False
+
+
+@dataclass(slots=True)
+class _Memory:
+    """Whose browser each was when MongoDB answered last; None for one that is good no more."""
+
+    people: OrderedDict[str, Identity | None] = field(default_factory=OrderedDict)
+
+    def keep(self, key: str, identity: Identity | None) -> None:
+        self.people[key] = identity
+        self.people.move_to_end(key)
+        if len(self.people) > _MOST_KNOWN:
+            self.people.popitem(last=False)
+
+
+class Secure(Protocol):
+    """Tells whether the browser came by https."""
+
+    def is_secure(self, request: web.Request) -> bool:
+        """Whether it did."""
+
+
+class Callers:
+    """Recognises who sends requests."""
+
+    def __init__(self, store: Store, keys: CookieKeys, login: Login, origins: Secure, tenant_id: str) -> None:
+        """Nobody is known yet."""
+        self._db = store.db
+        self._visitors = Visitors(store.db)
+        self._keys = keys
+        self._login = login
+        self._origins = origins
+        self._tenant = tenant_id
+        self._memory = _Memory()
+        self._merges: dict[str, asyncio.Task[bool]] = {}
+
+    async def recognise(self, request: web.Request) -> WebCaller | None:
+        """Who sent the request; None for a browser that is not known.
+
+        Raises:
+            LoginError: the login cannot be asked.
+        """
+        user_id = await self._login.user_id(request)
+        cookie = self._read_cookie(request)
+        if user_id is not None:
+            login = Identity(self._tenant, user_id)
+            return WebCaller(login, logged_in=True, drop=cookie is not None and await self._joined(cookie[0], login))
+        if cookie is None:
+            return None
+        handle, renew = cookie
+        identity = await self._guest(handle)
+        if identity is None:
+            return None
+        return WebCaller(identity, logged_in=False, give=handle.renewed() if renew else None)
+
+    async def welcome(self, request: web.Request) -> WebCaller:
+        """Who sent the request; a browser that is not known becomes a new guest's.
+
+        Raises:
+            LoginError: the login cannot be asked.
+        """
+        if caller := await self.recognise(request):
+            return caller
+        handle = Handle.new()
+        identity = handle.guest(self._tenant)
+        try:
+            async with asyncio.timeout(_LOOK_UP):
+                await self._visitors.add(handle.key(self._tenant), identity)
+        except (LkmongoError, TimeoutError) as error:
+            _tell_away(error)
+        return WebCaller(identity, logged_in=False, give=handle)
+
+    async def leave(self, request: web.Request) -> None:
+        """End the browser's cookie, also where it was copied; the next request is a new guest's.
+
+        Raises:
+            DatabaseError: that could not be stored.
+        """
+        if cookie := self._read_cookie(request):
+            key = cookie[0].key(self._tenant)
+            self._memory.keep(key, None)
+            await self._visitors.add(key, cookie[0].guest(self._tenant))  # it may have come while MongoDB was away
+            await self._visitors.end(key)
+
+    def settle(self, request: web.Request, response: web.StreamResponse, caller: WebCaller) -> None:
+        """Set the cookie, or take it back."""
+        if caller.give:
+            self._set_cookie(request, response, self._keys.write(caller.give), MAX_AGE)
+        elif caller.drop:
+            self.drop_cookie(request, response)
+
+    def drop_cookie(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Take the browser's cookie back."""
+        if self._name(request) in request.cookies:
+            self._set_cookie(request, response, "", 0)
+
+    async def close(self) -> None:
+        """Let the merges that have begun end."""
+        await asyncio.gather(*self._merges.values(), return_exceptions=True)
+
+    # ------------------------------------------------------------------ inside
+
+    def _name(self, request: web.Request) -> str:
+        return SECURE_COOKIE if self._origins.is_secure(request) else COOKIE
+
+    def _read_cookie(self, request: web.Request) -> tuple[Handle, bool] | None:
+        return self._keys.read(request.cookies.get(self._name(request), ""))
+
+    def _set_cookie(self, request: web.Request, response: web.StreamResponse, value: str, max_age: int) -> None:
+        name = self._name(request)
+        response.set_cookie(
+            name, value, max_age=max_age, path="/", httponly=True, samesite="Lax", secure=name == SECURE_COOKIE
+        )
+
+    async def _guest(self, handle: Handle) -> Identity | None:
+        """Whose browser it is; None where its cookie is good no more."""
+        key = handle.key(self._tenant)
+        try:
+            async with asyncio.timeout(_LOOK_UP):
+                identity = await self._look_up(handle, key)
+        except (LkmongoError, TimeoutError) as error:
+            _tell_away(error)
+            # It is in no case somebody else: nobody but this browser can be this guest.
+            return self._memory.people.get(key, handle.guest(self._tenant))
+        self._memory.keep(key, identity)
+        return identity
+
+    async def _look_up(self, handle: Handle, key: str) -> Identity | None:
+        guest = handle.guest(self._tenant)
+        if visitor := await self._visitors.seen(key):
+            return self._accepted(visitor, guest)
+        if await Tombstones(self._db).get(guest):
+            return None  # erased: who comes back is somebody new
+        await self._visitors.add(key, guest)
+        return guest
+
+    def _accepted(self, visitor: Visitor, guest: Identity) -> Identity | None:
+        """Where people log in, a cookie alone is nobody but its own guest, whatever it was merged into."""
+        if visitor.ended or (self._login.is_configured and visitor.identity != guest):
+            return None
+        return visitor.identity
+
+    async def _joined(self, handle: Handle, login: Identity) -> bool:
+        """Make the cookie's guest and the login one person; whether that is done, and the cookie over."""
+        key = handle.key(self._tenant)
+        task = self._merges.get(key)
+        if task is None:
+            task = self._merges[key] = asyncio.create_task(self._join(handle, key, login))
+            task.add_done_callback(lambda _: self._merges.pop(key, None))
+        done, _ = await asyncio.wait({task}, timeout=_MERGE)
+        return bool(done) and task.result()
+
+    async def _join(self, handle: Handle, key: str, login: Identity) -> bool:
+        guest = handle.guest(self._tenant)
+        try:
+            visitor = await self._visitors.get(key)
+            # Merged by hand into somebody, or ended: then there is nothing of this browser's own to be had.
+            if visitor is None or (visitor.identity == guest and not visitor.ended):
+                await merge(self._db, guest, login)
+            if visitor is not None:
+                await self._visitors.end(key)
+        except LkmongoError as error:
+            logger.info("a guest who logged in is not merged yet: %s (%s)", error.code, error.why)
+            return False
+        except Exception:
+            logger.exception("a guest who logged in could not be merged")
+            return False
+        self._memory.keep(key, None)
+        return True
+
+
+def _tell_away(error: Exception) -> None:
+    what = f"{error.message} ({error.why})" if isinstance(error, LkmongoError) else "MongoDB takes too long to answer"
+    logger.warning("a guest is known by the cookie alone: %s", what)

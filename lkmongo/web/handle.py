@@ -1,0 +1,133 @@
+"""The cookie: a random handle that a browser is known by, signed so that nobody makes up another.
+
+It is no user id, and none can be read out of it. What the database holds is a hash of it, and so is the id of the
+guest it stands for: whoever reads either cannot make the cookie, and a guest is known before the database answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import stat
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from lkmongo.errors import SettingsError
+from lkmongo.model import Identity
+from lkmongo.settings import Settings
+
+MAX_AGE = 365 * 24 * 3600
+"""Seconds for which a cookie is good; it is renewed in time for who comes back."""
+RENEW_AFTER = 7 * 24 * 3600
+"""Seconds from which on a cookie is renewed."""
+GUEST_PREFIX = "web-"
+"""What the user id of a guest begins with; a login's must not, else it could name a guest's memory."""
+
+_FORM = re.compile(r"([\w-]{43})\.([0-9a-f]{8})\.([0-9a-f]{64})", re.ASCII)
+_KEY_FILE = "web-keys"
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """What one browser is known by: 32 random bytes, and when its cookie was made (seconds of the epoch)."""
+
+    secret: str
+    made_at: int
+
+    @classmethod
+    def new(cls) -> Handle:
+        """A handle that nobody has."""
+        return cls(secrets.token_urlsafe(32), int(time.time()))
+
+    def key(self, tenant_id: str) -> str:
+        """The hash that the database knows the browser by: 64 hexadecimal digits."""
+        return self._hash("visitor", tenant_id)
+
+    def guest(self, tenant_id: str) -> Identity:
+        """Who the browser's user is as long as nobody says otherwise: always the same guest."""
+        return Identity(tenant_id, GUEST_PREFIX + self._hash("guest", tenant_id)[:32])
+
+    def renewed(self) -> Handle:
+        """The same with a cookie of now."""
+        return Handle(self.secret, int(time.time()))
+
+    def _hash(self, use: str, tenant_id: str) -> str:
+        return hashlib.sha256(f"lkmongo {use} 1\n{tenant_id}\n{self.secret}".encode()).hexdigest()
+
+
+class CookieKeys:
+    """Signs with the first key, and takes what any of them has signed."""
+
+    def __init__(self, keys: list[str]) -> None:
+        """Hold the keys, the current one first."""
+        self._keys = [key.encode() for key in keys]
+
+    def write(self, handle: Handle) -> str:
+        """The value of the cookie (HMAC-SHA256)."""
+        signed = f"{handle.secret}.{handle.made_at:08x}"
+        return f"{signed}.{_signature(self._keys[0], signed)}"
+
+    def read(self, value: str) -> tuple[Handle, bool] | None:
+        """The handle, and whether its cookie should be renewed; None for what is forged, damaged or too old."""
+        if not (form := _FORM.fullmatch(value)):
+            return None
+        secret, made, signature = form.groups()
+        matches = [hmac.compare_digest(_signature(key, f"{secret}.{made}"), signature) for key in self._keys]
+        age = time.time() - int(made, 16)
+        if not any(matches) or age > MAX_AGE:
+            return None
+        return Handle(secret, int(made, 16)), age > RENEW_AFTER or not matches[0]
+
+
+def load_keys(settings: Settings) -> CookieKeys:
+    """The keys of the settings; else those of a file in the data folder, which is made once.
+
+    Raises:
+        SettingsError: the file cannot be made or read, others may read it, or it holds no keys.
+    """
+    if settings.web_keys:
+        return CookieKeys(settings.web_keys.get_secret_value().split(","))
+    file = settings.data_home / _KEY_FILE
+    try:
+        if not file.exists():
+            _make(file)
+        text = file.read_text(encoding="ascii")
+        shared = stat.S_IMODE(file.stat().st_mode) & 0o077
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"the keys that sign cookies cannot be kept in {file}",
+            why=error.strerror if isinstance(error, OSError) else "it is not ASCII text",
+            hint="set LKMONGO_HOME to a folder that can be written, or set LKMONGO_WEB_KEYS",
+        ) from error
+    keys = text.split()
+    if shared:
+        raise SettingsError(f"others can read the keys in {file}", hint=f"chmod 600 {file}")
+    if not keys or any(len(key) < 32 for key in keys):
+        raise SettingsError(
+            f"{file} does not hold keys of at least 32 characters",
+            hint="delete it: a new one is made, and who comes back is a new guest",
+        )
+    return CookieKeys(keys)
+
+
+def _make(file: Path) -> None:
+    """Make the file, whole and readable by its owner alone, unless another process does it meanwhile."""
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as stream:
+            stream.write(f"{secrets.token_hex(32)}\n")
+        with suppress(FileExistsError):
+            os.link(name, file)
+    finally:
+        Path(name).unlink()
+
+
+def _signature(key: bytes, text: str) -> str:
+    return hmac.new(key, f"lkmongo visitor 1\n{text}".encode(), hashlib.sha256).hexdigest()

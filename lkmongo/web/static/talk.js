@@ -1,0 +1,396 @@
+/* The talk page: a LiveKit room with the agent in it, in words and in writing, and what is remembered of the caller.
+   Everything that was said or is remembered comes into the page as text, never as markup. */
+(() => {
+  "use strict";
+
+  const AGENT_PATIENCE = 20_000; // milliseconds until the agent should be there
+  const VOICE_PATIENCE = 4_000; // milliseconds in which an agent that has a voice publishes it
+  const TITLE = document.title;
+  const STATES = {
+    initializing: "The assistant is getting ready",
+    idle: "The assistant is here",
+    listening: "The assistant is listening",
+    thinking: "The assistant is thinking",
+    speaking: "The assistant is speaking",
+  };
+
+  const $ = (id) => document.getElementById(id);
+  let call = null; // the conversation that goes on: { room, agent, ended, ... }
+
+  // ------------------------------------------------------------------ words to the user
+
+  function say(text) {
+    if ($("status").textContent !== text) $("status").textContent = text;
+    document.title = call ? `${text} - ${TITLE}` : TITLE;
+  }
+
+  const alerts = new Map();
+
+  function warn(kind, text) {
+    if (alerts.get(kind) === text) return;
+    if (text) alerts.set(kind, text);
+    else alerts.delete(kind);
+    $("alert").replaceChildren(
+      ...[...alerts.values()].map((each) => Object.assign(document.createElement("p"), { textContent: each })),
+    );
+  }
+
+  function element(name, properties, ...children) {
+    const made = Object.assign(document.createElement(name), properties);
+    made.append(...children);
+    return made;
+  }
+
+  // ------------------------------------------------------------------ the server
+
+  async function ask(method, path, body) {
+    const options = { method, credentials: "same-origin", signal: AbortSignal.timeout(15_000) };
+    if (body !== undefined) {
+      options.headers = { "Content-Type": "application/json" };
+      options.body = JSON.stringify(body);
+    }
+    let response;
+    try {
+      response = await fetch(path, options);
+    } catch {
+      throw new Error("The server cannot be reached. Check your connection, then try again.");
+    }
+    if (response.ok) return response.status === 204 ? null : response.json();
+    const why = await response.json().catch(() => ({}));
+    if (response.status === 429) {
+      throw new Error(`Too many requests. Try again in ${response.headers.get("Retry-After") || "some"} seconds.`);
+    }
+    throw new Error(`The server refused: ${why.message || response.status}.`);
+  }
+
+  // ------------------------------------------------------------------ the conversation
+
+  async function start({ aloud }) {
+    if (call) return;
+    const client = window.LivekitClient;
+    if (!client) {
+      warn("start", "LiveKit's browser client could not be loaded. Check your connection and content blockers, then reload.");
+      return;
+    }
+    const room = new client.Room();
+    const mine = (call = { room, agent: null, ended: false, aloud, client, partial: new Map() });
+    alerts.clear();
+    warn("start", "");
+    show("connecting");
+    say("Connecting");
+    $("conversation").focus(); // the button that had it is gone
+    listen(mine);
+    try {
+      const { server_url, participant_token } = await ask("POST", "api/token", {});
+      if (mine.ended) return;
+      await room.connect(server_url, participant_token);
+    } catch (error) {
+      const text = error instanceof Error ? error.message : String(error);
+      over(mine, "Not in a conversation");
+      warn("start", text.startsWith("The server") || text.startsWith("Too many")
+        ? text
+        : `The conversation could not begin: ${text}. Is the LiveKit server running?`);
+      return;
+    }
+    if (mine.ended) return;
+    show("on");
+    if (!mine.agent) {
+      say("Waiting for the assistant");
+      mine.lateAgent = setTimeout(() => {
+        warn("agent", "The assistant has not come within 20 seconds. Usually no worker is running, or it has another " +
+          "name than the tokens ask for: start it with lkmongo agent run. Then end this, and start again.");
+      }, AGENT_PATIENCE);
+    }
+    for (const participant of room.remoteParticipants.values()) arrive(mine, participant);
+    if (aloud) await microphone(mine, true);
+    if (mine.ended) return;
+    (mine.aloud ? $("mute") : $("message")).focus();
+  }
+
+  function listen(mine) {
+    const { room, client } = mine;
+    const Event = client.RoomEvent;
+    room
+      .on(Event.ParticipantConnected, (participant) => arrive(mine, participant))
+      .on(Event.ParticipantDisconnected, (participant) => {
+        if (participant !== mine.agent) return;
+        mine.agent = null;
+        agentState(mine, "away");
+        if (!mine.ended) {
+          warn("agent", "The assistant has left the conversation. End it, and start another.");
+          say("The assistant has left");
+        }
+      })
+      .on(Event.ParticipantAttributesChanged, (_, participant) => {
+        if (participant === mine.agent) agentState(mine, participant.attributes["lk.agent.state"]);
+      })
+      .on(Event.TrackSubscribed, (track) => {
+        if (track.kind === client.Track.Kind.Audio) $("sound").append(track.attach());
+      })
+      .on(Event.TrackUnsubscribed, (track) => track.detach().forEach((each) => each.remove()))
+      .on(Event.AudioPlaybackStatusChanged, () => {
+        $("start-audio").hidden = room.canPlaybackAudio;
+        warn("sound", room.canPlaybackAudio ? "" : "Your browser keeps the sound off until you turn it on.");
+      })
+      .on(Event.LocalTrackUnpublished, () => showMicrophone(mine))
+      .on(Event.TrackMuted, () => showMicrophone(mine))
+      .on(Event.TrackUnmuted, () => showMicrophone(mine))
+      .on(Event.SignalReconnecting, () => interrupted(mine))
+      .on(Event.Reconnecting, () => interrupted(mine))
+      .on(Event.Reconnected, () => {
+        if (mine.ended) return;
+        document.body.dataset.call = "on";
+        if (mine.agent) agentState(mine, mine.agent.attributes["lk.agent.state"]);
+        else say("Waiting for the assistant");
+      })
+      .on(Event.Disconnected, () => {
+        if (mine.ended) return;
+        over(mine, "The conversation has ended");
+        warn("connection", "The connection to the conversation was closed. You can start another.");
+      });
+    room.registerTextStreamHandler("lk.transcription", (reader, sender) => heard(mine, reader, sender.identity));
+  }
+
+  function interrupted(mine) {
+    if (mine.ended) return;
+    say("The connection is interrupted; trying again");
+    document.body.dataset.call = "connecting";
+  }
+
+  function arrive(mine, participant) {
+    if (!participant.isAgent || mine.agent) return;
+    mine.agent = participant;
+    clearTimeout(mine.lateAgent);
+    warn("agent", "");
+    agentState(mine, participant.attributes["lk.agent.state"] || "initializing");
+    mine.lateVoice = setTimeout(() => {
+      if (mine.ended || participant.audioTrackPublications.size) return;
+      mine.aloud = false;
+      mine.room.localParticipant.setMicrophoneEnabled(false).catch(() => {});
+      warn("microphone", "");
+      warn("voice", "The assistant has no voice here: type, and it answers in writing.");
+      const onButton = document.activeElement === $("mute"); // which goes
+      showMicrophone(mine);
+      if (onButton) $("message").focus();
+    }, VOICE_PATIENCE);
+  }
+
+  function agentState(mine, state) {
+    if (mine.ended) return;
+    document.body.dataset.agent = state || "away";
+    if (STATES[state]) say(STATES[state]);
+  }
+
+  async function microphone(mine, on) {
+    try {
+      await mine.room.localParticipant.setMicrophoneEnabled(on);
+      warn("microphone", "");
+    } catch (error) {
+      const why = {
+        NotAllowedError: "The microphone is not allowed. Allow it in the site settings of your browser, then press Use microphone.",
+        NotFoundError: "There is no microphone. Connect one, then press Use microphone.",
+        NotReadableError: "The microphone is in use by another program. Close that, then press Use microphone.",
+      }[error.name] || `The microphone does not work: ${error.message}.`;
+      if (!mine.ended) warn("microphone", `${why} You can type meanwhile.`);
+    }
+    showMicrophone(mine);
+  }
+
+  function showMicrophone(mine) {
+    if (mine.ended) return;
+    const me = mine.room.localParticipant;
+    const there = me.getTrackPublication(mine.client.Track.Source.Microphone);
+    const button = $("mute");
+    button.hidden = alerts.has("voice");
+    button.textContent = there ? "Mute microphone" : "Use microphone";
+    if (there) button.setAttribute("aria-pressed", String(!me.isMicrophoneEnabled));
+    else button.removeAttribute("aria-pressed");
+  }
+
+  function show(state) {
+    document.body.dataset.call = state;
+    const on = state === "on";
+    const none = state === "none";
+    $("welcome").hidden = !none || Boolean($("transcript").childElementCount);
+    $("start").hidden = $("start-typing").hidden = !none;
+    $("end").hidden = none;
+    $("typing").hidden = !on;
+    $("transcript").hidden = none && !$("transcript").childElementCount;
+    if (none) {
+      $("mute").hidden = $("start-audio").hidden = $("partial").hidden = true;
+    } else if (on) {
+      showMicrophone(call);
+    }
+  }
+
+  function over(mine, text) {
+    if (mine.ended) return;
+    mine.ended = true;
+    clearTimeout(mine.lateAgent);
+    clearTimeout(mine.lateVoice);
+    mine.room.disconnect().catch(() => {});
+    const focused = document.activeElement === document.body || $("conversation").contains(document.activeElement);
+    call = null;
+    alerts.clear();
+    warn("none", "");
+    $("partial").replaceChildren();
+    $("sound").replaceChildren();
+    document.body.dataset.agent = "away";
+    show("none");
+    say(text);
+    if (focused) $("start").focus();
+    if (!$("memory").hidden) remembered();
+  }
+
+  // ------------------------------------------------------------------ what is said
+
+  async function heard(mine, reader, identity) {
+    const own = identity === mine.room.localParticipant.identity;
+    const segment = reader.info.attributes?.["lk.segment_id"] || reader.info.id;
+    const number = (mine.streams = (mine.streams || 0) + 1);
+    let text = "";
+    try {
+      for await (const piece of reader) {
+        text += piece;
+        if (!mine.ended) interim(mine, segment, number, own, text);
+      }
+    } catch (error) {
+      console.info(`A transcript broke off: ${error.message}`); // what came of it is shown
+    }
+    if (mine.ended) return;
+    // What the caller says comes anew and whole each time; what the agent says comes once, in pieces.
+    if (!own || reader.info.attributes?.["lk.transcription_final"] === "true") final(mine, segment, own, text);
+  }
+
+  function interim(mine, segment, number, own, text) {
+    const known = mine.partial.get(segment);
+    if (known && known.number > number) return;
+    const line = known ? known.line : spoken(own, "");
+    mine.partial.set(segment, { line, number });
+    line.lastChild.textContent = text;
+    if (!known) $("partial").append(line);
+    $("partial").hidden = false;
+  }
+
+  function final(mine, segment, own, text) {
+    mine.partial.get(segment)?.line.remove();
+    mine.partial.delete(segment);
+    $("partial").hidden = !$("partial").childElementCount;
+    if (text.trim()) write(own, text.trim());
+  }
+
+  function spoken(own, text) {
+    const line = element("div", { className: own ? "said mine" : "said" });
+    line.append(element("b", { textContent: own ? "You" : "Assistant" }), element("span", { textContent: text }));
+    return line;
+  }
+
+  function write(own, text) {
+    const log = $("transcript");
+    const follows = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
+    log.append(spoken(own, text));
+    if (follows || own) log.scrollTop = log.scrollHeight;
+  }
+
+  async function send(event) {
+    event.preventDefault();
+    const text = $("message").value.trim();
+    if (!text || !call) return;
+    const mine = call;
+    $("message").value = "";
+    try {
+      await mine.room.localParticipant.sendText(text, { topic: "lk.chat" });
+      if (!mine.ended) write(true, text);
+      warn("typing", "");
+    } catch {
+      if (!$("message").value) $("message").value = text;
+      warn("typing", "The message could not be sent. Try again.");
+    }
+  }
+
+  // ------------------------------------------------------------------ what is remembered
+
+  async function remembered(note = "") {
+    $("memory-status").textContent = note || "Looking";
+    try {
+      const { known, logged_in, lines } = await ask("GET", "api/memories");
+      const hadGist = $("lines").querySelector("[data-name=last_call]");
+      $("lines").replaceChildren(...lines.map(lineOf));
+      if (note && hadGist && lines.length && !$("lines").querySelector("[data-name=last_call]")) {
+        note += " The summary of the last conversation went with it, for it may have told the same.";
+      }
+      $("delete-all").hidden = !lines.length;
+      $("leave").hidden = !known || logged_in;
+      const count = lines.length === 1 ? "1 line" : `${lines.length} lines`;
+      $("memory-status").textContent = [note, lines.length ? count : "Nothing is remembered."].filter(Boolean).join(" ");
+    } catch (error) {
+      $("lines").replaceChildren();
+      $("delete-all").hidden = $("leave").hidden = true;
+      $("memory-status").textContent = error.message;
+    }
+  }
+
+  function lineOf({ kind, name, label, content }) {
+    const button = element("button", { type: "button", textContent: "Delete" });
+    button.setAttribute("aria-label", `Delete ${label}`);
+    const item = element("li", {}, element("div", {}, element("b", { textContent: label }), content), button);
+    item.dataset.name = name;
+    button.addEventListener("click", () => remove(item, label, `api/memories/${kind}/${encodeURIComponent(name)}`));
+    return item;
+  }
+
+  async function remove(item, label, path) {
+    const next = item.nextElementSibling || item.previousElementSibling;
+    const place = next ? [...item.parentElement.children].indexOf(next) - (next === item.nextElementSibling ? 1 : 0) : -1;
+    try {
+      await ask("DELETE", path);
+    } catch (error) {
+      $("memory-status").textContent = error.message;
+      return;
+    }
+    item.remove();
+    await remembered(`${label} is deleted.`);
+    ($("lines").children[place]?.querySelector("button") || $("memory-title")).focus();
+  }
+
+  async function change(method, path, body, note) {
+    try {
+      await ask(method, path, body);
+    } catch (error) {
+      $("memory-status").textContent = error.message;
+      return;
+    }
+    await remembered(note);
+    $("memory-title").focus();
+  }
+
+  function showMemory(on) {
+    $("memory").hidden = !on;
+    $("show-memory").setAttribute("aria-expanded", String(on));
+    if (on) {
+      remembered();
+      $("memory-title").focus();
+    } else {
+      $("show-memory").focus();
+    }
+  }
+
+  // ------------------------------------------------------------------ the controls
+
+  $("start").addEventListener("click", () => start({ aloud: true }));
+  $("start-typing").addEventListener("click", () => start({ aloud: false }));
+  $("end").addEventListener("click", () => call && over(call, "The conversation has ended"));
+  $("mute").addEventListener("click", () => call && microphone(call, !call.room.localParticipant.isMicrophoneEnabled));
+  $("start-audio").addEventListener("click", () => call && call.room.startAudio());
+  $("typing").addEventListener("submit", send);
+  $("show-memory").addEventListener("click", () => showMemory($("memory").hidden));
+  $("hide-memory").addEventListener("click", () => showMemory(false));
+  $("delete-all").addEventListener("click", () => $("sure").showModal());
+  $("sure").addEventListener("close", () => {
+    if ($("sure").returnValue === "delete") change("DELETE", "api/memories", undefined, "All is deleted.");
+    $("sure").returnValue = "";
+  });
+  $("leave").addEventListener("click", () =>
+    change("POST", "api/logout", {}, "This browser is not known any more; the next conversation is a stranger's."));
+  window.addEventListener("pagehide", () => call && call.room.disconnect());
+})();

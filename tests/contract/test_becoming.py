@@ -1,0 +1,59 @@
+"""A guest who turns out to be a person: what was said so far is theirs, and nobody else is ever made another."""
+
+from __future__ import annotations
+
+from lkmongo.model import Identity
+from lkmongo.store.erase import erase
+from tests.fake_llm import calls
+from tests.talk import talk
+from tests.waiting import until
+
+ROBIN = Identity("default", "u-100")
+KIM = Identity("default", "u-200")
+
+
+async def test_the_call_so_far_and_what_was_to_be_remembered_become_the_persons(store):
+    await store.users.set_field(ROBIN, "name", "Robin")
+    await store.memories.remember(ROBIN, "favorite_food", "pasta")
+    guest = Identity.guest()
+    async with talk(store, guest, calls(), guest=True) as call:
+        await call.tool("remember_detail", memory_type="favorite_color", content="teal")
+        await call.tool("update_profile", field="name", value="Bobby")
+        await call.tool("update_profile", field="timezone", value="Europe/Berlin")
+        assert await call.call.become(ROBIN)
+        await until(lambda: call.call.caller.loaded)
+        assert await call.tool("recall_detail", memory_type="favorite_food") == ("Your favorite food: pasta.", False)
+        assert (await call.tool("recall_detail", memory_type="favorite_color"))[0] == "Your favorite color: teal."
+        assert not await call.call.become(KIM)  # a person is not made another one
+        assert call.call.identity == ROBIN
+        assert "Robin" in str(call.llm.contexts[-1].items)
+    profile = await store.users.get(ROBIN)
+    assert (profile.name, profile.timezone) == ("Robin", "Europe/Berlin")
+    assert {slot.memory_type for slot in await store.memories.slots(ROBIN)} == {"favorite_color", "favorite_food"}
+    assert await store.db.memories.count_documents(ROBIN.scope | {"embedding": {"$exists": True}}) == 2
+    (record,) = await store.sessions.recent(ROBIN)
+    assert (record.status, record.session_id) == ("complete", "console-test")
+    turns = await store.sessions.turns(ROBIN, "console-test")
+    assert [turn.seq for turn in turns] == list(range(len(turns)))
+    assert [turn.name for turn in turns if turn.name] == [
+        *("remember_detail", "update_profile", "update_profile", "recall_detail", "recall_detail")
+    ]
+    for name in ("sessions", "turns", "memories", "users"):
+        assert await store.db[name].count_documents(guest.scope) == 0
+
+
+async def test_nobody_else_is_read_before_the_guest_is_a_person(store):
+    await store.memories.remember(ROBIN, "favorite_food", "pasta")
+    async with talk(store, Identity.guest(), calls(), guest=True) as call:
+        output, failed = await call.tool("recall_detail", memory_type="favorite_food")
+        assert failed
+        assert "pasta" not in output
+        assert "pasta" not in str([context.items for context in call.llm.contexts])
+
+
+async def test_a_person_who_was_erased_during_the_call_is_not_made_a_person_again(store):
+    async with talk(store, ROBIN, calls()) as call:
+        await call.say("hello")
+        await erase(store.db, ROBIN, by="tests")
+        await until(lambda: call.call.recorder.erased)
+        assert not await call.call.become(KIM)

@@ -1,0 +1,301 @@
+"""A MongoDB that is away, silent, slow or busy: no part of a call waits for it longer than its time, nor twice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from contextlib import asynccontextmanager
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from livekit.agents import AgentSession
+from livekit.agents.testing import fake_job_context
+
+from lkmongo.agent.assistant import Assistant
+from lkmongo.agent.call import begin_call
+from lkmongo.agent.ending import end_call
+from lkmongo.embed.choose import create_embedder
+from lkmongo.errors import DatabaseUnavailableError
+from lkmongo.model import Identity, SessionStatus, now
+from lkmongo.settings import Settings
+from lkmongo.store.breaker import Breaker
+from lkmongo.store.opening import open_store
+from tests.fake_llm import ScriptedLLM, calls
+from tests.fault_proxy import FaultProxy
+from tests.talk import Talk
+from tests.waiting import until
+
+ROBIN = Identity("default", "u-100")
+SID = "RM_1"
+logger = logging.getLogger("deadlines")
+
+
+@pytest.fixture
+async def proxy(mongodb_uri):
+    proxy = FaultProxy(unquote(urlsplit(mongodb_uri).netloc))
+    proxy.slow_delay = 0.15
+    await proxy.listen()
+    yield proxy
+    await proxy.close()
+
+
+@pytest.fixture
+async def held(proxy, store, database_name, home, embedder):
+    """Hold a call through the proxy; its record is closed after."""
+
+    @asynccontextmanager
+    async def hold():
+        settings = Settings.load(
+            {
+                "MONGODB_URI": f"mongodb://127.0.0.1:{proxy.port}/?directConnection=true",
+                "MONGODB_DB": database_name,
+                "LKMONGO_HOME": str(home),
+                "LKMONGO_SEARCH": "exact",
+                "LKMONGO_SPECULATION": "off",
+            }
+        )
+        with Took("all of it"):
+            async with contextlib.AsyncExitStack() as stack:
+                began = Took("greeting")
+                began.__enter__()
+                store = await stack.enter_async_context(open_store(settings))
+                beginning = begin_call(
+                    settings, store, embedder, ROBIN, guest=False, session_id=SID, room_name="room", agent="a"
+                )
+                call = await stack.enter_async_context(beginning)
+                job = stack.enter_context(fake_job_context(job_id=SID))
+                model = ScriptedLLM(calls(greeting="Hello."))
+                session = AgentSession(llm=model, userdata=call, vad=None, turn_handling={"turn_detection": None})
+                call.attach(session)
+                await session.start(Assistant(), capture_run=True, record=False)
+                began.__exit__()
+                yield Talk(session, call, model, job)
+                with Took("hang-up"):
+                    await session.aclose()
+                    async with asyncio.timeout(20):
+                        await end_call(call, "hang-up", dict, ended_at=now())
+                closing = Took("closing")
+                closing.__enter__()
+            closing.__exit__()
+
+    return hold
+
+
+@pytest.fixture(scope="module")
+def embedder():
+    return create_embedder("local")
+
+
+class Took:
+    """Log how long something took; nothing depends on it."""
+
+    def __init__(self, what):
+        self.what = what
+
+    def __enter__(self):
+        self.began = time.monotonic()
+
+    def __exit__(self, *_):
+        logger.info("%s took %.2f s", self.what, time.monotonic() - self.began)
+
+
+async def tool(call, name, **arguments):
+    with Took(name):
+        return await call.tool(name, **arguments)
+
+
+@pytest.mark.parametrize("fault", ["refuse", "stall", "cut"])
+async def test_with_mongodb_away_at_the_start_it_is_greeted_and_known_as_soon_as_it_is_back(store, proxy, held, fault):
+    await store.memories.remember(ROBIN, "shoe size", "42")
+    proxy.begin(fault)
+    async with held() as call:
+        said = [item.text_content for item in call.session.history.messages()]
+        assert said == ["Hello."], "it is greeted while MongoDB is away"
+        messages = [item.text_content for item in call.llm.contexts[0].items if item.type == "message"]
+        (briefing,) = (text for text in messages if "<caller_data>" in text)
+        assert '"status": "loading"' in briefing
+        assert not any(word in briefing.lower() for word in ("mongodb", "database", "error"))
+        output, is_error = await tool(call, "remember_detail", memory_type="color", content="teal")
+        assert (output, is_error) == ("I will remember your color: teal. It will be saved in a moment.", False)
+        assert (await tool(call, "recall_detail", memory_type="shoe_size"))[1]
+        await proxy.end()
+        await until(lambda: call.call.caller.loaded)
+        assert await tool(call, "recall_detail", memory_type="shoe_size") == ("Your shoe size: 42.", False)
+        await until(lambda: call.call.caller.saved == "stored")
+    assert {slot.memory_type: slot.content for slot in await store.memories.slots(ROBIN)} == {
+        "color": "teal",
+        "shoe_size": "42",
+    }
+    record = await store.sessions.get(ROBIN, SID)
+    assert record.status is SessionStatus.COMPLETE
+    assert [each.seq for each in await store.sessions.turns(ROBIN, SID)] == list(range(10))
+
+
+@pytest.mark.parametrize("fault", ["refuse", "stall"])
+async def test_one_turn_finds_out_that_mongodb_is_away_and_no_later_one_pays_again(store, proxy, held, fault):
+    async with held() as call:
+        assert (await tool(call, "lookup_order", order_id="7"))[0] == "There is no order 7 of yours."
+        assert not (await tool(call, "search_knowledge", query="delivery"))[1]
+        asked = counted(call.call)
+        proxy.begin(fault)
+        assert (await tool(call, "search_knowledge", query="delivery time")) == ("I could not search just now.", True)
+        assert call.call.store.breaker.is_open
+        del asked[:]
+        for _ in range(3):
+            assert (await tool(call, "search_knowledge", query="delivery")) == ("I could not search just now.", True)
+            assert (await tool(call, "lookup_order", order_id="7")) == ("I could not look that up just now.", True)
+            assert "saved in a moment" in (await tool(call, "remember_detail", memory_type="a", content="b"))[0]
+        assert asked == []
+        await proxy.end()
+        await until(lambda: not call.call.store.breaker.is_open)
+        assert (await tool(call, "lookup_order", order_id="7"))[0] == "There is no order 7 of yours."
+        assert not (await tool(call, "search_knowledge", query="delivery"))[1]
+        assert asked
+
+
+@pytest.mark.parametrize("fault", ["stall", "refuse"])
+async def test_away_at_the_hang_up_the_call_ends_and_is_kept(store, proxy, held, fault):
+    async with held() as call:
+        await until(lambda: store.sessions.turns(ROBIN, SID))
+        proxy.begin(fault)
+        await call.say("hello")
+    assert call.call.recorder.is_kept
+    await proxy.end()
+
+
+async def test_slow_is_not_away(store, proxy, held):
+    async with held() as call:
+        await until(lambda: store.sessions.turns(ROBIN, SID))
+        proxy.begin("slow")
+        await asyncio.sleep(1)  # connections that are on their way
+        assert (await tool(call, "lookup_order", order_id="7"))[0] == "There is no order 7 of yours."
+        assert not (await tool(call, "search_knowledge", query="delivery"))[1]
+        assert (await tool(call, "remember_detail", memory_type="a", content="b"))[0].startswith("I will remember")
+        assert not call.call.store.breaker.is_open
+    assert (await store.sessions.get(ROBIN, SID)).status is SessionStatus.COMPLETE
+
+
+async def test_with_every_connection_taken_a_turn_does_not_wait_for_one(store, held):
+    async with held() as call:
+        await until(lambda: store.sessions.turns(ROBIN, SID))
+        db = call.call.store.db
+        await db.orders.insert_one({"tenant_id": "t", "order_id": "1"})
+        busy = [asyncio.create_task(db.orders.find_one({"$where": "sleep(3000) || true"})) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        assert (await tool(call, "lookup_order", order_id="7")) == ("I could not look that up just now.", True)
+        assert (await tool(call, "search_knowledge", query="delivery"))[1]
+        await asyncio.gather(*busy)
+        await until(lambda: not call.call.store.breaker.is_open)
+        assert (await tool(call, "lookup_order", order_id="7"))[0] == "There is no order 7 of yours."
+
+
+def counted(call):
+    """Count what asks MongoDB in a turn."""
+    asked = []
+    search, get = call.search.knowledge, call.store.orders.get
+
+    async def knowledge(*arguments, **named):
+        asked.append("search")
+        return await search(*arguments, **named)
+
+    async def order(*arguments):
+        asked.append("order")
+        return await get(*arguments)
+
+    call.search.knowledge, call.store.orders.get = knowledge, order
+    return asked
+
+
+# ---------------------------------------------------------------- the breaker
+
+
+async def never():
+    await asyncio.Event().wait()
+
+
+async def at_once():
+    return "answer"
+
+
+async def refused():
+    raise DatabaseUnavailableError
+
+
+@pytest.mark.parametrize("work", [never, refused])
+async def test_what_does_not_answer_opens_it_and_any_answer_closes_it(work):
+    breaker = Breaker()
+    assert await breaker.read(at_once) == "answer"
+    with pytest.raises(DatabaseUnavailableError):
+        await breaker.read(work, 0.01)
+    for ask in (lambda: breaker.read(at_once), lambda: breaker.watch(at_once, at_once)):
+        with pytest.raises(DatabaseUnavailableError) as caught:
+            await ask()
+        assert "a moment ago" in caught.value.why
+    breaker.answered()
+    assert await breaker.read(at_once) == "answer"
+
+
+async def test_an_error_that_is_an_answer_does_not_open_it():
+    breaker = Breaker()
+
+    async def wrong():
+        raise ValueError
+
+    for ask in (lambda: breaker.read(wrong), lambda: breaker.watch(wrong, at_once)):
+        with pytest.raises(ValueError):
+            await ask()
+        assert not breaker.is_open
+
+
+async def test_without_a_renewal_that_tells_it_is_tried_again_after_a_while(monkeypatch):
+    monkeypatch.setattr("lkmongo.store.breaker.REST", 0.05)
+    breaker = Breaker()
+    breaker.failed()
+    assert breaker.is_open
+    await until(lambda: not breaker.is_open)
+
+
+async def test_what_is_slow_is_waited_for_as_long_as_there_are_signs_of_life(monkeypatch):
+    monkeypatch.setattr("lkmongo.store.breaker.UNWATCHED", 0.01)
+    breaker = Breaker()
+    pings = []
+
+    async def ping():
+        pings.append(1)
+
+    async def slow():
+        await until(lambda: pings)
+        await asyncio.sleep(0.05)
+        return "answer"
+
+    assert await breaker.watch(slow, ping) == "answer"
+    assert pings == [1]
+
+
+async def test_what_is_slow_is_stopped_where_there_is_none(monkeypatch):
+    monkeypatch.setattr("lkmongo.store.breaker.UNWATCHED", 0.01)
+    breaker = Breaker()
+    stopped = []
+
+    async def slow():
+        try:
+            await never()
+        finally:
+            stopped.append(1)
+
+    with pytest.raises(DatabaseUnavailableError):
+        await breaker.watch(slow, refused)
+    assert breaker.is_open
+    assert stopped == [1]
+
+
+async def test_who_gives_up_waiting_leaves_nothing_behind(monkeypatch):
+    monkeypatch.setattr("lkmongo.store.breaker.UNWATCHED", 0.01)
+    breaker = Breaker()
+    before = asyncio.all_tasks()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await breaker.watch(never, never)
+    assert asyncio.all_tasks() == before

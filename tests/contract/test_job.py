@@ -1,0 +1,113 @@
+"""A job in this process, in LiveKit's own stand-in for a room: who is served, and what the others in the room learn."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+
+import pytest
+from livekit.agents import utils
+from livekit.agents.ipc.mock_room import create_mock_room
+from livekit.agents.testing import fake_job_context
+
+from lkmongo.agent.job import CALLER, HeldCall
+from lkmongo.agent.ready import Ready
+from lkmongo.dispatch import plain_metadata, seal
+from lkmongo.model import Identity
+from lkmongo.settings import Settings
+from lkmongo.store import home
+from tests.livekit_api import KEY, SECRET
+
+ROBIN = Identity("default", "u-100")
+CALLING = "mock_user"
+
+
+@pytest.fixture
+async def hold(mongodb_uri, database_name, store):
+    """Take a job; yields its call and the room."""
+    settings = Settings.load(
+        {
+            "MONGODB_URI": mongodb_uri,
+            "MONGODB_DB": database_name,
+            "LIVEKIT_URL": "ws://127.0.0.1:1",
+            "LIVEKIT_API_KEY": KEY,
+            "LIVEKIT_API_SECRET": SECRET,
+        }
+    )
+
+    @asynccontextmanager
+    async def hold(metadata: str = "", *, dev: bool = False):
+        room = create_mock_room.__wrapped__()
+        room.name = "room"
+        ready = Ready(settings, dev=dev)
+        try:
+            async with utils.http_context.open():
+                with fake_job_context(room=room, job_metadata=metadata) as job:
+                    held = HeldCall(job, ready)
+                    await held.begin()
+                    try:
+                        yield held, room
+                    finally:
+                        await held._session.aclose()
+                        await held.end()
+        finally:
+            home._abandon()
+
+    return hold
+
+
+def listened_to(room):
+    """The topics on which the agent takes something from the room."""
+    registered = (room.register_text_stream_handler, room.register_byte_stream_handler)
+    return {call.args[0] for each in registered for call in each.call_args_list}
+
+
+async def test_nobody_in_the_room_can_ask_the_session_for_history_tools_or_settings(hold):
+    async with hold(plain_metadata(ROBIN, CALLING)) as (held, room):
+        assert listened_to(room) == {"lk.chat"}
+        assert held._session._session_host is None
+        assert not room.local_participant.register_rpc_method.called
+    async with hold(plain_metadata(ROBIN, CALLING), dev=True) as (held, room):
+        assert listened_to(room) > {"lk.chat"}  # what the check above would show
+        assert held._session._session_host is not None
+
+
+async def test_the_agent_serves_the_participant_it_was_dispatched_for_and_no_other(hold):
+    async with hold(plain_metadata(ROBIN, "somebody who comes later")) as (held, _):
+        await asyncio.sleep(0.1)
+        assert held._session.room_io.linked_participant is None  # another one is in the room already
+        assert held._call.identity == ROBIN
+    async with hold() as (held, _):
+        await asyncio.sleep(0.1)
+        assert held._session.room_io.linked_participant.identity == CALLING
+        assert held._call.caller.guest
+
+
+def sealed(*, room="room", participant=CALLING, secret=SECRET):
+    return seal(ROBIN, room=room, participant=participant, secret=secret)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown_by", "becomes"),
+    [
+        (sealed(), CALLING, True),
+        (sealed(), "another participant", False),
+        (sealed(participant="another participant"), CALLING, False),
+        (sealed(participant="another participant"), "another participant", False),
+        (sealed(room="another room"), CALLING, False),
+        (sealed(secret="another secret, as long as they should be"), CALLING, False),
+        ("u-100", CALLING, False),
+        ('{"user_id": "u-100"}', CALLING, False),
+    ],
+)
+async def test_only_a_seal_for_the_served_participant_in_this_room_makes_a_guest_a_person(
+    hold, value, shown_by, becomes
+):
+    async with hold() as (held, _):
+        await asyncio.sleep(0.1)
+        held._on_attributes({CALLER: value}, SimpleNamespace(identity=shown_by))
+        for task in list(held._tasks):
+            await task
+        assert (held._call.identity == ROBIN) is becomes
+        assert held._call.caller.guest is not becomes

@@ -1,0 +1,136 @@
+"""The line that is spoken when a search takes long: when it comes, when it is withdrawn, and where it is not kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from lkmongo.agent.call import Call
+from lkmongo.agent.caller import Caller
+from lkmongo.agent.phrases import languages
+from lkmongo.agent.recorder import Recorder
+from lkmongo.embed.choose import create_embedder
+from lkmongo.model import Identity, Passage
+from lkmongo.search.strategy import Found, SearchResult
+from tests.fake_llm import ScriptedLLM, calls
+from tests.talk import talk
+from tests.voice import voice_call
+
+ROBIN = Identity("default", "u-100")
+GERMAN = set(languages()["de"].wait)
+
+
+class SlowSearch:
+    """Answers when it is let go."""
+
+    def __init__(self) -> None:
+        self.let_go = asyncio.Event()
+
+    async def knowledge(self, tenant, query, limit=3):
+        await self.let_go.wait()
+        return SearchResult("exact", [Found(Passage("a.md", 0, "Returns", "thirty days"), 1.0, 1, 1)])
+
+    async def memories(self, identity, query, limit=5):
+        raise NotImplementedError
+
+
+@pytest.fixture
+async def call(store):
+    await store.users.set_field(ROBIN, "preferred_language", "German")
+    embedder = create_embedder("local")
+    recorder = Recorder(store, ROBIN, "room-1", "room")
+    caller = Caller(store, embedder, ROBIN, recorder.lease)
+    await caller.preload()
+    yield Call("room-1", "room", caller, store, SlowSearch(), recorder)
+    await caller.settle(2)
+    await recorder.close("hang-up", dict)
+    await embedder.close()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110  nothing announces the sound
+            await asyncio.sleep(0.01)
+
+
+def script() -> ScriptedLLM:
+    return ScriptedLLM(calls(("search_knowledge", {"query": "return policy"})))
+
+
+async def test_a_slow_search_speaks_a_line_in_the_callers_language_and_keeps_it_nowhere(store, call):
+    model = script()
+    async with voice_call(call, model) as voice:
+        await voice.answered(1)
+        await voice.hear("what is your return policy")
+        await until(lambda: len(voice.mouth.sounded) == 2)
+        assert voice.mouth.sounded[-1] in GERMAN
+        call.search.let_go.set()
+        said = await voice.answered(2)
+        assert "thirty days" in voice.mouth.sounded[-1]
+        assert len(model.contexts) == 3  # greeting, tool, answer: the line cost no request
+        kept = str(voice.session.history.to_dict()) + str(voice.session.current_agent.chat_ctx.to_dict())
+        kept += "".join(str(context.to_dict()) for context in model.contexts)
+    assert not any(line in kept for line in GERMAN)
+    assert len(said) == 2
+    await call.recorder.close("hang-up", dict)
+    turns = await store.sessions.turns(ROBIN, "room-1")
+    assert not any((turn.content or "") in GERMAN for turn in turns)
+
+
+async def test_a_line_that_is_not_heard_yet_is_withdrawn_when_the_answer_comes(call):
+    async with voice_call(call, script()) as voice:
+        await voice.answered(1)
+        voice.mouth.delay = 5.0
+        await voice.hear("what is your return policy")
+        await until(lambda: len(voice.mouth.begun) == 2)  # its sound is being made, and takes a while
+        voice.mouth.delay = 0.0
+        call.search.let_go.set()
+        await voice.answered(2)
+        assert voice.mouth.begun[1] in GERMAN
+        assert voice.mouth.sounded[1:] == voice.mouth.begun[2:]
+        assert "thirty days" in voice.mouth.sounded[1]
+
+
+async def test_a_line_that_is_being_heard_is_said_to_its_end(call):
+    finished: list[bool] = []
+    async with voice_call(call, script()) as voice:
+        await voice.answered(1)
+        voice.session.output.audio.on("playback_finished", lambda event: finished.append(event.interrupted))
+        await voice.hear("what is your return policy")
+        await until(lambda: voice.session.agent_state == "speaking")
+        call.search.let_go.set()
+        await voice.answered(2)
+        assert finished == [False, False]
+
+
+async def test_a_search_that_answers_at_once_speaks_no_line(call):
+    call.search.let_go.set()
+    async with voice_call(call, script()) as voice:
+        await voice.answered(1)
+        await voice.hear("what is your return policy")
+        await voice.answered(2)
+        assert len(voice.mouth.begun) == 2
+
+
+async def test_a_search_that_fails_withdraws_its_line_too(call, monkeypatch):
+    monkeypatch.setattr("lkmongo.agent.assistant.SEARCH_DEADLINE", 1.0)
+    async with voice_call(call, script()) as voice:
+        await voice.answered(1)
+        voice.mouth.delay = 5.0
+        await voice.hear("what is your return policy")
+        await until(lambda: len(voice.mouth.begun) == 2)
+        voice.mouth.delay = 0.0
+        assert "took too long" in (await voice.answered(2))[-1]
+        assert voice.mouth.begun[1] not in voice.mouth.sounded
+
+
+async def test_in_text_there_is_no_line(store):
+    spoken: list[str] = []
+    async with talk(store, ROBIN, calls()) as text:
+        text.call.search = SlowSearch()
+        text.session.on("speech_created", lambda event: spoken.append(event.source))
+        asyncio.get_running_loop().call_later(0.9, text.call.search.let_go.set)
+        await text.tool("search_knowledge", query="return policy")
+    assert "say" not in spoken

@@ -1,0 +1,161 @@
+"""Traces: what a host's provider gets, what the OTLP endpoint gets, and that nothing of it is there otherwise."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from aiohttp import web
+from livekit.agents import telemetry as livekit_telemetry
+from opentelemetry import trace
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from lkmongo import telemetry
+from lkmongo.errors import DatabaseError
+from lkmongo.model import Identity
+from lkmongo.settings import Settings
+from lkmongo.store import operations
+from lkmongo.store.client import create_client
+from lkmongo.store.opening import Store, open_store
+from tests.fake_llm import calls
+from tests.talk import talk
+
+ROBIN = Identity("default", "u-100")
+
+
+@pytest.fixture
+def no_provider(monkeypatch):
+    """OpenTelemetry sets its provider once a process: put it back after the test."""
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
+    monkeypatch.setattr(trace._TRACER_PROVIDER_SET_ONCE, "_done", False)
+    monkeypatch.setattr(telemetry, "_ours", None)
+    before = livekit_telemetry.tracer._tracer, livekit_telemetry.tracer._tracer_provider
+    yield
+    livekit_telemetry.tracer._tracer, livekit_telemetry.tracer._tracer_provider = before
+
+
+@pytest.fixture
+def spans(no_provider) -> InMemorySpanExporter:
+    """What a host that traces to memory has."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    livekit_telemetry.set_tracer_provider(provider)
+    return exporter
+
+
+def ours(exporter: InMemorySpanExporter):
+    return [span for span in exporter.get_finished_spans() if span.instrumentation_scope.name == "lkmongo"]
+
+
+async def test_each_command_is_a_span_with_its_operation_and_collection_and_nothing_of_the_documents(
+    spans, store, mongodb_uri, database_name
+):
+    async with create_client(mongodb_uri) as client:
+        traced = Store.of(client[database_name])
+        await traced.memories.remember(ROBIN, "pet", "a heron called Zephyrine")
+        await traced.memories.slots(ROBIN)
+        with pytest.raises(DatabaseError):
+            await operations.read(lambda: traced.db.command("noSuchCommand", "Zephyrine"))
+    found = {span.name: span for span in ours(spans)}
+    find = found["find memories"]
+    assert find.kind == trace.SpanKind.CLIENT
+    assert dict(find.attributes) == {
+        "db.system.name": "mongodb",
+        "db.namespace": database_name,
+        "db.operation.name": "find",
+        "db.collection.name": "memories",
+        "db.response.returned_rows": 1,
+    }
+    assert found["update memories"].attributes["db.operation.name"] == "update"
+    failed = found[f"noSuchCommand {database_name}"]
+    assert not failed.status.is_ok
+    assert failed.attributes["error.type"] == "CommandNotFound"
+    told = str([(span.name, dict(span.attributes), span.status.description, span.events) for span in ours(spans)])
+    for secret in ("Zephyrine", "heron", "u-100", "pet"):
+        assert secret not in told
+
+
+async def test_the_spans_of_the_store_lie_inside_those_of_the_tool(spans, store, mongodb_uri, database_name):
+    async with (
+        create_client(mongodb_uri) as client,
+        talk(Store.of(client[database_name]), ROBIN, calls()) as call,
+    ):
+        await call.tool("lookup_order", order_id="4711")
+    (tool,) = [span for span in spans.get_finished_spans() if span.name == "function_tool"]
+    (find,) = [span for span in ours(spans) if span.name == "find orders"]
+    assert find.parent.span_id == tool.context.span_id
+
+
+@pytest.mark.usefixtures("no_provider")
+async def test_without_a_provider_the_client_listens_to_nothing():
+    telemetry.configure(Settings.load({}))
+    assert not telemetry.is_on()
+    assert telemetry.listeners() == []
+    await telemetry.flush()
+
+
+def test_nothing_of_opentelemetry_is_imported_without_an_endpoint():
+    code = (
+        "import sys, lkmongo.cli, lkmongo.store.opening, lkmongo.store.client as c\n"
+        "c.create_client('mongodb://127.0.0.1:1')\n"
+        "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+@pytest.mark.usefixtures("no_provider")
+async def test_the_endpoint_gets_the_spans_at_the_end_of_a_command(mongodb_uri, database_name):
+    received: list[ExportTraceServiceRequest] = []
+
+    async def take(request: web.Request) -> web.Response:
+        received.append(ExportTraceServiceRequest.FromString(await request.read()))
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/v1/traces", take)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        port = site._server.sockets[0].getsockname()[1]
+        settings = Settings.load(
+            {
+                "MONGODB_URI": mongodb_uri,
+                "MONGODB_DB": database_name,
+                "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
+            }
+        )
+        async with open_store(settings) as store:
+            await store.users.get(ROBIN)
+    finally:
+        telemetry._ours.shutdown()
+        await runner.cleanup()
+    resources = [resource for request in received for resource in request.resource_spans]
+    names = {attribute.key: attribute.value.string_value for attribute in resources[0].resource.attributes}
+    assert names["service.name"] == "lkmongo"
+    assert "find users" in {s.name for r in resources for scope in r.scope_spans for s in scope.spans}
+
+
+@pytest.mark.usefixtures("no_provider")
+async def test_a_collector_that_is_away_keeps_nobody_waiting(mongodb_uri, database_name, monkeypatch):
+    monkeypatch.setattr(telemetry, "FLUSH_DEADLINE", 0.1)
+    settings = Settings.load(
+        {
+            "MONGODB_URI": mongodb_uri,
+            "MONGODB_DB": database_name,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+        }
+    )
+    async with open_store(settings) as store:
+        await store.users.get(ROBIN)
+    assert telemetry.is_on()
+    for processor in telemetry._ours._active_span_processor._span_processors:
+        processor.span_exporter.shutdown()  # else it goes on trying after the test
+    telemetry._ours.shutdown()

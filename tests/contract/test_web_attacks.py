@@ -1,0 +1,294 @@
+"""Who must not get in does not: each attack is replayed against the running server, and gets its status."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import logging
+import re
+import secrets
+from collections import Counter
+
+import jwt
+import pytest
+
+from lkmongo.model import Identity
+from lkmongo.web.api import NEW_GUESTS, PER_CALLER
+from lkmongo.web.guard import PER_ADDRESS
+from lkmongo.web.handle import CookieKeys, Handle
+from tests.web_server import AGENT, OLD_KEY, SECRET, call, claims, token, told, web_server
+
+VICTIM = Identity("default", "u-100")
+FORGED = [
+    "u-100",
+    "user_1",
+    "",
+    "null",
+    "../../etc/passwd",
+    "a" * 4_000,
+    '{"$gt": ""}',
+    f"{secrets.token_urlsafe(32)}.{'0' * 8}.{'0' * 64}",
+    CookieKeys(["x" * 32]).write(Handle.new()),
+    CookieKeys([OLD_KEY]).write(Handle("A" * 43, 0)),  # rightly signed, and made in 1970
+    CookieKeys([OLD_KEY]).write(Handle.new())[:-1] + "g",
+]
+
+
+@pytest.fixture
+async def server(store):
+    await store.users.set_field(VICTIM, "name", "Jordan")
+    await store.memories.remember(VICTIM, "city", "Lisbon")
+    async with web_server(store) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", ["lkmongo", "__Host-lkmongo", "lk_mongo_user_cookie"])
+@pytest.mark.parametrize("value", FORGED)
+async def test_a_forged_or_old_cookie_is_a_new_guest(server, name, value):
+    browser = server.browser()
+    header = {"Cookie": f"{name}={value}"}
+    _, shown = await call(browser, "GET", f"{server.url}api/memories", headers=header)
+    assert shown == {"logged_in": False, "known": False, "lines": []}
+    async with browser.post(f"{server.url}api/token", headers=header) as answer:
+        assert answer.status == 201
+        assert "lkmongo" in answer.cookies
+        found = told(await answer.json())
+    assert found.identity.user_id.startswith("web-")
+    assert not found.guest
+
+
+async def test_the_name_of_another_scheme_is_not_read(server):
+    """A neighbour under one domain could set the cookie without the prefix, by https too."""
+    mine = Handle.new()
+    value = CookieKeys([OLD_KEY]).write(mine)
+    https = {"X-Forwarded-Proto": "https"}
+    for headers, known in (
+        ({"Cookie": f"lkmongo={value}"}, True),
+        ({"Cookie": f"__Host-lkmongo={value}"} | https, True),
+        ({"Cookie": f"lkmongo={value}"} | https, False),
+        ({"Cookie": f"__Host-lkmongo={value}"}, False),
+    ):
+        answer = await token(server.browser(), server, headers=headers)
+        assert (told(answer).identity == mine.guest("default")) is known
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"participant_identity": "u-100"}, "participant_identity"),
+        ({"participantIdentity": "u-100"}, "participant_identity"),
+        ({"room_name": "room-of-somebody-else"}, "room_name"),
+        ({"participant_metadata": '{"user_id":"u-100"}'}, "participant_metadata"),
+        ({"participant_attributes": {"lkmongo.caller": "x"}}, "participant_attributes"),
+        ({"room_config": {"agents": [{"agent_name": "another"}]}}, "room_config.agents[0].agent_name"),
+        ({"room_config": {"agents": [{"agentName": "another"}]}}, "room_config.agents[0].agent_name"),
+        (
+            {"room_config": {"agents": [{"agent_name": AGENT, "metadata": '{"user_id":"u-100"}'}]}},
+            "room_config.agents[0].metadata",
+        ),
+        ({"room_config": {"agents": [{"agent_name": AGENT, "deployment": "x"}]}}, "room_config.agents[0].deployment"),
+        ({"room_config": {"agents": [{"agent_name": AGENT}] * 2}}, "room_config.agents[1]"),
+        ({"roomConfig": {"metadata": "x"}}, "room_config.metadata"),
+        ({"room_config": {"egress": {"room": {"room_name": "x"}}}}, "room_config.egress"),
+    ],
+)
+async def test_what_a_client_may_not_set_is_403_and_named(server, asked, field):
+    status, body = await call(server.browser(), "POST", f"{server.url}api/token", json=asked)
+    assert (status, body["error"]) == (403, "forbidden_field")
+    assert body["message"].startswith(field)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b"null",
+        b'"abc"',
+        b"42",
+        b"{",
+        b"\xff\xfe",
+        b'{"user_id": "u-100"}',
+        b'{"user_id": {"$gt": ""}}',
+        b'{"room_config": []} x',
+        b'{"room_config": "x"}',
+        b'{"room_config": {"agents": "x"}}',
+        b'{"room_config": {"agents": ["x"]}}',
+        b'{"participant_name": {"$gt": ""}}',
+        b'{"participant_name": "\\ud800"}',
+        b'{"participant_name": "a\\u0000b"}',
+        b'{"participant_name": "' + b"x" * 300 + b'"}',
+        b"[" * 8_000,
+    ],
+)
+async def test_what_is_no_request_is_400(server, body):
+    headers = {"Content-Type": "application/json"}
+    status, answer = await call(server.browser(), "POST", f"{server.url}api/token", data=body, headers=headers)
+    assert status == 400
+    assert set(answer) == {"error", "message"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "http://localhost.evil.example"},
+        {"Origin": "file://127.0.0.1"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+async def test_a_page_of_a_foreign_origin_is_403_and_may_read_nothing(server, headers):
+    for method, path in (
+        ("POST", "token"),
+        ("OPTIONS", "token"),
+        ("GET", "memories"),
+        ("DELETE", "memories"),
+        ("DELETE", "memories/memory/city"),
+        ("POST", "logout"),
+    ):
+        async with server.browser().request(method, f"{server.url}api/{path}", headers=headers) as answer:
+            assert answer.status == 403, (method, path)
+            assert not [name for name in answer.headers if name.startswith("Access-Control")]
+            assert "Set-Cookie" not in answer.headers
+
+
+async def test_only_pages_of_the_web_are_of_the_same_origin(server):
+    host = server.url.split("/")[2]
+    for scheme, status in (("http", 201), ("https", 201), ("chrome-extension", 403), ("file", 403)):
+        headers = {"Origin": f"{scheme}://{host}"}
+        assert (await call(server.browser(), "POST", f"{server.url}api/token", headers=headers))[0] == status
+
+
+async def test_another_name_for_this_address_is_421(server):
+    """DNS rebinding: a page elsewhere gives its own name our address, and is then of the same origin."""
+    for host in ("evil.example", f"evil.example:{server.url.rsplit(':', 1)[1].strip('/')}", "127.0.0.1.evil.example"):
+        headers = {"Host": host, "Origin": f"http://{host}"}
+        for method, path in (("POST", "api/token"), ("GET", "api/memories"), ("GET", "")):
+            status, _ = await call(server.browser(), method, f"{server.url}{path}", headers=headers)
+            assert status == 421
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+async def test_a_form_of_another_site_is_415(server, kind):
+    for path in ("token", "logout"):
+        status, _ = await call(
+            server.browser(), "POST", f"{server.url}api/{path}", data=b'{"a": "="}', headers={"Content-Type": kind}
+        )
+        assert status == 415
+
+
+async def test_a_megabyte_of_json_is_413(server):
+    megabyte = json.dumps({"participant_name": "x" * 2**20}).encode()
+    headers = {"Content-Type": "application/json"}
+    status, _ = await call(
+        server.browser(), "POST", f"{server.url}api/token", data=io.BytesIO(megabyte), headers=headers
+    )
+    assert status == 413
+
+    async def pieces():
+        for start in range(0, len(megabyte), 8_192):
+            yield megabyte[start : start + 8_192]
+
+    status, _ = await call(server.browser(), "POST", f"{server.url}api/token", data=pieces(), headers=headers)
+    assert status == 413
+    assert (await call(server.browser(), "POST", f"{server.url}api/token"))[0] == 201
+
+
+async def test_a_thousand_requests_a_minute_are_429(server):
+    async def statuses(browser, number, method="POST", path="token"):
+        async def one():
+            async with browser.request(method, f"{server.url}api/{path}") as answer:
+                assert answer.status != 429 or int(answer.headers["Retry-After"]) >= 1
+                return answer.status
+
+        return Counter(await asyncio.gather(*(one() for _ in range(number))))
+
+    known = server.browser()
+    await token(known, server)
+    of_one = await statuses(known, 60)
+    assert PER_CALLER <= of_one[201] <= PER_CALLER + 5, "and some for the time that it took"
+    assert of_one[429] == 60 - of_one[201]
+
+    class NoCookies:
+        @staticmethod
+        def request(method, url):
+            return server.browser().request(method, url)
+
+    strangers = await statuses(NoCookies, 200)
+    assert NEW_GUESTS - 1 <= strangers[201] <= NEW_GUESTS + 15
+    others = await statuses(known, 1_000, "GET", "memories")
+    assert others[200] < PER_ADDRESS
+    assert set(others) == {200, 429}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allowed"),
+    [
+        ("GET", "api/token", 405, "POST"),
+        ("PUT", "api/token", 405, "POST"),
+        ("POST", "api/memories", 405, "DELETE,GET"),
+        ("TRACE", "api/token", 405, "POST"),
+        ("GET", "api/users", 404, None),
+        ("GET", "../pyproject.toml", 404, None),
+        ("GET", "static/../../settings.py", 404, None),
+        ("DELETE", "api/memories/users/u-100", 404, None),
+        ("DELETE", "api/memories/memory/city", 404, None),
+    ],
+)
+async def test_what_there_is_not_is_404_or_405(server, method, path, status, allowed):
+    async with server.browser().request(method, f"{server.url}{path}") as answer:
+        assert answer.status == status
+        assert answer.headers.get("Allow") == allowed
+
+
+async def test_the_user_id_is_nowhere_in_what_a_browser_gets(store):
+    async def everybody_is(_):
+        return "robin@example.com"
+
+    robin = Identity("acme-shop", "robin@example.com")
+    await store.users.set_field(robin, "name", "Robin")
+    async with web_server(store, hook=everybody_is, tenant="acme-shop") as server:
+        browser = server.browser()
+        async with browser.post(f"{server.url}api/token") as answer:
+            body, headers = await answer.text(), str(answer.raw_headers)
+        assert told(json.loads(body)).identity == robin
+        said = jwt.decode(json.loads(body)["participant_token"], options={"verify_signature": False})
+        sealed = json.loads(said["roomConfig"]["agents"][0]["metadata"])["caller"]
+        everything = body + headers + json.dumps(said) + str(base64.urlsafe_b64decode(sealed))
+        _, memories = await call(browser, "GET", f"{server.url}api/memories")
+        everything += json.dumps(memories)
+    assert "Robin" in everything
+    assert "robin@example.com" not in everything
+    assert "acme-shop" not in everything
+
+
+async def test_a_guest_s_id_is_nowhere_either_and_the_database_holds_no_cookie(store, server):
+    browser = server.browser()
+    answer = await token(browser, server)
+    (cookie,) = browser.cookie_jar
+    user_id = told(answer).identity.user_id
+    assert user_id not in json.dumps(answer) + json.dumps(claims(answer)) + cookie.value
+    assert not re.search(r"[0-9a-f]{32}", user_id.removeprefix("web-")[:31])
+    stored = str([document async for document in store.db.visitors.find()])
+    assert user_id in stored
+    for part in cookie.value.split("."):
+        assert part not in stored
+
+
+async def test_no_log_holds_a_token_a_cookie_or_a_secret(server, caplog):
+    caplog.set_level(logging.DEBUG)
+    browser = server.browser()
+    answers = [await token(browser, server) for _ in range(2)]
+    (cookie,) = browser.cookie_jar
+    await call(browser, "POST", f"{server.url}api/token?access_token=secret-in-a-query", json={"room_name": "x"})
+    await call(browser, "DELETE", f"{server.url}api/memories/memory/something")
+    own = "\n".join(r.getMessage() for r in caplog.records if r.name.startswith(("lkmongo", "aiohttp")))
+    assert "POST /api/token 201" in own
+    for secret in (*(a["participant_token"] for a in answers), cookie.value, SECRET, OLD_KEY, "secret-in-a-query"):
+        assert secret not in own
+    for answer in answers:
+        assert told(answer).identity.user_id not in own

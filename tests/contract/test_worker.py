@@ -1,0 +1,121 @@
+"""The worker: real job processes, from a dispatch to the record of a call, and every way in which they end."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from lkmongo.dispatch import plain_metadata, sealed_metadata
+from lkmongo.model import Identity
+from tests.livekit_api import SECRET
+from tests.livekit_dispatch import dispatch_server
+from tests.waiting import until
+from tests.worker_process import worker
+
+ROBIN = Identity("default", "u-100")
+KIM = Identity("acme", "u-100")
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture
+def environment(mongodb_uri, database_name):
+    return {"MONGODB_URI": mongodb_uri, "MONGODB_DB": database_name}
+
+
+async def call_of(store, session_id):
+    """The session document of a job, whosever it is."""
+    return await store.db.sessions.find_one({"session_id": f"RM_{session_id}"})
+
+
+async def test_each_call_is_its_callers_and_a_signal_to_the_whole_group_loses_none(store, environment, tmp_path):
+    sealed = sealed_metadata(KIM, room="remember-kim", participant="mock_user", secret=SECRET)
+    elsewhere = sealed_metadata(KIM, room="another room", participant="mock_user", secret=SECRET)
+    strangers = {"list": "[]", "null": "null", "text": "abc", "number": '{"user_id": 42}', "seal": elsewhere}
+    strangers["operator"] = '{"user_id": {"$gt": ""}}'
+    async with (
+        dispatch_server() as livekit,
+        worker(
+            tmp_path,
+            livekit.environment | environment,
+            *("--port", "0", "--log-format", "json", "--drain-timeout", "1s"),
+        ) as process,
+    ):
+        assert await livekit.registered() == "lkmongo-agent"
+
+        # A person by plain metadata hangs up; another of the same id, of another tenant, comes sealed.
+        await livekit.send("robin", room="remember-robin", metadata=plain_metadata(ROBIN))
+        await livekit.send("kim", room="remember-kim", metadata=sealed)
+        assert await livekit.ended("robin") == await livekit.ended("kim") == "JS_SUCCESS"
+        for identity, session_id in ((ROBIN, "RM_robin"), (KIM, "RM_kim")):
+            record = await store.sessions.get(identity, session_id)
+            assert (record.status, record.close_reason) == ("complete", "hang-up")
+            assert record.report["job_id"] == session_id.removeprefix("RM_")
+            turns = await store.sessions.turns(identity, session_id)
+            assert [turn.name for turn in turns if turn.name] == ["remember_detail", "recall_detail"]
+            assert turns[-1].content == "Your favorite color: teal."
+            assert [slot.content for slot in await store.memories.slots(identity)] == ["teal"]
+
+        # The same room once more: the record goes on, and what was said before is still there.
+        await livekit.send("again", room="leave-robin", sid="RM_robin", metadata=plain_metadata(ROBIN))
+        await livekit.ended("again")
+        more = await store.sessions.turns(ROBIN, "RM_robin")
+        assert [turn.seq for turn in more] == list(range(len(turns) + 1))
+        assert [turn.content for turn in more[: len(turns)]] == [turn.content for turn in turns]
+
+        # Whoever cannot be told is a guest, and nothing of theirs is anybody's.
+        for name, metadata in strangers.items():
+            await livekit.send(name, room=f"leave-{name}", metadata=metadata)
+            await livekit.ended(name)
+            assert (await call_of(store, name))["user_id"].startswith("guest-")
+        await livekit.send("crash", room="crash-1", metadata=plain_metadata(ROBIN))
+        await livekit.ended("crash")
+        assert (await call_of(store, "crash"))["close_reason"] == "crash"
+        await livekit.send("finish", room="finish-1")
+        await livekit.ended("finish")
+        assert (await call_of(store, "finish"))["close_reason"] == "agent"
+
+        for name in ("one", "two"):
+            await livekit.send(name, room=f"stay-{name}")
+        await said(store, "one", "two")
+        process.signal(signal.SIGTERM, group=True)
+        process.signal(signal.SIGTERM)  # as `timeout` does; not a second wish to end
+        await process.logs("2 calls go on")
+        assert await process.ended() == 0
+    for name in ("one", "two"):
+        document = await call_of(store, name)
+        assert (document["status"], document["close_reason"]) == ("complete", "shutdown")
+        assert document["report"]["job_id"] == name
+    lines = [json.loads(line) for line in process.log.splitlines()]
+    assert {"time", "level", "logger", "message"} <= set.intersection(*(set(line) for line in lines))
+    guests = [line["message"] for line in lines if "is a guest" in line["message"]]
+    assert len(guests) == len(strangers)
+    assert not any(secret in process.log for secret in (SECRET, "teal", "$gt"))
+
+
+async def test_after_a_signal_calls_may_end_by_themselves_and_a_second_signal_ends_at_once(
+    store, environment, tmp_path
+):
+    async with (
+        dispatch_server() as livekit,
+        worker(tmp_path, livekit.environment | environment, "--port", "0") as process,
+    ):
+        await livekit.registered()
+        await livekit.send("short", room="later-1")
+        await livekit.send("long", room="stay-1")
+        await said(store, "short", "long")
+        process.signal(signal.SIGTERM)
+        await process.logs("2 calls go on; they have 20 s")
+        await livekit.ended("short")
+        assert (await call_of(store, "short"))["close_reason"] == "hang-up"
+        assert (await call_of(store, "long"))["status"] == "active"
+        process.signal(signal.SIGTERM)
+        assert await process.ended() == -signal.SIGTERM
+
+
+async def said(store, *names):
+    """Wait until the calls have been greeted, and that is stored."""
+    for name in names:
+        await until(lambda name=name: store.db.turns.find_one({"session_id": f"RM_{name}"}))

@@ -1,0 +1,109 @@
+"""Starting the worker: what is missing, refused or out of reach is said before anything is started."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiohttp import web
+
+from lkmongo.agent import runner
+from lkmongo.agent.runner import Options
+from lkmongo.doctor.http import UnreachableError
+from lkmongo.errors import AuthenticationError, SettingsError
+from lkmongo.settings import Settings
+from tests.livekit_api import KEY, SECRET, create_app
+
+
+@pytest.fixture
+async def livekit():
+    server = web.AppRunner(create_app())
+    await server.setup()
+    await web.TCPSite(server, "127.0.0.1", 0).start()
+    yield f"ws://127.0.0.1:{server.addresses[0][1]}"
+    await server.cleanup()
+
+
+def settings(url, secret=SECRET, **more):
+    return Settings.load({"LIVEKIT_URL": url, "LIVEKIT_API_KEY": KEY, "LIVEKIT_API_SECRET": secret} | more)
+
+
+def test_without_credentials_one_error_names_all_three():
+    with pytest.raises(SettingsError) as caught:
+        runner.run(Settings.load({}), Options())
+    assert caught.value.exit_code == 2
+    for name in ("LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"):
+        assert name in caught.value.message
+
+
+async def test_a_key_that_is_refused_is_an_error_of_authentication(livekit):
+    with pytest.raises(AuthenticationError) as caught:
+        await runner._reach(settings(livekit, "another secret, as long as they should be").livekit, patience=9)
+    assert caught.value.exit_code == 4
+
+
+async def test_a_server_that_is_away_is_tried_again_for_a_while(monkeypatch, caplog):
+    monkeypatch.setattr(runner, "_RETRY", 0.1)
+    with pytest.raises(UnreachableError) as caught:
+        await runner._reach(settings("ws://127.0.0.1:1").livekit, patience=0.5)
+    assert caught.value.exit_code == 1
+    assert [record.message for record in caplog.records if "trying again" in record.message]
+    assert runner.REACH < 30
+
+
+async def test_a_server_that_comes_up_meanwhile_is_waited_for(monkeypatch, livekit):
+    monkeypatch.setattr(runner, "_RETRY", 0.05)
+    down = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    port = down.sockets[0].getsockname()[1]
+    reaching = asyncio.create_task(runner._reach(settings(f"ws://127.0.0.1:{port}").livekit, patience=30))
+    await asyncio.sleep(0.3)
+    down.close()
+    await down.wait_closed()
+    server = web.AppRunner(create_app())
+    await server.setup()
+    await web.TCPSite(server, "127.0.0.1", port).start()
+    async with asyncio.timeout(30):
+        await reaching
+    await server.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("LKMONGO_AGENT", "no_such_module:Agent"),
+        ("LKMONGO_INSTRUCTIONS", "no-such-file"),
+        ("LKMONGO_LLM", "gpt-5"),
+        ("LKMONGO_EMBEDDINGS", "voyage"),
+    ],
+)
+def test_a_setting_that_no_call_could_be_held_with_is_refused_at_the_start(variable, value):
+    wrong = settings("ws://x", LIVEKIT_INFERENCE_URL="http://127.0.0.1:1/v1", **{variable: value})
+    with pytest.raises(SettingsError, match=variable):
+        runner._prepare(wrong, Options())
+
+
+def test_livekits_own_tools_find_the_server_and_its_functions_can_be_sent_to_other_processes(monkeypatch):
+    import pickle
+    from pathlib import Path
+
+    from livekit.agents.cli.discover import get_import_data
+
+    import lkmongo.agent.server as module
+
+    monkeypatch.syspath_prepend(str(Path(module.__file__).parents[2]))
+    found = get_import_data(path=Path(module.__file__))
+    assert found.import_string == "lkmongo.agent.server:server"
+    server = module.server
+    for function in (server._entrypoint_fnc, server._setup_fnc, server._session_end_fnc):
+        pickle.loads(pickle.dumps(function))
+    assert server._agent_name == "lkmongo-agent"
+
+
+async def test_mongodb_that_is_away_is_told_once_and_nothing_waits_for_it(monkeypatch, caplog):
+    monkeypatch.setattr(runner, "_LOOK_AGAIN", 0.05)
+    away = settings("ws://x", MONGODB_URI="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=50")
+    async with runner._database(away, away.livekit):
+        await asyncio.sleep(1)
+    warnings = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 1
+    assert "calls go on without" in warnings[0].message

@@ -1,0 +1,229 @@
+"""Through a real LiveKit server: `make test-e2e`.
+
+Nothing here is collected where `livekit-server` is not on PATH, nor by the processes of `make test`: calls that go on
+in real time want the machine for themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
+
+import pytest
+import pytest_asyncio
+from livekit import api, rtc
+from pydantic import SecretStr
+
+from lkmongo.settings import LiveKitCredentials
+from lkmongo.store import provision
+from lkmongo.store.client import create_client
+from lkmongo.store.opening import Store
+from lkmongo.tokens import SigningKey, Token, TokenRequest, mint
+from tests.e2e.caller import Caller, inside
+from tests.speech_gateway import Gateway, calls, inference_gateway
+from tests.worker_process import Worker, worker
+
+BINARY = shutil.which("livekit-server")
+collect_ignore_glob = [] if BINARY and "PYTEST_XDIST_WORKER" not in os.environ else ["test_*.py"]
+
+PATIENCE = 30
+"""Seconds that anything may take before it counts as not happening."""
+
+
+@dataclass(frozen=True)
+class LiveKitServer:
+    """A LiveKit server on this machine, with a key pair of its own."""
+
+    port: int
+    key: SigningKey
+    log: Path
+
+    @property
+    def url(self) -> str:
+        """Where clients and workers connect to."""
+        return f"ws://127.0.0.1:{self.port}"
+
+    @property
+    def credentials(self) -> LiveKitCredentials:
+        """What settings would hold."""
+        return LiveKitCredentials(self.url, self.key.api_key, self.key.api_secret)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that lead lkmongo here."""
+        return {
+            "LIVEKIT_URL": self.url,
+            "LIVEKIT_API_KEY": self.key.api_key,
+            "LIVEKIT_API_SECRET": self.key.secret,
+        }
+
+    def takes(self, token: str) -> bool:
+        """Ask the server itself whether it would let the holder of this token in."""
+        try:
+            with urlopen(f"http://127.0.0.1:{self.port}/rtc/validate?access_token={token}", timeout=PATIENCE) as answer:
+                return bool(answer.status == 200)
+        except HTTPError:
+            return False
+
+
+@pytest.fixture(scope="session")
+def livekit_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveKitServer]:
+    """A server that listens on 127.0.0.1 alone and lives as long as the test run."""
+    folder = tmp_path_factory.mktemp("livekit")
+    port, udp = _free_port(), _free_port(socket.SOCK_DGRAM)
+    server = LiveKitServer(
+        port, SigningKey("APIendtoend", SecretStr(secrets.token_hex(32))), folder / "livekit-server.log"
+    )
+    config = {
+        "port": port,
+        "bind_addresses": ["127.0.0.1"],
+        "keys": {server.key.api_key: server.key.secret},
+        "rtc": {
+            "tcp_port": 0,  # none: it would listen on every address
+            "udp_port": udp,
+            "node_ip": "127.0.0.1",
+            "use_external_ip": False,
+            "enable_loopback_candidate": True,
+            "interfaces": {"includes": ["lo", "lo0"]},
+            "ips": {"includes": ["127.0.0.1/32"]},
+        },
+        "agents": {"target_load": 2},  # a busy machine is sent jobs all the same
+        "logging": {"level": "info", "json": True},
+    }
+    file = folder / "livekit.yaml"
+    file.write_text(json.dumps(config))  # JSON is YAML
+    with (
+        server.log.open("wb") as log,
+        subprocess.Popen([str(BINARY), "--config", str(file)], stdout=log, stderr=subprocess.STDOUT) as process,
+    ):
+        try:
+            _wait_until_it_answers(server, process)
+            yield server
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_it_answers(server: LiveKitServer, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            with urlopen(f"http://127.0.0.1:{server.port}/", timeout=1):
+                return
+        except (URLError, OSError):
+            time.sleep(0.05)
+    pytest.fail(f"livekit-server did not start:\n{server.log.read_text(errors='replace')[-2_000:]}")
+
+
+@pytest.fixture
+async def join(livekit_server: LiveKitServer) -> AsyncIterator[Callable[..., object]]:
+    """Let a client in with a token; it leaves after the test. `before` is called with the room before it connects."""
+    async with AsyncExitStack() as stack:
+
+        async def enter(token: Token, before: Callable[[rtc.Room], object] = lambda _: None) -> rtc.Room:
+            room = rtc.Room()
+            before(room)
+            stack.push_async_callback(room.disconnect)
+            await room.connect(livekit_server.url, token.text)
+            return room
+
+        yield enter
+
+
+# ---------------------------------------------------------------------- whole calls
+
+VOICE, TEXT = "voice-agent", "text-agent"
+"""The agents of the two workers that the tests share."""
+DATABASE = "whole_calls"
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def records(mongodb_uri: str) -> AsyncIterator[Store]:
+    """The store that all workers write to; each test has people of its own in it."""
+    async with create_client(mongodb_uri) as client:
+        store = Store.of(client[DATABASE])
+        await provision.apply(store.db)
+        yield store
+
+
+@pytest.fixture(scope="session")
+def start_worker(
+    livekit_server: LiveKitServer, mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., AbstractAsyncContextManager[Worker]]:
+    """Start `lkmongo agent run` for the agent of a name, with more settings and options."""
+
+    @asynccontextmanager
+    async def start(name: str, environment: dict[str, str], *options: str) -> AsyncIterator[Worker]:
+        settings = {"MONGODB_URI": mongodb_uri, "MONGODB_DB": DATABASE, "LKMONGO_AGENT_NAME": name, "LKMONGO_AGENT": ""}
+        async with worker(
+            tmp_path_factory.mktemp(name),
+            livekit_server.environment | settings | environment,
+            *("--port", "0", "--host", "127.0.0.1", *options),
+            program="tests.e2e.workers",
+        ) as running:
+            await running.logs("registered worker")  # before, a call has nobody to go to, and waits for nobody
+            yield running
+
+    return start
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def gateway() -> AsyncIterator[Gateway]:
+    """The stand-in for LiveKit Inference that the voice worker hears, thinks and speaks through."""
+    async with inference_gateway(calls()) as gateway:
+        yield gateway
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def voice_worker(start_worker, gateway: Gateway, records: Store) -> AsyncIterator[Worker]:
+    """A worker as in production."""
+    async with start_worker(VOICE, gateway.environment) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def text_worker(start_worker, records: Store) -> AsyncIterator[Worker]:
+    """A worker for development, without LiveKit Inference or any language model."""
+    async with start_worker(TEXT, {}, "--dev") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def call(livekit_server: LiveKitServer) -> Callable[..., AbstractAsyncContextManager[Caller]]:
+    """Let a client into a room with a token that says `wanted`; see `inside`."""
+
+    def call(*, microphone: bool = False, **wanted) -> AbstractAsyncContextManager[Caller]:
+        token = mint(livekit_server.key, TokenRequest(**wanted))
+        return inside(livekit_server.url, token.text, microphone=microphone)
+
+    return call
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def rooms(livekit_server: LiveKitServer) -> AsyncIterator[api.RoomService]:
+    """What the holder of the secret can do with rooms."""
+    key = livekit_server.key
+    async with api.LiveKitAPI(livekit_server.url, key.api_key, key.secret, failover=False) as client:
+        yield client.room

@@ -1,0 +1,129 @@
+"""Calls in writing, through a real LiveKit server, with a worker that has neither LiveKit Inference nor a model."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from livekit import api
+
+from lkmongo.agent.job import CALLER
+from lkmongo.dispatch import seal
+from lkmongo.model import Identity
+from lkmongo.rooms import send_agent
+from lkmongo.tokens import Permissions, new_participant, new_room
+from tests.e2e.caller import PATIENCE
+from tests.e2e.conftest import TEXT
+from tests.e2e.looking import WISH, look_into_a_call
+from tests.e2e.records import completed
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+QUESTION = "What is my favorite color?"
+
+
+async def test_what_is_typed_is_answered_in_writing_and_known_in_the_next_call(text_worker, records, call):
+    who = Identity("text", "u-100")
+    assert "the agent joins in text alone" in text_worker.log
+    assert "answered by the built-in responder" in text_worker.log
+    async with call(who=who, sealed=True, agent_name=TEXT) as caller:
+        await caller.reads("Hello", "Hi")
+        await caller.type(WISH)
+        await caller.reads("favorite color: teal")
+        first = await caller.room.sid
+        await caller.hang_up()
+    record, turns = await completed(records, who, first)
+    assert record.close_reason == "hang-up"
+    assert [turn.role or turn.name for turn in turns] == ["assistant", "user", "remember_detail", "assistant"]
+
+    async with call(who=who, agent_name=TEXT) as caller:
+        await caller.reads("Hello", "Hi")
+        await caller.type(QUESTION)
+        assert "teal" in await caller.reads("favorite color")
+        assert not caller.agent.track_publications
+        second = await caller.room.sid
+        await caller.hang_up()
+    await completed(records, who, second)
+    assert first != second
+
+
+async def test_who_calls_without_any_metadata_is_a_guest_of_this_call(text_worker, records, call, livekit_server):
+    room = new_room()
+    async with call(room=room) as caller:
+        await send_agent(
+            livekit_server.credentials, room=room, agent_name=TEXT, metadata="", wait=timedelta(seconds=60)
+        )
+        await caller.reads("Hello", "Hi")
+        await caller.type(WISH)
+        await caller.reads("For this call")
+        session_id = await caller.room.sid
+        await caller.hang_up()
+    document = await records.db.sessions.find_one({"session_id": session_id})
+    assert document["user_id"].startswith("guest-")
+    await completed(records, Identity(document["tenant_id"], document["user_id"]), session_id)
+    assert await records.db.memories.count_documents({"user_id": document["user_id"]}) == 0
+    assert await records.db.users.count_documents({"user_id": document["user_id"]}) == 0
+
+
+async def test_a_guest_becomes_a_person_by_what_the_server_says_and_not_by_what_they_say_themselves(
+    text_worker, records, call, livekit_server, rooms
+):
+    who, room, identity = Identity("late", "u-100"), new_room(), new_participant()
+    await records.memories.remember(who, "favorite_color", "teal")
+    secret = livekit_server.key.secret
+    good = {"room": room, "participant": identity, "secret": secret}
+    forged = {
+        "no seal": "u-100",
+        "another secret": seal(who, **good | {"secret": "another-secret-that-is-long-enough-too"}),
+        "another room": seal(who, **good | {"room": "elsewhere"}),
+        "another's": seal(who, **good | {"participant": "somebody-else"}),
+    }
+    permissions = Permissions(update_metadata=True)
+    async with call(room=room, participant=identity, permissions=permissions, agent_name=TEXT) as caller:
+        await caller.reads("Hello", "Hi")
+        for number, value in enumerate(forged.values(), 1):
+            await caller.room.local_participant.set_attributes({CALLER: value})
+            await logged(text_worker, room, "the caller stays a guest", number)
+        await caller.type(QUESTION)
+        assert "teal" not in await caller.reads("favorite color")
+
+        update = api.UpdateParticipantRequest(room=room, identity=identity, attributes={CALLER: seal(who, **good)})
+        await rooms.update_participant(update)
+        await logged(text_worker, room, "the guest is a person now")
+        await caller.type(QUESTION)
+        await caller.reads("teal")
+        session_id = await caller.room.sid
+        await caller.hang_up()
+    record, turns = await completed(records, who, session_id)
+    assert record.identity == who
+    assert [turn.content for turn in turns if turn.role == "user"] == [QUESTION, QUESTION]
+    assert await records.db.sessions.count_documents({"session_id": session_id}) == 1
+    assert await records.db.turns.distinct("user_id", {"session_id": session_id}) == ["u-100"]
+
+
+async def test_for_development_anybody_in_the_room_may_look_into_a_call(text_worker, call):
+    seen = "\n".join(await look_into_a_call(call, TEXT, Identity("public", "u-100")))
+    for what in ("pong", "remember_detail", "favorite color: teal", "instructions", "I am the operator"):
+        assert what in seen
+
+
+async def test_the_record_is_stored_when_the_room_is_deleted(text_worker, records, call, rooms):
+    who = Identity("deleted", "u-100")
+    async with call(who=who, agent_name=TEXT) as caller:
+        await caller.reads("Hello", "Hi")
+        await caller.type(WISH)
+        await caller.reads("favorite color: teal")
+        session_id = await caller.room.sid
+        await rooms.delete_room(api.DeleteRoomRequest(room=caller.room.name))
+        await caller.dropped.wait()
+    record, turns = await completed(records, who, session_id)
+    assert record.close_reason == "room closed"
+    assert [turn.content for turn in turns if turn.role == "user"] == [WISH]
+
+
+async def logged(worker, room, text, times=1):
+    """Wait until the worker has logged `text` that many times for a room."""
+    async with asyncio.timeout(PATIENCE):
+        while sum(text in line and room in line for line in worker.log.splitlines()) < times:  # noqa: ASYNC110 - a log has no event
+            await asyncio.sleep(0.02)

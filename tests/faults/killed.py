@@ -1,0 +1,246 @@
+"""Kill consoles with SIGKILL while people talk, and see what the next process can still store of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from lkmongo.model import Identity, SessionStatus
+from lkmongo.store.recovery import recover
+from lkmongo.store.spool import database_of, spool_folder
+from tests.conftest import clean_environment
+from tests.fault_proxy import Fault, FaultProxy
+from tests.faults.held import Rig
+
+ROOT = Path(__file__).resolve().parents[2]
+AT_ONCE = 6
+"""Consoles that talk at the same time."""
+SETTLED = 1.5
+"""Seconds after an answer from which it must not be lost: it is stored, or on disk, a moment after it was given."""
+When = Literal["start", "answering", "waiting", "hang-up"]
+WHEN: tuple[When, ...] = ("start", "answering", "waiting", "hang-up")
+FAULTS: tuple[Fault, ...] = ("none", "refuse", "stall")
+
+
+@dataclass(slots=True)
+class Killed:
+    """A console that was killed, and what came of its call."""
+
+    number: int
+    when: When
+    fault: Fault
+    shown: list[tuple[float, str]] = field(default_factory=list)
+    must_be_remembered: dict[str, str] = field(default_factory=dict)
+    died: float = 0.0
+    outcome: str = ""
+    lost: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def identity(self) -> Identity:
+        """Who talks; nobody else does."""
+        return Identity("default", f"killed-{self.number}")
+
+
+@contextmanager
+def forking() -> Iterator[subprocess.Popen[str]]:
+    """A process that has everything imported and forks for each console."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.cli.zygote"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=clean_environment() | {"OPENBLAS_NUM_THREADS": "1"},
+        cwd=ROOT,
+    ) as process:
+        try:
+            yield process
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+
+
+def plan(count: int, first: int = 0) -> list[Killed]:
+    """So many consoles, killed at each point of a call and with each fault equally often."""
+    every = [(when, fault) for fault in FAULTS for when in WHEN]
+    return [Killed(number, *every[number % len(every)]) for number in range(first, first + count)]
+
+
+async def kill_all(rig: Rig, zygote: subprocess.Popen[str], some: list[Killed], seed: int) -> None:
+    """Have consoles talk, a few at a time, kill each, and recover their calls."""
+    for start in range(0, len(some), AT_ONCE):
+        group = some[start : start + AT_ONCE]
+        proxies = [FaultProxy(rig.socket_path) for _ in group]
+        for proxy in proxies:
+            await proxy.listen()
+        try:
+            await _kill(rig, zygote, group, proxies, seed)
+        finally:
+            for proxy in proxies:
+                await proxy.end()
+        await asyncio.gather(*(_judge(rig, each, proxy.port) for each, proxy in zip(group, proxies, strict=True)))
+        for proxy in proxies:
+            await proxy.close()
+
+
+async def _kill(
+    rig: Rig, zygote: subprocess.Popen[str], group: list[Killed], proxies: list[FaultProxy], seed: int
+) -> None:
+    requests = [_request(rig, each, proxy.port) for each, proxy in zip(group, proxies, strict=True)]
+    assert zygote.stdin is not None
+    assert zygote.stdout is not None
+    zygote.stdin.write(json.dumps(requests, default=str) + "\n")
+    zygote.stdin.flush()
+    ended = asyncio.create_task(asyncio.to_thread(zygote.stdout.readline))
+    ears = [await asyncio.to_thread(os.open, request["files"][0], os.O_WRONLY) for request in requests]
+    pids: list[int] = []
+    while len(pids) < len(group):  # the imports come first
+        pids = sorted(child.pid for child in psutil.Process(zygote.pid).children())
+        await asyncio.sleep(0.05)
+    await asyncio.gather(
+        *(
+            _talk(each, proxy, pid, ear, Path(request["files"][1]), random.Random(f"{seed}-{each.number}"))
+            for each, proxy, pid, ear, request in zip(group, proxies, pids, ears, requests, strict=True)
+        )
+    )
+    codes = json.loads(await ended)
+    for each, code in zip(group, codes, strict=True):
+        if code != -signal.SIGKILL and each.when != "hang-up":
+            each.wrong.append(f"the console ended by itself, with {code}")
+
+
+def _request(rig: Rig, each: Killed, port: int) -> dict[str, Any]:
+    home = rig.folder / f"killed-{each.number}"
+    home.mkdir(parents=True)
+    files = [home / name for name in ("in", "out", "err")]
+    os.mkfifo(files[0])
+    environment = clean_environment() | {
+        "MONGODB_URI": f"mongodb://127.0.0.1:{port}/?directConnection=true",
+        "MONGODB_DB": rig.store.db.name,
+        "LKMONGO_HOME": str(home),
+        "LKMONGO_EMBEDDINGS": "local",
+        "HOME": str(home),
+    }
+    arguments = ["agent", "console", "--user", each.identity.user_id, "-o", "jsonl"]
+    return {"arguments": arguments, "env": environment, "cwd": str(home), "files": files}
+
+
+async def _talk(each: Killed, proxy: FaultProxy, pid: int, ear: int, out: Path, chance: random.Random) -> None:
+    """Say things at a person's pace, and kill the console when it is time."""
+    last = chance.randrange(1, 6)
+    faulty_from = chance.randrange(last + 1)
+
+    def look() -> None:
+        if not out.exists():
+            return
+        events = [json.loads(line) for line in out.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        texts = [event["text"] for event in events if event.get("type") == "message"]
+        each.shown += [(time.monotonic(), text) for text in texts[len(each.shown) :]]
+
+    async def until(count: int) -> None:
+        end = time.monotonic() + 60
+        while len(each.shown) < count and time.monotonic() < end and psutil.pid_exists(pid):
+            await asyncio.sleep(0.02)
+            look()
+
+    try:
+        if each.when == "start":
+            if each.fault != "none":
+                proxy.begin(each.fault)
+            await asyncio.sleep(chance.uniform(0, 2.5))
+        else:
+            await until(1)
+            for number in range(last):
+                if number == faulty_from and each.fault != "none":
+                    proxy.begin(each.fault)
+                colour = f"teal {each.number} {number}"
+                os.write(ear, f"please remember that my favorite color is {colour}\n".encode())
+                if number == last - 1 and each.when == "answering":
+                    await asyncio.sleep(chance.uniform(0, 0.6))
+                    break
+                await until(3 + 2 * number)
+                each.must_be_remembered[str(time.monotonic())] = colour
+                await asyncio.sleep(chance.uniform(0.2, 1.0))
+            if each.when == "waiting":
+                await asyncio.sleep(chance.uniform(0, 3.0))
+            if each.when == "hang-up":
+                os.close(ear)
+                ear = -1
+                await asyncio.sleep(chance.uniform(0, 1.0))
+    finally:
+        look()
+        each.died = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        if ear >= 0:
+            os.close(ear)
+    look()
+
+
+async def _judge(rig: Rig, each: Killed, port: int) -> None:
+    """Recover the call, and compare what MongoDB holds with what was shown."""
+    wrong, store = each.wrong, rig.store
+    folder = spool_folder(rig.folder / f"killed-{each.number}")
+    uri = f"mongodb://127.0.0.1:{port}/?directConnection=true"
+    found = await recover(
+        store, folder, database_of(uri, store.db.name), on_trouble=lambda error: wrong.append(error.message)
+    )
+    if folder.exists() and (left := list(folder.iterdir())):
+        wrong.append(f"files are left: {left}")
+    calls = await store.sessions.recent(each.identity)
+    if len(calls) > 1:
+        wrong.append(f"one call became {len(calls)}")
+    if not calls:
+        each.outcome = "no call yet"
+        if each.shown:
+            wrong.append("the call is lost")
+        return
+    own = [one for one in found if one.identity == each.identity]
+    each.outcome = str(calls[0].status)
+    if calls[0].status is SessionStatus.ACTIVE:
+        wrong.append(f"the call is active still, recovered: {own}")
+    turns = await store.sessions.turns(each.identity, calls[0].session_id)
+    said = [turn.content for turn in turns if turn.role]
+    shown = [text for _, text in each.shown]
+    common = min(len(said), len(shown))
+    if said[:common] != shown[:common]:
+        wrong.append(f"turns: {said} instead of {shown}")
+    each.lost = max(0, len(shown) - len(said))
+    settled = sum(at < each.died - SETTLED for at, _ in each.shown)
+    if len(said) < settled:
+        wrong.append(f"{settled - len(said)} messages are lost that were said {SETTLED} s before: {said} of {shown}")
+    must = [colour for at, colour in each.must_be_remembered.items() if float(at) < each.died - SETTLED]
+    may = [f"teal {each.number} {number}" for number in range(len(must), 10)]
+    slots = {memory.memory_type: memory.content for memory in await store.memories.slots(each.identity)}
+    colour = slots.get("favorite_color")
+    if must and colour not in {must[-1], *may}:
+        wrong.append(f"remembered: {slots} instead of {must[-1]}")
+
+
+def table(some: list[Killed]) -> str:
+    """Fault x when it was killed x outcome."""
+    rows = [("MongoDB", "killed while", "consoles", "outcomes", "messages lost", "wrong")]
+    for fault in FAULTS:
+        for when in WHEN:
+            group = [each for each in some if (each.fault, each.when) == (fault, when)]
+            outcomes = sorted({each.outcome for each in group})
+            told = ", ".join(f"{sum(each.outcome == outcome for each in group)} {outcome}" for outcome in outcomes)
+            lost = f"{sum(each.lost for each in group)}, {max((each.lost for each in group), default=0)} in one"
+            row = (fault, when, str(len(group)), told, lost, str(sum(bool(each.wrong) for each in group)))
+            rows += [row] if group else []
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

@@ -1,0 +1,81 @@
+"""Hold hundreds of calls, each with a fault, and kill consoles: `make faults`.
+
+    python -m tests.faults.run [--calls N] [--kills N] [--at-once N] [--seed N]
+
+It prints fault x phase x outcome with the longest waits, and exits with 1 when a call is not in MongoDB as it was held,
+when somebody waited too long, or when anything is left open. A run on two cores takes some ten minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.faults import killed
+from tests.faults.held import Held
+from tests.faults.rig import Mongod, cases, hold_all, left_over, open_now, rig, table
+
+_MEMORY = Path("/dev/shm")
+
+
+async def run(calls: int, kills: int, at_once: int, seed: int) -> int:
+    """Do it; returns the exit code."""
+    began = time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="lkmongo-faults-", dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None))
+    wrong: list[str] = []
+    mongod = Mongod(folder / "db")
+    try:
+        async with rig(folder, mongod) as it:
+            every = cases(calls + 1)
+            held: list[Held] = await hold_all(it, mongod, every[:1], seed, at_once=1)  # it opens what stays open
+            before = open_now()
+            held = await hold_all(it, mongod, every[1:], seed, at_once=at_once)
+            if left := await left_over(before):
+                wrong.append(f"left open: {dict(left)}")
+            print(f"{len(held)} calls with a fault each, {mongod.restarts} restarts of mongod\n")
+            print(table(held), flush=True)
+            some = killed.plan(kills)
+            if some:
+                with killed.forking() as zygote:
+                    await killed.kill_all(it, zygote, some, seed)
+                print(f"\n{len(some)} consoles killed with SIGKILL\n")
+                print(killed.table(some))
+            if left := await left_over(before):
+                wrong.append(f"left open after the kills: {dict(left)}")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    wrong += [f"{each.case} ({each.outcome}): {'; '.join(each.wrong)}" for each in held if each.wrong]
+    wrong += [
+        f"console {each.number}, {each.fault}, {each.when} ({each.outcome}): {'; '.join(each.wrong)}"
+        for each in some
+        if each.wrong
+    ]
+    print(f"\n{time.monotonic() - began:.0f} s, seed {seed}, {len(wrong)} wrong")
+    for line in wrong:
+        print(line)
+    return bool(wrong)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the options, and run."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--calls", type=int, default=500)
+    parser.add_argument("--kills", type=int, default=60)
+    parser.add_argument("--at-once", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    given = parser.parse_args(arguments)
+    logging.getLogger().setLevel(logging.CRITICAL)
+    return asyncio.run(run(given.calls, given.kills, given.at_once, given.seed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,392 @@
+"""What a call keeps on disk: whole lines, readable by their owner alone, whatever happens to the file."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import resource
+import stat
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from lkmongo.agent.backlog import Backlog
+from lkmongo.model import Identity, SessionRecord, SessionStatus
+from lkmongo.store import spool
+from lkmongo.store.spool import Spool, SpoolError, database_of, spool_folder
+
+ROBIN = Identity("default", "u-100")
+AT = datetime(2026, 11, 3, 12, 30, 15, 250_000, UTC)
+ENTRIES = [
+    {"op": "turn", "content": "line\nbreak \u2028 and é", "at": AT},
+    {"op": "remember", "label": "colour", "content": "teal", "at": AT},
+    {"op": "end", "report": {"nested": [1, None, {"deep": 2.5}]}},
+]
+
+
+def record(session_id: str = "call-1", identity: Identity = ROBIN, room: str = "room") -> SessionRecord:
+    return SessionRecord(session_id, identity, room, SessionStatus.ACTIVE, AT)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return spool_folder(tmp_path / "home")
+
+
+def begin(folder: Path, **of) -> Spool:
+    return Spool.begin(folder, record(**of), owner="host/boot/1", database="db")
+
+
+def left_by_a_call(folder: Path, entries=ENTRIES) -> Path:
+    call = begin(folder)
+    if entries:
+        call.append(entries)
+    call.end(delete=False)
+    return call.path
+
+
+def test_what_is_kept_comes_back(folder):
+    path = left_by_a_call(folder)
+    left = spool.read(path)
+    assert (left.record, left.owner, left.database) == (record(), "host/boot/1", "db")
+    assert (left.entries, left.damaged) == (ENTRIES, 0)
+
+
+def test_only_its_owner_can_read_it(folder):
+    before = os.umask(0)
+    try:
+        path = left_by_a_call(folder)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc", "a/b", "\ud800", "\x00", '"}\n{"op":"end"}', "{$gt: ''}", "名前", "x" * 10_000, "%s%n", "."]
+)
+def test_whatever_a_room_or_a_call_is_called_it_stays_in_the_folder_and_on_its_line(folder, name):
+    call = begin(folder, session_id=name, room=name)
+    call.append([{"op": "turn", "content": name}])
+    left = spool.read(call.path)
+    clean = name.replace("\ud800", "\ufffd")
+    assert (left.record.session_id, left.record.room_name) == (clean, clean)
+    assert left.entries == [{"op": "turn", "content": clean}]
+    assert [path.parent for path in spool.files(folder)] == [folder]
+    call.end(delete=True)
+    assert list(folder.iterdir()) == []
+
+
+def test_numbers_that_json_has_not_come_back(folder):
+    path = left_by_a_call(folder, [{"op": "turn", "metrics": {"a": math.nan, "b": -math.inf, "c": 2**62, "d": 2**80}}])
+    metrics = spool.read(path).entries[0]["metrics"]
+    assert math.isnan(metrics["a"])
+    assert metrics == {"a": metrics["a"], "b": -math.inf, "c": 2**62, "d": str(2**80)}
+
+
+def test_torn_at_any_byte_it_holds_the_lines_before(folder):
+    path = left_by_a_call(folder)
+    whole = path.read_bytes()
+    ends = [place for place, byte in enumerate(whole) if byte == ord("\n")]
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        lines = sum(end < length for end in ends)
+        if lines == 0:
+            with pytest.raises(SpoolError):
+                spool.read(path)
+            continue
+        left = spool.read(path)
+        assert (left.entries, left.damaged) == (ENTRIES[: lines - 1], 0), length
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\0" * 50,
+        b"\xff\xfe",
+        b"[]",
+        b"3",
+        b"null",
+        b'{"op": 3}',
+        b'{"no": "op"}',
+        b"[" * 200_000,
+        b'{"op": "turn", "a": {"$oid": "nonsense"}}',
+        b'{"op": "turn", "a": {"$date": {"$numberLong": "9"}, "more": 1}}',
+        b'{"op": "turn", "a": {"$date": "never"}}',
+        b"",
+    ],
+)
+def test_a_damaged_line_costs_no_other(folder, line):
+    path = left_by_a_call(folder)
+    lines = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join([*lines[:2], line, *lines[2:]]))
+    left = spool.read(path)
+    assert (left.entries, left.damaged) == (ENTRIES, 1)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b"\xff",
+        b'{"session_id": 1}',
+        b'{"tenant_id": {"$gt": ""}, "user_id": "u"}',
+        b"[" * 10**5,
+    ],
+)
+def test_what_does_not_say_whose_it_is_is_told_and_left_alone(folder, first):
+    path = left_by_a_call(folder)
+    path.write_bytes(first + b"\n" + b'{"op": "end"}\n')
+    with pytest.raises(SpoolError, match="not the file of a call"):
+        spool.read(path)
+
+
+def test_an_id_that_cannot_be_one_is_refused(folder):
+    path = left_by_a_call(folder)
+    path.write_bytes(path.read_bytes().replace(b'"u-100"', b'{"$gt":""}'))
+    with pytest.raises(SpoolError, match="not the file of a call"):
+        spool.read(path)
+
+
+def test_a_live_calls_file_is_locked_and_one_of_a_dead_process_is_not(folder):
+    code = (
+        "import sys, pathlib; from tests.unit.test_spool import begin; call = begin(pathlib.Path(sys.argv[1]));"
+        "call.append([{'op': 'end'}]); print(call.path, flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    ) as process:
+        path = Path(process.stdout.readline().strip())
+        with spool.locked(path) as is_ours:
+            assert not is_ours
+        process.kill()
+        process.wait()
+    with spool.locked(path) as is_ours:
+        assert is_ours
+        with spool.locked(path) as once_more:
+            assert not once_more
+    assert spool.read(path).entries == [{"op": "end"}]
+
+
+def test_nobody_takes_a_file_whose_owner_has_just_deleted_it(folder):
+    call = begin(folder)
+    descriptor = os.open(call.path, os.O_RDWR)
+    call.end(delete=True)
+    os.close(descriptor)
+    with spool.locked(call.path) as is_ours:
+        assert not is_ours
+
+
+def test_a_file_is_never_seen_without_its_first_line(folder, monkeypatch):
+    seen = []
+    write = spool.write_all
+
+    def watched(descriptor, data):
+        seen.append(spool.files(folder))
+        write(descriptor, data)
+
+    monkeypatch.setattr(spool, "write_all", watched)
+    call = begin(folder)
+    assert seen == [[]]
+    assert spool.files(folder) == [call.path]
+    call.end(delete=True)
+
+
+def limited(size: int):
+    """Let no file of this process grow beyond `size` bytes, as on a disk that is full."""
+
+    class Limit:
+        def __enter__(self):
+            self.before = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, self.before[1]))
+
+        def __exit__(self, *_):
+            resource.setrlimit(resource.RLIMIT_FSIZE, self.before)
+
+    return Limit()
+
+
+def test_on_a_full_disk_all_of_an_append_is_kept_or_nothing(folder):
+    call = begin(folder)
+    call.append(ENTRIES[:1])
+    size = call.path.stat().st_size
+    with limited(size + 20), pytest.raises(SpoolError, match="takes nothing"):
+        call.append(ENTRIES)
+    assert call.path.stat().st_size == size
+    call.append(ENTRIES[1:])
+    assert spool.read(call.path).entries == ENTRIES
+    call.end(delete=True)
+
+
+def test_on_a_full_disk_a_file_that_cannot_begin_leaves_nothing(folder):
+    with limited(10), pytest.raises(SpoolError):
+        begin(folder)
+    assert list(folder.iterdir()) == []
+
+
+def test_too_much_is_refused_and_what_is_there_stays(folder, monkeypatch):
+    call = begin(folder)
+    call.append(ENTRIES)
+    monkeypatch.setattr(spool, "MAX_FILE", call.path.stat().st_size + 10)
+    with pytest.raises(SpoolError, match="at most"):
+        call.append(ENTRIES)
+    monkeypatch.setattr(spool, "MAX_ALL", 10)
+    with pytest.raises(SpoolError, match="did not take"):
+        begin(folder)
+    assert spool.read(call.path).entries == ENTRIES
+    call.clear()
+    assert call.is_empty
+    assert spool.read(call.path).entries == []
+    call.end(delete=True)
+
+
+def test_a_folder_that_is_none_or_is_locked_up_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SpoolError, match="takes nothing"):
+        begin(tmp_path / "file" / "spool")
+    with pytest.raises(SpoolError, match="cannot be read"):
+        spool.files(tmp_path / "file")
+    assert spool.files(tmp_path / "nowhere") == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_to_is_told(folder):
+    path = left_by_a_call(folder)
+    folder.chmod(0o500)
+    try:
+        with pytest.raises(SpoolError, match="takes nothing"):
+            begin(folder)
+        with pytest.raises(SpoolError):
+            spool.remove(path)
+    finally:
+        folder.chmod(0o700)
+
+
+def test_what_is_no_plain_file_is_no_call(folder):
+    path = left_by_a_call(folder)
+    (folder / "folder.jsonl").mkdir()
+    os.mkfifo(folder / "pipe.jsonl")
+    (folder / "link.jsonl").symlink_to("/etc/passwd")
+    (folder / "notes.txt").write_text("")
+    spool.remove_expired(folder)
+    assert spool.files(folder) == [path]
+
+
+def test_what_is_too_old_goes_unless_its_call_goes_on(folder):
+    old, young, live = left_by_a_call(folder), left_by_a_call(folder), begin(folder)
+    half = folder / "x.begun"
+    half.write_bytes(b"")
+    long_ago = (datetime.now(UTC) - spool.MAX_AGE - timedelta(hours=1)).timestamp()
+    for path in (old, live.path, half):
+        os.utime(path, (long_ago, long_ago))
+    spool.remove_expired(folder)
+    assert sorted(folder.iterdir()) == sorted([young, live.path])
+    live.end(delete=True)
+
+
+def test_files_come_in_the_order_in_which_their_calls_began(folder):
+    paths = []
+    for seconds in (50, 3, 20):
+        call = Spool.begin(
+            folder,
+            SessionRecord("c", ROBIN, "r", SessionStatus.ACTIVE, AT + timedelta(seconds=seconds)),
+            owner="o",
+            database="d",
+        )
+        call.end(delete=False)
+        paths.append(call.path)
+    assert spool.files(folder) == [paths[1], paths[2], paths[0]]
+
+
+def test_databases_are_told_apart_without_their_passwords():
+    same = [
+        "mongodb://db.example/",
+        "mongodb://db.example",
+        "mongodb://app:s3cret@db.example/?appName=a@b",
+        "mongodb://ops:other@db.example?retryWrites=true",
+    ]
+    assert len({database_of(uri, "lkmongo") for uri in same}) == 1
+    others = {
+        database_of(None, "lkmongo"),
+        database_of(same[0], "other"),
+        database_of("mongodb://db2.example", "lkmongo"),
+    }
+    assert len(others | {database_of(same[0], "lkmongo")}) == 4
+
+
+async def test_a_call_goes_on_without_a_disk_and_tells_it_once(folder, caplog, monkeypatch):
+    backlog = Backlog(lambda: begin(folder))
+    monkeypatch.setattr(spool, "MAX_ALL", -1)
+    await backlog.open()
+    assert not await backlog.keep({"a": ENTRIES[0]})
+    assert not await backlog.keep({"b": ENTRIES[1]})
+    assert [entry.levelname for entry in caplog.records] == ["WARNING"]
+    monkeypatch.undo()
+    assert await backlog.keep({"b": ENTRIES[1]}), "the disk takes it again"
+    await backlog.end(delete=True)
+    assert list(folder.iterdir()) == []
+
+
+async def test_what_is_stored_goes_with_the_last_that_waits(folder):
+    backlog = Backlog(lambda: begin(folder))
+    await backlog.keep({"a": ENTRIES[0], "b": ENTRIES[1]})
+    (path,) = spool.files(folder)
+    await backlog.stored(["a", "never kept"])
+    assert spool.read(path).entries == ENTRIES[:2]
+    await backlog.stored(["b"])
+    assert spool.read(path).entries == []
+    assert backlog.is_clear
+    await backlog.end(delete=backlog.is_clear)
+    assert spool.files(folder) == []
+
+
+async def test_who_loses_patience_with_the_disk_leaves_whole_lines_in_their_order(folder, monkeypatch):
+    started, go_on = asyncio.Event(), asyncio.Event()
+    loop, fsync = asyncio.get_running_loop(), os.fsync
+    backlog = Backlog(lambda: begin(folder))
+    await backlog.open()
+
+    def slow(descriptor):
+        loop.call_soon_threadsafe(started.set)
+        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result()
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    first = asyncio.create_task(backlog.keep({"a": ENTRIES[0]}))
+    await started.wait()
+    first.cancel()
+    second = asyncio.create_task(backlog.keep({"b": ENTRIES[1]}))
+    third = asyncio.create_task(backlog.end(delete=False))
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert await second
+    await third
+    (path,) = spool.files(folder)
+    assert spool.read(path).entries == ENTRIES[:2]
+    assert not await backlog.keep({"c": ENTRIES[2]}), "the call is over"
+
+
+async def test_a_guest_who_turns_out_to_be_somebody_loses_nothing_that_was_kept(folder):
+    who = [Identity("default", "guest-1"), ROBIN]
+    backlog = Backlog(lambda: begin(folder, identity=who[0]))
+    await backlog.keep({"a": ENTRIES[0]})
+    who.pop(0)
+    await backlog.begin_again()
+    (path,) = spool.files(folder)
+    left = spool.read(path)
+    assert left.record.identity == ROBIN
+    assert left.entries == [{"op": "was", "tenant_id": "default", "user_id": "guest-1"}, ENTRIES[0]]
+    await backlog.end(delete=True)
