@@ -12,8 +12,8 @@ from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from livekit.agents import CloseEvent, CloseReason, JobContext, JobProcess
-from livekit.agents.voice.room_io import RoomOptions
+from livekit.agents import AgentSession, CloseEvent, CloseReason, JobContext, JobProcess
+from livekit.agents.voice.room_io import RoomOptions, TextInputEvent, TextInputOptions
 
 from lkmongo.agent.call import Call, begin_call
 from lkmongo.agent.ending import end_call
@@ -24,7 +24,7 @@ from lkmongo.agent.resume import READ_DEADLINE, chat_context
 from lkmongo.agent.speech import choose_speech
 from lkmongo.dispatch import Dispatched, SealError, read_dispatch, unseal
 from lkmongo.errors import LkmongoError
-from lkmongo.model import Turn, now
+from lkmongo.model import MAX_CONTENT, Turn, clean_text, now
 from lkmongo.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ CALLER = "lkmongo.caller"
 """The participant attribute by which a server tells, sealed, who a guest has turned out to be."""
 _ROOM_DEADLINE = 0.5
 """Seconds in which the news that the room is closed may arrive after the order to end."""
+TOO_LONG = "That is too long for me. Please tell me in parts."
+"""What is answered to more characters than an utterance may have."""
 _READY = "lkmongo.ready"
 _HELD = "lkmongo.call"
 _REASONS = {
@@ -250,7 +252,27 @@ def _own_identity(job: JobContext) -> str | None:
 
 def room_options(dispatched: Dispatched, *, aloud: bool) -> RoomOptions:
     """How the agent takes part in the room: with the one it was dispatched for, aloud or in text alone."""
-    options = RoomOptions(audio_input=aloud, audio_output=aloud)
+    options = RoomOptions(audio_input=aloud, audio_output=aloud, text_input=TextInputOptions(text_input_cb=take_typed))
     if dispatched.participant:
         options.participant_identity = dispatched.participant
     return options
+
+
+async def take_typed(session: AgentSession[Any], event: TextInputEvent) -> None:
+    """Answer what the caller has typed: at once where the agent speaks, else after what it is about to do.
+
+    The SDK's own way loses messages: the one before, which it drops unanswered, or this one, while a tool that changes
+    data is at work and cannot be interrupted.
+    """
+    if len(event.text) > MAX_CONTENT:
+        session.say(TOO_LONG)
+    elif event.text.strip():
+        # A model that is asked before the last tool has answered does not know what was just said.
+        while session.agent_state != "speaking" and (speech := session.current_speech):
+            await speech.wait_for_playout()
+        if session.agent_state == "speaking":
+            try:
+                await session.interrupt()
+            except RuntimeError:
+                logger.debug("the agent finishes what it does, and answers then")
+        session.generate_reply(user_input=clean_text(event.text))

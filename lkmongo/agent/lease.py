@@ -22,7 +22,8 @@ from lkmongo.errors import DatabaseUnavailableError, LkmongoError
 from lkmongo.model import SessionRecord
 from lkmongo.store.erase import sweep_behind
 from lkmongo.store.opening import Store
-from lkmongo.store.sessions import LEASE_MS, lease_owner
+from lkmongo.store.owners import lease_owner
+from lkmongo.store.sessions import LEASE_MS
 from lkmongo.store.tombstones import ErasedError, Tombstones
 
 logger = logging.getLogger(__name__)

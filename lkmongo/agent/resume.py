@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Literal
 from lkmongo.dispatch import plain_metadata, resuming_metadata
 from lkmongo.errors import LkmongoError
 from lkmongo.model import SessionRecord, Turn, TurnKind
-from lkmongo.store.sessions import LOOKING, LOST, lease_owner
+from lkmongo.store.owners import LOOKING, lease_owner
+from lkmongo.store.sessions import LOST
 
 if TYPE_CHECKING:
     from livekit.agents import llm

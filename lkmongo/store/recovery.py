@@ -27,7 +27,7 @@ from lkmongo.settings import Settings
 from lkmongo.store import spool
 from lkmongo.store.erase import sweep_behind
 from lkmongo.store.opening import Store
-from lkmongo.store.sessions import process_name
+from lkmongo.store.owners import process_name
 from lkmongo.store.spool import UNREADABLE, Entry, Spooled, SpoolError
 from lkmongo.store.tombstones import Tombstones
 

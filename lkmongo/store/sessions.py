@@ -7,15 +7,9 @@ without reading what was said.
 from __future__ import annotations
 
 import functools
-import os
-import platform
 import re
-import secrets
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Literal
 
 from pymongo import ReturnDocument, UpdateOne
@@ -23,9 +17,12 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError
 
 from lkmongo.errors import DatabaseError
-from lkmongo.model import Identity, SessionRecord, SessionStatus, Turn, TurnKind, clean
+from lkmongo.model import Identity, SessionRecord, SessionStatus, Turn, clean
 from lkmongo.store import operations
+from lkmongo.store.call_documents import record_of, turn_fields, turn_of
+from lkmongo.store.owners import LOOKING, host_name, is_gone
 from lkmongo.store.schema import SESSIONS, TURNS
+from lkmongo.store.turn_order import placed
 
 LEASE_MS = 6_000
 """How long a call counts as going on after a sign of life, in milliseconds of the server's clock."""
@@ -37,8 +34,6 @@ LOST = "lost"
 """Why a call ended that nobody has renewed the lease of."""
 RESUMABLE_MS = 60_000
 """How long after it was cut off another agent may go on with a call, if its caller is still there."""
-LOOKING = "/resume"
-"""What the owner of a lease ends with who looks whether another agent is to go on: whoever goes on, takes it."""
 CONSOLE = "console"
 """The room of calls that are in none."""
 _BATCH = 500
@@ -203,18 +198,18 @@ class Sessions:
 
         async def find() -> list[SessionRecord]:
             cursor = self._sessions.find(selector, {"report": 0}).limit(_BATCH)
-            return [_record(each) async for each in cursor]
+            return [record_of(each) async for each in cursor]
 
         return await operations.read(find)
 
     async def orphaned(self, agent: str) -> list[tuple[SessionRecord, str]]:
         """The calls of an agent whose process on this machine is gone, whatever their lease says, each with its owner."""
-        ours = {"$regex": f"^{re.escape(_host_name())}/"}
+        ours = {"$regex": f"^{re.escape(host_name())}/"}
 
         async def find() -> list[tuple[SessionRecord, str]]:
             selector = {"status": SessionStatus.ACTIVE.value, "agent": agent, "lease.owner": ours}
             cursor = self._sessions.find(selector, {"report": 0}).limit(_BATCH)
-            return [(_record(each), each["lease"]["owner"]) async for each in cursor]
+            return [(record_of(each), each["lease"]["owner"]) async for each in cursor]
 
         return [(record, owner) for record, owner in await operations.read(find) if is_gone(owner)]
 
@@ -299,7 +294,7 @@ class Sessions:
                 UpdateOne(
                     # With the item's id: a number that another turn has is a duplicate key, and nothing is lost unseen.
                     identity.scope | {"session_id": session_id, "seq": turn.seq, "item_id": clean(turn.item_id)},
-                    {"$setOnInsert": _turn_fields(turn)},
+                    {"$setOnInsert": turn_fields(turn)},
                     upsert=True,
                 )
                 for turn in turns[start : start + _BATCH]
@@ -328,7 +323,7 @@ class Sessions:
             return [(document["item_id"], document["seq"], document["created_at"]) async for document in cursor]
 
         there = await operations.read(find)
-        missing, moved = _placed(there, turns)
+        missing, moved = placed(there, turns)
         for start in range(0, len(moved), _BATCH):  # from the last on, so that each finds its new number free
             batch = [
                 UpdateOne(selector | {"seq": before, "item_id": item_id}, {"$set": {"seq": after}})
@@ -342,14 +337,14 @@ class Sessions:
         """One call, without its turns."""
         selector = identity.scope | {"session_id": session_id}
         document = await operations.read(lambda: self._sessions.find_one(selector))
-        return _record(document) if document else None
+        return record_of(document) if document else None
 
     async def recent(self, identity: Identity, *, limit: int = 50) -> list[SessionRecord]:
         """The person's calls, newest first."""
 
         async def find() -> list[SessionRecord]:
             cursor = self._sessions.find(identity.scope).sort("started_at", -1).limit(limit)
-            return [_record(document) async for document in cursor]
+            return [record_of(document) async for document in cursor]
 
         return await operations.read(find)
 
@@ -358,98 +353,9 @@ class Sessions:
 
         async def find() -> list[Turn]:
             cursor = self._turns.find(identity.scope | {"session_id": session_id}).sort("seq")
-            return [_turn(document) async for document in cursor]
+            return [turn_of(document) async for document in cursor]
 
         return await operations.read(find)
-
-
-def process_name() -> str:
-    """Which process of which boot of which host this is."""
-    return f"{_host_name()}/{os.getpid()}"  # the pid is asked for anew: a process that has forked is another one
-
-
-def lease_owner() -> str:
-    """A name for who holds a lease: this process, and which of the agents that it may have in one call."""
-    return f"{process_name()}/{secrets.token_hex(4)}"
-
-
-def is_gone(owner: str) -> bool:
-    """Whether a lease's owner is a process of this machine that has ended; False where that cannot be told."""
-    here, number = _host_name() + "/", owner.rpartition(LOOKING)[0] or owner
-    pid = number.removeprefix(here).partition("/")[0]
-    if not number.startswith(here) or not pid.isdecimal():
-        return False
-    try:
-        os.kill(int(pid), 0)
-        # One that nobody has waited for yet is dead, too.
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] == "Z"
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-
-
-@functools.cache
-def _host_name() -> str:
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        # Containers may share a host's name and boot; a pid says nothing outside its own namespace.
-        boot += f"-{os.stat('/proc/self/ns/pid').st_ino}"  # noqa: PTH116
-    except OSError:
-        boot = ""
-    return f"{platform.node()}/{boot}"
-
-
-def _placed(
-    there: Sequence[tuple[str, int, datetime]], turns: Sequence[tuple[Turn, bool]]
-) -> tuple[list[Turn], list[tuple[str, int, int]]]:
-    """Where turns go among those that are there.
-
-    Args:
-        there: item id, number and time of those that are there, by number.
-        turns: see `Sessions.append_missing`.
-
-    Returns:
-        Those that are missing, with their numbers, and (item id, old number, new number) of those that make room,
-        the last one first.
-    """
-    numbers = {item_id: seq for item_id, seq, _ in there}
-    missing: dict[str, tuple[Turn, bool]] = {}
-    for turn, is_numbered in turns:
-        if turn.item_id not in numbers:
-            missing.setdefault(turn.item_id, (turn, is_numbered))
-    if not missing:
-        return [], []
-    known = [numbers[turn.item_id] - turn.seq for turn, numbered in turns if not numbered and turn.item_id in numbers]
-    after_all = max(numbers.values(), default=-1) + 1
-    wanted = [
-        replace(turn, seq=turn.seq + (0 if numbered else (known or [after_all])[0]))
-        for turn, numbered in missing.values()
-    ]
-    taken = set(numbers.values())
-    # A process that has not learned of any number came before whoever has written since.
-    is_last = (
-        known
-        or all(numbered for _, numbered in missing.values())
-        or wanted[0].created_at >= max((created_at for _, _, created_at in there), default=wanted[0].created_at)
-    )
-    own = {turn.seq for turn in wanted}
-    if is_last and len(own) == len(wanted) and not own & taken:
-        return wanted, []
-    placed: list[Turn] = []
-    moved: list[tuple[str, int, int]] = []
-    rest = deque(wanted)
-    free = 0
-    for item_id, seq, created_at in there:
-        while rest and rest[0].created_at < created_at:
-            placed.append(replace(rest.popleft(), seq=free))
-            free += 1
-        free = max(free, seq)
-        if free != seq:
-            moved.append((item_id, seq, free))
-        free += 1
-    placed += [replace(turn, seq=free + number) for number, turn in enumerate(rest)]
-    return placed, moved[::-1]
 
 
 def _lease(owner: str) -> dict[str, Any]:
@@ -466,42 +372,3 @@ def _is_held_by(process: str) -> dict[str, Any]:
             {"$eq": [{"$indexOfBytes": [whose, {"$literal": f"{process}/"}]}, 0]},
         ]
     }
-
-
-def _turn_fields(turn: Turn) -> dict[str, Any]:
-    kept = asdict(turn).items()
-    fields: dict[str, Any] = clean({k: v for k, v in kept if k not in {"seq", "item_id"} and v not in (None, {})})
-    return fields | {"kind": turn.kind.value}
-
-
-def _turn(document: dict[str, Any]) -> Turn:
-    return Turn(
-        seq=document["seq"],
-        item_id=document["item_id"],
-        kind=TurnKind(document["kind"]),
-        created_at=document["created_at"],
-        role=document.get("role"),
-        content=document.get("content"),
-        name=document.get("name"),
-        arguments=document.get("arguments"),
-        output=document.get("output"),
-        is_error=document.get("is_error", False),
-        interrupted=document.get("interrupted", False),
-        metrics=document.get("metrics", {}),
-    )
-
-
-def _record(document: dict[str, Any]) -> SessionRecord:
-    return SessionRecord(
-        session_id=document["session_id"],
-        identity=Identity(document["tenant_id"], document["user_id"]),
-        room_name=document["room_name"],
-        status=SessionStatus(document["status"]),
-        started_at=document["started_at"],
-        ended_at=document.get("ended_at"),
-        close_reason=document.get("close_reason"),
-        report=document.get("report") or {},
-        participant=document.get("participant"),
-        agent=document.get("agent"),
-        agent_participant=document.get("agent_participant"),
-    )

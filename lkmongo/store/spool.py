@@ -28,7 +28,7 @@ from lkmongo.errors import LkmongoError
 from lkmongo.model import Identity, SessionRecord, SessionStatus, clean
 from lkmongo.settings import Settings
 from lkmongo.store.extended_json import dumps, loads
-from lkmongo.store.sessions import process_name
+from lkmongo.store.owners import process_name
 from lkmongo.whole_file import sync_folder, write_all
 
 if sys.platform != "win32":

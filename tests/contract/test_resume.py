@@ -25,7 +25,8 @@ from lkmongo.dispatch import plain_metadata, read_dispatch, resuming_metadata
 from lkmongo.errors import LkmongoError
 from lkmongo.model import Identity, SessionRecord, SessionStatus, Turn, TurnKind, now
 from lkmongo.settings import LiveKitCredentials
-from lkmongo.store.sessions import TakenError, is_gone, process_name
+from lkmongo.store.owners import is_gone, process_name
+from lkmongo.store.sessions import TakenError
 from tests.fake_llm import calls
 from tests.livekit_api import KEY, SECRET, Rooms, create_app
 from tests.talk import talk

@@ -71,7 +71,7 @@ class Caller:
 
     async def type(self, text: str) -> None:
         """Send a chat message."""
-        logger.info("%s types: %s", self.identity, text)
+        logger.info("%s types: %.80s", self.identity, text)
         await self.room.local_participant.send_text(text, topic="lk.chat")
 
     async def ask(self, **request: Any) -> None:

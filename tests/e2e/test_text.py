@@ -48,6 +48,20 @@ async def test_what_is_typed_is_answered_in_writing_and_known_in_the_next_call(t
     assert first != second
 
 
+async def test_what_is_typed_while_the_agent_stores_something_is_answered_too_and_what_is_too_long_is_refused(
+    text_worker, call
+):
+    who = Identity("text", "u-hasty")
+    async with call(who=who, agent_name=TEXT) as caller:
+        await caller.reads("Hello", "Hi")
+        await caller.type("My name is Robin.")
+        await caller.type("What is my name?")
+        await caller.until(lambda: sum("our name is Robin" in text for text in caller.said()) == 2)
+        await caller.type("a" * 4_001)
+        await caller.reads("too long")
+        await caller.hang_up()
+
+
 async def test_who_calls_without_any_metadata_is_a_guest_of_this_call(text_worker, records, call, livekit_server):
     room = new_room()
     async with call(room=room) as caller:

@@ -145,11 +145,15 @@ class Rig:
         )
 
 
+async def prepare(rig: Rig, case: Case) -> None:
+    """Let the caller be known already."""
+    await rig.store.memories.remember(case.identity, "shoe size", "42")
+
+
 async def hold(rig: Rig, case: Case, seed: int) -> Held:
-    """Hold a call; its fault is over after, and what it left on disk is there still."""
+    """Hold a call whose caller `prepare` has made; its fault is over after, and what it left on disk is recovered."""
     held = Held(case)
     chance = random.Random(f"{seed}-{case.number}")
-    await rig.store.memories.remember(case.identity, "shoe size", "42")
     proxy = FaultProxy(rig.socket_path)
     await proxy.listen()
     trouble = Trouble(case, proxy, rig.restart, chance)
@@ -162,7 +166,6 @@ async def hold(rig: Rig, case: Case, seed: int) -> Held:
         held.outcome = await _recover(rig, held, proxy.port)
         await asyncio.sleep(0.3)
         await proxy.close()
-    await _judge(rig, held)
     return held
 
 
@@ -281,7 +284,7 @@ async def _recover(rig: Rig, held: Held, port: int) -> str:
     return "lost"
 
 
-async def _judge(rig: Rig, held: Held) -> None:
+async def judge(rig: Rig, held: Held) -> None:
     """Compare what MongoDB holds with what was said, and what is remembered with what was asked for."""
     case, wrong, store = held.case, held.wrong, rig.store
     turns = await store.sessions.turns(case.identity, case.session_id)

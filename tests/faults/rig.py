@@ -18,8 +18,11 @@ from lkmongo.local import find_server
 from lkmongo.store import provision
 from lkmongo.store.client import create_client
 from lkmongo.store.opening import Store
-from tests.faults.held import KINDS, PHASES, Case, Held, Rig, hold
+from tests.faults.held import KINDS, PHASES, Case, Held, Rig, hold, judge, prepare
 from tests.waiting import until
+
+HANGS = 180.0
+"""Seconds after which a call is taken to hang: none that does not has been seen to take a third of it."""
 
 
 class Mongod:
@@ -73,18 +76,22 @@ class Mongod:
         self.restarts += 1
         await asyncio.to_thread(self.stop, signal.SIGKILL if self.restarts % 2 else signal.SIGTERM)
         self.start()
+        await self.ready()
 
     async def restarted(self) -> None:
         """Wait until a restart that is under way is done."""
         if self._restarting:
             await self._restarting
-        await self.ready()
 
     def stop(self, number: int = signal.SIGKILL) -> None:
         """End it."""
         if self._process:
             self._process.send_signal(number)
-            self._process.wait()
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:  # it waits for something of its own
+                self._process.kill()
+                self._process.wait()
             self._process = None
 
 
@@ -121,17 +128,23 @@ async def hold_all(rig: Rig, mongod: Mongod | None, batch: Iterable[Case], seed:
     async def one(case: Case) -> Held:
         async with gate:
             try:
-                return await hold(rig, case, seed)
+                async with asyncio.timeout(HANGS):
+                    return await hold(rig, case, seed)
             except Exception as error:
                 held = Held(case, outcome="error")
                 held.wrong.append(f"{type(error).__name__}: {error}")
                 return held
 
+    for case in batch:
+        await prepare(rig, case)
     held = list(await asyncio.gather(*map(one, others)))
     for phase in PHASES:
         held += await asyncio.gather(*(one(case) for case in apart if case.phase == phase))
         if mongod:
             await mongod.restarted()
+    for each in held:
+        if each.outcome != "error":
+            await judge(rig, each)
     return held
 
 

@@ -1,0 +1,107 @@
+"""A call that is longer than any: thousands of turns with large outputs of tools."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+from livekit.agents import FunctionToolsExecutedEvent, llm
+
+from lkmongo.agent import recorder as recording
+from lkmongo.agent.backlog import Backlog
+from lkmongo.agent.recorder import Recorder
+from lkmongo.model import Identity
+from lkmongo.settings import Settings
+from lkmongo.store import spool
+from lkmongo.store.calls import CallFilter
+from lkmongo.store.export import Export, Sink
+from lkmongo.store.export_jsonl import JsonlWriter
+from lkmongo.store.extended_json import loads
+from lkmongo.store.opening import open_store
+from lkmongo.store.recovery import recover
+
+ROBIN = Identity("default", "u-100")
+TURNS = 3_000
+OUTPUT = 10_000
+BEGAN = 1_700_000_000.0
+
+
+def use_tools(recorder, numbers):
+    """Let the tools be called and give ten kilobytes each."""
+    used = [llm.FunctionCall(id=f"i-{n}", call_id=f"c-{n}", name="look", arguments="{}") for n in numbers]
+    gave = [llm.FunctionCallOutput(call_id=each.call_id, name="look", output="", is_error=False) for each in used]
+    for n, call, output in zip(numbers, used, gave, strict=True):
+        call.created_at = output.created_at = BEGAN + n
+        output.output = f"{n} ".ljust(OUTPUT, "x")
+    recorder._on_tools(FunctionToolsExecutedEvent(function_calls=used, function_call_outputs=gave))
+
+
+async def exported(store):
+    parts = []
+
+    async def write(data):
+        parts.append(data)
+
+    sink = Sink(write)
+    await Export(store.db, CallFilter()).run(JsonlWriter(sink), sink)
+    (line,) = b"".join(parts).splitlines()
+    return loads(line)
+
+
+def is_whole(call):
+    turns = call["turns"]
+    assert [turn["seq"] for turn in turns] == list(range(TURNS))
+    assert [turn["item_id"] for turn in turns] == [f"i-{n}" for n in range(TURNS)]
+    assert all(turn["output"] == f"{n} ".ljust(OUTPUT, "x") for n, turn in enumerate(turns))
+    assert turns[-1]["created_at"] == datetime.fromtimestamp(BEGAN + TURNS - 1, UTC)
+    assert call["status"] == "complete"
+
+
+async def test_a_call_of_three_thousand_turns_of_ten_kilobytes_is_stored_and_exported_whole(store, monkeypatch):
+    monkeypatch.setattr(recording, "SETTLE", 0.01)
+    recorder = Recorder(store, ROBIN, "long", "room")
+    recorder.start()
+    for start in range(0, TURNS, 150):
+        use_tools(recorder, range(start, start + 150))
+        await asyncio.sleep(0.02)
+    assert await recorder.close("hang-up", lambda: {"turns": TURNS}, deadline=60)
+    is_whole(await exported(store))
+
+
+async def test_so_is_one_that_mongodb_has_seen_nothing_of(store, home, database_name):
+    away = Settings.load(
+        {"MONGODB_URI": "mongodb://127.0.0.1:1", "MONGODB_DB": database_name, "LKMONGO_HOME": str(home)}
+    )
+    async with open_store(away) as nothing:
+        backlog = Backlog(lambda: spool.begin(away, recorder.record))
+        recorder = Recorder(nothing, ROBIN, "long", "room", backlog)
+        use_tools(recorder, range(TURNS))
+        assert not await recorder.close("hang-up", dict, deadline=0.1)
+        assert recorder.is_kept
+    (recovered,) = await recover(store, spool.spool_folder(home), spool.database_id(away))
+    assert (recovered.turns, recovered.outcome) == (TURNS, "complete")
+    is_whole(await exported(store))
+    assert spool.files(spool.spool_folder(home)) == []
+
+
+async def test_of_many_turns_on_a_slow_line_each_attempt_gets_some_through(store, monkeypatch):
+    recorder = Recorder(store, ROBIN, "long", "room")
+    use_tools(recorder, range(250))
+    append, asked = store.sessions.append, []
+
+    async def breaks_down(identity, session_id, turns):
+        asked.append(turns[0].seq)
+        if len(asked) in {2, 4}:
+            await asyncio.Event().wait()
+        await append(identity, session_id, turns)
+
+    monkeypatch.setattr(store.sessions, "append", breaks_down)
+    for stored in (100, 200):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await recorder._flush()
+        assert await store.db.turns.count_documents({}) == stored
+    await recorder._flush()
+    assert asked == [0, 100, 100, 200, 200]
+    assert [turn.seq for turn in await store.sessions.turns(ROBIN, "long")] == list(range(250))
