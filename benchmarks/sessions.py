@@ -1,11 +1,11 @@
 """Many conversations at once in one process: is anything lost, and what does it take?
 
-    python -m benchmarks.sessions [--sessions 200] [--turns 10] [--uri mongodb://...] [--json FILE]
+    python -m benchmarks.sessions [--sessions 200] [--turns 10] [--pause 10] [--uri mongodb://...] [--json FILE]
 
 Each conversation is a real AgentSession in text whose model follows a script, with its own caller, record and lease;
 they share one client, as the calls of one process do. Every fourth turn remembers something, every fourth looks up an
-order. What MongoDB did not take in time is on disk, and recovered after. It prints memory, sockets to MongoDB and how long the store's calls took, and exits with 1 when a turn or a
-memory is missing.
+order. What MongoDB did not take in time is on disk, and recovered after. It prints memory, sockets to MongoDB and how
+long the store's calls took, and exits with 1 when a turn or a memory is missing.
 """
 
 from __future__ import annotations

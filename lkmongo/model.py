@@ -283,7 +283,11 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
-    """One call: who, when, how it ended. Its turns are documents of their own."""
+    """One call: who, when, how it ended. Its turns are documents of their own.
+
+    Of a call in a room, `participant` is the identity of who is served, `agent` the name that its workers register
+    with, and `agent_participant` the agent's own identity.
+    """
 
     session_id: str
     identity: Identity

@@ -33,6 +33,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two workers a core: the tests wait, for processes and for deadlines, about as long as they work."""
+    return 2 * min(os.cpu_count() or 1, 8)
+
+
 def clean_environment() -> dict[str, str]:
     """The environment without anything that would set lkmongo up."""
     return {name: value for name, value in os.environ.items() if not name.startswith(_PREFIXES)}

@@ -116,10 +116,12 @@ async def merge(
     documents = sum((await count(db, guest)).values())
     if atomic and not dry_run and documents <= _ATOMIC and await _has_transactions(db):
         try:
-            return await operations.write(lambda: _in_transaction(db, lambda session: _run(db, guest, login, session)))
+            return await operations.transact(
+                lambda: _in_transaction(db, lambda session: _run(db, guest, login, session))
+            )
         except _GiveUpError:
             pass  # others write too much at the same time, or the server's cache is too small: in steps, then
-    return await operations.write(lambda: _in_steps(lambda: _run(db, guest, login, None, dry_run=dry_run)))
+    return await operations.transact(lambda: _in_steps(lambda: _run(db, guest, login, None, dry_run=dry_run)))
 
 
 async def _refuse_while_erased(db: AsyncDatabase[Document], *people: Identity) -> None:

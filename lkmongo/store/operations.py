@@ -44,12 +44,12 @@ async def read(operation: Callable[[], Awaitable[T]]) -> T:
     """
     try:
         try:
-            return await at_home(operation)
+            return await _cancellable(operation)
         except ServerSelectionTimeoutError:
             raise  # the driver has looked for a server all the while
         except AutoReconnect:
             await asyncio.sleep(random.uniform(0.02, 0.08))  # noqa: S311
-            return await at_home(operation)
+            return await _cancellable(operation)
     except PyMongoError as error:
         raise explain(error) from error
 
@@ -57,9 +57,54 @@ async def read(operation: Callable[[], Awaitable[T]]) -> T:
 async def write(operation: Callable[[], Awaitable[T]]) -> T:
     """Run a write on the client's loop; the driver retries those that are safe to repeat. Raises as `read` does."""
     try:
-        return await at_home(operation)
+        return await _cancellable(operation)
     except (PyMongoError, InvalidDocument) as error:
         raise explain(error) from error
+
+
+async def transact(work: Callable[[], Awaitable[T]]) -> T:
+    """Run several operations that belong together; who is cancelled waits until they have cleaned up, as `write` raises.
+
+    A transaction has to be aborted: what it holds would otherwise be held for a minute.
+    """
+    try:
+        return await at_home(work)
+    except (PyMongoError, InvalidDocument) as error:
+        raise explain(error) from error
+
+
+async def _cancellable(operation: Callable[[], Awaitable[T]]) -> T:
+    """Await the operation on the client's loop; a caller who is cancelled waits for it no longer.
+
+    The driver takes some cancellations for a lost connection, and tries the operation again: cancelled once, it goes on
+    for half a minute, beyond every deadline.
+    """
+
+    async def run() -> T:
+        task = asyncio.ensure_future(operation())
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.done():
+                stopping = asyncio.create_task(_stop(task))
+                _stopping.add(stopping)
+                stopping.add_done_callback(_stopping.discard)
+            raise
+
+    return await at_home(run)
+
+
+_CLEAN_UP = 1.0
+"""Seconds between two attempts to cancel an operation."""
+_stopping: set[asyncio.Task[None]] = set()
+"""What sees to it that operations end which nobody waits for: the loop alone does not keep it."""
+
+
+async def _stop(task: asyncio.Future[Any]) -> None:
+    """Cancel a task until it has ended, each time with a while to clean up: a transaction has to be aborted."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=_CLEAN_UP)
 
 
 async def upsert(operation: Callable[[], Awaitable[bool]]) -> bool:

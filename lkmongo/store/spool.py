@@ -49,8 +49,6 @@ UNREADABLE = (ValueError, LookupError, TypeError, OverflowError, RecursionError,
 _SUFFIX = ".jsonl"
 _BEGUN = ".begun"
 _DAMAGED = ".damaged"
-_BEGINS_WITHIN = 3600
-"""Seconds; a file that is not whole by then was begun by a process that died."""
 
 
 class SpoolError(LkmongoError):
@@ -138,9 +136,8 @@ class Spool:
                     hint="run lkmongo sessions recover when the database is back",
                 )
             # It gets its name when it is locked and says whose it is: until then nobody must take it for abandoned.
-            descriptor = os.open(begun, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            descriptor = _new_file(begun)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 write_all(descriptor, line)
                 begun.rename(path)
             except BaseException:
@@ -226,10 +223,10 @@ def remove_expired(folder: Path) -> None:
         with _explained(path), locked(path) as is_ours:
             if not is_ours:
                 continue
-            age = time.time() - path.stat().st_mtime
-            if age > (_BEGINS_WITHIN if path.suffix == _BEGUN else MAX_AGE.total_seconds()):
-                if path.suffix != _BEGUN:
-                    logger.warning("%s was kept for more than %d days: it is deleted", path.name, MAX_AGE.days)
+            if path.suffix == _BEGUN:
+                path.unlink(missing_ok=True)
+            elif time.time() - path.stat().st_mtime > MAX_AGE.total_seconds():
+                logger.warning("%s was kept for more than %d days: it is deleted", path.name, MAX_AGE.days)
                 path.unlink(missing_ok=True)
 
 
@@ -249,6 +246,21 @@ def remove(path: Path) -> None:
     """
     with _explained(path):
         path.unlink(missing_ok=True)
+
+
+def _new_file(path: Path) -> int:
+    """Make a file and lock it; one that was cleaned away in between is made again."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except BaseException:
+            os.close(descriptor)
+            path.unlink(missing_ok=True)
+            raise
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)
 
 
 def _all(folder: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from livekit.agents import AgentSession
 from livekit.agents.testing import fake_job_context
+from pymongo import MongoClient
 
 from lkmongo.agent.assistant import Assistant
 from lkmongo.agent.call import begin_call
@@ -22,6 +23,7 @@ from lkmongo.model import Identity, SessionStatus, now
 from lkmongo.settings import Settings
 from lkmongo.store.breaker import Breaker
 from lkmongo.store.opening import open_store
+from tests.auth_mongod import guarded_mongod
 from tests.fake_llm import ScriptedLLM, calls
 from tests.fault_proxy import FaultProxy
 from tests.talk import Talk
@@ -46,10 +48,10 @@ async def held(proxy, store, database_name, home, embedder):
     """Hold a call through the proxy; its record is closed after."""
 
     @asynccontextmanager
-    async def hold():
+    async def hold(uri=f"mongodb://127.0.0.1:{proxy.port}/?directConnection=true"):
         settings = Settings.load(
             {
-                "MONGODB_URI": f"mongodb://127.0.0.1:{proxy.port}/?directConnection=true",
+                "MONGODB_URI": uri,
                 "MONGODB_DB": database_name,
                 "LKMONGO_HOME": str(home),
                 "LKMONGO_SEARCH": "exact",
@@ -189,6 +191,25 @@ async def test_with_every_connection_taken_a_turn_does_not_wait_for_one(store, h
         await asyncio.gather(*busy)
         await until(lambda: not call.call.store.breaker.is_open)
         assert (await tool(call, "lookup_order", order_id="7"))[0] == "There is no order 7 of yours."
+
+
+async def test_a_user_who_may_do_nothing_any_more_keeps_no_call_from_going_on(held, tmp_path, database_name):
+    (tmp_path / "guarded").mkdir()
+    role = {"role": "readWrite", "db": database_name}
+    with guarded_mongod(tmp_path / "guarded") as guarded, MongoClient(guarded.uri("root")) as root:
+        async with held(guarded.add("robin", role)) as call:
+            assert (await tool(call, "remember_detail", memory_type="a", content="b"))[0].endswith("b.")
+            root.admin.command("revokeRolesFromUser", "robin", roles=[role])
+            assert (await tool(call, "lookup_order", order_id="7")) == ("I could not look that up just now.", True)
+            assert (await tool(call, "search_knowledge", query="delivery")) == ("I could not search just now.", True)
+            output, is_error = await tool(call, "remember_detail", memory_type="a", content="c")
+            assert (output, is_error) == ("I will remember your a: c. It will be saved in a moment.", False)
+            root.admin.command("grantRolesToUser", "robin", roles=[role])
+            await until(lambda: call.call.caller.saved == "stored")
+        db = root[database_name]
+        assert db.sessions.find_one()["status"] == "complete"
+        assert [each["seq"] for each in db.turns.find().sort("seq")] == list(range(13))
+        assert db.memories.find_one()["content"] == "c"
 
 
 def counted(call):

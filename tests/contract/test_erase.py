@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -217,19 +218,22 @@ async def test_a_call_whose_process_died_is_waited_for_no_longer_than_its_lease(
     assert len(await receipts(store.db, Tenant("default"))) == 1
 
 
-async def test_something_that_never_stops_writing_is_told(store):
+async def test_something_that_never_stops_writing_is_told(store, mongodb_uri):
     await furnish(store, ROBIN)
 
-    async def write_on() -> None:
+    async def write_on(memories: Any, label: str) -> None:
         while True:
-            await store.memories.remember(ROBIN, "stubborn", "x")
+            await memories.update_one(ROBIN.scope | {"memory_type": label}, {"$set": {"content": "x"}}, upsert=True)
 
-    writer = asyncio.create_task(write_on())
-    with pytest.raises(NotReadyError) as caught:
-        await erase(store.db, ROBIN, by="Sam", patience=0.5)
+    async with create_client(mongodb_uri) as other:  # on connections of its own, so that neither waits for the other
+        memories = other[store.db.name].memories
+        writers = [asyncio.create_task(write_on(memories, label)) for label in ("stubborn", "obstinate")]
+        with pytest.raises(NotReadyError) as caught:
+            await erase(store.db, ROBIN, by="Sam", patience=0.5)
+        for writer in writers:
+            writer.cancel()
+        await asyncio.gather(*writers, return_exceptions=True)
     assert "something still writes" in caught.value.message
-    writer.cancel()
-    await asyncio.gather(writer, return_exceptions=True)
     await erase(store.db, ROBIN, by="Sam")
     assert not any((await count(store.db, ROBIN)).values())
 

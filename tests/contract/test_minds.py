@@ -97,7 +97,9 @@ async def test_a_conversation_with_an_openai_compatible_server(store, mongodb_ur
     requests = server.app[REQUESTS]
     assert all(headers["Authorization"] == f"Bearer {SECRET}" for headers, _ in requests)
     assert all(body["model"] == "llama3.2" for _, body in requests)
-    for _, body in requests:
+    *asked, summary = [body for _, body in requests]
+    assert not summary.get("tools")
+    for body in asked:
         briefings = [message for message in body["messages"] if "<caller_data>" in str(message.get("content"))]
         assert len(briefings) == 1
         assert briefings[0]["role"] == "system"

@@ -319,6 +319,10 @@ async def test_the_agent_goes_on_without_greeting_and_the_record_is_one_call_in_
         await until(lambda: any(item.role == "assistant" for item in call.session.history.messages()))
         (said,) = [item.text_content for item in call.session.history.messages() if item.role == "assistant"]
         assert not said.startswith(("Hello", "Hi"))
+        if not model:
+            asked = "\n".join(item.text_content or "" for item in call.llm.contexts[0].items if item.type == "message")
+            assert agent.resumption in asked
+            assert agent.greeting not in asked
         await call.say("remember that my favorite color is teal")
     turns = await store.sessions.turns(ROBIN, SID)
     assert [each.item_id for each in turns[:3]] == ["a", "b", "c"]
@@ -366,6 +370,7 @@ async def test_the_late_one_of_two_agents_writes_no_more_and_overwrites_nothing(
     say(second, "two")
     await until(lambda: first.lease.superseded)
     say(first, "lost in the void")
+    assert [each.content for each in first.so_far] == ["one"]
     assert "another agent goes on with this call" in caplog.text
     with pytest.raises(SupersededError):
         async with first.lease.writing():

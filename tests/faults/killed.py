@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -183,7 +183,8 @@ async def _talk(each: Killed, proxy: FaultProxy, pid: int, ear: int, out: Path, 
     finally:
         look()
         each.died = time.monotonic()
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has hung up before
+            os.kill(pid, signal.SIGKILL)
         if ear >= 0:
             os.close(ear)
     look()

@@ -178,7 +178,9 @@ def table(held: Sequence[Held]) -> str:
     ]
     groups: dict[tuple[str, str, bool], list[Held]] = {}
     for each in held:
-        groups.setdefault((each.case.kind, each.case.phase, each.case.is_brief), []).append(each)
+        groups.setdefault(
+            (each.case.kind, each.case.phase, each.case.is_brief or each.case.kind == "restart"), []
+        ).append(each)
     order = {name: number for number, name in enumerate((*KINDS, *PHASES))}
     for (kind, phase, is_brief), some in sorted(
         groups.items(), key=lambda pair: (order[pair[0][0]], order[pair[0][1]], pair[0][2])
@@ -189,7 +191,7 @@ def table(held: Sequence[Held]) -> str:
             (
                 kind,
                 phase,
-                "a moment" if is_brief or kind == "restart" else "to the end",
+                "a moment" if is_brief else "to the end",
                 str(len(some)),
                 str(own),
                 str(sum(each.outcome.startswith("recovered") for each in some)),

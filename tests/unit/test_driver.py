@@ -1,4 +1,4 @@
-"""The driver's locks survive callers that lose patience."""
+"""Callers that lose patience leave the driver usable, and do not wait for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import asyncio
 import pytest
 from pymongo import lock as driver_lock
 
-from lkmongo.store import driver
+from lkmongo.store import driver, operations
+from tests.waiting import until
 
 
 @pytest.mark.parametrize("contended", [False, True])
@@ -44,3 +45,26 @@ async def test_a_wait_ends_in_time():
     async with lock:
         assert not await driver_lock._async_cond_wait(condition, 0.01)
         assert lock.locked()
+
+
+async def test_a_deadline_holds_for_an_operation_that_does_not_let_itself_be_cancelled():
+    refused, ended = [], asyncio.Event()
+
+    async def stubborn():  # as the driver, which tries again after what it takes for a lost connection
+        while len(refused) < 3:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                refused.append(len(refused))
+        ended.set()
+
+    for ask in (operations.read, operations.write):
+        refused.clear()
+        ended.clear()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await ask(stubborn)
+        assert len(refused) < 3, "whoever asked does not wait for it"
+        async with asyncio.timeout(30):
+            await ended.wait()
+    await until(lambda: not operations._stopping)

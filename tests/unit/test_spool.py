@@ -203,6 +203,24 @@ def test_a_file_is_never_seen_without_its_first_line(folder, monkeypatch):
     call.end(delete=True)
 
 
+def test_a_file_that_is_cleaned_away_while_it_is_begun_is_begun_again(folder, monkeypatch):
+    flock, cleaned = spool.fcntl.flock, []
+
+    def late(descriptor, how):
+        if not cleaned and how == spool.fcntl.LOCK_EX:
+            cleaned.append(descriptor)
+            monkeypatch.setattr(spool.fcntl, "flock", flock)
+            spool.remove_expired(folder)
+        flock(descriptor, how)
+
+    monkeypatch.setattr(spool.fcntl, "flock", late)
+    call = begin(folder)
+    assert cleaned
+    assert spool.files(folder) == [call.path]
+    call.end(delete=True)
+    assert list(folder.iterdir()) == []
+
+
 def limited(size: int):
     """Let no file of this process grow beyond `size` bytes, as on a disk that is full."""
 
@@ -288,7 +306,7 @@ def test_what_is_too_old_goes_unless_its_call_goes_on(folder):
     half = folder / "x.begun"
     half.write_bytes(b"")
     long_ago = (datetime.now(UTC) - spool.MAX_AGE - timedelta(hours=1)).timestamp()
-    for path in (old, live.path, half):
+    for path in (old, live.path):
         os.utime(path, (long_ago, long_ago))
     spool.remove_expired(folder)
     assert sorted(folder.iterdir()) == sorted([young, live.path])
