@@ -105,6 +105,8 @@ async def _stop(task: asyncio.Future[Any]) -> None:
     while not task.done():
         task.cancel()
         await asyncio.wait({task}, timeout=_CLEAN_UP)
+    if not task.cancelled():
+        task.exception()  # nobody else asks for it, and unread it would be reported
 
 
 async def upsert(operation: Callable[[], Awaitable[bool]]) -> bool:

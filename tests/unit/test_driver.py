@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 from pymongo import lock as driver_lock
+from pymongo.errors import AutoReconnect
 
 from lkmongo.store import driver, operations
 from tests.waiting import until
@@ -47,7 +49,7 @@ async def test_a_wait_ends_in_time():
         assert lock.locked()
 
 
-async def test_a_deadline_holds_for_an_operation_that_does_not_let_itself_be_cancelled():
+async def test_a_deadline_holds_for_an_operation_that_does_not_let_itself_be_cancelled(caplog):
     refused, ended = [], asyncio.Event()
 
     async def stubborn():  # as the driver, which tries again after what it takes for a lost connection
@@ -57,6 +59,7 @@ async def test_a_deadline_holds_for_an_operation_that_does_not_let_itself_be_can
             except asyncio.CancelledError:
                 refused.append(len(refused))
         ended.set()
+        raise AutoReconnect("connection is already closed")
 
     for ask in (operations.read, operations.write):
         refused.clear()
@@ -68,3 +71,5 @@ async def test_a_deadline_holds_for_an_operation_that_does_not_let_itself_be_can
         async with asyncio.timeout(30):
             await ended.wait()
     await until(lambda: not operations._stopping)
+    gc.collect()
+    assert caplog.records == []
