@@ -5,6 +5,7 @@ With LKMONGO_TEST_ATLAS_URI set (`make test-atlas`) it also runs against Atlas o
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import numpy as np
@@ -179,11 +180,14 @@ async def test_among_two_hundred_people_with_the_same_words_each_finds_all_of_th
         ]  # fmt: skip
     await backend.insert("memories", written)
     for number in (0, 1, 99, 198, 199):
-        result = await backend.strategy.memories(people[number], "coffee with milk", limit=20)
-        assert {found.item.created_at for found in result.hits} == {moment + timedelta(seconds=number)}
-        assert {f.item.memory_type for f in result.hits if f.text_rank is not None} == set(drinks)
-        assert set(labels(result)[:7]) == set(drinks)
-        assert all(found.vector_rank is not None for found in result.hits)
+        async with asyncio.timeout(60):
+            has_all = False
+            while not has_all:  # on a busy machine the index trails behind so many documents
+                result = await backend.strategy.memories(people[number], "coffee with milk", limit=20)
+                assert {found.item.created_at for found in result.hits} == {moment + timedelta(seconds=number)}
+                assert {f.item.memory_type for f in result.hits if f.text_rank is not None} == set(drinks)
+                assert set(labels(result)[:7]) == set(drinks)
+                has_all = all(found.vector_rank is not None for found in result.hits)
         assert (result.strategy, result.degraded) == (backend.answers, None)
 
 
