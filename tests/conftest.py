@@ -33,6 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Two workers a core: the tests wait, for processes and for deadlines, about as long as they work."""
     return 2 * min(os.cpu_count() or 1, 8)
@@ -74,8 +75,8 @@ _EMPTIED: deque[str] = deque()
 """Databases that a test has left with all indexes and no document: making one takes a third of a second."""
 _REST = 4
 """So many are not used again yet: what a test has cancelled may still be under way."""
-_SHAPES: dict[str, Any] = {}
-"""Collections and indexes of a new database, by the address of its mongod."""
+_FURNISHED: dict[str, dict[str, Any]] = {}
+"""Collections and indexes of a database that a test was given, as they were at first."""
 
 
 @pytest.fixture
@@ -87,21 +88,26 @@ async def store(mongodb_uri: str, database_name: str) -> AsyncIterator[object]:
 
     async with create_client(mongodb_uri) as client:
         db = client[database_name]
-        if await _shape(db) != _SHAPES.get(mongodb_uri):
+        if database_name not in _FURNISHED:
             await provision.apply(db)
-            _SHAPES.setdefault(mongodb_uri, await _shape(db))
+            _FURNISHED[database_name] = await _shape(db)
         yield Store.of(db)
-        if await _shape(db) != _SHAPES[mongodb_uri]:
+        if await _shape(db) != _FURNISHED[database_name]:
             await client.drop_database(database_name)
+            del _FURNISHED[database_name]
             return
-        for name in _SHAPES[mongodb_uri]:
+        for name in _FURNISHED[database_name]:
             await db[name].delete_many({})
         _EMPTIED.append(database_name)
 
 
 async def _shape(db: Any) -> dict[str, Any]:
-    found = [each async for each in await db.list_collections()]
-    return {each["name"]: (each["options"], await db[each["name"]].index_information()) for each in found}
+    """The collections of a database with their options and indexes, asked for at once."""
+    catalog = await db.client.admin.aggregate([{"$listCatalog": {}}, {"$match": {"db": db.name}}])
+    return {
+        each["name"]: (each["md"]["options"], [index["spec"] for index in each["md"]["indexes"]])
+        async for each in catalog
+    }
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from unittest import mock
 
 import pytest
 
+from tests.cli.started import Started, Terminal, ask
 from tests.conftest import clean_environment
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -111,9 +112,7 @@ def run_together(
         for file in files[1:]:
             file.write_bytes(b"")
         requests.append({"arguments": arguments, "env": env, "cwd": str(folder), "files": files})
-    zygote.stdin.write(json.dumps(requests, default=str) + "\n")
-    zygote.stdin.flush()
-    codes = json.loads(zygote.stdout.readline())
+    codes = ask(zygote, requests)
     return [
         Result(code, *(file.read_text(encoding="utf-8") for file in request["files"][1:]))
         for code, request in zip(codes, requests, strict=True)
@@ -127,6 +126,26 @@ def run(zygote: subprocess.Popen[str], cli_env: dict[str, str], tmp_path: Path) 
     def call(*arguments: str, input: str | bytes = b"", env: dict[str, str] | None = None) -> Result:
         (result,) = run_together(zygote, [arguments], folder=tmp_path, env=cli_env | (env or {}), input=input)
         return result
+
+    return call
+
+
+@pytest.fixture
+def start(zygote: subprocess.Popen[str], cli_env: dict[str, str], tmp_path: Path) -> Callable[..., Started]:
+    """Start `lkmongo` with these arguments, on pipes; `env` is added."""
+
+    def call(*arguments: str, env: Mapping[str, str] | None = None) -> Started:
+        return Started(zygote, arguments, tmp_path, cli_env | (env or {}))
+
+    return call
+
+
+@pytest.fixture
+def at_terminal(zygote: subprocess.Popen[str], cli_env: dict[str, str], tmp_path: Path) -> Callable[..., Terminal]:
+    """Start `lkmongo` with these arguments, on a terminal; `env` is added."""
+
+    def call(*arguments: str, env: Mapping[str, str] | None = None, size: tuple[int, int] = (40, 120)) -> Terminal:
+        return Terminal(zygote, arguments, tmp_path, cli_env | {"TERM": "xterm"} | (env or {}), size)
 
     return call
 

@@ -15,7 +15,7 @@ from pymongo.operations import SearchIndexModel
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.store.schema import INDEXES
 from lkmongo.store.search_schema import MEMORIES_TEXT, MEMORIES_VECTOR, search_indexes
-from tests.cli.conftest import LKMONGO, Run
+from tests.cli.conftest import Run
 from tests.standin import Standin
 
 WANTED = search_indexes(256)
@@ -171,13 +171,11 @@ def test_without_a_terminal_each_change_is_a_line(start, run):
     assert ESCAPE not in waited.stderr
 
 
-def test_waiting_shows_a_moving_view_on_a_terminal(start, run, cli_env, tmp_path):
+def test_waiting_shows_a_moving_view_on_a_terminal(start, run, cli_env, at_terminal):
     standin = start(build_seconds=0.1)
     standin.plan_build(MEMORIES_TEXT, seconds=1000)
     run("db", "indexes")
-    child = pexpect.spawn(
-        LKMONGO, ["db", "wait-ready"], env=cli_env | {"TERM": "xterm"}, cwd=str(tmp_path), encoding="utf-8", timeout=60
-    )
+    child = at_terminal("db", "wait-ready", env=cli_env)
     child.expect("memories_text_index +(BUILDING|PENDING)")
     standin.advance(1000)
     child.expect("memories_text_index +search +READY")

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 
-import pexpect
 import pytest
 from aiohttp.test_utils import TestServer
 
 from lkmongo.doctor import NAMES
 from tests import livekit_api
-from tests.cli.conftest import LKMONGO
 
 CANARY = "canary-s3cret-98765-98765-98765-98765"
 NOBODY = f"mongodb://app:{CANARY}@127.0.0.1:1/?serverSelectionTimeoutMS=200"
@@ -129,14 +127,8 @@ def test_a_part_that_there_is_not_is_2(run):
 
 
 @pytest.mark.parametrize(("env", "colored"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
-def test_colours_are_for_terminals_that_want_them(cli_env, tmp_path, env, colored):
-    child = pexpect.spawn(
-        LKMONGO,
-        ["doctor", "--only", "disk"],
-        env=cli_env | {"TERM": "xterm"} | env,
-        cwd=str(tmp_path),
-        encoding="utf-8",
-    )
+def test_colours_are_for_terminals_that_want_them(at_terminal, env, colored):
+    child = at_terminal("doctor", "--only", "disk", env=env)
     shown = child.read()
     child.close()
     assert child.exitstatus == 0

@@ -9,8 +9,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pexpect
 import pytest
 
-from tests.cli.conftest import LKMONGO
-
 
 @pytest.fixture
 def docs(tmp_path):
@@ -220,11 +218,11 @@ def test_without_vectors_the_passages_are_there_and_it_says_what_to_run(run, doc
     assert {row["embedded"] - row["passages"] for row in run("knowledge", "list", "--json").json} == {0}
 
 
-def test_a_person_is_asked_before_anything_is_removed(run, cli_env, docs):
+def test_a_person_is_asked_before_anything_is_removed(run, at_terminal, docs):
     run("knowledge", "add", str(docs))
 
     def answer(text):
-        child = pexpect.spawn(LKMONGO, ["knowledge", "remove", "returns.md"], env=cli_env, encoding="utf-8", timeout=60)
+        child = at_terminal("knowledge", "remove", "returns.md")
         child.expect_exact("Remove 2 passages of returns.md in tenant default? [y/N] ")
         child.sendline(text)
         child.expect(pexpect.EOF)
@@ -237,12 +235,9 @@ def test_a_person_is_asked_before_anything_is_removed(run, cli_env, docs):
     assert len(run("knowledge", "list", "--json").json) == 3
 
 
-def test_progress_is_shown_on_a_terminal_alone(run, cli_env, docs):
+def test_progress_is_shown_on_a_terminal_alone(run, at_terminal, docs):
     assert "adding" not in run("knowledge", "add", str(docs)).stderr
-    env = cli_env | {"TERM": "xterm"}
-    child = pexpect.spawn(
-        LKMONGO, ["knowledge", "add", str(docs)], env=env, encoding="utf-8", timeout=60, dimensions=(40, 120)
-    )
+    child = at_terminal("knowledge", "add", str(docs))
     child.expect("adding")
     child.expect_exact("5 passages: 0 added, 0 replaced, 5 unchanged, 0 removed")
     child.expect(pexpect.EOF)

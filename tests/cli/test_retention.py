@@ -10,7 +10,6 @@ import pytest
 from pymongo import MongoClient
 
 from lkmongo.model import now
-from tests.cli.conftest import LKMONGO
 
 
 @pytest.fixture
@@ -56,10 +55,8 @@ def test_a_shorter_time_is_asked_about_with_what_would_go(run, db):
     assert db.memories.count_documents({}) == 5
 
 
-def test_no_on_a_terminal_changes_nothing_and_exits_with_1(cli_env, tmp_path, run):
-    child = pexpect.spawn(
-        LKMONGO, ["db", "retention", "profiles", "365d"], env=cli_env, cwd=str(tmp_path), encoding="utf-8", timeout=60
-    )
+def test_no_on_a_terminal_changes_nothing_and_exits_with_1(at_terminal, run):
+    child = at_terminal("db", "retention", "profiles", "365d")
     child.expect(r"Keep profiles for 365d instead of forever\? 0 documents would go for good\. \[y/N\]")
     child.sendline("n")
     child.expect(pexpect.EOF)

@@ -387,15 +387,12 @@ def test_an_interruption_leaves_no_file_and_the_database_as_it_was(run, cli_env,
     assert run("sessions", "export").stdout == before
 
 
-async def test_on_a_terminal_it_is_still_exact_and_still_safe(cli_env, tmp_path, write):
+async def test_on_a_terminal_it_is_still_exact_and_still_safe(at_terminal, write):
     call = session("s", started_at=RECENT, room_name=HOSTILE)
     await write([call], [])
     for arguments in (["export"], ["show", "s"], ["list"], ["stats"], ["export", "--format", "csv"]):
-        child = pexpect.spawn(
-            LKMONGO, ["sessions", *arguments], env=cli_env | {"TERM": "xterm"}, cwd=str(tmp_path), timeout=60
-        )
-        child.setwinsize(50, 2_000)
-        output = child.read().decode()
+        child = at_terminal("sessions", *arguments, env={"COLUMNS": ""}, size=(50, 2_000))
+        output = child.read()
         child.close()
         assert child.exitstatus == 0
         safe = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", output)  # Rich's own bold and cursor

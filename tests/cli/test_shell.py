@@ -7,13 +7,11 @@ import shutil
 import subprocess
 import sys
 
-import pexpect
 import pytest
 
 from docs import generate
 from lkmongo.cli.output import styled
 from tests.cli.conftest import LKMONGO
-from tests.conftest import clean_environment
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -119,15 +117,8 @@ def test_styles_are_for_terminals_unless_they_are_not_wanted(monkeypatch, stream
 
 
 @pytest.mark.parametrize("env", [{}, {"NO_COLOR": "1"}], ids=["colours", "none"])
-def test_a_table_obeys_no_color(cli_env, tmp_path, env):
-    child = pexpect.spawn(
-        LKMONGO,
-        ["db", "retention"],
-        env=clean_environment() | cli_env | {"TERM": "xterm"} | env,
-        cwd=str(tmp_path),
-        encoding="utf-8",
-        timeout=100,
-    )
+def test_a_table_obeys_no_color(at_terminal, env):
+    child = at_terminal("db", "retention", env=env)
     shown = child.read()
     child.close()
     assert child.exitstatus == 0

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pexpect
@@ -21,7 +20,7 @@ from lkmongo.store.erase import erase
 from lkmongo.store.opening import Store
 from lkmongo.store.person import count
 from lkmongo.store.tombstones import Tombstones
-from tests.cli.conftest import LKMONGO
+from tests.cli.started import Started
 from tests.people import anywhere, documents, furnish, until
 
 ROBIN = Identity("default", "robin-1764")
@@ -93,7 +92,7 @@ async def test_a_merge_asks_tells_and_can_be_repeated(run, store):
     assert "Nobody is known as new-one yet" in run("users", "merge", "robin-1764", "new-one").stderr
 
 
-async def test_erasing_needs_the_id_twice(run, store, cli_env, tmp_path):
+async def test_erasing_needs_the_id_twice(run, store, at_terminal):
     await furnish(store, ROBIN, orders=["1"])
     before = await documents(store)
     dry = run("users", "erase", "robin-1764", "--dry-run", "--json").json
@@ -106,9 +105,7 @@ async def test_erasing_needs_the_id_twice(run, store, cli_env, tmp_path):
     assert run("users", "erase", "robin-1764", "--reason", "robin-1764 said so", "--confirm", "robin-1764").code == 2
     for answer, code in (("y", 1), ("robin-1764", 0)):
         assert await documents(store) == before
-        child = pexpect.spawn(
-            LKMONGO, ["users", "erase", "robin-1764"], env=cli_env, cwd=str(tmp_path), encoding="utf-8", timeout=60
-        )
+        child = at_terminal("users", "erase", "robin-1764")
         child.expect("Type robin-1764 to go on: ")
         child.sendline(answer)
         child.expect(pexpect.EOF)
@@ -142,28 +139,14 @@ async def test_an_erasure_leaves_a_receipt(run, store):
     assert await anywhere(store, "robin-1764") == []
 
 
-Process = subprocess.Popen[bytes]
-
-
-@pytest.fixture
-def start(cli_env, tmp_path) -> Callable[..., Process]:
-    """Start `lkmongo` with these arguments."""
-
-    def call(*arguments: str) -> Process:
-        pipe = subprocess.PIPE
-        return subprocess.Popen([LKMONGO, *arguments], stdin=pipe, stdout=pipe, stderr=pipe, env=cli_env, cwd=tmp_path)
-
-    return call
-
-
-def say(call: Process, text: str) -> str:
+def say(call: Started, text: str) -> str:
     """Say something and return what the agent answers."""
     call.stdin.write(f"{text}\n".encode())
     call.stdin.flush()
     return answer(call, after=text)
 
 
-def answer(call: Process, after: str | None = None) -> str:
+def answer(call: Started, after: str | None = None) -> str:
     heard = after is None
     while True:
         event = json.loads(call.stdout.readline())
@@ -195,9 +178,7 @@ async def test_erased_in_the_middle_of_a_call_by_a_process_that_is_killed_and_ru
         assert "teal" not in say(call, "what is my favorite color?")
         assert "Oslo" in say(call, "remember that my city is Oslo")
         assert "Oslo" in say(call, "what is my city?")
-        call.stdin.close()
-        call.stdin = None
-        told = call.communicate(timeout=60)[1].decode()
+        told = call.communicate()[1].decode()
         assert call.returncode == 0
         assert "erased during the call" in told
     assert not any((await count(store.db, ROBIN)).values())
@@ -242,9 +223,7 @@ async def test_a_call_that_stood_still_meanwhile_writes_nothing_when_it_goes_on(
         assert done.code == 0, done.stderr
         os.kill(call.pid, signal.SIGCONT)
         say(call, "remember that my city is Oslo")
-        call.stdin.close()
-        call.stdin = None
-        call.communicate(timeout=60)
+        call.communicate()
     assert not any((await count(store.db, ROBIN)).values())
     assert await anywhere(store, "Oslo") == []
 

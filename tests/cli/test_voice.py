@@ -7,7 +7,7 @@ import sys
 
 import pexpect
 
-from tests.cli.conftest import LKMONGO, ROOT
+from tests.cli.conftest import ROOT
 
 
 def test_without_speech_a_pipe_gets_one_error_that_names_it_and_what_to_do(run):
@@ -24,16 +24,8 @@ def test_a_device_is_of_no_use_without_a_voice(run_inside):
     assert "add --voice" in result.stderr
 
 
-def test_a_person_at_a_terminal_goes_on_in_text(cli_env, tmp_path):
-    child = pexpect.spawn(
-        LKMONGO,
-        ["agent", "console", "--voice", "--user", "u-100"],
-        env=cli_env | {"TERM": "xterm"},
-        cwd=str(tmp_path),
-        encoding="utf-8",
-        timeout=90,
-        dimensions=(40, 120),
-    )
+def test_a_person_at_a_terminal_goes_on_in_text(at_terminal):
+    child = at_terminal("agent", "console", "--voice", "--user", "u-100")
     child.expect("this console cannot talk aloud")
     child.expect("Going on in text")
     child.expect("you>")

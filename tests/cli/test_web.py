@@ -7,13 +7,9 @@ import re
 import signal
 import socket
 import stat
-import subprocess
 import urllib.request
-from contextlib import contextmanager
 
 import pytest
-
-from tests.cli.conftest import LKMONGO
 
 LIVEKIT = {
     "LIVEKIT_URL": "ws://127.0.0.1:1",
@@ -82,33 +78,17 @@ def test_keys_that_others_can_read_are_refused(run_inside, tmp_path):
     assert "does not hold keys" in run_inside("web", env=env).stderr
 
 
-@contextmanager
-def serving(cli_env, tmp_path, *options, env):
-    with subprocess.Popen(
-        [LKMONGO, "web", "--port", "0", *options],
-        env=cli_env | LIVEKIT | env,
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
 def ask(url: str, data: bytes | None = None):
     with urllib.request.urlopen(urllib.request.Request(url, data, {"Content-Type": "application/json"})) as answer:
         return answer.status, answer.headers, answer.read()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_it_serves_until_it_is_told_to_stop_whether_or_not_mongodb_is_there(cli_env, tmp_path, number, code):
+def test_it_serves_until_it_is_told_to_stop_whether_or_not_mongodb_is_there(start, tmp_path, number, code):
     home = tmp_path / "own home"
     away = {"LKMONGO_HOME": str(home), "MONGODB_URI": "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=300"}
-    with serving(cli_env, tmp_path, env=away) as process:
-        url = re.fullmatch(r"Talk on (http://localhost:\d+/)\n", process.stdout.readline())[1]
+    with start("web", "--port", "0", env=LIVEKIT | away) as process:
+        url = re.fullmatch(r"Talk on (http://localhost:\d+/)\n", process.stdout.readline().decode())[1]
         status, headers, page = ask(url)
         assert (status, headers["Server"]) == (200, "lkmongo")
         assert b"livekit-client@" in page
@@ -117,7 +97,7 @@ def test_it_serves_until_it_is_told_to_stop_whether_or_not_mongodb_is_there(cli_
         keys = home / "web-keys"
         assert stat.S_IMODE(keys.stat().st_mode) == 0o600
         process.send_signal(number)
-        _, told = process.communicate(timeout=60)
+        told = process.communicate()[1].decode()
         assert process.returncode == code
     assert "warning: MongoDB cannot be reached" in told
     assert "Traceback" not in told
@@ -134,12 +114,12 @@ def test_a_port_that_is_taken_is_told(cli_env, tmp_path, run):
     assert "choose another with --port" in result.stderr
 
 
-def test_as_json_it_tells_its_addresses_and_a_login_opens_it_to_others(cli_env, tmp_path):
+def test_as_json_it_tells_its_addresses_and_a_login_opens_it_to_others(start, tmp_path):
     (tmp_path / "house.py").write_text("def who(request):\n    return request.headers.get('X-User')\n")
     env = {"LKMONGO_WEB_AUTH": "house:who", "LKMONGO_WEB_KEYS": "k" * 32}
-    with serving(cli_env, tmp_path, "--json", "--host", "0.0.0.0", env=env) as process:
+    with start("web", "--port", "0", "--json", "--host", "0.0.0.0", env=LIVEKIT | env) as process:
         told = json.loads(process.stdout.readline())
         assert told["token_endpoint"] == f"{told['url']}api/token"
         assert ask(told["token_endpoint"], b"{}")[0] == 201
-        process.terminate()
-        process.communicate(timeout=60)
+        process.send_signal(signal.SIGTERM)
+        process.communicate()

@@ -4,26 +4,46 @@ Importing the LiveKit SDK takes seconds, once a process. This server imports it 
 that a command is still a process of its own: its own arguments, environment, folder, streams, signals and exit code.
 `tests/cli/test_terminal.py` and the wheel's test start the real program.
 
-It reads lines from standard input, each a list of commands that run side by side: {"arguments", "env", "cwd",
-"files": [stdin, stdout, stderr]}. It answers with the list of their exit codes.
+It reads lines from standard input and answers each with one. A command is {"arguments", "env", "cwd", "files": [stdin,
+stdout, stderr]}, whose files may be pipes or a terminal:
+
+- a list of commands, which run side by side: the list of their exit codes;
+- {"start": command}: its process number, as soon as it runs;
+- {"wait": process number}: its exit code.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sys
+import termios
 
 
-def _become(request: dict) -> None:
+def _fork(request: dict) -> int:
+    """Run a command in a process of its own, and return its number."""
+    into = os.O_WRONLY | os.O_CREAT
+    files = [
+        os.open(path, flags | os.O_NOCTTY, 0o600)
+        for path, flags in zip(request["files"], (os.O_RDONLY, into, into), strict=True)
+    ]
+    process = os.fork()
+    if process == 0:
+        _become(request, files)
+    for file in files:
+        os.close(file)
+    return process
+
+
+def _become(request: dict, files: list[int]) -> None:
     """Be the command, in a process that was just forked."""
     os.setsid()
-    for descriptor, (path, flags) in enumerate(
-        zip(request["files"], (os.O_RDONLY, os.O_WRONLY | os.O_CREAT, os.O_WRONLY | os.O_CREAT), strict=True)
-    ):
-        opened = os.open(path, flags, 0o600)
-        os.dup2(opened, descriptor)
-        os.close(opened)
+    for descriptor, file in enumerate(files):
+        os.dup2(file, descriptor)
+        os.close(file)
+    if os.isatty(0):
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that Ctrl-C is a signal
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
@@ -71,18 +91,22 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # else the first collection of each child copies every page there is
     out = os.fdopen(os.dup(1), "w")
+    os.register_at_fork(after_in_child=out.close)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     for line in sys.stdin:
-        processes = []
-        for request in json.loads(line):
-            process = os.fork()
-            if process == 0:
-                out.close()
-                _become(request)
-            processes.append(process)
-        codes = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
-        out.write(f"{json.dumps(codes)}\n")
+        request = json.loads(line)
+        if isinstance(request, list):
+            answer = [_wait(process) for process in [_fork(each) for each in request]]
+        elif "start" in request:
+            answer = _fork(request["start"])
+        else:
+            answer = _wait(request["wait"])
+        out.write(f"{json.dumps(answer)}\n")
         out.flush()
+
+
+def _wait(process: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
 if __name__ == "__main__":
