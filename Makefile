@@ -11,7 +11,7 @@ ARGS  ?=
 # Compiled modules are kept: without them each start of the program takes three seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup console test check fix docs lock wheel faults test-wheel test-atlas atlas-address test-e2e livekit-server test-browser browser-tools dev clean
+.PHONY: setup console test check fix docs lock wheel faults test-wheel test-atlas atlas-address test-e2e livekit-server test-browser browser-tools dev clean bench bench-quick
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -34,7 +34,9 @@ $(STAMP): requirements.lock pyproject.toml
 		if [ -n "$$uv" ]; then "$$uv" venv --quiet --python "$$python" $(VENV); else "$$python" -m venv $(VENV); fi; \
 	fi; \
 	if [ -z "$$uv" ]; then \
-		[ -x $(BIN)/uv ] || { echo "Getting uv into $(VENV)" >&2; $(BIN)/python -m pip install --quiet --disable-pip-version-check uv; }; \
+		[ -x $(BIN)/uv ] || { echo "Getting uv into $(VENV)" >&2; \
+			$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; \
+			$(BIN)/python -m pip install --quiet --disable-pip-version-check uv; }; \
 		uv=$(BIN)/uv; \
 	fi; \
 	"$$uv" pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements.lock; \
@@ -86,6 +88,14 @@ atlas-address:
 # The long form of tests/faults: hundreds of calls with a fault of MongoDB each, and consoles that are killed.
 faults: $(STAMP)
 	@$(BIN)/python -m tests.faults.run $(ARGS)
+
+# How fast, beside others: half an hour on two cores; writes benchmarks/results.json and docs/performance.md.
+bench: $(STAMP)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+# Round trips and bytes of each piece of work, compared with benchmarks/budget.json: half a minute.
+bench-quick: $(STAMP)
+	@$(BIN)/python -m benchmarks.quick $(ARGS)
 
 # Whole calls through a real LiveKit server on this machine, which listens on 127.0.0.1 alone.
 test-e2e: livekit-server $(STAMP)

@@ -1,11 +1,12 @@
-"""Write the parts of the documents that the program itself knows: help texts, variables, exit codes.
+"""Write the parts of the documents that the program and its benchmarks know: help texts, variables, figures.
 
-`python -m docs.generate` rewrites README.md and .env.example; a test fails when they are not what it would write.
+`python -m docs.generate` rewrites them; a test fails when they are not what it would write.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,24 +77,63 @@ def env_example() -> str:
     )
 
 
-PARTS = {"commands": command_reference, "variables": variables, "exit-codes": exit_codes}
+def readme() -> str:
+    """README.md, with what the program knows."""
+    return fill("README.md", {"commands": command_reference(), "variables": variables(), "exit-codes": exit_codes()})
 
 
-def fill(text: str) -> str:
-    """`text` with each marked part written anew."""
-    for name, make in PARTS.items():
+def performance() -> str:
+    """docs/performance.md, with the figures of the last run of the benchmarks."""
+    from benchmarks import report
+
+    return fill("docs/performance.md", report.performance())
+
+
+def scale() -> str:
+    """docs/scale.md, with what the last run of the benchmarks has stored."""
+    from benchmarks import report
+
+    return fill("docs/scale.md", report.sizes())
+
+
+def chart() -> str:
+    """The chart of the README."""
+    from benchmarks import report
+
+    return report.chart()
+
+
+def fill(path: str, parts: Mapping[str, str]) -> str:
+    """A document with each marked part written anew.
+
+    Raises:
+        ValueError: it has no place for one of them.
+    """
+    text = (ROOT / path).read_text(encoding="utf-8")
+    for name, part in parts.items():
         start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-        before, _, rest = text.partition(start)
-        _, _, after = rest.partition(end)
-        text = f"{before}{start}\n{make()}\n\n{end}{after}" if rest else text
+        before, found, rest = text.partition(start)
+        _, ended, after = rest.partition(end)
+        if not found or not ended:
+            raise ValueError(f"{path} has no place for {name!r}")
+        text = f"{before}{start}\n{part}\n\n{end}{after}"
     return text
+
+
+DOCUMENTS = {
+    "README.md": readme,
+    ".env.example": env_example,
+    "docs/performance.md": performance,
+    "docs/scale.md": scale,
+    "docs/images/performance.svg": chart,
+}
+"""What is written here, and what makes its text."""
 
 
 def main() -> None:
     """Rewrite the documents in place."""
-    readme = ROOT / "README.md"
-    readme.write_text(fill(readme.read_text(encoding="utf-8")), encoding="utf-8")
-    (ROOT / ".env.example").write_text(env_example(), encoding="utf-8")
+    for path, make in DOCUMENTS.items():
+        (ROOT / path).write_text(make(), encoding="utf-8")
 
 
 if __name__ == "__main__":

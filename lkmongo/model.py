@@ -286,7 +286,7 @@ class SessionRecord:
     """One call: who, when, how it ended. Its turns are documents of their own.
 
     Of a call in a room, `participant` is the identity of who is served, `agent` the name that its workers register
-    with, and `agent_participant` the agent's own identity.
+    with, `agent_participant` the agent's own identity, and `livekit` the host of the server, or the project, it is on.
     """
 
     session_id: str
@@ -300,3 +300,4 @@ class SessionRecord:
     participant: str | None = None
     agent: str | None = None
     agent_participant: str | None = None
+    livekit: str | None = None

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
@@ -114,6 +114,11 @@ class LiveKitCredentials:
     url: str
     api_key: str
     api_secret: SecretStr
+
+    @property
+    def host(self) -> str:
+        """Host and port of the server, or the project's own host; without credentials."""
+        return urlsplit(self.url).netloc.rpartition("@")[2]
 
 
 @dataclass(frozen=True, slots=True)

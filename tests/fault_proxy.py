@@ -29,6 +29,7 @@ class FaultProxy:
         self.delay = delay
         self.slow_delay = 0.3
         self.opened = 0
+        self.most = 0
         self._path = socket_path
         self._fault: Fault = "none"
         self._passing = asyncio.Event()
@@ -36,6 +37,11 @@ class FaultProxy:
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
         self._ends: set[asyncio.StreamWriter] = set()
+
+    @property
+    def open(self) -> int:
+        """Connections that are open; `most` of them at the same time, `opened` in all."""
+        return len(self._serving)
 
     async def listen(self) -> None:
         """Accept connections, at the same port as before."""
@@ -79,6 +85,7 @@ class FaultProxy:
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
         self.opened += 1
+        self.most = max(self.most, self.open)
         self._ends.add(writer)
         far: asyncio.StreamWriter | None = None
         try:

@@ -87,4 +87,5 @@ async def talk(
             "hang-up",
             lambda: job.make_session_report(session).to_dict(include_chat_history=False, include_events=False),
         )
+        await recorder.lease.release()
     await embedder.close()

@@ -16,6 +16,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ from livekit import rtc
 from livekit.agents import get_job_context
 
 from lkmongo.agent.assistant import Assistant
+from lkmongo.store.sessions import LEASE_MS
 from tests.conftest import clean_environment
 from tests.waiting import until
 
@@ -55,6 +57,12 @@ class Actor(Assistant):
             self._leave()
         elif what == "later":
             await asyncio.sleep(2)
+            self._leave()
+        elif what == "kill":
+            await asyncio.sleep(0.1)  # less than until MongoDB is told
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif what == "block":
+            time.sleep(1.2 * LEASE_MS / 1_000)  # noqa: ASYNC251
             self._leave()
         elif what == "finish":
             self.session.shutdown()
@@ -136,6 +144,9 @@ def main() -> None:
     from livekit.agents import worker as sdk
 
     from lkmongo.cli import main as cli
+    from lkmongo.store import recovery
+
+    recovery.LOOK_EVERY = 1.0
 
     # The machine that runs the tests is busy, and a worker on a busy machine takes no jobs.
     object.__setattr__(sdk._default_load_threshold, "prod_default", math.inf)

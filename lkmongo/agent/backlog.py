@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 from lkmongo.store.recovery import was_entry
 from lkmongo.store.spool import Entry, Spool, SpoolError, read
 
 logger = logging.getLogger(__name__)
+
+DISK_DEADLINE = 1.0
+"""Seconds that the record waits for the disk; one that hangs keeps no turn from MongoDB, and no call from ending."""
+_threads = ThreadPoolExecutor(4, thread_name_prefix="spool")
+"""Of its own: a name server that is away keeps those of the event loop busy, and then the disk is needed."""
 
 
 @dataclass(slots=True)
@@ -36,8 +43,12 @@ class Backlog:
         async with self._lock:
             await self._open()
 
-    async def keep(self, entries: Mapping[Hashable, Entry]) -> bool:
-        """Put on the disk what could not be stored.
+    async def keep(self, entries: Mapping[Hashable, Entry], *, safe: bool = True) -> bool:
+        """Put on the disk what could not be stored, or not yet.
+
+        Args:
+            entries: what there is by now, beside what was kept before.
+            safe: have it outlive the machine's end, all of it. What was only noted outlives this process.
 
         Returns:
             Whether it is there: False when the disk takes nothing, which is logged the first time.
@@ -47,7 +58,7 @@ class Backlog:
             spool = await self._open()
             if spool is None:
                 return False
-            return await self._try(lambda: spool.append(list(entries.values())))
+            return await self._try(lambda: spool.append(list(entries.values()), safe=safe))
 
     async def stored(self, keys: Iterable[Hashable]) -> None:
         """Note that MongoDB has taken these; with the last of them the file is emptied."""
@@ -101,7 +112,7 @@ class Backlog:
             self._spool = self.begin()
 
     async def _try(self, work: Callable[[], None]) -> bool:
-        task = asyncio.create_task(asyncio.to_thread(work))
+        task = asyncio.get_running_loop().run_in_executor(_threads, work)
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -113,3 +124,12 @@ class Backlog:
                 self._told = True
             return False
         return True
+
+
+async def unless_it_hangs(work: Awaitable[Any]) -> bool:
+    """Wait for what the disk does, and let it be where that takes too long; returns whether it is done."""
+    task = asyncio.ensure_future(work)
+    await asyncio.wait({task}, timeout=DISK_DEADLINE)
+    if task.done():
+        task.result()
+    return task.done()

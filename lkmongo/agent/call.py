@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lkmongo import telemetry
-from lkmongo.agent.backlog import Backlog
+from lkmongo.agent.backlog import DISK_DEADLINE, Backlog
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.recorder import Recorder
 from lkmongo.agent.speculation import LIMIT, Speculation
@@ -37,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 FORGET = "forget_detail"
 """The tool by which something is forgotten: no later call is told what a call was about in which that was asked for."""
+
+AT_HAND = 0.2
+"""Seconds in which what is known of the caller is there, as a rule."""
 
 
 @dataclass(slots=True)
@@ -162,6 +165,7 @@ async def begin_call(
     participant: str | None = None,
     agent: str | None = None,
     agent_participant: str | None = None,
+    livekit: str | None = None,
 ) -> AsyncIterator[Call]:
     """Begin a call on a store that is open, and have its caller looked up meanwhile; close what it opened after.
 
@@ -176,6 +180,7 @@ async def begin_call(
         participant: the identity of the one who is served.
         agent: the name that another worker can be sent by, should this one die.
         agent_participant: the agent's own identity in the room.
+        livekit: the host of the server, or the project, that the room is on.
     """
     backlog = Backlog(lambda: spool.begin(settings, recorder.record))
     recorder = Recorder(
@@ -187,16 +192,24 @@ async def begin_call(
         participant=participant,
         agent=agent,
         agent_participant=agent_participant,
+        livekit=livekit,
     )
     caller = Caller(store, embedder, identity, recorder.lease, backlog, guest=guest)
     search = strategy_for(settings, store.db, embedder)
 
-    async def prepare_to_answer() -> None:
+    async def ready_search() -> None:
         await caller.preload()  # first: the caller's own data, on the few connections
         if isinstance(search, AtlasFirst):
             await search.warm()
-        with suppress(LkmongoError):  # it shows, and is told, when a search needs it
-            await embedder.warm()
+
+    async def prepare_to_answer() -> None:
+        async with running(ready_search()) as readying:
+            # A model that is read keeps all else from running for half a second: not while the first answer of MongoDB
+            # is on its way, and not in the turn after one that was waited for in vain.
+            await asyncio.wait({readying}, timeout=AT_HAND)
+            with suppress(LkmongoError):  # it shows, and is told, when a search needs it
+                await embedder.warm()
+            await readying
 
     async with running(prepare_to_answer()):
         await asyncio.sleep(0)  # its first read goes out before whatever the caller of this does next
@@ -205,4 +218,6 @@ async def begin_call(
             yield Call(session_id, room_name, caller, store, search, recorder, speculation)
         finally:
             await recorder.lease.release()
-            await backlog.end(delete=False)
+            with suppress(TimeoutError):  # of a disk that hangs
+                async with asyncio.timeout(DISK_DEADLINE):
+                    await backlog.end(delete=False)

@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal, cast
 
+from lkmongo.agent.background import Background, Task
 from lkmongo.agent.backlog import Backlog
 from lkmongo.agent.changes import Change, Changes, Saved
 from lkmongo.agent.lease import Lease
+from lkmongo.agent.saving import ACKNOWLEDGED, RETRY_EVERY, Saving
+from lkmongo.agent.slots import Slots
 from lkmongo.embed.base import Embedder
 from lkmongo.errors import DatabaseUnavailableError, InvalidTextError, LkmongoError, NotFoundError
 from lkmongo.model import (
@@ -30,8 +32,6 @@ from lkmongo.model import (
     slot_name,
     slot_words,
 )
-from lkmongo.search.exact import ExactIndex
-from lkmongo.search.strategy import memory_index
 from lkmongo.store.opening import Store
 from lkmongo.store.tombstones import ErasedError
 from lkmongo.store.users import check_profile_value
@@ -40,16 +40,8 @@ logger = logging.getLogger(__name__)
 
 PRELOAD_DEADLINE = 1.0
 """Seconds a greeting waits for what is known of the caller."""
-EMBED_DEADLINE = 0.4
-"""Seconds a search in a turn waits for the query's vector; after that it goes by words alone."""
 LOAD_DEADLINE = 5.0
 """Seconds after which an attempt to load is given up, so that the next finds a database that is back."""
-ACKNOWLEDGED = 0.5
-"""Seconds that a change waits for MongoDB to take it; after that it is kept on disk, and stored later."""
-RETRY_EVERY = (0.5, 1, 2, 4, 5)
-"""Seconds between attempts on a database that is away; the last again and again."""
-_NEAR_LABEL = 82
-"""Similarity, of 100, from which another label is taken to be the same in another spelling."""
 
 Status = Literal["loading", "known", "new", "guest"]
 
@@ -71,7 +63,6 @@ class Caller:
         self.identity = identity
         self.guest = guest
         self.profile = Profile(identity)
-        self.slots: dict[str, Memory] = {}
         self.loaded = guest
         self.forgot_something = False
         self._was_known = False
@@ -80,20 +71,23 @@ class Caller:
         self._lease = lease
         lease.when_held(self._note_presence)
         lease.when_lost(self._become_guest)
-        self._vectors: dict[str, Any] = {}
+        self._slots = Slots(embedder)
         self._version = 0
         self._unsettled = False
         self._changes = Changes(store, backlog or Backlog())
-        self._retrying: asyncio.Task[None] | None = None
-        self._away = False
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._index: ExactIndex[str] | None = None
-        self._loading: asyncio.Task[None] | None = None
-        self._refreshing: asyncio.Task[None] | None = None
+        self._background = Background()
+        self._saving = Saving(self._changes, self._save, store.breaker, self._background)
+        self._loading: Task | None = None
+        self._refreshing: Task | None = None
         self._awaited_until = 0.0
         self._told: dict[str, str] = {}
         self._settled = False
         self.load_error: LkmongoError | None = None
+
+    @property
+    def slots(self) -> dict[str, Memory]:
+        """What is remembered, by its label, newest first."""
+        return self._slots.all
 
     @property
     def status(self) -> Status:
@@ -132,8 +126,8 @@ class Caller:
                 self._store.breaker.failed()  # no turn pays again for what the greeting has found out
         return self.loaded
 
-    def _begin_loading(self, deadline: float) -> asyncio.Task[None]:
-        self._loading = self._background(self._load_until_there())
+    def _begin_loading(self, deadline: float) -> Task:
+        self._loading = self._background.begin(self._load_until_there())
         self._awaited_until = time.monotonic() + deadline
         return self._loading
 
@@ -172,8 +166,9 @@ class Caller:
         while self._told:
             field, value = self._told.popitem()
             if not getattr(self.profile, field):
-                self._change(Change("profile", field, now(), value))
-        self._background(self._save_then_embed())
+                self._changes.add(Change("profile", field, now(), value))
+                self.profile = replace(self.profile, **cast("dict[str, Any]", {field: value}))
+        self._background.begin(self._save_then_embed())
 
     async def _save_then_embed(self) -> None:
         """Store what waits, and then vectors: one is taken only for a slot that is stored."""
@@ -189,7 +184,7 @@ class Caller:
             async with self._lease.writing():
                 await self._store.users.seen(self.identity)
 
-        self._background(seen())
+        self._background.begin(seen())
 
     def become(self, identity: Identity, lease: Lease) -> None:
         """Take a guest for the person they have shown to be; what they asked to be remembered is kept for that person.
@@ -203,7 +198,7 @@ class Caller:
         self.identity = identity
         self.guest = self.loaded = False
         self.profile = Profile(identity)
-        self._vectors = {}  # made for a guest, they are stored nowhere
+        self._slots.drop_vectors()  # made for a guest, they are stored nowhere
         self._lease = lease
         for memory in reversed(self.slots.values()):
             self._changes.add(Change("remember", memory.memory_type, memory.updated_at or now(), memory.content))
@@ -218,13 +213,13 @@ class Caller:
         self.identity = Identity.guest(self.identity.tenant_id)
         self._changes.drop()
         self._take(Profile(self.identity), [])
-        self._vectors = {}
+        self._slots.drop()
         self._told = {}
 
     def _take(self, profile: Profile, slots: list[Memory]) -> None:
         self._version = profile.memory_version
-        self.slots, self.profile = self._changes.over({memory.memory_type: memory for memory in slots}, profile)
-        self._index = None
+        known, self.profile = self._changes.over({memory.memory_type: memory for memory in slots}, profile)
+        self._slots.take(known)
 
     async def refresh(self) -> None:
         """Load again when another process changed something; meant to run beside a turn."""
@@ -246,7 +241,7 @@ class Caller:
     def refresh_in_background(self) -> None:
         """Start `refresh`, and forget about it; where the last one has not ended, or MongoDB is away, leave it."""
         if (self._refreshing is None or self._refreshing.done()) and not self._store.breaker.is_open:
-            self._refreshing = self._background(self._refresh_in_time())
+            self._refreshing = self._background.begin(self._refresh_in_time())
 
     async def _refresh_in_time(self) -> None:
         with suppress(TimeoutError):  # the next turn tries again
@@ -256,23 +251,13 @@ class Caller:
     async def _load_vectors(self) -> None:
         """Fetch the slots' vectors, and make those that are missing."""
         stored = await self._store.memories.vectors(self.identity, self._embedder.model)
-        from lkmongo.embed.vectors import from_bson
-
-        for name, (updated_at, value) in stored.items():
-            memory = self.slots.get(name)
-            if memory and memory.updated_at == updated_at:
-                self._vectors[name] = from_bson(value, self._embedder.dimensions)
-        self._vectors = {name: vector for name, vector in self._vectors.items() if name in self.slots}
-        self._index = None
-        if missing := [memory for name, memory in self.slots.items() if self._vectors.get(name) is None]:
+        if missing := self._slots.take_vectors(stored):
             await self._embed(missing)
 
     async def _embed(self, memories: list[Memory]) -> None:
         vectors = await self._embedder.embed([memory.embedded_text for memory in memories], kind="document")
         for memory, vector in zip(memories, vectors, strict=True):
-            if self.slots.get(memory.memory_type) == memory:
-                self._vectors[memory.memory_type] = vector
-                self._index = None
+            self._slots.take_vector(memory, vector)
             if not self.guest:
                 await self._store.memories.set_vector(self.identity, memory, vector, self._embedder.model)
 
@@ -287,10 +272,10 @@ class Caller:
         memory = Memory(slot_name(label), check_content(content), updated_at=now())
         if memory.memory_type not in self.slots and len(self.slots) >= MAX_SLOTS:
             raise InvalidTextError(f"{MAX_SLOTS} memories are the most that one person can have")
-        self._put(memory)
+        self._slots.put(memory)
         await self._store_change(Change("remember", memory.memory_type, memory.updated_at or now(), memory.content))
         self.slots.setdefault(memory.memory_type, memory)  # gone when they were erased meanwhile
-        self._background(self._embed([memory]))
+        self._background.begin(self._embed([memory]))
         return memory
 
     def recall(self, label: str) -> Memory | None:
@@ -299,13 +284,7 @@ class Caller:
         Raises:
             InvalidTextError: the label cannot be one.
         """
-        from rapidfuzz import fuzz, process
-
-        name = slot_name(label)
-        if name in self.slots:
-            return self.slots[name]
-        near = process.extractOne(name, list(self.slots), scorer=fuzz.ratio, score_cutoff=_NEAR_LABEL)
-        return self.slots[near[0]] if near else None
+        return self._slots.recall(label)
 
     async def forget(self, label: str) -> str:
         """Delete a slot, and what the next call would know of this one and the last; `saved` tells whether it is gone.
@@ -323,10 +302,8 @@ class Caller:
         if memory is None and self.loaded:
             raise NotFoundError(f"nothing is remembered as {slot_words(name)}")
         self.forgot_something = True
-        self.slots.pop(name, None)
-        self._vectors.pop(name, None)
+        self._slots.pop(name)
         self.profile = replace(self.profile, last_session=None)
-        self._index = None
         await self._store_change(Change("forget", name, now()))
         return name
 
@@ -338,28 +315,11 @@ class Caller:
             limit: how many slots at most.
             vector_of: nearly the same words, whose vector is at hand already; by default the query's own is made.
         """
-        if not self.slots:
-            return []
-        vector = None
-        if self._vectors:
-            try:
-                async with asyncio.timeout(EMBED_DEADLINE):
-                    vector = (await self._embedder.embed([vector_of or query], kind="query", deadline=EMBED_DEADLINE))[
-                        0
-                    ]
-            except (LkmongoError, TimeoutError) as error:
-                logger.info("searching memories by words alone: %s", error)
-        hits = self._searchable().search(
-            query, vector, limit, weights=self._embedder.weights, floor=self._embedder.floor
-        )
-        return [self.slots[hit.key] for hit in hits if hit.key in self.slots]
+        return await self._slots.search(query, limit, vector_of=vector_of)
 
     def relevant(self, text: str, limit: int = 20) -> list[Memory]:
         """The slots that share words with `text`, best first."""
-        if not self.slots or not text:
-            return []
-        hits = self._searchable().search(text, None, limit, weights=self._embedder.weights, floor=self._embedder.floor)
-        return [self.slots[hit.key] for hit in hits]
+        return self._slots.relevant(text, limit)
 
     async def set_profile(self, field: str, value: str) -> str:
         """Write one field of the profile, `saved` tells where, and return the value as it is stored.
@@ -383,82 +343,21 @@ class Caller:
 
     async def _store_change(self, change: Change) -> None:
         """Have a change stored, and wait until it is, or until it is on disk because MongoDB is slow or away."""
-        if self.guest:
-            return
-        self._change(change)
-        if self._retrying is None or self._retrying.done():
-            self._retrying = self._background(self._keep_saving())
-        if not (
-            self._away or self._store.breaker.is_open
-        ):  # a later turn does not pay again for what an earlier one has found out
-            await asyncio.wait({self._retrying}, timeout=ACKNOWLEDGED)
-        if self._changes:
-            await self._changes.keep()
-
-    def _change(self, change: Change) -> None:
-        self._changes.add(change)
-        if change.operation == "profile":
-            self.profile = replace(self.profile, **cast("dict[str, Any]", {change.name: change.value}))
-
-    async def _keep_saving(self) -> None:
-        """Store what waits, and try again until MongoDB takes it."""
-        attempt = 0
-        while self._changes and not self._settled:
-            try:
-                async with asyncio.timeout(LOAD_DEADLINE):
-                    await self._save()
-            except (LkmongoError, TimeoutError) as error:
-                if not attempt:
-                    logger.info("what the caller said is not stored yet: %s", error)
-                self._away = True
-                await self._changes.keep()
-                await asyncio.sleep(RETRY_EVERY[min(attempt, len(RETRY_EVERY) - 1)])
-                attempt += 1
-            else:
-                self._away, attempt = False, 0
+        if not self.guest:
+            await self._saving.store(change)
 
     async def _save(self) -> None:
         with suppress(ErasedError):
             self._version += await self._changes.save(self.identity, self._lease)
 
-    # ------------------------------------------------------------------ inside
-
-    def _put(self, memory: Memory) -> None:
-        self.slots = {memory.memory_type: memory} | {
-            name: slot for name, slot in self.slots.items() if name != memory.memory_type
-        }
-        self._vectors.pop(memory.memory_type, None)
-        self._index = None
-
-    def _searchable(self) -> ExactIndex[str]:
-        if self._index is None:
-            memories = list(self.slots.values())
-            self._index = memory_index(memories, [self._vectors.get(memory.memory_type) for memory in memories])
-        return self._index
-
-    def _background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        async def guarded() -> None:
-            try:
-                await work
-            except LkmongoError as error:
-                logger.info("background work on the caller's memory failed: %s (%s)", error.message, error.why)
-            except Exception:
-                logger.exception("background work on the caller's memory failed")
-
-        task = asyncio.create_task(guarded())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: work.close())  # cancelled before it began, it would complain
-        return task
-
     async def settle(self, deadline: float) -> None:
         """Give what is not stored yet and other background work `deadline` seconds, then stop it and keep the rest."""
         if self._changes:
-            self._background(self._save())
-        if tasks := [task for task in self._tasks if task not in (self._loading, self._retrying)]:
-            await asyncio.wait(tasks, timeout=ACKNOWLEDGED if self._away or self.load_error else deadline)
-        self._settled = True  # the driver may report a cancellation as a lost connection, which is no end to retries
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._background.begin(self._save())
+        is_away = self._saving.away or self.load_error is not None
+        endless = (self._loading, self._saving.retrying)
+        await self._background.finish(ACKNOWLEDGED if is_away else deadline, without=endless)
+        self._settled = True
+        self._saving.stop()
+        await self._background.cancel()
         await self._changes.keep()

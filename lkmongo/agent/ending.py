@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from lkmongo.agent.recorder import AWAY_DEADLINE, gist
+from lkmongo.agent.lease import AWAY_DEADLINE
+from lkmongo.agent.turns import gist
 from lkmongo.model import Turn, TurnKind, clean_text
 
 if TYPE_CHECKING:
@@ -56,8 +57,9 @@ async def end_call(
     loop = asyncio.get_running_loop()
     until = loop.time() + HANG_UP_DEADLINE - _KEEPING
     await _leave_gist(call, mind)
-    await call.caller.settle(deadline=SETTLE_DEADLINE)
-    return await call.recorder.close(reason, report, max(AWAY_DEADLINE, until - loop.time()), ended_at=ended_at)
+    deadline = max(AWAY_DEADLINE, until - SETTLE_DEADLINE - loop.time())
+    settling = call.caller.settle(SETTLE_DEADLINE)
+    return await call.recorder.close(reason, report, deadline, ended_at=ended_at, beside=settling)
 
 
 async def _leave_gist(call: Call, mind: Mind | None) -> None:

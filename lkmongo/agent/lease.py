@@ -33,6 +33,11 @@ RENEW_EVERY = 2.0
 TRUSTED = 4.0
 """Seconds after a renewal in which a write may begin. Less than the lease: the rest is time for it to arrive."""
 _LEASE = LEASE_MS / 1_000
+LEAVING_DEADLINE = _LEASE + 1.0
+"""Seconds that an erased call may take at its end to delete its traces: what was given up may arrive as long as that."""
+AWAY_DEADLINE = 1.0
+"""Seconds that an end may wait for a MongoDB that is known to be away: what is left is on disk, and of an erased call
+the erasure deletes it when the lease has run out."""
 RENEWAL_DEADLINE = 3.0
 """Seconds after which a renewal that MongoDB does not answer is given up, so that the next can be tried."""
 # On Linux the monotonic clock stands still while a laptop sleeps; this one goes on. On macOS the monotonic one does.
@@ -49,7 +54,7 @@ class Lease:
     """The lease of one call; every write for its person goes through `writing`.
 
     `lost` says that the person was erased, `superseded` that another agent goes on with the call, `continues` that
-    there were traces of this call before it.
+    there were traces of this call before it, `ended` that the call's end is written and the lease to be given up.
     """
 
     def __init__(self, store: Store, record: SessionRecord) -> None:
@@ -57,6 +62,7 @@ class Lease:
         self.lost = False
         self.superseded = False
         self.continues = False
+        self.ended = False
         self.owner = lease_owner()
         self._db = store.db
         self._sessions = store.sessions
@@ -128,15 +134,30 @@ class Lease:
         async with self._lock:
             await self._renew()
 
-    async def release(self) -> None:
-        """Stop renewing; of a call that was erased, wait until its own traces are gone."""
+    async def release(self, deadline: float = LEAVING_DEADLINE) -> None:
+        """Stop renewing, and give up the lease of a call that has ended.
+
+        Of one that was erased, wait until its own traces are gone, `deadline` seconds at most.
+        """
         self._released = True  # a cancellation alone does not do: the driver may report it as a lost connection
         if self._holding:
             self._holding.cancel()
             await asyncio.gather(self._holding, return_exceptions=True)
+        if self.ended and not self.lost:
+            await self._let_go()
         if self._leaving:
-            await asyncio.wait({self._leaving}, timeout=2 * _LEASE)
+            patience = AWAY_DEADLINE if self._breaker.is_open else LEAVING_DEADLINE
+            await asyncio.wait({self._leaving}, timeout=max(0.0, min(deadline, patience)))
             self._leaving.cancel()
+
+    async def _let_go(self) -> None:
+        """Have it be nobody's, after the last write of a call that is complete; else it runs out."""
+        self.ended = False
+        try:
+            async with asyncio.timeout(AWAY_DEADLINE):
+                await self._sessions.let_go(self._record.identity, self._record.session_id, self.owner)
+        except (LkmongoError, TimeoutError) as error:
+            logger.debug("the lease of the call is left to run out: %s", error)
 
     def _is_trusted(self) -> bool:
         held = not (self.lost or self.superseded)

@@ -90,10 +90,13 @@ class Ready:
     async def _warm(self, store: Store) -> None:
         try:
             await asyncio.gather(store.ping(), store.ping())  # two at a time, so that both connections are made
+        except LkmongoError as error:
+            logger.debug("there are no connections yet: %s (%s)", error.message, error.why)
+        try:
             if self.settings.embedder_kind == "local":
                 await self.embedder.warm()  # the model is the process's; a Voyage client would be this loop's
         except LkmongoError as error:
-            logger.debug("not everything is warm: %s (%s)", error.message, error.why)
+            logger.debug("the model is not warm: %s (%s)", error.message, error.why)
 
     async def _close(self) -> None:
         if self._warming:

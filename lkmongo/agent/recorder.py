@@ -1,24 +1,26 @@
 """The record of a call: its turns as they complete, and at the end when, why and with what report.
 
-A turn is written in the background and never delays speech. Items reach us out of order (a tool call comes by an
-event of its own, after the words that precede it), so they wait for a moment and go out sorted by the time at
-which they were made.
+A turn is written in the background and never delays speech. It is noted on this machine at once, so that not even a
+process that is killed loses it, and the note goes when MongoDB has the turn. Items reach us out of order (a tool call
+comes by an event of its own, after the words that precede it), so they wait for a moment and go out sorted by the time
+at which they were made.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Hashable, Sequence
+from collections.abc import Callable, Coroutine, Hashable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from lkmongo.agent.backlog import Backlog
-from lkmongo.agent.lease import Lease, SupersededError
+from lkmongo.agent.backlog import Backlog, unless_it_hangs
+from lkmongo.agent.lease import AWAY_DEADLINE, Lease, SupersededError
+from lkmongo.agent.turns import turn_of, turn_of_tool
 from lkmongo.errors import DatabaseUnavailableError, LkmongoError
-from lkmongo.model import Identity, SessionRecord, SessionStatus, Turn, TurnKind, clean, clean_text, now
+from lkmongo.model import Identity, SessionRecord, SessionStatus, Turn, clean, now
 from lkmongo.store.opening import Store
 from lkmongo.store.recovery import turn_entry
 from lkmongo.store.sessions import TakenError
@@ -26,14 +28,14 @@ from lkmongo.store.spool import Entry
 from lkmongo.store.tombstones import ErasedError
 
 if TYPE_CHECKING:
-    from livekit.agents import AgentSession, ConversationItemAddedEvent, FunctionToolsExecutedEvent, llm
+    from livekit.agents import AgentSession, ConversationItemAddedEvent, FunctionToolsExecutedEvent
 
 logger = logging.getLogger(__name__)
 
 SETTLE = 0.25
 """Seconds that an item waits for one that was made before it."""
 ACKNOWLEDGED = 0.5
-"""Seconds that a turn waits for MongoDB to take it; after that it is on disk as well."""
+"""Seconds that a turn waits for MongoDB to take it; after that its note outlives the machine's end, too."""
 ATTEMPT = 10.0
 """Seconds after which an attempt to write is given up, so that the next finds a database that is back."""
 RETRY_EVERY = (0.5, 1, 2, 4, 5)
@@ -42,8 +44,6 @@ _PORTION = 100
 """Turns that are stored at once, so that of many on a slow line each attempt gets some through."""
 END_DEADLINE = 8.0
 """Seconds that a hang-up may take to store what is left."""
-AWAY_DEADLINE = 1.0
-"""The same while MongoDB is known to be away: what is left is on disk."""
 
 
 class Recorder:
@@ -60,6 +60,7 @@ class Recorder:
         participant: str | None = None,
         agent: str | None = None,
         agent_participant: str | None = None,
+        livekit: str | None = None,
     ) -> None:
         """Nothing is written before `start`; `backlog` keeps on disk what MongoDB does not take."""
         self.record = SessionRecord(
@@ -71,6 +72,7 @@ class Recorder:
             participant=participant,
             agent=agent,
             agent_participant=agent_participant,
+            livekit=livekit,
         )
         self.turns: list[Turn] = []
         self.error: LkmongoError | None = None
@@ -81,11 +83,12 @@ class Recorder:
         self.is_kept = False
         self._store = store
         self._backlog = backlog or Backlog()
-        self._kept = 0
         self._news = asyncio.Event()
         self._waiting: list[Turn] = []
         self._seen: set[str] = set()
-        self._written = 0
+        self._noted: set[str] = set()
+        self._noting: asyncio.Task[None] | None = None
+        self._written = self._struck_out = 0
         self._first_seq: int | None = None
         self._left_behind: list[Identity] = []
         self._lock = asyncio.Lock()
@@ -114,7 +117,8 @@ class Recorder:
             self._left_behind.append(self.record.identity)
             self.record = replace(self.record, identity=identity)
             self.lease.when_lost(self._drop)
-            self._written, self._kept, self._first_seq = 0, 0, None
+            self._written, self._struck_out, self._first_seq = 0, 0, None
+            self._noted.clear()
         await before.release()
         await self._backlog.begin_again()
 
@@ -126,15 +130,16 @@ class Recorder:
     def _drop(self) -> None:
         self._waiting.clear()
         self.turns.clear()
-        self._written = self._kept = 0
+        self._noted.clear()
+        self._written = self._struck_out = 0
         self._news.set()
 
     def _on_item(self, event: ConversationItemAddedEvent) -> None:
-        self._add(_turn_of(event.item))
+        self._add(turn_of(event.item))
 
     def _on_tools(self, event: FunctionToolsExecutedEvent) -> None:
         for call, output in event.zipped():
-            self._add(_turn_of_tool(call, output))
+            self._add(turn_of_tool(call, output))
 
     def _add(self, turn: Turn | None) -> None:
         if turn is None or turn.item_id in self._seen or self.erased or self.lease.superseded:
@@ -142,10 +147,38 @@ class Recorder:
         self._seen.add(turn.item_id)
         self._waiting.append(turn)
         self._news.set()
+        if self._noting is None or self._noting.done():
+            self._noting = asyncio.create_task(self._note())
+
+    async def _note(self) -> None:
+        """Note the turns that have come since; at once, for this process may be killed at any time."""
+        try:
+            while new := self._not_noted():
+                if not await self._put(new, safe=False):
+                    return
+        except Exception:
+            logger.exception("what was said is not noted")
+
+    def _not_noted(self) -> list[Turn]:
+        """The turns that are neither stored nor on the disk, numbered as they would be if no other one came late."""
+        waiting = [replace(turn, seq=seq) for seq, turn in enumerate(self._waiting, len(self.turns))]
+        return [turn for turn in [*self.turns[self._written :], *waiting] if turn.item_id not in self._noted]
+
+    async def _put(self, turns: list[Turn], *, safe: bool) -> bool:
+        """Put turns on the disk; returns whether they, and with `safe` all before them, are there."""
+        first = self._first_seq
+        entries: dict[Hashable, Entry] = {
+            turn.item_id: turn_entry(replace(turn, seq=turn.seq + (first or 0)), is_numbered=first is not None)
+            for turn in turns
+        }
+        if not await self._backlog.keep(entries, safe=safe):
+            return False
+        self._noted.update(turn.item_id for turn in turns)
+        return True
 
     async def _write_on(self) -> None:
         """Store what comes, and while MongoDB takes nothing keep it on disk and try again."""
-        await self._backlog.open()
+        await unless_it_hangs(self._backlog.open())
         failed = 0
         while True:
             pause = RETRY_EVERY[min(failed, len(RETRY_EVERY)) - 1] if failed else None
@@ -158,7 +191,7 @@ class Recorder:
             try:
                 await self._attempt(self._flush(), ATTEMPT)
             except ErasedError:
-                await self._backlog.end(delete=True)
+                await unless_it_hangs(self._backlog.end(delete=True))
                 return
             except SupersededError:
                 await self._keep()  # what was said before belongs to the call, and is put into it when that is over
@@ -204,22 +237,12 @@ class Recorder:
         for turn in waiting:
             self.turns.append(replace(turn, seq=len(self.turns)))
 
-    async def _keep(self) -> None:
-        """Put the turns that are not stored on the disk, where they are not there yet."""
+    async def _keep(self) -> bool:
+        """Have the turns that are not stored on the disk, whatever happens to the machine; returns whether they are."""
         if self.erased:
-            return
-        self._order()
-        start, end = max(self._written, self._kept), len(self.turns)
-        new = self.turns[start:end]
-        if not new:
-            return
-        first = self._first_seq
-        entries: dict[Hashable, Entry] = {
-            turn.item_id: turn_entry(replace(turn, seq=turn.seq + (first or 0)), is_numbered=first is not None)
-            for turn in new
-        }
-        if await self._backlog.keep(entries):
-            self._kept = max(self._kept, end)
+            return False
+        kept = asyncio.create_task(self._put(self._not_noted(), safe=True))
+        return await unless_it_hangs(kept) and kept.result()
 
     async def _flush(self) -> None:
         async with self._lock:
@@ -234,7 +257,10 @@ class Recorder:
                     portion = pending[start : start + _PORTION]
                     await self._append([replace(turn, seq=turn.seq + self._first_seq) for turn in portion])
                     self._written += len(portion)
-            await self._backlog.stored(turn.item_id for turn in pending)
+            done = self._written  # those of an attempt that was given up in between included
+            ids = [turn.item_id for turn in self.turns[self._struck_out : done]]
+            if await unless_it_hangs(self._backlog.stored(ids)):
+                self._struck_out = done
             while self._left_behind:
                 await self._store.sessions.discard(self._left_behind[0], session_id)
                 self._left_behind.pop(0)
@@ -258,8 +284,9 @@ class Recorder:
         deadline: float = END_DEADLINE,
         *,
         ended_at: datetime | None = None,
+        beside: Coroutine[Any, Any, None] | None = None,
     ) -> bool:
-        """Write what is left and how the call ended: the last thing that a call writes, for it gives up its lease.
+        """Write what is left and how the call ended: the last thing that a call writes; the lease's `release` follows.
 
         What MongoDB does not take stays on disk, and `is_kept` says so.
 
@@ -268,14 +295,19 @@ class Recorder:
             report: makes the session report; an error in it loses the report, and nothing else.
             deadline: seconds that this may take.
             ended_at: when the call ended; by default now.
+            beside: stores what else is left of the call; it is waited for, and does not keep the record waiting.
 
         Returns:
             Whether everything is stored that is to be stored.
         """
-        await self.lease.release()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + deadline
+        await self.lease.release(deadline)
         if self._writer:
             self._writer.cancel()
             await asyncio.gather(self._writer, return_exceptions=True)
+        if self._noting:
+            await unless_it_hangs(self._noting)
         try:
             facts = clean(report() | {name: fact() for name, fact in self.facts.items()})
         except Exception:
@@ -288,94 +320,73 @@ class Recorder:
             close_reason=reason,
             report=facts,
         )
+        # With turns to write, the two connections are the record's first.
+        other = asyncio.create_task(beside) if beside and not self._unwritten else beside
         try:
-            await self._attempt(self._finish(), AWAY_DEADLINE if self.error else deadline)
+            is_stored = await self._end(until)
+        finally:
+            if other:
+                await other
+        await unless_it_hangs(self._backlog.end(delete=self.erased or self._backlog.is_clear))
+        return is_stored
+
+    @property
+    def _unwritten(self) -> bool:
+        return bool(self._waiting) or self._written < len(self.turns)
+
+    async def _end(self, until: float) -> bool:
+        """Write the end, or put it on the disk; returns whether it is written, and nothing is left to be done."""
+        loop = asyncio.get_running_loop()
+        try:
+            patience = AWAY_DEADLINE if self.error else until - loop.time()
+            await self._attempt(self._finish(), max(AWAY_DEADLINE, patience))
         except ErasedError:
-            await self.lease.release()
-            await self._backlog.end(delete=True)
+            await self.lease.release(until - loop.time())
         except SupersededError:
-            await self._keep()
-            self.is_kept = not self._backlog.is_clear and self._kept >= len(self.turns)
-            await self._backlog.end(delete=self._backlog.is_clear)
+            self.is_kept = await self._keep() and not self._backlog.is_clear
             return False
         except LkmongoError as error:
             logger.info("the call could not be stored: %s (%s)", error.message, error.why)
-            await self._keep()
-            end: Entry = {"op": "end", "reason": reason, "ended_at": self.record.ended_at, "report": facts}
-            self.is_kept = await self._backlog.keep({"end": end}) and self._kept >= len(self.turns)
-            await self._backlog.end(delete=False)
+            record = self.record
+            end: Entry = {
+                "op": "end",
+                "reason": record.close_reason,
+                "ended_at": record.ended_at,
+                "report": record.report,
+            }
+            kept = await self._keep()
+            ended = asyncio.create_task(self._backlog.keep({"end": end}))
+            self.is_kept = await unless_it_hangs(ended) and ended.result() and kept
             return False
-        else:
-            await self._backlog.end(delete=self._backlog.is_clear)
         return True
 
     async def _finish(self) -> None:
-        await self._flush()
+        """Write the last turns and the end: beside each other, where no other agent may have written of this call.
+
+        Both are within the lease, which stands until the last write is acknowledged: an erasure waits for it.
+        """
+        if self.lease.continues or self._left_behind:
+            await self._flush()
+            await self._save()
+            return
+        for outcome in await asyncio.gather(self._flush(), self._save(), return_exceptions=True):
+            if outcome is not None:
+                raise outcome
+
+    async def _save(self) -> None:
         sessions, owner = self._store.sessions, self.lease.owner
         async with self.lease.writing():
-            if await sessions.save(self.record, owner=owner):
+            if self._is_saved(await sessions.save(self.record, owner=owner, keep_lease=True)):
                 return
         await self.lease.check()  # it may have been another's since the last look, or nobody's
-        if not await sessions.save(self.record, owner=owner):
+        if not self._is_saved(await sessions.save(self.record, owner=owner, keep_lease=True)):
             raise SupersededError
+
+    def _is_saved(self, done: bool) -> bool:
+        self.lease.ended = done
+        return done
 
     @property
     def so_far(self) -> list[Turn]:
         """The turns in their order, those that are not stored yet included."""
         return [*self.turns, *sorted(self._waiting, key=lambda turn: turn.created_at)]
-
-
-def gist(turns: Sequence[Turn], limit: int) -> str:
-    """What a call was about, in the caller's own last words (three utterances); at most `limit` characters."""
-    said = [turn.content for turn in turns if turn.role == "user" and turn.content][-3:]
-    parts: list[str] = []
-    for content in reversed(said):
-        part = " ".join(content.split())[:160]
-        if parts and sum(map(len, parts)) + len(part) > limit:
-            break
-        parts.insert(0, part)
-    return "; ".join(parts)
-
-
-def _moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-def _turn_of(item: Any) -> Turn | None:
-    """A turn of a chat item; None for what is no turn, such as instructions, which hold what the agent was told."""
-    from livekit.agents import llm
-
-    if isinstance(item, llm.ChatMessage) and item.role in {"user", "assistant"}:
-        return Turn(
-            seq=0,
-            item_id=item.id,
-            kind=TurnKind.MESSAGE,
-            created_at=_moment(item.created_at),
-            role=item.role,
-            content=clean_text(item.text_content or ""),
-            interrupted=item.interrupted,
-            metrics={key: value for key, value in dict(item.metrics or {}).items() if isinstance(value, int | float)},
-        )
-    if isinstance(item, llm.AgentHandoff) and item.old_agent_id:  # the first agent takes over from nobody
-        return Turn(
-            seq=0,
-            item_id=item.id,
-            kind=TurnKind.HANDOFF,
-            created_at=_moment(item.created_at),
-            name=item.new_agent_id,
-        )
-    return None
-
-
-def _turn_of_tool(call: llm.FunctionCall, output: llm.FunctionCallOutput | None) -> Turn:
-    return Turn(
-        seq=0,
-        item_id=call.id,
-        kind=TurnKind.TOOL,
-        created_at=_moment(call.created_at),
-        name=call.name,
-        arguments=clean_text(call.arguments),
-        output=clean_text(output.output) if output else None,
-        is_error=bool(output and output.is_error),
-        metrics={"seconds": round(output.created_at - call.created_at, 3)} if output else {},
-    )

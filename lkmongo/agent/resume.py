@@ -77,8 +77,8 @@ async def resume_lost_calls(store: Store, credentials: LiveKitCredentials, agent
     while True:
         try:
             failed: LkmongoError | None = None
-            lost = [(record, None) for record in await store.sessions.expired(agent_name)]
-            for record, dead in [*await store.sessions.orphaned(agent_name), *lost]:
+            lost = [(record, None) for record in await store.sessions.expired(agent_name, credentials.host)]
+            for record, dead in [*await store.sessions.orphaned(agent_name, credentials.host), *lost]:
                 try:
                     await resume(store, credentials, agent_name, record, dead=dead)
                 except LkmongoError as error:

@@ -24,7 +24,7 @@ from lkmongo.search.atlas import running
 from lkmongo.store.backfill import backfill
 from lkmongo.store.first_start import prepare
 from lkmongo.store.opening import Store, open_store
-from lkmongo.store.recovery import recover_quietly
+from lkmongo.store.recovery import keep_recovering
 
 if TYPE_CHECKING:
     from livekit.agents import AgentServer
@@ -158,7 +158,7 @@ async def _database(settings: Settings, credentials: LiveKitCredentials) -> Asyn
         if store.embedded:
             await prepare(store.db, embedder, on_status=logger.info)
         await stack.enter_async_context(running(_fill(store, embedder)))
-        await stack.enter_async_context(running(recover_quietly(settings, store)))
+        await stack.enter_async_context(running(keep_recovering(settings, store)))
         await stack.enter_async_context(running(resume_lost_calls(store, credentials, settings.agent_name)))
         yield
 

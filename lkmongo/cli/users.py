@@ -53,6 +53,7 @@ async def list_(
     from lkmongo.errors import UsageError
     from lkmongo.model import Tenant, check_id
     from lkmongo.store.opening import open_store
+    from lkmongo.store.users import COUNTED
 
     if all_tenants and (tenant is not None or after is not None):
         raise UsageError("--all-tenants goes with neither --tenant nor --after", hint="leave one of them out")
@@ -72,7 +73,8 @@ async def list_(
         cli.output.note(f"Nobody is known in tenant {scope.tenant_id}{where}" if scope and not number else "No more")
     elif len(found) < number:
         more = "" if all_tenants else f"; go on with --after {found[-1]['user_id']}"
-        cli.output.note(f"showing {len(found):,} of {number:,}{more}")
+        total = f"more than {COUNTED:,}" if number > COUNTED else f"{number:,}"
+        cli.output.note(f"showing {len(found):,} of {total}{more}")
 
 
 @command(app, "show", data=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from lkmongo.search.fusion import RANK_CONSTANT, FusionWeights, fuse
-from lkmongo.search.text import TextIndex
+from lkmongo.search.text import Cutter, TextIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,6 +43,7 @@ class ExactIndex(Generic[K]):
         keys: Sequence[K],
         texts: Sequence[str],
         vectors: Sequence[NDArray[np.float32] | None] | NDArray[np.float32],
+        cutter: Cutter | None = None,
     ) -> None:
         """Index documents.
 
@@ -51,6 +52,7 @@ class ExactIndex(Generic[K]):
             texts: what the text branch reads, with the words of a label apart.
             vectors: shape (n, d), or n rows of which those without a vector are None. Unit length, all of one
                 model: only then do their products with a query mean anything.
+            cutter: what cut most of the texts the last time, where they are indexed again and again.
 
         Raises:
             ValueError: the three differ in length, or the vectors among each other.
@@ -59,7 +61,7 @@ class ExactIndex(Generic[K]):
             raise ValueError(f"{len(keys)} keys, {len(texts)} texts and {len(vectors)} vectors do not belong together")
         order = sorted(range(len(keys)), key=keys.__getitem__)
         self._keys = [keys[i] for i in order]
-        self._text = TextIndex([texts[i] for i in order])
+        self._text = TextIndex([texts[i] for i in order], cutter)
         present = [place for place, i in enumerate(order) if vectors[i] is not None]
         self._places = np.array(present, dtype=np.intp)
         self._without_vector = frozenset(range(len(order))) - frozenset(present)

@@ -14,6 +14,7 @@ from lkmongo.model import Identity, Memory, Passage, Tenant, slot_words
 from lkmongo.search.exact import ExactIndex
 from lkmongo.search.question import EMBED_DEADLINE, Question
 from lkmongo.store import operations
+from lkmongo.store.schema import KNOWLEDGE, MEMORIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pymongo.asynchronous.database import AsyncDatabase
 
     from lkmongo.embed.base import Embedder
+    from lkmongo.search.text import Cutter
 
 T = TypeVar("T", Memory, Passage)
 Document = dict[str, Any]
@@ -69,9 +71,12 @@ class SearchStrategy(Protocol):
         ...
 
 
-def memory_index(memories: Sequence[Memory], vectors: Sequence[NDArray[np.float32] | None]) -> ExactIndex[str]:
-    """Index slots that are loaded already; the keys of its hits are their labels."""
-    return ExactIndex([memory.memory_type for memory in memories], [memory_text(each) for each in memories], vectors)
+def memory_index(
+    memories: Sequence[Memory], vectors: Sequence[NDArray[np.float32] | None], cutter: Cutter | None = None
+) -> ExactIndex[str]:
+    """Index slots that are loaded already; the keys of its hits are their labels. `cutter`: see `ExactIndex`."""
+    texts = [memory_text(memory) for memory in memories]
+    return ExactIndex([memory.memory_type for memory in memories], texts, vectors, cutter)
 
 
 def passage_index(
@@ -133,12 +138,12 @@ class ExactStrategy:
             embedder: only vectors of its model are compared; other documents take part by their words.
             embed_deadline: seconds to wait for the question's vector.
         """
-        self._memories = db["memories"]
-        self._knowledge = db["knowledge"]
+        self._memories = db[MEMORIES]
+        self._knowledge = db[KNOWLEDGE]
         self._embedder = embedder
         self._embed_deadline = embed_deadline
         self._passages: OrderedDict[str, tuple[Document, _Loaded[Passage]]] = OrderedDict()
-        self._loading: dict[str, asyncio.Lock] = {}
+        self._loading: dict[str, asyncio.Task[_Loaded[Passage]]] = {}
 
     async def memories(
         self, identity: Identity, query: str, limit: int = 5, *, question: Question | None = None
@@ -174,28 +179,53 @@ class ExactStrategy:
         return await asyncio.to_thread(_memories_of, documents, self._embedder)
 
     async def _load_knowledge(self, tenant: Tenant) -> _Loaded[Passage]:
-        # One at a time for a tenant: two searches that find the passages changed shall not both read them.
-        async with self._loading.setdefault(tenant.tenant_id, asyncio.Lock()):
-            stamp = await self._stamp(tenant)  # before the passages: a change in between shows at the next search
-            known = self._passages.get(tenant.tenant_id)
-            if known is not None and known[0] == stamp:
-                self._passages.move_to_end(tenant.tenant_id)
-                return known[1]
-            documents = await self._read(self._knowledge, tenant.scope, ("source", "chunk", "title", "content"))
-            loaded = await asyncio.to_thread(_passages_of, documents, self._embedder)
-            self._passages[tenant.tenant_id] = (stamp, loaded)
-            if len(self._passages) > _CACHED_TENANTS:
-                self._passages.popitem(last=False)
-            return loaded
+        # One at a time for a tenant: two searches that find the passages changed shall not both read them. It goes on
+        # when who waits for it gives up: a search of very many finds them there the next time.
+        name = tenant.tenant_id
+        while name in self._loading:
+            await asyncio.wait({self._loading[name]})
+        task = self._loading[name] = asyncio.create_task(self._load_passages(tenant))
+        task.add_done_callback(lambda task: self._loaded(name, task))
+        return await asyncio.shield(task)
+
+    def _loaded(self, name: str, task: asyncio.Task[_Loaded[Passage]]) -> None:
+        del self._loading[name]
+        if not task.cancelled():
+            task.exception()  # looked at, lest asyncio complain when everybody who waited has gone
+
+    async def _load_passages(self, tenant: Tenant) -> _Loaded[Passage]:
+        stamp = await self._stamp(tenant)  # before the passages: a change in between shows at the next search
+        known = self._passages.get(tenant.tenant_id)
+        if known is not None and known[0] == stamp:
+            self._passages.move_to_end(tenant.tenant_id)
+            return known[1]
+        documents = await self._read(self._knowledge, tenant.scope, ("source", "chunk", "title", "content"))
+        loaded = await asyncio.to_thread(_passages_of, documents, self._embedder)
+        self._passages[tenant.tenant_id] = (stamp, loaded)
+        if len(self._passages) > _CACHED_TENANTS:
+            self._passages.popitem(last=False)
+        return loaded
 
     async def _stamp(self, tenant: Tenant) -> Document:
-        ours = {"$cond": [{"$eq": ["$embedding_model", self._embedder.model]}, 1, 0]}
-        totals = {"_id": None, "count": {"$sum": 1}, "newest": {"$max": "$updated_at"}, "ours": {"$sum": ours}}
+        """The newest change, the number of passages, and of those with our vectors: indexes tell, no passage is read."""
+
+        def counted(name: str, selector: Document) -> Document:
+            return {"$unionWith": {"coll": KNOWLEDGE, "pipeline": [{"$match": selector}, {"$count": name}]}}
+
+        newest: list[Document] = [
+            {"$sort": {"updated_at": -1}},
+            {"$limit": 1},
+            {"$project": {"_id": 0, "updated_at": 1}},
+        ]
+        counts = [
+            counted("count", tenant.scope),
+            counted("ours", tenant.scope | {"embedding_model": self._embedder.model}),
+        ]
 
         async def aggregate() -> Document:
-            pipeline: list[Document] = [{"$match": tenant.scope}, {"$group": totals}]
+            pipeline = [{"$match": tenant.scope}, *newest, *counts]
             cursor = await self._knowledge.aggregate(pipeline, maxTimeMS=MAX_TIME_MS)
-            return next(iter(await cursor.to_list(1)), {})
+            return {name: value for part in await cursor.to_list() for name, value in part.items()}
 
         return await operations.read(aggregate)
 

@@ -7,7 +7,7 @@ it stays above zero for a word that every text holds, so that a match counts as 
 from __future__ import annotations
 
 import logging
-from itertools import groupby, islice, pairwise
+from itertools import chain, groupby, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,8 @@ import numpy as np
 from lkmongo.search.words import content_words, stem, words
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
 
     from numpy.typing import NDArray
 
@@ -25,15 +26,43 @@ _MOST = 0.5
 _JOINED = 5  # letters; shorter words are often two by accident: "in to", "a way"
 
 
+class _Stems(dict[str, str]):
+    """The stems of the words that were asked for."""
+
+    def __missing__(self, word: str) -> str:
+        found = self[word] = stem(word)
+        return found
+
+
+class Cutter:
+    """Cuts texts into the stems of their words; one that was there the last time is not cut again.
+
+    For what is indexed anew whenever a little of it changes. It holds the texts of the last time, and no others.
+    """
+
+    def __init__(self) -> None:
+        """Nothing was cut yet."""
+        self._known: dict[str, list[str]] = {}
+
+    def __call__(self, texts: Sequence[str]) -> list[list[str]]:
+        """The stems of each text, in their order."""
+        stem_of = _Stems().__getitem__
+        before, self._known = self._known, {}
+        for text in texts:
+            if text not in self._known:
+                known = before.get(text)
+                self._known[text] = list(map(stem_of, words(text))) if known is None else known
+        return [self._known[text] for text in texts]
+
+
 class TextIndex:
     """Texts that can be searched by words. Building one touches no event loop: it may run in a thread."""
 
-    def __init__(self, texts: Sequence[str]) -> None:
-        """Index `texts`; a hit is told by its position among them."""
-        cut = [words(text) for text in texts]
-        stems = {word: stem(word) for word in sorted({word for text in cut for word in text})}
+    def __init__(self, texts: Sequence[str], cutter: Cutter | None = None) -> None:
+        """Index `texts`; a hit is told by its position among them. `cutter` may know most of them already."""
+        cut = (cutter or Cutter())(texts)
         self._size = len(texts)
-        self._vocabulary = {base: number for number, base in enumerate(sorted(set(stems.values())))}
+        self._vocabulary = {base: number for number, base in enumerate(sorted(set(chain.from_iterable(cut))))}
         self._by_first_letter: dict[str, list[str]] | None = None
         if not self._vocabulary:
             return
@@ -41,10 +70,11 @@ class TextIndex:
 
         logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG, one line an index
         self._bm25 = bm25s.BM25(method="lucene", k1=_K1, b=_B)
-        numbers = [[self._vocabulary[stems[word]] for word in text] for text in cut]
+        number = self._vocabulary.__getitem__
+        numbers = [list(map(number, text)) for text in cut]
         self._bm25.index((numbers, self._vocabulary), create_empty_token=False, show_progress=False)
 
-    def search(self, query: str, limit: int, *, spared: Container[int] | None = None) -> list[tuple[int, float]]:
+    def search(self, query: str, limit: int, *, spared: AbstractSet[int] | None = None) -> list[tuple[int, float]]:
         """Return up to `limit` texts that hold a content word of the query, as (position, score), best first.
 
         Equal scores come in order of position, so the same texts and query give the same answer everywhere.
@@ -56,13 +86,14 @@ class TextIndex:
                 words are asked. None spares every text.
         """
         scores, shares = self._compare(query)
-        best = np.lexsort((np.arange(self._size), -scores))
-        fit = (
-            int(position)
-            for position in best
-            if scores[position] > 0 and (spared is None or shares[position] > _MOST or position in spared)
-        )
-        return [(position, float(scores[position])) for position in islice(fit, limit)]
+        fit = np.flatnonzero(scores)
+        if spared is not None:
+            enough = shares[fit] > _MOST
+            if spared:
+                enough |= np.array([position in spared for position in fit.tolist()], dtype=bool)
+            fit = fit[enough]
+        best = fit[np.lexsort((fit, -scores[fit]))][:limit]
+        return [(position, float(scores[position])) for position in best.tolist()]
 
     def _compare(self, query: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The BM25 score of every text, shape (n,), and the share of the query's content words that it holds."""

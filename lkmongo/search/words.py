@@ -85,6 +85,8 @@ _LIGHT = frozenset(
 _LANGUAGES = ("DUTCH", "FRENCH", "GERMAN", "ITALIAN", "PORTUGUESE", "RUSSIAN", "SPANISH")
 _ACCENTS = re.compile("[\u0300-\u036f]")
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
+_GAPS = {ord(char): " " for char in map(chr, range(128)) if not (char.isalnum() or char in "'-")}
+"""For `str.translate`: what parts words where all is ASCII. Ten times as fast as the pattern."""
 _VOWEL = re.compile("[aeiouy]")
 _VOWEL_CONSONANT = re.compile("[aeiouy]+[^aeiouy]+")
 _SHORT = re.compile("[^aeiouy][aeiouy][^aeiouwxy]$")
@@ -93,8 +95,21 @@ _SHORT = re.compile("[^aeiouy][aeiouy][^aeiouwxy]$")
 
 def words(text: str) -> list[str]:
     """Cut text into folded words, in order: "Mother's Wi-Fi" is mother, wi, fi, wifi."""
+    folded = fold(text)
+    if not folded.isascii():
+        return _cut(folded)
     found: list[str] = []
-    for word in _pattern().findall(fold(text)):
+    for piece in folded.translate(_GAPS).split():
+        if piece.isalnum():
+            found.append(piece)
+        else:
+            found += _cut(piece)
+    return found
+
+
+def _cut(folded: str) -> list[str]:
+    found: list[str] = []
+    for word in _pattern().findall(folded.replace("_", " ")):
         if word.isascii() and word.isalnum():
             found.append(word)
         else:
@@ -215,5 +230,5 @@ def _stems(stop: frozenset[str]) -> frozenset[str]:
 def _pattern() -> re.Pattern[str]:
     # `\w` leaves out the vowel signs of Devanagari, Tamil and others, and would cut their words apart.
     marks = "".join(re.escape(chr(c)) for c in range(0x300, 0x10000) if unicodedata.category(chr(c)) in {"Mn", "Mc"})
-    letter = f"(?:[^\\W_]|[{marks}])"
-    return re.compile(f"{letter}+(?:['\u2019-]{letter}+)*")
+    letters = f"[\\w{marks}]+"  # one set: an alternative for each letter would take five times as long
+    return re.compile(f"{letters}(?:['\u2019-]{letters})*")

@@ -1,6 +1,7 @@
 """Add documents to a tenant's knowledge: read them all, write their passages, then give those their vectors.
 
-Everything that is named is read before anything is written, so that a wrong name changes nothing.
+Everything that is named is read before anything is written, so that a wrong name changes nothing. While the passages of
+the next documents are written, those of the ones before get their vectors.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from lkmongo.store.knowledge import Counts, Knowledge
 
 if TYPE_CHECKING:
     from lkmongo.embed.base import Embedder
+
+_PORTION = 1_000
+"""Passages that are written before the embedder gets them: as many as a request may have."""
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
@@ -106,24 +110,69 @@ async def add_documents(
     knowledge = Knowledge(db)
     sources = [document.source for document in library.documents]
     await knowledge.check_free(tenant, sources)
-    rows = []
-    for number, document in enumerate(library.documents, 1):
-        rows.append(await knowledge.put(tenant, document, embedder.model, dry_run=dry_run))
-        on_progress("documents", number, len(sources))
-    gone = [counts for root in library.folders for counts in await knowledge.vanished(tenant, root, library.present)]
-    if not dry_run:
-        await knowledge.remove(tenant, [counts.source for counts in gone])
-    added = Added([counts for counts in rows if counts.passages or counts.removed] + gone)
-    if dry_run:
-        return added
+    work = _Adding(knowledge, tenant, library, embedder, dry_run, on_progress, on_wait)
+    tasks = [asyncio.create_task(work.put())] + ([] if dry_run else [asyncio.create_task(work.embed())])
     try:
-        await knowledge.embed(
-            tenant, sources, embedder, lambda done, total: on_progress("vectors", done, total), on_wait
-        )
-    except (EmbeddingError, AuthenticationError) as error:
-        added.failure = error
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    added = work.added
+    if added.failure:
         added.without_vector = await knowledge.count_without_vector(tenant, sources, embedder.model)
     return added
+
+
+@dataclass(slots=True)
+class _Adding:
+    """Two jobs at the same time: `put` writes passages and tells whose are written, `embed` gives them vectors."""
+
+    knowledge: Knowledge
+    tenant: Tenant
+    library: Library
+    embedder: Embedder
+    dry_run: bool
+    on_progress: Progress
+    on_wait: Callable[[float], None]
+    added: Added = field(default_factory=lambda: Added([]))
+    written: asyncio.Queue[list[str] | None] = field(default_factory=asyncio.Queue)
+    embedded: int = 0
+
+    async def put(self) -> None:
+        rows, documents = self.added.rows, self.library.documents
+        portion: list[str] = []
+        passages = 0
+        for number, document in enumerate(documents, 1):
+            counts = await self.knowledge.put(self.tenant, document, self.embedder.model, dry_run=self.dry_run)
+            if counts.passages or counts.removed:
+                rows.append(counts)
+            self.on_progress("documents", number, len(documents))
+            portion.append(document.source)
+            passages += counts.passages
+            if passages >= _PORTION:
+                self.written.put_nowait(portion)
+                portion, passages = [], 0
+        self.written.put_nowait(portion)
+        for root in self.library.folders:
+            gone = await self.knowledge.vanished(self.tenant, root, self.library.present)
+            if not self.dry_run:
+                await self.knowledge.remove(self.tenant, [counts.source for counts in gone])
+            rows += gone
+        self.written.put_nowait(None)
+
+    async def embed(self) -> None:
+        try:
+            while (portion := await self.written.get()) is not None:
+                self.embedded += await self.knowledge.embed(
+                    self.tenant, portion, self.embedder, self._tell, self.on_wait
+                )
+        except (EmbeddingError, AuthenticationError) as error:
+            self.added.failure = error
+
+    def _tell(self, done: int, total: int) -> None:
+        """Tell of all portions so far: how many passages need a vector is known when they are written."""
+        self.on_progress("vectors", self.embedded + done, self.embedded + total)
 
 
 def totals(rows: Sequence[Counts]) -> Counts:

@@ -47,4 +47,5 @@ def record_of(document: dict[str, Any]) -> SessionRecord:
         participant=document.get("participant"),
         agent=document.get("agent"),
         agent_participant=document.get("agent_participant"),
+        livekit=document.get("livekit"),
     )

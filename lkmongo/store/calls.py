@@ -23,6 +23,7 @@ Document = dict[str, Any]
 
 MAX_MILLISECONDS = 25_000
 """What a query of an operator may cost the server; below the client's socket timeout, so that it says so itself."""
+_KINDS = frozenset(TurnKind)
 COUNTED = 10_000
 """Calls that a list counts beyond what it shows."""
 
@@ -239,7 +240,7 @@ def turn_of(document: Mapping[str, Any]) -> Turn:
     return Turn(
         seq=seq if isinstance(seq := document.get("seq"), int) else 0,
         item_id=str(document.get("item_id", "")),
-        kind=TurnKind(document["kind"]) if document.get("kind") in set(TurnKind) else TurnKind.MESSAGE,
+        kind=TurnKind(document["kind"]) if document.get("kind") in _KINDS else TurnKind.MESSAGE,
         created_at=_moment(document.get("created_at")) or datetime.fromtimestamp(0, UTC),
         role=_text(document.get("role")),
         content=_text(document.get("content")),

@@ -8,11 +8,12 @@ interrupted is completed by doing it again.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pymongo import UpdateOne
+from pymongo import InsertOne, UpdateOne
 from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.errors import UsageError
@@ -157,7 +158,8 @@ class Knowledge:
         vectors = await self._known_vectors(scope, there.values(), changed, model)
         moment = now()
         for batch in _batches(changed):
-            await self._write([_replace(scope, passage, vectors, model, document.root, moment) for passage in batch])
+            values = [_values(passage, vectors, model, document.root, moment) for passage in batch]
+            await self._put([scope | {"chunk": passage.chunk} for passage in batch], values, there)
         if gone:
             await operations.write(lambda: self._knowledge.delete_many(scope | {"chunk": {"$in": gone}}))
         if roots:
@@ -204,13 +206,14 @@ class Knowledge:
         Args:
             tenant: whose knowledge it is.
             sources: which.
-            embedder: makes the vectors, in batches; each batch is stored before the next is made.
+            embedder: makes the vectors, in batches; while one is stored, the next is made.
             on_progress: called after each batch.
             on_wait: called with the seconds for which the embedder is about to wait.
 
         Raises:
             EmbeddingError, AuthenticationError: no more vectors can be made; those that were made are stored.
         """
+        from lkmongo.embed.ahead import ahead
         from lkmongo.embed.vectors import to_bson
 
         selector = tenant.scope | {"source": {"$in": list(sources)}} | _without(embedder.model)
@@ -218,10 +221,10 @@ class Knowledge:
         found = sorted(await self._find(selector, shown), key=lambda each: (each["source"], each["chunk"]))
         texts = [Passage(each["source"], each["chunk"], each["title"], each["content"]).embedded_text for each in found]
         done = 0
-        async for vectors in embedder.embed_many(texts, on_wait=on_wait):
-            batch = found[done : done + len(vectors)]
-            await self._write(
-                [
+        async with aclosing(ahead(embedder.embed_many(texts, on_wait=on_wait))) as batches:
+            async for vectors in batches:
+                batch = found[done : done + len(vectors)]
+                requests = [
                     # The hash: a vector must not find a passage by what it no longer says.
                     UpdateOne(
                         tenant.scope | {name: each[name] for name in ("source", "chunk", "content_hash")},
@@ -229,10 +232,10 @@ class Knowledge:
                     )
                     for each, vector in zip(batch, vectors, strict=True)
                 ]
-            )
-            done += len(batch)
-            if on_progress is not None:
-                on_progress(done, len(found))
+                await operations.bulk(self._knowledge, requests)
+                done += len(batch)
+                if on_progress is not None:
+                    on_progress(done, len(found))
         return done
 
     async def _known_vectors(
@@ -256,22 +259,32 @@ class Knowledge:
 
         return await operations.read(find)
 
-    async def _write(self, requests: Sequence[UpdateOne]) -> None:
-        await operations.write(lambda: self._knowledge.bulk_write(requests, ordered=False))
+    async def _put(self, keys: Sequence[Stored], values: Sequence[Stored], there: Collection[int]) -> None:
+        """Write passages, in place of those `there`; one that somebody else has in its place is refused by the index."""
+        replacing = [
+            UpdateOne(
+                key | {"origin": ORIGIN},
+                {"$set": value}
+                | ({} if "embedding" in value else {"$unset": {"embedding": "", "embedding_model": ""}}),
+                upsert=True,
+            )
+            for key, value in zip(keys, values, strict=True)
+        ]
+        requests = [
+            replace if key["chunk"] in there else InsertOne(key | {"origin": ORIGIN} | value)
+            for key, value, replace in zip(keys, values, replacing, strict=True)
+        ]
+        _, met = await operations.bulk(self._knowledge, requests)
+        if met:  # written in between: by another run of this, or by somebody else
+            await operations.write(lambda: self._knowledge.bulk_write([replacing[place] for place in met]))
 
 
-def _replace(
-    scope: Stored, passage: Passage, vectors: dict[str, Any], model: str, root: str | None, moment: datetime
-) -> UpdateOne:
-    """Write a passage unless somebody else has one in its place: then the unique index refuses it."""
+def _values(passage: Passage, vectors: dict[str, Any], model: str, root: str | None, moment: datetime) -> Stored:
+    """What a passage has beside its key; with its vector where that is known."""
     hashed = content_hash(passage)
     values = {"title": passage.title, "content": passage.content, "content_hash": hashed, "root": root}
-    update: dict[str, Stored] = {"$set": values | {"updated_at": moment}}
-    if (vector := vectors.get(hashed)) is not None:
-        update["$set"] |= {"embedding": vector, "embedding_model": model}
-    else:
-        update["$unset"] = {"embedding": "", "embedding_model": ""}
-    return UpdateOne(scope | {"chunk": passage.chunk, "origin": ORIGIN}, update, upsert=True)
+    vector = {"embedding": vectors[hashed], "embedding_model": model} if hashed in vectors else {}
+    return values | {"updated_at": moment} | vector
 
 
 def _without(model: str) -> Stored:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pymongo.asynchronous.database import AsyncDatabase
@@ -22,7 +22,14 @@ _SHOWN = {"_id": 0, "memory_type": 1, "content": 1, "created_at": 1, "updated_at
 
 
 def _memory(document: dict[str, Any]) -> Memory:
-    return Memory(document["memory_type"], document["content"], document.get("created_at"), document.get("updated_at"))
+    return Memory(
+        document["memory_type"], document["content"], _utc(document, "created_at"), _utc(document, "updated_at")
+    )
+
+
+def _utc(document: dict[str, Any], name: str) -> datetime | None:
+    moment: datetime | None = document.get(name)
+    return moment.replace(tzinfo=UTC) if moment else None
 
 
 def _update(memory: Memory) -> dict[str, Any]:
@@ -42,7 +49,8 @@ class Memories:
 
     def __init__(self, db: AsyncDatabase[dict[str, Any]]) -> None:
         """Work on `db`."""
-        self._memories = db[MEMORIES]
+        # Times come without a zone and get one here: the driver takes longer for that than for all else it decodes.
+        self._memories = db.get_collection(MEMORIES, db.codec_options.with_options(tz_aware=False))
         self._users = Users(db)
 
     async def slots(self, identity: Identity, *, limit: int = MAX_SLOTS) -> list[Memory]:
@@ -50,7 +58,7 @@ class Memories:
 
         async def find() -> list[Memory]:
             cursor = self._memories.find(identity.scope, _SHOWN, batch_size=MAX_SLOTS)
-            return [_memory(document) async for document in cursor.sort("updated_at", -1).limit(limit)]
+            return [_memory(document) for document in await cursor.sort("updated_at", -1).limit(limit).to_list()]
 
         return await operations.read(find)
 
@@ -155,7 +163,9 @@ class Memories:
                 {"_id": 0, "memory_type": 1, "updated_at": 1, "embedding": 1},
                 batch_size=2_000,
             )
-            return {doc["memory_type"]: (doc.get("updated_at"), doc.get("embedding")) async for doc in cursor}
+            return {
+                doc["memory_type"]: (_utc(doc, "updated_at"), doc.get("embedding")) for doc in await cursor.to_list()
+            }
 
         return await operations.read(find)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from bson.errors import InvalidDocument
+from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import (
     AutoReconnect,
     BulkWriteError,
@@ -20,6 +21,7 @@ from pymongo.errors import (
     PyMongoError,
     ServerSelectionTimeoutError,
 )
+from pymongo.results import BulkWriteResult
 
 from lkmongo.errors import AuthenticationError, DatabaseError, DatabaseUnavailableError, LkmongoError
 from lkmongo.redact import redact
@@ -27,6 +29,7 @@ from lkmongo.store.home import at_home
 
 T = TypeVar("T")
 
+_DUPLICATE_KEY = 11_000
 _WRONG_CREDENTIALS = {18, 8000}
 _NOT_ALLOWED = {13}
 
@@ -107,6 +110,31 @@ async def _stop(task: asyncio.Future[Any]) -> None:
         await asyncio.wait({task}, timeout=_CLEAN_UP)
     if not task.cancelled():
         task.exception()  # nobody else asks for it, and unread it would be reported
+
+
+async def bulk(collection: AsyncCollection[Any], requests: Sequence[Any]) -> tuple[BulkWriteResult, list[int]]:
+    """Run requests in any order; a document that is there already keeps only its own insert from being done.
+
+    An insert costs MongoDB a third of an upsert.
+
+    Returns:
+        What was done, and the places of the requests that met a document with their key.
+
+    Raises:
+        DatabaseError: as `write` does, of any other request that was refused.
+    """
+
+    async def run() -> tuple[BulkWriteResult, list[int]]:
+        try:
+            return await collection.bulk_write(requests, ordered=False), []
+        except BulkWriteError as error:
+            details: dict[str, Any] = dict(error.details or {})
+            refused = details.get("writeErrors", [])
+            if details.get("writeConcernErrors") or any(each["code"] != _DUPLICATE_KEY for each in refused):
+                raise
+            return BulkWriteResult(details, acknowledged=True), [each["index"] for each in refused]
+
+    return await write(run)
 
 
 async def upsert(operation: Callable[[], Awaitable[bool]]) -> bool:

@@ -7,6 +7,7 @@ is deleted unread.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from lkmongo.store.opening import Store
 from lkmongo.store.owners import process_name
 from lkmongo.store.spool import UNREADABLE, Entry, Spooled, SpoolError
 from lkmongo.store.tombstones import Tombstones
+from lkmongo.store.turn_order import in_time_order
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,8 @@ KILLED = "killed"
 """Why a call ended whose process is gone."""
 _CHANGES = {"remember", "forget", "profile", "gist"}
 _MAX_SEQ = 2**31
+LOOK_EVERY = 10.0
+"""Seconds between two looks for calls of this machine that have died."""
 
 
 @dataclass(slots=True)
@@ -80,20 +84,13 @@ async def recover(
         DatabaseError: MongoDB does not take it; what was stored by then is, and the rest is still on disk.
     """
     on_trouble = on_trouble or _log
-    recovered = []
     try:
         spool.remove_expired(folder)
         paths = spool.files(folder)
     except SpoolError as error:
         on_trouble(error)
         paths = []
-    for path in paths:
-        try:
-            with spool.locked(path) as is_ours:
-                if is_ours and (found := await _recover_file(store, path, database, on_trouble)):
-                    recovered.append(found)
-        except SpoolError as error:
-            on_trouble(error)
+    recovered = [found for path in paths if (found := await _recover_unless_locked(store, path, database, on_trouble))]
     lost = await store.sessions.interrupt_lost()
     return recovered + [Recovered(identity, session_id) for identity, session_id in lost]
 
@@ -111,11 +108,57 @@ async def recover_quietly(settings: Settings, store: Store) -> None:
         logger.info("earlier calls are not recovered for now: %s (%s)", error.message, error.why)
         return
     for each in recovered:
-        logger.info("an earlier call is recovered: %s, %s, %d turns", each.session_id, each.outcome, each.turns)
+        _tell(each)
+
+
+async def keep_recovering(settings: Settings, store: Store) -> None:
+    """Recover as `recover_quietly` does, and go on looking for calls of this machine that have died since; never returns.
+
+    A look lists a folder. Only what was found abandoned by the look before is recovered: whoever sends another agent to
+    such a call comes first, for that has to know how it was left.
+    """
+    await recover_quietly(settings, store)
+    folder, database = spool.spool_folder(settings.data_home), spool.database_id(settings)
+    before: set[Path] = set()
+    in_vain: dict[Path, float] = {}  # and when they were written
+    told = False
+    while True:
+        await asyncio.sleep(LOOK_EVERY)
+        try:
+            free = spool.abandoned(folder)
+            due = [path for path, written in free.items() if path in before and in_vain.get(path) != written]
+            before, in_vain = set(free), {path: written for path, written in in_vain.items() if path in free}
+            for path in due:
+                found = await _recover_unless_locked(store, path, database, _log)
+                if found is None:
+                    in_vain[path] = free[path]
+                elif found.outcome != "continued":
+                    _tell(found)
+            told = False
+        except LkmongoError as error:
+            if not told:
+                logger.info("calls that have died are not recovered for now: %s (%s)", error.message, error.why)
+            told = True
+
+
+def _tell(found: Recovered) -> None:
+    logger.info("an earlier call is recovered: %s, %s, %d turns", found.session_id, found.outcome, found.turns)
 
 
 def _log(error: SpoolError) -> None:
     logger.warning("%s (%s)", error.message, error.why or error.hint)
+
+
+async def _recover_unless_locked(
+    store: Store, path: Path, database: str, on_trouble: Callable[[SpoolError], None]
+) -> Recovered | None:
+    """Recover a file; None where its call goes on, or it is another database's, or it is in trouble, which is told."""
+    try:
+        with spool.locked(path) as is_ours:
+            return await _recover_file(store, path, database, on_trouble) if is_ours else None
+    except SpoolError as error:
+        on_trouble(error)
+        return None
 
 
 async def _recover_file(
@@ -175,14 +218,17 @@ async def _store(store: Store, left: Spooled) -> Recovered:
 
 
 async def _store_turns(store: Store, record: SessionRecord, entries: Sequence[Entry], found: Recovered) -> None:
-    turns = []
+    turns: dict[str, tuple[Turn, bool]] = {}
     for entry in entries:
         if entry["op"] == "turn":
             try:
-                turns.append(_turn(entry))
+                turn, is_numbered = _turn(entry)
             except UNREADABLE:
                 found.damaged += 1
-    found.turns += await store.sessions.append_missing(record.identity, record.session_id, turns)
+            else:
+                turns[turn.item_id] = turn, is_numbered
+    ordered = in_time_order(list(turns.values()))
+    found.turns += await store.sessions.append_missing(record.identity, record.session_id, ordered)
 
 
 async def _take_over(store: Store, entry: Entry, record: SessionRecord, found: Recovered) -> None:

@@ -10,13 +10,13 @@ their orders are left out, and counted, unless they are meant.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pymongo import DeleteMany, UpdateOne
+from pymongo import DeleteMany, InsertOne, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.results import BulkWriteResult
 
 from lkmongo.model import Identity, Order, Passage, Profile, Tenant, now
 from lkmongo.store import operations
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Document = dict[str, Any]
 _Collection = AsyncCollection[Document]
-_Change = Callable[[Document, Document], UpdateOne]
+_Request = InsertOne[Document] | UpdateOne
+_Change = Callable[[Document, Document], _Request]
 Progress = Callable[[str, int, int], None]
 """Told a collection's name, how many of its documents are done, and how many there are."""
 
@@ -126,7 +127,7 @@ async def seed(
         done += written
         tell(KNOWLEDGE, done, total)
     for batch in _batches(gone):
-        counts.knowledge.removed += (await _bulk(db[KNOWLEDGE], batch)).deleted_count
+        counts.knowledge.removed += (await operations.bulk(db[KNOWLEDGE], batch))[0].deleted_count
     return counts
 
 
@@ -134,7 +135,9 @@ async def _seed_users(users: _Collection, profiles: Sequence[Profile], counts: C
     done = 0
     for batch in _batches(profiles):
         written = Counts()
-        await _write(users, [_insert(each.identity.scope, _user(each)) for each in batch], written)
+        # Not inserts: nobody has looked which of them are there, and most are when it is done again.
+        requests = [UpdateOne(each.identity.scope, {"$setOnInsert": _user(each)}, upsert=True) for each in batch]
+        await _write(users, requests, written)
         counts.inserted += written.inserted
         counts.unchanged += written.kept
         done += len(batch)
@@ -193,29 +196,32 @@ async def _write_passages(
     on_wait: Callable[[float], None] | None,
 ) -> AsyncIterator[int]:
     """Embed and write, and yield how many passages each write had: a failure later on loses none of them."""
+    from lkmongo.embed.ahead import ahead
     from lkmongo.embed.vectors import to_bson
 
     waiting = iter(changed)
-    async for vectors in embedder.embed_many([passage.embedded_text for _, _, passage in changed], on_wait=on_wait):
-        moment = now()
-        requests = [
-            change(
-                tenant.scope | {"source": passage.source, "chunk": passage.chunk},
-                {
-                    "title": passage.title,
-                    "content": passage.content,
-                    "content_hash": content_hash(passage),
-                    "embedding": to_bson(vector),
-                    "embedding_model": embedder.model,
-                    "updated_at": moment,
-                    "origin": ORIGIN,
-                },
-            )
-            # The vectors come first: zip then takes no passage from `waiting` for which there is no vector yet.
-            for vector, (change, tenant, passage) in zip(vectors, waiting, strict=False)
-        ]
-        await _write(collection, requests, counts)
-        yield len(requests)
+    texts = [passage.embedded_text for _, _, passage in changed]
+    async with aclosing(ahead(embedder.embed_many(texts, on_wait=on_wait))) as batches:
+        async for vectors in batches:
+            moment = now()
+            requests = [
+                change(
+                    tenant.scope | {"source": passage.source, "chunk": passage.chunk},
+                    {
+                        "title": passage.title,
+                        "content": passage.content,
+                        "content_hash": content_hash(passage),
+                        "embedding": to_bson(vector),
+                        "embedding_model": embedder.model,
+                        "updated_at": moment,
+                        "origin": ORIGIN,
+                    },
+                )
+                # The vectors come first: zip then takes no passage from `waiting` for which there is no vector yet.
+                for vector, (change, tenant, passage) in zip(vectors, waiting, strict=False)
+            ]
+            await _write(collection, requests, counts)
+            yield len(requests)
 
 
 def _user(profile: Profile) -> Document:
@@ -253,9 +259,9 @@ def _change(before: Document | None, counts: Counts, *, same: bool) -> _Change |
     return None
 
 
-def _insert(key: Document, document: Document) -> UpdateOne:
-    """Make a document unless there is one by now."""
-    return UpdateOne(key, {"$setOnInsert": document}, upsert=True)
+def _insert(key: Document, document: Document) -> InsertOne[Document]:
+    """Make a document; where there is one by now, it is kept."""
+    return InsertOne(key | document)
 
 
 def _update(key: Document, document: Document) -> UpdateOne:
@@ -270,17 +276,14 @@ async def _find(collection: _Collection, selector: Document, projection: Documen
     return await operations.read(find)
 
 
-async def _write(collection: _Collection, requests: Sequence[UpdateOne], counts: Counts) -> None:
+async def _write(collection: _Collection, requests: Sequence[_Request], counts: Counts) -> None:
     """Write and count; a request without effect met a document that somebody else wrote in between."""
     if requests:
-        result = await _bulk(collection, requests)
-        counts.inserted += result.upserted_count
+        result, _ = await operations.bulk(collection, requests)
+        made = result.inserted_count + result.upserted_count
+        counts.inserted += made
         counts.updated += result.modified_count
-        counts.kept += len(requests) - result.upserted_count - result.modified_count
-
-
-async def _bulk(collection: _Collection, requests: Sequence[UpdateOne | DeleteMany]) -> BulkWriteResult:
-    return await operations.write(lambda: collection.bulk_write(requests, ordered=False))
+        counts.kept += len(requests) - made - result.modified_count
 
 
 def _grouped(values: Iterable[T], key: Callable[[T], str]) -> list[tuple[str, list[T]]]:

@@ -26,8 +26,8 @@ from lkmongo.store.turn_order import placed
 
 LEASE_MS = 6_000
 """How long a call counts as going on after a sign of life, in milliseconds of the server's clock."""
-LIVE: dict[str, Any] = {"status": SessionStatus.ACTIVE.value, "$expr": {"$gt": ["$lease.until", "$$NOW"]}}
-"""The query for calls that go on: a process holds the lease."""
+LIVE: dict[str, Any] = {"$expr": {"$gt": ["$lease.until", "$$NOW"]}}
+"""The query for calls that go on, or of which the last writes may be under way: a process holds the lease."""
 _HAS_RUN_OUT: dict[str, Any] = {"$not": {"$gt": ["$lease.until", "$$NOW"]}}
 _LOST: dict[str, Any] = {"status": SessionStatus.ACTIVE.value, "$expr": _HAS_RUN_OUT}
 LOST = "lost"
@@ -69,7 +69,7 @@ class Sessions:
             "started_at": {"$ifNull": ["$started_at", record.started_at]},
             "lease": _lease(owner),
         }
-        for name in ("participant", "agent", "agent_participant"):
+        for name in ("participant", "agent", "agent_participant", "livekit"):
             if (value := getattr(record, name)) is not None:
                 update[name] = {"$literal": clean(value)}
         result = await operations.write(lambda: self._sessions.update_one(selector, [{"$set": update}], upsert=True))
@@ -86,16 +86,22 @@ class Sessions:
     ) -> Literal["held", "missing", "another's", "complete"]:
         """Prolong the call's lease, unless another agent has taken it, or has completed the call.
 
-        A call that was taken for dead, since its process could not reach MongoDB, is alive again.
+        A call that was taken for dead, since its process could not reach MongoDB, is alive again. One that its owner
+        has completed stays so, and its lease the owner's, until the last write is done.
         """
         whose = {"$ifNull": ["$lease.owner", ""]}
         is_looked_into = {"$regexMatch": {"input": whose, "regex": f"{LOOKING}$"}}
         is_free = {"$or": [{"$eq": [whose, {"$literal": owner}]}, is_looked_into, _HAS_RUN_OUT]}
-        may = {"$and": [is_free, {"$ne": ["$status", SessionStatus.COMPLETE.value]}]}
+        goes_on = {"$ne": ["$status", SessionStatus.COMPLETE.value]}
+        may = {"$or": [{"$eq": [whose, {"$literal": owner}]}, {"$and": [is_free, goes_on]}]}
+        revives = {"$and": [may, goes_on]}
         update = {
             "lease": {"$cond": [may, _lease(owner), "$lease"]},
-            "status": {"$cond": [may, SessionStatus.ACTIVE.value, "$status"]},
-        } | {name: {"$cond": [may, "$$REMOVE", f"${name}"]} for name in ("ended_at", "close_reason", "interrupted_at")}
+            "status": {"$cond": [revives, SessionStatus.ACTIVE.value, "$status"]},
+        } | {
+            name: {"$cond": [revives, "$$REMOVE", f"${name}"]}
+            for name in ("ended_at", "close_reason", "interrupted_at")
+        }
         document = await operations.write(
             lambda: self._sessions.find_one_and_update(
                 identity.scope | {"session_id": session_id},
@@ -106,9 +112,9 @@ class Sessions:
         )
         if document is None:
             return "missing"
-        if document["status"] == SessionStatus.COMPLETE.value:
-            return "complete"
-        return "held" if document["lease"]["owner"] == owner else "another's"
+        if (document.get("lease") or {}).get("owner") == owner:
+            return "held"
+        return "complete" if document["status"] == SessionStatus.COMPLETE.value else "another's"
 
     async def claim(self, record: SessionRecord, owner: str, *, instead_of: str) -> bool:
         """Take the lease of a call whose process is gone; its document is made where there is none.
@@ -188,13 +194,19 @@ class Sessions:
 
         return await operations.read(find)
 
-    async def expired(self, agent: str) -> list[SessionRecord]:
-        """The calls of an agent in rooms whose process is gone, of all people, and that another could go on with."""
+    async def expired(self, agent: str, livekit: str) -> list[SessionRecord]:
+        """The calls of an agent in rooms whose process is gone, of all people, and that another could go on with.
+
+        Args:
+            agent: the name that its workers register with.
+            livekit: the host of the LiveKit server: elsewhere others have agents of this name. A call that does not
+                tell where it is was begun by an older version, and counts as here.
+        """
         interrupted = {
             "status": SessionStatus.INTERRUPTED.value,
             "$expr": {"$gt": ["$interrupted_at", {"$subtract": ["$$NOW", RESUMABLE_MS]}]},
         }
-        selector = {"$or": [_LOST, interrupted], "agent": agent}
+        selector = {"$or": [_LOST, interrupted], "agent": agent, "livekit": {"$in": [livekit, None]}}
 
         async def find() -> list[SessionRecord]:
             cursor = self._sessions.find(selector, {"report": 0}).limit(_BATCH)
@@ -202,12 +214,13 @@ class Sessions:
 
         return await operations.read(find)
 
-    async def orphaned(self, agent: str) -> list[tuple[SessionRecord, str]]:
-        """The calls of an agent whose process on this machine is gone, whatever their lease says, each with its owner."""
+    async def orphaned(self, agent: str, livekit: str) -> list[tuple[SessionRecord, str]]:
+        """Those of `expired` whose process on this machine is gone, whatever their lease says, each with its owner."""
         ours = {"$regex": f"^{re.escape(host_name())}/"}
 
         async def find() -> list[tuple[SessionRecord, str]]:
-            selector = {"status": SessionStatus.ACTIVE.value, "agent": agent, "lease.owner": ours}
+            here = {"agent": agent, "livekit": {"$in": [livekit, None]}, "lease.owner": ours}
+            selector = {"status": SessionStatus.ACTIVE.value} | here
             cursor = self._sessions.find(selector, {"report": 0}).limit(_BATCH)
             return [(record_of(each), each["lease"]["owner"]) async for each in cursor]
 
@@ -245,12 +258,13 @@ class Sessions:
 
         return await operations.read(find)
 
-    async def save(self, record: SessionRecord, *, owner: str | None = None) -> bool:
+    async def save(self, record: SessionRecord, *, owner: str | None = None, keep_lease: bool = False) -> bool:
         """Write what is known of the call; one that has ended has no lease.
 
         Args:
             record: the call.
             owner: write only while this one holds the lease.
+            keep_lease: leave that to `let_go`, for other writes of the call are under way.
 
         Returns:
             Whether it was written.
@@ -266,13 +280,18 @@ class Sessions:
         )
         selector = record.identity.scope | {"session_id": record.session_id}
         update = {"$set": fields, "$min": {"started_at": record.started_at}} | (
-            {} if record.status is SessionStatus.ACTIVE else {"$unset": {"lease": ""}}
+            {} if keep_lease or record.status is SessionStatus.ACTIVE else {"$unset": {"lease": ""}}
         )
         held = {} if owner is None else {"lease.owner": owner}
         result = await operations.write(
             lambda: self._sessions.update_one(selector | held, update, upsert=owner is None)
         )
         return result.matched_count == 1 or result.upserted_id is not None
+
+    async def let_go(self, identity: Identity, session_id: str, owner: str) -> None:
+        """Give up the lease of a call that has ended, after its last write."""
+        selector = identity.scope | {"session_id": session_id, "lease.owner": owner}
+        await operations.write(lambda: self._sessions.update_one(selector, {"$unset": {"lease": ""}}))
 
     async def append(self, identity: Identity, session_id: str, turns: Sequence[Turn]) -> None:
         """Write turns; one that is there already is left as it is.

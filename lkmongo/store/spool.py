@@ -1,7 +1,8 @@
 """What MongoDB did not take, kept on this machine's disk until it does: one file for each call.
 
-The first line says whose call it is, and each line after it one thing that is to be written, as extended JSON. A line
-is on the disk before `append` returns. The file is locked as long as its call lives, and the kernel gives the lock back
+The first line says whose call it is, and each line after it one thing that is to be written, as extended JSON. Before
+`append` returns, a line outlives the process; where that is asked for it is on the disk, and outlives the machine's
+end as well. The file is locked as long as its call lives, and the kernel gives the lock back
 however the process ends: a file that nobody locks belongs to a call that is over. It is there from the beginning of a
 call, so that one whose process was killed is found although nothing had to be kept.
 """
@@ -106,6 +107,7 @@ class Spool:
         self._descriptor: int | None = descriptor
         self._header = self._size = size
         self._is_named = False
+        self._is_safe = True
         # Whoever waits for a method may lose patience, and then the next one is called while it is still at work.
         self._lock = threading.Lock()
 
@@ -151,8 +153,12 @@ class Spool:
         """Whether nothing waits in it."""
         return self._size == self._header
 
-    def append(self, entries: Sequence[Entry]) -> None:
-        """Put entries on the disk; all of them, or none.
+    def append(self, entries: Sequence[Entry], *, safe: bool = True) -> None:
+        """Put entries into the file; all of them, or none.
+
+        Args:
+            entries: what is to be written.
+            safe: wait until they are on the disk, with those before them that are not yet.
 
         Raises:
             SpoolError: the disk does not take them, or the call has too many.
@@ -162,18 +168,21 @@ class Spool:
             descriptor = self._open_descriptor()
             if self._size + len(data) > MAX_FILE:
                 raise SpoolError(f"a call may keep {MAX_FILE // 2**20} MB at most")
+            self._is_safe = self._is_safe and not data
             try:
                 os.lseek(descriptor, self._size, os.SEEK_SET)
                 write_all(descriptor, data)
-                os.fsync(descriptor)
+                if safe and not self._is_safe:
+                    os.fsync(descriptor)
             except OSError:
                 with suppress(OSError):
                     os.ftruncate(descriptor, self._size)
                 raise
             self._size += len(data)
-            if not self._is_named:
+            if safe and not self._is_named and not self.is_empty:
                 sync_folder(self.path.parent)
                 self._is_named = True
+            self._is_safe = self._is_safe or safe
 
     def clear(self) -> None:
         """Let go of everything: MongoDB has taken it.
@@ -209,6 +218,20 @@ def files(folder: Path) -> list[Path]:
         SpoolError: the folder cannot be read.
     """
     return [path for path in _all(folder) if path.suffix == _SUFFIX]
+
+
+def abandoned(folder: Path) -> dict[Path, float]:
+    """The files of calls that are over, oldest first, each with the time at which it was written last.
+
+    Raises:
+        SpoolError: the folder cannot be read, or a file not be opened.
+    """
+    found = {}
+    for path in files(folder):
+        with _explained(path), suppress(FileNotFoundError), locked(path) as is_free:
+            if is_free:
+                found[path] = path.stat().st_mtime
+    return found
 
 
 def remove_expired(folder: Path) -> None:

@@ -10,6 +10,20 @@ from datetime import datetime
 from lkmongo.model import Turn
 
 
+def in_time_order(turns: Sequence[tuple[Turn, bool]]) -> list[tuple[Turn, bool]]:
+    """Sort turns by the time at which they were made, and let them share out their numbers in that order.
+
+    They were noted as they came, and what was said before a tool is called may come after the call. Those with a number
+    of the database and those without, see `Sessions.append_missing`, keep to their own.
+    """
+    turns = sorted(turns, key=lambda each: each[0].created_at)
+    numbers = {
+        numbered: iter(sorted(turn.seq for turn, is_numbered in turns if is_numbered is numbered))
+        for numbered in (True, False)
+    }
+    return [(replace(turn, seq=next(numbers[numbered])), numbered) for turn, numbered in turns]
+
+
 def placed(
     there: Sequence[tuple[str, int, datetime]], turns: Sequence[tuple[Turn, bool]]
 ) -> tuple[list[Turn], list[tuple[str, int, int]]]:

@@ -24,6 +24,8 @@ _PATHS = {
     "timezone": "preferences.timezone",
 }
 _MAX_FIELD = 200
+COUNTED = 10_000
+"""People that a list counts; of more it says that there are more, so that its first page does not take ever longer."""
 
 
 def check_profile_value(field: str, value: object) -> str:
@@ -139,10 +141,9 @@ class Users:
         return await operations.read(find)
 
     async def count(self, tenant: Tenant | None = None) -> int:
-        """How many people of the tenant, or of all tenants, have a profile."""
-        if tenant is None:
-            return await operations.read(lambda: self._users.count_documents({}))
-        return await operations.read(lambda: self._users.count_documents(tenant.scope))
+        """How many people of the tenant, or of all tenants, have a profile; the count stops after `COUNTED` and one."""
+        selector = tenant.scope if tenant else {}
+        return await operations.read(lambda: self._users.count_documents(selector, limit=COUNTED + 1))
 
     async def tenants(self) -> list[str]:
         """The ids of the tenants whose people have profiles."""

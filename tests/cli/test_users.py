@@ -20,6 +20,7 @@ from lkmongo.store.erase import erase
 from lkmongo.store.opening import Store
 from lkmongo.store.person import count
 from lkmongo.store.tombstones import Tombstones
+from lkmongo.store.users import COUNTED
 from tests.cli.started import Started
 from tests.people import anywhere, documents, furnish, until
 
@@ -58,6 +59,16 @@ async def test_people_are_listed_a_page_at_a_time(run, store):
     assert "there are people in these: default, other" in run("users", "list", "--tenant", "shop").stderr
     assert run("users", "list", "--all-tenants", "--after", "u-1").code == 2
     assert run("users", "list", "--limit", "0").code == 2
+
+
+async def test_of_very_many_people_a_list_says_that_there_are_more_without_counting_them_all(run, store):
+    people = [{"tenant_id": "default", "user_id": f"u-{number:05d}"} for number in range(COUNTED + 1)]
+    await store.db.users.insert_many(people)
+    listed = run("users", "list", "--limit", "1")
+    assert listed.stderr == "showing 1 of more than 10,000; go on with --after u-00000\n"
+    await store.db.users.delete_one(people[0])
+    listed = run("users", "list", "--limit", "1")
+    assert listed.stderr == "showing 1 of 10,000; go on with --after u-00001\n"
 
 
 async def test_one_person_is_shown(run, store):

@@ -17,9 +17,11 @@ from pymongo import MongoClient
 from lkmongo.agent.assistant import Assistant
 from lkmongo.agent.call import begin_call
 from lkmongo.agent.ending import end_call
+from lkmongo.agent.lease import Lease
 from lkmongo.embed.choose import create_embedder
+from lkmongo.embed.local import LocalEmbedder
 from lkmongo.errors import DatabaseUnavailableError
-from lkmongo.model import Identity, SessionStatus, now
+from lkmongo.model import Identity, SessionRecord, SessionStatus, now
 from lkmongo.settings import Settings
 from lkmongo.store.breaker import Breaker
 from lkmongo.store.opening import open_store
@@ -135,6 +137,48 @@ async def test_with_mongodb_away_at_the_start_it_is_greeted_and_known_as_soon_as
     assert [each.seq for each in await store.sessions.turns(ROBIN, SID)] == list(range(10))
 
 
+class Watched(LocalEmbedder):
+    """Tells whether MongoDB was given up when the model was read."""
+
+    def __init__(self, store):
+        self.store = store
+        self.given_up = []
+
+    async def warm(self):
+        self.given_up.append(self.store.breaker.is_open)
+        await super().warm()
+
+
+async def test_the_model_is_read_while_mongodb_is_waited_for_and_not_in_the_turn_after(proxy, database_name, home):
+    proxy.begin("stall")
+    given = {"MONGODB_URI": f"mongodb://127.0.0.1:{proxy.port}/?directConnection=true", "MONGODB_DB": database_name}
+    settings = Settings.load(given | {"LKMONGO_HOME": str(home)})
+    async with open_store(settings) as store:
+        watched = Watched(store)
+        async with begin_call(settings, store, watched, ROBIN, guest=False, session_id=SID, room_name="room") as call:
+            assert not await call.caller.preload()
+            await until(lambda: watched.given_up)
+    assert watched.given_up == [False]
+
+
+async def test_the_end_of_an_erased_call_does_not_wait_for_a_mongodb_that_is_away(store):
+    lease = Lease(store, SessionRecord(SID, ROBIN, "room", SessionStatus.ACTIVE, now()))
+    deleting = asyncio.Event()
+
+    async def never_ends():
+        deleting.set()
+        await never()
+
+    lease._leave = never_ends
+    lease._lose()
+    await deleting.wait()
+    store.breaker.failed()
+    async with asyncio.timeout(5):
+        await lease.release()
+    async with asyncio.timeout(5):
+        await lease.release(0)
+
+
 @pytest.mark.parametrize("fault", ["refuse", "stall"])
 async def test_one_turn_finds_out_that_mongodb_is_away_and_no_later_one_pays_again(store, proxy, held, fault):
     async with held() as call:
@@ -177,6 +221,15 @@ async def test_slow_is_not_away(store, proxy, held):
         assert (await tool(call, "remember_detail", memory_type="a", content="b"))[0].startswith("I will remember")
         assert not call.call.store.breaker.is_open
     assert (await store.sessions.get(ROBIN, SID)).status is SessionStatus.COMPLETE
+
+
+async def test_a_call_has_three_connections_at_most_and_closes_them(proxy, held):
+    async with held() as call:
+        for number in range(3):
+            wanted = [call.call.order("7"), call.call.search_knowledge("delivery"), call.call.store.users.get(ROBIN)]
+            await asyncio.gather(*wanted, call.call.caller.remember(f"a {number}", "b"), call.say("hello"))
+    assert 2 <= proxy.most <= 3
+    await until(lambda: proxy.open == 0)
 
 
 async def test_with_every_connection_taken_a_turn_does_not_wait_for_one(store, held):

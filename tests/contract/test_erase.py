@@ -291,7 +291,10 @@ async def test_a_lease_is_shown_renewed_and_given_up(store):
     assert (await store.db.sessions.find_one(ROBIN.scope))["lease"]["until"] > document["lease"]["until"]
     assert await store.sessions.renew(SOMEBODY_ELSE, "s-9", recorder.lease.owner) == "missing"
     await recorder.close("hang-up", dict)
+    assert await store.sessions.live(ROBIN) == ["s-9"]  # until the last of its writes has arrived
+    await recorder.lease.release()
     assert await store.sessions.live(ROBIN) == []
+    assert "lease" not in await store.db.sessions.find_one(ROBIN.scope)
     assert "lease" not in await store.db.sessions.find_one(ROBIN.scope)
 
 

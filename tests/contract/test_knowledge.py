@@ -106,6 +106,50 @@ async def test_adding_again_changes_and_embeds_nothing(store):
     assert await stored(store) == before
 
 
+async def test_documents_are_written_while_those_before_them_get_their_vectors(store, monkeypatch):
+    monkeypatch.setattr("lkmongo.store.adding._PORTION", 2)
+    may_put, begun = asyncio.Event(), asyncio.Event()
+
+    class Slow(Watched):
+        async def embed_many(self, texts, *, on_wait=None):
+            begun.set()
+            await may_put.wait()  # until the second document is written
+            async for batch in super().embed_many(texts, on_wait=on_wait):
+                yield batch
+
+    put = Knowledge.put
+
+    async def told(self, tenant, document, model, **named):
+        if document.source == "b.md":
+            await begun.wait()
+        counts = await put(self, tenant, document, model, **named)
+        if document.source == "b.md":
+            may_put.set()
+        return counts
+
+    monkeypatch.setattr(Knowledge, "put", told)
+    embedder = Slow()
+    added = await asyncio.wait_for(add(store, document("a.md", "1", "2"), document("b.md", "3"), embedder=embedder), 30)
+    assert (added.failure, added.without_vector, len(embedder.embedded)) == (None, 0, 3)
+    assert all("embedding" in doc for doc in (await stored(store)).values())
+
+
+async def test_passages_that_another_run_has_written_meanwhile_are_not_refused(store, monkeypatch):
+    find = Knowledge._find
+
+    async def late(self, selector, shown):
+        found = await find(self, selector, shown)
+        if "has_vector" in shown and not found:
+            monkeypatch.setattr(Knowledge, "_find", find)
+            await add(store, document("a.md", "One.", "Two."))
+        return found
+
+    monkeypatch.setattr(Knowledge, "_find", late)
+    added = await add(store, document("a.md", "One.", "Zwei.", "Three."))
+    assert (added.failure, added.without_vector) == (None, 0)
+    assert await contents(store) == {("a.md", 0): "One.", ("a.md", 1): "Zwei.", ("a.md", 2): "Three."}
+
+
 async def test_only_what_changed_is_written_and_embedded(store):
     await add(store, document("a.md", "One.", "Two.", "Three."))
     before, embedder = await stored(store), Watched()

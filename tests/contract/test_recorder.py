@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import timedelta
 
+import pytest
 from livekit.agents import ConversationItemAddedEvent, llm
 
+from lkmongo.agent import backlog as backlogs
+from lkmongo.agent import recorder as recording
+from lkmongo.agent.backlog import Backlog
 from lkmongo.agent.recorder import Recorder
+from lkmongo.errors import DatabaseUnavailableError
 from lkmongo.model import Identity, SessionStatus, TurnKind, now
+from lkmongo.store import spool
 from lkmongo.store.client import create_client
 from lkmongo.store.opening import Store
+from lkmongo.store.owners import process_name
+from lkmongo.store.recovery import recover
+from lkmongo.store.spool import Spool
 from tests.fake_llm import calls
 from tests.talk import talk
+from tests.waiting import until
 
 ROBIN = Identity("default", "u-100")
 
@@ -94,6 +105,110 @@ async def test_items_that_come_late_are_put_in_their_place_and_only_once(store):
     assert [turn.content for turn in await store.sessions.turns(ROBIN, "s-1")] == ["first", "second", "third"]
 
 
+@pytest.fixture
+def kept(tmp_path):
+    """Have what a recorder notes in a folder; returns the recorder and what is in its file."""
+
+    def begin(store):
+        backlog = Backlog(lambda: Spool.begin(tmp_path, recorder.record, owner=process_name(), database="db"))
+        recorder = Recorder(store, ROBIN, "s-1", "room", backlog)
+        return recorder, lambda: [
+            entry["content"] for path in spool.files(tmp_path) for entry in spool.read(path).entries
+        ]
+
+    return begin
+
+
+def say(recorder, *words):
+    """Have things said, each with the time at which it was made."""
+    for content, moment in words:
+        message = llm.ChatMessage(role="user", content=[content], created_at=moment)
+        recorder._on_item(ConversationItemAddedEvent(item=message))
+
+
+async def die(recorder):
+    """What is left of a process that is killed: its file, which nobody locks any more."""
+    recorder._writer.cancel()
+    await recorder.lease.release()
+    await recorder._backlog.end(delete=False)
+
+
+async def test_what_is_said_is_noted_at_once_and_outlives_a_process_that_is_killed(store, kept, tmp_path, monkeypatch):
+    monkeypatch.setattr(recording, "SETTLE", 3_600)
+    recorder, noted = kept(store)
+    recorder.start()
+    say(recorder, ("first", 100.0))
+    await until(lambda: noted() == ["first"])
+    say(recorder, ("third", 102.0), ("second", 101.0))
+    await until(lambda: sorted(noted()) == ["first", "second", "third"])
+    assert await store.sessions.turns(ROBIN, "s-1") == []
+    await die(recorder)
+    await recover(store, tmp_path, "db")
+    turns = await store.sessions.turns(ROBIN, "s-1")
+    assert [(turn.seq, turn.content) for turn in turns] == [(0, "first"), (1, "second"), (2, "third")]
+
+
+async def test_what_mongodb_has_is_noted_no_longer(store, kept):
+    recorder, noted = kept(store)
+    recorder.start()
+    for number in range(3):
+        say(recorder, (f"turn {number}", 100.0 + number))
+        await until(lambda: store.db.turns.count_documents({"content": f"turn {number}"}))  # noqa: B023
+        await until(lambda: noted() == [])
+    assert await recorder.close("hang-up", dict)
+    assert len(await store.sessions.turns(ROBIN, "s-1")) == 3
+
+
+async def test_what_an_attempt_has_stored_that_was_given_up_is_noted_no_longer(store, kept, monkeypatch):
+    stored = Backlog.stored
+
+    async def too_late(backlog, keys):
+        monkeypatch.setattr(Backlog, "stored", stored)
+        raise DatabaseUnavailableError
+
+    monkeypatch.setattr(Backlog, "stored", too_late)
+    recorder, noted = kept(store)
+    recorder.start()
+    say(recorder, ("first", 100.0))
+    await until(lambda: store.db.turns.count_documents({}))
+    await until(lambda: noted() == [])
+    assert await recorder.close("hang-up", dict)
+
+
+async def test_a_disk_that_hangs_keeps_no_turn_from_mongodb_and_no_call_from_ending(store, kept, monkeypatch):
+    monkeypatch.setattr(backlogs, "DISK_DEADLINE", 0.1)
+    it_works, append = threading.Event(), Spool.append
+
+    def hang(*arguments, **named):
+        it_works.wait()
+        append(*arguments, **named)
+
+    monkeypatch.setattr(Spool, "append", hang)
+    recorder, _ = kept(store)
+    recorder.start()
+    for number in range(2):
+        say(recorder, (f"turn {number}", 100.0 + number))
+        await until(lambda: store.db.turns.count_documents({"content": f"turn {number}"}))  # noqa: B023
+    assert await recorder.close("hang-up", dict)
+    assert (await store.sessions.get(ROBIN, "s-1")).status is SessionStatus.COMPLETE
+    it_works.set()
+    await recorder._backlog.end(delete=True)
+
+
+async def test_a_turn_that_is_noted_before_another_one_is_stored_comes_after_it(store, kept, tmp_path, monkeypatch):
+    recorder, noted = kept(store)
+    recorder.start()
+    say(recorder, ("first", 100.0))
+    await until(lambda: store.db.turns.count_documents({}))
+    monkeypatch.setattr(recording, "SETTLE", 3_600)
+    say(recorder, ("third", 102.0), ("second", 101.0))
+    await until(lambda: sorted(noted()) == ["second", "third"])
+    await die(recorder)
+    await recover(store, tmp_path, "db")
+    turns = await store.sessions.turns(ROBIN, "s-1")
+    assert [(turn.seq, turn.content) for turn in turns] == [(0, "first"), (1, "second"), (2, "third")]
+
+
 async def test_instructions_are_no_turn(store):
     recorder = Recorder(store, ROBIN, "s-1", "room")
     for role in ("system", "developer"):
@@ -111,3 +226,69 @@ async def test_a_database_that_is_away_does_not_raise(caplog):
         recorder._on_item(ConversationItemAddedEvent(item=message))
         assert not await recorder.close("hang-up", dict)
     assert "could not be stored" in caplog.text
+
+
+# ---------------------------------------------------------------- the end
+
+
+async def test_the_end_is_written_beside_the_last_turns_within_the_lease(store, monkeypatch):
+    monkeypatch.setattr(recording, "SETTLE", 3_600)
+    append, save, saved = store.sessions.append, store.sessions.save, asyncio.Event()
+
+    async def appends_late(*arguments):
+        await asyncio.wait_for(saved.wait(), 30)  # sent one after the other, the end would never be
+        assert await store.sessions.live(ROBIN) == ["s-1"]  # what an erasure waits for
+        await append(*arguments)
+
+    async def saves(*arguments, **named):
+        done = await save(*arguments, **named)
+        saved.set()
+        return done
+
+    monkeypatch.setattr(store.sessions, "append", appends_late, raising=False)
+    monkeypatch.setattr(store.sessions, "save", saves, raising=False)
+    recorder = Recorder(store, ROBIN, "s-1", "room")
+    recorder.start()
+    await until(lambda: store.db.sessions.count_documents({}))
+    say(recorder, ("first", 100.0), ("second", 101.0))
+    assert await recorder.close("hang-up", dict)
+    assert [turn.content for turn in await store.sessions.turns(ROBIN, "s-1")] == ["first", "second"]
+    await recorder.lease.release()
+    assert await store.sessions.live(ROBIN) == []
+
+
+async def test_a_turn_that_is_not_stored_beside_the_end_is_kept_and_comes_later(store, kept, tmp_path, monkeypatch):
+    monkeypatch.setattr(recording, "SETTLE", 3_600)
+
+    async def refused(*_):
+        raise DatabaseUnavailableError
+
+    recorder, _ = kept(store)
+    recorder.start()
+    await until(lambda: store.db.sessions.count_documents({}))
+    say(recorder, ("first", 100.0))
+    with monkeypatch.context() as patch:
+        patch.setattr(store.sessions, "append", refused, raising=False)
+        assert not await recorder.close("hang-up", dict)
+    assert recorder.is_kept
+    await recorder.lease.release()
+    await recover(store, tmp_path, "db")
+    assert [turn.content for turn in await store.sessions.turns(ROBIN, "s-1")] == ["first"]
+    record = await store.sessions.get(ROBIN, "s-1")
+    assert (record.status, record.close_reason) == (SessionStatus.COMPLETE, "hang-up")
+
+
+async def test_what_else_is_left_of_a_call_is_stored_beside_its_end_and_waited_for(store):
+    steps = []
+
+    async def settle():
+        steps.append("begun")
+        await until(lambda: store.db.sessions.count_documents({"status": "complete"}))
+        steps.append("done")
+
+    recorder = Recorder(store, ROBIN, "s-1", "room")
+    recorder.start()
+    await until(lambda: store.db.sessions.count_documents({}))
+    assert await recorder.close("hang-up", dict, beside=settle())
+    assert steps == ["begun", "done"]
+    await recorder.lease.release()

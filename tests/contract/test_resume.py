@@ -34,6 +34,7 @@ from tests.waiting import until
 
 ROBIN = Identity("default", "u-100")
 AGENT = "front-desk"
+HERE = "livekit.example.org"
 ROOM, SID = "room-1", "RM_room-1"
 CALL = SessionRecord(
     SID, ROBIN, ROOM, SessionStatus.ACTIVE, now() - timedelta(minutes=1), participant="caller-1", agent=AGENT
@@ -79,6 +80,8 @@ async def test_only_calls_of_this_agent_in_rooms_whose_lease_has_run_out_are_fou
     for name, more in {
         "lost": {},
         "another agent's": {"agent": "elsewhere"},
+        "another project's": {"livekit": "livekit.example.com"},
+        "this project's": {"livekit": HERE},
         "console": {"agent": None, "room_name": "console"},
         "ended": {},
         "given up": {},
@@ -93,19 +96,23 @@ async def test_only_calls_of_this_agent_in_rooms_whose_lease_has_run_out_are_fou
         await store.sessions.interrupt(ROBIN, name, "lost")
     long_ago = [{"$set": {"interrupted_at": {"$add": ["$$NOW", -3_600_000]}}}]
     await store.db.sessions.update_one({"session_id": "cut off long ago"}, long_ago)
-    assert sorted(record.session_id for record in await store.sessions.expired(AGENT)) == ["cut off", "lost"]
+    assert sorted(record.session_id for record in await store.sessions.expired(AGENT, HERE)) == [
+        "cut off",
+        "lost",
+        "this project's",
+    ]
 
 
 async def test_of_several_workers_one_wins(store):
     await cut_off(store)
     won = await asyncio.gather(*(store.sessions.claim(CALL, f"worker-{n}", instead_of="") for n in range(5)))
     assert sorted(won) == [False] * 4 + [True]
-    assert await store.sessions.expired(AGENT) == []
+    assert await store.sessions.expired(AGENT, HERE) == []
 
 
 async def test_a_call_that_is_renewed_before_it_is_claimed_is_left_alone(store):
     await cut_off(store)
-    (found,) = await store.sessions.expired(AGENT)
+    (found,) = await store.sessions.expired(AGENT, HERE)
     assert await store.sessions.renew(ROBIN, SID, "host/boot/1/abc") == "held"
     assert not await store.sessions.claim(found, "worker-1", instead_of="")
     assert await store.sessions.renew(ROBIN, SID, "host/boot/1/abc") == "held"
@@ -175,13 +182,16 @@ async def test_one_whose_process_is_known_to_be_gone_is_removed_and_others_that_
     await ended.wait()
     owner = f"{process_name().rpartition('/')[0]}/{ended.pid}/abc"
     await store.sessions.open(record, owner)
-    assert await store.sessions.expired(AGENT) == []
-    ((found, dead),) = await store.sessions.orphaned(AGENT)
+    assert await store.sessions.expired(AGENT, HERE) == []
+    ((found, dead),) = await store.sessions.orphaned(AGENT, HERE)
     assert (found.agent_participant, dead) == ("agent-AJ_0", owner)
-    assert await store.sessions.orphaned("elsewhere") == []
+    assert await store.sessions.orphaned("elsewhere", HERE) == []
+    await store.sessions.open(replace(record, livekit="livekit.example.com"), owner)
+    assert await store.sessions.orphaned(AGENT, HERE) == [], "another project has its own workers"
+    await store.sessions.open(replace(record, livekit=HERE), owner)
     assert await resume.resume(store, credentials, AGENT, found, dead=dead)
     assert [each.identity for each in rooms.present] == ["caller-1", "agent-AJ_9"]
-    assert await store.sessions.orphaned(AGENT) == []
+    assert await store.sessions.orphaned(AGENT, HERE) == []
 
 
 async def test_an_agent_of_another_kind_does_not_stand_for_the_one_that_is_gone(store, livekit):
@@ -235,7 +245,7 @@ async def test_where_nobody_is_left_the_call_is_over(store, livekit, present):
     assert (record.status, record.close_reason) == (SessionStatus.INTERRUPTED, "lost")
     assert record.ended_at == CALL.started_at.replace(microsecond=record.ended_at.microsecond) + timedelta(seconds=7)
     assert rooms.dispatches == []
-    assert await store.sessions.expired(AGENT) == [], "it would be looked into again and again"
+    assert await store.sessions.expired(AGENT, HERE) == [], "it would be looked into again and again"
 
 
 async def test_one_call_that_cannot_be_looked_into_keeps_no_other_from_it(store, livekit, monkeypatch):
@@ -442,3 +452,18 @@ async def test_a_call_that_was_taken_for_dead_goes_on_when_its_process_is_back(s
     assert (record.status, record.ended_at, record.close_reason) == (SessionStatus.ACTIVE, None, None)
     assert not lease.superseded
     await lease.release()
+
+
+async def test_what_is_left_of_a_call_may_be_written_after_its_end(store):
+    lease = Lease(store, CALL)
+    await lease.check()
+    record = replace(CALL, status=SessionStatus.COMPLETE, ended_at=now(), close_reason="hang-up")
+    assert await store.sessions.save(record, owner=lease.owner, keep_lease=True)
+    await run_out(store)
+    await lease.check()
+    async with lease.writing():
+        pass
+    there = await store.sessions.get(ROBIN, SID)
+    assert (there.status, there.close_reason) == (SessionStatus.COMPLETE, "hang-up")
+    await lease.release()
+    assert (await store.sessions.get(ROBIN, SID)).status is SessionStatus.COMPLETE

@@ -15,6 +15,7 @@ from lkmongo.embed.vectors import to_bson
 from lkmongo.errors import DatabaseUnavailableError
 from lkmongo.model import Identity, Memory, Passage, Tenant, now
 from lkmongo.search.strategy import ExactStrategy, memory_index, passage_index
+from lkmongo.store import provision
 from lkmongo.store.client import create_client
 
 ROBIN = Identity("default", "u-100")
@@ -245,6 +246,53 @@ async def test_searches_at_the_same_time_read_the_passages_once(store, mongodb_u
         search = ExactStrategy(client[store.db.name], embedder)
         await asyncio.gather(*(search.knowledge(SHOP, "return an item") for _ in range(5)))
     assert sum("find" in command for command in commands.sent) == 1
+
+
+async def test_what_a_search_has_begun_to_read_is_there_for_the_next_though_nobody_waited(store, mongodb_uri, embedder):
+    from pymongo import AsyncMongoClient
+
+    commands = Commands()
+    await add(store, SHOP, PASSAGES)
+    async with AsyncMongoClient(mongodb_uri, event_listeners=[commands]) as client:
+        search = ExactStrategy(client[store.db.name], embedder)
+        turn = asyncio.create_task(search.knowledge(SHOP, "return an item"))
+        async with asyncio.timeout(30):
+            while not any("find" in command for command in commands.sent):  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0)
+        turn.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await turn
+        assert sources(await search.knowledge(SHOP, "return an item"))[:1] == ["returns.md"]
+    assert sum("find" in command for command in commands.sent) == 1
+
+
+async def test_whether_passages_changed_is_told_without_reading_them(store, mongodb_uri, embedder):
+    from pymongo import AsyncMongoClient
+
+    commands = Commands()
+    await provision.apply(store.db)
+    await add(store, SHOP, PASSAGES)
+    async with AsyncMongoClient(mongodb_uri, event_listeners=[commands]) as client:
+        await ExactStrategy(client[store.db.name], embedder).knowledge(SHOP, "return an item")
+    stamp = commands.sent[0]
+    for part in (
+        stamp["pipeline"],
+        *(each["$unionWith"]["pipeline"] for each in stamp["pipeline"] if "$unionWith" in each),
+    ):
+        own = [stage for stage in part if "$unionWith" not in stage]
+        asked = {"explain": {"aggregate": "knowledge", "pipeline": own, "cursor": {}}, "verbosity": "executionStats"}
+        assert max(_docs_examined(await store.db.command(asked))) <= 1, own
+
+
+def _docs_examined(explained):
+    if isinstance(explained, dict):
+        for name, value in explained.items():
+            if name == "totalDocsExamined":
+                yield value
+            yield from _docs_examined(value)
+    elif isinstance(explained, list):
+        for value in explained:
+            yield from _docs_examined(value)
 
 
 # ---------------------------------------------------------------- what is missing

@@ -115,6 +115,23 @@ async def test_after_a_signal_calls_may_end_by_themselves_and_a_second_signal_en
         assert await process.ended() == -signal.SIGTERM
 
 
+async def test_of_a_job_that_is_killed_or_stands_still_nothing_is_lost(store, environment, tmp_path):
+    async with (
+        dispatch_server() as livekit,
+        worker(tmp_path, livekit.environment | environment, "--port", "0"),
+    ):
+        await livekit.registered()
+        await livekit.send("block", room="block-1", metadata=plain_metadata(KIM))
+        await livekit.send("kill", room="kill-1", metadata=plain_metadata(ROBIN))
+        await livekit.ended("kill")
+        await said(store, "kill")
+        await until(lambda: store.db.sessions.find_one({"session_id": "RM_kill", "status": "interrupted"}))
+        await livekit.ended("block")
+    record = await store.sessions.get(KIM, "RM_block")
+    assert (record.status, record.close_reason) == ("complete", "hang-up")
+    assert [turn.role for turn in await store.sessions.turns(KIM, "RM_block")] == ["assistant"]
+
+
 async def said(store, *names):
     """Wait until the calls have been greeted, and that is stored."""
     for name in names:

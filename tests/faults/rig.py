@@ -8,17 +8,20 @@ import signal
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from itertools import product
 from pathlib import Path
 
 import psutil
+from pymongo.errors import PyMongoError
 
 from lkmongo.embed.choose import create_embedder
 from lkmongo.local import find_server
+from lkmongo.search.atlas import running
 from lkmongo.store import provision
 from lkmongo.store.client import create_client
 from lkmongo.store.opening import Store
-from tests.faults.held import KINDS, PHASES, Case, Held, Rig, hold, judge, prepare
+from tests.faults.held import KINDS, OF_ALL, PHASES, Case, Held, Kind, Rig, hold, judge, prepare
 from tests.waiting import until
 
 HANGS = 180.0
@@ -31,8 +34,9 @@ class Mongod:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        self._restarting: asyncio.Task[None] | None = None
+        self._disturbing: asyncio.Task[None] | None = None
         self.restarts = 0
+        self.step_downs = 0
         folder.mkdir(parents=True, exist_ok=True)
         self.socket_path = str(folder / "m.sock")
 
@@ -56,21 +60,30 @@ class Mongod:
         """Wait until it takes writes."""
         async with create_client(f"{self.uri}&serverSelectionTimeoutMS=60000") as client:
             config = {"_id": "lk", "members": [{"_id": 0, "host": self.socket_path}]}
-            try:
-                await client.admin.command("replSetInitiate", config)
-            except Exception as error:
-                if "already initialized" not in str(error):
-                    raise
 
             async def is_primary() -> bool:
-                return bool((await client.admin.command("hello")).get("isWritablePrimary"))
+                try:
+                    if (await client.admin.command("hello")).get("isWritablePrimary"):
+                        return True
+                    await client.admin.command("replSetInitiate", config)
+                except PyMongoError:  # it has been initiated before, or goes down or comes up
+                    return False
+                return False
 
             await until(is_primary)
 
-    def restart(self) -> None:
-        """Kill it with SIGKILL or SIGTERM, by turns, and start it again, unless that is under way."""
-        if self._restarting is None or self._restarting.done():
-            self._restarting = asyncio.create_task(self._restart())
+    def disturb(self, kind: Kind) -> None:
+        """Kill it with SIGKILL or SIGTERM, by turns, and start it again, or have it step down, unless that is under way."""
+        if self._disturbing is None or self._disturbing.done():
+            self._disturbing = asyncio.create_task(self._step_down() if kind == "step down" else self._restart())
+
+    async def _step_down(self) -> None:
+        """Be no primary for two seconds, as each member of a replica set is at times."""
+        self.step_downs += 1
+        async with create_client(self.uri) as client:
+            with suppress(PyMongoError):  # it may close the connection
+                await client.admin.command("replSetStepDown", 2, secondaryCatchUpPeriodSecs=0, force=True)
+        await self.ready()
 
     async def _restart(self) -> None:
         self.restarts += 1
@@ -78,10 +91,16 @@ class Mongod:
         self.start()
         await self.ready()
 
-    async def restarted(self) -> None:
-        """Wait until a restart that is under way is done."""
-        if self._restarting:
-            await self._restarting
+    async def settled(self) -> None:
+        """Wait until what is under way is done."""
+        if self._disturbing:
+            await self._disturbing
+
+    async def close(self) -> None:
+        """End it for good, whatever it is doing."""
+        if self._disturbing:
+            await asyncio.gather(self._disturbing, return_exceptions=True)
+        self.stop()
 
     def stop(self, number: int = signal.SIGKILL) -> None:
         """End it."""
@@ -95,9 +114,9 @@ class Mongod:
             self._process = None
 
 
-def cases(count: int) -> list[Case]:
+def cases(count: int, kinds: Sequence[Kind] = KINDS) -> list[Case]:
     """So many calls, of each fault at each phase equally many, half of the faults over while the call goes on."""
-    every = [(kind, phase, is_brief) for is_brief in (False, True) for kind in KINDS for phase in PHASES]
+    every = [(kind, phase, is_brief) for is_brief in (False, True) for kind in kinds for phase in PHASES]
     return [Case(number, *every[number % len(every)]) for number in range(count)]
 
 
@@ -112,17 +131,16 @@ async def rig(folder: Path, mongod: Mongod) -> AsyncIterator[Rig]:
             await provision.apply(store.db)
             embedder = create_embedder("local")
             await embedder.warm()
-            yield Rig(store, mongod.socket_path, embedder, folder / "homes", mongod.restart)
+            yield Rig(store, mongod.socket_path, embedder, folder / "homes", mongod.disturb)
             await embedder.close()
     finally:
-        mongod.stop()
+        await mongod.close()
 
 
 async def hold_all(rig: Rig, mongod: Mongod | None, batch: Iterable[Case], seed: int, *, at_once: int) -> list[Held]:
-    """Hold calls, at most so many at the same time; those whose mongod is restarted apart from the others."""
+    """Hold calls, at most so many at the same time; those in which something happens to mongod itself apart."""
     batch = list(batch)
-    apart = [case for case in batch if case.kind == "restart"]
-    others = [case for case in batch if case.kind != "restart"]
+    others = [case for case in batch if case.kind not in OF_ALL]
     gate = asyncio.Semaphore(at_once)
 
     async def one(case: Case) -> Held:
@@ -137,11 +155,12 @@ async def hold_all(rig: Rig, mongod: Mongod | None, batch: Iterable[Case], seed:
 
     for case in batch:
         await prepare(rig, case)
-    held = list(await asyncio.gather(*map(one, others)))
-    for phase in PHASES:
-        held += await asyncio.gather(*(one(case) for case in apart if case.phase == phase))
-        if mongod:
-            await mongod.restarted()
+    async with running(rig.pulse.beat()):
+        held = list(await asyncio.gather(*map(one, others)))
+        for together in product(OF_ALL, PHASES):
+            held += await asyncio.gather(*(one(case) for case in batch if (case.kind, case.phase) == together))
+            if mongod:
+                await mongod.settled()
     for each in held:
         if each.outcome != "error":
             await judge(rig, each)
@@ -172,15 +191,14 @@ async def left_over(before: Counter[str]) -> Counter[str]:
 
 
 def table(held: Sequence[Held]) -> str:
-    """Fault x phase x outcome, with the longest waits."""
-    rows = [
-        ("fault", "phase", "lasts", "calls", "stored by the call", "recovered", "wrong", "greeting", "turn", "hang-up")
-    ]
+    """Fault x phase x outcome, with the longest waits, and how long the process stood still in one at most."""
+    waits = ("greeting", "turn", "hang-up", "stood still")
+    rows = [("fault", "phase", "lasts", "calls", "stored by the call", "recovered", "wrong", *waits)]
     groups: dict[tuple[str, str, bool], list[Held]] = {}
     for each in held:
-        groups.setdefault(
-            (each.case.kind, each.case.phase, each.case.is_brief or each.case.kind == "restart"), []
-        ).append(each)
+        groups.setdefault((each.case.kind, each.case.phase, each.case.is_brief or each.case.kind in OF_ALL), []).append(
+            each
+        )
     order = {name: number for number, name in enumerate((*KINDS, *PHASES))}
     for (kind, phase, is_brief), some in sorted(
         groups.items(), key=lambda pair: (order[pair[0][0]], order[pair[0][1]], pair[0][2])
@@ -196,7 +214,7 @@ def table(held: Sequence[Held]) -> str:
                 str(own),
                 str(sum(each.outcome.startswith("recovered") for each in some)),
                 str(sum(bool(each.wrong) for each in some)),
-                *(f"{seconds:.2f} s" for seconds in longest),
+                *(f"{seconds:.2f} s" for seconds in (*longest, max(each.stood_still for each in some))),
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from urllib.parse import unquote
@@ -9,6 +11,7 @@ from urllib.parse import unquote
 import pytest
 
 from lkmongo.embed.choose import create_embedder
+from lkmongo.search.atlas import running
 from tests.faults import killed
 from tests.faults.held import Case, Held, Rig
 from tests.faults.rig import Mongod, hold_all, left_over, open_now, rig
@@ -21,12 +24,25 @@ async def calm(store, mongodb_uri, tmp_path):
     """The mongod of all tests, which is not restarted."""
     embedder = create_embedder("local")
     path = unquote(mongodb_uri.removeprefix("mongodb://").partition("/")[0])
-    yield Rig(store, path, embedder, tmp_path / "homes", lambda: None, pause=0.1)
+    await store.ping()  # its client stays open
+    yield Rig(store, path, embedder, tmp_path / "homes", lambda _: None, pause=0.1)
     await embedder.close()
 
 
 def nothing_is_wrong(held: Sequence[Held | killed.Killed]) -> None:
     assert [(each, each.wrong) for each in held if each.wrong] == []
+
+
+async def test_the_time_in_which_the_process_stands_still_is_no_wait(calm):
+    held = Held(Case(0, "slow", "tool", is_brief=True))
+    async with running(calm.pulse.beat()):
+        await asyncio.sleep(0)
+        began = calm.now()
+        time.sleep(0.5)  # noqa: ASYNC251
+        held.took("turn", "of a machine that has other work", began, calm.pulse)
+        await asyncio.sleep(0)
+    assert held.stood_still > 0.4
+    assert held.waits["turn"] < 0.1
 
 
 async def test_a_fault_loses_nothing_in_whatever_phase(calm):
@@ -40,12 +56,14 @@ async def test_a_fault_loses_nothing_in_whatever_phase(calm):
     assert not await left_over(before)
 
 
-async def test_a_restart_of_mongod_itself_loses_nothing(tmp_path):
+async def test_a_restart_or_a_step_down_of_mongod_itself_loses_nothing(tmp_path):
     mongod = Mongod(tmp_path / "db")
     async with rig(tmp_path, mongod) as it:
-        batch = [Case(number, "restart", "between", is_brief=False) for number in range(4)]
+        kinds = ("restart", "step down")
+        batch = [Case(number, kinds[number % 2], "between", is_brief=False) for number in range(4)]
         nothing_is_wrong(await hold_all(replace(it, pause=0.1), mongod, batch, SEED, at_once=len(batch)))
     assert mongod.restarts
+    assert mongod.step_downs
 
 
 async def test_a_console_that_is_killed_loses_at_most_what_is_being_said(calm):

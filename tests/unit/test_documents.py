@@ -5,21 +5,20 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from benchmarks import goals, report
 from docs import generate
 from lkmongo.settings import Settings
 
 
-def test_the_generated_parts_are_up_to_date():
-    text = (generate.ROOT / "README.md").read_text(encoding="utf-8")
-    assert generate.fill(text) == text, "run `make docs`"
-    for name in generate.PARTS:
-        assert f"<!-- {name} -->" in text
-    assert (generate.ROOT / ".env.example").read_text(encoding="utf-8") == generate.env_example(), "run `make docs`"
+@pytest.mark.parametrize("path", generate.DOCUMENTS)
+def test_the_generated_parts_are_up_to_date(path):
+    assert (generate.ROOT / path).read_text(encoding="utf-8") == generate.DOCUMENTS[path](), "run `make docs`"
 
 
 def test_every_command_is_documented():
@@ -131,3 +130,16 @@ def test_every_heading_that_is_linked_to_is_there():
         }
         for target in re.findall(r"\]\(#([^)]+)\)", text):
             assert target in headings, f"{document.name}: #{target}"
+
+
+def test_every_goal_is_measured():
+    _, results = report.load()
+    shown = goals.table(results).splitlines()[2:]
+    assert len(shown) == len(goals.GOALS)
+
+
+def test_a_goal_that_is_missed_is_shown_as_missed():
+    _, results = report.load()
+    worse = [replace(each, median=each.median * 100) if each.work == "recall" else each for each in results]
+    missed = [line for line in goals.table(worse).splitlines() if "not reached" in line]
+    assert any(line.startswith("| recall |") for line in missed)

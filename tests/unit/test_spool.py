@@ -9,6 +9,8 @@ import resource
 import stat
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -367,6 +369,35 @@ async def test_what_is_stored_goes_with_the_last_that_waits(folder):
     assert backlog.is_clear
     await backlog.end(delete=backlog.is_clear)
     assert spool.files(folder) == []
+
+
+async def test_what_is_noted_is_synced_with_what_is_kept_after_it(folder, monkeypatch):
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(descriptor) or fsync(descriptor))
+    backlog = Backlog(lambda: begin(folder))
+    assert await backlog.keep({"a": ENTRIES[0]}, safe=False)
+    (path,) = spool.files(folder)
+    assert spool.read(path).entries == ENTRIES[:1]
+    assert synced == []
+    assert await backlog.keep({})
+    assert len(synced) == 2, "the file, and the folder that names it"
+    assert await backlog.keep({})
+    assert len(synced) == 2
+    await backlog.end(delete=True)
+
+
+async def test_a_name_server_that_is_away_does_not_keep_the_disk_waiting(folder):
+    asking, answer = ThreadPoolExecutor(1), threading.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(asking)
+    loop.run_in_executor(None, answer.wait)
+    try:
+        async with asyncio.timeout(20):
+            backlog = Backlog(lambda: begin(folder))
+            assert await backlog.keep({"a": ENTRIES[0]})
+            await backlog.end(delete=True)
+    finally:
+        answer.set()
 
 
 async def test_who_loses_patience_with_the_disk_leaves_whole_lines_in_their_order(folder, monkeypatch):

@@ -1,0 +1,82 @@
+"""A process of its own that takes its first call: `rows_processes` runs it, once for each sample.
+
+    python -m benchmarks.first_call lkmongo|guide URI
+
+It says "ready" when it is what it is before a job comes, waits for a line, and prints the milliseconds until everything
+is known of the caller. lkmongo is prepared by `agent.ready` before; the guide makes its client when it needs one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+from benchmarks.stage import CALLER, DATABASE, vectors_of
+from lkmongo.embed.local import LocalEmbedder
+
+
+def main() -> None:
+    """Be one way."""
+    way, uri = sys.argv[1:3]
+    if way == "guide":
+        asyncio.run(_theirs(uri))
+    else:
+        with tempfile.TemporaryDirectory() as home:
+            _ours(uri, home)
+
+
+def _ours(uri: str, home: str) -> None:
+    from lkmongo.agent.call import begin_call
+    from lkmongo.agent.ready import Ready
+    from lkmongo.settings import Settings
+
+    settings = Settings.load({"MONGODB_URI": uri, "MONGODB_DB": DATABASE, "LKMONGO_HOME": home})
+    ready = Ready(settings)  # as a job's process is made ready: without a loop, and without waiting
+
+    async def job() -> None:
+        stack = AsyncExitStack()
+
+        async def preload() -> None:
+            store = await ready.store()
+            beginning = begin_call(
+                settings, store, ready.embedder, CALLER, guest=False, session_id="RM_first", room_name="first"
+            )
+            call = await stack.enter_async_context(beginning)
+            if not await call.caller.preload():
+                raise RuntimeError("the caller is not known in time")
+
+        await _measure(preload)
+        await stack.aclose()
+        await ready.close()
+
+    _wait_for_go()
+    asyncio.run(job())
+
+
+async def _theirs(uri: str) -> None:
+    from benchmarks.guide import Guide
+
+    guide = Guide(uri, vectors_of(LocalEmbedder()))
+    _wait_for_go()
+    await _measure(lambda: guide.preload(CALLER.user_id))
+    await guide.close()
+
+
+def _wait_for_go() -> None:
+    print("ready", flush=True)
+    sys.stdin.readline()
+
+
+async def _measure(work: Callable[[], Awaitable[object]]) -> None:
+    began = time.perf_counter()
+    await work()
+    print((time.perf_counter() - began) * 1000, flush=True)
+    sys.stdin.readline()  # the counts are read before anything is closed
+
+
+if __name__ == "__main__":
+    main()

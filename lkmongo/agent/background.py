@@ -1,0 +1,50 @@
+"""Work beside a call that nobody waits for: it is kept from being forgotten, its failures are logged, and it is ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterable
+from typing import Any
+
+from lkmongo.errors import LkmongoError
+
+logger = logging.getLogger(__name__)
+
+Task = asyncio.Task[None]
+
+
+class Background:
+    """What goes on beside one call."""
+
+    def __init__(self) -> None:
+        """Nothing does."""
+        self._tasks: set[Task] = set()
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> Task:
+        """Do `work` in the background."""
+
+        async def guarded() -> None:
+            try:
+                await work
+            except LkmongoError as error:
+                logger.info("background work on the caller's memory failed: %s (%s)", error.message, error.why)
+            except Exception:
+                logger.exception("background work on the caller's memory failed")
+
+        task = asyncio.create_task(guarded())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # cancelled before it began, it would complain
+        return task
+
+    async def finish(self, deadline: float, *, without: Iterable[Task | None]) -> None:
+        """Give what goes on `deadline` seconds, except `without`, which has no end of its own."""
+        if tasks := self._tasks - set(without):
+            await asyncio.wait(tasks, timeout=deadline)
+
+    async def cancel(self) -> None:
+        """End what goes on still."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,26 @@
+"""What was cut into words once is not cut again."""
+
+from __future__ import annotations
+
+from lkmongo.search import text
+from lkmongo.search.text import Cutter, TextIndex
+
+
+def test_an_index_with_what_was_cut_before_is_the_same():
+    cutter = Cutter()
+    before = ["a red dog bed", "parcels that arrived", "a red dog bed", ""]
+    after = ["a red dog bed", "the parcel was lost", "", "opening hours"]
+    TextIndex(before, cutter)
+    for query in ("red beds", "lost parcels", "hours of opening", "arrived"):
+        assert TextIndex(after, cutter).search(query, 5) == TextIndex(after).search(query, 5)
+
+
+def test_only_what_is_new_is_cut_and_what_is_gone_is_not_kept(monkeypatch):
+    cut = []
+    monkeypatch.setattr(text, "words", lambda each: cut.append(each) or each.split())
+    cutter = Cutter()
+    cutter(["one text", "another"])
+    assert cutter(["another", "a third"]) == [["another"], ["a", "third"]]
+    assert cut == ["one text", "another", "a third"]
+    cutter(["one text"])
+    assert cut[3:] == ["one text"], "it was forgotten with the index that it was in"

@@ -1,0 +1,53 @@
+"""What is remembered of a person, as it is found in a call."""
+
+from __future__ import annotations
+
+import pytest
+
+from lkmongo.agent.slots import Slots
+from lkmongo.embed.local import LocalEmbedder
+from lkmongo.model import Memory
+
+
+class Watched(LocalEmbedder):
+    def __init__(self):
+        self.asked = []
+
+    async def embed(self, texts, *, kind, deadline=None):
+        if kind == "query":
+            self.asked += texts
+        return await super().embed(texts, kind=kind, deadline=deadline)
+
+
+@pytest.fixture
+async def slots():
+    embedder = Watched()
+    slots = Slots(embedder)
+    memories = [Memory("favorite_color", "teal"), Memory("color_of_the_car", "red"), Memory("dog", "Rex, a poodle")]
+    slots.take({memory.memory_type: memory for memory in memories})
+    for memory, vector in zip(
+        memories, await embedder.embed([m.embedded_text for m in memories], kind="document"), strict=True
+    ):
+        slots.take_vector(memory, vector)
+    return slots
+
+
+async def found(slots, query, limit=5):
+    return [memory.memory_type for memory in await slots.search(query, limit)]
+
+
+async def test_who_names_a_label_gets_its_slot_first_and_without_a_vector(slots):
+    assert (await found(slots, "Favorite color"))[0] == "favorite_color"
+    assert (await found(slots, "dog", 1)) == ["dog"]
+    assert slots._embedder.asked == []
+
+
+async def test_other_questions_are_compared_by_meaning(slots):
+    assert (await found(slots, "which pet do I have"))[0] == "dog"
+    assert slots._embedder.asked == ["which pet do I have"]
+
+
+async def test_a_query_that_can_be_no_label_is_a_question_like_others(slots):
+    await found(slots, "?!")
+    await found(slots, "favorite color " * 20)
+    assert len(slots._embedder.asked) == 2
