@@ -142,9 +142,7 @@ def _user(user: str, moment: Any) -> dict[str, Any]:
     }
 
 
-def _slot(
-    user: str, label: str, content: str, moment: Any, vector: NDArray[np.float32], model: str
-) -> dict[str, Any]:
+def _slot(user: str, label: str, content: str, moment: Any, vector: NDArray[np.float32], model: str) -> dict[str, Any]:
     return _scope(user) | {
         "memory_type": label,
         "content": content,

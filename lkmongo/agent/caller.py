@@ -155,7 +155,7 @@ class Caller:
 
     async def _load(self) -> None:
         profile, slots = await asyncio.gather(
-            self._store.users.get(self.identity), self._store.memories.slots(self.identity)
+            self._store.users.get(self.identity), self._store.memories.contents(self.identity)
         )
         if self.guest:
             return
@@ -233,7 +233,7 @@ class Caller:
         self._unsettled = version != self._version
         identity = self.identity
         profile = await self._store.users.get(identity) or Profile(identity)
-        slots = await self._store.memories.slots(identity)
+        slots = await self._store.memories.contents(identity)
         if not self.guest:
             self._take(profile, slots)
             await self._load_vectors()

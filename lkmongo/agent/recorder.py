@@ -303,9 +303,6 @@ class Recorder:
         loop = asyncio.get_running_loop()
         until = loop.time() + deadline
         await self.lease.release(deadline)
-        if self._writer:
-            self._writer.cancel()
-            await asyncio.gather(self._writer, return_exceptions=True)
         if self._noting:
             await unless_it_hangs(self._noting)
         try:
@@ -325,6 +322,9 @@ class Recorder:
         try:
             is_stored = await self._end(until)
         finally:
+            if self._writer:  # not before: what it writes just now would be cut off, and its connection with it
+                self._writer.cancel()
+                await asyncio.gather(self._writer, return_exceptions=True)
             if other:
                 await other
         await unless_it_hangs(self._backlog.end(delete=self.erased or self._backlog.is_clear))
