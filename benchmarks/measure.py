@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import itertools
 import json
+import math
 import os
 import platform
 import statistics
@@ -160,6 +161,14 @@ def write_json(path: Path, results: Iterable[Result], facts: Mapping[str, Any]) 
     """Write `facts` of the machine, and the results."""
     data = {"machine": dict(facts), "results": [asdict(each) for each in results]}
     path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def figure(value: float) -> str:
+    """A figure with three digits that say something: 0.0123, 1.23, 12.3, 1,234."""
+    if value == 0:
+        return "0"
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{digits}f}" if abs(value) >= 1 else f"{value:.3g}"
 
 
 def table(results: Iterable[Result]) -> str:

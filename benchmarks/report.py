@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from benchmarks import goals, scale
 from benchmarks.growth import curves, exponent
-from benchmarks.measure import Result
+from benchmarks.measure import Result, figure
 
 OURS = "lkmongo"
 RESULTS = Path(__file__).with_name("results.json")
@@ -56,14 +55,6 @@ def _of(group: str, results: Iterable[Result]) -> list[Result]:
     return [each for each in results if each.group == group]
 
 
-def figure(value: float) -> str:
-    """A figure with three digits that say something: 0.0123, 1.23, 12.3, 1,234."""
-    if value == 0:
-        return "0"
-    digits = max(0, 2 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{digits}f}" if abs(value) >= 1 else f"{value:.3g}"
-
-
 def machine_line(machine: dict[str, Any]) -> str:
     """What the figures were measured on, as a sentence."""
     return (
@@ -85,11 +76,15 @@ def beside(results: Iterable[Result], ways: Sequence[str]) -> str:
         work = f"{each.work}, {variant}" if variant else each.work
         rows[work, each.rtt_ms, each.unit, each.n][way] = each
     used = [way for way in ways if any(way in row for row in rows.values())]
+    works = list(dict.fromkeys(work for work, _, _, _ in rows))
+    units = list(dict.fromkeys(unit for _, _, unit, _ in rows))
+    # Of one work, what it takes at each distance together.
+    ordered = sorted(rows.items(), key=lambda each: (works.index(each[0][0]), units.index(each[0][2]), each[0][1] or 0))
     lines = [
         f"| work | round trip | {' | '.join(used)} | {used[0]} / {OURS} |",
         f"|---|---|{'---|' * len(used)}---|",
     ]
-    for (work, rtt_ms, unit, n), row in rows.items():
+    for (work, rtt_ms, unit, n), row in ordered:
         name = work if n is None else f"{work}, {n:,}"
         rtt = "-" if rtt_ms is None else f"{rtt_ms:g} ms"
         cells = [_cell(row.get(way), unit) for way in used]

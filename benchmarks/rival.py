@@ -133,6 +133,7 @@ def works(ready: Ready, store: Any, call: Call, other: Rival, facts: Facts) -> I
         await call.caller.remember("callback_number 0", f"555 {next(numbers)}")
         took = time.perf_counter() - began
         assert call.caller.saved == "stored"
+        await asyncio.sleep(0.1)  # the vector's own write is on its way
         return took * 1000
 
     async def their_replace() -> float:

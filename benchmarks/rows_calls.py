@@ -182,8 +182,11 @@ async def tools(ways: Ways, rtt_ms: float, rounds: int) -> list[Result]:
             ),
         ]
         for work, ours, theirs, note in pairs:
-            times = await take_turns({LKMONGO: ours, GUIDE: theirs, LIMIT: ping_of(ways)}, rounds)
-            results += rows(work, times, rtt_ms, LIMIT_NOTE | {LKMONGO: note, GUIDE: _no_search(work)})
+            is_new = work.endswith("a new question")
+            limit = (lambda: _none(ways.far.embed(["another"], kind="query"))) if is_new else ping_of(ways)
+            times = await take_turns({LKMONGO: ours, GUIDE: theirs, LIMIT: limit}, rounds)
+            notes = {LIMIT: "the question's vector"} if is_new else LIMIT_NOTE
+            results += rows(work, times, rtt_ms, notes | {LKMONGO: note, GUIDE: _no_search(work)})
         await call.caller.settle(5)
         await ways.quiet()
         await call.recorder.close("hang-up", dict)

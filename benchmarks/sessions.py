@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import functools
 import json
 import statistics
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,8 @@ from typing import Any
 from livekit.agents import AgentSession, llm
 from livekit.agents.testing import fake_job_context
 
+from benchmarks.measure import percentile
+from benchmarks.timings import Timings
 from lkmongo.agent.assistant import Assistant
 from lkmongo.agent.call import begin_call
 from lkmongo.agent.ending import end_call
@@ -41,38 +41,6 @@ from lkmongo.store.recovery import recover
 from tests.fake_llm import Part, ScriptedLLM
 
 DATABASE = "lkmongo_benchmark_sessions"
-
-
-class Timings:
-    """How long each method of the store took, in milliseconds."""
-
-    def __init__(self) -> None:
-        self.took: dict[str, list[float]] = defaultdict(list)
-
-    def watch(self, part: Any) -> None:
-        """Time the public methods of a part of the store."""
-        for name in dir(part):
-            method = getattr(part, name)
-            if not name.startswith("_") and asyncio.iscoroutinefunction(method):
-                setattr(part, name, self._timed(f"{type(part).__name__.lower()}.{name}", method))
-
-    def _timed(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(method)
-        async def timed(*arguments: Any, **named: Any) -> Any:
-            began = time.perf_counter()
-            try:
-                return await method(*arguments, **named)
-            finally:
-                self.took[name].append(1e3 * (time.perf_counter() - began))
-
-        return timed
-
-    def table(self) -> dict[str, dict[str, float]]:
-        """Count, median and 95th percentile of each."""
-        return {
-            name: {"count": len(all_), "p50_ms": round(statistics.median(all_), 1), "p95_ms": round(_p95(all_), 1)}
-            for name, all_ in sorted(self.took.items())
-        }
 
 
 def main() -> None:
@@ -141,7 +109,7 @@ async def _hold_all(settings: Settings, sessions: int, turns: int, pause: float)
             "kb_a_session": round(1024 * (memory - before) / sessions),
             "sockets_to_mongodb": sockets[0],
             "turn_p50_ms": round(1e3 * statistics.median(answered), 1),
-            "turn_p95_ms": round(1e3 * _p95(answered), 1),
+            "turn_p95_ms": round(1e3 * percentile(answered, 95), 1),
             "store": timings.table(),
         }
 
@@ -201,10 +169,6 @@ def _memory() -> float:
         if line.startswith("Pss:"):
             return int(line.split()[1]) / 1024
     return 0.0
-
-
-def _p95(values: Sequence[float]) -> float:
-    return sorted(values)[min(len(values) - 1, int(0.95 * len(values)))]
 
 
 if __name__ == "__main__":
