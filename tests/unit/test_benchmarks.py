@@ -17,6 +17,10 @@ from benchmarks.network import Network, socket_path
 from benchmarks.quick import compare
 
 
+# A monitor that streams opens one more connection when it likes, and the connections are what is counted here.
+POLL = {"serverMonitoringMode": "poll"}
+
+
 @pytest.fixture
 def network(mongodb_uri: str) -> Iterator[Network]:
     with Network(socket_path(mongodb_uri)) as network:
@@ -24,7 +28,7 @@ def network(mongodb_uri: str) -> Iterator[Network]:
 
 
 def test_requests_one_after_the_other_are_as_many_round_trips(network):
-    with MongoClient(network.uri) as client:
+    with MongoClient(network.uri, **POLL) as client:
         client.admin.command("ping")
         network.reset()
         for _ in range(3):
@@ -35,9 +39,9 @@ def test_requests_one_after_the_other_are_as_many_round_trips(network):
 
 
 async def test_requests_at_the_same_time_are_one_round_trip(network):
-    async with AsyncMongoClient(network.uri) as client:
+    async with AsyncMongoClient(network.uri, **POLL) as client:
         await asyncio.gather(*(client.admin.command({"ping": 1}) for _ in range(4)))
-        network.rtt(50)  # long enough that all four leave before an answer comes
+        network.rtt(500)  # long enough that all four leave before an answer comes
         network.reset()
         await asyncio.gather(*(client.admin.command({"ping": 1}) for _ in range(2)))
         counts = network.counts()
@@ -45,11 +49,11 @@ async def test_requests_at_the_same_time_are_one_round_trip(network):
 
 
 async def test_what_was_asked_before_is_not_counted(network):
-    async with AsyncMongoClient(network.uri) as client:
+    async with AsyncMongoClient(network.uri, **POLL) as client:
         await asyncio.gather(*(client.admin.command("ping") for _ in range(2)))
-        network.rtt(100)
+        network.rtt(600)
         before = asyncio.create_task(client.admin.command("ping"))
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(0.2)
         network.reset()
         await before
         nothing = network.counts()
@@ -60,7 +64,7 @@ async def test_what_was_asked_before_is_not_counted(network):
 
 
 def test_the_first_request_of_a_process_pays_for_connecting(network):
-    with MongoClient(network.uri, serverMonitoringMode="poll") as client:
+    with MongoClient(network.uri, **POLL) as client:
         client.admin.command("ping")
         counts = network.counts()
     # The monitor connects and says hello, then the pool does, then the request is sent.
@@ -68,7 +72,7 @@ def test_the_first_request_of_a_process_pays_for_connecting(network):
 
 
 def test_bytes_are_those_of_the_messages(network):
-    with MongoClient(network.uri) as client:
+    with MongoClient(network.uri, **POLL) as client:
         things = client.lkmongo_test_network.things
         things.drop()
         things.insert_one({"_id": 1, "text": ""})
@@ -86,7 +90,7 @@ def test_bytes_are_those_of_the_messages(network):
 
 
 def test_monitoring_is_counted_apart(network):
-    with MongoClient(network.uri, heartbeatFrequencyMS=500, serverMonitoringMode="poll") as client:
+    with MongoClient(network.uri, heartbeatFrequencyMS=500, **POLL) as client:
         client.admin.command("ping")
         network.reset()
         deadline = time.monotonic() + 30
@@ -98,13 +102,13 @@ def test_monitoring_is_counted_apart(network):
 
 
 def test_a_network_that_refuses_or_swallows_is_as_before_afterwards(network):
-    with MongoClient(network.uri, serverSelectionTimeoutMS=500, socketTimeoutMS=500, retryReads=False) as client:
+    with MongoClient(network.uri, retryReads=False, **POLL) as client:
         client.admin.command("ping")
         network.refuse(True)
         with pytest.raises(AutoReconnect):  # reset, or then nobody there
             client.admin.command("ping")
         network.refuse(False)
-    with MongoClient(network.uri, socketTimeoutMS=500, retryReads=False) as client:
+    with MongoClient(network.uri, socketTimeoutMS=2000, retryReads=False, **POLL) as client:
         client.admin.command("ping")
         network.swallow(True)
         with pytest.raises(NetworkTimeout):
