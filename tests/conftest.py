@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -60,6 +61,21 @@ def _no_settings_leak_in(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
     if "tmp_path" in request.fixturenames:
         # A .env.local of the checkout must not reach a test.
         monkeypatch.chdir(request.getfixturevalue("tmp_path"))
+
+
+@pytest.fixture(autouse=True)
+def _no_log_levels_leak_out() -> Iterator[None]:
+    """A command sets levels for the process it ends with; run inside this one, it would silence the tests after it."""
+    before = _log_levels()
+    yield
+    for name, level in _log_levels().items():
+        if level != before.get(name, logging.NOTSET):
+            logging.getLogger(name or None).setLevel(before.get(name, logging.NOTSET))
+
+
+def _log_levels() -> dict[str, int]:
+    ours = (name for name in list(logging.root.manager.loggerDict) if name.partition(".")[0] == "lkmongo")
+    return {name: logging.getLogger(name or None).level for name in ("", *ours)}
 
 
 @pytest.fixture(scope="session")

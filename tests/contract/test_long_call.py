@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from livekit.agents import FunctionToolsExecutedEvent, llm
 
+from lkmongo.agent import backlog as disk
 from lkmongo.agent import recorder as recording
 from lkmongo.agent.backlog import Backlog
 from lkmongo.agent.recorder import Recorder
@@ -69,7 +70,8 @@ async def test_a_call_of_three_thousand_turns_of_ten_kilobytes_is_stored_and_exp
     is_whole(await exported(store))
 
 
-async def test_so_is_one_that_mongodb_has_seen_nothing_of(store, home, database_name):
+async def test_so_is_one_that_mongodb_has_seen_nothing_of(store, home, database_name, monkeypatch):
+    monkeypatch.setattr(disk, "DISK_DEADLINE", 60)  # thirty megabytes at once: in a call they come turn by turn
     away = Settings.load(
         {"MONGODB_URI": "mongodb://127.0.0.1:1", "MONGODB_DB": database_name, "LKMONGO_HOME": str(home)}
     )
