@@ -16,7 +16,6 @@ from benchmarks.measure import Result, machine, percentile, ratio, result, take_
 from benchmarks.network import Network, socket_path
 from benchmarks.quick import compare
 
-
 # A monitor that streams opens one more connection when it likes, and the connections are what is counted here.
 POLL = {"serverMonitoringMode": "poll"}
 
