@@ -154,8 +154,9 @@ class Caller:
                 return
 
     async def _load(self) -> None:
-        profile, slots = await asyncio.gather(
-            self._store.users.get(self.identity), self._store.memories.contents(self.identity)
+        # The slots first: there may be many, and the profile is here before the last of them.
+        slots, profile = await asyncio.gather(
+            self._store.memories.contents(self.identity), self._store.users.get(self.identity)
         )
         if self.guest:
             return

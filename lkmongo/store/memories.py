@@ -22,6 +22,9 @@ _CONTENTS = {"_id": 0, "memory_type": 1, "content": 1, "updated_at": 1}
 _SHOWN = _CONTENTS | {"created_at": 1}
 
 
+_combine = datetime.combine
+
+
 def _memory(document: dict[str, Any]) -> Memory:
     return Memory(
         document["memory_type"], document["content"], _utc(document, "created_at"), _utc(document, "updated_at")
@@ -30,7 +33,7 @@ def _memory(document: dict[str, Any]) -> Memory:
 
 def _utc(document: dict[str, Any], name: str) -> datetime | None:
     moment: datetime | None = document.get(name)
-    return datetime.combine(moment, moment.time(), UTC) if moment else None  # five times as fast as `replace`
+    return _combine(moment, moment.time(), UTC) if moment else None  # five times as fast as `replace`
 
 
 def _update(memory: Memory) -> dict[str, Any]:

@@ -256,7 +256,8 @@ class Users:
         """Store what the next call may know of this one.
 
         Nothing is stored when something was forgotten since the call began, for the gist could hold it, or when a later
-        call has left its own.
+        call has left its own. The profile is made when it is missing: a first call may be over before it is, or may be
+        recovered from the disk of a worker that could not reach MongoDB.
 
         Returns:
             Whether it was stored.
@@ -267,10 +268,14 @@ class Users:
                 _not_after("last_session.at", last.at),
             ]
         }
-        result = await operations.write(
-            lambda: self._users.update_one(
-                selector,
-                {"$set": {"last_session": {"at": last.at, "gist": clean_text(last.gist)}}},
-            )
-        )
-        return result.matched_count == 1
+        update = {
+            "$set": {"last_session": {"at": last.at, "gist": clean_text(last.gist)}},
+            "$max": {"last_seen_at": last.at},
+            "$setOnInsert": {"created_at": started_at, "memory_version": 0},
+        }
+
+        async def set_it() -> bool:
+            await self._users.update_one(selector, update, upsert=True)
+            return True
+
+        return await operations.upsert(set_it)

@@ -339,6 +339,12 @@ async def test_what_was_forgotten_since_does_not_come_back(store, folder):
     assert profile is None or profile.last_session is None
 
 
+async def test_the_gist_of_a_first_call_that_mongodb_saw_nothing_of_is_there_for_the_next(store, folder):
+    leave(folder, [{"op": "gist", "gist": "teal, please", "at": later(2)}])
+    await one(store, folder)
+    assert (await store.users.get(ROBIN)).last_session == LastSession(later(2), "teal, please")
+
+
 async def test_the_gist_of_a_later_call_stays(store, folder):
     await store.users.seen(ROBIN)
     await store.users.set_last_session(ROBIN, LastSession(now(), "the later one"), started_at=BEGAN)

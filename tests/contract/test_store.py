@@ -94,6 +94,24 @@ async def test_forgetting_takes_the_gist_and_a_call_going_on_cannot_bring_it_bac
     assert await store.users.set_last_session(ROBIN, LastSession(now(), "new"), started_at=later)
 
 
+async def test_the_gist_of_a_first_call_is_stored_before_the_profile_is_made(store):
+    started = now() - timedelta(minutes=1)
+    assert await store.users.set_last_session(ROBIN, LastSession(now(), "teal"), started_at=started)
+    profile = await store.users.seen(ROBIN)
+    assert (profile.last_session.gist, profile.created_at, profile.memory_version) == ("teal", started, 0)
+
+
+async def test_the_gist_and_the_profile_may_be_made_at_the_same_time(store):
+    for number in range(20):
+        caller = Identity("default", f"u-{number}")
+        last = LastSession(now(), "teal")
+        stored, _ = await asyncio.gather(
+            store.users.set_last_session(caller, last, started_at=now()), store.users.seen(caller)
+        )
+        assert stored
+        assert (await store.users.get(caller)).last_session == last
+
+
 async def test_a_profile_is_made_once_and_kept(store):
     first = await store.users.seen(ROBIN)
     assert first.name is None
