@@ -200,6 +200,7 @@ async def test_a_turn_that_is_noted_before_another_one_is_stored_comes_after_it(
     recorder.start()
     say(recorder, ("first", 100.0))
     await until(lambda: store.db.turns.count_documents({}))
+    await until(lambda: noted() == [])
     monkeypatch.setattr(recording, "SETTLE", 3_600)
     say(recorder, ("third", 102.0), ("second", 101.0))
     await until(lambda: sorted(noted()) == ["second", "third"])
