@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import secrets
+import time
 from collections import Counter
 
 import jwt
@@ -209,10 +210,14 @@ async def test_a_thousand_requests_a_minute_are_429(server):
 
         return Counter(await asyncio.gather(*(one() for _ in range(number))))
 
+    def allowed(per_minute):
+        return per_minute * (1 + (time.monotonic() - began) / 60)
+
+    began = time.monotonic()
     known = server.browser()
     await token(known, server)
     of_one = await statuses(known, 60)
-    assert PER_CALLER <= of_one[201] <= PER_CALLER + 5, "and some for the time that it took"
+    assert PER_CALLER - 1 <= of_one[201] <= allowed(PER_CALLER)
     assert of_one[429] == 60 - of_one[201]
 
     class NoCookies:
@@ -221,10 +226,12 @@ async def test_a_thousand_requests_a_minute_are_429(server):
             return server.browser().request(method, url)
 
     strangers = await statuses(NoCookies, 200)
-    assert NEW_GUESTS - 1 <= strangers[201] <= NEW_GUESTS + 15
-    others = await statuses(known, 1_000, "GET", "memories")
-    assert others[200] < PER_ADDRESS
-    assert set(others) == {200, 429}
+    assert NEW_GUESTS - 1 <= strangers[201] <= allowed(NEW_GUESTS)
+    assert strangers[429] == 200 - strangers[201]
+    others = await statuses(known, 1_000, "GET")  # refused in any case, so that a slow machine is fast enough, too
+    assert others[405] <= allowed(PER_ADDRESS)
+    assert others[429] == 1_000 - others[405] > 0
+    assert (await call(known, "GET", f"{server.url}api/memories"))[0] == 429
 
 
 @pytest.mark.parametrize(
