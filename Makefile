@@ -89,7 +89,7 @@ atlas-address:
 faults: $(STAMP)
 	@$(BIN)/python -m tests.faults.run $(ARGS)
 
-# How fast, beside others: half an hour on two cores; writes benchmarks/results.json and docs/performance.md.
+# How fast, beside others: forty minutes on two cores; writes benchmarks/results.json and docs/performance.md.
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks $(ARGS)
 

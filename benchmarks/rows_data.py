@@ -133,7 +133,7 @@ async def export(_: Stage, *, quick: bool) -> list[Result]:
 
 async def speculation(_: Stage, *, quick: bool) -> list[Result]:  # noqa: ARG001
     """What a caller waits for inside a search that began while they spoke: see `benchmarks.speculation`."""
-    figures = await _json_of("speculation", "--questions", "9")
+    figures = await _json_of("speculation", "--questions", "50")
     note = "20 ms to MongoDB, 120 ms for a vector; by a voice, three words a second"
     results = []
     for name, way in (("on", "lkmongo"), ("off", "lkmongo, without speculation")):
