@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 DISK_DEADLINE = 1.0
 """Seconds that the record waits for the disk; one that hangs keeps no turn from MongoDB, and no call from ending."""
+WAS = "was"
+"""The key of the entry that says whose the call was at first; it waits until nothing is left of it under that id."""
 _threads = ThreadPoolExecutor(4, thread_name_prefix="spool")
 """Of its own: a name server that is away keeps those of the event loop busy, and then the disk is needed."""
 
@@ -74,7 +76,7 @@ class Backlog:
         """
         async with self._lock:
             before, self._spool = self._spool, None
-            self._waiting.clear()
+            self._waiting.add(WAS)
             await self._open()
             if before:
                 await self._try(lambda: self._succeed(before))

@@ -58,6 +58,8 @@ class Call:
     """What was said with another agent, whose worker died."""
     resumed: bool = False
     ended_by_agent: bool = False
+    ending: bool = False
+    _becoming: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
 
     @property
     def identity(self) -> Identity:
@@ -76,6 +78,7 @@ class Call:
         """Take the call for one that was cut off after these turns."""
         self.resumed = True
         self.before = tuple(turns)
+        self.recorder.lease.said_since(min((turn.created_at for turn in turns), default=None))
         if any(turn.name == FORGET and not turn.is_error for turn in turns):
             self.caller.forgot_something = True
 
@@ -110,14 +113,16 @@ class Call:
         """Let a guest be the person they have shown to be; what was said so far is theirs, too.
 
         Returns:
-            Whether that was done: a person is never made another one, and one who was erased stays a guest.
+            Whether that was done: a person is never made another one, one who was erased stays a guest, and so does
+            one whose call is ending, for its record is being completed.
         """
-        if not self.caller.guest or self.recorder.erased:
-            return False
-        await self.recorder.move_to(identity)
-        self.caller.become(identity, self.recorder.lease)
-        self.recorder.start()
-        return True
+        async with self._becoming:  # who they are may be told twice at once
+            if self.ending or not self.caller.guest or self.recorder.erased:
+                return False
+            await self.recorder.move_to(identity)
+            self.caller.become(identity, self.recorder.lease)
+            self.recorder.start()
+            return True
 
 
 @asynccontextmanager

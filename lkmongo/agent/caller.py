@@ -80,7 +80,6 @@ class Caller:
         self._loading: Task | None = None
         self._refreshing: Task | None = None
         self._awaited_until = 0.0
-        self._told: dict[str, str] = {}
         self._settled = False
         self.load_error: LkmongoError | None = None
 
@@ -154,22 +153,24 @@ class Caller:
                 return
 
     async def _load(self) -> None:
-        # The slots first: there may be many, and the profile is here before the last of them.
-        slots, profile = await asyncio.gather(
-            self._store.memories.contents(self.identity), self._store.users.get(self.identity)
-        )
+        slots, profile = await self._read()
         if self.guest:
             return
         profile = profile or Profile(self.identity)
         self._take(profile, slots)
         self._was_known = bool(slots or profile.name or profile.last_session or profile.memory_version)
         self.loaded = True
-        while self._told:
-            field, value = self._told.popitem()
-            if not getattr(self.profile, field):
-                self._changes.add(Change("profile", field, now(), value))
-                self.profile = replace(self.profile, **cast("dict[str, Any]", {field: value}))
         self._background.begin(self._save_then_embed())
+
+    async def _read(self) -> tuple[list[Memory], Profile | None]:
+        while True:
+            before = self._changes.times_saved
+            # The slots first: there may be many, and the profile is here before the last of them.
+            read = await asyncio.gather(
+                self._store.memories.contents(self.identity), self._store.users.get(self.identity)
+            )
+            if self._changes.times_saved == before:  # else it may be without what was stored meanwhile
+                return read
 
     async def _save_then_embed(self) -> None:
         """Store what waits, and then vectors: one is taken only for a slot that is stored."""
@@ -194,17 +195,20 @@ class Caller:
             identity: the person.
             lease: the call's, for writing on this person's behalf.
         """
-        # What the person's profile says already is not written over: it may have been somebody else who said so.
-        self._told = {field: value for field in PROFILE_FIELDS if (value := getattr(self.profile, field))}
+        told = {field: value for field in PROFILE_FIELDS if (value := getattr(self.profile, field))}
         self.identity = identity
         self.guest = self.loaded = False
         self.profile = Profile(identity)
         self._slots.drop_vectors()  # made for a guest, they are stored nowhere
         self._lease = lease
+        for field, value in told.items():
+            # What the person's profile says already is not written over: it may have been somebody else who said so.
+            self._changes.add(Change("told", field, lease.call_began, value))
         for memory in reversed(self.slots.values()):
             self._changes.add(Change("remember", memory.memory_type, memory.updated_at or now(), memory.content))
         lease.when_held(self._note_presence)
         lease.when_lost(self._become_guest)
+        self._background.begin(self._changes.keep())
         self._begin_loading(PRELOAD_DEADLINE)
 
     def _become_guest(self) -> None:
@@ -215,7 +219,6 @@ class Caller:
         self._changes.drop()
         self._take(Profile(self.identity), [])
         self._slots.drop()
-        self._told = {}
 
     def _take(self, profile: Profile, slots: list[Memory]) -> None:
         self._version = profile.memory_version
@@ -338,7 +341,8 @@ class Caller:
     def leave_gist(self, gist: str) -> None:
         """Let the next call know what this one was about, unless something was forgotten in it; `settle` stores it."""
         if gist and not self.guest and not self.forgot_something:
-            self._changes.add(Change("gist", "", now(), gist))
+            self._changes.add(Change("gist", "", now(), gist, since=self._lease.call_began))
+            self._background.begin(self._changes.keep())  # the record is completed first, and that may take its time
 
     # ------------------------------------------------------------------ storing
 

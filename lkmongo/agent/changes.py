@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, cast
 
-from lkmongo.agent.backlog import Backlog
+from lkmongo.agent.backlog import Backlog, unless_it_hangs
 from lkmongo.agent.lease import Lease
-from lkmongo.model import Identity, LastSession, Memory, Profile
+from lkmongo.model import Identity, LastSession, Memory, Profile, now
 from lkmongo.store.opening import Store
 from lkmongo.store.spool import Entry
+
+_AT_ONCE = timedelta(milliseconds=20)
+"""How old a change may be that is written without a look at what there is: another process may write meanwhile."""
 
 Saved = Literal["stored", "kept", "not saved"]
 """Where a change is: in MongoDB, on this machine's disk, or in this process alone."""
@@ -22,10 +25,13 @@ Saved = Literal["stored", "kept", "not saved"]
 class Change:
     """One thing to be written of what is remembered; `name` is a slot's label or a field of the profile."""
 
-    operation: Literal["remember", "forget", "profile", "gist"]
+    operation: Literal["remember", "forget", "profile", "told", "gist"]
+    """"told" is what a guest said of themselves, of whom it turned out who they are: it fills a gap of the profile."""
     name: str
     at: datetime
     value: str = ""
+    since: datetime | None = None
+    """Of a gist, when the call began: it holds nothing that was forgotten since."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -42,8 +48,10 @@ class Change:
                 return {"op": "forget", "label": self.name, "at": self.at}
             case "profile":
                 return {"op": "profile", "field": self.name, "value": self.value, "at": self.at}
+            case "told":
+                return {"op": "told", "field": self.name, "value": self.value, "at": self.at}
             case "gist":
-                return {"op": "gist", "gist": self.value, "at": self.at}
+                return {"op": "gist", "gist": self.value, "at": self.at, "since": self.since}
 
 
 class Changes:
@@ -55,8 +63,12 @@ class Changes:
         self._backlog = backlog
         self._waiting: dict[tuple[str, str], Change] = {}
         self._kept: dict[tuple[str, str], Change] = {}
+        self._being_kept: dict[tuple[str, str], Change] = {}
         self._tried: set[Change] = set()
         self._lock = asyncio.Lock()
+        self._keeping = asyncio.Lock()
+        self.times_saved = 0
+        """How often a change was stored: what was read before that may be out of date."""
 
     def __iter__(self) -> Iterator[Change]:
         """What waits, oldest first."""
@@ -98,22 +110,36 @@ class Changes:
             for change in self:
                 if self._waiting.get(change.key) is not change:
                     continue
-                again = change in self._tried  # then another process may have written since
+                # Of what was tried before, or had to wait, another process may have written since.
+                again = change in self._tried or now() - change.at > _AT_ONCE
                 self._tried.add(change)
                 async with lease.writing():
                     grown += await self._store_one(identity, change, lease, again=again)
                 self._tried.discard(change)
+                self.times_saved += 1
                 if self._waiting.get(change.key) is change:
                     del self._waiting[change.key]
-                if self._kept.pop(change.key, None) is not None and not self._waiting.get(change.key):
-                    await self._backlog.stored([change.key])
+                is_kept = self._kept.pop(change.key, None) is not None or change.key in self._being_kept
+                if is_kept and not self._waiting.get(change.key):
+                    await unless_it_hangs(self._backlog.stored([change.key]))
         return grown
 
     async def keep(self) -> None:
-        """Put what waits on the disk, where it is not there yet."""
-        new = {key: change for key, change in self._waiting.items() if self._kept.get(key) is not change}
-        if new and await self._backlog.keep({key: change.entry for key, change in new.items()}):
-            self._kept |= new
+        """Put what waits on the disk, where it is not there yet; a disk that hangs is not waited for long."""
+        await unless_it_hangs(self._keep())
+
+    async def _keep(self) -> None:
+        async with self._keeping:
+            new = {key: change for key, change in self._waiting.items() if self._kept.get(key) is not change}
+            if not new:
+                return
+            self._being_kept = new
+            try:
+                if await self._backlog.keep({key: change.entry for key, change in new.items()}):
+                    # What was stored while it was written is struck out after it.
+                    self._kept |= {key: change for key, change in new.items() if self._waiting.get(key) is change}
+            finally:
+                self._being_kept = {}
 
     async def _store_one(self, identity: Identity, change: Change, lease: Lease, *, again: bool) -> int:
         users, memories = self._store.users, self._store.memories
@@ -125,14 +151,16 @@ class Changes:
             case "forget" if again:
                 await memories.forget_if_older(identity, change.name, change.at)
             case "forget":
-                await memories.forget(identity, [change.name])
+                await memories.forget(identity, [change.name], at=change.at)
             case "profile" if again:
                 return int(await users.set_field_if_newer(identity, change.name, change.value, change.at))
             case "profile":
                 await users.set_field(identity, change.name, change.value)
+            case "told":
+                return int(await users.fill_field(identity, change.name, change.value, change.at))
             case "gist":
                 last = LastSession(change.at, change.value)
-                await users.set_last_session(identity, last, started_at=lease.call_began)
+                await users.set_last_session(identity, last, started_at=change.since or lease.call_began)
                 return 0
         return 1
 
@@ -141,9 +169,9 @@ class Changes:
         slots = dict(slots)
         for change in self:
             there = slots.get(change.name)
-            if change.operation == "gist":
+            if change.operation == "gist" or (change.operation == "told" and getattr(profile, change.name)):
                 continue
-            if change.operation == "profile":
+            if change.operation in {"profile", "told"}:
                 profile = replace(profile, **cast("dict[str, Any]", {change.name: change.value}))
             elif there and there.updated_at and there.updated_at > change.at:
                 continue

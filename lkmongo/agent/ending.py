@@ -56,6 +56,7 @@ async def end_call(
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + HANG_UP_DEADLINE - _KEEPING
+    call.ending = True
     await _leave_gist(call, mind)
     deadline = max(AWAY_DEADLINE, until - SETTLE_DEADLINE - loop.time())
     settling = call.caller.settle(SETTLE_DEADLINE)

@@ -69,6 +69,7 @@ class Lease:
         self._breaker = store.breaker
         self._tombstones = Tombstones(store.db)
         self._record = record
+        self._call_began = record.started_at
         self._began = _now()
         self._renewed: float | None = None
         self._opened = False
@@ -85,8 +86,13 @@ class Lease:
 
     @property
     def call_began(self) -> datetime:
-        """When the call began."""
-        return self._record.started_at
+        """When the call began, with whichever agent."""
+        return self._call_began
+
+    def said_since(self, moment: datetime | None) -> None:
+        """Have the call begun at `moment`, if that is earlier: what was said to an agent before this one is part of it."""
+        if moment is not None:
+            self._call_began = min(self._call_began, moment)
 
     def when_held(self, callback: Callable[[], None]) -> None:
         """Have `callback` called when the lease is held for the first time."""

@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from lkmongo.agent.backlog import Backlog, unless_it_hangs
+from lkmongo.agent.backlog import WAS, Backlog, unless_it_hangs
 from lkmongo.agent.lease import AWAY_DEADLINE, Lease, SupersededError
 from lkmongo.agent.turns import turn_of, turn_of_tool
 from lkmongo.errors import DatabaseUnavailableError, LkmongoError
@@ -114,6 +114,7 @@ class Recorder:
         """
         async with self._lock:
             before, self.lease = self.lease, Lease(self._store, replace(self.record, identity=identity))
+            self.lease.said_since(before.call_began)
             self._left_behind.append(self.record.identity)
             self.record = replace(self.record, identity=identity)
             self.lease.when_lost(self._drop)
@@ -191,6 +192,8 @@ class Recorder:
             try:
                 await self._attempt(self._flush(), ATTEMPT)
             except ErasedError:
+                with suppress(LkmongoError):  # else the guest's copy stays until it is erased, or too old
+                    await self._discard_left_behind()
                 await unless_it_hangs(self._backlog.end(delete=True))
                 return
             except SupersededError:
@@ -253,18 +256,35 @@ class Recorder:
                 if self._first_seq is None:
                     sessions = self._store.sessions
                     self._first_seq = await sessions.next_seq(identity, session_id) if self.lease.continues else 0
-                for start in range(0, len(pending), _PORTION):
-                    portion = pending[start : start + _PORTION]
+            for start in range(0, len(pending), _PORTION):
+                portion = pending[start : start + _PORTION]
+                async with self.lease.writing():  # each anew: together they may take longer than a lease
                     await self._append([replace(turn, seq=turn.seq + self._first_seq) for turn in portion])
                     self._written += len(portion)
             done = self._written  # those of an attempt that was given up in between included
             ids = [turn.item_id for turn in self.turns[self._struck_out : done]]
             if await unless_it_hangs(self._backlog.stored(ids)):
                 self._struck_out = done
-            while self._left_behind:
-                await self._store.sessions.discard(self._left_behind[0], session_id)
-                self._left_behind.pop(0)
+            for before in self._left_behind:
+                await self._take_over(before)
+            if self._left_behind:
+                await self._discard_left_behind()
+                await unless_it_hangs(self._backlog.stored([WAS]))
             self.error = None
+
+    async def _take_over(self, before: Identity) -> None:
+        """Let what an agent before this one has recorded of a guest be the person's whom they have shown to be."""
+        identity, session_id, sessions = self.record.identity, self.record.session_id, self._store.sessions
+        async with self.lease.writing():
+            turns = [(turn, True) for turn in await sessions.turns(before, session_id)]
+            if await sessions.append_missing(identity, session_id, turns):
+                self._first_seq = await sessions.next_seq(identity, session_id) - self._written
+
+    async def _discard_left_behind(self) -> None:
+        """Delete what was recorded for the guest that the caller was at first."""
+        while self._left_behind:
+            await self._store.sessions.discard(self._left_behind[0], self.record.session_id)
+            self._left_behind.pop(0)
 
     async def _append(self, turns: list[Turn]) -> None:
         identity, session_id, sessions = self.record.identity, self.record.session_id, self._store.sessions

@@ -124,7 +124,7 @@ async def resume(
         AuthenticationError: one of the two refuses the credentials.
     """
     # Won by one worker; its lease runs out again, should nobody come after all, or the room not be as it seems.
-    if not await store.sessions.claim(record, lease_owner() + LOOKING, instead_of=dead or ""):
+    if not await store.sessions.claim(record, lease_owner() + LOOKING, instead_of=dead or "", make=False):
         return False
     match await _look_into(credentials, record, is_dead=dead is not None):
         case "agent":

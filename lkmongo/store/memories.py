@@ -194,15 +194,22 @@ class Memories:
         selector = self._selector(identity, labels)
         return await operations.read(lambda: self._memories.count_documents(selector))
 
-    async def forget(self, identity: Identity, labels: Sequence[str] | None = None) -> int:
+    async def forget(
+        self, identity: Identity, labels: Sequence[str] | None = None, *, at: datetime | None = None
+    ) -> int:
         """Delete the slots of these labels, or all, and what the next call would know of the last one.
+
+        Args:
+            identity: whose slots.
+            labels: which; None for all.
+            at: when that was asked for; by default now. What was said after it stays to be remembered.
 
         Returns:
             How many slots were deleted.
         """
         selector = self._selector(identity, labels)
         # First the gist: were this to fail halfway, nothing forgotten could come back through it.
-        await self._users.forget_last_session(identity)
+        await self._users.forget_last_session(identity, at)
         result = await operations.write(lambda: self._memories.delete_many(selector))
         return result.deleted_count
 

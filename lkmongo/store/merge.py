@@ -361,7 +361,10 @@ class _Mover:
         if not self._dry_run:
             used = {operator: fields for operator, fields in update.items() if fields}
             with self._in_time():
-                await users.update_one(self._login.scope, used, upsert=True, session=self._session)
+                # As it was read: a call of the login's may have forgotten something since, and then all is done anew.
+                read = ("memory_version", "last_session", "forgotten_at")
+                as_read = self._login.scope | {path: login.get(path, {"$exists": False}) for path in read}
+                await users.update_one(as_read, used, upsert=True, session=self._session)
                 await users.delete_one(self._guest.scope, session=self._session)
         return filled
 

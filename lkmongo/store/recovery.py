@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 Outcome = Literal["complete", "interrupted", "continued", "erased"]
 KILLED = "killed"
 """Why a call ended whose process is gone."""
-_CHANGES = {"remember", "forget", "profile", "gist"}
+_CHANGES = {"remember", "forget", "profile", "told", "gist"}
 _MAX_SEQ = 2**31
 LOOK_EVERY = 10.0
 """Seconds between two looks for calls of this machine that have died."""
@@ -260,9 +260,12 @@ async def _change(store: Store, record: SessionRecord, entry: Entry, found: Reco
                 done = await store.memories.forget_if_older(identity, entry["label"], at)
             case "profile":
                 done = await store.users.set_field_if_newer(identity, entry["field"], entry["value"], at)
+            case "told":
+                done = await store.users.fill_field(identity, entry["field"], entry["value"], at)
             case _:
-                last = LastSession(at, str(entry["gist"]))
-                await store.users.set_last_session(identity, last, started_at=record.started_at)
+                last, since = LastSession(at, str(entry["gist"])), entry.get("since")
+                began = record.started_at if since is None else _moment(since)
+                await store.users.set_last_session(identity, last, started_at=began)
                 return
     except UNREADABLE:
         found.damaged += 1
@@ -293,11 +296,20 @@ async def _end(store: Store, record: SessionRecord, entries: Sequence[Entry], fo
         except UNREADABLE:
             found.damaged += 1
         else:
-            await store.sessions.save(ended)
-            found.outcome = "complete"
-            return
+            if not await _ended_later(store, ended):
+                await store.sessions.save(ended)
+                found.outcome = "complete"
+                return
     if not await store.sessions.interrupt(record.identity, record.session_id, KILLED):
         found.outcome = "complete"
+
+
+async def _ended_later(store: Store, ended: SessionRecord) -> bool:
+    """Whether an agent that went on with the call has written its end."""
+    there = await store.sessions.get(ended.identity, ended.session_id)
+    if there is None or there.status is not SessionStatus.COMPLETE or there.ended_at is None or ended.ended_at is None:
+        return False
+    return there.ended_at >= ended.ended_at
 
 
 def was_entry(before: Identity) -> Entry:

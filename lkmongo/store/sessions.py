@@ -116,13 +116,14 @@ class Sessions:
             return "held"
         return "complete" if document["status"] == SessionStatus.COMPLETE.value else "another's"
 
-    async def claim(self, record: SessionRecord, owner: str, *, instead_of: str) -> bool:
-        """Take the lease of a call whose process is gone; its document is made where there is none.
+    async def claim(self, record: SessionRecord, owner: str, *, instead_of: str, make: bool = True) -> bool:
+        """Take the lease of a call whose process is gone.
 
         Args:
             record: the call as it began.
             owner: who takes it.
             instead_of: the process that held it, and is gone; empty where only time tells.
+            make: make its document where there is none; one that was seen and is gone may be an erased person's.
 
         Returns:
             Whether it was taken: False when another process goes on with the call.
@@ -142,7 +143,7 @@ class Sessions:
                 selector,
                 [{"$set": update}],
                 projection={"lease": 1},
-                upsert=True,
+                upsert=make,
                 return_document=ReturnDocument.AFTER,
             )
         )

@@ -176,6 +176,21 @@ class Users:
 
         return await operations.upsert(set_it)
 
+    async def fill_field(self, identity: Identity, field: str, value: object, at: datetime) -> bool:
+        """Write one profile field that is empty, and was not forgotten since the time `at`.
+
+        Raises:
+            InvalidTextError: see `check_profile_value`.
+        """
+        text = check_profile_value(field, value)
+        selector = identity.scope | {_PATHS[field]: {"$exists": False}} | _not_after("forgotten_at", at)
+
+        async def set_it() -> bool:
+            await self._set(selector, field, text, at)
+            return True
+
+        return await operations.upsert(set_it)
+
     async def _set(self, selector: dict[str, Any], field: str, text: str, at: datetime) -> None:
         update = {
             "$set": {_PATHS[field]: text, f"changed_at.{field}": at},
