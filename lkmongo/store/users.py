@@ -261,7 +261,9 @@ class Users:
                     "$unset": {"last_session": ""},
                     "$max": {"forgotten_at": at or now()},
                     "$inc": {"memory_version": 1},
+                    "$setOnInsert": {"created_at": at or now()},
                 },
+                upsert=True,  # what was said may wait on the disk of a worker that could not reach MongoDB yet
                 projection={"last_session": 1},
             )
         )

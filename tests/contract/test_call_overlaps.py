@@ -1,0 +1,290 @@
+"""Things that happen to a call at the same time, or one right after the other: no word is lost, doubled or back."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from dataclasses import replace
+from datetime import timedelta
+from types import SimpleNamespace
+
+from lkmongo.agent import lease as leases
+from lkmongo.agent import recorder as recording
+from lkmongo.agent import resume
+from lkmongo.agent.changes import Change, Changes
+from lkmongo.agent.ending import end_call
+from lkmongo.agent.job import CALLER, HeldCall
+from lkmongo.agent.recorder import Recorder
+from lkmongo.dispatch import seal
+from lkmongo.model import Identity, SessionRecord, SessionStatus, now
+from lkmongo.store import sessions as stored_sessions
+from lkmongo.store import spool
+from lkmongo.store.erase import erase
+from lkmongo.store.recovery import recover
+from lkmongo.store.sessions import Sessions
+from lkmongo.store.spool import Spool
+from lkmongo.store.users import Users
+from tests.fake_llm import calls
+from tests.overlaps import DATABASE, GUEST, ROBIN, ROOM, SID, a_call, away, die, kinds, said, say, with_file
+from tests.talk import talk
+from tests.waiting import until
+
+KIM = Identity("default", "u-200")
+SECRET = "a-secret-that-is-long-enough-for-hmac-256"
+BEGAN = SessionRecord(SID, ROBIN, ROOM, SessionStatus.ACTIVE, now() - timedelta(minutes=5))
+
+
+# ---------------------------------------------------------------- a guest becomes a person
+
+
+async def test_a_guest_who_is_recognised_twice_keeps_what_they_said(store):
+    async with talk(store, GUEST, calls(), guest=True, session_id=SID) as call:
+        await call.say("I said this as a guest")
+        await asyncio.gather(call.call.become(ROBIN), call.call.become(ROBIN))
+        await call.say("and this as a person")
+    turns = await store.sessions.turns(ROBIN, SID)
+    assert [turn.content for turn in turns if turn.role == "user"] == ["I said this as a guest", "and this as a person"]
+    assert (await store.sessions.get(ROBIN, SID)).status is SessionStatus.COMPLETE
+
+
+async def test_of_two_people_that_a_guest_is_said_to_be_the_first_counts(store):
+    async with talk(store, GUEST, calls(), guest=True, session_id=SID) as call:
+        await call.tool("remember_detail", memory_type="favorite_color", content="teal")
+        assert await asyncio.gather(call.call.become(ROBIN), call.call.become(KIM)) == [True, False]
+        assert call.call.identity == ROBIN
+    assert [slot.content for slot in await store.memories.slots(ROBIN)] == ["teal"]
+    assert await store.memories.slots(KIM) == []
+
+
+async def test_an_attribute_that_is_set_while_the_session_starts_is_seen_twice_and_loses_nothing(store):
+    credentials = SimpleNamespace(api_secret=SimpleNamespace(get_secret_value=lambda: SECRET))
+    job = SimpleNamespace(job=SimpleNamespace(room=SimpleNamespace(name=ROOM)))
+    held = HeldCall(job, SimpleNamespace(settings=SimpleNamespace(livekit=credentials)))
+    sealed = seal(ROBIN, room=ROOM, participant="web-1", secret=SECRET)
+    participant = SimpleNamespace(identity="web-1", attributes={CALLER: sealed})
+    async with a_call(store, GUEST, guest=True) as call:
+        held._call, held._dispatched = call, SimpleNamespace(participant="web-1")
+        call.recorder.start()
+        say(call.recorder, "as a guest", 100.0)
+        await until(lambda: said(store, GUEST))
+        held._on_attributes(participant.attributes, participant)  # the event, before the session has begun
+        held._on_participant(participant)  # whoever is there when it has
+        await asyncio.gather(*held._tasks)
+        await call.recorder.close("hang-up", dict)
+    assert await said(store, ROBIN) == ["as a guest"]
+
+
+async def test_a_guest_who_is_recognised_while_the_call_ends_leaves_no_second_call(store, tmp_path, monkeypatch):
+    recognised, save = [], Sessions.save
+
+    async def then_recognised(*arguments, **named):
+        done = await save(*arguments, **named)
+        recognised.append(asyncio.create_task(call.become(ROBIN)))
+        await asyncio.wait(recognised, timeout=0.1)
+        return done
+
+    async with a_call(store, GUEST, tmp_path, guest=True) as call:
+        call.recorder.start()
+        say(call.recorder, "as a guest", 100.0)
+        await until(lambda: said(store, GUEST))
+        monkeypatch.setattr(Sessions, "save", then_recognised)
+        await end_call(call, "hang-up", dict, ended_at=now())
+        await asyncio.gather(*recognised)
+        await until(lambda: store.sessions.recent(call.identity))
+        records = [record for who in (GUEST, ROBIN) for record in await store.sessions.recent(who)]
+        assert [(record.status, record.close_reason) for record in records] == [(SessionStatus.COMPLETE, "hang-up")]
+        assert await said(store, records[0].identity) == ["as a guest"]
+
+
+async def test_what_a_guest_said_to_the_agent_before_stays_when_they_become_a_person(store):
+    first, second = (Recorder(store, GUEST, SID, ROOM) for _ in range(2))
+    first.start()
+    say(first, "said to the first agent", 100.0)
+    await until(lambda: said(store, GUEST))
+    await die(first)
+    second.start()
+    say(second, "said to the second agent", 101.0)
+    await until(lambda: second._written)
+    await second.move_to(ROBIN)
+    second.start()
+    assert await second.close("hang-up", dict)
+    await second.lease.release()
+    assert await said(store, ROBIN) == ["said to the first agent", "said to the second agent"]
+    assert await said(store, GUEST) == []
+
+
+async def test_a_guests_copy_that_could_not_be_deleted_before_the_end_goes_later(store, tmp_path):
+    recorder = with_file(store, GUEST, tmp_path)
+    recorder.start()
+    say(recorder, "as a guest", 100.0)
+    await until(lambda: said(store, GUEST))
+    with away((Sessions, "discard")):
+        await recorder.move_to(ROBIN)
+        recorder.start()
+        await until(lambda: said(store, ROBIN))
+        await until(lambda: recorder.error)
+        await recorder.close("hang-up", dict)
+        await recorder.lease.release()
+    await recover(store, tmp_path, DATABASE)
+    assert spool.files(tmp_path) == []
+    assert await said(store, ROBIN) == ["as a guest"]
+    assert await said(store, GUEST) == []
+    assert await store.sessions.recent(GUEST) == []
+
+
+async def test_a_turn_that_is_noted_while_a_guest_becomes_a_person_stays_noted(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(recording, "SETTLE", 3_600)
+    recorder = with_file(store, GUEST, tmp_path)
+    recorder.start()
+    await until(lambda: spool.files(tmp_path))
+    release = recorder.lease.release
+
+    async def releases_late():
+        say(recorder, "meanwhile", 100.0)
+        await asyncio.wait({recorder._noting}, timeout=1)
+        await release()
+
+    monkeypatch.setattr(recorder.lease, "release", releases_late)
+    await recorder.move_to(ROBIN)
+    recorder.start()
+    changes = Changes(store, recorder._backlog)
+    changes.add(Change("remember", "city", now(), "Rome"))
+    await changes.keep()
+    await changes.save(ROBIN, recorder.lease)  # with the last that waits the file is emptied
+    await die(recorder)
+    await recover(store, tmp_path, DATABASE)
+    assert await said(store, ROBIN) == ["meanwhile"]
+
+
+# ---------------------------------------------------------------- a person is erased
+
+
+async def test_of_a_person_who_is_erased_right_after_they_were_recognised_no_guest_is_left(
+    store, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(leases, "RENEW_EVERY", 0.05)
+    recorder = with_file(store, GUEST, tmp_path)
+    recorder.start()
+    say(recorder, "as a guest", 100.0)
+    await until(lambda: said(store, GUEST))
+    monkeypatch.setattr(recording, "SETTLE", 1.0)  # nothing is written for the person before they are erased
+    await recorder.move_to(ROBIN)
+    recorder.start()
+    await until(lambda: store.sessions.recent(ROBIN))
+    await erase(store.db, ROBIN, by="tests")
+    await until(recorder._writer.done)
+    await recorder.close("hang-up", dict)
+    await recorder.lease.release()
+    await recover(store, tmp_path, DATABASE)
+    assert recorder.erased
+    for name in ("turns", "sessions"):
+        assert await store.db[name].count_documents({}) == 0
+
+
+async def test_an_erasure_leaves_nothing_of_a_call_whose_last_turns_take_long(store, monkeypatch):
+    for owner, name, value in [
+        (recording, "SETTLE", 3_600),
+        (recording, "_PORTION", 1),
+        (stored_sessions, "LEASE_MS", 1_500),
+        (leases, "_LEASE", 1.5),
+        (leases, "TRUSTED", 0.2),
+    ]:
+        monkeypatch.setattr(owner, name, value)
+    erasing, append = [], Sessions.append
+
+    async def appends_late(*arguments):
+        if not erasing:
+            erasing.append(asyncio.create_task(erase(store.db, ROBIN, by="tests")))
+            await until(lambda: store.db.tombstones.count_documents({}))
+            await asyncio.sleep(leases.TRUSTED)
+        else:  # on so slow a line that the lease has run out meanwhile
+            await asyncio.wait(erasing)
+        await append(*arguments)
+
+    recorder = Recorder(store, ROBIN, SID, ROOM)
+    recorder.start()
+    await until(lambda: store.sessions.recent(ROBIN))
+    for number in range(3):
+        say(recorder, f"turn {number}", 100.0 + number)
+    monkeypatch.setattr(Sessions, "append", appends_late)
+    await recorder.close("hang-up", dict)
+    await asyncio.gather(*erasing)
+    await recorder.lease.release()
+    assert await said(store, ROBIN) == []
+    assert await store.sessions.recent(ROBIN) == []
+
+
+async def test_looking_for_lost_calls_brings_nobody_back_who_was_erased(store, monkeypatch):
+    async def nobody(*_, **__):
+        return "nobody"
+
+    monkeypatch.setattr(resume, "_look_into", nobody)
+    await store.sessions.open(replace(BEGAN, agent="front-desk"), "host/boot/1/abc")
+    an_hour_ago = [{"$set": {"lease.until": {"$add": ["$$NOW", -3_600_000]}}}]
+    await store.db.sessions.update_many({}, an_hour_ago)
+    (found,) = await store.sessions.expired("front-desk", "livekit.example.org")
+    await erase(store.db, ROBIN, by="tests")  # while others that were found are looked into
+    assert not await resume.resume(store, None, "front-desk", found)
+    assert await store.db.sessions.count_documents({}) == 0
+
+
+# ---------------------------------------------------------------- a process dies
+
+
+async def test_the_gist_outlives_a_process_that_is_killed_while_the_end_is_written(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(recording, "SETTLE", 3_600)
+    folder, as_killed = tmp_path / "spool", tmp_path / "as killed"
+
+    async def hang(*_):
+        await asyncio.sleep(3_600)
+
+    async with a_call(store, ROBIN, folder) as call:
+        await call.caller.preload()
+        call.recorder.start()
+        say(call.recorder, "my kettle is broken", 100.0)
+        await until(lambda: "turn" in kinds(folder))
+        with away((Users, "set_last_session")), monkeypatch.context() as patch:
+            patch.setattr(Sessions, "append", hang)
+            ending = asyncio.create_task(end_call(call, "hang-up", dict, ended_at=now()))
+            await until(lambda: "gist" in kinds(folder))
+            shutil.copytree(folder, as_killed)
+            assert "end" not in kinds(as_killed)
+            ending.cancel()
+            await asyncio.gather(ending, return_exceptions=True)
+            await die(call.recorder, call.caller)
+    await recover(store, as_killed, DATABASE)
+    assert await said(store, ROBIN) == ["my kettle is broken"]
+    assert (await store.users.get(ROBIN)).last_session.gist == "my kettle is broken"
+
+
+async def test_what_a_dead_agent_left_does_not_replace_the_end_of_the_one_that_went_on(store, tmp_path):
+    began = BEGAN.started_at
+    left = Spool.begin(tmp_path, BEGAN, owner="elsewhere/boot/1", database=DATABASE)
+    left.append([{"op": "end", "reason": "shutdown", "ended_at": began + timedelta(seconds=10), "report": {"of": 1}}])
+    left.end(delete=False)
+    await store.sessions.open(BEGAN, "here/boot/2")
+    ended_at = (began + timedelta(seconds=99)).replace(microsecond=0)
+    ended = replace(BEGAN, status=SessionStatus.COMPLETE, ended_at=ended_at, close_reason="hang-up", report={"of": 2})
+    await store.sessions.save(ended)
+    await recover(store, tmp_path, DATABASE)
+    record = await store.sessions.get(ROBIN, SID)
+    assert (record.close_reason, record.ended_at, record.report) == ("hang-up", ended_at, {"of": 2})
+    assert spool.files(tmp_path) == []
+
+
+async def test_what_was_forgotten_elsewhere_does_not_come_back_in_the_gist_of_a_resumed_call(store):
+    await store.users.seen(ROBIN)
+    first = Recorder(store, ROBIN, SID, ROOM)
+    first.start()
+    say(first, "my pet is a heron", now().timestamp())
+    await until(lambda: said(store, ROBIN))
+    await die(first)
+    await asyncio.sleep(0.02)  # times are kept in whole milliseconds
+    await store.memories.forget(ROBIN, ["pet"])
+    await asyncio.sleep(0.02)
+    async with a_call(store, ROBIN) as call:
+        await call.caller.preload()
+        call.go_on_after(await store.sessions.left_off(ROBIN, SID))
+        call.recorder.start()
+        await end_call(call, "hang-up", dict, ended_at=now())
+    assert (await store.users.get(ROBIN)).last_session is None

@@ -1,0 +1,254 @@
+"""What is to be remembered or forgotten in several places at once: the latest wish counts, and none is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from pymongo.asynchronous.collection import AsyncCollection
+
+from lkmongo.agent import backlog as backlogs
+from lkmongo.agent import saving
+from lkmongo.errors import DatabaseUnavailableError
+from lkmongo.model import LastSession, SessionRecord, SessionStatus, now
+from lkmongo.store.memories import Memories
+from lkmongo.store.merge import merge
+from lkmongo.store.recovery import recover
+from lkmongo.store.spool import Spool
+from lkmongo.store.users import Users
+from tests.overlaps import DATABASE, GUEST, ROBIN, ROOM, SID, a_call, away, die, kinds
+from tests.waiting import until
+
+READS = [(Memories, "contents"), (Users, "get")]
+WRITES = [(Memories, name) for name in ("remember", "remember_if_newer", "forget", "forget_if_older")]
+WRITES += [(Users, name) for name in ("set_field", "set_field_if_newer")]
+
+
+@pytest.fixture(autouse=True)
+def _tries_again_soon(monkeypatch):
+    monkeypatch.setattr(saving, "RETRY_EVERY", (0.05,))
+
+
+async def content(store, label):
+    slot = await store.memories.recall(ROBIN, label)
+    return slot and slot.content
+
+
+# ---------------------------------------------------------------- what waits for MongoDB
+
+
+@pytest.mark.parametrize("meanwhile", ["remembered anew", "forgotten"])
+async def test_what_waited_for_mongodb_does_not_replace_what_is_newer(store, meanwhile):
+    remember, forget_last_session = Memories.remember, Users.forget_last_session
+    await store.users.seen(ROBIN)
+    async with a_call(store, ROBIN) as call:
+        await call.caller.preload()
+        with away(*WRITES):
+            await call.caller.remember("pet", "a heron")  # tried
+            await call.caller.remember("city", "Rome")  # waits behind it
+            await asyncio.sleep(0.05)
+            if meanwhile == "forgotten":
+                await forget_last_session(store.users, ROBIN)
+            else:
+                await remember(store.memories, ROBIN, "city", "Paris")
+        await until(lambda: call.caller.saved == "stored")
+    assert await content(store, "city") == (None if meanwhile == "forgotten" else "Paris")
+
+
+async def test_what_is_to_be_remembered_survives_an_earlier_forgetting_that_is_stored_late(store, monkeypatch):
+    await store.memories.remember(ROBIN, "pet", "a heron")
+    dropped = False
+
+    def late(method):
+        async def forgets_late(*arguments, **named):
+            await asyncio.sleep(0.1)
+            return await method(*arguments, **named)
+
+        return forgets_late
+
+    def once_in_vain(method):
+        async def remembers(*arguments, **named):
+            nonlocal dropped
+            if not dropped:
+                dropped = True
+                raise DatabaseUnavailableError
+            return await method(*arguments, **named)
+
+        return remembers
+
+    async with a_call(store, ROBIN) as call:
+        await call.caller.preload()
+        for name in ("forget", "forget_if_older"):
+            monkeypatch.setattr(Memories, name, late(getattr(Memories, name)))
+        for name in ("remember", "remember_if_newer"):
+            monkeypatch.setattr(Memories, name, once_in_vain(getattr(Memories, name)))
+        await asyncio.gather(call.caller.forget("pet"), call.caller.remember("city", "Rome"))
+        await until(lambda: call.caller.saved == "stored")
+    assert dropped
+    assert await content(store, "city") == "Rome"
+    assert await content(store, "pet") is None
+
+
+async def test_a_disk_that_hangs_while_mongodb_is_away_keeps_neither_a_tool_nor_the_end_waiting(
+    store, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(backlogs, "DISK_DEADLINE", 0.2)
+    it_works, append = threading.Event(), Spool.append
+
+    def hang(*arguments, **named):
+        it_works.wait()
+        append(*arguments, **named)
+
+    async with a_call(store, ROBIN, tmp_path) as call:
+        await call.caller.preload()
+        monkeypatch.setattr(Spool, "append", hang)
+        tool, end, tasks = partial(call.caller.remember, "city", "Rome"), partial(call.caller.settle, 1.0), []
+        try:
+            with away(*WRITES):
+                # Not `asyncio.timeout`: what waits for the disk may wait on when it is cancelled.
+                for work, seconds in [(tool, 2.0), (end, 1.2)]:
+                    tasks.append(asyncio.create_task(work()))
+                    await asyncio.wait(tasks, timeout=3 * seconds)
+                    assert tasks[-1].done()
+                    assert call.caller.saved == "not saved"
+        finally:
+            it_works.set()
+            await asyncio.gather(*tasks)
+
+
+async def test_what_is_forgotten_while_the_person_is_loaded_does_not_come_back(store, monkeypatch):
+    await store.memories.remember(ROBIN, "pet", "a heron")
+    await store.users.set_last_session(ROBIN, LastSession(now(), "about the heron"), started_at=now())
+    contents, get = Memories.contents, Users.get
+    are_read, is_forgotten = asyncio.Event(), asyncio.Event()
+
+    async def notes_that_they_are_read(*arguments):
+        slots = await contents(*arguments)
+        are_read.set()
+        return slots
+
+    async def comes_late(*arguments):
+        await is_forgotten.wait()
+        return await get(*arguments)
+
+    monkeypatch.setattr(Memories, "contents", notes_that_they_are_read)
+    monkeypatch.setattr(Users, "get", comes_late)
+    async with a_call(store, ROBIN) as call:
+        loading = asyncio.create_task(call.caller.preload())
+        await are_read.wait()
+        await call.caller.forget("pet")
+        await until(lambda: call.caller.saved == "stored")
+        is_forgotten.set()
+        await loading
+        await until(lambda: call.caller.loaded)
+        await call.caller.refresh()
+        assert call.caller.slots == {}
+        assert call.caller.profile.last_session is None
+    assert await content(store, "pet") is None
+
+
+# ---------------------------------------------------------------- a guest becomes a person
+
+
+async def test_what_was_said_as_a_guest_does_not_replace_what_the_person_said_later(store):
+    async with a_call(store, GUEST, guest=True) as call:
+        await call.caller.remember("city", "Rome")
+        await asyncio.sleep(0.05)
+        await store.memories.remember(ROBIN, "city", "Paris")
+        await call.become(ROBIN)
+        await until(lambda: call.caller.loaded and call.caller.saved == "stored")
+        assert call.caller.slots["city"].content == "Paris"
+    assert await content(store, "city") == "Paris"
+
+
+async def recognised_at_the_end(store, folder, monkeypatch, why):
+    """A guest who tells something of themselves, and whose call ends before the person that they are is loaded."""
+    contents, asked = Memories.contents, asyncio.Event()
+
+    async def comes_late(*arguments):
+        asked.set()
+        if why == "MongoDB is away":
+            raise DatabaseUnavailableError
+        await asyncio.sleep(0.3)
+        return await contents(*arguments)
+
+    async with a_call(store, GUEST, folder, guest=True) as call:
+        call.recorder.start()
+        await call.caller.set_profile("name", "Ada")
+        unavailable = [*READS, *WRITES, (Users, "seen")] if why == "MongoDB is away" else []
+        with away(*unavailable), monkeypatch.context() as patch:
+            patch.setattr(Memories, "contents", comes_late)
+            await call.become(ROBIN)
+            await asked.wait()
+            await call.recorder.close("hang-up", dict, beside=call.caller.settle(2.0))
+            await call.recorder.lease.release()
+    await recover(store, folder, DATABASE)
+
+
+WHY = ["the caller hangs up at once", "MongoDB is away"]
+
+
+@pytest.mark.parametrize("why", WHY)
+async def test_what_a_guest_told_of_themselves_is_kept_when_the_call_ends_before_the_person_is_loaded(
+    store, tmp_path, monkeypatch, why
+):
+    await recognised_at_the_end(store, tmp_path, monkeypatch, why)
+    profile = await store.users.get(ROBIN)
+    assert profile.name == "Ada"
+    assert now() - profile.created_at < timedelta(hours=1)
+
+
+@pytest.mark.parametrize("why", WHY)
+async def test_and_does_not_replace_what_the_persons_profile_says_already(store, tmp_path, monkeypatch, why):
+    await store.users.set_field(ROBIN, "name", "Robin")
+    await recognised_at_the_end(store, tmp_path, monkeypatch, why)
+    assert (await store.users.get(ROBIN)).name == "Robin"
+
+
+async def test_what_a_guest_asked_to_be_remembered_is_on_disk_once_they_are_a_person(store, tmp_path):
+    async with a_call(store, GUEST, tmp_path, guest=True) as call:
+        call.recorder.start()
+        await call.caller.remember("city", "Rome")
+        with away(*READS, *WRITES):
+            await call.become(ROBIN)
+            await until(lambda: "remember" in kinds(tmp_path))
+            await die(call.recorder, call.caller)
+    await recover(store, tmp_path, DATABASE)
+    assert await content(store, "city") == "Rome"
+
+
+# ---------------------------------------------------------------- what is forgotten from outside the call
+
+
+async def test_what_is_forgotten_before_there_is_a_profile_does_not_come_back(store, tmp_path):
+    began = now() - timedelta(minutes=5)
+    record = SessionRecord(SID, ROBIN, ROOM, SessionStatus.ACTIVE, began)
+    left = Spool.begin(tmp_path, record, owner="elsewhere/boot/1", database=DATABASE)
+    left.append([{"op": "remember", "label": "pet", "content": "a heron", "at": began}])
+    left.end(delete=False)
+    await store.memories.forget(ROBIN, ["pet"])
+    await recover(store, tmp_path, DATABASE)
+    assert await content(store, "pet") is None
+
+
+async def test_a_merge_does_not_bring_back_the_gist_that_is_forgotten_meanwhile(store, monkeypatch):
+    await store.users.set_last_session(ROBIN, LastSession(now(), "about the heron"), started_at=now())
+    await store.users.set_field(GUEST, "name", "Ada")
+    await store.memories.remember(GUEST, "city", "Rome")
+    find_one = AsyncCollection.find_one
+
+    async def then_forgotten(collection, *arguments, **named):
+        found = await find_one(collection, *arguments, **named)
+        if collection.name == "users" and arguments[:1] == (ROBIN.scope,) and "session" in named:
+            monkeypatch.setattr(AsyncCollection, "find_one", find_one)
+            await store.memories.forget(ROBIN, ["pet"])
+        return found
+
+    monkeypatch.setattr(AsyncCollection, "find_one", then_forgotten)
+    await merge(store.db, GUEST, ROBIN, atomic=False)
+    assert AsyncCollection.find_one is find_one, "something was forgotten"
+    profile = await store.users.get(ROBIN)
+    assert (profile.name, profile.last_session) == ("Ada", None)

@@ -1,0 +1,94 @@
+"""A call without a session: its recorder, its caller, and what both leave on disk when their process dies."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from livekit.agents import ConversationItemAddedEvent, llm
+
+from lkmongo.agent.backlog import Backlog
+from lkmongo.agent.call import Call
+from lkmongo.agent.caller import Caller
+from lkmongo.agent.recorder import Recorder
+from lkmongo.embed.choose import create_embedder
+from lkmongo.errors import DatabaseUnavailableError
+from lkmongo.model import Identity
+from lkmongo.search.strategy import ExactStrategy
+from lkmongo.store import spool
+from lkmongo.store.opening import Store
+from lkmongo.store.owners import process_name
+from lkmongo.store.spool import Spool
+
+ROBIN = Identity("default", "u-100")
+GUEST = Identity("default", "guest-7")
+SID, ROOM = "s-1", "room"
+DATABASE = "db"
+"""What the files say that the database is called; whoever recovers them says so, too."""
+
+
+def with_file(store: Store, identity: Identity, folder: Path) -> Recorder:
+    """A recorder that notes in `folder` what MongoDB does not have yet."""
+    backlog = Backlog(lambda: Spool.begin(folder, recorder.record, owner=process_name(), database=DATABASE))
+    recorder = Recorder(store, identity, SID, ROOM, backlog)
+    return recorder
+
+
+@asynccontextmanager
+async def a_call(
+    store: Store, identity: Identity, folder: Path | None = None, *, guest: bool = False
+) -> AsyncIterator[Call]:
+    """A call of which nothing is loaded or written yet; with `folder`, what waits is on disk there."""
+    recorder = with_file(store, identity, folder) if folder else Recorder(store, identity, SID, ROOM)
+    embedder = create_embedder("local")
+    caller = Caller(store, embedder, identity, recorder.lease, recorder._backlog, guest=guest)
+    try:
+        yield Call(SID, ROOM, caller, store, ExactStrategy(store.db, embedder), recorder)
+    finally:
+        await caller.settle(0)
+        await die(recorder)
+        await embedder.close()
+
+
+def say(recorder: Recorder, text: str, moment: float) -> None:
+    """Have the caller say something, with the time at which it was said."""
+    message = llm.ChatMessage(role="user", content=[text], created_at=moment)
+    recorder._on_item(ConversationItemAddedEvent(item=message))
+
+
+async def said(store: Store, identity: Identity) -> list[str | None]:
+    """What MongoDB has of the call as one of `identity`."""
+    return [turn.content for turn in await store.sessions.turns(identity, SID)]
+
+
+def kinds(folder: Path) -> list[str]:
+    """Of what kind the entries are that are on disk, in their order."""
+    return [entry["op"] for path in spool.files(folder) for entry in spool.read(path).entries]
+
+
+async def die(recorder: Recorder, caller: Caller | None = None) -> None:
+    """What is left of a process that is killed: its file, which nobody locks any more."""
+    if caller:
+        caller._saving.stop()
+        await caller._background.cancel()
+        caller._changes.drop()
+    if recorder._writer:
+        recorder._writer.cancel()
+    await recorder.lease.release()
+    await recorder._backlog.end(delete=False)
+
+
+@contextmanager
+def away(*methods: tuple[type, str]) -> Iterator[None]:
+    """Have MongoDB not be there for these methods, each a class and a name."""
+
+    async def unavailable(*_: Any, **__: Any) -> None:
+        raise DatabaseUnavailableError
+
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name in methods:
+            patch.setattr(owner, name, unavailable)
+        yield
