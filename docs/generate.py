@@ -36,7 +36,8 @@ def help_text(command: str) -> str:
 
     from lkmongo.cli import app
 
-    result = CliRunner().invoke(app, [*command.split(), "--help"], prog_name="lkmongo")
+    # The runner lets help fill all the columns; on a terminal it leaves two free.
+    result = CliRunner().invoke(app, [*command.split(), "--help"], prog_name="lkmongo", terminal_width=78)
     return "\n".join(line.rstrip() for line in result.output.strip().splitlines())
 
 

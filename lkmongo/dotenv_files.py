@@ -65,6 +65,8 @@ def _bindings(path: Path) -> list[tuple[str | None, str | None, int]]:
     except (FileNotFoundError, IsADirectoryError):
         return []
     except UnicodeDecodeError as error:
-        raise SettingsError(f"{path.name} is not UTF-8 text", why=str(error.reason)) from error
+        raise SettingsError(f"{path.name} is not UTF-8 text", why=str(error.reason), hint="save it as UTF-8") from error
     except OSError as error:
-        raise SettingsError(f"{path.name} cannot be read", why=error.strerror) from error
+        raise SettingsError(
+            f"{path.name} cannot be read", why=error.strerror, hint="see to it that you may read it, or remove it"
+        ) from error

@@ -23,7 +23,7 @@ def parse_duration(text: str) -> timedelta:
     number, unit = match.groups()
     seconds = int(number) * _SECONDS[unit]
     if seconds > _LONGEST.total_seconds():
-        raise UsageError(f"{text} is more than a hundred years")
+        raise UsageError(f"{text} is more than a hundred years", hint="name a shorter time")
     return timedelta(seconds=seconds)
 
 

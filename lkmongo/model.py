@@ -74,7 +74,9 @@ def check_id(kind: str, value: object) -> str:
     if not value.strip():
         raise InvalidIdError(f"the {kind} id is empty", hint=f"give the {kind} id, up to {MAX_ID} characters")
     if len(value) > MAX_ID:
-        raise InvalidIdError(f"the {kind} id has {len(value)} characters; {MAX_ID} are allowed")
+        raise InvalidIdError(
+            f"the {kind} id has {len(value)} characters; {MAX_ID} are allowed", hint="choose a shorter one"
+        )
     if value != value.strip():
         raise InvalidIdError(f"the {kind} id begins or ends with a space: {value!r}")
     if any(unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} for char in value):

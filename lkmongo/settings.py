@@ -25,7 +25,8 @@ _FOREIGN = {"LKMONGO_TEST_ATLAS_URI"}  # read by the test suite alone
 
 def _mongodb_uri(value: Any) -> Any:
     if not re.match(r"mongodb(\+srv)?://.", str(value)):
-        raise ValueError("must begin with mongodb:// or mongodb+srv://")
+        begins = re.match(r"mongodb(\+srv)?://", str(value))
+        raise ValueError("must name a host" if begins else "must begin with mongodb:// or mongodb+srv://")
     return value
 
 

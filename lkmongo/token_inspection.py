@@ -78,7 +78,9 @@ def find_token(text: str) -> str:
         try:
             answer = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise UsageError("that is not JSON", why=str(error)) from error
+            raise UsageError(
+                "that is not JSON", why=str(error), hint="give a token, or what lkmongo token --json prints"
+            ) from error
         found = next((answer[key] for key in _KEYS if isinstance(answer.get(key), str)), "")
         text = str(found).strip()
     elif named := re.search(r"^(?:export )?LIVEKIT_TOKEN=['\"]?([^'\"\s]*)", text, re.MULTILINE):
@@ -113,7 +115,9 @@ def inspect(
     try:
         parts = jwt.decode_complete(token, options={"verify_signature": False})
     except jwt.PyJWTError as error:
-        raise UsageError("that is not a token", why=str(error)) from error
+        raise UsageError(
+            "that is not a token", why=str(error), hint="give all of it: three parts with dots between them"
+        ) from error
     claims, algorithm = parts["payload"], str(parts["header"].get("alg"))
     video = _object(claims, "video")
     room = _text(video, "room")

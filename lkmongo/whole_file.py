@@ -26,6 +26,8 @@ def whole_file(path: Path) -> Iterator[Write]:
         UsageError: nothing can be written there.
         LkmongoError: writing failed, for instance because the disk is full.
     """
+    if path == Path():
+        raise UsageError("the name of the file is empty, or the current folder", hint="name a file in it")
     if path.is_dir():
         raise UsageError(f"{path} is a folder", hint="name a file in it")
     if path.exists() and not path.is_file():

@@ -273,7 +273,8 @@ class Caller:
         Raises:
             InvalidTextError: the label or content cannot be one, or there are too many slots.
         """
-        memory = Memory(slot_name(label), check_content(content), updated_at=now())
+        name = self._slots.in_use(slot_name(label))  # corrected, it is replaced, and not kept beside
+        memory = Memory(name, check_content(content), updated_at=now())
         if memory.memory_type not in self.slots and len(self.slots) >= MAX_SLOTS:
             raise InvalidTextError(f"{MAX_SLOTS} memories are the most that one person can have")
         self._slots.put(memory)

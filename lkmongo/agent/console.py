@@ -148,6 +148,9 @@ async def _hold(
             except (asyncio.CancelledError, KeyboardInterrupt):
                 reason = "interrupted"
                 raise
+            except BrokenPipeError:
+                reason = "hang-up"  # whoever read the answers has enough
+                raise
             except _SessionEndedError as error:
                 outcome.failure = error
             finally:

@@ -122,7 +122,11 @@ def script(path: Path) -> AsyncIterator[Line]:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"the script {path} cannot be read", why=error.strerror) from error
+        raise UsageError(
+            f"the script {path} cannot be read",
+            why=error.strerror,
+            hint="name a file with a line of text for each turn",
+        ) from error
 
     async def lines() -> AsyncIterator[Line]:
         for line in split(iter([raw])):

@@ -44,7 +44,10 @@ def _agent_class(path: str | None) -> type[Assistant]:
             hint="give it as package.module:Class, importable from the current folder or installed",
         ) from error
     except AttributeError as error:
-        raise SettingsError(f"LKMONGO_AGENT names {path}, and {module_name} has no {class_name}") from error
+        raise SettingsError(
+            f"LKMONGO_AGENT names {path}, and {module_name} has no {class_name}",
+            hint="correct the name after the colon",
+        ) from error
     except Exception as error:
         raise SettingsError(
             f"LKMONGO_AGENT names {path}, and importing it failed", why=f"{type(error).__name__}: {error}"
@@ -66,7 +69,11 @@ def _instructions(path: Path | None) -> str | None:
         raise SettingsError(
             f"LKMONGO_INSTRUCTIONS names {path}, which cannot be read",
             why=error.strerror if isinstance(error, OSError) else "it is not UTF-8 text",
+            hint="name a text file with what the agent is to do, or unset it",
         ) from error
     if not text:
-        raise SettingsError(f"LKMONGO_INSTRUCTIONS names {path}, which is empty")
+        raise SettingsError(
+            f"LKMONGO_INSTRUCTIONS names {path}, which is empty",
+            hint="write into it what the agent is to do, or unset it",
+        )
     return text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,20 @@ EMBED_DEADLINE = 0.4
 """Seconds a search in a turn waits for the query's vector; after that it goes by words alone."""
 _NEAR_LABEL = 82
 """Similarity, of 100, from which another label is taken to be the same in another spelling."""
+
+
+_SPELLINGS = (
+    (re.compile("(?<=[lvbn])our"), "or"),
+    (re.compile(r"centre\b|center"), "center"),
+    (re.compile("grey"), "gray"),
+)
+
+
+def _plain(name: str) -> str:
+    """A label with American spelling, to compare."""
+    for spelling, american in _SPELLINGS:
+        name = spelling.sub(american, name)
+    return name
 
 
 class Slots:
@@ -100,6 +115,13 @@ class Slots:
             return self.all[name]
         near = process.extractOne(name, list(self.all), scorer=fuzz.ratio, score_cutoff=_NEAR_LABEL)
         return self.all[near[0]] if near else None
+
+    def in_use(self, name: str) -> str:
+        """The label under which `name` is there in British spelling for American, or the other way; else `name`."""
+        if name in self.all:
+            return name
+        plain = _plain(name)
+        return next((other for other in self.all if _plain(other) == plain), name)
 
     async def search(self, query: str, limit: int, *, vector_of: str | None = None) -> list[Memory]:
         """The slots that fit the query best, by words and by meaning.

@@ -5,6 +5,7 @@ Everything heavy is imported inside the commands, so that `lkmongo --help` answe
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Annotated
@@ -29,7 +30,7 @@ from lkmongo.cli import (
     web,
 )
 from lkmongo.cli.command import command
-from lkmongo.cli.output import Format, Output, unwritable
+from lkmongo.cli.output import Format, Output, is_unicode, unwritable
 from lkmongo.errors import ExitCode, UsageError
 
 app = typer.Typer(
@@ -72,6 +73,7 @@ def root(
 def main() -> None:
     """Run the command line and exit with its code."""
     _obey_named_shell(sys.argv[1:])
+    _write_what_cannot_be_encoded()
     try:
         code = app(standalone_mode=False, prog_name="lkmongo")
     except typer.TyperException as error:
@@ -81,6 +83,13 @@ def main() -> None:
     except OSError as error:  # writing a help text or the version; commands explain their own
         sys.exit(_not_written(error))
     sys.exit(code if isinstance(code, int) else ExitCode.OK)
+
+
+def _write_what_cannot_be_encoded() -> None:
+    r"""Have a character that a stream's encoding does not have written as \xe1, not end the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not is_unicode(stream):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _not_written(error: OSError) -> int:

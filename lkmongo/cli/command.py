@@ -79,7 +79,7 @@ class Cli:
             raise UsageError(f"{question} There is no terminal to ask on", hint=f"add {flag}")
         sys.stderr.write(f"{question} [y/N] ")
         sys.stderr.flush()
-        if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        if _answer().strip().lower() not in {"y", "yes"}:
             raise DeclinedError
 
     def confirm_id(self, warning: str, wanted: str, given: str | None, *, flag: str = "--confirm") -> None:
@@ -91,7 +91,10 @@ class Cli:
         """
         if given is not None:
             if given != wanted:
-                raise UsageError(f"{flag} says {given!r}, not {wanted!r}; nothing was changed")
+                raise UsageError(
+                    f"{flag} says {given!r}, not {wanted!r}; nothing was changed",
+                    hint=f"add {flag} {shlex.quote(wanted)}",
+                )
             return
         if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
             raise UsageError(
@@ -99,8 +102,26 @@ class Cli:
             )
         sys.stderr.write(f"{visible(warning)}\nType {visible(wanted)} to go on: ")
         sys.stderr.flush()
-        if sys.stdin.readline().rstrip("\n") != wanted:
+        if _answer().rstrip("\n") != wanted:
             raise DeclinedError
+
+
+def _answer() -> str:
+    """A line from the terminal. A signal ends the waiting at once: asyncio's handlers wait for a loop that stands still."""
+
+    def terminate(_number: int, _frame: object) -> None:
+        raise typer.Exit(ExitCode.TERMINATED)
+
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: terminate}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        return sys.stdin.readline()
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")  # after the question
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def command(

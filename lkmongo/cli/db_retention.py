@@ -50,7 +50,9 @@ async def retention(
         raise UsageError("how long?", hint=f"lkmongo db retention {subject} 90d, or forever")
     limit = None if keep.lower() == "forever" else parse_duration(keep)
     if limit is not None and limit.total_seconds() < 3_600:
-        raise UsageError(f"{keep} is shorter than an hour", hint="a call could be deleted while it goes on")
+        raise UsageError(
+            f"{keep} is shorter than an hour", why="a call could be deleted while it goes on", hint="1h or more"
+        )
     async with open_store(cli.settings) as store:
         before = next(row.keep for row in await store_retention.current(store.db) if row.subject == subject)
         shorter = limit is not None and (before is None or limit < before)

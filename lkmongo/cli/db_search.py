@@ -55,7 +55,9 @@ async def indexes(
     from lkmongo.store.search_schema import search_indexes
 
     if (check and (replace or wait)) or (dry_run and (check or replace or wait)):
-        raise UsageError("--check and --dry-run write nothing: they go with no other of these options")
+        raise UsageError(
+            "--check and --dry-run write nothing: they go with no other of these options", hint="leave the others out"
+        )
     embedder = embedder_for(cli.settings)
     wanted = search_indexes(embedder.dimensions, embedder.similarity)
     if dry_run:

@@ -77,7 +77,7 @@ async def add(
         finally:
             await embedder.close()
     _show(added, cli, dry_run=dry_run)
-    _complain(added, library)
+    _complain(added, library, dry_run=dry_run)
 
 
 async def _read(paths: Sequence[str], source: str | None, tell: Tell) -> Library:
@@ -140,7 +140,7 @@ def _show(added: Added, cli: Cli, *, dry_run: bool) -> None:
     )
 
 
-def _complain(added: Added, library: Library) -> None:
+def _complain(added: Added, library: Library, *, dry_run: bool) -> None:
     """Fail when something is not as it was meant to be, though all the rest was done."""
     from lkmongo.errors import LkmongoError
 
@@ -152,8 +152,9 @@ def _complain(added: Added, library: Library) -> None:
         )
     if library.problems:
         raise LkmongoError(
-            f"{len(library.problems)} files or folders could not be read; all others were added",
-            why=library.problems[0],
+            f"{len(library.problems)} files or folders could not be read"
+            + ("" if dry_run else "; all others were added"),
+            why="; ".join(library.problems[:_LISTED]),
             hint="correct or remove them, and run this again",
         )
 
@@ -189,12 +190,12 @@ async def list_(
 @command(app, "search", data=True)
 async def search(cli: Cli, query: Query, tenant: Tenant = DEFAULT_TENANT, limit: Limit = 5) -> None:
     """Search a tenant's knowledge as the agent does, and show the ranks of both branches."""
-    from lkmongo.cli.search_view import searching, show_passages
+    from lkmongo.cli.search_view import asked_for, searching, show_passages
     from lkmongo.model import Tenant as TenantScope
 
-    scope = TenantScope(tenant)
+    scope, text = TenantScope(tenant), asked_for(query)
     async with searching(cli) as strategy:
-        result = await strategy.knowledge(scope, query, limit)
+        result = await strategy.knowledge(scope, text, limit)
     show_passages(cli, result, empty=f"Nothing about that was found in tenant {tenant}")
 
 

@@ -188,10 +188,10 @@ async def search(cli: Cli, user: User, query: Query, limit: Limit = 5, tenant: T
 
     It shows which strategy answered (see LKMONGO_SEARCH), and the rank of each memory by meaning and by words.
     """
-    from lkmongo.cli.search_view import searching, show_memories
-    from lkmongo.model import Identity, check_content
+    from lkmongo.cli.search_view import asked_for, searching, show_memories
+    from lkmongo.model import Identity
 
-    identity, text = Identity(tenant, user), check_content(query)
+    identity, text = Identity(tenant, user), asked_for(query)
     async with searching(cli) as strategy:
         result = await strategy.memories(identity, text, limit)
     show_memories(cli, result, empty=f"Nothing fitting is remembered of {user} in tenant {tenant}")

@@ -22,10 +22,19 @@ def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
+def is_unicode(stream: TextIO | None) -> bool:
+    """Whether every character can be written to a stream."""
+    return (getattr(stream, "encoding", None) or "utf-8").lower().startswith("utf")
+
+
 def styled(stream: TextIO | None) -> bool:
     """Whether colours and other styles may go to a stream: to a terminal, unless NO_COLOR or TERM=dumb is set."""
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
     return is_terminal(stream) and not plain
+
+
+_WHY_LINES = 40
+"""Of a cause at most; of many problems each has a line of its own."""
 
 
 class Format(StrEnum):
@@ -100,7 +109,8 @@ class Output:
             print(to_json({"error": parts}), file=sys.stderr, flush=True)
             return
         lines = [f"error: {visible(str(parts['message']))}"]
-        lines += [f"  why: {visible(str(parts['why']), one_line=True)}"] if parts["why"] else []
+        for place, line in enumerate((parts["why"] or "").splitlines()[:_WHY_LINES]):
+            lines.append(f"  {'    ' if place else 'why:'} {visible(line, one_line=True)}")
         lines += [f"  try: {visible(str(parts['hint']), one_line=True)}"] if parts["hint"] else []
         print("\n".join(lines), file=sys.stderr, flush=True)
 
@@ -139,7 +149,7 @@ def unwritable(error: OSError) -> LkmongoError:
 
 def to_json(value: Any) -> str:
     """JSON on one line, exact, with times in ISO 8601."""
-    return json.dumps(value, ensure_ascii=False, default=_plain)
+    return json.dumps(value, ensure_ascii=not is_unicode(sys.stdout), default=_plain)
 
 
 def _plain(value: Any) -> Any:

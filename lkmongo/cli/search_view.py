@@ -25,6 +25,25 @@ _WARM_SECONDS = 3.0
 _RANKS = ("score", "vector_rank", "text_rank")
 
 
+def asked_for(query: str) -> str:
+    """The query, cleaned.
+
+    Raises:
+        UsageError: it is empty, or longer than anything that is searched.
+    """
+    from lkmongo.errors import UsageError
+    from lkmongo.model import MAX_CONTENT, clean_text
+
+    text = clean_text(query).strip()
+    if not text:
+        raise UsageError("there is nothing to search for: the query is empty", hint="say it in a few words")
+    if len(text) > MAX_CONTENT:
+        raise UsageError(
+            f"the query has {len(text)} characters; {MAX_CONTENT} are allowed", hint="say it in fewer words"
+        )
+    return text
+
+
 @contextlib.asynccontextmanager
 async def searching(cli: Cli) -> AsyncIterator[SearchStrategy]:
     """Open the store, the embedder and the strategy that the settings name, and close them after."""

@@ -203,7 +203,9 @@ async def stats(
     until: Until = None,
     html: Annotated[
         Path | None,
-        typer.Option("--html", metavar="FILE", help="Write one self-contained page with charts.", show_default=False),
+        typer.Option(
+            "--html", metavar="FILE", help="Write one self-contained page with charts; - is stdout.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Count calls, turns, waits, tools and failures.
@@ -213,10 +215,13 @@ async def stats(
     """
     from lkmongo.cli import stats_text
     from lkmongo.cli.rate import rate
+    from lkmongo.errors import UsageError
     from lkmongo.model import now
     from lkmongo.store.call_stats import CallStats
     from lkmongo.store.opening import open_store
 
+    if html == Path("-") and cli.asked:
+        raise UsageError("--html - and another format would both go to stdout", hint="leave one of them out")
     wanted = call_filter(tenant=tenant, all_tenants=all_tenants, user=user, since=since, until=until)
     if since is None:
         end = max(wanted.until or now(), datetime.min.replace(tzinfo=UTC) + _STATS_OF)
@@ -228,6 +233,9 @@ async def stats(
         from lkmongo.cli.stats_page import page
         from lkmongo.whole_file import whole_file
 
+        if html == Path("-"):
+            cli.output.write(page(found, wanted, now()))
+            return
         with whole_file(html) as write:
             write(page(found, wanted, now()).encode())
         cli.output.note(f"wrote {html}")

@@ -12,6 +12,7 @@ import typer
 from lkmongo.cli.command import Cli, command, own_command
 from lkmongo.cli.fields import show_fields
 from lkmongo.cli.options import DEFAULT_TENANT, Tenant
+from lkmongo.cli.output import Format
 from lkmongo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -126,11 +127,12 @@ async def token(
     from lkmongo.tokens import Permissions, SigningKey, TokenRequest, concerns, mint, parse_metadata
 
     sends_agent = purpose is Purpose.TALK
+    asked = "--json" if cli.asked is Format.JSON else "--output"
     _refuse_contradictions(
         {
             "--token-only and --env": token_only and env,
-            "--token-only and --output": token_only and cli.asked,
-            "--env and --output": env and cli.asked,
+            f"--token-only and {asked}": token_only and cli.asked,
+            f"--env and {asked}": env and cli.asked,
             "--no-publish and --source": no_publish and source,
             f"--for {purpose} and --source": source and purpose is Purpose.OBSERVER,
             f"--for {purpose} and --no-subscribe": no_subscribe and purpose is Purpose.OBSERVER,
@@ -255,9 +257,9 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"{path} cannot be read", why=error.strerror) from error
+        raise UsageError(f"{path} cannot be read", why=error.strerror, hint="name a file that is there") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text", why=error.reason) from error
+        raise UsageError(f"{path} is not UTF-8 text", why=error.reason, hint="save it as UTF-8") from error
 
 
 def _attributes(pairs: list[str], file: Path | None) -> dict[str, str]:
@@ -267,7 +269,7 @@ def _attributes(pairs: list[str], file: Path | None) -> dict[str, str]:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise UsageError(f"--attribute {pair!r} is not KEY=VALUE")
+            raise UsageError(f"--attribute {pair!r} is not KEY=VALUE", hint="such as --attribute plan=gold")
         attributes[key] = value
     return attributes
 

@@ -175,6 +175,7 @@ async def erase(
     from lkmongo.model import Identity, now
     from lkmongo.store.erase import check_note
     from lkmongo.store.erase import erase as erase_person
+    from lkmongo.store.erase import receipts as find_receipts
     from lkmongo.store.opening import open_store
     from lkmongo.store.person import count
     from lkmongo.store.tombstones import Tombstones
@@ -193,11 +194,15 @@ async def erase(
             if before is None:
                 raise _unknown(identity)
             if not dry_run:
-                before = await tombstones.extend(before)
+                await tombstones.extend(before)  # of a call that was noted on a disk since, nothing shall be stored
+            given = await find_receipts(store.db, identity.tenant, identity=identity, limit=1)
+            erased_at = given[0].erased_at if given else before.erased_at
+            receipt_id = str(given[0].erase_id) if given else None
             cli.output.record(
-                fields | {"erased": {}, "orders_kept": kept, "erased_at": before.erased_at, "receipt": None},
+                fields | {"erased": {}, "orders_kept": kept, "erased_at": erased_at, "receipt": receipt_id},
                 f"Nothing more is kept of {user} in tenant {tenant}: erased at "
-                f"{before.erased_at.isoformat(sep=' ', timespec='seconds')}.{_orders_stay(kept)}",
+                f"{erased_at.isoformat(sep=' ', timespec='seconds')}.{_orders_stay(kept)}"
+                + (f" Receipt {receipt_id}" if receipt_id else ""),
             )
             return
         told = f"{_told(counts)} of {user} in tenant {tenant}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from datetime import datetime
 from pathlib import Path
 
 from lkmongo.doctor.check import Finding, fail, ok, warn
@@ -54,7 +55,7 @@ def waiting(folder: Path, said: str) -> Finding:
     return warn(
         f"{calls} for MongoDB ({size:,} bytes in {folder}); {said}",
         "lkmongo sessions recover",
-        [f"the oldest began at {paths[0].stem.partition('-')[0]} UTC"],
+        [f"the oldest began at {_began(paths[0])}"],
     )
 
 
@@ -68,3 +69,12 @@ def size(folder: Path) -> int:
             except FileNotFoundError:
                 continue
     return total
+
+
+def _began(path: Path) -> str:
+    """When the call of a file began, which its name begins with."""
+    stamp = path.stem.partition("-")[0]
+    try:
+        return f"{datetime.strptime(stamp, '%Y%m%dT%H%M%S'):%Y-%m-%d %H:%M:%S} UTC"  # noqa: DTZ007 - shown as it is
+    except ValueError:
+        return f"{stamp} UTC"

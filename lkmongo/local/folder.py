@@ -152,7 +152,9 @@ def writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise EmbeddedError(
             f"the embedded MongoDB cannot write to {folder}",
-            why=error.strerror or str(error),
+            why="a part of its path is a file"
+            if isinstance(error, (FileExistsError, NotADirectoryError))
+            else error.strerror or str(error),
             hint=f"set LKMONGO_HOME to a folder that you may write to, or {OWN_MONGODB}",
         ) from error
 

@@ -88,9 +88,11 @@ async def search(
         DatabaseError: MongoDB answered with an error; the turns of one hour took longer than a query may.
     """
     if not text.strip():
-        raise UsageError("there is nothing to search for: the text is empty")
+        raise UsageError("there is nothing to search for: the text is empty", hint="name words that were said")
     if len(text) > LONGEST:
-        raise UsageError(f"the text to search for has {len(text)} characters; {LONGEST} are allowed")
+        raise UsageError(
+            f"the text to search for has {len(text)} characters; {LONGEST} are allowed", hint="name fewer words"
+        )
     if wanted.tenant_id is None:
         stored = await operations.read(lambda: db[TURNS].distinct("tenant_id"))
         tenants = [tenant for tenant in stored if isinstance(tenant, str) and tenant.strip()]

@@ -124,7 +124,7 @@ def read_stream(stream: BinaryIO, source: str) -> Document:
 def _named(path: Path) -> File:
     name = _shown(path)
     if not path.exists():
-        raise DocumentError(f"there is no file or folder {name}")
+        raise DocumentError(f"there is no file or folder {name}", hint="check the path")
     if not path.is_file():
         raise DocumentError(f"{name} is not an ordinary file", hint="pipe it in, and name - and --source NAME")
     if not is_supported(path.name):

@@ -19,7 +19,7 @@ from bson import ObjectId
 from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.errors import InvalidTextError, NotReadyError
-from lkmongo.model import Identity, Tenant, check_content
+from lkmongo.model import Identity, Tenant, clean_text
 from lkmongo.store import operations
 from lkmongo.store.person import count
 from lkmongo.store.schema import ORDERS, PERSONAL, RECEIPTS, SESSIONS
@@ -67,9 +67,11 @@ def check_note(what: str, text: str, identity: Identity) -> str:
     Raises:
         InvalidTextError: it is empty or too long, or holds the person's id, which a receipt must not.
     """
-    text = " ".join(check_content(text).split())
+    text = " ".join(clean_text(text).split())
+    if not text:
+        raise InvalidTextError(f"the {what} is empty", hint="say something, or leave the option out")
     if len(text) > _MAX_NOTE:
-        raise InvalidTextError(f"the {what} has {len(text)} characters; {_MAX_NOTE} are allowed")
+        raise InvalidTextError(f"the {what} has {len(text)} characters; {_MAX_NOTE} are allowed", hint="name a ticket")
     if re.search(rf"(?<!\w){re.escape(identity.user_id)}(?!\w)", text, re.IGNORECASE):
         raise InvalidTextError(
             f"the {what} holds the id of the person, which the receipt must not", hint="say it in another way"

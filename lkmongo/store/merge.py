@@ -107,7 +107,7 @@ async def merge(
     if guest == login:
         raise UsageError("that is one and the same person", hint="name the guest first, then the login")
     if guest.tenant_id != login.tenant_id:
-        raise UsageError("two people of two tenants cannot be one")
+        raise UsageError("two people of two tenants cannot be one", hint="name two ids of one tenant")
     await _refuse_while_erased(db, guest, login)
     if live := await Sessions(db).live(guest):
         raise NotReadyError(
@@ -366,7 +366,7 @@ class _Mover:
                 as_read = self._login.scope | {path: login.get(path, {"$exists": False}) for path in read}
                 await users.update_one(as_read, used, upsert=True, session=self._session)
                 await users.delete_one(self._guest.scope, session=self._session)
-        return filled
+        return [path for path in filled if not path.startswith("changed_at")]
 
     def _in_time(self) -> AbstractContextManager[None]:
         """Bound a step; a transaction ends by itself."""

@@ -46,7 +46,7 @@ def check_subject(subject: str) -> str:
         UsageError: it is not.
     """
     if subject not in SUBJECTS:
-        raise UsageError(f"{subject!r} has no retention; these have: {', '.join(SUBJECTS)}")
+        raise UsageError(f"{subject!r} has no retention", hint=f"one of {', '.join(SUBJECTS)}")
     return subject
 
 

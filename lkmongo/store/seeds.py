@@ -63,7 +63,8 @@ def load_seeds(folder: Path) -> SeedData:
             problem is the message (`seeds/orders.yaml:12: ...`), the others are in `why`, one a line.
     """
     if not folder.is_dir():
-        raise SeedError(f"there is no folder {folder}", hint="name one with users.yaml, orders.yaml or knowledge/*.md")
+        what = f"{folder} is not a folder" if folder.exists() else f"there is no folder {folder}"
+        raise SeedError(what, hint="name one with users.yaml, orders.yaml or knowledge/*.md")
     users, orders, knowledge = folder / "users.yaml", folder / "orders.yaml", folder / "knowledge"
     misnamed = [path.with_suffix(".yml") for path in (users, orders) if path.with_suffix(".yml").exists()]
     problems = [f"{path}: is not read; name it {path.stem}.yaml" for path in misnamed]

@@ -82,7 +82,7 @@ def plan(settings: Settings, options: Options) -> Plan:
         raise SettingsError(
             "LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET are not set",
             why="the page talks through a LiveKit server, and the tokens for it are signed with its key pair",
-            hint="set all three in .env.local; for a LiveKit server on this machine see the lines above",
+            hint="set all three in .env.local; a LiveKit server on this machine: livekit-server --dev, with devkey and secret",
         )
     loopback = is_loopback(options.host)
     if not loopback and not settings.web_auth:

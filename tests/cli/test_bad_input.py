@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import time
 
 import pytest
+
+from tests.cli.conftest import LKMONGO
 
 CANARY = "canary-s3cret-98765"
 
@@ -24,6 +28,11 @@ CANARY = "canary-s3cret-98765"
         (["agent", "console"], {"LKMONGO_EMBEDDINGS": "voyage"}, "VOYAGE_API_KEY is not set"),
         (["agent", "console"], {"LIVEKIT_URL": "wss://x.livekit.cloud"}, "LIVEKIT_API_SECRET are not set"),
         (["agent", "console"], {"LKMONGO_AGENT": "nowhere:Agent"}, "there is no module nowhere"),
+        (["memory", "list", "u"], {"MONGODB_URI": "mongodb://"}, "MONGODB_URI must name a host"),
+        (["memory", "search", "u", " "], {}, "the query is empty"),
+        (["knowledge", "search", ""], {}, "the query is empty"),
+        (["sessions", "export", "-O", ""], {}, "the name of the file is empty"),
+        (["db", "seed", "--dir", "README.md"], {}, "there is no folder README.md"),
         (["memory", "forget", "u", "--type", "!!"], {}, "no letters or digits"),
         (["memory", "lst"], {}, "No such command 'lst'"),
         (["memory", "list"], {}, "Missing argument 'USER'"),
@@ -58,6 +67,26 @@ def test_a_seed_file_with_a_wrong_field_is_named_by_line(run, tmp_path):
     assert result.code == 2
     assert "orders.yaml:5" in result.stderr
     assert "totl" in result.stderr
+    (tmp_path / "mine" / "users.yaml").write_text(
+        "- tenant_id: default\n  user_id: ''\n- tenant_id: default\n  user: u\n"
+    )
+    lines = run("db", "seed", "--dir", "mine").stderr.splitlines()
+    assert [line[:7] for line in lines] == ["error: ", "  why: ", *["       "] * (len(lines) - 3), "  try: "]
+    assert len(lines) > 4
+    assert all(re.search(r"(users|orders)\.yaml:\d+: ", line) for line in lines[:-1])
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_the_encoding_of_stdout_does_not_have_is_written_out(run, cli_env, tmp_path, encoding):
+    run("agent", "console", "--user", "u-1", input="remember that my favorite city is Łódź\n")
+
+    def in_encoding(*more):  # a process of its own: the encoding is read when one starts
+        command = [LKMONGO, "memory", "list", "u-1", *more]
+        env = cli_env | {"PYTHONIOENCODING": encoding}
+        return subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, check=True).stdout.decode(encoding)
+
+    assert "\\u0141" in in_encoding()
+    assert json.loads(in_encoding("--json"))[0]["content"] == "Łódź"
 
 
 def test_a_mongodb_that_nobody_answers_exits_with_1_and_shows_no_password(run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -143,6 +144,12 @@ def test_what_cannot_be_read_in_a_folder_is_told_and_the_rest_is_added(run, docs
     assert f"warning: {docs}/broken.pdf: cannot be read as PDF" in done.stderr
     error = json.loads(done.stderr.splitlines()[-1])["error"]
     assert error["message"] == "1 files or folders could not be read; all others were added"
+    (docs / "other.pdf").write_bytes(b"%PDF-1.7 no more")
+    dry = run("knowledge", "add", str(docs), "--dry-run")
+    assert "error: 2 files or folders could not be read\n  why: " in dry.stderr
+    (why,) = re.findall("  why: (.*)", dry.stderr)
+    assert "broken.pdf" in why
+    assert "other.pdf" in why
 
 
 def test_the_sample_data_is_not_written_over(run, docs):

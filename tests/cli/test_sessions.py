@@ -193,6 +193,14 @@ async def test_the_page_stands_alone_and_what_is_stored_is_no_markup(run, write,
     assert "prefers-color-scheme: dark" in html
 
 
+def test_a_page_may_go_to_standard_output(run, tmp_path):
+    done = run("sessions", "stats", "--html", "-")
+    assert done.code == 0
+    assert done.stdout.startswith("<!doctype html>")
+    assert list(tmp_path.glob("-*")) == []
+    assert run("sessions", "stats", "--html", "-", "--json").code == 2
+
+
 def test_a_page_of_nothing_says_so(run, tmp_path):
     assert run("sessions", "stats", "--html", "stats.html").code == 0
     assert "There were no calls" in Page((tmp_path / "stats.html").read_text()).text

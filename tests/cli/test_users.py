@@ -103,6 +103,55 @@ async def test_a_merge_asks_tells_and_can_be_repeated(run, store):
     assert "Nobody is known as new-one yet" in run("users", "merge", "robin-1764", "new-one").stderr
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("command", "question"),
+    [(["memory", "forget"], r"\[y/N\] "), (["users", "erase"], "Type robin-1764 to go on: ")],
+)
+async def test_a_signal_ends_a_question_at_once_and_changes_nothing(
+    store, at_terminal, command, question, number, code
+):
+    await furnish(store, ROBIN)
+    before = await documents(store)
+    child = at_terminal(*command, "robin-1764")
+    child.expect(question)
+    if number == signal.SIGINT:
+        child.sendintr()  # Ctrl-C, as the terminal sends it
+        child.expect("interrupted")
+    else:
+        os.kill(child.process, number)
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == code
+    assert await documents(store) == before
+
+
+async def test_erased_again_it_says_when_that_was_and_which_receipt_there_is(run, store):
+    await furnish(store, ROBIN)
+    command = ("users", "erase", "robin-1764", "--confirm", "robin-1764")
+    first, again = (run(*command, "--json").json for _ in range(2))
+    assert (again["erased"], again["erased_at"], again["receipt"]) == ({}, first["erased_at"], first["receipt"])
+    assert run(*command).stdout.endswith(f"Receipt {first['receipt']}\n")
+
+
+@pytest.mark.parametrize("option", ["--reason", "--by"])
+async def test_a_note_for_the_receipt_that_says_nothing_or_too_much_is_named(run, store, option):
+    await furnish(store, ROBIN)
+    what = {"--reason": "the reason", "--by": "the name of who does it"}[option]
+    for text, said in (("", f"{what} is empty"), ("x" * 5_000, f"{what} has 5000 characters")):
+        refused = run("users", "erase", "robin-1764", option, text, "--confirm", "robin-1764")
+        assert refused.code == 2
+        assert said in refused.stderr
+        assert "  try: " in refused.stderr
+
+
+async def test_what_a_merge_fills_is_told_by_its_name_alone(run, store):
+    await store.users.set_field(Identity("default", "u-200"), "name", "Kim")
+    await store.users.seen(ROBIN)
+    assert run("users", "merge", "u-200", "robin-1764", "--yes", "--json").json["filled"] == ["name"]
+    assert (await store.users.get(ROBIN)).name == "Kim"
+
+
 async def test_erasing_needs_the_id_twice(run, store, at_terminal):
     await furnish(store, ROBIN, orders=["1"])
     before = await documents(store)

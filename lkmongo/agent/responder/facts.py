@@ -75,6 +75,13 @@ _NOT_REVERSED = rx(
 )
 _THE_IS = rx(rf"(?:the |our |an? )(?P<who>[\w' -]+?) {_IS} (?P<value>.+)")
 _NAMES_IS = re.compile(rf"(?P<who>(?:[a-z]+|[A-Z][\w-]*'s) [\w' -]+?) {_IS} (?P<value>.+)")
+_COLOR = rx(
+    r"(?:(?:dark|light|bright|deep|pale) )?(?:red|blue|green|yellow|black|white|silver|gr[ae]y|orange|purple|violet|pink|brown|gold|golden|beige|navy|turquoise|teal)"
+)
+_KIND = rx(r"an? \w+.*")
+_AREA = rx(
+    r"(?:(?:about|around|roughly|nearly|almost|over) )?[\d.,]+ ?(?:square (?:met(?:er|re)s?|feet|foot|yards?)|sqm|sq ?(?:m|ft)|m2|m²)"
+)
 _DEICTIC = rx(r"(?:there|it|this|that|he|she|they|tomorrow|today)\b")
 
 
@@ -188,6 +195,10 @@ def _of_somebody(subject: str, head: str, value: str) -> Remember:
         return Remember(f"{subject}_age", value)
     if allergic := re.fullmatch(r"(?:\w+ )?allergic to (.+)", value, re.IGNORECASE):
         return Remember(label_of(allergic[1], 3, prefix=f"{subject} allergy"), allergic[1])
+    if (quality := "color" if _COLOR.fullmatch(value) else "size" if _AREA.fullmatch(value) else None) is not None:
+        return Remember(f"{subject}_{quality}", value)
+    if (head in THINGS or head == "pet") and _KIND.match(value):
+        return Remember(subject, value)
     said = words(value)
     is_name = (_PROPER.fullmatch(value) and said[0] not in LANGUAGES) or (said[0] in FIRST_NAMES and len(said) <= 2)
     if head in PEOPLE_AND_PETS and is_name:
