@@ -78,7 +78,7 @@ _MOVES = re.compile(
 _LETTERS = re.compile(r"(?:it is |the number is |number )?[A-Z]{2,}[A-Z-]*")
 _LIST_ORDERS = rx(
     r"""
-    (?:what (?:are|were|is in|were in) my (?:recent |last |past |previous |latest |open )?orders|(?:list|show|show me|tell me|give me|read|see|view|what about)(?: all)?(?: of)? my (?:recent |last |past |previous |open )?orders|
+    (?:what (?:is|are|was|were|is in|was in|were in) my (?:recent |most recent |last |past |previous |latest |open )?orders?|(?:list|show|show me|tell me|give me|read|see|view|what about)(?: all)?(?: of)? my (?:recent |last |past |previous |open )?orders|
     what (?:did i|have i|i|all did i) (?:recently |last )?(?:order|ordered|buy|bought|purchased?)\b.*|(?:which|what|how many) orders (?:do i have|have i|did i|are)\b.*|my (?:order history|orders|past orders|recent orders)|do i have any (?:open |pending |recent )?orders.*|
     have i ordered (?:anything|something).*|what is my (?:last|latest|most recent) order)
     """
