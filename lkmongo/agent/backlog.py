@@ -92,17 +92,19 @@ class Backlog:
         """Whether MongoDB has taken everything that was kept."""
         return not self._waiting
 
-    async def end(self, *, delete: bool) -> None:
-        """The call is over; its file goes, unless something waits in it or its end could not be written.
+    async def end(self, *, delete: bool, when_clear: bool = False) -> None:
+        """The call is over, and so is the use of its file.
 
         Args:
-            delete: whether nothing is left to be done for the call.
+            delete: whether the file goes, whatever waits in it.
+            when_clear: whether it goes if nothing waits in it, by when all is written that was to be kept before.
         """
         async with self._lock:
             self._ended = True
             if self._spool:
                 spool, self._spool = self._spool, None
-                await self._try(lambda: spool.end(delete=delete))
+                goes = delete or (when_clear and self.is_clear)
+                await self._try(lambda: spool.end(delete=goes))
 
     async def _open(self) -> Spool | None:
         if self._spool is None and self.begin and not self._ended:

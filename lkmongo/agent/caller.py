@@ -79,6 +79,7 @@ class Caller:
         self._saving = Saving(self._changes, self._save, store.breaker, self._background)
         self._loading: Task | None = None
         self._refreshing: Task | None = None
+        self._leaving: Task | None = None
         self._awaited_until = 0.0
         self._settled = False
         self.load_error: LkmongoError | None = None
@@ -343,7 +344,12 @@ class Caller:
         """Let the next call know what this one was about, unless something was forgotten in it; `settle` stores it."""
         if gist and not self.guest and not self.forgot_something:
             self._changes.add(Change("gist", "", now(), gist, since=self._lease.call_began))
-            self._background.begin(self._changes.keep())  # the record is completed first, and that may take its time
+            self._leaving = self._background.begin(self._keep_if_slow())
+
+    async def _keep_if_slow(self) -> None:
+        """Have the gist on disk where it is not stored in a moment: the record is completed first, which may take long."""
+        await asyncio.sleep(ACKNOWLEDGED)
+        await self._changes.keep()
 
     # ------------------------------------------------------------------ storing
 
@@ -361,7 +367,7 @@ class Caller:
         if self._changes:
             self._background.begin(self._save())
         is_away = self._saving.away or self.load_error is not None
-        endless = (self._loading, self._saving.retrying)
+        endless = (self._loading, self._saving.retrying, self._leaving)
         await self._background.finish(ACKNOWLEDGED if is_away else deadline, without=endless)
         self._settled = True
         self._saving.stop()

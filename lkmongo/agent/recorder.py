@@ -347,7 +347,7 @@ class Recorder:
                 await asyncio.gather(self._writer, return_exceptions=True)
             if other:
                 await other
-        await unless_it_hangs(self._backlog.end(delete=self.erased or self._backlog.is_clear))
+        await unless_it_hangs(self._backlog.end(delete=self.erased, when_clear=True))
         return is_stored
 
     @property

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 
+from lkmongo.agent import backlog as backlogs
 from lkmongo.agent import lease as leases
 from lkmongo.agent import recorder as recording
 from lkmongo.agent import resume
@@ -255,6 +257,31 @@ async def test_the_gist_outlives_a_process_that_is_killed_while_the_end_is_writt
     await recover(store, as_killed, DATABASE)
     assert await said(store, ROBIN) == ["my kettle is broken"]
     assert (await store.users.get(ROBIN)).last_session.gist == "my kettle is broken"
+
+
+async def test_what_a_slow_disk_takes_after_the_end_is_found_by_who_recovers(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(backlogs, "DISK_DEADLINE", 0.1)
+    it_works, begin = threading.Event(), Spool.begin
+
+    def takes_its_time(*arguments, **named):
+        it_works.wait()
+        return begin(*arguments, **named)
+
+    monkeypatch.setattr(Spool, "begin", takes_its_time)
+    with away((Sessions, "open"), (Sessions, "append"), (Sessions, "save")):
+        recorder = with_file(store, ROBIN, tmp_path)
+        recorder.start()
+        try:
+            await until(recorder._backlog._lock.locked)  # the file is being made, and all else waits for that
+            say(recorder, "my kettle is broken", 100.0)
+            assert not await recorder.close("hang-up", dict, 0.1)
+        finally:
+            it_works.set()
+    await until(lambda: recorder._backlog._ended and not recorder._backlog._lock.locked())
+    assert set(kinds(tmp_path)) == {"turn", "end"}
+    await recover(store, tmp_path, DATABASE)
+    assert await said(store, ROBIN) == ["my kettle is broken"]
+    assert (await store.sessions.get(ROBIN, SID)).close_reason == "hang-up"
 
 
 async def test_what_a_dead_agent_left_does_not_replace_the_end_of_the_one_that_went_on(store, tmp_path):
