@@ -26,10 +26,9 @@ def whole_file(path: Path) -> Iterator[Write]:
         UsageError: nothing can be written there.
         LkmongoError: writing failed, for instance because the disk is full.
     """
-    if path == Path():
-        raise UsageError("the name of the file is empty, or the current folder", hint="name a file in it")
     if path.is_dir():
-        raise UsageError(f"{path} is a folder", hint="name a file in it")
+        why = "that is what an empty name stands for" if path == Path() else None
+        raise UsageError(f"{path} is a folder", why=why, hint="name a file in it")
     if path.exists() and not path.is_file():
         with _open_special(path) as special:
             yield _writer(special.fileno(), path)

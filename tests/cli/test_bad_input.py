@@ -31,7 +31,7 @@ CANARY = "canary-s3cret-98765"
         (["memory", "list", "u"], {"MONGODB_URI": "mongodb://"}, "MONGODB_URI must name a host"),
         (["memory", "search", "u", " "], {}, "the query is empty"),
         (["knowledge", "search", ""], {}, "the query is empty"),
-        (["sessions", "export", "-O", ""], {}, "the name of the file is empty"),
+        (["sessions", "export", "-O", ""], {}, ". is a folder"),
         (["db", "seed", "--dir", "README.md"], {}, "there is no folder README.md"),
         (["memory", "forget", "u", "--type", "!!"], {}, "no letters or digits"),
         (["memory", "lst"], {}, "No such command 'lst'"),

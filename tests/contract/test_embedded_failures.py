@@ -77,7 +77,7 @@ class TestFolder:
         home.touch()
         error = refused(home)
         assert str(home) in error.message
-        assert error.why == "File exists"
+        assert error.why == "a part of its path is a file"
         assert "LKMONGO_HOME" in error.hint
 
     def test_no_permission(self, home: Path, unprivileged: None) -> None:

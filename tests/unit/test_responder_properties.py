@@ -68,7 +68,7 @@ def test_the_grammar_needs_nothing_of_livekit() -> None:
     assert done.stdout == "[]\n"
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(utterances, befores, st.data())
 def test_any_text_leads_to_sound_calls_and_in_the_end_to_words(text: str, before: Before, data: st.DataObject) -> None:
     tools = data.draw(st.sets(st.sampled_from(sorted(ARGUMENTS))))

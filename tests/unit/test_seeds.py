@@ -359,7 +359,7 @@ VALUES = [
         "{$gt: ''}",
     ),
 ]
-SETTINGS = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SETTINGS = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def loads_or_is_refused(**files):
