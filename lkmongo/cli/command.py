@@ -77,9 +77,7 @@ class Cli:
             return
         if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
             raise UsageError(f"{question} There is no terminal to ask on", hint=f"add {flag}")
-        sys.stderr.write(f"{question} [y/N] ")
-        sys.stderr.flush()
-        if _answer().strip().lower() not in {"y", "yes"}:
+        if _answer(f"{question} [y/N] ").strip().lower() not in {"y", "yes"}:
             raise DeclinedError
 
     def confirm_id(self, warning: str, wanted: str, given: str | None, *, flag: str = "--confirm") -> None:
@@ -100,21 +98,23 @@ class Cli:
             raise UsageError(
                 f"{warning} There is no terminal to ask on", hint=f"add {flag} {shlex.quote(wanted)}, the id once more"
             )
-        sys.stderr.write(f"{visible(warning)}\nType {visible(wanted)} to go on: ")
-        sys.stderr.flush()
-        if _answer().rstrip("\n") != wanted:
+        if _answer(f"{visible(warning)}\nType {visible(wanted)} to go on: ").rstrip("\n") != wanted:
             raise DeclinedError
 
 
-def _answer() -> str:
-    """A line from the terminal. A signal ends the waiting at once: asyncio's handlers wait for a loop that stands still."""
+def _answer(question: str) -> str:
+    """A line from the terminal. A signal ends the waiting at once: a task that is cancelled waits for a loop that stands still."""
 
     def terminate(_number: int, _frame: object) -> None:
         raise typer.Exit(ExitCode.TERMINATED)
 
-    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: terminate}
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: terminate, signal.SIGHUP: terminate}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
+        if _is_cancelled():  # by a signal before those handlers were there
+            raise asyncio.CancelledError
+        sys.stderr.write(question)
+        sys.stderr.flush()
         return sys.stdin.readline()
     except KeyboardInterrupt:
         sys.stderr.write("\n")  # after the question
@@ -122,6 +122,13 @@ def _answer() -> str:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _is_cancelled() -> bool:
+    with contextlib.suppress(RuntimeError):  # a command that is no coroutine
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+    return False
 
 
 def command(
@@ -254,19 +261,21 @@ def _run(function: Function, arguments: dict[str, Any], fmt: Format | None, *, d
 def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Run to the end; SIGTERM and SIGHUP cancel it, so that whatever is open is closed, and exit with 143."""
     received: list[int] = []
+    before: dict[int, Any] = {}
 
     async def main() -> Any:
         task = asyncio.current_task()
         loop = asyncio.get_running_loop()
 
-        def stop(number: int) -> None:
+        def stop(number: int, _frame: object) -> None:
+            # Not by loop.add_signal_handler: a question that stands in the loop's way is to see it.
             received.append(number)
             if task:
                 task.cancel()
+            with contextlib.suppress(RuntimeError):  # closed
+                loop.call_soon_threadsafe(lambda: None)  # wakes it
 
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            with contextlib.suppress(NotImplementedError):
-                loop.add_signal_handler(number, stop, number)
+        before.update({number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)})
         return await coroutine
 
     try:
@@ -275,6 +284,9 @@ def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
         if received:
             raise typer.Exit(ExitCode.TERMINATED) from None
         raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _configure_logging(cli: Cli) -> None:
