@@ -187,7 +187,9 @@ def _runner(function: Function, *, data: bool, lenient: bool) -> Function:
 
     signature = inspect.signature(function, eval_str=True)
     own = [parameter for key, parameter in signature.parameters.items() if key != "cli"]
-    run.__signature__ = signature.replace(parameters=[*own, *_common(data=data)])  # type: ignore[attr-defined]
+    parameters = [*own, *_common(data=data)]
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}  # else Typer evaluates all of them again
     return run
 
 

@@ -39,7 +39,7 @@ def make_primary(socket: Path, seconds: float) -> None:
         EmbeddedError: it did not become primary.
     """
     from pymongo import MongoClient
-    from pymongo.errors import PyMongoError
+    from pymongo.errors import AutoReconnect, PyMongoError, ServerSelectionTimeoutError
 
     deadline = time.monotonic() + seconds
     # Only to give these commands: a client that saw the server before it was initiated refuses sessions after.
@@ -57,11 +57,14 @@ def make_primary(socket: Path, seconds: float) -> None:
                     return
                 if "setName" not in hello:
                     _configure(client.admin, str(socket))
+                why = str(hello.get("info", why))
             except PyMongoError as error:
-                raise EmbeddedError(
-                    "the embedded MongoDB stopped answering while it started", why=str(error)
-                ) from error
-            why = str(hello.get("info", why))
+                # A server closes its connections when it finds that it is no member; one that is gone is not found again.
+                if not isinstance(error, AutoReconnect) or isinstance(error, ServerSelectionTimeoutError):
+                    raise EmbeddedError(
+                        "the embedded MongoDB stopped answering while it started", why=str(error)
+                    ) from error
+                why = str(error)
             time.sleep(_POLL)
     raise EmbeddedError(f"the embedded MongoDB did not become primary within {seconds:.0f} s", why=why)
 

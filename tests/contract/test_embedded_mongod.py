@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +15,10 @@ import psutil
 import pytest
 from pymongo import MongoClient
 
+from lkmongo.errors import EmbeddedError
 from lkmongo.local import EmbeddedMongod, find_server
 from lkmongo.local.folder import Folder
+from lkmongo.local.replica import make_primary
 from tests.local_support import (
     User,
     folder_of,
@@ -40,6 +44,34 @@ def short_tmp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def home(tmp_path: Path) -> Iterator[Path]:
     with nothing_left(home := tmp_path / "home"):
         yield home
+
+
+@contextlib.contextmanager
+def cutting_off(server: Path, path: Path, *, times: int) -> Iterator[list[bytes]]:
+    """A way to `server` at `path` on which so many commands end with their connection; gives those commands."""
+    cut: list[bytes] = []
+
+    def serve(near: socket.socket) -> None:
+        with contextlib.suppress(OSError), near, socket.socket(socket.AF_UNIX) as far:
+            far.connect(str(server))
+            while message := near.recv(65_536):
+                if b"helloOk" not in message and len(cut) < times:  # which is in what drivers ask by themselves
+                    cut.append(message)
+                    return
+                far.sendall(message)
+                near.sendall(far.recv(65_536))
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
+
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        threading.Thread(target=accept, daemon=True).start()
+        yield cut
+        listening.shutdown(socket.SHUT_RDWR)
 
 
 class TestOneProcess:
@@ -108,6 +140,13 @@ class TestOneProcess:
             assert mongod.uri != before
             assert kept(mongod.uri) == ["a"]
             keep(mongod.uri, "b")
+
+    def test_a_connection_that_it_closes_while_it_starts_is_opened_again(self, home: Path, short_tmp: Path) -> None:
+        with running(home) as mongod, cutting_off(socket_of(mongod.uri), short_tmp / "x.sock", times=2) as cut:
+            make_primary(short_tmp / "x.sock", 60)
+            assert len(cut) == 2
+        with pytest.raises(EmbeddedError, match="stopped answering"):
+            make_primary(short_tmp / "x.sock", 60)
 
     def test_a_copy_of_a_home_leaves_the_original_alone(self, home: Path, tmp_path: Path) -> None:
         with EmbeddedMongod(home) as mongod:
