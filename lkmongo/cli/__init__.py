@@ -117,7 +117,17 @@ def _usage_error(error: typer.TyperException) -> int:
     Output(Format.JSON if as_json else None).error(
         UsageError(
             message.replace("Value error, ", "").rstrip("."),  # pydantic's word for it
-            hint=f"{context.command_path} --help" if context is not None else "lkmongo --help",
+            hint=f"{context.command_path if context is not None else _command_path(sys.argv[1:])} --help",
         )
     )
     return ExitCode.USAGE
+
+
+def _command_path(arguments: list[str]) -> str:
+    """The command that is named, such as "lkmongo sessions export": an option without its value does not tell."""
+    path, named = "lkmongo", typer.main.get_command(app)
+    for word in arguments:
+        if (inner := getattr(named, "commands", {}).get(word)) is None:
+            break
+        path, named = f"{path} {word}", inner
+    return path

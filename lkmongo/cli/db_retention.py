@@ -9,6 +9,7 @@ import typer
 from lkmongo.cli.command import Cli, command
 from lkmongo.cli.db import app
 from lkmongo.cli.options import DryRun, Yes
+from lkmongo.cli.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +61,7 @@ async def retention(
         if not dry_run:
             if shorter:
                 cli.confirm(
-                    f"Keep {subject} for {keep} instead of {_shown(before)}? {going} documents would go for good.",
+                    f"Keep {subject} for {keep} instead of {_shown(before)}? {counted(going, 'document')} would go for good.",
                     yes=yes,
                 )
             await store_retention.keep_for(store.db, subject, limit)
@@ -72,7 +73,7 @@ async def retention(
         "dry_run": dry_run,
     }
     verb = "Would keep" if dry_run else "Keeping"
-    cli.output.record(fields, f"{verb} {subject} for {_shown(limit)}; {going} documents are older than that")
+    cli.output.record(fields, f"{verb} {subject} for {_shown(limit)}; older than that: {counted(going, 'document')}")
 
 
 def kept(limits: Sequence[Retention]) -> list[dict[str, str]]:

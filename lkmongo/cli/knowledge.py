@@ -11,6 +11,7 @@ from lkmongo.cli.command import Cli, command
 from lkmongo.cli.options import DEFAULT_TENANT, DryRun, Tenant, Yes
 from lkmongo.cli.progress import Tell, progress
 from lkmongo.cli.search_view import Limit, Query
+from lkmongo.cli.text import counted
 
 if TYPE_CHECKING:
     from lkmongo.store.adding import Added, Library
@@ -135,7 +136,7 @@ def _show(added: Added, cli: Cli, *, dry_run: bool) -> None:
             cli.output.warn(f"{row.source} was added from {row.moved_from} before; it is this one now")
     total = totals(added.rows)
     cli.output.note(
-        f"{total.passages} passages: {total.added} added, {total.replaced} replaced, {total.unchanged} unchanged, "
+        f"{counted(total.passages, 'passage')}: {total.added} added, {total.replaced} replaced, {total.unchanged} unchanged, "
         f"{total.removed} removed" + ("; this was a dry run, nothing is changed" if dry_run else "")
     )
 
@@ -227,10 +228,10 @@ async def remove(
                 hint=f"did you mean {near[0]}?" if near else f"lkmongo knowledge list{other}",
             )
         passages = sum(there[source] for source in chosen)
-        counted = f"{passages} passages of {', '.join(chosen)} in tenant {tenant}"
+        what = f"{counted(passages, 'passage')} of {', '.join(chosen)} in tenant {tenant}"
         removed = 0
         if not dry_run:
-            cli.confirm(f"Remove {counted}?", yes=yes)
+            cli.confirm(f"Remove {what}?", yes=yes)
             removed = await knowledge.remove(scope, chosen)
     fields = {"tenant_id": tenant, "sources": chosen, "dry_run": dry_run, "passages": passages, "removed": removed}
-    cli.output.record(fields, f"{'Would remove' if dry_run else 'Removed'} {counted}")
+    cli.output.record(fields, f"{'Would remove' if dry_run else 'Removed'} {what}")

@@ -12,6 +12,7 @@ import typer
 
 from lkmongo.cli.command import Cli, command
 from lkmongo.cli.output import Format
+from lkmongo.cli.text import counted
 from lkmongo.cli.times import Since, Until, span
 from lkmongo.model import DEFAULT_TENANT, SessionStatus
 from lkmongo.store.timings import SLOW
@@ -228,7 +229,7 @@ async def stats(
         wanted = replace(wanted, since=end - _STATS_OF)
     async with open_store(cli.settings) as store:
         with rate("Reading", "turns") as tell:
-            found = await CallStats(store.db, wanted).read(lambda turns: tell(f"{turns:,} turns", turns))
+            found = await CallStats(store.db, wanted).read(lambda turns: tell(counted(turns, "turn"), turns))
     if html is not None:
         from lkmongo.cli.stats_page import page
         from lkmongo.whole_file import whole_file

@@ -22,7 +22,7 @@ from lkmongo.cli.command import Cli, command
 from lkmongo.cli.output import is_terminal, unwritable
 from lkmongo.cli.rate import rate
 from lkmongo.cli.sessions import AllTenants, Person, Status, TenantOrAll, app, call_filter
-from lkmongo.cli.text import visible
+from lkmongo.cli.text import counted, visible
 from lkmongo.cli.times import Since, Until
 from lkmongo.errors import LkmongoError, UsageError
 from lkmongo.model import DEFAULT_TENANT
@@ -101,7 +101,8 @@ async def export(
             raise
     done, seconds = work.done, time.monotonic() - began
     what = (
-        f"exported {done.calls:,} calls with {done.turns:,} turns ({done.documents / seconds:,.0f} documents a second)"
+        f"exported {counted(done.calls, 'call')} with {counted(done.turns, 'turn')} "
+        f"({done.documents / seconds:,.0f} documents a second)"
     )
     later = f"\nwhat is recorded later: {command_line} --after {done.last_id}" if done.last_id is not None else ""
     if file == _STDOUT:
@@ -203,7 +204,7 @@ def _escaped(match: re.Match[str]) -> str:
 def _progress(file: Path) -> Iterator[Callable[[Exported], None]]:
     # On a terminal that shows the export itself it would only be in the way.
     with rate("Exporting", "documents", shown=file != _STDOUT or not is_terminal(sys.stdout)) as tell:
-        yield lambda done: tell(f"{done.calls:,} calls, {done.turns:,} turns", done.documents)
+        yield lambda done: tell(f"{counted(done.calls, 'call')}, {counted(done.turns, 'turn')}", done.documents)
 
 
 def _command_line(chosen: ExportFormat, wanted: CallFilter, *, with_embeddings: bool) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lkmongo.cli.command import Cli, command
 from lkmongo.cli.options import DryRun
 from lkmongo.cli.sessions import app
+from lkmongo.cli.text import counted
 from lkmongo.errors import LkmongoError
 
 if TYPE_CHECKING:
@@ -38,11 +39,11 @@ async def recover(cli: Cli, dry_run: DryRun = False) -> None:
     files = _look(folder, database, troubles)
     if files.foreign:
         cli.output.note(
-            f"{_calls(files.foreign)} in {folder} {'is' if files.foreign == 1 else 'are'} for another database: "
+            f"{counted(files.foreign, 'call')} in {folder} {'is' if files.foreign == 1 else 'are'} for another database: "
             "set MONGODB_URI and MONGODB_DB as they were then, and run this again"
         )
     if files.live:
-        cli.output.note(f"{_calls(files.live)} of this machine still {'goes' if files.live == 1 else 'go'} on")
+        cli.output.note(f"{counted(files.live, 'call')} of this machine still {'goes' if files.live == 1 else 'go'} on")
     async with open_store(cli.settings) as store:
         if dry_run:
             rows = [_waiting(left) for left in files.left]
@@ -127,7 +128,3 @@ def _recovered(found: Recovered) -> dict[str, Any]:
 
 def _row(tenant: str, user: str, session: str, outcome: str, *counts: int) -> dict[str, Any]:
     return dict(zip(_COLUMNS, (session, tenant, user, outcome, *counts, 0, 0, 0), strict=False))
-
-
-def _calls(number: int) -> str:
-    return f"{number:,} {'call' if number == 1 else 'calls'}"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from lkmongo.cli.text import counted
 from lkmongo.store.call_stats import Latency, Period, Stats
 from lkmongo.store.calls import CallFilter
 from lkmongo.store.timings import DURATIONS
@@ -101,8 +102,8 @@ def scope_text(wanted: CallFilter) -> str:
 def summary(stats: Stats) -> str:
     """The totals in a sentence."""
     total = stats.total
-    parts = [f"{total.calls:,} calls", f"{total.minutes:,.0f} minutes", f"{total.turns:,} turns"]
-    parts.append(f"{total.tool_calls:,} tool calls")
+    parts = [counted(total.calls, "call"), counted(round(total.minutes), "minute"), counted(total.turns, "turn")]
+    parts.append(counted(total.tool_calls, "tool call"))
     if total.answers.count:
         parts.append(f"answers after {seconds(total.answers.p50)} (p50) and {seconds(total.answers.p95)} (p95)")
     return ", ".join(parts)

@@ -20,6 +20,11 @@ def visible(text: str, *, one_line: bool = False) -> str:
     return "".join(char if char in _KEPT or not _hidden(char) else _written(char) for char in text)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things, such as "1 call" and "1,000 calls"; the noun takes an s."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _hidden(char: str) -> bool:
     return unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} or ord(char) in _BIDI
 

@@ -50,6 +50,20 @@ def test_it_is_named_and_exits_with_2(run, arguments, env, message):
     assert result.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("arguments", "path"),
+    [
+        (["sessions", "export", "--since"], "lkmongo sessions export"),  # Typer itself does not tell the command
+        (["users", "erase", "u", "--confirm"], "lkmongo users erase"),
+        (["memory", "list"], "lkmongo memory list"),
+        (["memory", "--nonsense"], "lkmongo memory"),
+        (["--nonsense"], "lkmongo"),
+    ],
+)
+def test_a_usage_error_points_to_the_help_of_the_command(run, arguments, path):
+    assert run(*arguments).stderr.endswith(f"  try: {path} --help\n")
+
+
 def test_an_error_is_json_where_json_is_asked_for(run):
     result = run("memory", "list", "", "--json")
     error = json.loads(result.stderr)["error"]

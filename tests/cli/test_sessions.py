@@ -135,7 +135,7 @@ def test_the_statistics(run, two_calls):
     assert counted["failures"]["interrupted_calls"] == counted["failures"]["tool_errors"] == 1
     assert sum(day["calls"] for day in counted["days"]) == 2
     table = run("sessions", "stats", "-o", "table").stdout
-    assert "2 calls, 3 minutes, 5 turns, 1 tool calls, answers after 0.75 s (p50) and 2.50 s (p95)" in table
+    assert "2 calls, 3 minutes, 5 turns, 1 tool call, answers after 0.75 s (p50) and 2.50 s (p95)" in table
     assert "████████████" in table
     assert re.search(r"lookup_order +1 +█+ +1", table)
     assert "tools that failed" in table
