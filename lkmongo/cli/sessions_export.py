@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lkmongo.store.export import Exported, Sink, Writer
 
 _STDOUT = Path("-")
+_COMPRESSED = {".gz", ".bz2", ".xz", ".zst", ".zip"}
 # What a terminal obeys and JSON leaves as it is: C1 controls, and characters that change the direction of text.
 _OBEYED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
@@ -77,6 +78,11 @@ async def export(
     from lkmongo.store.opening import open_store
 
     chosen = format_ or _format_of(file)
+    if file.suffix.lower() in _COMPRESSED:
+        raise UsageError(
+            f"{file} would look compressed, and an export is not",
+            hint=f"lkmongo sessions export --format {chosen} | gzip > {shlex.quote(str(file.with_suffix('.gz')))}",
+        )
     if with_embeddings and chosen is not ExportFormat.JSONL:
         raise UsageError(f"{chosen} has no place for embeddings", hint="use --format jsonl")
     if chosen is ExportFormat.PARQUET and file == _STDOUT and is_terminal(sys.stdout):
@@ -123,7 +129,7 @@ async def export(
 
 
 def _format_of(file: Path) -> ExportFormat:
-    ending = file.suffix.lower().lstrip(".")
+    ending = (file.with_suffix("") if file.suffix.lower() in _COMPRESSED else file).suffix.lower().lstrip(".")
     return ExportFormat(ending) if ending in set(ExportFormat) else ExportFormat.JSONL
 
 

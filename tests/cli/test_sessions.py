@@ -237,6 +237,7 @@ async def test_stored_text_is_shown_and_never_obeyed(run, write, output):
         (["export", "--format", "csv", "--with-embeddings"], 2, "no place for embeddings"),
         (["export", "-O", "no/such/file"], 2, "there is no folder no/such"),
         (["export", "-O", "."], 2, ". is a folder"),
+        (["export", "-O", "calls.csv.gz"], 2, "lkmongo sessions export --format csv | gzip > calls.csv.gz"),
         (["stats", "--html", "no/such/file"], 2, "there is no folder no/such"),
     ],
 )
