@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import tempfile
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
@@ -26,6 +27,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     The folder is made once, by the process that the workers are started from, and it is gone after the run.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a script's `&` leaves it, for all that is started
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput") or config.option.basetemp or "TMPDIR" in os.environ:
         return
     if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ENOUGH:

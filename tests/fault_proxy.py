@@ -37,6 +37,7 @@ class FaultProxy:
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
         self._ends: set[asyncio.StreamWriter] = set()
+        self._readers: set[asyncio.StreamReader] = set()
 
     @property
     def open(self) -> int:
@@ -84,13 +85,16 @@ class FaultProxy:
         assert task is not None
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
+        self._readers.add(reader)
         self.opened += 1
-        self.most = max(self.most, self.open)
         self._ends.add(writer)
         far: asyncio.StreamWriter | None = None
         try:
             await asyncio.sleep(2 * self._latency)
             await self._passing.wait()
+            for _ in range(5):  # rounds of the loop, in which it hears of those that were closed before
+                await asyncio.sleep(0)
+            self.most = max(self.most, sum(not each.at_eof() for each in self._readers))
             near, far = await asyncio.open_unix_connection(self._path)
             self._ends.add(far)
             await _both(self._pump(reader, far, is_reply=False), self._pump(near, writer, is_reply=True))
@@ -101,6 +105,7 @@ class FaultProxy:
                 if each is not None:
                     self._ends.discard(each)
                     each.close()
+            self._readers.discard(reader)
 
     @property
     def _latency(self) -> float:
