@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ def commands(group: typer.Typer | None = None, prefix: str = "") -> list[str]:
     return names
 
 
+@functools.cache
 def help_text(command: str) -> str:
     """What `lkmongo COMMAND --help` prints, at 80 columns."""
     os.environ |= {"COLUMNS": "80", "TERMINAL_WIDTH": "80"}

@@ -141,18 +141,14 @@ def _writer(chosen: ExportFormat, sink: Sink) -> Writer:
     if chosen is ExportFormat.CSV:
         from lkmongo.store.export_csv import CsvWriter
 
-        return CsvWriter(sink, _shown)
+        return CsvWriter(sink, visible)
     if chosen is ExportFormat.MARKDOWN:
         from lkmongo.store.export_markdown import MarkdownWriter
 
-        return MarkdownWriter(sink, _shown)
+        return MarkdownWriter(sink, visible)
     from lkmongo.store.export_jsonl import JsonlWriter
 
     return JsonlWriter(sink)
-
-
-def _shown(text: str) -> str:
-    return text if text.isprintable() else visible(text)  # what is printable, nearly all, needs no second look
 
 
 @contextmanager

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
+import re
 
-_BIDI = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
-_KEPT = {"\n"}
+# Control characters but the line break, what changes the direction of text, its own line breaks, and half characters.
+_HIDDEN = re.compile("[\0-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def visible(text: str, *, one_line: bool = False) -> str:
@@ -17,7 +17,7 @@ def visible(text: str, *, one_line: bool = False) -> str:
     """
     if one_line:
         text = " ".join(text.split("\n")).replace("\t", " ").replace("\r", " ")
-    return "".join(char if char in _KEPT or not _hidden(char) else _written(char) for char in text)
+    return _HIDDEN.sub(_written, text)
 
 
 def counted(number: int, noun: str) -> str:
@@ -25,10 +25,6 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _hidden(char: str) -> bool:
-    return unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} or ord(char) in _BIDI
-
-
-def _written(char: str) -> str:
-    code = ord(char)
+def _written(hidden: re.Match[str]) -> str:
+    code = ord(hidden[0])
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,13 @@ async def test_stored_text_is_shown_and_never_obeyed(run, shared_home, database_
 def test_control_characters_are_written_out():
     assert visible("a\x1b]0;title\x07b\nc\td", one_line=True) == "a\\x1b]0;title\\x07b c d"
     assert visible("line\nnext") == "line\nnext"
+    obeyed = {"Cc", "Cs", "Zl", "Zp"}  # of Unicode's categories; and of its classes, what changes direction
+    turning = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+    marks = {0x200E, 0x200F, 0x061C}
+    for code in (each for each in range(sys.maxunicode + 1) if each != ord("\n")):
+        char = chr(code)
+        is_obeyed = unicodedata.category(char) in obeyed or unicodedata.bidirectional(char) in turning or code in marks
+        assert is_obeyed == (visible(char) != char), hex(code)
 
 
 def test_a_reader_that_has_enough_ends_the_command_quietly(cli_env, tmp_path):
