@@ -5,10 +5,12 @@ Everything heavy is imported inside the commands, so that `lkmongo --help` answe
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -70,12 +72,18 @@ def root(
     """Take the options that stand before every command."""
 
 
+@functools.cache
+def program() -> Callable[..., Any]:
+    """All commands with their parameters; building them takes 20 ms."""
+    return typer.main.get_command(app)
+
+
 def main() -> None:
     """Run the command line and exit with its code."""
     _obey_named_shell(sys.argv[1:])
     _write_what_cannot_be_encoded()
     try:
-        code = app(standalone_mode=False, prog_name="lkmongo")
+        code = program()(standalone_mode=False, prog_name="lkmongo")
     except typer.TyperException as error:
         sys.exit(_usage_error(error))
     except (KeyboardInterrupt, typer.Abort):
@@ -104,6 +112,7 @@ def _obey_named_shell(arguments: list[str]) -> None:
     """Let `--show-completion zsh` be about zsh: Typer takes the shell that runs, unless this variable is set."""
     if len(arguments) == 2 and arguments[0] in {"--show-completion", "--install-completion"}:
         os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
+        program.cache_clear()  # which of the two these options are is decided when they are built
 
 
 def _usage_error(error: typer.TyperException) -> int:
@@ -125,7 +134,7 @@ def _usage_error(error: typer.TyperException) -> int:
 
 def _command_path(arguments: list[str]) -> str:
     """The command that is named, such as "lkmongo sessions export": an option without its value does not tell."""
-    path, named = "lkmongo", typer.main.get_command(app)
+    path, named = "lkmongo", program()
     for word in arguments:
         if (inner := getattr(named, "commands", {}).get(word)) is None:
             break

@@ -89,6 +89,7 @@ def main() -> None:
     for name in ("bm25s", "dotenv", "livekit.agents.testing", "livekit.api", "markdown_it", "rich.table"):
         importlib.import_module(name)
     importlib.import_module("lkmongo.embed.local")._load()  # the model, too: each command reads it anew otherwise
+    importlib.import_module("lkmongo.cli").program()
     gc.collect()
     gc.freeze()  # else the first collection of each child copies every page there is
     out = os.fdopen(os.dup(1), "w")
