@@ -37,7 +37,7 @@ class Ears(stt.STT):
         return _EarStream(stt=self, conn_options=conn_options, sample_rate=RATE)
 
     async def _recognize_impl(self, *_, **__):
-        raise NotImplementedError
+        raise AssertionError("speech comes as a stream")
 
 
 class _EarStream(stt.RecognizeStream):

@@ -29,7 +29,7 @@ _NEAR_LABEL = 82
 
 _SPELLINGS = (
     (re.compile("(?<=[lvbn])our"), "or"),
-    (re.compile(r"centre\b|center"), "center"),
+    (re.compile(r"centre\b"), "center"),
     (re.compile("grey"), "gray"),
 )
 

@@ -16,6 +16,7 @@ from livekit.agents import AgentServer, Plugin
 from lkmongo.agent import job
 from lkmongo.agent.ready import MODULES
 from lkmongo.settings import Settings
+from lkmongo.signals import handling
 
 PORT = 8081
 """Where the health of the worker is told: `GET /` is 200 or 503, `GET /worker` tells jobs and load."""
@@ -81,9 +82,5 @@ def start_forkserver() -> None:
     plugins: list[Any] = [plugin.package for plugin in Plugin.registered_plugins]
     modules = [*dict.fromkeys([*plugins, *_OWN_MODULES]), *_SDK_MODULES]
     multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
+    with handling(dict.fromkeys((signal.SIGTERM, signal.SIGHUP), signal.SIG_IGN)):
         multiprocessing.forkserver.ensure_running()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -24,6 +24,7 @@ import typer
 from lkmongo.cli.output import Format, Output, is_terminal
 from lkmongo.cli.text import visible
 from lkmongo.errors import DeclinedError, ExitCode, LkmongoError, SettingsError, UsageError
+from lkmongo.signals import handling
 
 Function = Callable[..., Any]
 
@@ -109,19 +110,16 @@ def _answer(question: str) -> str:
         raise typer.Exit(ExitCode.TERMINATED)
 
     handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: terminate, signal.SIGHUP: terminate}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        if _is_cancelled():  # by a signal before those handlers were there
-            raise asyncio.CancelledError
-        sys.stderr.write(question)
-        sys.stderr.flush()
-        return sys.stdin.readline()
-    except KeyboardInterrupt:
-        sys.stderr.write("\n")  # after the question
-        raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with handling(handlers):
+        try:
+            if _is_cancelled():  # by a signal before those handlers were there
+                raise asyncio.CancelledError
+            sys.stderr.write(question)
+            sys.stderr.flush()
+            return sys.stdin.readline()
+        except KeyboardInterrupt:
+            sys.stderr.write("\n")  # after the question
+            raise
 
 
 def _is_cancelled() -> bool:
@@ -263,7 +261,6 @@ def _run(function: Function, arguments: dict[str, Any], fmt: Format | None, *, d
 def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Run to the end; SIGTERM and SIGHUP cancel it, so that whatever is open is closed, and exit with 143."""
     received: list[int] = []
-    before: dict[int, Any] = {}
 
     async def main() -> Any:
         task = asyncio.current_task()
@@ -277,18 +274,16 @@ def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
             with contextlib.suppress(RuntimeError):  # closed
                 loop.call_soon_threadsafe(lambda: None)  # wakes it
 
-        before.update({number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)})
+        handlers.enter_context(handling(dict.fromkeys((signal.SIGTERM, signal.SIGHUP), stop)))
         return await coroutine
 
-    try:
-        return asyncio.run(main())
-    except asyncio.CancelledError:
-        if received:
-            raise typer.Exit(ExitCode.TERMINATED) from None
-        raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with contextlib.ExitStack() as handlers:
+        try:
+            return asyncio.run(main())
+        except asyncio.CancelledError:
+            if received:
+                raise typer.Exit(ExitCode.TERMINATED) from None
+            raise
 
 
 def _configure_logging(cli: Cli) -> None:

@@ -78,11 +78,6 @@ async def export(
     from lkmongo.store.opening import open_store
 
     chosen = format_ or _format_of(file)
-    if file.suffix.lower() in _COMPRESSED:
-        raise UsageError(
-            f"{file} would look compressed, and an export is not",
-            hint=f"lkmongo sessions export --format {chosen} | gzip > {shlex.quote(str(file.with_suffix('.gz')))}",
-        )
     if with_embeddings and chosen is not ExportFormat.JSONL:
         raise UsageError(f"{chosen} has no place for embeddings", hint="use --format jsonl")
     if chosen is ExportFormat.PARQUET and file == _STDOUT and is_terminal(sys.stdout):
@@ -90,6 +85,11 @@ async def export(
     wanted = call_filter(tenant=tenant, all_tenants=all_tenants, user=user, since=since, until=until, status=status)
     start = parse_after(after) if after is not None else None
     command_line = _command_line(chosen, wanted, with_embeddings=with_embeddings)
+    if file.suffix.lower() in _COMPRESSED:
+        raise UsageError(
+            f"{file} would look compressed, and an export is not",
+            hint=f"{command_line} | gzip > {shlex.quote(str(file.with_suffix('.gz')))}",
+        )
     began = time.monotonic()
     async with open_store(cli.settings) as store:
         work = Export(store.db, wanted, after=start, with_embeddings=with_embeddings)

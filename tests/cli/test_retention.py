@@ -68,7 +68,7 @@ def test_no_on_a_terminal_changes_nothing_and_exits_with_1(at_terminal, run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["orders", "90d"], "'orders' has no retention"),
+        (["orders", "90d"], "'orders' has no retention; one of calls, memories, profiles"),
         (["calls"], "how long?"),
         (["calls", "ninety"], "'ninety' is not a length of time"),
         (["calls", "30m"], "30m is shorter than an hour"),
@@ -77,7 +77,8 @@ def test_no_on_a_terminal_changes_nothing_and_exits_with_1(at_terminal, run):
 def test_what_cannot_be_a_limit_is_2(run, arguments, message):
     result = run("db", "retention", *arguments, "--json")
     assert (result.code, result.stdout) == (2, "")
-    assert json.loads(result.stderr)["error"]["message"].startswith(message)
+    error = json.loads(result.stderr)["error"]
+    assert f"{error['message']}; {error['hint']}".startswith(message)
     assert limits(run) == FOREVER
 
 

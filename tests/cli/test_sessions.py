@@ -280,7 +280,8 @@ async def test_the_command_that_it_prints_goes_on_where_it_ended(run, two_calls,
 
 
 def test_parquet(run, two_calls, tmp_path):
-    parquet = pytest.importorskip("pyarrow.parquet")
+    from pyarrow import parquet
+
     assert run("sessions", "export", "-O", "calls.parquet").code == 0
     table = parquet.read_table(tmp_path / "calls.parquet")
     assert table.column("content").to_pylist()[1] == "where is my order"

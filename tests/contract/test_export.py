@@ -337,7 +337,8 @@ async def test_markdown_is_a_transcript_whose_text_is_no_markup(store):
 
 
 async def test_parquet_has_typed_columns_and_the_exact_text(store, monkeypatch, tmp_path):
-    parquet = pytest.importorskip("pyarrow.parquet")
+    from pyarrow import parquet
+
     monkeypatch.setattr(export_parquet, "_ROWS", 7)
     whole = await fill(store.db, 20)
     call = session("last", tenant="t-0", started_at=BEGAN, ended_at=None)
@@ -359,7 +360,6 @@ async def test_parquet_has_typed_columns_and_the_exact_text(store, monkeypatch, 
 
 
 async def test_an_export_to_parquet_that_is_given_up_writes_nothing_more(store):
-    pytest.importorskip("pyarrow")
     await fill(store.db, 5)
     out: list[bytes] = []
     sink = to(out.append)
@@ -399,5 +399,4 @@ async def test_values_of_another_type_than_their_column_end_no_export(store):
     )
     assert b"odd" in await run(store.db, markdown_writer)
     assert (await exported(store.db))[0]["turns"][0]["content"] == {"a": 1}
-    pytest.importorskip("pyarrow")
     assert (await run(store.db, ParquetWriter)).startswith(b"PAR1")
