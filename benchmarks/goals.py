@@ -139,6 +139,8 @@ GOALS = (
     ),
     _times("lkmongo --help", "limit", 1.5, "under 1.5 times an empty Typer app"),
     _times("lkmongo token", "limit", 2, "under 2 times `import livekit.api`"),
+    _times("lkmongo memory list", "limit", 4, "under 4 times `import pymongo`"),
+    _times("lkmongo doctor", "limit", 2.5, "under 2.5 times `import livekit.agents`"),
 )
 
 

@@ -7,6 +7,7 @@ import functools
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,19 +63,34 @@ async def first_call(
 
 
 async def commands(_: Stage, *, quick: bool) -> list[Result]:
-    """How long the shortest commands take, as processes, beside programs that do nothing."""
+    """How long commands take, as processes, beside programs that import what they need and do nothing.
+
+    Those on data use an embedded mongod that an earlier command has left, as at a terminal.
+    """
     results: list[Result] = []
     lkmongo = str(Path(sys.executable).with_name("lkmongo"))
     key = {"LIVEKIT_URL": "wss://example.livekit.cloud", "LIVEKIT_API_KEY": "APIkey", "LIVEKIT_API_SECRET": "s" * 40}
     token = [lkmongo, "token", "--user", "u-100", "--room", "benchmark"]
-    for work, ours, limit, note in (
-        ("lkmongo --help", [lkmongo, "--help"], [sys.executable, "-c", _EMPTY, "--help"], "an empty Typer app"),
-        ("lkmongo token", token, [sys.executable, "-c", "import livekit.api"], "import livekit.api"),
-    ):
-        times = await take_turns({"lkmongo": _process(ours, key), "limit": _process(limit, key)}, 4 if quick else 12)
-        results += [
-            result(GROUP, work, way, values, note=note if way == "limit" else "") for way, values in times.items()
-        ]
+    with tempfile.TemporaryDirectory(prefix="lkmongo-bench-") as home:
+        left = {"LKMONGO_HOME": home, "LKMONGO_LINGER": "1h"}
+        for work, ours, limit, note, variables in (
+            ("lkmongo --help", [lkmongo, "--help"], [_EMPTY, "--help"], "an empty Typer app", key),
+            ("lkmongo token", token, ["import livekit.api"], "import livekit.api", key),
+            ("lkmongo memory list", [lkmongo, "memory", "list", "u-100"], ["import pymongo"], "import pymongo", left),
+            ("lkmongo doctor", [lkmongo, "doctor"], ["import livekit.agents"], "import livekit.agents", left),
+        ):
+            ways = {
+                "lkmongo": _process(ours, variables),
+                "limit": _process([sys.executable, "-c", *limit], variables),
+            }
+            if variables is left:
+                await _process([lkmongo, "db", "seed", "--yes"], left)()
+                await ways["lkmongo"]()
+            times = await take_turns(ways, 4 if quick else 12)
+            results += [
+                result(GROUP, work, way, values, note=note if way == "limit" else "") for way, values in times.items()
+            ]
+        await _process([lkmongo, "local", "stop"], left)()
     return results
 
 

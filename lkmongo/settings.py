@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -17,9 +18,11 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
-from lkmongo.errors import SettingsError
+from lkmongo.durations import parse_duration
+from lkmongo.errors import SettingsError, UsageError
 
 ENVIRONMENT = "environment"
+LINGER_AT_TERMINAL = timedelta(seconds=60)
 _FOREIGN = {"LKMONGO_TEST_ATLAS_URI"}  # read by the test suite alone
 
 
@@ -46,6 +49,13 @@ def _switch(value: Any) -> Any:
     if str(value).lower() not in words:
         raise ValueError("must be on or off")
     return words[str(value).lower()]
+
+
+def _linger(value: Any) -> Any:
+    try:
+        return timedelta() if str(value) == "0" else parse_duration(str(value))
+    except UsageError as error:
+        raise ValueError("must be a length of time such as 60s or 10m, or 0") from error
 
 
 def _agent_path(value: Any) -> Any:
@@ -270,6 +280,12 @@ class Settings(BaseModel):
         description="folder for the embedded mongod's data",
         examples=["the platform's data folder"],
     )
+    linger: Annotated[timedelta, BeforeValidator(_linger)] | None = Field(
+        None,
+        alias="LKMONGO_LINGER",
+        description="how long the embedded mongod runs on after its last user, such as `10m` or `0`",
+        examples=["`60s` for commands on a terminal, else `0`; `0` where `CI` is set"],
+    )
     otlp_endpoint: HttpUrl | None = Field(
         None,
         alias="OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -292,6 +308,7 @@ class Settings(BaseModel):
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
     _unknown: tuple[str, ...] = PrivateAttr(default=())
+    _is_ci: bool = PrivateAttr(default=False)
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, sources: Mapping[str, str] | None = None) -> Settings:
@@ -323,6 +340,7 @@ class Settings(BaseModel):
             values = {name: value for name, value in values.items() if name not in problems}
             settings = cls.model_validate(values)
         # pydantic's private attributes are set from outside its constructor by design
+        settings._is_ci = bool(environ.get("CI"))  # noqa: SLF001
         settings._sources = {name: (sources or {}).get(name, ENVIRONMENT) for name in values}  # noqa: SLF001
         settings._unknown = tuple(  # noqa: SLF001
             sorted(n for n in environ if n.startswith("LKMONGO_") and n not in names and n not in _FOREIGN)
@@ -355,6 +373,12 @@ class Settings(BaseModel):
             if match := re.match(r"mongodb(?:\+srv)?://[^@/:]*:([^@/]+)@", uri):
                 values += [match.group(1), unquote(match.group(1))]
         return values + (self.web_keys.get_secret_value().split(",") if self.web_keys else [])
+
+    def at_terminal(self) -> Settings:
+        """The same for a command that somebody types: the embedded mongod stays for the next one."""
+        if self.linger is not None or self._is_ci:
+            return self
+        return self.model_copy(update={"linger": LINGER_AT_TERMINAL})
 
     @property
     def data_home(self) -> Path:

@@ -52,8 +52,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment without anything that would set lkmongo up."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(_PREFIXES)}
+    """The environment without anything that would set lkmongo up; as in CI, no embedded mongod lingers."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_PREFIXES)} | {"CI": "true"}
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +61,7 @@ def _no_settings_leak_in(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
     for name in list(os.environ):
         if name.startswith(_PREFIXES) and not name.startswith("LKMONGO_TEST_"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("CI", "true")
     if "tmp_path" in request.fixturenames:
         # A .env.local of the checkout must not reach a test.
         monkeypatch.chdir(request.getfixturevalue("tmp_path"))

@@ -88,7 +88,8 @@ def servers(home: Path) -> list[psutil.Process]:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             arguments = process.cmdline()
-            if any(str(home.resolve()) in argument for argument in arguments) and __file__ not in arguments:
+            places = [*arguments, process.cwd()]
+            if any(str(home.resolve()) in place for place in places) and __file__ not in arguments:
                 found.append(process)
     return found
 
@@ -102,8 +103,8 @@ def kill(processes: list[psutil.Process]) -> None:
 
 
 def kill_server(home: Path) -> None:
-    """Kill the mongod of `home`; its sockets are closed when its lock is free."""
-    kill(servers(home))
+    """Kill the mongod of `home`, not its keeper; its sockets are closed when its lock is free."""
+    kill([process for process in servers(home) if process.name() == "mongod"])
     for path in home.rglob("server.lock"):
         with path.open() as file:
             until(lambda file=file: _is_free(file))
@@ -176,7 +177,7 @@ def socket_of(uri: str) -> Path:
 
 def only(home: Path) -> psutil.Process:
     """The one mongod of a home."""
-    (server,) = servers(home)
+    (server,) = [process for process in servers(home) if process.name() == "mongod"]
     return server
 
 
@@ -187,12 +188,13 @@ def _leave(number: int, _: object) -> None:
 def main() -> None:
     """Open the mongod of the home in argv, print how that went, then obey stdin until it ends.
 
-    With `--unclosed` the mongod is not closed by this program.
+    With `--unclosed` the mongod is not closed by this program, and with `--linger=N` it lingers for N seconds.
     """
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGHUP, _leave)
     with contextlib.ExitStack() as stack:
-        mongod = EmbeddedMongod(Path(sys.argv[1]))
+        linger = [float(word.partition("=")[2]) for word in sys.argv if word.startswith("--linger=")]
+        mongod = EmbeddedMongod(Path(sys.argv[1]), linger=sum(linger))
         if "--unclosed" not in sys.argv:
             stack.callback(mongod.close)
         mongod.open()

@@ -23,6 +23,7 @@ from lkmongo.cli import (
     db_search,  # noqa: F401 - likewise
     doctor,
     knowledge,
+    local,
     memory,
     sessions,
     sessions_export,  # noqa: F401 - likewise, to sessions.app
@@ -50,6 +51,7 @@ app.add_typer(knowledge.app, name="knowledge")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(users.app, name="users")
 app.add_typer(token.app, name="token")
+app.add_typer(local.app, name="local")
 command(app, "web", data=True)(web.web)
 command(app, "doctor", data=True, lenient=True)(doctor.doctor)
 for group in app.registered_groups:

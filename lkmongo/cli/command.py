@@ -59,13 +59,13 @@ class Cli:
             sources = load_dotenv_files(Path.cwd(), problems=self.wrong_settings)
             self.settings, wrong = Settings.load_what_fits(sources=sources)
             self.wrong_settings |= wrong
-            self.debug = self.debug or self.settings.debug
-            return
-        sources = load_dotenv_files(Path.cwd())
-        self.settings = Settings.load(sources=sources)
+        else:
+            self.settings = Settings.load(sources=load_dotenv_files(Path.cwd()))
+            for name, meant in self.settings.unknown:
+                self.output.warn(f"{name} is not a setting" + (f"; did you mean {meant}?" if meant else ""))
         self.debug = self.debug or self.settings.debug
-        for name, meant in self.settings.unknown:
-            self.output.warn(f"{name} is not a setting" + (f"; did you mean {meant}?" if meant else ""))
+        if is_terminal(sys.stderr) and os.getpid() != 1:  # with a container's first process everything ends
+            self.settings = self.settings.at_terminal()
 
     def confirm(self, question: str, *, yes: bool, flag: str = "--yes") -> None:
         """Ask before something is changed that cannot be brought back.

@@ -74,7 +74,7 @@ def _embedded(store: Store, home: Path) -> tuple[str, list[str]]:
     facts = [
         f"mongod {server.version}, {'on PATH' if server.source == 'PATH' else f'of the {server.source}'}: {server.path}",
         f"data in {folder.data}, {size(folder.data) / 1024**2:,.0f} MiB; log in {folder.log}",
-        f"address while anybody uses it: {mongod.uri}",
+        f"address while it runs: {mongod.uri}",
     ]
     others = data_of_other_versions(home, server.series)
     return "the embedded MongoDB", facts + [f"data of another version, not in use: {other}" for other in others]

@@ -33,13 +33,16 @@ class Folder:
 
     def __init__(self, home: Path, series: str) -> None:
         """Name its parts; `make` makes it. One home has one name, whichever link leads to it."""
-        self.path = home.resolve() / f"{_PREFIX}{series}"
+        self.home = home.resolve()
+        self.series = series
+        self.path = self.home / f"{_PREFIX}{series}"
         self.data = self.path / "db"
         self.log = self.path / "mongod.log"
         self.previous_log = self.path / "mongod.previous.log"
         self.start_lock = self.path / "start.lock"
         self.use_lock = self.path / "use.lock"
         self.server_lock = self.path / "server.lock"
+        self.keeper_lock = self.path / "keeper.lock"
         self._address = self.path / "address"
         self._unfinished = self.path / "unfinished"
 
@@ -121,7 +124,9 @@ class Folder:
         Raises:
             EmbeddedError: the folder belongs to somebody else, or cannot be made.
         """
-        name = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16] + ".sock"
+        # The inode tells it from the folder that was here before, was deleted, and is still in use by its server.
+        identity = b"%s/%d" % (os.fsencode(self.path), self.path.stat().st_ino)
+        name = hashlib.sha256(identity).hexdigest()[:16] + ".sock"
         former = self.address()
         if former and former.name == name and former.parent.is_dir():  # not that of a home this one is a copy of
             socket = former
@@ -137,6 +142,11 @@ def make_home(home: Path) -> None:
     """Make the folder that everything of lkmongo lies in. Raises EmbeddedError where that cannot be."""
     with writing(home):
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def folders(home: Path) -> list[Folder]:
+    """The folders of a home with the data of some mongod."""
+    return [Folder(home, path.name.removeprefix(_PREFIX)) for path in sorted(home.glob(f"{_PREFIX}*")) if path.is_dir()]
 
 
 def data_of_other_versions(home: Path, series: str) -> list[Path]:

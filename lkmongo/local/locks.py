@@ -81,6 +81,18 @@ class Lock:
         """What the file says, at most 4 KiB, even after somebody deleted it."""
         return os.pread(self.descriptor, 4096, 0).decode(errors="replace")
 
+    def write(self, text: str) -> None:
+        """Have the file say this alone."""
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, text.encode(), 0)
+
+    def is_in_place(self) -> bool:
+        """Whether the path still leads to this file: not after its folder was deleted, moved or made anew."""
+        try:
+            return os.path.samestat(self.path.stat(), os.fstat(self.descriptor))
+        except OSError:
+            return False
+
     def close(self) -> None:
         """Close the descriptor. The lock ends with its last copy."""
         os.close(self.descriptor)

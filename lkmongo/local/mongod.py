@@ -5,7 +5,8 @@ Two locks in the data folder, which the kernel releases however a process ends:
 - `use.lock` is held shared by everyone who uses the server. Who gets it exclusively is the last one.
 - `start.lock` is held exclusively while the server is started, joined, left or stopped.
 
-A user that is killed leaves the server running; the next one to come joins it, and stops it when it is the last.
+The last one may let the server linger, for whoever comes next: then a keeper stops it (`keeper.py`). Where there is none,
+a user that is killed leaves the server running; the next one to come joins it, and stops it when it is the last.
 No signal handler is installed here: a process that wants to clean up on SIGTERM turns it into SystemExit.
 """
 
@@ -15,9 +16,11 @@ import atexit
 import logging
 import os
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from lkmongo.errors import EmbeddedError
+from lkmongo.local import keeper
 from lkmongo.local.binary import Server, find_server, refuse_platform, server_at
 from lkmongo.local.folder import Folder, data_of_other_versions, make_home, writing
 from lkmongo.local.locks import Lock
@@ -47,23 +50,28 @@ class EmbeddedMongod:
         server: the program, after `open`.
     """
 
-    def __init__(self, home: Path, *, binary: Path | None = None) -> None:
+    def __init__(self, home: Path, *, binary: Path | None = None, linger: float = 0) -> None:
         """Name the folder; nothing is started, and nothing is looked for.
 
         Args:
             home: the folder that the data folder lies in, such as `<home>/mongodb-6.0`. It is made if missing.
             binary: another mongod than the one that `find_server` finds.
+            linger: seconds for which the server runs on, unused, after this was its last user.
         """
         self.uri = ""
         self.first_start = False
         self.server: Server | None = None
         self._home = home
         self._binary = binary
+        self._linger = linger
         self._membership: _Membership | None = None
         self._mutex = threading.RLock()
 
-    def open(self) -> None:
+    def open(self, *, on_start: Callable[[], None] = lambda: None) -> None:
         """Start the server, or join the one that runs. Takes 0.7 s to start, 2 ms to join.
+
+        Args:
+            on_start: called before it is started, and not where it is joined.
 
         Raises:
             EmbeddedError: it cannot run here; message, why and hint say what to do.
@@ -82,7 +90,7 @@ class EmbeddedMongod:
             self.server = server
             membership = _Membership(Folder(self._home, server.series), server)
             try:
-                self.first_start = membership.enter()
+                self.first_start = membership.enter(on_start, is_kept=self._linger > 0)
             except BaseException:
                 membership.drop()
                 raise
@@ -110,7 +118,9 @@ class EmbeddedMongod:
             self.uri = uri_of(self._membership.socket)
 
     def close(self) -> None:
-        """Leave; the last one out stops the server and waits until its process is gone. Does nothing when closed.
+        """Leave; the last one out stops the server and waits until its process is gone, unless it lingers.
+
+        Does nothing when closed.
 
         Raises:
             EmbeddedError: the server does not end.
@@ -122,7 +132,7 @@ class EmbeddedMongod:
             atexit.unregister(self.close)
             try:
                 if not membership.inherited:
-                    membership.leave()
+                    membership.leave(self._linger)
             finally:
                 membership.drop()
 
@@ -143,12 +153,13 @@ class _Membership:
 
     def __init__(self, folder: Folder, server: Server) -> None:
         self._folder = folder
+        self._server = server
         self._pid = os.getpid()
         folder.make()
         with writing(folder.path):
             self._start = Lock(folder.start_lock)
             self._use = Lock(folder.use_lock)
-            self._process = Process(folder, server)
+            self._process = Process(folder)
         self.socket: Path
 
     @property
@@ -156,16 +167,19 @@ class _Membership:
         """Whether this is a forked child's copy of its parent's."""
         return self._pid != os.getpid()
 
-    def enter(self) -> bool:
+    def enter(self, on_start: Callable[[], None], *, is_kept: bool) -> bool:
         """Become a user of a server that runs; True when the data begins with it."""
         with self._start.within(_WAIT_SECONDS):
             if not self._use.take(shared=True):  # it is taken exclusively under the start lock only
                 raise EmbeddedError(f"another process holds {self._folder.use_lock} alone", hint="end that process")
             try:
-                return self._serve()
+                first = self._serve(on_start)
+                if is_kept:
+                    keeper.start(self._folder)  # already now, lest a user who is killed leave the server behind
             except BaseException:  # Ctrl-C after the server has started, for one
                 self._stop_after_last()
                 raise
+            return first
 
     def ensure(self) -> None:
         """See to it that the server runs."""
@@ -174,10 +188,10 @@ class _Membership:
                 self._serve()
         self._folder.bound_log()
 
-    def leave(self) -> None:
-        """Stop using it, and stop it after the last user."""
+    def leave(self, linger: float) -> None:
+        """Stop using it; after the last user, have it stopped so many seconds later, or stop it."""
         with self._start.within(_WAIT_SECONDS):
-            self._stop_after_last()
+            self._stop_after_last(linger)
 
     def drop(self) -> None:
         """Close the locks' files, in which the locks end unless a parent holds them too."""
@@ -189,12 +203,18 @@ class _Membership:
         self._use.close()
         self._start.close()
 
-    def _stop_after_last(self) -> None:
-        if self._use.take() and self._process.is_alive():
+    def _stop_after_last(self, linger: float = 0) -> None:
+        if not (self._use.take() and self._process.is_alive()):
+            return
+        in_place = self._start.is_in_place()  # what others have there otherwise is not this server's
+        if linger and in_place and keeper.start(self._folder):
+            keeper.linger(self._use, linger)
+            return
+        if in_place:
             self._folder.withdraw()
-            self._process.stop()
+        self._process.stop()
 
-    def _serve(self) -> bool:
+    def _serve(self, on_start: Callable[[], None] = lambda: None) -> bool:
         """Join the server if it is ready, else start it."""
         address = self._folder.address()
         if self._process.is_alive():
@@ -210,11 +230,12 @@ class _Membership:
                 )
             # It is ending, its starter died before it was ready, or its socket was deleted.
             self._process.stop()
+        on_start()
         self._folder.check_space()
         first = self._folder.begin()
         self.socket = self._folder.socket()
         self._folder.withdraw()
-        self._process.start(self.socket)
+        self._process.start(self._server, self.socket)
         try:
             self._folder.finish(self.socket)
         except BaseException:

@@ -41,10 +41,9 @@ _LAUNCH = 'printf "%s %s" "$$" "$1" > "$0" && shift && exec "$@"'
 class Process:
     """The mongod of `folder`, started by this process or another."""
 
-    def __init__(self, folder: Folder, server: Server) -> None:
+    def __init__(self, folder: Folder) -> None:
         """Open its lock. Raises OSError."""
         self._folder = folder
-        self._server = server
         self._lock = Lock(folder.server_lock)
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -60,8 +59,14 @@ class Process:
         except OSError:
             return False  # not Linux, or it ended just now
 
-    def start(self, socket: Path) -> None:
-        """Start it, and wait until it takes writes at `socket`. Leaves none behind when that fails.
+    @property
+    def number(self) -> int | None:
+        """Its process id, as it said when it started."""
+        said = self._lock.read().partition(" ")[0]
+        return int(said) if said.isdecimal() else None
+
+    def start(self, server: Server, socket: Path) -> None:
+        """Start `server`, and wait until it takes writes at `socket`. Leaves none behind when that fails.
 
         Raises:
             EmbeddedError: it ended, or did not answer in time.
@@ -74,10 +79,10 @@ class Process:
         try:
             try:
                 os.ftruncate(life.descriptor, 0)
-                self._child = self._launch(socket, life)
+                self._child = self._launch(server, socket, life)
             finally:
                 life.close()  # not released: mongod holds its copy
-            self._wait_until_ready(self._child, socket)
+            self._wait_until_ready(server, self._child, socket)
         except BaseException:  # Ctrl-C too, which may come before Popen has returned the child
             self._end(signal.SIGKILL)
             raise
@@ -122,11 +127,11 @@ class Process:
             self._child.returncode = 0
         self._child = None
 
-    def _launch(self, socket: Path, life: Lock) -> subprocess.Popen[bytes]:
+    def _launch(self, server: Server, socket: Path, life: Lock) -> subprocess.Popen[bytes]:
         try:
             with self._folder.log.open("ab") as log:
                 return subprocess.Popen(  # noqa: S603 - no part of it is input
-                    ["/bin/sh", "-c", _LAUNCH, life.path, socket.name, self._server.path, *self._options(socket)],
+                    ["/bin/sh", "-c", _LAUNCH, life.path, socket.name, server.path, *self._options(server, socket)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -137,13 +142,13 @@ class Process:
         except OSError as error:
             raise EmbeddedError("the embedded MongoDB cannot be started", why=str(error), hint=OWN_MONGODB) from error
 
-    def _wait_until_ready(self, child: subprocess.Popen[bytes], socket: Path) -> None:
+    def _wait_until_ready(self, server: Server, child: subprocess.Popen[bytes], socket: Path) -> None:
         import pymongo  # noqa: F401 - needed next; it takes 0.2 s, in which mongod opens its files
 
         deadline = time.monotonic() + START_SECONDS
         while not is_listening(socket):
             if child.poll() is not None:
-                raise self._ended(child.returncode)
+                raise self._ended(server, child.returncode)
             if time.monotonic() > deadline:
                 raise EmbeddedError(
                     f"the embedded MongoDB did not answer within {START_SECONDS:g} s",
@@ -155,11 +160,11 @@ class Process:
         except EmbeddedError as error:
             if child.poll() is None:
                 raise
-            raise self._ended(child.returncode) from error
+            raise self._ended(server, child.returncode) from error
 
-    def _options(self, socket: Path) -> list[str | Path]:
+    def _options(self, server: Server, socket: Path) -> list[str | Path]:
         options: list[str | Path] = [
-            *("--dbpath", self._folder.data),
+            *("--dbpath", self._folder.data.name),  # below its working folder, with which it may be moved while it runs
             *("--bind_ip", socket),  # and nothing else: no TCP port
             "--nounixsocket",  # the usual one beside it, /tmp/mongodb-27017.sock
             *("--replSet", REPLICA_SET),
@@ -171,7 +176,7 @@ class Process:
             *("--slowms", str(2**31 - 1)),  # the log of slow operations would hold what people said
             "--quiet",
         ]
-        if self._server.number < (7, 0):
+        if server.number < (7, 0):
             options += ["--enableFreeMonitoring", "off"]  # 7.0 has neither it nor its option
         return options
 
@@ -200,8 +205,8 @@ class Process:
             self._child.wait()
             self._child = None
 
-    def _ended(self, code: int) -> EmbeddedError:
-        return ended(self._server.path, self._server.version, code, self._folder.data, self._folder.log)
+    def _ended(self, server: Server, code: int) -> EmbeddedError:
+        return ended(server.path, server.version, code, self._folder.data, self._folder.log)
 
 
 def is_listening(socket: Path) -> bool:

@@ -85,10 +85,17 @@ async def open_store(
         else:
             from lkmongo.local.mongod import EmbeddedMongod
 
-            embedded = EmbeddedMongod(settings.data_home)
+            embedded = EmbeddedMongod(
+                settings.data_home,
+                linger=settings.linger.total_seconds() if settings.linger else 0,
+            )
             stack.push_async_callback(_finish, embedded.close)
-            on_status("Starting the embedded MongoDB ...")
-            await _finish(embedded.open)
+            loop = asyncio.get_running_loop()
+
+            def say_so() -> None:
+                loop.call_soon_threadsafe(on_status, "Starting the embedded MongoDB ...")
+
+            await _finish(lambda: embedded.open(on_start=say_so))
             uri = embedded.uri
         client = create_client(uri, stays_warm=stays_warm)
         stack.push_async_callback(at_home, lambda: _close(client))

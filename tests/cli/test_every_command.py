@@ -29,6 +29,8 @@ ARGUMENTS: dict[str, list[str]] = {
     "knowledge list": [],
     "knowledge remove": ["notes.md", "--yes"],
     "knowledge search": ["how long is the guarantee"],
+    "local status": [],
+    "local stop": [],
     "memory export": ["u-100"],
     "memory forget": ["u-100", "--yes"],
     "memory list": ["u-100"],
@@ -60,7 +62,15 @@ NO_JSON: dict[str, str] = {
 GOES_ON = {"agent console"}
 """Commands that start without MongoDB, say so, and go on."""
 
-NO_DATABASE = {"agent download-files": 1, "agent run": 1, "token": 0, "token inspect": 1, "web": 2}
+NO_DATABASE = {
+    "agent download-files": 1,
+    "agent run": 1,
+    "local status": 0,
+    "local stop": 1,
+    "token": 0,
+    "token inspect": 1,
+    "web": 2,
+}
 """Commands that ask no database, nor anything else that is far away, each with how it ends here."""
 
 COMMANDS = generate.commands()

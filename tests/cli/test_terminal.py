@@ -26,8 +26,8 @@ def own_home(tmp_path: Path) -> dict[str, str]:
 def servers_of(home: str) -> list[psutil.Process]:
     return [
         process
-        for process in psutil.process_iter(["name", "cmdline"])
-        if process.info["name"] == "mongod" and any(home in word for word in process.info["cmdline"] or [])
+        for process in psutil.process_iter(["name", "cwd"])
+        if process.info["name"] == "mongod" and home in (process.info["cwd"] or "")
     ]
 
 

@@ -184,9 +184,10 @@ class TestProgram:
         monkeypatch.setattr(process, "START_SECONDS", 0.3)
         folder = Folder(home, "6.0")
         folder.path.mkdir(parents=True)
-        mongod = process.Process(folder, binary.server_at(program(tmp_path, start="exec sleep 60"), "given"))
+        mongod = process.Process(folder)
+        sleeper = binary.server_at(program(tmp_path, start="exec sleep 60"), "given")
         with pytest.raises(EmbeddedError, match=r"did not answer within 0\.3 s"):
-            mongod.start(folder.socket())
+            mongod.start(sleeper, folder.socket())
         assert not mongod.is_alive()
         mongod.leave()
 

@@ -181,9 +181,12 @@ class TestOneProcess:
     def test_a_tmpdir_that_cannot_hold_a_socket_is_not_used(
         self, home: Path, short_tmp: Path, monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
-        assert Folder(home, "6.0").socket().parent.parent == short_tmp
+        home.mkdir()
+        folder = Folder(home, "6.0")
+        folder.make()
+        assert folder.socket().parent.parent == short_tmp
         monkeypatch.setattr(tempfile, "tempdir", str(short_tmp / name))
-        assert Folder(home, "6.0").socket().parent.parent == Path("/tmp")
+        assert folder.socket().parent.parent == Path("/tmp")
 
 
 class TestSharing:
