@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from pymongo import MongoClient
 
 from lkmongo.errors import EmbeddedError
 from lkmongo.local import EmbeddedMongod, keeper, running
@@ -153,11 +154,17 @@ def test_a_home_that_moves_meanwhile_keeps_its_data(home: Path, tmp_path: Path) 
     first = User(home, LONG)
     first.do("keep a")
     first.end()
+    server = only(home)
+    (waiting,) = keepers(home)
+    waiting.suspend()  # else it may see it first, and stop the server before the next one comes
     moved = tmp_path / "moved"
     home.rename(moved)
     with nothing_left(moved):
-        with EmbeddedMongod(moved) as mongod:
+        with EmbeddedMongod(moved) as mongod, MongoClient(mongod.uri) as client:
+            assert only(moved) == server
             keep(mongod.uri, "b")
+            client["test"]["new"].insert_one({})  # a file more
+            waiting.resume()
         with EmbeddedMongod(moved) as mongod:
             assert not mongod.first_start
             assert kept(mongod.uri) == ["a", "b"]
@@ -169,11 +176,15 @@ def test_a_home_that_is_deleted_meanwhile_begins_anew(home: Path) -> None:
     first.do("keep a")
     first.end()
     old = only(home)
+    (waiting,) = keepers(home)
+    waiting.suspend()
     shutil.rmtree(home)
     second = User(home)
     assert second.opened["first_start"]
+    assert second.opened["uri"] != first.opened["uri"]  # else the old one would take the new one's socket along
     assert second.do("keep b") == ["b"]
-    until(lambda: not old.is_running())  # its keeper sees that nobody can come any more
+    waiting.resume()
+    until(lambda: not old.is_running())  # its keeper sees that nobody can come any more, if it did not break before
     assert second.do("kept") == ["b"]
     second.do("ensure")
     assert User(home).opened["uri"] == second.opened["uri"]
