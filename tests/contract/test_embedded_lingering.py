@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -44,12 +45,21 @@ def home(tmp_path: Path) -> Iterator[Path]:
         yield home
         for user in User.started:
             user.end()
-        running.stop(home)
-        until(lambda: not servers(home))
+        kill(servers(home))  # what lingers as it should; each test says what is to be gone
 
 
 def keepers(home: Path) -> list[psutil.Process]:
     return [process for process in servers(home) if process.name() != "mongod"]
+
+
+@contextlib.contextmanager
+def suspended(process: psutil.Process) -> Iterator[None]:
+    """Have it do nothing meanwhile."""
+    process.suspend()
+    try:
+        yield
+    finally:
+        process.resume()
 
 
 def is_over(home: Path) -> bool:
@@ -156,15 +166,14 @@ def test_a_home_that_moves_meanwhile_keeps_its_data(home: Path, tmp_path: Path) 
     first.end()
     server = only(home)
     (waiting,) = keepers(home)
-    waiting.suspend()  # else it may see it first, and stop the server before the next one comes
     moved = tmp_path / "moved"
-    home.rename(moved)
     with nothing_left(moved):
-        with EmbeddedMongod(moved) as mongod, MongoClient(mongod.uri) as client:
-            assert only(moved) == server
-            keep(mongod.uri, "b")
-            client["test"]["new"].insert_one({})  # a file more
-            waiting.resume()
+        with suspended(waiting):  # else it may see it first, and stop the server before the next one comes
+            home.rename(moved)
+            with EmbeddedMongod(moved) as mongod, MongoClient(mongod.uri) as client:
+                assert only(moved) == server
+                keep(mongod.uri, "b")
+                client["test"]["new"].insert_one({})  # a file more
         with EmbeddedMongod(moved) as mongod:
             assert not mongod.first_start
             assert kept(mongod.uri) == ["a", "b"]
@@ -177,13 +186,12 @@ def test_a_home_that_is_deleted_meanwhile_begins_anew(home: Path) -> None:
     first.end()
     old = only(home)
     (waiting,) = keepers(home)
-    waiting.suspend()
-    shutil.rmtree(home)
-    second = User(home)
-    assert second.opened["first_start"]
-    assert second.opened["uri"] != first.opened["uri"]  # else the old one would take the new one's socket along
-    assert second.do("keep b") == ["b"]
-    waiting.resume()
+    with suspended(waiting):
+        shutil.rmtree(home)
+        second = User(home)
+        assert second.opened["first_start"]
+        assert second.opened["uri"] != first.opened["uri"]  # else the old one would take the new one's socket along
+        assert second.do("keep b") == ["b"]
     until(lambda: not old.is_running())  # its keeper sees that nobody can come any more, if it did not break before
     assert second.do("kept") == ["b"]
     second.do("ensure")
