@@ -6,20 +6,19 @@ import json
 import logging
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
+from uuid import uuid4
 
 import pytest
 
-from tests.cli.started import Started, Terminal, ask
+from tests.cli.started import Started, Terminal, Zygote
 from tests.conftest import clean_environment
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 LKMONGO = str(Path(sys.executable).with_name("lkmongo"))
 
 
@@ -79,23 +78,14 @@ def cli_env(shared_home: Path, database_name: str, tmp_path: Path) -> Iterator[d
 
 
 @pytest.fixture(scope="session")
-def zygote() -> Iterator[subprocess.Popen[str]]:
+def zygote() -> Iterator[Zygote]:
     """A process that has everything imported and forks for each command."""
-    environment = clean_environment() | {"OPENBLAS_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.cli.zygote"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-        cwd=ROOT,
-    ) as process:
+    with Zygote() as process:
         yield process
-        process.stdin.close()
 
 
 def run_together(
-    zygote: subprocess.Popen[str],
+    zygote: Zygote,
     commands: Iterable[Sequence[str]],
     *,
     folder: Path,
@@ -105,22 +95,20 @@ def run_together(
     """Run `lkmongo` in `folder` once for each list of arguments, all at the same time; `input` is piped into each."""
     streams = folder / ".streams"
     streams.mkdir(exist_ok=True)
-    requests = []
-    for number, arguments in enumerate(commands):
-        files = [streams / f"{name}-{number}" for name in ("stdin", "stdout", "stderr")]
+    started = []
+    for arguments in commands:
+        files = [streams / f"{name}-{uuid4().hex}" for name in ("stdin", "stdout", "stderr")]
         files[0].write_bytes(input.encode() if isinstance(input, str) else input)
-        for file in files[1:]:
-            file.write_bytes(b"")
-        requests.append({"arguments": arguments, "env": env, "cwd": str(folder), "files": files})
-    codes = ask(zygote, requests)
+        started.append((zygote.start(arguments, env=env, folder=folder, files=files), files[1:]))
+    codes = [zygote.wait(process) for process, _ in started]
     return [
-        Result(code, *(file.read_text(encoding="utf-8") for file in request["files"][1:]))
-        for code, request in zip(codes, requests, strict=True)
+        Result(code, *(file.read_text(encoding="utf-8") for file in written))
+        for code, (_, written) in zip(codes, started, strict=True)
     ]
 
 
 @pytest.fixture
-def run(zygote: subprocess.Popen[str], cli_env: dict[str, str], tmp_path: Path) -> Run:
+def run(zygote: Zygote, cli_env: dict[str, str], tmp_path: Path) -> Run:
     """Run `lkmongo` with these arguments; `input` is piped in, `env` is added."""
 
     def call(*arguments: str, input: str | bytes = b"", env: dict[str, str] | None = None) -> Result:
@@ -131,7 +119,7 @@ def run(zygote: subprocess.Popen[str], cli_env: dict[str, str], tmp_path: Path) 
 
 
 @pytest.fixture
-def start(zygote: subprocess.Popen[str], cli_env: dict[str, str], tmp_path: Path) -> Callable[..., Started]:
+def start(zygote: Zygote, cli_env: dict[str, str], tmp_path: Path) -> Callable[..., Started]:
     """Start `lkmongo` with these arguments, on pipes; `env` is added."""
 
     def call(*arguments: str, env: Mapping[str, str] | None = None) -> Started:
@@ -141,7 +129,7 @@ def start(zygote: subprocess.Popen[str], cli_env: dict[str, str], tmp_path: Path
 
 
 @pytest.fixture
-def at_terminal(zygote: subprocess.Popen[str], cli_env: dict[str, str], tmp_path: Path) -> Callable[..., Terminal]:
+def at_terminal(zygote: Zygote, cli_env: dict[str, str], tmp_path: Path) -> Callable[..., Terminal]:
     """Start `lkmongo` with these arguments, on a terminal; `env` is added."""
 
     def call(*arguments: str, env: Mapping[str, str] | None = None, size: tuple[int, int] = (40, 120)) -> Terminal:

@@ -13,29 +13,77 @@ import pty
 import signal
 import struct
 import subprocess
+import sys
 import termios
 import threading
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
 from pexpect.fdpexpect import fdspawn
 
+from tests.conftest import clean_environment
 
-def ask(zygote: subprocess.Popen[str], request: Any) -> Any:
-    """Send one request, and wait for its answer."""
-    zygote.stdin.write(json.dumps(request, default=str) + "\n")
-    zygote.stdin.flush()
-    return json.loads(zygote.stdout.readline())
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Zygote:
+    """The process that has everything imported and forks for each command."""
+
+    def __init__(self) -> None:
+        self._requests = count()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.cli.zygote"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=clean_environment() | {"OPENBLAS_NUM_THREADS": "1"},
+            cwd=ROOT,
+        )
+
+    def start(
+        self, arguments: Sequence[str], *, env: Mapping[str, str], folder: Path, files: Sequence[Path | str]
+    ) -> int:
+        """Start a command in `folder`, on its three streams, and return its process number."""
+        return self._ask("start", {"arguments": arguments, "env": env, "cwd": folder, "files": files})
+
+    def wait(self, process: int) -> int:
+        """Wait until a command has ended, and return its exit code; one that is not waited for any more is killed."""
+        try:
+            return self._ask("wait", process)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)  # the zygote waits for it, and until then for nothing else
+            raise
+
+    def _ask(self, what: str, of: Any) -> int:
+        number = next(self._requests)
+        self._process.stdin.write(json.dumps({"number": number, what: of}, default=str) + "\n")
+        self._process.stdin.flush()
+        for line in self._process.stdout:
+            answer = json.loads(line)
+            if answer["to"] != number:  # but what a test had asked when its time was over
+                continue
+            if "error" in answer:
+                raise OSError(answer["error"])
+            return answer["is"]
+        raise OSError("the zygote has ended")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Have it end, now that nobody asks any more."""
+        with self._process:
+            self._process.stdin.close()
 
 
 class Started:
     """A command on pipes of bytes; used as `subprocess.Popen` is."""
 
-    def __init__(
-        self, zygote: subprocess.Popen[str], arguments: Sequence[str], folder: Path, env: Mapping[str, str]
-    ) -> None:
+    def __init__(self, zygote: Zygote, arguments: Sequence[str], folder: Path, env: Mapping[str, str]) -> None:
         """Start it in `folder`."""
         self.returncode: int | None = None
         self._zygote = zygote
@@ -44,20 +92,23 @@ class Started:
         paths = [streams / f"{name}-{uuid4().hex}" for name in ("stdin", "stdout", "stderr")]
         for path in paths:
             os.mkfifo(path)
-        request = {"arguments": arguments, "env": env, "cwd": str(folder), "files": paths}
-        zygote.stdin.write(json.dumps({"start": request}, default=str) + "\n")
-        zygote.stdin.flush()
-        self.stdin = paths[0].open("wb", buffering=0)  # each waits until the other side has opened it, too
-        self.stdout = paths[1].open("rb")
-        self.stderr = paths[2].open("rb")
-        for path in paths:
-            path.unlink()
-        self.pid = json.loads(zygote.stdout.readline())
+        both_sides = [os.open(path, os.O_RDWR) for path in paths]  # so that opening either waits for nobody
+        try:
+            self.pid = zygote.start(arguments, env=env, folder=folder, files=paths)
+            self.stdin = paths[0].open("wb", buffering=0)
+            self.stdout = paths[1].open("rb")
+            self.stderr = paths[2].open("rb")
+        finally:
+            for side in both_sides:
+                os.close(side)
+            for path in paths:
+                path.unlink()
 
     def send_signal(self, number: int) -> None:
         """Send it a signal, if it runs."""
         if self.returncode is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # nobody has asked yet how it ended
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """Kill it, if it runs."""
@@ -66,7 +117,7 @@ class Started:
     def wait(self) -> int:
         """Wait until it has ended, and return its exit code."""
         if self.returncode is None:
-            self.returncode = ask(self._zygote, {"wait": self.pid})
+            self.returncode = self._zygote.wait(self.pid)
         return self.returncode
 
     def communicate(self) -> tuple[bytes, bytes]:
@@ -103,7 +154,7 @@ class Terminal(fdspawn):
 
     def __init__(
         self,
-        zygote: subprocess.Popen[str],
+        zygote: Zygote,
         arguments: Sequence[str],
         folder: Path,
         env: Mapping[str, str],
@@ -112,10 +163,8 @@ class Terminal(fdspawn):
         """Start it in `folder`, on so many lines and columns."""
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
-        path = os.ttyname(theirs)
-        request = {"arguments": arguments, "env": env, "cwd": str(folder), "files": [path] * 3}
         self._zygote = zygote
-        self.process = ask(zygote, {"start": request})
+        self.process = zygote.start(arguments, env=env, folder=folder, files=[os.ttyname(theirs)] * 3)
         os.close(theirs)
         super().__init__(ours, encoding="utf-8", timeout=90)
 
@@ -129,5 +178,5 @@ class Terminal(fdspawn):
 
     def close(self) -> None:
         """Wait until it has ended; `exitstatus` tells how."""
-        self.exitstatus = ask(self._zygote, {"wait": self.process})
+        self.exitstatus = self._zygote.wait(self.process)
         super().close()

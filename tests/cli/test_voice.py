@@ -7,7 +7,7 @@ import sys
 
 import pexpect
 
-from tests.cli.conftest import ROOT
+from tests.cli.started import ROOT
 
 
 def test_without_speech_a_pipe_gets_one_error_that_names_it_and_what_to_do(run):

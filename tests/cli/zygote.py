@@ -4,12 +4,14 @@ Importing the LiveKit SDK takes seconds, once a process. This server imports it 
 that a command is still a process of its own: its own arguments, environment, folder, streams, signals and exit code.
 `tests/cli/test_terminal.py` and the wheel's test start the real program.
 
-It reads lines from standard input and answers each with one. A command is {"arguments", "env", "cwd", "files": [stdin,
-stdout, stderr]}, whose files may be pipes or a terminal:
+It reads requests from standard input, a line each, and answers each with {"to": the request's number, "is": answer},
+or with {"to", "error"}:
 
-- a list of commands, which run side by side: the list of their exit codes;
-- {"start": command}: its process number, as soon as it runs;
-- {"wait": process number}: its exit code.
+- {"number", "start": {"arguments", "env", "cwd", "files": [stdin, stdout, stderr]}}: the number of the process, as soon
+  as it runs; the files may be pipes or a terminal;
+- {"number", "wait": number of a process}: its exit code.
+
+`Zygote` of `tests/cli/started.py` starts it, and talks to it.
 """
 
 from __future__ import annotations
@@ -24,15 +26,17 @@ import termios
 def _fork(request: dict) -> int:
     """Run a command in a process of its own, and return its number."""
     into = os.O_WRONLY | os.O_CREAT
-    files = [
-        os.open(path, flags | os.O_NOCTTY, 0o600)
-        for path, flags in zip(request["files"], (os.O_RDONLY, into, into), strict=True)
-    ]
+    files = []
+    for path, flags in zip(request["files"], (os.O_RDONLY, into, into), strict=True):
+        # A pipe whose other side has gone is an error, not something to wait for.
+        files.append(os.open(path, flags | os.O_NOCTTY | os.O_NONBLOCK, 0o600))
+        os.set_blocking(files[-1], True)
     process = os.fork()
     if process == 0:
         _become(request, files)
     for file in files:
         os.close(file)
+    _codes.pop(process, None)  # of an earlier process with this number
     return process
 
 
@@ -97,18 +101,22 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     for line in sys.stdin:
         request = json.loads(line)
-        if isinstance(request, list):
-            answer = [_wait(process) for process in [_fork(each) for each in request]]
-        elif "start" in request:
-            answer = _fork(request["start"])
-        else:
-            answer = _wait(request["wait"])
-        out.write(f"{json.dumps(answer)}\n")
+        try:
+            answer = {"is": _fork(request["start"]) if "start" in request else _wait(request["wait"])}
+        except OSError as error:
+            answer = {"error": str(error)}
+        out.write(json.dumps({"to": request["number"]} | answer) + "\n")
         out.flush()
 
 
+_codes: dict[int, int] = {}
+"""Of the processes that have been waited for; a test whose time was over may ask again."""
+
+
 def _wait(process: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    if process not in _codes:
+        _codes[process] = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    return _codes[process]
 
 
 if __name__ == "__main__":

@@ -7,20 +7,18 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import psutil
 
 from lkmongo.model import Identity, SessionStatus
 from lkmongo.store.recovery import recover
 from lkmongo.store.spool import database_of, spool_folder
+from tests.cli.started import Zygote
 from tests.conftest import clean_environment
 from tests.fault_proxy import Fault, FaultProxy
 from tests.faults.held import Rig
@@ -64,31 +62,13 @@ class Killed:
         return Identity("default", f"killed-{self.number}")
 
 
-@contextmanager
-def forking() -> Iterator[subprocess.Popen[str]]:
-    """A process that has everything imported and forks for each console."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.cli.zygote"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=clean_environment() | {"OPENBLAS_NUM_THREADS": "1"},
-        cwd=ROOT,
-    ) as process:
-        try:
-            yield process
-        finally:
-            assert process.stdin is not None
-            process.stdin.close()
-
-
 def plan(count: int, first: int = 0) -> list[Killed]:
     """So many consoles, killed at each point of a call and with each fault equally often."""
     every = [(when, fault) for fault in FAULTS for when in WHEN]
     return [Killed(number, *every[number % len(every)]) for number in range(first, first + count)]
 
 
-async def kill_all(rig: Rig, zygote: subprocess.Popen[str], some: list[Killed], seed: int) -> None:
+async def kill_all(rig: Rig, zygote: Zygote, some: list[Killed], seed: int) -> None:
     """Have consoles talk, a few at a time, kill each, and recover their calls."""
     for start in range(0, len(some), AT_ONCE):
         group = some[start : start + AT_ONCE]
@@ -105,37 +85,30 @@ async def kill_all(rig: Rig, zygote: subprocess.Popen[str], some: list[Killed], 
             await proxy.close()
 
 
-async def _kill(
-    rig: Rig, zygote: subprocess.Popen[str], group: list[Killed], proxies: list[FaultProxy], seed: int
-) -> None:
-    requests = [_request(rig, each, proxy.port) for each, proxy in zip(group, proxies, strict=True)]
-    assert zygote.stdin is not None
-    assert zygote.stdout is not None
-    zygote.stdin.write(json.dumps(requests, default=str) + "\n")
-    zygote.stdin.flush()
-    ended = asyncio.create_task(asyncio.to_thread(zygote.stdout.readline))
-    ears = [await asyncio.to_thread(os.open, request["files"][0], os.O_WRONLY) for request in requests]
-    pids: list[int] = []
-    while len(pids) < len(group):  # the imports come first
-        pids = sorted(child.pid for child in psutil.Process(zygote.pid).children())
-        await asyncio.sleep(0.05)
+async def _kill(rig: Rig, zygote: Zygote, group: list[Killed], proxies: list[FaultProxy], seed: int) -> None:
+    started = [
+        await asyncio.to_thread(_start, rig, zygote, each, proxy.port)  # the imports come first
+        for each, proxy in zip(group, proxies, strict=True)
+    ]
     await asyncio.gather(
         *(
-            _talk(each, proxy, pid, ear, Path(request["files"][1]), random.Random(f"{seed}-{each.number}"))
-            for each, proxy, pid, ear, request in zip(group, proxies, pids, ears, requests, strict=True)
+            _talk(each, proxy, *process, random.Random(f"{seed}-{each.number}"))
+            for each, proxy, process in zip(group, proxies, started, strict=True)
         )
     )
-    codes = json.loads(await ended)
-    for each, code in zip(group, codes, strict=True):
+    for each, (pid, *_) in zip(group, started, strict=True):
+        code = await asyncio.to_thread(zygote.wait, pid)
         if code != -signal.SIGKILL and each.when != "hang-up":
             each.wrong.append(f"the console ended by itself, with {code}")
 
 
-def _request(rig: Rig, each: Killed, port: int) -> dict[str, Any]:
+def _start(rig: Rig, zygote: Zygote, each: Killed, port: int) -> tuple[int, int, Path]:
+    """Start a console; returns its process number, where one speaks to it, and where it writes."""
     home = rig.folder / f"killed-{each.number}"
     home.mkdir(parents=True)
     files = [home / name for name in ("in", "out", "err")]
     os.mkfifo(files[0])
+    ear = os.open(files[0], os.O_RDWR)  # only to write, it would wait for the other side
     environment = clean_environment() | {
         "MONGODB_URI": f"mongodb://127.0.0.1:{port}/?directConnection=true",
         "MONGODB_DB": rig.store.db.name,
@@ -144,7 +117,7 @@ def _request(rig: Rig, each: Killed, port: int) -> dict[str, Any]:
         "HOME": str(home),
     }
     arguments = ["agent", "console", "--user", each.identity.user_id, "-o", "jsonl"]
-    return {"arguments": arguments, "env": environment, "cwd": str(home), "files": files}
+    return zygote.start(arguments, env=environment, folder=home, files=files), ear, files[1]
 
 
 async def _talk(each: Killed, proxy: FaultProxy, pid: int, ear: int, out: Path, chance: random.Random) -> None:

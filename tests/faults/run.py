@@ -21,6 +21,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.cli.started import Zygote
 from tests.faults import killed
 from tests.faults.held import KINDS, Held, Kind
 from tests.faults.rig import Mongod, cases, hold_all, left_over, open_now, rig, table
@@ -48,7 +49,7 @@ async def run(calls: int, kills: int, kinds: Sequence[Kind], at_once: int, seed:
             print(table(held), flush=True)
             some = killed.plan(kills)
             if some:
-                with killed.forking() as zygote:
+                with Zygote() as zygote:
                     await killed.kill_all(it, zygote, some, seed)
                 print(f"\n{len(some)} consoles killed with SIGKILL\n")
                 print(killed.table(some))

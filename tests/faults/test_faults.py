@@ -12,6 +12,7 @@ import pytest
 
 from lkmongo.embed.choose import create_embedder
 from lkmongo.search.atlas import running
+from tests.cli.started import Zygote
 from tests.faults import killed
 from tests.faults.held import Case, Held, Rig
 from tests.faults.rig import Mongod, hold_all, left_over, open_now, rig
@@ -68,7 +69,7 @@ async def test_a_restart_or_a_step_down_of_mongod_itself_loses_nothing(tmp_path)
 
 async def test_a_console_that_is_killed_loses_at_most_what_is_being_said(calm):
     some = [killed.Killed(0, "waiting", "refuse")]
-    with killed.forking() as zygote:
+    with Zygote() as zygote:
         await killed.kill_all(calm, zygote, some, SEED)
     nothing_is_wrong(some)
     assert {each.outcome for each in some} == {"interrupted"}
