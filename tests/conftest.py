@@ -14,6 +14,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A machine that is busy makes an example slow, and not wrong.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 _PREFIXES = ("LKMONGO_", "LIVEKIT_", "MONGODB_", "VOYAGE_", "OTEL_")
 

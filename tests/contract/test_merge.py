@@ -247,7 +247,7 @@ holdings = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     everybody=st.dictionaries(people, holdings, min_size=1, max_size=4),
     guest=holdings,

@@ -171,7 +171,7 @@ async def test_turns_come_after_those_of_the_process_before(store, folder):
     assert await stored(store) == ["first", "second", "third", "fourth"]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 async def test_every_turn_is_there_once_and_in_order(store, folder, data):
     """Any part of a call is stored, any part is on disk, some in both, and the process is followed by another or not."""

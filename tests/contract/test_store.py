@@ -191,7 +191,7 @@ ids = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_si
 people = st.builds(Identity, ids, ids)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     data=st.lists(st.tuples(people, st.text(max_size=20), st.text(min_size=1, max_size=30)), min_size=1, max_size=6),
     reader=people,

@@ -223,7 +223,7 @@ def well_formed(value: object) -> bool:
     return all(isinstance(item, str) and item.strip() for item in value.values())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(JSON)
 def test_whatever_json_arrives_it_is_nobody_unless_well_formed(value):
     found = read(json.dumps(value))
@@ -236,13 +236,13 @@ def test_whatever_json_arrives_it_is_nobody_unless_well_formed(value):
         assert found.why
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text(st.characters(exclude_categories=()), max_size=60))
 def test_whatever_text_arrives_it_is_nobody(text):
     assert read(text).guest
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(max_size=300) | st.binary(max_size=120).map(lambda raw: raw.decode("latin-1")))
 def test_whatever_calls_itself_sealed_is_nobody(text):
     assert read({"caller": text}).guest
@@ -252,7 +252,7 @@ IDS = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_si
 SHORT = st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=40)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(IDS, IDS, SHORT, SHORT)
 def test_what_was_written_is_read_again(tenant, user, room, participant):
     identity = Identity(tenant, user)

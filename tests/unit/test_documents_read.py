@@ -340,7 +340,7 @@ class TestHtml:
         with pytest.raises(DocumentError, match="nested too deeply"):
             passages_of(b"<div>" * 5_000 + b"x", "a.html")
 
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(
         st.binary(max_size=200)
         | st.lists(st.sampled_from([*"<>/=&;'\" a", "<p>", "<h1>", "<table>", "<li>", "<pre>"]))
@@ -416,7 +416,7 @@ class TestPdf:
         with pytest.raises(DocumentError, match=r"cannot be read as PDF|holds no text"):
             passages_of(data, "a.pdf")
 
-    @settings(deadline=None, max_examples=40)
+    @settings(max_examples=40)
     @given(st.integers(0, 900), st.binary(min_size=1, max_size=8))
     def test_any_damage_is_survived(self, at, noise):
         data = bytearray(pdf(["Some text to read."], ["And more."]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lkmongo.search.exact import BRANCH_DEPTH, ExactIndex
@@ -124,7 +124,6 @@ def test_what_does_not_belong_together_is_refused():
         search(ExactIndex(["a"], ["x"], [EAST]), "x", unit(1, 0, 0))
 
 
-@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 40), st.integers(0, 2**31))
 def test_the_vector_branch_is_the_full_sort(size, count, seed):
     rng = np.random.default_rng(seed)

@@ -68,7 +68,7 @@ def test_the_grammar_needs_nothing_of_livekit() -> None:
     assert done.stdout == "[]\n"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(utterances, befores, st.data())
 def test_any_text_leads_to_sound_calls_and_in_the_end_to_words(text: str, before: Before, data: st.DataObject) -> None:
     tools = data.draw(st.sets(st.sampled_from(sorted(ARGUMENTS))))
@@ -106,7 +106,7 @@ def check_arguments(arguments: object) -> None:
             assert len(value) <= MAX_CONTENT
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(any_text, any_text)
 def test_any_text_of_the_knowledge_base_can_be_spoken(content: str, question: str) -> None:
     import json
@@ -117,7 +117,7 @@ def test_any_text_of_the_knowledge_base_can_be_spoken(content: str, question: st
     best_answer(content, question)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.sampled_from(PHRASES), min_size=2, max_size=4))
 def test_phrases_in_sentences_of_their_own_are_all_heard(phrases: list[str]) -> None:
     """Small talk may be dropped beside requests, and of several values for one thing the last counts."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import bson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lkmongo
@@ -359,7 +359,6 @@ VALUES = [
         "{$gt: ''}",
     ),
 ]
-SETTINGS = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def loads_or_is_refused(**files):
@@ -382,7 +381,6 @@ def loads_or_is_refused(**files):
 
 
 class TestDamage:
-    @SETTINGS
     @given(st.data(), st.sampled_from(["users", "orders"]))
     def test_one_wrong_character_is_no_crash(self, data, part):
         text = {"users": USERS, "orders": ORDERS}[part]
@@ -392,7 +390,6 @@ class TestDamage:
         damaged = text[:place] + replacement + text[place + length :]
         loads_or_is_refused(**{part: damaged.encode("utf-8", "surrogatepass")})
 
-    @SETTINGS
     @given(st.data(), st.sampled_from(["users", "orders"]))
     def test_one_wrong_field_is_no_crash(self, data, part):
         lines = {"users": USERS, "orders": ORDERS}[part].splitlines()
@@ -403,7 +400,6 @@ class TestDamage:
         lines[place : place + 1] = data.draw(st.sampled_from(kinds))
         loads_or_is_refused(**{part: "\n".join(lines).encode("utf-8", "surrogatepass")})
 
-    @SETTINGS
     @given(st.binary(max_size=60))
     def test_any_bytes_for_knowledge_are_no_crash(self, data):
         loads_or_is_refused(**{"knowledge/returns.md": data})

@@ -221,7 +221,7 @@ def test_a_misspelling_is_found_among_many_words():
         assert found(texts, misspelled) == [text]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.text(max_size=30), max_size=8), st.text(max_size=30))
 def test_any_texts_and_any_query_give_a_sorted_answer(texts, query):
     hits = TextIndex(texts).search(query, 5)
@@ -229,7 +229,7 @@ def test_any_texts_and_any_query_give_a_sorted_answer(texts, query):
     assert hits == sorted(hits, key=lambda hit: (-hit[1], hit[0]))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(st.sampled_from(["teal dog", "lisbon city", "red car", "color", "old dog bed"]), min_size=1, max_size=8)
 )
