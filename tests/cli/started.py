@@ -25,6 +25,7 @@ from uuid import uuid4
 from pexpect.fdpexpect import fdspawn
 
 from tests.conftest import clean_environment
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,10 +33,10 @@ ROOT = Path(__file__).resolve().parents[2]
 class Zygote:
     """The process that has everything imported and forks for each command."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
         self._requests = count()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.cli.zygote"],
+            [sys.executable, "-m", "tests.cli.zygote", *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -166,7 +167,7 @@ class Terminal(fdspawn):
         self._zygote = zygote
         self.process = zygote.start(arguments, env=env, folder=folder, files=[os.ttyname(theirs)] * 3)
         os.close(theirs)
-        super().__init__(ours, encoding="utf-8", timeout=90)
+        super().__init__(ours, encoding="utf-8", timeout=PATIENCE)
 
     def sendintr(self) -> None:
         """Press Ctrl-C."""

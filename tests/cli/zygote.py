@@ -11,7 +11,7 @@ or with {"to", "error"}:
   as it runs; the files may be pipes or a terminal;
 - {"number", "wait": number of a process}: its exit code.
 
-`Zygote` of `tests/cli/started.py` starts it, and talks to it.
+`Zygote` of `tests/cli/started.py` starts it, and talks to it. With `--patient` its commands wait longer for MongoDB.
 """
 
 from __future__ import annotations
@@ -94,6 +94,10 @@ def main() -> None:
         importlib.import_module(name)
     importlib.import_module("lkmongo.embed.local")._load()  # the model, too: each command reads it anew otherwise
     importlib.import_module("lkmongo.cli").program()
+    if "--patient" in sys.argv:
+        from tests.patience import be_patient
+
+        be_patient()
     gc.collect()
     gc.freeze()  # else the first collection of each child copies every page there is
     out = os.fdopen(os.dup(1), "w")

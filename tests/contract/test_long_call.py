@@ -71,6 +71,7 @@ async def test_a_call_of_three_thousand_turns_of_ten_kilobytes_is_stored_and_exp
     is_whole(await exported(store))
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_so_is_one_that_mongodb_has_seen_nothing_of(store, home, database_name, monkeypatch):
     monkeypatch.setattr(disk, "DISK_DEADLINE", 60)  # thirty megabytes at once: in a call they come turn by turn
     away = Settings.load(
@@ -91,19 +92,23 @@ async def test_so_is_one_that_mongodb_has_seen_nothing_of(store, home, database_
 async def test_of_many_turns_on_a_slow_line_each_attempt_gets_some_through(store, monkeypatch):
     recorder = Recorder(store, ROBIN, "long", "room")
     use_tools(recorder, range(250))
-    append, asked = store.sessions.append, []
+    append, asked, hangs = store.sessions.append, [], asyncio.Event()
 
     async def breaks_down(identity, session_id, turns):
         asked.append(turns[0].seq)
         if len(asked) in {2, 4}:
+            hangs.set()
             await asyncio.Event().wait()
         await append(identity, session_id, turns)
 
     monkeypatch.setattr(store.sessions, "append", breaks_down)
     for stored in (100, 200):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(1):
-                await recorder._flush()
+        flushing = asyncio.create_task(recorder._flush())
+        await hangs.wait()
+        hangs.clear()
+        flushing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await flushing
         assert await store.db.turns.count_documents({}) == stored
     await recorder._flush()
     assert asked == [0, 100, 100, 200, 200]

@@ -57,6 +57,8 @@ async def test_the_agent_still_answers_after_one_attempt_and_one_line_in_the_log
             backend.standin.set_mongot(up=False)
         else:
             backend.standin.delay("$vectorSearch", 60, times=None, network=True)
+            conversation.call.search = search = AtlasFirst(backend.db, embedder, deadline=0.5)
+            await search.warm()
         backend.standin.commands.clear()
         output, is_error = await conversation.tool("search_knowledge", query="how long does delivery take")
         assert (found(output)[0], is_error) == ("shipping.md", False)

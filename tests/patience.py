@@ -1,0 +1,57 @@
+"""The waits of a call, made longer: a machine that is busy is no MongoDB, disk or model that is away.
+
+The tests in `tests/contract` and the commands that tests start wait as long as this; `impatient` is for those tests
+that are about the waits themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from operator import attrgetter
+from typing import Any
+
+TIMES = 30
+_DEADLINES = {
+    "lkmongo.store.breaker": ["READ_DEADLINE"],
+    "lkmongo.search.question": ["EMBED_DEADLINE"],
+    "lkmongo.agent.assistant": ["READ_DEADLINE", "CHANGE_DEADLINE", "SEARCH_DEADLINE"],
+    "lkmongo.agent.backlog": ["DISK_DEADLINE"],
+    "lkmongo.agent.call": ["DISK_DEADLINE"],
+    "lkmongo.agent.caller": ["PRELOAD_DEADLINE", "LOAD_DEADLINE"],
+    "lkmongo.agent.ending": ["HANG_UP_DEADLINE", "SETTLE_DEADLINE", "SUMMARY_DEADLINE", "AWAY_DEADLINE"],
+    "lkmongo.agent.job": ["READ_DEADLINE"],
+    "lkmongo.agent.lease": ["AWAY_DEADLINE", "RENEWAL_DEADLINE", "LEAVING_DEADLINE"],
+    "lkmongo.agent.recorder": ["AWAY_DEADLINE", "END_DEADLINE"],
+    "lkmongo.agent.slots": ["EMBED_DEADLINE"],
+}
+_DEFAULTS = {
+    "lkmongo.store.breaker": ["Breaker.read"],
+    "lkmongo.search.atlas": ["AtlasStrategy.__init__"],
+    "lkmongo.search.choose": ["AtlasFirst.__init__"],
+    "lkmongo.search.question": ["Question.__init__"],
+    "lkmongo.search.strategy": ["ExactStrategy.__init__"],
+    "lkmongo.agent.caller": ["Caller.preload"],
+    "lkmongo.agent.lease": ["Lease.release"],
+    "lkmongo.agent.recorder": ["Recorder.close"],
+}
+"""Functions whose defaults are such a deadline."""
+
+
+def be_patient(put: Callable[[Any, str, Any], None] = setattr) -> None:
+    """Wait longer from now on; `put` sets an attribute, and may be one that is undone later."""
+    for name, names in _DEADLINES.items():
+        module = import_module(name)
+        for each in names:
+            put(module, each, TIMES * getattr(module, each))
+    for name, names in _DEFAULTS.items():
+        for each in names:
+            function = attrgetter(each)(import_module(name))
+            for kind in ("__defaults__", "__kwdefaults__"):
+                put(function, kind, _longer(getattr(function, kind)))
+
+
+def _longer(defaults: tuple[object, ...] | dict[str, object] | None) -> tuple[object, ...] | dict[str, object] | None:
+    if isinstance(defaults, dict):
+        return {name: TIMES * value if isinstance(value, float) else value for name, value in defaults.items()}
+    return defaults and tuple(TIMES * value if isinstance(value, float) else value for value in defaults)
