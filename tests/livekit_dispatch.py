@@ -11,9 +11,7 @@ from aiohttp import WSMsgType, web
 from livekit.protocol import agent
 
 from tests.livekit_api import KEY, SECRET, create_app
-
-PATIENCE = 60.0
-"""Seconds that a test waits for a worker: its processes import the SDK first, and the machine may be busy."""
+from tests.waiting import PATIENCE
 
 
 class Dispatch:

@@ -29,6 +29,9 @@ from lkmongo.local import EmbeddedMongod, find_server
 if TYPE_CHECKING:
     import pytest
 
+PATIENCE = 300
+"""Seconds: the machine that runs the tests may be busy."""
+
 
 class User:
     """A process that uses the embedded mongod of `home`."""
@@ -60,7 +63,7 @@ class User:
         return self._answer()
 
     def _answer(self) -> Any:
-        assert select.select([self.process.stdout], [], [], 60)[0], "no answer"
+        assert select.select([self.process.stdout], [], [], PATIENCE)[0], "no answer"
         line = self.process.stdout.readline()
         assert line, self.process.stderr.read()
         return json.loads(line)
@@ -69,7 +72,7 @@ class User:
         """Let it end, by a signal or because nothing more comes from stdin; what it wrote to stderr."""
         if number:
             self.process.send_signal(number)
-        return self.process.communicate(timeout=60)[1]
+        return self.process.communicate()[1]
 
     def begin_to_end(self) -> None:
         """Tell it that nothing more comes, and do not wait."""
@@ -79,7 +82,7 @@ class User:
     def kill(self) -> None:
         """End it with no chance to clean up."""
         self.process.kill()
-        self.process.communicate(timeout=60)
+        self.process.communicate()
 
 
 def servers(home: Path) -> list[psutil.Process]:
@@ -237,9 +240,9 @@ def _say(answer: object) -> None:
     print(json.dumps(answer), flush=True)
 
 
-def until(condition: Any, seconds: float = 30) -> None:
+def until(condition: Any) -> None:
     """Wait for something to become true."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.01)

@@ -17,6 +17,7 @@ from livekit.agents.voice import io
 
 from lkmongo.agent.assistant import Assistant
 from lkmongo.agent.call import Call
+from tests.waiting import until
 
 RATE = 16_000
 
@@ -148,12 +149,10 @@ class VoiceCall:
         self.ears.put(stt.SpeechEventType.FINAL_TRANSCRIPT, text)
         self.ears.put(stt.SpeechEventType.END_OF_SPEECH)
 
-    async def answered(self, number: int, deadline: float = 30) -> list[str]:
+    async def answered(self, number: int) -> list[str]:
         """Wait until the agent has said that many things, and return them."""
-        async with asyncio.timeout(deadline):
-            while len(said := self.said()) < number or self.session.agent_state != "listening":  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
-        return said
+        await until(lambda: len(self.said()) >= number and self.session.agent_state == "listening")
+        return self.said()
 
     def said(self) -> list[str]:
         """What the agent said, as the history has it."""

@@ -100,9 +100,8 @@ class Worker:
 
     async def ended(self) -> int:
         """Wait for its end, and return the exit code."""
-        async with asyncio.timeout(60):
-            code = await self.process.wait()
-            await self._reading
+        code = await self.process.wait()
+        await self._reading
         return code
 
 

@@ -118,7 +118,7 @@ def test_a_reader_that_has_enough_ends_the_command_quietly(cli_env, tmp_path):
 
     script = f"'{LKMONGO}' db indexes -o plain | head -1"
     done = subprocess.run(
-        ["bash", "-c", script], capture_output=True, text=True, env=cli_env, cwd=tmp_path, check=False, timeout=100
+        ["bash", "-c", script], capture_output=True, text=True, env=cli_env, cwd=tmp_path, check=False
     )
     assert done.stdout == "collection\tindex\tkind\taction\tdetail\n"
     assert "Traceback" not in done.stderr

@@ -75,7 +75,6 @@ def test_the_script_works_in_bash(tmp_path):
         text=True,
         cwd=tmp_path,
         check=False,
-        timeout=100,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == ["merge", "complete -o default -F _lkmongo_completion lkmongo"]

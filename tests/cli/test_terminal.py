@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pexpect
@@ -14,6 +13,7 @@ import pytest
 
 from tests.cli.conftest import LKMONGO
 from tests.conftest import clean_environment
+from tests.local_support import until
 
 
 @pytest.fixture
@@ -43,7 +43,6 @@ def start(env: dict[str, str], tmp_path: Path) -> pexpect.spawn:
         env=env | {"TERM": "xterm"},
         cwd=str(tmp_path),
         encoding="utf-8",
-        timeout=90,
         dimensions=(40, 120),
     )
     child.expect("agent> ")
@@ -122,10 +121,7 @@ def test_after_everything_was_killed_the_next_start_recovers(start, run, own_hom
         server.kill()
         server.wait(30)
     assert "teal" in run("memory", "list", "u-100", "--json", env=own_home).stdout
-    deadline = time.monotonic() + 20
-    while servers_of(own_home["LKMONGO_HOME"]) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert servers_of(own_home["LKMONGO_HOME"]) == []
+    until(lambda: servers_of(own_home["LKMONGO_HOME"]) == [])
 
 
 def test_standard_input_that_is_closed_is_an_end_and_no_error(cli_env, tmp_path):
@@ -134,7 +130,6 @@ def test_standard_input_that_is_closed_is_an_end_and_no_error(cli_env, tmp_path)
         env=cli_env,
         cwd=tmp_path,
         capture_output=True,
-        timeout=90,
         check=False,
     )
     assert done.returncode == 0, done.stderr

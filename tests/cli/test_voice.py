@@ -58,7 +58,6 @@ def test_keys_switch_to_typing_and_back_and_hang_up(tmp_path):
         env=dict(os.environ) | {"TERM": "xterm", "PYTHONPATH": str(ROOT)},
         cwd=str(tmp_path),
         encoding="utf-8",
-        timeout=30,
     )
     child.expect("ready")
     child.send("xyz\r")  # letters are nothing while they talk

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import pytest
@@ -11,6 +10,7 @@ from lkmongo.agent.briefing import BUDGET
 from lkmongo.model import Identity, LastSession, Memory, now
 from tests.fake_llm import calls
 from tests.talk import talk
+from tests.waiting import until
 
 ROBIN = Identity("default", "u-100")
 SOMEBODY_ELSE = Identity("default", "u-200")
@@ -221,10 +221,7 @@ async def test_what_another_process_forgets_is_unknown_one_turn_later(store):
     async with talk(store, ROBIN, calls()) as call:
         await store.memories.forget(ROBIN)
         await call.say("hello")
-        for _ in range(100):
-            if not call.call.caller.slots:
-                break
-            await asyncio.sleep(0.02)
+        await until(lambda: not call.call.caller.slots)
         await call.say("hello again")
         assert "memories" not in briefing_of(call.llm.contexts[-1])
 

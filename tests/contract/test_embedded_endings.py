@@ -45,7 +45,7 @@ def test_a_signal_to_the_user_leaves_no_server(home: Path, number: signal.Signal
     user = User(home)
     assert os.getsid(only(home).pid) != os.getsid(user.process.pid)  # a terminal's Ctrl-C does not reach the server
     os.killpg(user.process.pid, number)
-    user.process.communicate(timeout=60)
+    user.process.communicate()
     assert not servers(home)
 
 

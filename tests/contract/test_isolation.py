@@ -72,7 +72,6 @@ async def everything(backend, *, but):
     return sorted(found)
 
 
-@pytest.mark.timeout(400)
 @given(people=_PEOPLE, data=st.data())
 @settings(
     max_examples=10,

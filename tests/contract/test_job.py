@@ -18,6 +18,7 @@ from lkmongo.model import Identity
 from lkmongo.settings import Settings
 from lkmongo.store import home
 from tests.livekit_api import KEY, SECRET
+from tests.waiting import until
 
 ROBIN = Identity("default", "u-100")
 CALLING = "mock_user"
@@ -79,7 +80,7 @@ async def test_the_agent_serves_the_participant_it_was_dispatched_for_and_no_oth
         assert held._session.room_io.linked_participant is None  # another one is in the room already
         assert held._call.identity == ROBIN
     async with hold() as (held, _):
-        await asyncio.sleep(0.1)
+        await until(lambda: held._session.room_io.linked_participant)
         assert held._session.room_io.linked_participant.identity == CALLING
         assert held._call.caller.guest
 
@@ -105,7 +106,7 @@ async def test_only_a_seal_for_the_served_participant_in_this_room_makes_a_guest
     hold, value, shown_by, becomes
 ):
     async with hold() as (held, _):
-        await asyncio.sleep(0.1)
+        await until(lambda: held._session.room_io.linked_participant)
         held._on_attributes({CALLER: value}, SimpleNamespace(identity=shown_by))
         for task in list(held._tasks):
             await task

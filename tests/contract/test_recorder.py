@@ -23,7 +23,7 @@ from lkmongo.store.recovery import recover
 from lkmongo.store.spool import Spool
 from tests.fake_llm import calls
 from tests.talk import talk
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 ROBIN = Identity("default", "u-100")
 
@@ -55,10 +55,11 @@ async def test_a_call_is_stored_with_its_turns(store):
 async def test_turns_are_there_while_the_call_goes_on(store):
     async with talk(store, ROBIN, calls()) as call:
         await call.say("is anybody there?")
-        for _ in range(100):
-            if len(await store.sessions.turns(ROBIN, "console-test")) == 3:
-                break
-            await asyncio.sleep(0.02)
+
+        async def are_there():
+            return len(await store.sessions.turns(ROBIN, "console-test")) == 3
+
+        await until(are_there)
         record = await store.sessions.get(ROBIN, "console-test")
         assert record.status is SessionStatus.ACTIVE
         assert len(await store.sessions.turns(ROBIN, "console-test")) == 3
@@ -237,7 +238,7 @@ async def test_the_end_is_written_beside_the_last_turns_within_the_lease(store, 
     append, save, saved = store.sessions.append, store.sessions.save, asyncio.Event()
 
     async def appends_late(*arguments):
-        await asyncio.wait_for(saved.wait(), 30)  # sent one after the other, the end would never be
+        await asyncio.wait_for(saved.wait(), PATIENCE)  # sent one after the other, the end would never be
         assert await store.sessions.live(ROBIN) == ["s-1"]  # what an erasure waits for
         await append(*arguments)
 

@@ -16,6 +16,7 @@ from lkmongo.embed.vectors import to_bson
 from lkmongo.model import Identity, Passage, Tenant, now
 from lkmongo.search.strategy import ExactStrategy
 from tests.search_backends import BACKENDS, NoQuestions, open_backend, place
+from tests.waiting import PATIENCE
 
 ROBIN = Identity("default", "u-100")
 SAME_ID_ELSEWHERE = Identity("other", "u-100")
@@ -180,7 +181,7 @@ async def test_among_two_hundred_people_with_the_same_words_each_finds_all_of_th
         ]  # fmt: skip
     await backend.insert("memories", written)
     for number in (0, 1, 99, 198, 199):
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             has_all = False
             while not has_all:  # on a busy machine the index trails behind so many documents
                 result = await backend.strategy.memories(people[number], "coffee with milk", limit=20)

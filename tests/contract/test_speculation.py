@@ -28,6 +28,7 @@ from lkmongo.settings import Settings
 from tests.fake_llm import ScriptedLLM, calls
 from tests.talk import talk
 from tests.voice import voice_call
+from tests.waiting import until
 
 ROBIN = Identity("default", "u-100")
 QUESTION = "what is your return policy for lamps"
@@ -197,9 +198,7 @@ async def test_interim_words_are_searched_for_when_they_stand_still_and_not_befo
     for text in ("what is", "what is your", "what is your return", "what is your return policy"):
         listening.hear(text, final=False)
         assert await listening.settle() == []
-    async with asyncio.timeout(30):
-        while not listening.search.asked:  # noqa: ASYNC110  nothing announces the search
-            await asyncio.sleep(0.05)
+    await until(lambda: listening.search.asked)
     assert await listening.settle() == ["what is your return policy"]
     listening.hear("What is your return policy?")
     listening.hear("please")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 
@@ -17,6 +16,7 @@ from lkmongo.search.strategy import Found, SearchResult
 from tests.fake_llm import ScriptedLLM, calls
 from tests.talk import talk
 from tests.voice import voice_call
+from tests.waiting import until
 
 ROBIN = Identity("default", "u-100")
 GERMAN = set(languages()["de"].wait)
@@ -47,12 +47,6 @@ async def call(store):
     await caller.settle(2)
     await recorder.close("hang-up", dict)
     await embedder.close()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110  nothing announces the sound
-            await asyncio.sleep(0.01)
 
 
 def script() -> ScriptedLLM:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,7 @@ from lkmongo.model import Identity
 from lkmongo.settings import Settings
 from tests.memory_sound import MemorySound
 from tests.speech_gateway import Gateway, calls, inference_gateway
+from tests.waiting import until
 
 ROBIN = Identity("default", "u-100")
 LONG = " ".join(["word"] * 40)
@@ -45,11 +46,6 @@ class Person:
     def is_saying(self, text: str) -> bool:
         """Whether it was shown, while it was spoken, that the agent says `text`."""
         return any(who == "assistant" and text in said for who, said in self.live)
-
-    async def until(self, fact: Callable[[], Any], deadline: float = 40) -> None:
-        async with asyncio.timeout(deadline):
-            while not fact():  # noqa: ASYNC110 - a fact has no event
-                await asyncio.sleep(0.02)
 
 
 @pytest.fixture
@@ -93,25 +89,25 @@ async def test_a_spoken_question_is_transcribed_answered_aloud_and_an_answer_can
         return [("search_memories", {"query": "guarantee"})]
 
     async with begin(script, ["How long is the guarantee?", "Stop please, that is enough."]) as (person, talk):
-        await person.until(lambda: person.messages("assistant"))
+        await until(lambda: person.messages("assistant"))
         assert person.messages("assistant") == [{"type": "message", "role": "assistant", "text": "Hello."}]
         assert person.sound.loud
 
         person.sound.say()
-        await person.until(lambda: person.messages("user"))
+        await until(lambda: person.messages("user"))
         spoken = [text for who, text in person.live if who == "user"]
         assert spoken[0] == "How"
         assert spoken[-1] == person.messages("user")[0]["text"] == "How long is the guarantee?"
         assert ("state", "thinking") in person.live
-        await person.until(lambda: person.is_saying("word word word word"))
+        await until(lambda: person.is_saying("word word word word"))
         assert [event["name"] for event in person.shown if event["type"] == "tool_call"] == ["search_memories"]
 
         person.sound.say()
-        await person.until(lambda: len(person.messages("assistant")) == 2)
+        await until(lambda: len(person.messages("assistant")) == 2)
         cut = person.messages("assistant")[1]
         assert cut["interrupted"]
         assert 3 < cut["text"].count("word") < 40
-        await person.until(lambda: len(person.messages("user")) == 2)
+        await until(lambda: len(person.messages("user")) == 2)
         assert person.messages("user")[1]["text"] == "Stop please, that is enough."
         person.typed.put_nowait(Switch.HANG_UP)
         outcome = await talk
@@ -127,26 +123,26 @@ async def test_a_spoken_question_is_transcribed_answered_aloud_and_an_answer_can
 
 async def test_who_types_is_neither_heard_nor_spoken_to_until_they_talk_again(begin, store):
     async with begin(calls(greeting=LONG), ["This is aloud."]) as (person, talk):
-        await person.until(lambda: person.is_saying("word word"))
+        await until(lambda: person.is_saying("word word"))
         person.typed.put_nowait(Switch.TYPE)
-        await person.until(lambda: person.messages("assistant"))
+        await until(lambda: person.messages("assistant"))
         assert person.messages("assistant")[0]["interrupted"]
         await asyncio.sleep(0.3)  # what was on its way to the loudspeaker
         person.sound.loud.clear()
 
         person.typed.put_nowait(Line(1, "I type this"))
-        await person.until(lambda: len(person.messages("assistant")) == 2)
+        await until(lambda: len(person.messages("assistant")) == 2)
         assert person.messages("user")[-1]["text"] == "I type this"
         assert person.messages("assistant")[1]["text"] == "Nothing to do."
         person.sound.say()
-        await person.until(lambda: not person.sound.left)
+        await until(lambda: not person.sound.left)
         await asyncio.sleep(1)  # the pause by which the end of an utterance is known
         assert person.gateway.heard == person.sound.loud == []
 
         person.typed.put_nowait(Switch.TALK)
-        await person.until(person.typed.empty)
+        await until(person.typed.empty)
         person.sound.say()
-        await person.until(lambda: len(person.messages("assistant")) == 3)
+        await until(lambda: len(person.messages("assistant")) == 3)
         assert person.gateway.heard == ["This is aloud."]
         assert person.sound.loud
         person.typed.put_nowait(Switch.HANG_UP)
@@ -188,7 +184,7 @@ async def test_a_device_that_cannot_be_opened_is_told_and_there_was_no_call(begi
 
 async def test_a_call_that_is_cut_off_is_stored_as_interrupted(begin, store):
     async with begin(calls(greeting=LONG)) as (person, talk):
-        await person.until(lambda: person.sound.loud)
+        await until(lambda: person.sound.loud)
         talk.cancel()
         with pytest.raises(asyncio.CancelledError):
             await talk

@@ -17,8 +17,6 @@ from tests.worker_process import worker
 ROBIN = Identity("default", "u-100")
 KIM = Identity("acme", "u-100")
 
-pytestmark = pytest.mark.timeout(240)
-
 
 @pytest.fixture
 def environment(mongodb_uri, database_name):

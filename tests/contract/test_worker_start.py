@@ -13,6 +13,7 @@ from lkmongo.doctor.http import UnreachableError
 from lkmongo.errors import AuthenticationError, SettingsError
 from lkmongo.settings import Settings
 from tests.livekit_api import KEY, SECRET, create_app
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -55,15 +56,14 @@ async def test_a_server_that_comes_up_meanwhile_is_waited_for(monkeypatch, livek
     monkeypatch.setattr(runner, "_RETRY", 0.05)
     down = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     port = down.sockets[0].getsockname()[1]
-    reaching = asyncio.create_task(runner._reach(settings(f"ws://127.0.0.1:{port}").livekit, patience=30))
+    reaching = asyncio.create_task(runner._reach(settings(f"ws://127.0.0.1:{port}").livekit, patience=PATIENCE))
     await asyncio.sleep(0.3)
     down.close()
     await down.wait_closed()
     server = web.AppRunner(create_app())
     await server.setup()
     await web.TCPSite(server, "127.0.0.1", port).start()
-    async with asyncio.timeout(30):
-        await reaching
+    await reaching
     await server.cleanup()
 
 

@@ -27,6 +27,7 @@ from tests.standin_tests.helpers import (
     vector_index,
     vector_stage,
 )
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,9 +79,7 @@ async def test_monitoring_stays_on_the_stand_in_in_both_modes(start, connect, mo
         standin.replica_set_uri, serverMonitoringMode=mode, heartbeatFrequencyMS=500, event_listeners=[listener]
     )
     await client.admin.command("ping")
-    async with asyncio.timeout(30):
-        while listener.heard[unasked] < 3:  # noqa: ASYNC110  nothing announces a heartbeat
-            await asyncio.sleep(0.02)
+    await until(lambda: listener.heard[unasked] >= 3)
     assert listener.hosts == {standin.address}
     assert client.nodes == {("127.0.0.1", standin.port)}
 
@@ -223,9 +222,8 @@ async def test_it_runs_as_a_process(mongodb_uri, connect, name):
         coll = client[name]["c"]
         await coll.insert_one({"_id": 1, "e": [1.0, 0.0]})
         await coll.create_search_index(vector_index())
-        async with asyncio.timeout(20):
-            while await state(coll, "v") != ("READY", True):  # noqa: ASYNC110  the build announces nothing
-                await asyncio.sleep(0.02)
+        while await state(coll, "v") != ("READY", True):  # noqa: ASYNC110  the build announces nothing
+            await asyncio.sleep(0.02)
         assert await ids(coll, vector_stage([1.0, 0.0])) == [1]
         await client.close()
         process.send_signal(signal.SIGTERM)

@@ -10,7 +10,7 @@ from pymongo import lock as driver_lock
 from pymongo.errors import AutoReconnect
 
 from lkmongo.store import driver, operations
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 
 @pytest.mark.parametrize("contended", [False, True])
@@ -36,7 +36,7 @@ async def test_a_caller_who_is_cancelled_while_waiting_leaves_the_lock_usable(st
         lock.release()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    async with asyncio.timeout(5), lock:
+    async with asyncio.timeout(PATIENCE), lock:
         pass
 
 
@@ -68,7 +68,7 @@ async def test_a_deadline_holds_for_an_operation_that_does_not_let_itself_be_can
             async with asyncio.timeout(0.01):
                 await ask(stubborn)
         assert len(refused) < 3, "whoever asked does not wait for it"
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await ended.wait()
     await until(lambda: not operations._stopping)
     gc.collect()

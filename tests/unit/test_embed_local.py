@@ -117,4 +117,4 @@ numpy.testing.assert_array_equal(vectors, own.embed(["when do i get my money bac
 
 
 def test_the_vectors_are_the_packages_own_without_network_or_changed_logging():
-    subprocess.run([sys.executable, "-c", IN_ANOTHER_PROCESS], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", IN_ANOTHER_PROCESS], check=True)

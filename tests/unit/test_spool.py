@@ -20,6 +20,7 @@ from lkmongo.agent.backlog import Backlog
 from lkmongo.model import Identity, SessionRecord, SessionStatus
 from lkmongo.store import spool
 from lkmongo.store.spool import Spool, SpoolError, database_of, spool_folder
+from tests.waiting import PATIENCE
 
 ROBIN = Identity("default", "u-100")
 AT = datetime(2026, 11, 3, 12, 30, 15, 250_000, UTC)
@@ -392,7 +393,7 @@ async def test_a_name_server_that_is_away_does_not_keep_the_disk_waiting(folder)
     loop.set_default_executor(asking)
     loop.run_in_executor(None, answer.wait)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             backlog = Backlog(lambda: begin(folder))
             assert await backlog.keep({"a": ENTRIES[0]})
             await backlog.end(delete=True)
