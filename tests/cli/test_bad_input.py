@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import time
 
 import pytest
 
@@ -105,9 +104,7 @@ def test_what_the_encoding_of_stdout_does_not_have_is_written_out(run, cli_env, 
 
 def test_a_mongodb_that_nobody_answers_exits_with_1_and_shows_no_password(run):
     uri = f"mongodb://app:{CANARY}@127.0.0.1:1/"
-    started = time.monotonic()
     result = run("memory", "list", "u-100", env={"MONGODB_URI": uri})
-    assert time.monotonic() - started < 60
     assert result.code == 1
     assert "error: MongoDB cannot be reached" in result.stderr
     assert "127.0.0.1:1" in result.stderr

@@ -71,14 +71,16 @@ async def test_context_goes_along_and_a_cancellation_reaches_the_work(bridge):
     async def work():
         events.append((word.get(), asyncio.get_running_loop() is bridge))
         try:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         except asyncio.CancelledError:
             events.append("cancelled")
             raise
 
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.1):
-            await home.at_home(work)
+    asking = asyncio.create_task(home.at_home(work))
+    await until(lambda: events)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
     await until(lambda: len(events) == 2)
     assert events == [("ours", True), "cancelled"]
 
