@@ -80,7 +80,7 @@ def cli_env(shared_home: Path, database_name: str, tmp_path: Path) -> Iterator[d
 @pytest.fixture(scope="session")
 def zygote() -> Iterator[Zygote]:
     """A process that has everything imported and forks for each command."""
-    with Zygote("--patient") as process:
+    with Zygote(patient=True) as process:
         yield process
 
 

@@ -30,13 +30,18 @@ from tests.waiting import PATIENCE
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class Zygote:
-    """The process that has everything imported and forks for each command."""
+NOBODY = "127.0.0.1:1/"
+"""Where no MongoDB is: commands are not made to wait longer for it."""
 
-    def __init__(self, *options: str) -> None:
+
+class Zygote:
+    """The process that has everything imported and forks for each command, which waits longer if `patient`."""
+
+    def __init__(self, *, patient: bool) -> None:
+        self._patient = patient
         self._requests = count()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.cli.zygote", *options],
+            [sys.executable, "-m", "tests.cli.zygote"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -48,7 +53,10 @@ class Zygote:
         self, arguments: Sequence[str], *, env: Mapping[str, str], folder: Path, files: Sequence[Path | str]
     ) -> int:
         """Start a command in `folder`, on its three streams, and return its process number."""
-        return self._ask("start", {"arguments": arguments, "env": env, "cwd": folder, "files": files})
+        patient = self._patient and NOBODY not in env.get("MONGODB_URI", "")
+        return self._ask(
+            "start", {"arguments": arguments, "env": env, "cwd": folder, "files": files, "patient": patient}
+        )
 
     def wait(self, process: int) -> int:
         """Wait until a command has ended, and return its exit code; one that is not waited for any more is killed."""

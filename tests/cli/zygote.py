@@ -7,11 +7,11 @@ that a command is still a process of its own: its own arguments, environment, fo
 It reads requests from standard input, a line each, and answers each with {"to": the request's number, "is": answer},
 or with {"to", "error"}:
 
-- {"number", "start": {"arguments", "env", "cwd", "files": [stdin, stdout, stderr]}}: the number of the process, as soon
-  as it runs; the files may be pipes or a terminal;
+- {"number", "start": {"arguments", "env", "cwd", "files": [stdin, stdout, stderr], "patient"}}: the number of the process,
+  as soon as it runs; the files may be pipes or a terminal, and a patient one waits longer for MongoDB;
 - {"number", "wait": number of a process}: its exit code.
 
-`Zygote` of `tests/cli/started.py` starts it, and talks to it. With `--patient` its commands wait longer for MongoDB.
+`Zygote` of `tests/cli/started.py` starts it, and talks to it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import json
 import os
 import sys
 import termios
+
+from tests.patience import be_patient
 
 
 def _fork(request: dict) -> int:
@@ -57,6 +59,8 @@ def _become(request: dict, files: list[int]) -> None:
     sys.argv = ["lkmongo", *request["arguments"]]
     from lkmongo.cli import main
 
+    if request["patient"]:
+        be_patient()
     try:
         main()
     except SystemExit as end:
@@ -94,10 +98,6 @@ def main() -> None:
         importlib.import_module(name)
     importlib.import_module("lkmongo.embed.local")._load()  # the model, too: each command reads it anew otherwise
     importlib.import_module("lkmongo.cli").program()
-    if "--patient" in sys.argv:
-        from tests.patience import be_patient
-
-        be_patient()
     gc.collect()
     gc.freeze()  # else the first collection of each child copies every page there is
     out = os.fdopen(os.dup(1), "w")

@@ -49,7 +49,7 @@ async def run(calls: int, kills: int, kinds: Sequence[Kind], at_once: int, seed:
             print(table(held), flush=True)
             some = killed.plan(kills)
             if some:
-                with Zygote() as zygote:
+                with Zygote(patient=False) as zygote:
                     await killed.kill_all(it, zygote, some, seed)
                 print(f"\n{len(some)} consoles killed with SIGKILL\n")
                 print(killed.table(some))

@@ -75,7 +75,7 @@ async def test_a_restart_or_a_step_down_of_mongod_itself_loses_nothing(tmp_path)
 
 async def test_a_console_that_is_killed_loses_at_most_what_is_being_said(calm):
     some = [killed.Killed(0, "waiting", "refuse")]
-    with Zygote() as zygote:
+    with Zygote(patient=False) as zygote:
         await killed.kill_all(calm, zygote, some, SEED)
     nothing_is_wrong(some)
     assert {each.outcome for each in some} == {"interrupted"}
