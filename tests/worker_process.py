@@ -56,10 +56,11 @@ class Actor(Assistant):
         elif what == "leave":
             self._leave()
         elif what == "later":
-            await asyncio.sleep(2)
+            await until(Path("they-may-leave").exists)
             self._leave()
         elif what == "kill":
-            await asyncio.sleep(0.1)  # less than until MongoDB is told
+            noting = self.call.recorder._noting
+            await until(noting.done)  # which is some time before MongoDB is told
             os.kill(os.getpid(), signal.SIGKILL)
         elif what == "block":
             time.sleep(1.2 * LEASE_MS / 1_000)  # noqa: ASYNC251

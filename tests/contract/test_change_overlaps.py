@@ -20,7 +20,7 @@ from lkmongo.store.recovery import recover
 from lkmongo.store.spool import Spool
 from lkmongo.store.users import Users
 from tests.overlaps import DATABASE, GUEST, ROBIN, ROOM, SID, a_call, away, die, kinds
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 READS = [(Memories, "contents"), (Users, "get")]
 WRITES = [(Memories, name) for name in ("remember", "remember_if_newer", "forget", "forget_if_older")]
@@ -109,9 +109,9 @@ async def test_a_disk_that_hangs_while_mongodb_is_away_keeps_neither_a_tool_nor_
         try:
             with away(*WRITES):
                 # Not `asyncio.timeout`: what waits for the disk may wait on when it is cancelled.
-                for work, seconds in [(tool, 2.0), (end, 1.2)]:
+                for work in (tool, end):
                     tasks.append(asyncio.create_task(work()))
-                    await asyncio.wait(tasks, timeout=3 * seconds)
+                    await asyncio.wait(tasks, timeout=PATIENCE)
                     assert tasks[-1].done()
                     assert call.caller.saved == "not saved"
         finally:

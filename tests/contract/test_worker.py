@@ -106,6 +106,7 @@ async def test_after_a_signal_calls_may_end_by_themselves_and_a_second_signal_en
         await said(store, "short", "long")
         process.signal(signal.SIGTERM)
         await process.logs("2 calls go on; they have 20 s")
+        (tmp_path / "they-may-leave").touch()
         await livekit.ended("short")
         assert (await call_of(store, "short"))["close_reason"] == "hang-up"
         assert (await call_of(store, "long"))["status"] == "active"

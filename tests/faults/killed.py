@@ -22,6 +22,7 @@ from tests.cli.started import Zygote
 from tests.conftest import clean_environment
 from tests.fault_proxy import Fault, FaultProxy
 from tests.faults.held import Rig
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 AT_ONCE = 6
@@ -133,7 +134,7 @@ async def _talk(each: Killed, proxy: FaultProxy, pid: int, ear: int, out: Path, 
         each.shown += [Shown(time.monotonic(), one["role"], one["text"]) for one in messages[len(each.shown) :]]
 
     async def until(count: int) -> None:
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while len(each.shown) < count and time.monotonic() < end and psutil.pid_exists(pid):
             await asyncio.sleep(0.02)
             look()

@@ -24,7 +24,7 @@ from lkmongo.store.opening import Store
 from tests.faults.held import KINDS, OF_ALL, PHASES, Case, Held, Kind, Rig, hold, judge, prepare
 from tests.waiting import until
 
-HANGS = 180.0
+HANGS = 400.0
 """Seconds after which a call is taken to hang: none that does not has been seen to take a third of it."""
 
 
@@ -182,7 +182,7 @@ def open_now() -> Counter[str]:
 async def left_over(before: Counter[str]) -> Counter[str]:
     """What is open that was not; what is being closed has a while for it."""
     left = open_now() - before
-    for _ in range(100):
+    for _ in range(600):
         if not left:
             break
         await asyncio.sleep(0.1)
