@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+import inspect
+
+import pytest
 from hypothesis import HealthCheck, settings
+
+from lkmongo.agent import lease, tool_work
+from lkmongo.store import breaker
+from tests.patience import TIMES, be_patient
 
 
 def test_a_property_is_not_wrong_because_its_examples_take_long():
     assert settings().deadline is None
     assert HealthCheck.too_slow in settings().suppress_health_check
+
+
+def test_what_a_call_waits_for_may_take_longer_until_that_is_undone():
+    from lkmongo.agent import assistant
+
+    def waits():
+        read = inspect.signature(breaker.Breaker.read).parameters["deadline"].default
+        return read, assistant.READ_DEADLINE, lease.AWAY_DEADLINE
+
+    before = waits()
+    assert before[:2] == (breaker.READ_DEADLINE, tool_work.READ_DEADLINE)
+    with pytest.MonkeyPatch.context() as patch:
+        be_patient(patch.setattr)
+        assert waits() == tuple(TIMES * each for each in before)
+    assert waits() == before
