@@ -5,8 +5,10 @@ Whatever is wrong is named with its file, its line and its field. Nothing here t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from yaml.nodes import Node, SequenceNode
@@ -24,10 +26,17 @@ from lkmongo.model import (
     Tenant,
     clean_text,
 )
+from lkmongo.store.document_formats import is_supported
 from lkmongo.store.passages import split_markdown
 from lkmongo.store.seed_yaml import Field, YamlFile, amount, currency, id_of, line_of_text, quantity, read_text, shown
 from lkmongo.store.users import check_profile_value
 
+USERS, ORDERS, KNOWLEDGE = "users.yaml", "orders.yaml", "knowledge"
+_PARTS = f"{USERS}, {ORDERS} and {KNOWLEDGE}/"
+_BESIDE = re.compile(
+    r"\..*|(readme|licen[cs]e|copying|notice|changelog)(\..*)?|.*(~|\.(bak|orig|rej|sw[op]|tmp))|#.*#", re.IGNORECASE
+)
+"""What lies in a folder and is not meant to be read: hidden files, words about the folder, an editor's copies."""
 _MAX_NAME = 200
 _LISTED = 20
 """Problems that one error lists besides the first."""
@@ -59,28 +68,54 @@ def load_seeds(folder: Path) -> SeedData:
     """Read `users.yaml`, `orders.yaml` and the Markdown files below `knowledge`; one or two of the three may be missing.
 
     Raises:
-        SeedError: the folder is not there or holds none of the three, or a file does not fit the schema. The first
-            problem is the message (`seeds/orders.yaml:12: ...`), the others are in `why`, one a line.
+        SeedError: the folder is not there or holds none of the three, a file does not fit the schema, or something lies
+            there that would not be read. The first problem is the message (`seeds/orders.yaml:12: ...`), the others are
+            in `why`, one a line.
     """
     if not folder.is_dir():
         what = f"{folder} is not a folder" if folder.exists() else f"there is no folder {folder}"
-        raise SeedError(what, hint="name one with users.yaml, orders.yaml or knowledge/*.md")
-    users, orders, knowledge = folder / "users.yaml", folder / "orders.yaml", folder / "knowledge"
-    misnamed = [path.with_suffix(".yml") for path in (users, orders) if path.with_suffix(".yml").exists()]
-    problems = [f"{path}: is not read; name it {path.stem}.yaml" for path in misnamed]
-    if not problems and not any(path.exists() for path in (users, orders, knowledge)):
-        raise SeedError(f"{folder} holds no seed data", hint="put users.yaml, orders.yaml or knowledge/*.md there")
+        raise SeedError(what, hint=f"name one with {_PARTS}")
+    try:
+        there = sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        raise SeedError(
+            f"{folder} cannot be read", why=error.strerror, hint="name a folder that you may read"
+        ) from error
+    parts = {USERS, ORDERS, KNOWLEDGE}
+    strange = [name for name in there if name not in parts and not _BESIDE.fullmatch(name)]
+    if parts.isdisjoint(there) and not any(map(_meant, strange)):
+        raise SeedError(f"{folder} holds no seed data", hint=f"put {_PARTS} there; one or two of them will do")
+    problems = [_not_read(folder / name) for name in strange]
     data = SeedData(
-        tuple(_users(users, problems)) if users.exists() else (),
-        tuple(_orders(orders, problems)) if orders.exists() else (),
-        tuple(_passages(knowledge, problems)) if knowledge.exists() else (),
+        tuple(_users(folder / USERS, problems)) if USERS in there else (),
+        tuple(_orders(folder / ORDERS, problems)) if ORDERS in there else (),
+        tuple(_passages(folder / KNOWLEDGE, problems)) if KNOWLEDGE in there else (),
     )
     if problems:
         first, *others = problems
         if len(others) > _LISTED:
             others = [*others[:_LISTED], f"and {len(others) - _LISTED} more"]
-        raise SeedError(first, why="\n".join(others) or None, hint="correct it and run this again; nothing was written")
+        holds = f"a seed folder holds {_PARTS} (a README may lie beside); " if strange else ""
+        hint = f"{holds}correct it and run this again; nothing was written"
+        raise SeedError(first, why="\n".join(others) or None, hint=hint)
     return data
+
+
+def _meant(name: str) -> str | None:
+    """The part of a seed folder whose name is misspelt so, as in order.yaml or users.yml."""
+    stems = {part.partition(".")[0]: part for part in (USERS, ORDERS, KNOWLEDGE)}
+    return next((stems[stem] for stem in get_close_matches(name.partition(".")[0].lower(), stems, 1, 0.7)), None)
+
+
+def _not_read(path: Path) -> str:
+    """The problem of a file or folder that is no part of a seed folder."""
+    if meant := _meant(path.name):
+        what = f"did you mean {meant}?"
+    elif path.is_dir() or is_supported(path.name):
+        what = f"what is to be known belongs into {KNOWLEDGE}/"
+    else:
+        what = f"only {_PARTS} are"
+    return clean_text(f"{path}: is not read; {what}")
 
 
 def _users(path: Path, problems: list[str]) -> Iterator[Profile]:
@@ -95,8 +130,15 @@ def _orders(path: Path, problems: list[str]) -> Iterator[tuple[Identity, Order]]
 
 def _passages(folder: Path, problems: list[str]) -> Iterator[tuple[Tenant, Passage]]:
     """A file directly in the folder belongs to the default tenant, one in a subfolder to the tenant of that name."""
-    files = [path.relative_to(folder) for path in sorted(folder.rglob("*.[mM][dD]")) if path.is_file()]
-    files = [file for file in files if not any(part.startswith(".") for part in file.parts)]
+    files = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = [file for file in files if is_supported(file.name) and not any(part.startswith(".") for part in file.parts)]
+    others = [file for file in files if file.suffix.lower() != ".md"]
+    problems += [
+        clean_text(f"{folder / file}: is not read, only .md files are; lkmongo knowledge add reads it")
+        for file in others
+        if not _BESIDE.fullmatch(file.name)
+    ]
+    files = [file for file in files if file not in others]
     if not files:
         problems.append(f"{folder}: holds no .md files")
     for file in files:

@@ -89,6 +89,20 @@ def test_a_seed_file_with_a_wrong_field_is_named_by_line(run, tmp_path):
     assert all(re.search(r"(users|orders)\.yaml:\d+: ", line) for line in lines[:-1])
 
 
+def test_a_misspelt_seed_file_is_named_before_anything_is_written(run, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "users.yaml").write_text("- user_id: u-1\n  name: Ada\n")
+    (tmp_path / "mine" / "order.yaml").write_text("- order_id: 1\n")
+    result = run("db", "seed", "--dir", "mine")
+    assert result.code == 2
+    parts = "users.yaml, orders.yaml and knowledge/"
+    assert result.stderr.splitlines() == [
+        "error: mine/order.yaml: is not read; did you mean orders.yaml?",
+        f"  try: a seed folder holds {parts} (a README may lie beside); correct it and run this again; nothing was written",
+    ]
+    assert run("users", "list", "--json").json == []
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_what_the_encoding_of_stdout_does_not_have_is_written_out(run, cli_env, tmp_path, encoding):
     run("agent", "console", "--user", "u-1", input="remember that my favorite city is Łódź\n")

@@ -172,6 +172,25 @@ class TestRightFolder:
         (folder / "knowledge" / "photo.png").write_bytes(b"\xff")
         assert len(load_seeds(folder).passages) == 2
 
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("README.md", "readme", "README.de.md", "LICENSE", "LICENCE.txt", "CHANGELOG.md"),
+            *(".gitkeep", ".users.yaml.swp", ".DS_Store", ".#orders.yaml", "#orders.yaml#"),
+            *("orders.yaml~", "users.yaml.bak", "users.yaml.orig", "knowledge/returns.txt~", "knowledge/LICENSE.txt"),
+        ],
+    )
+    def test_what_may_lie_beside_the_parts_is_passed_over(self, folder, name):
+        before = load_seeds(folder)
+        (folder / name).write_bytes(b"\xff")
+        assert load_seeds(folder) == before
+
+    def test_hidden_folders_are_passed_over(self, folder):
+        before = load_seeds(folder)
+        (folder / ".git").mkdir()
+        (folder / ".git" / "orders.yaml").write_text("[")
+        assert load_seeds(folder) == before
+
     def test_a_deeper_folder_belongs_to_the_tenant_of_the_first(self, folder):
         (folder / "knowledge" / "hotel" / "spa").mkdir()
         (folder / "knowledge" / "hotel" / "spa" / "pool.MD").write_text("Open.")
@@ -186,9 +205,48 @@ class TestWrongFolder:
     def test_a_folder_without_any_part(self, tmp_path):
         assert refused(tmp_path) == [f"{tmp_path} holds no seed data"]
 
-    def test_the_other_spelling_of_a_file_is_not_passed_over(self, tmp_path):
-        (tmp_path / "users.yml").write_text(USERS)
-        assert refused(tmp_path) == [f"{tmp_path / 'users.yml'}: is not read; name it users.yaml"]
+    @pytest.mark.parametrize(
+        ("name", "said"),
+        [
+            ("order.yaml", "did you mean orders.yaml?"),
+            ("user.yaml", "did you mean users.yaml?"),
+            ("users.yml", "did you mean users.yaml?"),
+            ("Orders.YAML", "did you mean orders.yaml?"),
+            ("orders.json", "did you mean orders.yaml?"),
+            ("memories.yaml", "only users.yaml, orders.yaml and knowledge/ are"),
+            ("load.py", "only users.yaml, orders.yaml and knowledge/ are"),
+            ("returns.md", "what is to be known belongs into knowledge/"),
+            ("returns.pdf", "what is to be known belongs into knowledge/"),
+            ("knowledge/returns.txt", None),
+        ],
+    )
+    def test_a_file_that_would_not_be_read_is_named(self, folder, name, said):
+        (folder / name).write_text(ORDERS)
+        said = said or "is not read, only .md files are; lkmongo knowledge add reads it"
+        assert refused(folder) == [f"{folder / name}: {said if 'is not' in said else f'is not read; {said}'}"]
+
+    @pytest.mark.parametrize(
+        ("name", "said"),
+        [("knowlege", "did you mean knowledge?"), ("hotel", "what is to be known belongs into knowledge/")],
+    )
+    def test_a_folder_that_would_not_be_read_is_named(self, folder, name, said):
+        (folder / name).mkdir()
+        assert refused(folder) == [f"{folder / name}: is not read; {said}"]
+
+    def test_a_misspelt_name_is_no_folder_without_seed_data(self, tmp_path):
+        (tmp_path / "order.yaml").write_text(ORDERS)
+        assert refused(tmp_path) == [f"{tmp_path / 'order.yaml'}: is not read; did you mean orders.yaml?"]
+
+    def test_a_link_that_leads_nowhere_is_no_part_left_out(self, folder):
+        (folder / "orders.yaml").unlink()
+        (folder / "orders.yaml").symlink_to("gone.yaml")
+        assert refused(folder) == [f"{folder / 'orders.yaml'}: cannot be read: No such file or directory"]
+
+    def test_a_folder_that_may_not_be_read_is_named(self, folder, monkeypatch):
+        monkeypatch.setattr(
+            Path, "iterdir", lambda _self: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
+        )
+        assert refused(folder) == [f"{folder} cannot be read", "Permission denied"]
 
     def test_a_folder_where_a_file_is_meant(self, tmp_path):
         (tmp_path / "users.yaml").mkdir()
