@@ -83,10 +83,9 @@ async def export(
     It holds the profile, the memories, the orders, and the calls with every word; no vectors and no technical reports.
     Without -O it goes to stdout. A file can be read by its owner alone.
     """
-    from lkmongo.errors import NotFoundError
     from lkmongo.model import Identity
     from lkmongo.store.opening import open_store
-    from lkmongo.store.person import count
+    from lkmongo.store.person import count, not_found
     from lkmongo.store.person import export as export_person
     from lkmongo.whole_file import whole_file
 
@@ -94,9 +93,7 @@ async def export(
     async with open_store(cli.settings) as store:
         counts = await count(store.db, identity)
         if not any(counts.values()):
-            raise NotFoundError(
-                f"nothing is kept of {user} in tenant {tenant}", hint="check the id and --tenant; lkmongo users list"
-            )
+            raise not_found(identity)
         if file is None or file == Path("-"):
             async for piece in export_person(store.db, identity):
                 cli.output.write(piece)

@@ -82,13 +82,13 @@ async def show(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
     """Show who a person is and how much is kept of them."""
     from lkmongo.model import Identity
     from lkmongo.store.opening import open_store
-    from lkmongo.store.person import count
+    from lkmongo.store.person import count, not_found
 
     identity = Identity(tenant, user)
     async with open_store(cli.settings) as store:
         counts = await count(store.db, identity)
         if not any(counts.values()):
-            raise _unknown(identity)
+            raise not_found(identity)
         profile = await store.users.get(identity)
         live = await store.sessions.live(identity)
     known = {} if profile is None else asdict(profile)
@@ -171,13 +171,15 @@ async def erase(
     A call that goes on stops writing within six seconds and goes on as a guest's; what a worker could not store yet
     is never stored. When it is interrupted, or exits with 3 because a call still goes on, run it again: it completes
     what was begun. It leaves a receipt, which `users receipts` shows.
+
+    It looks at the collections of lkmongo, and says at which; what another program keeps of the person is not among it.
     """
     from lkmongo.model import Identity, now
     from lkmongo.store.erase import check_note
     from lkmongo.store.erase import erase as erase_person
     from lkmongo.store.erase import receipts as find_receipts
     from lkmongo.store.opening import open_store
-    from lkmongo.store.person import count
+    from lkmongo.store.person import count, not_found
     from lkmongo.store.tombstones import Tombstones
 
     identity = Identity(tenant, user)
@@ -189,10 +191,11 @@ async def erase(
         kept = 0 if orders else counts.pop("orders")
         tombstones = Tombstones(store.db)
         before = await tombstones.get(identity)
-        fields = {"user_id": user, "tenant_id": tenant, "dry_run": dry_run}
+        fields = {"user_id": user, "tenant_id": tenant, "dry_run": dry_run, "collections": list(counts)}
+        looked = f"Looked at {', '.join(counts)}"
         if not any(counts.values()) and (before is None or before.done):
             if before is None:
-                raise _unknown(identity)
+                raise _only_orders(identity, kept) if kept else not_found(identity)
             if not dry_run:
                 await tombstones.extend(before)  # of a call that was noted on a disk since, nothing shall be stored
             given = await find_receipts(store.db, identity.tenant, identity=identity, limit=1)
@@ -200,8 +203,8 @@ async def erase(
             receipt_id = str(given[0].erase_id) if given else None
             cli.output.record(
                 fields | {"erased": {}, "orders_kept": kept, "erased_at": erased_at, "receipt": receipt_id},
-                f"Nothing more is kept of {user} in tenant {tenant}: erased at "
-                f"{erased_at.isoformat(sep=' ', timespec='seconds')}.{_orders_stay(kept)}"
+                f"Nothing more is found of {user} in tenant {tenant}: erased at "
+                f"{erased_at.isoformat(sep=' ', timespec='seconds')}. {looked}.{_orders_stay(kept)}"
                 + (f" Receipt {receipt_id}" if receipt_id else ""),
             )
             return
@@ -209,7 +212,7 @@ async def erase(
         if dry_run:
             cli.output.record(
                 fields | {"erased": counts, "orders_kept": kept, "erased_at": None, "receipt": None},
-                f"Would erase {told}.{_orders_stay(kept)}",
+                f"Would erase {told}. {looked}.{_orders_stay(kept)}",
             )
             return
         cli.confirm_id(f"This erases {told}.{_orders_stay(kept)} It cannot be undone.", user, confirm)
@@ -233,8 +236,8 @@ async def erase(
             "receipt": str(receipt.erase_id),
             "seconds": round((now() - began).total_seconds(), 1),
         },
-        f"Erased {_told(receipt.counts)} of {user} in tenant {tenant}; nothing is left.{_orders_stay(kept)} "
-        f"Receipt {receipt.erase_id}",
+        f"Erased {_told(receipt.counts)} of {user} in tenant {tenant}. {looked}; nothing is left there."
+        f"{_orders_stay(kept)} Receipt {receipt.erase_id}",
     )
 
 
@@ -247,7 +250,7 @@ async def receipts(
     tenant: Tenant = DEFAULT_TENANT,
     limit: Limit = 50,
 ) -> None:
-    """List who was erased, newest first: when, by whom, why and how much; of the id only a keyed hash."""
+    """List who was erased, newest first: when, by whom, why, how much, from where; of the id only a keyed hash."""
     from lkmongo.model import Identity
     from lkmongo.model import Tenant as OfTenant
     from lkmongo.store.erase import receipts as find
@@ -258,18 +261,17 @@ async def receipts(
         identity = Identity(tenant, user) if user is not None else None
         found = await find(store.db, scope, identity=identity, limit=limit)
     fields = _receipt_fields if cli.output.is_json else _receipt_cells
-    columns = ["receipt", "erased_at", "by", "reason", *([] if cli.output.is_json else ["erased"])]
-    if cli.output.is_json:
-        columns += ["counts", "orders_kept", "began_at", "tenant_id"]
-    cli.output.rows([*columns, "hash"], map(fields, found), empty=f"Nobody was erased in tenant {tenant}")
+    what = ["counts", "orders_kept", "began_at", "tenant_id"] if cli.output.is_json else ["erased"]
+    columns = ["receipt", "erased_at", "by", "reason", *what, "collections", "hash"]
+    cli.output.rows(columns, map(fields, found), empty=f"Nobody was erased in tenant {tenant}")
 
 
-def _unknown(identity: Identity) -> Exception:
+def _only_orders(identity: Identity, number: int) -> Exception:
     from lkmongo.errors import NotFoundError
 
     return NotFoundError(
-        f"nothing is kept of {identity.user_id} in tenant {identity.tenant_id}",
-        hint="check the id and --tenant; lkmongo users list",
+        f"nothing but {_told({'orders': number})} is kept of {identity.user_id} in tenant {identity.tenant_id}",
+        hint="orders stay, as records of the business; --orders erases them, too",
     )
 
 
@@ -325,6 +327,7 @@ def _receipt_fields(receipt: Receipt) -> dict[str, Any]:
         "by": receipt.by,
         "reason": receipt.reason,
         "counts": dict(receipt.counts),
+        "collections": list(receipt.counts),
         "orders_kept": receipt.orders_kept,
         "began_at": receipt.began_at,
         "tenant_id": receipt.tenant_id,
@@ -333,4 +336,4 @@ def _receipt_fields(receipt: Receipt) -> dict[str, Any]:
 
 
 def _receipt_cells(receipt: Receipt) -> dict[str, Any]:
-    return _receipt_fields(receipt) | {"erased": _told(receipt.counts)}
+    return _receipt_fields(receipt) | {"erased": _told(receipt.counts), "collections": ", ".join(receipt.counts)}

@@ -46,7 +46,7 @@ class Receipt:
         erased_at: calls that began before are barred for good.
         by: who did it.
         reason: why, in their words.
-        counts: documents that were deleted, by collection.
+        counts: documents that were deleted, by collection; each that was looked at is here.
         orders_kept: orders that stay, as records of the business.
     """
 

@@ -12,6 +12,7 @@ import orjson
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 
+from lkmongo.errors import NotFoundError
 from lkmongo.model import Identity, now
 from lkmongo.store import operations
 from lkmongo.store.schema import MEMORIES, ORDERS, PERSONAL, SESSIONS, TURNS, USERS, VISITORS
@@ -56,6 +57,15 @@ async def count(
         return await operations.read(lambda: db[name].count_documents(identity.scope))
 
     return {name: await documents(name) for name in collections}
+
+
+def not_found(identity: Identity) -> NotFoundError:
+    """The error that nothing of a person was found, and where that was looked for."""
+    return NotFoundError(
+        f"nothing is kept of {identity.user_id} in tenant {identity.tenant_id}",
+        why=f"looked at the collections {', '.join(PERSONAL)}",
+        hint="check the id and --tenant; lkmongo users list",
+    )
 
 
 async def export(db: AsyncDatabase[Document], identity: Identity) -> AsyncIterator[str]:

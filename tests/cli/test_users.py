@@ -194,9 +194,42 @@ async def test_an_erasure_leaves_a_receipt(run, store):
     assert "2 memories" in run("users", "receipts").stdout
     again = run(*command)
     assert again.code == 0
-    assert "Nothing more is kept of robin-1764" in again.stdout
+    assert "Nothing more is found of robin-1764" in again.stdout
     assert len(run("users", "receipts", "--json").json) == 1
     assert await anywhere(store, "robin-1764") == []
+
+
+async def test_an_erasure_says_at_which_collections_it_looked_and_claims_no_more(run, store):
+    await furnish(store, ROBIN)
+    await store.db.tickets.insert_one(ROBIN.scope | {"text": "a program of one's own"})
+    looked = ["memories", "turns", "sessions", "users", "visitors"]
+    command = ["users", "erase", "robin-1764", "--by", "Sam"]
+    said = f"Looked at {', '.join(looked)}"
+    assert run(*command, "--dry-run").stdout.endswith(f" of robin-1764 in tenant default. {said}.\n")
+    assert run(*command, "--dry-run", "--json").json["collections"] == looked
+    done = run(*command, "--confirm", "robin-1764").stdout
+    assert f" of robin-1764 in tenant default. {said}; nothing is left there. Receipt " in done
+    again = run(*command, "--confirm", "robin-1764")
+    assert again.stdout.startswith("Nothing more is found of robin-1764 in tenant default: erased at ")
+    assert f". {said}. Receipt " in again.stdout
+    assert run(*command, "--confirm", "robin-1764", "--json").json["collections"] == looked
+    (receipt,) = run("users", "receipts", "--json").json
+    assert receipt["collections"] == list(receipt["counts"]) == looked
+    assert ", ".join(looked) in run("users", "receipts").stdout
+    (error,) = json.loads(run("users", "erase", "nobody", "--json").stderr).values()
+    assert error["why"] == "looked at the collections memories, turns, sessions, users, visitors, orders"
+
+
+async def test_of_somebody_who_has_only_orders_it_is_not_said_that_nothing_is_kept(run, store):
+    await furnish(store, ROBIN, orders=["1"], slots=[], calls=[])
+    await store.db.users.delete_many({})
+    refused = run("users", "erase", "robin-1764")
+    assert refused.code == 5
+    assert refused.stderr.splitlines() == [
+        "error: nothing but 1 order is kept of robin-1764 in tenant default",
+        "  try: orders stay, as records of the business; --orders erases them, too",
+    ]
+    assert run("users", "erase", "robin-1764", "--orders", "--confirm", "robin-1764", "--json").json["orders_kept"] == 0
 
 
 def say(call: Started, text: str) -> str:
