@@ -66,7 +66,10 @@ def share_with_livekit() -> None:
 def is_on() -> bool:
     """Whether a tracer provider is set in this process."""
     trace = sys.modules.get("opentelemetry.trace")
-    return trace is not None and not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    # Another thread may be importing it, as LiveKit's SDK does: half of it is there, and nobody has set a provider yet.
+    if trace is None or getattr(trace.__spec__, "_initializing", False):
+        return False
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 def listeners() -> list[CommandListener]:

@@ -109,6 +109,35 @@ def test_nothing_of_opentelemetry_is_imported_without_an_endpoint():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_what_another_thread_is_importing_is_not_looked_into():
+    code = """
+import sys, threading
+from lkmongo import telemetry
+
+half, asked = threading.Event(), threading.Event()
+
+class Waiting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "opentelemetry.trace.propagation":
+            half.set()
+            asked.wait()
+
+sys.meta_path.insert(0, Waiting())
+importing = threading.Thread(target=__import__, args=("opentelemetry.trace",), daemon=True)
+importing.start()
+half.wait()
+said = [telemetry.is_on(), telemetry.listeners()]
+asked.set()
+importing.join()
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+trace.set_tracer_provider(TracerProvider())
+print(said, telemetry.is_on())
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, timeout=60, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[False, []] True\n", "")
+
+
 @pytest.mark.usefixtures("no_provider")
 async def test_the_endpoint_gets_the_spans_at_the_end_of_a_command(mongodb_uri, database_name):
     received: list[ExportTraceServiceRequest] = []
