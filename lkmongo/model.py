@@ -239,12 +239,12 @@ class OrderItem:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An order of one person; `total` is in the currency's units, such as 42.50."""
+    """An order of one person; `total` is in the currency's units, such as 42.50. None is what its document does not tell."""
 
     order_id: str
     items: tuple[OrderItem, ...]
-    total: float
-    status: str
+    total: float | None
+    status: str | None
     currency: str = "USD"
 
 

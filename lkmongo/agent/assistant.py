@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncIterable
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ from livekit.agents import NOT_GIVEN, Agent, FlushSentinel, ModelSettings, RunCo
 
 from lkmongo.agent.briefing import briefed
 from lkmongo.agent.call import Call
+from lkmongo.agent.caller import Caller
 from lkmongo.agent.changes import Saved
 from lkmongo.agent.status_line import status_line
 from lkmongo.agent.tool_work import (
@@ -21,6 +23,8 @@ from lkmongo.agent.tool_work import (
     within,
 )
 from lkmongo.model import Order, slot_name, slot_words
+
+logger = logging.getLogger(__name__)
 
 Context = RunContext[Call]
 
@@ -172,7 +176,7 @@ class Assistant(Agent):
         memory = at_once(caller.recall, memory_type)
         if memory is None:
             if not caller.loaded:
-                raise ToolError("What I remember is not at hand right now; please ask me again in a moment.")
+                raise _not_at_hand(caller)
             raise ToolError(f"I have nothing stored about your {slot_words(at_once(slot_name, memory_type))}.")
         return f"Your {slot_words(memory.memory_type)}: {memory.content}."
 
@@ -201,7 +205,7 @@ class Assistant(Agent):
         found = await within(READ_DEADLINE, context.userdata.search_memories(query), "search what I remember")
         if not found:
             if not caller.loaded:
-                raise ToolError("What I remember is not at hand right now; please ask me again in a moment.")
+                raise _not_at_hand(caller)
             return "I remember nothing about that."
         return " ".join(f"Your {slot_words(memory.memory_type)}: {memory.content}." for memory in found)
 
@@ -224,7 +228,7 @@ class Assistant(Agent):
         if known:
             return " ".join(known)
         if not caller.loaded:
-            raise ToolError("What I remember is not at hand right now; please ask me again in a moment.")
+            raise _not_at_hand(caller)
         return "I know nothing about you yet."
 
     @function_tool
@@ -247,12 +251,25 @@ class Assistant(Agent):
         return f"{saved}Your {words} is {text}.{_later(caller.saved, 'saved')}"
 
 
+def _not_at_hand(caller: Caller) -> ToolError:
+    error = caller.load_error
+    why = f"{error.message} ({error.why})" if error else "it is still being loaded"
+    logger.warning("what is remembered of the caller is not at hand: %s", why)
+    return ToolError("What I remember is not at hand right now; please ask me again in a moment.")
+
+
 def _later(saved: Saved, done: str) -> str:
     """What is said of a change that MongoDB has not taken yet, and that is safe all the same."""
     return "" if saved == "stored" else f" It will be {done} in a moment."
 
 
 def _order_sentence(order: Order) -> str:
+    """What is known of an order; another program may have written it, and left something out."""
+    head = f"Order {order.order_id}" + (f" is {order.status}" if order.status else "")
     items = [f"{item.quantity} {item.name}" if item.quantity != 1 else item.name for item in order.items]
-    listed = f"{', '.join(items[:-1])} and {items[-1]}" if len(items) > 1 else "".join(items) or "no items"
-    return f"Order {order.order_id} is {order.status}: {listed}, {order.total:.2f} {order.currency} in total."
+    told = [f"{', '.join(items[:-1])} and {items[-1]}" if len(items) > 1 else "".join(items)]
+    if order.total is not None:
+        told.append(f"{order.total:.2f} {order.currency} in total")
+    if listed := ", ".join(filter(None, told)):
+        return f"{head}: {listed}."
+    return f"{head}." if order.status else f"{head} is there, and more I cannot tell of it."

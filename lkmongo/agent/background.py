@@ -7,11 +7,16 @@ import logging
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
-from lkmongo.errors import LkmongoError
+from lkmongo.errors import DatabaseUnavailableError, LkmongoError
 
 logger = logging.getLogger(__name__)
 
 Task = asyncio.Task[None]
+
+
+def level_of(error: Exception) -> int:
+    """How a failure is logged: that MongoDB is away passes, and is told where it matters; all else needs somebody."""
+    return logging.INFO if isinstance(error, DatabaseUnavailableError | TimeoutError) else logging.WARNING
 
 
 class Background:
@@ -28,7 +33,8 @@ class Background:
             try:
                 await work
             except LkmongoError as error:
-                logger.info("background work on the caller's memory failed: %s (%s)", error.message, error.why)
+                said = "background work on the caller's memory failed: %s (%s)"
+                logger.log(level_of(error), said, error.message, error.why)
             except Exception:
                 logger.exception("background work on the caller's memory failed")
 

@@ -16,6 +16,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from lkmongo.agent.background import level_of
 from lkmongo.agent.backlog import WAS, Backlog, unless_it_hangs
 from lkmongo.agent.lease import AWAY_DEADLINE, Lease, SupersededError
 from lkmongo.agent.turns import turn_of, turn_of_tool
@@ -201,7 +202,7 @@ class Recorder:
                 return
             except LkmongoError as error:
                 if self.error is None:
-                    logger.info("the call is not recorded for now: %s (%s)", error.message, error.why)
+                    logger.log(level_of(error), "the call is not recorded for now: %s (%s)", error.message, error.why)
                 self.error = error
                 failed += 1
                 await self._keep()
@@ -366,7 +367,7 @@ class Recorder:
             self.is_kept = await self._keep() and not self._backlog.is_clear
             return False
         except LkmongoError as error:
-            logger.info("the call could not be stored: %s (%s)", error.message, error.why)
+            logger.log(level_of(error), "the call could not be stored: %s (%s)", error.message, error.why)
             record = self.record
             end: Entry = {
                 "op": "end",

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from lkmongo.agent.background import Background, Task
+from lkmongo.agent.background import Background, Task, level_of
 from lkmongo.agent.changes import Change, Changes
 from lkmongo.errors import LkmongoError
 from lkmongo.store.breaker import Breaker
@@ -37,6 +37,7 @@ class Saving:
         """
         self.retrying: Task | None = None
         self.away = False
+        self._trouble = "MongoDB does not answer"
         self._changes = changes
         self._save = save
         self._breaker = breaker
@@ -53,6 +54,8 @@ class Saving:
             await asyncio.wait({self.retrying}, timeout=ACKNOWLEDGED)
         if self._changes:
             await self._changes.keep()
+        if self._changes.saved == "not saved":
+            logger.warning("what the caller said is in memory alone, and the disk did not take it: %s", self._trouble)
 
     def stop(self) -> None:
         """Try no longer: the driver may report a cancellation as a lost connection, which is no end to retries."""
@@ -66,8 +69,10 @@ class Saving:
                 async with asyncio.timeout(ATTEMPT):
                     await self._save()
             except (LkmongoError, TimeoutError) as error:
+                if isinstance(error, LkmongoError):
+                    self._trouble = f"{error.message} ({error.why})"
                 if not attempt:
-                    logger.info("what the caller said is not stored yet: %s", error)
+                    logger.log(level_of(error), "what the caller said is not stored yet: %s", self._trouble)
                 self.away = True
                 await self._changes.keep()
                 await asyncio.sleep(RETRY_EVERY[min(attempt, len(RETRY_EVERY) - 1)])

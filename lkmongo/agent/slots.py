@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from lkmongo.embed.errors import EmbeddingTimeoutError
 from lkmongo.errors import InvalidTextError, LkmongoError
 from lkmongo.model import Memory, slot_name
 from lkmongo.search.exact import ExactIndex
@@ -51,6 +52,7 @@ class Slots:
         self._vectors: dict[str, Any] = {}
         self._index: ExactIndex[str] | None = None
         self._cutter = Cutter()
+        self._trouble: str | None = None
 
     def take(self, slots: dict[str, Memory]) -> None:
         """Have these slots and no others; the vectors stay."""
@@ -139,8 +141,15 @@ class Slots:
             try:
                 async with asyncio.timeout(EMBED_DEADLINE):
                     (vector,) = await embedder.embed([vector_of or query], kind="query", deadline=EMBED_DEADLINE)
-            except (LkmongoError, TimeoutError) as error:
-                logger.info("searching memories by words alone: %s", error)
+            except (EmbeddingTimeoutError, TimeoutError):
+                logger.info("searching memories by words alone: no vector within %g s", EMBED_DEADLINE)
+            except LkmongoError as error:
+                trouble = f"{error.message} ({error.why})"
+                if trouble != self._trouble:  # each cause once, as long as it lasts
+                    logger.warning("searching memories by words alone: %s", trouble)
+                self._trouble = trouble
+            else:
+                self._trouble = None
         hits = self._searchable().search(query, vector, limit, weights=embedder.weights, floor=embedder.floor)
         found = dict.fromkeys(([named] if named else []) + [hit.key for hit in hits])
         return [self.all[name] for name in found if name in self.all][:limit]

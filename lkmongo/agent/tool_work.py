@@ -25,7 +25,7 @@ SEARCH_DEADLINE = 3.0
 
 
 async def within(deadline: float, work: Awaitable[T], doing: str) -> T:
-    """Wait `deadline` seconds for `work`; whatever goes wrong becomes a sentence that can be read out.
+    """Wait `deadline` seconds for `work`; whatever goes wrong becomes a sentence that can be read out, and the log says why.
 
     The text of an exception would end in the report and before the model, so only sentences of ours leave here.
 
@@ -36,6 +36,7 @@ async def within(deadline: float, work: Awaitable[T], doing: str) -> T:
         async with asyncio.timeout(deadline):
             return await work
     except TimeoutError as error:
+        logger.warning("a tool could not %s within %g s", doing, deadline)
         raise ToolError(f"I could not {doing} just now; it took too long.") from error
     except (ToolError, StopResponse):
         raise

@@ -8,7 +8,9 @@ import json
 import pytest
 
 from lkmongo.agent import assistant, briefing
-from lkmongo.errors import DatabaseError
+from lkmongo.agent.background import Background
+from lkmongo.embed.errors import OverloadedError
+from lkmongo.errors import DatabaseError, DatabaseUnavailableError
 from lkmongo.model import Identity, clean_text
 from tests.fake_llm import calls
 from tests.talk import talk
@@ -57,14 +59,21 @@ TOOLS = (
 
 
 @pytest.mark.parametrize("how", [fail, refuse, hang])
-async def test_every_tool_that_waits_has_a_deadline_and_a_sentence_for_failure(store, monkeypatch, how):
+async def test_every_tool_that_waits_has_a_deadline_and_a_sentence_for_failure_and_the_log_says_why(
+    store, monkeypatch, caplog, how
+):
     async with talk(store, ROBIN, calls()) as call:
         in_vain(how)(call.call, monkeypatch)
         for name, arguments in TOOLS:
+            caplog.clear()
             output, is_error = await call.tool(name, **arguments)
             assert is_error, name
             assert output.startswith("I could not "), name
             assert output.endswith("."), name
+            (line,) = [each for each in caplog.records if each.name == "lkmongo.agent.tool_work"]
+            cause = {fail: line.exc_text, refuse: line.message, hang: line.message}[how]
+            assert {fail: "RuntimeError", refuse: "MongoDB answered with an error", hang: " s"}[how] in cause, name
+            assert line.levelname in {"WARNING", "ERROR"}, name
         kept = json.dumps(call.session.history.to_dict()) + str(call.job.make_session_report(call.session).to_dict())
     assert "hunter2" not in kept
     assert "hunter2" not in str(await store.sessions.turns(ROBIN, "console-test"))
@@ -119,3 +128,51 @@ async def test_a_briefing_that_cannot_be_made_kills_no_reply(store, monkeypatch,
         monkeypatch.setattr(type(call.call.caller), "preload", fail)
         assert await call.say("hello again") == "Nothing to do."
     assert "without a briefing" in caplog.text
+
+
+async def test_when_memory_is_not_at_hand_the_log_says_why(store, monkeypatch, caplog):
+    monkeypatch.setattr(type(store.memories), "contents", refuse)
+    async with talk(store, ROBIN, calls()) as call:
+        for name, arguments in (
+            ("recall_detail", {"memory_type": "pet"}),
+            ("search_memories", {"query": "pet"}),
+            ("list_user_memories", {}),
+        ):
+            caplog.clear()
+            output, is_error = await call.tool(name, **arguments)
+            assert (output.startswith("What I remember is not at hand"), is_error) == (True, True)
+            (line,) = [each for each in caplog.records if each.name == "lkmongo.agent.assistant"]
+            assert (line.levelname, "MongoDB answered with an error" in line.message) == ("WARNING", True)
+
+
+async def test_what_could_be_saved_nowhere_is_logged_with_the_cause(store, monkeypatch, caplog):
+    monkeypatch.setattr(type(store.memories), "remember", refuse)
+    async with talk(store, ROBIN, calls()) as call:
+        output, is_error = await call.tool("remember_detail", memory_type="pet", content="a heron")
+    assert (output.endswith("but I could not save it for the next one."), is_error) == (True, True)
+    lines = [each for each in caplog.records if each.name == "lkmongo.agent.saving" and each.levelname == "WARNING"]
+    assert any("in memory alone" in each.message and "MongoDB answered with" in each.message for each in lines)
+    assert "heron" not in "".join(each.message for each in lines)
+
+
+async def test_a_failure_beside_the_call_is_a_warning_unless_mongodb_is_only_away(caplog):
+    background = Background()
+    for error, level in ((OverloadedError("Voyage answered 503"), "WARNING"), (DatabaseUnavailableError(), "INFO")):
+        caplog.clear()
+        caplog.set_level("INFO", "lkmongo")
+
+        async def work(error=error):
+            raise error
+
+        await background.begin(work())
+        assert [(line.levelname, error.message in line.message) for line in caplog.records] == [(level, True)]
+
+
+async def test_an_order_of_another_program_is_told_as_well_as_it_can_be(store, caplog):
+    order = {"order_id": 4711, "items": [{"sku": "A-1", "qty": 2}], "total": "349.00 EUR"}
+    await store.db.orders.insert_one(ROBIN.scope | order)
+    async with talk(store, ROBIN, calls()) as call:
+        caplog.clear()
+        output, is_error = await call.tool("lookup_order", order_id="4711")
+    assert (output, is_error) == ("Order 4711: 2 A-1, 349.00 EUR in total.", False)
+    assert "an order cannot be told whole, for it has another shape: status is missing" in caplog.text
