@@ -286,8 +286,13 @@ def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
             raise
 
 
+def _is_of_a_tool(record: logging.LogRecord) -> bool:
+    """Whether a tool of one's own failed: the caller hears of an internal error, and nobody else tells which it was."""
+    return hasattr(record, "function")  # how the SDK names it
+
+
 def _configure_logging(cli: Cli) -> None:
-    """Warnings of our own reach stderr; libraries speak only with --debug. Secrets never do."""
+    """Warnings of our own reach stderr; libraries speak only with --debug, but for tools. Secrets never do."""
     secrets = cli.settings.secrets
 
     class Redacting(logging.Formatter):
@@ -302,4 +307,7 @@ def _configure_logging(cli: Cli) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO if cli.debug else logging.CRITICAL)
     logging.getLogger("lkmongo").setLevel(logging.DEBUG if cli.debug else logging.WARNING)
+    agents = logging.getLogger("livekit.agents")
+    agents.setLevel(logging.NOTSET if cli.debug else logging.ERROR)
+    agents.filters[:] = [] if cli.debug else [_is_of_a_tool]
     logging.getLogger("pymongo").setLevel(logging.WARNING)  # its debug records hold documents

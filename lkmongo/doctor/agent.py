@@ -76,7 +76,9 @@ async def _language_model_server(settings: Settings) -> Finding:
             hint="start the language model's server, or correct LKMONGO_LLM_BASE_URL",
         ) from error
     said = f"{settings.llm} at {where}"
-    if names and (missing := [name for name in settings.llm.split(",") if name not in names]):
+    if not names:
+        return ok(f"{said}, which does not say what models it has")
+    if missing := [name for name in settings.llm.split(",") if name not in names]:
         known = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
         return warn(f"{where} does not list {missing[0]}", f"set LKMONGO_LLM to one that it has: {known}")
     return ok(said)

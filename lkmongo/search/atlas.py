@@ -24,7 +24,7 @@ from lkmongo.errors import LkmongoError
 from lkmongo.model import Identity, Memory, Passage, Tenant, now
 from lkmongo.search import pipelines
 from lkmongo.search.answers import MEMORY, PASSAGE, Answer, Kind, is_silent, of_details
-from lkmongo.search.failures import NotForAtlasError, explain, finds_nothing, sentence
+from lkmongo.search.failures import Lacking, NotForAtlasError, explain, finds_nothing, sentence
 from lkmongo.search.merge import Branches, Candidate, Fresh, merge
 from lkmongo.search.question import Question
 from lkmongo.search.strategy import Found, SearchResult, foreign_note
@@ -92,6 +92,7 @@ class AtlasStrategy:
         self._deadline = deadline
         self._max_time_ms = max(1, int(deadline * SERVER_SHARE * 1_000))
         self._fuse_from = 0.0 if fuses else float("inf")
+        self._lacking = Lacking()
 
     async def memories(
         self, identity: Identity, query: str, limit: int = 5, *, question: Question | None = None
@@ -305,7 +306,9 @@ class AtlasStrategy:
         )
         if foreign:
             said.append(foreign_note(f"{foreign} {'has' if foreign == 1 else 'have'}", self._embedder))
-        return SearchResult("atlas", await asyncio.to_thread(work), "; ".join(said) or None)
+        degraded = "; ".join(said) or None
+        self._lacking.tell(kind.collection, degraded)
+        return SearchResult("atlas", await asyncio.to_thread(work), degraded)
 
 
 @asynccontextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from pymongo.errors import ExecutionTimeout, OperationFailure, PyMongoError
 
 from lkmongo.errors import (
@@ -14,6 +16,8 @@ from lkmongo.errors import (
 )
 from lkmongo.store import operations
 from lkmongo.store.capabilities import NO_SEARCH
+
+logger = logging.getLogger(__name__)
 
 _PROVISION = "lkmongo db indexes"
 _UNREACHABLE = {6, 7, 89, 91, 9001}
@@ -63,3 +67,17 @@ def finds_nothing(index: str) -> LkmongoError:
 def sentence(error: LkmongoError) -> str:
     """An error on one line, for a result that is degraded by it."""
     return error.message + (f" ({error.why})" if error.why else "") + (f"; run {error.hint}" if error.hint else "")
+
+
+class Lacking:
+    """Logs what the searches of one strategy go without; each cause once, as long as it lasts."""
+
+    def __init__(self) -> None:
+        """They lack nothing."""
+        self._said: dict[str, str | None] = {}
+
+    def tell(self, collection: str, degraded: str | None) -> None:
+        """Note how a search of `collection` went: the `degraded` of its result."""
+        if degraded and degraded != self._said.get(collection):
+            logger.warning("not all of %s can be found: %s", collection, degraded)
+        self._said[collection] = degraded

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 from lkmongo.embed.vectors import from_bson
 from lkmongo.model import Identity, Memory, Passage, Tenant, slot_words
 from lkmongo.search.exact import ExactIndex
+from lkmongo.search.failures import Lacking
 from lkmongo.search.question import EMBED_DEADLINE, Question
 from lkmongo.store import operations
 from lkmongo.store.schema import KNOWLEDGE, MEMORIES
@@ -144,21 +145,28 @@ class ExactStrategy:
         self._embed_deadline = embed_deadline
         self._passages: OrderedDict[str, tuple[Document, _Loaded[Passage]]] = OrderedDict()
         self._loading: dict[str, asyncio.Task[_Loaded[Passage]]] = {}
+        self._lacking = Lacking()
 
     async def memories(
         self, identity: Identity, query: str, limit: int = 5, *, question: Question | None = None
     ) -> SearchResult[Memory]:
         """Search one person's slots. See `SearchStrategy.memories`; `question` is `query` when it is asked already."""
-        return await self._search(self._load_memories, identity, query, limit, question)
+        return await self._search(MEMORIES, self._load_memories, identity, query, limit, question)
 
     async def knowledge(
         self, tenant: Tenant, query: str, limit: int = 3, *, question: Question | None = None
     ) -> SearchResult[Passage]:
         """Search one tenant's passages. See `memories`."""
-        return await self._search(self._load_knowledge, tenant, query, limit, question)
+        return await self._search(KNOWLEDGE, self._load_knowledge, tenant, query, limit, question)
 
     async def _search(
-        self, load: Callable[[Any], Any], scope: Any, query: str, limit: int, question: Question | None
+        self,
+        collection: str,
+        load: Callable[[Any], Any],
+        scope: Any,
+        query: str,
+        limit: int,
+        question: Question | None,
     ) -> SearchResult[Any]:
         if not query.strip():
             return SearchResult("exact", [])
@@ -168,6 +176,7 @@ class ExactStrategy:
         hits = await asyncio.to_thread(loaded.search, query, vector, limit, self._embedder)
         if missing is None and loaded.foreign:
             missing = foreign_note(f"{loaded.foreign} of {len(loaded.items)} have", self._embedder)
+        self._lacking.tell(collection, missing)
         return SearchResult("exact", hits, missing)
 
     def _ask(self, query: str) -> Question:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from lkmongo.web.caller import Callers, WebCaller
 from lkmongo.web.guard import problem, too_many
 from lkmongo.web.limits import Limit, address_key
 from lkmongo.web.token_request import read_token_request
+
+logger = logging.getLogger(__name__)
 
 MAX_BODY = 16 * 1024
 """Bytes of a request's body."""
@@ -50,6 +53,7 @@ class Interface:
         self._calls = calls
         self._per_caller = Limit(PER_CALLER)
         self._new_guests = Limit(NEW_GUESTS)
+        self._away: str | None = None
 
     def routes(self) -> Iterable[web.RouteDef]:
         """The paths."""
@@ -127,13 +131,22 @@ class Interface:
         return response
 
     async def health(self, _: web.Request) -> web.Response:
-        """Tell that the server is there, and whether MongoDB is: without it tokens are given all the same."""
+        """Tell that the server is there, and whether MongoDB is: without it tokens are given all the same.
+
+        Why it is not is for the log alone, and once as long as it lasts: probes ask all the time.
+        """
+        away: str | None = None
         try:
             async with asyncio.timeout(_PING_SECONDS):
                 await self._store.ping()
-        except (LkmongoError, TimeoutError):
-            return web.json_response({"status": "ok", "mongodb": "away"})
-        return web.json_response({"status": "ok", "mongodb": "ok"})
+        except LkmongoError as error:
+            away = f"{error.message} ({error.why})"
+        except TimeoutError:
+            away = f"MongoDB did not answer in {_PING_SECONDS:g} s"
+        if away and away != self._away:
+            logger.warning("the memory is away: %s", away)
+        self._away = away
+        return web.json_response({"status": "ok", "mongodb": "away" if away else "ok"})
 
     def _settled(self, request: web.Request, response: web.Response, caller: WebCaller) -> web.Response:
         self._callers.settle(request, response, caller)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from aiohttp import web
 
-from lkmongo.errors import LkmongoError
+from lkmongo.errors import LkmongoError, NotReadyError
 from lkmongo.model import Identity
 from lkmongo.store.merge import merge
 from lkmongo.store.opening import Store
@@ -206,7 +206,8 @@ class Callers:
             if visitor is not None:
                 await self._visitors.end(key)
         except LkmongoError as error:
-            logger.info("a guest who logged in is not merged yet: %s (%s)", error.code, error.why)
+            level = logging.INFO if isinstance(error, NotReadyError) else logging.WARNING  # they are in a call
+            logger.log(level, "a guest who logged in is not merged yet: %s (%s)", error.message, error.why)
             return False
         except Exception:
             logger.exception("a guest who logged in could not be merged")

@@ -144,8 +144,8 @@ def run_inside(cli_env: dict[str, str], capsys: pytest.CaptureFixture[str], tmp_
     from lkmongo.cli import main
 
     def call(*arguments: str, env: dict[str, str] | None = None) -> Result:
-        root, own = logging.getLogger(), logging.getLogger("lkmongo")
-        before = list(root.handlers), root.level, own.level
+        root, own, agents = (logging.getLogger(name) for name in (None, "lkmongo", "livekit.agents"))
+        before = list(root.handlers), root.level, own.level, agents.level, list(agents.filters)
         capsys.readouterr()
         try:
             with (
@@ -155,7 +155,7 @@ def run_inside(cli_env: dict[str, str], capsys: pytest.CaptureFixture[str], tmp_
             ):
                 main()
         finally:
-            root.handlers[:], root.level, own.level = before
+            root.handlers[:], root.level, own.level, agents.level, agents.filters[:] = before
         return Result(int(ended.value.code or 0), *capsys.readouterr())
 
     return call

@@ -13,6 +13,16 @@ from lkmongo.cli.text import visible
 from lkmongo.store.schema import INDEXES
 from tests.cli.conftest import LKMONGO
 
+MINE = """
+from livekit.agents import function_tool
+from lkmongo.agent.assistant import Assistant
+
+class Mine(Assistant):
+    @function_tool
+    async def lookup_order(self, order_id: str) -> str:
+        return {}["weather"]
+"""
+
 
 def test_help_answers_without_the_heavy_libraries(tmp_path):
     script = (
@@ -59,6 +69,14 @@ def test_seeding_brings_nobody_back_who_was_erased_unless_it_is_said(run, tmp_pa
     )
     assert [row["user_id"] for row in run("users", "list", "--json").json] == ["u-2"]
     assert run(*seed, "--erased", "--json").json[0]["inserted"] == 1
+
+
+def test_what_goes_wrong_in_a_tool_of_ones_own_is_shown(run, tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    told = run("agent", "console", input="where is my order 77?\n", env={"LKMONGO_AGENT": "mine:Mine"})
+    assert told.stdout.endswith("agent> An internal error occurred.\n")
+    assert "ERROR livekit.agents: exception occurred while executing tool" in told.stderr
+    assert "KeyError: 'weather'" in told.stderr
 
 
 def test_forgetting_one_slot(run):

@@ -199,8 +199,9 @@ async def test_the_language_model_is_looked_for_in_the_servers_list(serve, model
     assert check.hint is None if hint is None else hint in check.hint
 
 
-async def test_a_server_that_greets_instead_of_listing_is_taken_as_it_is(serve):
-    assert (await mind(serve, nothing_here)).status is Status.OK
+async def test_a_server_that_greets_instead_of_listing_is_taken_as_it_is_and_that_is_said(serve):
+    check = await mind(serve, nothing_here)
+    assert (check.status, check.detail.endswith(", which does not say what models it has")) == (Status.OK, True)
 
 
 @pytest.mark.parametrize(

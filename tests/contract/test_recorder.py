@@ -13,7 +13,7 @@ from lkmongo.agent import backlog as backlogs
 from lkmongo.agent import recorder as recording
 from lkmongo.agent.backlog import Backlog
 from lkmongo.agent.recorder import Recorder
-from lkmongo.errors import DatabaseUnavailableError
+from lkmongo.errors import DatabaseError, DatabaseUnavailableError
 from lkmongo.model import Identity, SessionStatus, TurnKind, now
 from lkmongo.store import spool
 from lkmongo.store.client import create_client
@@ -228,6 +228,20 @@ async def test_a_database_that_is_away_does_not_raise(caplog):
         recorder._on_item(ConversationItemAddedEvent(item=message))
         assert not await recorder.close("hang-up", dict)
     assert "could not be stored" in caplog.text
+
+
+async def test_a_database_that_refuses_is_a_warning(store, monkeypatch, caplog):
+    async def refuse(*_, **__):
+        raise DatabaseError(why="quota")
+
+    monkeypatch.setattr(type(store.sessions), "save", refuse)
+    monkeypatch.setattr(type(store.sessions), "append", refuse)
+    recorder = Recorder(store, ROBIN, "s-1", "room")
+    say(recorder, ("hello", 100.0))
+    assert not await recorder.close("hang-up", dict)
+    assert [(line.levelname, line.message) for line in caplog.records if line.name == recording.__name__] == [
+        ("WARNING", "the call could not be stored: MongoDB answered with an error (quota)")
+    ]
 
 
 # ---------------------------------------------------------------- the end

@@ -244,9 +244,14 @@ async def test_a_new_passage_is_found_at_once_and_a_removed_one_is_not(backend):
 # ---------------------------------------------------------------- what is missing
 
 
-async def test_without_the_questions_vector_words_still_find_and_the_result_says_so(backend):
+async def test_without_the_questions_vector_words_still_find_and_the_result_says_so_and_the_log_once(backend, caplog):
     await backend.remember(ROBIN, SLOTS)
-    result = await backend.strategy_with(NoQuestions()).memories(ROBIN, "dog named Biscuit")
+    strategy = backend.strategy_with(NoQuestions())
+    await strategy.memories(ROBIN, "dog named Biscuit")
+    result = await strategy.memories(ROBIN, "dog named Biscuit")
+    assert [line.message for line in caplog.records if line.name.startswith("lkmongo.search")] == [
+        f"not all of memories can be found: {result.degraded}"
+    ]
     assert labels(result) == ["pet"]
     assert result.hits[0].vector_rank is None
     assert result.degraded == "searched by words alone: Voyage answered 503"

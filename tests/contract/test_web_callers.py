@@ -9,12 +9,14 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from lkmongo.errors import DatabaseError
 from lkmongo.model import Identity, LastSession, SessionRecord, SessionStatus, now
 from lkmongo.store.client import create_client
 from lkmongo.store.erase import erase
 from lkmongo.store.merge import merge
 from lkmongo.store.opening import Store
 from lkmongo.store.person import count
+from lkmongo.web import caller as web_caller
 from lkmongo.web.handle import CookieKeys, Handle
 from tests.people import furnish
 from tests.web_server import AGENT, NEW_KEY, OLD_KEY, call, claims, token, told, web_server
@@ -228,6 +230,20 @@ async def test_a_guest_in_a_call_is_merged_when_it_has_ended(store):
         assert [slot.memory_type for slot in await store.memories.slots(ROBIN)] == ["city"]
 
 
+async def test_why_a_guest_is_not_merged_is_logged(store, monkeypatch, caplog):
+    async def refuse(*_, **__):
+        raise DatabaseError(why="quota")
+
+    monkeypatch.setattr(web_caller, "merge", refuse)
+    async with web_server(store, hook=by_header) as server:
+        browser = server.browser()
+        await token(browser, server)
+        assert told(await token(browser, server, headers=AS_ROBIN)).identity == ROBIN
+    (line,) = [each for each in caplog.records if each.name == web_caller.__name__]
+    assert line.levelname == "WARNING"
+    assert line.message == "a guest who logged in is not merged yet: MongoDB answered with an error (quota)"
+
+
 async def test_a_cookie_that_was_merged_by_hand_is_that_person_only_where_nobody_logs_in(store):
     async with web_server(store) as server, web_server(store, hook=by_header) as with_login:
         browser = server.browser()
@@ -331,7 +347,7 @@ async def test_what_is_remembered_is_shown_and_deleted_line_by_line_or_all(store
 # ---------------------------------------------------------------------- without the database
 
 
-async def test_while_mongodb_is_away_a_guest_is_who_they_were(store, mongodb_uri):
+async def test_while_mongodb_is_away_a_guest_is_who_they_were(store, mongodb_uri, caplog):
     nobody = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200"
     async with create_client(nobody) as client, web_server(Store.of(client.nowhere)) as away:
         new, known = away.browser(), away.browser()
@@ -342,7 +358,10 @@ async def test_while_mongodb_is_away_a_guest_is_who_they_were(store, mongodb_uri
             status, body = await call(new, method, f"{away.url}api/{path}")
             assert (status, body["error"]) == (503, "memory_unavailable")
             assert "127.0.0.1" not in str(body)
-        assert await call(new, "GET", f"{away.url}health") == (200, {"status": "ok", "mongodb": "away"})
+        for _ in range(2):
+            assert await call(new, "GET", f"{away.url}health") == (200, {"status": "ok", "mongodb": "away"})
+        (line,) = [each for each in caplog.records if each.name == "lkmongo.web.api"]
+        assert (line.levelname, "MongoDB cannot be reached" in line.message) == ("WARNING", True)
         async with web_server(store) as server:
             browser = server.browser()
             identity = told(await token(browser, server)).identity

@@ -6,6 +6,7 @@ import pytest
 
 from lkmongo.agent.slots import Slots
 from lkmongo.embed.local import LocalEmbedder
+from lkmongo.errors import AuthenticationError
 from lkmongo.model import Memory
 
 
@@ -74,3 +75,19 @@ async def test_a_query_that_can_be_no_label_is_a_question_like_others(slots):
     await found(slots, "?!")
     await found(slots, "favorite color " * 20)
     assert len(slots._embedder.asked) == 2
+
+
+async def test_a_vector_that_is_refused_is_told_once_as_long_as_that_lasts(slots, caplog):
+    class Refuses(Watched):
+        async def embed(self, texts, *, kind, deadline=None):
+            raise AuthenticationError("Voyage refused the API key")
+
+    works, slots._embedder = slots._embedder, Refuses()
+    assert (await found(slots, "which poodle do I have"))[0] == "dog"
+    await found(slots, "which car do I have")
+    slots._embedder = works
+    await found(slots, "which pet do I have")
+    slots._embedder = Refuses()
+    await found(slots, "which poodle is mine")
+    told = [line.message for line in caplog.records if line.levelname == "WARNING"]
+    assert told == ["searching memories by words alone: Voyage refused the API key (None)"] * 2
