@@ -157,7 +157,9 @@ async def test_without_the_questions_vector_knowledge_is_searched_by_words_witho
         assert (result.strategy, result.hits[0].item.source) == ("exact", "returns.md")
         assert result.degraded == "searched by words alone: Voyage answered 503"
         assert embedder.asked == before + 1
-    assert warnings(caplog) == []
+    assert (
+        warnings(caplog) == [f"not all of knowledge can be found: {result.degraded}"] * 2
+    )  # and nothing of the indexes
 
 
 async def test_a_database_that_is_away_is_said(backend):
