@@ -5,6 +5,7 @@ LkmongoError (1)
 │   ├── SettingsError          a variable with a value that is not accepted, or one that is missing
 │   ├── InvalidIdError         a user, tenant or order id that cannot be one
 │   ├── InvalidTextError       a text that is empty, too long or not text
+│   │   └── SecretError            a text that tells a password, a PIN, a card's number or the like
 │   └── SeedError              a seed file that does not fit its schema
 ├── DeclinedError (1)          the person answered no; nothing was changed
 ├── NotReadyError (3)          not yet: try again
@@ -99,6 +100,12 @@ class InvalidTextError(UsageError):
     """That text cannot be taken."""
 
     code = "invalid_text"
+
+
+class SecretError(InvalidTextError):
+    """Passwords, PINs, card numbers and the like are not stored."""
+
+    code = "secret"
 
 
 class SeedError(UsageError):

@@ -14,7 +14,8 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from lkmongo.errors import InvalidIdError, InvalidTextError
+from lkmongo.confidential import WITHHELD, is_secret
+from lkmongo.errors import InvalidIdError, InvalidTextError, SecretError
 
 MAX_ID = 128
 """Characters in a user, tenant, session or order id."""
@@ -177,6 +178,19 @@ def check_content(content: object) -> str:
     return text
 
 
+def check_memory(label: object, content: object) -> tuple[str, str]:
+    """Return a slot's name, normalised, and what it is to hold, cleaned.
+
+    Raises:
+        InvalidTextError: one of the two cannot be such.
+        SecretError: it would hold what must not be remembered.
+    """
+    name, text = slot_name(label), check_content(content)
+    if is_secret(name, text):
+        raise SecretError
+    return name, text
+
+
 @dataclass(frozen=True, slots=True)
 class LastSession:
     """What the next call may know of the one before: when it was and what it was about."""
@@ -209,9 +223,14 @@ class Memory(NamedTuple):
     updated_at: datetime | None = None
 
     @property
+    def told(self) -> Memory:
+        """The slot as it is spoken, shown and embedded: a secret that was stored when it was not refused yet is withheld."""
+        return self._replace(content=WITHHELD) if is_secret(self.memory_type, self.content) else self
+
+    @property
     def embedded_text(self) -> str:
         """What the embedding covers: a short value alone does not say what it is a value of."""
-        return f"{self.memory_type}: {self.content}"
+        return f"{self.memory_type}: {self.told.content}"
 
 
 @dataclass(frozen=True, slots=True)

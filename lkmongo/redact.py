@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-_URI_CREDENTIALS = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^/\s@]*@", re.IGNORECASE)
-_JWT = re.compile(r"\beyJ[\w-]{5,}\.[\w-]+\.[\w-]*")
+URI_CREDENTIALS = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^/\s@]*@", re.IGNORECASE)
+JWT = re.compile(r"\beyJ[\w-]{5,}\.[\w-]+\.[\w-]*")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")
 
 
@@ -18,8 +18,8 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     """
     for secret in sorted((value for value in secrets if len(value) >= 4), key=len, reverse=True):
         text = text.replace(secret, "***")
-    text = _URI_CREDENTIALS.sub(r"\1***@", text)
-    text = _JWT.sub("eyJ***", text)
+    text = URI_CREDENTIALS.sub(r"\1***@", text)
+    text = JWT.sub("eyJ***", text)
     return _BEARER.sub(r"\1 ***", text)
 
 

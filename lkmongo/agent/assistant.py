@@ -224,7 +224,8 @@ class Assistant(Agent):
             )
             if value
         ]
-        known += [f"Your {slot_words(memory.memory_type)}: {memory.content}." for memory in caller.slots.values()]
+        memories = (memory.told for memory in caller.slots.values())
+        known += [f"Your {slot_words(memory.memory_type)}: {memory.content}." for memory in memories]
         if known:
             return " ".join(known)
         if not caller.loaded:

@@ -78,7 +78,7 @@ def brief(caller: Caller, last_words: str = "") -> str:
     left_out = len(caller.slots)
     used = len(_fenced(head, data | {"memories": [], "more_memories": left_out}))
     for memory in _by_relevance(caller, last_words):
-        entry = {"memory_type": memory.memory_type, "content": memory.content[:_MAX_SLOT]}
+        entry = {"memory_type": memory.memory_type, "content": memory.told.content[:_MAX_SLOT]}
         size = len(_encode(entry)) + 2
         if used + size > BUDGET:
             break

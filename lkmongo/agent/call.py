@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lkmongo import telemetry
 from lkmongo.agent.backlog import DISK_DEADLINE, Backlog
 from lkmongo.agent.caller import Caller
+from lkmongo.agent.discretion import discreet
 from lkmongo.agent.recorder import Recorder
 from lkmongo.agent.speculation import LIMIT, Speculation
 from lkmongo.agent.status_line import StatusLines
@@ -60,6 +61,15 @@ class Call:
     ended_by_agent: bool = False
     ending: bool = False
     _becoming: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Let what is not to be remembered be known where something is remembered."""
+        self.caller.overheard = lambda: discreet(self.said).secrets
+
+    @property
+    def said(self) -> list[Turn]:
+        """The conversation so far, with the agent before as well."""
+        return [*self.before, *self.recorder.so_far]
 
     @property
     def identity(self) -> Identity:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal, cast
@@ -19,15 +20,16 @@ from lkmongo.agent.changes import Change, Changes, Saved
 from lkmongo.agent.lease import Lease
 from lkmongo.agent.saving import ACKNOWLEDGED, RETRY_EVERY, Saving
 from lkmongo.agent.slots import Slots
+from lkmongo.confidential import tells
 from lkmongo.embed.base import Embedder
-from lkmongo.errors import DatabaseUnavailableError, InvalidTextError, LkmongoError, NotFoundError
+from lkmongo.errors import DatabaseUnavailableError, InvalidTextError, LkmongoError, NotFoundError, SecretError
 from lkmongo.model import (
     MAX_SLOTS,
     PROFILE_FIELDS,
     Identity,
     Memory,
     Profile,
-    check_content,
+    check_memory,
     now,
     slot_name,
     slot_words,
@@ -65,6 +67,8 @@ class Caller:
         self.profile = Profile(identity)
         self.loaded = guest
         self.forgot_something = False
+        self.overheard: Callable[[], frozenset[str]] = frozenset
+        """What they have told in this call that must not be remembered, under whatever label."""
         self._was_known = False
         self._store = store
         self._embedder = embedder
@@ -86,7 +90,7 @@ class Caller:
 
     @property
     def slots(self) -> dict[str, Memory]:
-        """What is remembered, by its label, newest first."""
+        """What is remembered, by its label, newest first; what is told of it is each one's `told`."""
         return self._slots.all
 
     @property
@@ -273,9 +277,12 @@ class Caller:
 
         Raises:
             InvalidTextError: the label or content cannot be one, or there are too many slots.
+            SecretError: it must not be remembered.
         """
-        name = self._slots.in_use(slot_name(label))  # corrected, it is replaced, and not kept beside
-        memory = Memory(name, check_content(content), updated_at=now())
+        name, text = check_memory(label, content)
+        self._refuse_overheard(f"{slot_words(name)}: {text}")
+        # Corrected in another spelling, a slot is replaced, and not kept beside.
+        memory = Memory(self._slots.in_use(name), text, updated_at=now())
         if memory.memory_type not in self.slots and len(self.slots) >= MAX_SLOTS:
             raise InvalidTextError(f"{MAX_SLOTS} memories are the most that one person can have")
         self._slots.put(memory)
@@ -284,13 +291,18 @@ class Caller:
         self._background.begin(self._embed([memory]))
         return memory
 
+    def _refuse_overheard(self, text: str) -> None:
+        if tells(text, self.overheard()):
+            raise SecretError
+
     def recall(self, label: str) -> Memory | None:
-        """The slot of this label, or of one that is the same in another spelling.
+        """The slot of this label, or of one that is the same in another spelling, as it may be told.
 
         Raises:
             InvalidTextError: the label cannot be one.
         """
-        return self._slots.recall(label)
+        memory = self._slots.recall(label)
+        return memory.told if memory else None
 
     async def forget(self, label: str) -> str:
         """Delete a slot, and what the next call would know of this one and the last; `saved` tells whether it is gone.
@@ -314,14 +326,14 @@ class Caller:
         return name
 
     async def search(self, query: str, limit: int = 5, *, vector_of: str | None = None) -> list[Memory]:
-        """The slots that fit the query best, by words and by meaning; those loaded, so without the database.
+        """The slots that fit the query best as they may be told, by words and by meaning, and without the database.
 
         Args:
             query: what is looked for.
             limit: how many slots at most.
             vector_of: nearly the same words, whose vector is at hand already; by default the query's own is made.
         """
-        return await self._slots.search(query, limit, vector_of=vector_of)
+        return [memory.told for memory in await self._slots.search(query, limit, vector_of=vector_of)]
 
     def relevant(self, text: str, limit: int = 20) -> list[Memory]:
         """The slots that share words with `text`, best first."""
@@ -332,8 +344,10 @@ class Caller:
 
         Raises:
             InvalidTextError: the field or the value cannot be one.
+            SecretError: it must not be remembered.
         """
         text = check_profile_value(field, value)
+        self._refuse_overheard(text)
         changed = cast("dict[str, Any]", {field: text})
         self.profile = replace(self.profile, **changed)
         await self._store_change(Change("profile", field, now(), text))

@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from lkmongo.agent.discretion import Discreet, discreet
 from lkmongo.agent.lease import AWAY_DEADLINE
 from lkmongo.agent.turns import gist
+from lkmongo.confidential import without_secrets
 from lkmongo.model import Turn, TurnKind, clean_text
 
 if TYPE_CHECKING:
@@ -65,20 +67,22 @@ async def end_call(
 
 async def _leave_gist(call: Call, mind: Mind | None) -> None:
     """Let the next call know what this one was about; of one in which something was forgotten, nothing."""
-    turns = [*call.before, *call.recorder.so_far]
-    if call.caller.guest or call.caller.forgot_something or not any(turn.role == "user" for turn in turns):
+    if call.caller.guest or call.caller.forgot_something:
         return
-    summary = await _summary(mind, turns) if mind and not mind.is_responder else None
-    call.caller.leave_gist(gist(turns, MAX_GIST) if summary is None else summary)
+    told = discreet(call.said)
+    if not any(turn.role == "user" for turn in told.turns):
+        return
+    summary = await _summary(mind, told) if mind and not mind.is_responder else None
+    call.caller.leave_gist(gist(told.turns, MAX_GIST) if summary is None else summary)
 
 
-async def _summary(mind: Mind, turns: Sequence[Turn]) -> str | None:
+async def _summary(mind: Mind, told: Discreet) -> str | None:
     """What a language model makes of the conversation; empty for nothing worth knowing, None where it does not say."""
     from livekit.agents import APIConnectOptions, llm
 
     context = llm.ChatContext.empty()
     context.add_message(role="system", content=SUMMARISE)
-    context.add_message(role="user", content=_transcript(turns))
+    context.add_message(role="user", content=_transcript(told.turns))
     once = APIConnectOptions(max_retry=0, timeout=SUMMARY_DEADLINE)
     said = ""
     try:
@@ -88,7 +92,7 @@ async def _summary(mind: Mind, turns: Sequence[Turn]) -> str | None:
     except Exception as error:  # noqa: BLE001 - whatever a model's plugin raises, a call ends all the same
         logger.info("there is no summary of the call: %s", type(error).__name__)
         return None
-    text = " ".join(clean_text(said).split())
+    text = without_secrets(" ".join(clean_text(said).split()), told.secrets)
     if text.strip(".\"' ").upper() == _NOTHING:
         return ""
     return text[:MAX_GIST].rstrip() or None

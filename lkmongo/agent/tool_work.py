@@ -9,7 +9,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from livekit.agents import RunContext, StopResponse, ToolError
 
-from lkmongo.errors import InvalidIdError, InvalidTextError, LkmongoError, NotFoundError
+from lkmongo.confidential import REFUSAL
+from lkmongo.errors import InvalidIdError, InvalidTextError, LkmongoError, NotFoundError, SecretError
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ async def within(deadline: float, work: Awaitable[T], doing: str) -> T:
         raise ToolError(f"I could not {doing} just now; it took too long.") from error
     except (ToolError, StopResponse):
         raise
+    except SecretError as error:
+        raise ToolError(REFUSAL) from error
     except (InvalidTextError, InvalidIdError, NotFoundError) as error:
         raise ToolError(as_sentence(error)) from error
     except LkmongoError as error:

@@ -77,7 +77,7 @@ def show_memories(cli: Cli, result: SearchResult[Memory], *, empty: str) -> None
         cli,
         result,
         ("memory_type", "content"),
-        lambda memory: {"memory_type": memory.memory_type, "content": memory.content},
+        lambda memory: {"memory_type": memory.memory_type, "content": memory.told.content},
         empty,
     )
 

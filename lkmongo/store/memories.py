@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pymongo.asynchronous.database import AsyncDatabase
 
-from lkmongo.model import MAX_SLOTS, Identity, Memory, check_content, now, slot_name, slot_words
+from lkmongo.model import MAX_SLOTS, Identity, Memory, check_memory, now, slot_name, slot_words
 from lkmongo.store import operations
 from lkmongo.store.schema import MEMORIES
 from lkmongo.store.users import Users
@@ -58,11 +58,11 @@ class Memories:
         self._users = Users(db)
 
     async def slots(self, identity: Identity, *, limit: int = MAX_SLOTS) -> list[Memory]:
-        """Every slot, newest first."""
-        return await self._newest(identity, _SHOWN, limit)
+        """Every slot, newest first, as it may be shown."""
+        return [memory.told for memory in await self._newest(identity, _SHOWN, limit)]
 
     async def contents(self, identity: Identity) -> list[Memory]:
-        """Every slot, newest first, without when it was made: of very many, that is a fifth of the time."""
+        """Every slot, newest first, as it is stored, and without when it was made: of very many, that is a fifth of the time."""
         return await self._newest(identity, _CONTENTS, MAX_SLOTS)
 
     async def _newest(self, identity: Identity, shown: dict[str, int], limit: int) -> list[Memory]:
@@ -73,7 +73,7 @@ class Memories:
         return await operations.read(find)
 
     async def recall(self, identity: Identity, label: str) -> Memory | None:
-        """The slot with this label, or None.
+        """The slot with this label as it may be shown, or None.
 
         Raises:
             InvalidTextError: the label cannot be one.
@@ -82,7 +82,7 @@ class Memories:
         document = await operations.read(
             lambda: self._memories.find_one(identity.scope | {"memory_type": memory_type}, _SHOWN)
         )
-        return _memory(document) if document else None
+        return _memory(document).told if document else None
 
     async def remember(self, identity: Identity, label: str, content: str, *, at: datetime | None = None) -> Memory:
         """Write a slot, replacing what it held; its vector follows by `set_vector`.
@@ -96,9 +96,9 @@ class Memories:
             at: when it was said; by default now.
 
         Raises:
-            InvalidTextError: the label or the content cannot be one.
+            InvalidTextError: the label or the content cannot be one, or is a secret.
         """
-        memory = Memory(slot_name(label), check_content(content), updated_at=at or now())
+        memory = Memory(*check_memory(label, content), updated_at=at or now())
         selector = identity.scope | {"memory_type": memory.memory_type}
         await asyncio.gather(
             operations.write(lambda: self._memories.update_one(selector, _update(memory), upsert=True)),
@@ -112,9 +112,9 @@ class Memories:
         What a person asked to be forgotten must not come back because it was kept somewhere meanwhile.
 
         Raises:
-            InvalidTextError: the label or the content cannot be one.
+            InvalidTextError: the label or the content cannot be one, or is a secret.
         """
-        memory = Memory(slot_name(label), check_content(content), updated_at=at)
+        memory = Memory(*check_memory(label, content), updated_at=at)
         selector = identity.scope | {
             "memory_type": memory.memory_type,
             "$or": [{"updated_at": {"$exists": False}}, {"updated_at": {"$lte": at}}],

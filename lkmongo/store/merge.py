@@ -24,7 +24,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
 from lkmongo.errors import LkmongoError, NotReadyError, UsageError
-from lkmongo.model import MAX_ID, MAX_SLOTS, Identity, now
+from lkmongo.model import MAX_ID, MAX_SLOTS, Identity, Memory, now
 from lkmongo.store import operations
 from lkmongo.store.person import count
 from lkmongo.store.schema import MEMORIES, ORDERS, SESSIONS, TURNS, USERS, VISITORS
@@ -243,7 +243,8 @@ class _Mover:
             (older_ours if other is ours[name] else older_theirs).append(other)
             if newest["content"] != other["content"]:
                 kept_of = (self._login if newest is theirs[name] else self._guest).user_id
-                conflicts[name] = Conflict(name, newest["content"], other["content"], kept_of)
+                kept, dropped = (Memory(name, each["content"]).told.content for each in (newest, other))
+                conflicts[name] = Conflict(name, kept, dropped, kept_of)
         if self._dry_run:
             return len(older_ours)
         await self._delete_slots(older_theirs)

@@ -12,7 +12,8 @@ from zoneinfo import available_timezones
 from pymongo import ReturnDocument
 from pymongo.asynchronous.database import AsyncDatabase
 
-from lkmongo.errors import InvalidTextError
+from lkmongo.confidential import holds_secret, without_secrets
+from lkmongo.errors import InvalidTextError, SecretError
 from lkmongo.model import PROFILE_FIELDS, Identity, LastSession, Profile, Tenant, clean_text, now
 from lkmongo.store import operations
 from lkmongo.store.schema import USERS
@@ -34,6 +35,7 @@ def check_profile_value(field: str, value: object) -> str:
     Raises:
         InvalidTextError: the field is not one of `PROFILE_FIELDS`, or the value cannot be one of its kind; the
             message can be read out to the caller.
+        SecretError: the value tells a secret.
     """
     if field not in PROFILE_FIELDS:
         raise InvalidTextError(f"{field!r} is not a profile field; these are: {', '.join(PROFILE_FIELDS)}")
@@ -46,6 +48,8 @@ def check_profile_value(field: str, value: object) -> str:
         raise InvalidTextError(f"the {field} has {len(text)} characters; {_MAX_FIELD} are allowed")
     if not text.isprintable():
         raise InvalidTextError(f"the {field} holds control characters")
+    if holds_secret(text):
+        raise SecretError
     if field == "email":
         return _email(text)
     if field == "timezone":
@@ -77,19 +81,25 @@ def _not_after(path: str, at: datetime) -> dict[str, Any]:
     return {"$or": [{path: {"$exists": False}}, {path: {"$lte": at}}]}
 
 
+def _told(value: str | None) -> str | None:
+    """A field as it may be told: a secret that was stored when it was not refused yet is left out."""
+    return None if value and holds_secret(value) else value
+
+
 def _profile(identity: Identity, document: dict[str, Any] | None) -> Profile:
     document = document or {}
     preferences = document.get("preferences") or {}
     last = document.get("last_session") or {}
+    gist = without_secrets(last.get("gist") or "")
     return Profile(
         identity,
-        name=document.get("name"),
-        email=document.get("email"),
-        preferred_language=preferences.get("language"),
+        name=_told(document.get("name")),
+        email=_told(document.get("email")),
+        preferred_language=_told(preferences.get("language")),
         timezone=preferences.get("timezone"),
         created_at=document.get("created_at"),
         last_seen_at=document.get("last_seen_at"),
-        last_session=LastSession(last["at"], last["gist"]) if last.get("at") and last.get("gist") else None,
+        last_session=LastSession(last["at"], gist) if last.get("at") and gist else None,
         memory_version=document.get("memory_version", 0),
     )
 
@@ -138,7 +148,10 @@ class Users:
             cursor = self._users.find(selector, shown).sort([("tenant_id", 1), ("user_id", 1)]).limit(limit)
             return [document async for document in cursor]
 
-        return await operations.read(find)
+        people = await operations.read(find)
+        return [
+            {name: _told(value) if name in PROFILE_FIELDS else value for name, value in each.items()} for each in people
+        ]
 
     async def count(self, tenant: Tenant | None = None) -> int:
         """How many people of the tenant, or of all tenants, have a profile; the count stops after `COUNTED` and one."""
@@ -272,13 +285,16 @@ class Users:
     async def set_last_session(self, identity: Identity, last: LastSession, *, started_at: datetime) -> bool:
         """Store what the next call may know of this one.
 
-        Nothing is stored when something was forgotten since the call began, for the gist could hold it, or when a later
-        call has left its own. The profile is made when it is missing: a first call may be over before it is, or may be
+        What tells a secret is left out of it. Nothing is stored when nothing else is in it, when something was forgotten
+        since the call began, for the gist could hold it, or when a later call has left its own. The profile is made when it is missing: a first call may be over before it is, or may be
         recovered from the disk of a worker that could not reach MongoDB.
 
         Returns:
             Whether it was stored.
         """
+        gist = clean_text(without_secrets(last.gist))
+        if not gist:
+            return False
         selector = identity.scope | {
             "$and": [
                 {"$or": [{"forgotten_at": {"$exists": False}}, {"forgotten_at": {"$lt": started_at}}]},
@@ -286,7 +302,7 @@ class Users:
             ]
         }
         update = {
-            "$set": {"last_session": {"at": last.at, "gist": clean_text(last.gist)}},
+            "$set": {"last_session": {"at": last.at, "gist": gist}},
             "$max": {"last_seen_at": last.at},
             "$setOnInsert": {"created_at": started_at, "memory_version": 0},
         }

@@ -8,11 +8,11 @@ from lkmongo.agent.responder.addresses import find_address
 from lkmongo.agent.responder.clauses import clauses
 from lkmongo.agent.responder.foreign import is_foreign
 from lkmongo.agent.responder.names import take_name
-from lkmongo.agent.responder.spoken_numbers import spoken_to_digits
 from lkmongo.agent.responder.text import fit_label, label_of, normalise
 from lkmongo.agent.responder.wording import as_said
 from lkmongo.agent.responder.zones import zone
 from lkmongo.model import MAX_CONTENT, MAX_LABEL
+from lkmongo.spoken_numbers import spoken_to_digits
 
 
 @pytest.mark.parametrize(

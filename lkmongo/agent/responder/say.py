@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from lkmongo.agent.responder.caller_data import CallerData
+from lkmongo.confidential import REFUSAL
 
 ASK_ORDER = "Which order is it? Please tell me its number."
 ORDER_MARK = "tell me its number"
@@ -58,7 +59,7 @@ _SENTENCES = {
     "capabilities": "I answer by fixed rules, without a language model.",
     "cannot": "I can't do that: I have no language model here, and no access to the web or your devices.",
     "unknown": "I did not understand that: I have no language model here, only fixed rules.",
-    "secret": "I don't store passwords, PINs or card numbers. Please keep those to yourself.",
+    "secret": REFUSAL,
 }  # fmt: skip
 
 

@@ -41,7 +41,8 @@ from lkmongo.agent.responder.self_questions import about_oneself
 from lkmongo.agent.responder.smalltalk import courtesy, smalltalk
 from lkmongo.agent.responder.text import fit_label, normalise, words
 from lkmongo.agent.responder.vocabulary import BUSINESS, word_set
-from lkmongo.agent.responder.wording import as_said, is_secret
+from lkmongo.agent.responder.wording import as_said
+from lkmongo.confidential import is_secret
 
 MAX_FIELD = 200
 """Characters of a profile's field."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from lkmongo.agent.responder.text import normalise
 
 _LONGEST = 80
@@ -28,15 +26,3 @@ def as_said(content: str, raw: str) -> str:
             if normalise(said).casefold() == wanted:
                 return said
     return content
-
-
-_SECRET = re.compile(
-    r"(?:^|_)(?:passwords?|passcode|passphrase|pin|pin_(?:code|number)|(?:credit|debit|bank)_card(?:_number)?|card_number|cvv|cvc|security_code|"
-    r"social_security(?:_number)?|ssn|one_time_code|recovery_code)(?:_|$)"
-)
-_CARD_NUMBER = re.compile(r"\b\d(?:[ -]?\d){12,18}\b")
-
-
-def is_secret(label: str, content: str) -> bool:
-    """Whether a fact is one that nobody should have an assistant remember: a password, a PIN, a card's number."""
-    return bool(_SECRET.search(label.casefold()) or _CARD_NUMBER.search(content))

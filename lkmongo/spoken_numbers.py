@@ -8,6 +8,8 @@ _UNIT_WORDS = "zero one two three four five six seven eight nine ten eleven twel
 _TEN_WORDS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _UNITS = {"oh": "0", "o": "0", "nought": "0"} | {word: str(value) for value, word in enumerate(_UNIT_WORDS.split())}
 _TENS = {word: 10 * value for value, word in enumerate(_TEN_WORDS.split(), start=2)}
+NUMBER_WORDS = frozenset([*_UNITS, *_TENS])
+"""The words of which numbers are made, but for the large ones."""
 _SPOKEN = rf"(?:{'|'.join([*_UNITS, *_TENS, 'hundred', 'thousand', 'double', 'triple'])})"
 _SPOKEN_RUN = re.compile(rf"\b{_SPOKEN}(?:[ -](?:and )?{_SPOKEN})*\b", re.IGNORECASE)
 _DIGIT_RUN = re.compile(r"\b\d(?:[ -]\d+)+\b")
@@ -15,11 +17,16 @@ _DIGIT_RUN = re.compile(r"\b\d(?:[ -]\d+)+\b")
 
 def spoken_to_digits(text: str) -> str:
     """Write spoken numbers as digits: "one zero zero one" and "ten oh one" are 1001, "1 0 0 2" is 1002."""
-    text = re.sub(r"\b([a-z]) (?:dash|hyphen|minus) ", lambda match: f"{match[1].upper()}-", text, flags=re.IGNORECASE)
-    text = re.sub(r"(?<=\w) (?:dash|hyphen) (?=\w)", "-", text, flags=re.IGNORECASE)
-    text = _SPOKEN_RUN.sub(lambda match: _digits(match[0].casefold().replace("-", " ").split()), text)
+    text = words_to_digits(text)
     text = re.sub(r"\b([A-Z]-)(\d) (?=\d)", r"\1\2", text)
     return _DIGIT_RUN.sub(lambda match: re.sub(r"[ -]", "", match[0]) if " " in match[0] else match[0], text)
+
+
+def words_to_digits(text: str) -> str:
+    """Write words for numbers and dashes as digits and dashes; what stands apart stays apart."""
+    text = re.sub(r"\b([a-z]) (?:dash|hyphen|minus) ", lambda match: f"{match[1].upper()}-", text, flags=re.IGNORECASE)
+    text = re.sub(r"(?<=\w) (?:dash|hyphen) (?=\w)", "-", text, flags=re.IGNORECASE)
+    return _SPOKEN_RUN.sub(lambda match: _digits(match[0].casefold().replace("-", " ").split()), text)
 
 
 def _digits(said: list[str]) -> str:

@@ -1,0 +1,303 @@
+"""What an assistant must not remember: passwords, PINs, card numbers and the like, told and left out.
+
+This is the one place that knows how they look. What is to be stored goes past it, whichever mind asks for it, and so
+does what was stored before, when it is spoken, briefed or listed. It reads what people say and what was transcribed:
+digits in groups or in words, the kind before the value or behind it, in English and, by the words for it, in some other
+languages. A kind alone ("I forgot my PIN") is no secret, and neither are the numbers of other things.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+
+from lkmongo.secret_shapes import CARD_KIND, RUN, by_looks, digits, is_of_another
+from lkmongo.spoken_numbers import NUMBER_WORDS, words_to_digits
+
+REFUSAL = "I don't store passwords, PINs, card numbers and the like. Please keep those to yourself."
+"""What a caller hears who asks for one to be remembered."""
+WITHHELD = "(withheld)"
+"""What stands in the place of a secret that was stored when it was not refused yet."""
+
+_I = re.IGNORECASE
+
+# ------------------------------------------------------------------ kinds: what a word or a number is called
+
+
+def _words(*patterns: str) -> str:
+    return rf"(?<!\w)(?:{'|'.join(patterns)})(?!\w)"
+
+
+_WORD_KIND = _words(
+    "pass[ -]?(?:words?|phrases?|codes?)", "(?:seed|recovery) phrase", "passwor[td]", "kennwort", "wachtwoord", "mot de passe",
+    "contrase[nñ]as?", "palavra-passe", "senha", "parola d'ordine", "пароль",
+) + "|密码|密碼|パスワード|비밀번호"  # fmt: skip
+_KEY_KIND = _words("(?:api|access|secret|private|encryption|auth|bearer)[ -](?:key|token)s?")
+_PIN_KIND = _words(
+    "(?<!bowling )(?<!rolling )(?<!safety )(?<!hair )(?<!hat )pin(?:[ -]?(?:codes?|numbers?|nummer|s))?", r"p[. ]i[. ]n",
+    "geheimzahl", "code (?:secret|confidentiel)", "nip", "clave(?: secreta)?", "cv[vc]2?", "cv2", "c[. ]v[. ][vc]",
+    "(?:card )?verification (?:value|number)", "security code", "sicherheitscode", "(?:karten)?prüf(?:nummer|ziffer)",
+    "cryptogramme", "code de sécurité", "código de segu(?:ridad|rança)", "codice di sicurezza",
+) + "|暗証番号"  # fmt: skip
+_NUMBER_KIND = _words(
+    "(?:(?:one|1)[ -]time|verification|authentication|recovery|backup|2fa|two[ -]factor|sms)[ -](?:pass)?codes?", "otp", "tan",
+    "ssn", "s[. ]s[. ]n", "(?:(?:my|her|his) )?social (?:security|insurance)", "(?:my|her|his) social", "national insurance", "bsn", "cpf", "dni",
+    "itin", "tax(?:payer)? id", "aadhaar", "codice fiscale", "sécurité sociale", "seguridad social",
+    r"(?:sozial|renten)versicherungs\w+", r"steuer-?id\w*", "(?:bank(?:ing)?|checking|savings|current|giro) account", "sort code",
+    "routing (?:number|no)", "iban", "kontonummer", "rekeningnummer", "numéro de compte", "número (?:de cuenta|da conta)",
+    "numero di conto", "passport", "passeport", "pasaporte", "passaporto", "passaporte", "reisepass(?:nummer)?",
+    "driv(?:er|ers|er's|ing) licen[sc]e", "führerschein(?:nummer)?", "permis de conduire", "identity card", "national id",
+    "personalausweis(?:nummer)?", "carte d'identité",
+)  # fmt: skip
+_KIND = re.compile(rf"(?P<word>{_WORD_KIND})|(?P<key>{_KEY_KIND})|(?P<pin>{_PIN_KIND})|(?P<number>{_NUMBER_KIND})", _I)
+_OF_ANOTHER_KIND = re.compile(
+    r"[ -](?:managers?|resets?|polic(?:y|ies)|hints?|protect\w*|change|field|page|link|e?-?mail|screen|prompt|problems?|"
+    r"issues?|boards?|collections?|cushions?|badges?|stripes?|wheels?|offices?|holder|expir\w+|renewal|control|media|life)\b",
+    _I,
+)
+_LABEL = re.compile(
+    r"(?:^|_)(?<!bowling_)(?<!rolling_)(?<!safety_)(?<!hair_)(?<!hat_)(?:pass_?(?:words?|codes?|phrases?)|passwort|kennwort|"
+    r"wachtwoord|mot_de_passe|contrase[nñ]a|senha|pin(?:_?(?:code|number|nummer))?|geheimzahl|cv[vc]2?|security_code|ssn|"
+    r"social_security(?:_number)?|one_time_code|otp|(?:recovery|backup)_codes?|(?:seed|recovery)_phrase|"
+    r"(?:api|access|secret|private)_(?:keys?|tokens?))"
+    r"(?:_|$)(?!(?:managers?|resets?|polic(?:y|ies)|boards?|collections?|cushions?|badges?|changed)(?:_|$))"
+)
+"""Slots of such names hold a secret, whatever they hold."""
+
+# ------------------------------------------------------------------ values: what they look like
+
+_PIECE = r"(?:[a-z]{0,6}-?\d[a-z\d]*|[a-z]{2} (?=\d\d \d\d )|[a-z]\b)"
+_NUMBERED = re.compile(rf"{_PIECE}(?:[ .-]?{_PIECE})*", _I)
+_LEAST_DIGITS = {"pin": 3, "number": 4}
+_LEAST_OF_A_KEY = 8
+_HOW_MANY = re.compile(r"\d+ (?:characters?|letters?|digits?|signs?|times?|days?|weeks?|months?|years?)\b", _I)
+_TOKEN = re.compile(r"[^\s\"]+")
+_MIXED = re.compile(r"(?!\d+(?:st|nd|rd|th|am|pm|min)$)(?=.*[^\W\d_])(?=.*[\d!@#$%^&*+=]).{4,}", _I)
+"""A word that nobody says: letters with digits or signs among them."""
+
+# ------------------------------------------------------------------ between a kind and its value
+
+_BE = r"(?:is|are|was|were|be|reads|equals|ist|lautet|war|est|c'est|es|era|é|è|será|sera)"
+_COPULA = re.compile(rf"(?<!\w)(?:{_BE}|s)(?!\w)|[:=はが是为為]", _I)
+_FILLERS = re.compile(
+    rf"(?:[\s,;:=.?!\"'()>*#\u2013\u2014はが是为為-]|(?<!\w)(?:{_BE}|its|it|that|this|which|has|have|been|changed|set|to|now|currently|"
+    r"really|just|actually|simply|still|the|as|of|says|will|would|should|numbers?|nummer|numéro|número|numero|no|nr|codes?|id|"
+    r"i think|i guess|jetzt|maintenant|ahora|s)(?!\w))*",
+    _I,
+)
+_LEAD_IN = re.compile(
+    r"(?:(?:yes|yeah|ok|okay|sure|well|no|so|and|then|again|just|please|um+|uh+|its?|it's|is|that|that's|this|the|number|code|pin|"
+    r"password|i said|remember|es|c'est|ist)\b[\s,.:!]*)*",
+    _I,
+)
+_TAIL = re.compile(r"[\s,.!?]*(?:\b(?:please|thanks|thank you|okay|ok|right)[\s,.!?]*)*$", _I)
+_NEAR = 200
+"""Characters before a kind among which its value is looked for."""
+_LONGEST_ANSWER = 100
+_LAST_WORDS = re.compile(r"(?:\W+[\w'-]+){0,3}\W*")
+_ASKED = re.compile(r"\b(?:what|know|whether|if|how|where|which|why)\b", _I)
+_FURTHER_ON = re.compile(rf"(?P<words>(?:\s+[\w'&-]+){{1,8}}?)\s*(?:(?<!\w){_BE}(?!\w)|[:=])", _I)
+_AND = re.compile(r"\b(?:and|but|or|because|und|aber|et|mais|y|pero)\b", _I)
+_WHICH_IS = re.compile(rf"[\"']?\s*(?:(?<!\w)(?:{_BE}|as|for)(?!\w)|=)\s+(?:[\w'-]+\s+){{0,5}}$", _I)
+_TOLD_FIRST = re.compile(
+    r"(?:^|[.!?;,:]\s*|\b(?:that|use|set|make|note|remember|store|save)\s+)[\"']?(?P<value>[^\s\"']{3,})[\"']?\s+"
+    rf"(?:{_BE}|as|=)\s+(?:my|the|our|mein|mi|mon|meu|minha|il mio|la mia)\s+(?:[\w'-]+\s+){{0,3}}$",
+    _I,
+)
+_NO_VALUE = frozenset(
+    """not no never wrong incorrect invalid expired lost gone forgotten being too required needed working safe secure strong
+    weak reset changed old same missing blocked locked still so very what where how why when who whether case kept stored
+    saved private secret confidential important hard easy short long in on at for from with without about an and or but
+    because if unknown compromised leaked stolen always also only enough problem issue ready there here good bad fine
+    correct right accepted rejected denied hidden protected me you they it that this none nothing mine yours impossible
+    optional supposed going getting asked encrypted falsch nicht weg vergessen abgelaufen ungültig zu pas perdu oublié
+    incorrecta incorrecto olvidada olvidado errata sbagliata""".split()
+)
+_NO_SUBJECT = _NO_VALUE | frozenset(
+    "question thing answer reason point one he she trouble worst first last email name".split()
+)
+
+# ------------------------------------------------------------------ a quick look, for most text has nothing of this
+
+_STEMS = (
+    *"pass phrase kennw wachtw contrase senha parola парол 密 パス 비밀 key token :// eyj -----".split(),
+    "mot de",
+)
+_FOREIGN_DIGITS = {
+    word: str(value)
+    for words in (
+        "null eins zwei drei vier fünf sechs sieben acht neun",
+        "zéro un deux trois quatre cinq six sept huit neuf",
+        "cero uno dos tres cuatro cinco seis siete ocho nueve",
+        "zero uno due tre quattro cinque sei sette otto nove",
+        "zero um dois três quatro cinco seis sete oito nove",
+        "nul een twee drie vier vijf zes zeven acht negen",
+    )
+    for value, word in enumerate(words.split())
+}
+_FOREIGN = "|".join(_FOREIGN_DIGITS)
+_FOREIGN_RUN = re.compile(rf"(?<!\w)(?:{_FOREIGN})(?:,? (?:{_FOREIGN})){{2,}}(?!\w)", _I)
+_DIGIT_WORDS = NUMBER_WORDS | set(_FOREIGN_DIGITS)
+_SENTENCE_END = re.compile(r"(?<=[.!?;。])(?<![\s.]\w\.)\s+|\n+")
+_ODD = re.compile(r"[^\x20-\x7e]")
+
+
+def _may_hold(text: str) -> bool:
+    if any(map(str.isdigit, text)):
+        return True
+    folded = text.casefold()
+    if any(stem in folded for stem in _STEMS):
+        return True
+    return sum(word.strip(".,") in _DIGIT_WORDS for word in folded.replace("-", " ").split()) > 1
+
+
+def _plain(text: str) -> str:
+    """The text on one line, with digits for words and nothing that is not seen."""
+    if _ODD.search(text):
+        text = unicodedata.normalize("NFKC", text).replace("\u2019", "'")
+        seen = (char for char in text if unicodedata.category(char) != "Cf")
+        text = "".join(str(unicodedata.digit(char)) if char.isdigit() else char for char in seen)
+    text = _FOREIGN_RUN.sub(
+        lambda run: "".join(_FOREIGN_DIGITS[word] for word in re.findall(r"\w+", run[0].casefold())),
+        " ".join(text.split()),
+    )
+    return words_to_digits(text)
+
+
+# ------------------------------------------------------------------ telling
+
+
+def holds_secret(text: str) -> bool:
+    """Whether a text tells something that must not be remembered."""
+    return bool(secrets_in(text))
+
+
+def is_secret(label: str, content: str) -> bool:
+    """Whether a slot of this name and content is one that must not be remembered; the name alone can decide it."""
+    if _LABEL.search(label.casefold()):
+        return True
+    return holds_secret(content) or holds_secret(f"{label.replace('_', ' ')}: {content}")
+
+
+def secrets_in(text: str) -> frozenset[str]:
+    """The secrets that a text tells, numbers as their digits; empty when there is none."""
+    if not _may_hold(text):
+        return frozenset()
+    plain = _plain(text)
+    return frozenset([*by_looks(plain), *_named(plain)])
+
+
+def asks_for_secret(text: str) -> bool:
+    """Whether a text ends in a kind of secret, or in a card: what is said next may be the secret itself."""
+    plain = _plain(text)
+    return any(_LAST_WORDS.fullmatch(plain, kind.end()) for kind in [*_kinds(plain), *CARD_KIND.finditer(plain)])
+
+
+def is_bare_value(text: str) -> bool:
+    """Whether a text is nothing but a value, as it follows on what it is a value of: "1234", "it's hunter2"."""
+    if len(text) > _LONGEST_ANSWER or not _may_hold(text):
+        return False
+    value = _TAIL.sub("", _LEAD_IN.sub("", _plain(text), count=1))
+    run = RUN.fullmatch(value)
+    return len(digits(value)) > 2 if run else bool(_MIXED.fullmatch(value)) and " " not in value
+
+
+def trails_off(text: str) -> bool:
+    """Whether a text names a secret and breaks off before its value: "my card number is"."""
+    plain = _plain(text)
+    for kind in [*_kinds(plain), *CARD_KIND.finditer(plain)]:
+        rest = plain[kind.end() :]
+        if _fillers(rest) == rest and _COPULA.search(rest) and not _ASKED.search(plain[: kind.start()]):
+            return True
+    return False
+
+
+def numbers_in(text: str) -> frozenset[str]:
+    """The numbers of three digits and more that a text tells, as digits."""
+    return frozenset(number for run in RUN.findall(_plain(text)) if len(number := digits(run)) > 2)
+
+
+def tells(text: str, secrets: Iterable[str]) -> bool:
+    """Whether a text tells one of these secrets, however its digits are grouped."""
+    plain = _plain(text)
+    for secret in secrets:
+        if secret.isdigit():
+            found = re.search(rf"(?<!\d){'[ .,/_-]{0,3}'.join(secret)}(?!\d)", plain)
+        else:
+            found = re.search(rf"(?<!\w){re.escape(secret)}(?!\w)", plain, _I)
+        if found:
+            return True
+    return False
+
+
+def without_secrets(text: str, known: Iterable[str] = ()) -> str:
+    """A text without the sentences that tell a secret, or one of the secrets that are `known`; empty if nothing is left."""
+    secrets = {*known, *secrets_in(text)}
+    if not secrets:
+        return text
+    sentences = _SENTENCE_END.split(text)
+    kept = " ".join(each for each in sentences if not (holds_secret(each) or tells(each, secrets))).strip(" ;,")
+    return "" if holds_secret(kept) or tells(kept, secrets) else kept
+
+
+def _kinds(plain: str) -> Iterator[re.Match[str]]:
+    return (kind for kind in _KIND.finditer(plain) if not _OF_ANOTHER_KIND.match(plain, kind.end()))
+
+
+def _named(plain: str) -> Iterator[str]:
+    """Values that are told with their kind."""
+    for found in _kinds(plain):
+        kind = found.lastgroup or ""
+        before, after = plain[max(0, found.start() - _NEAR) : found.start()], plain[found.end() :]
+        if value := _value_after(kind, after) or _value_before(kind, before):
+            yield value
+
+
+def _value_after(kind: str, after: str) -> str:
+    """The value in "my PIN is 1234", "PIN 1234" and "the PIN for my card is 1234"."""
+    fillers = _fillers(after)
+    if value := _read(kind, after[len(fillers) :], fillers):
+        return value
+    further = _FURTHER_ON.match(after)
+    if further is None or _AND.search(further["words"]):
+        return ""
+    rest = after[further.end() :]
+    return _read(kind, rest[len(_fillers(rest)) :], further[0])
+
+
+def _fillers(text: str) -> str:
+    match = _FILLERS.match(text)
+    return match[0] if match else ""
+
+
+def _read(kind: str, text: str, between: str) -> str:
+    """The value with which a text begins, after its kind and what stands between the two."""
+    if kind in _LEAST_DIGITS:
+        match = (RUN if kind == "pin" else _NUMBERED).match(text)
+        number = re.sub(r"\W", "", match[0]) if match else ""
+        return number if len(digits(number)) >= _LEAST_DIGITS[kind] else ""
+    token = _TOKEN.match(text)
+    word = token[0].strip(".,;:!?'()") if token else ""
+    if _MIXED.fullmatch(word) and (kind == "word" or len(word) >= _LEAST_OF_A_KEY):
+        return word
+    is_told = _COPULA.search(between) and (word.casefold() not in _NO_VALUE or re.search("[:=]", between))
+    if kind == "key" or not word or not is_told or _HOW_MANY.match(text):
+        return ""
+    return re.split(r"[.;,!?]|\s(?:and|but|und|et|y)\s", text.strip("'"), maxsplit=1)[0].strip() or word
+
+
+def _value_before(kind: str, before: str) -> str:
+    """The value in "1234 is my PIN" and "use swordfish as my password"."""
+    for run in RUN.finditer(before):
+        number = digits(run[0])
+        is_enough = len(number) >= _LEAST_DIGITS.get(kind, 4)
+        if is_enough and _WHICH_IS.match(before, run.end()) and not is_of_another(before, run.start()):
+            return number
+    if kind in {"word", "key"}:
+        for token in _TOKEN.finditer(before):
+            if _MIXED.fullmatch(token[0]) and _WHICH_IS.match(before, token.end()):
+                return token[0]
+        if kind == "word" and (told := _TOLD_FIRST.search(before)) and told["value"].casefold() not in _NO_SUBJECT:
+            return told["value"]
+    return ""
