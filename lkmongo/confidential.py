@@ -29,13 +29,15 @@ def _words(*patterns: str) -> str:
     return rf"(?<!\w)(?:{'|'.join(patterns)})(?!\w)"
 
 
+_NO_OTHER = r"(?<!\bbowling )(?<!\brolling )(?<!\bsafety )(?<!\bhair )(?<!\bhat )"
+"""Other pins."""
 _WORD_KIND = _words(
     "pass[ -]?(?:words?|phrases?|codes?)", "(?:seed|recovery) phrase", "passwor[td]", "kennwort", "wachtwoord", "mot de passe",
     "contrase[nñ]as?", "palavra-passe", "senha", "parola d'ordine", "пароль",
 ) + "|密码|密碼|パスワード|비밀번호"  # fmt: skip
 _KEY_KIND = _words("(?:api|access|secret|private|encryption|auth|bearer)[ -](?:key|token)s?")
 _PIN_KIND = _words(
-    "(?<!bowling )(?<!rolling )(?<!safety )(?<!hair )(?<!hat )pin(?:[ -]?(?:codes?|numbers?|nummer|s))?", r"p[. ]i[. ]n",
+    rf"{_NO_OTHER}pin(?:[ -]?(?:codes?|numbers?|nummer|s))?", r"p[. ]i[. ]n",
     "geheimzahl", "code (?:secret|confidentiel)", "nip", "clave(?: secreta)?", "cv[vc]2?", "cv2", "c[. ]v[. ][vc]",
     "(?:card )?verification (?:value|number)", "security code", "sicherheitscode", "(?:karten)?prüf(?:nummer|ziffer)",
     "cryptogramme", "code de sécurité", "código de segu(?:ridad|rança)", "codice di sicurezza",
@@ -57,18 +59,18 @@ _OF_ANOTHER_KIND = re.compile(
     _I,
 )
 _LABEL = re.compile(
-    r"(?:^|_)(?<!bowling_)(?<!rolling_)(?<!safety_)(?<!hair_)(?<!hat_)(?:pass_?(?:words?|codes?|phrases?)|passwort|kennwort|"
-    r"wachtwoord|mot_de_passe|contrase[nñ]a|senha|pin(?:_?(?:code|number|nummer))?|geheimzahl|cv[vc]2?|security_code|ssn|"
-    r"social_security(?:_number)?|one_time_code|otp|(?:recovery|backup)_codes?|(?:seed|recovery)_phrase|"
-    r"(?:api|access|secret|private)_(?:keys?|tokens?))"
-    r"(?:_|$)(?!(?:managers?|resets?|polic(?:y|ies)|boards?|collections?|cushions?|badges?|changed)(?:_|$))"
+    rf"{_NO_OTHER}\b(?:pass ?(?:words?|codes?|phrases?)|passwort|kennwort|wachtwoord|mot de passe|contrase[nñ]a|senha|"
+    r"pin(?: ?(?:code|number|nummer))?|geheimzahl|cv[vc]2?|security code|ssn|social security(?: number)?|one time code|otp|"
+    r"(?:recovery|backup) codes?|(?:seed|recovery) phrase|(?:api|access|secret|private) (?:keys?|tokens?))\b"
+    r"(?! (?:managers?|resets?|polic(?:y|ies)|boards?|collections?|cushions?|badges?|changed)\b)",
+    _I,
 )
 """Slots of such names hold a secret, whatever they hold."""
 
 # ------------------------------------------------------------------ values: what they look like
 
 _PIECE = r"(?:[a-z]{0,6}-?\d[a-z\d]*|[a-z]{2} (?=\d\d \d\d )|[a-z]\b)"
-_NUMBERED = re.compile(rf"{_PIECE}(?:[ .-]?{_PIECE})*", _I)
+_NUMBERED = re.compile(rf"{_PIECE}(?:[ .-]{{0,3}}{_PIECE})*", _I)
 _LEAST_DIGITS = {"pin": 3, "number": 4}
 _LEAST_OF_A_KEY = 8
 _HOW_MANY = re.compile(r"\d+ (?:characters?|letters?|digits?|signs?|times?|days?|weeks?|months?|years?)\b", _I)
@@ -96,6 +98,7 @@ _NEAR = 200
 """Characters before a kind among which its value is looked for."""
 _LONGEST_ANSWER = 100
 _LAST_WORDS = re.compile(r"(?:\W+[\w'-]+){0,3}\W*")
+_ARTICLE = re.compile(r"(?:(?:ok|okay|well|so|and|then|my|the|our|a)\b\W*)*", _I)
 _ASKED = re.compile(r"\b(?:what|know|whether|if|how|where|which|why)\b", _I)
 _FURTHER_ON = re.compile(rf"(?P<words>(?:\s+[\w'&-]+){{1,8}}?)\s*(?:(?<!\w){_BE}(?!\w)|[:=])", _I)
 _AND = re.compile(r"\b(?:and|but|or|because|und|aber|et|mais|y|pero)\b", _I)
@@ -120,10 +123,18 @@ _NO_SUBJECT = _NO_VALUE | frozenset(
 
 # ------------------------------------------------------------------ a quick look, for most text has nothing of this
 
-_STEMS = (
+_STEMS_OF_WORDS = (
     *"pass phrase kennw wachtw contrase senha parola парол 密 パス 비밀 key token :// eyj -----".split(),
     "mot de",
 )
+_STEMS = (
+    *_STEMS_OF_WORDS,
+    *"pin p.i.n geheim code nip clave cv c.v verif sicherheits prüf crypto código codice 暗証 otp tan ssn s.s.n social insur bsn".split(),
+    *"cpf dni itin tax aadhaar sécu segu versich steuer account routing iban konto rekening compte cuenta conta conto".split(),
+    *"pasaporte licen führer permis identi national ausweis".split(),
+    *("p i n", "s s n", "c v"),
+)
+_CARD_STEMS = ("card", "kart", "kaart", "carte", "carta", "cartão", "tarjeta", "amex")
 _FOREIGN_DIGITS = {
     word: str(value)
     for words in (
@@ -139,17 +150,21 @@ _FOREIGN_DIGITS = {
 _FOREIGN = "|".join(_FOREIGN_DIGITS)
 _FOREIGN_RUN = re.compile(rf"(?<!\w)(?:{_FOREIGN})(?:,? (?:{_FOREIGN})){{2,}}(?!\w)", _I)
 _DIGIT_WORDS = NUMBER_WORDS | set(_FOREIGN_DIGITS)
-_SENTENCE_END = re.compile(r"(?<=[.!?;。])(?<![\s.]\w\.)\s+|\n+")
+_SENTENCE_END = re.compile(r"(?<=[.!?;。])(?<!\.[^\W\d_]\.)\s+|\n+")
 _ODD = re.compile(r"[^\x20-\x7e]")
 
 
-def _may_hold(text: str) -> bool:
-    if any(map(str.isdigit, text)):
-        return True
+def _has(text: str, stems: Iterable[str]) -> bool:
     folded = text.casefold()
-    if any(stem in folded for stem in _STEMS):
-        return True
-    return sum(word.strip(".,") in _DIGIT_WORDS for word in folded.replace("-", " ").split()) > 1
+    return any(stem in folded for stem in stems)
+
+
+def _has_number_words(text: str) -> bool:
+    return sum(word.strip(".,") in _DIGIT_WORDS for word in text.casefold().replace("-", " ").split()) > 1
+
+
+def _may_hold(text: str) -> bool:
+    return any(map(str.isdigit, text)) or _has(text, _STEMS_OF_WORDS) or _has_number_words(text)
 
 
 def _plain(text: str) -> str:
@@ -158,11 +173,13 @@ def _plain(text: str) -> str:
         text = unicodedata.normalize("NFKC", text).replace("\u2019", "'")
         seen = (char for char in text if unicodedata.category(char) != "Cf")
         text = "".join(str(unicodedata.digit(char)) if char.isdigit() else char for char in seen)
-    text = _FOREIGN_RUN.sub(
-        lambda run: "".join(_FOREIGN_DIGITS[word] for word in re.findall(r"\w+", run[0].casefold())),
-        " ".join(text.split()),
+    text = " ".join(text.split())
+    if not _has_number_words(text):
+        return text
+    as_digits = _FOREIGN_RUN.sub(
+        lambda run: "".join(_FOREIGN_DIGITS[word] for word in re.findall(r"\w+", run[0].casefold())), text
     )
-    return words_to_digits(text)
+    return words_to_digits(as_digits)
 
 
 # ------------------------------------------------------------------ telling
@@ -175,9 +192,8 @@ def holds_secret(text: str) -> bool:
 
 def is_secret(label: str, content: str) -> bool:
     """Whether a slot of this name and content is one that must not be remembered; the name alone can decide it."""
-    if _LABEL.search(label.casefold()):
-        return True
-    return holds_secret(content) or holds_secret(f"{label.replace('_', ' ')}: {content}")
+    name = label.replace("_", " ")
+    return _LABEL.search(name) is not None or holds_secret(content) or holds_secret(f"{name}: {content}")
 
 
 def secrets_in(text: str) -> frozenset[str]:
@@ -191,7 +207,7 @@ def secrets_in(text: str) -> frozenset[str]:
 def asks_for_secret(text: str) -> bool:
     """Whether a text ends in a kind of secret, or in a card: what is said next may be the secret itself."""
     plain = _plain(text)
-    return any(_LAST_WORDS.fullmatch(plain, kind.end()) for kind in [*_kinds(plain), *CARD_KIND.finditer(plain)])
+    return any(_LAST_WORDS.fullmatch(plain, kind.end()) for kind in [*_kinds(plain), *_cards(plain)])
 
 
 def is_bare_value(text: str) -> bool:
@@ -200,15 +216,16 @@ def is_bare_value(text: str) -> bool:
         return False
     value = _TAIL.sub("", _LEAD_IN.sub("", _plain(text), count=1))
     run = RUN.fullmatch(value)
-    return len(digits(value)) > 2 if run else bool(_MIXED.fullmatch(value)) and " " not in value
+    return run is not None or (_MIXED.fullmatch(value) is not None and " " not in value)
 
 
 def trails_off(text: str) -> bool:
-    """Whether a text names a secret and breaks off before its value: "my card number is"."""
+    """Whether a text names a secret and breaks off before its value: "my card number is", "my PIN"."""
     plain = _plain(text)
-    for kind in [*_kinds(plain), *CARD_KIND.finditer(plain)]:
-        rest = plain[kind.end() :]
-        if _fillers(rest) == rest and _COPULA.search(rest) and not _ASKED.search(plain[: kind.start()]):
+    for kind in [*_kinds(plain), *_cards(plain)]:
+        before, rest = plain[: kind.start()], plain[kind.end() :]
+        breaks_off = _COPULA.search(rest) and not _ASKED.search(before)
+        if _fillers(rest) == rest and (breaks_off or _ARTICLE.fullmatch(before)):
             return True
     return False
 
@@ -221,14 +238,17 @@ def numbers_in(text: str) -> frozenset[str]:
 def tells(text: str, secrets: Iterable[str]) -> bool:
     """Whether a text tells one of these secrets, however its digits are grouped."""
     plain = _plain(text)
-    for secret in secrets:
-        if secret.isdigit():
-            found = re.search(rf"(?<!\d){'[ .,/_-]{0,3}'.join(secret)}(?!\d)", plain)
-        else:
-            found = re.search(rf"(?<!\w){re.escape(secret)}(?!\w)", plain, _I)
-        if found:
-            return True
-    return False
+    words = _spaced(plain)
+    return any(_grouped(secret).search(plain) if secret.isdigit() else _spaced(secret) in words for secret in secrets)
+
+
+def _grouped(number: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\d){'[ .,/_-]{0,3}'.join(number)}(?!\d)")
+
+
+def _spaced(text: str) -> str:
+    words = " ".join(re.findall(r"[^_\W]+", text.casefold()))
+    return f" {words} "
 
 
 def without_secrets(text: str, known: Iterable[str] = ()) -> str:
@@ -242,7 +262,12 @@ def without_secrets(text: str, known: Iterable[str] = ()) -> str:
 
 
 def _kinds(plain: str) -> Iterator[re.Match[str]]:
-    return (kind for kind in _KIND.finditer(plain) if not _OF_ANOTHER_KIND.match(plain, kind.end()))
+    if _has(plain, _STEMS):
+        yield from (kind for kind in _KIND.finditer(plain) if not _OF_ANOTHER_KIND.match(plain, kind.end()))
+
+
+def _cards(plain: str) -> Iterable[re.Match[str]]:
+    return CARD_KIND.finditer(plain) if _has(plain, _CARD_STEMS) else ()
 
 
 def _named(plain: str) -> Iterator[str]:
@@ -284,7 +309,8 @@ def _read(kind: str, text: str, between: str) -> str:
     is_told = _COPULA.search(between) and (word.casefold() not in _NO_VALUE or re.search("[:=]", between))
     if kind == "key" or not word or not is_told or _HOW_MANY.match(text):
         return ""
-    return re.split(r"[.;,!?]|\s(?:and|but|und|et|y)\s", text.strip("'"), maxsplit=1)[0].strip() or word
+    said = re.split(r"[.;,!?]|\s(?:and|but|und|et|y)\s", text[:_LONGEST_ANSWER].strip("'"), maxsplit=1)[0].strip()
+    return said or word
 
 
 def _value_before(kind: str, before: str) -> str:

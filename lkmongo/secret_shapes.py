@@ -34,6 +34,7 @@ _OF_ANOTHER = re.compile(
 """What stands before the number of something that is no secret."""
 _NEAR = 60
 """Characters before a number that say what it is the number of."""
+_LEAST_DIGITS = 9
 _CARD_DIGITS = range(12, 20)
 _FOUR_BY_FOUR = [4, 4, 4, 4]
 _ISSUERS = re.compile(
@@ -69,9 +70,12 @@ def is_of_another(plain: str, start: int) -> bool:
 
 def by_looks(plain: str) -> Iterator[str]:
     """What a text holds of them, numbers as their digits."""
+    if re.search("[_-]|eyJ|AKIA|AIza|://", plain):
+        for pattern in (_KEY, JWT, URI_CREDENTIALS):
+            yield from (found[0] for found in pattern.finditer(plain))
+    if len(digits(plain)) < _LEAST_DIGITS:
+        return
     yield from _cards(plain)
-    for pattern in (_KEY, JWT, URI_CREDENTIALS):
-        yield from (found[0] for found in pattern.finditer(plain))
     for number in _SSN.finditer(plain):
         if not is_of_another(plain, number.start()):
             yield digits(number[0])
@@ -84,14 +88,14 @@ def by_looks(plain: str) -> Iterator[str]:
 
 def _cards(plain: str) -> Iterator[str]:
     """Numbers of cards: by their check digit, as four times four digits, or because a card is named in the text."""
-    is_named = CARD_KIND.search(_ANOTHER_CARD.sub("", plain)) is not None
-    for run in RUN.finditer(plain):
+    runs = [run for run in RUN.finditer(plain) if len(digits(run[0])) >= _CARD_DIGITS.start]
+    is_named = bool(runs) and CARD_KIND.search(_ANOTHER_CARD.sub("", plain)) is not None
+    for run in runs:
         if plain[run.start() - 1 : run.start()] == "+":
             continue  # a telephone number
         groups, may_be_one = re.findall(r"\d+", run[0]), not is_of_another(plain, run.start())
-        number = "".join(groups)
-        if is_named and len(number) >= _CARD_DIGITS.start and may_be_one:
-            yield number
+        if is_named and may_be_one:
+            yield "".join(groups)
         for start in range(len(groups)):
             four = groups[start : start + 4]
             if [len(group) for group in four] == _FOUR_BY_FOUR and four[0][0] in "3456" and may_be_one:

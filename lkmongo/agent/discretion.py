@@ -109,11 +109,15 @@ def _judge(exchanges: list[_Exchange]) -> None:
             or (is_bare and (before.is_secret or asks_for_secret(before.words) or asks_for_secret(before.answer)))
         ):
             each.is_secret = True
-        if not any(holds_secret(one.words) for one in together) and holds_secret(
-            " ".join(one.words for one in together)
-        ):
+        if not any(holds_secret(one.words) for one in together) and _holds_secret(together):
+            while _holds_secret(together[1:]):
+                together = together[1:]
             for one in together:
                 one.is_secret = True
+
+
+def _holds_secret(together: list[_Exchange]) -> bool:
+    return holds_secret(" ".join(one.words for one in together))
 
 
 def _content(arguments: str | None) -> str:

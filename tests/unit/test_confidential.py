@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+import re
+from dataclasses import replace
 
-from lkmongo.confidential import holds_secret, secrets_in, without_secrets
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lkmongo.agent.discretion import Discreet, discreet
+from lkmongo.agent.responder.caller_data import CallerData
+from lkmongo.agent.responder.say import greeting
+from lkmongo.agent.turns import gist
+from lkmongo.confidential import REFUSAL, WITHHELD, holds_secret, is_secret, secrets_in, tells, without_secrets
+from lkmongo.errors import SecretError
+from lkmongo.model import Memory, Turn, TurnKind, check_memory, now
+from lkmongo.spoken_numbers import words_to_digits
 
 SECRETS = """
 my card number is 4111 1111 1111 1111 cvv 123
@@ -185,3 +198,216 @@ def test_a_secret_is_one_however_it_is_told(text: str) -> None:
 def test_what_is_no_secret_is_kept_whole(text: str) -> None:
     assert secrets_in(text) == frozenset()
     assert without_secrets(text) == text
+
+
+@pytest.mark.parametrize(
+    ("label", "content"),
+    [
+        ("pin", "1234"), ("pin_code", "the usual"), ("phone_pin", "1234"), ("wifi_password", "hunter2"), ("passwords", "a and b"),
+        ("cvv", "123"), ("social_security_number", "078051120"), ("api_key", "abc"), ("passwort", "sonne"), ("contraseña", "gato"),
+        ("note", "4111 1111 1111 1111"), ("card", "4929 0000 0000 0001"), ("card_4111_1111_1111_1111", "mine"), ("note", "pin 1234"),
+        ("pin_1234", "yes"), ("passport_number", "C01X00T47"), ("bank_account", "12345678"), ("iban", "DE89370400440532013000"),
+    ],
+)  # fmt: skip
+def test_a_slot_is_secret_by_its_name_or_by_what_it_holds(label: str, content: str) -> None:
+    assert is_secret(label, content)
+    with pytest.raises(SecretError):
+        check_memory(label, content)
+    told = Memory(label, content).told
+    assert told == Memory(label, WITHHELD)
+    assert content not in told.embedded_text
+
+
+@pytest.mark.parametrize(
+    ("label", "content"),
+    [
+        ("favorite_number", "1234"), ("phone_number", "+1 415 555 2671"), ("birthday", "1985-03-12"), ("locker_code", "4471"),
+        ("password_manager", "1Password"), ("pin_collection", "150 enamel pins"), ("bowling_pin", "red"), ("card_color", "blue"),
+        ("credit_card", "a Visa that ends in 1111"), ("passport_expires", "in 2031"), ("loyalty_card", "1234567890123"),
+        ("order", "1001"), ("opinion", "tea is fine"), ("spin_class", "on Tuesdays at 18:30"), ("house_number", "1204"),
+    ],
+)  # fmt: skip
+def test_a_slot_of_another_kind_is_kept_as_it_is(label: str, content: str) -> None:
+    assert check_memory(label, content) == (label, content)
+    assert Memory(label, content).told == Memory(label, content)
+
+
+def test_the_sentences_beside_a_secret_stay() -> None:
+    said = "I would like to return my kettle. My card number is 4111 1111 1111 1111. It is blue; it's 12 years old."
+    assert without_secrets(said) == "I would like to return my kettle. It is blue; it's 12 years old."
+    assert without_secrets("a kettle; my pin is 1234; 1234, really; a lamp") == "a kettle; a lamp"
+    assert without_secrets("The caller has a lamp. The number is 12-34.", {"1234"}) == "The caller has a lamp."
+
+
+@given(st.text(max_size=200))
+def test_any_text_can_be_looked_at(text: str) -> None:
+    assert without_secrets(without_secrets(text)) == without_secrets(text)
+    assert holds_secret(text) == (secrets_in(text) != frozenset())
+    assert tells(text, secrets_in(text)) == holds_secret(text)
+
+
+# ------------------------------------------------------------------ in a conversation
+
+
+def conversation(*said: str | tuple[str, str]) -> list[Turn]:
+    """Turns of a caller, and of an agent that says nothing to the point unless its answer is given."""
+    turns = []
+    for words, answer in (each if isinstance(each, tuple) else (each, "I see.") for each in said):
+        for role, content in (("user", words), ("assistant", answer)):
+            turns.append(Turn(len(turns), str(len(turns)), TurnKind.MESSAGE, now(), role=role, content=content))
+    return turns
+
+
+def refused(words: str, label: str, content: str) -> list[Turn]:
+    """Something was said, and a language model tried to store it."""
+    user, assistant = conversation((words, "I'd rather not keep that."))
+    arguments = json.dumps({"memory_type": label, "content": content})
+    tool = replace(
+        user, item_id="t", kind=TurnKind.TOOL, role=None, content=None, name="remember_detail", arguments=arguments
+    )
+    return [user, replace(tool, output=REFUSAL, is_error=True), assistant]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ["my card number is", "4111 1111 1111 1111"],
+        ["my card number is", "4929 0000 0000 0001"],
+        ["my card number", "4111 1111", "1111 1111"],
+        ["4111", "1111", "1111", "1111"],
+        ["four one one one", "one one one one", "one one one one", "one one one one"],
+        ["my pin is", "1234"],
+        ["my pin", "it's 1234"],
+        ["I want to tell you my pin", "it's 1234, thanks"],
+        [("hello there", "What is your PIN?"), "1234"],
+        [("hello there", "Please tell me the security code on the back."), "it is one two three"],
+        ["my password is", "swordfish"],
+        [("remember that my pin is 1234", REFUSAL), "it's 1234", "I said 1 2 3 4!"],
+        [("remember that my pin is 1234", REFUSAL), "why not?", "please remember it anyway"],
+        [("swordfish opens everything, keep that", REFUSAL)],
+        ["my social security number is", "078", "05", "1120"],
+        ["my pin is"],
+    ],
+)
+def test_a_secret_that_is_told_in_pieces_or_again_is_no_gist(said: list[str | tuple[str, str]]) -> None:
+    told = discreet(conversation(*said))
+    assert gist([turn for turn in told.turns if turn.content != "hello there"], 400) == ""
+    kettle = discreet(conversation("I want to return my kettle", *said, "where is order 1001"))
+    assert gist(kettle.turns, 400).startswith("I want to return my kettle; ")
+    assert gist(kettle.turns, 400).endswith("where is order 1001")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ["where is my order", ("it was the lamp", "Please tell me its number."), "1001"],
+        ["my card was declined", ("I paid with it", "Which order is it?"), "1001"],
+        ["I forgot my pin", "I want to return order 1001"],
+        ["why not?", "my phone number is", "555 0100"],
+        ["call me on", "0151 23456789"],
+    ],
+)
+def test_a_number_that_is_told_alone_is_kept_where_no_secret_was_meant(said: list[str | tuple[str, str]]) -> None:
+    turns = conversation(*said)
+    assert discreet(turns) == Discreet(turns, frozenset())
+
+
+def test_what_a_tool_was_refused_is_known_by_what_it_was_to_store() -> None:
+    turns = [
+        *refused("swordfish opens everything", "wifi_password", "swordfish"),
+        *conversation("a swordfish sandwich"),
+    ]
+    told = discreet(turns)
+    assert told.secrets == {"swordfish"}
+    assert [turn.content for turn in told.turns] == ["I'd rather not keep that.", "I see."]
+
+
+# ------------------------------------------------------------------ whatever the digits are
+
+_DIGIT = "zero one two three four five six seven eight nine".split()
+
+
+def with_check_digit(number: str) -> str:
+    for digit in "0123456789":
+        doubled = [int(each) * (1 + place % 2) for place, each in enumerate(reversed(number + digit))]
+        if sum(value - 9 if value > 9 else value for value in doubled) % 10 == 0:
+            return number + digit
+    raise AssertionError
+
+
+def drawn(
+    number: st.SearchStrategy[str], groups: dict[int, list[int]], *phrases: str
+) -> st.SearchStrategy[tuple[str, str]]:
+    """(the digits, what is said): in groups or not, in digits or in words, and with something around."""
+
+    def say(number: str, parts: bool, apart: str, phrase: str, before: str, after: str) -> tuple[str, str]:
+        sizes = groups.get(len(number), [len(number)]) if parts else [len(number)]
+        cut = [number[sum(sizes[:n]) : sum(sizes[: n + 1])] for n in range(len(sizes))]
+        written = " ".join(_DIGIT[int(digit)] for digit in number) if apart == "words" else apart.join(cut)
+        return number, f"{before}{phrase.format(written)}{after}"
+
+    return st.builds(
+        say,
+        number,
+        st.booleans(),
+        st.sampled_from([" ", "-", ".", " - ", "words"]),
+        st.sampled_from(phrases),
+        st.sampled_from(["", "please ", "um, ", "Hello. ", "remember that "]),
+        st.sampled_from(["", ".", " thanks", " and I like tea", ". I want to return my kettle."]),
+    )
+
+
+def numbers(size: int, begins: str = "") -> st.SearchStrategy[str]:
+    return st.text("0123456789", min_size=size - len(begins), max_size=size - len(begins)).map(
+        lambda rest: begins + rest
+    )
+
+
+cards = drawn(
+    st.one_of(
+        *(numbers(15, begins) for begins in ("4", "51", "55", "2345", "6011", "65", "3530")),
+        numbers(14, "37"),
+        numbers(13, "36"),
+    ).map(with_check_digit),
+    {16: [4, 4, 4, 4], 15: [4, 6, 5], 14: [4, 6, 4]},
+    "{}", "it's {}", "my card number is {}", "card {}", "{} is my card", "the number of my Visa card: {}", "charge {} for it",
+)  # fmt: skip
+persons = drawn(
+    numbers(9),
+    {9: [3, 2, 4]},
+    "my social security number is {}", "my SSN: {}", "my social is {}", "social security number {}", "{} is my ssn",
+)  # fmt: skip
+pins = drawn(
+    st.integers(4, 8).flatmap(numbers),
+    {4: [2, 2], 6: [3, 3], 8: [4, 4]},
+    "my pin is {}", "pin {}", "my PIN's {}", "the pin for my card is {}", "{} is my pin", "use {} as my pin", "pin code: {}",
+    "I changed my pin to {}", "the pin I use for my phone is {}", "meine Geheimzahl ist {}", "the cvv is {}",
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(cards | persons | pins, st.sampled_from(["note", "number", "pin", "favorite_color"]))
+def test_the_digits_are_in_no_gist_greeting_slot_or_embedding(secret: tuple[str, str], label: str) -> None:
+    number, said = secret
+    left = gist(discreet(conversation("I want a lamp", said)).turns, 400)
+    from_before = without_secrets(f"I want a lamp; {said}")
+    greeted = greeting(CallerData("known", gist=from_before), set())
+    with pytest.raises(SecretError):
+        check_memory(label, said)
+    slot = Memory(label, said)
+    for text in (left, from_before, greeted, slot.told.content, slot.embedded_text):
+        assert number not in re.sub(r"\D", "", words_to_digits(text))
+    assert left.startswith("I want a lamp")
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from(
+        ["order {}", "my order number is {}", "tracking number {}", "my phone number is {}", "call me at {}"]
+    ),
+    st.integers(3, 12).flatmap(numbers),
+)
+def test_numbers_of_other_things_are_kept(phrase: str, number: str) -> None:
+    said = phrase.format(number)
+    assert gist(discreet(conversation(said)).turns, 400) == said
+    assert check_memory("note", said) == ("note", said)

@@ -42,7 +42,7 @@ from lkmongo.agent.responder.smalltalk import courtesy, smalltalk
 from lkmongo.agent.responder.text import fit_label, normalise, words
 from lkmongo.agent.responder.vocabulary import BUSINESS, word_set
 from lkmongo.agent.responder.wording import as_said
-from lkmongo.confidential import is_secret
+from lkmongo.confidential import holds_secret, is_secret
 
 MAX_FIELD = 200
 """Characters of a profile's field."""
@@ -194,6 +194,8 @@ def _fit(intent: Intent) -> Intent:  # noqa: PLR0911 - one for each kind of inte
     match intent:
         case Remember(label=label, content=content) if is_secret(label, content):
             return Talk("secret")
+        case Knowledge(query=said) | Search(query=said) | Talk(kind="unknown", about=said) if holds_secret(said):
+            return Talk("secret")  # nobody has asked for it to be stored, and it is not to be looked up either
         case Remember(label=label, content=content):
             fitting = fit_label(label)
             return replace(intent, label=fitting) if fitting and content.strip() else Talk("unknown", content)
