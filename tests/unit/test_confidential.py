@@ -53,6 +53,14 @@ I changed my pin, it's now 4455
 1234 is my pin
 use 1234 as the new pin
 put 4711 for my pin
+1234, that's my pin
+1234 (my pin)
+my unlock code is 1234
+the alarm code is 4711
+the CVV code on the back of my card is 123
+ID card number 123456789
+my pwd: blue
+login is robin, password is blue42
 my social security number is 078-05-1120
 my social is 078 05 1120
 ssn 078051120
@@ -177,6 +185,11 @@ ISBN 978-3-16-148410-0
 my ip address is 192.168.100.200
 it weighs 3.14159265 kilograms
 call me double oh seven
+I have 3 cards, 2 cats and a pin cushion of 1,000 pins
+my key card opens room 1204
+my bank account is at ING since 2019
+my passport photo of 2019
+the password requirements: 12 characters, one digit
 I have one dog, two cats and three birds
 remember that my wife is allergic to penicillin
 I ordered items 1001, 1002, 1003 and 1004
@@ -385,7 +398,7 @@ pins = drawn(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(cards | persons | pins, st.sampled_from(["note", "number", "pin", "favorite_color"]))
 def test_the_digits_are_in_no_gist_greeting_slot_or_embedding(secret: tuple[str, str], label: str) -> None:
     number, said = secret
@@ -400,7 +413,7 @@ def test_the_digits_are_in_no_gist_greeting_slot_or_embedding(secret: tuple[str,
     assert left.startswith("I want a lamp")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from(
         ["order {}", "my order number is {}", "tracking number {}", "my phone number is {}", "call me at {}"]
