@@ -195,7 +195,7 @@ async def search(cli: Cli, query: Query, tenant: Tenant = DEFAULT_TENANT, limit:
     from lkmongo.model import Tenant as TenantScope
 
     scope, text = TenantScope(tenant), asked_for(query)
-    async with searching(cli) as strategy:
+    async with searching(cli) as (_, strategy):
         result = await strategy.knowledge(scope, text, limit)
     show_passages(cli, result, empty=f"Nothing about that was found in tenant {tenant}")
 

@@ -10,6 +10,7 @@ import typer
 
 from lkmongo.cli.command import Cli, command
 from lkmongo.cli.fields import cut, show_fields
+from lkmongo.cli.known import ELSEWHERE, check_known, unknown
 from lkmongo.cli.options import DEFAULT_TENANT, DryRun, Tenant, User, Yes
 from lkmongo.cli.search_view import Limit, Query
 
@@ -25,6 +26,8 @@ async def list_(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
     identity = Identity(tenant, user)
     async with open_store(cli.settings) as store:
         slots = await store.memories.slots(identity)
+        if not slots:
+            await check_known(store, identity)
     cli.output.rows(
         ["memory_type", "content", "created_at", "updated_at"],
         (
@@ -55,6 +58,7 @@ async def show(
     async with open_store(cli.settings) as store:
         slot = await store.memories.recall(identity, label)
         if slot is None:
+            await check_known(store, identity)
             raise _no_memory(user, tenant, label)
         model = await store.memories.vector_model(identity, label)
     fields = {
@@ -85,7 +89,7 @@ async def export(
     """
     from lkmongo.model import Identity
     from lkmongo.store.opening import open_store
-    from lkmongo.store.person import count, not_found
+    from lkmongo.store.person import count
     from lkmongo.store.person import export as export_person
     from lkmongo.whole_file import whole_file
 
@@ -93,7 +97,7 @@ async def export(
     async with open_store(cli.settings) as store:
         counts = await count(store.db, identity)
         if not any(counts.values()):
-            raise not_found(identity)
+            raise await unknown(store, identity)
         if file is None or file == Path("-"):
             async for piece in export_person(store.db, identity):
                 cli.output.write(piece)
@@ -126,15 +130,21 @@ async def forget(
 
     What the next call would know of the last one goes too, so that nothing forgotten comes back through it.
     The profile stays without --profile, and orders stay. The transcripts of calls stay until `users erase` or
-    `db retention`.
+    `db retention`. Exits with 5 when nothing is kept of that id.
     """
     from lkmongo.model import PROFILE_FIELDS, Identity, slot_name
     from lkmongo.store.opening import open_store
+    from lkmongo.store.person import is_known
 
     identity = Identity(tenant, user)
     names = list(dict.fromkeys(slot_name(label) for label in labels)) if labels else None
     async with open_store(cli.settings) as store:
         slots = [slot.memory_type for slot in await store.memories.slots(identity)]
+        if not slots and not await is_known(store.db, identity):
+            if names is not None or dry_run:
+                raise await unknown(store, identity)
+            await store.memories.forget(identity)
+            raise await unknown(store, identity, why=ELSEWHERE)
         if missing := [name for name in names or [] if name not in slots]:
             raise _no_memory(user, tenant, ", ".join(missing))
         known = await store.users.get(identity)
@@ -189,8 +199,10 @@ async def search(cli: Cli, user: User, query: Query, limit: Limit = 5, tenant: T
     from lkmongo.model import Identity
 
     identity, text = Identity(tenant, user), asked_for(query)
-    async with searching(cli) as strategy:
+    async with searching(cli) as (store, strategy):
         result = await strategy.memories(identity, text, limit)
+        if not result.hits:
+            await check_known(store, identity)
     show_memories(cli, result, empty=f"Nothing fitting is remembered of {user} in tenant {tenant}")
 
 

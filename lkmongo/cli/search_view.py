@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lkmongo.embed.base import Embedder
     from lkmongo.model import Memory, Passage
     from lkmongo.search.strategy import SearchResult, SearchStrategy
+    from lkmongo.store.opening import Store
 
 T = TypeVar("T", "Memory", "Passage")
 
@@ -45,7 +46,7 @@ def asked_for(query: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def searching(cli: Cli) -> AsyncIterator[SearchStrategy]:
+async def searching(cli: Cli) -> AsyncIterator[tuple[Store, SearchStrategy]]:
     """Open the store, the embedder and the strategy that the settings name, and close them after."""
     from lkmongo.embed.choose import embedder_for
     from lkmongo.search.choose import strategy_for
@@ -58,7 +59,7 @@ async def searching(cli: Cli) -> AsyncIterator[SearchStrategy]:
         async with open_store(cli.settings, on_status=cli.output.note) as store:
             # Nobody talks here, so it may take the time that loading a model takes. A database that is away ends it.
             await asyncio.gather(store.ping(), _warm(embedder))
-            yield strategy_for(cli.settings, store.db, embedder)
+            yield store, strategy_for(cli.settings, store.db, embedder)
     finally:
         await embedder.close()
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lkmongo.cli.command import Cli, command
+from lkmongo.cli.known import check_caller_known
 from lkmongo.cli.output import Format
 from lkmongo.cli.text import counted
 from lkmongo.cli.times import Since, Until, span
@@ -118,6 +119,8 @@ async def list_(
         calls = Calls(store.db)
         found = await calls.newest(wanted, limit=limit)
         count = await calls.count(wanted) if len(found) == limit else len(found)
+        if not found:
+            await check_caller_known(store, wanted)
     fields = _fields if cli.output.is_json else partial(_cells, brief=cli.output.format is Format.TABLE)
     columns = [name for name in (_FIELDS if cli.output.is_json else _COLUMNS) if all_tenants or name != "tenant_id"]
     cli.output.rows(columns, map(fields, found), empty="There are no such calls")
@@ -187,6 +190,8 @@ async def search(
             found = await find(
                 store.db, wanted, text, limit=limit, on_progress=lambda to: tell(f"back to {to:%Y-%m-%d %H:%M}")
             )
+        if not found:
+            await check_caller_known(store, wanted)
     columns = ["session_id", *(["tenant_id"] if all_tenants else []), "user_id", "created_at", "who", "snippet"]
     columns += ["seq", "text", "start", "end"] if cli.output.is_json else []
     cli.output.rows(columns, map(_match, found), empty=f"Nobody said {text!r} there")
@@ -230,6 +235,8 @@ async def stats(
     async with open_store(cli.settings) as store:
         with rate("Reading", "turns") as tell:
             found = await CallStats(store.db, wanted).read(lambda turns: tell(counted(turns, "turn"), turns))
+        if not found.total.calls:
+            await check_caller_known(store, wanted)
     if html is not None:
         from lkmongo.cli.stats_page import page
         from lkmongo.whole_file import whole_file

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lkmongo.cli.command import Cli, command
+from lkmongo.cli.known import check_caller_known
 from lkmongo.cli.output import is_terminal, unwritable
 from lkmongo.cli.rate import rate
 from lkmongo.cli.sessions import AllTenants, Person, Status, TenantOrAll, app, call_filter
@@ -92,6 +93,7 @@ async def export(
         )
     began = time.monotonic()
     async with open_store(cli.settings) as store:
+        await check_caller_known(store, wanted)
         work = Export(store.db, wanted, after=start, with_embeddings=with_embeddings)
         try:
             with _output(file) as write, _progress(file) as tell:

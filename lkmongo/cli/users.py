@@ -9,6 +9,7 @@ import typer
 
 from lkmongo.cli.command import Cli, command
 from lkmongo.cli.fields import cut, show_fields
+from lkmongo.cli.known import ELSEWHERE, unknown
 from lkmongo.cli.options import DEFAULT_TENANT, DryRun, Tenant, User, Yes
 from lkmongo.cli.text import visible
 
@@ -82,13 +83,13 @@ async def show(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
     """Show who a person is and how much is kept of them."""
     from lkmongo.model import Identity
     from lkmongo.store.opening import open_store
-    from lkmongo.store.person import count, not_found
+    from lkmongo.store.person import count
 
     identity = Identity(tenant, user)
     async with open_store(cli.settings) as store:
         counts = await count(store.db, identity)
         if not any(counts.values()):
-            raise not_found(identity)
+            raise await unknown(store, identity)
         profile = await store.users.get(identity)
         live = await store.sessions.live(identity)
     known = {} if profile is None else asdict(profile)
@@ -128,11 +129,13 @@ async def merge(
     from lkmongo.model import Identity
     from lkmongo.store.merge import merge as merge_people
     from lkmongo.store.opening import open_store
-    from lkmongo.store.person import count
+    from lkmongo.store.person import count, is_known
 
     one, other = Identity(tenant, guest), Identity(tenant, login)
     async with open_store(cli.settings) as store:
         merged = await merge_people(store.db, one, other, dry_run=True)
+        if merged.is_empty and not await is_known(store.db, other):  # else it may have been done before
+            raise await unknown(store, one)
         if not (dry_run or merged.is_empty):
             known = any((await count(store.db, other)).values())
             question = f"Merge {_told(await count(store.db, one))} of {guest} into {login} in tenant {tenant}?"
@@ -179,7 +182,7 @@ async def erase(
     from lkmongo.store.erase import erase as erase_person
     from lkmongo.store.erase import receipts as find_receipts
     from lkmongo.store.opening import open_store
-    from lkmongo.store.person import count, not_found
+    from lkmongo.store.person import count
     from lkmongo.store.tombstones import Tombstones
 
     identity = Identity(tenant, user)
@@ -194,18 +197,19 @@ async def erase(
         fields = {"user_id": user, "tenant_id": tenant, "dry_run": dry_run, "collections": list(counts)}
         looked = f"Looked at {', '.join(counts)}"
         if not any(counts.values()) and (before is None or before.done):
-            if before is None:
-                raise _only_orders(identity, kept) if kept else not_found(identity)
             if not dry_run:
-                await tombstones.extend(before)  # of a call that was noted on a disk since, nothing shall be stored
+                await tombstones.bar(identity)  # of a call that is noted on a disk, nothing shall be stored
             given = await find_receipts(store.db, identity.tenant, identity=identity, limit=1)
-            erased_at = given[0].erased_at if given else before.erased_at
-            receipt_id = str(given[0].erase_id) if given else None
+            if not (given or kept):
+                raise await unknown(store, identity, why=None if dry_run else ELSEWHERE)
+            erased_at, receipt_id = (given[0].erased_at, str(given[0].erase_id)) if given else (None, None)
+            whose = f"of {user} in tenant {tenant}"
             cli.output.record(
                 fields | {"erased": {}, "orders_kept": kept, "erased_at": erased_at, "receipt": receipt_id},
-                f"Nothing more is found of {user} in tenant {tenant}: erased at "
-                f"{erased_at.isoformat(sep=' ', timespec='seconds')}. {looked}.{_orders_stay(kept)}"
-                + (f" Receipt {receipt_id}" if receipt_id else ""),
+                f"Nothing more is found {whose}: erased at {erased_at.isoformat(sep=' ', timespec='seconds')}. {looked}."
+                f"{_orders_stay(kept)} Receipt {receipt_id}"
+                if erased_at
+                else f"Nothing but orders is found {whose}. {looked}.{_orders_stay(kept)}",
             )
             return
         told = f"{_told(counts)} of {user} in tenant {tenant}"
@@ -263,16 +267,8 @@ async def receipts(
     fields = _receipt_fields if cli.output.is_json else _receipt_cells
     what = ["counts", "orders_kept", "began_at", "tenant_id"] if cli.output.is_json else ["erased"]
     columns = ["receipt", "erased_at", "by", "reason", *what, "collections", "hash"]
-    cli.output.rows(columns, map(fields, found), empty=f"Nobody was erased in tenant {tenant}")
-
-
-def _only_orders(identity: Identity, number: int) -> Exception:
-    from lkmongo.errors import NotFoundError
-
-    return NotFoundError(
-        f"nothing but {_told({'orders': number})} is kept of {identity.user_id} in tenant {identity.tenant_id}",
-        hint="orders stay, as records of the business; --orders erases them, too",
-    )
+    nobody = "Nobody was" if user is None else f"{user} was not"
+    cli.output.rows(columns, map(fields, found), empty=f"{nobody} erased in tenant {tenant}")
 
 
 def _operator(identity: Identity) -> str:

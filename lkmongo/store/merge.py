@@ -339,7 +339,9 @@ class _Mover:
 
     async def merge_profiles(self) -> list[str]:
         """Fill the gaps of the login's profile and delete the guest's; returns the fields that were filled."""
-        users = self._db[USERS]
+        users, tombstones = self._db[USERS], Tombstones(self._db)
+        # Before the profiles, which may not change while this looks elsewhere.
+        noted = [await tombstones.forgotten_at(person) for person in (self._guest, self._login)]
         guest = await users.find_one(self._guest.scope, session=self._session) or {}
         login = await users.find_one(self._login.scope, session=self._session) or {}
         known = {"_id", "tenant_id", "user_id", "created_at", "last_seen_at", "last_session", "forgotten_at"}
@@ -352,11 +354,12 @@ class _Mover:
         last = [session for each in (guest, login) if (session := each.get("last_session")) and session.get("at")]
         if last:
             change["last_session"] = max(last, key=lambda session: session["at"])
-        latest = {name: guest[name] for name in ("last_seen_at", "forgotten_at") if guest.get(name)}
+        forgotten = [moment for moment in (guest.get("forgotten_at"), *noted) if moment]
+        latest = {"last_seen_at": guest.get("last_seen_at"), "forgotten_at": max(forgotten, default=None)}
         update = {
             "$set": change,
             "$min": {"created_at": guest.get("created_at") or login.get("created_at") or now()},
-            "$max": latest,
+            "$max": {name: moment for name, moment in latest.items() if moment},
             "$inc": {"memory_version": int(guest.get("memory_version", 0)) + 1},
         }
         if not self._dry_run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -12,7 +13,6 @@ import orjson
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 
-from lkmongo.errors import NotFoundError
 from lkmongo.model import Identity, now
 from lkmongo.store import operations
 from lkmongo.store.schema import MEMORIES, ORDERS, PERSONAL, SESSIONS, TURNS, USERS, VISITORS
@@ -59,13 +59,13 @@ async def count(
     return {name: await documents(name) for name in collections}
 
 
-def not_found(identity: Identity) -> NotFoundError:
-    """The error that nothing of a person was found, and where that was looked for."""
-    return NotFoundError(
-        f"nothing is kept of {identity.user_id} in tenant {identity.tenant_id}",
-        why=f"looked at the collections {', '.join(PERSONAL)}",
-        hint="check the id and --tenant; lkmongo users list",
-    )
+async def is_known(db: AsyncDatabase[Document], identity: Identity) -> bool:
+    """Whether anything is kept of the person, in whichever collection."""
+
+    async def there(name: str) -> bool:
+        return await operations.read(lambda: db[name].find_one(identity.scope, {"_id": 1})) is not None
+
+    return any(await asyncio.gather(*map(there, PERSONAL)))
 
 
 async def export(db: AsyncDatabase[Document], identity: Identity) -> AsyncIterator[str]:

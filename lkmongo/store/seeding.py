@@ -9,9 +9,10 @@ their orders are left out, and counted, unless they are meant.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pymongo import DeleteMany, InsertOne, UpdateOne
@@ -111,14 +112,14 @@ async def seed(
     """
     counts = SeedCounts()
     tell = on_progress or (lambda _collection, _done, _total: None)
-    if not erased_too:
-        people = {profile.identity for profile in data.users} | {owner for owner, _ in data.orders}
-        counts.erased = await Tombstones(db).among(people)
+    people = {profile.identity for profile in data.users} | {owner for owner, _ in data.orders}
+    erased, forgotten = await Tombstones(db).among(people)
+    counts.erased = frozenset() if erased_too else erased
     users = [profile for profile in data.users if profile.identity not in counts.erased]
     orders = [(owner, order) for owner, order in data.orders if owner not in counts.erased]
     counts.users.left_out = len(data.users) - len(users)
     counts.orders.left_out = len(data.orders) - len(orders)
-    await _seed_users(db[USERS], users, counts.users, tell)
+    await _seed_users(db[USERS], users, forgotten, counts.users, tell)
     await _seed_orders(db[ORDERS], orders, counts.orders, tell)
     changed, gone = await _compare(db[KNOWLEDGE], data.passages, embedder.model, counts.knowledge)
     done, total = len(data.passages) - len(changed), len(data.passages)
@@ -131,12 +132,21 @@ async def seed(
     return counts
 
 
-async def _seed_users(users: _Collection, profiles: Sequence[Profile], counts: Counts, tell: Progress) -> None:
+async def _seed_users(
+    users: _Collection,
+    profiles: Sequence[Profile],
+    forgotten: Mapping[Identity, datetime],
+    counts: Counts,
+    tell: Progress,
+) -> None:
     done = 0
     for batch in _batches(profiles):
         written = Counts()
         # Not inserts: nobody has looked which of them are there, and most are when it is done again.
-        requests = [UpdateOne(each.identity.scope, {"$setOnInsert": _user(each)}, upsert=True) for each in batch]
+        requests = [
+            UpdateOne(each.identity.scope, {"$setOnInsert": _user(each, forgotten.get(each.identity))}, upsert=True)
+            for each in batch
+        ]
         await _write(users, requests, written)
         counts.inserted += written.inserted
         counts.unchanged += written.kept
@@ -224,12 +234,13 @@ async def _write_passages(
             yield len(requests)
 
 
-def _user(profile: Profile) -> Document:
+def _user(profile: Profile, forgotten_at: datetime | None) -> Document:
     preferences = {"language": profile.preferred_language, "timezone": profile.timezone}
     document = {
         "name": profile.name,
         "email": profile.email,
         "preferences": {name: value for name, value in preferences.items() if value} or None,
+        "forgotten_at": forgotten_at,
     }
     known = {name: value for name, value in document.items() if value}
     return known | {"created_at": now(), "memory_version": 0}

@@ -5,17 +5,22 @@ the call itself or by whoever replays what it could not store. A call that begin
 not barred. How long ago each of the two was is what is compared, each measured by its own clock: the clocks of two
 hosts need not agree.
 
+Somebody may ask to be forgotten of whom nothing is here yet: what they said may wait on the disk of a worker that could
+not reach MongoDB. When that was is a document of its own beside the tombstones. It is nobody's profile, so it makes
+nobody known; the profile takes it over when there is one.
+
 Tombstones are kept for good. They hold no id: `_id` is HMAC-SHA256 over tenant and user, under a secret that is made
 once and kept in the database, so that every host computes the same.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,6 +36,8 @@ from lkmongo.store import operations
 from lkmongo.store.schema import KEYS, TOMBSTONES
 
 _KEY = "person-hash"
+_FORGOTTEN = "forgotten/"
+"""What the `_id` begins with of a document that says when something was forgotten: it erases nobody."""
 _BATCH = 1_000
 _ROUNDING = timedelta(milliseconds=5)
 """BSON cuts times to milliseconds; in doubt a call is barred."""
@@ -101,22 +108,44 @@ class Tombstones:
         document = await operations.read(lambda: self._tombstones.find_one({"_id": person}))
         return _tombstone(document) if document else None
 
-    async def among(self, people: Iterable[Identity]) -> frozenset[Identity]:
-        """Those of `people` who were erased, or are being erased; also those who have come back since."""
+    async def among(self, people: Iterable[Identity]) -> tuple[frozenset[Identity], dict[Identity, datetime]]:
+        """Those of `people` who were erased, or are being erased; and when something was forgotten, as `forgotten_at`.
+
+        The first holds also those who have come back since.
+        """
         everybody = list(people)
+        erased: set[Identity] = set()
+        forgotten: dict[Identity, datetime] = {}
         if not everybody or await self.hash_of(everybody[0]) is None or self._key is None:
-            return frozenset()
-        key = self._key
-        found: list[Identity] = []
+            return frozenset(), forgotten
         for start in range(0, len(everybody), _BATCH):
-            hashes = {_hash(key, identity): identity for identity in everybody[start : start + _BATCH]}
+            hashes = {_hash(self._key, identity): identity for identity in everybody[start : start + _BATCH]}
 
-            async def find(hashes: dict[str, Identity] = hashes) -> list[Identity]:
-                cursor = self._tombstones.find({"_id": {"$in": list(hashes)}}, {"_id": 1})
-                return [hashes[document["_id"]] async for document in cursor]
+            async def find(ids: Sequence[str]) -> list[dict[str, Any]]:
+                return [each async for each in self._tombstones.find({"_id": {"$in": ids}}, {"at": 1})]
 
-            found += await operations.read(find)
-        return frozenset(found)
+            ids = [prefix + person for person in hashes for prefix in ("", _FORGOTTEN)]
+            for document in await operations.read(functools.partial(find, ids)):
+                if "at" in document:
+                    forgotten[hashes[document["_id"].removeprefix(_FORGOTTEN)]] = document["at"]
+                else:
+                    erased.add(hashes[document["_id"]])
+        return frozenset(erased), forgotten
+
+    async def forgotten_at(self, identity: Identity) -> datetime | None:
+        """When something was last forgotten of a person of whom there was nothing; None when that never was."""
+        if (person := await self.hash_of(identity)) is None:
+            return None
+        document = await operations.read(lambda: self._tombstones.find_one({"_id": _FORGOTTEN + person}))
+        return document["at"] if document else None
+
+    async def note_forgotten(self, identity: Identity, at: datetime) -> None:
+        """Keep what a person of whom nothing is here said before the time `at` from being stored later."""
+        await self._make_key()
+        person = await self.hash_of(identity)
+        await operations.write(
+            lambda: self._tombstones.update_one({"_id": f"{_FORGOTTEN}{person}"}, {"$max": {"at": at}}, upsert=True)
+        )
 
     async def begin(self, identity: Identity, found: Mapping[str, int]) -> Tombstone:
         """Bar the calls of the person that have begun by now, and begin an erasure, or resume one that is not done.
@@ -147,6 +176,21 @@ class Tombstones:
             )
         )
         return _tombstone(document)
+
+    async def bar(self, identity: Identity) -> None:
+        """Bar the calls that have begun by now of somebody of whom nothing is left, or nothing was ever here.
+
+        What they said may wait on the disk of a worker that could not reach MongoDB.
+        """
+        await self._make_key()
+        person = await self.hash_of(identity)
+        unless_erased = {"erase_id": ObjectId(), "begun_at": "$$NOW", "done": True}
+        update = {name: {"$ifNull": [f"${name}", value]} for name, value in unless_erased.items()}
+        await operations.write(
+            lambda: self._tombstones.update_one(
+                {"_id": person}, [{"$set": update | {"erased_at": "$$NOW"}}], upsert=True
+            )
+        )
 
     async def extend(self, tombstone: Tombstone) -> Tombstone:
         """Bar also the calls that have begun since."""

@@ -17,6 +17,7 @@ from lkmongo.errors import InvalidTextError, SecretError
 from lkmongo.model import PROFILE_FIELDS, Identity, LastSession, Profile, Tenant, clean_text, now
 from lkmongo.store import operations
 from lkmongo.store.schema import USERS
+from lkmongo.store.tombstones import Tombstones
 
 _PATHS = {
     "name": "name",
@@ -110,18 +111,20 @@ class Users:
     def __init__(self, db: AsyncDatabase[dict[str, Any]]) -> None:
         """Work on `db`."""
         self._users = db[USERS]
+        self._tombstones = Tombstones(db)
 
     async def seen(self, identity: Identity) -> Profile:
         """Note that the person is here, make their document when it is missing, and return the profile."""
         moment = now()
-        document = await operations.write(
-            lambda: self._users.find_one_and_update(
-                identity.scope,
-                {"$set": {"last_seen_at": moment}, "$setOnInsert": {"created_at": moment, "memory_version": 0}},
-                upsert=True,
-                return_document=ReturnDocument.AFTER,
-            )
-        )
+        update = {"$set": {"last_seen_at": moment}}
+
+        async def note() -> dict[str, Any] | None:
+            return await self._users.find_one_and_update(identity.scope, update, return_document=ReturnDocument.AFTER)
+
+        document = await operations.write(note)
+        if document is None:
+            await self._change(identity, update | {"$setOnInsert": {"created_at": moment, "memory_version": 0}})
+            document = await operations.write(note)
         return _profile(identity, document)
 
     async def get(self, identity: Identity) -> Profile | None:
@@ -169,7 +172,7 @@ class Users:
             InvalidTextError: see `check_profile_value`.
         """
         text = check_profile_value(field, value)
-        await operations.write(lambda: self._set(identity.scope, field, text, now()))
+        await self._set(identity, field, text, now())
         return text
 
     async def set_field_if_newer(self, identity: Identity, field: str, value: object, at: datetime) -> bool:
@@ -179,15 +182,8 @@ class Users:
             InvalidTextError: see `check_profile_value`.
         """
         text = check_profile_value(field, value)
-        selector = identity.scope | {
-            "$and": [_not_after(f"changed_at.{field}", at), _not_after("forgotten_at", at)],
-        }
-
-        async def set_it() -> bool:
-            await self._set(selector, field, text, at)
-            return True
-
-        return await operations.upsert(set_it)
+        newer = _not_after(f"changed_at.{field}", at), _not_after("forgotten_at", at)
+        return await self._set(identity, field, text, at, *newer, said_at=at)
 
     async def fill_field(self, identity: Identity, field: str, value: object, at: datetime) -> bool:
         """Write one profile field that is empty, and was not forgotten since the time `at`.
@@ -196,27 +192,66 @@ class Users:
             InvalidTextError: see `check_profile_value`.
         """
         text = check_profile_value(field, value)
-        selector = identity.scope | {_PATHS[field]: {"$exists": False}} | _not_after("forgotten_at", at)
+        is_empty = {_PATHS[field]: {"$exists": False}}
+        return await self._set(identity, field, text, at, is_empty, _not_after("forgotten_at", at), said_at=at)
 
-        async def set_it() -> bool:
-            await self._set(selector, field, text, at)
-            return True
-
-        return await operations.upsert(set_it)
-
-    async def _set(self, selector: dict[str, Any], field: str, text: str, at: datetime) -> None:
+    async def _set(
+        self,
+        identity: Identity,
+        field: str,
+        text: str,
+        at: datetime,
+        *conditions: dict[str, Any],
+        said_at: datetime | None = None,
+    ) -> bool:
         update = {
             "$set": {_PATHS[field]: text, f"changed_at.{field}": at},
             "$max": {"last_seen_at": at},
             "$setOnInsert": {"created_at": at},
             "$inc": {"memory_version": 1},
         }
-        await self._users.update_one(selector, update, upsert=True)
+        return await self._change(identity, update, *conditions, said_at=said_at)
+
+    async def _change(
+        self, identity: Identity, update: dict[str, Any], *conditions: dict[str, Any], said_at: datetime | None = None
+    ) -> bool:
+        """Change the person's document where the conditions hold, and make it where there is none.
+
+        It is made with the time at which something was forgotten of them before.
+
+        Args:
+            identity: the person.
+            update: what is changed, with what a new document begins with.
+            conditions: queries over the document; without one they hold.
+            said_at: when it was said: no document is made where something was forgotten after that.
+
+        Returns:
+            Whether that was done.
+        """
+        selector = identity.scope | ({"$and": list(conditions)} if conditions else {})
+        changed = await operations.write(lambda: self._users.update_one(selector, update))
+        if changed.matched_count:
+            return True
+        forgotten_at = await self._tombstones.forgotten_at(identity)
+        if forgotten_at and said_at and forgotten_at >= said_at:
+            return False
+        if forgotten_at:
+            update = update | {"$setOnInsert": update.get("$setOnInsert", {}) | {"forgotten_at": forgotten_at}}
+
+        async def make() -> bool:
+            await self._users.update_one(selector, update, upsert=True)
+            return True
+
+        return await operations.upsert(make)
 
     async def forgot_after(self, identity: Identity, at: datetime) -> bool:
         """Whether something of the person was forgotten after the time `at`."""
-        selector = identity.scope | {"forgotten_at": {"$gt": at}}
-        return await operations.read(lambda: self._users.find_one(selector, {"_id": 1})) is not None
+        document = await operations.read(lambda: self._users.find_one(identity.scope, {"_id": 0, "forgotten_at": 1}))
+        if document is None:
+            forgotten_at = await self._tombstones.forgotten_at(identity)
+        else:
+            forgotten_at = document.get("forgotten_at")
+        return forgotten_at is not None and forgotten_at > at
 
     async def memory_version(self, identity: Identity) -> int:
         """A number that grows with every change of the person's slots and profile."""
@@ -225,13 +260,7 @@ class Users:
 
     async def touch_memories(self, identity: Identity) -> None:
         """Tell other processes that the slots changed."""
-        await operations.write(
-            lambda: self._users.update_one(
-                identity.scope,
-                {"$inc": {"memory_version": 1}, "$setOnInsert": {"created_at": now()}},
-                upsert=True,
-            )
-        )
+        await self._change(identity, {"$inc": {"memory_version": 1}, "$setOnInsert": {"created_at": now()}})
 
     async def forget_profile(self, identity: Identity, fields: Sequence[str] | None = None) -> list[str]:
         """Delete what the profile tells of the person, and return the fields that it had.
@@ -260,6 +289,9 @@ class Users:
     async def forget_last_session(self, identity: Identity, at: datetime | None = None) -> bool:
         """Take the last call's gist away, and keep calls that are going on from writing theirs.
 
+        Of somebody who has no document none is made, and what they said before is kept from being stored all the same:
+        it may wait on the disk of a worker that could not reach MongoDB yet.
+
         Args:
             identity: the person.
             at: when something was forgotten; by default now.
@@ -267,19 +299,23 @@ class Users:
         Returns:
             Whether there was a gist.
         """
-        before = await operations.write(
-            lambda: self._users.find_one_and_update(
+        moment = at or now()
+
+        async def forget() -> dict[str, Any] | None:
+            return await self._users.find_one_and_update(
                 identity.scope,
                 {
                     "$unset": {"last_session": ""},
-                    "$max": {"forgotten_at": at or now()},
+                    "$max": {"forgotten_at": moment},
                     "$inc": {"memory_version": 1},
-                    "$setOnInsert": {"created_at": at or now()},
                 },
-                upsert=True,  # what was said may wait on the disk of a worker that could not reach MongoDB yet
                 projection={"last_session": 1},
             )
-        )
+
+        before = await operations.write(forget)
+        if before is None:
+            await self._tombstones.note_forgotten(identity, moment)
+            before = await operations.write(forget)  # it may have been made meanwhile
         return bool(before and before.get("last_session"))
 
     async def set_last_session(self, identity: Identity, last: LastSession, *, started_at: datetime) -> bool:
@@ -295,20 +331,11 @@ class Users:
         gist = clean_text(without_secrets(last.gist))
         if not gist:
             return False
-        selector = identity.scope | {
-            "$and": [
-                {"$or": [{"forgotten_at": {"$exists": False}}, {"forgotten_at": {"$lt": started_at}}]},
-                _not_after("last_session.at", last.at),
-            ]
-        }
         update = {
             "$set": {"last_session": {"at": last.at, "gist": gist}},
             "$max": {"last_seen_at": last.at},
             "$setOnInsert": {"created_at": started_at, "memory_version": 0},
         }
-
-        async def set_it() -> bool:
-            await self._users.update_one(selector, update, upsert=True)
-            return True
-
-        return await operations.upsert(set_it)
+        nothing_forgotten = {"$or": [{"forgotten_at": {"$exists": False}}, {"forgotten_at": {"$lt": started_at}}]}
+        no_later_call = _not_after("last_session.at", last.at)
+        return await self._change(identity, update, nothing_forgotten, no_later_call, said_at=started_at)

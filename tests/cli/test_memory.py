@@ -105,6 +105,45 @@ async def test_what_is_known_of_the_last_call_is_not_forgotten_unasked(run, stor
     assert nothing.stdout.startswith("Nothing is remembered of u-100 in tenant default. ")
 
 
+async def test_forgetting_somebody_unknown_is_5_and_makes_nobody_known(run, store):
+    before = await documents(store)
+    tried = run("memory", "forget", "typo-user", "--tenant", "acme", "--dry-run")
+    of_a_slot = run("memory", "forget", "typo-user", "--tenant", "acme", "--type", "pet", "--yes")
+    assert await store.db.tombstones.count_documents({}) == 0
+    done = run("memory", "forget", "typo-user", "--tenant", "acme", "--yes")
+    again = run("memory", "forget", "typo-user", "--tenant", "acme", "--profile", "--json")
+    assert await store.db.tombstones.count_documents({}) == 1
+    for result in (tried, of_a_slot, done, again):
+        assert (result.code, result.stdout) == (5, "")
+    lines = done.stderr.splitlines()
+    assert lines[0] == "error: nothing is kept of typo-user in tenant acme"
+    assert lines[1].startswith("  why: what a worker that cannot reach MongoDB may hold of that id")
+    assert lines[2] == "  try: check the id and --tenant; lkmongo users list --tenant acme"
+    assert tried.stderr.splitlines() == [lines[0], lines[2]]
+    assert json.loads(again.stderr)["error"]["message"] == "nothing is kept of typo-user in tenant acme"
+    assert await documents(store) == before
+    assert run("memory", "export", "typo-user", "--tenant", "acme").code == 5
+    assert "Nobody is known in tenant acme" in run("users", "list", "--tenant", "acme").stderr
+
+
+async def test_nothing_remembered_is_told_from_nobody_of_that_id(run, store):
+    await furnish(store, ROBIN, slots=[], calls=["s-1"])
+    await store.db.orders.insert_one({"tenant_id": "default", "user_id": "u-7", "order_id": "1", "items": []})
+    for known in ("u-100", "u-7"):
+        listed = run("memory", "list", known)
+        assert (listed.code, listed.stderr) == (0, f"Nothing is remembered of {known} in tenant default\n")
+        assert run("memory", "list", known, "--json").json == []
+        assert run("memory", "forget", known, "--yes").code == 0
+        assert (await store.users.get(Identity("default", "u-7"))) is None
+    for arguments in (["list", "u-101"], ["show", "u-101", "city"], ["export", "u-101"], ["forget", "u-101", "--yes"]):
+        nobody = run("memory", *arguments, "--json")
+        assert (nobody.code, nobody.stdout) == (5, "")
+        error = json.loads(nobody.stderr)["error"]
+        assert (error["code"], error["message"]) == ("not_found", "nothing is kept of u-101 in tenant default")
+        assert error["hint"] == "did you mean u-100? lkmongo users list"
+    assert "u-100 has no memory called city" in run("memory", "show", "u-100", "city").stderr
+
+
 @pytest.mark.parametrize("output", ["table", "plain", "json"])
 async def test_a_megabyte_and_hostile_text_are_shown_and_never_obeyed(run, store, output):
     await store.memories.remember(ROBIN, "note", HOSTILE)

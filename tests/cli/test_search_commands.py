@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
@@ -63,9 +64,14 @@ def test_the_strategy_and_the_ranks_are_shown_in_every_format(run):
     assert "Answered by the exact strategy" in plain.stderr
     (row,) = run("memory", "search", "u", "retriever", "-o", "jsonl").events
     assert (row["memory_type"], row["strategy"]) == ("pet", "exact")
-    nothing = run("memory", "search", "nobody", "retriever")
+    run("agent", "console", "--user", "v", input="hello\n")
+    nothing = run("memory", "search", "v", "retriever")
     assert (nothing.code, nothing.stdout) == (0, "")
-    assert "Nothing fitting is remembered of nobody in tenant default" in nothing.stderr
+    assert "Nothing fitting is remembered of v in tenant default" in nothing.stderr
+    nobody = run("memory", "search", "nobody", "retriever", "--json")
+    assert (nobody.code, nobody.stdout) == (5, "")
+    error = json.loads(nobody.stderr.splitlines()[-1])["error"]
+    assert error["message"] == "nothing is kept of nobody in tenant default"
     assert len(run("memory", "search", "u", "nurse retriever", "--limit", "1", "--json").json["hits"]) == 1
     for wrong in (["--limit", "0"], ["--limit", "x"]):
         assert run("memory", "search", "u", "dog", *wrong).code == 2

@@ -221,6 +221,19 @@ async def test_stored_text_is_shown_and_never_obeyed(run, write, output):
     assert run("sessions", "show", "s", "--json").json["turns"][0]["content"] == HOSTILE
 
 
+@pytest.mark.usefixtures("two_calls")
+def test_who_made_no_such_calls_is_told_from_nobody_of_that_id(run, tmp_path):
+    for arguments in (["list"], ["stats"], ["search", "lamp"], ["export"]):
+        known = run("sessions", *arguments, "--user", "v", "--until", "2d")
+        assert known.code == 0
+        for where, place in ((["--tenant", "acme"], "tenant acme"), (["--all-tenants"], "any tenant")):
+            nobody = run("sessions", *arguments, "--user", "w", *where)
+            assert (nobody.code, nobody.stdout) == (5, "")
+            assert f"nothing is kept of w in {place}" in nobody.stderr
+    assert run("sessions", "export", "--user", "w", "-O", "calls.csv").code == 5
+    assert not (tmp_path / "calls.csv").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [

@@ -1,0 +1,170 @@
+"""Forgetting somebody of whom nothing is here: nobody becomes known by it, and what waits elsewhere does not come back."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from lkmongo.agent import saving
+from lkmongo.agent.ending import end_call
+from lkmongo.embed.local import LocalEmbedder
+from lkmongo.model import LastSession, Profile, SessionRecord, SessionStatus, now
+from lkmongo.store.erase import erase, receipts
+from lkmongo.store.memories import Memories
+from lkmongo.store.merge import merge
+from lkmongo.store.person import count, is_known
+from lkmongo.store.recovery import recover
+from lkmongo.store.seeding import seed
+from lkmongo.store.seeds import SeedData
+from lkmongo.store.spool import Spool
+from lkmongo.store.tombstones import Tombstones
+from lkmongo.store.users import Users
+from tests.overlaps import DATABASE, GUEST, ROBIN, ROOM, SID, a_call, away, say
+from tests.waiting import until
+
+LONG_AGO = now() - timedelta(minutes=5)
+MONGODB = [(Memories, name) for name in ("remember", "remember_if_newer", "forget", "forget_if_older", "contents")]
+MONGODB += [(Users, name) for name in ("get", "seen", "set_field", "set_field_if_newer", "set_last_session")]
+
+
+def leave(folder, began, *, who=ROBIN):
+    """What a worker that never reached MongoDB has left of a call."""
+    left = Spool.begin(
+        folder, SessionRecord(SID, who, ROOM, SessionStatus.ACTIVE, began), owner="elsewhere/boot/1", database=DATABASE
+    )
+    at = began + timedelta(seconds=1)
+    left.append(
+        [
+            {"op": "remember", "label": "pet", "content": "a heron", "at": at},
+            {"op": "profile", "field": "name", "value": "Robin", "at": at},
+            {"op": "told", "field": "email", "value": "robin@example.org", "at": at},
+            {"op": "gist", "gist": "about the heron", "at": at, "since": began},
+        ]
+    )
+    left.end(delete=False)
+
+
+async def known_of(store, who=ROBIN):
+    """What the next call would know of a person."""
+    profile = await store.users.get(who) or Profile(who)
+    gist = profile.last_session and profile.last_session.gist
+    return {slot.memory_type for slot in await store.memories.slots(who)}, profile.name, profile.email, gist
+
+
+NOTHING = (set(), None, None, None)
+ALL = ({"pet"}, "Robin", "robin@example.org", "about the heron")
+
+
+async def a_guest_became_them(store):
+    await store.users.seen(GUEST)
+    await merge(store.db, GUEST, ROBIN)
+
+
+MEANWHILE = {
+    "nothing happens": lambda _store: asyncio.sleep(0),
+    "they are in a call": lambda store: store.users.seen(ROBIN),
+    "their name is set": lambda store: store.users.set_field(ROBIN, "timezone", "Europe/Berlin"),
+    "something new is remembered": lambda store: store.memories.remember(ROBIN, "colour", "teal"),
+    "sample people are loaded": lambda store: seed(store.db, SeedData(users=(Profile(ROBIN),)), LocalEmbedder()),
+    "a guest turns out to be them": a_guest_became_them,
+}
+
+
+@pytest.mark.parametrize("meanwhile", MEANWHILE)
+async def test_what_waited_does_not_come_back_and_what_is_said_later_stays(store, tmp_path, meanwhile):
+    leave(tmp_path, LONG_AGO)
+    await store.memories.forget(ROBIN)
+    assert not any((await count(store.db, ROBIN)).values())
+    assert not await is_known(store.db, ROBIN)
+    assert await store.users.page() == []
+    await MEANWHILE[meanwhile](store)
+    await recover(store, tmp_path, DATABASE)
+    slots, *others = await known_of(store)
+    assert (slots - {"colour"}, *others) == NOTHING
+    leave(tmp_path, now() + timedelta(seconds=1))
+    await recover(store, tmp_path, DATABASE)
+    slots, *others = await known_of(store)
+    assert (slots - {"colour"}, *others) == ALL
+
+
+async def test_nor_as_another_persons_whom_they_turned_out_to_be(store, tmp_path):
+    await store.memories.forget(GUEST)
+    await store.memories.remember(GUEST, "colour", "teal")
+    await merge(store.db, GUEST, ROBIN)
+    leave(tmp_path, LONG_AGO)
+    await recover(store, tmp_path, DATABASE)
+    assert await known_of(store) == ({"colour"}, None, None, None)
+
+
+async def test_nor_by_a_call_that_reaches_mongodb_later(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(saving, "RETRY_EVERY", (0.05,))
+    forget = Memories.forget
+    async with a_call(store, ROBIN, tmp_path) as call:
+        with away(*MONGODB):
+            call.recorder.start()
+            say(call.recorder, "my pet is a heron", now().timestamp())
+            await call.caller.remember("pet", "a heron")
+            await call.caller.set_profile("name", "Robin")
+            await asyncio.sleep(0.02)  # times are kept in whole milliseconds
+            await forget(store.memories, ROBIN)
+            assert await store.db.users.find_one() is None
+        await until(lambda: call.caller.saved == "stored")
+        await store.users.seen(ROBIN)
+        await end_call(call, "hang-up", dict, ended_at=now())
+    assert await known_of(store) == NOTHING
+
+
+async def test_what_a_call_asked_to_be_forgotten_that_never_reached_mongodb_makes_no_profile(store, tmp_path):
+    record = SessionRecord(SID, ROBIN, ROOM, SessionStatus.ACTIVE, LONG_AGO)
+    left = Spool.begin(tmp_path, record, owner="elsewhere/boot/1", database=DATABASE)
+    left.append([{"op": "forget", "label": "pet", "at": now()}])
+    left.end(delete=False)
+    await recover(store, tmp_path, DATABASE)
+    assert await store.users.get(ROBIN) is None
+    leave(tmp_path, LONG_AGO)
+    await recover(store, tmp_path, DATABASE)
+    assert await known_of(store) == NOTHING
+
+
+async def test_it_erases_nobody_and_of_two_times_the_later_counts(store):
+    tombstones = Tombstones(store.db)
+    assert await tombstones.forgotten_at(ROBIN) is None
+    await tombstones.note_forgotten(ROBIN, LONG_AGO)
+    await tombstones.note_forgotten(ROBIN, LONG_AGO - timedelta(minutes=1))
+    at = await Tombstones(store.db).forgotten_at(ROBIN)
+    assert at == LONG_AGO
+    assert await tombstones.forgotten_at(GUEST) is None
+    assert await tombstones.get(ROBIN) is None
+    assert not await tombstones.bars(ROBIN, timedelta(days=300))
+    await erase(store.db, GUEST, by="Sam")
+    assert await tombstones.among([ROBIN, GUEST]) == ({GUEST}, {ROBIN: at})
+
+
+async def test_what_the_profile_says_of_the_last_call_is_gone_also_when_it_is_made_meanwhile(store, monkeypatch):
+    note = Tombstones.note_forgotten
+
+    async def made_meanwhile(*arguments):
+        await store.users.set_last_session(ROBIN, LastSession(now(), "about the heron"), started_at=LONG_AGO)
+        await note(*arguments)
+
+    monkeypatch.setattr(Tombstones, "note_forgotten", made_meanwhile)
+    await store.memories.forget(ROBIN)
+    assert await known_of(store) == NOTHING
+
+
+async def test_somebody_unknown_who_is_to_be_erased_is_barred_and_can_be_erased_once_they_are_known(store, tmp_path):
+    tombstones = Tombstones(store.db)
+    await tombstones.bar(ROBIN)
+    assert await receipts(store.db, ROBIN.tenant, identity=ROBIN) == []
+    leave(tmp_path, LONG_AGO)
+    (found,) = await recover(store, tmp_path, DATABASE)
+    assert found.outcome == "erased"
+    assert not await is_known(store.db, ROBIN)
+    await store.memories.remember(ROBIN, "colour", "teal")
+    receipt = await erase(store.db, ROBIN, by="Sam")
+    assert (receipt.counts["memories"], receipt.counts["users"]) == (1, 1)
+    await tombstones.bar(ROBIN)
+    there = await tombstones.get(ROBIN)
+    assert (there.erase_id, there.done, there.erased_at > receipt.erased_at) == (receipt.erase_id, True, True)
