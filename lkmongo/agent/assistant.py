@@ -28,13 +28,16 @@ logger = logging.getLogger(__name__)
 
 Context = RunContext[Call]
 
+_LATEST = 3
+"""Orders that are told to somebody who names none: as many as one can listen to."""
+
 DEFAULT_INSTRUCTIONS = """\
 You are a friendly voice assistant who remembers the people you talk to. You are heard, not read: answer in one to
 three short plain sentences, without lists, symbols or formatting.
 
 Questions about the business, its products or its rules: call search_knowledge and answer from what it returns. If it
 returns nothing fitting, say that you do not know.
-Orders: call lookup_order with the number that the caller gives.
+Orders: call lookup_order with the number that the caller gives, or without one for their latest orders.
 Facts that the caller tells of themselves and that are worth knowing next time: call remember_detail with a short
 label in snake_case, such as favorite_color. Never store passwords, card numbers or anything else that is secret.
 Name, e-mail address, preferred language and time zone: call update_profile instead.
@@ -132,13 +135,19 @@ class Assistant(Agent):
         )
 
     @function_tool
-    async def lookup_order(self, context: Context, order_id: str) -> str:
-        """Look up one of the caller's own orders by its number: items, total and status.
+    async def lookup_order(self, context: Context, order_id: str | None = None) -> str:
+        """Look up one of the caller's own orders by its number, or their latest ones: items, total and status.
 
         Args:
-            order_id: the order number
+            order_id: the order number; leave it out when the caller names none
         """
         call = context.userdata
+        if order_id is None:
+            orders = await within(READ_DEADLINE, call.latest_orders(_LATEST + 1), "look that up")
+            if not orders:
+                raise ToolError("There is no order of yours.")
+            more = ["For another one, tell me its number."] if len(orders) > _LATEST else []
+            return " ".join([*map(_order_sentence, orders[:_LATEST]), *more])
         number = order_id.strip().lstrip("#").strip()
         order = await within(READ_DEADLINE, call.order(number), "look that up")
         if order is None:

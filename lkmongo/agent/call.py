@@ -101,6 +101,14 @@ class Call:
         """
         return await self.store.breaker.read(lambda: self.store.orders.get(self.identity, order_id))
 
+    async def latest_orders(self, limit: int) -> list[Order]:
+        """The caller's own orders that were made last.
+
+        Raises:
+            DatabaseError: they could not be read.
+        """
+        return await self.store.breaker.read(lambda: self.store.orders.latest(self.identity, limit))
+
     async def search_knowledge(self, query: str) -> SearchResult[Passage]:
         """Search the tenant's knowledge, or take what was found already while the caller spoke.
 
@@ -158,7 +166,7 @@ async def open_call(
         stack.push_async_callback(embedder.close)
         store = await stack.enter_async_context(open_store(settings, on_status=on_status))
         if store.embedded:
-            await prepare(store.db, embedder, on_status=on_status)
+            await prepare(store.db, embedder, on_status=on_status, customer=None if guest else identity)
         call = await stack.enter_async_context(
             begin_call(settings, store, embedder, identity, guest=guest, session_id=session_id, room_name=room_name)
         )

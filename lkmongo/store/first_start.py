@@ -1,20 +1,37 @@
-"""Make the embedded database usable at once: indexes, and the sample data when it is empty."""
+"""Make the embedded database usable at once: indexes, and the sample shop when it is empty."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.embed.base import Embedder
+from lkmongo.model import DEFAULT_TENANT, Identity, Order, OrderItem
 from lkmongo.store import operations, provision
 from lkmongo.store.schema import KNOWLEDGE, MEMORIES, ORDERS, SESSIONS, USERS
 
+ORDER = Order("1011", (OrderItem("Wren smart speaker, chalk"),), 89.0, "shipped")
+"""What the shop has sold to whoever comes first, so that they have something to ask about."""
 
-async def prepare(db: AsyncDatabase[dict[str, Any]], embedder: Embedder, *, on_status: Callable[[str], None]) -> None:
-    """Create missing indexes, and load the sample data into a database that holds nothing at all.
+
+async def prepare(
+    db: AsyncDatabase[dict[str, Any]],
+    embedder: Embedder,
+    *,
+    on_status: Callable[[str], None],
+    customer: Identity | None = None,
+) -> None:
+    """Create missing indexes, and load the sample shop into a database that holds nothing at all.
+
+    Args:
+        db: the embedded database.
+        embedder: makes the vectors of what the shop knows.
+        on_status: told in a sentence what takes a while.
+        customer: who is to have an order of the shop's, too.
 
     Raises:
         DatabaseError: MongoDB refuses.
@@ -25,8 +42,13 @@ async def prepare(db: AsyncDatabase[dict[str, Any]], embedder: Embedder, *, on_s
     from lkmongo.store.seeding import seed
     from lkmongo.store.seeds import default_seed_folder, load_seeds
 
-    on_status("This database is empty: loading the sample shop (users, orders and knowledge) ...")
-    await seed(db, load_seeds(default_seed_folder()), embedder)
+    data = load_seeds(default_seed_folder())
+    yours = ""
+    if customer and customer.tenant_id == DEFAULT_TENANT and all(owner != customer for owner, _ in data.orders):
+        data = replace(data, orders=(*data.orders, (customer, ORDER)))
+        yours = f", with an order of yours, {ORDER.order_id}"
+    on_status(f"This database is empty: loading the sample shop (users, orders and knowledge){yours} ...")
+    await seed(db, data, embedder)
 
 
 async def _is_empty(db: AsyncDatabase[dict[str, Any]]) -> bool:

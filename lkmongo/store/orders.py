@@ -60,6 +60,15 @@ class Orders:
 
         return await operations.read(find)
 
+    async def latest(self, identity: Identity, limit: int) -> list[Order]:
+        """The person's orders that were stored last, those first."""
+
+        async def find() -> list[Order]:
+            cursor = self._orders.find(identity.scope).sort("_id", -1).limit(limit)
+            return [read_order(document) async for document in cursor]
+
+        return await operations.read(find)
+
 
 def _is_whole(number: str) -> bool:
     """Whether an order's number may be stored as a number, too: 1001, and not 0042."""

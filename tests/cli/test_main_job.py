@@ -40,6 +40,32 @@ def test_each_request_is_answered_in_a_sentence(after_a_first_call):
     assert not any(output["is_error"] for output in outputs)
 
 
+def test_whoever_comes_first_has_an_order_in_the_sample_shop(run):
+    first = talk(run, "robin", "help", "where is my order", "where is order 1011")
+    assert "with an order of yours, 1011 ..." in first.stderr
+    _, able, *orders = first.answers
+    assert '"where is my order"' in able
+    assert orders == ["Order 1011 is shipped: Wren smart speaker, chalk, 89.00 USD in total."] * 2
+    second = talk(run, "kim", "where is my order", "where is order 1011")
+    assert "order of yours" not in second.stderr
+    assert second.answers[1:] == ["There is no order of yours.", "There is no order 1011 of yours."]
+
+
+@pytest.mark.parametrize("who", [["--guest"], ["--user", "u-100"], ["--tenant", "lantern-hotel"]])
+def test_of_a_guest_of_sample_people_and_in_other_tenants_there_are_the_samples_orders_alone(run, who):
+    said = run("agent", "console", *who, input="hello\n")
+    assert "loading the sample shop (users, orders and knowledge) ..." in said.stderr
+    assert run("users", "show", "u-100", "--json").json["orders"] == 2
+    assert "no order 1011" in run("agent", "console", "--user", "u-100", input="where is order 1011\n").stdout
+
+
+def test_a_database_that_is_loaded_by_hand_has_the_samples_orders_alone(run):
+    assert run("db", "seed", "--json").json[1]["inserted"] == 13
+    said = run("agent", "console", "--user", "robin", input="where is my order\n")
+    assert "There is no order of yours." in said.stdout
+    assert "loading" not in said.stderr
+
+
 def test_who_comes_back_is_known_and_nobody_else_is(run, after_a_first_call):
     result = talk(run, "u-100", "what is my favourite colour?", "what do you know about me?")
     greeting, color, everything = result.answers

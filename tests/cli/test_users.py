@@ -260,7 +260,7 @@ async def test_of_somebody_who_has_only_orders_it_is_not_said_that_nothing_is_ke
     assert (done.code, done.stderr) == (0, "")
     assert done.stdout == (
         "Nothing but orders is found of robin-1764 in tenant default. Looked at memories, turns, sessions, users, visitors. "
-        "1 order stays, as records of the business.\n"
+        "1 order stays, as records of the business (see --orders).\n"
     )
     assert run("users", "erase", "robin-1764", "--orders", "--confirm", "robin-1764", "--json").json["orders_kept"] == 0
 

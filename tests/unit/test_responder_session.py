@@ -114,6 +114,15 @@ class Helper(Greeter):
         return json.dumps({"results": PASSAGES})
 
 
+class ListingHelper(Helper):
+    """Knows what was ordered without being told a number."""
+
+    @function_tool
+    async def lookup_order(self, order_id: str | None = None) -> str:
+        """Look up an order, or the latest."""
+        return f"Order {order_id or 1001} is shipped. For another one, tell me its number."
+
+
 class SlowHelper(Helper):
     """Says something while the order is looked up."""
 
@@ -185,6 +194,14 @@ async def test_a_conversation_drives_the_tools() -> None:
         assert caller.slots == {}
         assert (await talk.say("what do you know about me"))[0] == ["list_user_memories"]
         assert len(set(talk.call_ids)) == len(talk.call_ids)
+
+
+async def test_an_order_is_looked_up_without_a_number_where_that_can_be_done() -> None:
+    async with talking(ListingHelper(Caller())) as talk:
+        told = (["lookup_order"], "Order 1001 is shipped. For another one, tell me its number.")
+        assert await talk.say("where is my order") == told
+        assert await talk.say("what did i order") == told
+        assert await talk.say("1005") == (["lookup_order"], told[1].replace("1001", "1005"))
 
 
 async def test_several_requests_of_one_turn_are_answered_in_one_reply() -> None:

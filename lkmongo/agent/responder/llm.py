@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import re
@@ -81,7 +82,12 @@ class _Stream(llm.LLMStream):
         self._may_call = may_call
 
     async def _run(self) -> None:
-        step = _respond(self._chat_ctx, {tool.id for tool in self._tools}, may_call=self._may_call)
+        step = _respond(
+            self._chat_ctx,
+            {tool.id for tool in self._tools},
+            may_call=self._may_call,
+            lists_orders=any(map(_lists_orders, self._tools)),
+        )
         if step.calls:
             calls = [
                 FunctionToolCall(
@@ -101,7 +107,15 @@ class _Stream(llm.LLMStream):
         self._event_ch.send_nowait(ChatChunk(id=self._request_id, delta=delta))
 
 
-def _respond(context: llm.ChatContext, tools: set[str], *, may_call: bool) -> Step:
+def _lists_orders(tool: llm.Tool) -> bool:
+    """Whether a tool looks up orders without a number, as the assistant's own does: another agent's may need one."""
+    if tool.id != "lookup_order" or not isinstance(tool, llm.FunctionTool):
+        return False
+    number = inspect.signature(tool).parameters.get("order_id")
+    return number is not None and number.default is not number.empty
+
+
+def _respond(context: llm.ChatContext, tools: set[str], *, may_call: bool, lists_orders: bool) -> Step:
     items = list(context.items)
     caller = read_caller_data(
         item.text_content or ""
@@ -121,7 +135,7 @@ def _respond(context: llm.ChatContext, tools: set[str], *, may_call: bool) -> St
     text = (message.text_content if isinstance(message, llm.ChatMessage) else None) or ""
     turn_before = items[asked[-2] + 1 if len(asked) > 1 else 0 : last]
     done, others = _outputs(after)
-    situation = Situation(caller, tools, done, may_call, _last_said(turn_before))
+    situation = Situation(caller, tools, done, may_call, _last_said(turn_before), lists_orders)
     if others and not done:
         return Step(text=" ".join(others))  # another model called these tools and was replaced in between
     return next_step(understand(text, _before(turn_before)), situation)

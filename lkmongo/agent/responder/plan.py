@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from lkmongo.agent.responder import say
 from lkmongo.agent.responder.caller_data import CallerData
 from lkmongo.agent.responder.intents import AskProfile, Forget, Intent, LookUpOrder, Talk
-from lkmongo.agent.responder.ladder import candidates, ladder
+from lkmongo.agent.responder.ladder import Rung, candidates, ladder
 from lkmongo.agent.responder.outcome import Output, leaves_open, spoken
 
 _DOING = {
@@ -55,6 +55,7 @@ class Situation:
         done: outputs so far, by intent and rung.
         may_call: whether further tools may be called; false at the last step of a turn.
         last_said: what the agent said in the turn before.
+        lists_orders: whether orders can be looked up without a number.
     """
 
     caller: CallerData
@@ -62,6 +63,7 @@ class Situation:
     done: Mapping[int, Mapping[int, list[Output]]] = field(default_factory=dict)
     may_call: bool = True
     last_said: str = ""
+    lists_orders: bool = False
 
 
 def next_step(intents: list[Intent], situation: Situation) -> Step:
@@ -77,13 +79,19 @@ def next_step(intents: list[Intent], situation: Situation) -> Step:
 def _calls(place: int, intent: Intent, situation: Situation) -> list[Call]:
     """The calls of the next rung; none when an intent is settled."""
     done = situation.done.get(place, {})
-    for number, rung in enumerate(ladder(intent, situation.caller)):
+    for number, rung in enumerate(_rungs(intent, situation)):
         if number in done:
             if not leaves_open(intent, done[number]):
                 return []
         elif rung[0][0] in situation.tools:
             return [Call(tool, arguments, place, number) for tool, arguments in rung]
     return []
+
+
+def _rungs(intent: Intent, situation: Situation) -> list[Rung]:
+    if situation.lists_orders and intent in (LookUpOrder(), Talk("orders_by_number")):
+        return [[("lookup_order", {})]]
+    return ladder(intent, situation.caller)
 
 
 def _speak(place: int, intent: Intent, situation: Situation, *, alone: bool) -> str:  # noqa: PLR0911 - by kind

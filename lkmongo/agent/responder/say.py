@@ -24,7 +24,7 @@ FIELD_WORDS = {
 _TAGS = {"en": "English", "de": "German", "fr": "French", "es": "Spanish", "it": "Italian", "pt": "Portuguese", "nl": "Dutch", "ja": "Japanese", "zh": "Chinese"}  # fmt: skip
 _ABLE = (
     ({"remember_detail", "recall_detail"}, "remember what you tell me", "remember that my favorite color is teal"),
-    ({"lookup_order"}, "look up an order", "where is order 1001"),
+    ({"lookup_order"}, "look up an order", "where is my order"),
     ({"search_knowledge"}, "answer questions from the knowledge base", "what is your return policy"),
     ({"list_user_memories"}, "tell you what I know about you", "what do you know about me"),
 )
