@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -211,5 +212,7 @@ def _no_memory(user: str, tenant: str, labels: str) -> Exception:
 
     return NotFoundError(
         f"{user} has no memory called {labels}",
-        hint=f"lkmongo memory list {user}" + ("" if tenant == DEFAULT_TENANT else f" --tenant {tenant}"),
+        hint=shlex.join(
+            ["lkmongo", "memory", "list", user, *([] if tenant == DEFAULT_TENANT else ["--tenant", tenant])]
+        ),
     )

@@ -172,15 +172,16 @@ def _cell(value: Any) -> str:
 
 def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold" if styled(sys.stdout) else "")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        # Text, never a string: Rich reads markup and emoji names out of strings.
-        table.add_row(*(Text(visible(_cell(row[column]), one_line=True)) for column in columns))
+    from lkmongo.cli.table import lines
+
+    cells = [[visible(_brief(row[column]), one_line=True) for column in columns] for row in rows]
+    bold, end = ("\x1b[1m", "\x1b[0m") if styled(sys.stdout) else ("", "")
     with _standard_output() as stream:
-        Console(file=stream, highlight=False).print(table)
+        for line, is_heading in lines(columns, cells, Console(file=stream).width):
+            stream.write(f"{bold}{line}{end}\n" if is_heading else f"{line}\n")
         stream.flush()
+
+
+def _brief(value: Any) -> str:
+    return f"{value.astimezone():%Y-%m-%d %H:%M}" if isinstance(value, datetime) else _cell(value)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -121,7 +120,7 @@ async def list_(
         count = await calls.count(wanted) if len(found) == limit else len(found)
         if not found:
             await check_caller_known(store, wanted)
-    fields = _fields if cli.output.is_json else partial(_cells, brief=cli.output.format is Format.TABLE)
+    fields = _fields if cli.output.is_json else _cells
     columns = [name for name in (_FIELDS if cli.output.is_json else _COLUMNS) if all_tenants or name != "tenant_id"]
     cli.output.rows(columns, map(fields, found), empty="There are no such calls")
     if count > len(found) and not cli.output.is_json:
@@ -262,16 +261,15 @@ def _fields(call: Call) -> dict[str, Any]:
     return asdict(call) | {"length_seconds": length / timedelta(seconds=1) if length is not None else None}
 
 
-def _cells(call: Call, *, brief: bool) -> dict[str, Any]:
+def _cells(call: Call) -> dict[str, Any]:
     from lkmongo.store.transcript import clock
 
-    began = call.started_at
     return {
         "session_id": call.session_id,
         "tenant_id": call.tenant_id,
         "user_id": call.user_id,
         "status": call.status,
-        "started_at": f"{began.astimezone():%Y-%m-%d %H:%M}" if began and brief else began,
+        "started_at": call.started_at,
         "length": clock(call.length),
         "turns": call.turns,
         "failed": call.tool_errors,

@@ -42,8 +42,8 @@ def as_text(call: Call, turns: Sequence[Turn], slow: float, *, fit: bool) -> Ite
     width = shutil.get_terminal_size().columns if fit else 0
     names = max(len(name) for name in facts)
     for name, value in facts.items():
-        if value:
-            yield from _broken(f"  {name:<{names}}  ", value, width)
+        if value:  # ids are not broken
+            yield from _broken(f"  {name:<{names}}  ", value, width if name.startswith("slow") else 0)
     yield ""
     offsets = max((len(clock(line.offset)) for line in told), default=0)
     speakers = max((len(visible(line.who)) for line in told), default=0)
@@ -65,7 +65,12 @@ def _broken(head: str, text: str, width: int) -> Iterator[str]:
         before = indent if number else head
         if width > len(indent) + 20:
             yield from textwrap.wrap(
-                part, width, initial_indent=before, subsequent_indent=indent, break_on_hyphens=False
+                part,
+                width,
+                initial_indent=before,
+                subsequent_indent=indent,
+                break_on_hyphens=False,
+                break_long_words=False,
             ) or [before.rstrip()]
         else:
             yield (before + part).rstrip()

@@ -7,6 +7,7 @@ interrupted is completed by doing it again.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -119,7 +120,7 @@ class Knowledge:
             raise SourceTakenError(
                 f"tenant {tenant.tenant_id} has {listed} already, from db seed or another program",
                 why="what knowledge add did not write, it does not write over",
-                hint=f"lkmongo knowledge remove {named[0]} first, rename the file, or choose another --tenant",
+                hint=f"lkmongo knowledge remove {shlex.quote(named[0])} first, rename the file, or choose another --tenant",
             )
 
     async def put(self, tenant: Tenant, document: Document, model: str, *, dry_run: bool = False) -> Counts:

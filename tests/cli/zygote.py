@@ -94,7 +94,7 @@ def main() -> None:
     for module in pkgutil.walk_packages(lkmongo.__path__, "lkmongo."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    for name in ("bm25s", "dotenv", "livekit.agents.testing", "livekit.api", "markdown_it", "rich.table"):
+    for name in ("bm25s", "dotenv", "livekit.agents.testing", "livekit.api", "markdown_it", "rich.console"):
         importlib.import_module(name)
     importlib.import_module("lkmongo.embed.local")._load()  # the model, too: each command reads it anew otherwise
     importlib.import_module("lkmongo.cli").program()
