@@ -39,7 +39,7 @@ _KEY_KIND = _words("(?:api|access|secret|private|encryption|auth|bearer)[ -](?:k
 _PIN_KIND = _words(
     rf"{_NO_OTHER}pin(?:[ -]?(?:codes?|numbers?|nummer|s))?", r"p[. ]i[. ]n",
     "geheimzahl", "code (?:secret|confidentiel)", "nip", "clave(?: secreta)?", "cv[vc]2?", "cv2", "c[. ]v[. ][vc]",
-    "(?:card )?verification (?:value|number)", "(?:security|secret|access|unlock|alarm) code", "code on the back", "security number", "puk", "m-?pin", "sicherheitscode", "(?:karten)?prüf(?:nummer|ziffer)",
+    "(?:card )?verification (?:value|number)", "(?:security|secret|access|unlock) code", "code on the back", "security number", "puk", "m-?pin", "sicherheitscode", "(?:karten)?prüf(?:nummer|ziffer)",
     "cryptogramme", "code de sécurité", "código de segu(?:ridad|rança)", "codice di sicurezza",
 ) + "|暗証番号"  # fmt: skip
 _NUMBER_KIND = _words(

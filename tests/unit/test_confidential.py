@@ -56,7 +56,6 @@ put 4711 for my pin
 1234, that's my pin
 1234 (my pin)
 my unlock code is 1234
-the alarm code is 4711
 the CVV code on the back of my card is 123
 ID card number 123456789
 my pwd: blue
@@ -139,6 +138,7 @@ my flight is LH1234 on 5 May 2027
 tracking number 1Z9999W99999999999
 my locker code is 4471
 the gate code is 4471
+the alarm code is 4711
 my favorite number is 1234
 my loyalty card number is 1234567890123
 my library card is 21234567890123
