@@ -11,8 +11,8 @@ _IDS = frozenset({"session_id", "user_id", "tenant_id", "order_id", "source", "r
 """Columns whose values may hold spaces and are never broken."""
 _PROSE = frozenset({"content", "snippet", "title", "name", "detail", "by", "reason"})
 """Columns in which a long word may be broken; in all others a line breaks only between words."""
-_PROSE_WIDTH = 20
-"""Characters that prose has at least, where it is as long."""
+_WORD, _LINE, _LINES = 20, 40, 6
+"""Of prose, how wide a column is at least for a long word, and for a text that would be of more lines than so many."""
 _INDENT = "  "
 
 Row = Sequence[str]
@@ -36,7 +36,8 @@ def lines(columns: Sequence[str], rows: Sequence[Row], width: int) -> Iterator[t
         names = max(map(len, columns))
         for number, row in enumerate(rows):
             yield from [("", False)] if number else []
-            yield from ((f"{name:{names}}  {value}", False) for name, value in zip(columns, row, strict=True) if value)
+            fields = ((name, value) for name, value in zip(columns, row, strict=True) if value)
+            yield from ((line, False) for name, value in fields for line in _field(name, value, names, width))
 
 
 def _widths(table: Sequence[Row], width: int) -> list[int] | None:
@@ -57,7 +58,13 @@ def _narrowest(name: str, cell: str) -> int:
     if name in _IDS:
         return cell_len(cell)
     longest = max(map(cell_len, cell.split()), default=0)
-    return min(longest, _PROSE_WIDTH) if name in _PROSE else longest
+    return max(min(longest, _WORD), min(cell_len(cell) // _LINES, _LINE)) if name in _PROSE else longest
+
+
+def _field(name: str, value: str, names: int, width: int) -> Iterator[str]:
+    first, *others = _broken(value, max(width - names - 2, _WORD)) if name in _PROSE else [value]
+    yield f"{name:{names}}  {first}"
+    yield from (f"{'':{names}}  {line}" for line in others)
 
 
 def _side_by_side(row: Row, widths: Sequence[int]) -> Iterator[str]:

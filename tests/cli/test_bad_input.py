@@ -162,6 +162,6 @@ def test_the_console_starts_without_mongodb_warns_once_and_goes_on(run):
 
 
 def test_a_misspelt_variable_is_told(run):
-    result = run("memory", "list", "u", "--json", env={"LKMONGO_EMBEDDING": "local"})
+    result = run("users", "list", "--json", env={"LKMONGO_EMBEDDING": "local"})
     assert result.code == 0
     assert "did you mean LKMONGO_EMBEDDINGS?" in result.stderr

@@ -40,6 +40,20 @@ def test_what_may_wrap_gives_way_before_anything_else_does() -> None:
     assert max(map(len, shown(columns, [["pet", "x" * 300, *REST[1:3]]]))) == 80
 
 
+def test_a_long_text_is_not_squeezed_into_a_narrow_column() -> None:
+    columns = ["source", "content", "score", "vector_rank", "text_rank"]
+    row = ["a handbook of returns.md", "You may return it. " * 20, "0.0163", "1", "2"]
+    told = shown(columns, [row])
+    assert told[0] == "source"
+    assert told[1].split() == columns[1:]
+    assert told[2:4] == [row[0], "  You may return it. You may return it. You may     0.0163 1           2"]
+    row = [row[0], "1", "Returns: How long do I have?", *row[1:]]
+    told = shown(["source", "chunk", "title", *columns[1:]], [row])
+    assert told[:3] == [f"source       {row[0]}", "chunk        1", "title        Returns: How long do I have?"]
+    assert told[3] == "content      You may return it. You may return it. You may return it. You may"
+    assert told[4].startswith(" " * 13 + "return it.")
+
+
 def test_an_id_that_leaves_no_room_stands_above_the_rest() -> None:
     assert shown(CALLS, [[CONSOLE, "u-100", *REST], ["RM_x", "root", *REST]]) == [
         "session_id",
