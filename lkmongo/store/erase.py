@@ -122,11 +122,11 @@ async def erase(
         if not any(left.values()):
             break
         live = await Sessions(db).live(identity)
-        if loop.time() > give_up:
-            raise _still_written(identity, live, left)
         if live and not waiting:
             on_wait(live)
             waiting = True
+        if loop.time() > give_up:
+            raise _still_written(identity, live, left)
         await asyncio.sleep(_POLL)
         # A call that has begun meanwhile is barred, too: what it wrote by now would be found at every count.
         tombstone = await tombstones.extend(tombstone)

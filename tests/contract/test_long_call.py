@@ -21,6 +21,7 @@ from lkmongo.store.export_jsonl import JsonlWriter
 from lkmongo.store.extended_json import loads
 from lkmongo.store.opening import open_store
 from lkmongo.store.recovery import recover
+from tests.waiting import PATIENCE
 
 ROBIN = Identity("default", "u-100")
 TURNS = 3_000
@@ -61,19 +62,21 @@ def is_whole(call):
 
 async def test_a_call_of_three_thousand_turns_of_ten_kilobytes_is_stored_and_exported_whole(store, monkeypatch):
     monkeypatch.setattr(recording, "SETTLE", 0.01)
-    monkeypatch.setattr(recording, "AWAY_DEADLINE", 60)  # thirty megabytes may keep MongoDB from answering in time
+    monkeypatch.setattr(
+        recording, "AWAY_DEADLINE", PATIENCE
+    )  # thirty megabytes may keep MongoDB from answering in time
     recorder = Recorder(store, ROBIN, "long", "room")
     recorder.start()
     for start in range(0, TURNS, 150):
         use_tools(recorder, range(start, start + 150))
         await asyncio.sleep(0.02)
-    assert await recorder.close("hang-up", lambda: {"turns": TURNS}, deadline=60)
+    assert await recorder.close("hang-up", lambda: {"turns": TURNS}, deadline=PATIENCE)
     is_whole(await exported(store))
 
 
 @pytest.mark.usefixtures("impatient")
 async def test_so_is_one_that_mongodb_has_seen_nothing_of(store, home, database_name, monkeypatch):
-    monkeypatch.setattr(disk, "DISK_DEADLINE", 60)  # thirty megabytes at once: in a call they come turn by turn
+    monkeypatch.setattr(disk, "DISK_DEADLINE", PATIENCE)  # thirty megabytes at once: in a call they come turn by turn
     away = Settings.load(
         {"MONGODB_URI": "mongodb://127.0.0.1:1", "MONGODB_DB": database_name, "LKMONGO_HOME": str(home)}
     )
