@@ -8,7 +8,7 @@ import shutil
 import signal
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -112,8 +112,21 @@ _FURNISHED: dict[str, dict[str, Any]] = {}
 """Collections and indexes of a database that a test was given, as they were at first."""
 
 
+_FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note that a test failed."""
+    report = yield
+    item.stash[_FAILED] = item.stash.get(_FAILED, False) or report.failed
+    return report
+
+
 @pytest.fixture
-async def store(mongodb_uri: str, database_name: str) -> AsyncIterator[object]:
+async def store(request: pytest.FixtureRequest, mongodb_uri: str, database_name: str) -> AsyncIterator[object]:
     """An empty store with its indexes; gone, or empty again, after the test."""
     from lkmongo.store import provision
     from lkmongo.store.client import create_client
@@ -125,7 +138,8 @@ async def store(mongodb_uri: str, database_name: str) -> AsyncIterator[object]:
             await provision.apply(db)
             _FURNISHED[database_name] = await _shape(db)
         yield Store.of(db)
-        if await _shape(db) != _FURNISHED[database_name]:
+        # What a test that failed did not come to end may still write.
+        if request.node.stash.get(_FAILED, False) or await _shape(db) != _FURNISHED[database_name]:
             await client.drop_database(database_name)
             del _FURNISHED[database_name]
             return

@@ -36,6 +36,7 @@ _DEFAULTS = {
     "lkmongo.agent.recorder": ["Recorder.close"],
 }
 """Functions whose defaults are such a deadline."""
+_OF_CLIENTS = ("serverSelectionTimeoutMS", "connectTimeoutMS", "socketTimeoutMS")
 
 
 def be_patient(put: Callable[[Any, str, Any], None] = setattr) -> None:
@@ -49,6 +50,8 @@ def be_patient(put: Callable[[Any, str, Any], None] = setattr) -> None:
             function = attrgetter(each)(import_module(name))
             for kind in ("__defaults__", "__kwdefaults__"):
                 put(function, kind, _longer(getattr(function, kind)))
+    client = import_module("lkmongo.store.client")
+    put(client, "_OPTIONS", client._OPTIONS | {name: TIMES * client._OPTIONS[name] for name in _OF_CLIENTS})
 
 
 def _longer(defaults: tuple[object, ...] | dict[str, object] | None) -> tuple[object, ...] | dict[str, object] | None:
