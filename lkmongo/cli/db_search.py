@@ -15,7 +15,9 @@ from lkmongo.cli.index_watch import COLUMNS, IndexWatch, state_row
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lkmongo.errors import LkmongoError
     from lkmongo.store.provision import Change
+    from lkmongo.store.search_provision import SearchChange
     from lkmongo.store.search_schema import SearchIndex
 
 RequireSearch = Annotated[
@@ -29,7 +31,12 @@ _EXACT = "This MongoDB has no search: searches run exact, which needs no search 
 async def indexes(
     cli: Cli,
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit with 6 when something differs, and say what.")
+        bool,
+        typer.Option(
+            "--check",
+            help="Write nothing; say what is not as it should be, and exit with 1 when a search index is FAILED, STALE or "
+            "without its collection, else with 6 when something differs, else with 3 when an index is not ready yet.",
+        ),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the definitions as JSON; connects to nothing.")
@@ -46,7 +53,8 @@ async def indexes(
     """Create and update the collections, indexes and search indexes.
 
     Run it as often as you like: definitions are compared by what they mean, unknown indexes are left alone, and
-    nothing is dropped without --replace. On a server that has no search, the ordinary indexes are made.
+    nothing is dropped without --replace: a search index that is broken is named and left alone, with exit code 1. On
+    a server that has no search, the ordinary indexes are made.
     """
     from lkmongo.embed.choose import embedder_for
     from lkmongo.errors import NotSupportedError, UsageError
@@ -65,7 +73,7 @@ async def indexes(
         return
     async with open_store(cli.settings, on_status=cli.output.note) as store:
         ordinary = await (provision.plan(store.db) if check else provision.apply(store.db))
-        search: Sequence[Change[SearchIndex]] = []
+        search: Sequence[SearchChange] = []
         failure: Exception | None = None
         try:
             if check:
@@ -82,9 +90,9 @@ async def indexes(
         cli.output.rows(["collection", "index", "kind", "action", "detail"], rows)
         if failure is not None:
             raise failure
-        _raise_if_different(rows, check=check)
         if not check:
             _tell_what_is_left(cli, search, wait=wait)
+        _raise_if_wrong([*ordinary, *search], check=check)
         if wait and search:
             from lkmongo.store.pace import Pace
             from lkmongo.store.readiness import TIMEOUT, wait_ready
@@ -93,12 +101,12 @@ async def indexes(
                 await wait_ready(store.db, wanted, embedder, Pace(TIMEOUT), watch)
 
 
-def _tell_what_is_left(cli: Cli, search: Sequence[Change[SearchIndex]], *, wait: bool) -> None:
+def _tell_what_is_left(cli: Cli, search: Sequence[SearchChange], *, wait: bool) -> None:
     from lkmongo.store.provision import Action
 
     if any("numDimensions" in change.detail for change in search):
         cli.output.note("Documents with vectors of another length are not found by them until lkmongo db embed")
-    if not wait and any(change.action is not Action.UNCHANGED for change in search):
+    if not wait and any(change.action is not Action.UNCHANGED or change.late for change in search):
         cli.output.note("Search indexes take a minute or two to build; lkmongo db wait-ready waits for them")
 
 
@@ -108,7 +116,7 @@ def _row(change: Change[Any], kind: str) -> dict[str, Any]:
         "index": change.index.name,
         "kind": kind,
         "action": change.action.value,
-        "detail": change.detail,
+        "detail": "; ".join(filter(None, [change.detail, change.hint])),
     }
 
 
@@ -131,18 +139,45 @@ def _definitions(wanted: Sequence[SearchIndex]) -> list[dict[str, Any]]:
     ]
 
 
-def _raise_if_different(rows: Sequence[dict[str, Any]], *, check: bool) -> None:
-    """Raise for what `--check` finds to differ, and for what could not be made right."""
-    from lkmongo.errors import DriftError
+def _raise_if_wrong(changes: Sequence[Change[Any]], *, check: bool) -> None:
+    """Raise for what could not be made right, and for whatever `--check` finds; the worst decides what is raised.
 
-    wrong = [row for row in rows if row["action"] == "blocked" or (check and row["action"] != "unchanged")]
-    if not wrong:
-        return
-    said = f"{len(wrong)} of {len(rows)} indexes " + ("are not as they should be" if check else "could not be made")
-    named = [f"{row['collection']}.{row['index']}: {row['detail'] or row['action']}" for row in wrong]
+    What running this once more does not mend is the worst, and what only needs time the least.
+    """
+    from lkmongo.errors import DriftError, NotReadyError
+    from lkmongo.store.readiness import IndexFailedError
+
+    kinds: dict[type[LkmongoError], str] = {
+        IndexFailedError: "are broken",
+        DriftError: "are not as they should be" if check else "could not be made",
+        NotReadyError: "are not ready",
+    }
+    found = {kind: [each for each in changes if _trouble(each, check=check) is kind] for kind in kinds}
+    named = [
+        f"{each.index.collection}.{each.index.name}: {each.detail or 'it is missing'}"
+        for those in found.values()
+        for each in those
+    ]
     why = "; ".join(named[:_NAMED]) + (f"; and {len(named) - _NAMED} more" if len(named) > _NAMED else "")
-    blocked = any(row["action"] == "blocked" for row in wrong)
-    raise DriftError(said, why=why, hint="see the list" if blocked else "lkmongo db indexes")
+    for kind, those in found.items():
+        if those:
+            said = f"{len(those)} of {len(changes)} indexes {kinds[kind]}"
+            raise kind(said, why=why, hint=next((each.hint for each in those if each.hint), "lkmongo db indexes"))
+
+
+def _trouble(change: Change[Any], *, check: bool) -> type[LkmongoError] | None:
+    """What kind of error an index is after it was looked at (`check`) or made, if it is one."""
+    from lkmongo.errors import DriftError, NotReadyError
+    from lkmongo.store.provision import Action
+    from lkmongo.store.readiness import IndexFailedError
+    from lkmongo.store.search_provision import SearchChange
+
+    left_alone = check or change.action is Action.UNCHANGED
+    if isinstance(change, SearchChange) and change.broken and left_alone:
+        return IndexFailedError
+    if change.action is Action.BLOCKED or (check and change.action is not Action.UNCHANGED):
+        return DriftError
+    return NotReadyError if check and isinstance(change, SearchChange) and change.late else None
 
 
 @command(app, "wait-ready", data=True)
@@ -229,6 +264,9 @@ async def status(cli: Cli) -> None:
         cli.output.rows(["collection", "documents", "no_vector", "other_model"], documents)
         cli.output.say("")
         cli.output.rows(["subject", "keep"], keep)
+    for each in found.search:
+        if not each.ready:
+            cli.output.warn("; ".join(filter(None, [f"{each.index.name} is {each.label}", each.detail, each.remedy])))
     if found.trouble:
         cli.output.warn(f"the search indexes could not be listed: {found.trouble}")
     elif not found.capabilities.search:

@@ -28,11 +28,12 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change(Generic[T]):
-    """One index and what is to be done, or was done, about it."""
+    """One index and what is to be done, or was done, about it; `hint` says what to do where `db indexes` alone does not."""
 
     index: T
     action: Action
     detail: str = ""
+    hint: str = ""
 
 
 async def plan(db: AsyncDatabase[dict[str, Any]]) -> list[Change[Index]]:
@@ -60,7 +61,9 @@ def _compare(index: Index, there: Mapping[str, Any]) -> Change[Index]:
             return Change(index, Action.UNCHANGED, "" if name == index.name else f"there as {name}")
         if same_keys or name == index.name:
             what = "is not unique" if same_keys and index.unique else "has other keys or options"
-            return Change(index, Action.BLOCKED, f"an index {name} is there and {what}; drop it first")
+            return Change(
+                index, Action.BLOCKED, f"an index {name} is there and {what}", "drop it first, then lkmongo db indexes"
+            )
     return Change(index, Action.CREATE)
 
 

@@ -33,12 +33,6 @@ SETTLING = 10.0
 """Seconds after which an index that is not listed, or by another definition, counts as such: the list may trail."""
 MISSING = "MISSING"
 """Our own word for an index that the server does not list."""
-_REPLACE = "lkmongo db indexes --replace drops it and makes it again"
-_REMEDIES = {
-    "FAILED": f"mend the cause; {_REPLACE}",
-    "STALE": f"see that the search nodes have disk space left; {_REPLACE}",
-    "DOES_NOT_EXIST": f"its collection is gone; {_REPLACE}",
-}
 _POLL_SECONDS = 5.0  # a last look may take this long when the time is over
 
 
@@ -68,6 +62,13 @@ class IndexState:
         """The status as a person reads it; an index that is updated goes on serving."""
         updating = self.queryable and not self.ready and self.status == "BUILDING"
         return f"{self.status} (the definition before serves)" if updating else self.status
+
+    @property
+    def remedy(self) -> str:
+        """What to do about an index that is not ready."""
+        if self.status in BROKEN:
+            return BROKEN[self.status]
+        return "lkmongo db indexes" if self.different or self.status == MISSING else "lkmongo db wait-ready"
 
 
 class IndexFailedError(LkmongoError):
@@ -185,9 +186,7 @@ def _fail_if_hopeless(looked: Sequence[IndexState], pace: Pace) -> None:
     """Raise for what waiting cannot mend."""
     for state in looked:
         if state.status in BROKEN:
-            raise IndexFailedError(
-                f"{state.index.name} is {state.status}", why=state.detail or None, hint=_REMEDIES[state.status]
-            )
+            raise IndexFailedError(f"{state.index.name} is {state.status}", why=state.detail or None, hint=state.remedy)
     if pace.elapsed < SETTLING:
         return
     for state in looked:

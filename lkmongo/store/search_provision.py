@@ -7,6 +7,7 @@ by another process or by a command whose answer was lost, is looked up again and
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pymongo.asynchronous.database import AsyncDatabase
@@ -22,11 +23,37 @@ from lkmongo.store.search_listing import PATIENCE, Listed, listed, managed
 from lkmongo.store.search_schema import SearchIndex
 
 Document = dict[str, Any]
-SearchChange = Change[SearchIndex]
 
 _ILLEGAL, _NO_COLLECTION, _NO_INDEX, _INDEX_EXISTS = 20, 26, 27, 68
-BROKEN = frozenset({"FAILED", "STALE", "DOES_NOT_EXIST"})
-"""States that an index does not leave by waiting."""
+_REPLACE = "lkmongo db indexes --replace drops it and makes it again"
+BROKEN = {
+    "FAILED": f"mend the cause; {_REPLACE}",
+    "STALE": f"see that the search nodes have disk space left; {_REPLACE}",
+    "DOES_NOT_EXIST": f"its collection is gone; {_REPLACE}",
+}
+"""States that an index does not leave by waiting, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchChange(Change[SearchIndex]):
+    """One search index and what is to be done, or was done, about it.
+
+    Attributes:
+        found: what the server said of it before; None for an index that is not listed.
+    """
+
+    found: Listed | None = None
+
+    @property
+    def broken(self) -> bool:
+        """Whether it is in a state that waiting does not mend."""
+        return self.found is not None and self.found.status in BROKEN
+
+    @property
+    def late(self) -> bool:
+        """Whether nothing is to be done but to wait until it serves by its definition."""
+        done = self.action is Action.UNCHANGED and not self.broken
+        return done and self.found is not None and not self.found.ready
 
 
 class QuotaError(DatabaseError):
@@ -70,26 +97,38 @@ async def plan(
     return [_compare(index, there.get((index.collection, index.name)), replace=replace) for index in indexes]
 
 
-def _compare(index: SearchIndex, found: Listed | None, *, replace: bool) -> SearchChange:
+def _compare(  # noqa: PLR0911 - one answer for each way in which an index can stand
+    index: SearchIndex, found: Listed | None, *, replace: bool
+) -> SearchChange:
+    def change(action: Action, detail: str = "", hint: str = "") -> SearchChange:
+        return SearchChange(index, action, detail, hint, found)
+
     if found is None:
-        return Change(index, Action.CREATE)
+        return change(Action.CREATE)
     if found.status == "DELETING":
-        return Change(index, Action.CREATE, "the one before is still being deleted")
+        return change(Action.CREATE, "the one before is still being deleted")
     if found.type != index.type:
         detail = f"it is an index of type {found.type}, should be {index.type}, which an update cannot change"
-        return Change(index, Action.REPLACE, detail) if replace else Change(index, Action.BLOCKED, _or_replace(detail))
-    different = "; ".join(differences(index.definition, found.definition))
-    if found.status in BROKEN:
-        trouble = f"it is {found.status}" + (f": {found.message}" if found.message else "")
-        if replace:
-            return Change(index, Action.REPLACE, trouble)
-        if not different:
-            return Change(index, Action.UNCHANGED, _or_replace(trouble))
-    return Change(index, Action.UPDATE, different) if different else Change(index, Action.UNCHANGED)
+        return change(Action.REPLACE, detail) if replace else change(Action.BLOCKED, detail, _REPLACE)
+    broken = _standing(found) if found.status in BROKEN else ""
+    if broken and replace:
+        return change(Action.REPLACE, broken)
+    if different := differences(index.definition, found.definition):
+        return change(Action.UPDATE, "; ".join(filter(None, [*different, broken])))
+    if broken:
+        return change(Action.UNCHANGED, broken, BROKEN[found.status])
+    if not found.ready:
+        return change(Action.UNCHANGED, _standing(found), "lkmongo db wait-ready waits for it")
+    return change(Action.UNCHANGED)
 
 
-def _or_replace(detail: str) -> str:
-    return f"{detail}; --replace drops it and makes it again"
+def _standing(found: Listed) -> str:
+    """In what state an index is that does not serve as it should, and why if the server says so."""
+    if not found.queryable:
+        serves = "not queryable"
+    else:
+        serves = "finds nothing new" if found.status == "STALE" else "the definition before serves"
+    return f"it is {found.status}, and {serves}" + (f": {found.message}" if found.message else "")
 
 
 async def apply(
@@ -115,7 +154,7 @@ async def apply(
             if error.code != _ILLEGAL:
                 raise operations.explain(error) from error
             refused = f"{(error.details or {}).get('errmsg', error)} (code {error.code})"
-            changes.append(Change(change.index, Action.BLOCKED, refused))
+            changes.append(SearchChange(change.index, Action.BLOCKED, refused, found=change.found))
         except PyMongoError as error:
             raise operations.explain(error) from error
     if refused:

@@ -9,13 +9,14 @@ from contextlib import ExitStack, contextmanager
 
 import pexpect
 import pytest
+import yaml
 from pymongo import MongoClient
 from pymongo.operations import SearchIndexModel
 
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.store.schema import INDEXES
 from lkmongo.store.search_schema import MEMORIES_TEXT, MEMORIES_VECTOR, search_indexes
-from tests.cli.conftest import Run
+from tests.cli.conftest import ROOT, Result, Run
 from tests.standin import Standin
 
 WANTED = search_indexes(256)
@@ -66,6 +67,11 @@ def built_once_seen(standin: Standin) -> Iterator[None]:
         thread.join()
 
 
+def error_of(done: Result) -> str:
+    """The lines of the error that a command ended with."""
+    return done.stderr[done.stderr.index("error: ") :]
+
+
 def actions(done):
     return {row["index"]: row["action"] for row in done.json if row["kind"] != "ordinary"}
 
@@ -104,6 +110,9 @@ def test_a_definition_changed_by_hand_is_drift_and_named(start, run, db):
     standin.plan_build(MEMORIES_VECTOR, seconds=1000)
     put_right = run("db", "indexes", "--json")
     assert (put_right.code, actions(put_right)[MEMORIES_VECTOR]) == (0, "update")
+    building = run("db", "indexes", "--check")
+    assert building.code == 3
+    assert "memories_embedding_index: it is BUILDING, and the definition before serves\n" in error_of(building)
     with built_once_seen(standin):
         waited = run("db", "wait-ready", "--timeout", "60")
     assert waited.code == 0
@@ -150,9 +159,81 @@ def test_a_build_that_fails_exits_with_1_at_once(start, run):
     assert "error: memories_text_index is FAILED\n  why: out of disk\n" in failed.stderr
     assert run("db", "indexes", "--wait").code == 1
 
+
+def test_an_index_that_failed_is_left_alone_until_it_is_to_be_replaced(start, run):
+    standin = start(build_seconds=0.1)
+    standin.plan_build(MEMORIES_TEXT, failure="out of disk")
+    run("db", "indexes")
     standin.finish_builds()
+    left = run("db", "indexes", "--json")
+    assert (left.code, actions(left)[MEMORIES_TEXT]) == (1, "unchanged")
+    error = json.loads(left.stderr)["error"]
+    assert error == {
+        "code": "search_index_failed",
+        "message": f"1 of {len(left.json)} indexes are broken",
+        "why": "memories.memories_text_index: it is FAILED, and not queryable: out of disk",
+        "hint": "mend the cause; lkmongo db indexes --replace drops it and makes it again",
+    }
+    told = run("db", "status")
+    assert (told.code, "memories_text_index is FAILED; out of disk; mend the cause" in told.stderr) == (0, True)
+
     mended = run("db", "indexes", "--replace", "--json")
-    assert actions(mended)[MEMORIES_TEXT] == "replace"
+    assert (mended.code, actions(mended)[MEMORIES_TEXT]) == (0, "replace")
+    standin.finish_builds()
+    assert run("db", "indexes", "--check").code == 0
+
+
+def test_the_workflow_for_pull_requests_does_not_pass_on_an_index_that_does_not_serve(start, run, cli_env):
+    standin = start(build_seconds=0.1)
+    run("db", "indexes")
+    standin.finish_builds()
+    workflow = yaml.safe_load((ROOT / "docs/examples/provision-atlas.yml").read_text(encoding="utf-8"))
+    steps = workflow["jobs"]["provision"]["steps"]
+    (command,) = [step["run"] for step in steps if "pull_request" in step.get("if", "")]
+    words = command.removeprefix(".venv/bin/lkmongo ").split()
+    assert run(*words).code == 0
+    for status, serves, code, hint in (
+        ("FAILED", "not queryable", 1, "mend the cause; lkmongo db indexes --replace"),
+        (
+            "STALE",
+            "finds nothing new",
+            1,
+            "see that the search nodes have disk space left; lkmongo db indexes --replace",
+        ),
+        ("DOES_NOT_EXIST", "not queryable", 1, "its collection is gone; lkmongo db indexes --replace"),
+        ("BUILDING", "not queryable", 3, "lkmongo db wait-ready"),
+    ):
+        standin.set_status(cli_env["MONGODB_DB"], "memories", MEMORIES_TEXT, status, "out of disk")
+        checked = run(*words)
+        assert checked.code == code, status
+        assert f"  why: memories.memories_text_index: it is {status}, and {serves}" in error_of(checked)
+        assert f"  try: {hint}" in error_of(checked)
+        assert ("out of disk" in error_of(checked)) is (status == "FAILED"), "the server says it of those alone"
+        assert f"\tit is {status}, and {serves}" in checked.stdout
+
+
+def test_the_worst_that_a_check_finds_decides_how_it_ends(start, run, db, cli_env):
+    standin = start(profile="community", build_seconds=0.1)
+    run("db", "indexes")
+    standin.finish_builds()
+    standin.set_status(cli_env["MONGODB_DB"], "memories", MEMORIES_TEXT, "BUILDING")
+    late = "memories.memories_text_index: it is BUILDING, and not queryable"
+    only_late = run("db", "indexes", "--check")
+    assert only_late.code == 3
+    assert only_late.stderr.endswith(f"  why: {late}\n  try: lkmongo db wait-ready waits for it\n")
+
+    db().memories.drop_search_index(MEMORIES_VECTOR)
+    missing = run("db", "indexes", "--check")
+    assert missing.code == 6
+    assert missing.stderr.endswith(
+        f"  why: memories.memories_embedding_index: it is missing; {late}\n  try: lkmongo db indexes\n"
+    )
+
+    standin.set_status(cli_env["MONGODB_DB"], "knowledge", WANTED[0].name, "STALE")
+    broken = run("db", "indexes", "--check")
+    assert broken.code == 1
+    stale = "knowledge.knowledge_embedding_index: it is STALE, and finds nothing new"
+    assert f"  why: {stale}; memories.memories_embedding_index: it is missing; {late}\n" in broken.stderr
 
 
 def test_without_a_terminal_each_change_is_a_line(start, run):

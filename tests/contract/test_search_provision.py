@@ -124,7 +124,7 @@ async def test_an_index_of_the_wrong_type_is_dropped_only_when_asked(start, prof
     (change,) = await apply(it, [MEMORIES])
     assert change.action is Action.BLOCKED
     assert "type search, should be vectorSearch" in change.detail
-    assert "--replace" in change.detail
+    assert "--replace" in change.hint
     assert it.sent("dropSearchIndex") == []
     (change,) = await apply(it, [MEMORIES], replace=True)
     assert change.action is Action.REPLACE
@@ -137,14 +137,55 @@ async def test_a_broken_index_is_named_and_made_again_only_when_asked(start, sta
     await it.make(TEXT)
     it.standin.set_status(it.db.name, "memories", TEXT.name, status, "out of disk")
     (change,) = await apply(it, [TEXT])
-    assert change.action is Action.UNCHANGED
+    assert (change.action, change.broken, change.late) == (Action.UNCHANGED, True, False)
     assert status in change.detail
-    assert "--replace" in change.detail
+    assert ("out of disk" in change.detail) is (status == "FAILED"), "the server says it of those alone"
+    assert "--replace" in change.hint
     assert len(it.sent(*WRITES)) == 1
     (change,) = await apply(it, [TEXT], replace=True)
     assert change.action is Action.REPLACE
     await it.finish_builds()
     assert (await it.listed(TEXT))["status"] == "READY"
+
+
+async def test_an_update_that_failed_is_broken_while_the_definition_before_serves(start):
+    it = await start()
+    await it.make(MEMORIES, NARROW)
+    await apply(it, [MEMORIES])
+    (change,) = await search_provision.plan(it.db, [MEMORIES])
+    assert (change.action, change.broken, change.late) == (Action.UNCHANGED, False, True)
+    assert change.detail == "it is BUILDING, and the definition before serves"
+    it.standin.set_status(it.db.name, "memories", MEMORIES.name, "FAILED", "out of disk")
+    (change,) = await search_provision.plan(it.db, [MEMORIES])
+    assert (change.action, change.broken, change.late) == (Action.UNCHANGED, True, False)
+    assert change.detail == "it is FAILED, and the definition before serves: out of disk"
+
+
+async def test_a_broken_index_of_another_definition_is_updated_and_named(start):
+    it = await start()
+    await it.make(MEMORIES, NARROW)
+    it.standin.set_status(it.db.name, "memories", MEMORIES.name, "FAILED", "out of disk")
+    (change,) = await search_provision.plan(it.db, [MEMORIES])
+    assert (change.action, change.broken) == (Action.UPDATE, True)
+    assert change.detail.startswith("fields.user_id.type is missing, should be filter; it is FAILED")
+
+
+@pytest.mark.parametrize("profile", ["atlas", "community"])
+async def test_an_index_is_late_until_it_serves(start, profile):
+    it = await start(profile=profile, unseen_seconds=0)
+    await apply(it, [TEXT])
+    said = []
+    while True:
+        (change,) = await search_provision.plan(it.db, [TEXT])
+        if not change.late:
+            break
+        said.append(change.detail)
+        await asyncio.to_thread(it.standin.advance, 1)
+    assert list(dict.fromkeys(said)) == [
+        "it is PENDING, and not queryable",
+        "it is BUILDING, and not queryable",
+    ]
+    assert (change.action, change.detail) == (Action.UNCHANGED, "")
 
 
 async def test_replacing_leaves_what_is_right(start):
