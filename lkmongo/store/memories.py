@@ -138,7 +138,7 @@ class Memories:
             InvalidTextError: the label cannot be one.
         """
         selector = identity.scope | {"memory_type": slot_name(label), "updated_at": {"$lte": at}}
-        await self._users.forget_last_session(identity, at)
+        await self._users.note_forgotten(identity, at)
         result = await operations.write(lambda: self._memories.delete_one(selector))
         return result.deleted_count == 1
 
@@ -209,7 +209,7 @@ class Memories:
         """
         selector = self._selector(identity, labels)
         # First the gist: were this to fail halfway, nothing forgotten could come back through it.
-        await self._users.forget_last_session(identity, at)
+        await self._users.note_forgotten(identity, at or now())
         result = await operations.write(lambda: self._memories.delete_many(selector))
         return result.deleted_count
 
@@ -217,4 +217,5 @@ class Memories:
     def _selector(identity: Identity, labels: Sequence[str] | None) -> dict[str, Any]:
         if labels is None:
             return dict(identity.scope)
-        return identity.scope | {"memory_type": {"$in": [slot_name(label) for label in labels]}}
+        names = [slot_name(label) for label in labels]
+        return identity.scope | {"memory_type": names[0] if len(names) == 1 else {"$in": names}}

@@ -87,6 +87,10 @@ def _told(value: str | None) -> str | None:
     return None if value and holds_secret(value) else value
 
 
+def _forgetting(at: datetime) -> dict[str, Any]:
+    return {"$unset": {"last_session": True}, "$max": {"forgotten_at": at}, "$inc": {"memory_version": 1}}
+
+
 def _profile(identity: Identity, document: dict[str, Any] | None) -> Profile:
     document = document or {}
     preferences = document.get("preferences") or {}
@@ -286,7 +290,7 @@ class Users:
         )
         return [field for field in fields or PROFILE_FIELDS if getattr(profile, field)]
 
-    async def forget_last_session(self, identity: Identity, at: datetime | None = None) -> bool:
+    async def note_forgotten(self, identity: Identity, at: datetime) -> None:
         """Take the last call's gist away, and keep calls that are going on from writing theirs.
 
         Of somebody who has no document none is made, and what they said before is kept from being stored all the same:
@@ -294,28 +298,24 @@ class Users:
 
         Args:
             identity: the person.
-            at: when something was forgotten; by default now.
-
-        Returns:
-            Whether there was a gist.
+            at: when something was forgotten.
         """
-        moment = at or now()
+        update = _forgetting(at)
+        if (await operations.write(lambda: self._users.update_one(identity.scope, update))).matched_count:
+            return
+        await self._tombstones.note_forgotten(identity, at)
+        await operations.write(
+            lambda: self._users.update_one(identity.scope, update)
+        )  # it may have been made meanwhile
 
-        async def forget() -> dict[str, Any] | None:
-            return await self._users.find_one_and_update(
-                identity.scope,
-                {
-                    "$unset": {"last_session": ""},
-                    "$max": {"forgotten_at": moment},
-                    "$inc": {"memory_version": 1},
-                },
-                projection={"last_session": 1},
-            )
-
-        before = await operations.write(forget)
+    async def forget_last_session(self, identity: Identity) -> bool:
+        """Do as `note_forgotten` does, and return whether there was a gist."""
+        moment = now()
+        before = await operations.write(
+            lambda: self._users.find_one_and_update(identity.scope, _forgetting(moment), projection={"last_session": 1})
+        )
         if before is None:
-            await self._tombstones.note_forgotten(identity, moment)
-            before = await operations.write(forget)  # it may have been made meanwhile
+            await self.note_forgotten(identity, moment)
         return bool(before and before.get("last_session"))
 
     async def set_last_session(self, identity: Identity, last: LastSession, *, started_at: datetime) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pymongo import AsyncMongoClient, monitoring
 
 from lkmongo.embed.vectors import from_bson
 from lkmongo.errors import DatabaseUnavailableError, InvalidIdError, InvalidTextError, LkmongoError
@@ -23,6 +24,7 @@ from lkmongo.model import (
     now,
 )
 from lkmongo.store.client import create_client, is_local
+from lkmongo.store.memories import Memories
 from lkmongo.store.opening import Store
 
 ROBIN = Identity("default", "u-100")
@@ -51,6 +53,36 @@ async def test_nobody_reads_or_forgets_what_is_not_theirs(store):
         assert await store.memories.recall(other, "city") is None
         assert await store.memories.forget(other) == 0
     assert await store.memories.count(ROBIN) == 1
+
+
+class Answers(monitoring.CommandListener):
+    """What MongoDB has answered."""
+
+    def __init__(self):
+        self.said = []
+
+    def started(self, event):
+        """Nothing of it is looked at."""
+
+    def succeeded(self, event):
+        self.said.append(event.reply)
+
+    def failed(self, event):
+        self.said.append(event.failure)
+
+
+async def test_what_is_forgotten_is_not_sent_back_and_makes_nobody_known(store, mongodb_uri):
+    await store.users.set_last_session(ROBIN, LastSession(now(), "a heron"), started_at=now())
+    answers = Answers()
+    async with AsyncMongoClient(mongodb_uri, event_listeners=[answers]) as client:
+        memories = Memories(client[store.db.name])
+        await memories.forget(ROBIN, ["pet"])
+        await memories.forget_if_older(SOMEBODY_ELSE, "pet", now())
+    assert len(answers.said) >= 4
+    assert "heron" not in str(answers.said)
+    robin, other = await store.users.get(ROBIN), await store.users.get(SOMEBODY_ELSE)
+    assert robin.last_session is None
+    assert other is None
 
 
 async def test_a_vector_is_stored_as_float32_and_never_for_another_content(store):
