@@ -93,8 +93,9 @@ faults: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-# Round trips and bytes of each piece of work, compared with benchmarks/budget.json: half a minute.
+# Round trips and bytes of each piece of work, compared with benchmarks/budget.json: half a minute, on a busy machine, too.
 bench-quick: $(STAMP)
+	@echo "Counting round trips and bytes, to compare with benchmarks/budget.json" >&2
 	@$(BIN)/python -m benchmarks.quick $(ARGS)
 
 # Whole calls through a real LiveKit server on this machine, which listens on 127.0.0.1 alone.

@@ -1,9 +1,11 @@
 """A process of its own that takes its first call: `rows_processes` runs it, once for each sample.
 
     python -m benchmarks.first_call lkmongo|guide URI
+    python -m benchmarks.first_call count SOCKET
 
 It says "ready" when it is what it is before a job comes, waits for a line, and prints the milliseconds until everything
-is known of the caller. lkmongo is prepared by `agent.ready` before; the guide makes its client when it needs one.
+is known of the caller. lkmongo is prepared by `agent.ready` before; the guide makes its client when it needs one. With
+`count` it prints, of lkmongo, the round trips instead, which depend on no machine (`benchmarks.patience`).
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
-from benchmarks.stage import CALLER, DATABASE, vectors_of
+from benchmarks.stage import CALLER, DATABASE, known, vectors_of
 from lkmongo.embed.local import LocalEmbedder
 
 
@@ -24,6 +26,8 @@ def main() -> None:
     way, uri = sys.argv[1:3]
     if way == "guide":
         asyncio.run(_theirs(uri))
+    elif way == "count":
+        print(_round_trips(uri))
     else:
         with tempfile.TemporaryDirectory() as home:
             _ours(uri, home)
@@ -55,6 +59,37 @@ def _ours(uri: str, home: str) -> None:
 
     _wait_for_go()
     asyncio.run(job())
+
+
+def _round_trips(path: str) -> int:
+    from pymongo import monitoring
+
+    from benchmarks.network import Network
+    from benchmarks.patience import Loop, Patience
+    from lkmongo.agent.call import begin_call
+    from lkmongo.agent.ready import Ready
+    from lkmongo.settings import Settings
+
+    async def job(network: Network, patience: Patience, settings: Settings, ready: Ready) -> int:
+        store = await ready.store()
+        async with patience.of(network):
+            await asyncio.gather(store.ping(), store.ping())  # by the time a job comes, both connections are there
+            network.reset()
+            async with begin_call(
+                settings, store, ready.embedder, CALLER, guest=False, session_id="RM_first", room_name="first"
+            ) as call:
+                await known(call)
+                trips = network.counts().round_trips
+        await ready.close()
+        return trips
+
+    patience = Patience()
+    monitoring.register(patience)
+    with tempfile.TemporaryDirectory() as home, Network(path) as network:
+        settings = Settings.load({"MONGODB_URI": network.uri, "MONGODB_DB": DATABASE, "LKMONGO_HOME": home})
+        ready = Ready(settings)
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            return runner.run(job(network, patience, settings, ready))
 
 
 async def _theirs(uri: str) -> None:

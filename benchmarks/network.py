@@ -72,6 +72,20 @@ class Network:
         """What passed since `reset`."""
         return Counts(**self._ask("counts"))
 
+    def hold(self, on: bool) -> None:
+        """Keep the answers to requests until `release`; or be as before."""
+        self._ask("hold", on)
+
+    def release(self, count: int) -> None:
+        """Wait until `count` answers are kept, however long the server takes, and let all that are kept arrive.
+
+        Raises:
+            RuntimeError: they are not as many within a minute.
+        """
+        kept = self._ask("release", count)
+        if kept < count:
+            raise RuntimeError(f"{count} requests are under way, and {kept} were answered within a minute")
+
     def refuse(self, on: bool) -> None:
         """Let nobody connect, and reset what is open; or be as before."""
         self._ask("refuse", on)

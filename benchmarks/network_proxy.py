@@ -16,12 +16,15 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 _OP_QUERY, _OP_MSG = 2004, 2013
 _MORE_TO_COME = 2
 _HELLO = {"hello", "isMaster", "ismaster"}
+_PATIENCE = 60.0
+"""Seconds after which an answer does not come any more."""
 
 
 @dataclass(slots=True)
@@ -59,6 +62,8 @@ class _Proxy:
         self.path = path
         self.latency = 0.0
         self.swallowing = False
+        self.holding = False
+        self.arrived = asyncio.Event()
         self.counts = Counts()
         self.answered = 0  # the longest chain whose last answer has arrived
         self.phase = 0  # what was asked before the last reset is not counted after it
@@ -91,18 +96,36 @@ class _Proxy:
                 self.counts, self.answered, self.phase = Counts(), 0, self.phase + 1
             case "counts":
                 return asdict(self.counts)
-            case "swallow":
-                self.swallowing = value
+            case "swallow" | "hold":
+                setattr(self, "swallowing" if what == "swallow" else "holding", value)
                 for end in list(self.ends):
                     end.go_on()
-            case "refuse" if value and self._server:
-                self._server.close()
-                self._server = None
-                for end in list(self.ends):
-                    end.abort()
-            case "refuse" if not value and self._server is None:
-                await self._listen()
+            case "release":
+                return await self._release(value)
+            case "refuse":
+                await self._refuse(value)
         return None
+
+    async def _release(self, count: int) -> int:
+        """Let what is kept leave, when it is `count` answers, or after a while; returns how many they are."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                while sum(end.holds_an_answer for end in self.ends) < count:
+                    self.arrived.clear()
+                    await self.arrived.wait()
+        kept = [end for end in self.ends if end.holds_an_answer]
+        for end in kept:
+            end.release()
+        return len(kept)
+
+    async def _refuse(self, on: bool) -> None:
+        if on and self._server:
+            self._server.close()
+            self._server = None
+            for end in list(self.ends):
+                end.abort()
+        elif not on and self._server is None:
+            await self._listen()
 
 
 class _End(asyncio.Protocol):
@@ -146,23 +169,47 @@ class _End(asyncio.Protocol):
     def send(self, due: float, data: bytes) -> None:
         """Let `data` leave here at the time `due`, after what leaves already."""
         self._leaving.append((due, data))
+        self._proxy.arrived.set()
         if self._timer is None:
             self._arm()
 
     def go_on(self) -> None:
         """Let leave what is due."""
         self._timer = None
-        if self._proxy.swallowing or self.transport is None:
+        if self._proxy.swallowing or self._is_holding or self.transport is None:
             return
         while self._leaving and self._leaving[0][0] <= time.monotonic():
-            _, data = self._leaving.popleft()
-            if not data:
-                self.transport.close()
+            if not self._leave():
                 return
-            if self._is_client:
-                self.watch.answers(data)
-            self.transport.write(data)
         self._arm()
+
+    def _leave(self) -> bool:
+        """Let the next bytes leave; returns whether there may be more."""
+        assert self.transport
+        _, data = self._leaving.popleft()
+        if not data:
+            self.transport.close()
+            return False
+        if self._is_client:
+            self.watch.answers(data)
+        self.transport.write(data)
+        return True
+
+    @property
+    def _is_holding(self) -> bool:
+        """Whether what leaves here is kept: an answer to a request. Handshakes and monitoring pass."""
+        return self._is_client and self._proxy.holding and self.watch.is_asked
+
+    @property
+    def holds_an_answer(self) -> bool:
+        """Whether a whole answer is kept here."""
+        kept = b"".join(data for _, data in self._leaving) if self._is_holding else b""
+        return len(kept) >= 4 and len(kept) >= struct.unpack_from("<I", kept)[0]
+
+    def release(self) -> None:
+        """Let leave all that is kept, at once."""
+        while self._leaving and self.transport and self._leave():
+            pass
 
     def _arm(self) -> None:
         if self._leaving and self.transport is not None:
@@ -202,6 +249,11 @@ class _Watch:
         self._parts = {"requests": bytearray(), "answers": bytearray()}
         self._asked: dict[int, tuple[int, int, str, int]] = {}
         """Of each request that is to be answered: its phase, its place in the chain, its command and its bytes."""
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a request is under way that is neither handshake nor monitoring."""
+        return any(name not in {"handshake", *_HELLO} for _, _, name, _ in self._asked.values())
 
     def requests(self, data: bytes) -> None:
         """Look at bytes on their way to the server."""

@@ -3,8 +3,10 @@
     python -m benchmarks.quick [--accept] [--json FILE]
 
 It exits with 1 when one has grown beyond `budget.json`; `--accept` writes the figures there. Round trips are those that
-somebody waits for; requests and bytes also those that go on in the background after. The lease's renewals come by the
-clock, so they are kept from coming, and one is counted by itself.
+somebody waits for; requests and bytes also those that go on in the background after. Time passes and answers come only
+when the process has nothing else to do (`benchmarks.patience`), so that no deadline passes on a slow machine; what goes
+by the clock of the machine itself, the lease's renewals and the age of a change, is kept from coming. The owner of a
+lease, which names machine and process, is one of the usual length.
 """
 
 from __future__ import annotations
@@ -16,12 +18,17 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from pymongo import monitoring
+
 from benchmarks.measure import tell
-from benchmarks.stage import CALLER, DATABASE, Stage, Ways, connected, give_slots, staged
+from benchmarks.network import socket_path
+from benchmarks.patience import Loop, Patience
+from benchmarks.stage import CALLER, DATABASE, Stage, Ways, connected, give_slots, known, staged
 from lkmongo.model import Identity, Order, OrderItem, Turn, TurnKind, now
 
 BUDGET = Path(__file__).with_name("budget.json")
@@ -29,26 +36,30 @@ ACCEPT = "make bench-quick ARGS=--accept"
 SLACK = 0.02
 """What bytes may be over: another version of MongoDB answers with other fields beside the data."""
 RTT_MS = 20.0
-"""Long beside what the processes need, so that what is answered at a moment is what was waited for."""
+_AN_HOUR = 3_600.0
+_OWNER = "worker-1/01234567-89ab-cdef-0123-456789abcdef-4026531836/12345/01234567"
 MANY = Identity("default", "u-1000-slots")
 ORDER = "A-1001"
 
 Figures = dict[str, float]
 
 
-async def measure() -> Figures:
+async def measure(patience: Patience) -> Figures:
     """All figures, by what they are of."""
-    from lkmongo.agent import lease
+    from lkmongo.agent import changes, lease
 
-    lease.RENEW_EVERY = lease.TRUSTED = 3_600.0
+    lease.RENEW_EVERY = lease.TRUSTED = _AN_HOUR
+    lease.lease_owner = lambda: _OWNER  # type: ignore[attr-defined]
+    changes._AT_ONCE = timedelta(seconds=_AN_HOUR)  # noqa: SLF001
     figures: Figures = {}
     with staged() as stage:
         async with connected(stage, embedding=0) as ways:
             await _prepare(ways)
             stage.network.rtt(RTT_MS)
-            await _beginnings(ways, figures)
-            await _tools(ways, figures)
-            await _hang_up(ways, figures)
+            async with patience.of(stage.network):
+                await _beginnings(ways, figures)
+                await _tools(ways, figures)
+                await _hang_up(ways, figures)
             await _processes(stage, figures)
             stage.network.rtt(0)
             await _bytes(ways, figures)
@@ -94,7 +105,7 @@ async def _beginnings(ways: Ways, figures: Figures) -> None:
         async with ways.call(identity) as call:
             # Not with `_counted`: what comes behind, vectors and what the server can do, is counted by itself.
             ways.stage.network.reset()
-            await call.caller.preload()
+            await known(call)
             counts = ways.stage.network.counts()
             assert len(call.caller.slots) == slots
             work = f"session start, {slots:,} slots"
@@ -111,7 +122,7 @@ async def _tools(ways: Ways, figures: Figures) -> None:
 
     assistant: Any = Assistant()
     async with ways.call() as call:
-        await call.caller.preload()
+        await known(call)
         async with _counted(ways, figures, "open the record of a call", has_bytes=False):
             call.recorder.start()
             await ways.quiet()
@@ -155,24 +166,26 @@ async def _hang_up(ways: Ways, figures: Figures) -> None:
 
 
 async def _processes(stage: Stage, figures: Figures) -> None:
-    from benchmarks.rows_processes import first_call
-
-    (trips,) = [
-        each.median for each in await first_call(stage, RTT_MS, 1, ways=("lkmongo",)) if each.unit == "round trips"
-    ]
-    figures["first call of a process: round trips"] = trips
+    count = [sys.executable, "-m", "benchmarks.first_call", "count", socket_path(stage.mongod.uri)]
+    figures["first call of a process: round trips"] = int(await _output(count, cwd=BUDGET.parents[1]))
     stage.network.reset()
     variables = {"MONGODB_URI": stage.network.uri, "MONGODB_DB": DATABASE, "LKMONGO_HOME": str(stage.folder / "cli")}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "lkmongo", "memory", "list", CALLER.user_id,
-        stdout=asyncio.subprocess.DEVNULL, env=os.environ | variables, cwd=stage.folder,
-    )  # fmt: skip
-    if await process.wait():
-        raise RuntimeError("lkmongo memory list failed")
+    await _output([sys.executable, "-m", "lkmongo", "memory", "list", CALLER.user_id], cwd=stage.folder, **variables)
     counts = stage.network.counts()
     figures["lkmongo memory list: round trips"] = counts.round_trips
     figures["lkmongo memory list: requests"] = counts.requests
     figures["lkmongo memory list: connections"] = counts.connections
+
+
+async def _output(command: list[str], *, cwd: Path, **variables: str) -> str:
+    """What a program prints; one that fails has said why on standard error."""
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, env=os.environ | variables, cwd=cwd
+    )
+    printed, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
+    return printed.decode()
 
 
 async def _bytes(ways: Ways, figures: Figures) -> None:
@@ -202,7 +215,10 @@ def main() -> int:
     parser.add_argument("--accept", action="store_true", help="take the figures for what is allowed from now on")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
-    figures = asyncio.run(measure())
+    patience = Patience()
+    monitoring.register(patience)
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        figures = runner.run(measure(patience))
     text = json.dumps(figures, indent=1) + "\n"
     if options.json:
         options.json.write_text(text, encoding="utf-8")

@@ -105,6 +105,12 @@ class Ways:
         await asyncio.sleep(0.05 + self.far.seconds + 5 * self.stage.network.rtt_ms / 1000)
 
 
+async def known(call: Call) -> None:
+    """Wait until the caller of a call is known, also where that takes longer than a greeting would wait."""
+    while not await call.caller.preload():  # noqa: ASYNC110 - its deadline goes by the machine's clock
+        await asyncio.sleep(0.01)
+
+
 @asynccontextmanager
 async def connected(stage: Stage, *, embedding: float = EMBEDDING) -> AsyncIterator[Ways]:
     """Make both ways ready, and warm, with their indexes."""

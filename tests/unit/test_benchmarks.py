@@ -7,6 +7,7 @@ import json
 import statistics
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pymongo import AsyncMongoClient, MongoClient
@@ -14,7 +15,10 @@ from pymongo.errors import AutoReconnect, NetworkTimeout
 
 from benchmarks.measure import Result, machine, percentile, ratio, result, take_turns, write_json
 from benchmarks.network import Network, socket_path
+from benchmarks.patience import Loop, Patience
 from benchmarks.quick import compare
+from lkmongo.store import home
+from lkmongo.store.breaker import UNWATCHED, Breaker
 
 # A monitor that streams opens one more connection when it likes, and the connections are what is counted here.
 POLL = {"serverMonitoringMode": "poll"}
@@ -114,6 +118,84 @@ def test_a_network_that_refuses_or_swallows_is_as_before_afterwards(network):
             client.admin.command("ping")
         network.swallow(False)
         assert client.admin.command("ping")["ok"] == 1
+
+
+def test_a_network_that_holds_answers_lets_them_arrive_when_told(network):
+    with MongoClient(network.uri, **POLL) as client, ThreadPoolExecutor() as threads:
+        client.admin.command("ping")
+        network.hold(True)
+        network.reset()
+        first, second = (threads.submit(client.admin.command, "ping") for _ in range(2))  # one on a new connection
+        network.release(2)
+        assert first.result()["ok"] == second.result()["ok"] == 1
+        held = threads.submit(client.admin.command, "ping")
+        network.hold(False)
+        assert held.result()["ok"] == 1
+        assert network.counts().requests == 3
+
+
+@pytest.fixture
+def patiently(network):
+    """Run some work, given a function that asks MongoDB, and return what was counted when it was done."""
+    patience = Patience()
+    home.establish()
+    network.rtt(20)
+
+    async def counted(work):
+        client = AsyncMongoClient(network.uri, event_listeners=[patience], maxPoolSize=2, **POLL)
+
+        async def ask():
+            await home.at_home(lambda: client.admin.command("ping"))
+
+        try:
+            async with patience.of(network):
+                await asyncio.gather(ask(), ask())  # both connections are there then
+                network.reset()
+                await work(ask)
+                return network.counts()
+        finally:
+            await home.at_home(client.close)
+
+    def run(work):
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            return runner.run(counted(work))
+
+    yield run
+    home._abandon()
+
+
+def test_no_deadline_passes_while_a_slow_machine_works(patiently):
+    async def search_knowledge(ask):
+        async def search():
+            await ask()
+            await asyncio.to_thread(time.sleep, UNWATCHED + 0.05)  # the index is built
+            await ask()
+
+        await Breaker().watch(search, ask)
+
+    counts = patiently(search_knowledge)
+    assert (counts.round_trips, counts.requests) == (2, 2), "nobody has asked whether MongoDB is there at all"
+
+
+def test_what_is_asked_side_by_side_is_one_round_trip_however_late_it_is_sent(patiently):
+    async def late(ask):
+        time.sleep(0.1)  # noqa: ASYNC251 - the process stands still
+        await ask()
+
+    counts = patiently(lambda ask: asyncio.gather(ask(), late(ask)))
+    assert (counts.round_trips, counts.requests) == (1, 2)
+
+
+def test_what_goes_on_in_the_background_is_not_waited_for_however_late_it_is_looked_at(patiently):
+    behind = []
+
+    async def work(ask):
+        await ask()
+        behind.append(asyncio.create_task(ask()))
+        await asyncio.to_thread(time.sleep, 0.1)
+
+    counts = patiently(work)
+    assert (counts.round_trips, counts.requests) == (1, 1)
 
 
 async def test_ways_take_turns_and_each_begins_a_round_in_its_turn():

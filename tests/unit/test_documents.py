@@ -121,6 +121,14 @@ def assert_can_be_run(words: list[str], where: str) -> None:
         assert not word.startswith("-") or word.partition("=")[0].rstrip(",") in options | {"--version"}, said
 
 
+def test_what_a_change_has_to_pass_is_told():
+    targets = re.findall(r"^make (\S+)$", (generate.ROOT / ".ci/run").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {"check", "bench-quick", "test"} <= set(targets)
+    told = (generate.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("`.ci/run` is")[2]
+    named = re.findall(r"`make (\S+)`", told.partition("\n- ")[0])
+    assert named == [target for target in targets if target != "setup"]
+
+
 def test_every_heading_that_is_linked_to_is_there():
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
