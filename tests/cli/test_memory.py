@@ -117,9 +117,10 @@ async def test_forgetting_somebody_unknown_is_5_and_makes_nobody_known(run, stor
         assert (result.code, result.stdout) == (5, "")
     lines = done.stderr.splitlines()
     assert lines[0] == "error: nothing is kept of typo-user in tenant acme"
-    assert lines[1].startswith("  why: what a worker that cannot reach MongoDB may hold of that id")
-    assert lines[2] == "  try: check the id and --tenant; lkmongo users list --tenant acme"
-    assert tried.stderr.splitlines() == [lines[0], lines[2]]
+    assert lines[1] == "  why: looked at the collections memories, turns, sessions, users, visitors, orders"
+    assert lines[2].strip().startswith("what a worker that cannot reach MongoDB may hold of that id")
+    assert lines[3] == "  try: check the id and --tenant; lkmongo users list --tenant acme"
+    assert tried.stderr.splitlines() == [*lines[:2], lines[3]]
     assert json.loads(again.stderr)["error"]["message"] == "nothing is kept of typo-user in tenant acme"
     assert await documents(store) == before
     assert run("memory", "export", "typo-user", "--tenant", "acme").code == 5
