@@ -93,7 +93,7 @@ faults: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-# Round trips and bytes of each piece of work, compared with benchmarks/budget.json: half a minute, on a busy machine, too.
+# Round trips and bytes of each piece of work, compared with benchmarks/budget.json: ten seconds, more on a busy machine.
 bench-quick: $(STAMP)
 	@echo "Counting round trips and bytes, to compare with benchmarks/budget.json" >&2
 	@$(BIN)/python -m benchmarks.quick $(ARGS)

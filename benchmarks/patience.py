@@ -29,10 +29,10 @@ from lkmongo.store import home
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-_CROSSINGS, _TURNS = 10, 30
+_CROSSINGS, _TURNS = 3, 50
 """So often each of the two loops gets the word, for so many turns, until nothing is left to do: several times what lies
 between an answer and the next request."""
-_STEP = 0.1
+_STEP = 1.0
 """Seconds by which the clock goes on at most when nothing is under way."""
 _PATIENCE = 60.0
 """Seconds after which an answer that was sent and not taken is a fault of this."""
