@@ -246,7 +246,13 @@ class Users:
             await self._users.update_one(selector, update, upsert=True)
             return True
 
-        return await operations.upsert(make)
+        made = await operations.upsert(make)
+        # Who forgets what this is about did not see it made, and noted that, perhaps after the look above.
+        later = await self._tombstones.forgotten_at(identity)
+        if later and later != forgotten_at:
+            forgetting = _forgetting(later)
+            await operations.write(lambda: self._users.update_one(identity.scope, forgetting))
+        return made
 
     async def forgot_after(self, identity: Identity, at: datetime) -> bool:
         """Whether something of the person was forgotten after the time `at`."""

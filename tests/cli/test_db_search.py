@@ -16,7 +16,8 @@ from pymongo.operations import SearchIndexModel
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.store.schema import INDEXES
 from lkmongo.store.search_schema import MEMORIES_TEXT, MEMORIES_VECTOR, search_indexes
-from tests.cli.conftest import ROOT, Result, Run
+from tests.cli.conftest import Result, Run
+from tests.cli.started import ROOT
 from tests.standin import Standin
 
 WANTED = search_indexes(256)

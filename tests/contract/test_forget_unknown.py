@@ -154,6 +154,23 @@ async def test_what_the_profile_says_of_the_last_call_is_gone_also_when_it_is_ma
     assert await known_of(store) == NOTHING
 
 
+async def test_what_is_forgotten_just_before_the_profile_is_made_stays_forgotten(store, monkeypatch):
+    look, looks = Tombstones.forgotten_at, []
+
+    async def look_and_then_forget(*arguments):
+        found = await look(*arguments)
+        if not looks:
+            looks.append(found)
+            await store.memories.forget(ROBIN)
+        return found
+
+    monkeypatch.setattr(Tombstones, "forgotten_at", look_and_then_forget)
+    await store.users.set_last_session(ROBIN, LastSession(LONG_AGO, "about the heron"), started_at=LONG_AGO)
+    assert looks == [None]
+    assert await known_of(store) == NOTHING
+    assert await store.users.forgot_after(ROBIN, LONG_AGO)
+
+
 async def test_somebody_unknown_who_is_to_be_erased_is_barred_and_can_be_erased_once_they_are_known(store, tmp_path):
     tombstones = Tombstones(store.db)
     await tombstones.bar(ROBIN)
