@@ -99,8 +99,16 @@ class Worker:
         """Send it a signal, or its whole process group."""
         (os.killpg if group else os.kill)(self.process.pid, number)
 
-    async def ended(self) -> int:
-        """Wait for its end, and return the exit code."""
+    async def ended(self, by: signal.Signals | None = None) -> int:
+        """Wait for its end, and return the exit code.
+
+        Args:
+            by: a signal that is sent until then: one that comes right after the first is taken for its echo.
+        """
+        while by and self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                self.signal(by)
+            await asyncio.sleep(0.05)
         code = await self.process.wait()
         await self._reading
         return code
