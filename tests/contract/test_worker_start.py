@@ -13,7 +13,7 @@ from lkmongo.doctor.http import UnreachableError
 from lkmongo.errors import AuthenticationError, SettingsError
 from lkmongo.settings import Settings
 from tests.livekit_api import KEY, SECRET, create_app
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, until
 
 
 @pytest.fixture
@@ -102,8 +102,12 @@ def test_livekits_own_tools_find_the_server_and_its_functions_can_be_sent_to_oth
 async def test_mongodb_that_is_away_is_told_once_and_nothing_waits_for_it(monkeypatch, caplog):
     monkeypatch.setattr(runner, "_LOOK_AGAIN", 0.05)
     away = settings("ws://x", MONGODB_URI="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=50")
+
+    def warnings():
+        return [record.message for record in caplog.records if record.levelname == "WARNING"]
+
     async with runner._database(away, away.livekit):
-        await asyncio.sleep(1)
-    warnings = [record for record in caplog.records if record.levelname == "WARNING"]
-    assert len(warnings) == 1
-    assert "calls go on without" in warnings[0].message
+        await until(warnings)
+        await asyncio.sleep(0.5)  # in which it is looked for again
+    assert len(warnings()) == 1
+    assert "calls go on without" in warnings()[0]
