@@ -13,6 +13,7 @@ from lkmongo.agent.responder import Responder
 from lkmongo.model import Identity, Turn, TurnKind, now
 from tests.fake_llm import ScriptedLLM, calls
 from tests.talk import talk
+from tests.waiting import PATIENCE
 
 ROBIN = Identity("default", "u-100")
 SAID = "I would like to return my blue kettle"
@@ -77,7 +78,7 @@ async def test_the_responder_greets_with_what_the_last_call_was_about(store):
 
 @pytest.mark.parametrize("trouble", ["slow", "broken", "silent", "none", "responder"])
 async def test_without_a_summary_it_is_told_what_the_caller_said_last(store, monkeypatch, trouble):
-    monkeypatch.setattr(ending, "SUMMARY_DEADLINE", 0.1)
+    monkeypatch.setattr(ending, "SUMMARY_DEADLINE", 0.1 if trouble == "slow" else PATIENCE)
     model = Summarising("" if trouble == "silent" else "never used")
     if trouble == "slow":
         model.delay = 30

@@ -14,6 +14,7 @@ from lkmongo.errors import DatabaseError, DatabaseUnavailableError
 from lkmongo.model import Identity, clean_text
 from tests.fake_llm import calls
 from tests.talk import talk
+from tests.waiting import PATIENCE
 
 ROBIN = Identity("default", "u-100")
 SECRET = "mongodb://admin:hunter2@db"
@@ -43,7 +44,7 @@ def in_vain(how):
             for name in names:
                 monkeypatch.setattr(owner, name, how)
         for deadline in ("READ_DEADLINE", "CHANGE_DEADLINE", "SEARCH_DEADLINE"):
-            monkeypatch.setattr(assistant, deadline, 0.05)
+            monkeypatch.setattr(assistant, deadline, 0.05 if how is hang else PATIENCE)
 
     return break_it
 
