@@ -88,6 +88,7 @@ async def test_each_call_is_its_callers_and_a_signal_to_the_whole_group_loses_no
         assert document["report"]["job_id"] == name
     lines = [json.loads(line) for line in process.log.splitlines()]
     assert {"time", "level", "logger", "message"} <= set.intersection(*(set(line) for line in lines))
+    assert [line["logger"] for line in lines if line["message"] == "registered worker"] == ["livekit.agents"]
     guests = [line["message"] for line in lines if "is a guest" in line["message"]]
     assert len(guests) == len(strangers)
     assert not any(secret in process.log for secret in (SECRET, "teal", "$gt"))
