@@ -82,9 +82,7 @@ def main(arguments: list[str]) -> None:
             if not _is_over(start, use, process):
                 continue
             if process.is_alive():
-                if start.is_in_place():
-                    folder.withdraw()
-                process.stop()
+                process.retire()
             os.close(int(descriptor))  # before anybody can start another server, and rely on this keeper
             return
         finally:

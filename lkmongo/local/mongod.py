@@ -206,13 +206,10 @@ class _Membership:
     def _stop_after_last(self, linger: float = 0) -> None:
         if not (self._use.take() and self._process.is_alive()):
             return
-        in_place = self._start.is_in_place()  # what others have there otherwise is not this server's
-        if linger and in_place and keeper.start(self._folder):
+        if linger and self._start.is_in_place() and keeper.start(self._folder):
             keeper.linger(self._use, linger)
             return
-        if in_place:
-            self._folder.withdraw()
-        self._process.stop()
+        self._process.retire()
 
     def _serve(self, on_start: Callable[[], None] = lambda: None) -> bool:
         """Join the server if it is ready, else start it."""

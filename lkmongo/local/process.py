@@ -95,6 +95,12 @@ class Process:
         """
         self._end(signal.SIGTERM, signal.SIGKILL)
 
+    def retire(self) -> None:
+        """Stop it for good: nobody joins it any more. What others have where its folder was is not this server's."""
+        if self._lock.is_in_place():
+            self._folder.withdraw()
+        self.stop()
+
     def _end(self, *signals: signal.Signals) -> None:
         for number in signals:
             self._signal(number)

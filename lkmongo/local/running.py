@@ -57,19 +57,18 @@ def stop(home: Path) -> list[Running]:
     refuse_platform()
     stopped = []
     for folder in folders(home):
-        found = _look(folder)
-        if found.process is None:
+        if not folder.server_lock.exists():
             continue
         with _held(folder) as (use, process):
-            if not use.take():
+            found = _seen(folder, use, process)
+            if found.in_use:
                 raise EmbeddedError(
                     f"the embedded MongoDB of {folder.path} is in use",
                     why=_by(found.users),
                     hint="end what uses it, then try again; it stops with its last user or soon after",
                 )
-            if process.is_alive():
-                folder.withdraw()
-                process.stop()
+            if found.process is not None:
+                process.retire()
                 stopped.append(found)
     return stopped
 
@@ -91,14 +90,19 @@ def _look(folder: Folder) -> Running:
     if not folder.server_lock.exists():  # nothing was started here yet, and looking leaves nothing behind
         return Running(folder.data, folder.series, None)
     with _held(folder) as (use, process):
-        if not process.is_alive():
-            return Running(folder.data, folder.series, None)
-        if not use.take():
-            return Running(folder.data, folder.series, process.number, in_use=True, users=_users(folder.use_lock))
-        moment, waits = keeper.until(use), Lock(folder.keeper_lock)
-        left = max(moment - time.monotonic(), 0.0) if moment is not None and waits.is_held() else None
-        waits.close()
-        return Running(folder.data, folder.series, process.number, seconds_left=left)
+        return _seen(folder, use, process)
+
+
+def _seen(folder: Folder, use: Lock, process: Process) -> Running:
+    """How it stands, for who holds the folder; where nobody uses it, the use lock is held alone then."""
+    if not process.is_alive():
+        return Running(folder.data, folder.series, None)
+    if not use.take():
+        return Running(folder.data, folder.series, process.number, in_use=True, users=_users(folder.use_lock))
+    moment, waits = keeper.until(use), Lock(folder.keeper_lock)
+    left = max(moment - time.monotonic(), 0.0) if moment is not None and waits.is_held() else None
+    waits.close()
+    return Running(folder.data, folder.series, process.number, seconds_left=left)
 
 
 def _users(lock: Path) -> tuple[int, ...]:
