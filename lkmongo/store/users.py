@@ -127,7 +127,7 @@ class Users:
 
         document = await operations.write(note)
         if document is None:
-            await self._change(identity, update | {"$setOnInsert": {"created_at": moment, "memory_version": 0}})
+            await self._make(identity, update | {"$setOnInsert": {"created_at": moment, "memory_version": 0}})
             document = await operations.write(note)
         return _profile(identity, document)
 
@@ -221,8 +221,6 @@ class Users:
     ) -> bool:
         """Change the person's document where the conditions hold, and make it where there is none.
 
-        It is made with the time at which something was forgotten of them before.
-
         Args:
             identity: the person.
             update: what is changed, with what a new document begins with.
@@ -234,8 +232,13 @@ class Users:
         """
         selector = identity.scope | ({"$and": list(conditions)} if conditions else {})
         changed = await operations.write(lambda: self._users.update_one(selector, update))
-        if changed.matched_count:
-            return True
+        return bool(changed.matched_count) or await self._make(identity, update, *conditions, said_at=said_at)
+
+    async def _make(
+        self, identity: Identity, update: dict[str, Any], *conditions: dict[str, Any], said_at: datetime | None = None
+    ) -> bool:
+        """Make the person's document, with the time at which something was forgotten of them before; see `_change`."""
+        selector = identity.scope | ({"$and": list(conditions)} if conditions else {})
         forgotten_at = await self._tombstones.forgotten_at(identity)
         if forgotten_at and said_at and forgotten_at >= said_at:
             return False
