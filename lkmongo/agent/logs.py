@@ -30,9 +30,6 @@ def configure(level: str, shape: Shape, secrets: Sequence[str]) -> None:
     root.setLevel(max(logging.WARNING, wanted))
     for name in _OWN:
         logging.getLogger(name).setLevel(wanted)
-    agents = logging.getLogger("livekit.agents")  # of which other commands show nothing but tools that failed
-    agents.setLevel(logging.NOTSET)
-    agents.filters.clear()
     # Named, so that the SDK hands the level to each job's process: at debug they log documents.
     logging.getLogger("pymongo").setLevel(max(logging.WARNING, wanted))
 

@@ -286,9 +286,12 @@ def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
             raise
 
 
-def _is_of_a_tool(record: logging.LogRecord) -> bool:
-    """Whether a tool of one's own failed: the caller hears of an internal error, and nobody else tells which it was."""
-    return hasattr(record, "function")  # how the SDK names it
+def _is_told(record: logging.LogRecord) -> bool:
+    """Whether it is shown without --debug: of the SDK's, only that a tool of one's own failed.
+
+    The caller hears of an internal error then, and nobody else tells which it was.
+    """
+    return not record.name.startswith("livekit") or hasattr(record, "function")  # how the SDK names a tool
 
 
 def _configure_logging(cli: Cli) -> None:
@@ -303,11 +306,11 @@ def _configure_logging(cli: Cli) -> None:
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Redacting("%(levelname)s %(name)s: %(message)s"))
+    if not cli.debug:
+        handler.addFilter(_is_told)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO if cli.debug else logging.CRITICAL)
     logging.getLogger("lkmongo").setLevel(logging.DEBUG if cli.debug else logging.WARNING)
-    agents = logging.getLogger("livekit.agents")
-    agents.setLevel(logging.NOTSET if cli.debug else logging.ERROR)
-    agents.filters[:] = [] if cli.debug else [_is_of_a_tool]
+    logging.getLogger("livekit").setLevel(logging.NOTSET if cli.debug else logging.ERROR)
     logging.getLogger("pymongo").setLevel(logging.WARNING)  # its debug records hold documents
