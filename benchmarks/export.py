@@ -32,11 +32,11 @@ from pymongo.database import Database
 from benchmarks.call_data import fill
 from benchmarks.measure import Result, machine, result, write_json
 from lkmongo.local.mongod import EmbeddedMongod
-from lkmongo.store import provision
-from lkmongo.store.calls import CallFilter
-from lkmongo.store.client import create_client
-from lkmongo.store.export import Export, Exported, Sink
-from lkmongo.store.export_jsonl import JsonlWriter
+from lkmongo.store.export.export import Export, Exported, Sink
+from lkmongo.store.export.writers import JsonlWriter
+from lkmongo.store.indexes import database_indexes
+from lkmongo.store.mongo.client import create_client
+from lkmongo.store.sessions.calls import CallFilter
 
 DATABASE = "lkmongo_benchmark_export"
 SMALL = f"{DATABASE}_small"
@@ -84,7 +84,7 @@ def main() -> None:
 
 async def _provision(uri: str, name: str) -> None:
     async with create_client(uri) as client:
-        await provision.apply(client[name])
+        await database_indexes.apply(client[name])
 
 
 async def _side_by_side(

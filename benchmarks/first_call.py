@@ -35,8 +35,8 @@ def main() -> None:
 
 def _ours(uri: str, home: str) -> None:
     from lkmongo.agent.call import begin_call
-    from lkmongo.agent.ready import Ready
     from lkmongo.settings import Settings
+    from lkmongo.worker.prewarm import Ready
 
     settings = Settings.load({"MONGODB_URI": uri, "MONGODB_DB": DATABASE, "LKMONGO_HOME": home})
     ready = Ready(settings)  # as a job's process is made ready: without a loop, and without waiting
@@ -67,8 +67,8 @@ def _round_trips(path: str) -> int:
     from benchmarks.network import Network
     from benchmarks.patience import Loop, Patience
     from lkmongo.agent.call import begin_call
-    from lkmongo.agent.ready import Ready
     from lkmongo.settings import Settings
+    from lkmongo.worker.prewarm import Ready
 
     async def job(network: Network, patience: Patience, settings: Settings, ready: Ready) -> int:
         store = await ready.store()

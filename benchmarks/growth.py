@@ -26,11 +26,11 @@ from pymongo import MongoClient
 from benchmarks import growth_bulk, growth_caller
 from benchmarks.growth_bench import Bench, Curve
 from benchmarks.measure import Result, machine, result, tell, write_json
-from lkmongo.agent.ready import Ready
 from lkmongo.local.mongod import EmbeddedMongod
 from lkmongo.settings import Settings
-from lkmongo.store import provision
-from lkmongo.store.home import at_home
+from lkmongo.store.indexes import database_indexes
+from lkmongo.store.mongo.client_loop import at_home
+from lkmongo.worker.prewarm import Ready
 
 DATABASE = "lkmongo_benchmark_growth"
 TENS = (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
@@ -83,7 +83,7 @@ async def _bench(*, quick: bool) -> AsyncIterator[Bench]:
         stack.push_async_callback(ready.close)
         store = await ready.store()
         await ready.embedder.warm()
-        await at_home(lambda: provision.apply(store.db))
+        await at_home(lambda: database_indexes.apply(store.db))
         gc.collect()
         gc.freeze()  # of the modules nothing is ever freed: looking at them before each run would take most of the time
         yield Bench(folder, settings, uri, client[DATABASE], ready, store, quick)

@@ -14,11 +14,11 @@ from typing import Any
 from pymongo.database import Database
 
 from lkmongo.agent.call import Call, begin_call
-from lkmongo.agent.ready import Ready
 from lkmongo.embed.base import Embedder
 from lkmongo.model import Identity
 from lkmongo.settings import Settings
-from lkmongo.store.opening import Store
+from lkmongo.store.open import Store
+from lkmongo.worker.prewarm import Ready
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ from benchmarks.growth_bench import Bench, Reading, once, timed, times_for
 from benchmarks.growth_data import library, write_passages
 from lkmongo.model import Tenant
 from lkmongo.search.strategy import ExactStrategy
-from lkmongo.store.adding import Library, add_documents
-from lkmongo.store.home import at_home
+from lkmongo.store.knowledge.ingest import Library, add_documents
+from lkmongo.store.mongo.client_loop import at_home
 
 _numbers = itertools.count()
 _TURNS = 2

@@ -19,10 +19,10 @@ from benchmarks.growth_data import person, sentence, write_people, write_slots
 from lkmongo.agent.briefing import BUDGET, brief
 from lkmongo.agent.call import Call
 from lkmongo.agent.ending import end_call
-from lkmongo.agent.resume import chat_context
 from lkmongo.model import Identity, Turn, TurnKind, now
-from lkmongo.store.calls import CallFilter, Calls
-from lkmongo.store.erase import erase
+from lkmongo.store.people.erase import erase
+from lkmongo.store.sessions.calls import CallFilter, Calls
+from lkmongo.worker.resume import chat_context
 
 _numbers = itertools.count()
 

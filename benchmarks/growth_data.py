@@ -19,10 +19,10 @@ from benchmarks.call_data import WORDS
 from lkmongo.embed.base import Embedder
 from lkmongo.embed.vectors import to_bson
 from lkmongo.model import Identity, Passage, now, slot_words
-from lkmongo.store.adding import Library
-from lkmongo.store.documents import Document
-from lkmongo.store.knowledge import ORIGIN
-from lkmongo.store.passages import content_hash
+from lkmongo.store.knowledge.documents import Document
+from lkmongo.store.knowledge.ingest import Library
+from lkmongo.store.knowledge.knowledge import ORIGIN
+from lkmongo.store.knowledge.passages import content_hash
 
 BATCH = 5_000
 PASSAGES_OF_A_DOCUMENT = 50

@@ -26,12 +26,12 @@ from benchmarks.stage import EMBEDDING, FarEmbedder, staged, vectors_of
 from lkmongo.embed.base import check_texts
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.model import Passage, Tenant
-from lkmongo.store import provision
-from lkmongo.store.adding import Library, add_documents
-from lkmongo.store.client import create_client
-from lkmongo.store.documents import Document
-from lkmongo.store.seeding import seed
-from lkmongo.store.seeds import SeedData
+from lkmongo.store.indexes import database_indexes
+from lkmongo.store.knowledge.documents import Document
+from lkmongo.store.knowledge.ingest import Library, add_documents
+from lkmongo.store.mongo.client import create_client
+from lkmongo.store.seed.seeding import seed
+from lkmongo.store.seed.seeds import SeedData
 
 TENANT = Tenant("default")
 _A_DOCUMENT = 50
@@ -94,7 +94,7 @@ async def _measure(uri: str, name: str, embedder: LocalEmbedder, texts: list[Pas
 
         async def empty() -> None:
             await client.drop_database(db.name)
-            await provision.apply(db)
+            await database_indexes.apply(db)
 
         async def seeding() -> float:
             await empty()

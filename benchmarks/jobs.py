@@ -33,11 +33,11 @@ from lkmongo.agent.assistant import Assistant
 from lkmongo.dispatch import plain_metadata
 from lkmongo.local.mongod import EmbeddedMongod
 from lkmongo.model import Identity
-from lkmongo.store import provision
-from lkmongo.store.client import create_client
-from lkmongo.store.memories import Memories
-from lkmongo.store.sessions import Sessions
-from lkmongo.store.users import Users
+from lkmongo.store.indexes import database_indexes
+from lkmongo.store.mongo.client import create_client
+from lkmongo.store.people.memories import Memories
+from lkmongo.store.people.users import Users
+from lkmongo.store.sessions.sessions import Sessions
 
 DATABASE = "lkmongo_benchmark_jobs"
 _PAUSE, _OVER = "BENCHMARK_PAUSE", "BENCHMARK_OVER"
@@ -106,7 +106,7 @@ async def _hold(folder: Path, uri: str, calls: int, pause: float) -> dict[str, A
     over = folder / "over"
     async with create_client(uri) as client, dispatch_server() as livekit:
         db = client[DATABASE]
-        await provision.apply(db)
+        await database_indexes.apply(db)
         environment = {
             "MONGODB_URI": uri,
             "MONGODB_DB": DATABASE,

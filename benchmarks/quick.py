@@ -46,7 +46,7 @@ Figures = dict[str, float]
 
 async def measure(patience: Patience) -> Figures:
     """All figures, by what they are of."""
-    from lkmongo.agent import changes, lease
+    from lkmongo.outbox import changes, lease
 
     lease.RENEW_EVERY = lease.TRUSTED = _AN_HOUR
     lease.lease_owner = lambda: _OWNER  # type: ignore[attr-defined]
@@ -67,8 +67,8 @@ async def measure(patience: Patience) -> Figures:
 
 
 async def _prepare(ways: Ways) -> None:
-    from lkmongo.store.seeding import seed
-    from lkmongo.store.seeds import SeedData, default_seed_folder, load_seeds
+    from lkmongo.store.seed.seeding import seed
+    from lkmongo.store.seed.seeds import SeedData, default_seed_folder, load_seeds
 
     await give_slots(ways, CALLER, 10)
     await give_slots(ways, MANY, 1)

@@ -17,7 +17,7 @@ import yaml
 from lkmongo.model import Memory
 from lkmongo.search.exact import ExactIndex
 from lkmongo.search.strategy import memory_index, passage_index
-from lkmongo.store.seeds import default_seed_folder, load_seeds
+from lkmongo.store.seed.seeds import default_seed_folder, load_seeds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -32,13 +32,13 @@ from benchmarks.measure import Result, Way, machine, result, table, take_turns, 
 from benchmarks.network import Network, socket_path
 from benchmarks.rival_process import RIVAL, Rival, rival
 from lkmongo.agent.call import Call, begin_call
-from lkmongo.agent.ready import Ready
 from lkmongo.local.mongod import EmbeddedMongod
 from lkmongo.model import Identity
 from lkmongo.search.choose import AtlasFirst
 from lkmongo.settings import Settings
-from lkmongo.store import provision
-from lkmongo.store.home import at_home
+from lkmongo.store.indexes import database_indexes
+from lkmongo.store.mongo.client_loop import at_home
+from lkmongo.worker.prewarm import Ready
 
 DATABASE = "lkmongo_benchmark_rival"
 DURABLE = {
@@ -256,7 +256,7 @@ async def _provision(settings: Settings) -> None:
     ready = Ready(settings)
     try:
         store = await ready.store()
-        await at_home(lambda: provision.apply(store.db))
+        await at_home(lambda: database_indexes.apply(store.db))
     finally:
         await ready.close()
 

@@ -18,10 +18,10 @@ from benchmarks.stage import CALLER, Ways, give_slots, vectors_of
 from lkmongo.agent.assistant import Assistant
 from lkmongo.agent.briefing import brief, briefed
 from lkmongo.agent.call import begin_call
-from lkmongo.agent.ready import Ready
 from lkmongo.model import Identity, Order, OrderItem
-from lkmongo.store.seeding import seed
-from lkmongo.store.seeds import SeedData, default_seed_folder, load_seeds
+from lkmongo.store.seed.seeding import seed
+from lkmongo.store.seed.seeds import SeedData, default_seed_folder, load_seeds
+from lkmongo.worker.prewarm import Ready
 
 GROUP = "side by side"
 LKMONGO, GUIDE, LIMIT = "lkmongo", "guide", "limit"

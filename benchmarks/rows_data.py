@@ -15,8 +15,7 @@ import numpy as np
 from benchmarks.measure import Result, result, take_turns, tell
 from benchmarks.stage import Stage, Ways
 from lkmongo.model import Identity, now
-from lkmongo.search.exact import ExactIndex
-from lkmongo.search.fusion import FusionWeights
+from lkmongo.search.exact import ExactIndex, FusionWeights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

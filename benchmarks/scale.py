@@ -23,8 +23,8 @@ from pymongo.database import Database
 from benchmarks.growth_data import library, write_passages, write_people
 from benchmarks.measure import Result, machine, result, tell, write_json
 from lkmongo.local.mongod import EmbeddedMongod
-from lkmongo.store import provision
-from lkmongo.store.client import create_client
+from lkmongo.store.indexes import database_indexes
+from lkmongo.store.mongo.client import create_client
 
 DATABASE = "lkmongo_benchmark_scale"
 DIMENSIONS, MODEL = 512, "voyage-4-lite@512"
@@ -121,7 +121,7 @@ def _filled(people: int) -> Iterator[Database[Any]]:
 
 async def _provision(uri: str) -> None:
     async with create_client(uri) as client:
-        await provision.apply(client[DATABASE])
+        await database_indexes.apply(client[DATABASE])
 
 
 def _human(size: float) -> str:

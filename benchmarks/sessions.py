@@ -34,10 +34,11 @@ from lkmongo.embed.base import Embedder
 from lkmongo.embed.choose import create_embedder
 from lkmongo.local.mongod import EmbeddedMongod
 from lkmongo.model import Identity, now
+from lkmongo.outbox import journal
+from lkmongo.outbox.recovery import recover
 from lkmongo.settings import Settings
-from lkmongo.store import provision, spool
-from lkmongo.store.opening import Store, open_store
-from lkmongo.store.recovery import recover
+from lkmongo.store.indexes import database_indexes
+from lkmongo.store.open import Store, open_store
 from tests.fake_llm import Part, ScriptedLLM
 
 DATABASE = "lkmongo_benchmark_sessions"
@@ -69,7 +70,7 @@ async def _hold_all(settings: Settings, sessions: int, turns: int, pause: float)
     timings = Timings()
     async with open_store(settings) as store:
         await store.db.client.drop_database(DATABASE)
-        await provision.apply(store.db)
+        await database_indexes.apply(store.db)
         for part in (store.users, store.memories, store.orders, store.sessions):
             timings.watch(part)
         before, began, used = _memory(), time.perf_counter(), time.process_time()
@@ -83,9 +84,9 @@ async def _hold_all(settings: Settings, sessions: int, turns: int, pause: float)
         memory = _memory()
         # The greeting, then what is said, what is answered, and of every second turn what a tool gave.
         turns_of_a_call = 1 + sum(3 if number % 2 else 2 for number in range(turns))
-        folder = spool.spool_folder(settings.data_home)
-        kept = len(spool.files(folder))
-        await recover(store, folder, spool.database_id(settings))
+        folder = journal.spool_folder(settings.data_home)
+        kept = len(journal.files(folder))
+        await recover(store, folder, journal.database_id(settings))
         complete = await store.db.sessions.count_documents({"status": "complete"})
         in_order = 0
         async for each in await store.db.turns.aggregate(
@@ -103,7 +104,7 @@ async def _hold_all(settings: Settings, sessions: int, turns: int, pause: float)
             "missing_memories": sessions
             - await store.db.memories.count_documents({"content": f"value {(turns + 2) // 4}"}),
             "kept_on_disk_at_first": kept,
-            "left_on_disk": len(spool.files(folder)),
+            "left_on_disk": len(journal.files(folder)),
             "memory_mb_before": round(before, 1),
             "memory_mb_after": round(memory, 1),
             "kb_a_session": round(1024 * (memory - before) / sessions),

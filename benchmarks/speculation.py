@@ -28,16 +28,16 @@ from lkmongo.agent.call import Call
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.recorder import Recorder
 from lkmongo.agent.speculation import Speculation
-from lkmongo.embed.cache import CachedEmbedder
+from lkmongo.embed.choose import CachedEmbedder
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.local.mongod import EmbeddedMongod
 from lkmongo.model import Identity, Passage
 from lkmongo.search.strategy import ExactStrategy, SearchResult
-from lkmongo.store import provision
-from lkmongo.store.client import create_client
-from lkmongo.store.opening import Store
-from lkmongo.store.seeding import seed
-from lkmongo.store.seeds import default_seed_folder, load_seeds
+from lkmongo.store.indexes import database_indexes
+from lkmongo.store.mongo.client import create_client
+from lkmongo.store.open import Store
+from lkmongo.store.seed.seeding import seed
+from lkmongo.store.seed.seeds import default_seed_folder, load_seeds
 from tests.fake_llm import ScriptedLLM, calls
 from tests.fault_proxy import delayed
 from tests.voice import voice_call
@@ -162,7 +162,7 @@ async def measure(count: int) -> dict[str, dict[str, dict[str, float]]]:
     with tempfile.TemporaryDirectory() as folder, EmbeddedMongod(Path(folder)) as mongod:
         async with create_client(mongod.uri) as client:
             store = Store.of(client["benchmark"])
-            await provision.apply(store.db)
+            await database_indexes.apply(store.db)
             await seed(store.db, load_seeds(default_seed_folder()), CachedEmbedder(LocalEmbedder()))
         path = unquote(mongod.uri.removeprefix("mongodb://").partition("/")[0])
         figures: dict[str, dict[str, dict[str, float]]] = {}

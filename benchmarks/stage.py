@@ -19,18 +19,18 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.guide import Guide
 from benchmarks.network import Network, socket_path
-from lkmongo.embed.cache import CachedEmbedder
+from lkmongo.embed.choose import CachedEmbedder
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.local.mongod import EmbeddedMongod
 from lkmongo.model import Identity
 from lkmongo.settings import Settings
-from lkmongo.store import provision
-from lkmongo.store.opening import Store
+from lkmongo.store.indexes import database_indexes
+from lkmongo.store.open import Store
 
 if TYPE_CHECKING:
     from lkmongo.agent.call import Call
-    from lkmongo.agent.ready import Ready
     from lkmongo.embed.base import Embedder
+    from lkmongo.worker.prewarm import Ready
 
 DATABASE = "lkmongo"
 CALLER = Identity("default", "u-100")
@@ -114,7 +114,7 @@ async def known(call: Call) -> None:
 @asynccontextmanager
 async def connected(stage: Stage, *, embedding: float = EMBEDDING) -> AsyncIterator[Ways]:
     """Make both ways ready, and warm, with their indexes."""
-    from lkmongo.agent.ready import Ready
+    from lkmongo.worker.prewarm import Ready
 
     far = FarEmbedder(embedding)
     embedder = CachedEmbedder(far)
@@ -124,7 +124,7 @@ async def connected(stage: Stage, *, embedding: float = EMBEDDING) -> AsyncItera
     guide = Guide(stage.network.uri, vectors_of(far))
     try:
         store = await ready.store()
-        await provision.apply(store.db)
+        await database_indexes.apply(store.db)
         await guide.create_indexes()
         await asyncio.gather(store.ping(), store.ping())
         yield Ways(stage, settings, ready, store, embedder, far, guide)

@@ -56,7 +56,7 @@ async def send_agent(
     """
     from livekit import api
 
-    from lkmongo.doctor.livekit_server import livekit_errors
+    from lkmongo.doctor.services import livekit_errors
 
     secret = credentials.api_secret.get_secret_value()
     with livekit_errors(credentials.url), warnings.catch_warnings():

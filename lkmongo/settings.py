@@ -18,8 +18,8 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
-from lkmongo.durations import parse_duration
 from lkmongo.errors import SettingsError, UsageError
+from lkmongo.times import parse_duration
 
 ENVIRONMENT = "environment"
 LINGER_AT_TERMINAL = timedelta(seconds=60)

@@ -18,10 +18,10 @@ from typing import Literal
 from pydantic import SecretStr
 
 from lkmongo.dispatch import MAX_PARTICIPANT, SEAL_LIFE, plain_metadata, sealed_metadata
-from lkmongo.durations import show_duration
 from lkmongo.errors import SettingsError, UsageError
 from lkmongo.model import DEFAULT_TENANT, Identity, Tenant
 from lkmongo.settings import Settings
+from lkmongo.times import show_duration
 
 MAX_NAME = 256
 """Bytes in the name of a room, an agent or a participant."""

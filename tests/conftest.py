@@ -128,14 +128,14 @@ def pytest_runtest_makereport(
 @pytest.fixture
 async def store(request: pytest.FixtureRequest, mongodb_uri: str, database_name: str) -> AsyncIterator[object]:
     """An empty store with its indexes; gone, or empty again, after the test."""
-    from lkmongo.store import provision
-    from lkmongo.store.client import create_client
-    from lkmongo.store.opening import Store
+    from lkmongo.store.indexes import database_indexes
+    from lkmongo.store.mongo.client import create_client
+    from lkmongo.store.open import Store
 
     async with create_client(mongodb_uri) as client:
         db = client[database_name]
         if database_name not in _FURNISHED:
-            await provision.apply(db)
+            await database_indexes.apply(db)
             _FURNISHED[database_name] = await _shape(db)
         yield Store.of(db)
         # What a test that failed did not come to end may still write.

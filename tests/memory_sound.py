@@ -11,7 +11,7 @@ from itertools import count
 import numpy as np
 from livekit import rtc
 
-from lkmongo.agent.sound import HEARD_RATE, RATE, Loudspeaker, Microphone, Sound
+from lkmongo.console.sound import HEARD_RATE, RATE, Loudspeaker, Microphone, Sound
 from tests.speech_sound import speech
 
 FRAME = HEARD_RATE // 50

@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 from livekit.agents import ConversationItemAddedEvent, llm
 
-from lkmongo.agent.backlog import Backlog
 from lkmongo.agent.call import Call
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.recorder import Recorder
 from lkmongo.embed.choose import create_embedder
 from lkmongo.errors import DatabaseUnavailableError
 from lkmongo.model import Identity
+from lkmongo.outbox import journal
+from lkmongo.outbox.backlog import Backlog
+from lkmongo.outbox.journal import Spool
 from lkmongo.search.strategy import ExactStrategy
-from lkmongo.store import spool
-from lkmongo.store.opening import Store
-from lkmongo.store.owners import process_name
-from lkmongo.store.spool import Spool
+from lkmongo.store.open import Store
+from lkmongo.store.sessions.documents import process_name
 
 ROBIN = Identity("default", "u-100")
 GUEST = Identity("default", "guest-7")
@@ -66,7 +66,7 @@ async def said(store: Store, identity: Identity) -> list[str | None]:
 
 def kinds(folder: Path) -> list[str]:
     """Of what kind the entries are that are on disk, in their order."""
-    return [entry["op"] for path in spool.files(folder) for entry in spool.read(path).entries]
+    return [entry["op"] for path in journal.files(folder) for entry in journal.read(path).entries]
 
 
 async def die(recorder: Recorder, caller: Caller | None = None) -> None:

@@ -13,26 +13,25 @@ from typing import Any
 
 TIMES = 30
 _DEADLINES = {
-    "lkmongo.store.breaker": ["READ_DEADLINE"],
-    "lkmongo.search.question": ["EMBED_DEADLINE"],
+    "lkmongo.store.mongo.circuit_breaker": ["READ_DEADLINE"],
+    "lkmongo.search.strategy": ["EMBED_DEADLINE"],
     "lkmongo.agent.assistant": ["READ_DEADLINE", "CHANGE_DEADLINE", "SEARCH_DEADLINE"],
-    "lkmongo.agent.backlog": ["DISK_DEADLINE"],
+    "lkmongo.outbox.backlog": ["DISK_DEADLINE"],
     "lkmongo.agent.call": ["DISK_DEADLINE"],
     "lkmongo.agent.caller": ["PRELOAD_DEADLINE", "LOAD_DEADLINE"],
     "lkmongo.agent.ending": ["HANG_UP_DEADLINE", "SETTLE_DEADLINE", "SUMMARY_DEADLINE", "AWAY_DEADLINE"],
-    "lkmongo.agent.job": ["READ_DEADLINE"],
-    "lkmongo.agent.lease": ["AWAY_DEADLINE", "RENEWAL_DEADLINE", "LEAVING_DEADLINE"],
+    "lkmongo.worker.job": ["READ_DEADLINE"],
+    "lkmongo.outbox.lease": ["AWAY_DEADLINE", "RENEWAL_DEADLINE", "LEAVING_DEADLINE"],
     "lkmongo.agent.recorder": ["AWAY_DEADLINE", "END_DEADLINE"],
     "lkmongo.agent.slots": ["EMBED_DEADLINE"],
 }
 _DEFAULTS = {
-    "lkmongo.store.breaker": ["Breaker.read"],
+    "lkmongo.store.mongo.circuit_breaker": ["Breaker.read"],
     "lkmongo.search.atlas": ["AtlasStrategy.__init__"],
     "lkmongo.search.choose": ["AtlasFirst.__init__"],
-    "lkmongo.search.question": ["Question.__init__"],
-    "lkmongo.search.strategy": ["ExactStrategy.__init__"],
+    "lkmongo.search.strategy": ["Question.__init__", "ExactStrategy.__init__"],
     "lkmongo.agent.caller": ["Caller.preload"],
-    "lkmongo.agent.lease": ["Lease.release"],
+    "lkmongo.outbox.lease": ["Lease.release"],
     "lkmongo.agent.recorder": ["Recorder.close"],
 }
 """Functions whose defaults are such a deadline."""
@@ -50,7 +49,7 @@ def be_patient(put: Callable[[Any, str, Any], None] = setattr) -> None:
             function = attrgetter(each)(import_module(name))
             for kind in ("__defaults__", "__kwdefaults__"):
                 put(function, kind, _longer(getattr(function, kind)))
-    client = import_module("lkmongo.store.client")
+    client = import_module("lkmongo.store.mongo.client")
     put(client, "_OPTIONS", client._OPTIONS | {name: TIMES * client._OPTIONS[name] for name in _OF_CLIENTS})
 
 

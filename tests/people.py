@@ -11,8 +11,8 @@ from bson import encode
 from pymongo import AsyncMongoClient, monitoring
 
 from lkmongo.model import Identity, SessionRecord, SessionStatus, Turn, TurnKind, now
-from lkmongo.store.opening import Store
-from lkmongo.store.schema import COLLECTIONS, KEYS, PERSONAL, RECEIPTS, TOMBSTONES
+from lkmongo.store.mongo.schema import COLLECTIONS, KEYS, PERSONAL, RECEIPTS, TOMBSTONES
+from lkmongo.store.open import Store
 
 VECTOR = b"\x27\x00" + bytes(16)
 

@@ -16,19 +16,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lkmongo.embed.base import Embedder, Kind
-from lkmongo.embed.errors import OverloadedError
+from lkmongo.backoff import Pace
+from lkmongo.embed.base import Embedder, Kind, OverloadedError
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.embed.vectors import to_bson
 from lkmongo.model import Identity, Memory, Passage, Tenant, now, slot_words
 from lkmongo.search.atlas import AtlasStrategy
 from lkmongo.search.strategy import ExactStrategy
-from lkmongo.store import provision, search_provision
-from lkmongo.store.client import create_client
-from lkmongo.store.opening import Store
-from lkmongo.store.pace import Pace
-from lkmongo.store.readiness import wait_ready
-from lkmongo.store.search_schema import KNOWLEDGE_VECTOR, MEMORIES_TEXT, MEMORIES_VECTOR, search_indexes
+from lkmongo.store.indexes import database_indexes
+from lkmongo.store.indexes import search_indexes as search_provision
+from lkmongo.store.indexes.definitions import KNOWLEDGE_VECTOR, MEMORIES_TEXT, MEMORIES_VECTOR, search_indexes
+from lkmongo.store.indexes.readiness import wait_ready
+from lkmongo.store.mongo.client import create_client
+from lkmongo.store.open import Store
 from tests.standin import Standin
 
 REAL = "LKMONGO_TEST_ATLAS_URI"
@@ -76,7 +76,7 @@ def place(name: str, request: pytest.FixtureRequest) -> Iterator[Place]:
 async def _provision(where: Place) -> None:
     async with create_client(where.uri) as client:
         db = client[where.database]
-        await provision.apply(db)
+        await database_indexes.apply(db)
         if where.name == "exact":
             return
         embedder, indexes = LocalEmbedder(), search_indexes(LocalEmbedder.dimensions)

@@ -10,10 +10,10 @@ from typing import Any
 
 from pymongo.operations import SearchIndexModel
 
+from lkmongo.backoff import Pace
 from lkmongo.embed.local import LocalEmbedder
-from lkmongo.store.client import create_client
-from lkmongo.store.pace import Pace
-from lkmongo.store.search_schema import SearchIndex, search_indexes
+from lkmongo.store.indexes.definitions import SearchIndex, search_indexes
+from lkmongo.store.mongo.client import create_client
 from tests.standin import Standin
 
 EMBEDDER = LocalEmbedder()

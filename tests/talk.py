@@ -17,7 +17,7 @@ from lkmongo.agent.recorder import Recorder
 from lkmongo.embed.choose import create_embedder
 from lkmongo.model import Identity, Turn
 from lkmongo.search.strategy import ExactStrategy
-from lkmongo.store.opening import Store
+from lkmongo.store.open import Store
 from tests.fake_llm import Script, ScriptedLLM
 
 

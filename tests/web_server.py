@@ -14,14 +14,13 @@ from pydantic import SecretStr
 
 from lkmongo.dispatch import Dispatched, read_dispatch
 from lkmongo.settings import LiveKitCredentials
-from lkmongo.store.opening import Store
+from lkmongo.store.open import Store
 from lkmongo.tokens import SigningKey
 from lkmongo.web.api import Calls
+from lkmongo.web.guard import Origins
 from lkmongo.web.handle import CookieKeys
 from lkmongo.web.login import Hook, Login
-from lkmongo.web.origins import Origins
-from lkmongo.web.page import Client
-from lkmongo.web.server import Options, Plan, create_app
+from lkmongo.web.server import Client, Options, Plan, create_app
 
 SECRET = "a-secret-that-is-long-enough-for-hmac-256"
 KEY = SigningKey("APIabcdefgh", SecretStr(SECRET))

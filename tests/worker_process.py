@@ -25,7 +25,7 @@ from livekit import rtc
 from livekit.agents import get_job_context
 
 from lkmongo.agent.assistant import Assistant
-from lkmongo.store.sessions import LEASE_MS
+from lkmongo.store.sessions.sessions import LEASE_MS
 from tests.conftest import clean_environment
 from tests.waiting import until
 
@@ -152,7 +152,7 @@ def main() -> None:
     from livekit.agents import worker as sdk
 
     from lkmongo.cli import main as cli
-    from lkmongo.store import recovery
+    from lkmongo.outbox import recovery
 
     recovery.LOOK_EVERY = 1.0
 

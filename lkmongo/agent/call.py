@@ -10,23 +10,23 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lkmongo import telemetry
-from lkmongo.agent.backlog import DISK_DEADLINE, Backlog
 from lkmongo.agent.caller import Caller
-from lkmongo.agent.discretion import discreet
 from lkmongo.agent.recorder import Recorder
 from lkmongo.agent.speculation import LIMIT, Speculation
 from lkmongo.agent.status_line import StatusLines
+from lkmongo.agent.turns import discreet
 from lkmongo.embed.choose import embedder_for
 from lkmongo.errors import LkmongoError
 from lkmongo.model import Identity, Memory, Order, Passage, Turn
+from lkmongo.outbox import journal
+from lkmongo.outbox.backlog import DISK_DEADLINE, Backlog
+from lkmongo.outbox.recovery import recover_quietly
 from lkmongo.search.atlas import running
 from lkmongo.search.choose import AtlasFirst, strategy_for
 from lkmongo.search.strategy import SearchResult, SearchStrategy
 from lkmongo.settings import Settings
-from lkmongo.store import spool
-from lkmongo.store.first_start import prepare
-from lkmongo.store.opening import Store, open_store
-from lkmongo.store.recovery import recover_quietly
+from lkmongo.store.open import Store, open_store
+from lkmongo.store.seed.first_start import prepare
 
 if TYPE_CHECKING:
     from livekit.agents import AgentSession
@@ -205,7 +205,7 @@ async def begin_call(
         agent_participant: the agent's own identity in the room.
         livekit: the host of the server, or the project, that the room is on.
     """
-    backlog = Backlog(lambda: spool.begin(settings, recorder.record))
+    backlog = Backlog(lambda: journal.begin(settings, recorder.record))
     recorder = Recorder(
         store,
         identity,

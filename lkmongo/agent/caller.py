@@ -14,12 +14,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal, cast
 
-from lkmongo.agent.background import Background, Task
-from lkmongo.agent.backlog import Backlog
-from lkmongo.agent.changes import Change, Changes, Saved
-from lkmongo.agent.lease import Lease
-from lkmongo.agent.saving import ACKNOWLEDGED, RETRY_EVERY, Saving
 from lkmongo.agent.slots import Slots
+from lkmongo.aio import Background, Task
 from lkmongo.confidential import tells
 from lkmongo.embed.base import Embedder
 from lkmongo.errors import DatabaseUnavailableError, InvalidTextError, LkmongoError, NotFoundError, SecretError
@@ -34,9 +30,12 @@ from lkmongo.model import (
     slot_name,
     slot_words,
 )
-from lkmongo.store.opening import Store
-from lkmongo.store.tombstones import ErasedError
-from lkmongo.store.users import check_profile_value
+from lkmongo.outbox.backlog import Backlog
+from lkmongo.outbox.changes import ACKNOWLEDGED, RETRY_EVERY, Change, Changes, Saved, Saving
+from lkmongo.outbox.lease import Lease
+from lkmongo.store.open import Store
+from lkmongo.store.people.tombstones import ErasedError
+from lkmongo.store.people.users import check_profile_value
 
 logger = logging.getLogger(__name__)
 

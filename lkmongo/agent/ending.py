@@ -8,15 +8,14 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from lkmongo.agent.discretion import Discreet, discreet
-from lkmongo.agent.lease import AWAY_DEADLINE
-from lkmongo.agent.turns import gist
+from lkmongo.agent.turns import Discreet, discreet, gist
 from lkmongo.confidential import without_secrets
 from lkmongo.model import Turn, TurnKind, clean_text
+from lkmongo.outbox.lease import AWAY_DEADLINE
 
 if TYPE_CHECKING:
     from lkmongo.agent.call import Call
-    from lkmongo.agent.pipeline import Mind
+    from lkmongo.agent.model_choice import Mind
 
 logger = logging.getLogger(__name__)
 

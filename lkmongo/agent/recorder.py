@@ -16,17 +16,17 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from lkmongo.agent.background import level_of
-from lkmongo.agent.backlog import WAS, Backlog, unless_it_hangs
-from lkmongo.agent.lease import AWAY_DEADLINE, Lease, SupersededError
 from lkmongo.agent.turns import turn_of, turn_of_tool
+from lkmongo.aio import level_of
 from lkmongo.errors import DatabaseUnavailableError, LkmongoError
 from lkmongo.model import Identity, SessionRecord, SessionStatus, Turn, clean, now
-from lkmongo.store.opening import Store
-from lkmongo.store.recovery import turn_entry
-from lkmongo.store.sessions import TakenError
-from lkmongo.store.spool import Entry
-from lkmongo.store.tombstones import ErasedError
+from lkmongo.outbox.backlog import WAS, Backlog, unless_it_hangs
+from lkmongo.outbox.journal import Entry
+from lkmongo.outbox.lease import AWAY_DEADLINE, Lease, SupersededError
+from lkmongo.outbox.recovery import turn_entry
+from lkmongo.store.open import Store
+from lkmongo.store.people.tombstones import ErasedError
+from lkmongo.store.sessions.sessions import TakenError
 
 if TYPE_CHECKING:
     from livekit.agents import AgentSession, ConversationItemAddedEvent, FunctionToolsExecutedEvent

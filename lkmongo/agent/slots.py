@@ -8,12 +8,11 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lkmongo.embed.errors import EmbeddingTimeoutError
+from lkmongo.embed.base import EmbeddingTimeoutError
 from lkmongo.errors import InvalidTextError, LkmongoError
 from lkmongo.model import Memory, slot_name
-from lkmongo.search.exact import ExactIndex
+from lkmongo.search.exact import Cutter, ExactIndex
 from lkmongo.search.strategy import memory_index
-from lkmongo.search.text import Cutter
 
 if TYPE_CHECKING:
     from datetime import datetime

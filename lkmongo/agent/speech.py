@@ -12,7 +12,7 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lkmongo.agent.pipeline import inference_credentials
+from lkmongo.agent.model_choice import inference_credentials
 from lkmongo.errors import LkmongoError, SettingsError
 
 if TYPE_CHECKING:

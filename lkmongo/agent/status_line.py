@@ -1,21 +1,69 @@
-"""What the caller hears when a search takes long: a short line, withdrawn when the answer comes before its sound does.
+"""What the caller hears when a search takes long: a short line, withdrawn when the answer is there before its audio.
 
-It costs no call of the model and stands in no history: it says nothing that the model or the next call should know.
-Where nothing is heard, in text, nothing is said.
+It costs no model call and stands in no history: it says nothing that the model or the next session should know. In
+text, where nothing is heard, nothing is said. The phrases are those of `phrases.toml`.
 """
 
 from __future__ import annotations
 
 import logging
 import random
+import re
+import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from lkmongo.agent.phrases import language_code, languages
+from lkmongo.search.words import fold, stem, words
 
 if TYPE_CHECKING:
     from livekit.agents import AgentSession, RunContext, SpeechHandle
+
+DEFAULT = "en"
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """What is said in one language; see the head of `phrases.toml`."""
+
+    names: tuple[str, ...]
+    wait: tuple[str, ...]
+    polite: tuple[str, ...]
+    telling: tuple[str, ...]
+
+
+@cache
+def languages() -> dict[str, Language]:
+    """Every language of the table by its two letters."""
+    table = tomllib.loads(files("lkmongo.agent").joinpath("phrases.toml").read_text(encoding="utf-8"))
+    return {code: Language(**{name: tuple(said) for name, said in entry.items()}) for code, entry in table.items()}
+
+
+def language_code(preferred: str | None) -> str:
+    """The two letters of a language as it stands in a profile, "Deutsch" or "de-AT"; English when it is not known."""
+    text = " ".join((preferred or "").casefold().split())
+    tag = re.match(r"([a-z]{2})(?:[-_]|$)", text)
+    if tag and tag[1] in languages():
+        return tag[1]
+    first = re.split(r"[,;/(]", text)[0].strip()
+    return next((code for code, each in languages().items() if first in each.names), DEFAULT)
+
+
+@cache
+def polite_stems() -> frozenset[str]:
+    """The stems of the words that ask for nothing, of all languages."""
+    return frozenset(stem(word) for each in languages().values() for said in each.polite for word in words(said))
+
+
+@cache
+def telling() -> re.Pattern[str]:
+    """Matches the beginning of a folded sentence that tells something."""
+    openings = {fold(said) for each in languages().values() for said in each.telling}
+    return re.compile(rf"(?:{'|'.join(re.escape(each) for each in sorted(openings, key=len, reverse=True))})\b")
+
 
 logger = logging.getLogger(__name__)
 

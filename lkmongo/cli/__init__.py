@@ -18,16 +18,13 @@ from lkmongo import __version__
 from lkmongo.cli import (
     agent,
     db,
-    db_embed,  # noqa: F401 - its commands add themselves to db.app
-    db_retention,  # noqa: F401 - likewise
-    db_search,  # noqa: F401 - likewise
+    db_search,  # noqa: F401 - its commands add themselves to db.app
     doctor,
     knowledge,
     local,
     memory,
     sessions,
     sessions_export,  # noqa: F401 - likewise, to sessions.app
-    sessions_recover,  # noqa: F401 - likewise
     token,
     users,
     web,

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from lkmongo.cli.command import Cli, command
-from lkmongo.cli.options import DEFAULT_TENANT, Tenant
+from lkmongo.cli.command import DEFAULT_TENANT, Cli, Tenant, command
 
 app = typer.Typer(help="Talk to the agent, or have it take calls.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -107,10 +106,10 @@ def run(
     takes no more calls, lets those that go on end for the time of --drain-timeout, and stores their records; a second
     signal ends it at once.
     """
-    from lkmongo.agent import logs
-    from lkmongo.agent.runner import Options
-    from lkmongo.agent.runner import run as run_worker
-    from lkmongo.durations import parse_duration
+    from lkmongo.times import parse_duration
+    from lkmongo.worker import logs
+    from lkmongo.worker.runner import Options
+    from lkmongo.worker.runner import run as run_worker
 
     options = Options(dev, parse_duration(drain_timeout), host, port, metrics_port)
     logs.configure("debug" if cli.debug else log_level, log_format, cli.settings.secrets)

@@ -1,4 +1,4 @@
-"""What every command has in common: settings, output, errors, signals, exit codes. Done once, here.
+"""What every command shares: settings, output, errors, signals, exit codes, common options.
 
 Typer ends with exit code 0 when a command returns a value or is a coroutine function; `command` runs coroutines
 and refuses return values.
@@ -21,10 +21,18 @@ from typing import Annotated, Any
 
 import typer
 
-from lkmongo.cli.output import Format, Output, is_terminal
-from lkmongo.cli.text import visible
+from lkmongo.aio import handling
+from lkmongo.cli.output import Format, Output, is_terminal, visible
 from lkmongo.errors import DeclinedError, ExitCode, LkmongoError, SettingsError, UsageError
-from lkmongo.signals import handling
+from lkmongo.model import DEFAULT_TENANT
+
+User = Annotated[str, typer.Argument(metavar="USER", help="Id of the person.", show_default=False)]
+Tenant = Annotated[str, typer.Option("--tenant", help="Id of the tenant.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")]
+
+__all__ = ["DEFAULT_TENANT", "DryRun", "Tenant", "User", "Yes"]
+
 
 Function = Callable[..., Any]
 

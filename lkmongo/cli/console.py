@@ -1,22 +1,24 @@
-"""Hold `lkmongo agent console`: where lines come from, how they are shown, and text where a voice is not to be had."""
+"""`lkmongo agent console` in the terminal: where lines come from, how the conversation is shown, typed or spoken."""
 
 from __future__ import annotations
 
 import functools
+import os
+import shutil
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
+from prompt_toolkit.utils import get_cwidth
 
-from lkmongo.agent.console import Listener, NoSpeechError, OpenSound, Outcome, converse
-from lkmongo.agent.devices import AudioError, Device, Kind, Pair, choose, list_devices
-from lkmongo.agent.lines import Line, Switch, nothing, piped, typed, typed_or_spoken
-from lkmongo.agent.lines import script as lines_of
 from lkmongo.cli.command import Cli
-from lkmongo.cli.conversation import LiveTranscript, Transcript
-from lkmongo.cli.output import is_terminal
+from lkmongo.cli.output import Output, is_terminal, styled, visible
+from lkmongo.console.devices import AudioError, Device, Kind, Pair, choose, list_devices
+from lkmongo.console.lines import Line, Switch, nothing, piped, typed, typed_or_spoken
+from lkmongo.console.lines import script as lines_of
+from lkmongo.console.text import Listener, NoSpeechError, OpenSound, Outcome, converse
 from lkmongo.errors import ExitCode, LkmongoError, SettingsError, UsageError
 from lkmongo.model import Identity
 from lkmongo.settings import Settings
@@ -24,7 +26,129 @@ from lkmongo.settings import Settings
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from lkmongo.agent.sound import Sound
+    from lkmongo.console.sound import Sound
+
+_NAMES = {"user": "you> ", "assistant": "agent> "}
+_STATES = {
+    "initializing": "(getting ready)",
+    "idle": "(listening: speak, Enter to type, Ctrl-D to hang up)",
+    "listening": "(listening: speak, Enter to type, Ctrl-D to hang up)",
+    "thinking": "(thinking)",
+    "speaking": "(speaking)",
+}
+
+
+class Transcript:
+    """Shows the conversation to a person: who said what, and tool calls in passing."""
+
+    def __init__(self, output: Output, *, echo: bool) -> None:
+        """With `echo` also what the person said, which they have not typed where it is seen."""
+        self._output = output
+        self._echo = echo
+        self._dim = ("\x1b[2m", "\x1b[0m") if styled(sys.stdout) else ("", "")
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Show one event."""
+        if event["type"] == "message":
+            cut = " [interrupted]" if event.get("interrupted") else ""
+            if event["role"] == "assistant" or self._echo:
+                self._output.say(f"{_NAMES[event['role']]}{event['text']}{cut}")
+        elif event["type"] == "tool_call":
+            arguments = ", ".join(f"{key}={value!r}" for key, value in event["arguments"].items())
+            text = visible(f"  [{event['name']}({arguments})]", one_line=True)
+            sys.stdout.write(f"{self._dim[0]}{text}{self._dim[1]}\n")
+            sys.stdout.flush()
+
+
+class LiveTranscript:
+    """A transcript whose last line changes while somebody speaks; what is final takes its place.
+
+    Only what can move a cursor has such a line; elsewhere, what is final is shown and nothing else.
+    """
+
+    def __init__(self, output: Output) -> None:
+        """Show through `output`."""
+        self._output = output
+        self._final: Callable[[dict[str, Any]], None] = Transcript(output, echo=True)
+        self._dim = ("\x1b[2m", "\x1b[0m") if styled(sys.stdout) else ("", "")
+        self._moves = is_terminal(sys.stdout) and os.environ.get("TERM") != "dumb"
+        self._said = {"user": "", "assistant": ""}
+        self._state = ""
+        self._drawn = ""
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Show what is final."""
+        if event["type"] == "message":
+            self._said[event["role"]] = ""
+        self._over_it(lambda: self._final(event))
+
+    def live(self, who: str, text: str) -> None:
+        """Show what "user" or "assistant" have said so far, or what the agent does now, its "state"."""
+        if who == "state":
+            self._state = _STATES.get(text, "")
+            if text != "speaking":
+                self._said["assistant"] = ""
+            if not text:
+                self._said["user"] = ""
+        else:
+            self._said[who] = text
+        self._over_it()
+
+    def note(self, text: str) -> None:
+        """Tell the person something on stderr."""
+        self._over_it(lambda: self._output.note(text))
+
+    def warn(self, text: str) -> None:
+        """Warn the person on stderr."""
+        self._over_it(lambda: self._output.warn(text))
+
+    def refuse(self, error: LkmongoError) -> None:
+        """Tell the person what cannot be taken."""
+        self._over_it(lambda: self._output.error(error))
+
+    def end(self) -> None:
+        """Leave no line that is not final."""
+        self._said = {"user": "", "assistant": ""}
+        self._state = ""
+        self._over_it()
+
+    def _over_it(self, show: Callable[[], None] | None = None) -> None:
+        """Put what `show` shows in the place of the line that changes, and that line below it."""
+        if not self._moves:
+            if show:
+                show()
+            return
+        who = "user" if self._said["user"] else "assistant"
+        said = f"{_NAMES[who]}{self._said[who]}" if self._said[who] else self._state
+        line = fitting(said, shutil.get_terminal_size().columns - 1)
+        if not show and line == self._drawn:
+            return
+        if self._drawn:
+            sys.stdout.write("\r\x1b[K")
+            sys.stdout.flush()
+        if show:
+            show()
+        sys.stdout.write(f"{self._dim[0]}{line}{self._dim[1]}" if line else "")
+        sys.stdout.flush()
+        self._drawn = line
+
+
+def fitting(text: str, columns: int) -> str:
+    """`text` on one line of so many columns: of what somebody says the end, which is what was said last."""
+    text = visible(text, one_line=True)
+    if get_cwidth(text) <= columns:
+        return text
+    name, mark, said = text.partition("> ")
+    if not mark:
+        return text[:columns]
+    left = columns - get_cwidth(f"{name}> ...")
+    kept = ""
+    for char in reversed(said):
+        left -= get_cwidth(char)
+        if left < 0:
+            break
+        kept = char + kept
+    return f"{name}> ...{kept}"
 
 
 class NoVoiceError(UsageError):
@@ -194,6 +318,6 @@ def _no_speech(settings: Settings) -> list[LkmongoError]:
 
 
 def _open(pair: Pair) -> AbstractAsyncContextManager[Sound]:
-    from lkmongo.agent.sound import open_sound
+    from lkmongo.console.sound import open_sound
 
     return open_sound(pair)

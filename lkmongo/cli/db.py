@@ -1,15 +1,21 @@
-"""`lkmongo db`: make a database ready for the agent."""
+"""`lkmongo db seed`, `embed` and `retention`: sample data, missing vectors, and how long data is kept."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lkmongo.cli.command import Cli, command
-from lkmongo.cli.options import Yes
+from lkmongo.cli.command import Cli, DryRun, Yes, command
+from lkmongo.cli.output import counted
 from lkmongo.cli.progress import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import timedelta
+
+    from lkmongo.store.indexes.retention import Retention
 
 _NAMED = 20
 """People that one warning names."""
@@ -35,11 +41,11 @@ async def seed(
     A database on another machine needs --yes.
     """
     from lkmongo.embed.choose import embedder_for
-    from lkmongo.store import provision
-    from lkmongo.store.client import is_local
-    from lkmongo.store.opening import open_store
-    from lkmongo.store.seeding import seed as write_seeds
-    from lkmongo.store.seeds import default_seed_folder, load_seeds
+    from lkmongo.store.indexes import database_indexes
+    from lkmongo.store.mongo.client import is_local
+    from lkmongo.store.open import open_store
+    from lkmongo.store.seed.seeding import seed as write_seeds
+    from lkmongo.store.seed.seeds import default_seed_folder, load_seeds
 
     data = load_seeds(folder or default_seed_folder())
     uri = cli.settings.mongodb_uri
@@ -48,7 +54,7 @@ async def seed(
     embedder = embedder_for(cli.settings)
     try:
         async with open_store(cli.settings, on_status=cli.output.note) as store:
-            await provision.apply(store.db)
+            await database_indexes.apply(store.db)
             with progress("seeding") as tell:
                 counts = await write_seeds(
                     store.db,
@@ -68,3 +74,119 @@ async def seed(
         cli.output.warn(
             f"erased from this database, so left out: {', '.join(names[:_NAMED])}{more}; --erased loads them as new"
         )
+
+
+@command(app, "embed", data=True)
+async def embed(
+    cli: Cli,
+    tenant: Annotated[
+        str | None,
+        typer.Option("--tenant", help="Id of a tenant; all tenants without it.", show_default=False),
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Embed the memories and the passages that have no vector, or one of another model than the settings name.
+
+    Run it after the embedder was changed, or after its service was away. It may be interrupted: what is done stays
+    done, and the next run goes on. What is written anew meanwhile is left to whoever writes it.
+    """
+    from dataclasses import asdict
+
+    from lkmongo.embed.choose import embedder_for
+    from lkmongo.model import Tenant
+    from lkmongo.store.indexes.backfill import backfill, count_missing
+    from lkmongo.store.open import open_store
+
+    within = Tenant(tenant) if tenant is not None else None
+    embedder = embedder_for(cli.settings)
+    try:
+        async with open_store(cli.settings, on_status=cli.output.note) as store:
+            if dry_run:
+                filled = await count_missing(store.db, embedder, tenant=within, thorough=True)
+            else:
+                with progress("embedding") as tell:
+                    filled = await backfill(
+                        store.db,
+                        embedder,
+                        tenant=within,
+                        thorough=True,
+                        on_progress=tell,
+                        on_wait=lambda seconds: cli.output.note(f"The embedding service asks to wait {seconds:.0f} s"),
+                    )
+    finally:
+        await embedder.close()
+    cli.output.rows(
+        ["collection", "missing", "embedded", "changed", "unfit", "model"],
+        ({**asdict(each), "model": embedder.model} for each in filled),
+    )
+    if unfit := sum(each.unfit for each in filled):
+        cli.output.warn(f"{unfit} documents have no text to embed; lkmongo did not write them")
+
+
+@command(app, "retention", data=True)
+async def retention(
+    cli: Cli,
+    subject: Annotated[
+        str | None, typer.Argument(metavar="calls|memories|profiles", help="What to limit.", show_default=False)
+    ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Argument(metavar="TIME|forever", help="How long to keep it: 90d, 26w, or forever.", show_default=False),
+    ] = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Show or set how long data is kept.
+
+    Calls count from their end, memories from their last change, profiles from the last call. MongoDB deletes what is
+    older, within a minute or so. A shorter time asks first and says how much would go.
+    """
+    from lkmongo.errors import UsageError
+    from lkmongo.store.indexes import retention as store_retention
+    from lkmongo.store.open import open_store
+    from lkmongo.times import parse_duration
+
+    if subject is None:
+        async with open_store(cli.settings) as store:
+            rows = kept(await store_retention.current(store.db))
+        cli.output.rows(["subject", "keep"], rows)
+        return
+    store_retention.check_subject(subject)
+    if keep is None:
+        raise UsageError("how long?", hint=f"lkmongo db retention {subject} 90d, or forever")
+    limit = None if keep.lower() == "forever" else parse_duration(keep)
+    if limit is not None and limit.total_seconds() < 3_600:
+        raise UsageError(
+            f"{keep} is shorter than an hour", why="a call could be deleted while it goes on", hint="1h or more"
+        )
+    async with open_store(cli.settings) as store:
+        before = next(row.keep for row in await store_retention.current(store.db) if row.subject == subject)
+        shorter = limit is not None and (before is None or limit < before)
+        going = await store_retention.older(store.db, subject, limit) if limit is not None and shorter else 0
+        if not dry_run:
+            if shorter:
+                cli.confirm(
+                    f"Keep {subject} for {keep} instead of {_shown(before)}? {counted(going, 'document')} would go for good.",
+                    yes=yes,
+                )
+            await store_retention.keep_for(store.db, subject, limit)
+    fields: dict[str, Any] = {
+        "subject": subject,
+        "before": _shown(before),
+        "keep": _shown(limit),
+        "would_go": going,
+        "dry_run": dry_run,
+    }
+    verb = "Would keep" if dry_run else "Keeping"
+    cli.output.record(fields, f"{verb} {subject} for {_shown(limit)}; older than that: {counted(going, 'document')}")
+
+
+def kept(limits: Sequence[Retention]) -> list[dict[str, str]]:
+    """A row for each subject, as `db status` shows them, too."""
+    return [{"subject": limit.subject, "keep": _shown(limit.keep)} for limit in limits]
+
+
+def _shown(keep: timedelta | None) -> str:
+    from lkmongo.times import show_duration
+
+    return "forever" if keep is None else show_duration(keep)

@@ -1,24 +1,110 @@
-"""`lkmongo db indexes`, `wait-ready` and `status`: indexes made, waited for and looked at."""
+"""`lkmongo db indexes`, `wait-ready` and `status`: create search indexes, watch them become ready, look at them."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+import sys
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
 from lkmongo.cli.command import Cli, command
 from lkmongo.cli.db import app
-from lkmongo.cli.index_watch import COLUMNS, IndexWatch, state_row
+from lkmongo.cli.output import Output, is_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.table import Table
+
     from lkmongo.errors import LkmongoError
-    from lkmongo.store.provision import Change
-    from lkmongo.store.search_provision import SearchChange
-    from lkmongo.store.search_schema import SearchIndex
+    from lkmongo.store.indexes.database_indexes import Change
+    from lkmongo.store.indexes.definitions import SearchIndex
+    from lkmongo.store.indexes.readiness import IndexState
+    from lkmongo.store.indexes.search_indexes import SearchChange
+
+
+class IndexWatch:
+    """Shows the states it is told of on stderr while the block runs, and keeps the last of each index."""
+
+    def __init__(self, output: Output) -> None:
+        """Write lines by `output`, or draw on the terminal."""
+        self.states: dict[str, IndexState] = {}
+        self._output = output
+        self._stack = ExitStack()
+        self._moving = is_terminal(sys.stderr)
+        self._began = time.monotonic()
+        self._spinner: Any = None
+
+    def __enter__(self) -> Self:
+        """Begin to draw."""
+        if self._moving:
+            from rich.console import Console
+            from rich.live import Live
+            from rich.spinner import Spinner
+
+            self._spinner = Spinner("line")
+            live = Live(console=Console(stderr=True), get_renderable=self._table, transient=True, refresh_per_second=4)
+            self._stack.enter_context(live)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Clear the view."""
+        self._stack.close()
+
+    def __call__(self, state: IndexState, before: IndexState | None, seconds: float) -> None:
+        """Take the new state of an index, and the one before."""
+        self.states[state.index.name] = state
+        if not self._moving:
+            self._output.note(f"index {state.index.name}: {_change(state, before)} ({seconds:.0f} s)")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the last state of each index as a row."""
+        return [state_row(state) for state in self.states.values()]
+
+    def _table(self) -> Table:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table.grid(padding=(0, 2))
+        for state in self.states.values():
+            done = state.ready and state.canary is not None
+            table.add_row(
+                Text("+") if done else self._spinner,
+                Text(state.index.name),
+                Text(state.label),
+                Text(state.canary.outcome.value if state.canary else ""),
+            )
+        table.add_row("", Text(f"{time.monotonic() - self._began:.0f} s"))
+        return table
+
+
+COLUMNS = ("collection", "index", "kind", "status", "queryable", "ready", "canary", "detail")
+
+
+def state_row(state: IndexState) -> dict[str, Any]:
+    """One index as a row of `COLUMNS`."""
+    canary = state.canary
+    return {
+        "collection": state.index.collection,
+        "index": state.index.name,
+        "kind": state.index.type,
+        "status": state.status,
+        "queryable": state.queryable,
+        "ready": state.ready,
+        "canary": canary.outcome.value if canary else None,
+        "detail": "; ".join(filter(None, [state.detail, canary.detail if canary else ""])),
+    }
+
+
+def _change(state: IndexState, before: IndexState | None) -> str:
+    if state.canary is not None:
+        return f"canary {state.canary.outcome.value}" + (f", {state.canary.detail}" if state.canary.detail else "")
+    return f"{before.label} \u2192 {state.label}" if before else state.label
+
 
 RequireSearch = Annotated[
     bool, typer.Option("--require-search", help="Fail (exit code 7) on a server that has no search.")
@@ -58,9 +144,10 @@ async def indexes(
     """
     from lkmongo.embed.choose import embedder_for
     from lkmongo.errors import NotSupportedError, UsageError
-    from lkmongo.store import provision, search_provision
-    from lkmongo.store.opening import open_store
-    from lkmongo.store.search_schema import search_indexes
+    from lkmongo.store.indexes import database_indexes
+    from lkmongo.store.indexes import search_indexes as search_provision
+    from lkmongo.store.indexes.definitions import search_indexes
+    from lkmongo.store.open import open_store
 
     if (check and (replace or wait)) or (dry_run and (check or replace or wait)):
         raise UsageError(
@@ -72,7 +159,7 @@ async def indexes(
         cli.output.say(json.dumps(_definitions(wanted), indent=None if cli.output.is_json else 2))
         return
     async with open_store(cli.settings, on_status=cli.output.note) as store:
-        ordinary = await (provision.plan(store.db) if check else provision.apply(store.db))
+        ordinary = await (database_indexes.plan(store.db) if check else database_indexes.apply(store.db))
         search: Sequence[SearchChange] = []
         failure: Exception | None = None
         try:
@@ -94,15 +181,15 @@ async def indexes(
             _tell_what_is_left(cli, search, wait=wait)
         _raise_if_wrong([*ordinary, *search], check=check)
         if wait and search:
-            from lkmongo.store.pace import Pace
-            from lkmongo.store.readiness import TIMEOUT, wait_ready
+            from lkmongo.backoff import Pace
+            from lkmongo.store.indexes.readiness import TIMEOUT, wait_ready
 
             with IndexWatch(cli.output) as watch:
                 await wait_ready(store.db, wanted, embedder, Pace(TIMEOUT), watch)
 
 
 def _tell_what_is_left(cli: Cli, search: Sequence[SearchChange], *, wait: bool) -> None:
-    from lkmongo.store.provision import Action
+    from lkmongo.store.indexes.database_indexes import Action
 
     if any("numDimensions" in change.detail for change in search):
         cli.output.note("Documents with vectors of another length are not found by them until lkmongo db embed")
@@ -122,7 +209,7 @@ def _row(change: Change[Any], kind: str) -> dict[str, Any]:
 
 def _definitions(wanted: Sequence[SearchIndex]) -> list[dict[str, Any]]:
     """Every index with what the server is asked for."""
-    from lkmongo.store.schema import INDEXES
+    from lkmongo.store.mongo.schema import INDEXES
 
     ordinary = [
         {
@@ -145,7 +232,7 @@ def _raise_if_wrong(changes: Sequence[Change[Any]], *, check: bool) -> None:
     What running this once more does not mend is the worst, and what only needs time the least.
     """
     from lkmongo.errors import DriftError, NotReadyError
-    from lkmongo.store.readiness import IndexFailedError
+    from lkmongo.store.indexes.readiness import IndexFailedError
 
     kinds: dict[type[LkmongoError], str] = {
         IndexFailedError: "are broken",
@@ -168,9 +255,9 @@ def _raise_if_wrong(changes: Sequence[Change[Any]], *, check: bool) -> None:
 def _trouble(change: Change[Any], *, check: bool) -> type[LkmongoError] | None:
     """What kind of error an index is after it was looked at (`check`) or made, if it is one."""
     from lkmongo.errors import DriftError, NotReadyError
-    from lkmongo.store.provision import Action
-    from lkmongo.store.readiness import IndexFailedError
-    from lkmongo.store.search_provision import SearchChange
+    from lkmongo.store.indexes.database_indexes import Action
+    from lkmongo.store.indexes.readiness import IndexFailedError
+    from lkmongo.store.indexes.search_indexes import SearchChange
 
     left_alone = check or change.action is Action.UNCHANGED
     if isinstance(change, SearchChange) and change.broken and left_alone:
@@ -193,12 +280,12 @@ async def wait_ready(
     Then a document of each collection is looked for by its own vector or words; where there is none, one is made
     for it and removed. Exits with 3 when the time is over, and at once with 1 when an index failed.
     """
+    from lkmongo.backoff import Pace
     from lkmongo.embed.choose import embedder_for
     from lkmongo.errors import NotSupportedError
-    from lkmongo.store import readiness
-    from lkmongo.store.opening import open_store
-    from lkmongo.store.pace import Pace
-    from lkmongo.store.search_schema import search_indexes
+    from lkmongo.store.indexes import readiness
+    from lkmongo.store.indexes.definitions import search_indexes
+    from lkmongo.store.open import open_store
 
     embedder = embedder_for(cli.settings)
     watch = IndexWatch(cli.output)
@@ -221,12 +308,12 @@ async def status(cli: Cli) -> None:
 
     Nothing is written and nothing is waited for.
     """
-    from lkmongo.cli.db_retention import kept
+    from lkmongo.cli.db import kept
     from lkmongo.embed.choose import embedder_for
-    from lkmongo.store import retention
-    from lkmongo.store.opening import open_store
-    from lkmongo.store.provision import Action
-    from lkmongo.store.status import database_status
+    from lkmongo.store.indexes import retention
+    from lkmongo.store.indexes.database_indexes import Action
+    from lkmongo.store.indexes.readiness import database_status
+    from lkmongo.store.open import open_store
 
     embedder = embedder_for(cli.settings)
     async with open_store(cli.settings, on_status=cli.output.note) as store:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lkmongo.cli.command import Cli
-from lkmongo.cli.output import Format, styled
-from lkmongo.cli.text import visible
+from lkmongo.cli.output import Format, styled, visible
 
 if TYPE_CHECKING:
     from lkmongo.doctor import Check

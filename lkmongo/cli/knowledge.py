@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lkmongo.cli.command import Cli, command
-from lkmongo.cli.options import DEFAULT_TENANT, DryRun, Tenant, Yes
+from lkmongo.cli.command import DEFAULT_TENANT, Cli, DryRun, Tenant, Yes, command
+from lkmongo.cli.output import counted
 from lkmongo.cli.progress import Tell, progress
 from lkmongo.cli.search_view import Limit, Query
-from lkmongo.cli.text import counted
 
 if TYPE_CHECKING:
-    from lkmongo.store.adding import Added, Library
-    from lkmongo.store.documents import Document
+    from lkmongo.store.knowledge.documents import Document
+    from lkmongo.store.knowledge.ingest import Added, Library
 
 app = typer.Typer(help="What the agent may quote.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -53,9 +52,9 @@ async def add(
     """
     from lkmongo.embed.choose import embedder_for
     from lkmongo.model import Tenant as TenantScope
-    from lkmongo.store import provision
-    from lkmongo.store.adding import add_documents
-    from lkmongo.store.opening import open_store
+    from lkmongo.store.indexes import database_indexes
+    from lkmongo.store.knowledge.ingest import add_documents
+    from lkmongo.store.open import open_store
 
     scope = TenantScope(tenant)
     embedder = embedder_for(cli.settings)
@@ -65,7 +64,7 @@ async def add(
         try:
             async with open_store(cli.settings, on_status=cli.output.note) as store:
                 if not dry_run:
-                    await provision.apply(store.db)
+                    await database_indexes.apply(store.db)
                 added = await add_documents(
                     store.db,
                     scope,
@@ -87,8 +86,8 @@ async def _read(paths: Sequence[str], source: str | None, tell: Tell) -> Library
     from pathlib import Path
 
     from lkmongo.errors import UsageError
-    from lkmongo.store.adding import Library, read_documents
-    from lkmongo.store.documents import STDIN, find_documents
+    from lkmongo.store.knowledge.documents import STDIN, find_documents
+    from lkmongo.store.knowledge.ingest import Library, read_documents
 
     named = [Path(path) for path in paths if path != STDIN]
     if "" in paths:  # which Path takes for the current folder; a variable that is not set, mostly
@@ -108,7 +107,7 @@ def _read_stdin(source: str, present: set[str]) -> Document:
     import sys
 
     from lkmongo.errors import UsageError
-    from lkmongo.store.documents import read_stream
+    from lkmongo.store.knowledge.documents import read_stream
 
     if sys.stdin is None:
         raise UsageError("stdin is closed", hint="pipe a document in")
@@ -127,7 +126,7 @@ def _tell_of(library: Library, cli: Cli) -> None:
 
 
 def _show(added: Added, cli: Cli, *, dry_run: bool) -> None:
-    from lkmongo.store.adding import totals
+    from lkmongo.store.knowledge.ingest import totals
 
     columns = ["source", "passages", "added", "replaced", "unchanged", "removed"]
     cli.output.rows(columns, ({name: getattr(row, name) for name in columns} for row in added.rows))
@@ -169,8 +168,8 @@ async def list_(
     """List the documents of a tenant, by name, and how many of their passages have a vector of the model in use."""
     from lkmongo.embed.choose import embedder_for
     from lkmongo.model import Tenant as TenantScope
-    from lkmongo.store.knowledge import Knowledge
-    from lkmongo.store.opening import open_store
+    from lkmongo.store.knowledge.knowledge import Knowledge
+    from lkmongo.store.open import open_store
 
     scope = TenantScope(tenant)
     embedder = embedder_for(cli.settings)
@@ -212,8 +211,8 @@ async def remove(
 
     from lkmongo.errors import NotFoundError
     from lkmongo.model import Tenant as TenantScope
-    from lkmongo.store.knowledge import Knowledge
-    from lkmongo.store.opening import open_store
+    from lkmongo.store.knowledge.knowledge import Knowledge
+    from lkmongo.store.open import open_store
 
     scope = TenantScope(tenant)
     chosen = list(dict.fromkeys(sources))

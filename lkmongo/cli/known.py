@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from lkmongo.cli.options import DEFAULT_TENANT
+from lkmongo.cli.command import DEFAULT_TENANT
 
 if TYPE_CHECKING:
     from lkmongo.errors import NotFoundError
     from lkmongo.model import Identity
-    from lkmongo.store.calls import CallFilter
-    from lkmongo.store.opening import Store
+    from lkmongo.store.open import Store
+    from lkmongo.store.sessions.calls import CallFilter
 
 ELSEWHERE = "what a worker that cannot reach MongoDB may hold of that id until now is not stored later either"
 """What holds where an id is nobody's here, and the command all the same kept something from coming later."""
@@ -25,7 +25,7 @@ async def check_known(store: Store, identity: Identity) -> None:
     Raises:
         NotFoundError: nothing is.
     """
-    from lkmongo.store.person import is_known
+    from lkmongo.store.people.person import is_known
 
     if not await is_known(store.db, identity):
         raise await unknown(store, identity)
@@ -39,7 +39,7 @@ async def check_caller_known(store: Store, wanted: CallFilter) -> None:
     """
     from lkmongo.errors import NotFoundError
     from lkmongo.model import Identity
-    from lkmongo.store.person import is_known
+    from lkmongo.store.people.person import is_known
 
     if wanted.user_id is None:
         return
@@ -59,7 +59,7 @@ async def unknown(store: Store, identity: Identity, *, why: str | None = None) -
     from difflib import get_close_matches
 
     from lkmongo.errors import NotFoundError
-    from lkmongo.store.schema import PERSONAL
+    from lkmongo.store.mongo.schema import PERSONAL
 
     people = [person["user_id"] for person in await store.users.page(identity.tenant, limit=_LOOKED_AT)]
     near = get_close_matches(identity.user_id, people, cutoff=0.75)

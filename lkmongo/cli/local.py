@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from lkmongo.cli.command import Cli, command
-from lkmongo.cli.fields import show_fields
-from lkmongo.cli.output import Format
+from lkmongo.cli.output import Format, show_fields
 
 if TYPE_CHECKING:
     from lkmongo.local.running import Running

@@ -9,10 +9,9 @@ from typing import Annotated
 
 import typer
 
-from lkmongo.cli.command import Cli, command
-from lkmongo.cli.fields import cut, show_fields
+from lkmongo.cli.command import DEFAULT_TENANT, Cli, DryRun, Tenant, User, Yes, command
 from lkmongo.cli.known import ELSEWHERE, check_known, unknown
-from lkmongo.cli.options import DEFAULT_TENANT, DryRun, Tenant, User, Yes
+from lkmongo.cli.output import cut, show_fields
 from lkmongo.cli.search_view import Limit, Query
 
 app = typer.Typer(help="What is remembered of a person.", no_args_is_help=True, rich_markup_mode=None)
@@ -22,7 +21,7 @@ app = typer.Typer(help="What is remembered of a person.", no_args_is_help=True, 
 async def list_(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
     """List what is remembered of a person, newest first."""
     from lkmongo.model import Identity
-    from lkmongo.store.opening import open_store
+    from lkmongo.store.open import open_store
 
     identity = Identity(tenant, user)
     async with open_store(cli.settings) as store:
@@ -53,7 +52,7 @@ async def show(
 ) -> None:
     """Show one memory of a person: its content, its dates, and which model made its vector."""
     from lkmongo.model import Identity
-    from lkmongo.store.opening import open_store
+    from lkmongo.store.open import open_store
 
     identity = Identity(tenant, user)
     async with open_store(cli.settings) as store:
@@ -89,9 +88,9 @@ async def export(
     Without -O it goes to stdout. A file can be read by its owner alone.
     """
     from lkmongo.model import Identity
-    from lkmongo.store.opening import open_store
-    from lkmongo.store.person import count
-    from lkmongo.store.person import export as export_person
+    from lkmongo.store.open import open_store
+    from lkmongo.store.people.person import count
+    from lkmongo.store.people.person import export as export_person
     from lkmongo.whole_file import whole_file
 
     identity = Identity(tenant, user)
@@ -134,8 +133,8 @@ async def forget(
     `db retention`. Exits with 5 when nothing is kept of that id.
     """
     from lkmongo.model import PROFILE_FIELDS, Identity, slot_name
-    from lkmongo.store.opening import open_store
-    from lkmongo.store.person import is_known
+    from lkmongo.store.open import open_store
+    from lkmongo.store.people.person import is_known
 
     identity = Identity(tenant, user)
     names = list(dict.fromkeys(slot_name(label) for label in labels)) if labels else None

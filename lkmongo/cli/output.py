@@ -1,20 +1,134 @@
-"""Where output goes: data to stdout in one of four formats, everything else to stderr."""
+"""Where output goes: data to stdout in one of four formats, everything else to stderr.
+
+Stored text comes from callers, and a terminal obeys what it is sent: `visible` makes it safe. In tables ids stay whole,
+so that they can be copied; everything else gives way to the width of the terminal.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from enum import Enum, StrEnum
-from typing import Any, TextIO
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, TextIO
 
-from lkmongo.cli.text import visible
+from rich.cells import cell_len, chop_cells
+
 from lkmongo.errors import LkmongoError
 from lkmongo.redact import redact
+
+if TYPE_CHECKING:
+    from lkmongo.cli.command import Cli
+
+# Control characters but the line break, what changes the direction of text, its own line breaks, and half characters.
+_HIDDEN = re.compile("[\0-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str, *, one_line: bool = False) -> str:
+    r"""Return `text` with control and direction-changing characters written out, such as \x1b.
+
+    Args:
+        text: anything.
+        one_line: put line breaks and tabs as spaces, for a cell of a table or of tab-separated output.
+    """
+    if one_line:
+        text = " ".join(text.split("\n")).replace("\t", " ").replace("\r", " ")
+    return _HIDDEN.sub(_written, text)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things, such as "1 call" and "1,000 calls"; the noun takes an s."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _written(hidden: re.Match[str]) -> str:
+    code = ord(hidden[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+_IDS = frozenset({"session_id", "user_id", "tenant_id", "order_id", "source", "root"})
+"""Columns whose values may hold spaces and are never broken."""
+_PROSE = frozenset({"content", "snippet", "title", "name", "detail", "by", "reason"})
+"""Columns in which a long word may be broken; in all others a line breaks only between words."""
+_WORD, _LINE, _LINES = 20, 40, 6
+"""Of prose, how wide a column is at least for a long word, and for a text that would be of more lines than so many."""
+_INDENT = "  "
+
+Row = Sequence[str]
+
+
+def lines(columns: Sequence[str], rows: Sequence[Row], width: int) -> Iterator[tuple[str, bool]]:
+    """Yield the lines of a table, each with whether it is a heading.
+
+    Where the columns do not stand side by side, the first of each row stands on a line of its own, above the others;
+    where even those do not, each field does.
+    """
+    table = [columns, *rows]
+    if widths := _widths(table, width):
+        for number, row in enumerate(table):
+            yield from ((line, number == 0) for line in _side_by_side(row, widths))
+    elif widths := _widths([row[1:] for row in table], width - len(_INDENT)):
+        for number, (first, *others) in enumerate(table):
+            yield first, number == 0
+            yield from ((_INDENT + line, number == 0) for line in _side_by_side(others, widths))
+    else:
+        names = max(map(len, columns))
+        for number, row in enumerate(rows):
+            yield from [("", False)] if number else []
+            fields = ((name, value) for name, value in zip(columns, row, strict=True) if value)
+            yield from ((line, False) for name, value in fields for line in _field(name, value, names, width))
+
+
+def _widths(table: Sequence[Row], width: int) -> list[int] | None:
+    """How wide each column of a table, whose first row names them, is; None where they do not fit."""
+    columns = list(zip(*table, strict=True))
+    wanted = [max(map(cell_len, column)) for column in columns]
+    widths = [max(_narrowest(column[0], cell) for cell in column) for column in columns]
+    room = width - sum(widths) - (len(columns) - 1)
+    if room < 0:
+        return None
+    while room and (narrow := [place for place, least in enumerate(widths) if least < wanted[place]]):
+        widths[min(narrow, key=widths.__getitem__)] += 1
+        room -= 1
+    return widths
+
+
+def _narrowest(name: str, cell: str) -> int:
+    if name in _IDS:
+        return cell_len(cell)
+    longest = max(map(cell_len, cell.split()), default=0)
+    return max(min(longest, _WORD), min(cell_len(cell) // _LINES, _LINE)) if name in _PROSE else longest
+
+
+def _field(name: str, value: str, names: int, width: int) -> Iterator[str]:
+    first, *others = _broken(value, max(width - names - 2, _WORD)) if name in _PROSE else [value]
+    yield f"{name:{names}}  {first}"
+    yield from (f"{'':{names}}  {line}" for line in others)
+
+
+def _side_by_side(row: Row, widths: Sequence[int]) -> Iterator[str]:
+    broken = [_broken(cell, width) for cell, width in zip(row, widths, strict=True)]
+    for cells in zip_longest(*broken, fillvalue=""):
+        padded = (cell + " " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=True))
+        yield " ".join(padded).rstrip()
+
+
+def _broken(cell: str, width: int) -> list[str]:
+    """The lines of a cell; what is wider than them is broken."""
+    lines = [""]
+    for word in cell.split(" "):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if cell_len(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines += chop_cells(word, width)
+    return lines if lines[0] else lines[1:]
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -173,8 +287,6 @@ def _cell(value: Any) -> str:
 def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     from rich.console import Console
 
-    from lkmongo.cli.table import lines
-
     cells = [[visible(_brief(row[column]), one_line=True) for column in columns] for row in rows]
     bold, end = ("\x1b[1m", "\x1b[0m") if styled(sys.stdout) else ("", "")
     with _standard_output() as stream:
@@ -185,3 +297,32 @@ def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _brief(value: Any) -> str:
     return f"{value.astimezone():%Y-%m-%d %H:%M}" if isinstance(value, datetime) else _cell(value)
+
+
+def show_fields(cli: Cli, fields: Mapping[str, Any]) -> None:
+    """Write one object for programs, a field a line for people."""
+    if cli.output.is_json:
+        cli.output.record(fields, "")
+    elif cli.output.format is Format.PLAIN:
+        cli.output.rows(["field", "value"], ({"field": name, "value": value} for name, value in fields.items()))
+    else:
+        width = max(map(len, fields))
+        for name, value in fields.items():
+            cli.output.say(f"{name:{width}}  {visible(_words(value), one_line=True)}".rstrip())
+
+
+def cut(cli: Cli, text: Any, limit: int = 1_000) -> Any:
+    """Shorten a long text where a table is shown: it would be hard to read, and slow to lay out."""
+    if cli.output.format is not Format.TABLE or not isinstance(text, str) or len(text) <= limit:
+        return text
+    return f"{text[:limit]} ... ({len(text):,} characters)"
+
+
+def _words(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return value.astimezone().isoformat(sep=" ", timespec="seconds")
+    return str(value)

@@ -1,8 +1,9 @@
-"""Progress of long work, on stderr, and only where a person watches."""
+"""Progress and speed of long work, on stderr, and only where a person watches."""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -31,3 +32,31 @@ def progress(title: str) -> Iterator[Tell]:
             bars.update(tasks[part], completed=done, total=total)
 
         yield tell
+
+
+@contextmanager
+def rate(title: str, unit: str, *, shown: bool = True) -> Iterator[Callable[[str, int], None]]:
+    """Yield a function that takes what has been done in words and as a number of `unit`; nothing stays of it after."""
+    with watched(title, shown=shown) as say:
+        began = time.monotonic()
+
+        def tell(text: str, done: int) -> None:
+            speed = done / max(time.monotonic() - began, 0.001)
+            say(f"{text}, {speed:,.0f} {unit} a second")
+
+        yield tell
+
+
+@contextmanager
+def watched(title: str, *, shown: bool = True) -> Iterator[Callable[[str], None]]:
+    """Yield a function that takes how far the work is, in words; nothing stays of it after."""
+    if not (shown and is_terminal(sys.stderr)):
+        yield lambda _text: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    columns = (SpinnerColumn("line"), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda text: progress.update(task, description=f"{title}: {text}")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lkmongo.embed.base import Embedder
     from lkmongo.model import Memory, Passage
     from lkmongo.search.strategy import SearchResult, SearchStrategy
-    from lkmongo.store.opening import Store
+    from lkmongo.store.open import Store
 
 T = TypeVar("T", "Memory", "Passage")
 
@@ -50,7 +50,7 @@ async def searching(cli: Cli) -> AsyncIterator[tuple[Store, SearchStrategy]]:
     """Open the store, the embedder and the strategy that the settings name, and close them after."""
     from lkmongo.embed.choose import embedder_for
     from lkmongo.search.choose import strategy_for
-    from lkmongo.store.opening import open_store
+    from lkmongo.store.open import open_store
 
     if not cli.debug:  # what it warns of is in the result, and shown with it
         logging.getLogger("lkmongo.search").setLevel(logging.ERROR)

@@ -1,7 +1,10 @@
-"""`lkmongo sessions`: the calls that were made. List, read, search, count, export and recover them."""
+"""`lkmongo sessions`: list, read, search and count sessions."""
 
 from __future__ import annotations
 
+import shutil
+import textwrap
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,15 +14,77 @@ import typer
 
 from lkmongo.cli.command import Cli, command
 from lkmongo.cli.known import check_caller_known
-from lkmongo.cli.output import Format
-from lkmongo.cli.text import counted
-from lkmongo.cli.times import Since, Until, span
-from lkmongo.model import DEFAULT_TENANT, SessionStatus
-from lkmongo.store.timings import SLOW
+from lkmongo.cli.output import Format, counted, visible
+from lkmongo.model import DEFAULT_TENANT, SessionStatus, Turn
+from lkmongo.store.sessions.calls import Call
+from lkmongo.store.sessions.transcript import SLOW, Line, clock, lines
+from lkmongo.times import Since, Until, span
 
 if TYPE_CHECKING:
-    from lkmongo.store.call_search import Found
-    from lkmongo.store.calls import Call, CallFilter
+    from lkmongo.store.sessions.calls import Call, CallFilter
+    from lkmongo.store.sessions.search import Found
+
+
+def as_fields(call: Call, turns: Sequence[Turn], slow: float) -> list[dict[str, Any]]:
+    """The turns as they are stored, with how far into the call each is and which of its waits were slow."""
+    return [
+        asdict(turn)
+        | {"offset_seconds": line.offset / timedelta(seconds=1) if line.offset is not None else None}
+        | {"slow": list(line.slow)}
+        for turn, line in zip(turns, lines(turns, call.started_at, slow=slow), strict=True)
+    ]
+
+
+def as_text(call: Call, turns: Sequence[Turn], slow: float, *, fit: bool) -> Iterator[str]:
+    """The lines of the transcript; with `fit` they are broken to the terminal's width."""
+    told = list(lines(turns, call.started_at, slow=slow))
+    late = [f"{clock(line.offset)} {wait}".lstrip() for line in told for wait in line.slow]
+    facts = {
+        "person": f"{call.user_id} in tenant {call.tenant_id}",
+        "room": call.room_name,
+        "status": ", ".join(filter(None, (call.status, call.close_reason))),
+        "started": call.started_at and call.started_at.astimezone().isoformat(sep=" ", timespec="seconds"),
+        "length": clock(call.length),
+        "turns": str(call.turns) + (f", {call.tool_errors} failed" if call.tool_errors else ""),
+        f"slow (≥ {slow:g} s)": "; ".join(late) or "nothing that was measured",
+    }
+    yield f"Call {call.session_id}"
+    width = shutil.get_terminal_size().columns if fit else 0
+    names = max(len(name) for name in facts)
+    for name, value in facts.items():
+        if value:  # ids are not broken
+            yield from _broken(f"  {name:<{names}}  ", value, width if name.startswith("slow") else 0)
+    yield ""
+    offsets = max((len(clock(line.offset)) for line in told), default=0)
+    speakers = max((len(visible(line.who)) for line in told), default=0)
+    for line in told:
+        yield from _line(line, offsets, min(speakers, 12), width)
+
+
+def _line(line: Line, offsets: int, speakers: int, width: int) -> Iterator[str]:
+    head = f"{clock(line.offset):>{offsets}}  {line.who:<{speakers}}  "
+    yield from _broken(head, line.text, width)
+    if line.notes:
+        yield from _broken(" " * len(head), f"[{', '.join(line.notes)}]", width)
+
+
+def _broken(head: str, text: str, width: int) -> Iterator[str]:
+    """`text` after `head`, and under where it began."""
+    head, indent = visible(head, one_line=True), " " * len(head)
+    for number, part in enumerate(visible(text).split("\n")):
+        before = indent if number else head
+        if width > len(indent) + 20:
+            yield from textwrap.wrap(
+                part,
+                width,
+                initial_indent=before,
+                subsequent_indent=indent,
+                break_on_hyphens=False,
+                break_long_words=False,
+            ) or [before.rstrip()]
+        else:
+            yield (before + part).rstrip()
+
 
 app = typer.Typer(
     help="The calls that were made: list, read, search, count, export and recover them.",
@@ -70,7 +135,7 @@ def call_filter(
         InvalidIdError: an id cannot be one.
     """
     from lkmongo.errors import UsageError
-    from lkmongo.store.calls import CallFilter
+    from lkmongo.store.sessions.calls import CallFilter
 
     if all_tenants and tenant is not None:
         raise UsageError("--tenant and --all-tenants contradict each other", hint="leave one of them out")
@@ -100,9 +165,9 @@ async def list_(
 
     Who, when, how long, how many turns, how many tools failed, and the longest wait for an answer.
     """
-    from lkmongo.durations import parse_duration
-    from lkmongo.store.calls import COUNTED, Calls
-    from lkmongo.store.opening import open_store
+    from lkmongo.store.open import open_store
+    from lkmongo.store.sessions.calls import COUNTED, Calls
+    from lkmongo.times import parse_duration
 
     wanted = call_filter(
         tenant=tenant,
@@ -144,9 +209,8 @@ async def show(
 
     Who said what when, tool calls, timings, and the moments that were slow.
     """
-    from lkmongo.cli.transcript import as_fields, as_text
-    from lkmongo.store.calls import Calls
-    from lkmongo.store.opening import open_store
+    from lkmongo.store.open import open_store
+    from lkmongo.store.sessions.calls import Calls
 
     wanted = call_filter(tenant=tenant, all_tenants=False, user=user)
     async with open_store(cli.settings) as store:
@@ -179,9 +243,9 @@ async def search(
     brackets. This reads turn after turn, as no index helps with a part of a text: narrow it with --since or --user where
     there is much.
     """
-    from lkmongo.cli.rate import watched
-    from lkmongo.store.call_search import search as find
-    from lkmongo.store.opening import open_store
+    from lkmongo.cli.progress import watched
+    from lkmongo.store.open import open_store
+    from lkmongo.store.sessions.search import search as find
 
     wanted = call_filter(tenant=tenant, all_tenants=all_tenants, user=user, since=since, until=until)
     async with open_store(cli.settings) as store:
@@ -218,12 +282,12 @@ async def stats(
     In all, and for each day in UTC; of the last 30 days, or of the 30 before --until, where --since does not say
     otherwise. p50 and p95: half of the waits, and 95 in a hundred, were no longer. They come from the turns.
     """
-    from lkmongo.cli import stats_text
-    from lkmongo.cli.rate import rate
+    from lkmongo.cli import stats as stats_text
+    from lkmongo.cli.progress import rate
     from lkmongo.errors import UsageError
     from lkmongo.model import now
-    from lkmongo.store.call_stats import CallStats
-    from lkmongo.store.opening import open_store
+    from lkmongo.store.open import open_store
+    from lkmongo.store.sessions.stats import CallStats
 
     if html == Path("-") and cli.asked:
         raise UsageError("--html - and another format would both go to stdout", hint="leave one of them out")
@@ -237,7 +301,7 @@ async def stats(
         if not found.total.calls:
             await check_caller_known(store, wanted)
     if html is not None:
-        from lkmongo.cli.stats_page import page
+        from lkmongo.cli.stats import page
         from lkmongo.whole_file import whole_file
 
         if html == Path("-"):
@@ -262,7 +326,7 @@ def _fields(call: Call) -> dict[str, Any]:
 
 
 def _cells(call: Call) -> dict[str, Any]:
-    from lkmongo.store.transcript import clock
+    from lkmongo.store.sessions.transcript import clock
 
     return {
         "session_id": call.session_id,
@@ -278,7 +342,7 @@ def _cells(call: Call) -> dict[str, Any]:
 
 
 def _match(found: Found) -> dict[str, Any]:
-    from lkmongo.store.transcript import who
+    from lkmongo.store.sessions.transcript import who
 
     return {
         "session_id": found.call.session_id,

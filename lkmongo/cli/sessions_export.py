@@ -1,4 +1,4 @@
-"""`lkmongo sessions export`: calls with their turns, to a file that is whole or not there, or to stdout."""
+"""`lkmongo sessions export` and `recover`: sessions to a file or stdout, and what was left behind on this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import shlex
 import stat
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -18,20 +18,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lkmongo.cli.command import Cli, command
+from lkmongo.cli.command import Cli, DryRun, command
 from lkmongo.cli.known import check_caller_known
-from lkmongo.cli.output import is_terminal, unwritable
-from lkmongo.cli.rate import rate
+from lkmongo.cli.output import counted, is_terminal, unwritable, visible
+from lkmongo.cli.progress import rate
 from lkmongo.cli.sessions import AllTenants, Person, Status, TenantOrAll, app, call_filter
-from lkmongo.cli.text import counted, visible
-from lkmongo.cli.times import Since, Until
 from lkmongo.errors import LkmongoError, UsageError
 from lkmongo.model import DEFAULT_TENANT
+from lkmongo.times import Since, Until
 from lkmongo.whole_file import whole_file, write_all
 
 if TYPE_CHECKING:
-    from lkmongo.store.calls import CallFilter
-    from lkmongo.store.export import Exported, Sink, Writer
+    from lkmongo.outbox.journal import Spooled, SpoolError
+    from lkmongo.outbox.recovery import Recovered
+    from lkmongo.store.export.export import Exported, Sink, Writer
+    from lkmongo.store.sessions.calls import CallFilter
 
 _STDOUT = Path("-")
 _COMPRESSED = {".gz", ".bz2", ".xz", ".zst", ".zip"}
@@ -75,8 +76,8 @@ async def export(
     They come in the order in which they were recorded. jsonl is a call a line with its turns in it, as MongoDB extended JSON, and holds everything; csv and parquet have a
     row a turn; md is to be read. FILE is written whole or not at all. A call that goes on is exported as it is so far.
     """
-    from lkmongo.store.export import Export, Sink, parse_after
-    from lkmongo.store.opening import open_store
+    from lkmongo.store.export.export import Export, Sink, parse_after
+    from lkmongo.store.open import open_store
 
     chosen = format_ or _format_of(file)
     if with_embeddings and chosen is not ExportFormat.JSONL:
@@ -137,18 +138,18 @@ def _format_of(file: Path) -> ExportFormat:
 
 def _writer(chosen: ExportFormat, sink: Sink) -> Writer:
     if chosen is ExportFormat.PARQUET:
-        from lkmongo.store.export_parquet import ParquetWriter
+        from lkmongo.store.export.writers import ParquetWriter
 
         return ParquetWriter(sink)
     if chosen is ExportFormat.CSV:
-        from lkmongo.store.export_csv import CsvWriter
+        from lkmongo.store.export.writers import CsvWriter
 
         return CsvWriter(sink, visible)
     if chosen is ExportFormat.MARKDOWN:
-        from lkmongo.store.export_markdown import MarkdownWriter
+        from lkmongo.store.export.writers import MarkdownWriter
 
         return MarkdownWriter(sink, visible)
-    from lkmongo.store.export_jsonl import JsonlWriter
+    from lkmongo.store.export.writers import JsonlWriter
 
     return JsonlWriter(sink)
 
@@ -226,3 +227,117 @@ def _command_line(chosen: ExportFormat, wanted: CallFilter, *, with_embeddings: 
     words += ["--all-tenants"] if wanted.tenant_id is None else []
     words += ["--with-embeddings"] if with_embeddings else []
     return shlex.join(words)
+
+
+_COLUMNS = ("session_id", "tenant_id", "user_id", "outcome", "turns", "changes", "left_out")
+_NOTHING = "There is nothing to recover"
+
+
+@command(app, "recover", data=True)
+async def recover(cli: Cli, dry_run: DryRun = False) -> None:
+    """Store what calls could not, and end those that nobody has ended.
+
+    A call keeps on this machine's disk what MongoDB does not take. This stores it: turns, and changes of what is
+    remembered, unless something newer is there (left_out). Calls of any machine whose process is gone become
+    interrupted. The agent does the same when it starts. It may be run at any time, and again after an interruption.
+    """
+    from lkmongo.outbox.journal import database_of, spool_folder
+    from lkmongo.outbox.recovery import recover as store_all
+    from lkmongo.store.open import open_store
+
+    folder = spool_folder(cli.settings.data_home)
+    uri = cli.settings.mongodb_uri.get_secret_value() if cli.settings.mongodb_uri else None
+    database = database_of(uri, cli.settings.mongodb_db)
+    troubles: list[SpoolError] = []
+    files = _look(folder, database, troubles)
+    if files.foreign:
+        cli.output.note(
+            f"{counted(files.foreign, 'call')} in {folder} {'is' if files.foreign == 1 else 'are'} for another database: "
+            "set MONGODB_URI and MONGODB_DB as they were then, and run this again"
+        )
+    if files.live:
+        cli.output.note(f"{counted(files.live, 'call')} of this machine still {'goes' if files.live == 1 else 'go'} on")
+    async with open_store(cli.settings) as store:
+        if dry_run:
+            rows = [_waiting(left) for left in files.left]
+            known = {(row["session_id"], row["tenant_id"], row["user_id"]) for row in rows}
+            for identity, session_id in await store.sessions.lost():
+                if (session_id, identity.tenant_id, identity.user_id) not in known:
+                    rows.append(_row(identity.tenant_id, identity.user_id, session_id, "lost"))
+        else:
+            troubles.clear()
+            rows = [_recovered(found) for found in await store_all(store, folder, database, on_trouble=troubles.append)]
+    cli.output.rows(_COLUMNS, rows, empty=_NOTHING)
+    if rows and dry_run:
+        cli.output.note("nothing was written")
+    for error in troubles:
+        cli.output.warn(f"{error.message}{f' ({error.why})' if error.why else ''}")
+    if troubles:
+        raise LkmongoError(
+            f"{len(troubles)} {'file' if len(troubles) == 1 else 'files'} could not be stored whole",
+            hint=next((error.hint for error in troubles if error.hint), None),
+        )
+
+
+class _Files:
+    """What is in the folder."""
+
+    def __init__(self) -> None:
+        self.left: list[Spooled] = []
+        self.foreign = 0
+        self.live = 0
+
+
+def _look(folder: Path, database: str, troubles: list[SpoolError]) -> _Files:
+    """Read what is there, and change nothing."""
+    from lkmongo.outbox import journal
+
+    found = _Files()
+    try:
+        paths: Iterable[Path] = journal.files(folder)
+    except journal.SpoolError as error:
+        troubles.append(error)
+        return found
+    for path in paths:
+        try:
+            with journal.locked(path) as is_free:
+                if not is_free:
+                    found.live += path.exists()
+                    continue
+                left = journal.read(path)
+        except journal.SpoolError as error:
+            troubles.append(error)
+            continue
+        if left.database != database:
+            found.foreign += 1
+            continue
+        found.left.append(left)
+        if left.damaged:
+            troubles.append(journal.SpoolError(f"{path} is damaged: {left.damaged} of its lines cannot be read"))
+    return found
+
+
+def _waiting(left: Spooled) -> dict[str, Any]:
+    operations = [entry["op"] for entry in left.entries]
+    identity = left.record.identity
+    changes = sum(operation in {"remember", "forget", "profile"} for operation in operations)
+    return _row(
+        identity.tenant_id, identity.user_id, left.record.session_id, "waits", operations.count("turn"), changes
+    )
+
+
+def _recovered(found: Recovered) -> dict[str, Any]:
+    identity = found.identity
+    return _row(
+        identity.tenant_id,
+        identity.user_id,
+        found.session_id,
+        found.outcome,
+        found.turns,
+        found.changes,
+        found.left_out,
+    )
+
+
+def _row(tenant: str, user: str, session: str, outcome: str, *counts: int) -> dict[str, Any]:
+    return dict(zip(_COLUMNS, (session, tenant, user, outcome, *counts, 0, 0, 0), strict=False))

@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lkmongo.cli.command import Cli, command
-from lkmongo.cli.fields import cut, show_fields
+from lkmongo.cli.command import DEFAULT_TENANT, Cli, DryRun, Tenant, User, Yes, command
 from lkmongo.cli.known import ELSEWHERE, unknown
-from lkmongo.cli.options import DEFAULT_TENANT, DryRun, Tenant, User, Yes
-from lkmongo.cli.text import visible
+from lkmongo.cli.output import cut, show_fields, visible
 
 if TYPE_CHECKING:
     from lkmongo.model import Identity
-    from lkmongo.store.erase import Receipt
-    from lkmongo.store.merge import Merged
+    from lkmongo.store.people.erase import Receipt
+    from lkmongo.store.people.merge import Merged
 
 app = typer.Typer(
     help="The people who are known: list and show them, make one of two, erase one for good.",
@@ -53,8 +51,8 @@ async def list_(
     """List the people who are known, in the order of their ids."""
     from lkmongo.errors import UsageError
     from lkmongo.model import Tenant, check_id
-    from lkmongo.store.opening import open_store
-    from lkmongo.store.users import COUNTED
+    from lkmongo.store.open import open_store
+    from lkmongo.store.people.users import COUNTED
 
     if all_tenants and (tenant is not None or after is not None):
         raise UsageError("--all-tenants goes with neither --tenant nor --after", hint="leave one of them out")
@@ -82,8 +80,8 @@ async def list_(
 async def show(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
     """Show who a person is and how much is kept of them."""
     from lkmongo.model import Identity
-    from lkmongo.store.opening import open_store
-    from lkmongo.store.person import count
+    from lkmongo.store.open import open_store
+    from lkmongo.store.people.person import count
 
     identity = Identity(tenant, user)
     async with open_store(cli.settings) as store:
@@ -127,9 +125,9 @@ async def merge(
     orders move. LOGIN's profile stays, and GUEST's fills its gaps. Running it again does nothing.
     """
     from lkmongo.model import Identity
-    from lkmongo.store.merge import merge as merge_people
-    from lkmongo.store.opening import open_store
-    from lkmongo.store.person import count, is_known
+    from lkmongo.store.open import open_store
+    from lkmongo.store.people.merge import merge as merge_people
+    from lkmongo.store.people.person import count, is_known
 
     one, other = Identity(tenant, guest), Identity(tenant, login)
     async with open_store(cli.settings) as store:
@@ -178,12 +176,12 @@ async def erase(
     It looks at the collections of lkmongo, and says at which; what another program keeps of the person is not among it.
     """
     from lkmongo.model import Identity, now
-    from lkmongo.store.erase import check_note
-    from lkmongo.store.erase import erase as erase_person
-    from lkmongo.store.erase import receipts as find_receipts
-    from lkmongo.store.opening import open_store
-    from lkmongo.store.person import count
-    from lkmongo.store.tombstones import Tombstones
+    from lkmongo.store.open import open_store
+    from lkmongo.store.people.erase import check_note
+    from lkmongo.store.people.erase import erase as erase_person
+    from lkmongo.store.people.erase import receipts as find_receipts
+    from lkmongo.store.people.person import count
+    from lkmongo.store.people.tombstones import Tombstones
 
     identity = Identity(tenant, user)
     if reason is not None:
@@ -257,8 +255,8 @@ async def receipts(
     """List who was erased, newest first: when, by whom, why, how much, from where; of the id only a keyed hash."""
     from lkmongo.model import Identity
     from lkmongo.model import Tenant as OfTenant
-    from lkmongo.store.erase import receipts as find
-    from lkmongo.store.opening import open_store
+    from lkmongo.store.open import open_store
+    from lkmongo.store.people.erase import receipts as find
 
     scope = OfTenant(tenant)
     async with open_store(cli.settings) as store:
@@ -276,7 +274,7 @@ def _operator(identity: Identity) -> str:
     import getpass
 
     from lkmongo.errors import InvalidTextError, UsageError
-    from lkmongo.store.erase import check_note
+    from lkmongo.store.people.erase import check_note
 
     try:
         return check_note("login", getpass.getuser(), identity)

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lkmongo.cli.command import Cli
-from lkmongo.cli.options import DEFAULT_TENANT, Tenant
+from lkmongo.cli.command import DEFAULT_TENANT, Cli, Tenant
 
 _LOCAL_LIVEKIT = """\
 A LiveKit server on this machine, for trying it out:

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lkmongo.doctor.check import Finding, failed, ok, skip, warn
-from lkmongo.doctor.configuration import address
+from lkmongo.doctor.machine import address
 from lkmongo.errors import AuthenticationError, NotSupportedError
 from lkmongo.model import now
-from lkmongo.store import operations
-from lkmongo.store.client import is_local
-from lkmongo.store.schema import COLLECTIONS
+from lkmongo.store.mongo import operations
+from lkmongo.store.mongo.client import is_local
+from lkmongo.store.mongo.schema import COLLECTIONS
 
 if TYPE_CHECKING:
     from lkmongo.settings import Settings
-    from lkmongo.store.capabilities import Capabilities
-    from lkmongo.store.opening import Store
+    from lkmongo.store.mongo.capabilities import Capabilities
+    from lkmongo.store.open import Store
 
 MAX_SKEW = 5.0
 """Seconds by which the clocks may differ: LiveKit's tokens are valid from one moment to another."""
@@ -62,7 +62,7 @@ def _own(settings: Settings, hello: dict[str, Any]) -> tuple[str, list[str]]:
 
 def _embedded(store: Store, home: Path) -> tuple[str, list[str]]:
     """What runs, and where its data is."""
-    from lkmongo.doctor.disk import size
+    from lkmongo.doctor.machine import size
     from lkmongo.local import data_of_other_versions
     from lkmongo.local.folder import Folder
 

@@ -8,14 +8,13 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from lkmongo.doctor.check import DEADLINE, Check, Finding, Look, Status, failed, of, run, skip
-from lkmongo.doctor.configuration import incomplete, program, settings_in_use
-from lkmongo.doctor.disk import space
+from lkmongo.doctor.machine import incomplete, program, settings_in_use, space
 from lkmongo.errors import ExitCode, LkmongoError, SettingsError, UsageError
 
 if TYPE_CHECKING:
     from lkmongo.settings import Settings
-    from lkmongo.store.capabilities import Capabilities
-    from lkmongo.store.opening import Store
+    from lkmongo.store.mongo.capabilities import Capabilities
+    from lkmongo.store.open import Store
 
 _DATABASE = (
     "mongodb",
@@ -150,15 +149,18 @@ class _Examination:
 
     async def _services(self) -> None:
         """What waits for a network side by side; what works by itself alone, or others would wait for it in vain."""
-        from lkmongo.doctor import agent, audio, embedding, livekit_server
+        from lkmongo.doctor import services
+        from lkmongo.doctor import services as audio
+        from lkmongo.doctor import services as embedding
+        from lkmongo.doctor import services as livekit_server
 
         settings = self._settings
         looks: dict[str, tuple[Look, float]] = {
             "embedder": (lambda: embedding.embedder(settings), _IMPORTS),
             "voyage": (lambda: embedding.voyage(settings), _IMPORTS),
             "livekit": (lambda: livekit_server.livekit(settings), _IMPORTS),
-            "agent": (lambda: agent.own_class(settings), _IMPORTS),
-            "agent.mind": (lambda: agent.mind(settings), _IMPORTS),
+            "agent": (lambda: services.own_class(settings), _IMPORTS),
+            "agent.mind": (lambda: services.mind(settings), _IMPORTS),
             "audio": (audio.audio, DEADLINE),
         }
         for names in ({"embedder"}, {"voyage", "livekit"}, {"agent"}, {"agent.mind"}, {"audio"}):
@@ -169,7 +171,7 @@ class _Examination:
     async def _database(self) -> None:
         """First and by itself, so that the milliseconds are the database's and not those of what runs beside."""
         from lkmongo.doctor import database
-        from lkmongo.store.opening import open_store
+        from lkmongo.store.open import open_store
 
         async with AsyncExitStack() as stack:
             opened: list[Store] = []
@@ -224,7 +226,7 @@ class _Examination:
 
     async def _capabilities(self, store: Store) -> tuple[Capabilities | None, Finding]:
         """What the server can do, or why that is not known."""
-        from lkmongo.store.capabilities import probe
+        from lkmongo.store.mongo.capabilities import probe
 
         try:
             return await probe(store.db), skip("")

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 from lkmongo.doctor.check import Finding, fail, ok, skip, warn
 from lkmongo.errors import ExitCode
-from lkmongo.store import provision
-from lkmongo.store.coverage import Coverage, coverage
-from lkmongo.store.provision import Action
+from lkmongo.store.indexes import database_indexes
+from lkmongo.store.indexes.canary import Coverage, coverage
+from lkmongo.store.indexes.database_indexes import Action
 
 if TYPE_CHECKING:
     from lkmongo.embed.base import Embedder
-    from lkmongo.store.capabilities import Capabilities
-    from lkmongo.store.opening import Store
-    from lkmongo.store.readiness import IndexState
+    from lkmongo.store.indexes.readiness import IndexState
+    from lkmongo.store.mongo.capabilities import Capabilities
+    from lkmongo.store.open import Store
 
 _MAKE = "lkmongo db indexes"
 _NAMED = 5
@@ -28,7 +28,7 @@ async def ordinary(store: Store) -> Finding:
     Raises:
         DatabaseError, AuthenticationError: MongoDB could not be asked.
     """
-    changes = await provision.plan(store.db)
+    changes = await database_indexes.plan(store.db)
     blocked = [change for change in changes if change.action is Action.BLOCKED]
     missing = [change for change in changes if change.action is Action.CREATE]
     named = [f"{each.index.collection}.{each.index.name}: {each.detail}" for each in blocked]
@@ -55,10 +55,10 @@ async def searchable(store: Store, capabilities: Capabilities, embedder: Embedde
         NotReadyError: the service that manages search indexes does not answer.
         DatabaseError, AuthenticationError: MongoDB could not be asked.
     """
-    from lkmongo.store.canary import look
-    from lkmongo.store.pace import Pace
-    from lkmongo.store.readiness import states
-    from lkmongo.store.search_schema import search_indexes
+    from lkmongo.backoff import Pace
+    from lkmongo.store.indexes.canary import look
+    from lkmongo.store.indexes.definitions import search_indexes
+    from lkmongo.store.indexes.readiness import states
 
     if not capabilities.search:
         return skip("this MongoDB has no search")
@@ -69,9 +69,9 @@ async def searchable(store: Store, capabilities: Capabilities, embedder: Embedde
 
 def judge_searchable(found: Sequence[IndexState]) -> Finding:
     """Say which index is wrong; what needs more than time is told before what only needs time."""
-    from lkmongo.store.canary import Outcome
-    from lkmongo.store.readiness import MISSING
-    from lkmongo.store.search_provision import BROKEN
+    from lkmongo.store.indexes.canary import Outcome
+    from lkmongo.store.indexes.readiness import MISSING
+    from lkmongo.store.indexes.search_indexes import BROKEN
 
     facts = [f"{each.index.collection}.{each.index.name}: {_state(each)}" for each in found]
     kinds = (

@@ -1,10 +1,12 @@
-"""What every embedder can do, so that nothing else needs to know which one is at work."""
+"""What every embedder can do, why text could not be embedded, and a pipeline that embeds while storing."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
-from lkmongo.errors import InvalidTextError
+from lkmongo.errors import EmbeddingError, InvalidTextError
 from lkmongo.model import clean_text
 
 if TYPE_CHECKING:
@@ -13,7 +15,63 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lkmongo.search.fusion import FusionWeights
+    from lkmongo.search.exact import FusionWeights
+
+
+class NotInstalledError(EmbeddingError):
+    """What the chosen embedder needs is not installed."""
+
+    code: ClassVar[str] = "embedding_not_installed"
+
+
+class UnknownModelError(EmbeddingError):
+    """The service does not have that model, or not with these dimensions."""
+
+    code: ClassVar[str] = "embedding_model"
+
+
+class WrongAddressError(EmbeddingError):
+    """There is no embeddings service at this address."""
+
+    code: ClassVar[str] = "embedding_address"
+
+
+class TextTooLongError(EmbeddingError):
+    """A text is longer than the model can read."""
+
+    code: ClassVar[str] = "embedding_text_too_long"
+
+
+class RateLimitedError(EmbeddingError):
+    """The embedding service refuses more requests for now."""
+
+    code: ClassVar[str] = "embedding_rate_limited"
+
+    retry_after: float | None = None
+    """Seconds, when the service said so."""
+
+
+class PassingError(EmbeddingError):
+    """The embedding service did not answer this time."""
+
+
+class EmbeddingTimeoutError(PassingError):
+    """The embedding service did not answer in time."""
+
+    code: ClassVar[str] = "embedding_timeout"
+
+
+class UnreachableError(PassingError):
+    """The embedding service cannot be reached."""
+
+    code: ClassVar[str] = "embedding_unreachable"
+
+
+class OverloadedError(PassingError):
+    """The embedding service is overloaded or down."""
+
+    code: ClassVar[str] = "embedding_overloaded"
+
 
 Kind = Literal["document", "query"]
 Similarity = Literal["cosine", "dotProduct"]
@@ -108,3 +166,23 @@ def check_texts(texts: Sequence[str]) -> list[str]:
         if not text.strip():
             raise InvalidTextError(f"there is nothing to embed: text {place} of {len(texts)} is empty")
     return cleaned
+
+
+async def ahead(batches: AsyncIterator[NDArray[np.float32]]) -> AsyncGenerator[NDArray[np.float32], None]:
+    """Yield what `Embedder.embed_many` yields, while it makes the next one, and no more than that.
+
+    An error of its comes after everything before it was yielded. Use it within `contextlib.aclosing`: left early, it
+    stops what is being made.
+    """
+    task = asyncio.create_task(_next(batches))
+    try:
+        while (batch := await task) is not None:
+            task = asyncio.create_task(_next(batches))
+            yield batch
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _next(batches: AsyncIterator[NDArray[np.float32]]) -> NDArray[np.float32] | None:
+    return await anext(batches, None)

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lkmongo.embed.base import Kind, Similarity, check_texts
-from lkmongo.embed.errors import EmbeddingTimeoutError, NotInstalledError
-from lkmongo.search.fusion import FusionWeights
+from lkmongo.embed.base import EmbeddingTimeoutError, Kind, NotInstalledError, Similarity, check_texts
+from lkmongo.search.exact import FusionWeights
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

@@ -8,7 +8,7 @@ import aiohttp
 import numpy as np
 from voyageai import error as voyage_error
 
-from lkmongo.embed.errors import (
+from lkmongo.embed.base import (
     EmbeddingTimeoutError,
     OverloadedError,
     RateLimitedError,

@@ -24,8 +24,7 @@ from lkmongo.local import keeper
 from lkmongo.local.binary import Server, find_server, refuse_platform, server_at
 from lkmongo.local.folder import Folder, data_of_other_versions, make_home, writing
 from lkmongo.local.locks import Lock
-from lkmongo.local.process import START_SECONDS, STOP_SECONDS, Process, is_listening
-from lkmongo.local.replica import uri_of
+from lkmongo.local.process import START_SECONDS, STOP_SECONDS, Process, is_listening, uri_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,9 +1,11 @@
-"""The one mongod process of a data folder: whether it lives, how it starts and how it ends.
+"""The one mongod process of a data folder: whether it lives, how it starts and ends, and its replica set of one node.
 
-Everything here is called by who holds the folder's start lock. `server.lock` is the process's life: mongod
+Everything here is called by the holder of the folder's start lock. `server.lock` is the process's life: mongod
 inherits it, locked, when it starts, so that it is held exactly as long as the process exists, from before it
 opens its files until after it has closed them, whoever else dies meanwhile. The file holds its process id and
 the name of its socket, by which it is told from a process that has the same id elsewhere or later.
+
+A replica set is what gives a single mongod change streams and transactions.
 """
 
 from __future__ import annotations
@@ -16,22 +18,101 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from lkmongo.errors import EmbeddedError
 from lkmongo.local.failures import OWN_MONGODB, ended
 from lkmongo.local.locks import Lock
-from lkmongo.local.replica import REPLICA_SET, make_primary
 
 if TYPE_CHECKING:
+    from pymongo.database import Database
+
     from lkmongo.local.binary import Server
     from lkmongo.local.folder import Folder
+
+REPLICA_SET = "lkmongo"
+_NOT_INITIALIZED = 94
+_ALREADY_INITIALIZED = 23
+_POLL = 0.01
+
+
+def uri_of(socket: Path) -> str:
+    """The address of the server at `socket`, for a driver."""
+    return f"mongodb://{_host(socket)}/?replicaSet={REPLICA_SET}"
+
+
+def _host(socket: Path) -> str:
+    return quote(os.fsencode(socket), safe="")
+
+
+def make_primary(socket: Path, seconds: float) -> None:
+    """Bring the server at `socket` to where it takes writes, within `seconds`.
+
+    A new one is initiated. One whose socket has another path than last time, because its home or the
+    temporary folder is another, no longer finds itself among the members: it is told its new name.
+
+    Raises:
+        EmbeddedError: it did not become primary.
+    """
+    from pymongo import MongoClient
+    from pymongo.errors import AutoReconnect, PyMongoError, ServerSelectionTimeoutError
+
+    deadline = time.monotonic() + seconds
+    # Only to give these commands: a client that saw the server before it was initiated refuses sessions after.
+    client: MongoClient[dict[str, Any]] = MongoClient(
+        f"mongodb://{_host(socket)}/?directConnection=true",
+        serverSelectionTimeoutMS=5_000,
+        socketTimeoutMS=30_000,
+    )
+    why = "its state did not change"
+    with client:
+        while time.monotonic() < deadline:
+            try:
+                hello = client.admin.command("hello")
+                if hello.get("isWritablePrimary"):
+                    return
+                if "setName" not in hello:
+                    _configure(client.admin, str(socket))
+                why = str(hello.get("info", why))
+            except PyMongoError as error:
+                # A server closes its connections when it finds that it is no member; one that is gone is not found again.
+                if not isinstance(error, AutoReconnect) or isinstance(error, ServerSelectionTimeoutError):
+                    raise EmbeddedError(
+                        "the embedded MongoDB stopped answering while it started", why=str(error)
+                    ) from error
+                why = str(error)
+            time.sleep(_POLL)
+    raise EmbeddedError(f"the embedded MongoDB did not become primary within {seconds:.0f} s", why=why)
+
+
+def _configure(admin: Database[dict[str, Any]], host: str) -> None:
+    from pymongo.errors import OperationFailure
+
+    try:
+        config = admin.command("replSetGetConfig")["config"]
+    except OperationFailure as error:
+        if error.code != _NOT_INITIALIZED:
+            raise
+        config = None
+    if config is None:
+        try:
+            admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": [{"_id": 0, "host": host}]})
+        except OperationFailure as error:
+            # While it still reads its configuration it says the one or the other; the next look tells.
+            if error.code not in {_ALREADY_INITIALIZED, _NOT_INITIALIZED}:
+                raise
+    elif config["members"][0]["host"] != host:
+        config["members"][0]["host"] = host
+        config["version"] += 1
+        config.pop("term", None)
+        admin.command("replSetReconfig", config, force=True)
+
 
 START_SECONDS = 120
 """Recovery after a crash reads the journal: be patient as long as the process lives."""
 STOP_SECONDS = 20
 _FIND_SECONDS = 2
-_POLL = 0.01
 
 # The shell notes its process id and becomes mongod: whoever finds the lock held finds whom to stop, even where
 # the starting process was killed in between.

@@ -22,14 +22,32 @@ from pymongo.read_concern import ReadConcern
 from lkmongo.embed.vectors import from_bson
 from lkmongo.errors import LkmongoError
 from lkmongo.model import Identity, Memory, Passage, Tenant, now
-from lkmongo.search import pipelines
-from lkmongo.search.answers import MEMORY, PASSAGE, Answer, Kind, is_silent, of_details
-from lkmongo.search.failures import Lacking, NotForAtlasError, explain, finds_nothing, sentence
-from lkmongo.search.merge import Branches, Candidate, Fresh, merge
-from lkmongo.search.question import Question
-from lkmongo.search.strategy import Found, SearchResult, foreign_note
-from lkmongo.store.home import at_home
-from lkmongo.store.search_schema import MEMORIES_TEXT
+from lkmongo.search import atlas_queries
+from lkmongo.search.atlas_queries import (
+    MEMORY,
+    PASSAGE,
+    Answer,
+    Branches,
+    Candidate,
+    Fresh,
+    Kind,
+    is_silent,
+    merge,
+    of_details,
+)
+from lkmongo.search.strategy import (
+    Found,
+    Lacking,
+    NotForAtlasError,
+    Question,
+    SearchResult,
+    explain,
+    finds_nothing,
+    foreign_note,
+    sentence,
+)
+from lkmongo.store.indexes.definitions import MEMORIES_TEXT
+from lkmongo.store.mongo.client_loop import at_home
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +79,7 @@ _NO_SECOND_ATTEMPT = {6, 7, 13, 18, 50, 89, 91, 189, 262, 8000, 9001, 10107, 116
 
 
 class AtlasStrategy:
-    """Searches by the indexes of `lkmongo.store.search_schema`; belongs to one event loop, as its database does.
+    """Searches by the indexes of `lkmongo.store.indexes.definitions`; belongs to one event loop, as its database does.
 
     The text branch of knowledge is made here, over the passages that the vector branch returned: small clusters allow
     three search indexes, and knowledge has one of them.
@@ -104,8 +122,8 @@ class AtlasStrategy:
         """
         if not query.strip():
             return SearchResult("atlas", [])
-        since, depth = now() - FRESH, pipelines.depth_for(limit)
-        words = pipelines.question_words(query)
+        since, depth = now() - FRESH, atlas_queries.depth_for(limit)
+        words = atlas_queries.question_words(query)
         recent = [identity.scope | {"updated_at": {"$gte": since}}]
         async with self._asked(query, question) as asked, running(self._read(MEMORY, recent)) as reading:
             vector, missing = await asked.vector()
@@ -131,7 +149,7 @@ class AtlasStrategy:
         """
         if not query.strip():
             return SearchResult("atlas", [])
-        since, depth = now() - FRESH, pipelines.depth_for(limit)
+        since, depth = now() - FRESH, atlas_queries.depth_for(limit)
         model = self._embedder.model
         # There is no text index by which those without a vector could be found.
         unknown: list[Document] = [
@@ -143,7 +161,7 @@ class AtlasStrategy:
             if vector is None:
                 raise NotForAtlasError(why=missing)
             until = time.monotonic() + self._deadline
-            stages = pipelines.knowledge_by_vector(tenant.scope, vector, model, depth)
+            stages = atlas_queries.knowledge_by_vector(tenant.scope, vector, model, depth)
             answer = await self._apart(PASSAGE, {"vector": stages}, until)
             await self._notice_silence(PASSAGE, answer, tenant.scope, since)
             read = await reading
@@ -163,15 +181,15 @@ class AtlasStrategy:
     ) -> Answer:
         model, weights = self._embedder.model, self._embedder.weights
         if vector is not None and words and time.monotonic() >= self._fuse_from:
-            stages = pipelines.memories_by_both(identity.scope, vector, words, model, weights, depth)
+            stages = atlas_queries.memories_by_both(identity.scope, vector, words, model, weights, depth)
             answer = await self._fused(stages, until)
             if answer is not None:
                 return answer
         branches: dict[str, list[Document]] = {}
         if vector is not None:
-            branches["vector"] = pipelines.memories_by_vector(identity.scope, vector, model, depth)
+            branches["vector"] = atlas_queries.memories_by_vector(identity.scope, vector, model, depth)
         if words:
-            branches["text"] = pipelines.memories_by_text(identity.scope, words, depth)
+            branches["text"] = atlas_queries.memories_by_text(identity.scope, words, depth)
         return await self._apart(MEMORY, branches, until)
 
     async def _fused(self, stages: list[Document], until: float) -> Answer | None:
@@ -293,7 +311,7 @@ class AtlasStrategy:
                 None if answer.near is None else vector,
                 self._embedder.weights,
                 self._embedder.floor,
-                pipelines.depth_for(limit),
+                atlas_queries.depth_for(limit),
             )
             return [
                 Found(kind.item(documents[hit.key]), hit.score, hit.vector_rank, hit.text_rank) for hit in hits[:limit]

@@ -12,11 +12,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lkmongo.errors import LkmongoError, NotSupportedError
 from lkmongo.model import Identity, Memory, Passage, Tenant
 from lkmongo.search.atlas import DEADLINE, AtlasStrategy
-from lkmongo.search.failures import NotForAtlasError, SearchTimeoutError, sentence
-from lkmongo.search.question import Question
-from lkmongo.search.strategy import ExactStrategy, SearchResult, SearchStrategy
-from lkmongo.store.capabilities import probe
-from lkmongo.store.schema import KNOWLEDGE, MEMORIES
+from lkmongo.search.strategy import (
+    ExactStrategy,
+    NotForAtlasError,
+    Question,
+    SearchResult,
+    SearchStrategy,
+    SearchTimeoutError,
+    sentence,
+)
+from lkmongo.store.mongo.capabilities import probe
+from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES
 
 if TYPE_CHECKING:
     from pymongo.asynchronous.database import AsyncDatabase

@@ -1,21 +1,31 @@
-"""The one interface of search, and the exact strategy, which any MongoDB can serve."""
+"""The interface of every search backend, the query embedding they share, their errors, and the exact strategy."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeVar
+
+from pymongo.errors import ExecutionTimeout, OperationFailure, PyMongoError
 
 from lkmongo.embed.vectors import from_bson
+from lkmongo.errors import (
+    DatabaseError,
+    DatabaseUnavailableError,
+    DriftError,
+    LkmongoError,
+    NotReadyError,
+    NotSupportedError,
+)
 from lkmongo.model import Identity, Memory, Passage, Tenant, slot_words
 from lkmongo.search.exact import ExactIndex
-from lkmongo.search.failures import Lacking
-from lkmongo.search.question import EMBED_DEADLINE, Question
-from lkmongo.store import operations
-from lkmongo.store.schema import KNOWLEDGE, MEMORIES
+from lkmongo.store.mongo import operations
+from lkmongo.store.mongo.capabilities import NO_SEARCH
+from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +36,111 @@ if TYPE_CHECKING:
     from pymongo.asynchronous.database import AsyncDatabase
 
     from lkmongo.embed.base import Embedder
-    from lkmongo.search.text import Cutter
+    from lkmongo.search.exact import Cutter
+
+logger = logging.getLogger(__name__)
+
+_PROVISION = "lkmongo db indexes"
+_UNREACHABLE = {6, 7, 89, 91, 9001}
+_TOO_LATE = {50, 262}
+
+
+class SearchTimeoutError(DatabaseError):
+    """The search took too long."""
+
+    code = "search_timeout"
+
+
+class NotForAtlasError(LkmongoError):
+    """This search is one for the exact strategy."""
+
+    code = "not_for_atlas"
+
+
+def explain(error: PyMongoError | TimeoutError) -> LkmongoError:  # noqa: PLR0911 - one answer for each kind of error
+    """Say what kept a search from being answered; equal causes have equal messages, so that one can be told once."""
+    if isinstance(error, TimeoutError):
+        return SearchTimeoutError(why="no answer within the deadline")
+    why = operations.explain(error).why
+    code = error.code if isinstance(error, OperationFailure) else None
+    if code in NO_SEARCH:
+        return NotSupportedError("this MongoDB has no search", why=why, hint="unset LKMONGO_SEARCH")
+    if isinstance(error, ExecutionTimeout) or code in _TOO_LATE:
+        return SearchTimeoutError(why=why)
+    if code in _UNREACHABLE:
+        return DatabaseUnavailableError("the search process of MongoDB cannot be reached", why=why)
+    if code == 8:  # UnknownError: whatever the search process itself says
+        if "while in state" in str(error) or "not initialized" in str(error):
+            return NotReadyError("a search index is not ready yet", why=why, hint=_PROVISION)
+        return DriftError("a search index does not fit the search", why=why, hint=_PROVISION)
+    return operations.explain(error)
+
+
+def finds_nothing(index: str) -> LkmongoError:
+    """What to say of an index that returned nothing of what is there: the server gives no error for that."""
+    return DriftError(
+        f"{index} finds nothing of what is there",
+        why="it is missing, of another name, not built yet, or made for other fields or vectors",
+        hint=_PROVISION,
+    )
+
+
+def sentence(error: LkmongoError) -> str:
+    """An error on one line, for a result that is degraded by it."""
+    return error.message + (f" ({error.why})" if error.why else "") + (f"; run {error.hint}" if error.hint else "")
+
+
+class Lacking:
+    """Logs what the searches of one strategy go without; each cause once, as long as it lasts."""
+
+    def __init__(self) -> None:
+        """They lack nothing."""
+        self._said: dict[str, str | None] = {}
+
+    def tell(self, collection: str, degraded: str | None) -> None:
+        """Note how a search of `collection` went: the `degraded` of its result."""
+        if degraded and degraded != self._said.get(collection):
+            logger.warning("not all of %s can be found: %s", collection, degraded)
+        self._said[collection] = degraded
+
+
+EMBED_DEADLINE = 1.0
+"""Seconds a search waits for the question's vector before it goes by words alone."""
+
+
+class Question:
+    """A query whose embedding is under way; use it as an async context manager, which ends what is left of it."""
+
+    def __init__(self, text: str, embedder: Embedder, deadline: float = EMBED_DEADLINE) -> None:
+        """Begin to embed `text`; give up `deadline` seconds from now. Needs a running event loop."""
+        self.text = text
+        self._embedder = embedder
+        self._deadline = deadline
+        self._task = asyncio.create_task(self._embed())
+
+    async def __aenter__(self) -> Self:
+        """Nothing: it began already."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop embedding; nobody waits for it any more."""
+        if not self._task.cancel() and not self._task.cancelled():
+            self._task.exception()  # looked at, lest asyncio complain of one that nobody was left to hear
+
+    async def vector(self) -> tuple[NDArray[np.float32] | None, str | None]:
+        """The vector, of unit length and shape (d,), or None and why there is none. Ask as often as you like."""
+        return await asyncio.shield(self._task)
+
+    async def _embed(self) -> tuple[NDArray[np.float32] | None, str | None]:
+        try:
+            async with asyncio.timeout(self._deadline):
+                vectors = await self._embedder.embed([self.text], kind="query", deadline=self._deadline)
+        except TimeoutError:
+            return None, f"searched by words alone: no vector within {self._deadline:g} s"
+        except LkmongoError as error:
+            return None, f"searched by words alone: {error.message}"
+        return vectors[0], None
+
 
 T = TypeVar("T", Memory, Passage)
 Document = dict[str, Any]

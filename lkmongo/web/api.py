@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from lkmongo.errors import DatabaseUnavailableError, LkmongoError
-from lkmongo.store import known
-from lkmongo.store.opening import Store
+from lkmongo.store.open import Store
+from lkmongo.store.people import memory_view
 from lkmongo.tokens import SigningKey, TokenRequest, mint
 from lkmongo.web.caller import Callers, WebCaller
-from lkmongo.web.guard import problem, too_many
-from lkmongo.web.limits import Limit, address_key
+from lkmongo.web.guard import Limit, address_key, problem, too_many
 from lkmongo.web.token_request import read_token_request
 
 logger = logging.getLogger(__name__)
@@ -87,7 +86,7 @@ class Interface:
         if caller is None:
             return web.json_response({"logged_in": False, "known": False, "lines": []})
         async with _in_time():
-            lines = await known.lines(self._store, caller.identity)
+            lines = await memory_view.lines(self._store, caller.identity)
         shown = [
             {
                 "kind": line.kind,
@@ -107,7 +106,9 @@ class Interface:
         if caller is None:
             return problem(404, "not_found", "that is not remembered")
         async with _in_time():
-            await known.forget(self._store, caller.identity, request.match_info["kind"], request.match_info["name"])
+            await memory_view.forget(
+                self._store, caller.identity, request.match_info["kind"], request.match_info["name"]
+            )
         return self._settled(request, web.Response(status=204), caller)
 
     async def forget_everything(self, request: web.Request) -> web.Response:
@@ -116,7 +117,7 @@ class Interface:
         if caller is None:
             return web.json_response({"forgotten": 0})
         async with _in_time():
-            forgotten = await known.forget_everything(self._store, caller.identity)
+            forgotten = await memory_view.forget_everything(self._store, caller.identity)
         return self._settled(request, web.json_response({"forgotten": forgotten}), caller)
 
     async def logout(self, request: web.Request) -> web.Response:

@@ -16,10 +16,10 @@ from aiohttp import web
 
 from lkmongo.errors import LkmongoError, NotReadyError
 from lkmongo.model import Identity
-from lkmongo.store.merge import merge
-from lkmongo.store.opening import Store
-from lkmongo.store.tombstones import Tombstones
-from lkmongo.store.visitors import Visitor, Visitors
+from lkmongo.store.open import Store
+from lkmongo.store.people.merge import merge
+from lkmongo.store.people.tombstones import Tombstones
+from lkmongo.store.people.visitors import Visitor, Visitors
 from lkmongo.web.handle import MAX_AGE, CookieKeys, Handle
 from lkmongo.web.login import Login
 

@@ -1,9 +1,12 @@
-"""What every request passes: host, origin and rate are looked at first; headers and errors are seen to last."""
+"""What every request passes: hosts and origins, rate limits (token buckets in this process), headers, errors."""
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import math
+import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -11,13 +14,109 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from lkmongo.errors import DatabaseError, InvalidTextError, LkmongoError, NotFoundError, UsageError
-from lkmongo.web.limits import Limit, address_key
 from lkmongo.web.login import LoginError
-from lkmongo.web.origins import Origins
 from lkmongo.web.token_request import RequestError
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Middleware
+
+_MOST_KEYS = 10_000
+"""Beyond so many the one that asked longest ago is forgotten: who asks much stays."""
+
+
+class Limit:
+    """So many a minute for each key, at once if need be, and then as they come back."""
+
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Allow `per_minute`; `clock` tells seconds."""
+        self._most = float(per_minute)
+        self._clock = clock
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def wait(self, key: str) -> float:
+        """Take one; returns 0, or the seconds after which there is one again, and then none is taken."""
+        now = self._clock()
+        left, at = self._left.pop(key, (self._most, now))
+        left = min(self._most, left + (now - at) * self._most / 60)
+        enough = left >= 1
+        self._left[key] = (left - 1 if enough else left, now)
+        if len(self._left) > _MOST_KEYS:
+            self._left.popitem(last=False)
+        return 0.0 if enough else (1 - left) * 60 / self._most
+
+
+def address_key(remote: str | None) -> str:
+    """What an address is counted as: of IPv6 the first 64 bits, since one customer has all the rest."""
+    try:
+        address = ipaddress.ip_address((remote or "").partition("%")[0])
+    except ValueError:
+        return "unknown"
+    if address.version == 6 and address.ipv4_mapped is None:
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+_METHODS = "GET, POST, DELETE"
+_HEADERS = "authorization, content-type"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address is this machine alone."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+class Origins:
+    """Judges a request by its headers Host, Origin and Sec-Fetch-Site."""
+
+    def __init__(self, listed: str | None, *, loopback: bool) -> None:
+        """Take the origins of `listed`, with commas between; `loopback`: the server listens on this machine alone."""
+        self._listed = frozenset(listed.split(",")) if listed else frozenset()
+        self._hosts = {urlsplit(origin).netloc for origin in self._listed}
+        self._loopback = loopback
+
+    def knows_host(self, request: web.Request) -> bool:
+        """Whether the request means this server: a page elsewhere can give its own name our address (DNS rebinding)."""
+        host = request.headers.get("Host", "").lower()
+        if host in self._hosts:
+            return True
+        name = urlsplit(f"//{host}").hostname or ""
+        return is_loopback(name) if self._loopback else not self._listed
+
+    def is_secure(self, request: web.Request) -> bool:
+        """Whether the browser came by https, as a proxy or the list of origins tells."""
+        host = request.headers.get("Host", "").lower()
+        proxied = request.headers.get("X-Forwarded-Proto", "").lower() == "https"
+        return request.secure or proxied or f"https://{host}" in self._listed
+
+    def allows(self, request: web.Request) -> bool:
+        """Whether the page that asks may; what asks without a page names none."""
+        origin = request.headers.get("Origin")
+        if origin is None:
+            return request.headers.get("Sec-Fetch-Site", "none") in {"none", "same-origin"}
+        return self._is_same(origin, request) or origin.lower() in self._listed
+
+    def cors(self, request: web.Request) -> dict[str, str]:
+        """The headers that let a listed page of another origin read the answer, with its cookies."""
+        origin = request.headers.get("Origin", "")
+        if origin.lower() not in self._listed or self._is_same(origin, request):
+            return {}
+        allowed = {"Access-Control-Allow-Origin": origin, "Access-Control-Allow-Credentials": "true"}
+        if request.method == "OPTIONS":
+            allowed |= {"Access-Control-Allow-Methods": _METHODS, "Access-Control-Allow-Headers": _HEADERS}
+            allowed["Access-Control-Max-Age"] = "600"
+        return allowed
+
+    @staticmethod
+    def _is_same(origin: str, request: web.Request) -> bool:
+        # The scheme is not compared: behind a proxy that ends TLS the server does not know its own.
+        parts = urlsplit(origin.lower())
+        return parts.scheme in {"http", "https"} and parts.netloc == request.headers.get("Host", "").lower()
+
 
 logger = logging.getLogger(__name__)
 

@@ -1,36 +1,119 @@
-"""Putting the web server together, and running it until it is told to stop."""
+"""The web server: put together, run until it is told to stop; and the talk page's files."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import errno
+import hashlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from lkmongo.errors import LkmongoError, SettingsError
+from lkmongo.errors import LkmongoError, SettingsError, UsageError
 from lkmongo.model import DEFAULT_TENANT, Tenant
-from lkmongo.store.opening import Store, open_store
-from lkmongo.store.provision import apply
+from lkmongo.store.indexes.database_indexes import apply
+from lkmongo.store.open import Store, open_store
 from lkmongo.tokens import SigningKey
-from lkmongo.web import page
 from lkmongo.web.api import MAX_BODY, Calls, Interface
 from lkmongo.web.caller import Callers
-from lkmongo.web.guard import content_security_policy, guard
+from lkmongo.web.guard import Origins, content_security_policy, guard, is_loopback
 from lkmongo.web.handle import CookieKeys, load_keys
 from lkmongo.web.login import Login, load_login
-from lkmongo.web.origins import Origins, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lkmongo.settings import Settings
+
+CLIENT_VERSION = "2.23.0"
+CLIENT_FILE = "livekit-client.umd.js"
+CLIENT_URL = f"https://cdn.jsdelivr.net/npm/livekit-client@{CLIENT_VERSION}/dist/{CLIENT_FILE}"
+CLIENT_INTEGRITY = "sha384-HkA7rQNo8H04l1p4zoXX1Cy+h9YoYp8LvKt4vfMFhv4KFk07UkrNwIUnyBum8Pw6"
+"""Of the file as it was published: a browser runs no other."""
+
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+_PLACE = "<!-- livekit-client -->"
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """LiveKit's browser client: its bytes, or None where the browser fetches it from the content network."""
+
+    content: bytes | None = None
+
+    @property
+    def tag(self) -> str:
+        """The element that loads it."""
+        if self.content is not None:
+            return f'<script src="{CLIENT_FILE}" defer></script>'
+        return f'<script src="{CLIENT_URL}" integrity="{CLIENT_INTEGRITY}" crossorigin="anonymous" defer></script>'
+
+    @property
+    def source(self) -> str:
+        """Where scripts come from beside this server, for the content security policy."""
+        return CLIENT_URL if self.content is None else ""
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether it is the version that the page was written for."""
+        if self.content is None:
+            return True
+        found = base64.b64encode(hashlib.sha384(self.content).digest()).decode()
+        return f"sha384-{found}" == CLIENT_INTEGRITY
+
+
+def load_client(folder: Path | None) -> Client:
+    """The client of a folder, or that of the content network.
+
+    Raises:
+        UsageError: it is not there.
+    """
+    if folder is None:
+        return Client()
+    try:
+        return Client((folder.expanduser() / CLIENT_FILE).read_bytes())
+    except OSError as error:
+        raise UsageError(
+            f"{folder / CLIENT_FILE} cannot be read",
+            why=error.strerror,
+            hint=f"npm pack livekit-client@{CLIENT_VERSION}, unpack it, and give its folder package/dist",
+        ) from error
+
+
+def routes(client: Client) -> Iterable[web.RouteDef]:
+    """The paths of the page; its files are read once."""
+    folder = files("lkmongo.web") / "static"
+    for path, name in {"/": "talk.html", "/talk.css": "talk.css", "/talk.js": "talk.js"}.items():
+        text = (folder / name).read_text(encoding="utf-8")
+        if name == "talk.html":
+            text = text.replace(_PLACE, client.tag)
+        yield web.get(path, _file(text.encode(), _TYPES[Path(name).suffix]))
+    if client.content is not None:
+        yield web.get(f"/{CLIENT_FILE}", _file(client.content, _TYPES[".js"]))
+
+
+def _file(content: bytes, content_type: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """A handler that answers with `content`, unless the browser has it."""
+    tag = hashlib.sha256(content).hexdigest()[:32]
+
+    async def answer(request: web.Request) -> web.Response:
+        headers = {"Cache-Control": "no-cache", "ETag": f'"{tag}"'}
+        if any(each.value == tag for each in request.if_none_match or ()):
+            return web.Response(status=304, headers=headers)
+        response = web.Response(body=content, content_type=content_type, charset="utf-8", headers=headers)
+        response.enable_compression()
+        return response
+
+    return answer
+
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +148,7 @@ class Plan:
     login: Login
     keys: CookieKeys
     origins: Origins
-    client: page.Client
+    client: Client
 
 
 def plan(settings: Settings, options: Options) -> Plan:
@@ -98,7 +181,7 @@ def plan(settings: Settings, options: Options) -> Plan:
         load_login(settings.web_auth),
         load_keys(settings),
         Origins(settings.web_origins, loopback=loopback),
-        page.load_client(options.assets),
+        load_client(options.assets),
     )
 
 
@@ -107,7 +190,7 @@ def create_app(plan: Plan, store: Store) -> web.Application:
     callers = Callers(store, plan.keys, plan.login, plan.origins, plan.options.tenant_id)
     policy = content_security_policy(plan.calls.server_url, plan.client.source)
     app = web.Application(client_max_size=MAX_BODY, middlewares=[guard(plan.origins, policy)])
-    app.router.add_routes([*Interface(store, callers, plan.calls).routes(), *page.routes(plan.client)])
+    app.router.add_routes([*Interface(store, callers, plan.calls).routes(), *routes(plan.client)])
 
     async def close(_: web.Application) -> None:
         await callers.close()

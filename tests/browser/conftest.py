@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from lkmongo.web.page import Client
+from lkmongo.web.server import Client
 from tests.e2e.conftest import (  # noqa: F401 - fixtures
     BINARY,
     gateway,

@@ -6,7 +6,7 @@ import pytest
 import pytest_asyncio
 
 from lkmongo.model import LastSession, now
-from lkmongo.web.page import CLIENT_URL, Client
+from lkmongo.web.server import CLIENT_URL, Client
 from tests.browser.conftest import CLIENT_FILE, becomes, shows, violations
 from tests.web_server import AGENT, told, web_server
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lkmongo.cli.text import visible
-from lkmongo.store.schema import INDEXES
+from lkmongo.cli.output import visible
+from lkmongo.store.mongo.schema import INDEXES
 from tests.cli.conftest import LKMONGO
 
 MINE = """
@@ -106,8 +106,8 @@ HOSTILE = "[red]x[/x] :smile: \x1b[31mred\x1b[0m \u202ertl\u202c =cmd()"
 async def test_stored_text_is_shown_and_never_obeyed(run, shared_home, database_name, output):
     from lkmongo.local.mongod import EmbeddedMongod
     from lkmongo.model import Identity
-    from lkmongo.store.client import create_client
-    from lkmongo.store.memories import Memories
+    from lkmongo.store.mongo.client import create_client
+    from lkmongo.store.people.memories import Memories
 
     with EmbeddedMongod(shared_home) as mongod:
         async with create_client(mongod.uri) as client:

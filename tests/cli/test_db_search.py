@@ -14,8 +14,8 @@ from pymongo import MongoClient
 from pymongo.operations import SearchIndexModel
 
 from lkmongo.embed.local import LocalEmbedder
-from lkmongo.store.schema import INDEXES
-from lkmongo.store.search_schema import MEMORIES_TEXT, MEMORIES_VECTOR, search_indexes
+from lkmongo.store.indexes.definitions import MEMORIES_TEXT, MEMORIES_VECTOR, search_indexes
+from lkmongo.store.mongo.schema import INDEXES
 from tests.cli.conftest import Result, Run
 from tests.cli.started import ROOT
 from tests.standin import Standin

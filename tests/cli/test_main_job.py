@@ -109,8 +109,8 @@ def test_what_is_forgotten_is_not_known_in_the_next_call(run, after_a_first_call
 async def test_the_call_is_recorded(after_a_first_call, shared_home, database_name):
     from lkmongo.local.mongod import EmbeddedMongod
     from lkmongo.model import Identity
-    from lkmongo.store.client import create_client
-    from lkmongo.store.opening import Store
+    from lkmongo.store.mongo.client import create_client
+    from lkmongo.store.open import Store
 
     identity = Identity("default", "u-100")
     with EmbeddedMongod(shared_home) as mongod:

@@ -11,9 +11,9 @@ import pytest
 
 from lkmongo.local.mongod import EmbeddedMongod
 from lkmongo.model import Identity, LastSession, now
-from lkmongo.store import provision
-from lkmongo.store.client import create_client
-from lkmongo.store.opening import Store
+from lkmongo.store.indexes import database_indexes
+from lkmongo.store.mongo.client import create_client
+from lkmongo.store.open import Store
 from tests.people import documents, furnish
 
 ROBIN = Identity("default", "u-100")
@@ -28,7 +28,7 @@ async def store(shared_home, database_name) -> AsyncIterator[Store]:
     with EmbeddedMongod(shared_home) as mongod:
         async with create_client(mongod.uri) as client:
             store = Store.of(client[database_name])
-            await provision.apply(store.db)
+            await database_indexes.apply(store.db)
             yield store
             await client.drop_database(database_name)
 

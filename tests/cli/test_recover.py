@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lkmongo.model import Identity, SessionRecord, SessionStatus, Turn, TurnKind, now
-from lkmongo.store.recovery import turn_entry
-from lkmongo.store.spool import Spool, database_of, files, spool_folder
+from lkmongo.outbox.journal import Spool, database_of, files, spool_folder
+from lkmongo.outbox.recovery import turn_entry
 
 ROBIN = Identity("default", "u-100")
 

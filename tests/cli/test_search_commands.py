@@ -9,8 +9,8 @@ import pytest
 
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.model import Identity, Passage, Tenant
-from lkmongo.store.client import create_client
-from lkmongo.store.memories import Memories
+from lkmongo.store.mongo.client import create_client
+from lkmongo.store.people.memories import Memories
 from tests.search_backends import open_backend, place
 
 ROBIN = Identity("default", "u")

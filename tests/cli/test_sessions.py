@@ -23,7 +23,7 @@ import pexpect
 import pytest
 
 from lkmongo.model import now
-from lkmongo.store.extended_json import loads
+from lkmongo.store.mongo.extended_json import loads
 from tests.call_documents import said, session, used
 from tests.cli.conftest import LKMONGO
 from tests.local_support import until
@@ -38,7 +38,7 @@ Write = Callable[..., Awaitable[None]]
 def write(shared_home, database_name) -> Write:
     """Write sessions and turns as they are given."""
     from lkmongo.local.mongod import EmbeddedMongod
-    from lkmongo.store.client import create_client
+    from lkmongo.store.mongo.client import create_client
 
     async def insert(sessions: list[dict[str, Any]], turns: list[dict[str, Any]]) -> None:
         with EmbeddedMongod(shared_home) as mongod:

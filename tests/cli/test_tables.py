@@ -10,11 +10,11 @@ import pytest
 
 from lkmongo.local.mongod import EmbeddedMongod
 from lkmongo.model import Identity, SessionRecord, SessionStatus, now
-from lkmongo.store import provision
-from lkmongo.store.client import create_client
-from lkmongo.store.erase import erase
-from lkmongo.store.opening import Store
-from lkmongo.store.spool import Spool, database_of
+from lkmongo.outbox.journal import Spool, database_of
+from lkmongo.store.indexes import database_indexes
+from lkmongo.store.mongo.client import create_client
+from lkmongo.store.open import Store
+from lkmongo.store.people.erase import erase
 from tests.people import furnish
 
 NARROW = {"COLUMNS": "80"}
@@ -34,7 +34,7 @@ async def store(shared_home, database_name) -> AsyncIterator[Store]:
     with EmbeddedMongod(shared_home) as mongod:
         async with create_client(mongod.uri) as client:
             store = Store.of(client[database_name])
-            await provision.apply(store.db)
+            await database_indexes.apply(store.db)
             yield store
             await client.drop_database(database_name)
 

@@ -14,13 +14,13 @@ from pymongo import MongoClient
 
 from lkmongo.local.mongod import EmbeddedMongod
 from lkmongo.model import Identity, now
-from lkmongo.store import provision
-from lkmongo.store.client import create_client
-from lkmongo.store.erase import erase
-from lkmongo.store.opening import Store
-from lkmongo.store.person import count
-from lkmongo.store.tombstones import Tombstones
-from lkmongo.store.users import COUNTED
+from lkmongo.store.indexes import database_indexes
+from lkmongo.store.mongo.client import create_client
+from lkmongo.store.open import Store
+from lkmongo.store.people.erase import erase
+from lkmongo.store.people.person import count
+from lkmongo.store.people.tombstones import Tombstones
+from lkmongo.store.people.users import COUNTED
 from tests.cli.started import Started
 from tests.people import anywhere, documents, furnish, until
 
@@ -37,7 +37,7 @@ async def store(shared_home, database_name) -> AsyncIterator[Store]:
     with EmbeddedMongod(shared_home) as mongod:
         async with create_client(mongod.uri) as client:
             store = Store.of(client[database_name])
-            await provision.apply(store.db)
+            await database_indexes.apply(store.db)
             yield store
             await client.drop_database(database_name)
 

@@ -7,13 +7,13 @@ import asyncio
 import numpy as np
 import pytest
 
-from lkmongo.embed.errors import OverloadedError
+from lkmongo.embed.base import OverloadedError
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.embed.vectors import from_bson, to_bson
 from lkmongo.model import Identity, Memory, Passage, Tenant, now
 from lkmongo.search.strategy import ExactStrategy
-from lkmongo.store import backfill as module
-from lkmongo.store.backfill import backfill, count_missing
+from lkmongo.store.indexes import backfill as module
+from lkmongo.store.indexes.backfill import backfill, count_missing
 
 ROBIN, KIM = Identity("default", "u-100"), Identity("other", "u-100")
 EMBEDDER = LocalEmbedder()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lkmongo.model import Identity
-from lkmongo.store.erase import erase
+from lkmongo.store.people.erase import erase
 from tests.fake_llm import calls
 from tests.talk import talk
 from tests.waiting import until

@@ -9,23 +9,23 @@ from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 
-from lkmongo.agent import backlog as backlogs
-from lkmongo.agent import lease as leases
 from lkmongo.agent import recorder as recording
-from lkmongo.agent import resume
-from lkmongo.agent.changes import Change, Changes
 from lkmongo.agent.ending import end_call
-from lkmongo.agent.job import CALLER, HeldCall
 from lkmongo.agent.recorder import Recorder
 from lkmongo.dispatch import seal
 from lkmongo.model import Identity, SessionRecord, SessionStatus, now
-from lkmongo.store import sessions as stored_sessions
-from lkmongo.store import spool
-from lkmongo.store.erase import erase
-from lkmongo.store.recovery import recover
-from lkmongo.store.sessions import Sessions
-from lkmongo.store.spool import Spool
-from lkmongo.store.users import Users
+from lkmongo.outbox import backlog as backlogs
+from lkmongo.outbox import journal
+from lkmongo.outbox import lease as leases
+from lkmongo.outbox.changes import Change, Changes
+from lkmongo.outbox.journal import Spool
+from lkmongo.outbox.recovery import recover
+from lkmongo.store.people.erase import erase
+from lkmongo.store.people.users import Users
+from lkmongo.store.sessions import sessions as stored_sessions
+from lkmongo.store.sessions.sessions import Sessions
+from lkmongo.worker import resume
+from lkmongo.worker.job import CALLER, HeldCall
 from tests.fake_llm import calls
 from tests.overlaps import DATABASE, GUEST, ROBIN, ROOM, SID, a_call, away, die, kinds, said, say, with_file
 from tests.talk import talk
@@ -128,7 +128,7 @@ async def test_a_guests_copy_that_could_not_be_deleted_before_the_end_goes_later
         await recorder.close("hang-up", dict)
         await recorder.lease.release()
     await recover(store, tmp_path, DATABASE)
-    assert spool.files(tmp_path) == []
+    assert journal.files(tmp_path) == []
     assert await said(store, ROBIN) == ["as a guest"]
     assert await said(store, GUEST) == []
     assert await store.sessions.recent(GUEST) == []
@@ -138,7 +138,7 @@ async def test_a_turn_that_is_noted_while_a_guest_becomes_a_person_stays_noted(s
     monkeypatch.setattr(recording, "SETTLE", 3_600)
     recorder = with_file(store, GUEST, tmp_path)
     recorder.start()
-    await until(lambda: spool.files(tmp_path))
+    await until(lambda: journal.files(tmp_path))
     release = recorder.lease.release
 
     async def releases_late():
@@ -296,7 +296,7 @@ async def test_what_a_dead_agent_left_does_not_replace_the_end_of_the_one_that_w
     await recover(store, tmp_path, DATABASE)
     record = await store.sessions.get(ROBIN, SID)
     assert (record.close_reason, record.ended_at, record.report) == ("hang-up", ended_at, {"of": 2})
-    assert spool.files(tmp_path) == []
+    assert journal.files(tmp_path) == []
 
 
 async def test_what_was_forgotten_elsewhere_does_not_come_back_in_the_gist_of_a_resumed_call(store):

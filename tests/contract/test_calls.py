@@ -9,10 +9,11 @@ import pytest
 
 from lkmongo.errors import InvalidIdError, NotFoundError, UsageError
 from lkmongo.model import Identity, SessionStatus
-from lkmongo.store import call_search, calls
-from lkmongo.store.call_search import search
-from lkmongo.store.call_stats import CallStats
-from lkmongo.store.calls import CallFilter, Calls
+from lkmongo.store.sessions import calls
+from lkmongo.store.sessions import search as call_search
+from lkmongo.store.sessions.calls import CallFilter, Calls
+from lkmongo.store.sessions.search import search
+from lkmongo.store.sessions.stats import CallStats
 from tests.call_documents import BEGAN, said, session, used
 from tests.fake_llm import calls as scripted
 from tests.talk import talk

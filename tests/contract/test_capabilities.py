@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lkmongo.errors import AuthenticationError
-from lkmongo.store.capabilities import probe
-from lkmongo.store.client import create_client
+from lkmongo.store.mongo.capabilities import probe
+from lkmongo.store.mongo.client import create_client
 from tests.search_rig import rig
 from tests.standin import Standin
 

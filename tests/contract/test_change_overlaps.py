@@ -10,15 +10,15 @@ from functools import partial
 import pytest
 from pymongo.asynchronous.collection import AsyncCollection
 
-from lkmongo.agent import backlog as backlogs
-from lkmongo.agent import saving
 from lkmongo.errors import DatabaseUnavailableError
 from lkmongo.model import LastSession, SessionRecord, SessionStatus, now
-from lkmongo.store.memories import Memories
-from lkmongo.store.merge import merge
-from lkmongo.store.recovery import recover
-from lkmongo.store.spool import Spool
-from lkmongo.store.users import Users
+from lkmongo.outbox import backlog as backlogs
+from lkmongo.outbox import changes
+from lkmongo.outbox.journal import Spool
+from lkmongo.outbox.recovery import recover
+from lkmongo.store.people.memories import Memories
+from lkmongo.store.people.merge import merge
+from lkmongo.store.people.users import Users
 from tests.overlaps import DATABASE, GUEST, ROBIN, ROOM, SID, a_call, away, die, kinds
 from tests.waiting import PATIENCE, until
 
@@ -29,7 +29,7 @@ WRITES += [(Users, name) for name in ("set_field", "set_field_if_newer")]
 
 @pytest.fixture(autouse=True)
 def _tries_again_soon(monkeypatch):
-    monkeypatch.setattr(saving, "RETRY_EVERY", (0.05,))
+    monkeypatch.setattr(changes, "RETRY_EVERY", (0.05,))
 
 
 async def content(store, label):

@@ -9,20 +9,21 @@ from datetime import timedelta
 import pytest
 
 from lkmongo.agent import ending
-from lkmongo.agent.console import Listener, converse
 from lkmongo.agent.ending import end_call
-from lkmongo.agent.lines import Line
-from lkmongo.agent.pipeline import Mind
+from lkmongo.agent.model_choice import Mind
 from lkmongo.agent.responder import Responder
 from lkmongo.confidential import REFUSAL, WITHHELD
+from lkmongo.console.lines import Line
+from lkmongo.console.text import Listener, converse
 from lkmongo.embed.choose import create_embedder
 from lkmongo.errors import SecretError
 from lkmongo.model import Identity, LastSession, SessionRecord, SessionStatus, Turn, TurnKind, now
+from lkmongo.outbox.journal import Spool, spool_folder
+from lkmongo.outbox.recovery import recover, turn_entry
 from lkmongo.settings import Settings
-from lkmongo.store import backfill, known
-from lkmongo.store.merge import merge
-from lkmongo.store.recovery import recover, turn_entry
-from lkmongo.store.spool import Spool, spool_folder
+from lkmongo.store.indexes import backfill
+from lkmongo.store.people import memory_view
+from lkmongo.store.people.merge import merge
 from tests.fake_llm import ScriptedLLM, calls
 from tests.people import anywhere
 from tests.talk import talk
@@ -253,7 +254,7 @@ async def test_it_is_neither_shown_nor_embedded(old):
         "note": WITHHELD,
         "pet": "a heron",
     }
-    shown = " ".join(line.content for line in await known.lines(old, ROBIN))
+    shown = " ".join(line.content for line in await memory_view.lines(old, ROBIN))
     assert not [text for text in TOLD if text in shown]
     embedder = create_embedder("local")
     embedded = []

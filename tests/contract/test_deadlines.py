@@ -17,18 +17,18 @@ from livekit.agents.testing import fake_job_context
 from pymongo import MongoClient
 
 from lkmongo.agent import assistant
-from lkmongo.agent import lease as leases
 from lkmongo.agent.assistant import Assistant
 from lkmongo.agent.call import begin_call
 from lkmongo.agent.ending import end_call
-from lkmongo.agent.lease import Lease
 from lkmongo.embed.choose import create_embedder
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.errors import DatabaseUnavailableError
 from lkmongo.model import Identity, SessionRecord, SessionStatus, now
+from lkmongo.outbox import lease as leases
+from lkmongo.outbox.lease import Lease
 from lkmongo.settings import Settings
-from lkmongo.store.breaker import REST, Breaker
-from lkmongo.store.opening import open_store
+from lkmongo.store.mongo.circuit_breaker import REST, Breaker
+from lkmongo.store.open import open_store
 from tests.auth_mongod import guarded_mongod
 from tests.fake_llm import ScriptedLLM, calls
 from tests.fault_proxy import FaultProxy
@@ -385,7 +385,7 @@ async def test_an_error_that_is_an_answer_does_not_open_it():
 
 def test_without_a_renewal_that_tells_it_is_tried_again_after_a_while(monkeypatch):
     clock = iter([100.0, 100.0 + REST - 1, 100.0 + REST + 1])
-    monkeypatch.setattr("lkmongo.store.breaker.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("lkmongo.store.mongo.circuit_breaker.time", SimpleNamespace(monotonic=lambda: next(clock)))
     breaker = Breaker()
     breaker.failed()
     assert breaker.is_open
@@ -393,7 +393,7 @@ def test_without_a_renewal_that_tells_it_is_tried_again_after_a_while(monkeypatc
 
 
 async def test_what_is_slow_is_waited_for_as_long_as_there_are_signs_of_life(monkeypatch):
-    monkeypatch.setattr("lkmongo.store.breaker.UNWATCHED", 0.01)
+    monkeypatch.setattr("lkmongo.store.mongo.circuit_breaker.UNWATCHED", 0.01)
     breaker = Breaker()
     pings = []
 
@@ -410,7 +410,7 @@ async def test_what_is_slow_is_waited_for_as_long_as_there_are_signs_of_life(mon
 
 
 async def test_what_is_slow_is_stopped_where_there_is_none(monkeypatch):
-    monkeypatch.setattr("lkmongo.store.breaker.UNWATCHED", 0.01)
+    monkeypatch.setattr("lkmongo.store.mongo.circuit_breaker.UNWATCHED", 0.01)
     breaker = Breaker()
     stopped = []
 
@@ -427,7 +427,7 @@ async def test_what_is_slow_is_stopped_where_there_is_none(monkeypatch):
 
 
 async def test_who_gives_up_waiting_leaves_nothing_behind(monkeypatch):
-    monkeypatch.setattr("lkmongo.store.breaker.UNWATCHED", 0.01)
+    monkeypatch.setattr("lkmongo.store.mongo.circuit_breaker.UNWATCHED", 0.01)
     breaker = Breaker()
     before = asyncio.all_tasks()
     with pytest.raises(TimeoutError):

@@ -15,7 +15,8 @@ from lkmongo.errors import ExitCode
 from lkmongo.local import EmbeddedMongod
 from lkmongo.model import now
 from lkmongo.settings import Settings
-from lkmongo.store import provision, search_provision
+from lkmongo.store.indexes import database_indexes
+from lkmongo.store.indexes import search_indexes as search_provision
 from tests.auth_mongod import guarded_mongod
 from tests.search_rig import MEMORIES, TEXT, WANTED, rig
 
@@ -191,7 +192,7 @@ async def test_indexes_that_are_missing_are_named_and_made_by_what_is_advised(st
     found = (await look_at(environ, "indexes"))["indexes"]
     assert (found.status, found.hint) == (Status.FAIL, "lkmongo db indexes")
     assert found.facts == ("missing: orders.order",)
-    await provision.apply(store.db)
+    await database_indexes.apply(store.db)
     assert (await look_at(environ, "indexes"))["indexes"].status is Status.OK
 
 
@@ -304,7 +305,7 @@ async def test_vectors_of_another_model_are_counted(store, environ):
 
 
 async def test_a_look_changes_nothing(store, environ):
-    await provision.apply(store.db)
+    await database_indexes.apply(store.db)
     before = {name: await store.db[name].count_documents({}) for name in await store.db.list_collection_names()}
     await look_at(environ, *OF_DATABASE)
     after = {name: await store.db[name].count_documents({}) for name in await store.db.list_collection_names()}

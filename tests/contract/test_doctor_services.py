@@ -157,7 +157,7 @@ async def nothing_here(_request):
 )
 async def test_what_is_not_livekit_is_told(serve, monkeypatch, request, app, said):
     if request.node.callspec.id == "silence":
-        monkeypatch.setattr("lkmongo.doctor.livekit_server.PATIENCE", 0.2)
+        monkeypatch.setattr("lkmongo.doctor.services.PATIENCE", 0.2)
     check = await look_at(livekit(await serve(app())), "livekit")
     assert (check.status, check.exit_code) == (Status.FAIL, ExitCode.FAILED)
     assert said in check.detail

@@ -18,7 +18,7 @@ from pymongo import MongoClient
 from lkmongo.errors import EmbeddedError
 from lkmongo.local import EmbeddedMongod, find_server
 from lkmongo.local.folder import Folder
-from lkmongo.local.replica import make_primary
+from lkmongo.local.process import make_primary
 from tests.local_support import (
     User,
     folder_of,

@@ -12,18 +12,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lkmongo.agent.lease import Lease
 from lkmongo.agent.recorder import Recorder
 from lkmongo.errors import InvalidTextError, NotReadyError
 from lkmongo.model import Identity, SessionRecord, SessionStatus, Tenant, Turn, TurnKind, now
-from lkmongo.store import provision
-from lkmongo.store.client import create_client
-from lkmongo.store.erase import check_note, erase, receipts
-from lkmongo.store.opening import Store
-from lkmongo.store.person import count
-from lkmongo.store.schema import COLLECTIONS, KEYS, KNOWLEDGE, PERSONAL, RECEIPTS, TOMBSTONES
-from lkmongo.store.sessions import Sessions
-from lkmongo.store.tombstones import ErasedError, Tombstones
+from lkmongo.outbox.lease import Lease
+from lkmongo.store.indexes import database_indexes
+from lkmongo.store.mongo.client import create_client
+from lkmongo.store.mongo.schema import COLLECTIONS, KEYS, KNOWLEDGE, PERSONAL, RECEIPTS, TOMBSTONES
+from lkmongo.store.open import Store
+from lkmongo.store.people.erase import check_note, erase, receipts
+from lkmongo.store.people.person import count
+from lkmongo.store.people.tombstones import ErasedError, Tombstones
+from lkmongo.store.sessions.sessions import Sessions
 from tests.fake_llm import calls
 from tests.people import anywhere, documents, furnish, killed_at, of, until
 from tests.talk import talk
@@ -130,15 +130,15 @@ async def test_a_call_that_ends_while_the_person_is_erased_leaves_nothing(store)
 
 @pytest.mark.parametrize("tool", ["remember_detail", "update_profile"])
 async def test_a_tool_that_is_the_first_to_hear_of_it_answers_as_to_a_guest(store, monkeypatch, tool):
-    monkeypatch.setattr("lkmongo.agent.lease.RENEW_EVERY", 3_600)
-    monkeypatch.setattr("lkmongo.agent.lease.TRUSTED", 3_600)
+    monkeypatch.setattr("lkmongo.outbox.lease.RENEW_EVERY", 3_600)
+    monkeypatch.setattr("lkmongo.outbox.lease.TRUSTED", 3_600)
     await furnish(store, ROBIN)
     async with talk(store, ROBIN, calls()) as call:
         await until(lambda: store.sessions.live(ROBIN))
         erasing = asyncio.create_task(erase(store.db, ROBIN, by="Sam"))
         await until(lambda: has_tombstone(store, ROBIN))
         assert call.call.caller.status == "known"
-        monkeypatch.setattr("lkmongo.agent.lease.TRUSTED", 0.0)
+        monkeypatch.setattr("lkmongo.outbox.lease.TRUSTED", 0.0)
         if tool == "remember_detail":
             said = await call.tool(tool, memory_type="boat", content="a dinghy")
             assert said == ("For this call I will remember your boat: a dinghy.", False)
@@ -226,7 +226,7 @@ async def test_something_that_never_stops_writing_is_told(store, monkeypatch):
         return await count(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr("lkmongo.store.erase.count", after_it_has_written_again)
+        patch.setattr("lkmongo.store.people.erase.count", after_it_has_written_again)
         with pytest.raises(NotReadyError) as caught:
             await erase(store.db, ROBIN, by="Sam", patience=0.0)
     assert "something still writes" in caught.value.message
@@ -295,7 +295,7 @@ async def test_a_lease_is_shown_renewed_and_given_up(store):
 
 
 async def test_a_call_whose_document_is_deleted_by_others_shows_itself_again(store, monkeypatch):
-    monkeypatch.setattr("lkmongo.agent.lease.RENEW_EVERY", 0.02)
+    monkeypatch.setattr("lkmongo.outbox.lease.RENEW_EVERY", 0.02)
     lease = Lease(store, SessionRecord("s-9", ROBIN, "room", SessionStatus.ACTIVE, now()))
     lease.start()
     await until(lambda: store.sessions.live(ROBIN))
@@ -327,7 +327,7 @@ def test_killed_anywhere_and_run_again_it_leaves_nothing_and_touches_nobody_else
     async def check() -> None:
         async with create_client(mongodb_uri) as client:
             store = Store.of(client[database_name])
-            await provision.apply(store.db)
+            await database_indexes.apply(store.db)
             for name in COLLECTIONS:  # of the example before; to drop and to make them takes longer
                 await store.db[name].delete_many({})
             for identity, holding in everybody.items():

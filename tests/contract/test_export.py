@@ -16,19 +16,16 @@ from bson.binary import Binary
 from bson.int64 import Int64
 from bson.objectid import ObjectId
 
-from lkmongo.cli.text import visible
+from lkmongo.cli.output import visible
 from lkmongo.errors import DatabaseUnavailableError, UsageError
 from lkmongo.model import SessionStatus
-from lkmongo.store import export as export_module
-from lkmongo.store import export_parquet
-from lkmongo.store.calls import CallFilter
-from lkmongo.store.client import create_client
-from lkmongo.store.export import Export, Sink, parse_after
-from lkmongo.store.export_csv import CsvWriter
-from lkmongo.store.export_jsonl import JsonlWriter
-from lkmongo.store.export_markdown import MarkdownWriter
-from lkmongo.store.export_parquet import ParquetWriter
-from lkmongo.store.extended_json import loads
+from lkmongo.store.export import export as export_module
+from lkmongo.store.export import writers
+from lkmongo.store.export.export import Export, Sink, parse_after
+from lkmongo.store.export.writers import CsvWriter, JsonlWriter, MarkdownWriter, ParquetWriter
+from lkmongo.store.mongo.client import create_client
+from lkmongo.store.mongo.extended_json import loads
+from lkmongo.store.sessions.calls import CallFilter
 from tests.call_documents import BEGAN, said, session, used
 
 HOSTILE = "[red]x[/red] :smile: \x1b[31mred\x1b[0m \x9b31m \u202ertl\u202c <img src=x onerror=y> ![a](http://b) `c` *d*"
@@ -339,7 +336,7 @@ async def test_markdown_is_a_transcript_whose_text_is_no_markup(store):
 async def test_parquet_has_typed_columns_and_the_exact_text(store, monkeypatch, tmp_path):
     from pyarrow import parquet
 
-    monkeypatch.setattr(export_parquet, "_ROWS", 7)
+    monkeypatch.setattr(writers, "_ROWS", 7)
     whole = await fill(store.db, 20)
     call = session("last", tenant="t-0", started_at=BEGAN, ended_at=None)
     await store.db.sessions.insert_one(call)

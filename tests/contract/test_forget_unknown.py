@@ -7,20 +7,20 @@ from datetime import timedelta
 
 import pytest
 
-from lkmongo.agent import saving
 from lkmongo.agent.ending import end_call
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.model import LastSession, Profile, SessionRecord, SessionStatus, now
-from lkmongo.store.erase import erase, receipts
-from lkmongo.store.memories import Memories
-from lkmongo.store.merge import merge
-from lkmongo.store.person import count, is_known
-from lkmongo.store.recovery import recover
-from lkmongo.store.seeding import seed
-from lkmongo.store.seeds import SeedData
-from lkmongo.store.spool import Spool
-from lkmongo.store.tombstones import Tombstones
-from lkmongo.store.users import Users
+from lkmongo.outbox import changes
+from lkmongo.outbox.journal import Spool
+from lkmongo.outbox.recovery import recover
+from lkmongo.store.people.erase import erase, receipts
+from lkmongo.store.people.memories import Memories
+from lkmongo.store.people.merge import merge
+from lkmongo.store.people.person import count, is_known
+from lkmongo.store.people.tombstones import Tombstones
+from lkmongo.store.people.users import Users
+from lkmongo.store.seed.seeding import seed
+from lkmongo.store.seed.seeds import SeedData
 from tests.overlaps import DATABASE, GUEST, ROBIN, ROOM, SID, a_call, away, say
 from tests.waiting import until
 
@@ -99,7 +99,7 @@ async def test_nor_as_another_persons_whom_they_turned_out_to_be(store, tmp_path
 
 
 async def test_nor_by_a_call_that_reaches_mongodb_later(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(saving, "RETRY_EVERY", (0.05,))
+    monkeypatch.setattr(changes, "RETRY_EVERY", (0.05,))
     forget = Memories.forget
     async with a_call(store, ROBIN, tmp_path) as call:
         with away(*MONGODB):

@@ -12,8 +12,9 @@ from lkmongo.errors import DatabaseUnavailableError
 from lkmongo.model import Identity
 from lkmongo.search.choose import AtlasFirst
 from lkmongo.settings import Settings
-from lkmongo.store import home, provision
-from lkmongo.store.opening import open_store
+from lkmongo.store.indexes import database_indexes
+from lkmongo.store.mongo import client_loop
+from lkmongo.store.open import open_store
 from tests.waiting import until
 
 ROBIN = Identity("default", "u-100")
@@ -21,9 +22,9 @@ ROBIN = Identity("default", "u-100")
 
 @pytest.fixture
 def bridge():
-    loop = home.establish()
+    loop = client_loop.establish()
     yield loop
-    home._abandon()
+    client_loop._abandon()
 
 
 async def test_everything_a_call_asks_of_the_store_goes_over_the_bridge(bridge, mongodb_uri, database_name):
@@ -32,17 +33,17 @@ async def test_everything_a_call_asks_of_the_store_goes_over_the_bridge(bridge, 
     store, close = await asyncio.wrap_future(opened)
     embedder = create_embedder("local")
     try:
-        await provision.apply(store.db)
+        await database_indexes.apply(store.db)
         await store.memories.remember(ROBIN, "favorite_color", "teal")
         assert [slot.content for slot in await store.memories.slots(ROBIN)] == ["teal"]
         assert (await store.users.get(ROBIN)).memory_version == 1
         search = AtlasFirst(store.db, embedder)
         assert [hit.item.content for hit in (await search.memories(ROBIN, "which color?")).hits] == ["teal"]
         assert (await search.knowledge(ROBIN.tenant, "returns")).hits == []
-        await home.at_home(lambda: store.db.client.drop_database(database_name))
+        await client_loop.at_home(lambda: store.db.client.drop_database(database_name))
     finally:
         await embedder.close()
-        await home.at_home(close)
+        await client_loop.at_home(close)
 
 
 async def _open(settings):
@@ -76,7 +77,7 @@ async def test_context_goes_along_and_a_cancellation_reaches_the_work(bridge):
             events.append("cancelled")
             raise
 
-    asking = asyncio.create_task(home.at_home(work))
+    asking = asyncio.create_task(client_loop.at_home(work))
     await until(lambda: events)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -91,4 +92,4 @@ async def test_without_a_bridge_it_is_a_plain_await():
     async def work():
         return asyncio.current_task()
 
-    assert await home.at_home(work) is task
+    assert await client_loop.at_home(work) is task

@@ -14,7 +14,7 @@ from lkmongo.errors import InvalidIdError, InvalidTextError
 from lkmongo.model import Identity, Passage, check_content, slot_name
 from lkmongo.search.atlas import AtlasStrategy
 from lkmongo.search.strategy import ExactStrategy
-from lkmongo.store.person import export
+from lkmongo.store.people.person import export
 from tests.search_backends import OLD, open_backend, place
 
 

@@ -11,12 +11,12 @@ from livekit.agents import utils
 from livekit.agents.ipc.mock_room import create_mock_room
 from livekit.agents.testing import fake_job_context
 
-from lkmongo.agent.job import CALLER, HeldCall
-from lkmongo.agent.ready import Ready
 from lkmongo.dispatch import plain_metadata, seal
 from lkmongo.model import Identity
 from lkmongo.settings import Settings
-from lkmongo.store import home
+from lkmongo.store.mongo import client_loop
+from lkmongo.worker.job import CALLER, HeldCall
+from lkmongo.worker.prewarm import Ready
 from tests.livekit_api import KEY, SECRET
 from tests.waiting import until
 
@@ -53,7 +53,7 @@ async def hold(mongodb_uri, database_name, store):
                         await held._session.aclose()
                         await held.end()
         finally:
-            home._abandon()
+            client_loop._abandon()
 
     return hold
 

@@ -8,17 +8,17 @@ import pytest
 from pymongo import AsyncMongoClient
 from pymongo.monitoring import CommandListener
 
-from lkmongo.embed.errors import OverloadedError
+from lkmongo.embed.base import OverloadedError
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.embed.vectors import from_bson
 from lkmongo.errors import AuthenticationError, DatabaseError
 from lkmongo.model import Passage, Tenant
 from lkmongo.search.strategy import ExactStrategy
-from lkmongo.store.adding import Added, Library, add_documents, read_documents, totals
-from lkmongo.store.documents import Document, find_documents
-from lkmongo.store.knowledge import ORIGIN, Knowledge, SourceTakenError
-from lkmongo.store.seeding import seed
-from lkmongo.store.seeds import SeedData
+from lkmongo.store.knowledge.documents import Document, find_documents
+from lkmongo.store.knowledge.ingest import Added, Library, add_documents, read_documents, totals
+from lkmongo.store.knowledge.knowledge import ORIGIN, Knowledge, SourceTakenError
+from lkmongo.store.seed.seeding import seed
+from lkmongo.store.seed.seeds import SeedData
 
 SHOP, HOTEL = Tenant("default"), Tenant("hotel")
 
@@ -107,7 +107,7 @@ async def test_adding_again_changes_and_embeds_nothing(store):
 
 
 async def test_documents_are_written_while_those_before_them_get_their_vectors(store, monkeypatch):
-    monkeypatch.setattr("lkmongo.store.adding._PORTION", 2)
+    monkeypatch.setattr("lkmongo.store.knowledge.ingest._PORTION", 2)
     may_put, begun = asyncio.Event(), asyncio.Event()
 
     class Slow(Watched):

@@ -8,7 +8,7 @@ import pytest
 
 from lkmongo.agent import ending
 from lkmongo.agent.ending import MAX_GIST, end_call
-from lkmongo.agent.pipeline import Mind
+from lkmongo.agent.model_choice import Mind
 from lkmongo.agent.responder import Responder
 from lkmongo.model import Identity, Turn, TurnKind, now
 from tests.fake_llm import ScriptedLLM, calls

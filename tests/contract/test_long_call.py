@@ -8,19 +8,19 @@ from datetime import UTC, datetime
 import pytest
 from livekit.agents import FunctionToolsExecutedEvent, llm
 
-from lkmongo.agent import backlog as disk
 from lkmongo.agent import recorder as recording
-from lkmongo.agent.backlog import Backlog
 from lkmongo.agent.recorder import Recorder
 from lkmongo.model import Identity
+from lkmongo.outbox import backlog as disk
+from lkmongo.outbox import journal
+from lkmongo.outbox.backlog import Backlog
+from lkmongo.outbox.recovery import recover
 from lkmongo.settings import Settings
-from lkmongo.store import spool
-from lkmongo.store.calls import CallFilter
-from lkmongo.store.export import Export, Sink
-from lkmongo.store.export_jsonl import JsonlWriter
-from lkmongo.store.extended_json import loads
-from lkmongo.store.opening import open_store
-from lkmongo.store.recovery import recover
+from lkmongo.store.export.export import Export, Sink
+from lkmongo.store.export.writers import JsonlWriter
+from lkmongo.store.mongo.extended_json import loads
+from lkmongo.store.open import open_store
+from lkmongo.store.sessions.calls import CallFilter
 from tests.waiting import PATIENCE
 
 ROBIN = Identity("default", "u-100")
@@ -81,15 +81,15 @@ async def test_so_is_one_that_mongodb_has_seen_nothing_of(store, home, database_
         {"MONGODB_URI": "mongodb://127.0.0.1:1", "MONGODB_DB": database_name, "LKMONGO_HOME": str(home)}
     )
     async with open_store(away) as nothing:
-        backlog = Backlog(lambda: spool.begin(away, recorder.record))
+        backlog = Backlog(lambda: journal.begin(away, recorder.record))
         recorder = Recorder(nothing, ROBIN, "long", "room", backlog)
         use_tools(recorder, range(TURNS))
         assert not await recorder.close("hang-up", dict, deadline=0.1)
         assert recorder.is_kept
-    (recovered,) = await recover(store, spool.spool_folder(home), spool.database_id(away))
+    (recovered,) = await recover(store, journal.spool_folder(home), journal.database_id(away))
     assert (recovered.turns, recovered.outcome) == (TURNS, "complete")
     is_whole(await exported(store))
-    assert spool.files(spool.spool_folder(home)) == []
+    assert journal.files(journal.spool_folder(home)) == []
 
 
 async def test_of_many_turns_on_a_slow_line_each_attempt_gets_some_through(store, monkeypatch):

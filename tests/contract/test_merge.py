@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from lkmongo.errors import LkmongoError, NotReadyError, UsageError
 from lkmongo.model import MAX_SLOTS, Identity, LastSession, now
-from lkmongo.store import provision
-from lkmongo.store.client import create_client
-from lkmongo.store.erase import erase
-from lkmongo.store.merge import Conflict, merge
-from lkmongo.store.opening import Store
-from lkmongo.store.person import count
-from lkmongo.store.schema import PERSONAL
-from lkmongo.store.tombstones import Tombstones
+from lkmongo.store.indexes import database_indexes
+from lkmongo.store.mongo.client import create_client
+from lkmongo.store.mongo.schema import PERSONAL
+from lkmongo.store.open import Store
+from lkmongo.store.people.erase import erase
+from lkmongo.store.people.merge import Conflict, merge
+from lkmongo.store.people.person import count
+from lkmongo.store.people.tombstones import Tombstones
 from tests.fake_llm import calls
 from tests.people import documents, furnish, killed_at, of, until
 from tests.talk import talk
@@ -261,7 +261,7 @@ def test_killed_anywhere_and_run_again_it_is_one_person_with_all_of_both(
     async def check() -> None:
         async with create_client(mongodb_uri) as client:
             store = Store.of(client[database_name])
-            await provision.apply(store.db)
+            await database_indexes.apply(store.db)
             for identity, holding in everybody.items():
                 await furnish(store, identity, **holding)
             await furnish(store, GUEST, **guest, orders=["of the guest"])

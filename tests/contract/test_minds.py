@@ -8,9 +8,9 @@ import jwt
 import pytest
 from aiohttp.test_utils import TestServer
 
-from lkmongo.agent.console import Listener, Outcome, converse
-from lkmongo.agent.lines import Line
-from lkmongo.agent.pipeline import choose_mind
+from lkmongo.agent.model_choice import choose_mind
+from lkmongo.console.lines import Line
+from lkmongo.console.text import Listener, Outcome, converse
 from lkmongo.errors import SettingsError
 from lkmongo.model import Identity
 from lkmongo.settings import Settings

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lkmongo.model import Identity, LastSession, Turn, TurnKind, now
-from lkmongo.store.person import count, export
+from lkmongo.store.people.person import count, export
 from tests.people import furnish
 
 ROBIN = Identity("default", "u-100")
@@ -94,7 +94,7 @@ async def test_what_others_wrote_does_not_break_it(store):
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300))
 def test_whatever_was_said_comes_back(text):
-    from lkmongo.store.person import _json
+    from lkmongo.store.people.person import _json
 
     encoded = _json({"content": text})
     assert json.loads(encoded) == {"content": text}

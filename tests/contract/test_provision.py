@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from pymongo.errors import DuplicateKeyError
 
-from lkmongo.store import provision
-from lkmongo.store.client import create_client
-from lkmongo.store.provision import Action
-from lkmongo.store.schema import COLLECTIONS, INDEXES
+from lkmongo.store.indexes import database_indexes
+from lkmongo.store.indexes.database_indexes import Action
+from lkmongo.store.mongo.client import create_client
+from lkmongo.store.mongo.schema import COLLECTIONS, INDEXES
 
 
 @pytest.fixture
@@ -19,28 +19,28 @@ async def empty(mongodb_uri, database_name):
 
 
 async def test_a_second_run_changes_nothing(empty):
-    first = await provision.apply(empty)
+    first = await database_indexes.apply(empty)
     assert {change.action for change in first} == {Action.CREATE}
     assert set(await empty.list_collection_names()) == set(COLLECTIONS)
-    second = await provision.apply(empty)
+    second = await database_indexes.apply(empty)
     assert {change.action for change in second} == {Action.UNCHANGED}
     assert len(second) == len(INDEXES)
 
 
 async def test_a_plan_writes_nothing(empty):
-    await provision.plan(empty)
+    await database_indexes.plan(empty)
     assert await empty.list_collection_names() == []
 
 
 async def test_an_unknown_index_is_left_alone(empty):
     await empty.users.create_index("email", name="mine")
-    await provision.apply(empty)
+    await database_indexes.apply(empty)
     assert "mine" in await empty.users.index_information()
 
 
 async def test_an_index_that_is_not_unique_where_it_must_be_is_named(empty):
     await empty.orders.create_index([("tenant_id", 1), ("order_id", 1)], name="order")
-    blocked = [change for change in await provision.apply(empty) if change.action is Action.BLOCKED]
+    blocked = [change for change in await database_indexes.apply(empty) if change.action is Action.BLOCKED]
     assert [(change.index.name, change.detail) for change in blocked] == [
         ("order", "an index order is there and is not unique")
     ]
@@ -48,12 +48,12 @@ async def test_an_index_that_is_not_unique_where_it_must_be_is_named(empty):
 
 async def test_the_same_index_under_another_name_will_do(empty):
     await empty.orders.create_index([("tenant_id", 1), ("order_id", 1)], name="mine", unique=True)
-    (change,) = [c for c in await provision.plan(empty) if c.index.name == "order"]
+    (change,) = [c for c in await database_indexes.plan(empty) if c.index.name == "order"]
     assert (change.action, change.detail) == (Action.UNCHANGED, "there as mine")
 
 
 async def test_the_same_order_number_may_stand_in_two_tenants_and_not_twice_in_one(empty):
-    await provision.apply(empty)
+    await database_indexes.apply(empty)
     await empty.orders.insert_one({"tenant_id": "a", "order_id": "1"})
     await empty.orders.insert_one({"tenant_id": "b", "order_id": "1"})
     with pytest.raises(DuplicateKeyError):

@@ -9,6 +9,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from lkmongo.backoff import Pace
 from lkmongo.embed.vectors import to_bson
 from lkmongo.errors import (
     DatabaseUnavailableError,
@@ -19,14 +20,11 @@ from lkmongo.errors import (
     NotSupportedError,
 )
 from lkmongo.model import now
-from lkmongo.store import search_provision
-from lkmongo.store.canary import RESERVED_TENANT, Outcome, look
-from lkmongo.store.client import create_client
-from lkmongo.store.coverage import Coverage
-from lkmongo.store.pace import Pace
-from lkmongo.store.readiness import SETTLING, IndexFailedError, states, wait_ready
-from lkmongo.store.search_listing import read_listing
-from lkmongo.store.status import database_status
+from lkmongo.store.indexes import search_indexes
+from lkmongo.store.indexes.canary import RESERVED_TENANT, Coverage, Outcome, look
+from lkmongo.store.indexes.readiness import SETTLING, IndexFailedError, database_status, states, wait_ready
+from lkmongo.store.indexes.search_indexes import read_listing
+from lkmongo.store.mongo.client import create_client
 from tests.search_rig import EMBEDDER, KNOWLEDGE, MEMORIES, TEXT, WANTED, rig
 
 OLD = {
@@ -70,7 +68,7 @@ async def add(it, index, **fields):
 @pytest.mark.parametrize("profile", ["atlas", "community", "atlas_7_0", "m0"])
 async def test_every_change_of_state_is_told_until_all_are_ready(start, profile):
     it = await start(profile=profile, unseen_seconds=0)
-    await search_provision.apply(it.db, WANTED)
+    await search_indexes.apply(it.db, WANTED)
     told = []
     found = await wait(it, told=lambda state, before, _: told.append((state.index.name, state.label, before)))
     assert [(state.status, state.ready, state.canary.outcome) for state in found] == [("READY", True, "found")] * 3
@@ -81,7 +79,7 @@ async def test_every_change_of_state_is_told_until_all_are_ready(start, profile)
 
 async def test_two_hosts_are_waited_for(start):
     it = await start(hosts=2, host_lag_seconds=20)
-    await search_provision.apply(it.db, WANTED)
+    await search_indexes.apply(it.db, WANTED)
     await wait(it)
     assert sum(it.pauses) >= 24
 
@@ -90,7 +88,7 @@ async def test_two_hosts_are_waited_for(start):
 async def test_after_an_update_the_new_definition_is_waited_for(start, index):
     it = await start()
     await it.make(index, OLD[index])
-    await search_provision.apply(it.db, [index])
+    await search_indexes.apply(it.db, [index])
     (state,) = await states(it.db, [index])
     assert state.queryable, "the definition before serves"
     assert not state.ready
@@ -111,21 +109,21 @@ async def test_after_an_update_the_new_definition_is_waited_for(start, index):
 async def test_an_update_that_is_still_listed_by_its_old_definition_is_not_taken_for_done(start):
     it = await start()
     await it.make(MEMORIES, OLD[MEMORIES])
-    (found,) = await wait(it, [MEMORIES], 60.0, lambda: search_provision.apply(it.db, [MEMORIES]))
+    (found,) = await wait(it, [MEMORIES], 60.0, lambda: search_indexes.apply(it.db, [MEMORIES]))
     assert found.ready
     assert sum(it.pauses) >= 4
 
 
 async def test_an_index_that_is_made_a_moment_later_is_waited_for(start):
     it = await start()
-    found = await wait(it, WANTED, 60.0, lambda: search_provision.apply(it.db, WANTED))
+    found = await wait(it, WANTED, 60.0, lambda: search_indexes.apply(it.db, WANTED))
     assert all(state.ready for state in found)
 
 
 async def test_pauses_grow_and_end_with_the_time(start):
     it = await start()
     it.standin.plan_build(TEXT.name, seconds=1000)
-    await search_provision.apply(it.db, WANTED)
+    await search_indexes.apply(it.db, WANTED)
     with pytest.raises(NotReadyError, match="1 of 3 search indexes are not ready after 30 s") as caught:
         await wait(it, seconds=30.0)
     assert caught.value.exit_code == ExitCode.NOT_READY
@@ -143,7 +141,7 @@ async def test_pauses_grow_and_end_with_the_time(start):
 async def test_what_waiting_cannot_mend_ends_it_at_once(start, status):
     it = await start()
     it.standin.plan_build(MEMORIES.name, seconds=1000)
-    await search_provision.apply(it.db, WANTED)
+    await search_indexes.apply(it.db, WANTED)
     it.standin.set_status(it.db.name, "memories", TEXT.name, status, "out of disk")
     with pytest.raises(IndexFailedError, match=f"memories_text_index is {status}") as caught:
         await wait(it)
@@ -159,7 +157,7 @@ async def test_a_build_that_fails_ends_the_wait_with_its_cause(start, after_upda
         await it.make(TEXT, OLD[TEXT])
     it.standin.plan_build(TEXT.name, failure="out of disk")
     it.standin.plan_build(MEMORIES.name, seconds=1000)
-    await search_provision.apply(it.db, WANTED)
+    await search_indexes.apply(it.db, WANTED)
     with pytest.raises(IndexFailedError, match="memories_text_index is FAILED") as caught:
         await wait(it, seconds=900)
     assert caught.value.why == "out of disk"
@@ -168,7 +166,7 @@ async def test_a_build_that_fails_ends_the_wait_with_its_cause(start, after_upda
 
 async def test_an_index_that_nobody_made_is_named(start):
     it = await start()
-    await search_provision.apply(it.db, [KNOWLEDGE, MEMORIES])
+    await search_indexes.apply(it.db, [KNOWLEDGE, MEMORIES])
     with pytest.raises(NotFoundError, match="no search index memories_text_index") as caught:
         await wait(it)
     assert caught.value.hint == "lkmongo db indexes"
@@ -197,7 +195,7 @@ async def test_an_index_of_another_type_is_named(start):
 
 async def test_an_election_while_waiting_is_lived_through(start):
     it = await start()
-    await search_provision.apply(it.db, WANTED)
+    await search_indexes.apply(it.db, WANTED)
 
     async def lose():
         it.standin.drop_connection("$listSearchIndexes", times=2)
@@ -214,7 +212,7 @@ async def test_a_server_that_is_not_there_is_told_at_once():
 
 async def test_a_management_service_that_wakes_late_is_waited_for(start):
     it = await start()
-    await search_provision.apply(it.db, WANTED)
+    await search_indexes.apply(it.db, WANTED)
     it.standin.fail("$listSearchIndexes", code=125, times=3)
     assert all(state.ready for state in await wait(it))
 
@@ -368,7 +366,7 @@ async def test_status_tells_all_without_waiting_and_without_writing(start):
     it = await start()
     await it.make(KNOWLEDGE)
     await it.make(MEMORIES, OLD[MEMORIES])
-    await search_provision.apply(it.db, [MEMORIES])
+    await search_indexes.apply(it.db, [MEMORIES])
     await add(it, KNOWLEDGE)
     await add(it, KNOWLEDGE, embedding=None)
     for fields in ({"embedding_model": "another"}, {"embedding": None}, {"tenant_id": RESERVED_TENANT}):

@@ -9,18 +9,18 @@ from datetime import timedelta
 import pytest
 from livekit.agents import ConversationItemAddedEvent, llm
 
-from lkmongo.agent import backlog as backlogs
 from lkmongo.agent import recorder as recording
-from lkmongo.agent.backlog import Backlog
 from lkmongo.agent.recorder import Recorder
 from lkmongo.errors import DatabaseError, DatabaseUnavailableError
 from lkmongo.model import Identity, SessionStatus, TurnKind, now
-from lkmongo.store import spool
-from lkmongo.store.client import create_client
-from lkmongo.store.opening import Store
-from lkmongo.store.owners import process_name
-from lkmongo.store.recovery import recover
-from lkmongo.store.spool import Spool
+from lkmongo.outbox import backlog as backlogs
+from lkmongo.outbox import journal
+from lkmongo.outbox.backlog import Backlog
+from lkmongo.outbox.journal import Spool
+from lkmongo.outbox.recovery import recover
+from lkmongo.store.mongo.client import create_client
+from lkmongo.store.open import Store
+from lkmongo.store.sessions.documents import process_name
 from tests.fake_llm import calls
 from tests.talk import talk
 from tests.waiting import PATIENCE, until
@@ -114,7 +114,7 @@ def kept(tmp_path):
         backlog = Backlog(lambda: Spool.begin(tmp_path, recorder.record, owner=process_name(), database="db"))
         recorder = Recorder(store, ROBIN, "s-1", "room", backlog)
         return recorder, lambda: [
-            entry["content"] for path in spool.files(tmp_path) for entry in spool.read(path).entries
+            entry["content"] for path in journal.files(tmp_path) for entry in journal.read(path).entries
         ]
 
     return begin

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from lkmongo.errors import DatabaseUnavailableError
 from lkmongo.model import Identity, LastSession, SessionRecord, SessionStatus, Turn, TurnKind, now
-from lkmongo.store import operations, spool
-from lkmongo.store.client import create_client
-from lkmongo.store.erase import erase
-from lkmongo.store.opening import Store
-from lkmongo.store.recovery import Recovered, recover, turn_entry, was_entry
-from lkmongo.store.sessions import Sessions
-from lkmongo.store.spool import Entry, Spool, spool_folder
+from lkmongo.outbox import journal
+from lkmongo.outbox.journal import Entry, Spool, spool_folder
+from lkmongo.outbox.recovery import Recovered, recover, turn_entry, was_entry
+from lkmongo.store.mongo import operations
+from lkmongo.store.mongo.client import create_client
+from lkmongo.store.open import Store
+from lkmongo.store.people.erase import erase
+from lkmongo.store.sessions.sessions import Sessions
 from tests.waiting import until
 
 ROBIN = Identity("default", "u-100")
@@ -65,7 +66,7 @@ async def stored(store: Store, identity: Identity = ROBIN, session_id: str = "ca
 
 async def one(store: Store, folder: Path) -> Recovered:
     (found,) = await recover(store, folder, "db")
-    assert spool.files(folder) == []
+    assert journal.files(folder) == []
     return found
 
 
@@ -223,10 +224,10 @@ async def test_it_may_be_killed_after_any_write_and_run_again(store, folder, mon
     try:
         await recover(store, folder, "db")
     except Killed:
-        assert len(spool.files(folder)) == 1
+        assert len(journal.files(folder)) == 1
     monkeypatch.undo()
     await recover(store, folder, "db")
-    assert spool.files(folder) == []
+    assert journal.files(folder) == []
     assert await stored(store) == ["turn 0", "turn 1", "turn 2", "turn 3", "of another process"]
     assert await stored(store, GUEST) == []
     assert await store.sessions.get(GUEST, "call-1") is None
@@ -241,7 +242,7 @@ async def test_several_may_recover_at_the_same_time(store, folder):
     found = await asyncio.gather(*(recover(store, folder, "db") for _ in range(4)))
     assert sorted(each.session_id for some in found for each in some) == sorted(f"call-{n}" for n in range(20))
     assert sum(each.turns for some in found for each in some) == 40
-    assert spool.files(folder) == []
+    assert journal.files(folder) == []
     assert await store.db.turns.count_documents({}) == 40
 
 
@@ -277,7 +278,7 @@ async def test_nothing_comes_back_of_somebody_who_was_erased(store, folder):
     leave(folder, kept(turn(0)), after)
     found = {each.session_id: each.outcome for each in await recover(store, folder, "db")}
     assert found == {"call-1": "erased", "call-2": "interrupted"}
-    assert spool.files(folder) == []
+    assert journal.files(folder) == []
     assert [each.session_id for each in await store.sessions.recent(ROBIN)] == ["call-2"]
     assert await store.memories.slots(ROBIN) == []
 
@@ -436,7 +437,7 @@ async def test_one_file_that_cannot_be_stored_keeps_no_other_from_it(store, fold
     told = []
     found = await recover(store, folder, "db", on_trouble=told.append)
     assert [each.session_id for each in found] == ["call-2"]
-    assert sorted(path for path in spool.files(folder)) == sorted([poison, broken])
+    assert sorted(path for path in journal.files(folder)) == sorted([poison, broken])
     assert len(told) == 2
 
 

@@ -9,10 +9,11 @@ import pytest
 
 from lkmongo.errors import DatabaseUnavailableError
 from lkmongo.model import SessionStatus
+from lkmongo.outbox import journal as spool
+from lkmongo.outbox import recovery
+from lkmongo.outbox.journal import Spool, spool_folder
 from lkmongo.settings import Settings
-from lkmongo.store import recovery, spool
-from lkmongo.store.sessions import Sessions
-from lkmongo.store.spool import Spool, spool_folder
+from lkmongo.store.sessions.sessions import Sessions
 from tests.contract.test_recovery import CALL, OWNER, ROBIN, kept, later, leave, stored, turn
 from tests.waiting import until
 

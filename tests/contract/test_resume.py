@@ -16,17 +16,17 @@ from livekit.protocol.agent import JobStatus
 from pydantic import SecretStr
 
 from lkmongo.agent import recorder as recording
-from lkmongo.agent import resume
 from lkmongo.agent.assistant import Assistant
-from lkmongo.agent.lease import Lease, SupersededError
 from lkmongo.agent.recorder import Recorder
 from lkmongo.agent.responder import Responder
 from lkmongo.dispatch import plain_metadata, read_dispatch, resuming_metadata
 from lkmongo.errors import LkmongoError
 from lkmongo.model import Identity, SessionRecord, SessionStatus, Turn, TurnKind, now
+from lkmongo.outbox.lease import Lease, SupersededError
 from lkmongo.settings import LiveKitCredentials
-from lkmongo.store.owners import is_gone, process_name
-from lkmongo.store.sessions import TakenError
+from lkmongo.store.sessions.documents import is_gone, process_name
+from lkmongo.store.sessions.sessions import TakenError
+from lkmongo.worker import resume
 from tests.fake_llm import calls
 from tests.livekit_api import KEY, SECRET, Rooms, create_app
 from tests.talk import talk
@@ -371,7 +371,7 @@ async def said(store):
 
 async def test_the_late_one_of_two_agents_writes_no_more_and_overwrites_nothing(store, monkeypatch, caplog):
     monkeypatch.setattr(recording, "SETTLE", 0.01)
-    monkeypatch.setattr("lkmongo.agent.lease.RENEW_EVERY", 0.02)
+    monkeypatch.setattr("lkmongo.outbox.lease.RENEW_EVERY", 0.02)
     first, second = (Recorder(store, ROBIN, SID, ROOM) for _ in range(2))
     first.start()
     say(first, "one")

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lkmongo.durations import parse_duration, show_duration
 from lkmongo.errors import UsageError
 from lkmongo.model import now
-from lkmongo.store import retention
-from lkmongo.store.client import create_client
+from lkmongo.store.indexes import retention
+from lkmongo.store.mongo.client import create_client
+from lkmongo.times import parse_duration, show_duration
 from tests.auth_mongod import guarded_mongod
 
 

@@ -9,7 +9,7 @@ import pytest
 from benchmarks import retrieval
 from benchmarks.retrieval_sets import load
 from lkmongo.embed.local import LocalEmbedder
-from lkmongo.search.fusion import FusionWeights
+from lkmongo.search.exact import FusionWeights
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_words_that_count_as_much_as_the_weak_vectors_would_fall_short(scopes, e
     ],
 )
 def test_what_callers_ask_first_is_answered_by_its_own_passage(scopes, embedder, question, title):
-    from lkmongo.store.seeds import default_seed_folder, load_seeds
+    from lkmongo.store.seed.seeds import default_seed_folder, load_seeds
 
     (shop,) = [scope for scope in scopes if scope.name == "default"]
     (asked,) = [each for each in shop.questions if each.text == question]

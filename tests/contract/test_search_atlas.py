@@ -11,9 +11,9 @@ from pymongo.operations import SearchIndexModel
 from lkmongo.errors import DatabaseUnavailableError, DriftError, NotReadyError
 from lkmongo.model import Identity, Passage, Tenant
 from lkmongo.search.atlas import AtlasStrategy
-from lkmongo.search.failures import NotForAtlasError, SearchTimeoutError
-from lkmongo.store.client import create_client
-from lkmongo.store.search_schema import KNOWLEDGE_VECTOR, MEMORIES_TEXT, MEMORIES_VECTOR, search_indexes
+from lkmongo.search.strategy import NotForAtlasError, SearchTimeoutError
+from lkmongo.store.indexes.definitions import KNOWLEDGE_VECTOR, MEMORIES_TEXT, MEMORIES_VECTOR, search_indexes
+from lkmongo.store.mongo.client import create_client
 from tests.search_backends import open_backend, place
 
 ROBIN, SOMEBODY_ELSE = Identity("default", "u-100"), Identity("default", "u-200")

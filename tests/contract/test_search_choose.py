@@ -12,8 +12,8 @@ from lkmongo.model import Identity, Passage, Tenant
 from lkmongo.search.choose import AtlasFirst, strategy_for
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.settings import Settings
-from lkmongo.store.client import create_client
-from lkmongo.store.search_schema import KNOWLEDGE_VECTOR, MEMORIES_VECTOR
+from lkmongo.store.indexes.definitions import KNOWLEDGE_VECTOR, MEMORIES_VECTOR
+from lkmongo.store.mongo.client import create_client
 from tests.search_backends import NoQuestions, open_backend, place
 from tests.standin import Standin
 

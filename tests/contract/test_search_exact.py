@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from pymongo import monitoring
 
-from lkmongo.embed.errors import OverloadedError
+from lkmongo.embed.base import OverloadedError
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.embed.vectors import to_bson
 from lkmongo.errors import DatabaseUnavailableError
 from lkmongo.model import Identity, Memory, Passage, Tenant, now
 from lkmongo.search.strategy import ExactStrategy, memory_index, passage_index
-from lkmongo.store import provision
-from lkmongo.store.client import create_client
+from lkmongo.store.indexes import database_indexes
+from lkmongo.store.mongo.client import create_client
 
 ROBIN = Identity("default", "u-100")
 SAME_ID_ELSEWHERE = Identity("other", "u-100")
@@ -269,7 +269,7 @@ async def test_whether_passages_changed_is_told_without_reading_them(store, mong
     from pymongo import AsyncMongoClient
 
     commands = Commands()
-    await provision.apply(store.db)
+    await database_indexes.apply(store.db)
     await add(store, SHOP, PASSAGES)
     async with AsyncMongoClient(mongodb_uri, event_listeners=[commands]) as client:
         await ExactStrategy(client[store.db.name], embedder).knowledge(SHOP, "return an item")

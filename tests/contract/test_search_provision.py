@@ -9,11 +9,12 @@ import pytest
 from pymongo.operations import SearchIndexModel
 
 from lkmongo.errors import AuthenticationError, DatabaseError, ExitCode, NotReadyError, NotSupportedError
-from lkmongo.store import provision, search_provision
-from lkmongo.store.client import create_client
-from lkmongo.store.provision import Action
-from lkmongo.store.search_compare import differences
-from lkmongo.store.search_provision import QuotaError
+from lkmongo.store.indexes import database_indexes
+from lkmongo.store.indexes import search_indexes as search_provision
+from lkmongo.store.indexes.database_indexes import Action
+from lkmongo.store.indexes.definitions import differences
+from lkmongo.store.indexes.search_indexes import QuotaError
+from lkmongo.store.mongo.client import create_client
 from tests.search_rig import KNOWLEDGE, MEMORIES, TEXT, WANTED, rig
 
 WRITES = ("createSearchIndexes", "updateSearchIndex", "dropSearchIndex")
@@ -96,7 +97,7 @@ async def test_a_definition_that_was_changed_by_hand_is_named_and_put_right(star
 
 
 async def test_another_embedder_needs_other_indexes(start):
-    from lkmongo.store.search_schema import search_indexes
+    from lkmongo.store.indexes.definitions import search_indexes
 
     it = await start()
     await apply(it)
@@ -346,7 +347,7 @@ async def test_a_user_who_may_not_is_told(start, command, code, said):
 
 
 async def test_what_the_service_refuses_otherwise_is_passed_on(start):
-    from lkmongo.store.search_schema import search_indexes
+    from lkmongo.store.indexes.definitions import search_indexes
 
     it = await start()
     with pytest.raises(DatabaseError) as caught:
@@ -374,8 +375,8 @@ async def test_a_server_without_search_is_told_by_its_code(start, options, code)
 
 async def test_a_mongod_without_the_commands_is_told_too(mongodb_uri, database_name):
     """The commands themselves answer 59 there, should the list ever get past."""
-    from lkmongo.store.pace import Pace
-    from lkmongo.store.search_listing import managed
+    from lkmongo.backoff import Pace
+    from lkmongo.store.indexes.search_indexes import managed
 
     async with create_client(mongodb_uri) as client:
         with pytest.raises(NotSupportedError, match="no search") as caught:
@@ -385,6 +386,6 @@ async def test_a_mongod_without_the_commands_is_told_too(mongodb_uri, database_n
 
 async def test_ordinary_indexes_do_not_need_search(mongodb_uri, database_name):
     async with create_client(mongodb_uri) as client:
-        await provision.apply(client[database_name])
-        assert {change.action for change in await provision.plan(client[database_name])} == {Action.UNCHANGED}
+        await database_indexes.apply(client[database_name])
+        assert {change.action for change in await database_indexes.plan(client[database_name])} == {Action.UNCHANGED}
         await client.drop_database(database_name)

@@ -18,18 +18,18 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
 from pymongo.monitoring import CommandListener
 
-from lkmongo.embed.errors import OverloadedError
+from lkmongo.embed.base import OverloadedError
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.embed.vectors import from_bson
 from lkmongo.errors import DatabaseUnavailableError, EmbeddingError
 from lkmongo.model import Identity, Order, OrderItem, Passage, Profile, Tenant, now
-from lkmongo.store import provision
-from lkmongo.store.client import create_client
-from lkmongo.store.erase import erase
-from lkmongo.store.orders import Orders
-from lkmongo.store.seeding import Counts, seed
-from lkmongo.store.seeds import SeedData, default_seed_folder, load_seeds
-from lkmongo.store.users import Users
+from lkmongo.store.indexes import database_indexes
+from lkmongo.store.mongo.client import create_client
+from lkmongo.store.people.erase import erase
+from lkmongo.store.people.orders import Orders
+from lkmongo.store.people.users import Users
+from lkmongo.store.seed.seeding import Counts, seed
+from lkmongo.store.seed.seeds import SeedData, default_seed_folder, load_seeds
 
 MONGOD = Path(sysconfig.get_path("purelib")) / "fiftyone" / "db" / "bin" / "mongod"
 SAMPLE = load_seeds(default_seed_folder())
@@ -127,7 +127,7 @@ async def seed_db(seed_mongod, commands):
     """An empty database with the project's indexes."""
     async with AsyncMongoClient(seed_mongod, tz_aware=True, event_listeners=[commands]) as client:
         db = client[f"seeds-{uuid4().hex}"]
-        await provision.apply(db)
+        await database_indexes.apply(db)
         commands.names.clear()
         yield db
         await client.drop_database(db)

@@ -8,8 +8,8 @@ import pytest
 
 from lkmongo.agent.call import Call
 from lkmongo.agent.caller import Caller
-from lkmongo.agent.phrases import languages
 from lkmongo.agent.recorder import Recorder
+from lkmongo.agent.status_line import languages
 from lkmongo.embed.choose import create_embedder
 from lkmongo.model import Identity, Passage
 from lkmongo.search.strategy import Found, SearchResult

@@ -23,9 +23,9 @@ from lkmongo.model import (
     TurnKind,
     now,
 )
-from lkmongo.store.client import create_client, is_local
-from lkmongo.store.memories import Memories
-from lkmongo.store.opening import Store
+from lkmongo.store.mongo.client import create_client, is_local
+from lkmongo.store.open import Store
+from lkmongo.store.people.memories import Memories
 
 ROBIN = Identity("default", "u-100")
 SAME_ID_ELSEWHERE = Identity("other", "u-100")

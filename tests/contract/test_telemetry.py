@@ -18,9 +18,9 @@ from lkmongo import telemetry
 from lkmongo.errors import DatabaseError
 from lkmongo.model import Identity
 from lkmongo.settings import Settings
-from lkmongo.store import operations
-from lkmongo.store.client import create_client
-from lkmongo.store.opening import Store, open_store
+from lkmongo.store.mongo import operations
+from lkmongo.store.mongo.client import create_client
+from lkmongo.store.open import Store, open_store
 from tests.fake_llm import calls
 from tests.talk import talk
 
@@ -102,7 +102,7 @@ async def test_without_a_provider_the_client_listens_to_nothing():
 
 def test_nothing_of_opentelemetry_is_imported_without_an_endpoint():
     code = (
-        "import sys, lkmongo.cli, lkmongo.store.opening, lkmongo.store.client as c\n"
+        "import sys, lkmongo.cli, lkmongo.store.open, lkmongo.store.mongo.client as c\n"
         "c.create_client('mongodb://127.0.0.1:1')\n"
         "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
     )

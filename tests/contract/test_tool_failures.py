@@ -8,8 +8,8 @@ import json
 import pytest
 
 from lkmongo.agent import assistant, briefing
-from lkmongo.agent.background import Background
-from lkmongo.embed.errors import OverloadedError
+from lkmongo.aio import Background
+from lkmongo.embed.base import OverloadedError
 from lkmongo.errors import DatabaseError, DatabaseUnavailableError
 from lkmongo.model import Identity, clean_text
 from tests.fake_llm import calls
@@ -71,7 +71,7 @@ async def test_every_tool_that_waits_has_a_deadline_and_a_sentence_for_failure_a
             assert is_error, name
             assert output.startswith("I could not "), name
             assert output.endswith("."), name
-            (line,) = [each for each in caplog.records if each.name == "lkmongo.agent.tool_work"]
+            (line,) = [each for each in caplog.records if each.name == "lkmongo.agent.assistant"]
             cause = {fail: line.exc_text, refuse: line.message, hang: line.message}[how]
             assert {fail: "RuntimeError", refuse: "MongoDB answered with an error", hang: " s"}[how] in cause, name
             assert line.levelname in {"WARNING", "ERROR"}, name
@@ -151,7 +151,7 @@ async def test_what_could_be_saved_nowhere_is_logged_with_the_cause(store, monke
     async with talk(store, ROBIN, calls()) as call:
         output, is_error = await call.tool("remember_detail", memory_type="pet", content="a heron")
     assert (output.endswith("but I could not save it for the next one."), is_error) == (True, True)
-    lines = [each for each in caplog.records if each.name == "lkmongo.agent.saving" and each.levelname == "WARNING"]
+    lines = [each for each in caplog.records if each.name == "lkmongo.outbox.changes" and each.levelname == "WARNING"]
     assert any("in memory alone" in each.message and "MongoDB answered with" in each.message for each in lines)
     assert "heron" not in "".join(each.message for each in lines)
 

@@ -15,7 +15,7 @@ from livekit.agents.voice import io
 
 from lkmongo.agent.assistant import Assistant
 from lkmongo.agent.call import begin_call
-from lkmongo.agent.pipeline import choose_mind, create_session
+from lkmongo.agent.model_choice import choose_mind, create_session
 from lkmongo.agent.speech import choose_speech
 from lkmongo.embed.choose import create_embedder
 from lkmongo.model import Identity

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from lkmongo.agent.console import Listener, Outcome, converse
-from lkmongo.agent.devices import AudioError
-from lkmongo.agent.lines import Line, Switch
+from lkmongo.console.devices import AudioError
+from lkmongo.console.lines import Line, Switch
+from lkmongo.console.text import Listener, Outcome, converse
 from lkmongo.errors import ExitCode
 from lkmongo.model import Identity
 from lkmongo.settings import Settings

@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 
-from lkmongo.embed import errors
+from lkmongo.embed import base
 from lkmongo.embed.voyage import VoyageEmbedder
 from lkmongo.errors import AuthenticationError, EmbeddingError, InvalidTextError
 
@@ -200,12 +200,12 @@ async def test_no_texts_need_no_request(voyage, make):
 REFUSALS = [
     (401, "Provided API key is invalid.", AuthenticationError, "VOYAGE_API_KEY"),
     (403, "Forbidden for your IP address.", AuthenticationError, "VOYAGE_API_KEY"),
-    (429, "Rate limit", errors.RateLimitedError, "payment method"),
-    (400, "Model voyage-4-lite is not supported. Supported models are ['a'].", errors.UnknownModelError, "MODEL"),
-    (410, "Retired.", errors.UnknownModelError, "LKMONGO_EMBEDDING_MODEL"),
-    (400, "Value '512' supplied for argument 'output_dimension' is not valid", errors.UnknownModelError, "DIMENSIONS"),
-    (400, "The example at index 0 has too many tokens for the model's context", errors.TextTooLongError, "shorter"),
-    (404, None, errors.WrongAddressError, "VOYAGE_BASE_URL"),
+    (429, "Rate limit", base.RateLimitedError, "payment method"),
+    (400, "Model voyage-4-lite is not supported. Supported models are ['a'].", base.UnknownModelError, "MODEL"),
+    (410, "Retired.", base.UnknownModelError, "LKMONGO_EMBEDDING_MODEL"),
+    (400, "Value '512' supplied for argument 'output_dimension' is not valid", base.UnknownModelError, "DIMENSIONS"),
+    (400, "The example at index 0 has too many tokens for the model's context", base.TextTooLongError, "shorter"),
+    (404, None, base.WrongAddressError, "VOYAGE_BASE_URL"),
 ]
 
 
@@ -262,16 +262,16 @@ async def test_a_key_that_the_service_echoes_is_not_shown(make):
 
 async def test_vectors_of_another_length_are_not_taken(voyage, make):
     voyage.dimensions = 1024
-    with pytest.raises(errors.UnknownModelError, match="1024 numbers, not 512"):
+    with pytest.raises(base.UnknownModelError, match="1024 numbers, not 512"):
         await ask(make())
 
 
 async def test_nobody_listening_is_said(make):
     nowhere = make(url=f"http://127.0.0.1:{unused_port()}/v1")
-    with pytest.raises(errors.UnreachableError) as caught:
+    with pytest.raises(base.UnreachableError) as caught:
         await ask(nowhere)
     assert caught.value.why
-    with pytest.raises(errors.UnreachableError):
+    with pytest.raises(base.UnreachableError):
         await nowhere.warm()
 
 
@@ -290,7 +290,7 @@ async def test_what_may_pass_is_tried_once_more(voyage, make, slept, trouble):
 
 async def test_it_is_tried_once_more_and_no_more(voyage, make):
     voyage.script.extend([web.Response(status=503) for _ in range(3)])
-    with pytest.raises(errors.OverloadedError, match="503"):
+    with pytest.raises(base.OverloadedError, match="503"):
         await ask(make())
     assert len(voyage.requests) == 2
 
@@ -308,7 +308,7 @@ async def test_silence_ends_at_the_deadline(voyage, make):
     await embedder.warm()
     voyage.script.extend(["hang", "hang", "hang"])
     async with asyncio.timeout(20):  # far beyond the deadline: it is the embedder that has to end it
-        with pytest.raises(errors.EmbeddingTimeoutError, match="did not answer within"):
+        with pytest.raises(base.EmbeddingTimeoutError, match="did not answer within"):
             await ask(embedder, deadline=0.3)
     assert len(voyage.requests) <= 2
 
@@ -316,7 +316,7 @@ async def test_silence_ends_at_the_deadline(voyage, make):
 async def test_a_deadline_that_has_passed_sends_nothing(voyage, make):
     embedder = make()
     await embedder.warm()
-    with pytest.raises(errors.EmbeddingTimeoutError):
+    with pytest.raises(base.EmbeddingTimeoutError):
         await ask(embedder, deadline=0.0)
     assert voyage.requests == []
 
@@ -391,14 +391,14 @@ async def test_passing_failures_are_tried_again_with_growing_pauses(voyage, make
 
 async def test_bulk_gives_up_when_nothing_comes_for_a_quarter_of_an_hour(voyage, make, slept):
     voyage.script.extend(refusal(429, "no") for _ in range(100))
-    with pytest.raises(errors.RateLimitedError):
+    with pytest.raises(base.RateLimitedError):
         await collect(make(), ["a"])
     assert 800 < sum(slept) <= 900
 
 
 async def test_a_refusal_that_will_not_pass_ends_bulk_at_once(voyage, make, slept):
     voyage.script.append(refusal(400, "The example at index 3 has too many tokens"))
-    with pytest.raises(errors.TextTooLongError):
+    with pytest.raises(base.TextTooLongError):
         await collect(make(), ["a"])
     assert slept == []
 

@@ -11,11 +11,11 @@ from yarl import URL
 
 from lkmongo.errors import DatabaseError
 from lkmongo.model import Identity, LastSession, SessionRecord, SessionStatus, now
-from lkmongo.store.client import create_client
-from lkmongo.store.erase import erase
-from lkmongo.store.merge import merge
-from lkmongo.store.opening import Store
-from lkmongo.store.person import count
+from lkmongo.store.mongo.client import create_client
+from lkmongo.store.open import Store
+from lkmongo.store.people.erase import erase
+from lkmongo.store.people.merge import merge
+from lkmongo.store.people.person import count
 from lkmongo.web import caller as web_caller
 from lkmongo.web.handle import CookieKeys, Handle
 from tests.people import furnish

@@ -7,11 +7,11 @@ import asyncio
 import pytest
 from aiohttp import web
 
-from lkmongo.agent import runner
-from lkmongo.agent.runner import Options
 from lkmongo.doctor.http import UnreachableError
 from lkmongo.errors import AuthenticationError, SettingsError
 from lkmongo.settings import Settings
+from lkmongo.worker import runner
+from lkmongo.worker.runner import Options
 from tests.livekit_api import KEY, SECRET, create_app
 from tests.waiting import PATIENCE, until
 
@@ -88,11 +88,11 @@ def test_livekits_own_tools_find_the_server_and_its_functions_can_be_sent_to_oth
 
     from livekit.agents.cli.discover import get_import_data
 
-    import lkmongo.agent.server as module
+    import lkmongo.worker.server as module
 
     monkeypatch.syspath_prepend(str(Path(module.__file__).parents[2]))
     found = get_import_data(path=Path(module.__file__))
-    assert found.import_string == "lkmongo.agent.server:server"
+    assert found.import_string == "lkmongo.worker.server:server"
     server = module.server
     for function in (server._entrypoint_fnc, server._setup_fnc, server._session_end_fnc):
         pickle.loads(pickle.dumps(function))

@@ -26,9 +26,9 @@ from livekit import api, rtc
 from pydantic import SecretStr
 
 from lkmongo.settings import LiveKitCredentials
-from lkmongo.store import provision
-from lkmongo.store.client import create_client
-from lkmongo.store.opening import Store
+from lkmongo.store.indexes import database_indexes
+from lkmongo.store.mongo.client import create_client
+from lkmongo.store.open import Store
 from lkmongo.tokens import SigningKey, Token, TokenRequest, mint
 from tests.e2e.caller import Caller, inside
 from tests.speech_gateway import Gateway, calls, inference_gateway
@@ -164,7 +164,7 @@ async def records(mongodb_uri: str) -> AsyncIterator[Store]:
     """The store that all workers write to; each test has people of its own in it."""
     async with create_client(mongodb_uri) as client:
         store = Store.of(client[DATABASE])
-        await provision.apply(store.db)
+        await database_indexes.apply(store.db)
         yield store
 
 

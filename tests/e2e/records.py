@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from lkmongo.model import Identity, SessionRecord, SessionStatus, Turn
-from lkmongo.store.opening import Store
+from lkmongo.store.open import Store
 from tests.e2e.caller import PATIENCE
 
 

@@ -8,11 +8,11 @@ from datetime import timedelta
 import pytest
 from livekit import api
 
-from lkmongo.agent.job import CALLER
 from lkmongo.dispatch import seal
 from lkmongo.model import Identity
 from lkmongo.rooms import send_agent
 from lkmongo.tokens import Permissions, new_participant, new_room
+from lkmongo.worker.job import CALLER
 from tests.e2e.caller import PATIENCE
 from tests.e2e.conftest import TEXT
 from tests.e2e.looking import WISH, look_into_a_call

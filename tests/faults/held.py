@@ -20,10 +20,10 @@ from lkmongo.agent.call import begin_call
 from lkmongo.agent.ending import end_call
 from lkmongo.embed.base import Embedder
 from lkmongo.model import Identity, SessionStatus, now
+from lkmongo.outbox.journal import database_of, spool_folder
+from lkmongo.outbox.recovery import recover
 from lkmongo.settings import Settings
-from lkmongo.store.opening import Store, open_store
-from lkmongo.store.recovery import recover
-from lkmongo.store.spool import database_of, spool_folder
+from lkmongo.store.open import Store, open_store
 from tests.fake_llm import Part, ScriptedLLM
 from tests.fault_proxy import FaultProxy
 

@@ -16,8 +16,8 @@ from typing import Literal
 import psutil
 
 from lkmongo.model import Identity, SessionStatus
-from lkmongo.store.recovery import recover
-from lkmongo.store.spool import database_of, spool_folder
+from lkmongo.outbox.journal import database_of, spool_folder
+from lkmongo.outbox.recovery import recover
 from tests.cli.started import Zygote
 from tests.conftest import clean_environment
 from tests.fault_proxy import Fault, FaultProxy

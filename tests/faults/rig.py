@@ -18,9 +18,9 @@ from pymongo.errors import PyMongoError
 from lkmongo.embed.choose import create_embedder
 from lkmongo.local import find_server
 from lkmongo.search.atlas import running
-from lkmongo.store import provision
-from lkmongo.store.client import create_client
-from lkmongo.store.opening import Store
+from lkmongo.store.indexes import database_indexes
+from lkmongo.store.mongo.client import create_client
+from lkmongo.store.open import Store
 from tests.faults.held import KINDS, OF_ALL, PHASES, Case, Held, Kind, Rig, hold, judge, prepare
 from tests.waiting import until
 
@@ -128,7 +128,7 @@ async def rig(folder: Path, mongod: Mongod) -> AsyncIterator[Rig]:
         await mongod.ready()
         async with create_client(f"{mongod.uri}&serverSelectionTimeoutMS=20000") as client:
             store = Store.of(client["faults"])
-            await provision.apply(store.db)
+            await database_indexes.apply(store.db)
             embedder = create_embedder("local")
             await embedder.warm()
             yield Rig(store, mongod.socket_path, embedder, folder / "homes", mongod.disturb)

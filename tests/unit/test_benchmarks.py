@@ -17,8 +17,8 @@ from benchmarks.measure import Result, machine, percentile, ratio, result, take_
 from benchmarks.network import Network, socket_path
 from benchmarks.patience import Loop, Patience
 from benchmarks.quick import compare
-from lkmongo.store import home
-from lkmongo.store.breaker import UNWATCHED, Breaker
+from lkmongo.store.mongo import client_loop
+from lkmongo.store.mongo.circuit_breaker import UNWATCHED, Breaker
 
 # A monitor that streams opens one more connection when it likes, and the connections are what is counted here.
 POLL = {"serverMonitoringMode": "poll"}
@@ -138,14 +138,14 @@ def test_a_network_that_holds_answers_lets_them_arrive_when_told(network):
 def patiently(network):
     """Run some work, given a function that asks MongoDB, and return what was counted when it was done."""
     patience = Patience()
-    home.establish()
+    client_loop.establish()
     network.rtt(20)
 
     async def counted(work):
         client = AsyncMongoClient(network.uri, event_listeners=[patience], maxPoolSize=2, **POLL)
 
         async def ask():
-            await home.at_home(lambda: client.admin.command("ping"))
+            await client_loop.at_home(lambda: client.admin.command("ping"))
 
         try:
             async with patience.of(network):
@@ -154,14 +154,14 @@ def patiently(network):
                 await work(ask)
                 return network.counts()
         finally:
-            await home.at_home(client.close)
+            await client_loop.at_home(client.close)
 
     def run(work):
         with asyncio.Runner(loop_factory=Loop) as runner:
             return runner.run(counted(work))
 
     yield run
-    home._abandon()
+    client_loop._abandon()
 
 
 def test_no_deadline_passes_while_a_slow_machine_works(patiently):

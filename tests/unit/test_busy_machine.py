@@ -7,8 +7,9 @@ import inspect
 import pytest
 from hypothesis import HealthCheck, settings
 
-from lkmongo.agent import lease, tool_work
-from lkmongo.store import breaker
+from lkmongo.agent import assistant
+from lkmongo.outbox import lease
+from lkmongo.store.mongo import circuit_breaker
 from tests.patience import TIMES, be_patient
 
 
@@ -18,14 +19,13 @@ def test_a_property_is_not_wrong_because_its_examples_take_long():
 
 
 def test_what_a_call_waits_for_may_take_longer_until_that_is_undone():
-    from lkmongo.agent import assistant
 
     def waits():
-        read = inspect.signature(breaker.Breaker.read).parameters["deadline"].default
+        read = inspect.signature(circuit_breaker.Breaker.read).parameters["deadline"].default
         return read, assistant.READ_DEADLINE, lease.AWAY_DEADLINE
 
     before = waits()
-    assert before[:2] == (breaker.READ_DEADLINE, tool_work.READ_DEADLINE)
+    assert before[:2] == (circuit_breaker.READ_DEADLINE, assistant.READ_DEADLINE)
     with pytest.MonkeyPatch.context() as patch:
         be_patient(patch.setattr)
         assert waits() == tuple(TIMES * each for each in before)

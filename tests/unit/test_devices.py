@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lkmongo.agent import devices
-from lkmongo.agent.devices import AudioError, NoDeviceError, choose, parse
+from lkmongo.console import devices
+from lkmongo.console.devices import AudioError, NoDeviceError, choose, parse
 from lkmongo.errors import ExitCode, UsageError
 
 

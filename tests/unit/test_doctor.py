@@ -10,19 +10,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lkmongo.agent.devices import Device
+from lkmongo.console.devices import Device
 from lkmongo.doctor import NAMES, Check, Status, choose, worst
-from lkmongo.doctor.audio import judge_devices
 from lkmongo.doctor.check import fail, failed, ok, run
-from lkmongo.doctor.configuration import address, incomplete, program, settings_in_use
 from lkmongo.doctor.database import judge_clock
-from lkmongo.doctor.disk import size, space
 from lkmongo.doctor.indexes import judge_vectors
+from lkmongo.doctor.machine import address, incomplete, program, settings_in_use, size, space
+from lkmongo.doctor.services import judge_devices
 from lkmongo.errors import AuthenticationError, ExitCode, NotReadyError, SettingsError, UsageError
 from lkmongo.model import Identity, SessionRecord, SessionStatus, now
+from lkmongo.outbox.journal import Spool, spool_folder
 from lkmongo.settings import Settings
-from lkmongo.store.coverage import Coverage
-from lkmongo.store.spool import Spool, spool_folder
+from lkmongo.store.indexes.canary import Coverage
 
 SECRET = "canary-s3cret-98765-98765-98765-98765"
 URI = f"mongodb+srv://app:{SECRET}@cluster0.ab1cd.mongodb.net/?appName=x"

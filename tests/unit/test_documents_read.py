@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lkmongo.errors import ExitCode
-from lkmongo.store import documents
-from lkmongo.store.document_formats import SUFFIXES, passages_of
-from lkmongo.store.document_text import DocumentError, NoTextError, decode, lines_of, unwrap
-from lkmongo.store.documents import find_documents, read_file, read_stream
+from lkmongo.store.knowledge import documents
+from lkmongo.store.knowledge.document_formats import SUFFIXES, passages_of
+from lkmongo.store.knowledge.document_text import DocumentError, NoTextError, decode, lines_of, unwrap
+from lkmongo.store.knowledge.documents import find_documents, read_file, read_stream
 
 
 def said(data, source):

@@ -9,14 +9,14 @@ import pytest
 from pymongo import lock as driver_lock
 from pymongo.errors import AutoReconnect
 
-from lkmongo.store import driver, operations
+from lkmongo.store.mongo import client, operations
 from tests.waiting import PATIENCE, until
 
 
 @pytest.mark.parametrize("contended", [False, True])
 @pytest.mark.parametrize("steps", range(4))
 async def test_a_caller_who_is_cancelled_while_waiting_leaves_the_lock_usable(steps, contended):
-    driver.mend()
+    client.mend()
     lock = driver_lock._async_create_lock()
     condition = driver_lock._async_create_condition(lock)
 
@@ -41,7 +41,7 @@ async def test_a_caller_who_is_cancelled_while_waiting_leaves_the_lock_usable(st
 
 
 async def test_a_wait_ends_in_time():
-    driver.mend()
+    client.mend()
     lock = driver_lock._async_create_lock()
     condition = driver_lock._async_create_condition(lock)
     async with lock:

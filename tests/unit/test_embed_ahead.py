@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
-from lkmongo.embed.ahead import ahead
+from lkmongo.embed.base import ahead
 
 
 class Batches:

@@ -8,8 +8,8 @@ import contextlib
 import numpy as np
 import pytest
 
-from lkmongo.embed.cache import CachedEmbedder
-from lkmongo.embed.errors import EmbeddingTimeoutError, OverloadedError
+from lkmongo.embed.base import EmbeddingTimeoutError, OverloadedError
+from lkmongo.embed.choose import CachedEmbedder
 from lkmongo.embed.local import LocalEmbedder
 
 

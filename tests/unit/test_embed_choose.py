@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lkmongo.embed.choose import create_embedder
-from lkmongo.embed.voyage_models import VOYAGE_MODELS, check_model
+from lkmongo.embed.voyage import VOYAGE_MODELS, check_model
 from lkmongo.errors import SettingsError
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lkmongo.embed import local
-from lkmongo.embed.errors import EmbeddingTimeoutError, NotInstalledError
+from lkmongo.embed.base import EmbeddingTimeoutError, NotInstalledError
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.errors import EmbeddingError, ExitCode, InvalidTextError
 

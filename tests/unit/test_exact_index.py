@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lkmongo.search.exact import BRANCH_DEPTH, ExactIndex
-from lkmongo.search.fusion import FusionWeights
+from lkmongo.search.exact import BRANCH_DEPTH, ExactIndex, FusionWeights
 
 EVEN = FusionWeights(0.5, 0.5)
 

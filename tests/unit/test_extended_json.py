@@ -22,7 +22,7 @@ from bson.timestamp import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lkmongo.store.extended_json import OPTIONS, READ, dumps, loads
+from lkmongo.store.mongo.extended_json import OPTIONS, READ, dumps, loads
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).filter(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lkmongo.agent.heard import Turn, is_worth_a_search, overlap, question_in, stems_of
+from lkmongo.agent.speculation import Turn, is_worth_a_search, overlap, question_in, stems_of
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lkmongo.agent.lines import Line, split
+from lkmongo.console.lines import Line, split
 
 
 def read(*chunks: bytes) -> list[Line]:

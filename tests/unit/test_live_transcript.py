@@ -8,7 +8,7 @@ import sys
 import pytest
 from prompt_toolkit.utils import get_cwidth
 
-from lkmongo.cli.conversation import LiveTranscript, fitting
+from lkmongo.cli.console import LiveTranscript, fitting
 from lkmongo.cli.output import Format, Output
 
 

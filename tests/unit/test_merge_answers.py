@@ -10,10 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lkmongo.model import now
-from lkmongo.search.answers import MEMORY, Answer, is_silent, of_details
-from lkmongo.search.exact import ExactIndex
-from lkmongo.search.fusion import FusionWeights
-from lkmongo.search.merge import Branches, Candidate, Fresh, merge
+from lkmongo.search.atlas_queries import MEMORY, Answer, Branches, Candidate, Fresh, is_silent, merge, of_details
+from lkmongo.search.exact import ExactIndex, FusionWeights
 
 WEIGHTS = FusionWeights(vector=0.7, text=0.3)
 NOTHING = Fresh({}, {})

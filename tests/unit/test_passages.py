@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lkmongo.model import Passage
-from lkmongo.store.passages import MAX_PASSAGE, MAX_TITLE, content_hash, split_markdown, split_plain
+from lkmongo.store.knowledge.passages import MAX_PASSAGE, MAX_TITLE, content_hash, split_markdown, split_plain
 
 
 def contents(markdown):

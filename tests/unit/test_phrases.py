@@ -6,8 +6,7 @@ import itertools
 
 import pytest
 
-from lkmongo.agent.phrases import language_code, languages
-from lkmongo.agent.status_line import StatusLines
+from lkmongo.agent.status_line import StatusLines, language_code, languages
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lkmongo.model import Identity, Tenant
-from lkmongo.search import pipelines
-from lkmongo.search.fusion import FusionWeights
+from lkmongo.search import atlas_queries
+from lkmongo.search.exact import FusionWeights
 
 SCOPE = Identity("acme", "u-1").scope
 VECTOR = np.array([1.0, 0.0], dtype=np.float32)
@@ -59,22 +59,22 @@ SHOWN = {"_id": 0, "memory_type": 1, "content": 1, "created_at": 1, "updated_at"
 
 def test_memories_by_vector():
     score = {"score": {"$meta": "vectorSearchScore"}}
-    assert pipelines.memories_by_vector(SCOPE, VECTOR, "m@2", 30) == [*NEAR, {"$project": SHOWN | score}]
+    assert atlas_queries.memories_by_vector(SCOPE, VECTOR, "m@2", 30) == [*NEAR, {"$project": SHOWN | score}]
 
 
 def test_memories_by_text():
     score = {"score": {"$meta": "searchScore"}}
-    assert pipelines.memories_by_text(SCOPE, ["dog", "biscuit"], 30) == [*WORDED, {"$project": SHOWN | score}]
+    assert atlas_queries.memories_by_text(SCOPE, ["dog", "biscuit"], 30) == [*WORDED, {"$project": SHOWN | score}]
 
 
 def test_words_too_short_to_be_misspelt_are_taken_as_they_are():
-    (search, *_) = pipelines.memories_by_text(SCOPE, ["dog", "a-1005"], 30)
+    (search, *_) = atlas_queries.memories_by_text(SCOPE, ["dog", "a-1005"], 30)
     assert [list(clause["text"]) for clause in search["$search"]["compound"]["should"]] == [["query", "path"]]
 
 
 def test_both_branches_are_fused_with_the_weights_of_the_embedder():
     weights = FusionWeights(vector=0.7, text=0.3)
-    stages = pipelines.memories_by_both(SCOPE, VECTOR, ["dog", "biscuit"], "m@2", weights, 30)
+    stages = atlas_queries.memories_by_both(SCOPE, VECTOR, ["dog", "biscuit"], "m@2", weights, 30)
     assert stages == [
         {
             "$rankFusion": {
@@ -90,7 +90,7 @@ def test_both_branches_are_fused_with_the_weights_of_the_embedder():
 
 def test_knowledge_by_vector():
     scope = Tenant("acme").scope
-    assert pipelines.knowledge_by_vector(scope, VECTOR, "m@2", 30) == [
+    assert atlas_queries.knowledge_by_vector(scope, VECTOR, "m@2", 30) == [
         {
             "$vectorSearch": {
                 "index": "knowledge_embedding_index",
@@ -111,8 +111,8 @@ def test_knowledge_by_vector():
 
 @pytest.mark.parametrize(("limit", "depth"), [(1, 30), (5, 30), (30, 30), (31, 31), (500, 500), (5_000, 5_000)])
 def test_an_approximate_search_looks_at_twenty_times_what_it_returns_or_at_all(limit, depth):
-    assert pipelines.depth_for(limit) == depth
-    options = pipelines.knowledge_by_vector({"tenant_id": "t"}, VECTOR, "m", depth)[0]["$vectorSearch"]
+    assert atlas_queries.depth_for(limit) == depth
+    options = atlas_queries.knowledge_by_vector({"tenant_id": "t"}, VECTOR, "m", depth)[0]["$vectorSearch"]
     assert options["limit"] == depth
     if depth <= 500:
         assert 20 * depth <= options["numCandidates"] <= 10_000
@@ -134,21 +134,21 @@ def test_an_approximate_search_looks_at_twenty_times_what_it_returns_or_at_all(l
     ],
 )
 def test_the_words_of_a_question(query, found):
-    assert pipelines.question_words(query) == found
+    assert atlas_queries.question_words(query) == found
 
 
 def test_a_long_question_is_cut():
-    assert len(pipelines.question_words(" ".join(f"word{n}" for n in range(500)))) == pipelines.MAX_WORDS
+    assert len(atlas_queries.question_words(" ".join(f"word{n}" for n in range(500)))) == atlas_queries.MAX_WORDS
 
 
 @given(st.text(max_size=200), st.text(min_size=1, max_size=20), st.text(min_size=1, max_size=20))
 def test_whatever_is_asked_the_scope_is_compared_and_never_interpreted(query, tenant, user):
     scope = {"tenant_id": tenant, "user_id": user}
-    words = pipelines.question_words(query)
+    words = atlas_queries.question_words(query)
     for word in words:
         assert word.strip()
-    search, match, limit = pipelines.memories_by_text(scope, words or ["word"], 30)[:3]
+    search, match, limit = atlas_queries.memories_by_text(scope, words or ["word"], 30)[:3]
     clauses = search["$search"]["compound"]["filter"]
     assert {clause["equals"]["path"]: clause["equals"]["value"] for clause in clauses} == scope
     assert (match, limit) == ({"$match": scope}, {"$limit": 30})
-    assert json.dumps(pipelines.memories_by_vector(scope, VECTOR, "m", 30))
+    assert json.dumps(atlas_queries.memories_by_vector(scope, VECTOR, "m", 30))

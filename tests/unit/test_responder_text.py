@@ -12,7 +12,7 @@ from lkmongo.agent.responder.text import fit_label, label_of, normalise
 from lkmongo.agent.responder.wording import as_said
 from lkmongo.agent.responder.zones import zone
 from lkmongo.model import MAX_CONTENT, MAX_LABEL
-from lkmongo.spoken_numbers import spoken_to_digits
+from lkmongo.secret_shapes import spoken_to_digits
 
 
 @pytest.mark.parametrize(

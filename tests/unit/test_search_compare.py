@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lkmongo.store.search_compare import differences, type_of
-from lkmongo.store.search_schema import MEMORIES_TEXT, MEMORIES_VECTOR, search_indexes
+from lkmongo.store.indexes.definitions import MEMORIES_TEXT, MEMORIES_VECTOR, differences, search_indexes, type_of
 
 _, VECTOR, TEXT = (dict(index.definition) for index in search_indexes(256))
 VECTOR_FIELD = VECTOR["fields"][0]

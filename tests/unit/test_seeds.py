@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import lkmongo
 from lkmongo.errors import SeedError
 from lkmongo.model import Identity, Order, OrderItem, Profile, Tenant
-from lkmongo.store.seeds import SeedData, default_seed_folder, load_seeds
+from lkmongo.store.seed.seeds import SeedData, default_seed_folder, load_seeds
 
 ROOT = Path(lkmongo.__file__).resolve().parents[1]
 

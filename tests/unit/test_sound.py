@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from livekit import rtc
 
-from lkmongo.agent.sound import RATE, Loudspeaker, Microphone
+from lkmongo.console.sound import RATE, Loudspeaker, Microphone
 
 HUNDREDTH = RATE // 100
 

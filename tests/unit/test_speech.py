@@ -6,7 +6,7 @@ import pytest
 from livekit.agents import inference, llm
 
 from lkmongo.agent import speech
-from lkmongo.agent.pipeline import check_inference_llm, choose_mind
+from lkmongo.agent.model_choice import check_inference_llm, choose_mind
 from lkmongo.agent.speech import DownloadError, choose_speech, download_multilingual, has_speech, import_plugins
 from lkmongo.errors import SettingsError
 from lkmongo.settings import Settings

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from lkmongo.agent.backlog import Backlog
 from lkmongo.model import Identity, SessionRecord, SessionStatus
-from lkmongo.store import spool
-from lkmongo.store.spool import Spool, SpoolError, database_of, spool_folder
+from lkmongo.outbox import journal
+from lkmongo.outbox.backlog import Backlog
+from lkmongo.outbox.journal import Spool, SpoolError, database_of, spool_folder
 from tests.waiting import PATIENCE
 
 ROBIN = Identity("default", "u-100")
@@ -54,7 +54,7 @@ def left_by_a_call(folder: Path, entries=ENTRIES) -> Path:
 
 def test_what_is_kept_comes_back(folder):
     path = left_by_a_call(folder)
-    left = spool.read(path)
+    left = journal.read(path)
     assert (left.record, left.owner, left.database) == (record(), "host/boot/1", "db")
     assert (left.entries, left.damaged) == (ENTRIES, 0)
 
@@ -75,18 +75,18 @@ def test_only_its_owner_can_read_it(folder):
 def test_whatever_a_room_or_a_call_is_called_it_stays_in_the_folder_and_on_its_line(folder, name):
     call = begin(folder, session_id=name, room=name)
     call.append([{"op": "turn", "content": name}])
-    left = spool.read(call.path)
+    left = journal.read(call.path)
     clean = name.replace("\ud800", "\ufffd")
     assert (left.record.session_id, left.record.room_name) == (clean, clean)
     assert left.entries == [{"op": "turn", "content": clean}]
-    assert [path.parent for path in spool.files(folder)] == [folder]
+    assert [path.parent for path in journal.files(folder)] == [folder]
     call.end(delete=True)
     assert list(folder.iterdir()) == []
 
 
 def test_numbers_that_json_has_not_come_back(folder):
     path = left_by_a_call(folder, [{"op": "turn", "metrics": {"a": math.nan, "b": -math.inf, "c": 2**62, "d": 2**80}}])
-    metrics = spool.read(path).entries[0]["metrics"]
+    metrics = journal.read(path).entries[0]["metrics"]
     assert math.isnan(metrics["a"])
     assert metrics == {"a": metrics["a"], "b": -math.inf, "c": 2**62, "d": str(2**80)}
 
@@ -100,9 +100,9 @@ def test_torn_at_any_byte_it_holds_the_lines_before(folder):
         lines = sum(end < length for end in ends)
         if lines == 0:
             with pytest.raises(SpoolError):
-                spool.read(path)
+                journal.read(path)
             continue
-        left = spool.read(path)
+        left = journal.read(path)
         assert (left.entries, left.damaged) == (ENTRIES[: lines - 1], 0), length
 
 
@@ -127,7 +127,7 @@ def test_a_damaged_line_costs_no_other(folder, line):
     path = left_by_a_call(folder)
     lines = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join([*lines[:2], line, *lines[2:]]))
-    left = spool.read(path)
+    left = journal.read(path)
     assert (left.entries, left.damaged) == (ENTRIES, 1)
 
 
@@ -148,14 +148,14 @@ def test_what_does_not_say_whose_it_is_is_told_and_left_alone(folder, first):
     path = left_by_a_call(folder)
     path.write_bytes(first + b"\n" + b'{"op": "end"}\n')
     with pytest.raises(SpoolError, match="not the file of a call"):
-        spool.read(path)
+        journal.read(path)
 
 
 def test_an_id_that_cannot_be_one_is_refused(folder):
     path = left_by_a_call(folder)
     path.write_bytes(path.read_bytes().replace(b'"u-100"', b'{"$gt":""}'))
     with pytest.raises(SpoolError, match="not the file of a call"):
-        spool.read(path)
+        journal.read(path)
 
 
 def test_a_live_calls_file_is_locked_and_one_of_a_dead_process_is_not(folder):
@@ -171,15 +171,15 @@ def test_a_live_calls_file_is_locked_and_one_of_a_dead_process_is_not(folder):
         cwd=Path(__file__).parents[2],
     ) as process:
         path = Path(process.stdout.readline().strip())
-        with spool.locked(path) as is_ours:
+        with journal.locked(path) as is_ours:
             assert not is_ours
         process.kill()
         process.wait()
-    with spool.locked(path) as is_ours:
+    with journal.locked(path) as is_ours:
         assert is_ours
-        with spool.locked(path) as once_more:
+        with journal.locked(path) as once_more:
             assert not once_more
-    assert spool.read(path).entries == [{"op": "end"}]
+    assert journal.read(path).entries == [{"op": "end"}]
 
 
 def test_nobody_takes_a_file_whose_owner_has_just_deleted_it(folder):
@@ -187,39 +187,39 @@ def test_nobody_takes_a_file_whose_owner_has_just_deleted_it(folder):
     descriptor = os.open(call.path, os.O_RDWR)
     call.end(delete=True)
     os.close(descriptor)
-    with spool.locked(call.path) as is_ours:
+    with journal.locked(call.path) as is_ours:
         assert not is_ours
 
 
 def test_a_file_is_never_seen_without_its_first_line(folder, monkeypatch):
     seen = []
-    write = spool.write_all
+    write = journal.write_all
 
     def watched(descriptor, data):
-        seen.append(spool.files(folder))
+        seen.append(journal.files(folder))
         write(descriptor, data)
 
-    monkeypatch.setattr(spool, "write_all", watched)
+    monkeypatch.setattr(journal, "write_all", watched)
     call = begin(folder)
     assert seen == [[]]
-    assert spool.files(folder) == [call.path]
+    assert journal.files(folder) == [call.path]
     call.end(delete=True)
 
 
 def test_a_file_that_is_cleaned_away_while_it_is_begun_is_begun_again(folder, monkeypatch):
-    flock, cleaned = spool.fcntl.flock, []
+    flock, cleaned = journal.fcntl.flock, []
 
     def late(descriptor, how):
-        if not cleaned and how == spool.fcntl.LOCK_EX:
+        if not cleaned and how == journal.fcntl.LOCK_EX:
             cleaned.append(descriptor)
-            monkeypatch.setattr(spool.fcntl, "flock", flock)
-            spool.remove_expired(folder)
+            monkeypatch.setattr(journal.fcntl, "flock", flock)
+            journal.remove_expired(folder)
         flock(descriptor, how)
 
-    monkeypatch.setattr(spool.fcntl, "flock", late)
+    monkeypatch.setattr(journal.fcntl, "flock", late)
     call = begin(folder)
     assert cleaned
-    assert spool.files(folder) == [call.path]
+    assert journal.files(folder) == [call.path]
     call.end(delete=True)
     assert list(folder.iterdir()) == []
 
@@ -246,7 +246,7 @@ def test_on_a_full_disk_all_of_an_append_is_kept_or_nothing(folder):
         call.append(ENTRIES)
     assert call.path.stat().st_size == size
     call.append(ENTRIES[1:])
-    assert spool.read(call.path).entries == ENTRIES
+    assert journal.read(call.path).entries == ENTRIES
     call.end(delete=True)
 
 
@@ -259,16 +259,16 @@ def test_on_a_full_disk_a_file_that_cannot_begin_leaves_nothing(folder):
 def test_too_much_is_refused_and_what_is_there_stays(folder, monkeypatch):
     call = begin(folder)
     call.append(ENTRIES)
-    monkeypatch.setattr(spool, "MAX_FILE", call.path.stat().st_size + 10)
+    monkeypatch.setattr(journal, "MAX_FILE", call.path.stat().st_size + 10)
     with pytest.raises(SpoolError, match="at most"):
         call.append(ENTRIES)
-    monkeypatch.setattr(spool, "MAX_ALL", 10)
+    monkeypatch.setattr(journal, "MAX_ALL", 10)
     with pytest.raises(SpoolError, match="did not take"):
         begin(folder)
-    assert spool.read(call.path).entries == ENTRIES
+    assert journal.read(call.path).entries == ENTRIES
     call.clear()
     assert call.is_empty
-    assert spool.read(call.path).entries == []
+    assert journal.read(call.path).entries == []
     call.end(delete=True)
 
 
@@ -277,8 +277,8 @@ def test_a_folder_that_is_none_or_is_locked_up_is_told(tmp_path):
     with pytest.raises(SpoolError, match="takes nothing"):
         begin(tmp_path / "file" / "spool")
     with pytest.raises(SpoolError, match="cannot be read"):
-        spool.files(tmp_path / "file")
-    assert spool.files(tmp_path / "nowhere") == []
+        journal.files(tmp_path / "file")
+    assert journal.files(tmp_path / "nowhere") == []
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -289,7 +289,7 @@ def test_a_folder_that_may_not_be_written_to_is_told(folder):
         with pytest.raises(SpoolError, match="takes nothing"):
             begin(folder)
         with pytest.raises(SpoolError):
-            spool.remove(path)
+            journal.remove(path)
     finally:
         folder.chmod(0o700)
 
@@ -300,18 +300,18 @@ def test_what_is_no_plain_file_is_no_call(folder):
     os.mkfifo(folder / "pipe.jsonl")
     (folder / "link.jsonl").symlink_to("/etc/passwd")
     (folder / "notes.txt").write_text("")
-    spool.remove_expired(folder)
-    assert spool.files(folder) == [path]
+    journal.remove_expired(folder)
+    assert journal.files(folder) == [path]
 
 
 def test_what_is_too_old_goes_unless_its_call_goes_on(folder):
     old, young, live = left_by_a_call(folder), left_by_a_call(folder), begin(folder)
     half = folder / "x.begun"
     half.write_bytes(b"")
-    long_ago = (datetime.now(UTC) - spool.MAX_AGE - timedelta(hours=1)).timestamp()
+    long_ago = (datetime.now(UTC) - journal.MAX_AGE - timedelta(hours=1)).timestamp()
     for path in (old, live.path):
         os.utime(path, (long_ago, long_ago))
-    spool.remove_expired(folder)
+    journal.remove_expired(folder)
     assert sorted(folder.iterdir()) == sorted([young, live.path])
     live.end(delete=True)
 
@@ -327,7 +327,7 @@ def test_files_come_in_the_order_in_which_their_calls_began(folder):
         )
         call.end(delete=False)
         paths.append(call.path)
-    assert spool.files(folder) == [paths[1], paths[2], paths[0]]
+    assert journal.files(folder) == [paths[1], paths[2], paths[0]]
 
 
 def test_databases_are_told_apart_without_their_passwords():
@@ -348,7 +348,7 @@ def test_databases_are_told_apart_without_their_passwords():
 
 async def test_a_call_goes_on_without_a_disk_and_tells_it_once(folder, caplog, monkeypatch):
     backlog = Backlog(lambda: begin(folder))
-    monkeypatch.setattr(spool, "MAX_ALL", -1)
+    monkeypatch.setattr(journal, "MAX_ALL", -1)
     await backlog.open()
     assert not await backlog.keep({"a": ENTRIES[0]})
     assert not await backlog.keep({"b": ENTRIES[1]})
@@ -362,14 +362,14 @@ async def test_a_call_goes_on_without_a_disk_and_tells_it_once(folder, caplog, m
 async def test_what_is_stored_goes_with_the_last_that_waits(folder):
     backlog = Backlog(lambda: begin(folder))
     await backlog.keep({"a": ENTRIES[0], "b": ENTRIES[1]})
-    (path,) = spool.files(folder)
+    (path,) = journal.files(folder)
     await backlog.stored(["a", "never kept"])
-    assert spool.read(path).entries == ENTRIES[:2]
+    assert journal.read(path).entries == ENTRIES[:2]
     await backlog.stored(["b"])
-    assert spool.read(path).entries == []
+    assert journal.read(path).entries == []
     assert backlog.is_clear
     await backlog.end(delete=backlog.is_clear)
-    assert spool.files(folder) == []
+    assert journal.files(folder) == []
 
 
 async def test_what_is_noted_is_synced_with_what_is_kept_after_it(folder, monkeypatch):
@@ -377,8 +377,8 @@ async def test_what_is_noted_is_synced_with_what_is_kept_after_it(folder, monkey
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(descriptor) or fsync(descriptor))
     backlog = Backlog(lambda: begin(folder))
     assert await backlog.keep({"a": ENTRIES[0]}, safe=False)
-    (path,) = spool.files(folder)
-    assert spool.read(path).entries == ENTRIES[:1]
+    (path,) = journal.files(folder)
+    assert journal.read(path).entries == ENTRIES[:1]
     assert synced == []
     assert await backlog.keep({})
     assert len(synced) == 2, "the file, and the folder that names it"
@@ -424,8 +424,8 @@ async def test_who_loses_patience_with_the_disk_leaves_whole_lines_in_their_orde
         await first
     assert await second
     await third
-    (path,) = spool.files(folder)
-    assert spool.read(path).entries == ENTRIES[:2]
+    (path,) = journal.files(folder)
+    assert journal.read(path).entries == ENTRIES[:2]
     assert not await backlog.keep({"c": ENTRIES[2]}), "the call is over"
 
 
@@ -435,8 +435,8 @@ async def test_a_guest_who_turns_out_to_be_somebody_loses_nothing_that_was_kept(
     await backlog.keep({"a": ENTRIES[0]})
     who.pop(0)
     await backlog.begin_again()
-    (path,) = spool.files(folder)
-    left = spool.read(path)
+    (path,) = journal.files(folder)
+    left = journal.read(path)
     assert left.record.identity == ROBIN
     assert left.entries == [{"op": "was", "tenant_id": "default", "user_id": "guest-1"}, ENTRIES[0]]
     await backlog.end(delete=True)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from lkmongo.cli.table import lines
+from lkmongo.cli.output import lines
 
 CALLS = ["session_id", "user_id", "status", "started_at", "length", "slowest"]
 CONSOLE = "console-6e9f8d7c-1b2a-4c3d-8e9f-0a1b2c3d4e5f"

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from lkmongo.cli.times import moment, span
 from lkmongo.errors import UsageError
 from lkmongo.model import now
+from lkmongo.times import moment, span
 
 
 @pytest.mark.parametrize(

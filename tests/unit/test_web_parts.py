@@ -8,10 +8,8 @@ from hypothesis import strategies as st
 
 from lkmongo.errors import SettingsError
 from lkmongo.settings import Settings
-from lkmongo.web.guard import content_security_policy
+from lkmongo.web.guard import Limit, address_key, content_security_policy, is_loopback
 from lkmongo.web.handle import CookieKeys, Handle, load_keys
-from lkmongo.web.limits import Limit, address_key
-from lkmongo.web.origins import is_loopback
 
 KEYS = CookieKeys(["n" * 32, "o" * 32])
 

@@ -7,7 +7,7 @@ import re
 from lkmongo.agent.responder.clauses import Clause
 from lkmongo.agent.responder.intents import Intent, Knowledge, LookUpOrder, Talk
 from lkmongo.agent.responder.text import rx
-from lkmongo.spoken_numbers import spoken_to_digits
+from lkmongo.secret_shapes import spoken_to_digits
 
 ID = r"\#?(?:[a-z]{1,6}[-_])?(?=[\w-]*\d)[a-z\d][\w-]*"
 _NOUN = r"(?:orders?|packages?|parcels?|shipments?|purchases?|deliver(?:y|ies)|tracking)"

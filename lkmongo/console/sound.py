@@ -1,0 +1,277 @@
+"""The ears and the mouth of a session on this machine: a microphone and a loudspeaker with echo cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from livekit import rtc
+from livekit.agents.voice import io
+
+from lkmongo.console.devices import AudioError, Pair
+
+logger = logging.getLogger(__name__)
+
+HEARD_RATE = 16_000
+"""Hertz of what goes to recognition."""
+RATE = 48_000
+"""Hertz of the devices; MediaDevices cancels echoes at no other."""
+_CHUNK = 480  # samples, ten milliseconds: what the echo canceller takes
+_BLOCK = 5 * _CHUNK  # MediaDevices' own 100 ms, in and out, are heard as slowness
+_LATE = 0.4  # seconds; a block makes a twentieth of one
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """What a session hears with and speaks through."""
+
+    microphone: io.AudioInput
+    loudspeaker: io.AudioOutput
+
+
+class Microphone(io.AudioInput):
+    """Frames as they are recorded; silence while nothing may be heard, for recognition hangs up on a dead line."""
+
+    def __init__(self, frames: AsyncIterable[rtc.AudioFrame]) -> None:
+        """Hear `frames`, which come in real time."""
+        super().__init__(label="microphone")
+        self._frames = aiter(frames)
+        self._muted = False
+
+    async def __anext__(self) -> rtc.AudioFrame:
+        frame = await anext(self._frames)
+        if not self._muted:
+            return frame
+        silence = bytes(2 * frame.num_channels * frame.samples_per_channel)
+        return rtc.AudioFrame(silence, frame.sample_rate, frame.num_channels, frame.samples_per_channel)
+
+    def on_attached(self) -> None:
+        """Hear again."""
+        self._muted = False
+
+    def on_detached(self) -> None:
+        """Hear nothing."""
+        self._muted = True
+
+
+class Loudspeaker(io.AudioOutput):
+    """Plays what it is given as fast as the device asks for it; can be paused, and cut off at once."""
+
+    def __init__(self) -> None:
+        """Play nothing yet; `read` is what the device asks."""
+        super().__init__(label="loudspeaker", capabilities=io.AudioOutputCapabilities(pause=True), sample_rate=RATE)
+        self.latency = 0.0
+        """Seconds that a sound takes from `read` to the ear."""
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()
+        self._waiting = bytearray()
+        self._read = 0
+        self._open = False
+        self._complete = False
+        self._paused = False
+        self._utterance = 0
+        self._ready = asyncio.Event()
+        self._ready.set()
+
+    async def capture_frame(self, frame: rtc.AudioFrame) -> None:
+        """Play a frame after those before it."""
+        if self._complete:
+            await self._ready.wait()
+        await super().capture_frame(frame)
+        with self._lock:
+            self._open = True
+            self._waiting += frame.data.cast("b")
+
+    def flush(self) -> None:
+        """Tell when what was captured so far has been heard."""
+        super().flush()
+        with self._lock:
+            if self._open:
+                self._complete = True
+                self._ready.clear()
+
+    def clear_buffer(self) -> None:
+        """Be silent at once, and tell how much was heard."""
+        if not self._open:
+            return
+        super().flush()  # what comes next is another utterance
+        self._finish(self._utterance, interrupted=True)
+
+    def pause(self) -> None:
+        """Hold still, until `resume` or `clear_buffer`."""
+        super().pause()
+        self._paused = True
+
+    def resume(self) -> None:
+        """Go on."""
+        super().resume()
+        self._paused = False
+
+    def read(self, samples: int) -> bytes:
+        """Give the device what is to be heard next, silence where there is nothing; called in the device's thread."""
+        with self._lock:
+            if self._paused or not self._open:
+                return bytes(2 * samples)
+            piece = bytes(self._waiting[: 2 * samples])
+            del self._waiting[: 2 * samples]
+            if piece and not self._read:
+                self._soon(self._start, self._utterance, time.time() + self.latency)
+            self._read += len(piece)
+            if self._complete and not self._waiting and len(piece) < 2 * samples:
+                self._complete = False
+                self._soon(self._loop.call_later, self.latency, self._finish, self._utterance)
+        return piece.ljust(2 * samples, b"\0")
+
+    def _soon(self, function: Callable[..., Any], *arguments: Any) -> None:
+        with suppress(RuntimeError):  # the conversation is over, and its loop closed
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    def _start(self, utterance: int, at: float) -> None:
+        if utterance == self._utterance:
+            self.on_playback_started(created_at=at)
+
+    def _finish(self, utterance: int, *, interrupted: bool = False) -> None:
+        with self._lock:
+            if utterance != self._utterance:
+                return  # it was cut off meanwhile
+            heard = self._read / (2 * RATE)
+            self._waiting.clear()
+            self._utterance += 1
+            self._read, self._open, self._complete = 0, False, False
+            self._ready.set()
+        self.on_playback_finished(
+            playback_position=max(heard - self.latency, 0.0) if interrupted else heard, interrupted=interrupted
+        )
+
+
+@asynccontextmanager
+async def open_sound(pair: Pair) -> AsyncIterator[Sound]:
+    """Open a microphone and a loudspeaker; what comes out of the one is taken out of the other.
+
+    Raises:
+        AudioError: one of them cannot be opened, for example because another program holds it.
+    """
+    loudspeaker = Loudspeaker()
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_alsa_kept_quiet())
+        with _drivers_kept_quiet():
+            with _said_of(f"the microphone {pair.microphone.name}", "--input-device"):
+                capture = rtc.MediaDevices(blocksize=_BLOCK).open_input(
+                    enable_aec=True, input_device=pair.microphone.index
+                )
+            stack.push_async_callback(capture.aclose)
+            with _said_of(f"the loudspeaker {pair.loudspeaker.name}", "--output-device"):
+                stack.enter_context(_playing(loudspeaker, capture, pair.loudspeaker.index))
+        recorded = rtc.AudioStream(
+            rtc.LocalAudioTrack.create_audio_track("microphone", capture.source), sample_rate=HEARD_RATE, num_channels=1
+        )
+        stack.push_async_callback(recorded.aclose)
+        yield Sound(Microphone(_frames(recorded, capture.source)), loudspeaker)
+
+
+@contextmanager
+def _playing(loudspeaker: Loudspeaker, capture: Any, device: int) -> Iterator[None]:
+    """Have a device play, and the echo canceller of the microphone know what is played.
+
+    MediaDevices' own player takes a track in real time: whenever the machine is busy, what is heard stays behind by
+    that much for the rest of the conversation, and an interrupted answer goes on for as long.
+    """
+    import sounddevice
+
+    def play(out: Any, samples: int, when: Any, _status: Any) -> None:
+        piece = loudspeaker.read(samples)
+        out[:] = piece
+        capture.delay_estimator.set_output_delay(when.outputBufferDacTime - when.currentTime)
+        for start in range(0, len(piece) - 2 * _CHUNK + 1, 2 * _CHUNK):
+            frame = rtc.AudioFrame(piece[start : start + 2 * _CHUNK], RATE, 1, _CHUNK)
+            try:
+                capture.apm.process_reverse_stream(frame)
+            except RuntimeError as error:  # an exception would end the playing
+                logger.debug("the echo canceller did not take what is played: %s", error)
+
+    stream = sounddevice.RawOutputStream(
+        samplerate=RATE, blocksize=_BLOCK, channels=1, dtype="int16", device=device, callback=play
+    )
+    with stream:
+        loudspeaker.latency = stream.latency
+        yield
+
+
+async def _frames(stream: rtc.AudioStream, source: rtc.AudioSource) -> AsyncIterator[rtc.AudioFrame]:
+    """What is recorded, as it comes: what has piled up while the machine was busy would be heard late ever after."""
+    async for event in stream:
+        if source.queued_duration > _LATE:
+            source.clear_queue()
+        yield event.frame
+
+
+@contextmanager
+def _said_of(device: str, flag: str) -> Iterator[None]:
+    """Say which device it is that fails.
+
+    Raises:
+        AudioError: it cannot be opened, or PortAudio cannot be loaded.
+    """
+    try:
+        import sounddevice
+    except (ImportError, OSError) as error:
+        raise AudioError("PortAudio cannot be loaded", why=str(error)) from error
+    try:
+        yield
+    except sounddevice.PortAudioError as error:
+        raise AudioError(
+            f"{device} cannot be opened",
+            why=str(error).splitlines()[0][:200],
+            hint=f"close what else uses it, or choose another with {flag}; --list-devices shows them",
+        ) from error
+
+
+@contextmanager
+def _drivers_kept_quiet() -> Iterator[None]:
+    """Keep what audio drivers print on stderr out of the conversation; with --debug it is logged."""
+    try:
+        before = os.dup(2)
+    except OSError:  # stderr is closed
+        yield
+        return
+    with tempfile.TemporaryFile() as said:
+        try:
+            os.dup2(said.fileno(), 2)
+            yield
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+            said.seek(0)
+            if text := said.read(10_000).decode(errors="replace").strip():
+                logger.info("the audio drivers said: %s", text)
+
+
+@contextmanager
+def _alsa_kept_quiet() -> Iterator[None]:
+    """Have ALSA log what it prints on stderr otherwise, such as that the machine was too slow for a moment."""
+    try:
+        alsa = ctypes.CDLL("libasound.so.2")
+    except OSError:  # another system, or a Linux without it
+        yield
+        return
+
+    # The arguments that would fill the message are of any number and type, and are left alone.
+    def log(_file: bytes, _line: int, function: bytes, _error: int, message: bytes) -> None:
+        logger.debug("ALSA said in %s: %s", function.decode(errors="replace"), message.decode(errors="replace"))
+
+    kind = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p)
+    handler = kind(log)
+    alsa.snd_lib_error_set_handler(handler)
+    try:
+        yield
+    finally:
+        alsa.snd_lib_error_set_handler(None)

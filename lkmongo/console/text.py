@@ -1,0 +1,275 @@
+"""A conversation in text through a real AgentSession: the same agent, tools and record as in a room."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from lkmongo.console.lines import Line, Switch
+from lkmongo.errors import InvalidTextError, LkmongoError, SettingsError
+from lkmongo.model import Identity, now
+from lkmongo.settings import Settings
+from lkmongo.store.sessions.sessions import CONSOLE
+
+if TYPE_CHECKING:
+    from livekit.agents import llm
+
+    from lkmongo.agent.assistant import Assistant
+    from lkmongo.agent.call import Call
+    from lkmongo.agent.model_choice import CallSession
+    from lkmongo.agent.speech import Speech
+    from lkmongo.console.sound import Sound
+
+logger = logging.getLogger(__name__)
+
+Show = Callable[[dict[str, Any]], None]
+"""Takes one event: a message, a tool_call or a tool_output."""
+
+OpenSound = Callable[[], "AbstractAsyncContextManager[Sound]"]
+"""Opens a microphone and a loudspeaker."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How the conversation went."""
+
+    session_id: str
+    refused: int = 0
+    unanswered: int = 0
+    stored: bool = True
+    failure: LkmongoError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Where the conversation is shown."""
+
+    event: Show
+    note: Callable[[str], None]
+    warn: Callable[[str], None]
+    refuse: Callable[[InvalidTextError], None]
+    live: Callable[[str, str], None] = lambda _who, _text: None
+    """Aloud: what "user" or "assistant" have said so far of what they are saying, or the agent's "state"."""
+
+
+async def converse(
+    settings: Settings,
+    identity: Identity,
+    lines: AsyncIterator[Line | Switch],
+    listener: Listener,
+    *,
+    guest: bool = False,
+    aloud: OpenSound | None = None,
+) -> Outcome:
+    """Hold one call from greeting to hang-up and store its record, however it ends.
+
+    Args:
+        settings: which database, embedder, mind and agent.
+        identity: who is talking.
+        lines: what they say; the call ends when they end.
+        listener: told of everything that is to be shown.
+        guest: remember the caller for this call only.
+        aloud: opens what is spoken into and heard with; without, the conversation is in text.
+
+    Raises:
+        AudioError: the microphone or the loudspeaker cannot be opened; there was no call.
+        SettingsError: a setting does not fit, or there is no speech recognition to talk aloud with.
+        EmbeddedError: the embedded mongod cannot run here.
+    """
+    # Before the other: PyMongo's modules import each other, which two threads at once do not survive.
+    from lkmongo.agent.call import open_call
+
+    # The SDK takes seconds to import: that is done beside the start of the database.
+    importing = asyncio.create_task(asyncio.to_thread(importlib.import_module, "lkmongo.agent.own_agent"))
+    outcome = Outcome(session_id=f"console-{uuid4()}")
+    await asyncio.sleep(0)
+    async with open_call(
+        settings,
+        identity,
+        guest=guest,
+        session_id=outcome.session_id,
+        room_name=CONSOLE,
+        on_status=listener.note,
+    ) as call:
+        await importing
+        if not call.caller.loaded:
+            error = call.caller.load_error
+            listener.warn(
+                f"{f'{error.message}: {error.why}' if error else 'MongoDB does not answer'}. "
+                "The call goes on without memory; what is said is kept on this machine until that changes"
+            )
+        await _hold(settings, call, lines, listener, outcome, aloud)
+    return outcome
+
+
+async def _hold(
+    settings: Settings,
+    call: Call,
+    lines: AsyncIterator[Line | Switch],
+    listener: Listener,
+    outcome: Outcome,
+    aloud: OpenSound | None,
+) -> None:
+    from livekit.agents import utils
+    from livekit.agents.testing import fake_job_context
+
+    from lkmongo.agent.ending import end_call
+    from lkmongo.agent.model_choice import choose_mind, create_session
+    from lkmongo.agent.own_agent import create_assistant
+
+    assistant = create_assistant(settings)
+    mind = choose_mind(settings)
+    listener.note(f"You are talking to {mind.description}.")
+    reason = "error"
+    async with utils.http_context.open(), AsyncExitStack() as stack:
+        stack.push_async_callback(mind.close)
+        with fake_job_context(job_id=call.session_id) as job:
+            speech = _speech(settings, listener) if aloud else None
+            if speech:
+                stack.push_async_callback(speech.close)
+            sound = await stack.enter_async_context(aloud()) if aloud else None
+            session = create_session(call, mind, speech)
+            call.attach(session)
+            try:
+                if sound:
+                    from lkmongo.console.voice import talk
+
+                    reason = await talk(session, assistant, sound, lines, listener, outcome)
+                else:
+                    await _write(session, assistant, lines, listener, outcome)
+                    reason = "hang-up"
+            except (asyncio.CancelledError, KeyboardInterrupt):
+                reason = "interrupted"
+                raise
+            except BrokenPipeError:
+                reason = "hang-up"  # whoever read the answers has enough
+                raise
+            except _SessionEndedError as error:
+                outcome.failure = error
+            finally:
+                await session.aclose()
+                ended_at = now()
+                outcome.stored = await end_call(
+                    call,
+                    reason,
+                    lambda: job.make_session_report(session).to_dict(include_chat_history=False, include_events=False),
+                    ended_at=ended_at,
+                    mind=mind,
+                )
+                if call.recorder.erased:
+                    listener.note("What was kept of this caller was erased during the call; nothing of it is stored.")
+                elif call.recorder.is_kept:
+                    listener.note(
+                        "MongoDB has not taken this call: it is kept on this machine, and stored by the next call or by "
+                        "lkmongo sessions recover."
+                    )
+                elif not outcome.stored:
+                    listener.warn("this call could not be stored, neither in MongoDB nor on this machine")
+
+
+async def _write(
+    session: CallSession,
+    assistant: Assistant,
+    lines: AsyncIterator[Line | Switch],
+    listener: Listener,
+    outcome: Outcome,
+) -> None:
+    await _show_run(session.start(assistant, capture_run=True, record=False), listener, outcome)
+    async for line in lines:
+        if isinstance(line, Switch):
+            continue  # there is nothing to switch to
+        if line.refused:
+            outcome.refused += 1
+            listener.refuse(line.refused)
+        elif line.text:
+            listener.event({"type": "message", "role": "user", "text": line.text})
+            await _show_run(session.run(user_input=line.text), listener, outcome)
+
+
+def _speech(settings: Settings, listener: Listener) -> Speech:
+    """What hears and speaks at this machine."""
+    from lkmongo.agent.speech import choose_speech
+
+    if settings.turn_detection == "multilingual":
+        listener.note("The console uses the bundled turn detector: the multilingual one works in a worker alone.")
+        settings = settings.model_copy(update={"turn_detection": "bundled"})
+    speech = choose_speech(settings)
+    if speech is None:
+        raise NoSpeechError
+    listener.note(f"You are heard and answered by {speech.description}.")
+    return speech
+
+
+class NoSpeechError(SettingsError):
+    """There is no LiveKit Inference to recognise speech and to speak."""
+
+    code = "no_speech"
+
+    def __init__(self) -> None:
+        """Say what it comes with."""
+        super().__init__(
+            "there is no LiveKit Inference to recognise speech and to speak",
+            hint="set LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET of a LiveKit Cloud project, or "
+            "LIVEKIT_INFERENCE_URL and its keys",
+        )
+
+
+class _SessionEndedError(LkmongoError):
+    """The conversation ended after too many failures of the language model."""
+
+    code = "session_ended"
+
+
+async def _show_run(run: Awaitable[Any], listener: Listener, outcome: Outcome) -> None:
+    """Wait for what the agent does, and show it; a language model that does not answer is told, and the call goes on."""
+    from livekit.agents import APIError
+
+    try:
+        result = await run
+    except APIError as error:
+        outcome.unanswered += 1
+        listener.warn(f"the language model did not answer: {_cause(error)}")
+        return
+    except RuntimeError as error:
+        raise _SessionEndedError(why=str(error)) from error
+    show = listener.event
+    names: dict[str, str] = {}
+    for event in result.events if result else []:
+        item = event.item
+        if event.type == "message" and item.role == "assistant":
+            show({"type": "message", "role": "assistant", "text": item.text_content or ""})
+        elif event.type == "function_call":
+            names[item.call_id] = item.name
+            show(tool_call(item))
+        elif event.type == "function_call_output":
+            show(tool_output(item, names.get(item.call_id, "")))
+
+
+def tool_call(item: llm.FunctionCall) -> dict[str, Any]:
+    """The event that says which tool is called."""
+    return {"type": "tool_call", "name": item.name, "arguments": _arguments(item.arguments)}
+
+
+def tool_output(item: llm.FunctionCallOutput, name: str) -> dict[str, Any]:
+    """The event that says what a tool returned; `name` is the tool's."""
+    return {"type": "tool_output", "name": item.name or name, "output": item.output, "is_error": item.is_error}
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(text or "{}")
+    except ValueError:
+        return {"text": text}
+    return parsed if isinstance(parsed, dict) else {"value": parsed}
+
+
+def _cause(error: BaseException) -> str:
+    cause = error.__cause__ or error
+    return f"{type(cause).__name__}: {(str(cause).splitlines() or [''])[0][:200]}"

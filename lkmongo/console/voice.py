@@ -1,0 +1,278 @@
+"""A conversation aloud at this machine: microphone and loudspeaker in place of a room, and typing where that is better."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from livekit.agents import (
+    AgentStateChangedEvent,
+    APIError,
+    APIStatusError,
+    CloseEvent,
+    CloseReason,
+    ConversationItemAddedEvent,
+    ErrorEvent,
+    FunctionToolsExecutedEvent,
+    UserInputTranscribedEvent,
+)
+from livekit.agents.voice import TranscriptSynchronizer, io
+
+from lkmongo.console.lines import Line, Switch
+from lkmongo.errors import AuthenticationError, LkmongoError
+
+if TYPE_CHECKING:
+    from lkmongo.agent.assistant import Assistant
+    from lkmongo.agent.model_choice import CallSession
+    from lkmongo.console.sound import Sound
+    from lkmongo.console.text import Listener, Outcome
+
+_PARTS = {"stt_error": "speech recognition", "tts_error": "the voice", "llm_error": "the language model"}
+
+
+class SpeechFailedError(LkmongoError):
+    """The conversation ended after too many failures of speech recognition, the voice or the language model."""
+
+    code = "speech_failed"
+
+
+class SpeechRefusedError(AuthenticationError):
+    """The credentials for speech were refused."""
+
+    code = "speech_refused"
+
+
+async def talk(
+    session: CallSession,
+    assistant: Assistant,
+    sound: Sound,
+    lines: AsyncIterator[Line | Switch],
+    listener: Listener,
+    outcome: Outcome,
+) -> str:
+    """Talk until one side hangs up; the session is left to be closed.
+
+    Args:
+        session: has ears and a voice, and has not begun.
+        assistant: who answers.
+        sound: what is heard, and where the answer is played.
+        lines: what is typed between, and when to switch; the call ends with them.
+        listener: told of everything that is to be shown.
+        outcome: where failures are noted.
+
+    Returns:
+        Why it ended, in a word or two.
+    """
+    talking = _Talking(session, sound, listener, outcome)
+    try:
+        return await talking.until_hang_up(assistant, lines)
+    finally:
+        await talking.close()
+
+
+class _Talking:
+    def __init__(self, session: CallSession, sound: Sound, listener: Listener, outcome: Outcome) -> None:
+        self._session = session
+        self._listener = listener
+        self._outcome = outcome
+        self._heard: list[str] = []
+        self._warned: set[str] = set()
+        self._over = asyncio.Event()
+        self._closed: CloseEvent | None = None
+        self._broken: BaseException | None = None
+        self._greeting: asyncio.Task[Any] | None = None
+        self._together = TranscriptSynchronizer(
+            next_in_chain_audio=sound.loudspeaker, next_in_chain_text=_Spoken(listener)
+        )
+        session.input.audio = sound.microphone
+        session.output.audio = self._together.audio_output
+        session.output.transcription = self._together.text_output
+        session.on("user_input_transcribed", self._on_heard)
+        session.on("conversation_item_added", self._on_item)
+        session.on("function_tools_executed", self._on_tools)
+        session.on("agent_state_changed", self._on_state)
+        session.on("error", self._on_error)
+        session.on("close", self._on_close)
+
+    async def until_hang_up(self, assistant: Assistant, lines: AsyncIterator[Line | Switch]) -> str:
+        # It ends with the greeting; meanwhile the caller may interrupt, type or hang up.
+        start = self._session.start(assistant, capture_run=True, record=False)
+        self._greeting = asyncio.create_task(start)
+        self._greeting.add_done_callback(self._on_greeted)
+        over = asyncio.create_task(self._over.wait())
+        try:
+            while True:
+                coming = asyncio.create_task(_next(lines))
+                try:
+                    await asyncio.wait({coming, over}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    if not coming.done():
+                        coming.cancel()
+                        await asyncio.gather(coming, return_exceptions=True)
+                if over.done():
+                    return self._why()
+                item = coming.result()
+                if isinstance(item, KeyboardInterrupt):
+                    raise item
+                if item is None:  # what was piped in is at its end; its last answer is still to be heard
+                    await self._greeted()
+                if item is None or item is Switch.HANG_UP:
+                    return self._why()
+                await self._take(item)
+        finally:
+            over.cancel()
+
+    async def close(self) -> None:
+        if self._greeting and not self._greeting.done():
+            self._greeting.cancel()
+            await asyncio.gather(self._greeting, return_exceptions=True)
+        await self._session.aclose()
+        await self._together.aclose()
+
+    # ------------------------------------------------------------------ typing
+
+    async def _take(self, item: Line | Switch) -> None:
+        if isinstance(item, Switch):
+            await self._switch(aloud=item is Switch.TALK)
+        elif item.refused:
+            self._outcome.refused += 1
+            self._listener.refuse(item.refused)
+        elif item.text:
+            await self._greeted()
+            try:
+                await self._session.generate_reply(user_input=item.text)
+            except RuntimeError:
+                if not self._session_is_over():
+                    raise
+
+    async def _switch(self, *, aloud: bool) -> None:
+        session = self._session
+        if not aloud:
+            try:
+                await session.interrupt(force=True)
+                session.clear_user_turn()
+            except RuntimeError:  # it is not in the conversation yet, or no longer
+                pass
+            self._heard.clear()
+        session.input.set_audio_enabled(aloud)
+        session.output.set_audio_enabled(aloud)
+        self._listener.live("state", session.agent_state if aloud else "")
+
+    async def _greeted(self) -> None:
+        if self._greeting:
+            await asyncio.wait({self._greeting})
+
+    # ------------------------------------------------------------------ what happens
+
+    def _on_greeted(self, greeting: asyncio.Task[Any]) -> None:
+        if greeting.cancelled():
+            return
+        error = greeting.exception()
+        # What the model did not answer was told as an error of the session already.
+        if error is not None and not isinstance(error, APIError) and not self._session_is_over():
+            self._broken = error
+            self._over.set()
+
+    def _on_heard(self, event: UserInputTranscribedEvent) -> None:
+        if not event.transcript or not self._session.input.audio_enabled:
+            return
+        self._listener.live("user", " ".join([*self._heard, event.transcript]))
+        if event.is_final:
+            self._heard.append(event.transcript)
+
+    def _on_item(self, event: ConversationItemAddedEvent) -> None:
+        item = event.item
+        if item.type != "message" or item.role not in {"user", "assistant"}:
+            return
+        if item.role == "user":
+            self._heard.clear()
+        shown = {"type": "message", "role": item.role, "text": item.text_content or ""}
+        self._listener.event(shown | ({"interrupted": True} if item.interrupted else {}))
+
+    def _on_tools(self, event: FunctionToolsExecutedEvent) -> None:
+        from lkmongo.console.text import tool_call, tool_output
+
+        for call, output in event.zipped():
+            self._listener.event(tool_call(call))
+            if output:
+                self._listener.event(tool_output(output, call.name))
+
+    def _on_state(self, event: AgentStateChangedEvent) -> None:
+        if self._session.input.audio_enabled:
+            self._listener.live("state", event.new_state)
+
+    def _on_error(self, event: ErrorEvent) -> None:
+        error = event.error
+        if getattr(error, "recoverable", True):
+            return
+        if error.type == "llm_error":
+            self._outcome.unanswered += 1
+        cause = error.error.__cause__ or error.error
+        part = _PARTS.get(error.type, "a part of the conversation")
+        warning = f"{part} does not answer: {_first_line(cause)}"
+        if warning not in self._warned:  # it is tried again several times
+            self._warned.add(warning)
+            self._listener.warn(warning)
+
+    def _on_close(self, event: CloseEvent) -> None:
+        self._closed = event
+        self._over.set()
+
+    # ------------------------------------------------------------------ the end
+
+    def _session_is_over(self) -> bool:
+        return self._closed is not None
+
+    def _why(self) -> str:
+        if self._broken:
+            raise self._broken
+        if self._closed and self._closed.reason is CloseReason.ERROR:
+            self._outcome.failure = _failure(self._closed.error)
+            return "error"
+        return "agent" if self._session.userdata.ended_by_agent else "hang-up"
+
+
+class _Spoken(io.TextOutput):
+    """What the agent says, at the pace at which it is heard."""
+
+    def __init__(self, listener: Listener) -> None:
+        super().__init__(label="transcript", next_in_chain=None)
+        self._listener = listener
+        self._text = ""
+
+    async def capture_text(self, text: str) -> None:
+        self._text += text
+        self._listener.live("assistant", self._text)
+
+    def flush(self) -> None:
+        self._text = ""
+
+
+async def _next(lines: AsyncIterator[Line | Switch]) -> Line | Switch | KeyboardInterrupt | None:
+    """The next of `lines`, None at their end; Ctrl-C at the prompt as a value, for no task may end by it."""
+    try:
+        return await anext(lines, None)
+    except KeyboardInterrupt as interrupt:
+        return interrupt
+
+
+def _failure(error: Any) -> LkmongoError:
+    cause = getattr(error, "error", None)
+    part = _PARTS.get(getattr(error, "type", ""), "the conversation")
+    if isinstance(cause, APIStatusError) and cause.status_code in {401, 403}:
+        return SpeechRefusedError(
+            f"{part} refuses the credentials",
+            why=_first_line(cause),
+            hint="check LIVEKIT_API_KEY and LIVEKIT_API_SECRET, or LIVEKIT_INFERENCE_API_KEY and its secret; "
+            "lkmongo agent console without --voice needs none",
+        )
+    return SpeechFailedError(
+        f"{part} failed too often",
+        why=_first_line(cause) if cause else None,
+        hint="try again later, or leave out --voice to talk in text",
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"

@@ -1,0 +1,174 @@
+"""This machine: the program and its settings, and the folder that holds its data."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from lkmongo import __version__
+from lkmongo.doctor.check import Finding, fail, ok, warn
+from lkmongo.errors import SettingsError
+from lkmongo.outbox import journal
+from lkmongo.redact import mask
+from lkmongo.settings import ENVIRONMENT, Settings
+
+_HOST = r"(?:[\w.-]+|\[[0-9a-fA-F:.]+\]|[\w.-]*%2[Ff][\w.%-]+)(?::\d+)?"
+_LIBRARIES = ("livekit-agents", "livekit-api", "pymongo", "voyageai")
+
+
+def program() -> Finding:
+    """Which versions are at work: the first thing that anybody asks who is asked for help."""
+    libraries = [f"{name} {version}" for name in _LIBRARIES if (version := _version(name))]
+    system = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()}"
+    return ok(f"lkmongo {__version__}, {system} {platform.machine()}", ", ".join(libraries))
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def settings_in_use(settings: Settings, problems: Mapping[str, SettingsError]) -> Finding:
+    """What is set and where, with secrets masked; what is wrong with it, and variables that are none.
+
+    Args:
+        settings: without what is wrong.
+        problems: by variable or dotenv file, why it is not accepted.
+    """
+    facts = tuple(_shown(settings))
+    if problems:
+        told = [f"{each.message} ({each.why})" if each.why else each.message for each in problems.values()]
+        first = next((each.hint for each in problems.values() if each.hint), None)
+        return fail("; ".join(told), first, facts)
+    if unknown := settings.unknown:
+        name, meant = unknown[0]
+        names = ", ".join(each for each, _ in unknown)
+        return warn(
+            f"{names} {'is not a setting' if len(unknown) == 1 else 'are not settings'}",
+            f"rename {name} to {meant}" if meant else f"unset {name}; the README lists the settings",
+            facts,
+        )
+    if not facts:
+        return ok("nothing is set: everything runs on this machine")
+    return ok(f"{len(facts)} set", *facts)
+
+
+def incomplete(settings: Settings) -> dict[str, SettingsError]:
+    """Settings that are accepted one by one and do not go together, under the variable that most depends on it."""
+    from lkmongo.embed.choose import embedder_for
+
+    problems: dict[str, SettingsError] = {}
+    try:
+        _ = settings.livekit
+    except SettingsError as error:
+        problems["LIVEKIT_URL"] = error
+    try:
+        embedder_for(settings)
+    except SettingsError as error:
+        problems["LKMONGO_EMBEDDINGS"] = error
+    return problems
+
+
+def _shown(settings: Settings) -> Iterator[str]:
+    """A line for each variable that is set: its value, unless it is secret, and where it comes from."""
+    for variable, (name, field) in zip(Settings.variables(), Settings.model_fields.items(), strict=True):
+        source = settings.source(variable.name)
+        if source == "default":
+            continue
+        value = getattr(settings, name)
+        if field.alias == "MONGODB_URI" and value:
+            shown = address(value.get_secret_value())
+        elif isinstance(value, SecretStr):
+            shown = mask(value.get_secret_value())
+        else:
+            shown = str(value).partition("?")[0]  # what follows in an address may be a key
+        yield f"{variable.name} = {shown} (from {'the environment' if source == ENVIRONMENT else source})"
+
+
+def address(uri: str) -> str:
+    """The hosts of a MongoDB address, without user, password and options.
+
+    An address in which something is not escaped as it should be is not taken apart: any of it may be the password.
+    """
+    match = re.fullmatch(rf"(mongodb(?:\+srv)?://)(?:[^@/?#]*@)?({_HOST}(?:,{_HOST})*)(?:[/?][^@]*)?", uri)
+    return f"{match[1]}{match[2]}" if match else f"{uri.partition('://')[0]}://***"
+
+
+GIB = 1024**3
+NEEDED, COMFORTABLE = 1 * GIB, 5 * GIB
+"""Bytes. A mongod that runs out of space aborts; below the second figure it is time to look."""
+
+
+def space(home: Path, *, needed: int = NEEDED, comfortable: int = COMFORTABLE) -> Finding:
+    """Whether the home can be written to, and how much is free there; the folder itself need not be there yet."""
+    there = next((path for path in (home, *home.parents) if path.exists()), Path(home.anchor))
+    elsewhere = "set LKMONGO_HOME to a folder that you may write to"
+    if not there.is_dir():
+        return fail(f"{there} is not a folder", elsewhere)
+    if not os.access(there, os.W_OK | os.X_OK):
+        return fail(f"{there} cannot be written to", elsewhere)
+    free = shutil.disk_usage(there).free
+    said = f"{free / GIB:,.1f} GiB are free at {home}"
+    if free < needed:
+        return fail(f"only {said}", "free some space, or set LKMONGO_HOME to a folder on another disk")
+    if free < comfortable:
+        return warn(said, "free some space, or set LKMONGO_HOME to a folder on another disk")
+    return waiting(journal.spool_folder(home), said)
+
+
+def waiting(folder: Path, said: str) -> Finding:
+    """Whether calls that are over have left something that MongoDB did not take.
+
+    Args:
+        folder: of the files.
+        said: what else there is to say of the disk.
+    """
+    paths = []
+    size = 0
+    try:
+        for path in journal.files(folder):
+            with journal.locked(path) as is_over:
+                if is_over:
+                    paths.append(path)
+                    size += path.stat().st_size
+    except journal.SpoolError as error:
+        return warn(f"{said}; {error.message}", error.hint or "see to it that its owner runs lkmongo")
+    if not paths:
+        return ok(said)
+    calls = "1 call waits" if len(paths) == 1 else f"{len(paths):,} calls wait"
+    return warn(
+        f"{calls} for MongoDB ({size:,} bytes in {folder}); {said}",
+        "lkmongo sessions recover",
+        [f"the oldest began at {_began(paths[0])}"],
+    )
+
+
+def size(folder: Path) -> int:
+    """Bytes of all files below a folder; those that vanish meanwhile count nothing."""
+    total = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += Path(root, name).lstat().st_size
+            except FileNotFoundError:
+                continue
+    return total
+
+
+def _began(path: Path) -> str:
+    """When the call of a file began, which its name begins with."""
+    stamp = path.stem.partition("-")[0]
+    try:
+        return f"{datetime.strptime(stamp, '%Y%m%dT%H%M%S'):%Y-%m-%d %H:%M:%S} UTC"  # noqa: DTZ007 - shown as it is
+    except ValueError:
+        return f"{stamp} UTC"

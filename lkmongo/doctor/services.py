@@ -1,0 +1,246 @@
+"""The services the agent needs: LiveKit, the language model, the embedder, and this machine's audio devices."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from lkmongo.console.devices import AudioError, Device, list_devices
+from lkmongo.doctor.check import Finding, failed, ok, skip, warn
+from lkmongo.doctor.http import PATIENCE, UnreachableError, reason
+from lkmongo.errors import AuthenticationError
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from lkmongo.settings import LiveKitCredentials, Settings
+
+SHORTEST_SECRET = 32
+"""Bytes that a key for HMAC-SHA256 should have at least. (RFC 7518, section 3.2.)"""
+
+
+async def livekit(settings: Settings) -> Finding:
+    """Whether LiveKit is there and takes the key, by one signed call.
+
+    Raises:
+        UnreachableError: nobody answers, or not as LiveKit does.
+        AuthenticationError: the key and the secret were refused.
+    """
+    credentials = settings.livekit
+    if credentials is None:
+        return skip("LIVEKIT_URL is not set: the console works, calls and tokens need it")
+    await call_livekit(credentials)
+    said = f"{credentials.url} answers, and the key {credentials.api_key} is valid"
+    if (length := len(credentials.api_secret.get_secret_value().encode())) < SHORTEST_SECRET:
+        return warn(
+            f"{said}; its secret has only {length} bytes and could be guessed",
+            f"give the server a secret of at least {SHORTEST_SECRET} bytes: openssl rand -hex 32",
+        )
+    return ok(said)
+
+
+async def call_livekit(credentials: LiveKitCredentials) -> None:
+    """Make one signed call to LiveKit that changes nothing.
+
+    Raises:
+        UnreachableError: nobody answers, or not as LiveKit does.
+        AuthenticationError: the key and the secret were refused.
+    """
+    await asyncio.to_thread(importlib.import_module, "livekit.api")
+    from livekit import api
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a short secret: we tell that in our own words
+        token = (
+            api.AccessToken(credentials.api_key, credentials.api_secret.get_secret_value())
+            .with_grants(api.VideoGrants(room_list=True))
+            .to_jwt()
+        )
+    url = credentials.url
+    with livekit_errors(url):
+        # The client's own timeout is lost on the way to its requests.
+        async with asyncio.timeout(PATIENCE), api.LiveKitAPI(url, token=token, failover=False) as client:
+            # Of a name that no room has: the answer is short, however many rooms there are.
+            await client.room.list_rooms(api.ListRoomsRequest(names=["lkmongo doctor"]))
+
+
+@contextmanager
+def livekit_errors(url: str) -> Iterator[None]:
+    """Say in our own words what went wrong with a call to LiveKit at `url`.
+
+    Raises:
+        UnreachableError: nobody answers, or not as LiveKit does.
+        AuthenticationError: the key and the secret were refused.
+    """
+    import aiohttp
+    from google.protobuf.message import DecodeError
+    from livekit import api
+
+    try:
+        yield
+    except api.ServerError as error:
+        if error.status in {401, 403}:
+            raise AuthenticationError(
+                f"LiveKit at {url} refused the API key",
+                why=error.message or f"HTTP status {error.status}",
+                hint="check that LIVEKIT_API_KEY and LIVEKIT_API_SECRET are of this LIVEKIT_URL, and this machine's clock",
+            ) from error
+        raise UnreachableError(
+            f"what answers at {url} is not LiveKit, or is in trouble",
+            why=error.message or f"HTTP status {error.status}",
+            hint="check LIVEKIT_URL",
+        ) from error
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise UnreachableError(
+            f"LiveKit cannot be reached at {url}", why=reason(error, PATIENCE), hint="check LIVEKIT_URL and the network"
+        ) from error
+    except DecodeError as error:  # the client takes any answer with status 200 for a protocol message
+        raise UnreachableError(f"what answers at {url} is not LiveKit", hint="check LIVEKIT_URL") from error
+
+
+async def embedder(settings: Settings) -> Finding:
+    """Who turns text into vectors; the local model is loaded and used once.
+
+    Raises:
+        SettingsError: the key, the model, its dimensions or the address cannot be right.
+        EmbeddingError: the local model is not installed.
+    """
+    from lkmongo.embed.choose import embedder_for
+
+    chosen = embedder_for(settings)
+    try:
+        if settings.embedder_kind == "voyage":
+            return ok(f"Voyage's {settings.embedding_model}, {chosen.dimensions} numbers a vector")
+        await chosen.embed(["hello"], kind="query")
+        return ok(f"on this machine: {chosen.model}, {chosen.dimensions} numbers a vector")
+    finally:
+        await chosen.close()
+
+
+async def voyage(settings: Settings) -> Finding:
+    """Whether Voyage takes the key and has the model: one word is embedded.
+
+    Raises:
+        AuthenticationError: the key was refused.
+        EmbeddingError: anything else that Voyage answers, or that it does not answer.
+    """
+    from lkmongo.embed.base import RateLimitedError
+    from lkmongo.embed.choose import embedder_for
+
+    if settings.embedder_kind == "local":
+        unused = " is set, and LKMONGO_EMBEDDINGS=local" if settings.voyage_api_key else " is not set"
+        return skip(f"VOYAGE_API_KEY{unused}: text is embedded on this machine")
+    # The client takes up to 2 s to import: that is not the service's time.
+    await asyncio.to_thread(importlib.import_module, "lkmongo.embed.voyage_answers")
+    chosen = embedder_for(settings)
+    try:
+        await chosen.embed(["hello"], kind="query", deadline=PATIENCE)
+    except RateLimitedError as error:
+        return warn(f"the key is valid, and {error.message}", error.hint or "wait a minute", [error.why or ""])
+    finally:
+        await chosen.close()
+    return ok(f"the key is valid for {settings.embedding_model}")
+
+
+_NAMED = 5
+
+
+async def own_class(settings: Settings) -> Finding:
+    """Whether the agent can be built: its class imported, its instructions read.
+
+    Raises:
+        SettingsError: LKMONGO_AGENT or LKMONGO_INSTRUCTIONS does not fit.
+    """
+    loading = await asyncio.to_thread(importlib.import_module, "lkmongo.agent.own_agent")  # the SDK takes seconds
+    assistant = loading.create_assistant(settings)
+    said = f"{settings.agent or 'the assistant'}, with {len(assistant.tools)} tools"
+    return ok(said, *([f"instructions from {settings.instructions}"] if settings.instructions else []))
+
+
+async def mind(settings: Settings) -> Finding:
+    """Who answers: the language model, or the built-in responder. A server of one's own is asked for its models.
+
+    Raises:
+        SettingsError: the settings of LiveKit Inference are incomplete.
+        UnreachableError: nobody answers at LKMONGO_LLM_BASE_URL.
+    """
+    pipeline = await asyncio.to_thread(importlib.import_module, "lkmongo.agent.model_choice")
+    if settings.llm_base_url:
+        return await _language_model_server(settings)
+    chosen = pipeline.choose_mind(settings)
+    await chosen.llm.aclose()
+    return ok(chosen.description)
+
+
+async def _language_model_server(settings: Settings) -> Finding:
+    """Whether the server of LKMONGO_LLM_BASE_URL lists the model of LKMONGO_LLM."""
+    import aiohttp
+
+    base = settings.llm_base_url or ""
+    where = base.partition("?")[0]
+    headers = {"Authorization": f"Bearer {settings.llm_api_key.get_secret_value()}"} if settings.llm_api_key else {}
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE)) as session,
+            session.get(f"{base}/models", headers=headers) as response,
+        ):
+            if response.status in {401, 403}:
+                return failed(
+                    AuthenticationError(
+                        f"{where} refused the key",
+                        why=f"HTTP status {response.status}",
+                        hint="check LKMONGO_LLM_API_KEY",
+                    )
+                )
+            if response.status != 200:
+                said = f"{where} answers, and does not list its models (HTTP status {response.status})"
+                return warn(said, "check LKMONGO_LLM_BASE_URL; it often ends in /v1")
+            names = await _model_names(response)
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise UnreachableError(
+            f"{where} cannot be reached",
+            why=reason(error, PATIENCE),
+            hint="start the language model's server, or correct LKMONGO_LLM_BASE_URL",
+        ) from error
+    said = f"{settings.llm} at {where}"
+    if not names:
+        return ok(f"{said}, which does not say what models it has")
+    if missing := [name for name in settings.llm.split(",") if name not in names]:
+        known = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+        return warn(f"{where} does not list {missing[0]}", f"set LKMONGO_LLM to one that it has: {known}")
+    return ok(said)
+
+
+async def _model_names(response: aiohttp.ClientResponse) -> list[str]:
+    """The models of an OpenAI-compatible list; empty where it cannot be read or is empty."""
+    try:
+        body: Any = await response.json(content_type=None)
+        return [str(each["id"]) for each in body["data"]]
+    except (ValueError, LookupError, TypeError):
+        return []
+
+
+_TEXT_NEEDS_NONE = "the text console needs none"
+
+
+async def audio() -> Finding:
+    """Which microphones and loudspeakers there are."""
+    try:
+        devices = await list_devices()
+    except AudioError as error:
+        return skip(f"{error.message}{f' ({error.why})' if error.why else ''}; {_TEXT_NEEDS_NONE}")
+    return judge_devices(devices)
+
+
+def judge_devices(devices: list[Device]) -> Finding:
+    """Say what there is to speak into and to hear with."""
+    inputs = [device.name for device in devices if device.inputs > 0]
+    outputs = [device.name for device in devices if device.outputs > 0]
+    if not (inputs or outputs):
+        return skip(f"there are no audio devices; {_TEXT_NEEDS_NONE}")
+    facts = [f"input: {name}" for name in inputs] + [f"output: {name}" for name in outputs]
+    return ok(f"{len(inputs)} to speak into, {len(outputs)} to hear with", *facts)

@@ -1,0 +1,340 @@
+"""The aggregations of the Atlas strategy and what their answers mean: pure functions that need no server.
+
+In every aggregation the scope stands twice: in the search stage, where it keeps other people's documents from taking
+the places of one's own, and in a `$match` behind it, because an index is as old as its last update while the documents
+behind it are current.
+
+An index trails its collection. What was written in the last moments is therefore read from the collection itself and
+compared here, and what the index says of it is dropped. Cosines of both are on one scale and go into one branch; BM25
+scores are not, so all candidates' words are scored anew when a freshly read document matches the query.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from lkmongo.errors import LkmongoError
+from lkmongo.model import Memory, Passage
+from lkmongo.search.exact import BRANCH_DEPTH, FusionWeights, Hit, TextIndex, fuse, without_handicap
+from lkmongo.search.strategy import memory_of, memory_text, passage_of, passage_text
+from lkmongo.search.words import content_words, stem, words
+from lkmongo.store.indexes.definitions import EMBEDDING, KNOWLEDGE_VECTOR, LABEL_WORDS, MEMORIES_TEXT, MEMORIES_VECTOR
+from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lkmongo.search.exact import FusionWeights
+
+Stage = dict[str, Any]
+Scope = Mapping[str, str]
+
+CANDIDATES_PER_HIT = 20
+"""How many neighbours an approximate search looks at for each that it returns: what the manual recommends at least."""
+MAX_CANDIDATES = 10_000
+"""The most that `numCandidates` may be; a search for so many that it would be more is exact."""
+FUZZY = {"maxEdits": 1, "prefixLength": 2, "maxExpansions": 10}
+"""One letter wrong, missing, too many or swapped, behind the first two. Without bounds the default of two edits makes
+short words match almost anything, and the variants are drawn from the words of all people."""
+_FUZZY_FROM = 5
+MAX_WORDS = 24
+"""Words of a question that are looked up: each is up to 22 clauses, and small clusters allow 1,024 in a query."""
+_SPOKEN_WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
+
+_MEMORY = {"_id": 0, "memory_type": 1, "content": 1, "created_at": 1, "updated_at": 1, "embedding_model": 1}
+_PASSAGE = {"_id": 0, "source": 1, "chunk": 1, "title": 1, "content": 1, "updated_at": 1, "embedding_model": 1}
+# The embedding is two thirds of a document's bytes, and nobody reads it.
+
+
+def depth_for(limit: int) -> int:
+    """How many documents each branch hands to the fusion when `limit` are wanted."""
+    return max(BRANCH_DEPTH, limit)
+
+
+def question_words(query: str) -> list[str]:
+    """The first 24 words of a question that may cause a match, in lower case, each once.
+
+    Stop words are left out: the standard analyzer has none, and "what is my" would match what most people have.
+    """
+    wanted = set(content_words(query)[0])
+    spoken = dict.fromkeys(word.casefold() for word in _SPOKEN_WORD.findall(query))
+    return [word for word in spoken if any(stem(part) in wanted for part in words(word))][:MAX_WORDS]
+
+
+def memories_by_vector(scope: Scope, vector: NDArray[np.float32], model: str, depth: int) -> list[Stage]:
+    """A person's slots by meaning: up to `depth`, nearest first, each with its `score`, (1 + cosine) / 2."""
+    return [*_near_memories(scope, vector, model, depth), {"$project": _scored(_MEMORY, "vectorSearchScore")}]
+
+
+def memories_by_text(scope: Scope, found_words: Sequence[str], depth: int) -> list[Stage]:
+    """A person's slots by the words of label and content: up to `depth`, best first, each with its BM25 `score`."""
+    return [*_worded_memories(scope, found_words, depth), {"$project": _scored(_MEMORY, "searchScore")}]
+
+
+def memories_by_both(
+    scope: Scope,
+    vector: NDArray[np.float32],
+    found_words: Sequence[str],
+    model: str,
+    weights: FusionWeights,
+    depth: int,
+) -> list[Stage]:
+    """Both branches and their fusion in one round trip; `details` has the rank and the score in each branch.
+
+    All of both branches is returned, not only the best: the floor of the embedder is applied to what comes back.
+    """
+    pipelines = {
+        "vector": _near_memories(scope, vector, model, depth),
+        "text": _worded_memories(scope, found_words, depth),
+    }
+    fusion = {
+        "input": {"pipelines": pipelines},
+        "combination": {"weights": weights.by_branch()},
+        "scoreDetails": True,
+    }
+    shown = _MEMORY | {"details": {"$meta": "scoreDetails"}}
+    return [{"$rankFusion": fusion}, {"$limit": 2 * depth}, {"$project": shown}]
+
+
+def knowledge_by_vector(scope: Scope, vector: NDArray[np.float32], model: str, depth: int) -> list[Stage]:
+    """A tenant's passages by meaning: up to `depth`, nearest first, each with its `score`, (1 + cosine) / 2."""
+    candidates = CANDIDATES_PER_HIT * depth
+    how: Stage = {"exact": True} if candidates > MAX_CANDIDATES else {"numCandidates": candidates}
+    return [
+        _vector_stage(KNOWLEDGE_VECTOR, scope, vector, depth, how),
+        {"$match": {**scope, "embedding_model": model}},
+        {"$project": _scored(_PASSAGE, "vectorSearchScore")},
+    ]
+
+
+def _near_memories(scope: Scope, vector: NDArray[np.float32], model: str, depth: int) -> list[Stage]:
+    # A person has at most 10,000 slots. Up to there the manual recommends to compare them all, and it misses none.
+    return [
+        _vector_stage(MEMORIES_VECTOR, scope, vector, depth, {"exact": True}),
+        # A slot that was written anew has lost its vector and its model; the index may not know that yet.
+        {"$match": {**scope, "embedding_model": model}},
+    ]
+
+
+def _worded_memories(scope: Scope, found_words: Sequence[str], depth: int) -> list[Stage]:
+    paths = [LABEL_WORDS, "content"]
+    should: list[Stage] = [{"text": {"query": list(found_words), "path": paths}}]
+    # A word that is there as it was said scores in both clauses, and so above its neighbours.
+    if near := [word for word in found_words if len(word) >= _FUZZY_FROM and word.isalpha()]:
+        should.append({"text": {"query": near, "path": paths, "fuzzy": FUZZY}})
+    compound = {
+        "filter": [{"equals": {"path": path, "value": value}} for path, value in scope.items()],
+        "should": should,
+        "minimumShouldMatch": 1,  # beside a filter it is 0, and everything that the person has would match
+    }
+    search = {"$search": {"index": MEMORIES_TEXT, "compound": compound}}
+    return [search, {"$match": dict(scope)}, {"$limit": depth}]
+
+
+def _vector_stage(index: str, scope: Scope, vector: NDArray[np.float32], depth: int, how: Stage) -> Stage:
+    options = {
+        "index": index,
+        "path": EMBEDDING,
+        "queryVector": vector.tolist(),
+        "limit": depth,
+        "filter": dict(scope),
+    }
+    return {"$vectorSearch": options | how}
+
+
+def _scored(shown: Mapping[str, Any], score: str) -> Stage:
+    return {**shown, "score": {"$meta": score}}
+
+
+K = TypeVar("K", bound=Any)
+Ranked = list[tuple[K, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A document that may be a hit: what its text branch reads, and whether it has a vector that can be compared."""
+
+    text: str
+    embedded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Branches(Generic[K]):
+    """What an index returned: (key, score) of each branch, best first.
+
+    Attributes:
+        near: by cosine.
+        worded: by BM25; None where there is no text index, and the words of the candidates are scored here.
+        candidates: every document of both branches.
+    """
+
+    near: Ranked[K]
+    worded: Ranked[K] | None
+    candidates: Mapping[K, Candidate]
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh(Generic[K]):
+    """Documents that were read from the collection itself; `vectors` has those that can be compared, of unit length."""
+
+    candidates: Mapping[K, Candidate]
+    vectors: Mapping[K, NDArray[np.float32]]
+
+
+def merge(
+    branches: Branches[K],
+    fresh: Fresh[K],
+    query: str,
+    query_vector: NDArray[np.float32] | None,
+    weights: FusionWeights,
+    floor: float,
+    depth: int,
+) -> list[Hit[K]]:
+    """Fuse both branches as `ExactIndex.search` does.
+
+    Args:
+        branches: of the index.
+        fresh: what replaces the index's word on these documents.
+        query: the question.
+        query_vector: of unit length, shape (d,); None searches by words alone.
+        weights: of the two branches.
+        floor: a cosine below this counts as none.
+        depth: how many documents of each branch take part.
+    """
+    candidates = {**branches.candidates, **fresh.candidates}
+    near = [(key, cosine) for key, cosine in branches.near if key not in fresh.candidates]
+    if query_vector is not None and fresh.vectors:
+        near += [(key, float(vector @ query_vector)) for key, vector in fresh.vectors.items()]
+        near.sort(key=lambda entry: (-entry[1], entry[0]))
+    # Ranks say nothing of distance: what is too far is dropped before they are given.
+    near = [(key, cosine) for key, cosine in near[:depth] if cosine >= floor]
+    worded = _worded(branches.worded, candidates, fresh, query, beside_vectors=query_vector is not None)[:depth]
+    hits = [
+        Hit(found.key, found.score, found.ranks.get("vector"), found.ranks.get("text"))
+        for found in fuse({"vector": near, "text": worded}, weights.by_branch())
+    ]
+    if near:
+        hits = without_handicap(hits, weights, lambda key: candidates[key].embedded)
+    return hits
+
+
+def _worded(
+    worded: Ranked[K] | None,
+    candidates: Mapping[K, Candidate],
+    fresh: Fresh[K],
+    query: str,
+    *,
+    beside_vectors: bool,
+) -> Ranked[K]:
+    """The text branch: those that fit as `ExactIndex` sees it, in the index's order as long as it knows them all."""
+    keys = sorted(candidates)
+    bare = {place for place, key in enumerate(keys) if not candidates[key].embedded} if beside_vectors else None
+    found = TextIndex([candidates[key].text for key in keys]).search(query, len(keys), spared=bare)
+    scored = [(keys[place], score) for place, score in found]
+    if worded is None or any(key in fresh.candidates for key, _ in scored):
+        return scored
+    fitting = {key for key, _ in scored}
+    return [(key, score) for key, score in worded if key in fitting]
+
+
+T = TypeVar("T", Memory, Passage)
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[T]):
+    """What is searched, and how its documents are read."""
+
+    collection: str
+    vector_index: str
+    fields: tuple[str, ...]
+    key: Callable[[Document], Any]
+    item: Callable[[Document], T]
+    text: Callable[[T], str]
+
+
+MEMORY = Kind(
+    MEMORIES,
+    MEMORIES_VECTOR,
+    ("memory_type", "content", "created_at", "updated_at", "embedding_model"),
+    lambda document: document["memory_type"],
+    memory_of,
+    memory_text,
+)
+PASSAGE = Kind(
+    KNOWLEDGE,
+    KNOWLEDGE_VECTOR,
+    ("source", "chunk", "title", "content", "updated_at", "embedding_model"),
+    lambda document: (document["source"], document["chunk"]),
+    passage_of,
+    passage_text,
+)
+
+
+@dataclass(slots=True)
+class Answer:
+    """What the indexes said; a branch is None where it was not asked or failed, and `problems` names those that failed."""
+
+    near: Ranked[Any] | None = None
+    worded: Ranked[Any] | None = None
+    documents: dict[Any, Document] = field(default_factory=dict)
+    problems: dict[str, LkmongoError] = field(default_factory=dict)
+
+    def take(self, branch: str, rows: Sequence[Document], kind: Kind[Any]) -> None:
+        """Add the rows of one branch, best first, each with its `score`."""
+        keyed = [(kind.key(row), row) for row in rows]
+        self.documents |= dict(keyed)
+        if branch == "vector":
+            self.near = [(key, cosine(row["score"])) for key, row in keyed]
+        else:
+            self.worded = [(key, row["score"]) for key, row in keyed]
+
+
+def cosine(score: float) -> float:
+    """The cosine that a `vectorSearchScore`, (1 + cosine) / 2, was made from."""
+    return 2 * score - 1
+
+
+def of_details(rows: Iterable[Document], kind: Kind[Any]) -> Answer:
+    """Both branches out of the `scoreDetails` of a `$rankFusion` whose pipelines are called "vector" and "text".
+
+    Raises:
+        KeyError: the details do not hold the scores of the branches.
+    """
+    branches: dict[str, list[tuple[int, Document]]] = {"vector": [], "text": []}
+    for row in rows:
+        for detail in row["details"]["details"]:
+            rank = detail["rank"]
+            if isinstance(rank, int | float) and rank >= 1:  # "NA", or 0 on older servers, where it is not a hit
+                branches[detail["inputPipelineName"]].append((int(rank), {**row, "score": detail["value"]}))
+    answer = Answer()
+    for name, ranked in branches.items():
+        answer.take(name, [row for _, row in sorted(ranked, key=lambda entry: entry[0])], kind)
+    return answer
+
+
+def is_silent(answer: Answer, words: Sequence[str], since: datetime, kind: Kind[Any]) -> bool:
+    """Whether the text branch found nothing though a document that it must know holds a word of the question.
+
+    A text index that is missing, or that lacks the mapping of a scope, finds nothing and says nothing. What the vector
+    branch returned is a sample to catch it by; what was written after `since` it need not know yet.
+    """
+    if answer.worded != [] or not answer.near:
+        return False
+    plain = {word for word in words if word.isalpha() and len(word) > 2}
+    return any(
+        plain & _whole_words(kind.text(kind.item(document)))
+        for document in answer.documents.values()
+        if (moment := document.get("updated_at")) and moment < since
+    )
+
+
+def _whole_words(text: str) -> set[str]:
+    """What any analyzer takes for a word: letters between spaces, punctuation at the ends taken off."""
+    return {word.strip(string.punctuation).casefold() for word in text.split()}

@@ -1,0 +1,1 @@
+"""Sessions as files: JSON lines, CSV, Markdown, Parquet."""

@@ -1,0 +1,334 @@
+"""The export formats: JSON lines with everything, CSV and Parquet with a row per turn, Markdown to read.
+
+A CSV cell is never a formula and never steers a terminal; what people said is never markup in Markdown. Parquet needs
+pyarrow. What has no column (the report, fields that another program wrote) is in the JSON lines only.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from lkmongo.errors import UsageError
+from lkmongo.store.export.export import Sink
+from lkmongo.store.mongo.extended_json import dumps
+from lkmongo.store.sessions.calls import call_of, turn_of
+from lkmongo.store.sessions.transcript import DURATIONS, clock, lines, seconds_of
+
+
+class Kind(Enum):
+    """What a column holds."""
+
+    TEXT = "text"
+    TIME = "time"
+    NUMBER = "number"
+    WHOLE = "whole"
+    FLAG = "flag"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column and where in a session's or a turn's document its value is."""
+
+    name: str
+    kind: Kind
+    field: str
+
+
+_CALL = (
+    *(Column(name, Kind.TEXT, name) for name in ("tenant_id", "user_id", "session_id", "room_name", "status")),
+    Column("started_at", Kind.TIME, "started_at"),
+    Column("ended_at", Kind.TIME, "ended_at"),
+    Column("close_reason", Kind.TEXT, "close_reason"),
+)
+_TURN = (
+    Column("seq", Kind.WHOLE, "seq"),
+    Column("created_at", Kind.TIME, "created_at"),
+    *(Column(name, Kind.TEXT, name) for name in ("item_id", "kind", "role", "name", "content", "arguments", "output")),
+    Column("is_error", Kind.FLAG, "is_error"),
+    Column("interrupted", Kind.FLAG, "interrupted"),
+)
+_METRICS = tuple(Column(name, Kind.NUMBER, name) for name in DURATIONS)
+COLUMNS = (*_CALL, *_TURN, *_METRICS)
+"""The columns, in their order."""
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+class Rows:
+    """Turns calls into rows of values in the order of `COLUMNS`, each of its column's kind or None."""
+
+    def __init__(self) -> None:
+        """No call has begun."""
+        self._call: list[Any] = []
+        self._empty = False
+
+    def begin(self, session: Mapping[str, Any]) -> None:
+        """Begin a call."""
+        self._call = _values(_CALL, session)
+        self._empty = True
+
+    def turns(self, turns: Sequence[Mapping[str, Any]]) -> Iterator[list[Any]]:
+        """A row for each turn."""
+        for turn in turns:
+            self._empty = False
+            metrics = turn.get("metrics")
+            measured = metrics if isinstance(metrics, Mapping) else _NOTHING
+            yield self._call + _values(_TURN, turn) + _values(_METRICS, measured)
+
+    def end(self) -> Iterator[list[Any]]:
+        """The row of a call that had no turns."""
+        if self._empty:
+            yield self._call + [None] * (len(COLUMNS) - len(_CALL))
+
+
+def _values(columns: Sequence[Column], document: Mapping[str, Any]) -> list[Any]:
+    return [_OF[column.kind](document.get(column.field)) for column in columns]
+
+
+def _as_text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return dumps({"": value})[4:-1].decode()
+
+
+def _as_time(value: Any) -> datetime | None:
+    return value if isinstance(value, datetime) else None
+
+
+def _as_whole(value: Any) -> int | None:
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _as_flag(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+_OF: dict[Kind, Callable[[Any], Any]] = {
+    Kind.TEXT: _as_text,
+    Kind.TIME: _as_time,
+    Kind.NUMBER: seconds_of,
+    Kind.WHOLE: _as_whole,
+    Kind.FLAG: _as_flag,
+}
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""What makes a spreadsheet take a cell for a formula: https://owasp.org/www-community/attacks/CSV_Injection"""
+
+
+class CsvWriter:
+    """RFC 4180 in UTF-8, with a header. The exact text is in the JSON lines alone."""
+
+    def __init__(self, sink: Sink, show: Callable[[str], str]) -> None:
+        """Write to `sink`, the header at once; `show` makes text safe for a terminal."""
+        self._sink = sink
+        self._show = show
+        self._rows = Rows()
+        self._write_rows([[column.name for column in COLUMNS]])
+
+    def begin(self, session: dict[str, Any]) -> None:
+        """Begin a call."""
+        self._rows.begin(session)
+
+    def turns(self, turns: Sequence[dict[str, Any]]) -> None:
+        """Write the next turns."""
+        self._write_rows([cell(value, self._show) for value in row] for row in self._rows.turns(turns))
+
+    def end(self) -> None:
+        """End the call."""
+        self._write_rows([cell(value, self._show) for value in row] for row in self._rows.end())
+
+    def close(self) -> None:
+        """Nothing stands at the end of the file."""
+
+    def _write_rows(self, rows: Iterable[Sequence[Any]]) -> None:
+        text = io.StringIO()
+        csv.writer(text).writerows(rows)
+        self._sink.write(text.getvalue().encode())
+
+
+def cell(value: Any, show: Callable[[str], str]) -> Any:
+    """A value as a cell: text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    if isinstance(value, str):
+        return f"'{show(value)}" if value.startswith(_FORMULA) else show(value)
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds") + "Z"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value
+
+
+class JsonlWriter:
+    """Writes the session's document with one field more, `turns`, an array of the turns' documents."""
+
+    def __init__(self, sink: Sink) -> None:
+        """Write to `sink`."""
+        self._write = sink.write
+        self._between = b""
+
+    def begin(self, session: dict[str, Any]) -> None:
+        """Begin a line."""
+        session.pop("turns", None)  # the store writes no such field, and a line has one
+        self._write(dumps(session)[:-1] + b',"turns":[')
+        self._between = b""
+
+    def turns(self, turns: Sequence[dict[str, Any]]) -> None:
+        """Write the next turns."""
+        if turns:
+            self._write(self._between + dumps(turns)[1:-1])
+            self._between = b","
+
+    def end(self) -> None:
+        """End the line."""
+        self._write(b"]}\n")
+
+    def close(self) -> None:
+        """Nothing stands at the end of the file."""
+
+
+_MARKUP = re.compile(r"([\\`*_{}\[\]<>()#!|~&@:])")
+_AT_START = re.compile(r"^(\d*)([-+=.])")
+
+
+class MarkdownWriter:
+    """Writes a transcript of each call."""
+
+    def __init__(self, sink: Sink, show: Callable[[str], str]) -> None:
+        """Write to `sink`; `show` makes text safe for a terminal."""
+        self._sink = sink
+        self._show = show
+        self._started_at: datetime | None = None
+
+    def begin(self, session: dict[str, Any]) -> None:
+        """Write the heading and what is known of the call."""
+        call = call_of(session)
+        self._started_at = call.started_at
+        facts = {
+            "person": self._text(f"{call.user_id} in tenant {call.tenant_id}"),
+            "room": self._text(call.room_name or ""),
+            "status": self._text(", ".join(filter(None, (call.status, call.close_reason)))),
+            "started": call.started_at and call.started_at.isoformat(sep=" ", timespec="seconds"),
+            "length": clock(call.length),
+        }
+        listed = "".join(f"- {name}: {value}\n" for name, value in facts.items() if value)
+        self._put(f"## Call {self._text(call.session_id)}\n\n{listed}\n")
+
+    def turns(self, turns: Sequence[dict[str, Any]]) -> None:
+        """Write the next turns."""
+        for line in lines(map(turn_of, turns), self._started_at):
+            notes = f" ({', '.join(line.notes)})" if line.notes else ""
+            head = f"**{self._text(line.who)}** {clock(line.offset)}".rstrip()
+            said = "".join(f"> {self._text(part)}\n" for part in line.text.split("\n"))
+            self._put(f"{head}{notes}\n\n{said}\n")
+
+    def end(self) -> None:
+        """Nothing stands at the end of a call."""
+
+    def close(self) -> None:
+        """Nothing stands at the end of the file."""
+
+    def _put(self, text: str) -> None:
+        self._sink.write(text.encode())
+
+    def _text(self, text: str) -> str:
+        escaped = _MARKUP.sub(r"\\\1", self._show(text).replace("\n", " ").strip())
+        return _AT_START.sub(r"\1\\\2", escaped)  # a list, or the line that makes a heading of the one above
+
+
+_ROWS = 20_000
+_CHARACTERS = 16 * 2**20
+"""A row group is written when it has either; that is what bounds memory."""
+
+
+class ParquetWriter:
+    """Writes one file with columns compressed by Zstandard; times are milliseconds in UTC."""
+
+    def __init__(self, sink: Sink) -> None:
+        """Write to `sink`.
+
+        Raises:
+            UsageError: pyarrow is not installed.
+        """
+        try:
+            pa, pq = (importlib.import_module(name) for name in ("pyarrow", "pyarrow.parquet"))
+        except ImportError as error:
+            raise UsageError(
+                "Parquet needs pyarrow, which is not installed", hint='pip install "lkmongo[parquet]"'
+            ) from error
+        types = {
+            Kind.TEXT: pa.string(),
+            Kind.TIME: pa.timestamp("ms", tz="UTC"),
+            Kind.NUMBER: pa.float64(),
+            Kind.WHOLE: pa.int64(),
+            Kind.FLAG: pa.bool_(),
+        }
+        self._schema = pa.schema([(column.name, types[column.kind]) for column in COLUMNS])
+        self._pa = pa
+        self._file = pq.ParquetWriter(pa.PythonFile(_Output(sink), mode="w"), self._schema, compression="zstd")
+        self._rows = Rows()
+        self._held: list[list[Any]] = []
+        self._characters = 0
+
+    def begin(self, session: dict[str, Any]) -> None:
+        """Begin a call."""
+        self._rows.begin(session)
+
+    def turns(self, turns: Sequence[dict[str, Any]]) -> None:
+        """Take the next turns."""
+        self._hold(self._rows.turns(turns))
+
+    def end(self) -> None:
+        """End the call."""
+        self._hold(self._rows.end())
+
+    def close(self) -> None:
+        """Write what is held and the end of the file."""
+        self._write()
+        self._file.close()
+
+    def _hold(self, rows: Iterable[list[Any]]) -> None:
+        for row in rows:
+            self._held.append(row)
+            self._characters += sum(len(value) for value in row if isinstance(value, str))
+            if len(self._held) >= _ROWS or self._characters >= _CHARACTERS:
+                self._write()
+
+    def _write(self) -> None:
+        if not self._held:
+            return
+        columns = zip(*self._held, strict=True)
+        arrays = [self._pa.array(values, field.type) for values, field in zip(columns, self._schema, strict=True)]
+        self._held.clear()
+        self._characters = 0
+        self._file.write_batch(self._pa.record_batch(arrays, schema=self._schema))
+
+
+class _Output:
+    """What pyarrow takes for a file: it asks where it is, never goes back, and passes on buffers of its own."""
+
+    closed = False
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._position = 0
+
+    def write(self, data: Any) -> int:
+        self._position += self._sink.write(bytes(data))
+        return len(data)
+
+    def tell(self) -> int:
+        return self._position
+
+    def flush(self) -> None:
+        """Nothing: the sink decides."""
+
+    def close(self) -> None:
+        self.closed = True

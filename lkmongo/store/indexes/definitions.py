@@ -1,0 +1,149 @@
+"""The search indexes as data: names, fields, scope; and whether two definitions of one mean the same.
+
+`$vectorSearch` filters only on paths that its index declares. `$search` compares a path by `equals` only where the
+index has it as a token, and silently finds nothing where it has not. The server keeps a definition as it was given, so
+field order, and whether defaults are written out, are the writer's choice and make no difference here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES
+
+if TYPE_CHECKING:
+    from lkmongo.embed.base import Similarity
+
+KNOWLEDGE_VECTOR = "knowledge_embedding_index"
+MEMORIES_VECTOR = "memories_embedding_index"
+MEMORIES_TEXT = "memories_text_index"
+
+EMBEDDING = "embedding"
+"""The path of the vector in every collection that has one."""
+LABEL_WORDS = "label_words"
+"""The path of a memory's label with its words apart: the standard analyzer keeps favorite_color as one word."""
+
+IndexType = Literal["vectorSearch", "search"]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchIndex:
+    """A search index; its definition is what the server is given, word for word."""
+
+    collection: str
+    name: str
+    type: IndexType
+    definition: Mapping[str, Any] = field(hash=False)
+    scope: tuple[str, ...]
+    """The paths by which a search is kept within its tenant, or its person."""
+
+
+def search_indexes(dimensions: int, similarity: Similarity = "cosine") -> tuple[SearchIndex, ...]:
+    """Every search index, for the vectors of one embedder.
+
+    Args:
+        dimensions: the length of the embedder's vectors.
+        similarity: how the embedder wants two of them to be compared.
+    """
+    person = ("user_id", "tenant_id")
+    return (
+        _vector(KNOWLEDGE, KNOWLEDGE_VECTOR, dimensions, similarity, ("tenant_id",)),
+        _vector(MEMORIES, MEMORIES_VECTOR, dimensions, similarity, person),
+        SearchIndex(
+            MEMORIES,
+            MEMORIES_TEXT,
+            "search",
+            {
+                "mappings": {
+                    "dynamic": False,
+                    "fields": {
+                        LABEL_WORDS: {"type": "string"},
+                        "content": {"type": "string"},
+                        **{path: {"type": "token"} for path in person},
+                    },
+                }
+            },
+            person,
+        ),
+    )
+
+
+def _vector(collection: str, name: str, dimensions: int, similarity: Similarity, scope: tuple[str, ...]) -> SearchIndex:
+    vector = {"type": "vector", "path": EMBEDDING, "numDimensions": dimensions, "similarity": similarity}
+    filters = [{"type": "filter", "path": path} for path in scope]
+    return SearchIndex(collection, name, "vectorSearch", {"fields": [vector, *filters]}, scope)
+
+
+_DEFAULTS: dict[str, Any] = {
+    # vectorSearch
+    "quantization": "none",
+    "indexingMethod": "hnsw",
+    "maxEdges": 16,
+    "numEdgeCandidates": 100,
+    # search
+    "analyzer": "lucene.standard",
+    "searchAnalyzer": "lucene.standard",
+    "dynamic": False,
+    "indexOptions": "offsets",
+    "norms": "include",
+    "normalizer": "none",
+    "store": True,
+    # both
+    "numPartitions": 1,
+    "storedSource": False,
+}
+"""What the service assumes where a definition says nothing (MongoDB Search documentation, index definitions)."""
+
+
+def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """Say in what `found` differs from `wanted`; nothing when they mean the same."""
+    should, there = dict(_leaves(wanted, "")), dict(_leaves(found, ""))
+    said = []
+    for path in dict.fromkeys([*should, *there]):
+        if path not in there:
+            said.append(f"{path} is missing, should be {should[path]}")
+        elif path not in should:
+            default = _DEFAULTS.get(path.rpartition(".")[2])
+            said.append(
+                f"{path} is {there[path]}, should " + (f"be {default}" if default is not None else "not be there")
+            )
+        elif should[path] != there[path]:
+            said.append(f"{path} is {there[path]}, should be {should[path]}")
+    return said
+
+
+def type_of(definition: Mapping[str, Any]) -> IndexType:
+    """What kind of index a definition is for; self-managed search does not say it in its list."""
+    return "vectorSearch" if "fields" in definition else "search"
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Every single setting that is not the default, by its path."""
+    name = path.rpartition(".")[2]
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            inner = f"{path}.{key}" if path else key
+            if name == "fields" and path != "fields":  # the mapping of one path
+                yield from _mapped(item, inner)
+            else:
+                yield from _leaves(item, inner)
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            named = item.get("path") or item.get("name") if isinstance(item, Mapping) else None
+            rest = {key: part for key, part in item.items() if key not in {"path", "name"}} if named else item
+            yield from _leaves(rest, f"{path}.{named or number}")
+    elif name not in _DEFAULTS or value != _DEFAULTS[name]:
+        yield path, value
+
+
+def _mapped(item: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """How one path is mapped: in one way, or as a list of several in any order."""
+    ways = item if isinstance(item, list) else [item]
+    if len(ways) == 1:
+        yield from _leaves(ways[0], path)
+        return
+    yield f"{path}.type", " and ".join(sorted(str(way.get("type")) for way in ways))
+    for way in ways:
+        yield from _leaves({key: part for key, part in way.items() if key != "type"}, f"{path}.{way.get('type')}")

@@ -1,0 +1,345 @@
+"""Search indexes: as the server lists them, and brought to what they should be by a plan that is then applied.
+
+Indexes that are not ours are left alone, and none is dropped unless `replace` asks for it. What changed meanwhile, by
+another process or by a command whose answer was lost, is looked up again and taken as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError, ServerSelectionTimeoutError
+from pymongo.operations import SearchIndexModel
+
+from lkmongo.backoff import Pace
+from lkmongo.errors import DatabaseError, NotReadyError, NotSupportedError
+from lkmongo.store.indexes.database_indexes import Action, Change, create_collection
+from lkmongo.store.indexes.definitions import IndexType, SearchIndex, differences, type_of
+from lkmongo.store.mongo import operations
+from lkmongo.store.mongo.capabilities import NO_SEARCH
+
+T = TypeVar("T")
+Document = dict[str, Any]
+Key = tuple[str, str]
+"""The names of a collection and of an index on it."""
+
+MANAGEMENT_DOWN = 125
+"""CommandFailed: the service that manages search indexes cannot be reached, as in the first seconds of a container."""
+PATIENCE = 30.0
+"""Seconds to wait for that service, and for an index that is being dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One search index as the server sees it.
+
+    Attributes:
+        status: PENDING, BUILDING, READY, STALE, FAILED, DELETING or DOES_NOT_EXIST.
+        queryable: it answers, perhaps still by an older definition.
+        definition: the latest one, which is the one that serves only when `current`.
+        version: its number; 0 for the definition that the index was created with. None when the server does not tell.
+        current: every host serves by the latest definition.
+        message: why a build failed, or empty.
+    """
+
+    type: IndexType
+    status: str
+    queryable: bool
+    definition: Mapping[str, Any]
+    version: int | None
+    current: bool
+    message: str = ""
+
+    @property
+    def ready(self) -> bool:
+        """Whether searches go by the latest definition, on every host.
+
+        A new index needs to be queryable only. One that was updated is queryable all along: until it is READY, the
+        old definition serves.
+        """
+        return self.queryable and self.current and (self.status == "READY" or self.version == 0)
+
+
+def read_listing(document: Mapping[str, Any]) -> Listed:
+    """Read one document of `$listSearchIndexes`."""
+    definition = document.get("latestDefinition") or {}
+    version = (document.get("latestDefinitionVersion") or {}).get("version")
+    hosts = document.get("statusDetail") or []
+    parts = [host.get(part) or {} for host in hosts for part in ("stagedIndex", "mainIndex")]
+    serving = [((host.get("mainIndex") or {}).get("definitionVersion") or {}).get("version") for host in hosts]
+    return Listed(
+        type=document.get("type") or type_of(definition),
+        status=str(document.get("status")),
+        queryable=bool(document.get("queryable")),
+        definition=definition,
+        version=version,
+        current=all(number in {None, version} for number in serving),
+        message=next((str(part["message"]) for part in parts if part.get("message")), ""),
+    )
+
+
+async def listed(
+    db: AsyncDatabase[Document], indexes: Iterable[SearchIndex], *, pace: Pace | None = None
+) -> dict[Key, Listed]:
+    """List every search index, ours or not, of the collections of `indexes`.
+
+    A collection that does not exist has none.
+
+    Raises:
+        NotSupportedError: this server has no search.
+        NotReadyError: the service that manages search indexes does not answer.
+        DatabaseError, AuthenticationError: as the store's other reads.
+    """
+    pace = pace or Pace(PATIENCE)
+    found: dict[Key, Listed] = {}
+    for collection in dict.fromkeys(index.collection for index in indexes):
+
+        async def documents(name: str = collection) -> list[Mapping[str, Any]]:
+            return await (await db[name].list_search_indexes()).to_list()
+
+        for document in await operations.read(lambda read=documents: managed(read, pace)):  # type: ignore[misc]
+            found[collection, document["name"]] = read_listing(document)
+    return found
+
+
+async def managed(operation: Callable[[], Awaitable[T]], pace: Pace) -> T:
+    """Run a command of the service that manages search indexes, again while it cannot be reached.
+
+    Raises:
+        NotSupportedError: this server has no search.
+        NotReadyError: the service did not answer in time.
+        OperationFailure: any other code.
+    """
+    while True:
+        try:
+            return await operation()
+        except OperationFailure as error:
+            if error.code in NO_SEARCH:
+                raise no_search(error.code) from error
+            if error.code != MANAGEMENT_DOWN:
+                raise
+            if not await pace.pause():
+                raise NotReadyError(
+                    "MongoDB does not reach the service that manages its search indexes",
+                    why=f"{(error.details or {}).get('errmsg', error)} (code {error.code})",
+                    hint="try again in a moment",
+                ) from error
+
+
+def no_search(code: int | None = None) -> NotSupportedError:
+    """The error for a server that has no search."""
+    return NotSupportedError(
+        "this MongoDB has no search",
+        why=f"it does not know $listSearchIndexes (code {code})" if code else None,
+        hint="use Atlas, or a MongoDB with mongot beside it; without, searches run exact and need no search index",
+    )
+
+
+_ILLEGAL, _NO_COLLECTION, _NO_INDEX, _INDEX_EXISTS = 20, 26, 27, 68
+_REPLACE = "lkmongo db indexes --replace drops it and makes it again"
+BROKEN = {
+    "FAILED": f"mend the cause; {_REPLACE}",
+    "STALE": f"see that the search nodes have disk space left; {_REPLACE}",
+    "DOES_NOT_EXIST": f"its collection is gone; {_REPLACE}",
+}
+"""States that an index does not leave by waiting, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchChange(Change[SearchIndex]):
+    """One search index and what is to be done, or was done, about it.
+
+    Attributes:
+        found: what the server said of it before; None for an index that is not listed.
+    """
+
+    found: Listed | None = None
+
+    @property
+    def broken(self) -> bool:
+        """Whether it is in a state that waiting does not mend."""
+        return self.found is not None and self.found.status in BROKEN
+
+    @property
+    def late(self) -> bool:
+        """Whether nothing is to be done but to wait until it serves by its definition."""
+        done = self.action is Action.UNCHANGED and not self.broken
+        return done and self.found is not None and not self.found.ready
+
+
+class QuotaError(DatabaseError):
+    """The cluster holds as many search indexes as it may.
+
+    Attributes:
+        changes: what became of every index; those without a place are blocked.
+    """
+
+    code = "search_index_quota"
+
+    def __init__(self, changes: Sequence[SearchChange], why: str) -> None:
+        """Name the indexes that had no place."""
+        names = ", ".join(change.index.name for change in changes if change.action is Action.BLOCKED)
+        super().__init__(
+            f"the cluster has no place for {names}",
+            why=why,
+            hint="an M0 cluster holds 3 search indexes in all its databases together, a Flex cluster 10: "
+            "drop one that nobody needs, or use a larger cluster",
+        )
+        self.changes = changes
+
+
+async def plan(
+    db: AsyncDatabase[Document], indexes: Sequence[SearchIndex], *, replace: bool = False, pace: Pace | None = None
+) -> list[SearchChange]:
+    """Compare the search indexes that are there with those that should be; writes nothing.
+
+    Args:
+        db: where they belong.
+        indexes: those that should be there.
+        replace: plan to drop and make again what cannot be updated, and what is broken.
+        pace: how to wait for the service that manages search indexes.
+
+    Raises:
+        NotSupportedError: this server has no search.
+        NotReadyError: the service that manages search indexes does not answer.
+        DatabaseError, AuthenticationError: MongoDB answered with another error.
+    """
+    there = await listed(db, indexes, pace=pace)
+    return [_compare(index, there.get((index.collection, index.name)), replace=replace) for index in indexes]
+
+
+def _compare(  # noqa: PLR0911 - one answer for each way in which an index can stand
+    index: SearchIndex, found: Listed | None, *, replace: bool
+) -> SearchChange:
+    def change(action: Action, detail: str = "", hint: str = "") -> SearchChange:
+        return SearchChange(index, action, detail, hint, found)
+
+    if found is None:
+        return change(Action.CREATE)
+    if found.status == "DELETING":
+        return change(Action.CREATE, "the one before is still being deleted")
+    if found.type != index.type:
+        detail = f"it is an index of type {found.type}, should be {index.type}, which an update cannot change"
+        return change(Action.REPLACE, detail) if replace else change(Action.BLOCKED, detail, _REPLACE)
+    broken = _standing(found) if found.status in BROKEN else ""
+    if broken and replace:
+        return change(Action.REPLACE, broken)
+    if different := differences(index.definition, found.definition):
+        return change(Action.UPDATE, "; ".join(filter(None, [*different, broken])))
+    if broken:
+        return change(Action.UNCHANGED, broken, BROKEN[found.status])
+    if not found.ready:
+        return change(Action.UNCHANGED, _standing(found), "lkmongo db wait-ready waits for it")
+    return change(Action.UNCHANGED)
+
+
+def _standing(found: Listed) -> str:
+    """In what state an index is that does not serve as it should, and why if the server says so."""
+    if not found.queryable:
+        serves = "not queryable"
+    else:
+        serves = "finds nothing new" if found.status == "STALE" else "the definition before serves"
+    return f"it is {found.status}, and {serves}" + (f": {found.message}" if found.message else "")
+
+
+async def apply(
+    db: AsyncDatabase[Document], indexes: Sequence[SearchIndex], *, replace: bool = False, pace: Pace | None = None
+) -> list[SearchChange]:
+    """Create and update what differs, collections first; run it as often as you like.
+
+    It does not wait until they are built. Returns what was done about each.
+
+    Raises:
+        QuotaError: the cluster is full; indexes that needed no place were made nevertheless.
+        NotReadyError: an index that is being dropped does not go away.
+        NotSupportedError, DatabaseError, AuthenticationError: as `plan` does.
+    """
+    pace = pace or Pace(PATIENCE)
+    changes: list[SearchChange] = []
+    refused = ""
+    for change in await plan(db, indexes, replace=replace, pace=pace):
+        pace.hurry()
+        try:
+            changes.append(await _carry_out(db, change, pace, replace=replace))
+        except OperationFailure as error:
+            if error.code != _ILLEGAL:
+                raise operations.explain(error) from error
+            refused = f"{(error.details or {}).get('errmsg', error)} (code {error.code})"
+            changes.append(SearchChange(change.index, Action.BLOCKED, refused, found=change.found))
+        except PyMongoError as error:
+            raise operations.explain(error) from error
+    if refused:
+        raise QuotaError(changes, refused)
+    return changes
+
+
+async def _carry_out(db: AsyncDatabase[Document], planned: SearchChange, pace: Pace, *, replace: bool) -> SearchChange:
+    """Do what the plan says; when something came in between, look again at what is left to do."""
+    change = planned
+    while True:
+        try:
+            await _do(db, change, pace)
+        except (OperationFailure, AutoReconnect) as error:
+            if not (await _came_between(db, change, error) and await pace.pause()):
+                raise
+        else:
+            return planned
+        (change,) = await plan(db, [planned.index], replace=replace, pace=pace)
+        if change.action is Action.BLOCKED:
+            return change
+        if change.action is Action.UNCHANGED:  # another process did it, or ours was done and its answer lost
+            return planned
+
+
+async def _do(db: AsyncDatabase[Document], change: SearchChange, pace: Pace) -> None:
+    index = change.index
+    if change.action is Action.REPLACE:
+        await _drop(db, index, pace)
+    if change.action in {Action.CREATE, Action.REPLACE}:
+        await _until_gone(db, index, pace)
+        await managed(lambda: _create(db, index), pace)
+    elif change.action is Action.UPDATE:
+        await managed(lambda: _update(db, index), pace)
+
+
+async def _came_between(db: AsyncDatabase[Document], change: SearchChange, error: PyMongoError) -> bool:
+    """Whether an error comes of what others do, or of the way there, so that another look may help."""
+    if isinstance(error, AutoReconnect):  # the driver does not repeat these commands: they may have been carried out
+        return not isinstance(error, ServerSelectionTimeoutError)
+    code = error.code if isinstance(error, OperationFailure) else None
+    if code == _NO_COLLECTION:
+        await create_collection(db, change.index.collection)
+        return True
+    return code in {_NO_INDEX, _INDEX_EXISTS} or (code == _ILLEGAL and change.action is Action.UPDATE)
+
+
+async def _create(db: AsyncDatabase[Document], index: SearchIndex) -> None:
+    model = SearchIndexModel(dict(index.definition), name=index.name, type=index.type)
+    await db[index.collection].create_search_index(model)
+
+
+async def _update(db: AsyncDatabase[Document], index: SearchIndex) -> None:
+    # Not by the driver's method, which takes "the collection does not exist" for success.
+    await db.command("updateSearchIndex", index.collection, name=index.name, definition=dict(index.definition))
+
+
+async def _drop(db: AsyncDatabase[Document], index: SearchIndex, pace: Pace) -> None:
+    try:
+        await managed(lambda: db[index.collection].drop_search_index(index.name), pace)
+    except OperationFailure as error:
+        if error.code not in {_NO_INDEX, _ILLEGAL}:  # it is gone, or going
+            raise
+
+
+async def _until_gone(db: AsyncDatabase[Document], index: SearchIndex, pace: Pace) -> None:
+    """Wait while an index of that name is on its way out: Atlas drops in its own time."""
+    while (found := (await listed(db, [index], pace=pace)).get((index.collection, index.name))) is not None:
+        if found.status != "DELETING":
+            return
+        if not await pace.pause():
+            raise NotReadyError(
+                f"{index.name} is still being deleted", why=f"for {pace.elapsed:.0f} s", hint="run it again in a moment"
+            )

@@ -1,0 +1,1 @@
+"""Knowledge: from documents to passages that the agent may quote."""

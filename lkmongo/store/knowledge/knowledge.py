@@ -1,0 +1,296 @@
+"""The knowledge of one tenant: documents are added, replaced, listed and removed, a passage at a time.
+
+What is added here carries `origin: "knowledge"`; what `db seed` or another program wrote is never written over. A
+passage is written first, without a vector, and is found by its words at once; its vector follows. Whatever is
+interrupted is completed by doing it again.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pymongo import InsertOne, UpdateOne
+from pymongo.asynchronous.database import AsyncDatabase
+
+from lkmongo.errors import UsageError
+from lkmongo.model import Passage, Tenant, now
+from lkmongo.store.knowledge.documents import Document
+from lkmongo.store.knowledge.passages import content_hash
+from lkmongo.store.mongo import operations
+from lkmongo.store.mongo.schema import KNOWLEDGE
+
+if TYPE_CHECKING:
+    from lkmongo.embed.base import Embedder
+
+T = TypeVar("T")
+Stored = dict[str, Any]
+Progress = Callable[[int, int], None]
+"""Told how much is done and how much there is."""
+
+ORIGIN = "knowledge"
+_BATCH = 500
+"""Documents in one round trip."""
+_HAS_VECTOR = {"$eq": [{"$type": "$embedding"}, "binData"]}
+
+
+class SourceTakenError(UsageError):
+    """A source of this name was written by something else."""
+
+    code = "source_taken"
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the passages of one source; `moved_from` is the folder it was added from before, if another."""
+
+    source: str
+    passages: int = 0
+    added: int = 0
+    replaced: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    moved_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One source as it is stored; `embedded` passages have a vector of the model that was asked about."""
+
+    source: str
+    passages: int
+    embedded: int
+    origin: str
+    root: str | None
+    updated_at: datetime | None
+
+
+class Knowledge:
+    """The collection `knowledge`, one tenant at a time."""
+
+    def __init__(self, db: AsyncDatabase[Stored]) -> None:
+        """Work on `db`."""
+        self._knowledge = db[KNOWLEDGE]
+
+    async def sources(self, tenant: Tenant, model: str) -> list[Source]:
+        """Every source, by name; `model` is the embedder's."""
+        ours = {"$and": [{"$eq": ["$embedding_model", model]}, _HAS_VECTOR]}
+        group = {
+            "_id": "$source",
+            "passages": {"$sum": 1},
+            "embedded": {"$sum": {"$cond": [ours, 1, 0]}},
+            "origin": {"$first": "$origin"},
+            "root": {"$first": "$root"},
+            "updated_at": {"$max": "$updated_at"},
+        }
+
+        async def aggregate() -> list[Stored]:
+            pipeline: list[Stored] = [{"$match": tenant.scope}, {"$group": group}, {"$sort": {"_id": 1}}]
+            return await (await self._knowledge.aggregate(pipeline)).to_list()
+
+        return [
+            Source(
+                found["_id"],
+                found["passages"],
+                found["embedded"],
+                found["origin"] or "unknown",
+                found["root"],
+                found["updated_at"],
+            )
+            for found in await operations.read(aggregate)
+        ]
+
+    async def check_free(self, tenant: Tenant, sources: Collection[str]) -> None:
+        """Make sure that none of these sources is somebody else's.
+
+        Raises:
+            SourceTakenError: one is; the message names up to five.
+        """
+        taken: set[str] = set()
+        for batch in _batches(sorted(sources)):
+            selector = tenant.scope | {"source": {"$in": list(batch)}, "origin": {"$ne": ORIGIN}}
+            taken |= {found["source"] for found in await self._find(selector, {"source": 1})}
+        if taken:
+            named = sorted(taken)
+            listed = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
+            raise SourceTakenError(
+                f"tenant {tenant.tenant_id} has {listed} already, from db seed or another program",
+                why="what knowledge add did not write, it does not write over",
+                hint=f"lkmongo knowledge remove {shlex.quote(named[0])} first, rename the file, or choose another --tenant",
+            )
+
+    async def put(self, tenant: Tenant, document: Document, model: str, *, dry_run: bool = False) -> Counts:
+        """Make a source what the document says: passages that changed are replaced, those that vanished are removed.
+
+        A passage that only moved keeps the vector that `model` made; others lose theirs until `embed` is run.
+
+        Args:
+            tenant: whose knowledge it is.
+            document: the passages and where they are from.
+            model: the embedder's.
+            dry_run: count, and change nothing.
+
+        Raises:
+            DatabaseError: MongoDB does not take it, for instance because `check_free` was not asked.
+        """
+        scope = tenant.scope | {"source": document.source}
+        shown = {"chunk": 1, "content_hash": 1, "embedding_model": 1, "root": 1, "has_vector": _HAS_VECTOR}
+        there = {found["chunk"]: found for found in await self._find(scope, shown)}
+        counts = Counts(document.source, len(document.passages))
+        changed: list[Passage] = []
+        for passage in document.passages:
+            before = there.get(passage.chunk)
+            if before is not None and before.get("content_hash") == content_hash(passage):
+                counts.unchanged += 1
+                continue
+            changed.append(passage)
+            counts.added += before is None
+            counts.replaced += before is not None
+        gone = [chunk for chunk in there if chunk >= len(document.passages)]
+        counts.removed = len(gone)
+        roots = {found.get("root") for found in there.values()} - {document.root}
+        counts.moved_from = next((root for root in roots if root), None)
+        if dry_run:
+            return counts
+        vectors = await self._known_vectors(scope, there.values(), changed, model)
+        moment = now()
+        for batch in _batches(changed):
+            values = [_values(passage, vectors, model, document.root, moment) for passage in batch]
+            await self._put([scope | {"chunk": passage.chunk} for passage in batch], values, there)
+        if gone:
+            await operations.write(lambda: self._knowledge.delete_many(scope | {"chunk": {"$in": gone}}))
+        if roots:
+            root = {"$set": {"root": document.root}}
+            await operations.write(lambda: self._knowledge.update_many(scope, root))
+        return counts
+
+    async def vanished(self, tenant: Tenant, root: str, present: Collection[str]) -> list[Counts]:
+        """The sources that were added from the folder `root` and are not among those `present` in it now."""
+        match = tenant.scope | {"root": root, "origin": ORIGIN}
+        group = {"_id": "$source", "passages": {"$sum": 1}}
+
+        async def aggregate() -> list[Stored]:
+            pipeline: list[Stored] = [{"$match": match}, {"$group": group}, {"$sort": {"_id": 1}}]
+            return await (await self._knowledge.aggregate(pipeline)).to_list()
+
+        found = await operations.read(aggregate)
+        return [Counts(each["_id"], removed=each["passages"]) for each in found if each["_id"] not in present]
+
+    async def remove(self, tenant: Tenant, sources: Sequence[str]) -> int:
+        """Delete sources, whoever wrote them; return how many passages they had."""
+        removed = 0
+        for batch in _batches(sources):
+            selector = tenant.scope | {"source": {"$in": list(batch)}}
+            result = await operations.write(lambda selector=selector: self._knowledge.delete_many(selector))  # type: ignore[misc]
+            removed += result.deleted_count
+        return removed
+
+    async def count_without_vector(self, tenant: Tenant, sources: Collection[str], model: str) -> int:
+        """How many passages of these sources have no vector of this model."""
+        selector = tenant.scope | {"source": {"$in": list(sources)}} | _without(model)
+        return await operations.read(lambda: self._knowledge.count_documents(selector))
+
+    async def embed(
+        self,
+        tenant: Tenant,
+        sources: Collection[str],
+        embedder: Embedder,
+        on_progress: Progress | None = None,
+        on_wait: Callable[[float], None] | None = None,
+    ) -> int:
+        """Give the passages of these sources the vectors they lack; return how many were made.
+
+        Args:
+            tenant: whose knowledge it is.
+            sources: which.
+            embedder: makes the vectors, in batches; while one is stored, the next is made.
+            on_progress: called after each batch.
+            on_wait: called with the seconds for which the embedder is about to wait.
+
+        Raises:
+            EmbeddingError, AuthenticationError: no more vectors can be made; those that were made are stored.
+        """
+        from lkmongo.embed.base import ahead
+        from lkmongo.embed.vectors import to_bson
+
+        selector = tenant.scope | {"source": {"$in": list(sources)}} | _without(embedder.model)
+        shown = {"source": 1, "chunk": 1, "title": 1, "content": 1, "content_hash": 1}
+        found = sorted(await self._find(selector, shown), key=lambda each: (each["source"], each["chunk"]))
+        texts = [Passage(each["source"], each["chunk"], each["title"], each["content"]).embedded_text for each in found]
+        done = 0
+        async with aclosing(ahead(embedder.embed_many(texts, on_wait=on_wait))) as batches:
+            async for vectors in batches:
+                batch = found[done : done + len(vectors)]
+                requests = [
+                    # The hash: a vector must not find a passage by what it no longer says.
+                    UpdateOne(
+                        tenant.scope | {name: each[name] for name in ("source", "chunk", "content_hash")},
+                        {"$set": {"embedding": to_bson(vector), "embedding_model": embedder.model}},
+                    )
+                    for each, vector in zip(batch, vectors, strict=True)
+                ]
+                await operations.bulk(self._knowledge, requests)
+                done += len(batch)
+                if on_progress is not None:
+                    on_progress(done, len(found))
+        return done
+
+    async def _known_vectors(
+        self, scope: Stored, there: Collection[Stored], changed: Sequence[Passage], model: str
+    ) -> dict[str, Any]:
+        """The vectors of `model` that passages with these hashes have elsewhere in the source, by hash."""
+        wanted = {content_hash(passage) for passage in changed}
+        chunks = [
+            each["chunk"]
+            for each in there
+            if each.get("content_hash") in wanted and each["has_vector"] and each.get("embedding_model") == model
+        ]
+        if not chunks:
+            return {}
+        found = await self._find(scope | {"chunk": {"$in": chunks}}, {"content_hash": 1, "embedding": 1})
+        return {each["content_hash"]: each["embedding"] for each in found}
+
+    async def _find(self, selector: Stored, shown: Stored) -> list[Stored]:
+        async def find() -> list[Stored]:
+            return await self._knowledge.find(selector, {"_id": 0} | shown).to_list()
+
+        return await operations.read(find)
+
+    async def _put(self, keys: Sequence[Stored], values: Sequence[Stored], there: Collection[int]) -> None:
+        """Write passages, in place of those `there`; one that somebody else has in its place is refused by the index."""
+        replacing = [
+            UpdateOne(
+                key | {"origin": ORIGIN},
+                {"$set": value}
+                | ({} if "embedding" in value else {"$unset": {"embedding": "", "embedding_model": ""}}),
+                upsert=True,
+            )
+            for key, value in zip(keys, values, strict=True)
+        ]
+        requests = [
+            replace if key["chunk"] in there else InsertOne(key | {"origin": ORIGIN} | value)
+            for key, value, replace in zip(keys, values, replacing, strict=True)
+        ]
+        _, met = await operations.bulk(self._knowledge, requests)
+        if met:  # written in between: by another run of this, or by somebody else
+            await operations.write(lambda: self._knowledge.bulk_write([replacing[place] for place in met]))
+
+
+def _values(passage: Passage, vectors: dict[str, Any], model: str, root: str | None, moment: datetime) -> Stored:
+    """What a passage has beside its key; with its vector where that is known."""
+    hashed = content_hash(passage)
+    values = {"title": passage.title, "content": passage.content, "content_hash": hashed, "root": root}
+    vector = {"embedding": vectors[hashed], "embedding_model": model} if hashed in vectors else {}
+    return values | {"updated_at": moment} | vector
+
+
+def _without(model: str) -> Stored:
+    return {"$or": [{"embedding_model": {"$ne": model}}, {"embedding": {"$not": {"$type": "binData"}}}]}
+
+
+def _batches(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (values[start : start + _BATCH] for start in range(0, len(values), _BATCH))

@@ -1,0 +1,198 @@
+"""How the store talks to PyMongo: on the client's loop, one retry for reads, and errors that say what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from bson.errors import InvalidDocument
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    ConfigurationError,
+    ConnectionFailure,
+    DocumentTooLarge,
+    DuplicateKeyError,
+    ExecutionTimeout,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
+from pymongo.results import BulkWriteResult
+
+from lkmongo.errors import AuthenticationError, DatabaseError, DatabaseUnavailableError, LkmongoError
+from lkmongo.redact import redact
+from lkmongo.store.mongo.client_loop import at_home
+
+T = TypeVar("T")
+
+_DUPLICATE_KEY = 11_000
+_WRONG_CREDENTIALS = {18, 8000}
+_NOT_ALLOWED = {13}
+
+
+async def read(operation: Callable[[], Awaitable[T]]) -> T:
+    """Run a read on the client's loop, and once more after a dropped connection.
+
+    The driver's own retry is off: with a deadline set it repeats without a pause until the deadline, and hides
+    the error behind a timeout.
+
+    Raises:
+        DatabaseUnavailableError: MongoDB cannot be reached.
+        AuthenticationError: the credentials were refused or do not allow it.
+        DatabaseError: any other answer that is an error.
+    """
+    try:
+        try:
+            return await _cancellable(operation)
+        except ServerSelectionTimeoutError:
+            raise  # the driver has looked for a server all the while
+        except AutoReconnect:
+            await asyncio.sleep(random.uniform(0.02, 0.08))  # noqa: S311
+            return await _cancellable(operation)
+    except PyMongoError as error:
+        raise explain(error) from error
+
+
+async def write(operation: Callable[[], Awaitable[T]]) -> T:
+    """Run a write on the client's loop; the driver retries those that are safe to repeat. Raises as `read` does."""
+    try:
+        return await _cancellable(operation)
+    except (PyMongoError, InvalidDocument) as error:
+        raise explain(error) from error
+
+
+async def transact(work: Callable[[], Awaitable[T]]) -> T:
+    """Run several operations that belong together; who is cancelled waits until they have cleaned up, as `write` raises.
+
+    A transaction has to be aborted: what it holds would otherwise be held for a minute.
+    """
+    try:
+        return await at_home(work)
+    except (PyMongoError, InvalidDocument) as error:
+        raise explain(error) from error
+
+
+async def _cancellable(operation: Callable[[], Awaitable[T]]) -> T:
+    """Await the operation on the client's loop; a caller who is cancelled waits for it no longer.
+
+    The driver takes some cancellations for a lost connection, and tries the operation again: cancelled once, it goes on
+    for half a minute, beyond every deadline.
+    """
+
+    async def run() -> T:
+        task = asyncio.ensure_future(operation())
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.done():
+                stopping = asyncio.create_task(_stop(task))
+                _stopping.add(stopping)
+                stopping.add_done_callback(_stopping.discard)
+            raise
+
+    return await at_home(run)
+
+
+_CLEAN_UP = 1.0
+"""Seconds between two attempts to cancel an operation."""
+_stopping: set[asyncio.Task[None]] = set()
+"""What sees to it that operations end which nobody waits for: the loop alone does not keep it."""
+
+
+async def _stop(task: asyncio.Future[Any]) -> None:
+    """Cancel a task until it has ended, each time with a while to clean up: a transaction has to be aborted."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=_CLEAN_UP)
+    if not task.cancelled():
+        task.exception()  # nobody else asks for it, and unread it would be reported
+
+
+async def bulk(collection: AsyncCollection[Any], requests: Sequence[Any]) -> tuple[BulkWriteResult, list[int]]:
+    """Run requests in any order; a document that is there already keeps only its own insert from being done.
+
+    An insert costs MongoDB a third of an upsert.
+
+    Returns:
+        What was done, and the places of the requests that met a document with their key.
+
+    Raises:
+        DatabaseError: as `write` does, of any other request that was refused.
+    """
+
+    async def run() -> tuple[BulkWriteResult, list[int]]:
+        try:
+            return await collection.bulk_write(requests, ordered=False), []
+        except BulkWriteError as error:
+            details: dict[str, Any] = dict(error.details or {})
+            refused = details.get("writeErrors", [])
+            if details.get("writeConcernErrors") or any(each["code"] != _DUPLICATE_KEY for each in refused):
+                raise
+            return BulkWriteResult(details, acknowledged=True), [each["index"] for each in refused]
+
+    return await write(run)
+
+
+async def upsert(operation: Callable[[], Awaitable[bool]]) -> bool:
+    """Run an upsert whose query holds a condition beside the document's key; raises as `read` does.
+
+    Returns:
+        What the operation returned; False where the document is there and the condition does not hold.
+    """
+
+    async def run() -> bool:
+        try:
+            return await operation()
+        except DuplicateKeyError:
+            # Another process may have made it meanwhile: only the second time it was surely there.
+            try:
+                return await operation()
+            except DuplicateKeyError:
+                return False
+
+    return await write(run)
+
+
+def explain(error: Exception) -> LkmongoError:  # noqa: PLR0911 - one answer for each kind of error
+    """Turn a driver's error into ours: what is wrong and what to do, without documents or credentials."""
+    if isinstance(error, OperationFailure) and error.code in _WRONG_CREDENTIALS:
+        return AuthenticationError(
+            "MongoDB rejected the credentials",
+            why=f"authentication failed (code {error.code})",
+            hint="check the user and the password in MONGODB_URI",
+        )
+    if isinstance(error, OperationFailure) and error.code in _NOT_ALLOWED:
+        return AuthenticationError(
+            "the MongoDB user is not allowed to do this",
+            why=f"not authorized (code {error.code})",
+            hint="give the user of MONGODB_URI the role readWrite on the database",
+        )
+    if isinstance(error, ConfigurationError):
+        return DatabaseUnavailableError(why=_short(error), hint="check MONGODB_URI")
+    if isinstance(error, ExecutionTimeout):
+        return DatabaseError("MongoDB took too long to answer", why=f"code {error.code}", hint="try again")
+    if isinstance(error, ConnectionFailure):
+        return DatabaseUnavailableError(
+            why=_short(error),
+            hint="check that it runs and that MONGODB_URI and the network (on Atlas: the IP access list) let you in",
+        )
+    if isinstance(error, DuplicateKeyError):
+        return DatabaseError("a document with this key exists already", why="duplicate key (code 11000)")
+    if isinstance(error, DocumentTooLarge | InvalidDocument):
+        return DatabaseError("the document cannot be stored", why=type(error).__name__)
+    if isinstance(error, BulkWriteError):
+        first: dict[str, Any] = next(iter((error.details or {}).get("writeErrors", [])), {})
+        return DatabaseError(why=f"a write of a batch was refused (code {first.get('code', error.code)})")
+    code = f" (code {error.code})" if isinstance(error, OperationFailure) and error.code else ""
+    return DatabaseError(why=f"{_short(error)}{code}")
+
+
+def _short(error: Exception) -> str:
+    """The first sentence of a driver's message: the rest is timeouts and a description of the topology."""
+    text = str(error).partition(" (configured timeouts")[0].partition(", Timeout:")[0]
+    text = text.partition(", full error")[0]
+    return redact(text)[:300]

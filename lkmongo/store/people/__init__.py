@@ -1,0 +1,1 @@
+"""People: profiles, memories, orders, web visitors; merging, erasing, and what must not come back."""

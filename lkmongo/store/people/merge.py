@@ -1,0 +1,394 @@
+"""Make one person out of two: a guest who turned out to be somebody with a login.
+
+Everything of the guest becomes the login's. It is done in one transaction where the server has them and the guest's
+documents fit into one; else in steps, in an order in which every step can be repeated: a merge that was interrupted
+is completed by the next, and leaves nothing twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pymongo
+from pymongo import UpdateOne
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.cursor import AsyncCursor
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
+
+from lkmongo.errors import LkmongoError, NotReadyError, UsageError
+from lkmongo.model import MAX_ID, MAX_SLOTS, Identity, Memory, now
+from lkmongo.store.mongo import operations
+from lkmongo.store.mongo.schema import MEMORIES, ORDERS, SESSIONS, TURNS, USERS, VISITORS
+from lkmongo.store.people.person import count
+from lkmongo.store.people.tombstones import Tombstones
+from lkmongo.store.sessions.sessions import Sessions
+
+Document = dict[str, Any]
+
+_ATOMIC = 2_000
+"""Documents of a guest up to which one transaction is tried: it has to fit into a small server's cache, and a minute."""
+_TRIES = 5
+_BATCH = 1_000
+_DUPLICATE = 11000
+_STEP_SECONDS = 10.0
+"""For one step without a transaction: what a merge that was killed had locked is free again after a minute."""
+_ORDER = {
+    MEMORIES: ("memory_type",),
+    ORDERS: ("order_id",),
+    TURNS: ("session_id", "seq"),
+    SESSIONS: ("session_id",),
+    VISITORS: ("_id",),
+}
+_LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A slot that both had with different contents; the newer one is kept."""
+
+    memory_type: str
+    kept: str
+    dropped: str
+    kept_of: str
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What a merge did, or would do.
+
+    Attributes:
+        moved: the guest's documents that became the login's, by collection; the profile is merged into theirs.
+        conflicts: slots that both had with different contents.
+        dropped: slots of the guest that were not newer than the login's of the same label.
+        filled: fields of the profile that the login lacked and the guest had.
+        renamed: calls that both had under one id, and the id under which the guest's is kept.
+        in_transaction: whether it happened all at once.
+    """
+
+    moved: dict[str, int]
+    conflicts: list[Conflict] = field(default_factory=list)
+    dropped: int = 0
+    filled: list[str] = field(default_factory=list)
+    renamed: dict[str, str] = field(default_factory=dict)
+    in_transaction: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was nothing to merge."""
+        return not any(self.moved.values()) and not self.dropped
+
+
+async def merge(
+    db: AsyncDatabase[Document], guest: Identity, login: Identity, *, dry_run: bool = False, atomic: bool = True
+) -> Merged:
+    """Move everything of `guest` to `login`, and remove the guest; do nothing where there is nothing of the guest.
+
+    Args:
+        db: the database.
+        guest: who is no more after.
+        login: who is both after; made where there is nobody of that id yet.
+        dry_run: change nothing.
+        atomic: use a transaction where that can be done.
+
+    Raises:
+        UsageError: both are the same person, or of two tenants.
+        NotReadyError: the guest is in a call, or one of the two is being erased.
+        LkmongoError: they would have more than 10,000 slots together.
+        DatabaseError: MongoDB answered with an error; without a transaction some steps may be done, run it again.
+    """
+    if guest == login:
+        raise UsageError("that is one and the same person", hint="name the guest first, then the login")
+    if guest.tenant_id != login.tenant_id:
+        raise UsageError("two people of two tenants cannot be one", hint="name two ids of one tenant")
+    await _refuse_while_erased(db, guest, login)
+    if live := await Sessions(db).live(guest):
+        raise NotReadyError(
+            f"{guest.user_id} is still in a call: {', '.join(live)}", hint="run it again when the call has ended"
+        )
+    documents = sum((await count(db, guest)).values())
+    if atomic and not dry_run and documents <= _ATOMIC and await _has_transactions(db):
+        try:
+            return await operations.transact(
+                lambda: _in_transaction(db, lambda session: _run(db, guest, login, session))
+            )
+        except _GiveUpError:
+            pass  # others write too much at the same time, or the server's cache is too small: in steps, then
+    return await operations.transact(lambda: _in_steps(lambda: _run(db, guest, login, None, dry_run=dry_run)))
+
+
+async def _refuse_while_erased(db: AsyncDatabase[Document], *people: Identity) -> None:
+    for person in people:
+        tombstone = await Tombstones(db).get(person)
+        if tombstone and not tombstone.done:
+            raise NotReadyError(
+                f"{person.user_id} is being erased", hint=f"complete it first: lkmongo users erase {person.user_id}"
+            )
+
+
+async def _has_transactions(db: AsyncDatabase[Document]) -> bool:
+    hello = await operations.read(lambda: db.command("hello"))
+    return "setName" in hello or hello.get("msg") == "isdbgrid"
+
+
+class _GiveUpError(Exception):
+    """The transaction was tried often enough."""
+
+
+async def _in_transaction(
+    db: AsyncDatabase[Document], work: Callable[[AsyncClientSession], Awaitable[Merged]]
+) -> Merged:
+    # The driver's own `with_transaction` repeats for two minutes, also what can never fit into the server's cache.
+    async with db.client.start_session() as session:
+        for attempt in range(_TRIES):
+            try:
+                async with await session.start_transaction():
+                    return await work(session)
+            except PyMongoError as error:
+                if not error.has_error_label("TransientTransactionError"):
+                    raise
+                await asyncio.sleep(random.uniform(0.01, 0.05) * 2**attempt)  # noqa: S311
+    raise _GiveUpError
+
+
+async def _in_steps(work: Callable[[], Awaitable[Merged]]) -> Merged:
+    try:
+        for _ in range(_TRIES - 1):
+            with suppress(DuplicateKeyError):  # a call of the login has just begun in a room of the guest's
+                return await work()
+        return await work()
+    except PyMongoError as error:
+        if not error.timeout:
+            raise
+        raise NotReadyError(
+            "their data could not be moved in time",
+            why="MongoDB is slow, or a merge that was interrupted still holds them",
+            hint="run it again in a minute",
+        ) from error
+
+
+async def _run(
+    db: AsyncDatabase[Document],
+    guest: Identity,
+    login: Identity,
+    session: AsyncClientSession | None,
+    *,
+    dry_run: bool = False,
+) -> Merged:
+    mover = _Mover(db, guest, login, session, dry_run=dry_run)
+    moved = await count(db, guest, session=session)
+    conflicts: dict[str, Conflict] = {}
+    dropped = await mover.settle_slots(conflicts)
+    while not await mover.move_slots():  # each time the newer of two slots stays, so this ends
+        dropped += await mover.settle_slots(conflicts)
+    moved[MEMORIES] -= dropped
+    await mover.move(ORDERS)
+    await mover.move(VISITORS)
+    renamed = await mover.free_session_ids()
+    # Turns first: a call that has its session document is then whole.
+    await mover.move(TURNS)
+    await mover.move(SESSIONS)
+    filled = await mover.merge_profiles() if any(moved.values()) or dropped else []
+    return Merged(moved, list(conflicts.values()), dropped, filled, renamed, in_transaction=session is not None)
+
+
+class _Mover:
+    """The steps of a merge; each can be repeated."""
+
+    def __init__(
+        self,
+        db: AsyncDatabase[Document],
+        guest: Identity,
+        login: Identity,
+        session: AsyncClientSession | None,
+        *,
+        dry_run: bool,
+    ) -> None:
+        self._db = db
+        self._guest = guest
+        self._login = login
+        self._session = session
+        self._dry_run = dry_run
+
+    async def settle_slots(self, conflicts: dict[str, Conflict]) -> int:
+        """Delete the older of two slots of one label.
+
+        Args:
+            conflicts: takes those whose contents differed, by label.
+
+        Returns:
+            How many of the deleted are the guest's.
+        """
+        shown = {"memory_type": 1, "content": 1, "updated_at": 1}
+        ours = {slot["memory_type"]: slot async for slot in self._find(MEMORIES, self._guest, shown)}
+        theirs = {slot["memory_type"]: slot async for slot in self._find(MEMORIES, self._login, shown)}
+        if len(ours.keys() | theirs.keys()) > MAX_SLOTS:
+            raise LkmongoError(
+                f"together they have {len(ours.keys() | theirs.keys())} memories; {MAX_SLOTS} are allowed",
+                hint=f"forget some first: lkmongo memory forget {self._guest.user_id} --type LABEL",
+            )
+        older_ours: list[Document] = []
+        older_theirs: list[Document] = []
+        for name in sorted(ours.keys() & theirs.keys()):
+            newest, other = theirs[name], ours[name]
+            if (other.get("updated_at") or _LONG_AGO) > (newest.get("updated_at") or _LONG_AGO):
+                newest, other = other, newest
+            (older_ours if other is ours[name] else older_theirs).append(other)
+            if newest["content"] != other["content"]:
+                kept_of = (self._login if newest is theirs[name] else self._guest).user_id
+                kept, dropped = (Memory(name, each["content"]).told.content for each in (newest, other))
+                conflicts[name] = Conflict(name, kept, dropped, kept_of)
+        if self._dry_run:
+            return len(older_ours)
+        await self._delete_slots(older_theirs)
+        return await self._delete_slots(older_ours)
+
+    async def _delete_slots(self, slots: Sequence[Document]) -> int:
+        """Delete slots that are still as they were read: a call may have written one anew, and that is the newer."""
+        deleted = 0
+        for batch in _batches(slots):
+            as_read = [{"_id": slot["_id"], "updated_at": slot.get("updated_at")} for slot in batch]
+            with self._in_time():
+                result = await self._db[MEMORIES].delete_many({"$or": as_read}, session=self._session)
+            deleted += result.deleted_count
+        return deleted
+
+    async def move_slots(self) -> bool:
+        """Make the guest's slots the login's; False when the login has one of the same label by now."""
+        if self._session or self._dry_run:
+            await self.move(MEMORIES)
+            return True
+        ids = [slot["_id"] async for slot in self._find(MEMORIES, self._guest, {"_id": 1})]
+        change = {"$set": {"user_id": self._login.user_id}}
+        for batch in _batches(ids):
+            one_by_one = [UpdateOne(self._guest.scope | {"_id": each}, change) for each in batch]
+            try:
+                with self._in_time():
+                    await self._db[MEMORIES].bulk_write(one_by_one, ordered=False)
+            except BulkWriteError as error:
+                if any(each["code"] != _DUPLICATE for each in error.details["writeErrors"]):
+                    raise
+                return False
+        return True
+
+    async def free_session_ids(self) -> dict[str, str]:
+        """Give the guest's calls another id where the login has one of the same id: both were in one room."""
+        ours = await self._turns_of_calls(self._guest)
+        theirs = await self._turns_of_calls(self._login, list(ours))
+        with_document = {
+            each["session_id"] async for each in self._find(SESSIONS, self._login, {"session_id": 1}, list(ours))
+        }
+        taken = set(ours)
+        renamed = {}
+        for name, turns in ours.items():
+            # Turns alone, of other numbers, are what a merge that was interrupted has moved.
+            if name not in with_document and not turns & theirs.get(name, set()):
+                continue
+            new = await self._free_name(name, turns, taken)
+            taken.add(new)
+            renamed[name] = new
+            if not self._dry_run:
+                change = {"$set": {"session_id": new, "user_id": self._login.user_id}}
+                for collection in (TURNS, SESSIONS):
+                    selector = self._guest.scope | {"session_id": name}
+                    with self._in_time():
+                        await self._db[collection].update_many(selector, change, session=self._session)
+        return renamed
+
+    async def _free_name(self, name: str, turns: set[int], taken: set[str]) -> str:
+        for number in range(1, 1_000):
+            suffix = "-merged" if number == 1 else f"-merged-{number}"
+            new = name[: MAX_ID - len(suffix)] + suffix
+            selector = self._login.scope | {"session_id": new}
+            if new in taken or await self._db[SESSIONS].find_one(selector, {"_id": 1}, session=self._session):
+                continue
+            if not turns & (await self._turns_of_calls(self._login, [new])).get(new, set()):
+                return new
+        raise LkmongoError(f"there is no free id for the call {name}")
+
+    async def _turns_of_calls(self, person: Identity, calls: Sequence[str] | None = None) -> dict[str, set[int]]:
+        """The person's calls, of these ids or all, and the numbers of their turns."""
+        found: dict[str, set[int]] = defaultdict(set)
+        async for document in self._find(SESSIONS, person, {"session_id": 1}, calls):
+            found[document["session_id"]]  # a call without turns is one, too
+        async for document in self._find(TURNS, person, {"session_id": 1, "seq": 1}, calls):
+            found[document["session_id"]].add(document["seq"])
+        return found
+
+    async def move(self, collection: str) -> None:
+        """Make the guest's documents the login's."""
+        if self._dry_run:
+            return
+        # Last first. Where the login's place in an index is just before the guest's, each document that is moved
+        # would be looked for behind all entries that were moved, and so deleted, before it.
+        found = self._find(collection, self._guest, {"_id": 1}).sort([(key, -1) for key in _ORDER[collection]])
+        ids = [document["_id"] async for document in found]
+        change = {"$set": {"user_id": self._login.user_id}}
+        for batch in _batches(ids):
+            selector = self._guest.scope | {"_id": {"$in": batch}}
+            with self._in_time():
+                # By the ids; the planner may take the index of the person, and read all of theirs for each batch.
+                await self._db[collection].update_many(selector, change, session=self._session, hint="_id_")
+
+    async def merge_profiles(self) -> list[str]:
+        """Fill the gaps of the login's profile and delete the guest's; returns the fields that were filled."""
+        users, tombstones = self._db[USERS], Tombstones(self._db)
+        # Before the profiles, which may not change while this looks elsewhere.
+        noted = [await tombstones.forgotten_at(person) for person in (self._guest, self._login)]
+        guest = await users.find_one(self._guest.scope, session=self._session) or {}
+        login = await users.find_one(self._login.scope, session=self._session) or {}
+        known = {"_id", "tenant_id", "user_id", "created_at", "last_seen_at", "last_session", "forgotten_at"}
+        known |= {"memory_version"}
+        ours, theirs = _flat(guest), _flat(login)
+        filled = sorted(
+            path for path in ours if path.partition(".")[0] not in known and ours[path] and not theirs.get(path)
+        )
+        change: Document = {path: ours[path] for path in filled}
+        last = [session for each in (guest, login) if (session := each.get("last_session")) and session.get("at")]
+        if last:
+            change["last_session"] = max(last, key=lambda session: session["at"])
+        forgotten = [moment for moment in (guest.get("forgotten_at"), *noted) if moment]
+        latest = {"last_seen_at": guest.get("last_seen_at"), "forgotten_at": max(forgotten, default=None)}
+        update = {
+            "$set": change,
+            "$min": {"created_at": guest.get("created_at") or login.get("created_at") or now()},
+            "$max": {name: moment for name, moment in latest.items() if moment},
+            "$inc": {"memory_version": int(guest.get("memory_version", 0)) + 1},
+        }
+        if not self._dry_run:
+            used = {operator: fields for operator, fields in update.items() if fields}
+            with self._in_time():
+                # As it was read: a call of the login's may have forgotten something since, and then all is done anew.
+                read = ("memory_version", "last_session", "forgotten_at")
+                as_read = self._login.scope | {path: login.get(path, {"$exists": False}) for path in read}
+                await users.update_one(as_read, used, upsert=True, session=self._session)
+                await users.delete_one(self._guest.scope, session=self._session)
+        return [path for path in filled if not path.startswith("changed_at")]
+
+    def _in_time(self) -> AbstractContextManager[None]:
+        """Bound a step; a transaction ends by itself."""
+        return nullcontext() if self._session else pymongo.timeout(_STEP_SECONDS)
+
+    def _find(
+        self, collection: str, person: Identity, fields: Document, calls: Sequence[str] | None = None
+    ) -> AsyncCursor[Document]:
+        selector = person.scope | ({} if calls is None else {"session_id": {"$in": list(calls)}})
+        return self._db[collection].find(selector, fields, session=self._session)
+
+
+def _flat(document: Document) -> Document:
+    """A profile's fields by path; `preferences` is the one field that has fields of its own."""
+    preferences = document.get("preferences") or {}
+    rest = {name: value for name, value in document.items() if name != "preferences"}
+    return rest | {f"preferences.{name}": value for name, value in preferences.items()}
+
+
+def _batches(values: Sequence[Any]) -> list[Sequence[Any]]:
+    return [values[start : start + _BATCH] for start in range(0, len(values), _BATCH)]

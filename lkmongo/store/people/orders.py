@@ -1,0 +1,150 @@
+"""Orders: looked up by number, and only by the person whose they are.
+
+Another program may have written them, in a shape of its own: what can be told of such an order is told, and the log
+says what cannot be, by the names of fields, without what is in them.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from bson.decimal128 import Decimal128
+from pymongo.asynchronous.database import AsyncDatabase
+
+from lkmongo.model import Identity, Order, OrderItem, check_id
+from lkmongo.store.mongo import operations
+from lkmongo.store.mongo.schema import ORDERS
+
+logger = logging.getLogger(__name__)
+
+UNNAMED = "an item without a name"
+"""How an item is called whose name cannot be told."""
+_NAME = ("name", "title", "product", "description", "sku", "item", "id")
+_QUANTITY = ("quantity", "qty", "count")
+_STATUS = ("name", "status", "state", "code", "label", "value")
+_AMOUNT = ("amount", "value", "total")
+# With a currency before or after it. A comma may part thousands or cents: such a number is not guessed at.
+_NUMBER = re.compile(r"([^\s\d.,-]*)\s*(-?\d+(?:\.\d+)?)\s*([^\s\d.,-]*)", re.ASCII)
+_NAMED = 8
+"""Fields that one line of the log names."""
+
+
+class Orders:
+    """The collection `orders`, one person at a time."""
+
+    def __init__(self, db: AsyncDatabase[dict[str, Any]]) -> None:
+        """Work on `db`."""
+        self._orders = db[ORDERS]
+
+    async def get(self, identity: Identity, order_id: str) -> Order | None:
+        """The person's order of this number; None when there is none, or when it is somebody else's.
+
+        Raises:
+            InvalidIdError: the number cannot be one.
+        """
+        number = check_id("order", order_id)
+        selector = identity.scope | {"order_id": {"$in": [number, int(number)]} if _is_whole(number) else number}
+        document = await operations.read(lambda: self._orders.find_one(selector))
+        return read_order(document) if document else None
+
+    async def all(self, identity: Identity) -> list[Order]:
+        """All of the person's orders, by number."""
+
+        async def find() -> list[Order]:
+            return [read_order(document) async for document in self._orders.find(identity.scope).sort("order_id")]
+
+        return await operations.read(find)
+
+    async def latest(self, identity: Identity, limit: int) -> list[Order]:
+        """The person's orders that were stored last, those first."""
+
+        async def find() -> list[Order]:
+            cursor = self._orders.find(identity.scope).sort("_id", -1).limit(limit)
+            return [read_order(document) async for document in cursor]
+
+        return await operations.read(find)
+
+
+def _is_whole(number: str) -> bool:
+    """Whether an order's number may be stored as a number, too: 1001, and not 0042."""
+    return re.fullmatch(r"[1-9][0-9]{0,17}", number) is not None
+
+
+def read_order(document: Mapping[str, Any]) -> Order:
+    """What a document tells of an order; what it does not is left out, and logged."""
+    untold: list[str] = []
+    items = _items(document.get("items"), untold)
+    total, currency = _amount(document.get("total"))
+    if total is None:
+        untold.append(f"total is {_kind(document.get('total'))}")
+    status = _text(document.get("status"), _STATUS)
+    if status is None:
+        untold.append(f"status is {_kind(document.get('status'))}")
+    if untold:
+        logger.warning("an order cannot be told whole, for it has another shape: %s", "; ".join(untold))
+    currency = currency or _text(document.get("currency")) or "USD"
+    return Order(str(document.get("order_id")), items, total, status, currency)
+
+
+def _items(value: Any, untold: list[str]) -> tuple[OrderItem, ...]:
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, Sequence):
+        untold.append(f"items is {_kind(value)}")
+        return ()
+    return tuple(_item(item, f"items[{index}]", untold) for index, item in enumerate(value))
+
+
+def _item(value: Any, path: str, untold: list[str]) -> OrderItem:
+    name = _text(value, _NAME)
+    if name is None:
+        names = [str(field)[:40] for field in list(value)[:_NAMED]] if isinstance(value, Mapping) else []
+        fields = f" with the fields {', '.join(names)}" if names else ""
+        untold.append(f"{path} has no name: it is {_kind(value)}{fields}")
+        return OrderItem(UNNAMED)
+    if not isinstance(value, Mapping) or (key := next((key for key in _QUANTITY if key in value), None)) is None:
+        return OrderItem(name)
+    quantity, _ = _amount(value[key])
+    if quantity is None or quantity != int(quantity):
+        untold.append(f"{path}.{key} is {_kind(value[key])}")
+        return OrderItem(name)
+    return OrderItem(name, int(quantity))
+
+
+def _text(value: Any, keys: Sequence[str] = ()) -> str | None:
+    """One line of text; of a mapping, what stands under the first of `keys` that holds any."""
+    if isinstance(value, Mapping):
+        return next((text for key in keys if (text := _text(value.get(key), keys))), None)
+    if isinstance(value, str):
+        return " ".join(value.split()) or None
+    return str(value) if isinstance(value, int | float | Decimal128) and not isinstance(value, bool) else None
+
+
+def _amount(value: Any) -> tuple[float | None, str | None]:
+    """A number, and the currency that stands with it."""
+    if isinstance(value, Mapping):
+        number = next((number for key in _AMOUNT if (number := _amount(value.get(key))[0]) is not None), None)
+        return number, _text(value.get("currency"))
+    if isinstance(value, str):
+        match = _NUMBER.fullmatch(value.strip())
+        return (float(match[2]), _text(match[1] or match[3])) if match else (None, None)
+    if isinstance(value, Decimal128):
+        value = value.to_decimal()
+    is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool) and math.isfinite(value)
+    return (float(value) if is_number else None), None
+
+
+def _kind(value: Any) -> str:
+    """What a value is, without what is in it."""
+    if value is None:
+        return "missing"
+    if isinstance(value, str):
+        return "text of another form"
+    if isinstance(value, int | float | Decimal128) and not isinstance(value, bool):
+        return "no number of that kind"
+    return {dict: "a mapping", list: "a list", bool: "a boolean"}.get(type(value), f"of type {type(value).__name__}")

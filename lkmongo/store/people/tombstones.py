@@ -1,0 +1,242 @@
+"""What must not come back: who was erased and when, under a keyed hash of their id.
+
+A tombstone bars the calls that began before the person was erased: nothing of them may be written any more, by
+the call itself or by whoever replays what it could not store. A call that begins later is a new customer's, and is
+not barred. How long ago each of the two was is what is compared, each measured by its own clock: the clocks of two
+hosts need not agree.
+
+Somebody may ask to be forgotten of whom nothing is here yet: what they said may wait on the disk of a worker that could
+not reach MongoDB. When that was is a document of its own beside the tombstones. It is nobody's profile, so it makes
+nobody known; the profile takes it over when there is one.
+
+Tombstones are kept for good. They hold no id: `_id` is HMAC-SHA256 over tenant and user, under a secret that is made
+once and kept in the database, so that every host computes the same.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from bson import ObjectId
+from pymongo import ReturnDocument
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import DuplicateKeyError
+
+from lkmongo.errors import DatabaseError, LkmongoError
+from lkmongo.model import Identity
+from lkmongo.store.mongo import operations
+from lkmongo.store.mongo.schema import KEYS, TOMBSTONES
+
+_KEY = "person-hash"
+_FORGOTTEN = "forgotten/"
+"""What the `_id` begins with of a document that says when something was forgotten: it erases nobody."""
+_BATCH = 1_000
+_ROUNDING = timedelta(milliseconds=5)
+"""BSON cuts times to milliseconds; in doubt a call is barred."""
+
+
+class ErasedError(LkmongoError):
+    """This person was erased while the call went on; nothing more is stored of it."""
+
+    code = "erased"
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """That a person was erased, or is being erased.
+
+    Attributes:
+        hash: the keyed hash of the person's id, 64 hexadecimal digits.
+        erase_id: which erasure this is; one that is resumed keeps it.
+        begun_at: when it was first asked for, by the server's clock.
+        erased_at: calls that began before are barred, by the server's clock.
+        done: whether nothing was left and the receipt is written.
+        found: documents that were there when it began, by collection; until it is done.
+    """
+
+    hash: str
+    erase_id: ObjectId
+    begun_at: datetime
+    erased_at: datetime
+    done: bool
+    found: Mapping[str, int] = field(default_factory=dict)
+
+
+class Tombstones:
+    """The collection `tombstones`, one person at a time."""
+
+    def __init__(self, db: AsyncDatabase[dict[str, Any]]) -> None:
+        """Work on `db`."""
+        self._tombstones = db[TOMBSTONES]
+        self._keys = db[KEYS]
+        self._key: bytes | None = None
+
+    async def hash_of(self, identity: Identity) -> str | None:
+        """The keyed hash of the person's id; None where nobody was ever erased, so that there is no secret yet."""
+        if self._key is None:
+            document = await operations.read(lambda: self._keys.find_one({"_id": _KEY}))
+            if document is None:
+                return None
+            self._key = bytes(document["key"])
+        return _hash(self._key, identity)
+
+    async def bars(self, identity: Identity, age: timedelta) -> bool:
+        """Whether a call that began `age` ago may write nothing more, because the person was erased since.
+
+        Args:
+            identity: whose call it is.
+            age: the time since the call began, measured where it runs or ran.
+        """
+        if (person := await self.hash_of(identity)) is None:
+            return False
+        fields = {"_id": 0, "erased_at": 1, "now": "$$NOW"}
+        document = await operations.read(lambda: self._tombstones.find_one({"_id": person}, fields))
+        return document is not None and age + _ROUNDING >= document["now"] - document["erased_at"]
+
+    async def get(self, identity: Identity) -> Tombstone | None:
+        """The person's tombstone, or None when they were never erased."""
+        if (person := await self.hash_of(identity)) is None:
+            return None
+        document = await operations.read(lambda: self._tombstones.find_one({"_id": person}))
+        return _tombstone(document) if document else None
+
+    async def among(self, people: Iterable[Identity]) -> tuple[frozenset[Identity], dict[Identity, datetime]]:
+        """Those of `people` who were erased, or are being erased; and when something was forgotten, as `forgotten_at`.
+
+        The first holds also those who have come back since.
+        """
+        everybody = list(people)
+        erased: set[Identity] = set()
+        forgotten: dict[Identity, datetime] = {}
+        if not everybody or await self.hash_of(everybody[0]) is None or self._key is None:
+            return frozenset(), forgotten
+        for start in range(0, len(everybody), _BATCH):
+            hashes = {_hash(self._key, identity): identity for identity in everybody[start : start + _BATCH]}
+
+            async def find(ids: Sequence[str]) -> list[dict[str, Any]]:
+                return [each async for each in self._tombstones.find({"_id": {"$in": ids}}, {"at": 1})]
+
+            ids = [prefix + person for person in hashes for prefix in ("", _FORGOTTEN)]
+            for document in await operations.read(functools.partial(find, ids)):
+                if "at" in document:
+                    forgotten[hashes[document["_id"].removeprefix(_FORGOTTEN)]] = document["at"]
+                else:
+                    erased.add(hashes[document["_id"]])
+        return frozenset(erased), forgotten
+
+    async def forgotten_at(self, identity: Identity) -> datetime | None:
+        """When something was last forgotten of a person of whom there was nothing; None when that never was."""
+        if (person := await self.hash_of(identity)) is None:
+            return None
+        document = await operations.read(lambda: self._tombstones.find_one({"_id": _FORGOTTEN + person}))
+        return document["at"] if document else None
+
+    async def note_forgotten(self, identity: Identity, at: datetime) -> None:
+        """Keep what a person of whom nothing is here said before the time `at` from being stored later."""
+        await self._make_key()
+        person = await self.hash_of(identity)
+        await operations.write(
+            lambda: self._tombstones.update_one({"_id": f"{_FORGOTTEN}{person}"}, {"$max": {"at": at}}, upsert=True)
+        )
+
+    async def begin(self, identity: Identity, found: Mapping[str, int]) -> Tombstone:
+        """Bar the calls of the person that have begun by now, and begin an erasure, or resume one that is not done.
+
+        Args:
+            identity: who is erased.
+            found: how many documents of theirs there are, by collection; an erasure that is resumed keeps what was
+                found when it began.
+        """
+        await self._make_key()
+        person = await self.hash_of(identity)
+        resumed = {"$eq": ["$done", False]}
+        before = {name: {"$cond": [resumed, f"$found.{name}", 0]} for name in found}
+        update = [
+            {
+                "$set": {
+                    "erase_id": {"$cond": [resumed, "$erase_id", ObjectId()]},
+                    "begun_at": {"$cond": [resumed, "$begun_at", "$$NOW"]},
+                    "found": {name: {"$max": [before[name], number]} for name, number in found.items()},
+                    "erased_at": "$$NOW",
+                    "done": False,
+                }
+            }
+        ]
+        document = await operations.write(
+            lambda: self._tombstones.find_one_and_update(
+                {"_id": person}, update, upsert=True, return_document=ReturnDocument.AFTER
+            )
+        )
+        return _tombstone(document)
+
+    async def bar(self, identity: Identity) -> None:
+        """Bar the calls that have begun by now of somebody of whom nothing is left, or nothing was ever here.
+
+        What they said may wait on the disk of a worker that could not reach MongoDB.
+        """
+        await self._make_key()
+        person = await self.hash_of(identity)
+        unless_erased = {"erase_id": ObjectId(), "begun_at": "$$NOW", "done": True}
+        update = {name: {"$ifNull": [f"${name}", value]} for name, value in unless_erased.items()}
+        await operations.write(
+            lambda: self._tombstones.update_one(
+                {"_id": person}, [{"$set": update | {"erased_at": "$$NOW"}}], upsert=True
+            )
+        )
+
+    async def extend(self, tombstone: Tombstone) -> Tombstone:
+        """Bar also the calls that have begun since."""
+        document = await operations.write(
+            lambda: self._tombstones.find_one_and_update(
+                {"_id": tombstone.hash},
+                [{"$set": {"erased_at": "$$NOW"}}],
+                return_document=ReturnDocument.AFTER,
+            )
+        )
+        return _tombstone(document)
+
+    async def finish(self, tombstone: Tombstone) -> None:
+        """Note that nothing is left and that the receipt is written."""
+        await operations.write(
+            lambda: self._tombstones.update_one(
+                {"_id": tombstone.hash, "erase_id": tombstone.erase_id},
+                {"$set": {"done": True}, "$unset": {"found": ""}},
+            )
+        )
+
+    async def _make_key(self) -> None:
+        async def make() -> None:
+            try:
+                await self._keys.update_one(
+                    {"_id": _KEY}, {"$setOnInsert": {"key": secrets.token_bytes(32)}}, upsert=True
+                )
+            except DuplicateKeyError:
+                return  # another process made it meanwhile
+
+        await operations.write(make)
+
+
+def _hash(key: bytes, identity: Identity) -> str:
+    person = json.dumps([identity.tenant_id, identity.user_id]).encode()
+    return hmac.new(key, person, hashlib.sha256).hexdigest()
+
+
+def _tombstone(document: Mapping[str, Any] | None) -> Tombstone:
+    if document is None:
+        raise DatabaseError("the tombstone of an erasure is gone", hint="run the erasure again")
+    return Tombstone(
+        document["_id"],
+        document["erase_id"],
+        document["begun_at"],
+        document["erased_at"],
+        document["done"],
+        document.get("found") or {},
+    )

@@ -1,0 +1,308 @@
+"""Write seed data to a database: as often as one likes, and never over what somebody else wrote.
+
+Orders and passages that a seed wrote carry `origin: "seed"`. Only those are updated by a later seed, and only such
+passages are ever removed.
+
+A seed folder is often older than the database: like a backup, it may hold people who were erased since. They and
+their orders are left out, and counted, unless they are meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pymongo import DeleteMany, InsertOne, UpdateOne
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.database import AsyncDatabase
+
+from lkmongo.model import Identity, Order, Passage, Profile, Tenant, now
+from lkmongo.store.knowledge.passages import content_hash
+from lkmongo.store.mongo import operations
+from lkmongo.store.mongo.schema import KNOWLEDGE, ORDERS, USERS
+from lkmongo.store.people.tombstones import Tombstones
+
+if TYPE_CHECKING:
+    from lkmongo.embed.base import Embedder
+    from lkmongo.store.seed.seeds import SeedData
+
+T = TypeVar("T")
+Document = dict[str, Any]
+_Collection = AsyncCollection[Document]
+_Request = InsertOne[Document] | UpdateOne
+_Change = Callable[[Document, Document], _Request]
+Progress = Callable[[str, int, int], None]
+"""Told a collection's name, how many of its documents are done, and how many there are."""
+
+ORIGIN = "seed"
+_BATCH = 500
+"""Documents, or files of knowledge, looked up in one round trip."""
+_COMPARED = ("content_hash", "embedding_model", "has_vector")
+_STATE = {
+    "_id": 0,
+    "source": 1,
+    "chunk": 1,
+    "origin": 1,
+    "content_hash": 1,
+    "embedding_model": 1,
+    "has_vector": {"$eq": [{"$type": "$embedding"}, "binData"]},
+}
+"""What of a passage is read to see whether it has to be written: neither its text nor its vector."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the documents of one collection.
+
+    `kept` are those that a seed did not write, `left_out` those of people who were erased from this database.
+    """
+
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    kept: int = 0
+    removed: int = 0
+    left_out: int = 0
+
+
+@dataclass(slots=True)
+class SeedCounts:
+    """What became of the documents, by collection; `erased` are the people who were left out."""
+
+    users: Counts = field(default_factory=Counts)
+    orders: Counts = field(default_factory=Counts)
+    knowledge: Counts = field(default_factory=Counts)
+    erased: frozenset[Identity] = frozenset()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row a collection: its name and its counts."""
+        by_name = {USERS: self.users, ORDERS: self.orders, KNOWLEDGE: self.knowledge}
+        return [{"collection": name, **asdict(counts)} for name, counts in by_name.items()]
+
+
+async def seed(
+    db: AsyncDatabase[Document],
+    data: SeedData,
+    embedder: Embedder,
+    on_progress: Progress | None = None,
+    on_wait: Callable[[float], None] | None = None,
+    *,
+    erased_too: bool = False,
+) -> SeedCounts:
+    """Bring a database to what the seed data says; a second run changes nothing.
+
+    Profiles are only ever made. Orders and passages are made, and those of an earlier seed are updated; passages that
+    their file no longer has are removed. A passage is embedded when its text or the embedder's model is another one.
+    An interrupted run leaves whole documents behind, and the next one completes it.
+
+    Args:
+        db: the database; with its unique indexes, two runs at a time write no document twice.
+        data: what `load_seeds` returned.
+        embedder: makes the vectors of the passages.
+        on_progress: called after each batch.
+        on_wait: called with the seconds for which the embedder is about to wait.
+        erased_too: write also people who were erased from this database, and their orders.
+
+    Raises:
+        DatabaseError: MongoDB cannot be reached, or does not take a document.
+        EmbeddingError: text could not be turned into vectors; users and orders are written by then.
+    """
+    counts = SeedCounts()
+    tell = on_progress or (lambda _collection, _done, _total: None)
+    people = {profile.identity for profile in data.users} | {owner for owner, _ in data.orders}
+    erased, forgotten = await Tombstones(db).among(people)
+    counts.erased = frozenset() if erased_too else erased
+    users = [profile for profile in data.users if profile.identity not in counts.erased]
+    orders = [(owner, order) for owner, order in data.orders if owner not in counts.erased]
+    counts.users.left_out = len(data.users) - len(users)
+    counts.orders.left_out = len(data.orders) - len(orders)
+    await _seed_users(db[USERS], users, forgotten, counts.users, tell)
+    await _seed_orders(db[ORDERS], orders, counts.orders, tell)
+    changed, gone = await _compare(db[KNOWLEDGE], data.passages, embedder.model, counts.knowledge)
+    done, total = len(data.passages) - len(changed), len(data.passages)
+    tell(KNOWLEDGE, done, total)
+    async for written in _write_passages(db[KNOWLEDGE], changed, embedder, counts.knowledge, on_wait):
+        done += written
+        tell(KNOWLEDGE, done, total)
+    for batch in _batches(gone):
+        counts.knowledge.removed += (await operations.bulk(db[KNOWLEDGE], batch))[0].deleted_count
+    return counts
+
+
+async def _seed_users(
+    users: _Collection,
+    profiles: Sequence[Profile],
+    forgotten: Mapping[Identity, datetime],
+    counts: Counts,
+    tell: Progress,
+) -> None:
+    done = 0
+    for batch in _batches(profiles):
+        written = Counts()
+        # Not inserts: nobody has looked which of them are there, and most are when it is done again.
+        requests = [
+            UpdateOne(each.identity.scope, {"$setOnInsert": _user(each, forgotten.get(each.identity))}, upsert=True)
+            for each in batch
+        ]
+        await _write(users, requests, written)
+        counts.inserted += written.inserted
+        counts.unchanged += written.kept
+        done += len(batch)
+        tell(USERS, done, len(profiles))
+
+
+async def _seed_orders(
+    collection: _Collection, orders: Sequence[tuple[Identity, Order]], counts: Counts, tell: Progress
+) -> None:
+    done = 0
+    for tenant_id, owned in _grouped(orders, lambda pair: pair[0].tenant_id):
+        for batch in _batches(owned):
+            selector = {"tenant_id": tenant_id, "order_id": {"$in": [order.order_id for _, order in batch]}}
+            found = {document["order_id"]: document for document in await _find(collection, selector, {"_id": 0})}
+            requests = []
+            for owner, order in batch:
+                before, document = found.get(order.order_id), _order(owner, order)
+                same = before is not None and all(before.get(name) == value for name, value in document.items())
+                if change := _change(before, counts, same=same):
+                    requests.append(change({"tenant_id": tenant_id, "order_id": order.order_id}, document))
+            await _write(collection, requests, counts)
+            done += len(batch)
+            tell(ORDERS, done, len(orders))
+
+
+async def _compare(
+    collection: _Collection, passages: Sequence[tuple[Tenant, Passage]], model: str, counts: Counts
+) -> tuple[list[tuple[_Change, Tenant, Passage]], list[DeleteMany]]:
+    """The passages that have to be written, and the requests that remove what their files no longer have."""
+    changed: list[tuple[_Change, Tenant, Passage]] = []
+    gone: list[DeleteMany] = []
+    for tenant_id, owned in _grouped(passages, lambda pair: pair[0].tenant_id):
+        for files in _batches(_grouped(owned, lambda pair: pair[1].source)):
+            selector = {"tenant_id": tenant_id, "source": {"$in": [source for source, _ in files]}}
+            found = {(each["source"], each["chunk"]): each for each in await _find(collection, selector, _STATE)}
+            for source, pairs in files:
+                for tenant, passage in pairs:
+                    before = found.pop((source, passage.chunk), None)
+                    now_is = (content_hash(passage), model, True)
+                    same = before is not None and now_is == tuple(before.get(name) for name in _COMPARED)
+                    if change := _change(before, counts, same=same):
+                        changed.append((change, tenant, passage))
+            gone += [
+                DeleteMany({"tenant_id": tenant_id, "source": source, "chunk": chunk, "origin": ORIGIN})
+                for (source, chunk), before in found.items()
+                if before.get("origin") == ORIGIN
+            ]
+    return changed, gone
+
+
+async def _write_passages(
+    collection: _Collection,
+    changed: Sequence[tuple[_Change, Tenant, Passage]],
+    embedder: Embedder,
+    counts: Counts,
+    on_wait: Callable[[float], None] | None,
+) -> AsyncIterator[int]:
+    """Embed and write, and yield how many passages each write had: a failure later on loses none of them."""
+    from lkmongo.embed.base import ahead
+    from lkmongo.embed.vectors import to_bson
+
+    waiting = iter(changed)
+    texts = [passage.embedded_text for _, _, passage in changed]
+    async with aclosing(ahead(embedder.embed_many(texts, on_wait=on_wait))) as batches:
+        async for vectors in batches:
+            moment = now()
+            requests = [
+                change(
+                    tenant.scope | {"source": passage.source, "chunk": passage.chunk},
+                    {
+                        "title": passage.title,
+                        "content": passage.content,
+                        "content_hash": content_hash(passage),
+                        "embedding": to_bson(vector),
+                        "embedding_model": embedder.model,
+                        "updated_at": moment,
+                        "origin": ORIGIN,
+                    },
+                )
+                # The vectors come first: zip then takes no passage from `waiting` for which there is no vector yet.
+                for vector, (change, tenant, passage) in zip(vectors, waiting, strict=False)
+            ]
+            await _write(collection, requests, counts)
+            yield len(requests)
+
+
+def _user(profile: Profile, forgotten_at: datetime | None) -> Document:
+    preferences = {"language": profile.preferred_language, "timezone": profile.timezone}
+    document = {
+        "name": profile.name,
+        "email": profile.email,
+        "preferences": {name: value for name, value in preferences.items() if value} or None,
+        "forgotten_at": forgotten_at,
+    }
+    known = {name: value for name, value in document.items() if value}
+    return known | {"created_at": now(), "memory_version": 0}
+
+
+def _order(owner: Identity, order: Order) -> Document:
+    return {
+        "user_id": owner.user_id,
+        "items": [{"name": item.name, "quantity": item.quantity} for item in order.items],
+        "total": order.total,
+        "currency": order.currency,
+        "status": order.status,
+        "origin": ORIGIN,
+    }
+
+
+def _change(before: Document | None, counts: Counts, *, same: bool) -> _Change | None:
+    """How a document has to be written, given what is there; None, and counted, when it has not."""
+    if before is None:
+        return _insert
+    if before.get("origin") != ORIGIN:
+        counts.kept += 1
+    elif same:
+        counts.unchanged += 1
+    else:
+        return _update
+    return None
+
+
+def _insert(key: Document, document: Document) -> InsertOne[Document]:
+    """Make a document; where there is one by now, it is kept."""
+    return InsertOne(key | document)
+
+
+def _update(key: Document, document: Document) -> UpdateOne:
+    """Change a document as long as it is a seed's."""
+    return UpdateOne(key | {"origin": ORIGIN}, {"$set": document})
+
+
+async def _find(collection: _Collection, selector: Document, projection: Document) -> list[Document]:
+    async def find() -> list[Document]:
+        return [document async for document in collection.find(selector, projection)]
+
+    return await operations.read(find)
+
+
+async def _write(collection: _Collection, requests: Sequence[_Request], counts: Counts) -> None:
+    """Write and count; a request without effect met a document that somebody else wrote in between."""
+    if requests:
+        result, _ = await operations.bulk(collection, requests)
+        made = result.inserted_count + result.upserted_count
+        counts.inserted += made
+        counts.updated += result.modified_count
+        counts.kept += len(requests) - made - result.modified_count
+
+
+def _grouped(values: Iterable[T], key: Callable[[T], str]) -> list[tuple[str, list[T]]]:
+    groups: dict[str, list[T]] = {}
+    for value in values:
+        groups.setdefault(key(value), []).append(value)
+    return list(groups.items())
+
+
+def _batches(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (values[start : start + _BATCH] for start in range(0, len(values), _BATCH))

@@ -1,0 +1,1 @@
+"""The LiveKit worker: before a job, in a job, and taking over from a worker that died."""

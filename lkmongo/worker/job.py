@@ -1,0 +1,283 @@
+"""One job of the worker: who it is for, the call, its session in the room, and the record at the end.
+
+LiveKit runs `setup` in a process before a job arrives, `entrypoint` when one does, and `on_session_end` when it is over,
+however that came about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from contextlib import AsyncExitStack, suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from livekit.agents import AgentSession, CloseEvent, CloseReason, JobContext, JobProcess
+from livekit.agents.voice.room_io import RoomOptions, TextInputEvent, TextInputOptions
+
+from lkmongo.agent.call import Call, begin_call
+from lkmongo.agent.ending import end_call
+from lkmongo.agent.model_choice import create_session
+from lkmongo.agent.own_agent import create_assistant
+from lkmongo.agent.speech import choose_speech
+from lkmongo.dispatch import Dispatched, SealError, read_dispatch, unseal
+from lkmongo.errors import LkmongoError
+from lkmongo.model import MAX_CONTENT, Turn, clean_text, now
+from lkmongo.settings import Settings
+from lkmongo.worker.prewarm import Ready
+from lkmongo.worker.resume import READ_DEADLINE, chat_context
+
+if TYPE_CHECKING:
+    from livekit import rtc
+
+    from lkmongo.agent.model_choice import CallSession
+
+logger = logging.getLogger(__name__)
+
+CALLER = "lkmongo.caller"
+"""The participant attribute by which a server tells, sealed, who a guest has turned out to be."""
+_ROOM_DEADLINE = 0.5
+"""Seconds in which the news that the room is closed may arrive after the order to end."""
+TOO_LONG = "That is too long for me. Please tell me in parts."
+"""What is answered to more characters than an utterance may have."""
+_READY = "lkmongo.ready"
+_HELD = "lkmongo.call"
+_REASONS = {
+    CloseReason.PARTICIPANT_DISCONNECTED: "hang-up",
+    CloseReason.ERROR: "error",
+    CloseReason.TASK_COMPLETED: "agent",
+}
+
+
+def setup(process: JobProcess, *, dev: bool = False) -> None:
+    """Make a process ready for a job; runs without an event loop.
+
+    Raises:
+        SettingsError: a setting does not fit.
+    """
+    process.userdata[_READY] = Ready(Settings.load(), dev=dev)
+    # What is imported stays. A collection that looks at all of it stops the voice for more than a tenth of a second.
+    gc.collect()
+    gc.freeze()
+
+
+async def entrypoint(job: JobContext) -> None:
+    """Take the call that this job is; returns when the conversation goes on by itself."""
+    held = HeldCall(job, job.proc.userdata[_READY])
+    job.proc.userdata[_HELD] = held
+    await held.begin()
+
+
+async def on_session_end(job: JobContext) -> None:
+    """Store the record of the call, and close what is open."""
+    if held := job.proc.userdata.pop(_HELD, None):
+        await held.end()
+
+
+class HeldCall:
+    """The call of a job, from its beginning to its record."""
+
+    def __init__(self, job: JobContext, ready: Ready) -> None:
+        """Nothing is opened yet."""
+        self._job = job
+        self._ready = ready
+        self._secret = ready.settings.livekit.api_secret.get_secret_value() if ready.settings.livekit else None
+        self._dispatched: Dispatched | None = None
+        self._call: Call | None = None
+        self._session: CallSession | None = None
+        self._stack = AsyncExitStack()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._began = False
+        self._closed: CloseEvent | None = None
+        self._room_is_gone = asyncio.Event()
+
+    # ------------------------------------------------------------------ the beginning
+
+    async def begin(self) -> None:
+        """Tell who calls, look them up beside the way into the room, and begin the conversation.
+
+        Raises:
+            EmbeddedError: the embedded mongod cannot run here.
+            SettingsError: a setting does not fit.
+        """
+        job, ready = self._job, self._ready
+        settings = ready.settings
+        self._dispatched = dispatched = read_dispatch(job.job.metadata, room=job.job.room.name, secret=self._secret)
+        if dispatched.why:
+            logger.warning("the caller is a guest: %s", dispatched.why)
+        call = self._call = await self._stack.enter_async_context(
+            begin_call(
+                settings,
+                await ready.store(),
+                ready.embedder,
+                dispatched.identity,
+                guest=dispatched.guest,
+                session_id=job.job.room.sid or job.job.id,
+                room_name=job.job.room.name,
+                participant=dispatched.participant,
+                agent=job.job.agent_name or settings.agent_name,
+                agent_participant=_own_identity(job),
+                livekit=settings.livekit.host if settings.livekit else None,
+            )
+        )
+        # Before anything is written of this one: whether it goes on with a call whose worker died.
+        left_off = asyncio.create_task(self._left_off(call))
+        speech = choose_speech(settings, ready.vad)
+        if speech:
+            self._stack.push_async_callback(speech.close)
+        session = self._session = create_session(call, ready.mind, speech)
+        session.on("close", self._on_close)
+        job.room.on("disconnected", self._on_disconnected)
+        job.room.on("participant_connected", self._on_participant)
+        job.room.on("participant_attributes_changed", self._on_attributes)
+        assistant = create_assistant(settings)
+        # Before the session: to serve one participant alone, the SDK must know who the agent itself is in the room.
+        await job.connect()
+        if turns := await left_off:
+            call.go_on_after(turns)
+            await assistant.update_chat_ctx(chat_context(turns))
+            logger.info("the call goes on after %d turns", len(turns))
+        call.attach(session)
+        await session.start(
+            assistant,
+            room=job.room,
+            room_options=room_options(dispatched, aloud=speech is not None),
+            # Otherwise it answers history, tools and settings to whoever asks in the room.
+            session_host=ready.dev,
+            # What LiveKit Cloud would keep of the call, an erasure could not reach.
+            record=False,
+        )
+        self._began = True
+        for participant in job.room.remote_participants.values():
+            self._on_participant(participant)
+        logger.info("a call began: %s, %s", call.caller.status, "aloud" if speech else "in text alone")
+
+    async def _left_off(self, call: Call) -> list[Turn]:
+        try:
+            sessions = call.store.sessions
+            return await call.store.breaker.read(
+                lambda: sessions.left_off(call.identity, call.session_id), READ_DEADLINE
+            )
+        except LkmongoError as error:
+            logger.info("it is not known whether this call was begun by another agent: %s (%s)", error, error.why)
+            return []
+
+    # ------------------------------------------------------------------ meanwhile
+
+    def _on_participant(self, participant: rtc.RemoteParticipant) -> None:
+        self._on_attributes(dict(participant.attributes), participant)
+
+    def _on_attributes(self, changed: dict[str, str], participant: rtc.Participant) -> None:
+        """Take a guest for the person that the server says, sealed, they are; only the one who is served."""
+        if not changed.get(CALLER) or self._call is None or not self._call.caller.guest:
+            return
+        if participant.identity != self._served():
+            return
+        try:
+            sealed = unseal(
+                changed[CALLER],
+                room=self._job.job.room.name,
+                participant=participant.identity,
+                secret=self._secret or "",
+            )
+        except SealError as error:
+            logger.warning("the caller stays a guest: %s", error.message)
+            return
+        task = asyncio.create_task(self._become(sealed.identity))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _become(self, identity: Any) -> None:
+        if self._call and await self._call.become(identity):
+            logger.info("the guest is a person now")
+
+    def _served(self) -> str | None:
+        """The identity of the participant that the agent talks with."""
+        if self._dispatched and self._dispatched.participant:
+            return self._dispatched.participant
+        try:
+            linked = self._session.room_io.linked_participant if self._session else None
+        except RuntimeError:  # the session is not in the room yet, or no longer
+            return None
+        return linked.identity if linked else None
+
+    def _on_disconnected(self, *_: Any) -> None:
+        self._room_is_gone.set()
+
+    def _on_close(self, event: CloseEvent) -> None:
+        self._closed = event
+        # Otherwise the job would stay in an empty room until LiveKit closes that.
+        self._job.shutdown(reason=f"session closed: {event.reason.value}")
+
+    # ------------------------------------------------------------------ the end
+
+    @property
+    def reason(self) -> str:
+        """Why the call ended, in a word or two."""
+        if not self._began:
+            return "crash"
+        if self._closed and self._closed.reason in _REASONS:
+            return _REASONS[self._closed.reason]
+        if self._call and self._call.ended_by_agent:
+            return "agent"
+        # The SDK closes the session itself as the job is shut down, and gives the same reason for everything.
+        return "room closed" if self._room_is_gone.is_set() else "shutdown"
+
+    async def end(self) -> None:
+        """Store the record; the session is closed, or never began."""
+        ended_at: datetime = now()
+        if self.reason == "shutdown":
+            # Of a room that is deleted LiveKit tells the worker and the room, and the worker may hear of it first.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._room_is_gone.wait(), _ROOM_DEADLINE)
+        for task in list(self._tasks):
+            await asyncio.gather(task, return_exceptions=True)
+        try:
+            if self._call:
+                stored = await end_call(self._call, self.reason, self._report, ended_at=ended_at, mind=self._ready.mind)
+                outcome = "erased" if self._call.recorder.erased else "stored" if stored else "NOT stored"
+                level = logging.INFO if stored else logging.WARNING
+                logger.log(level, "a call ended: %s; its record is %s", self.reason, outcome)
+        finally:
+            await self._stack.aclose()
+            await self._ready.close()
+
+    def _report(self) -> dict[str, Any]:
+        if self._session is None or not self._began:
+            return {}
+        report = self._job.make_session_report(self._session)
+        return report.to_dict(include_chat_history=False, include_events=False)
+
+
+def _own_identity(job: JobContext) -> str | None:
+    """The identity that the agent has in the room, which its token says before it is there."""
+    return None if job.is_fake_job() else job.local_participant_identity
+
+
+def room_options(dispatched: Dispatched, *, aloud: bool) -> RoomOptions:
+    """How the agent takes part in the room: with the one it was dispatched for, aloud or in text alone."""
+    options = RoomOptions(audio_input=aloud, audio_output=aloud, text_input=TextInputOptions(text_input_cb=take_typed))
+    if dispatched.participant:
+        options.participant_identity = dispatched.participant
+    return options
+
+
+async def take_typed(session: AgentSession[Any], event: TextInputEvent) -> None:
+    """Answer what the caller has typed: at once where the agent speaks, else after what it is about to do.
+
+    The SDK's own way loses messages: the one before, which it drops unanswered, or this one, while a tool that changes
+    data is at work and cannot be interrupted.
+    """
+    if len(event.text) > MAX_CONTENT:
+        session.say(TOO_LONG)
+    elif event.text.strip():
+        # A model that is asked before the last tool has answered does not know what was just said.
+        while session.agent_state != "speaking" and (speech := session.current_speech):
+            await speech.wait_for_playout()
+        if session.agent_state == "speaking":
+            try:
+                await session.interrupt()
+            except RuntimeError:
+                logger.debug("the agent finishes what it does, and answers then")
+        session.generate_reply(user_input=clean_text(event.text))

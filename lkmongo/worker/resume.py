@@ -1,0 +1,192 @@
+"""Going on with a call whose worker died: the turns so far are read, and the conversation continues after them.
+
+LiveKit Cloud sends an agent into the room again by itself. A server of one's own never does, so every worker looks for
+calls whose lease has run out, wins one by compare-and-set, sees that the caller is still in the room, and dispatches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import warnings
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Literal
+
+from lkmongo.dispatch import plain_metadata, resuming_metadata
+from lkmongo.errors import LkmongoError
+from lkmongo.model import SessionRecord, Turn, TurnKind
+from lkmongo.store.sessions.documents import LOOKING, lease_owner
+from lkmongo.store.sessions.sessions import LOST
+
+if TYPE_CHECKING:
+    from livekit.agents import llm
+    from livekit.protocol.agent_dispatch import AgentDispatchState
+
+    from lkmongo.settings import LiveKitCredentials
+    from lkmongo.store.open import Store
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY = 2.0
+"""Seconds between two looks for calls whose lease has run out."""
+READ_DEADLINE = 1.0
+"""Seconds that an agent waits for the turns of the call it goes on with."""
+COMES_WITHIN = 15.0
+"""Seconds in which an agent that was sent is in the room, if it comes at all."""
+_MAX_TURNS = 200
+"""Of a long call: what a model is told of it."""
+
+
+def chat_context(turns: Iterable[Turn]) -> llm.ChatContext:
+    """What a model is told of a conversation so far: what was said, and what tools were called and gave."""
+    from livekit.agents import llm
+
+    context = llm.ChatContext.empty()
+    for turn in list(turns)[-_MAX_TURNS:]:
+        moment = turn.created_at.timestamp()
+        if turn.kind is TurnKind.MESSAGE and turn.role in {"user", "assistant"}:
+            context.items.append(
+                llm.ChatMessage(
+                    id=turn.item_id,
+                    role="user" if turn.role == "user" else "assistant",
+                    content=[turn.content or ""],
+                    interrupted=turn.interrupted,
+                    created_at=moment,
+                )
+            )
+        elif turn.kind is TurnKind.TOOL and turn.name and turn.output is not None:
+            call = llm.FunctionCall(
+                id=turn.item_id,
+                call_id=turn.item_id,
+                name=turn.name,
+                arguments=turn.arguments or "{}",
+                created_at=moment,
+            )
+            output = llm.FunctionCallOutput(
+                call_id=turn.item_id, name=turn.name, output=turn.output, is_error=turn.is_error, created_at=moment
+            )
+            context.items += [call, output]
+    return context
+
+
+async def resume_lost_calls(store: Store, credentials: LiveKitCredentials, agent_name: str) -> None:
+    """Look for calls whose worker died, and send an agent to each whose caller still waits; never returns."""
+    told = False
+    while True:
+        try:
+            failed: LkmongoError | None = None
+            lost = [(record, None) for record in await store.sessions.expired(agent_name, credentials.host)]
+            for record, dead in [*await store.sessions.orphaned(agent_name, credentials.host), *lost]:
+                try:
+                    await resume(store, credentials, agent_name, record, dead=dead)
+                except LkmongoError as error:
+                    failed = error
+            if failed:
+                raise failed
+            told = False
+        except LkmongoError as error:
+            if not told:
+                logger.info("calls that were lost are not gone on with now: %s (%s)", error.message, error.why)
+            told = True
+        except Exception:
+            logger.exception("calls that were lost could not be looked for")
+        await asyncio.sleep(LOOK_EVERY)
+
+
+async def resume(
+    store: Store,
+    credentials: LiveKitCredentials,
+    agent_name: str,
+    record: SessionRecord,
+    *,
+    dead: str | None = None,
+) -> bool:
+    """Send an agent to a call whose lease has run out, unless another worker does, or nobody waits for one.
+
+    LiveKit takes some 20 seconds to see that a process was killed. Only where that is known here, its participant is
+    removed before: elsewhere the agent may live, and only not reach MongoDB.
+
+    Args:
+        store: the database.
+        credentials: the LiveKit project.
+        agent_name: which agent is sent.
+        record: the call.
+        dead: the owner of its lease, if that is known to be gone.
+
+    Returns:
+        Whether one was sent.
+
+    Raises:
+        DatabaseError: MongoDB answered with an error.
+        UnreachableError: LiveKit does not answer.
+        AuthenticationError: one of the two refuses the credentials.
+    """
+    # Won by one worker; its lease runs out again, should nobody come after all, or the room not be as it seems.
+    if not await store.sessions.claim(record, lease_owner() + LOOKING, instead_of=dead or "", make=False):
+        return False
+    match await _look_into(credentials, record, is_dead=dead is not None):
+        case "agent":
+            return False  # its worker lives, and cannot reach MongoDB; or it is not gone yet
+        case "nobody":
+            await store.sessions.interrupt(record.identity, record.session_id, LOST, for_good=True)
+            return False
+        case "waiting":
+            pass
+    from lkmongo.rooms import send_agent
+
+    if record.identity.is_guest:
+        metadata = resuming_metadata(record.identity, record.participant)
+    else:
+        metadata = plain_metadata(record.identity, record.participant)
+    logger.warning("the call %s lost its agent: another one is sent to go on with it", record.session_id)
+    await send_agent(credentials, room=record.room_name, agent_name=agent_name, metadata=metadata, wait=timedelta(0))
+    return True
+
+
+async def _look_into(
+    credentials: LiveKitCredentials, record: SessionRecord, *, is_dead: bool
+) -> Literal["agent", "nobody", "waiting"]:
+    """Tell who is in a call's room: an agent already, or one that is on its way; the caller alone; or not even they."""
+    from livekit import api
+
+    from lkmongo.doctor.http import PATIENCE
+    from lkmongo.doctor.services import livekit_errors
+
+    room, secret = record.room_name, credentials.api_secret.get_secret_value()
+    with livekit_errors(credentials.url), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a short secret, at each call
+        async with (
+            asyncio.timeout(PATIENCE),
+            api.LiveKitAPI(credentials.url, credentials.api_key, secret, failover=False) as client,
+        ):
+            rooms = (await client.room.list_rooms(api.ListRoomsRequest(names=[room]))).rooms
+            if record.session_id not in {each.sid for each in rooms}:
+                return "nobody"
+            present = (await client.room.list_participants(api.ListParticipantsRequest(room=room))).participants
+            dispatches = await client.agent_dispatch.list_dispatch(room)
+            agents = {each.identity for each in present if each.kind == api.ParticipantInfo.Kind.AGENT}
+            if record.agent_participant:
+                agents &= {record.agent_participant}  # others do other work
+            callers = {each.identity for each in present if each.kind != api.ParticipantInfo.Kind.AGENT}
+            if not callers or (record.participant and record.participant not in callers):
+                return "nobody"
+            if any(_is_on_its_way(dispatch.state, record.started_at) for dispatch in dispatches):
+                return "agent"
+            if agents and is_dead and record.agent_participant:
+                who = api.RoomParticipantIdentity(room=room, identity=record.agent_participant)
+                await client.room.remove_participant(who)
+                return "waiting"
+            return "agent" if agents else "waiting"
+
+
+def _is_on_its_way(dispatch: AgentDispatchState, call_began: datetime) -> bool:
+    """Whether an agent that was sent since may still come: a server tells nobody of one that no worker has taken."""
+    from livekit.protocol.agent import JobStatus
+
+    over = {JobStatus.JS_SUCCESS, JobStatus.JS_FAILED, JobStatus.JS_CANCELLED}
+    sent = dispatch.created_at / 1e9
+    if sent < call_began.timestamp() or dispatch.deleted_at or time.time() - sent > COMES_WITHIN:
+        return False
+    return not dispatch.jobs or any(job.state.status not in over for job in dispatch.jobs)

@@ -1,0 +1,18 @@
+"""The worker's server as a module's variable, where LiveKit's own tools look for it.
+
+`lk agent start|dev|console lkmongo/worker/server.py` and `python -m livekit.agents start` find `server` here, with
+the settings of the environment and of the current folder's dotenv files. `lkmongo agent run` does not need it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lkmongo.agent.speech import import_plugins
+from lkmongo.dotenv_files import load_dotenv_files
+from lkmongo.settings import Settings
+from lkmongo.worker.agent_server import create_server
+
+_settings = Settings.load(sources=load_dotenv_files(Path.cwd()))
+import_plugins(_settings)
+server = create_server(_settings)
