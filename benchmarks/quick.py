@@ -46,9 +46,10 @@ Figures = dict[str, float]
 
 async def measure(patience: Patience) -> Figures:
     """All figures, by what they are of."""
+    from lkmongo import deadlines
     from lkmongo.outbox import changes, lease
 
-    lease.RENEW_EVERY = lease.TRUSTED = _AN_HOUR
+    deadlines.LEASE_RENEWAL_EVERY = deadlines.LEASE_TRUSTED = _AN_HOUR
     lease.lease_owner = lambda: _OWNER  # type: ignore[attr-defined]
     changes._AT_ONCE = timedelta(seconds=_AN_HOUR)  # noqa: SLF001
     figures: Figures = {}

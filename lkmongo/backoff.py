@@ -1,4 +1,7 @@
-"""How waiting is done: often at first, then less, and never past a deadline."""
+"""Backoff: how long to wait before the next attempt.
+
+`retry_pause` is for writes that are retried until MongoDB takes them; `Pace` is for polling until a deadline.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,14 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+RETRY_SCHEDULE = (0.5, 1, 2, 4, 5)
+"""Seconds between attempts on a database that is away; the last one again and again."""
 FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.5, 5.0, 1.5
+
+
+def retry_pause(failures: int) -> float:
+    """Seconds to wait after that many failed attempts in a row, 1 or more."""
+    return RETRY_SCHEDULE[min(failures, len(RETRY_SCHEDULE)) - 1]
 
 
 class Pace:

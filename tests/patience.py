@@ -11,20 +11,13 @@ from importlib import import_module
 from operator import attrgetter
 from typing import Any
 
+from lkmongo import deadlines
+
 TIMES = 30
-_DEADLINES = {
-    "lkmongo.store.mongo.circuit_breaker": ["READ_DEADLINE"],
-    "lkmongo.search.strategy": ["EMBED_DEADLINE"],
-    "lkmongo.agent.assistant": ["READ_DEADLINE", "CHANGE_DEADLINE", "SEARCH_DEADLINE"],
-    "lkmongo.outbox.backlog": ["DISK_DEADLINE"],
-    "lkmongo.agent.call": ["DISK_DEADLINE"],
-    "lkmongo.agent.caller": ["PRELOAD_DEADLINE", "LOAD_DEADLINE"],
-    "lkmongo.agent.ending": ["HANG_UP_DEADLINE", "SETTLE_DEADLINE", "SUMMARY_DEADLINE", "AWAY_DEADLINE"],
-    "lkmongo.worker.job": ["READ_DEADLINE"],
-    "lkmongo.outbox.lease": ["AWAY_DEADLINE", "RENEWAL_DEADLINE", "LEAVING_DEADLINE"],
-    "lkmongo.agent.recorder": ["AWAY_DEADLINE", "END_DEADLINE"],
-    "lkmongo.agent.slots": ["EMBED_DEADLINE"],
-}
+_DEADLINES = (
+    "TOOL_READ TOOL_CHANGE TOOL_SEARCH MONGODB_READ QUERY_EMBEDDING MEMORY_QUERY_EMBEDDING DISK PRELOAD LOAD_ATTEMPT "
+    "RESUME_READ LEASE_RENEWAL HANG_UP SETTLE SUMMARY AWAY ERASED_END RECORD_END"
+).split()
 _DEFAULTS = {
     "lkmongo.store.mongo.circuit_breaker": ["Breaker.read"],
     "lkmongo.search.atlas": ["AtlasStrategy.__init__"],
@@ -40,10 +33,8 @@ _OF_CLIENTS = ("serverSelectionTimeoutMS", "connectTimeoutMS", "socketTimeoutMS"
 
 def be_patient(put: Callable[[Any, str, Any], None] = setattr) -> None:
     """Wait longer from now on; `put` sets an attribute, and may be one that is undone later."""
-    for name, names in _DEADLINES.items():
-        module = import_module(name)
-        for each in names:
-            put(module, each, TIMES * getattr(module, each))
+    for each in _DEADLINES:
+        put(deadlines, each, TIMES * getattr(deadlines, each))
     for name, names in _DEFAULTS.items():
         for each in names:
             function = attrgetter(each)(import_module(name))

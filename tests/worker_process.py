@@ -24,8 +24,8 @@ from pathlib import Path
 from livekit import rtc
 from livekit.agents import get_job_context
 
+from lkmongo import deadlines
 from lkmongo.agent.assistant import Assistant
-from lkmongo.store.sessions.sessions import LEASE_MS
 from tests.conftest import clean_environment
 from tests.waiting import until
 
@@ -63,7 +63,7 @@ class Actor(Assistant):
             await until(noting.done)  # which is some time before MongoDB is told
             os.kill(os.getpid(), signal.SIGKILL)
         elif what == "block":
-            time.sleep(1.2 * LEASE_MS / 1_000)  # noqa: ASYNC251
+            time.sleep(1.2 * deadlines.LEASE)  # noqa: ASYNC251
             self._leave()
         elif what == "finish":
             self.session.shutdown()

@@ -20,6 +20,7 @@ from livekit.agents import (
     llm,
 )
 
+from lkmongo import deadlines
 from lkmongo.agent.briefing import briefed
 from lkmongo.agent.call import Call
 from lkmongo.agent.caller import Caller
@@ -33,13 +34,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 P = ParamSpec("P")
-
-READ_DEADLINE = 1.0
-"""Seconds that a look-up of the caller's data may take in a turn: half of one for MongoDB, the rest a busy machine."""
-CHANGE_DEADLINE = 2.0
-"""Seconds that a change of what is remembered may take: half of one for MongoDB, the rest for a slow disk."""
-SEARCH_DEADLINE = 3.0
-"""Seconds that a search of the knowledge base may take."""
 
 
 async def within(deadline: float, work: Awaitable[T], doing: str) -> T:
@@ -186,7 +180,7 @@ class Assistant(Agent):
         """
         call = context.userdata
         async with status_line(context, call.status_lines, call.caller.profile.preferred_language):
-            result = await within(SEARCH_DEADLINE, call.search_knowledge(query), "search")
+            result = await within(deadlines.TOOL_SEARCH, call.search_knowledge(query), "search")
         if not result.hits:
             return "Nothing about that was found in the knowledge base."
         return json.dumps(
@@ -208,13 +202,13 @@ class Assistant(Agent):
         """
         call = context.userdata
         if order_id is None:
-            orders = await within(READ_DEADLINE, call.latest_orders(_LATEST + 1), "look that up")
+            orders = await within(deadlines.TOOL_READ, call.latest_orders(_LATEST + 1), "look that up")
             if not orders:
                 raise ToolError("There is no order of yours.")
             more = ["For another one, tell me its number."] if len(orders) > _LATEST else []
             return " ".join([*map(_order_sentence, orders[:_LATEST]), *more])
         number = order_id.strip().lstrip("#").strip()
-        order = await within(READ_DEADLINE, call.order(number), "look that up")
+        order = await within(deadlines.TOOL_READ, call.order(number), "look that up")
         if order is None:
             raise ToolError(f"There is no order {number} of yours.")
         return _order_sentence(order)
@@ -231,7 +225,7 @@ class Assistant(Agent):
         """
         finish_despite_interruption(context)
         caller = context.userdata.caller
-        memory = await within(CHANGE_DEADLINE, caller.remember(memory_type, content), "save that")
+        memory = await within(deadlines.TOOL_CHANGE, caller.remember(memory_type, content), "save that")
         slot = slot_words(memory.memory_type)
         if caller.guest:
             return f"For this call I will remember your {slot}: {memory.content}."
@@ -263,7 +257,7 @@ class Assistant(Agent):
         """
         finish_despite_interruption(context)
         caller = context.userdata.caller
-        slot = slot_words(await within(CHANGE_DEADLINE, caller.forget(memory_type), "delete that"))
+        slot = slot_words(await within(deadlines.TOOL_CHANGE, caller.forget(memory_type), "delete that"))
         if caller.saved == "not saved":
             raise ToolError(f"I will not use your {slot} in this call, but I could not delete it for good.")
         return f"I have forgotten your {slot}.{_later(caller.saved, 'deleted for good')}"
@@ -276,7 +270,7 @@ class Assistant(Agent):
             query: what is looked for, in a few words
         """
         caller = context.userdata.caller
-        found = await within(READ_DEADLINE, context.userdata.search_memories(query), "search what I remember")
+        found = await within(deadlines.TOOL_READ, context.userdata.search_memories(query), "search what I remember")
         if not found:
             if not caller.loaded:
                 raise _not_at_hand(caller)
@@ -317,7 +311,7 @@ class Assistant(Agent):
         finish_despite_interruption(context)
         caller = context.userdata.caller
         words = {"email": "e-mail address", "timezone": "time zone"}.get(field, slot_words(field))
-        text = await within(CHANGE_DEADLINE, caller.set_profile(field, value), "save that")
+        text = await within(deadlines.TOOL_CHANGE, caller.set_profile(field, value), "save that")
         if caller.guest:
             return f"Your {words} is {text}."
         if caller.saved == "not saved":

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lkmongo import telemetry
+from lkmongo import deadlines, telemetry
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.recorder import Recorder
 from lkmongo.agent.speculation import LIMIT, Speculation
@@ -19,7 +19,7 @@ from lkmongo.embed.choose import embedder_for
 from lkmongo.errors import LkmongoError
 from lkmongo.model import Identity, Memory, Order, Passage, Turn
 from lkmongo.outbox import journal
-from lkmongo.outbox.backlog import DISK_DEADLINE, Backlog
+from lkmongo.outbox.backlog import Backlog
 from lkmongo.outbox.recovery import recover_quietly
 from lkmongo.search.atlas import running
 from lkmongo.search.choose import AtlasFirst, strategy_for
@@ -242,5 +242,5 @@ async def begin_call(
         finally:
             await recorder.lease.release()
             with suppress(TimeoutError):  # of a disk that hangs
-                async with asyncio.timeout(DISK_DEADLINE):
+                async with asyncio.timeout(deadlines.DISK):
                     await backlog.end(delete=False)

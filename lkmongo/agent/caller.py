@@ -14,8 +14,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal, cast
 
+from lkmongo import deadlines
 from lkmongo.agent.slots import Slots
 from lkmongo.aio import Background, Task
+from lkmongo.backoff import retry_pause
 from lkmongo.confidential import tells
 from lkmongo.embed.base import Embedder
 from lkmongo.errors import DatabaseUnavailableError, InvalidTextError, LkmongoError, NotFoundError, SecretError
@@ -31,7 +33,7 @@ from lkmongo.model import (
     slot_words,
 )
 from lkmongo.outbox.backlog import Backlog
-from lkmongo.outbox.changes import ACKNOWLEDGED, RETRY_EVERY, Change, Changes, Saved, Saving
+from lkmongo.outbox.changes import Change, Changes, Saved, Saving
 from lkmongo.outbox.lease import Lease
 from lkmongo.store.open import Store
 from lkmongo.store.people.tombstones import ErasedError
@@ -39,10 +41,6 @@ from lkmongo.store.people.users import check_profile_value
 
 logger = logging.getLogger(__name__)
 
-PRELOAD_DEADLINE = 1.0
-"""Seconds a greeting waits for what is known of the caller."""
-LOAD_DEADLINE = 5.0
-"""Seconds after which an attempt to load is given up, so that the next finds a database that is back."""
 
 Status = Literal["loading", "known", "new", "guest"]
 
@@ -108,7 +106,7 @@ class Caller:
 
     # ------------------------------------------------------------------ loading
 
-    async def preload(self, deadline: float = PRELOAD_DEADLINE) -> bool:
+    async def preload(self, deadline: float = deadlines.PRELOAD) -> bool:
         """Load profile and slots side by side; what is late goes on in the background.
 
         Whoever comes later waits for the rest of the first one's time, so that no request to the model waits longer.
@@ -139,7 +137,7 @@ class Caller:
         while not self.guest:
             try:
                 try:
-                    async with asyncio.timeout(LOAD_DEADLINE):
+                    async with asyncio.timeout(deadlines.LOAD_ATTEMPT):
                         await self._load()
                 except TimeoutError as error:
                     raise DatabaseUnavailableError(why="it does not answer") from error
@@ -150,8 +148,8 @@ class Caller:
                 self.load_error = error
                 if self._settled:
                     return
-                await asyncio.sleep(RETRY_EVERY[min(attempt, len(RETRY_EVERY) - 1)])
                 attempt += 1
+                await asyncio.sleep(retry_pause(attempt))
             else:
                 self.load_error = None
                 return
@@ -213,7 +211,7 @@ class Caller:
         lease.when_held(self._note_presence)
         lease.when_lost(self._become_guest)
         self._background.begin(self._changes.keep())
-        self._begin_loading(PRELOAD_DEADLINE)
+        self._begin_loading(deadlines.PRELOAD)
 
     def _become_guest(self) -> None:
         """Go on without what is known of a person who was erased during the call."""
@@ -253,7 +251,7 @@ class Caller:
 
     async def _refresh_in_time(self) -> None:
         with suppress(TimeoutError):  # the next turn tries again
-            async with asyncio.timeout(LOAD_DEADLINE):
+            async with asyncio.timeout(deadlines.LOAD_ATTEMPT):
                 await self.refresh()
 
     async def _load_vectors(self) -> None:
@@ -361,7 +359,7 @@ class Caller:
 
     async def _keep_if_slow(self) -> None:
         """Have the gist on disk where it is not stored in a moment: the record is completed first, which may take long."""
-        await asyncio.sleep(ACKNOWLEDGED)
+        await asyncio.sleep(deadlines.ACKNOWLEDGED)
         await self._changes.keep()
 
     # ------------------------------------------------------------------ storing
@@ -381,7 +379,7 @@ class Caller:
             self._background.begin(self._save())
         is_away = self._saving.away or self.load_error is not None
         endless = (self._loading, self._saving.retrying, self._leaving)
-        await self._background.finish(ACKNOWLEDGED if is_away else deadline, without=endless)
+        await self._background.finish(deadlines.ACKNOWLEDGED if is_away else deadline, without=endless)
         self._settled = True
         self._saving.stop()
         await self._background.cancel()

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from lkmongo import deadlines
 from lkmongo.agent.turns import Discreet, discreet, gist
 from lkmongo.confidential import without_secrets
 from lkmongo.model import Turn, TurnKind, clean_text
-from lkmongo.outbox.lease import AWAY_DEADLINE
 
 if TYPE_CHECKING:
     from lkmongo.agent.call import Call
@@ -19,14 +19,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-HANG_UP_DEADLINE = 10.0
-"""Seconds that everything here may take together; what is not stored by then is on disk."""
-SUMMARY_DEADLINE = 2.0
-"""Seconds that the language model has to say what the call was about."""
-SETTLE_DEADLINE = 2.0
-"""Seconds that what is still to be stored of the caller may take, the gist included."""
-_KEEPING = 2.0
-"""Seconds of the ten that the disk, and closing the connections, may need."""
 MAX_GIST = 400
 """Characters of what the next call is told."""
 _MAX_TRANSCRIPT = 8_000
@@ -56,11 +48,11 @@ async def end_call(
         Whether everything is stored that is to be stored.
     """
     loop = asyncio.get_running_loop()
-    until = loop.time() + HANG_UP_DEADLINE - _KEEPING
+    until = loop.time() + deadlines.HANG_UP - deadlines.KEEP_ON_DISK
     call.ending = True
     await _leave_gist(call, mind)
-    deadline = max(AWAY_DEADLINE, until - SETTLE_DEADLINE - loop.time())
-    settling = call.caller.settle(SETTLE_DEADLINE)
+    deadline = max(deadlines.AWAY, until - deadlines.SETTLE - loop.time())
+    settling = call.caller.settle(deadlines.SETTLE)
     return await call.recorder.close(reason, report, deadline, ended_at=ended_at, beside=settling)
 
 
@@ -82,10 +74,10 @@ async def _summary(mind: Mind, told: Discreet) -> str | None:
     context = llm.ChatContext.empty()
     context.add_message(role="system", content=SUMMARISE)
     context.add_message(role="user", content=_transcript(told.turns))
-    once = APIConnectOptions(max_retry=0, timeout=SUMMARY_DEADLINE)
+    once = APIConnectOptions(max_retry=0, timeout=deadlines.SUMMARY)
     said = ""
     try:
-        async with asyncio.timeout(SUMMARY_DEADLINE), mind.llm.chat(chat_ctx=context, conn_options=once) as stream:
+        async with asyncio.timeout(deadlines.SUMMARY), mind.llm.chat(chat_ctx=context, conn_options=once) as stream:
             async for chunk in stream:
                 said += (chunk.delta.content or "") if chunk.delta else ""
     except Exception as error:  # noqa: BLE001 - whatever a model's plugin raises, a call ends all the same

@@ -16,13 +16,15 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from lkmongo import deadlines
 from lkmongo.agent.turns import turn_of, turn_of_tool
 from lkmongo.aio import level_of
+from lkmongo.backoff import retry_pause
 from lkmongo.errors import DatabaseUnavailableError, LkmongoError
 from lkmongo.model import Identity, SessionRecord, SessionStatus, Turn, clean, now
 from lkmongo.outbox.backlog import WAS, Backlog, unless_it_hangs
 from lkmongo.outbox.journal import Entry
-from lkmongo.outbox.lease import AWAY_DEADLINE, Lease, SupersededError
+from lkmongo.outbox.lease import Lease, SupersededError
 from lkmongo.outbox.recovery import turn_entry
 from lkmongo.store.open import Store
 from lkmongo.store.people.tombstones import ErasedError
@@ -33,18 +35,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SETTLE = 0.25
-"""Seconds that an item waits for one that was made before it."""
-ACKNOWLEDGED = 0.5
-"""Seconds that a turn waits for MongoDB to take it; after that its note outlives the machine's end, too."""
-ATTEMPT = 10.0
-"""Seconds after which an attempt to write is given up, so that the next finds a database that is back."""
-RETRY_EVERY = (0.5, 1, 2, 4, 5)
-"""Seconds between attempts on a database that is away; the last again and again."""
 _PORTION = 100
 """Turns that are stored at once, so that of many on a slow line each attempt gets some through."""
-END_DEADLINE = 8.0
-"""Seconds that a hang-up may take to store what is left."""
 
 
 class Recorder:
@@ -183,15 +175,15 @@ class Recorder:
         await unless_it_hangs(self._backlog.open())
         failed = 0
         while True:
-            pause = RETRY_EVERY[min(failed, len(RETRY_EVERY)) - 1] if failed else None
+            pause = retry_pause(failed) if failed else None
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._news.wait()
             if self._news.is_set():
                 self._news.clear()
-                await asyncio.sleep(SETTLE)
+                await asyncio.sleep(deadlines.TURN_ORDER)
             try:
-                await self._attempt(self._flush(), ATTEMPT)
+                await self._attempt(self._flush(), deadlines.RECORD_ATTEMPT)
             except ErasedError:
                 with suppress(LkmongoError):  # else the guest's copy stays until it is erased, or too old
                     await self._discard_left_behind()
@@ -225,7 +217,7 @@ class Recorder:
             while not task.done() and (left := until - asyncio.get_running_loop().time()) > 0:
                 if self.error:
                     await self._keep()
-                await asyncio.wait({task}, timeout=min(left, ACKNOWLEDGED))
+                await asyncio.wait({task}, timeout=min(left, deadlines.ACKNOWLEDGED))
                 if not task.done():
                     await self._keep()
             if not task.done():
@@ -302,7 +294,7 @@ class Recorder:
         self,
         reason: str,
         report: Callable[[], dict[str, Any]],
-        deadline: float = END_DEADLINE,
+        deadline: float = deadlines.RECORD_END,
         *,
         ended_at: datetime | None = None,
         beside: Coroutine[Any, Any, None] | None = None,
@@ -359,8 +351,8 @@ class Recorder:
         """Write the end, or put it on the disk; returns whether it is written, and nothing is left to be done."""
         loop = asyncio.get_running_loop()
         try:
-            patience = AWAY_DEADLINE if self.error else until - loop.time()
-            await self._attempt(self._finish(), max(AWAY_DEADLINE, patience))
+            patience = deadlines.AWAY if self.error else until - loop.time()
+            await self._attempt(self._finish(), max(deadlines.AWAY, patience))
         except ErasedError:
             await self.lease.release(until - loop.time())
         except SupersededError:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from lkmongo import deadlines
 from lkmongo.embed.base import EmbeddingTimeoutError
 from lkmongo.errors import InvalidTextError, LkmongoError
 from lkmongo.model import Memory, slot_name
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-EMBED_DEADLINE = 0.4
-"""Seconds a search in a turn waits for the query's vector; after that it goes by words alone."""
 _NEAR_LABEL = 82
 """Similarity, of 100, from which another label is taken to be the same in another spelling."""
 
@@ -138,10 +137,14 @@ class Slots:
         named = self._named(query)
         if self._vectors and named is None:  # who names a label means it: words suffice
             try:
-                async with asyncio.timeout(EMBED_DEADLINE):
-                    (vector,) = await embedder.embed([vector_of or query], kind="query", deadline=EMBED_DEADLINE)
+                async with asyncio.timeout(deadlines.MEMORY_QUERY_EMBEDDING):
+                    (vector,) = await embedder.embed(
+                        [vector_of or query], kind="query", deadline=deadlines.MEMORY_QUERY_EMBEDDING
+                    )
             except (EmbeddingTimeoutError, TimeoutError):
-                logger.info("searching memories by words alone: no vector within %g s", EMBED_DEADLINE)
+                logger.info(
+                    "searching memories by words alone: no vector within %g s", deadlines.MEMORY_QUERY_EMBEDDING
+                )
             except LkmongoError as error:
                 trouble = f"{error.message} ({error.why})"
                 if trouble != self._trouble:  # each cause once, as long as it lasts

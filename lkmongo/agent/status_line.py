@@ -17,6 +17,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from lkmongo import deadlines
 from lkmongo.search.words import fold, stem, words
 
 if TYPE_CHECKING:
@@ -67,9 +68,6 @@ def telling() -> re.Pattern[str]:
 
 logger = logging.getLogger(__name__)
 
-DELAY = 0.5
-"""Seconds of silence before the line is spoken."""
-
 
 class StatusLines:
     """The lines of one call: in any order, and none twice before all had their turn."""
@@ -96,7 +94,7 @@ class StatusLines:
 async def status_line(
     context: RunContext[Any], lines: StatusLines, preferred_language: str | None
 ) -> AsyncIterator[None]:
-    """Say a line when the work inside takes longer than `DELAY`; take it back if it is not heard yet at the end."""
+    """Say a line when the work inside takes longer than `deadlines.STATUS_LINE`; withdraw it if unheard at the end."""
     session = context.session
     if not is_heard(session):
         yield
@@ -113,7 +111,7 @@ async def status_line(
         return handle
 
     try:
-        async with context.with_filler(speak, delay=DELAY):
+        async with context.with_filler(speak, delay=deadlines.STATUS_LINE):
             yield
     finally:
         for handle in said:

@@ -12,13 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from lkmongo import deadlines
 from lkmongo.outbox.journal import Entry, Spool, SpoolError, read
 from lkmongo.outbox.recovery import was_entry
 
 logger = logging.getLogger(__name__)
 
-DISK_DEADLINE = 1.0
-"""Seconds that the record waits for the disk; one that hangs keeps no turn from MongoDB, and no call from ending."""
 WAS = "was"
 """The key of the entry that says whose the call was at first; it waits until nothing is left of it under that id."""
 _threads = ThreadPoolExecutor(4, thread_name_prefix="spool")
@@ -133,7 +132,7 @@ class Backlog:
 async def unless_it_hangs(work: Awaitable[Any]) -> bool:
     """Wait for what the disk does, and let it be where that takes too long; returns whether it is done."""
     task = asyncio.ensure_future(work)
-    await asyncio.wait({task}, timeout=DISK_DEADLINE)
+    await asyncio.wait({task}, timeout=deadlines.DISK)
     if task.done():
         task.result()
     return task.done()

@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, cast
 
+from lkmongo import deadlines
 from lkmongo.aio import Background, Task, level_of
+from lkmongo.backoff import retry_pause
 from lkmongo.errors import LkmongoError
 from lkmongo.model import Identity, LastSession, Memory, Profile, now
 from lkmongo.outbox.backlog import Backlog, unless_it_hangs
@@ -190,13 +192,6 @@ class Changes:
 
 logger = logging.getLogger(__name__)
 
-ACKNOWLEDGED = 0.5
-"""Seconds that a change waits for MongoDB to take it; after that it is kept on disk, and stored later."""
-ATTEMPT = 5.0
-"""Seconds after which an attempt is given up, so that the next finds a database that is back."""
-RETRY_EVERY = (0.5, 1, 2, 4, 5)
-"""Seconds between attempts on a database that is away; the last again and again."""
-
 
 class Saving:
     """Sees to it that the changes of one call are stored, or on disk."""
@@ -228,7 +223,7 @@ class Saving:
             self.retrying = self._background.begin(self._keep_saving())
         # A later turn does not pay again for what an earlier one has found out.
         if not (self.away or self._breaker.is_open):
-            await asyncio.wait({self.retrying}, timeout=ACKNOWLEDGED)
+            await asyncio.wait({self.retrying}, timeout=deadlines.ACKNOWLEDGED)
         if self._changes:
             await self._changes.keep()
         if self._changes.saved == "not saved":
@@ -243,7 +238,7 @@ class Saving:
         attempt = 0
         while self._changes and not self._over:
             try:
-                async with asyncio.timeout(ATTEMPT):
+                async with asyncio.timeout(deadlines.SAVE_ATTEMPT):
                     await self._save()
             except (LkmongoError, TimeoutError) as error:
                 if isinstance(error, LkmongoError):
@@ -252,7 +247,7 @@ class Saving:
                     logger.log(level_of(error), "what the caller said is not stored yet: %s", self._trouble)
                 self.away = True
                 await self._changes.keep()
-                await asyncio.sleep(RETRY_EVERY[min(attempt, len(RETRY_EVERY) - 1)])
                 attempt += 1
+                await asyncio.sleep(retry_pause(attempt))
             else:
                 self.away, attempt = False, 0

@@ -18,28 +18,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
+from lkmongo import deadlines
 from lkmongo.errors import DatabaseUnavailableError, LkmongoError
 from lkmongo.model import SessionRecord
 from lkmongo.store.open import Store
 from lkmongo.store.people.erase import sweep_behind
 from lkmongo.store.people.tombstones import ErasedError, Tombstones
 from lkmongo.store.sessions.documents import lease_owner
-from lkmongo.store.sessions.sessions import LEASE_MS
 
 logger = logging.getLogger(__name__)
 
-RENEW_EVERY = 2.0
-"""Seconds between renewals."""
-TRUSTED = 4.0
-"""Seconds after a renewal in which a write may begin. Less than the lease: the rest is time for it to arrive."""
-_LEASE = LEASE_MS / 1_000
-LEAVING_DEADLINE = _LEASE + 1.0
-"""Seconds that an erased call may take at its end to delete its traces: what was given up may arrive as long as that."""
-AWAY_DEADLINE = 1.0
-"""Seconds that an end may wait for a MongoDB that is known to be away: what is left is on disk, and of an erased call
-the erasure deletes it when the lease has run out."""
-RENEWAL_DEADLINE = 3.0
-"""Seconds after which a renewal that MongoDB does not answer is given up, so that the next can be tried."""
 # On Linux the monotonic clock stands still while a laptop sleeps; this one goes on. On macOS the monotonic one does.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -128,7 +116,7 @@ class Lease:
             yield
         except BaseException:
             # It failed or was given up, and may arrive all the same.
-            self._in_doubt_until = _now() + _LEASE
+            self._in_doubt_until = _now() + deadlines.LEASE
             raise
         finally:
             self._writers -= 1
@@ -140,7 +128,7 @@ class Lease:
         async with self._lock:
             await self._renew()
 
-    async def release(self, deadline: float = LEAVING_DEADLINE) -> None:
+    async def release(self, deadline: float = deadlines.ERASED_END) -> None:
         """Stop renewing, and give up the lease of a call that has ended.
 
         Of one that was erased, wait until its own traces are gone, `deadline` seconds at most.
@@ -152,7 +140,7 @@ class Lease:
         if self.ended and not self.lost:
             await self._let_go()
         if self._leaving:
-            patience = AWAY_DEADLINE if self._breaker.is_open else LEAVING_DEADLINE
+            patience = deadlines.AWAY if self._breaker.is_open else deadlines.ERASED_END
             await asyncio.wait({self._leaving}, timeout=max(0.0, min(deadline, patience)))
             self._leaving.cancel()
 
@@ -160,14 +148,14 @@ class Lease:
         """Have it be nobody's, after the last write of a call that is complete; else it runs out."""
         self.ended = False
         try:
-            async with asyncio.timeout(AWAY_DEADLINE):
+            async with asyncio.timeout(deadlines.AWAY):
                 await self._sessions.let_go(self._record.identity, self._record.session_id, self.owner)
         except (LkmongoError, TimeoutError) as error:
             logger.debug("the lease of the call is left to run out: %s", error)
 
     def _is_trusted(self) -> bool:
         held = not (self.lost or self.superseded)
-        return held and self._renewed is not None and _now() - self._renewed < TRUSTED
+        return held and self._renewed is not None and _now() - self._renewed < deadlines.LEASE_TRUSTED
 
     async def _hold(self) -> None:
         while not self._released:
@@ -183,11 +171,11 @@ class Lease:
             except Exception:
                 logger.exception("the lease of the call is not renewed")
             if not self._released:
-                await asyncio.sleep(RENEW_EVERY)
+                await asyncio.sleep(deadlines.LEASE_RENEWAL_EVERY)
 
     async def _renew(self) -> None:
         try:
-            async with asyncio.timeout(RENEWAL_DEADLINE):
+            async with asyncio.timeout(deadlines.LEASE_RENEWAL):
                 await self._take()
         except TimeoutError as error:
             self._breaker.failed()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
+from lkmongo import deadlines
 from lkmongo.embed.vectors import from_bson
 from lkmongo.errors import LkmongoError
 from lkmongo.model import Identity, Memory, Passage, Tenant, now
@@ -62,8 +63,6 @@ R = TypeVar("R")
 T = TypeVar("T", Memory, Passage)
 Document = dict[str, Any]
 
-DEADLINE = 1.0
-"""Seconds a search may take beside the question's embedding."""
 SERVER_SHARE = 0.8
 """The part of the deadline that one operation may take on the server, so that it is done there when we give up."""
 FRESH = timedelta(seconds=30)
@@ -92,7 +91,7 @@ class AtlasStrategy:
         *,
         fuses: bool = True,
         needs_vectors: bool = False,
-        deadline: float = DEADLINE,
+        deadline: float = deadlines.SEARCH,
     ) -> None:
         """Search the collections `memories` and `knowledge` of `db`.
 

@@ -9,9 +9,10 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lkmongo import deadlines
 from lkmongo.errors import LkmongoError, NotSupportedError
 from lkmongo.model import Identity, Memory, Passage, Tenant
-from lkmongo.search.atlas import DEADLINE, AtlasStrategy
+from lkmongo.search.atlas import AtlasStrategy
 from lkmongo.search.strategy import (
     ExactStrategy,
     NotForAtlasError,
@@ -59,7 +60,12 @@ class AtlasFirst:
     """
 
     def __init__(
-        self, db: AsyncDatabase[Document], embedder: Embedder, *, insist: bool = False, deadline: float = DEADLINE
+        self,
+        db: AsyncDatabase[Document],
+        embedder: Embedder,
+        *,
+        insist: bool = False,
+        deadline: float = deadlines.SEARCH,
     ) -> None:
         """Search `db`.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeVar
 
 from pymongo.errors import ExecutionTimeout, OperationFailure, PyMongoError
 
+from lkmongo import deadlines
 from lkmongo.embed.vectors import from_bson
 from lkmongo.errors import (
     DatabaseError,
@@ -104,14 +105,10 @@ class Lacking:
         self._said[collection] = degraded
 
 
-EMBED_DEADLINE = 1.0
-"""Seconds a search waits for the question's vector before it goes by words alone."""
-
-
 class Question:
     """A query whose embedding is under way; use it as an async context manager, which ends what is left of it."""
 
-    def __init__(self, text: str, embedder: Embedder, deadline: float = EMBED_DEADLINE) -> None:
+    def __init__(self, text: str, embedder: Embedder, deadline: float = deadlines.QUERY_EMBEDDING) -> None:
         """Begin to embed `text`; give up `deadline` seconds from now. Needs a running event loop."""
         self.text = text
         self._embedder = embedder
@@ -244,7 +241,7 @@ class ExactStrategy:
     """
 
     def __init__(
-        self, db: AsyncDatabase[Document], embedder: Embedder, *, embed_deadline: float = EMBED_DEADLINE
+        self, db: AsyncDatabase[Document], embedder: Embedder, *, embed_deadline: float = deadlines.QUERY_EMBEDDING
     ) -> None:
         """Search the collections `memories` and `knowledge` of `db`.
 

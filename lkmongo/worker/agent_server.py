@@ -13,6 +13,7 @@ from typing import Any
 
 from livekit.agents import AgentServer, Plugin
 
+from lkmongo import deadlines
 from lkmongo.aio import handling
 from lkmongo.settings import Settings
 from lkmongo.worker import job
@@ -20,8 +21,6 @@ from lkmongo.worker.prewarm import MODULES
 
 PORT = 8081
 """Where the health of the worker is told: `GET /` is 200 or 503, `GET /worker` tells jobs and load."""
-RECORD_DEADLINE = 20.0
-"""Seconds that the end of a call may take, MongoDB being slow or away."""
 _MOST_IDLE = 4
 _OWN_MODULES = (job.__name__, *MODULES)
 _SDK_MODULES = ("livekit.agents.ipc._preload", "livekit.agents.ipc._preload_freeze")
@@ -61,7 +60,7 @@ def create_server(
         num_idle_processes=idle,
         initialize_process_timeout=30.0,
         drain_timeout=drain_seconds,
-        session_end_timeout=RECORD_DEADLINE,
+        session_end_timeout=deadlines.SESSION_END,
         host=("127.0.0.1" if dev else "") if host is None else host,
         port=(0 if dev else PORT) if port is None else port,
         prometheus_port=metrics_port,

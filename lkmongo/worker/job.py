@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from livekit.agents import AgentSession, CloseEvent, CloseReason, JobContext, JobProcess
 from livekit.agents.voice.room_io import RoomOptions, TextInputEvent, TextInputOptions
 
+from lkmongo import deadlines
 from lkmongo.agent.call import Call, begin_call
 from lkmongo.agent.ending import end_call
 from lkmongo.agent.model_choice import create_session
@@ -26,7 +27,7 @@ from lkmongo.errors import LkmongoError
 from lkmongo.model import MAX_CONTENT, Turn, clean_text, now
 from lkmongo.settings import Settings
 from lkmongo.worker.prewarm import Ready
-from lkmongo.worker.resume import READ_DEADLINE, chat_context
+from lkmongo.worker.resume import chat_context
 
 if TYPE_CHECKING:
     from livekit import rtc
@@ -37,8 +38,6 @@ logger = logging.getLogger(__name__)
 
 CALLER = "lkmongo.caller"
 """The participant attribute by which a server tells, sealed, who a guest has turned out to be."""
-_ROOM_DEADLINE = 0.5
-"""Seconds in which the news that the room is closed may arrive after the order to end."""
 TOO_LONG = "That is too long for me. Please tell me in parts."
 """What is answered to more characters than an utterance may have."""
 _READY = "lkmongo.ready"
@@ -157,7 +156,7 @@ class HeldCall:
         try:
             sessions = call.store.sessions
             return await call.store.breaker.read(
-                lambda: sessions.left_off(call.identity, call.session_id), READ_DEADLINE
+                lambda: sessions.left_off(call.identity, call.session_id), deadlines.RESUME_READ
             )
         except LkmongoError as error:
             logger.info("it is not known whether this call was begun by another agent: %s (%s)", error, error.why)
@@ -230,7 +229,7 @@ class HeldCall:
         if self.reason == "shutdown":
             # Of a room that is deleted LiveKit tells the worker and the room, and the worker may hear of it first.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._room_is_gone.wait(), _ROOM_DEADLINE)
+                await asyncio.wait_for(self._room_is_gone.wait(), deadlines.ROOM_CLOSED_NEWS)
         for task in list(self._tasks):
             await asyncio.gather(task, return_exceptions=True)
         try:

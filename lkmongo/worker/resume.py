@@ -31,8 +31,6 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY = 2.0
 """Seconds between two looks for calls whose lease has run out."""
-READ_DEADLINE = 1.0
-"""Seconds that an agent waits for the turns of the call it goes on with."""
 COMES_WITHIN = 15.0
 """Seconds in which an agent that was sent is in the room, if it comes at all."""
 _MAX_TURNS = 200

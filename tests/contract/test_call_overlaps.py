@@ -9,20 +9,18 @@ from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 
+from lkmongo import deadlines
 from lkmongo.agent import recorder as recording
 from lkmongo.agent.ending import end_call
 from lkmongo.agent.recorder import Recorder
 from lkmongo.dispatch import seal
 from lkmongo.model import Identity, SessionRecord, SessionStatus, now
-from lkmongo.outbox import backlog as backlogs
 from lkmongo.outbox import journal
-from lkmongo.outbox import lease as leases
 from lkmongo.outbox.changes import Change, Changes
 from lkmongo.outbox.journal import Spool
 from lkmongo.outbox.recovery import recover
 from lkmongo.store.people.erase import erase
 from lkmongo.store.people.users import Users
-from lkmongo.store.sessions import sessions as stored_sessions
 from lkmongo.store.sessions.sessions import Sessions
 from lkmongo.worker import resume
 from lkmongo.worker.job import CALLER, HeldCall
@@ -135,7 +133,7 @@ async def test_a_guests_copy_that_could_not_be_deleted_before_the_end_goes_later
 
 
 async def test_a_turn_that_is_noted_while_a_guest_becomes_a_person_stays_noted(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(recording, "SETTLE", 3_600)
+    monkeypatch.setattr(deadlines, "TURN_ORDER", 3_600)
     recorder = with_file(store, GUEST, tmp_path)
     recorder.start()
     await until(lambda: journal.files(tmp_path))
@@ -164,12 +162,12 @@ async def test_a_turn_that_is_noted_while_a_guest_becomes_a_person_stays_noted(s
 async def test_of_a_person_who_is_erased_right_after_they_were_recognised_no_guest_is_left(
     store, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(leases, "RENEW_EVERY", 0.05)
+    monkeypatch.setattr(deadlines, "LEASE_RENEWAL_EVERY", 0.05)
     recorder = with_file(store, GUEST, tmp_path)
     recorder.start()
     say(recorder, "as a guest", 100.0)
     await until(lambda: said(store, GUEST))
-    monkeypatch.setattr(recording, "SETTLE", 1.0)  # nothing is written for the person before they are erased
+    monkeypatch.setattr(deadlines, "TURN_ORDER", 1.0)  # nothing is written for the person before they are erased
     await recorder.move_to(ROBIN)
     recorder.start()
     await until(lambda: store.sessions.recent(ROBIN))
@@ -185,11 +183,10 @@ async def test_of_a_person_who_is_erased_right_after_they_were_recognised_no_gue
 
 async def test_an_erasure_leaves_nothing_of_a_call_whose_last_turns_take_long(store, monkeypatch):
     for owner, name, value in [
-        (recording, "SETTLE", 3_600),
+        (deadlines, "TURN_ORDER", 3_600),
         (recording, "_PORTION", 1),
-        (stored_sessions, "LEASE_MS", 1_500),
-        (leases, "_LEASE", 1.5),
-        (leases, "TRUSTED", 0.2),
+        (deadlines, "LEASE", 1.5),
+        (deadlines, "LEASE_TRUSTED", 0.2),
     ]:
         monkeypatch.setattr(owner, name, value)
     erasing, append = [], Sessions.append
@@ -198,7 +195,7 @@ async def test_an_erasure_leaves_nothing_of_a_call_whose_last_turns_take_long(st
         if not erasing:
             erasing.append(asyncio.create_task(erase(store.db, ROBIN, by="tests")))
             await until(lambda: store.db.tombstones.count_documents({}))
-            await asyncio.sleep(leases.TRUSTED)
+            await asyncio.sleep(deadlines.LEASE_TRUSTED)
         else:  # on so slow a line that the lease has run out meanwhile
             await asyncio.wait(erasing)
         await append(*arguments)
@@ -234,7 +231,7 @@ async def test_looking_for_lost_calls_brings_nobody_back_who_was_erased(store, m
 
 
 async def test_the_gist_outlives_a_process_that_is_killed_while_the_end_is_written(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(recording, "SETTLE", 3_600)
+    monkeypatch.setattr(deadlines, "TURN_ORDER", 3_600)
     folder, as_killed = tmp_path / "spool", tmp_path / "as killed"
 
     async def hang(*_):
@@ -260,7 +257,7 @@ async def test_the_gist_outlives_a_process_that_is_killed_while_the_end_is_writt
 
 
 async def test_what_a_slow_disk_takes_after_the_end_is_found_by_who_recovers(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(backlogs, "DISK_DEADLINE", 0.1)
+    monkeypatch.setattr(deadlines, "DISK", 0.1)
     it_works, begin = threading.Event(), Spool.begin
 
     def takes_its_time(*arguments, **named):

@@ -10,10 +10,9 @@ from functools import partial
 import pytest
 from pymongo.asynchronous.collection import AsyncCollection
 
+from lkmongo import backoff, deadlines
 from lkmongo.errors import DatabaseUnavailableError
 from lkmongo.model import LastSession, SessionRecord, SessionStatus, now
-from lkmongo.outbox import backlog as backlogs
-from lkmongo.outbox import changes
 from lkmongo.outbox.journal import Spool
 from lkmongo.outbox.recovery import recover
 from lkmongo.store.people.memories import Memories
@@ -29,7 +28,7 @@ WRITES += [(Users, name) for name in ("set_field", "set_field_if_newer")]
 
 @pytest.fixture(autouse=True)
 def _tries_again_soon(monkeypatch):
-    monkeypatch.setattr(changes, "RETRY_EVERY", (0.05,))
+    monkeypatch.setattr(backoff, "RETRY_SCHEDULE", (0.05,))
 
 
 async def content(store, label):
@@ -95,7 +94,7 @@ async def test_what_is_to_be_remembered_survives_an_earlier_forgetting_that_is_s
 async def test_a_disk_that_hangs_while_mongodb_is_away_keeps_neither_a_tool_nor_the_end_waiting(
     store, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(backlogs, "DISK_DEADLINE", 0.2)
+    monkeypatch.setattr(deadlines, "DISK", 0.2)
     it_works, append = threading.Event(), Spool.append
 
     def hang(*arguments, **named):

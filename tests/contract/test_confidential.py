@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from lkmongo.agent import ending
+from lkmongo import deadlines
 from lkmongo.agent.ending import end_call
 from lkmongo.agent.model_choice import Mind
 from lkmongo.agent.responder import Responder
@@ -103,7 +103,7 @@ def storing(label, content, answer="I'd rather not keep that."):
 
 @pytest.mark.parametrize("summary", ["late", "The caller's PIN is 1234.", "They gave 1 2 3 4. It was about tea."])
 async def test_neither_what_the_caller_said_nor_a_models_summary_may_hold_it(store, monkeypatch, summary):
-    monkeypatch.setattr(ending, "SUMMARY_DEADLINE", 0.1 if summary == "late" else 30)
+    monkeypatch.setattr(deadlines, "SUMMARY", 0.1 if summary == "late" else 30)
     model = ScriptedLLM(lambda _: [summary])
     model.delay = 30 if summary == "late" else 0
     async with talk(store, ROBIN, storing("pin", "1234")) as call:

@@ -16,7 +16,7 @@ from livekit.agents import AgentSession
 from livekit.agents.testing import fake_job_context
 from pymongo import MongoClient
 
-from lkmongo.agent import assistant
+from lkmongo import deadlines
 from lkmongo.agent.assistant import Assistant
 from lkmongo.agent.call import begin_call
 from lkmongo.agent.ending import end_call
@@ -24,10 +24,9 @@ from lkmongo.embed.choose import create_embedder
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.errors import DatabaseUnavailableError
 from lkmongo.model import Identity, SessionRecord, SessionStatus, now
-from lkmongo.outbox import lease as leases
 from lkmongo.outbox.lease import Lease
 from lkmongo.settings import Settings
-from lkmongo.store.mongo.circuit_breaker import REST, Breaker
+from lkmongo.store.mongo.circuit_breaker import Breaker
 from lkmongo.store.open import open_store
 from tests.auth_mongod import guarded_mongod
 from tests.fake_llm import ScriptedLLM, calls
@@ -53,8 +52,8 @@ class Waits:
 
     def be_short(self):
         self.undo()
-        for name in ("READ_DEADLINE", "CHANGE_DEADLINE", "SEARCH_DEADLINE"):  # these are for all else
-            self._patch.setattr(assistant, name, PATIENCE)
+        for name in ("TOOL_READ", "TOOL_CHANGE", "TOOL_SEARCH"):  # these are for all else
+            self._patch.setattr(deadlines, name, PATIENCE)
 
     def undo(self):
         self._patch.undo()
@@ -209,8 +208,8 @@ async def test_the_model_is_read_while_mongodb_is_waited_for_and_not_in_the_turn
 
 
 async def test_the_end_of_an_erased_call_does_not_wait_for_a_mongodb_that_is_away(store, monkeypatch):
-    monkeypatch.setattr(leases, "AWAY_DEADLINE", 0.01)
-    monkeypatch.setattr(leases, "LEAVING_DEADLINE", math.inf)
+    monkeypatch.setattr(deadlines, "AWAY", 0.01)
+    monkeypatch.setattr(deadlines, "ERASED_END", math.inf)
     lease = Lease(store, SessionRecord(SID, ROBIN, "room", SessionStatus.ACTIVE, now()))
     deleting = asyncio.Event()
 
@@ -384,7 +383,7 @@ async def test_an_error_that_is_an_answer_does_not_open_it():
 
 
 def test_without_a_renewal_that_tells_it_is_tried_again_after_a_while(monkeypatch):
-    clock = iter([100.0, 100.0 + REST - 1, 100.0 + REST + 1])
+    clock = iter([100.0, 100.0 + deadlines.CIRCUIT_OPEN - 1, 100.0 + deadlines.CIRCUIT_OPEN + 1])
     monkeypatch.setattr("lkmongo.store.mongo.circuit_breaker.time", SimpleNamespace(monotonic=lambda: next(clock)))
     breaker = Breaker()
     breaker.failed()
@@ -393,7 +392,7 @@ def test_without_a_renewal_that_tells_it_is_tried_again_after_a_while(monkeypatc
 
 
 async def test_what_is_slow_is_waited_for_as_long_as_there_are_signs_of_life(monkeypatch):
-    monkeypatch.setattr("lkmongo.store.mongo.circuit_breaker.UNWATCHED", 0.01)
+    monkeypatch.setattr("lkmongo.deadlines.PING_AFTER", 0.01)
     breaker = Breaker()
     pings = []
 
@@ -410,7 +409,7 @@ async def test_what_is_slow_is_waited_for_as_long_as_there_are_signs_of_life(mon
 
 
 async def test_what_is_slow_is_stopped_where_there_is_none(monkeypatch):
-    monkeypatch.setattr("lkmongo.store.mongo.circuit_breaker.UNWATCHED", 0.01)
+    monkeypatch.setattr("lkmongo.deadlines.PING_AFTER", 0.01)
     breaker = Breaker()
     stopped = []
 
@@ -427,7 +426,7 @@ async def test_what_is_slow_is_stopped_where_there_is_none(monkeypatch):
 
 
 async def test_who_gives_up_waiting_leaves_nothing_behind(monkeypatch):
-    monkeypatch.setattr("lkmongo.store.mongo.circuit_breaker.UNWATCHED", 0.01)
+    monkeypatch.setattr("lkmongo.deadlines.PING_AFTER", 0.01)
     breaker = Breaker()
     before = asyncio.all_tasks()
     with pytest.raises(TimeoutError):

@@ -130,15 +130,15 @@ async def test_a_call_that_ends_while_the_person_is_erased_leaves_nothing(store)
 
 @pytest.mark.parametrize("tool", ["remember_detail", "update_profile"])
 async def test_a_tool_that_is_the_first_to_hear_of_it_answers_as_to_a_guest(store, monkeypatch, tool):
-    monkeypatch.setattr("lkmongo.outbox.lease.RENEW_EVERY", 3_600)
-    monkeypatch.setattr("lkmongo.outbox.lease.TRUSTED", 3_600)
+    monkeypatch.setattr("lkmongo.deadlines.LEASE_RENEWAL_EVERY", 3_600)
+    monkeypatch.setattr("lkmongo.deadlines.LEASE_TRUSTED", 3_600)
     await furnish(store, ROBIN)
     async with talk(store, ROBIN, calls()) as call:
         await until(lambda: store.sessions.live(ROBIN))
         erasing = asyncio.create_task(erase(store.db, ROBIN, by="Sam"))
         await until(lambda: has_tombstone(store, ROBIN))
         assert call.call.caller.status == "known"
-        monkeypatch.setattr("lkmongo.outbox.lease.TRUSTED", 0.0)
+        monkeypatch.setattr("lkmongo.deadlines.LEASE_TRUSTED", 0.0)
         if tool == "remember_detail":
             said = await call.tool(tool, memory_type="boat", content="a dinghy")
             assert said == ("For this call I will remember your boat: a dinghy.", False)
@@ -295,7 +295,7 @@ async def test_a_lease_is_shown_renewed_and_given_up(store):
 
 
 async def test_a_call_whose_document_is_deleted_by_others_shows_itself_again(store, monkeypatch):
-    monkeypatch.setattr("lkmongo.outbox.lease.RENEW_EVERY", 0.02)
+    monkeypatch.setattr("lkmongo.deadlines.LEASE_RENEWAL_EVERY", 0.02)
     lease = Lease(store, SessionRecord("s-9", ROBIN, "room", SessionStatus.ACTIVE, now()))
     lease.start()
     await until(lambda: store.sessions.live(ROBIN))

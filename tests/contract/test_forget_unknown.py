@@ -7,10 +7,10 @@ from datetime import timedelta
 
 import pytest
 
+from lkmongo import backoff
 from lkmongo.agent.ending import end_call
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.model import LastSession, Profile, SessionRecord, SessionStatus, now
-from lkmongo.outbox import changes
 from lkmongo.outbox.journal import Spool
 from lkmongo.outbox.recovery import recover
 from lkmongo.store.people.erase import erase, receipts
@@ -99,7 +99,7 @@ async def test_nor_as_another_persons_whom_they_turned_out_to_be(store, tmp_path
 
 
 async def test_nor_by_a_call_that_reaches_mongodb_later(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(changes, "RETRY_EVERY", (0.05,))
+    monkeypatch.setattr(backoff, "RETRY_SCHEDULE", (0.05,))
     forget = Memories.forget
     async with a_call(store, ROBIN, tmp_path) as call:
         with away(*MONGODB):

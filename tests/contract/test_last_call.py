@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from lkmongo import deadlines
 from lkmongo.agent import ending
 from lkmongo.agent.ending import MAX_GIST, end_call
 from lkmongo.agent.model_choice import Mind
@@ -78,7 +79,7 @@ async def test_the_responder_greets_with_what_the_last_call_was_about(store):
 
 @pytest.mark.parametrize("trouble", ["slow", "broken", "silent", "none", "responder"])
 async def test_without_a_summary_it_is_told_what_the_caller_said_last(store, monkeypatch, trouble):
-    monkeypatch.setattr(ending, "SUMMARY_DEADLINE", 0.1 if trouble == "slow" else PATIENCE)
+    monkeypatch.setattr(deadlines, "SUMMARY", 0.1 if trouble == "slow" else PATIENCE)
     model = Summarising("" if trouble == "silent" else "never used")
     if trouble == "slow":
         model.delay = 30

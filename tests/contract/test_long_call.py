@@ -8,10 +8,9 @@ from datetime import UTC, datetime
 import pytest
 from livekit.agents import FunctionToolsExecutedEvent, llm
 
-from lkmongo.agent import recorder as recording
+from lkmongo import deadlines
 from lkmongo.agent.recorder import Recorder
 from lkmongo.model import Identity
-from lkmongo.outbox import backlog as disk
 from lkmongo.outbox import journal
 from lkmongo.outbox.backlog import Backlog
 from lkmongo.outbox.recovery import recover
@@ -61,10 +60,8 @@ def is_whole(call):
 
 
 async def test_a_call_of_three_thousand_turns_of_ten_kilobytes_is_stored_and_exported_whole(store, monkeypatch):
-    monkeypatch.setattr(recording, "SETTLE", 0.01)
-    monkeypatch.setattr(
-        recording, "AWAY_DEADLINE", PATIENCE
-    )  # thirty megabytes may keep MongoDB from answering in time
+    monkeypatch.setattr(deadlines, "TURN_ORDER", 0.01)
+    monkeypatch.setattr(deadlines, "AWAY", PATIENCE)  # thirty megabytes may keep MongoDB from answering in time
     recorder = Recorder(store, ROBIN, "long", "room")
     recorder.start()
     for start in range(0, TURNS, 150):
@@ -76,7 +73,7 @@ async def test_a_call_of_three_thousand_turns_of_ten_kilobytes_is_stored_and_exp
 
 @pytest.mark.usefixtures("impatient")
 async def test_so_is_one_that_mongodb_has_seen_nothing_of(store, home, database_name, monkeypatch):
-    monkeypatch.setattr(disk, "DISK_DEADLINE", PATIENCE)  # thirty megabytes at once: in a call they come turn by turn
+    monkeypatch.setattr(deadlines, "DISK", PATIENCE)  # thirty megabytes at once: in a call they come turn by turn
     away = Settings.load(
         {"MONGODB_URI": "mongodb://127.0.0.1:1", "MONGODB_DB": database_name, "LKMONGO_HOME": str(home)}
     )

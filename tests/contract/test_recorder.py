@@ -9,11 +9,11 @@ from datetime import timedelta
 import pytest
 from livekit.agents import ConversationItemAddedEvent, llm
 
+from lkmongo import deadlines
 from lkmongo.agent import recorder as recording
 from lkmongo.agent.recorder import Recorder
 from lkmongo.errors import DatabaseError, DatabaseUnavailableError
 from lkmongo.model import Identity, SessionStatus, TurnKind, now
-from lkmongo.outbox import backlog as backlogs
 from lkmongo.outbox import journal
 from lkmongo.outbox.backlog import Backlog
 from lkmongo.outbox.journal import Spool
@@ -135,7 +135,7 @@ async def die(recorder):
 
 
 async def test_what_is_said_is_noted_at_once_and_outlives_a_process_that_is_killed(store, kept, tmp_path, monkeypatch):
-    monkeypatch.setattr(recording, "SETTLE", 3_600)
+    monkeypatch.setattr(deadlines, "TURN_ORDER", 3_600)
     recorder, noted = kept(store)
     recorder.start()
     say(recorder, ("first", 100.0))
@@ -177,7 +177,7 @@ async def test_what_an_attempt_has_stored_that_was_given_up_is_noted_no_longer(s
 
 
 async def test_a_disk_that_hangs_keeps_no_turn_from_mongodb_and_no_call_from_ending(store, kept, monkeypatch):
-    monkeypatch.setattr(backlogs, "DISK_DEADLINE", 0.1)
+    monkeypatch.setattr(deadlines, "DISK", 0.1)
     it_works, append = threading.Event(), Spool.append
 
     def hang(*arguments, **named):
@@ -202,7 +202,7 @@ async def test_a_turn_that_is_noted_before_another_one_is_stored_comes_after_it(
     say(recorder, ("first", 100.0))
     await until(lambda: store.db.turns.count_documents({}))
     await until(lambda: noted() == [])
-    monkeypatch.setattr(recording, "SETTLE", 3_600)
+    monkeypatch.setattr(deadlines, "TURN_ORDER", 3_600)
     say(recorder, ("third", 102.0), ("second", 101.0))
     await until(lambda: sorted(noted()) == ["second", "third"])
     await die(recorder)
@@ -248,7 +248,7 @@ async def test_a_database_that_refuses_is_a_warning(store, monkeypatch, caplog):
 
 
 async def test_the_end_is_written_beside_the_last_turns_within_the_lease(store, monkeypatch):
-    monkeypatch.setattr(recording, "SETTLE", 3_600)
+    monkeypatch.setattr(deadlines, "TURN_ORDER", 3_600)
     append, save, saved = store.sessions.append, store.sessions.save, asyncio.Event()
 
     async def appends_late(*arguments):
@@ -274,7 +274,7 @@ async def test_the_end_is_written_beside_the_last_turns_within_the_lease(store, 
 
 
 async def test_a_turn_that_is_not_stored_beside_the_end_is_kept_and_comes_later(store, kept, tmp_path, monkeypatch):
-    monkeypatch.setattr(recording, "SETTLE", 3_600)
+    monkeypatch.setattr(deadlines, "TURN_ORDER", 3_600)
 
     async def refused(*_):
         raise DatabaseUnavailableError

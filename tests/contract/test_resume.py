@@ -15,7 +15,7 @@ from livekit.agents import ConversationItemAddedEvent, llm
 from livekit.protocol.agent import JobStatus
 from pydantic import SecretStr
 
-from lkmongo.agent import recorder as recording
+from lkmongo import deadlines
 from lkmongo.agent.assistant import Assistant
 from lkmongo.agent.recorder import Recorder
 from lkmongo.agent.responder import Responder
@@ -370,8 +370,8 @@ async def said(store):
 
 
 async def test_the_late_one_of_two_agents_writes_no_more_and_overwrites_nothing(store, monkeypatch, caplog):
-    monkeypatch.setattr(recording, "SETTLE", 0.01)
-    monkeypatch.setattr("lkmongo.outbox.lease.RENEW_EVERY", 0.02)
+    monkeypatch.setattr(deadlines, "TURN_ORDER", 0.01)
+    monkeypatch.setattr("lkmongo.deadlines.LEASE_RENEWAL_EVERY", 0.02)
     first, second = (Recorder(store, ROBIN, SID, ROOM) for _ in range(2))
     first.start()
     say(first, "one")

@@ -109,7 +109,7 @@ async def test_a_search_that_answers_at_once_speaks_no_line(call):
 
 
 async def test_a_search_that_fails_withdraws_its_line_too(call, monkeypatch):
-    monkeypatch.setattr("lkmongo.agent.assistant.SEARCH_DEADLINE", 1.0)
+    monkeypatch.setattr("lkmongo.deadlines.TOOL_SEARCH", 1.0)
     async with voice_call(call, script()) as voice:
         await voice.answered(1)
         voice.mouth.delay = 5.0

@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from lkmongo.agent import assistant, briefing
+from lkmongo import deadlines
+from lkmongo.agent import briefing
 from lkmongo.aio import Background
 from lkmongo.embed.base import OverloadedError
 from lkmongo.errors import DatabaseError, DatabaseUnavailableError
@@ -43,8 +44,8 @@ def in_vain(how):
         ):
             for name in names:
                 monkeypatch.setattr(owner, name, how)
-        for deadline in ("READ_DEADLINE", "CHANGE_DEADLINE", "SEARCH_DEADLINE"):
-            monkeypatch.setattr(assistant, deadline, 0.05 if how is hang else PATIENCE)
+        for deadline in ("TOOL_READ", "TOOL_CHANGE", "TOOL_SEARCH"):
+            monkeypatch.setattr(deadlines, deadline, 0.05 if how is hang else PATIENCE)
 
     return break_it
 

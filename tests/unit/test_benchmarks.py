@@ -17,8 +17,9 @@ from benchmarks.measure import Result, machine, percentile, ratio, result, take_
 from benchmarks.network import Network, socket_path
 from benchmarks.patience import Loop, Patience
 from benchmarks.quick import compare
+from lkmongo import deadlines
 from lkmongo.store.mongo import client_loop
-from lkmongo.store.mongo.circuit_breaker import UNWATCHED, Breaker
+from lkmongo.store.mongo.circuit_breaker import Breaker
 
 # A monitor that streams opens one more connection when it likes, and the connections are what is counted here.
 POLL = {"serverMonitoringMode": "poll"}
@@ -168,7 +169,7 @@ def test_no_deadline_passes_while_a_slow_machine_works(patiently):
     async def search_knowledge(ask):
         async def search():
             await ask()
-            await asyncio.to_thread(time.sleep, UNWATCHED + 0.05)  # the index is built
+            await asyncio.to_thread(time.sleep, deadlines.PING_AFTER + 0.05)  # the index is built
             await ask()
 
         await Breaker().watch(search, ask)

@@ -7,8 +7,7 @@ import inspect
 import pytest
 from hypothesis import HealthCheck, settings
 
-from lkmongo.agent import assistant
-from lkmongo.outbox import lease
+from lkmongo import deadlines
 from lkmongo.store.mongo import circuit_breaker
 from tests.patience import TIMES, be_patient
 
@@ -22,10 +21,10 @@ def test_what_a_call_waits_for_may_take_longer_until_that_is_undone():
 
     def waits():
         read = inspect.signature(circuit_breaker.Breaker.read).parameters["deadline"].default
-        return read, assistant.READ_DEADLINE, lease.AWAY_DEADLINE
+        return read, deadlines.TOOL_READ, deadlines.AWAY
 
     before = waits()
-    assert before[:2] == (circuit_breaker.READ_DEADLINE, assistant.READ_DEADLINE)
+    assert before[:2] == (deadlines.MONGODB_READ, deadlines.TOOL_READ)
     with pytest.MonkeyPatch.context() as patch:
         be_patient(patch.setattr)
         assert waits() == tuple(TIMES * each for each in before)

@@ -7,16 +7,10 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from lkmongo import deadlines
 from lkmongo.errors import DatabaseUnavailableError
 
 T = TypeVar("T")
-
-READ_DEADLINE = 0.5
-"""Seconds that a read in a turn may take."""
-UNWATCHED = 0.25
-"""Seconds that something which may take longer goes on without a look at whether MongoDB is there at all."""
-REST = 6.0
-"""Seconds for which MongoDB counts as away that did not answer: longer than until the next renewal of a lease tells."""
 
 
 class Breaker:
@@ -40,9 +34,9 @@ class Breaker:
 
     def failed(self) -> None:
         """Note that it has not."""
-        self._away_until = time.monotonic() + REST
+        self._away_until = time.monotonic() + deadlines.CIRCUIT_OPEN
 
-    async def read(self, work: Callable[[], Coroutine[Any, Any, T]], deadline: float = READ_DEADLINE) -> T:
+    async def read(self, work: Callable[[], Coroutine[Any, Any, T]], deadline: float = deadlines.MONGODB_READ) -> T:
         """Wait `deadline` seconds for a read; not at all while MongoDB is away.
 
         Raises:
@@ -71,7 +65,7 @@ class Breaker:
             raise DatabaseUnavailableError(why="it did not answer a moment ago")
         task = asyncio.create_task(work())
         try:
-            await asyncio.wait({task}, timeout=UNWATCHED)
+            await asyncio.wait({task}, timeout=deadlines.PING_AFTER)
             if not task.done():
                 await self._first(task, ping)
             result = await task

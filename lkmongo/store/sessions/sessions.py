@@ -16,14 +16,13 @@ from pymongo import ReturnDocument, UpdateOne
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError
 
+from lkmongo import deadlines
 from lkmongo.errors import DatabaseError
 from lkmongo.model import Identity, SessionRecord, SessionStatus, Turn, clean
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import SESSIONS, TURNS
 from lkmongo.store.sessions.documents import LOOKING, host_name, is_gone, placed, record_of, turn_fields, turn_of
 
-LEASE_MS = 6_000
-"""How long a call counts as going on after a sign of life, in milliseconds of the server's clock."""
 LIVE: dict[str, Any] = {"$expr": {"$gt": ["$lease.until", "$$NOW"]}}
 """The query for calls that go on, or of which the last writes may be under way: a process holds the lease."""
 _HAS_RUN_OUT: dict[str, Any] = {"$not": {"$gt": ["$lease.until", "$$NOW"]}}
@@ -378,7 +377,7 @@ class Sessions:
 
 def _lease(owner: str) -> dict[str, Any]:
     """A lease from now on, by the server's clock: those of two hosts need not agree."""
-    return {"owner": {"$literal": owner}, "until": {"$add": ["$$NOW", LEASE_MS]}}
+    return {"owner": {"$literal": owner}, "until": {"$add": ["$$NOW", int(1_000 * deadlines.LEASE)]}}
 
 
 def _is_held_by(process: str) -> dict[str, Any]:
