@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.retrieval_sets import Question, Scope, load
-from lkmongo.search.exact import FusionWeights, Hit
+from lkmongo.embed.base import FusionWeights
+from lkmongo.search.exact import Hit
 
 DEPTH = 30
 """How many hits are looked at for the rank of the right one."""

@@ -14,8 +14,9 @@ import numpy as np
 
 from benchmarks.measure import Result, result, take_turns, tell
 from benchmarks.stage import Stage, Ways
+from lkmongo.embed.base import FusionWeights
 from lkmongo.model import Identity, now
-from lkmongo.search.exact import ExactIndex, FusionWeights
+from lkmongo.search.exact import ExactIndex
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar
 
 from lkmongo.errors import DatabaseUnavailableError, LkmongoError
+
+R = TypeVar("R")
 
 logger = logging.getLogger(__name__)
 
@@ -67,3 +69,14 @@ def handling(handlers: Mapping[signal.Signals, Any]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@asynccontextmanager
+async def running(work: Coroutine[Any, Any, R]) -> AsyncIterator[asyncio.Task[R]]:
+    """Let `work` run beside the block, and no longer than it."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -177,3 +177,16 @@ class EmbeddingError(LkmongoError):
     """Text could not be turned into vectors."""
 
     code = "embedding"
+
+
+class UnreachableError(LkmongoError):
+    """A service cannot be reached."""
+
+    code = "unreachable"
+
+
+def connection_failure(error: BaseException, seconds: float) -> str:
+    """What to say of a connection that came to nothing."""
+    if isinstance(error, TimeoutError):
+        return f"no answer within {seconds:g} s"
+    return (str(error).splitlines() or [""])[0][:200] or type(error).__name__

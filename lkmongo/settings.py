@@ -427,6 +427,27 @@ class Settings(BaseModel):
             )
         return LiveKitCredentials(self.livekit_url, self.livekit_api_key, self.livekit_api_secret)
 
+    @property
+    def inference(self) -> tuple[str, str] | None:
+        """Key and secret for LiveKit Inference, or None where it cannot be used.
+
+        Raises:
+            SettingsError: some of the LiveKit variables are set and others are missing.
+        """
+        livekit = self.livekit
+        if self.inference_url or self.inference_api_key:
+            key = self.inference_api_key or (livekit.api_key if livekit else None)
+            secret = self.inference_api_secret or (livekit.api_secret if livekit else None)
+            if not key or not secret:
+                missing = "LIVEKIT_INFERENCE_API_KEY" if not key else "LIVEKIT_INFERENCE_API_SECRET"
+                raise SettingsError(
+                    f"{missing} is not set", hint="set it, or unset the other LIVEKIT_INFERENCE variables"
+                )
+            return key, secret.get_secret_value()
+        if livekit and re.match(r"wss?://[^/]*\.livekit\.cloud(/|:|$)", livekit.url):
+            return livekit.api_key, livekit.api_secret.get_secret_value()
+        return None
+
 
 def _explain(name: str, first: ErrorDetails, sources: Mapping[str, str]) -> SettingsError:
     """Name the variable, what is accepted, and where the wrong value stands; never the value of a secret."""

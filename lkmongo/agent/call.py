@@ -15,13 +15,13 @@ from lkmongo.agent.recorder import Recorder
 from lkmongo.agent.speculation import LIMIT, Speculation
 from lkmongo.agent.status_line import StatusLines
 from lkmongo.agent.turns import discreet
+from lkmongo.aio import running
 from lkmongo.embed.choose import embedder_for
 from lkmongo.errors import LkmongoError
 from lkmongo.model import Identity, Memory, Order, Passage, Turn
 from lkmongo.outbox import journal
 from lkmongo.outbox.backlog import Backlog
 from lkmongo.outbox.recovery import recover_quietly
-from lkmongo.search.atlas import running
 from lkmongo.search.choose import AtlasFirst, strategy_for
 from lkmongo.search.strategy import SearchResult, SearchStrategy
 from lkmongo.settings import Settings

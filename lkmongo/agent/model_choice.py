@@ -73,7 +73,7 @@ def choose_mind(settings: Settings) -> Mind:
         key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else "none"
         models = [openai.LLM(model=name, base_url=settings.llm_base_url, api_key=key) for name in names]
         return _mind(models, f"{said} at {settings.llm_base_url}")
-    if credentials := inference_credentials(settings):
+    if credentials := settings.inference:
         from livekit.agents import inference
 
         check_inference_llm(settings)
@@ -111,22 +111,3 @@ def check_inference_llm(settings: Settings) -> None:
                 hint="write it as provider/model, such as openai/gpt-5.3-chat-latest, several with commas between; "
                 "or set LKMONGO_LLM_BASE_URL for a server of your own",
             )
-
-
-def inference_credentials(settings: Settings) -> tuple[str, str] | None:
-    """Key and secret for LiveKit Inference, or None where it cannot be used.
-
-    Raises:
-        SettingsError: some of the LiveKit variables are set and others are missing.
-    """
-    livekit = settings.livekit
-    if settings.inference_url or settings.inference_api_key:
-        key = settings.inference_api_key or (livekit.api_key if livekit else None)
-        secret = settings.inference_api_secret or (livekit.api_secret if livekit else None)
-        if not key or not secret:
-            missing = "LIVEKIT_INFERENCE_API_KEY" if not key else "LIVEKIT_INFERENCE_API_SECRET"
-            raise SettingsError(f"{missing} is not set", hint="set it, or unset the other LIVEKIT_INFERENCE variables")
-        return key, secret.get_secret_value()
-    if livekit and re.match(r"wss?://[^/]*\.livekit\.cloud(/|:|$)", livekit.url):
-        return livekit.api_key, livekit.api_secret.get_secret_value()
-    return None

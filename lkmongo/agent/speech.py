@@ -12,7 +12,6 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lkmongo.agent.model_choice import inference_credentials
 from lkmongo.errors import LkmongoError, SettingsError
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def has_speech(settings: Settings) -> bool:
     Raises:
         SettingsError: some of the LiveKit variables are set and others are missing.
     """
-    return inference_credentials(settings) is not None
+    return settings.inference is not None
 
 
 def choose_speech(settings: Settings, voice_activity: vad.VAD | None = None) -> Speech | None:
@@ -75,7 +74,7 @@ def choose_speech(settings: Settings, voice_activity: vad.VAD | None = None) -> 
     Raises:
         SettingsError: some of the LiveKit variables are set and others are missing.
     """
-    credentials = inference_credentials(settings)
+    credentials = settings.inference
     if credentials is None:
         return None
     from livekit.agents import inference

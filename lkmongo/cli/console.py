@@ -16,9 +16,10 @@ from prompt_toolkit.utils import get_cwidth
 from lkmongo.cli.command import Cli
 from lkmongo.cli.output import Output, is_terminal, styled, visible
 from lkmongo.console.devices import AudioError, Device, Kind, Pair, choose, list_devices
+from lkmongo.console.events import Listener, OpenSound, Outcome
 from lkmongo.console.lines import Line, Switch, nothing, piped, typed, typed_or_spoken
 from lkmongo.console.lines import script as lines_of
-from lkmongo.console.text import Listener, NoSpeechError, OpenSound, Outcome, converse
+from lkmongo.console.text import NoSpeechError, converse
 from lkmongo.errors import ExitCode, LkmongoError, SettingsError, UsageError
 from lkmongo.model import Identity
 from lkmongo.settings import Settings

@@ -31,7 +31,7 @@ def status(cli: Cli) -> None:
     found = [_fields(each) for each in look(cli.settings.data_home)]
     if cli.output.format is Format.TABLE and found:
         for fields in found:
-            show_fields(cli, fields | {"used_by": ", ".join(map(str, fields["used_by"]))})
+            show_fields(cli.output, fields | {"used_by": ", ".join(map(str, fields["used_by"]))})
         return
     cli.output.rows(_FIELDS, found, empty=f"No embedded mongod was started yet in {cli.settings.data_home}")
 

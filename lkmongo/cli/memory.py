@@ -33,7 +33,7 @@ async def list_(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
         (
             {
                 "memory_type": slot.memory_type,
-                "content": cut(cli, slot.content),
+                "content": cut(cli.output, slot.content),
                 "created_at": slot.created_at,
                 "updated_at": slot.updated_at,
             }
@@ -69,7 +69,7 @@ async def show(
         "has_vector": model is not None,
         "embedding_model": model,
     }
-    show_fields(cli, fields)
+    show_fields(cli.output, fields)
 
 
 @command(app, "export", data=True)

@@ -16,15 +16,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from enum import Enum, StrEnum
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from rich.cells import cell_len, chop_cells
 
 from lkmongo.errors import LkmongoError
 from lkmongo.redact import redact
-
-if TYPE_CHECKING:
-    from lkmongo.cli.command import Cli
 
 # Control characters but the line break, what changes the direction of text, its own line breaks, and half characters.
 _HIDDEN = re.compile("[\0-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -299,21 +296,21 @@ def _brief(value: Any) -> str:
     return f"{value.astimezone():%Y-%m-%d %H:%M}" if isinstance(value, datetime) else _cell(value)
 
 
-def show_fields(cli: Cli, fields: Mapping[str, Any]) -> None:
+def show_fields(output: Output, fields: Mapping[str, Any]) -> None:
     """Write one object for programs, a field a line for people."""
-    if cli.output.is_json:
-        cli.output.record(fields, "")
-    elif cli.output.format is Format.PLAIN:
-        cli.output.rows(["field", "value"], ({"field": name, "value": value} for name, value in fields.items()))
+    if output.is_json:
+        output.record(fields, "")
+    elif output.format is Format.PLAIN:
+        output.rows(["field", "value"], ({"field": name, "value": value} for name, value in fields.items()))
     else:
         width = max(map(len, fields))
         for name, value in fields.items():
-            cli.output.say(f"{name:{width}}  {visible(_words(value), one_line=True)}".rstrip())
+            output.say(f"{name:{width}}  {visible(_words(value), one_line=True)}".rstrip())
 
 
-def cut(cli: Cli, text: Any, limit: int = 1_000) -> Any:
+def cut(output: Output, text: Any, limit: int = 1_000) -> Any:
     """Shorten a long text where a table is shown: it would be hard to read, and slow to lay out."""
-    if cli.output.format is not Format.TABLE or not isinstance(text, str) or len(text) <= limit:
+    if output.format is not Format.TABLE or not isinstance(text, str) or len(text) <= limit:
         return text
     return f"{text[:limit]} ... ({len(text):,} characters)"
 

@@ -16,7 +16,7 @@ from lkmongo.errors import UsageError
 
 if TYPE_CHECKING:
     from lkmongo.cli.command import Cli
-    from lkmongo.rooms import Arrival
+    from lkmongo.livekit_api import Arrival
     from lkmongo.token_inspection import Inspection, SentAgent
     from lkmongo.tokens import SigningKey, Token, TokenRequest
 
@@ -32,7 +32,7 @@ def show_inspection(cli: Cli, token: Inspection) -> None:
     if cli.output.is_json:
         cli.output.record(_for_programs(token), "")
     else:
-        show_fields(cli, _for_people(token))
+        show_fields(cli.output, _for_people(token))
         for note in token.notes:
             cli.output.note(f"note: {note}")
     if token.problems:
@@ -365,7 +365,7 @@ def _attributes(pairs: list[str], file: Path | None) -> dict[str, str]:
 
 async def _dispatch(cli: Cli, wanted: TokenRequest, key: SigningKey, wait: Any) -> Arrival:
     from lkmongo.errors import SettingsError
-    from lkmongo.rooms import send_agent
+    from lkmongo.livekit_api import send_agent
     from lkmongo.settings import LiveKitCredentials
 
     if not cli.settings.livekit_url:
@@ -420,5 +420,5 @@ def _write(cli: Cli, url: str | None, wanted: TokenRequest, minted: Token, arriv
             fields |= {"dispatch_id": arrival.dispatch_id, "agent_identity": arrival.agent_identity}
         cli.output.record(fields, "")
         return
-    show_fields(cli, {"URL": url or "(LIVEKIT_URL is not set)", "token": minted.text})
+    show_fields(cli.output, {"URL": url or "(LIVEKIT_URL is not set)", "token": minted.text})
     cli.output.note("Paste both into the LiveKit Agents Playground (agents-playground.livekit.io, tab Manual).")

@@ -63,7 +63,7 @@ async def list_(
         elsewhere = await store.users.tenants() if scope and not number else []
     cli.output.rows(
         ["user_id", "tenant_id", "name", "email", "created_at", "last_seen_at"],
-        ({name: cut(cli, value, 200) for name, value in row.items()} for row in found),
+        ({name: cut(cli.output, value, 200) for name, value in row.items()} for row in found),
     )
     if cli.output.is_json:
         return
@@ -107,7 +107,7 @@ async def show(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
         "browsers": counts["visitors"],
         "in_a_call": bool(live),
     }
-    show_fields(cli, fields)
+    show_fields(cli.output, fields)
 
 
 @command(app, "merge", data=True)

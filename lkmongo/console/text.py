@@ -4,59 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from lkmongo.console.events import Listener, OpenSound, Outcome, tool_call, tool_output
 from lkmongo.console.lines import Line, Switch
-from lkmongo.errors import InvalidTextError, LkmongoError, SettingsError
+from lkmongo.errors import LkmongoError, SettingsError
 from lkmongo.model import Identity, now
 from lkmongo.settings import Settings
 from lkmongo.store.sessions.sessions import CONSOLE
 
 if TYPE_CHECKING:
-    from livekit.agents import llm
-
     from lkmongo.agent.assistant import Assistant
     from lkmongo.agent.call import Call
     from lkmongo.agent.model_choice import CallSession
     from lkmongo.agent.speech import Speech
-    from lkmongo.console.sound import Sound
 
 logger = logging.getLogger(__name__)
-
-Show = Callable[[dict[str, Any]], None]
-"""Takes one event: a message, a tool_call or a tool_output."""
-
-OpenSound = Callable[[], "AbstractAsyncContextManager[Sound]"]
-"""Opens a microphone and a loudspeaker."""
-
-
-@dataclass(slots=True)
-class Outcome:
-    """How the conversation went."""
-
-    session_id: str
-    refused: int = 0
-    unanswered: int = 0
-    stored: bool = True
-    failure: LkmongoError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """Where the conversation is shown."""
-
-    event: Show
-    note: Callable[[str], None]
-    warn: Callable[[str], None]
-    refuse: Callable[[InvalidTextError], None]
-    live: Callable[[str, str], None] = lambda _who, _text: None
-    """Aloud: what "user" or "assistant" have said so far of what they are saying, or the agent's "state"."""
 
 
 async def converse(
@@ -250,24 +217,6 @@ async def _show_run(run: Awaitable[Any], listener: Listener, outcome: Outcome) -
             show(tool_call(item))
         elif event.type == "function_call_output":
             show(tool_output(item, names.get(item.call_id, "")))
-
-
-def tool_call(item: llm.FunctionCall) -> dict[str, Any]:
-    """The event that says which tool is called."""
-    return {"type": "tool_call", "name": item.name, "arguments": _arguments(item.arguments)}
-
-
-def tool_output(item: llm.FunctionCallOutput, name: str) -> dict[str, Any]:
-    """The event that says what a tool returned; `name` is the tool's."""
-    return {"type": "tool_output", "name": item.name or name, "output": item.output, "is_error": item.is_error}
-
-
-def _arguments(text: str) -> dict[str, Any]:
-    try:
-        parsed = json.loads(text or "{}")
-    except ValueError:
-        return {"text": text}
-    return parsed if isinstance(parsed, dict) else {"value": parsed}
 
 
 def _cause(error: BaseException) -> str:

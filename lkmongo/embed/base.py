@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from lkmongo.errors import EmbeddingError, InvalidTextError
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
-
-    from lkmongo.search.exact import FusionWeights
 
 
 class NotInstalledError(EmbeddingError):
@@ -76,6 +76,35 @@ class OverloadedError(PassingError):
 Kind = Literal["document", "query"]
 Similarity = Literal["cosine", "dotProduct"]
 """How an index compares two vectors; of unit length they score (1 + product) / 2 either way."""
+
+
+@dataclass(frozen=True, slots=True)
+class FusionWeights:
+    """How much each branch counts; only their ratio matters for the order.
+
+    Raises:
+        ValueError: a weight is negative or not a number, or both are zero.
+    """
+
+    vector: float
+    text: float
+
+    def __post_init__(self) -> None:
+        """Refuse what the server would refuse."""
+        check_weights({"vector": self.vector, "text": self.text})
+        if not self.vector + self.text > 0:
+            raise ValueError("one of the two weights must be above 0")
+
+    def by_branch(self) -> dict[str, float]:
+        """The weights under the names of the branches, as `fuse` and `$rankFusion` take them."""
+        return {"vector": self.vector, "text": self.text}
+
+
+def check_weights(weights: Mapping[str, float]) -> None:
+    """Refuse weights that the server would refuse, with a ValueError."""
+    for name, weight in weights.items():
+        if not (math.isfinite(weight) and weight >= 0):
+            raise ValueError(f"the weight of {name!r} must be a number from 0 up, not {weight!r}")
 
 
 class Embedder(Protocol):

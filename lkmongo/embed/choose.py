@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lkmongo.embed.base import Embedder, Kind, Similarity
-    from lkmongo.search.exact import FusionWeights
+    from lkmongo.embed.base import Embedder, FusionWeights, Kind, Similarity
     from lkmongo.settings import Settings
 
 _Key = tuple[str, str, str]

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lkmongo.embed.base import EmbeddingTimeoutError, Kind, NotInstalledError, Similarity, check_texts
-from lkmongo.search.exact import FusionWeights
+from lkmongo.embed.base import EmbeddingTimeoutError, FusionWeights, Kind, NotInstalledError, Similarity, check_texts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from lkmongo.embed.base import (
     EmbeddingTimeoutError,
+    FusionWeights,
     Kind,
     PassingError,
     RateLimitedError,
@@ -26,7 +27,6 @@ from lkmongo.embed.base import (
     check_texts,
 )
 from lkmongo.errors import SettingsError
-from lkmongo.search.exact import FusionWeights
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence

@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +20,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from lkmongo import deadlines
+from lkmongo.aio import running
 from lkmongo.embed.vectors import from_bson
 from lkmongo.errors import LkmongoError
 from lkmongo.model import Identity, Memory, Passage, Tenant, now
@@ -326,14 +327,3 @@ class AtlasStrategy:
         degraded = "; ".join(said) or None
         self._lacking.tell(kind.collection, degraded)
         return SearchResult("atlas", await asyncio.to_thread(work), degraded)
-
-
-@asynccontextmanager
-async def running(work: Coroutine[Any, Any, R]) -> AsyncIterator[asyncio.Task[R]]:
-    """Let `work` run beside the block, and no longer than it."""
-    task = asyncio.create_task(work)
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)

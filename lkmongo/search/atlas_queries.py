@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from lkmongo.embed.base import FusionWeights
 from lkmongo.errors import LkmongoError
 from lkmongo.model import Memory, Passage
-from lkmongo.search.exact import BRANCH_DEPTH, FusionWeights, Hit, TextIndex, fuse, without_handicap
+from lkmongo.search.exact import BRANCH_DEPTH, Hit, TextIndex, fuse, without_handicap
 from lkmongo.search.strategy import memory_of, memory_text, passage_of, passage_text
 from lkmongo.search.words import content_words, stem, words
 from lkmongo.store.indexes.definitions import EMBEDDING, KNOWLEDGE_VECTOR, LABEL_WORDS, MEMORIES_TEXT, MEMORIES_VECTOR
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lkmongo.search.exact import FusionWeights
+    from lkmongo.embed.base import FusionWeights
 
 Stage = dict[str, Any]
 Scope = Mapping[str, str]

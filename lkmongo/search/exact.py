@@ -14,13 +14,13 @@ it stays above zero for a word that every text contains, so that a match counts 
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass, replace
 from itertools import chain, groupby, pairwise
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
+from lkmongo.embed.base import FusionWeights, check_weights
 from lkmongo.search.words import content_words, stem, words
 
 if TYPE_CHECKING:
@@ -33,28 +33,6 @@ RANK_CONSTANT = 60
 """Fixed in the server too."""
 
 K = TypeVar("K", bound=Any)
-
-
-@dataclass(frozen=True, slots=True)
-class FusionWeights:
-    """How much each branch counts; only their ratio matters for the order.
-
-    Raises:
-        ValueError: a weight is negative or not a number, or both are zero.
-    """
-
-    vector: float
-    text: float
-
-    def __post_init__(self) -> None:
-        """Refuse what the server would refuse."""
-        _check_weights({"vector": self.vector, "text": self.text})
-        if not self.vector + self.text > 0:
-            raise ValueError("one of the two weights must be above 0")
-
-    def by_branch(self) -> dict[str, float]:
-        """The weights under the names of the branches, as `fuse` and `$rankFusion` take them."""
-        return {"vector": self.vector, "text": self.text}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +59,7 @@ def fuse(
         ValueError: a weight is negative, not a number, or names no branch.
     """
     factors = dict(weights or {})
-    _check_weights(factors)
+    check_weights(factors)
     if unknown := sorted(set(factors) - set(branches)):
         raise ValueError(f"there is a weight for {unknown[0]!r}, which is not a branch: {', '.join(sorted(branches))}")
     scores: dict[K, float] = {}
@@ -101,12 +79,6 @@ def _ranks(branch: Sequence[tuple[Any, Any]]) -> list[int]:
         tied = position > 1 and value == branch[position - 2][1]
         ranks.append(ranks[-1] if tied else position)
     return ranks
-
-
-def _check_weights(weights: Mapping[str, float]) -> None:
-    for name, weight in weights.items():
-        if not (math.isfinite(weight) and weight >= 0):
-            raise ValueError(f"the weight of {name!r} must be a number from 0 up, not {weight!r}")
 
 
 _SOUNDS = str.maketrans("cqzv", "kksf", "aeiouyhw")

@@ -86,7 +86,7 @@ class Interface:
         if caller is None:
             return web.json_response({"logged_in": False, "known": False, "lines": []})
         async with _in_time():
-            lines = await memory_view.lines(self._store, caller.identity)
+            lines = await memory_view.lines(self._store.users, self._store.memories, caller.identity)
         shown = [
             {
                 "kind": line.kind,
@@ -107,7 +107,11 @@ class Interface:
             return problem(404, "not_found", "that is not remembered")
         async with _in_time():
             await memory_view.forget(
-                self._store, caller.identity, request.match_info["kind"], request.match_info["name"]
+                self._store.users,
+                self._store.memories,
+                caller.identity,
+                request.match_info["kind"],
+                request.match_info["name"],
             )
         return self._settled(request, web.Response(status=204), caller)
 
@@ -117,7 +121,7 @@ class Interface:
         if caller is None:
             return web.json_response({"forgotten": 0})
         async with _in_time():
-            forgotten = await memory_view.forget_everything(self._store, caller.identity)
+            forgotten = await memory_view.forget_everything(self._store.users, self._store.memories, caller.identity)
         return self._settled(request, web.json_response({"forgotten": forgotten}), caller)
 
     async def logout(self, request: web.Request) -> web.Response:

@@ -132,7 +132,7 @@ async def resume(
             return False
         case "waiting":
             pass
-    from lkmongo.rooms import send_agent
+    from lkmongo.livekit_api import send_agent
 
     if record.identity.is_guest:
         metadata = resuming_metadata(record.identity, record.participant)
@@ -149,8 +149,7 @@ async def _look_into(
     """Tell who is in a call's room: an agent already, or one that is on its way; the caller alone; or not even they."""
     from livekit import api
 
-    from lkmongo.doctor.http import PATIENCE
-    from lkmongo.doctor.services import livekit_errors
+    from lkmongo.livekit_api import PATIENCE, livekit_errors
 
     room, secret = record.room_name, credentials.api_secret.get_secret_value()
     with livekit_errors(credentials.url), warnings.catch_warnings():

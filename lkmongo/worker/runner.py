@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from lkmongo.doctor.http import UnreachableError
-from lkmongo.doctor.services import call_livekit
+from lkmongo.aio import running
 from lkmongo.embed.choose import embedder_for
-from lkmongo.errors import LkmongoError, SettingsError
+from lkmongo.errors import LkmongoError, SettingsError, UnreachableError
+from lkmongo.livekit_api import call_livekit
 from lkmongo.outbox.recovery import keep_recovering
-from lkmongo.search.atlas import running
 from lkmongo.store.indexes.backfill import backfill
 from lkmongo.store.open import Store, open_store
 from lkmongo.store.seed.first_start import prepare

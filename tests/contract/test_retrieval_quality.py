@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks import retrieval
 from benchmarks.retrieval_sets import load
+from lkmongo.embed.base import FusionWeights
 from lkmongo.embed.local import LocalEmbedder
-from lkmongo.search.exact import FusionWeights
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,7 @@ import asyncio
 import pytest
 from aiohttp import web
 
-from lkmongo.doctor.http import UnreachableError
-from lkmongo.errors import AuthenticationError, SettingsError
+from lkmongo.errors import AuthenticationError, SettingsError, UnreachableError
 from lkmongo.settings import Settings
 from lkmongo.worker import runner
 from lkmongo.worker.runner import Options

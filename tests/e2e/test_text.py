@@ -9,8 +9,8 @@ import pytest
 from livekit import api
 
 from lkmongo.dispatch import seal
+from lkmongo.livekit_api import send_agent
 from lkmongo.model import Identity
-from lkmongo.rooms import send_agent
 from lkmongo.tokens import Permissions, new_participant, new_room
 from lkmongo.worker.job import CALLER
 from tests.e2e.caller import PATIENCE

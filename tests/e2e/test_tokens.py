@@ -18,8 +18,8 @@ from livekit.agents import AgentServer, JobContext, JobExecutorType
 
 from lkmongo.dispatch import read_dispatch
 from lkmongo.errors import NotFoundError, NotReadyError
+from lkmongo.livekit_api import send_agent
 from lkmongo.model import Identity
-from lkmongo.rooms import send_agent
 from lkmongo.token_inspection import inspect
 from lkmongo.tokens import Permissions, TokenRequest, mint
 from tests.e2e.conftest import PATIENCE

@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 
 from lkmongo.dispatch import plain_metadata
+from lkmongo.livekit_api import send_agent
 from lkmongo.model import Identity
-from lkmongo.rooms import send_agent
 from lkmongo.tokens import new_participant, new_room
 from tests.e2e.conftest import VOICE
 from tests.e2e.looking import WISH, look_into_a_call

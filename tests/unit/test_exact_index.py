@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lkmongo.search.exact import BRANCH_DEPTH, ExactIndex, FusionWeights
+from lkmongo.embed.base import FusionWeights
+from lkmongo.search.exact import BRANCH_DEPTH, ExactIndex
 
 EVEN = FusionWeights(0.5, 0.5)
 

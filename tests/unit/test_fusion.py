@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lkmongo.search.exact import FusionWeights, fuse
+from lkmongo.embed.base import FusionWeights
+from lkmongo.search.exact import fuse
 
 # From the server's own test of `$rankFusion` (jstests, sort_stress_test.js) and the example of its manual page.
 SERVER_NUMBERS = [

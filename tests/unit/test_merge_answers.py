@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lkmongo.embed.base import FusionWeights
 from lkmongo.model import now
 from lkmongo.search.atlas_queries import MEMORY, Answer, Branches, Candidate, Fresh, is_silent, merge, of_details
-from lkmongo.search.exact import ExactIndex, FusionWeights
+from lkmongo.search.exact import ExactIndex
 
 WEIGHTS = FusionWeights(vector=0.7, text=0.3)
 NOTHING = Fresh({}, {})

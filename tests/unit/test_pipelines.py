@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lkmongo.embed.base import FusionWeights
 from lkmongo.model import Identity, Tenant
 from lkmongo.search import atlas_queries
-from lkmongo.search.exact import FusionWeights
 
 SCOPE = Identity("acme", "u-1").scope
 VECTOR = np.array([1.0, 0.0], dtype=np.float32)

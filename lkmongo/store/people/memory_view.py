@@ -8,7 +8,8 @@ from datetime import datetime
 
 from lkmongo.errors import NotFoundError
 from lkmongo.model import PROFILE_FIELDS, Identity, slot_words
-from lkmongo.store.open import Store
+from lkmongo.store.people.memories import Memories
+from lkmongo.store.people.users import Users
 
 LAST_CALL = "last_call"
 
@@ -24,9 +25,9 @@ class Line:
     at: datetime | None = None
 
 
-async def lines(store: Store, identity: Identity) -> list[Line]:
+async def lines(users: Users, memories: Memories, identity: Identity) -> list[Line]:
     """The person's profile, the last call's gist, and their memories, newest first."""
-    profile, slots = await asyncio.gather(store.users.get(identity), store.memories.slots(identity))
+    profile, slots = await asyncio.gather(users.get(identity), memories.slots(identity))
     found = []
     if profile:
         told = [(name, getattr(profile, name)) for name in PROFILE_FIELDS]
@@ -39,7 +40,7 @@ async def lines(store: Store, identity: Identity) -> list[Line]:
     ]
 
 
-async def forget(store: Store, identity: Identity, kind: str, name: str) -> None:
+async def forget(users: Users, memories: Memories, identity: Identity, kind: str, name: str) -> None:
     """Forget one line.
 
     Raises:
@@ -47,17 +48,17 @@ async def forget(store: Store, identity: Identity, kind: str, name: str) -> None
         InvalidTextError: no memory can be called so.
     """
     if kind == "memory":
-        gone = bool(await store.memories.forget(identity, [name]))
+        gone = bool(await memories.forget(identity, [name]))
     elif name == LAST_CALL:
-        gone = await store.users.forget_last_session(identity)
+        gone = await users.forget_last_session(identity)
     else:
-        gone = name in PROFILE_FIELDS and bool(await store.users.forget_profile(identity, [name]))
+        gone = name in PROFILE_FIELDS and bool(await users.forget_profile(identity, [name]))
     if not gone:
         raise NotFoundError("that is not remembered")
 
 
-async def forget_everything(store: Store, identity: Identity) -> int:
+async def forget_everything(users: Users, memories: Memories, identity: Identity) -> int:
     """Forget every line; returns how many there were."""
-    before = len(await lines(store, identity))
-    await asyncio.gather(store.memories.forget(identity), store.users.forget_profile(identity))
+    before = len(await lines(users, memories, identity))
+    await asyncio.gather(memories.forget(identity), users.forget_profile(identity))
     return before

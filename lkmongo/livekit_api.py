@@ -1,22 +1,33 @@
-"""Rooms that exist already: send the agent into one, and see it arrive.
+"""LiveKit's server API: whether the server takes the key, and sending the agent into a room that exists already.
 
-A token's own dispatch works only as its room is made; into one that is there LiveKit sends an agent on request.
+A token's own dispatch works only as its room is made; into a room that is there, LiveKit sends an agent on request.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from lkmongo.doctor.http import PATIENCE
-from lkmongo.errors import LkmongoError, NotFoundError, NotReadyError
+from lkmongo.errors import (
+    AuthenticationError,
+    LkmongoError,
+    NotFoundError,
+    NotReadyError,
+    UnreachableError,
+    connection_failure,
+)
 
 if TYPE_CHECKING:
     from lkmongo.settings import LiveKitCredentials
 
+PATIENCE = 3.0
+"""Seconds for one answer of a service over HTTP."""
 _LOOK_EVERY = 0.25
 """Seconds between two looks at whether the agent is there."""
 
@@ -33,6 +44,67 @@ class Arrival:
 
     dispatch_id: str
     agent_identity: str | None
+
+
+async def call_livekit(credentials: LiveKitCredentials) -> None:
+    """Make one signed call to LiveKit that changes nothing.
+
+    Raises:
+        UnreachableError: nobody answers, or not as LiveKit does.
+        AuthenticationError: the key and the secret were refused.
+    """
+    await asyncio.to_thread(importlib.import_module, "livekit.api")
+    from livekit import api
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a short secret: we tell that in our own words
+        token = (
+            api.AccessToken(credentials.api_key, credentials.api_secret.get_secret_value())
+            .with_grants(api.VideoGrants(room_list=True))
+            .to_jwt()
+        )
+    url = credentials.url
+    with livekit_errors(url):
+        # The client's own timeout is lost on the way to its requests.
+        async with asyncio.timeout(PATIENCE), api.LiveKitAPI(url, token=token, failover=False) as client:
+            # Of a name that no room has: the answer is short, however many rooms there are.
+            await client.room.list_rooms(api.ListRoomsRequest(names=["lkmongo doctor"]))
+
+
+@contextmanager
+def livekit_errors(url: str) -> Iterator[None]:
+    """Say in our own words what went wrong with a call to LiveKit at `url`.
+
+    Raises:
+        UnreachableError: nobody answers, or not as LiveKit does.
+        AuthenticationError: the key and the secret were refused.
+    """
+    import aiohttp
+    from google.protobuf.message import DecodeError
+    from livekit import api
+
+    try:
+        yield
+    except api.ServerError as error:
+        if error.status in {401, 403}:
+            raise AuthenticationError(
+                f"LiveKit at {url} refused the API key",
+                why=error.message or f"HTTP status {error.status}",
+                hint="check that LIVEKIT_API_KEY and LIVEKIT_API_SECRET are of this LIVEKIT_URL, and this machine's clock",
+            ) from error
+        raise UnreachableError(
+            f"what answers at {url} is not LiveKit, or is in trouble",
+            why=error.message or f"HTTP status {error.status}",
+            hint="check LIVEKIT_URL",
+        ) from error
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise UnreachableError(
+            f"LiveKit cannot be reached at {url}",
+            why=connection_failure(error, PATIENCE),
+            hint="check LIVEKIT_URL and the network",
+        ) from error
+    except DecodeError as error:  # the client takes any answer with status 200 for a protocol message
+        raise UnreachableError(f"what answers at {url} is not LiveKit", hint="check LIVEKIT_URL") from error
 
 
 async def send_agent(
@@ -55,8 +127,6 @@ async def send_agent(
         AuthenticationError: the key and the secret were refused.
     """
     from livekit import api
-
-    from lkmongo.doctor.services import livekit_errors
 
     secret = credentials.api_secret.get_secret_value()
     with livekit_errors(credentials.url), warnings.catch_warnings():
