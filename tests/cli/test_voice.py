@@ -40,7 +40,7 @@ def test_a_person_at_a_terminal_goes_on_in_text(at_terminal):
 
 KEYS = """
 import asyncio
-from lkmongo.agent.lines import typed_or_spoken
+from lkmongo.console.lines import typed_or_spoken
 
 async def main():
     print("ready", flush=True)

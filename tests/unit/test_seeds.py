@@ -473,7 +473,7 @@ class TestWhereTheSampleDataIs:
         code = f"""\
 import sys
 sys.path.insert(0, {str(site)!r})
-from lkmongo.store.seeds import default_seed_folder
+from lkmongo.store.seed.seeds import default_seed_folder
 print(default_seed_folder())
 """
         ask = [sys.executable, "-Bc", code]

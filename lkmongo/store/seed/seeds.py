@@ -67,7 +67,7 @@ def default_seed_folder() -> Path:
     Raises:
         SeedError: there is neither.
     """
-    package = Path(__file__).resolve().parents[1]
+    package = Path(__file__).resolve().parents[2]
     for folder in (package / "_seeds", package.parent / "seeds"):
         if folder.is_dir():
             return folder
