@@ -15,7 +15,7 @@ from pymongo.database import Database
 
 from lkmongo.agent.call import Call, begin_call
 from lkmongo.embed.base import Embedder
-from lkmongo.model import Identity
+from lkmongo.model import UserScope
 from lkmongo.settings import Settings
 from lkmongo.store.open import Store
 from lkmongo.worker.prewarm import Ready
@@ -50,10 +50,10 @@ class Bench:
         return self.ready.embedder
 
     @asynccontextmanager
-    async def call(self, identity: Identity, name: str) -> AsyncIterator[Call]:
+    async def call(self, scope: UserScope, name: str) -> AsyncIterator[Call]:
         """Begin a call as a job does."""
         async with begin_call(
-            self.settings, self.store, self.embedder, identity, guest=False, session_id=name, room_name="room"
+            self.settings, self.store, self.embedder, scope, guest=False, session_id=name, room_name="room"
         ) as call:
             yield call
 

@@ -21,7 +21,7 @@ from benchmarks.call_data import fill
 from benchmarks.export import _MEASURED
 from benchmarks.growth_bench import Bench, Reading, once, timed, times_for
 from benchmarks.growth_data import library, write_passages
-from lkmongo.model import Tenant
+from lkmongo.model import TenantScope
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.store.knowledge.ingest import Library, add_documents
 from lkmongo.store.mongo.client_loop import at_home
@@ -34,7 +34,7 @@ _INGESTED = 10_000
 
 async def passages(bench: Bench, n: int) -> list[Reading]:
     """A tenant's knowledge has n passages, and is searched exactly, as where there is no Atlas."""
-    tenant, documents = Tenant(f"passages-{n}"), library(n)
+    tenant, documents = TenantScope(f"passages-{n}"), library(n)
     readings = []
     if n <= _INGESTED:
         readings = await _ingest(bench, tenant, documents)
@@ -59,7 +59,7 @@ async def passages(bench: Bench, n: int) -> list[Reading]:
         firsts += await timed(first, 4, warm_up=0)
     matrix = np.random.default_rng(1).standard_normal((n, bench.embedder.dimensions), dtype=np.float32)
     compared = once(lambda: np.argpartition(matrix @ matrix[0], -30 if n > 30 else -1), 20)
-    bench.database.knowledge.delete_many(tenant.scope)
+    bench.database.knowledge.delete_many(tenant.filter)
     return [
         *readings,
         Reading("first search of a process", firsts),
@@ -69,7 +69,7 @@ async def passages(bench: Bench, n: int) -> list[Reading]:
     ]
 
 
-async def _ingest(bench: Bench, tenant: Tenant, documents: Library) -> list[Reading]:
+async def _ingest(bench: Bench, tenant: TenantScope, documents: Library) -> list[Reading]:
     """Add documents as `knowledge add` does."""
     texts = [passage.embedded_text for document in documents.documents for passage in document.passages]
 

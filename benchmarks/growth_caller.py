@@ -19,7 +19,7 @@ from benchmarks.growth_data import person, sentence, write_people, write_slots
 from lkmongo.agent.briefing import BUDGET, brief
 from lkmongo.agent.call import Call
 from lkmongo.agent.ending import end_call
-from lkmongo.model import Identity, Turn, TurnKind, now
+from lkmongo.model import Turn, TurnKind, UserScope, now
 from lkmongo.store.people.erase import erase
 from lkmongo.store.sessions.calls import CallFilter, Calls
 from lkmongo.worker.resume import chat_context
@@ -29,11 +29,11 @@ _numbers = itertools.count()
 
 async def slots(bench: Bench, n: int) -> list[Reading]:
     """One person has n memory slots."""
-    identity = Identity("default", f"slots-{n}")
-    await write_slots(bench.database, identity, n, bench.embedder)
+    scope = UserScope(tenant_id="default", user_id=f"slots-{n}")
+    await write_slots(bench.database, scope, n, bench.embedder)
     times = times_for(n)
-    starts = await _starts(bench, identity, times, known=n)
-    async with bench.call(identity, f"call-{next(_numbers)}") as call:
+    starts = await _starts(bench, scope, times, known=n)
+    async with bench.call(scope, f"call-{next(_numbers)}") as call:
         caller = call.caller
         await caller.preload(deadline=10)
         call.recorder.start()
@@ -61,7 +61,7 @@ async def slots(bench: Bench, n: int) -> list[Reading]:
         await call.recorder.close("done", dict)
     shown = {"_id": 0, "memory_type": 1, "content": 1, "created_at": 1, "updated_at": 1}
     raw = bench.database.get_collection("memories", CodecOptions(RawBSONDocument))
-    bare = once(lambda: list(raw.find(identity.scope, shown, batch_size=10_000)), times)
+    bare = once(lambda: list(raw.find(scope.filter, shown, batch_size=10_000)), times)
     matrix = np.random.default_rng(1).standard_normal((n, bench.embedder.dimensions), dtype=np.float32)
     compared = once(lambda: np.argpartition(matrix @ matrix[0], -1), times)
     return [
@@ -79,12 +79,12 @@ async def slots(bench: Bench, n: int) -> list[Reading]:
 
 async def turns(bench: Bench, n: int) -> list[Reading]:
     """A call has n turns."""
-    identity = Identity("default", f"turns-{n}")
+    scope = UserScope(tenant_id="default", user_id=f"turns-{n}")
     sessions = bench.store.sessions
     ended = []
     for _ in range(times_for(n, most=10, least=3, work=5_000)):
         name = f"call-{next(_numbers)}"
-        async with bench.call(identity, name) as call:
+        async with bench.call(scope, name) as call:
             session: Any = rtc.EventEmitter()
             call.attach(session)
             for number in range(n):
@@ -103,23 +103,23 @@ async def turns(bench: Bench, n: int) -> list[Reading]:
     async def append() -> None:
         seq = next(seqs)
         turn = Turn(seq, f"{name}-{seq}", TurnKind.MESSAGE, now(), role="user", content="where is my parcel")
-        await sessions.append(identity, name, [turn])
+        await sessions.append(scope, name, [turn])
 
     async def resume() -> None:
-        chat_context(await sessions.left_off(identity, name))
+        chat_context(await sessions.left_off(scope, name))
 
     async def show() -> None:
         calls = Calls(bench.store.db)
-        await calls.turns(await calls.get(CallFilter(user_id=identity.user_id), name))
+        await calls.turns(await calls.get(CallFilter(user_id=scope.user_id), name))
 
     times = times_for(n)
     appended = await timed(append, 30)
     resumed = await timed(resume, times)
     shown = await timed(show, times)
     raw = bench.database.get_collection("turns", CodecOptions(RawBSONDocument))
-    bare = once(lambda: list(raw.find({**identity.scope, "session_id": name}).sort("seq", 1)), times)
+    bare = once(lambda: list(raw.find({**scope.filter, "session_id": name}).sort("seq", 1)), times)
     for collection in ("turns", "sessions"):
-        bench.database[collection].delete_many(identity.scope)
+        bench.database[collection].delete_many(scope.filter)
     return [
         Reading("store one turn", appended),
         Reading("hang-up", ended, note="one turn is not stored yet; with the note for the next call"),
@@ -133,9 +133,9 @@ async def people(bench: Bench, n: int) -> list[Reading]:
     """There are n people, each with three slots, a call and two turns; they are left for the next size."""
     there = bench.database.users.count_documents({"user_id": {"$regex": "^person-"}})
     write_people(bench.database, range(there, n), bench.embedder.model, bench.embedder.dimensions)
-    identity = Identity("default", person(n // 2))
-    starts = await _starts(bench, identity, 30, known=3)
-    async with bench.call(identity, f"call-{next(_numbers)}") as call:
+    scope = UserScope(tenant_id="default", user_id=person(n // 2))
+    starts = await _starts(bench, scope, 30, known=3)
+    async with bench.call(scope, f"call-{next(_numbers)}") as call:
         await call.caller.preload()
         call.recorder.start()
 
@@ -144,7 +144,7 @@ async def people(bench: Bench, n: int) -> list[Reading]:
 
         remembered = await timed(remember, 30, pause=0.03)
         await call.recorder.close("done", dict)
-    tenant, calls = identity.tenant, Calls(bench.store.db)
+    tenant, calls = scope.tenant, Calls(bench.store.db)
 
     async def page() -> None:
         found = await bench.store.users.page(tenant, limit=50)
@@ -158,7 +158,7 @@ async def people(bench: Bench, n: int) -> list[Reading]:
 
     listed, called, erased = await timed(page, 10), await timed(newest, 10), []
     for number in range(min(5, n)):
-        gone = Identity("default", person(n - 1 - number))
+        gone = UserScope(tenant_id="default", user_id=person(n - 1 - number))
         began = time.perf_counter()
         await erase(bench.store.db, gone, by="a benchmark")
         erased.append((time.perf_counter() - began) * 1000)
@@ -172,12 +172,12 @@ async def people(bench: Bench, n: int) -> list[Reading]:
     ]
 
 
-async def _starts(bench: Bench, identity: Identity, times: int, *, known: int) -> list[float]:
+async def _starts(bench: Bench, scope: UserScope, times: int, *, known: int) -> list[float]:
     """Milliseconds from the beginning of a call to when the caller is known."""
     took = []
     for number in range(-2, times):
         began = time.perf_counter()
-        async with bench.call(identity, f"call-{next(_numbers)}") as call:
+        async with bench.call(scope, f"call-{next(_numbers)}") as call:
             await call.caller.preload(deadline=10)
             end = time.perf_counter()
             assert len(call.caller.slots) == known

@@ -18,7 +18,7 @@ from pymongo.database import Database
 from benchmarks.call_data import WORDS
 from lkmongo.embed.base import Embedder
 from lkmongo.embed.vectors import to_bson
-from lkmongo.model import Identity, Passage, now, slot_words
+from lkmongo.model import Passage, UserScope, now, slot_words
 from lkmongo.store.knowledge.documents import Document
 from lkmongo.store.knowledge.ingest import Library
 from lkmongo.store.knowledge.knowledge import ORIGIN
@@ -33,16 +33,16 @@ def sentence(rng: random.Random, least: int = 5, most: int = 12) -> str:
     return " ".join(rng.choices(WORDS, k=rng.randint(least, most))) + f" {rng.randrange(1_000)}"
 
 
-async def write_slots(database: Database[Any], identity: Identity, count: int, embedder: Embedder) -> None:
+async def write_slots(database: Database[Any], scope: UserScope, count: int, embedder: Embedder) -> None:
     """Give one person `count` slots with their vectors, the newest a second ago."""
     rng, end = random.Random(count), now()
     labels = [f"topic_{number:05d}" for number in range(count)]
     contents = [sentence(rng) for _ in labels]
     texts = [f"{slot_words(label)}: {content}" for label, content in zip(labels, contents, strict=True)]
     vectors = [vector async for batch in embedder.embed_many(texts) for vector in batch]
-    database.users.insert_one(_user(identity.user_id, end) | {"memory_version": count})
+    database.users.insert_one(_user(scope.user_id, end) | {"memory_version": count})
     documents = (
-        _slot(identity.user_id, label, content, end - timedelta(seconds=number + 1), vector, embedder.model)
+        _slot(scope.user_id, label, content, end - timedelta(seconds=number + 1), vector, embedder.model)
         for number, (label, content, vector) in enumerate(zip(labels, contents, vectors, strict=True))
     )
     insert(database.memories, documents)

@@ -25,7 +25,7 @@ from benchmarks.measure import Result, machine, result, table, take_turns, tell,
 from benchmarks.stage import EMBEDDING, FarEmbedder, staged, vectors_of
 from lkmongo.embed.base import check_texts
 from lkmongo.embed.local import LocalEmbedder
-from lkmongo.model import Passage, Tenant
+from lkmongo.model import Passage, TenantScope
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.knowledge.documents import Document
 from lkmongo.store.knowledge.ingest import Library, add_documents
@@ -33,7 +33,7 @@ from lkmongo.store.mongo.client import create_client
 from lkmongo.store.seed.seeding import seed
 from lkmongo.store.seed.seeds import SeedData
 
-TENANT = Tenant("default")
+TENANT = TenantScope("default")
 _A_DOCUMENT = 50
 """Passages."""
 _A_REQUEST = 128

@@ -32,7 +32,7 @@ from benchmarks.timings import Timings
 from lkmongo.agent.assistant import Assistant
 from lkmongo.dispatch import plain_metadata
 from lkmongo.local.mongod import EmbeddedMongod
-from lkmongo.model import Identity
+from lkmongo.model import UserScope
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.mongo.client import create_client
 from lkmongo.store.people.memories import Memories
@@ -74,11 +74,11 @@ class Talker(Assistant):
 
 def _hang_up() -> None:
     room: Any = get_job_context().room
-    participant = next(iter(room.remote_participants.values()))
-    participant.disconnect_reason = rtc.DisconnectReason.CLIENT_INITIATED
+    participant_identity = next(iter(room.remote_participants.values()))
+    participant_identity.disconnect_reason = rtc.DisconnectReason.CLIENT_INITIATED
     for call in room.on.call_args_list:
         if call.args[0] == "participant_disconnected":
-            call.args[1](participant)
+            call.args[1](participant_identity)
 
 
 def main() -> None:
@@ -119,7 +119,7 @@ async def _hold(folder: Path, uri: str, calls: int, pause: float) -> dict[str, A
             await livekit.registered()
             began = time.perf_counter()
             for number in range(calls):
-                metadata = plain_metadata(Identity("default", f"u-{number}"))
+                metadata = plain_metadata(UserScope(tenant_id="default", user_id=f"u-{number}"))
                 await livekit.send(f"job-{number}", room=f"room-{number}", metadata=metadata)
                 if not (number + 1) % 25:
                     tell(f"{number + 1} calls after {time.perf_counter() - began:.0f} s")

@@ -29,7 +29,7 @@ from benchmarks.measure import tell
 from benchmarks.network import socket_path
 from benchmarks.patience import Loop, Patience
 from benchmarks.stage import CALLER, DATABASE, Stage, Ways, connected, give_slots, known, staged
-from lkmongo.model import Identity, Order, OrderItem, Turn, TurnKind, now
+from lkmongo.model import Order, OrderItem, Turn, TurnKind, UserScope, now
 
 BUDGET = Path(__file__).with_name("budget.json")
 ACCEPT = "make bench-quick ARGS=--accept"
@@ -38,7 +38,7 @@ SLACK = 0.02
 RTT_MS = 20.0
 _AN_HOUR = 3_600.0
 _OWNER = "worker-1/01234567-89ab-cdef-0123-456789abcdef-4026531836/12345/01234567"
-MANY = Identity("default", "u-1000-slots")
+MANY = UserScope(tenant_id="default", user_id="u-1000-slots")
 ORDER = "A-1001"
 
 Figures = dict[str, float]
@@ -74,7 +74,7 @@ async def _prepare(ways: Ways) -> None:
     await give_slots(ways, CALLER, 10)
     await give_slots(ways, MANY, 1)
     documents = ways.guide.db.client[DATABASE].memories
-    one = await documents.find_one(MANY.scope)
+    one = await documents.find_one(MANY.filter)
     assert one is not None
     one.pop("_id")
     await documents.insert_many([one | {"memory_type": f"detail_{number:04d}"} for number in range(1, 1_000)])
@@ -102,8 +102,8 @@ async def _counted(ways: Ways, figures: Figures, work: str, *, has_bytes: bool =
 async def _beginnings(ways: Ways, figures: Figures) -> None:
     from lkmongo.agent.briefing import brief
 
-    for identity, slots in ((CALLER, 10), (MANY, 1_000)):
-        async with ways.call(identity) as call:
+    for scope, slots in ((CALLER, 10), (MANY, 1_000)):
+        async with ways.call(scope) as call:
             # Not with `_counted`: what comes behind, vectors and what the server can do, is counted by itself.
             ways.stage.network.reset()
             await known(call)

@@ -33,7 +33,7 @@ from benchmarks.network import Network, socket_path
 from benchmarks.rival_process import RIVAL, Rival, rival
 from lkmongo.agent.call import Call, begin_call
 from lkmongo.local.mongod import EmbeddedMongod
-from lkmongo.model import Identity
+from lkmongo.model import UserScope
 from lkmongo.search.choose import AtlasFirst
 from lkmongo.settings import Settings
 from lkmongo.store.indexes import database_indexes
@@ -88,8 +88,8 @@ async def ours(settings: Settings, database: Any, facts: Facts) -> AsyncIterator
 
 
 def _begin(ready: Ready, store: Any, name: str) -> Any:
-    identity = Identity("default", "caller-1")
-    return begin_call(ready.settings, store, ready.embedder, identity, guest=False, session_id=name, room_name="room")
+    scope = UserScope(tenant_id="default", user_id="caller-1")
+    return begin_call(ready.settings, store, ready.embedder, scope, guest=False, session_id=name, room_name="room")
 
 
 def works(ready: Ready, store: Any, call: Call, other: Rival, facts: Facts) -> Iterator[tuple[str, dict[str, Way]]]:

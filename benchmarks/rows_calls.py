@@ -18,7 +18,7 @@ from benchmarks.stage import CALLER, Ways, give_slots, vectors_of
 from lkmongo.agent.assistant import Assistant
 from lkmongo.agent.briefing import brief, briefed
 from lkmongo.agent.call import begin_call
-from lkmongo.model import Identity, Order, OrderItem
+from lkmongo.model import Order, OrderItem, UserScope
 from lkmongo.store.seed.seeding import seed
 from lkmongo.store.seed.seeds import SeedData, default_seed_folder, load_seeds
 from lkmongo.worker.prewarm import Ready
@@ -26,15 +26,15 @@ from lkmongo.worker.prewarm import Ready
 GROUP = "side by side"
 LKMONGO, GUIDE, LIMIT = "lkmongo", "guide", "limit"
 ORDER = "A-1001"
-MANY = Identity("default", "u-1000-slots")
-CROWD = Identity("default", "u-100-slots")
+MANY = UserScope(tenant_id="default", user_id="u-1000-slots")
+CROWD = UserScope(tenant_id="default", user_id="u-100-slots")
 
 
 async def prepare(ways: Ways) -> None:
     """Write what the rows read: people with 10, 100 and 1,000 slots, and an order; the network is near meanwhile."""
     ways.stage.network.rtt(0)
-    for identity, count in ((CALLER, 10), (CROWD, 100), (MANY, 1_000)):
-        await give_slots(ways, identity, count)
+    for scope, count in ((CALLER, 10), (CROWD, 100), (MANY, 1_000)):
+        await give_slots(ways, scope, count)
     order = Order(ORDER, (OrderItem("blanket", 2), OrderItem("lamp")), 84.5, "shipped")
     shop = load_seeds(default_seed_folder())
     await seed(ways.store.db, SeedData(orders=((CROWD, order),), passages=shop.passages), ways.embedder)
@@ -48,12 +48,12 @@ async def session_start(ways: Ways, rtt_ms: float, rounds: int) -> list[Result]:
     """The process is warm: until everything is known of a caller with 10 slots, and with 1,000."""
     return [
         row
-        for identity, slots in ((CALLER, 10), (MANY, 1_000))
-        for row in await _session_start(ways, rtt_ms, rounds, identity, slots)
+        for scope, slots in ((CALLER, 10), (MANY, 1_000))
+        for row in await _session_start(ways, rtt_ms, rounds, scope, slots)
     ]
 
 
-async def _session_start(ways: Ways, rtt_ms: float, rounds: int, identity: Identity, slots: int) -> list[Result]:
+async def _session_start(ways: Ways, rtt_ms: float, rounds: int, scope: UserScope, slots: int) -> list[Result]:
     told: dict[str, int] = {}
     trips: dict[str, int] = {}
     network = ways.stage.network
@@ -61,7 +61,7 @@ async def _session_start(ways: Ways, rtt_ms: float, rounds: int, identity: Ident
     async def ours() -> float:
         network.reset()
         began = time.perf_counter()
-        async with ways.call(identity) as call:
+        async with ways.call(scope) as call:
             await call.caller.preload()
             took = (time.perf_counter() - began) * 1000
             trips[LKMONGO] = network.counts().round_trips
@@ -75,7 +75,7 @@ async def _session_start(ways: Ways, rtt_ms: float, rounds: int, identity: Ident
     async def theirs() -> float:
         network.reset()
         began = time.perf_counter()
-        messages = await ways.guide.preload(identity.user_id)
+        messages = await ways.guide.preload(scope.user_id)
         took = (time.perf_counter() - began) * 1000
         trips[GUIDE] = network.counts().round_trips
         told[GUIDE] = sum(map(len, messages))

@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.measure import Result, result, take_turns, tell
 from benchmarks.stage import Stage, Ways
 from lkmongo.embed.base import FusionWeights
-from lkmongo.model import Identity, now
+from lkmongo.model import UserScope, now
 from lkmongo.search.exact import ExactIndex
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 GROUP = "side by side"
 _SLOTS = 100
-_PERSON = Identity("default", "u-bytes")
+_PERSON = UserScope(tenant_id="default", user_id="u-bytes")
 _DIMENSIONS = 1_024
 
 

@@ -126,6 +126,6 @@ async def _guides_session() -> Any:
 
 
 async def _is_complete(ways: Ways, call: Call) -> bool:
-    record = await ways.store.sessions.get(call.identity, call.session_id)
-    turns = await ways.store.sessions.turns(call.identity, call.session_id)
+    record = await ways.store.sessions.get(call.scope, call.session_id)
+    turns = await ways.store.sessions.turns(call.scope, call.session_id)
     return record is not None and record.status == "complete" and len(turns) == len(call.recorder.turns) == 3

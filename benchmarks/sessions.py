@@ -33,7 +33,7 @@ from lkmongo.agent.ending import end_call
 from lkmongo.embed.base import Embedder
 from lkmongo.embed.choose import create_embedder
 from lkmongo.local.mongod import EmbeddedMongod
-from lkmongo.model import Identity, now
+from lkmongo.model import UserScope, now
 from lkmongo.outbox import journal
 from lkmongo.outbox.recovery import recover
 from lkmongo.settings import Settings
@@ -125,9 +125,9 @@ async def _hold(
     answered: list[float],
 ) -> None:
     """Hold one conversation."""
-    identity, name = Identity("default", f"u-{number}"), f"call-{number}"
+    scope, name = UserScope(tenant_id="default", user_id=f"u-{number}"), f"call-{number}"
     await asyncio.sleep(number / 10)  # ten callers a second
-    beginning = begin_call(settings, store, embedder, identity, guest=False, session_id=name, room_name="room")
+    beginning = begin_call(settings, store, embedder, scope, guest=False, session_id=name, room_name="room")
     with fake_job_context(job_id=name):
         async with beginning as call:
             session: AgentSession[Any] = AgentSession(

@@ -31,7 +31,7 @@ from lkmongo.agent.speculation import Speculation
 from lkmongo.embed.choose import CachedEmbedder
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.local.mongod import EmbeddedMongod
-from lkmongo.model import Identity, Passage
+from lkmongo.model import Passage, UserScope
 from lkmongo.search.strategy import ExactStrategy, SearchResult
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.mongo.client import create_client
@@ -49,7 +49,7 @@ TURN_END = 0.5
 FIRST_TOKEN = 0.35
 MAX_MEDIAN_MS = 10.0
 MAX_VECTORS = 1.3
-CALLER = Identity("default", "u-100")
+CALLER = UserScope(tenant_id="default", user_id="u-100")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from benchmarks.network import Network, socket_path
 from lkmongo.embed.choose import CachedEmbedder
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.local.mongod import EmbeddedMongod
-from lkmongo.model import Identity
+from lkmongo.model import UserScope
 from lkmongo.settings import Settings
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.open import Store
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from lkmongo.worker.prewarm import Ready
 
 DATABASE = "lkmongo"
-CALLER = Identity("default", "u-100")
+CALLER = UserScope(tenant_id="default", user_id="u-100")
 EMBEDDING = 0.090
 """Seconds that a vector takes: what is planned with for a service of vectors, there and back."""
 _MEMORY = Path("/dev/shm")
@@ -90,13 +90,13 @@ class Ways:
     guide: Guide
 
     @asynccontextmanager
-    async def call(self, identity: Identity = CALLER) -> AsyncIterator[Call]:
+    async def call(self, scope: UserScope = CALLER) -> AsyncIterator[Call]:
         """Begin a call of lkmongo as a job does."""
         from lkmongo.agent.call import begin_call
 
         name = f"RM_{uuid.uuid4().hex[:12]}"
         async with begin_call(
-            self.settings, self.store, self.embedder, identity, guest=False, session_id=name, room_name=name
+            self.settings, self.store, self.embedder, scope, guest=False, session_id=name, room_name=name
         ) as call:
             yield call
 
@@ -143,25 +143,25 @@ def vectors_of(embedder: LocalEmbedder) -> Any:
     return embed
 
 
-async def give_slots(ways: Ways, identity: Identity, count: int) -> None:
+async def give_slots(ways: Ways, scope: UserScope, count: int) -> None:
     """Give a person a name and `count` slots, the same with both ways."""
     local, store, guide = LocalEmbedder(), ways.store, ways.guide
-    await store.users.set_field(identity, "name", "Robin")
-    await guide.db.users.update_one({"user_id": identity.user_id}, {"$set": {"name": "Robin"}}, upsert=True)
+    await store.users.set_field(scope, "name", "Robin")
+    await guide.db.users.update_one({"user_id": scope.user_id}, {"$set": {"name": "Robin"}}, upsert=True)
     labels = [f"detail_{number:04d}" for number in range(count)]
     texts = [
         f"what the caller said of thing {number}, in about a hundred and ten characters: {'so' * 15}"
         for number in range(count)
     ]
-    memories = [await store.memories.remember(identity, *pair) for pair in zip(labels, texts, strict=True)]
+    memories = [await store.memories.remember(scope, *pair) for pair in zip(labels, texts, strict=True)]
     vectors = await local.embed([memory.embedded_text for memory in memories], kind="document")
     for memory, vector in zip(memories, vectors, strict=True):
-        await store.memories.set_vector(identity, memory, vector, local.model)
+        await store.memories.set_vector(scope, memory, vector, local.model)
     await guide.db.memories.insert_many(
         [
             {
-                "user_id": identity.user_id,
-                "tenant_id": identity.tenant_id,
+                "user_id": scope.user_id,
+                "tenant_id": scope.tenant_id,
                 "memory_type": memory.memory_type,
                 "content": memory.content,
                 "embedding": [float(value) for value in vector],

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lkmongo.errors import InvalidIdError, LkmongoError
-from lkmongo.model import DEFAULT_TENANT, Identity, Tenant, check_id
+from lkmongo.model import DEFAULT_TENANT, TenantScope, UserScope, check_id
 
 MAX_METADATA = 4 * 1024
 """Bytes of dispatch metadata, in UTF-8."""
@@ -39,13 +39,13 @@ class SealError(LkmongoError):
 class Dispatched:
     """Whom the agent was dispatched for.
 
-    `participant` is the identity of the participant to serve, None where the metadata does not tell. `why` says what
+    `participant_identity` is the identity of the participant to serve, None where the metadata does not tell. `why` says what
     was wrong with the metadata of a guest, without a word of it, so that it can be logged.
     """
 
-    identity: Identity
+    scope: UserScope
     guest: bool
-    participant: str | None
+    participant_identity: str | None
     why: str | None
 
 
@@ -53,9 +53,9 @@ class Dispatched:
 class Sealed:
     """What a seal holds."""
 
-    identity: Identity
+    scope: UserScope
     room: str
-    participant: str
+    participant_identity: str
     until: datetime
 
 
@@ -73,63 +73,77 @@ def read_dispatch(metadata: str, *, room: str, secret: str | None, at: datetime 
         at: the present, for tests.
     """
     if not metadata.strip():
-        return Dispatched(Identity.guest(), guest=True, participant=None, why=None)
+        return Dispatched(UserScope.guest(), guest=True, participant_identity=None, why=None)
     try:
         fields = _fields(metadata)
         if "caller" in fields:
-            sealed = unseal(_only_text(fields, "caller"), room=room, participant=None, secret=secret or "", at=at)
-            return Dispatched(sealed.identity, guest=False, participant=sealed.participant, why=None)
+            sealed = unseal(
+                _only_text(fields, "caller"), room=room, participant_identity=None, secret=secret or "", at=at
+            )
+            return Dispatched(sealed.scope, guest=False, participant_identity=sealed.participant_identity, why=None)
         tenant = _id(fields, "tenant_id", DEFAULT_TENANT)
-        participant = _participant(fields["participant_identity"]) if "participant_identity" in fields else None
+        participant_identity = (
+            _participant(fields["participant_identity"]) if "participant_identity" in fields else None
+        )
         if "guest_id" in fields:  # of a call that is gone on with; nobody but a server can dispatch
-            return Dispatched(_guest(fields, tenant), guest=True, participant=participant, why=None)
+            return Dispatched(_guest(fields, tenant), guest=True, participant_identity=participant_identity, why=None)
         if "user_id" not in fields:
             return Dispatched(
-                Identity.guest(tenant), guest=True, participant=participant, why="the metadata has no user_id"
+                UserScope.guest(tenant),
+                guest=True,
+                participant_identity=participant_identity,
+                why="the metadata has no user_id",
             )
-        return Dispatched(Identity(tenant, _id(fields, "user_id")), guest=False, participant=participant, why=None)
+        return Dispatched(
+            UserScope(tenant_id=tenant, user_id=_id(fields, "user_id")),
+            guest=False,
+            participant_identity=participant_identity,
+            why=None,
+        )
     except SealError as error:
         why = error.message
     except _MalformedError as error:
         why = str(error)
-    return Dispatched(Identity.guest(), guest=True, participant=None, why=why)
+    return Dispatched(UserScope.guest(), guest=True, participant_identity=None, why=why)
 
 
-def plain_metadata(who: Identity | Tenant, participant: str | None = None) -> str:
+def plain_metadata(who: UserScope | TenantScope, participant_identity: str | None = None) -> str:
     """Write metadata that anybody who holds the token can read; a `Tenant` alone is a guest of that tenant."""
-    fields = {"user_id": who.user_id} if isinstance(who, Identity) else {}
+    fields = {"user_id": who.user_id} if isinstance(who, UserScope) else {}
     fields["tenant_id"] = who.tenant_id
-    if participant is not None:
-        fields["participant_identity"] = participant
+    if participant_identity is not None:
+        fields["participant_identity"] = participant_identity
     return _compact(fields)
 
 
-def resuming_metadata(guest: Identity, participant: str | None = None) -> str:
+def resuming_metadata(guest: UserScope, participant_identity: str | None = None) -> str:
     """Write metadata for an agent that goes on with the call of this guest."""
     fields = {"guest_id": guest.user_id, "tenant_id": guest.tenant_id}
-    if participant is not None:
-        fields["participant_identity"] = participant
+    if participant_identity is not None:
+        fields["participant_identity"] = participant_identity
     return _compact(fields)
 
 
 def sealed_metadata(
-    identity: Identity,
+    scope: UserScope,
     *,
     room: str,
-    participant: str,
+    participant_identity: str,
     secret: str,
     life: timedelta = SEAL_LIFE,
     at: datetime | None = None,
 ) -> str:
     """Write metadata that only the holder of `secret` can read, and that is good in one room alone."""
-    return _compact({"caller": seal(identity, room=room, participant=participant, secret=secret, life=life, at=at)})
+    return _compact(
+        {"caller": seal(scope, room=room, participant_identity=participant_identity, secret=secret, life=life, at=at)}
+    )
 
 
 def seal(
-    identity: Identity,
+    scope: UserScope,
     *,
     room: str,
-    participant: str,
+    participant_identity: str,
     secret: str,
     life: timedelta = SEAL_LIFE,
     at: datetime | None = None,
@@ -137,9 +151,9 @@ def seal(
     """Seal who a participant of a room is.
 
     Args:
-        identity: the person.
+        scope: the person.
         room: name of the room that it is good for.
-        participant: the participant's identity, which must not tell who the person is.
+        participant_identity: the participant's identity, which must not tell who the person is.
         secret: LIVEKIT_API_SECRET.
         life: how long it opens: the token's life, and as long as the call may then last.
         at: the present, for tests.
@@ -149,22 +163,24 @@ def seal(
     """
     made = at or datetime.now(UTC)
     content = {
-        "user_id": identity.user_id,
-        "tenant_id": identity.tenant_id,
+        "user_id": scope.user_id,
+        "tenant_id": scope.tenant_id,
         "room": room,
-        "participant": participant,
+        "participant": participant_identity,
         "until": int((made + life).timestamp()),
     }
     return str(_fernet(secret).encrypt_at_time(_compact(content).encode(), int(made.timestamp())).decode())
 
 
-def unseal(text: str, *, room: str, participant: str | None = None, secret: str, at: datetime | None = None) -> Sealed:
+def unseal(
+    text: str, *, room: str, participant_identity: str | None = None, secret: str, at: datetime | None = None
+) -> Sealed:
     """Open what `seal` made.
 
     Args:
         text: the seal.
         room: name of the room it is presented in.
-        participant: identity of the participant it is presented for; None where it is the seal that tells.
+        participant_identity: identity of the participant it is presented for; None where it is the seal that tells.
         secret: LIVEKIT_API_SECRET.
         at: the present, for tests.
 
@@ -180,13 +196,16 @@ def unseal(text: str, *, room: str, participant: str | None = None, secret: str,
         content = json.loads(_fernet(secret).decrypt(text.encode()))
         until = datetime.fromtimestamp(content["until"], UTC)
         sealed = Sealed(
-            Identity(content["tenant_id"], content["user_id"]), content["room"], content["participant"], until
+            UserScope(tenant_id=content["tenant_id"], user_id=content["user_id"]),
+            content["room"],
+            content["participant"],
+            until,
         )
     except (InvalidToken, InvalidIdError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise SealError("the sealed caller is damaged, or was sealed with another LIVEKIT_API_SECRET") from error
     if sealed.room != room:
         raise SealError("the sealed caller is for another room")
-    if participant not in {None, sealed.participant}:
+    if participant_identity not in {None, sealed.participant_identity}:
         raise SealError("the sealed caller is for another participant")
     if (at or datetime.now(UTC)) > until + LEEWAY:
         raise SealError("the sealed caller is too old")
@@ -238,8 +257,8 @@ def _id(fields: dict[str, Any], key: str, default: str | None = None) -> str:
         raise _MalformedError(f"the metadata's {key} cannot be an id: 1 to 128 printable characters") from error
 
 
-def _guest(fields: dict[str, Any], tenant: str) -> Identity:
-    guest = Identity(tenant, _id(fields, "guest_id"))
+def _guest(fields: dict[str, Any], tenant: str) -> UserScope:
+    guest = UserScope(tenant_id=tenant, user_id=_id(fields, "guest_id"))
     if not guest.is_guest or "user_id" in fields:
         raise _MalformedError("the metadata's guest_id is not a guest's")
     return guest

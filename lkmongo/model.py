@@ -1,6 +1,6 @@
 """The nouns: who is meant, what is known of them, and what a call leaves behind.
 
-Everything here is plain data without I/O. `Identity` is the one door to a person's data: every read and
+Everything here is plain data without I/O. `UserScope` is the one door to a person's data: every read and
 write of the store takes one, and none can be built from unchecked input.
 """
 
@@ -86,7 +86,7 @@ def check_id(kind: str, value: object) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Tenant:
+class TenantScope:
     """A customer whose data is apart from every other's: the scope of knowledge."""
 
     tenant_id: str
@@ -96,13 +96,13 @@ class Tenant:
         object.__setattr__(self, "tenant_id", check_id("tenant", self.tenant_id))
 
     @property
-    def scope(self) -> dict[str, str]:
+    def filter(self) -> dict[str, str]:
         """The filter that every read of this tenant's data begins with."""
         return {"tenant_id": self.tenant_id}
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserScope:
     """One person of one tenant: the scope of everything that is remembered of them.
 
     Raises:
@@ -118,9 +118,9 @@ class Identity:
         object.__setattr__(self, "user_id", check_id("user", self.user_id))
 
     @classmethod
-    def guest(cls, tenant_id: str = DEFAULT_TENANT) -> Identity:
+    def guest(cls, tenant_id: str = DEFAULT_TENANT) -> UserScope:
         """Somebody nobody knows, for the length of one call."""
-        return cls(tenant_id, f"guest-{uuid4().hex}")
+        return cls(tenant_id=tenant_id, user_id=f"guest-{uuid4().hex}")
 
     @property
     def is_guest(self) -> bool:
@@ -128,12 +128,12 @@ class Identity:
         return re.fullmatch(r"guest-[0-9a-f]{32}", self.user_id) is not None
 
     @property
-    def tenant(self) -> Tenant:
+    def tenant(self) -> TenantScope:
         """The tenant alone."""
-        return Tenant(self.tenant_id)
+        return TenantScope(self.tenant_id)
 
     @property
-    def scope(self) -> dict[str, str]:
+    def filter(self) -> dict[str, str]:
         """The filter that every read and write of this person's data begins with."""
         return {"tenant_id": self.tenant_id, "user_id": self.user_id}
 
@@ -203,7 +203,7 @@ class LastSession:
 class Profile:
     """Identity-like facts, on one document a person."""
 
-    identity: Identity
+    scope: UserScope
     name: str | None = None
     email: str | None = None
     preferred_language: str | None = None
@@ -305,19 +305,19 @@ class Turn:
 class SessionRecord:
     """One call: who, when, how it ended. Its turns are documents of their own.
 
-    Of a call in a room, `participant` is the identity of who is served, `agent` the name that its workers register
+    Of a call in a room, `participant_identity` is the identity of who is served, `agent` the name that its workers register
     with, `agent_participant` the agent's own identity, and `livekit` the host of the server, or the project, it is on.
     """
 
     session_id: str
-    identity: Identity
+    scope: UserScope
     room_name: str
     status: SessionStatus
     started_at: datetime
     ended_at: datetime | None = None
     close_reason: str | None = None
     report: dict[str, Any] = field(default_factory=dict)
-    participant: str | None = None
+    participant_identity: str | None = None
     agent: str | None = None
     agent_participant: str | None = None
     livekit: str | None = None

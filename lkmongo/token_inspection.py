@@ -54,7 +54,7 @@ class Inspection:
 
     issuer: str
     room: str
-    participant: str
+    participant_identity: str
     name: str
     metadata: str
     attributes: dict[str, str]
@@ -127,7 +127,7 @@ def inspect(
     sent = Inspection(
         issuer=_text(claims, "iss"),
         room=room,
-        participant=_text(claims, "sub"),
+        participant_identity=_text(claims, "sub"),
         name=_text(claims, "name"),
         metadata=_text(claims, "metadata"),
         attributes={key: str(value) for key, value in _object(claims, "attributes").items()},
@@ -190,11 +190,11 @@ def _content_problems(token: Inspection, video: Mapping[str, Any]) -> Iterator[s
         yield "it does not allow to join a room (video.roomJoin)"
     elif not token.room:
         yield "it names no room (video.room)"
-    if not token.participant:
+    if not token.participant_identity:
         yield "it has no participant identity (sub)"
     for what, size, limit in (
         ("room", _size(token.room), MAX_NAME),
-        ("identity", _size(token.participant), MAX_PARTICIPANT),
+        ("identity", _size(token.participant_identity), MAX_PARTICIPANT),
         ("metadata", _size(token.metadata), MAX_METADATA),
         ("attributes", sum(_size(k) + _size(v) for k, v in token.attributes.items()), MAX_ATTRIBUTES),
     ):
@@ -217,7 +217,7 @@ def _notes(token: Inspection, agent_name: str, at: datetime) -> Iterator[str]:
             yield "it sends an agent without a name: no worker that has one will come"
         elif sent.agent_name != agent_name:
             yield f"it sends {sent.agent_name}, and the agent that is configured here is {agent_name}"
-        if sent.dispatched and sent.dispatched.participant not in {None, token.participant}:
+        if sent.dispatched and sent.dispatched.participant_identity not in {None, token.participant_identity}:
             yield "the agent is sent for another participant than the one this token is for"
         if not sent.dispatched:
             yield "who the caller is, is sealed: it takes LIVEKIT_API_SECRET to tell"

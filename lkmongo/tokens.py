@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from lkmongo.dispatch import MAX_PARTICIPANT, SEAL_LIFE, plain_metadata, sealed_metadata
 from lkmongo.errors import SettingsError, UsageError
-from lkmongo.model import DEFAULT_TENANT, Identity, Tenant
+from lkmongo.model import DEFAULT_TENANT, TenantScope, UserScope
 from lkmongo.settings import Settings
 from lkmongo.times import show_duration
 
@@ -105,7 +105,7 @@ class TokenRequest:
     Attributes:
         who: whom the agent is to take the caller for; a tenant alone means a guest of it.
         room: name of the room.
-        participant: the caller's identity in the room, which everybody there sees.
+        participant_identity: the caller's identity in the room, which everybody there sees.
         name: what the others see the caller called.
         ttl: how long the token lets in; who is in stays in.
         agent_name: which agent is sent when the room is made, None for none.
@@ -118,9 +118,9 @@ class TokenRequest:
         TokenError: something is empty, too large for a server, or not text.
     """
 
-    who: Identity | Tenant = field(default_factory=lambda: Tenant(DEFAULT_TENANT))
+    who: UserScope | TenantScope = field(default_factory=lambda: TenantScope(DEFAULT_TENANT))
     room: str = field(default_factory=new_room)
-    participant: str = field(default_factory=new_participant)
+    participant_identity: str = field(default_factory=new_participant)
     name: str = ""
     ttl: timedelta = timedelta(minutes=15)
     agent_name: str | None = None
@@ -132,7 +132,7 @@ class TokenRequest:
     def __post_init__(self) -> None:
         """Refuse what a server or a client would."""
         _check_name("room", self.room, MAX_NAME)
-        _check_name("identity", self.participant, MAX_PARTICIPANT)
+        _check_name("identity", self.participant_identity, MAX_PARTICIPANT)
         if self.name:
             _check_name("name", self.name, MAX_NAME)
         if self.agent_name is not None:
@@ -146,17 +146,17 @@ class TokenRequest:
         _check_size("metadata", _bytes(self.metadata), MAX_METADATA)
         size = sum(_bytes(key) + _bytes(value) for key, value in self.attributes.items())
         _check_size("attributes", size, MAX_ATTRIBUTES)
-        if self.sealed and not isinstance(self.who, Identity):
+        if self.sealed and not isinstance(self.who, UserScope):
             raise TokenError("there is nobody to seal: the caller is a guest", hint="name the person")
 
     def dispatch_metadata(self, key: SigningKey, at: datetime | None = None) -> str:
         """What the agent is told of the caller, as `lkmongo.dispatch.read_dispatch` takes it."""
-        if not (self.sealed and isinstance(self.who, Identity)):
-            return plain_metadata(self.who, self.participant)
+        if not (self.sealed and isinstance(self.who, UserScope)):
+            return plain_metadata(self.who, self.participant_identity)
         return sealed_metadata(
             self.who,
             room=self.room,
-            participant=self.participant,
+            participant_identity=self.participant_identity,
             secret=key.secret,
             life=self.ttl + SEAL_LIFE,
             at=at,
@@ -189,7 +189,7 @@ def mint(key: SigningKey, wanted: TokenRequest, *, send: bool = True) -> Token:
     )
     token = (
         api.AccessToken(key.api_key, key.secret)
-        .with_identity(wanted.participant)
+        .with_identity(wanted.participant_identity)
         .with_name(wanted.name)
         .with_ttl(wanted.ttl)
         .with_grants(grants)
@@ -217,8 +217,8 @@ def concerns(key: SigningKey, wanted: TokenRequest) -> list[str]:
         )
     if wanted.ttl > LONG_LIFE:
         found.append(f"whoever finds this token can use it for {show_duration(wanted.ttl)}; it cannot be revoked")
-    if wanted.sealed and isinstance(wanted.who, Identity):
-        shown = {"identity": wanted.participant, "name": wanted.name, "room": wanted.room}
+    if wanted.sealed and isinstance(wanted.who, UserScope):
+        shown = {"identity": wanted.participant_identity, "name": wanted.name, "room": wanted.room}
         if telling := [what for what, text in shown.items() if wanted.who.user_id in text]:
             found.append(f"the {' and the '.join(telling)} can be read in the token and hold the sealed user id")
     return found

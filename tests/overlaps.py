@@ -15,7 +15,7 @@ from lkmongo.agent.caller import Caller
 from lkmongo.agent.recorder import Recorder
 from lkmongo.embed.choose import create_embedder
 from lkmongo.errors import DatabaseUnavailableError
-from lkmongo.model import Identity
+from lkmongo.model import UserScope
 from lkmongo.outbox import journal
 from lkmongo.outbox.backlog import Backlog
 from lkmongo.outbox.journal import Spool
@@ -23,28 +23,28 @@ from lkmongo.search.strategy import ExactStrategy
 from lkmongo.store.open import Store
 from lkmongo.store.sessions.documents import process_name
 
-ROBIN = Identity("default", "u-100")
-GUEST = Identity("default", "guest-7")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
+GUEST = UserScope(tenant_id="default", user_id="guest-7")
 SID, ROOM = "s-1", "room"
 DATABASE = "db"
 """What the files say that the database is called; whoever recovers them says so, too."""
 
 
-def with_file(store: Store, identity: Identity, folder: Path) -> Recorder:
+def with_file(store: Store, scope: UserScope, folder: Path) -> Recorder:
     """A recorder that notes in `folder` what MongoDB does not have yet."""
     backlog = Backlog(lambda: Spool.begin(folder, recorder.record, owner=process_name(), database=DATABASE))
-    recorder = Recorder(store, identity, SID, ROOM, backlog)
+    recorder = Recorder(store, scope, SID, ROOM, backlog)
     return recorder
 
 
 @asynccontextmanager
 async def a_call(
-    store: Store, identity: Identity, folder: Path | None = None, *, guest: bool = False
+    store: Store, scope: UserScope, folder: Path | None = None, *, guest: bool = False
 ) -> AsyncIterator[Call]:
     """A call of which nothing is loaded or written yet; with `folder`, what waits is on disk there."""
-    recorder = with_file(store, identity, folder) if folder else Recorder(store, identity, SID, ROOM)
+    recorder = with_file(store, scope, folder) if folder else Recorder(store, scope, SID, ROOM)
     embedder = create_embedder("local")
-    caller = Caller(store, embedder, identity, recorder.lease, recorder._backlog, guest=guest)
+    caller = Caller(store, embedder, scope, recorder.lease, recorder._backlog, guest=guest)
     try:
         yield Call(SID, ROOM, caller, store, ExactStrategy(store.db, embedder), recorder)
     finally:
@@ -59,9 +59,9 @@ def say(recorder: Recorder, text: str, moment: float) -> None:
     recorder._on_item(ConversationItemAddedEvent(item=message))
 
 
-async def said(store: Store, identity: Identity) -> list[str | None]:
-    """What MongoDB has of the call as one of `identity`."""
-    return [turn.content for turn in await store.sessions.turns(identity, SID)]
+async def said(store: Store, scope: UserScope) -> list[str | None]:
+    """What MongoDB has of the call as one of `scope`."""
+    return [turn.content for turn in await store.sessions.turns(scope, SID)]
 
 
 def kinds(folder: Path) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from bson import encode
 from pymongo import AsyncMongoClient, monitoring
 
-from lkmongo.model import Identity, SessionRecord, SessionStatus, Turn, TurnKind, now
+from lkmongo.model import SessionRecord, SessionStatus, Turn, TurnKind, UserScope, now
 from lkmongo.store.mongo.schema import COLLECTIONS, KEYS, PERSONAL, RECEIPTS, TOMBSTONES
 from lkmongo.store.open import Store
 
@@ -19,7 +19,7 @@ VECTOR = b"\x27\x00" + bytes(16)
 
 async def furnish(
     store: Store,
-    identity: Identity,
+    scope: UserScope,
     *,
     slots: Sequence[str] = ("city", "color"),
     calls: Sequence[str] = ("s-1", "s-2"),
@@ -28,29 +28,27 @@ async def furnish(
 ) -> None:
     """Give somebody a profile, slots with vectors, orders, and calls of three turns."""
     moment = now() - timedelta(hours=1)
-    await store.users.seen(identity)
-    await store.users.set_field(identity, "name", f"Name of {identity.user_id}"[:100])
+    await store.users.seen(scope)
+    await store.users.set_field(scope, "name", f"Name of {scope.user_id}"[:100])
     for name in slots:
-        await store.memories.remember(identity, name, f"{content} of {identity.user_id}")
-    await store.db.memories.update_many(identity.scope, {"$set": {"embedding": VECTOR, "embedding_model": "m@2"}})
+        await store.memories.remember(scope, name, f"{content} of {scope.user_id}")
+    await store.db.memories.update_many(scope.filter, {"$set": {"embedding": VECTOR, "embedding_model": "m@2"}})
     for number in orders:
         await store.db.orders.insert_one(
-            identity.scope | {"order_id": number, "items": [{"name": "Lamp"}], "total": 4.5, "status": "shipped"}
+            scope.filter | {"order_id": number, "items": [{"name": "Lamp"}], "total": 4.5, "status": "shipped"}
         )
     for name in calls:
-        await store.sessions.save(
-            SessionRecord(name, identity, "room", SessionStatus.COMPLETE, moment, moment, "hang-up")
-        )
+        await store.sessions.save(SessionRecord(name, scope, "room", SessionStatus.COMPLETE, moment, moment, "hang-up"))
         turns = [
             Turn(seq, f"{name}-{seq}", TurnKind.MESSAGE, moment, role="user", content=f"{content} {seq}")
             for seq in range(3)
         ]
-        await store.sessions.append(identity, name, turns)
+        await store.sessions.append(scope, name, turns)
 
 
-async def documents(store: Store, *without: Identity) -> dict[str, list[bytes]]:
+async def documents(store: Store, *without: UserScope) -> dict[str, list[bytes]]:
     """Every document of every collection, to the byte, but those of `without`."""
-    scopes = [identity.scope for identity in without]
+    scopes = [scope.filter for scope in without]
     found: dict[str, list[bytes]] = {}
     for name in COLLECTIONS:
         if name not in {KEYS, RECEIPTS, TOMBSTONES}:
@@ -59,9 +57,9 @@ async def documents(store: Store, *without: Identity) -> dict[str, list[bytes]]:
     return found
 
 
-async def of(store: Store, identity: Identity) -> dict[str, list[dict[str, Any]]]:
+async def of(store: Store, scope: UserScope) -> dict[str, list[dict[str, Any]]]:
     """The documents of one person, by collection."""
-    return {name: [each async for each in store.db[name].find(identity.scope).sort("_id")] for name in PERSONAL}
+    return {name: [each async for each in store.db[name].find(scope.filter).sort("_id")] for name in PERSONAL}
 
 
 async def anywhere(store: Store, *texts: str) -> list[str]:

@@ -20,7 +20,7 @@ from lkmongo.backoff import Pace
 from lkmongo.embed.base import Embedder, Kind, OverloadedError
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.embed.vectors import to_bson
-from lkmongo.model import Identity, Memory, Passage, Tenant, now, slot_words
+from lkmongo.model import Memory, Passage, TenantScope, UserScope, now, slot_words
 from lkmongo.search.atlas import AtlasStrategy
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.store.indexes import database_indexes
@@ -131,7 +131,7 @@ class Backend:
 
     async def remember(
         self,
-        identity: Identity,
+        scope: UserScope,
         slots: Mapping[str, str],
         *,
         age: timedelta = OLD,
@@ -144,7 +144,7 @@ class Backend:
         memories = [Memory(label, content) for label, content in slots.items()]
         vectors = await self._vectors([memory.embedded_text for memory in memories], embedder) if embedded else []
         documents = [
-            identity.scope
+            scope.filter
             | {"memory_type": memory.memory_type, "content": memory.content, "updated_at": moment}
             | {"label_words": slot_words(memory.memory_type), "created_at": created_at or moment}
             | (vectors[place] if embedded else {})
@@ -153,12 +153,18 @@ class Backend:
         await self.insert("memories", documents, wait=age >= OLD)
 
     async def add(
-        self, tenant: Tenant, passages: Sequence[Passage], *, age: timedelta = OLD, embedded: bool = True, **fields: Any
+        self,
+        tenant: TenantScope,
+        passages: Sequence[Passage],
+        *,
+        age: timedelta = OLD,
+        embedded: bool = True,
+        **fields: Any,
     ) -> None:
         """Write passages of this age, with their vectors."""
         vectors = await self._vectors([passage.embedded_text for passage in passages]) if embedded else []
         documents = [
-            tenant.scope
+            tenant.filter
             | {"source": p.source, "chunk": p.chunk, "title": p.title, "content": p.content, "updated_at": now() - age}
             | (vectors[place] if embedded else {})
             | fields

@@ -15,7 +15,7 @@ from lkmongo.agent.call import Call
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.recorder import Recorder
 from lkmongo.embed.choose import create_embedder
-from lkmongo.model import Identity, Turn
+from lkmongo.model import Turn, UserScope
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.store.open import Store
 from tests.fake_llm import Script, ScriptedLLM
@@ -56,7 +56,7 @@ def said(result: Any) -> str:
 @asynccontextmanager
 async def talk(
     store: Store,
-    identity: Identity,
+    scope: UserScope,
     script: Script,
     *,
     agent: Assistant | None = None,
@@ -65,13 +65,13 @@ async def talk(
     resumed: Sequence[Turn] = (),
     model: Any = None,
 ) -> AsyncIterator[Talk]:
-    """Hold a call with `identity`, greeting included; the record is closed after.
+    """Hold a call with `scope`, greeting included; the record is closed after.
 
     `resumed` are the turns of a call that is gone on with, `model` one to take instead of the script.
     """
     embedder = create_embedder("local")
-    recorder = Recorder(store, identity, session_id, "console")
-    caller = Caller(store, embedder, identity, recorder.lease, guest=guest)
+    recorder = Recorder(store, scope, session_id, "console")
+    caller = Caller(store, embedder, scope, recorder.lease, guest=guest)
     call = Call(session_id, "console", caller, store, ExactStrategy(store.db, embedder), recorder)
     await caller.preload()
     if resumed:

@@ -18,7 +18,7 @@ from lkmongo.agent.turns import discreet
 from lkmongo.aio import running
 from lkmongo.embed.choose import embedder_for
 from lkmongo.errors import LkmongoError
-from lkmongo.model import Identity, Memory, Order, Passage, Turn
+from lkmongo.model import Memory, Order, Passage, Turn, UserScope
 from lkmongo.outbox import journal
 from lkmongo.outbox.backlog import Backlog
 from lkmongo.outbox.recovery import recover_quietly
@@ -72,9 +72,9 @@ class Call:
         return [*self.before, *self.recorder.so_far]
 
     @property
-    def identity(self) -> Identity:
+    def scope(self) -> UserScope:
         """Whose data this call may read and write."""
-        return self.caller.identity
+        return self.caller.scope
 
     def attach(self, session: AgentSession[Any]) -> None:
         """Listen to the session of this call: write its record, and search while the caller speaks."""
@@ -99,7 +99,7 @@ class Call:
             DatabaseError: it could not be read.
             InvalidIdError: that cannot be a number of one.
         """
-        return await self.store.breaker.read(lambda: self.store.orders.get(self.identity, order_id))
+        return await self.store.breaker.read(lambda: self.store.orders.get(self.scope, order_id))
 
     async def latest_orders(self, limit: int) -> list[Order]:
         """The caller's own orders that were made last.
@@ -107,7 +107,7 @@ class Call:
         Raises:
             DatabaseError: they could not be read.
         """
-        return await self.store.breaker.read(lambda: self.store.orders.latest(self.identity, limit))
+        return await self.store.breaker.read(lambda: self.store.orders.latest(self.scope, limit))
 
     async def search_knowledge(self, query: str) -> SearchResult[Passage]:
         """Search the tenant's knowledge, or take what was found already while the caller spoke.
@@ -119,7 +119,7 @@ class Call:
         async def search() -> SearchResult[Passage]:
             if self.speculation and (early := await self.speculation.knowledge(query)):
                 return early
-            return await self.search.knowledge(self.identity.tenant, query, limit=LIMIT)
+            return await self.search.knowledge(self.scope.tenant, query, limit=LIMIT)
 
         return await self.store.breaker.watch(search, self.store.ping)
 
@@ -127,7 +127,7 @@ class Call:
         """Search what is remembered of the caller, with the vector that was made while they spoke where it fits."""
         return await self.caller.search(query, vector_of=self.speculation.nearly(query) if self.speculation else None)
 
-    async def become(self, identity: Identity) -> bool:
+    async def become(self, scope: UserScope) -> bool:
         """Let a guest be the person they have shown to be; what was said so far is theirs, too.
 
         Returns:
@@ -137,8 +137,8 @@ class Call:
         async with self._becoming:  # who they are may be told twice at once
             if self.ending or not self.caller.guest or self.recorder.erased:
                 return False
-            await self.recorder.move_to(identity)
-            self.caller.become(identity, self.recorder.lease)
+            await self.recorder.move_to(scope)
+            self.caller.become(scope, self.recorder.lease)
             self.recorder.start()
             return True
 
@@ -146,7 +146,7 @@ class Call:
 @asynccontextmanager
 async def open_call(
     settings: Settings,
-    identity: Identity,
+    scope: UserScope,
     *,
     guest: bool,
     session_id: str,
@@ -166,9 +166,9 @@ async def open_call(
         stack.push_async_callback(embedder.close)
         store = await stack.enter_async_context(open_store(settings, on_status=on_status))
         if store.embedded:
-            await prepare(store.db, embedder, on_status=on_status, customer=None if guest else identity)
+            await prepare(store.db, embedder, on_status=on_status, customer=None if guest else scope)
         call = await stack.enter_async_context(
-            begin_call(settings, store, embedder, identity, guest=guest, session_id=session_id, room_name=room_name)
+            begin_call(settings, store, embedder, scope, guest=guest, session_id=session_id, room_name=room_name)
         )
         await call.caller.preload()
         async with running(recover_quietly(settings, store)):
@@ -180,12 +180,12 @@ async def begin_call(
     settings: Settings,
     store: Store,
     embedder: Embedder,
-    identity: Identity,
+    scope: UserScope,
     *,
     guest: bool,
     session_id: str,
     room_name: str,
-    participant: str | None = None,
+    participant_identity: str | None = None,
     agent: str | None = None,
     agent_participant: str | None = None,
     livekit: str | None = None,
@@ -196,11 +196,11 @@ async def begin_call(
         settings: what searches, and where what MongoDB does not take is kept.
         store: the database.
         embedder: makes vectors.
-        identity: who calls.
+        scope: who calls.
         guest: remember the caller for this call only.
         session_id: the call's name in the database.
         room_name: the room it is in.
-        participant: the identity of the one who is served.
+        participant_identity: the identity of the one who is served.
         agent: the name that another worker can be sent by, should this one die.
         agent_participant: the agent's own identity in the room.
         livekit: the host of the server, or the project, that the room is on.
@@ -208,16 +208,16 @@ async def begin_call(
     backlog = Backlog(lambda: journal.begin(settings, recorder.record))
     recorder = Recorder(
         store,
-        identity,
+        scope,
         session_id,
         room_name,
         backlog,
-        participant=participant,
+        participant_identity=participant_identity,
         agent=agent,
         agent_participant=agent_participant,
         livekit=livekit,
     )
-    caller = Caller(store, embedder, identity, recorder.lease, backlog, guest=guest)
+    caller = Caller(store, embedder, scope, recorder.lease, backlog, guest=guest)
     search = strategy_for(settings, store.db, embedder)
 
     async def ready_search() -> None:
@@ -237,7 +237,7 @@ async def begin_call(
     async with running(prepare_to_answer()):
         await asyncio.sleep(0)  # its first read goes out before whatever the caller of this does next
         try:
-            speculation = Speculation(search, lambda: caller.identity.tenant) if settings.speculation else None
+            speculation = Speculation(search, lambda: caller.scope.tenant) if settings.speculation else None
             yield Call(session_id, room_name, caller, store, search, recorder, speculation)
         finally:
             await recorder.lease.release()

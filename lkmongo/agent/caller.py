@@ -24,9 +24,9 @@ from lkmongo.errors import DatabaseUnavailableError, InvalidTextError, LkmongoEr
 from lkmongo.model import (
     MAX_SLOTS,
     PROFILE_FIELDS,
-    Identity,
     Memory,
     Profile,
+    UserScope,
     check_memory,
     now,
     slot_name,
@@ -52,16 +52,16 @@ class Caller:
         self,
         store: Store,
         embedder: Embedder,
-        identity: Identity,
+        scope: UserScope,
         lease: Lease,
         backlog: Backlog | None = None,
         *,
         guest: bool = False,
     ) -> None:
         """Nothing is loaded yet; `preload` does that. A guest is remembered for this call only."""
-        self.identity = identity
+        self.scope = scope
         self.guest = guest
-        self.profile = Profile(identity)
+        self.profile = Profile(scope)
         self.loaded = guest
         self.forgot_something = False
         self.overheard: Callable[[], frozenset[str]] = frozenset
@@ -158,7 +158,7 @@ class Caller:
         slots, profile = await self._read()
         if self.guest:
             return
-        profile = profile or Profile(self.identity)
+        profile = profile or Profile(self.scope)
         self._take(profile, slots)
         self._was_known = bool(slots or profile.name or profile.last_session or profile.memory_version)
         self.loaded = True
@@ -168,9 +168,7 @@ class Caller:
         while True:
             before = self._changes.times_saved
             # The slots first: there may be many, and the profile is here before the last of them.
-            read = await asyncio.gather(
-                self._store.memories.contents(self.identity), self._store.users.get(self.identity)
-            )
+            read = await asyncio.gather(self._store.memories.contents(self.scope), self._store.users.get(self.scope))
             if self._changes.times_saved == before:  # else it may be without what was stored meanwhile
                 return read
 
@@ -186,21 +184,21 @@ class Caller:
 
         async def seen() -> None:
             async with self._lease.writing():
-                await self._store.users.seen(self.identity)
+                await self._store.users.seen(self.scope)
 
         self._background.begin(seen())
 
-    def become(self, identity: Identity, lease: Lease) -> None:
+    def become(self, scope: UserScope, lease: Lease) -> None:
         """Take a guest for the person they have shown to be; what they asked to be remembered is kept for that person.
 
         Args:
-            identity: the person.
+            scope: the person.
             lease: the call's, for writing on this person's behalf.
         """
         told = {field: value for field in PROFILE_FIELDS if (value := getattr(self.profile, field))}
-        self.identity = identity
+        self.scope = scope
         self.guest = self.loaded = False
-        self.profile = Profile(identity)
+        self.profile = Profile(scope)
         self._slots.drop_vectors()  # made for a guest, they are stored nowhere
         self._lease = lease
         for field, value in told.items():
@@ -217,9 +215,9 @@ class Caller:
         """Go on without what is known of a person who was erased during the call."""
         self.guest = self.loaded = self.forgot_something = True
         self.load_error = None
-        self.identity = Identity.guest(self.identity.tenant_id)
+        self.scope = UserScope.guest(self.scope.tenant_id)
         self._changes.drop()
-        self._take(Profile(self.identity), [])
+        self._take(Profile(self.scope), [])
         self._slots.drop()
 
     def _take(self, profile: Profile, slots: list[Memory]) -> None:
@@ -232,14 +230,14 @@ class Caller:
         if self.guest or not self.loaded:
             return
         await self._save()
-        version = await self._store.users.memory_version(self.identity)
+        version = await self._store.users.memory_version(self.scope)
         if version == self._version and not self._unsettled:
             return
         # A version may be visible before the slot it stands for is: look once more at the next turn.
         self._unsettled = version != self._version
-        identity = self.identity
-        profile = await self._store.users.get(identity) or Profile(identity)
-        slots = await self._store.memories.contents(identity)
+        scope = self.scope
+        profile = await self._store.users.get(scope) or Profile(scope)
+        slots = await self._store.memories.contents(scope)
         if not self.guest:
             self._take(profile, slots)
             await self._load_vectors()
@@ -256,7 +254,7 @@ class Caller:
 
     async def _load_vectors(self) -> None:
         """Fetch the slots' vectors, and make those that are missing."""
-        stored = await self._store.memories.vectors(self.identity, self._embedder.model)
+        stored = await self._store.memories.vectors(self.scope, self._embedder.model)
         if missing := self._slots.take_vectors(stored):
             await self._embed(missing)
 
@@ -265,7 +263,7 @@ class Caller:
         for memory, vector in zip(memories, vectors, strict=True):
             self._slots.take_vector(memory, vector)
             if not self.guest:
-                await self._store.memories.set_vector(self.identity, memory, vector, self._embedder.model)
+                await self._store.memories.set_vector(self.scope, memory, vector, self._embedder.model)
 
     # ------------------------------------------------------------------ what the tools do
 
@@ -371,7 +369,7 @@ class Caller:
 
     async def _save(self) -> None:
         with suppress(ErasedError):
-            self._version += await self._changes.save(self.identity, self._lease)
+            self._version += await self._changes.save(self.scope, self._lease)
 
     async def settle(self, deadline: float) -> None:
         """Give what is not stored yet and other background work `deadline` seconds, then stop it and keep the rest."""

@@ -21,7 +21,7 @@ from lkmongo.agent.turns import turn_of, turn_of_tool
 from lkmongo.aio import level_of
 from lkmongo.backoff import retry_pause
 from lkmongo.errors import DatabaseUnavailableError, LkmongoError
-from lkmongo.model import Identity, SessionRecord, SessionStatus, Turn, clean, now
+from lkmongo.model import SessionRecord, SessionStatus, Turn, UserScope, clean, now
 from lkmongo.outbox.backlog import WAS, Backlog, unless_it_hangs
 from lkmongo.outbox.journal import Entry
 from lkmongo.outbox.lease import Lease, SupersededError
@@ -45,12 +45,12 @@ class Recorder:
     def __init__(
         self,
         store: Store,
-        identity: Identity,
+        scope: UserScope,
         session_id: str,
         room_name: str,
         backlog: Backlog | None = None,
         *,
-        participant: str | None = None,
+        participant_identity: str | None = None,
         agent: str | None = None,
         agent_participant: str | None = None,
         livekit: str | None = None,
@@ -58,11 +58,11 @@ class Recorder:
         """Nothing is written before `start`; `backlog` keeps on disk what MongoDB does not take."""
         self.record = SessionRecord(
             session_id,
-            identity,
+            scope,
             room_name,
             SessionStatus.ACTIVE,
             now(),
-            participant=participant,
+            participant_identity=participant_identity,
             agent=agent,
             agent_participant=agent_participant,
             livekit=livekit,
@@ -83,7 +83,7 @@ class Recorder:
         self._noting: asyncio.Task[None] | None = None
         self._written = self._struck_out = 0
         self._first_seq: int | None = None
-        self._left_behind: list[Identity] = []
+        self._left_behind: list[UserScope] = []
         self._lock = asyncio.Lock()
         self._writer: asyncio.Task[None] | None = None
 
@@ -100,16 +100,16 @@ class Recorder:
         if self._writer is None:
             self._writer = asyncio.create_task(self._write_on())
 
-    async def move_to(self, identity: Identity) -> None:
+    async def move_to(self, scope: UserScope) -> None:
         """Let the call be another person's from now on, with everything that was said so far; `start` writes that.
 
         What was written for the one before is deleted when it is written for the other.
         """
         async with self._lock:
-            before, self.lease = self.lease, Lease(self._store, replace(self.record, identity=identity))
+            before, self.lease = self.lease, Lease(self._store, replace(self.record, scope=scope))
             self.lease.said_since(before.call_began)
-            self._left_behind.append(self.record.identity)
-            self.record = replace(self.record, identity=identity)
+            self._left_behind.append(self.record.scope)
+            self.record = replace(self.record, scope=scope)
             self.lease.when_lost(self._drop)
             self._written, self._struck_out, self._first_seq = 0, 0, None
             self._noted.clear()
@@ -243,12 +243,12 @@ class Recorder:
     async def _flush(self) -> None:
         async with self._lock:
             self._order()
-            identity, session_id = self.record.identity, self.record.session_id
+            scope, session_id = self.record.scope, self.record.session_id
             pending = self.turns[self._written :]
             async with self.lease.writing():
                 if self._first_seq is None:
                     sessions = self._store.sessions
-                    self._first_seq = await sessions.next_seq(identity, session_id) if self.lease.continues else 0
+                    self._first_seq = await sessions.next_seq(scope, session_id) if self.lease.continues else 0
             for start in range(0, len(pending), _PORTION):
                 portion = pending[start : start + _PORTION]
                 async with self.lease.writing():  # each anew: together they may take longer than a lease
@@ -265,13 +265,13 @@ class Recorder:
                 await unless_it_hangs(self._backlog.stored([WAS]))
             self.error = None
 
-    async def _take_over(self, before: Identity) -> None:
+    async def _take_over(self, before: UserScope) -> None:
         """Let what an agent before this one has recorded of a guest be the person's whom they have shown to be."""
-        identity, session_id, sessions = self.record.identity, self.record.session_id, self._store.sessions
+        scope, session_id, sessions = self.record.scope, self.record.session_id, self._store.sessions
         async with self.lease.writing():
             turns = [(turn, True) for turn in await sessions.turns(before, session_id)]
-            if await sessions.append_missing(identity, session_id, turns):
-                self._first_seq = await sessions.next_seq(identity, session_id) - self._written
+            if await sessions.append_missing(scope, session_id, turns):
+                self._first_seq = await sessions.next_seq(scope, session_id) - self._written
 
     async def _discard_left_behind(self) -> None:
         """Delete what was recorded for the guest that the caller was at first."""
@@ -280,15 +280,15 @@ class Recorder:
             self._left_behind.pop(0)
 
     async def _append(self, turns: list[Turn]) -> None:
-        identity, session_id, sessions = self.record.identity, self.record.session_id, self._store.sessions
+        scope, session_id, sessions = self.record.scope, self.record.session_id, self._store.sessions
         try:
-            await sessions.append(identity, session_id, turns)
+            await sessions.append(scope, session_id, turns)
         except TakenError:
             # An agent whose worker seemed dead has written still, or what it had left on its disk came later.
             await self.lease.check()
-            await sessions.append_missing(identity, session_id, [(turn, True) for turn in turns])
+            await sessions.append_missing(scope, session_id, [(turn, True) for turn in turns])
             written = self._written + len(turns)
-            self._first_seq = await sessions.next_seq(identity, session_id) - written
+            self._first_seq = await sessions.next_seq(scope, session_id) - written
 
     async def close(
         self,

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from lkmongo.agent.status_line import polite_stems, telling
-from lkmongo.model import Passage, Tenant
+from lkmongo.model import Passage, TenantScope
 from lkmongo.search.strategy import SearchResult, SearchStrategy
 from lkmongo.search.words import content_words, fold, words
 
@@ -121,7 +121,7 @@ class Counts:
 class _Guess:
     """A search that was begun before it was asked for."""
 
-    tenant: Tenant
+    tenant: TenantScope
     text: str
     stems: frozenset[str]
     task: asyncio.Task[SearchResult[Passage]]
@@ -130,7 +130,7 @@ class _Guess:
 class Speculation:
     """The searches of the turn that is going on; those of the last one are dropped when the next begins."""
 
-    def __init__(self, search: SearchStrategy, tenant: Callable[[], Tenant]) -> None:
+    def __init__(self, search: SearchStrategy, tenant: Callable[[], TenantScope]) -> None:
         """Search in the knowledge of whose call it is at the time. Nothing happens before `attach`."""
         self.counts = Counts()
         self._search = search

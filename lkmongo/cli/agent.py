@@ -44,7 +44,7 @@ async def console(
     """
     from lkmongo.cli import console as one
     from lkmongo.errors import UsageError
-    from lkmongo.model import Identity
+    from lkmongo.model import UserScope
 
     if list_devices:
         await one.show_devices(cli)
@@ -53,8 +53,10 @@ async def console(
         raise UsageError("--input-device and --output-device are for a conversation aloud", hint="add --voice")
     if guest and user is not None:
         raise UsageError("--guest and --user exclude each other", hint="a guest has no id; leave one of them out")
-    identity = Identity.guest(tenant) if guest else Identity(tenant, _login() if user is None else user)
-    conversation = one.Console(cli, identity, guest=guest, script=script)
+    scope = (
+        UserScope.guest(tenant) if guest else UserScope(tenant_id=tenant, user_id=_login() if user is None else user)
+    )
+    conversation = one.Console(cli, scope, guest=guest, script=script)
     if voice:
         await conversation.aloud(input_device, output_device)
     else:

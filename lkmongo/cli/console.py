@@ -21,7 +21,7 @@ from lkmongo.console.lines import Line, Switch, nothing, piped, typed, typed_or_
 from lkmongo.console.lines import script as lines_of
 from lkmongo.console.text import NoSpeechError, converse
 from lkmongo.errors import ExitCode, LkmongoError, SettingsError, UsageError
-from lkmongo.model import Identity
+from lkmongo.model import UserScope
 from lkmongo.settings import Settings
 
 if TYPE_CHECKING:
@@ -161,10 +161,10 @@ class NoVoiceError(UsageError):
 class Console:
     """The conversation of one command."""
 
-    def __init__(self, cli: Cli, identity: Identity, *, guest: bool, script: Path | None) -> None:
+    def __init__(self, cli: Cli, scope: UserScope, *, guest: bool, script: Path | None) -> None:
         """Nothing is opened yet."""
         self._cli = cli
-        self._identity = identity
+        self._identity = scope
         self._guest = guest
         self._script = script
         person = is_terminal(sys.stdin) and is_terminal(sys.stdout) and not cli.output.is_json

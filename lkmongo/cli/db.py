@@ -93,11 +93,11 @@ async def embed(
     from dataclasses import asdict
 
     from lkmongo.embed.choose import embedder_for
-    from lkmongo.model import Tenant
+    from lkmongo.model import TenantScope
     from lkmongo.store.indexes.backfill import backfill, count_missing
     from lkmongo.store.open import open_store
 
-    within = Tenant(tenant) if tenant is not None else None
+    within = TenantScope(tenant) if tenant is not None else None
     embedder = embedder_for(cli.settings)
     try:
         async with open_store(cli.settings, on_status=cli.output.note) as store:

@@ -51,7 +51,7 @@ async def add(
     more than 20 MB are refused; in folders, hidden files and links to folders are passed over.
     """
     from lkmongo.embed.choose import embedder_for
-    from lkmongo.model import Tenant as TenantScope
+    from lkmongo.model import TenantScope
     from lkmongo.store.indexes import database_indexes
     from lkmongo.store.knowledge.ingest import add_documents
     from lkmongo.store.open import open_store
@@ -167,7 +167,7 @@ async def list_(
 ) -> None:
     """List the documents of a tenant, by name, and how many of their passages have a vector of the model in use."""
     from lkmongo.embed.choose import embedder_for
-    from lkmongo.model import Tenant as TenantScope
+    from lkmongo.model import TenantScope
     from lkmongo.store.knowledge.knowledge import Knowledge
     from lkmongo.store.open import open_store
 
@@ -191,7 +191,7 @@ async def list_(
 async def search(cli: Cli, query: Query, tenant: Tenant = DEFAULT_TENANT, limit: Limit = 5) -> None:
     """Search a tenant's knowledge as the agent does, and show the ranks of both branches."""
     from lkmongo.cli.search_view import asked_for, searching, show_passages
-    from lkmongo.model import Tenant as TenantScope
+    from lkmongo.model import TenantScope
 
     scope, text = TenantScope(tenant), asked_for(query)
     async with searching(cli) as (_, strategy):
@@ -210,7 +210,7 @@ async def remove(
     from difflib import get_close_matches
 
     from lkmongo.errors import NotFoundError
-    from lkmongo.model import Tenant as TenantScope
+    from lkmongo.model import TenantScope
     from lkmongo.store.knowledge.knowledge import Knowledge
     from lkmongo.store.open import open_store
 

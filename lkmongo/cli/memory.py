@@ -20,14 +20,14 @@ app = typer.Typer(help="What is remembered of a person.", no_args_is_help=True, 
 @command(app, "list", data=True)
 async def list_(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
     """List what is remembered of a person, newest first."""
-    from lkmongo.model import Identity
+    from lkmongo.model import UserScope
     from lkmongo.store.open import open_store
 
-    identity = Identity(tenant, user)
+    scope = UserScope(tenant_id=tenant, user_id=user)
     async with open_store(cli.settings) as store:
-        slots = await store.memories.slots(identity)
+        slots = await store.memories.slots(scope)
         if not slots:
-            await check_known(store, identity)
+            await check_known(store, scope)
     cli.output.rows(
         ["memory_type", "content", "created_at", "updated_at"],
         (
@@ -51,16 +51,16 @@ async def show(
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Show one memory of a person: its content, its dates, and which model made its vector."""
-    from lkmongo.model import Identity
+    from lkmongo.model import UserScope
     from lkmongo.store.open import open_store
 
-    identity = Identity(tenant, user)
+    scope = UserScope(tenant_id=tenant, user_id=user)
     async with open_store(cli.settings) as store:
-        slot = await store.memories.recall(identity, label)
+        slot = await store.memories.recall(scope, label)
         if slot is None:
-            await check_known(store, identity)
+            await check_known(store, scope)
             raise _no_memory(user, tenant, label)
-        model = await store.memories.vector_model(identity, label)
+        model = await store.memories.vector_model(scope, label)
     fields = {
         "memory_type": slot.memory_type,
         "content": slot.content,
@@ -87,23 +87,23 @@ async def export(
     It holds the profile, the memories, the orders, and the calls with every word; no vectors and no technical reports.
     Without -O it goes to stdout. A file can be read by its owner alone.
     """
-    from lkmongo.model import Identity
+    from lkmongo.model import UserScope
     from lkmongo.store.open import open_store
     from lkmongo.store.people.person import count
     from lkmongo.store.people.person import export as export_person
     from lkmongo.whole_file import whole_file
 
-    identity = Identity(tenant, user)
+    scope = UserScope(tenant_id=tenant, user_id=user)
     async with open_store(cli.settings) as store:
-        counts = await count(store.db, identity)
+        counts = await count(store.db, scope)
         if not any(counts.values()):
-            raise await unknown(store, identity)
+            raise await unknown(store, scope)
         if file is None or file == Path("-"):
-            async for piece in export_person(store.db, identity):
+            async for piece in export_person(store.db, scope):
                 cli.output.write(piece)
             return
         with whole_file(file) as write:
-            async for piece in export_person(store.db, identity):
+            async for piece in export_person(store.db, scope):
                 write(piece.encode())
     cli.output.record(
         {"user_id": user, "tenant_id": tenant, "file": str(file), "counts": counts},
@@ -132,22 +132,22 @@ async def forget(
     The profile stays without --profile, and orders stay. The transcripts of calls stay until `users erase` or
     `db retention`. Exits with 5 when nothing is kept of that id.
     """
-    from lkmongo.model import PROFILE_FIELDS, Identity, slot_name
+    from lkmongo.model import PROFILE_FIELDS, UserScope, slot_name
     from lkmongo.store.open import open_store
     from lkmongo.store.people.person import is_known
 
-    identity = Identity(tenant, user)
+    scope = UserScope(tenant_id=tenant, user_id=user)
     names = list(dict.fromkeys(slot_name(label) for label in labels)) if labels else None
     async with open_store(cli.settings) as store:
-        slots = [slot.memory_type for slot in await store.memories.slots(identity)]
-        if not slots and not await is_known(store.db, identity):
+        slots = [slot.memory_type for slot in await store.memories.slots(scope)]
+        if not slots and not await is_known(store.db, scope):
             if names is not None or dry_run:
-                raise await unknown(store, identity)
-            await store.memories.forget(identity)
-            raise await unknown(store, identity, why=ELSEWHERE)
+                raise await unknown(store, scope)
+            await store.memories.forget(scope)
+            raise await unknown(store, scope, why=ELSEWHERE)
         if missing := [name for name in names or [] if name not in slots]:
             raise _no_memory(user, tenant, ", ".join(missing))
-        known = await store.users.get(identity)
+        known = await store.users.get(scope)
         fields_known = [name for name in PROFILE_FIELDS if profile and getattr(known, name, None)]
         last_call = known is not None and known.last_session is not None
         chosen = slots if names is None else names
@@ -157,9 +157,9 @@ async def forget(
             if counted:
                 cli.confirm(f"Forget {counted} of {user} in tenant {tenant}?", yes=yes)
             # Without anything to be seen too: a call that goes on must not store what was said before.
-            deleted = await store.memories.forget(identity, names)
+            deleted = await store.memories.forget(scope, names)
             if profile:
-                await store.users.forget_profile(identity)
+                await store.users.forget_profile(scope)
     fields = {
         "user_id": user,
         "tenant_id": tenant,
@@ -196,13 +196,13 @@ async def search(cli: Cli, user: User, query: Query, limit: Limit = 5, tenant: T
     It shows which strategy answered (see LKMONGO_SEARCH), and the rank of each memory by meaning and by words.
     """
     from lkmongo.cli.search_view import asked_for, searching, show_memories
-    from lkmongo.model import Identity
+    from lkmongo.model import UserScope
 
-    identity, text = Identity(tenant, user), asked_for(query)
+    scope, text = UserScope(tenant_id=tenant, user_id=user), asked_for(query)
     async with searching(cli) as (store, strategy):
-        result = await strategy.memories(identity, text, limit)
+        result = await strategy.memories(scope, text, limit)
         if not result.hits:
-            await check_known(store, identity)
+            await check_known(store, scope)
     show_memories(cli, result, empty=f"Nothing fitting is remembered of {user} in tenant {tenant}")
 
 

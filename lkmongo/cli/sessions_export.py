@@ -261,9 +261,9 @@ async def recover(cli: Cli, dry_run: DryRun = False) -> None:
         if dry_run:
             rows = [_waiting(left) for left in files.left]
             known = {(row["session_id"], row["tenant_id"], row["user_id"]) for row in rows}
-            for identity, session_id in await store.sessions.lost():
-                if (session_id, identity.tenant_id, identity.user_id) not in known:
-                    rows.append(_row(identity.tenant_id, identity.user_id, session_id, "lost"))
+            for scope, session_id in await store.sessions.lost():
+                if (session_id, scope.tenant_id, scope.user_id) not in known:
+                    rows.append(_row(scope.tenant_id, scope.user_id, session_id, "lost"))
         else:
             troubles.clear()
             rows = [_recovered(found) for found in await store_all(store, folder, database, on_trouble=troubles.append)]
@@ -319,18 +319,16 @@ def _look(folder: Path, database: str, troubles: list[SpoolError]) -> _Files:
 
 def _waiting(left: Spooled) -> dict[str, Any]:
     operations = [entry["op"] for entry in left.entries]
-    identity = left.record.identity
+    scope = left.record.scope
     changes = sum(operation in {"remember", "forget", "profile"} for operation in operations)
-    return _row(
-        identity.tenant_id, identity.user_id, left.record.session_id, "waits", operations.count("turn"), changes
-    )
+    return _row(scope.tenant_id, scope.user_id, left.record.session_id, "waits", operations.count("turn"), changes)
 
 
 def _recovered(found: Recovered) -> dict[str, Any]:
-    identity = found.identity
+    scope = found.scope
     return _row(
-        identity.tenant_id,
-        identity.user_id,
+        scope.tenant_id,
+        scope.user_id,
         found.session_id,
         found.outcome,
         found.turns,

@@ -52,7 +52,7 @@ def _for_programs(token: Inspection) -> dict[str, Any]:
         "signature": token.signature,
         "issuer": token.issuer,
         "room_name": token.room,
-        "participant_identity": token.participant,
+        "participant_identity": token.participant_identity,
         "participant_name": token.name or None,
         "participant_metadata": token.metadata or None,
         "participant_attributes": token.attributes,
@@ -70,10 +70,10 @@ def _agent(sent: SentAgent) -> dict[str, Any]:
         "agent_name": sent.agent_name,
         "sealed": sent.sealed,
         "guest": found.guest if found else None,
-        "user_id": found.identity.user_id if found and not found.guest else None,
-        "tenant_id": found.identity.tenant_id if found else None,
+        "user_id": found.scope.user_id if found and not found.guest else None,
+        "tenant_id": found.scope.tenant_id if found else None,
         "why": found.why if found else None,
-        "participant_identity": found.participant if found else None,
+        "participant_identity": found.participant_identity if found else None,
     }
 
 
@@ -85,7 +85,7 @@ def _for_people(token: Inspection) -> dict[str, Any]:
         name: f"{moment.isoformat()}, {relative(moment, at)}" if moment else "(not said)"
         for name, moment in (("valid from", token.not_before), ("expires", token.expires_at))
     }
-    fields: dict[str, Any] = {"room": token.room, "identity": token.participant}
+    fields: dict[str, Any] = {"room": token.room, "identity": token.participant_identity}
     if token.name:
         fields["name"] = token.name
     if token.metadata:
@@ -104,9 +104,9 @@ def _sentence(sent: SentAgent) -> str:
     name, found = sent.agent_name or "(no name)", sent.dispatched
     if found is None:
         return f"{name} is told who the caller is, sealed"
-    who = "a guest" if found.guest else found.identity.user_id
+    who = "a guest" if found.guest else found.scope.user_id
     why = f" ({found.why})" if found.why else " (sealed)" if sent.sealed else ""
-    return f"{name} takes the caller for {who} of tenant {found.identity.tenant_id}{why}"
+    return f"{name} takes the caller for {who} of tenant {found.scope.tenant_id}{why}"
 
 
 app = typer.Typer(
@@ -211,8 +211,7 @@ async def token(
     room is made, which is when the first one joins; into a room that exists already, --dispatch sends it.
     Whoever holds the token can read it, the ids of the person and the tenant too unless they are --sealed.
     """
-    from lkmongo.model import Identity
-    from lkmongo.model import Tenant as TenantScope
+    from lkmongo.model import TenantScope, UserScope
     from lkmongo.times import parse_duration
     from lkmongo.tokens import Permissions, SigningKey, TokenRequest, concerns, mint, parse_metadata
 
@@ -242,9 +241,9 @@ async def token(
         }
     )
     observer = purpose is Purpose.OBSERVER
-    given: dict[str, Any] = {"room": room, "participant": identity}
+    given: dict[str, Any] = {"room": room, "participant_identity": identity}
     wanted = TokenRequest(
-        who=TenantScope(tenant) if user is None else Identity(tenant, user),
+        who=TenantScope(tenant) if user is None else UserScope(tenant_id=tenant, user_id=user),
         name=name,
         ttl=parse_duration(ttl),
         agent_name=(cli.settings.agent_name if agent is None else agent) if sends_agent else None,
@@ -382,16 +381,16 @@ async def _dispatch(cli: Cli, wanted: TokenRequest, key: SigningKey, wait: Any) 
 
 def _tell(cli: Cli, wanted: TokenRequest, minted: Token, arrival: Arrival | None) -> None:
     """Say on stderr what was made up, and what will come of it."""
-    from lkmongo.model import Identity
+    from lkmongo.model import UserScope
     from lkmongo.times import show_duration
 
     cli.output.note(f"room      {wanted.room}")
-    cli.output.note(f"identity  {wanted.participant}")
+    cli.output.note(f"identity  {wanted.participant_identity}")
     cli.output.note(f"expires   {minted.expires_at.isoformat()}, in {show_duration(wanted.ttl)}")
     if wanted.agent_name is None:
         cli.output.note("agent     none is sent")
         return
-    who = "a guest" if not isinstance(wanted.who, Identity) else wanted.who.user_id
+    who = "a guest" if not isinstance(wanted.who, UserScope) else wanted.who.user_id
     sent = "is in the room" if arrival and arrival.agent_identity else "is sent"
     cli.output.note(
         f"agent     {wanted.agent_name} {sent}; it takes the caller for {who} of tenant {wanted.who.tenant_id}"
@@ -413,7 +412,7 @@ def _write(cli: Cli, url: str | None, wanted: TokenRequest, minted: Token, arriv
             "server_url": url,
             "participant_token": minted.text,
             "room_name": wanted.room,
-            "participant_identity": wanted.participant,
+            "participant_identity": wanted.participant_identity,
             "expires_at": minted.expires_at,
         }
         if arrival:

@@ -12,7 +12,7 @@ from lkmongo.cli.known import ELSEWHERE, unknown
 from lkmongo.cli.output import cut, show_fields, visible
 
 if TYPE_CHECKING:
-    from lkmongo.model import Identity
+    from lkmongo.model import UserScope
     from lkmongo.store.people.erase import Receipt
     from lkmongo.store.people.merge import Merged
 
@@ -50,13 +50,13 @@ async def list_(
 ) -> None:
     """List the people who are known, in the order of their ids."""
     from lkmongo.errors import UsageError
-    from lkmongo.model import Tenant, check_id
+    from lkmongo.model import TenantScope, check_id
     from lkmongo.store.open import open_store
     from lkmongo.store.people.users import COUNTED
 
     if all_tenants and (tenant is not None or after is not None):
         raise UsageError("--all-tenants goes with neither --tenant nor --after", hint="leave one of them out")
-    scope = None if all_tenants else Tenant(DEFAULT_TENANT if tenant is None else tenant)
+    scope = None if all_tenants else TenantScope(tenant_id=DEFAULT_TENANT if tenant is None else tenant)
     async with open_store(cli.settings) as store:
         found = await store.users.page(scope, after=None if after is None else check_id("user", after), limit=limit)
         number = await store.users.count(scope) if len(found) == limit or not found else len(found)
@@ -79,17 +79,17 @@ async def list_(
 @command(app, "show", data=True)
 async def show(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
     """Show who a person is and how much is kept of them."""
-    from lkmongo.model import Identity
+    from lkmongo.model import UserScope
     from lkmongo.store.open import open_store
     from lkmongo.store.people.person import count
 
-    identity = Identity(tenant, user)
+    scope = UserScope(tenant_id=tenant, user_id=user)
     async with open_store(cli.settings) as store:
-        counts = await count(store.db, identity)
+        counts = await count(store.db, scope)
         if not any(counts.values()):
-            raise await unknown(store, identity)
-        profile = await store.users.get(identity)
-        live = await store.sessions.live(identity)
+            raise await unknown(store, scope)
+        profile = await store.users.get(scope)
+        live = await store.sessions.live(scope)
     known = {} if profile is None else asdict(profile)
     last = known.get("last_session") or {}
     fields = {
@@ -124,12 +124,12 @@ async def merge(
     Memories of both are kept; where both have one of the same label the newer is, and the other is told. Calls and
     orders move. LOGIN's profile stays, and GUEST's fills its gaps. Running it again does nothing.
     """
-    from lkmongo.model import Identity
+    from lkmongo.model import UserScope
     from lkmongo.store.open import open_store
     from lkmongo.store.people.merge import merge as merge_people
     from lkmongo.store.people.person import count, is_known
 
-    one, other = Identity(tenant, guest), Identity(tenant, login)
+    one, other = UserScope(tenant_id=tenant, user_id=guest), UserScope(tenant_id=tenant, user_id=login)
     async with open_store(cli.settings) as store:
         merged = await merge_people(store.db, one, other, dry_run=True)
         if merged.is_empty and not await is_known(store.db, other):  # else it may have been done before
@@ -175,7 +175,7 @@ async def erase(
 
     It looks at the collections of lkmongo, and says at which; what another program keeps of the person is not among it.
     """
-    from lkmongo.model import Identity, now
+    from lkmongo.model import UserScope, now
     from lkmongo.store.open import open_store
     from lkmongo.store.people.erase import check_note
     from lkmongo.store.people.erase import erase as erase_person
@@ -183,23 +183,23 @@ async def erase(
     from lkmongo.store.people.person import count
     from lkmongo.store.people.tombstones import Tombstones
 
-    identity = Identity(tenant, user)
+    scope = UserScope(tenant_id=tenant, user_id=user)
     if reason is not None:
-        check_note("reason", reason, identity)
-    who = _operator(identity) if by is None else check_note("name of who does it", by, identity)
+        check_note("reason", reason, scope)
+    who = _operator(scope) if by is None else check_note("name of who does it", by, scope)
     async with open_store(cli.settings) as store:
-        counts = await count(store.db, identity)
+        counts = await count(store.db, scope)
         kept = 0 if orders else counts.pop("orders")
         tombstones = Tombstones(store.db)
-        before = await tombstones.get(identity)
+        before = await tombstones.get(scope)
         fields = {"user_id": user, "tenant_id": tenant, "dry_run": dry_run, "collections": list(counts)}
         looked = f"Looked at {', '.join(counts)}"
         if not any(counts.values()) and (before is None or before.done):
             if not dry_run:
-                await tombstones.bar(identity)  # of a call that is noted on a disk, nothing shall be stored
-            given = await find_receipts(store.db, identity.tenant, identity=identity, limit=1)
+                await tombstones.bar(scope)  # of a call that is noted on a disk, nothing shall be stored
+            given = await find_receipts(store.db, scope.tenant, scope=scope, limit=1)
             if not (given or kept):
-                raise await unknown(store, identity, why=None if dry_run else ELSEWHERE)
+                raise await unknown(store, scope, why=None if dry_run else ELSEWHERE)
             erased_at, receipt_id = (given[0].erased_at, str(given[0].erase_id)) if given else (None, None)
             whose = f"of {user} in tenant {tenant}"
             cli.output.record(
@@ -221,7 +221,7 @@ async def erase(
         began = now()
         receipt = await erase_person(
             store.db,
-            identity,
+            scope,
             by=who,
             reason=reason,
             orders=orders,
@@ -253,15 +253,13 @@ async def receipts(
     limit: Limit = 50,
 ) -> None:
     """List who was erased, newest first: when, by whom, why, how much, from where; of the id only a keyed hash."""
-    from lkmongo.model import Identity
-    from lkmongo.model import Tenant as OfTenant
+    from lkmongo.model import TenantScope, UserScope
     from lkmongo.store.open import open_store
     from lkmongo.store.people.erase import receipts as find
 
-    scope = OfTenant(tenant)
+    person = UserScope(tenant_id=tenant, user_id=user) if user is not None else None
     async with open_store(cli.settings) as store:
-        identity = Identity(tenant, user) if user is not None else None
-        found = await find(store.db, scope, identity=identity, limit=limit)
+        found = await find(store.db, TenantScope(tenant), scope=person, limit=limit)
     fields = _receipt_fields if cli.output.is_json else _receipt_cells
     what = ["counts", "orders_kept", "began_at", "tenant_id"] if cli.output.is_json else ["erased"]
     columns = ["receipt", "erased_at", "by", "reason", *what, "collections", "hash"]
@@ -269,7 +267,7 @@ async def receipts(
     cli.output.rows(columns, map(fields, found), empty=f"{nobody} erased in tenant {tenant}")
 
 
-def _operator(identity: Identity) -> str:
+def _operator(scope: UserScope) -> str:
     """The operating system's name for whoever runs this; in the console a person is known by just that name."""
     import getpass
 
@@ -277,7 +275,7 @@ def _operator(identity: Identity) -> str:
     from lkmongo.store.people.erase import check_note
 
     try:
-        return check_note("login", getpass.getuser(), identity)
+        return check_note("login", getpass.getuser(), scope)
     except InvalidTextError:
         return "themselves"
     except (OSError, KeyError) as error:

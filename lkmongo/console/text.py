@@ -13,7 +13,7 @@ from uuid import uuid4
 from lkmongo.console.events import Listener, OpenSound, Outcome, tool_call, tool_output
 from lkmongo.console.lines import Line, Switch
 from lkmongo.errors import LkmongoError, SettingsError
-from lkmongo.model import Identity, now
+from lkmongo.model import UserScope, now
 from lkmongo.settings import Settings
 from lkmongo.store.sessions.sessions import CONSOLE
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 async def converse(
     settings: Settings,
-    identity: Identity,
+    scope: UserScope,
     lines: AsyncIterator[Line | Switch],
     listener: Listener,
     *,
@@ -39,7 +39,7 @@ async def converse(
 
     Args:
         settings: which database, embedder, mind and agent.
-        identity: who is talking.
+        scope: who is talking.
         lines: what they say; the call ends when they end.
         listener: told of everything that is to be shown.
         guest: remember the caller for this call only.
@@ -59,7 +59,7 @@ async def converse(
     await asyncio.sleep(0)
     async with open_call(
         settings,
-        identity,
+        scope,
         guest=guest,
         session_id=outcome.session_id,
         room_name=CONSOLE,

@@ -83,7 +83,7 @@ class Backlog:
     def _succeed(self, before: Spool) -> None:
         left = read(before.path)
         if self._spool:
-            self._spool.append([was_entry(left.record.identity), *left.entries])
+            self._spool.append([was_entry(left.record.scope), *left.entries])
         before.end(delete=self._spool is not None)
 
     @property

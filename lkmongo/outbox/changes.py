@@ -13,7 +13,7 @@ from lkmongo import deadlines
 from lkmongo.aio import Background, Task, level_of
 from lkmongo.backoff import retry_pause
 from lkmongo.errors import LkmongoError
-from lkmongo.model import Identity, LastSession, Memory, Profile, now
+from lkmongo.model import LastSession, Memory, Profile, UserScope, now
 from lkmongo.outbox.backlog import Backlog, unless_it_hangs
 from lkmongo.outbox.journal import Entry
 from lkmongo.outbox.lease import Lease
@@ -101,7 +101,7 @@ class Changes:
         self._waiting.clear()
         self._kept.clear()
 
-    async def save(self, identity: Identity, lease: Lease) -> int:
+    async def save(self, scope: UserScope, lease: Lease) -> int:
         """Store what waits, oldest first.
 
         Returns:
@@ -120,7 +120,7 @@ class Changes:
                 again = change in self._tried or now() - change.at > _AT_ONCE
                 self._tried.add(change)
                 async with lease.writing():
-                    grown += await self._store_one(identity, change, lease, again=again)
+                    grown += await self._store_one(scope, change, lease, again=again)
                 self._tried.discard(change)
                 self.times_saved += 1
                 if self._waiting.get(change.key) is change:
@@ -147,26 +147,26 @@ class Changes:
             finally:
                 self._being_kept = {}
 
-    async def _store_one(self, identity: Identity, change: Change, lease: Lease, *, again: bool) -> int:
+    async def _store_one(self, scope: UserScope, change: Change, lease: Lease, *, again: bool) -> int:
         users, memories = self._store.users, self._store.memories
         match change.operation:
             case "remember" if again:
-                return int(await memories.remember_if_newer(identity, change.name, change.value, change.at))
+                return int(await memories.remember_if_newer(scope, change.name, change.value, change.at))
             case "remember":
-                await memories.remember(identity, change.name, change.value, at=change.at)
+                await memories.remember(scope, change.name, change.value, at=change.at)
             case "forget" if again:
-                await memories.forget_if_older(identity, change.name, change.at)
+                await memories.forget_if_older(scope, change.name, change.at)
             case "forget":
-                await memories.forget(identity, [change.name], at=change.at)
+                await memories.forget(scope, [change.name], at=change.at)
             case "profile" if again:
-                return int(await users.set_field_if_newer(identity, change.name, change.value, change.at))
+                return int(await users.set_field_if_newer(scope, change.name, change.value, change.at))
             case "profile":
-                await users.set_field(identity, change.name, change.value)
+                await users.set_field(scope, change.name, change.value)
             case "told":
-                return int(await users.fill_field(identity, change.name, change.value, change.at))
+                return int(await users.fill_field(scope, change.name, change.value, change.at))
             case "gist":
                 last = LastSession(change.at, change.value)
-                await users.set_last_session(identity, last, started_at=change.since or lease.call_began)
+                await users.set_last_session(scope, last, started_at=change.since or lease.call_began)
                 return 0
         return 1
 

@@ -26,7 +26,7 @@ from typing import Any, cast
 from bson.errors import BSONError
 
 from lkmongo.errors import LkmongoError
-from lkmongo.model import Identity, SessionRecord, SessionStatus, clean
+from lkmongo.model import SessionRecord, SessionStatus, UserScope, clean
 from lkmongo.settings import Settings
 from lkmongo.store.mongo.extended_json import dumps, loads
 from lkmongo.store.sessions.documents import process_name
@@ -119,8 +119,8 @@ class Spool:
             SpoolError: it cannot be made, or there is too much in the folder already.
         """
         header = {
-            "tenant_id": record.identity.tenant_id,
-            "user_id": record.identity.user_id,
+            "tenant_id": record.scope.tenant_id,
+            "user_id": record.scope.user_id,
             "session_id": record.session_id,
             "room_name": record.room_name,
             "started_at": record.started_at,
@@ -343,7 +343,7 @@ def read(path: Path) -> Spooled:
         header = loads(lines[0])
         record = SessionRecord(
             header["session_id"],
-            Identity(header["tenant_id"], header["user_id"]),
+            UserScope(tenant_id=header["tenant_id"], user_id=header["user_id"]),
             header["room_name"],
             SessionStatus.ACTIVE,
             _time(header["started_at"]),

@@ -149,7 +149,7 @@ class Lease:
         self.ended = False
         try:
             async with asyncio.timeout(deadlines.AWAY):
-                await self._sessions.let_go(self._record.identity, self._record.session_id, self.owner)
+                await self._sessions.let_go(self._record.scope, self._record.session_id, self.owner)
         except (LkmongoError, TimeoutError) as error:
             logger.debug("the lease of the call is left to run out: %s", error)
 
@@ -192,8 +192,8 @@ class Lease:
         await self._obey()
         if self.superseded:
             raise SupersededError
-        identity, session_id = self._record.identity, self._record.session_id
-        state = await self._sessions.renew(identity, session_id, self.owner) if self._opened else "missing"
+        scope, session_id = self._record.scope, self._record.session_id
+        state = await self._sessions.renew(scope, session_id, self.owner) if self._opened else "missing"
         if state in {"another's", "complete"}:
             self.superseded = True
             logger.warning("another agent goes on with this call: what is said to this one is not recorded any more")
@@ -208,7 +208,7 @@ class Lease:
             self._when_held.pop(0)()
 
     async def _obey(self) -> None:
-        if await self._tombstones.bars(self._record.identity, timedelta(seconds=_now() - self._began)):
+        if await self._tombstones.bars(self._record.scope, timedelta(seconds=_now() - self._began)):
             self._lose()
             raise ErasedError
 
@@ -226,7 +226,7 @@ class Lease:
         await self._idle.wait()
         await asyncio.sleep(max(0.0, self._in_doubt_until - _now()))
         try:
-            await sweep_behind(self._db, self._record.identity, self._record.session_id)
+            await sweep_behind(self._db, self._record.scope, self._record.session_id)
         except LkmongoError as error:  # the erasure does it when the lease has run out
             logger.info("the erased call could not be deleted: %s (%s)", error.message, error.why)
 

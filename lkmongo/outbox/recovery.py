@@ -23,7 +23,7 @@ from lkmongo.errors import (
     InvalidTextError,
     LkmongoError,
 )
-from lkmongo.model import Identity, LastSession, SessionRecord, SessionStatus, Turn, TurnKind, clean, now
+from lkmongo.model import LastSession, SessionRecord, SessionStatus, Turn, TurnKind, UserScope, clean, now
 from lkmongo.outbox import journal
 from lkmongo.outbox.journal import UNREADABLE, Entry, Spooled, SpoolError
 from lkmongo.settings import Settings
@@ -48,7 +48,7 @@ class Recovered:
     """What became of one call.
 
     Attributes:
-        identity: whose call it was.
+        scope: whose call it was.
         session_id: which.
         outcome: how it stands now; "continued" when another process goes on with it, so that what this one left of
             the conversation waits for its end.
@@ -58,7 +58,7 @@ class Recovered:
         damaged: lines of its file that could not be read.
     """
 
-    identity: Identity
+    scope: UserScope
     session_id: str
     outcome: Outcome = "interrupted"
     turns: int = 0
@@ -91,7 +91,7 @@ async def recover(
         paths = []
     recovered = [found for path in paths if (found := await _recover_unless_locked(store, path, database, on_trouble))]
     lost = await store.sessions.interrupt_lost()
-    return recovered + [Recovered(identity, session_id) for identity, session_id in lost]
+    return recovered + [Recovered(scope, session_id) for scope, session_id in lost]
 
 
 async def recover_quietly(settings: Settings, store: Store) -> None:
@@ -188,12 +188,12 @@ async def _recover_file(
 
 
 async def _store(store: Store, left: Spooled) -> Recovered:
-    record, identity = left.record, left.record.identity
-    found = Recovered(identity, record.session_id, damaged=left.damaged)
+    record, scope = left.record, left.record.scope
+    found = Recovered(scope, record.session_id, damaged=left.damaged)
     tombstones = Tombstones(store.db)
 
     async def is_erased() -> bool:
-        return await tombstones.bars(identity, max(now() - record.started_at, timedelta()))
+        return await tombstones.bars(scope, max(now() - record.started_at, timedelta()))
 
     if await is_erased():
         found.outcome = "erased"
@@ -211,7 +211,7 @@ async def _store(store: Store, left: Spooled) -> Recovered:
     else:
         found.outcome = "continued"
     if await is_erased():
-        await sweep_behind(store.db, identity, record.session_id)
+        await sweep_behind(store.db, scope, record.session_id)
         found.outcome = "erased"
     return found
 
@@ -227,19 +227,19 @@ async def _store_turns(store: Store, record: SessionRecord, entries: Sequence[En
             else:
                 turns[turn.item_id] = turn, is_numbered
     ordered = in_time_order(list(turns.values()))
-    found.turns += await store.sessions.append_missing(record.identity, record.session_id, ordered)
+    found.turns += await store.sessions.append_missing(record.scope, record.session_id, ordered)
 
 
 async def _take_over(store: Store, entry: Entry, record: SessionRecord, found: Recovered) -> None:
     """Let what was stored for a guest be the person's whom they have shown to be."""
     try:
-        before = Identity(entry["tenant_id"], entry["user_id"])
+        before = UserScope(tenant_id=entry["tenant_id"], user_id=entry["user_id"])
     except (KeyError, InvalidIdError):
         found.damaged += 1
         return
-    if before != record.identity:
+    if before != record.scope:
         turns = [(turn, True) for turn in await store.sessions.turns(before, record.session_id)]
-        found.turns += await store.sessions.append_missing(record.identity, record.session_id, turns)
+        found.turns += await store.sessions.append_missing(record.scope, record.session_id, turns)
         await store.sessions.discard(before, record.session_id)
 
 
@@ -249,22 +249,22 @@ async def _change(store: Store, record: SessionRecord, entry: Entry, found: Reco
         if entry["op"] not in {"turn", "end", "was"}:
             found.damaged += 1
         return
-    identity = record.identity
+    scope = record.scope
     try:
         at = _moment(entry["at"])
         match entry["op"]:
             case "remember":
-                done = await store.memories.remember_if_newer(identity, entry["label"], entry["content"], at)
+                done = await store.memories.remember_if_newer(scope, entry["label"], entry["content"], at)
             case "forget":
-                done = await store.memories.forget_if_older(identity, entry["label"], at)
+                done = await store.memories.forget_if_older(scope, entry["label"], at)
             case "profile":
-                done = await store.users.set_field_if_newer(identity, entry["field"], entry["value"], at)
+                done = await store.users.set_field_if_newer(scope, entry["field"], entry["value"], at)
             case "told":
-                done = await store.users.fill_field(identity, entry["field"], entry["value"], at)
+                done = await store.users.fill_field(scope, entry["field"], entry["value"], at)
             case _:
                 last, since = LastSession(at, str(entry["gist"])), entry.get("since")
                 began = record.started_at if since is None else _moment(since)
-                await store.users.set_last_session(identity, last, started_at=began)
+                await store.users.set_last_session(scope, last, started_at=began)
                 return
     except UNREADABLE:
         found.damaged += 1
@@ -299,19 +299,19 @@ async def _end(store: Store, record: SessionRecord, entries: Sequence[Entry], fo
                 await store.sessions.save(ended)
                 found.outcome = "complete"
                 return
-    if not await store.sessions.interrupt(record.identity, record.session_id, KILLED):
+    if not await store.sessions.interrupt(record.scope, record.session_id, KILLED):
         found.outcome = "complete"
 
 
 async def _ended_later(store: Store, ended: SessionRecord) -> bool:
     """Whether an agent that went on with the call has written its end."""
-    there = await store.sessions.get(ended.identity, ended.session_id)
+    there = await store.sessions.get(ended.scope, ended.session_id)
     if there is None or there.status is not SessionStatus.COMPLETE or there.ended_at is None or ended.ended_at is None:
         return False
     return there.ended_at >= ended.ended_at
 
 
-def was_entry(before: Identity) -> Entry:
+def was_entry(before: UserScope) -> Entry:
     """That a call was a guest's at first: what was stored for them is to be the person's."""
     return {"op": "was", "tenant_id": before.tenant_id, "user_id": before.user_id}
 

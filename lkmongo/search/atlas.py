@@ -23,7 +23,7 @@ from lkmongo import deadlines
 from lkmongo.aio import running
 from lkmongo.embed.vectors import from_bson
 from lkmongo.errors import LkmongoError
-from lkmongo.model import Identity, Memory, Passage, Tenant, now
+from lkmongo.model import Memory, Passage, TenantScope, UserScope, now
 from lkmongo.search import atlas_queries
 from lkmongo.search.atlas_queries import (
     MEMORY,
@@ -113,7 +113,7 @@ class AtlasStrategy:
         self._lacking = Lacking()
 
     async def memories(
-        self, identity: Identity, query: str, limit: int = 5, *, question: Question | None = None
+        self, scope: UserScope, query: str, limit: int = 5, *, question: Question | None = None
     ) -> SearchResult[Memory]:
         """Search one person's slots; `question` is `query` when it is asked already.
 
@@ -124,12 +124,12 @@ class AtlasStrategy:
             return SearchResult("atlas", [])
         since, depth = now() - FRESH, atlas_queries.depth_for(limit)
         words = atlas_queries.question_words(query)
-        recent = [identity.scope | {"updated_at": {"$gte": since}}]
+        recent = [scope.filter | {"updated_at": {"$gte": since}}]
         async with self._asked(query, question) as asked, running(self._read(MEMORY, recent)) as reading:
             vector, missing = await asked.vector()
             until = time.monotonic() + self._deadline
-            answer = await self._ask_memories(identity, vector, words, depth, until)
-            await self._notice_silence(MEMORY, answer, identity.scope, since)
+            answer = await self._ask_memories(scope, vector, words, depth, until)
+            await self._notice_silence(MEMORY, answer, scope.filter, since)
             read = await reading
         if vector is not None and answer.near is None and self._needs_vectors:
             raise answer.problems["vector"]
@@ -139,7 +139,7 @@ class AtlasStrategy:
         return await self._result(MEMORY, answer, read, query, vector, missing, limit)
 
     async def knowledge(
-        self, tenant: Tenant, query: str, limit: int = 3, *, question: Question | None = None
+        self, tenant: TenantScope, query: str, limit: int = 3, *, question: Question | None = None
     ) -> SearchResult[Passage]:
         """Search one tenant's passages; `question` is `query` when it is asked already.
 
@@ -153,17 +153,17 @@ class AtlasStrategy:
         model = self._embedder.model
         # There is no text index by which those without a vector could be found.
         unknown: list[Document] = [
-            tenant.scope | {"updated_at": {"$gte": since}},
-            tenant.scope | {"embedding_model": {"$ne": model}},
+            tenant.filter | {"updated_at": {"$gte": since}},
+            tenant.filter | {"embedding_model": {"$ne": model}},
         ]
         async with self._asked(query, question) as asked, running(self._read(PASSAGE, unknown)) as reading:
             vector, missing = await asked.vector()
             if vector is None:
                 raise NotForAtlasError(why=missing)
             until = time.monotonic() + self._deadline
-            stages = atlas_queries.knowledge_by_vector(tenant.scope, vector, model, depth)
+            stages = atlas_queries.knowledge_by_vector(tenant.filter, vector, model, depth)
             answer = await self._apart(PASSAGE, {"vector": stages}, until)
-            await self._notice_silence(PASSAGE, answer, tenant.scope, since)
+            await self._notice_silence(PASSAGE, answer, tenant.filter, since)
             read = await reading
         if len(read) > MAX_FRESH:
             raise NotForAtlasError(why=f"more than {MAX_FRESH} passages are not in the index yet")
@@ -177,19 +177,19 @@ class AtlasStrategy:
     # ------------------------------------------------------------------ the indexes
 
     async def _ask_memories(
-        self, identity: Identity, vector: NDArray[np.float32] | None, words: Sequence[str], depth: int, until: float
+        self, scope: UserScope, vector: NDArray[np.float32] | None, words: Sequence[str], depth: int, until: float
     ) -> Answer:
         model, weights = self._embedder.model, self._embedder.weights
         if vector is not None and words and time.monotonic() >= self._fuse_from:
-            stages = atlas_queries.memories_by_both(identity.scope, vector, words, model, weights, depth)
+            stages = atlas_queries.memories_by_both(scope.filter, vector, words, model, weights, depth)
             answer = await self._fused(stages, until)
             if answer is not None:
                 return answer
         branches: dict[str, list[Document]] = {}
         if vector is not None:
-            branches["vector"] = atlas_queries.memories_by_vector(identity.scope, vector, model, depth)
+            branches["vector"] = atlas_queries.memories_by_vector(scope.filter, vector, model, depth)
         if words:
-            branches["text"] = atlas_queries.memories_by_text(identity.scope, words, depth)
+            branches["text"] = atlas_queries.memories_by_text(scope.filter, words, depth)
         return await self._apart(MEMORY, branches, until)
 
     async def _fused(self, stages: list[Document], until: float) -> Answer | None:

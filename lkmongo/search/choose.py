@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lkmongo import deadlines
 from lkmongo.errors import LkmongoError, NotSupportedError
-from lkmongo.model import Identity, Memory, Passage, Tenant
+from lkmongo.model import Memory, Passage, TenantScope, UserScope
 from lkmongo.search.atlas import AtlasStrategy
 from lkmongo.search.strategy import (
     ExactStrategy,
@@ -93,7 +93,7 @@ class AtlasFirst:
         except LkmongoError as error:
             logger.debug("what the server can do is not known yet: %s (%s)", error.message, error.why)
 
-    async def memories(self, identity: Identity, query: str, limit: int = 5) -> SearchResult[Memory]:
+    async def memories(self, scope: UserScope, query: str, limit: int = 5) -> SearchResult[Memory]:
         """Search one person's slots. See `SearchStrategy.memories`.
 
         Raises:
@@ -102,11 +102,11 @@ class AtlasFirst:
         async with Question(query, self._embedder) as question:
             return await self._search(
                 MEMORIES,
-                lambda atlas: atlas.memories(identity, query, limit, question=question),
-                lambda: self._exact.memories(identity, query, limit, question=question),
+                lambda atlas: atlas.memories(scope, query, limit, question=question),
+                lambda: self._exact.memories(scope, query, limit, question=question),
             )
 
-    async def knowledge(self, tenant: Tenant, query: str, limit: int = 3) -> SearchResult[Passage]:
+    async def knowledge(self, tenant: TenantScope, query: str, limit: int = 3) -> SearchResult[Passage]:
         """Search one tenant's passages. Raises as `memories` does."""
         async with Question(query, self._embedder) as question:
             return await self._search(

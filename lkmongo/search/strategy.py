@@ -22,7 +22,7 @@ from lkmongo.errors import (
     NotReadyError,
     NotSupportedError,
 )
-from lkmongo.model import Identity, Memory, Passage, Tenant, slot_words
+from lkmongo.model import Memory, Passage, TenantScope, UserScope, slot_words
 from lkmongo.search.exact import ExactIndex
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.capabilities import NO_SEARCH
@@ -170,7 +170,7 @@ class SearchResult(Generic[T]):
 class SearchStrategy(Protocol):
     """How memories and knowledge are searched. Nothing outside the given scope is ever read."""
 
-    async def memories(self, identity: Identity, query: str, limit: int = 5) -> SearchResult[Memory]:
+    async def memories(self, scope: UserScope, query: str, limit: int = 5) -> SearchResult[Memory]:
         """Search one person's slots.
 
         Raises:
@@ -178,7 +178,7 @@ class SearchStrategy(Protocol):
         """
         ...
 
-    async def knowledge(self, tenant: Tenant, query: str, limit: int = 3) -> SearchResult[Passage]:
+    async def knowledge(self, tenant: TenantScope, query: str, limit: int = 3) -> SearchResult[Passage]:
         """Search one tenant's passages. Raises as `memories` does."""
         ...
 
@@ -259,13 +259,13 @@ class ExactStrategy:
         self._lacking = Lacking()
 
     async def memories(
-        self, identity: Identity, query: str, limit: int = 5, *, question: Question | None = None
+        self, scope: UserScope, query: str, limit: int = 5, *, question: Question | None = None
     ) -> SearchResult[Memory]:
         """Search one person's slots. See `SearchStrategy.memories`; `question` is `query` when it is asked already."""
-        return await self._search(MEMORIES, self._load_memories, identity, query, limit, question)
+        return await self._search(MEMORIES, self._load_memories, scope, query, limit, question)
 
     async def knowledge(
-        self, tenant: Tenant, query: str, limit: int = 3, *, question: Question | None = None
+        self, tenant: TenantScope, query: str, limit: int = 3, *, question: Question | None = None
     ) -> SearchResult[Passage]:
         """Search one tenant's passages. See `memories`."""
         return await self._search(KNOWLEDGE, self._load_knowledge, tenant, query, limit, question)
@@ -293,12 +293,12 @@ class ExactStrategy:
     def _ask(self, query: str) -> Question:
         return Question(query, self._embedder, self._embed_deadline)
 
-    async def _load_memories(self, identity: Identity) -> _Loaded[Memory]:
+    async def _load_memories(self, scope: UserScope) -> _Loaded[Memory]:
         shown = ("memory_type", "content", "created_at", "updated_at")
-        documents = await self._read(self._memories, identity.scope, shown)
+        documents = await self._read(self._memories, scope.filter, shown)
         return await asyncio.to_thread(_memories_of, documents, self._embedder)
 
-    async def _load_knowledge(self, tenant: Tenant) -> _Loaded[Passage]:
+    async def _load_knowledge(self, tenant: TenantScope) -> _Loaded[Passage]:
         # One at a time for a tenant: two searches that find the passages changed shall not both read them. It goes on
         # when who waits for it gives up: a search of very many finds them there the next time.
         name = tenant.tenant_id
@@ -313,20 +313,20 @@ class ExactStrategy:
         if not task.cancelled():
             task.exception()  # looked at, lest asyncio complain when everybody who waited has gone
 
-    async def _load_passages(self, tenant: Tenant) -> _Loaded[Passage]:
+    async def _load_passages(self, tenant: TenantScope) -> _Loaded[Passage]:
         stamp = await self._stamp(tenant)  # before the passages: a change in between shows at the next search
         known = self._passages.get(tenant.tenant_id)
         if known is not None and known[0] == stamp:
             self._passages.move_to_end(tenant.tenant_id)
             return known[1]
-        documents = await self._read(self._knowledge, tenant.scope, ("source", "chunk", "title", "content"))
+        documents = await self._read(self._knowledge, tenant.filter, ("source", "chunk", "title", "content"))
         loaded = await asyncio.to_thread(_passages_of, documents, self._embedder)
         self._passages[tenant.tenant_id] = (stamp, loaded)
         if len(self._passages) > _CACHED_TENANTS:
             self._passages.popitem(last=False)
         return loaded
 
-    async def _stamp(self, tenant: Tenant) -> Document:
+    async def _stamp(self, tenant: TenantScope) -> Document:
         """The newest change, the number of passages, and of those with our vectors: indexes tell, no passage is read."""
 
         def counted(name: str, selector: Document) -> Document:
@@ -338,12 +338,12 @@ class ExactStrategy:
             {"$project": {"_id": 0, "updated_at": 1}},
         ]
         counts = [
-            counted("count", tenant.scope),
-            counted("ours", tenant.scope | {"embedding_model": self._embedder.model}),
+            counted("count", tenant.filter),
+            counted("ours", tenant.filter | {"embedding_model": self._embedder.model}),
         ]
 
         async def aggregate() -> Document:
-            pipeline = [{"$match": tenant.scope}, *newest, *counts]
+            pipeline = [{"$match": tenant.filter}, *newest, *counts]
             cursor = await self._knowledge.aggregate(pipeline, maxTimeMS=MAX_TIME_MS)
             return {name: value for part in await cursor.to_list() for name, value in part.items()}
 

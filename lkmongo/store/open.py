@@ -33,7 +33,7 @@ _CLOSE_DEADLINE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """The data of one database; every part takes an `Identity` or a `Tenant` and stays within it."""
+    """The data of one database; every part takes an `UserScope` or a `Tenant` and stays within it."""
 
     db: AsyncDatabase[dict[str, Any]]
     users: Users

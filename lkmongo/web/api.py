@@ -74,9 +74,9 @@ class Interface:
             if seconds := self._new_guests.wait(address_key(request.remote)):
                 return too_many(seconds)
             caller = await self._callers.welcome(request)
-        elif seconds := self._per_caller.wait("\n".join(caller.identity.scope.values())):
+        elif seconds := self._per_caller.wait("\n".join(caller.scope.filter.values())):
             return too_many(seconds)
-        wanted = TokenRequest(who=caller.identity, name=name, agent_name=self._calls.agent_name, sealed=True)
+        wanted = TokenRequest(who=caller.scope, name=name, agent_name=self._calls.agent_name, sealed=True)
         answer = {"server_url": self._calls.server_url, "participant_token": mint(self._calls.key, wanted).text}
         return self._settled(request, web.json_response(answer, status=201), caller)
 
@@ -86,7 +86,7 @@ class Interface:
         if caller is None:
             return web.json_response({"logged_in": False, "known": False, "lines": []})
         async with _in_time():
-            lines = await memory_view.lines(self._store.users, self._store.memories, caller.identity)
+            lines = await memory_view.lines(self._store.users, self._store.memories, caller.scope)
         shown = [
             {
                 "kind": line.kind,
@@ -109,7 +109,7 @@ class Interface:
             await memory_view.forget(
                 self._store.users,
                 self._store.memories,
-                caller.identity,
+                caller.scope,
                 request.match_info["kind"],
                 request.match_info["name"],
             )
@@ -121,7 +121,7 @@ class Interface:
         if caller is None:
             return web.json_response({"forgotten": 0})
         async with _in_time():
-            forgotten = await memory_view.forget_everything(self._store.users, self._store.memories, caller.identity)
+            forgotten = await memory_view.forget_everything(self._store.users, self._store.memories, caller.scope)
         return self._settled(request, web.json_response({"forgotten": forgotten}), caller)
 
     async def logout(self, request: web.Request) -> web.Response:

@@ -15,7 +15,7 @@ from typing import Protocol
 from aiohttp import web
 
 from lkmongo.errors import LkmongoError, NotReadyError
-from lkmongo.model import Identity
+from lkmongo.model import UserScope
 from lkmongo.store.open import Store
 from lkmongo.store.people.merge import merge
 from lkmongo.store.people.tombstones import Tombstones
@@ -40,7 +40,7 @@ _MOST_KNOWN = 10_000
 class WebCaller:
     """Who it is, and what becomes of the cookie: `give` is a handle to send, `drop` takes the cookie back."""
 
-    identity: Identity
+    scope: UserScope
     logged_in: bool
     give: Handle | None = None
     drop: bool = False
@@ -50,10 +50,10 @@ class WebCaller:
 class _Memory:
     """Whose browser each was when MongoDB answered last; None for one that is good no more."""
 
-    people: OrderedDict[str, Identity | None] = field(default_factory=OrderedDict)
+    people: OrderedDict[str, UserScope | None] = field(default_factory=OrderedDict)
 
-    def keep(self, key: str, identity: Identity | None) -> None:
-        self.people[key] = identity
+    def keep(self, key: str, scope: UserScope | None) -> None:
+        self.people[key] = scope
         self.people.move_to_end(key)
         if len(self.people) > _MOST_KNOWN:
             self.people.popitem(last=False)
@@ -89,15 +89,15 @@ class Callers:
         user_id = await self._login.user_id(request)
         cookie = self._read_cookie(request)
         if user_id is not None:
-            login = Identity(self._tenant, user_id)
+            login = UserScope(tenant_id=self._tenant, user_id=user_id)
             return WebCaller(login, logged_in=True, drop=cookie is not None and await self._joined(cookie[0], login))
         if cookie is None:
             return None
         handle, renew = cookie
-        identity = await self._guest(handle)
-        if identity is None:
+        scope = await self._guest(handle)
+        if scope is None:
             return None
-        return WebCaller(identity, logged_in=False, give=handle.renewed() if renew else None)
+        return WebCaller(scope, logged_in=False, give=handle.renewed() if renew else None)
 
     async def welcome(self, request: web.Request) -> WebCaller:
         """Who sent the request; a browser that is not known becomes a new guest's.
@@ -108,13 +108,13 @@ class Callers:
         if caller := await self.recognise(request):
             return caller
         handle = Handle.new()
-        identity = handle.guest(self._tenant)
+        scope = handle.guest(self._tenant)
         try:
             async with asyncio.timeout(_LOOK_UP):
-                await self._visitors.add(handle.key(self._tenant), identity)
+                await self._visitors.add(handle.key(self._tenant), scope)
         except (LkmongoError, TimeoutError) as error:
             _tell_away(error)
-        return WebCaller(identity, logged_in=False, give=handle)
+        return WebCaller(scope, logged_in=False, give=handle)
 
     async def leave(self, request: web.Request) -> None:
         """End the browser's cookie, also where it was copied; the next request is a new guest's.
@@ -158,20 +158,20 @@ class Callers:
             name, value, max_age=max_age, path="/", httponly=True, samesite="Lax", secure=name == SECURE_COOKIE
         )
 
-    async def _guest(self, handle: Handle) -> Identity | None:
+    async def _guest(self, handle: Handle) -> UserScope | None:
         """Whose browser it is; None where its cookie is good no more."""
         key = handle.key(self._tenant)
         try:
             async with asyncio.timeout(_LOOK_UP):
-                identity = await self._look_up(handle, key)
+                scope = await self._look_up(handle, key)
         except (LkmongoError, TimeoutError) as error:
             _tell_away(error)
             # It is in no case somebody else: nobody but this browser can be this guest.
             return self._memory.people.get(key, handle.guest(self._tenant))
-        self._memory.keep(key, identity)
-        return identity
+        self._memory.keep(key, scope)
+        return scope
 
-    async def _look_up(self, handle: Handle, key: str) -> Identity | None:
+    async def _look_up(self, handle: Handle, key: str) -> UserScope | None:
         guest = handle.guest(self._tenant)
         if visitor := await self._visitors.seen(key):
             return self._accepted(visitor, guest)
@@ -180,13 +180,13 @@ class Callers:
         await self._visitors.add(key, guest)
         return guest
 
-    def _accepted(self, visitor: Visitor, guest: Identity) -> Identity | None:
+    def _accepted(self, visitor: Visitor, guest: UserScope) -> UserScope | None:
         """Where people log in, a cookie alone is nobody but its own guest, whatever it was merged into."""
-        if visitor.ended or (self._login.is_configured and visitor.identity != guest):
+        if visitor.ended or (self._login.is_configured and visitor.scope != guest):
             return None
-        return visitor.identity
+        return visitor.scope
 
-    async def _joined(self, handle: Handle, login: Identity) -> bool:
+    async def _joined(self, handle: Handle, login: UserScope) -> bool:
         """Make the cookie's guest and the login one person; whether that is done, and the cookie over."""
         key = handle.key(self._tenant)
         task = self._merges.get(key)
@@ -196,12 +196,12 @@ class Callers:
         done, _ = await asyncio.wait({task}, timeout=_MERGE)
         return bool(done) and task.result()
 
-    async def _join(self, handle: Handle, key: str, login: Identity) -> bool:
+    async def _join(self, handle: Handle, key: str, login: UserScope) -> bool:
         guest = handle.guest(self._tenant)
         try:
             visitor = await self._visitors.get(key)
             # Merged by hand into somebody, or ended: then there is nothing of this browser's own to be had.
-            if visitor is None or (visitor.identity == guest and not visitor.ended):
+            if visitor is None or (visitor.scope == guest and not visitor.ended):
                 await merge(self._db, guest, login)
             if visitor is not None:
                 await self._visitors.end(key)

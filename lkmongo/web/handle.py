@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lkmongo.errors import SettingsError
-from lkmongo.model import Identity
+from lkmongo.model import UserScope
 from lkmongo.settings import Settings
 
 MAX_AGE = 365 * 24 * 3600
@@ -49,9 +49,9 @@ class Handle:
         """The hash that the database knows the browser by: 64 hexadecimal digits."""
         return self._hash("visitor", tenant_id)
 
-    def guest(self, tenant_id: str) -> Identity:
+    def guest(self, tenant_id: str) -> UserScope:
         """Who the browser's user is as long as nobody says otherwise: always the same guest."""
-        return Identity(tenant_id, GUEST_PREFIX + self._hash("guest", tenant_id)[:32])
+        return UserScope(tenant_id=tenant_id, user_id=GUEST_PREFIX + self._hash("guest", tenant_id)[:32])
 
     def renewed(self) -> Handle:
         """The same with a cookie of now."""

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from lkmongo.errors import LkmongoError, SettingsError, UsageError
-from lkmongo.model import DEFAULT_TENANT, Tenant
+from lkmongo.model import DEFAULT_TENANT, TenantScope
 from lkmongo.store.indexes.database_indexes import apply
 from lkmongo.store.open import Store, open_store
 from lkmongo.tokens import SigningKey
@@ -159,7 +159,7 @@ def plan(settings: Settings, options: Options) -> Plan:
             server would be open to others with nobody to ask who they are.
         UsageError: the tenant cannot be one, or LiveKit's client is not in the folder.
     """
-    Tenant(options.tenant_id)
+    TenantScope(options.tenant_id)
     credentials = settings.livekit
     if credentials is None:
         raise SettingsError(

@@ -110,11 +110,11 @@ class HeldCall:
                 settings,
                 await ready.store(),
                 ready.embedder,
-                dispatched.identity,
+                dispatched.scope,
                 guest=dispatched.guest,
                 session_id=job.job.room.sid or job.job.id,
                 room_name=job.job.room.name,
-                participant=dispatched.participant,
+                participant_identity=dispatched.participant_identity,
                 agent=job.job.agent_name or settings.agent_name,
                 agent_participant=_own_identity(job),
                 livekit=settings.livekit.host if settings.livekit else None,
@@ -156,7 +156,7 @@ class HeldCall:
         try:
             sessions = call.store.sessions
             return await call.store.breaker.read(
-                lambda: sessions.left_off(call.identity, call.session_id), deadlines.RESUME_READ
+                lambda: sessions.left_off(call.scope, call.session_id), deadlines.RESUME_READ
             )
         except LkmongoError as error:
             logger.info("it is not known whether this call was begun by another agent: %s (%s)", error, error.why)
@@ -177,24 +177,24 @@ class HeldCall:
             sealed = unseal(
                 changed[CALLER],
                 room=self._job.job.room.name,
-                participant=participant.identity,
+                participant_identity=participant.identity,
                 secret=self._secret or "",
             )
         except SealError as error:
             logger.warning("the caller stays a guest: %s", error.message)
             return
-        task = asyncio.create_task(self._become(sealed.identity))
+        task = asyncio.create_task(self._become(sealed.scope))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _become(self, identity: Any) -> None:
-        if self._call and await self._call.become(identity):
+    async def _become(self, scope: Any) -> None:
+        if self._call and await self._call.become(scope):
             logger.info("the guest is a person now")
 
     def _served(self) -> str | None:
         """The identity of the participant that the agent talks with."""
-        if self._dispatched and self._dispatched.participant:
-            return self._dispatched.participant
+        if self._dispatched and self._dispatched.participant_identity:
+            return self._dispatched.participant_identity
         try:
             linked = self._session.room_io.linked_participant if self._session else None
         except RuntimeError:  # the session is not in the room yet, or no longer
@@ -257,8 +257,8 @@ def _own_identity(job: JobContext) -> str | None:
 def room_options(dispatched: Dispatched, *, aloud: bool) -> RoomOptions:
     """How the agent takes part in the room: with the one it was dispatched for, aloud or in text alone."""
     options = RoomOptions(audio_input=aloud, audio_output=aloud, text_input=TextInputOptions(text_input_cb=take_typed))
-    if dispatched.participant:
-        options.participant_identity = dispatched.participant
+    if dispatched.participant_identity:
+        options.participant_identity = dispatched.participant_identity
     return options
 
 

@@ -128,16 +128,16 @@ async def resume(
         case "agent":
             return False  # its worker lives, and cannot reach MongoDB; or it is not gone yet
         case "nobody":
-            await store.sessions.interrupt(record.identity, record.session_id, LOST, for_good=True)
+            await store.sessions.interrupt(record.scope, record.session_id, LOST, for_good=True)
             return False
         case "waiting":
             pass
     from lkmongo.livekit_api import send_agent
 
-    if record.identity.is_guest:
-        metadata = resuming_metadata(record.identity, record.participant)
+    if record.scope.is_guest:
+        metadata = resuming_metadata(record.scope, record.participant_identity)
     else:
-        metadata = plain_metadata(record.identity, record.participant)
+        metadata = plain_metadata(record.scope, record.participant_identity)
     logger.warning("the call %s lost its agent: another one is sent to go on with it", record.session_id)
     await send_agent(credentials, room=record.room_name, agent_name=agent_name, metadata=metadata, wait=timedelta(0))
     return True
@@ -167,7 +167,7 @@ async def _look_into(
             if record.agent_participant:
                 agents &= {record.agent_participant}  # others do other work
             callers = {each.identity for each in present if each.kind != api.ParticipantInfo.Kind.AGENT}
-            if not callers or (record.participant and record.participant not in callers):
+            if not callers or (record.participant_identity and record.participant_identity not in callers):
                 return "nobody"
             if any(_is_on_its_way(dispatch.state, record.started_at) for dispatch in dispatches):
                 return "agent"

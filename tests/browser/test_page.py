@@ -36,7 +36,7 @@ async def ask(page, **options):
 
 async def furnish(page, records):
     """Make the browser known, and have something remembered of its guest."""
-    guest = told(await ask(page)).identity
+    guest = told(await ask(page)).scope
     await records.users.set_field(guest, "name", "Robin")
     await records.users.set_last_session(guest, LastSession(now(), "Asked about a lamp"), started_at=now())
     for label, content in {"note": MARKUP, "long": "x" * 300, "favorite color": "teal"}.items():
@@ -52,16 +52,16 @@ async def test_the_standard_client_gets_a_token_and_a_visitor_is_known_again(vis
     page = await visit(server)
     answer = await ask(page, agentName=AGENT)
     assert answer["server_url"] == "ws://127.0.0.1:7880"
-    guest = told(answer).identity
+    guest = told(answer).scope
     assert (
         await page.evaluate("document.cookie + JSON.stringify(localStorage) + JSON.stringify(sessionStorage)") == "{}{}"
     )
     again = await visit(server, context=page.context)
-    assert told(await ask(again)).identity == guest
+    assert told(await ask(again)).scope == guest
     other = await visit(server)
-    assert told(await ask(other)).identity != guest
+    assert told(await ask(other)).scope != guest
     await page.context.clear_cookies()
-    assert told(await ask(page)).identity != guest
+    assert told(await ask(page)).scope != guest
     refused = await page.evaluate(
         "LivekitClient.TokenSource.endpoint('/api/token').fetch({participantIdentity: 'u-100'}).catch(e => e.message)"
     )
@@ -152,7 +152,7 @@ async def test_a_browser_that_is_to_be_forgotten_is(visit, server, records):
     await page.click("#leave")
     await shows(page, "memory-status", "not known any more")
     assert await page.inner_text("#lines") == ""
-    assert told(await ask(page)).identity != guest
+    assert told(await ask(page)).scope != guest
     assert await records.memories.count(guest) == 3, "what is remembered of them was not deleted by that"
 
 

@@ -105,13 +105,13 @@ HOSTILE = "[red]x[/x] :smile: \x1b[31mred\x1b[0m \u202ertl\u202c =cmd()"
 @pytest.mark.parametrize("output", ["table", "plain"])
 async def test_stored_text_is_shown_and_never_obeyed(run, shared_home, database_name, output):
     from lkmongo.local.mongod import EmbeddedMongod
-    from lkmongo.model import Identity
+    from lkmongo.model import UserScope
     from lkmongo.store.mongo.client import create_client
     from lkmongo.store.people.memories import Memories
 
     with EmbeddedMongod(shared_home) as mongod:
         async with create_client(mongod.uri) as client:
-            await Memories(client[database_name]).remember(Identity("default", "u"), "note", HOSTILE)
+            await Memories(client[database_name]).remember(UserScope(tenant_id="default", user_id="u"), "note", HOSTILE)
     shown = run("memory", "list", "u", "-o", output, env={"COLUMNS": "250"}).stdout
     assert "[red]x[/x] :smile: \\x1b[31mred\\x1b[0m \\u202ertl\\u202c =cmd()" in " ".join(shown.split())
     assert "\x1b" not in shown

@@ -108,16 +108,16 @@ def test_what_is_forgotten_is_not_known_in_the_next_call(run, after_a_first_call
 
 async def test_the_call_is_recorded(after_a_first_call, shared_home, database_name):
     from lkmongo.local.mongod import EmbeddedMongod
-    from lkmongo.model import Identity
+    from lkmongo.model import UserScope
     from lkmongo.store.mongo.client import create_client
     from lkmongo.store.open import Store
 
-    identity = Identity("default", "u-100")
+    scope = UserScope(tenant_id="default", user_id="u-100")
     with EmbeddedMongod(shared_home) as mongod:
         async with create_client(mongod.uri) as client:
             store = Store.of(client[database_name])
-            (record,) = await store.sessions.recent(identity)
-            turns = await store.sessions.turns(identity, record.session_id)
+            (record,) = await store.sessions.recent(scope)
+            turns = await store.sessions.turns(scope, record.session_id)
     assert record.session_id.startswith("console-")
     assert (record.status, record.close_reason) == ("complete", "hang-up")
     assert record.started_at < record.ended_at

@@ -10,13 +10,13 @@ from datetime import timedelta
 import pytest
 
 from lkmongo.local.mongod import EmbeddedMongod
-from lkmongo.model import Identity, LastSession, now
+from lkmongo.model import LastSession, UserScope, now
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.mongo.client import create_client
 from lkmongo.store.open import Store
 from tests.people import documents, furnish
 
-ROBIN = Identity("default", "u-100")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
 HOSTILE = "[red]x[/x] :smile: \x1b[31mred\x1b[0m \x9b31m \u202ertl\u202c =cmd()"
 SAFE = "[red]x[/x] :smile: \\x1b[31mred\\x1b[0m \\x9b31m \\u202ertl\\u202c =cmd()"
 MEGABYTE = "word " * 200_000
@@ -135,7 +135,7 @@ async def test_nothing_remembered_is_told_from_nobody_of_that_id(run, store):
         assert (listed.code, listed.stderr) == (0, f"Nothing is remembered of {known} in tenant default\n")
         assert run("memory", "list", known, "--json").json == []
         assert run("memory", "forget", known, "--yes").code == 0
-        assert (await store.users.get(Identity("default", "u-7"))) is None
+        assert (await store.users.get(UserScope(tenant_id="default", user_id="u-7"))) is None
     for arguments in (["list", "u-101"], ["show", "u-101", "city"], ["export", "u-101"], ["forget", "u-101", "--yes"]):
         nobody = run("memory", *arguments, "--json")
         assert (nobody.code, nobody.stdout) == (5, "")
@@ -148,7 +148,7 @@ async def test_nothing_remembered_is_told_from_nobody_of_that_id(run, store):
 @pytest.mark.parametrize("output", ["table", "plain", "json"])
 async def test_a_megabyte_and_hostile_text_are_shown_and_never_obeyed(run, store, output):
     await store.memories.remember(ROBIN, "note", HOSTILE)
-    await store.db.memories.insert_one(ROBIN.scope | {"memory_type": "long", "content": MEGABYTE})
+    await store.db.memories.insert_one(ROBIN.filter | {"memory_type": "long", "content": MEGABYTE})
     listed = run("memory", "list", "u-100", "-o", output)
     note = run("memory", "show", "u-100", "note", "-o", output)
     long = run("memory", "show", "u-100", "long", "-o", output)

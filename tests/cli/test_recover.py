@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from lkmongo.model import Identity, SessionRecord, SessionStatus, Turn, TurnKind, now
+from lkmongo.model import SessionRecord, SessionStatus, Turn, TurnKind, UserScope, now
 from lkmongo.outbox.journal import Spool, database_of, files, spool_folder
 from lkmongo.outbox.recovery import turn_entry
 
-ROBIN = Identity("default", "u-100")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
 
 
 @pytest.fixture

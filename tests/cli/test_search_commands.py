@@ -8,12 +8,12 @@ import json
 import pytest
 
 from lkmongo.embed.local import LocalEmbedder
-from lkmongo.model import Identity, Passage, Tenant
+from lkmongo.model import Passage, TenantScope, UserScope
 from lkmongo.store.mongo.client import create_client
 from lkmongo.store.people.memories import Memories
 from tests.search_backends import open_backend, place
 
-ROBIN = Identity("default", "u")
+ROBIN = UserScope(tenant_id="default", user_id="u")
 SLOTS = {"pet": "a golden retriever called Biscuit", "job": "nurse at the hospital"}
 
 
@@ -120,7 +120,7 @@ async def test_the_agent_searches_by_the_indexes_and_answers_without_them(run, a
     environ = {"MONGODB_URI": atlas.uri, "MONGODB_DB": atlas.database}
     passage = Passage("returns.md", 0, "Returns", "You can return any unused item within 30 days for a full refund.")
     async with open_backend(atlas) as backend:
-        await backend.add(Tenant("default"), [passage])
+        await backend.add(TenantScope("default"), [passage])
         for up in (True, False):
             backend.standin.set_mongot(up=up)
             backend.standin.commands.clear()

@@ -9,7 +9,7 @@ import pexpect
 import pytest
 
 from lkmongo.local.mongod import EmbeddedMongod
-from lkmongo.model import Identity, SessionRecord, SessionStatus, now
+from lkmongo.model import SessionRecord, SessionStatus, UserScope, now
 from lkmongo.outbox.journal import Spool, database_of
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.mongo.client import create_client
@@ -23,8 +23,8 @@ LONG_CALL = "RM_" + "c" * 125
 SLOT = "s" * 64
 SOURCE = f"handbook of 2026/{'d' * 90}.md"
 PEOPLE = {
-    "as a console names them": (Identity("default", "a-login@example.com"), CALL),
-    "as long as they may be": (Identity("t" * 128, "u x " + "u" * 124), LONG_CALL),
+    "as a console names them": (UserScope(tenant_id="default", user_id="a-login@example.com"), CALL),
+    "as long as they may be": (UserScope(tenant_id="t" * 128, user_id="u x " + "u" * 124), LONG_CALL),
 }
 
 
@@ -45,7 +45,7 @@ async def test_no_table_breaks_an_id(run, store, shared_home, database_name, tmp
     await furnish(store, person, slots=[SLOT], calls=[call], content="a copper lamp, and more than fits into a cell")
     passage = {"source": SOURCE, "chunk": 0, "title": "Lamps", "content": "Every lamp is made of copper."}
     await store.db.knowledge.insert_one({"tenant_id": person.tenant_id} | passage)
-    somebody = Identity(person.tenant_id, "somebody")
+    somebody = UserScope(tenant_id=person.tenant_id, user_id="somebody")
     await furnish(store, somebody, slots=[], calls=[])
     receipt = await erase(store.db, somebody, by="Sam")
     left = SessionRecord(call, person, "room", SessionStatus.ACTIVE, now())

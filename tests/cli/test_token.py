@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 from livekit import api
 
 from lkmongo.dispatch import read_dispatch
-from lkmongo.model import Identity
+from lkmongo.model import UserScope
 from tests import livekit_api
 from tests.conftest import clean_environment
 from tests.livekit_api import KEY, SECRET, Rooms
@@ -53,7 +53,7 @@ def test_json_is_what_a_token_endpoint_answers(token):
     (sent,) = found.room_config.agents
     assert sent.agent_name == "lkmongo-agent"
     seen = read_dispatch(sent.metadata, room=answer["room_name"], secret=SECRET)
-    assert (seen.identity, seen.guest) == (Identity("default", "u-100"), False)
+    assert (seen.scope, seen.guest) == (UserScope(tenant_id="default", user_id="u-100"), False)
 
 
 def test_a_person_gets_what_the_playground_asks_for_and_the_rest_on_stderr(token):
@@ -109,7 +109,7 @@ def test_every_option_gets_into_the_token(token, tmp_path):
     )
     (sent,) = found.room_config.agents
     assert sent.agent_name == "greeter"
-    assert read_dispatch(sent.metadata, room="lobby", secret=None).identity == Identity("acme", "u-100")
+    assert read_dispatch(sent.metadata, room="lobby", secret=None).scope == UserScope(tenant_id="acme", user_id="u-100")
     assert claims(token("--no-publish", "--token-only").stdout.strip()).video.can_publish is False
 
 
@@ -305,7 +305,10 @@ async def test_the_agent_is_sent_into_a_room_that_exists(sent):
     assert "lkmongo-agent is in the room" in result.stderr
     (asked,) = rooms.dispatches
     found = read_dispatch(asked.metadata, room="lobby", secret=SECRET)
-    assert (found.identity, found.participant) == (Identity("default", "u-100"), result.json["participant_identity"])
+    assert (found.scope, found.participant_identity) == (
+        UserScope(tenant_id="default", user_id="u-100"),
+        result.json["participant_identity"],
+    )
     assert claims(result.json["participant_token"]).room_config is None, "it would be sent twice"
 
 

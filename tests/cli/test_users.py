@@ -13,7 +13,7 @@ import pytest
 from pymongo import MongoClient
 
 from lkmongo.local.mongod import EmbeddedMongod
-from lkmongo.model import Identity, now
+from lkmongo.model import UserScope, now
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.mongo.client import create_client
 from lkmongo.store.open import Store
@@ -24,9 +24,9 @@ from lkmongo.store.people.users import COUNTED
 from tests.cli.started import Started
 from tests.people import anywhere, documents, furnish, until
 
-ROBIN = Identity("default", "robin-1764")
-SOMEBODY_ELSE = Identity("default", "u-200")
-ELSEWHERE = Identity("other", "robin-1764")
+ROBIN = UserScope(tenant_id="default", user_id="robin-1764")
+SOMEBODY_ELSE = UserScope(tenant_id="default", user_id="u-200")
+ELSEWHERE = UserScope(tenant_id="other", user_id="robin-1764")
 HOSTILE = "[red]x[/x] :smile: \x1b[31mred\x1b[0m \x9b31m \u202ertl\u202c =cmd()"
 SAFE = "[red]x[/x] :smile: \\x1b[31mred\\x1b[0m \\x9b31m \\u202ertl\\u202c =cmd()"
 
@@ -44,7 +44,7 @@ async def store(shared_home, database_name) -> AsyncIterator[Store]:
 
 async def test_people_are_listed_a_page_at_a_time(run, store):
     for number in range(5):
-        await furnish(store, Identity("default", f"u-{number}"), slots=[], calls=[])
+        await furnish(store, UserScope(tenant_id="default", user_id=f"u-{number}"), slots=[], calls=[])
     await furnish(store, ELSEWHERE, slots=[], calls=[])
     first = run("users", "list", "--limit", "2")
     assert [line.split("\t")[0] for line in first.stdout.splitlines()] == ["user_id", "u-0", "u-1"]
@@ -160,7 +160,7 @@ async def test_erasing_somebody_unknown_is_5_however_often_and_leaves_no_receipt
 
 
 async def test_of_whom_there_are_orders_alone_nothing_else_is_erased(run, store):
-    await store.db.orders.insert_one(ROBIN.scope | {"order_id": "1", "items": [], "status": "shipped"})
+    await store.db.orders.insert_one(ROBIN.filter | {"order_id": "1", "items": [], "status": "shipped"})
     for _ in range(2):
         told = run("users", "erase", "robin-1764")
         assert (told.code, told.stderr) == (0, "")
@@ -182,7 +182,7 @@ async def test_a_merge_of_two_of_whom_nothing_is_kept_is_5(run, store):
 
 
 async def test_what_a_merge_fills_is_told_by_its_name_alone(run, store):
-    await store.users.set_field(Identity("default", "u-200"), "name", "Kim")
+    await store.users.set_field(UserScope(tenant_id="default", user_id="u-200"), "name", "Kim")
     await store.users.seen(ROBIN)
     assert run("users", "merge", "u-200", "robin-1764", "--yes", "--json").json["filled"] == ["name"]
     assert (await store.users.get(ROBIN)).name == "Kim"
@@ -237,7 +237,7 @@ async def test_an_erasure_leaves_a_receipt(run, store):
 
 async def test_an_erasure_says_at_which_collections_it_looked_and_claims_no_more(run, store):
     await furnish(store, ROBIN)
-    await store.db.tickets.insert_one(ROBIN.scope | {"text": "a program of one's own"})
+    await store.db.tickets.insert_one(ROBIN.filter | {"text": "a program of one's own"})
     looked = ["memories", "turns", "sessions", "users", "visitors"]
     command = ["users", "erase", "robin-1764", "--by", "Sam"]
     said = f"Looked at {', '.join(looked)}"
@@ -315,8 +315,8 @@ def test_a_call_that_goes_on_for_too_long_is_exit_code_3(run_inside, shared_home
         db = client[database_name]
         lease = {"owner": "somebody who does not look", "until": now() + timedelta(hours=1)}
         call = {"session_id": "s-9", "status": "active", "started_at": now(), "lease": lease}
-        db.sessions.insert_one(ROBIN.scope | call)
-        db.memories.insert_one(ROBIN.scope | {"memory_type": "city", "content": "Oslo"})
+        db.sessions.insert_one(ROBIN.filter | call)
+        db.memories.insert_one(ROBIN.filter | {"memory_type": "city", "content": "Oslo"})
         waiting = run_inside(*command)
         assert (waiting.code, waiting.stdout) == (3, "")
         note, error = waiting.stderr.splitlines()
@@ -347,12 +347,12 @@ async def test_a_call_that_stood_still_meanwhile_writes_nothing_when_it_goes_on(
 
 @pytest.mark.parametrize("output", ["table", "plain", "json"])
 async def test_hostile_text_is_shown_and_never_obeyed(run, store, output):
-    person = Identity("default", "u\u202ee[red]")
+    person = UserScope(tenant_id="default", user_id="u\u202ee[red]")
     await store.db.users.insert_one(
-        person.scope | {"name": HOSTILE, "email": "x" * 1_000_000, "last_session": {"at": None, "gist": HOSTILE}}
+        person.filter | {"name": HOSTILE, "email": "x" * 1_000_000, "last_session": {"at": None, "gist": HOSTILE}}
     )
-    await store.db.memories.insert_one(person.scope | {"memory_type": "note", "content": HOSTILE})
-    await store.db.memories.insert_one(SOMEBODY_ELSE.scope | {"memory_type": "note", "content": "x" * 1_000_000})
+    await store.db.memories.insert_one(person.filter | {"memory_type": "note", "content": HOSTILE})
+    await store.db.memories.insert_one(SOMEBODY_ELSE.filter | {"memory_type": "note", "content": "x" * 1_000_000})
     for command in (
         ["users", "list"],
         ["users", "show", person.user_id],

@@ -8,13 +8,13 @@ import re
 import pytest
 
 from lkmongo.agent.briefing import BUDGET
-from lkmongo.model import Identity, LastSession, Memory, now
+from lkmongo.model import LastSession, Memory, UserScope, now
 from tests.fake_llm import calls
 from tests.talk import talk
 from tests.waiting import until
 
-ROBIN = Identity("default", "u-100")
-SOMEBODY_ELSE = Identity("default", "u-200")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
+SOMEBODY_ELSE = UserScope(tenant_id="default", user_id="u-200")
 
 
 def texts(context, role: str) -> list[str]:
@@ -88,11 +88,11 @@ async def test_what_callers_said_cannot_leave_the_fence(store):
 async def test_the_briefing_keeps_its_budget_and_puts_what_fits_the_question_first(store):
     moment = now()
     await store.db.memories.insert_many(
-        ROBIN.scope | {"memory_type": f"fact_{n}", "content": f"detail number {n} " * 8, "updated_at": moment}
+        ROBIN.filter | {"memory_type": f"fact_{n}", "content": f"detail number {n} " * 8, "updated_at": moment}
         for n in range(300)
     )
     await store.db.memories.insert_one(
-        ROBIN.scope
+        ROBIN.filter
         | {"memory_type": "sailing", "content": "owns a dinghy in Kiel", "updated_at": moment.replace(year=2001)}
     )
     async with talk(store, ROBIN, calls()) as call:
@@ -157,7 +157,7 @@ async def test_wrong_arguments_become_a_sentence(store, tool, arguments, words):
 
 async def test_an_order_is_read_out_to_its_owner_alone(store):
     order = {"order_id": "1001", "items": [{"name": "Lamp", "quantity": 2}, "Cable"], "total": 40, "status": "shipped"}
-    await store.db.orders.insert_one(ROBIN.scope | order)
+    await store.db.orders.insert_one(ROBIN.filter | order)
     async with talk(store, ROBIN, calls()) as call:
         assert await call.tool("lookup_order", order_id="#1001") == (
             "Order 1001 is shipped: 2 Lamp and Cable, 40.00 USD in total.",
@@ -173,10 +173,10 @@ async def test_who_names_no_order_is_told_of_their_latest_ones(store):
 
     async with talk(store, ROBIN, calls()) as call:
         assert await call.tool("lookup_order") == ("There is no order of yours.", True)
-        await store.db.orders.insert_one(ROBIN.scope | order(7))
+        await store.db.orders.insert_one(ROBIN.filter | order(7))
         sentence = "Order 7 is packed: Lamp, 4.00 USD in total."
         assert await call.tool("lookup_order") == (sentence, False)
-        await store.db.orders.insert_many([ROBIN.scope | order(number) for number in (3, 9, 8)])
+        await store.db.orders.insert_many([ROBIN.filter | order(number) for number in (3, 9, 8)])
         output, _ = await call.tool("lookup_order")
         assert re.findall(r"Order (\d+)", output) == ["8", "9", "3"]
         assert output.endswith("in total. For another one, tell me its number.")
@@ -222,7 +222,7 @@ async def test_a_vector_follows_every_slot(store):
 
 
 async def test_a_guest_is_remembered_for_the_call_and_no_longer(store):
-    guest = Identity.guest()
+    guest = UserScope.guest()
     async with talk(store, guest, calls(), guest=True) as call:
         output, _ = await call.tool("remember_detail", memory_type="city", content="Lisbon")
         assert output == "For this call I will remember your city: Lisbon."

@@ -10,12 +10,12 @@ import pytest
 from lkmongo.embed.base import OverloadedError
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.embed.vectors import from_bson, to_bson
-from lkmongo.model import Identity, Memory, Passage, Tenant, now
+from lkmongo.model import Memory, Passage, TenantScope, UserScope, now
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.store.indexes import backfill as module
 from lkmongo.store.indexes.backfill import backfill, count_missing
 
-ROBIN, KIM = Identity("default", "u-100"), Identity("other", "u-100")
+ROBIN, KIM = UserScope(tenant_id="default", user_id="u-100"), UserScope(tenant_id="other", user_id="u-100")
 EMBEDDER = LocalEmbedder()
 
 
@@ -41,17 +41,17 @@ class Interrupted(LocalEmbedder):
             yield await self.embed(texts[start : start + 3], kind="document")
 
 
-async def remember(store, identity, count=1, embedder=None):
+async def remember(store, scope, count=1, embedder=None):
     for number in range(count):
-        memory = await store.memories.remember(identity, f"slot {number}", f"value {number}")
+        memory = await store.memories.remember(scope, f"slot {number}", f"value {number}")
         if embedder:
             vector = (await embedder.embed([memory.embedded_text], kind="document"))[0]
-            await store.memories.set_vector(identity, memory, vector, embedder.model)
+            await store.memories.set_vector(scope, memory, vector, embedder.model)
 
 
 async def add(store, tenant, count=1, **fields):
     await store.db.knowledge.insert_many(
-        tenant.scope
+        tenant.filter
         | {"source": "a.md", "chunk": number, "title": "Tea", "content": f"Tea number {number}.", "updated_at": now()}
         | fields
         for number in range(count)
@@ -74,7 +74,7 @@ async def test_what_has_no_vector_or_another_models_gets_one(store):
     filled = await backfill(store.db, EMBEDDER)
     assert counts(filled) == {"memories": (5, 5, 0, 0), "knowledge": (2, 2, 0, 0)}
     assert await unembedded(store) == [0, 0]
-    slot = await store.db.memories.find_one(KIM.scope | {"memory_type": "slot_1"})
+    slot = await store.db.memories.find_one(KIM.filter | {"memory_type": "slot_1"})
     (expected,) = await EMBEDDER.embed([Memory("slot_1", "value 1").embedded_text], kind="document")
     assert from_bson(slot["embedding"], 256) == pytest.approx(expected, abs=1e-6)
     passage = await store.db.knowledge.find_one({"chunk": 1})
@@ -125,7 +125,7 @@ async def test_what_is_written_anew_meanwhile_does_not_get_the_old_vector(store)
             yield await self.embed(texts, kind="document")
 
     assert counts(await backfill(store.db, Meanwhile()))["memories"] == (2, 0, 2, 0)
-    slot = await store.db.memories.find_one(ROBIN.scope)
+    slot = await store.db.memories.find_one(ROBIN.filter)
     assert (slot["content"], "embedding" in slot) == ("something else", False)
     assert counts(await backfill(store.db, EMBEDDER))["memories"] == (1, 1, 0, 0)
 
@@ -134,7 +134,7 @@ async def test_only_the_tenant_that_is_named(store):
     for person in (ROBIN, KIM):
         await remember(store, person, 2)
         await add(store, person.tenant, 1)
-    filled = await backfill(store.db, EMBEDDER, tenant=Tenant("other"))
+    filled = await backfill(store.db, EMBEDDER, tenant=TenantScope("other"))
     assert counts(filled) == {"memories": (2, 2, 0, 0), "knowledge": (1, 1, 0, 0)}
     left = await store.db.memories.distinct("tenant_id", {"embedding": {"$exists": False}})
     assert left == ["default"]
@@ -142,14 +142,14 @@ async def test_only_the_tenant_that_is_named(store):
 
 async def test_thorough_means_vectors_that_cannot_be_used_too(store):
     await remember(store, ROBIN, 5, EMBEDDER)
-    good = await store.db.memories.find_one(ROBIN.scope | {"memory_type": "slot_4"})
+    good = await store.db.memories.find_one(ROBIN.filter | {"memory_type": "slot_4"})
     for number, spoilt in enumerate((to_bson(np.ones(3, dtype=np.float32)), [1.0, 2.0], None, "text")):
         await store.db.memories.update_one({"memory_type": f"slot_{number}"}, {"$set": {"embedding": spoilt}})
     assert counts(await backfill(store.db, EMBEDDER))["memories"][0] == 0
     assert counts(await count_missing(store.db, EMBEDDER, thorough=True))["memories"] == (4, 0, 0, 0)
     assert counts(await backfill(store.db, EMBEDDER, thorough=True))["memories"] == (4, 4, 0, 0)
     assert counts(await count_missing(store.db, EMBEDDER, thorough=True))["memories"][0] == 0
-    assert await store.db.memories.find_one(ROBIN.scope | {"memory_type": "slot_4"}) == good
+    assert await store.db.memories.find_one(ROBIN.filter | {"memory_type": "slot_4"}) == good
 
 
 async def test_an_old_array_of_numbers_is_a_vector(store):
@@ -159,7 +159,7 @@ async def test_an_old_array_of_numbers_is_a_vector(store):
 
 
 async def test_documents_of_other_hands_stop_nothing(store):
-    await store.db.memories.insert_many([ROBIN.scope | {"memory_type": f"x{n}", "content": n} for n in range(3)])
+    await store.db.memories.insert_many([ROBIN.filter | {"memory_type": f"x{n}", "content": n} for n in range(3)])
     await store.db.knowledge.insert_one(
         {"tenant_id": "default", "source": "s", "chunk": 0, "title": " ", "content": ""}
     )

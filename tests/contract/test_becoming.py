@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from lkmongo.model import Identity
+from lkmongo.model import UserScope
 from lkmongo.store.people.erase import erase
 from tests.fake_llm import calls
 from tests.talk import talk
 from tests.waiting import until
 
-ROBIN = Identity("default", "u-100")
-KIM = Identity("default", "u-200")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
+KIM = UserScope(tenant_id="default", user_id="u-200")
 
 
 async def test_the_call_so_far_and_what_was_to_be_remembered_become_the_persons(store):
     await store.users.set_field(ROBIN, "name", "Robin")
     await store.memories.remember(ROBIN, "favorite_food", "pasta")
-    guest = Identity.guest()
+    guest = UserScope.guest()
     async with talk(store, guest, calls(), guest=True) as call:
         await call.tool("remember_detail", memory_type="favorite_color", content="teal")
         await call.tool("update_profile", field="name", value="Bobby")
@@ -25,12 +25,12 @@ async def test_the_call_so_far_and_what_was_to_be_remembered_become_the_persons(
         assert await call.tool("recall_detail", memory_type="favorite_food") == ("Your favorite food: pasta.", False)
         assert (await call.tool("recall_detail", memory_type="favorite_color"))[0] == "Your favorite color: teal."
         assert not await call.call.become(KIM)  # a person is not made another one
-        assert call.call.identity == ROBIN
+        assert call.call.scope == ROBIN
         assert "Robin" in str(call.llm.contexts[-1].items)
     profile = await store.users.get(ROBIN)
     assert (profile.name, profile.timezone) == ("Robin", "Europe/Berlin")
     assert {slot.memory_type for slot in await store.memories.slots(ROBIN)} == {"favorite_color", "favorite_food"}
-    assert await store.db.memories.count_documents(ROBIN.scope | {"embedding": {"$exists": True}}) == 2
+    assert await store.db.memories.count_documents(ROBIN.filter | {"embedding": {"$exists": True}}) == 2
     (record,) = await store.sessions.recent(ROBIN)
     assert (record.status, record.session_id) == ("complete", "console-test")
     turns = await store.sessions.turns(ROBIN, "console-test")
@@ -39,12 +39,12 @@ async def test_the_call_so_far_and_what_was_to_be_remembered_become_the_persons(
         *("remember_detail", "update_profile", "update_profile", "recall_detail", "recall_detail")
     ]
     for name in ("sessions", "turns", "memories", "users"):
-        assert await store.db[name].count_documents(guest.scope) == 0
+        assert await store.db[name].count_documents(guest.filter) == 0
 
 
 async def test_nobody_else_is_read_before_the_guest_is_a_person(store):
     await store.memories.remember(ROBIN, "favorite_food", "pasta")
-    async with talk(store, Identity.guest(), calls(), guest=True) as call:
+    async with talk(store, UserScope.guest(), calls(), guest=True) as call:
         output, failed = await call.tool("recall_detail", memory_type="favorite_food")
         assert failed
         assert "pasta" not in output

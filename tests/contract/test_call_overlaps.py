@@ -14,7 +14,7 @@ from lkmongo.agent import recorder as recording
 from lkmongo.agent.ending import end_call
 from lkmongo.agent.recorder import Recorder
 from lkmongo.dispatch import seal
-from lkmongo.model import Identity, SessionRecord, SessionStatus, now
+from lkmongo.model import SessionRecord, SessionStatus, UserScope, now
 from lkmongo.outbox import journal
 from lkmongo.outbox.changes import Change, Changes
 from lkmongo.outbox.journal import Spool
@@ -29,7 +29,7 @@ from tests.overlaps import DATABASE, GUEST, ROBIN, ROOM, SID, a_call, away, die,
 from tests.talk import talk
 from tests.waiting import until
 
-KIM = Identity("default", "u-200")
+KIM = UserScope(tenant_id="default", user_id="u-200")
 SECRET = "a-secret-that-is-long-enough-for-hmac-256"
 BEGAN = SessionRecord(SID, ROBIN, ROOM, SessionStatus.ACTIVE, now() - timedelta(minutes=5))
 
@@ -51,7 +51,7 @@ async def test_of_two_people_that_a_guest_is_said_to_be_the_first_counts(store):
     async with talk(store, GUEST, calls(), guest=True, session_id=SID) as call:
         await call.tool("remember_detail", memory_type="favorite_color", content="teal")
         assert await asyncio.gather(call.call.become(ROBIN), call.call.become(KIM)) == [True, False]
-        assert call.call.identity == ROBIN
+        assert call.call.scope == ROBIN
     assert [slot.content for slot in await store.memories.slots(ROBIN)] == ["teal"]
     assert await store.memories.slots(KIM) == []
 
@@ -60,10 +60,10 @@ async def test_an_attribute_that_is_set_while_the_session_starts_is_seen_twice_a
     credentials = SimpleNamespace(api_secret=SimpleNamespace(get_secret_value=lambda: SECRET))
     job = SimpleNamespace(job=SimpleNamespace(room=SimpleNamespace(name=ROOM)))
     held = HeldCall(job, SimpleNamespace(settings=SimpleNamespace(livekit=credentials)))
-    sealed = seal(ROBIN, room=ROOM, participant="web-1", secret=SECRET)
+    sealed = seal(ROBIN, room=ROOM, participant_identity="web-1", secret=SECRET)
     participant = SimpleNamespace(identity="web-1", attributes={CALLER: sealed})
     async with a_call(store, GUEST, guest=True) as call:
-        held._call, held._dispatched = call, SimpleNamespace(participant="web-1")
+        held._call, held._dispatched = call, SimpleNamespace(participant_identity="web-1")
         call.recorder.start()
         say(call.recorder, "as a guest", 100.0)
         await until(lambda: said(store, GUEST))
@@ -90,10 +90,10 @@ async def test_a_guest_who_is_recognised_while_the_call_ends_leaves_no_second_ca
         monkeypatch.setattr(Sessions, "save", then_recognised)
         await end_call(call, "hang-up", dict, ended_at=now())
         await asyncio.gather(*recognised)
-        await until(lambda: store.sessions.recent(call.identity))
+        await until(lambda: store.sessions.recent(call.scope))
         records = [record for who in (GUEST, ROBIN) for record in await store.sessions.recent(who)]
         assert [(record.status, record.close_reason) for record in records] == [(SessionStatus.COMPLETE, "hang-up")]
-        assert await said(store, records[0].identity) == ["as a guest"]
+        assert await said(store, records[0].scope) == ["as a guest"]
 
 
 async def test_what_a_guest_said_to_the_agent_before_stays_when_they_become_a_person(store):

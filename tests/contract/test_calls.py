@@ -8,7 +8,7 @@ from datetime import date, timedelta
 import pytest
 
 from lkmongo.errors import InvalidIdError, NotFoundError, UsageError
-from lkmongo.model import Identity, SessionStatus
+from lkmongo.model import SessionStatus, UserScope
 from lkmongo.store.sessions import calls
 from lkmongo.store.sessions import search as call_search
 from lkmongo.store.sessions.calls import CallFilter, Calls
@@ -102,14 +102,14 @@ async def test_what_something_else_wrote_can_be_read_too(store):
 
 
 async def test_a_call_that_the_agent_held_is_read_as_it_was(store):
-    identity = Identity("default", "u-100")
+    scope = UserScope(tenant_id="default", user_id="u-100")
     script = scripted(("remember_detail", {"memory_type": "color", "content": "teal"}), greeting="Hello there.")
-    async with talk(store, identity, script) as call:
+    async with talk(store, scope, script) as call:
         await call.say("remember that my color is teal")
     found = Calls(store.db)
     (listed,) = await found.newest(CallFilter())
     assert (listed.session_id, listed.turns, listed.status) == ("console-test", 4, "complete")
-    assert await found.turns(listed) == await store.sessions.turns(identity, "console-test")
+    assert await found.turns(listed) == await store.sessions.turns(scope, "console-test")
 
 
 # Search

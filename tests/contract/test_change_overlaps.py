@@ -241,7 +241,7 @@ async def test_a_merge_does_not_bring_back_the_gist_that_is_forgotten_meanwhile(
 
     async def then_forgotten(collection, *arguments, **named):
         found = await find_one(collection, *arguments, **named)
-        if collection.name == "users" and arguments[:1] == (ROBIN.scope,) and "session" in named:
+        if collection.name == "users" and arguments[:1] == (ROBIN.filter,) and "session" in named:
             monkeypatch.setattr(AsyncCollection, "find_one", find_one)
             await store.memories.forget(ROBIN, ["pet"])
         return found

@@ -17,7 +17,7 @@ from lkmongo.console.lines import Line
 from lkmongo.console.text import Listener, converse
 from lkmongo.embed.choose import create_embedder
 from lkmongo.errors import SecretError
-from lkmongo.model import Identity, LastSession, SessionRecord, SessionStatus, Turn, TurnKind, now
+from lkmongo.model import LastSession, SessionRecord, SessionStatus, Turn, TurnKind, UserScope, now
 from lkmongo.outbox.journal import Spool, spool_folder
 from lkmongo.outbox.recovery import recover, turn_entry
 from lkmongo.settings import Settings
@@ -28,7 +28,7 @@ from tests.fake_llm import ScriptedLLM, calls
 from tests.people import anywhere
 from tests.talk import talk
 
-ROBIN = Identity("default", "u-sec")
+ROBIN = UserScope(tenant_id="default", user_id="u-sec")
 SAID = [
     "my card number is 4111 1111 1111 1111 cvv 123",
     "remember that my pin is 1234",
@@ -218,11 +218,11 @@ async def old(store):
     await store.users.seen(ROBIN)
     moment = now()
     await store.db.users.update_one(
-        ROBIN.scope, {"$set": {"last_session": {"at": moment, "gist": FROM_BEFORE}, "name": "Robin, pin 1234"}}
+        ROBIN.filter, {"$set": {"last_session": {"at": moment, "gist": FROM_BEFORE}, "name": "Robin, pin 1234"}}
     )
     slots = {"pin": "1234", "note": "card 4111 1111 1111 1111", "pet": "a heron"}
     await store.db.memories.insert_many(
-        ROBIN.scope | {"memory_type": name, "content": content, "label_words": name, "updated_at": moment}
+        ROBIN.filter | {"memory_type": name, "content": content, "label_words": name, "updated_at": moment}
         for name, content in slots.items()
     )
     return store
@@ -268,7 +268,7 @@ async def test_it_is_neither_shown_nor_embedded(old):
 async def test_a_merge_moves_it_and_shows_it_to_nobody(old):
     guest = replace(ROBIN, user_id="guest-1")
     await old.db.memories.insert_one(
-        guest.scope | {"memory_type": "pin", "content": "9876", "label_words": "pin", "updated_at": now()}
+        guest.filter | {"memory_type": "pin", "content": "9876", "label_words": "pin", "updated_at": now()}
     )
     merged = await merge(old.db, guest, ROBIN)
     assert [(each.kept, each.dropped) for each in merged.conflicts] == [(WITHHELD, WITHHELD)]

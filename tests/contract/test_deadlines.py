@@ -23,7 +23,7 @@ from lkmongo.agent.ending import end_call
 from lkmongo.embed.choose import create_embedder
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.errors import DatabaseUnavailableError
-from lkmongo.model import Identity, SessionRecord, SessionStatus, now
+from lkmongo.model import SessionRecord, SessionStatus, UserScope, now
 from lkmongo.outbox.lease import Lease
 from lkmongo.settings import Settings
 from lkmongo.store.mongo.circuit_breaker import Breaker
@@ -35,7 +35,7 @@ from tests.patience import be_patient
 from tests.talk import Talk
 from tests.waiting import PATIENCE, until
 
-ROBIN = Identity("default", "u-100")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
 SID = "RM_1"
 logger = logging.getLogger("deadlines")
 

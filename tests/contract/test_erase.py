@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lkmongo.agent.recorder import Recorder
 from lkmongo.errors import InvalidTextError, NotReadyError
-from lkmongo.model import Identity, SessionRecord, SessionStatus, Tenant, Turn, TurnKind, now
+from lkmongo.model import SessionRecord, SessionStatus, TenantScope, Turn, TurnKind, UserScope, now
 from lkmongo.outbox.lease import Lease
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.mongo.client import create_client
@@ -28,9 +28,9 @@ from tests.fake_llm import calls
 from tests.people import anywhere, documents, furnish, killed_at, of, until
 from tests.talk import talk
 
-ROBIN = Identity("default", "robin-1764")
-SAME_ID_ELSEWHERE = Identity("other", "robin-1764")
-SOMEBODY_ELSE = Identity("default", "robin-17640")
+ROBIN = UserScope(tenant_id="default", user_id="robin-1764")
+SAME_ID_ELSEWHERE = UserScope(tenant_id="other", user_id="robin-1764")
+SOMEBODY_ELSE = UserScope(tenant_id="default", user_id="robin-17640")
 OTHERS = (SAME_ID_ELSEWHERE, SOMEBODY_ELSE)
 
 
@@ -69,13 +69,15 @@ async def test_receipts_are_listed_newest_first_and_found_by_the_id(store):
         await furnish(store, person)
         await erase(store.db, person, by="Sam")
         await asyncio.sleep(0.003)
-    listed = await receipts(store.db, Tenant("default"))
+    listed = await receipts(store.db, TenantScope("default"))
     assert len(listed) == 2
     assert listed[0].erased_at > listed[1].erased_at
     assert listed[0].hash != listed[1].hash
-    assert await receipts(store.db, Tenant("default"), identity=ROBIN) == [listed[1]]
-    assert await receipts(store.db, Tenant("default"), identity=Identity("default", "nobody")) == []
-    assert len(await receipts(store.db, Tenant("default"), limit=1)) == 1
+    assert await receipts(store.db, TenantScope("default"), scope=ROBIN) == [listed[1]]
+    assert (
+        await receipts(store.db, TenantScope("default"), scope=UserScope(tenant_id="default", user_id="nobody")) == []
+    )
+    assert len(await receipts(store.db, TenantScope("default"), limit=1)) == 1
 
 
 @pytest.mark.parametrize("note", ["asked by robin-1764", "(ROBIN-1764)", "", "x" * 201])
@@ -85,7 +87,9 @@ def test_a_receipt_takes_no_note_that_names_the_person(note):
 
 
 def test_a_note_may_hold_the_letters_of_a_short_id():
-    assert check_note("reason", "  customer\nrequest ", Identity("default", "u")) == "customer request"
+    assert (
+        check_note("reason", "  customer\nrequest ", UserScope(tenant_id="default", user_id="u")) == "customer request"
+    )
 
 
 # ---------------------------------------------------------------- while a call goes on
@@ -103,7 +107,7 @@ async def test_a_call_that_goes_on_becomes_a_guests_and_stores_nothing_more(stor
         assert waited_for == [["console-test"]]
         caller = call.call.caller
         assert (caller.status, caller.slots, caller.profile.name) == ("guest", {}, None)
-        assert call.call.identity != ROBIN
+        assert call.call.scope != ROBIN
         output, is_error = await call.tool("remember_detail", memory_type="boat", content="a blue dinghy")
         assert (output, is_error) == ("For this call I will remember your boat: a blue dinghy.", False)
         assert await call.tool("update_profile", field="name", value="Zoe") == ("Your name is Zoe.", False)
@@ -211,11 +215,11 @@ async def test_a_call_whose_process_died_is_waited_for_no_longer_than_its_lease(
     assert "s-9" in caught.value.message
     counts = await count(store.db, ROBIN)
     assert counts == {"memories": 0, "turns": 0, "sessions": 1, "users": 0, "visitors": 0, "orders": 0}
-    assert await receipts(store.db, Tenant("default")) == []
+    assert await receipts(store.db, TenantScope("default")) == []
     receipt = await erase(store.db, ROBIN, by="Sam")  # once more, with patience
     assert receipt.counts["sessions"] == 3
     assert not any((await count(store.db, ROBIN)).values())
-    assert len(await receipts(store.db, Tenant("default"))) == 1
+    assert len(await receipts(store.db, TenantScope("default"))) == 1
 
 
 async def test_something_that_never_stops_writing_is_told(store, monkeypatch):
@@ -280,18 +284,18 @@ async def test_a_lease_is_shown_renewed_and_given_up(store):
     recorder = Recorder(store, ROBIN, "s-9", "room $name")
     async with recorder.lease.writing():
         assert await store.sessions.live(ROBIN) == ["s-9"]
-    document = await store.db.sessions.find_one(ROBIN.scope)
+    document = await store.db.sessions.find_one(ROBIN.filter)
     assert document["room_name"] == "room $name"
     assert document["lease"]["owner"] == recorder.lease.owner
     assert await store.sessions.renew(ROBIN, "s-9", recorder.lease.owner) == "held"
-    assert (await store.db.sessions.find_one(ROBIN.scope))["lease"]["until"] > document["lease"]["until"]
+    assert (await store.db.sessions.find_one(ROBIN.filter))["lease"]["until"] > document["lease"]["until"]
     assert await store.sessions.renew(SOMEBODY_ELSE, "s-9", recorder.lease.owner) == "missing"
     await recorder.close("hang-up", dict)
     assert await store.sessions.live(ROBIN) == ["s-9"]  # until the last of its writes has arrived
     await recorder.lease.release()
     assert await store.sessions.live(ROBIN) == []
-    assert "lease" not in await store.db.sessions.find_one(ROBIN.scope)
-    assert "lease" not in await store.db.sessions.find_one(ROBIN.scope)
+    assert "lease" not in await store.db.sessions.find_one(ROBIN.filter)
+    assert "lease" not in await store.db.sessions.find_one(ROBIN.filter)
 
 
 async def test_a_call_whose_document_is_deleted_by_others_shows_itself_again(store, monkeypatch):
@@ -306,7 +310,7 @@ async def test_a_call_whose_document_is_deleted_by_others_shows_itself_again(sto
 
 # ---------------------------------------------------------------- killed anywhere, and run again
 
-people = st.builds(Identity, st.sampled_from(["default", "other"]), st.sampled_from(["u", "u1", "U", "u.1", "$u"]))
+people = st.builds(UserScope, st.sampled_from(["default", "other"]), st.sampled_from(["u", "u1", "U", "u.1", "$u"]))
 holdings = st.fixed_dictionaries(
     {
         "slots": st.lists(st.sampled_from(["a", "b", "c", "d"]), unique=True, max_size=4),
@@ -330,8 +334,8 @@ def test_killed_anywhere_and_run_again_it_leaves_nothing_and_touches_nobody_else
             await database_indexes.apply(store.db)
             for name in COLLECTIONS:  # of the example before; to drop and to make them takes longer
                 await store.db[name].delete_many({})
-            for identity, holding in everybody.items():
-                await furnish(store, identity, **holding)
+            for scope, holding in everybody.items():
+                await furnish(store, scope, **holding)
             gone = next(iter(everybody))
             others = await documents(store, gone)
             lease = Lease(store, SessionRecord("live", gone, "room", SessionStatus.ACTIVE, now()))
@@ -370,28 +374,28 @@ async def test_killed_at_any_step_and_run_again_it_leaves_nothing_but_one_receip
     assert number > 15
 
 
-async def erase_and_be_killed(uri: str, database: str, identity: Identity, number: int) -> bool:
-    return await killed_at(number, uri, lambda client: erase(client[database], identity, by="Alex"))
+async def erase_and_be_killed(uri: str, database: str, scope: UserScope, number: int) -> bool:
+    return await killed_at(number, uri, lambda client: erase(client[database], scope, by="Alex"))
 
 
-async def keep_writing(store: Store, identity: Identity, lease: Lease) -> None:
+async def keep_writing(store: Store, scope: UserScope, lease: Lease) -> None:
     """As a call writes, until it may not any more."""
     lease.start()
     number = 0
     while True:
         try:
             async with lease.writing():
-                await store.memories.remember(identity, f"note {number % 5}", "x")
+                await store.memories.remember(scope, f"note {number % 5}", "x")
                 turn = Turn(number, f"i-{number}", TurnKind.MESSAGE, now(), role="user", content="x")
-                await store.sessions.append(identity, "live", [turn])
-                await store.users.seen(identity)
+                await store.sessions.append(scope, "live", [turn])
+                await store.users.seen(scope)
         except ErasedError:
             return
         number += 1
 
 
-async def has_tombstone(store: Store, identity: Identity) -> bool:
-    return await Tombstones(store.db).get(identity) is not None
+async def has_tombstone(store: Store, scope: UserScope) -> bool:
+    return await Tombstones(store.db).get(scope) is not None
 
 
 async def is_true(value: bool) -> bool:

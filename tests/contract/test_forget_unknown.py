@@ -174,7 +174,7 @@ async def test_what_is_forgotten_just_before_the_profile_is_made_stays_forgotten
 async def test_somebody_unknown_who_is_to_be_erased_is_barred_and_can_be_erased_once_they_are_known(store, tmp_path):
     tombstones = Tombstones(store.db)
     await tombstones.bar(ROBIN)
-    assert await receipts(store.db, ROBIN.tenant, identity=ROBIN) == []
+    assert await receipts(store.db, ROBIN.tenant, scope=ROBIN) == []
     leave(tmp_path, LONG_AGO)
     (found,) = await recover(store, tmp_path, DATABASE)
     assert found.outcome == "erased"

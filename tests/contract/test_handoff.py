@@ -9,12 +9,12 @@ import pytest
 
 from docs import generate
 from lkmongo.agent.own_agent import create_assistant
-from lkmongo.model import Identity, TurnKind
+from lkmongo.model import TurnKind, UserScope
 from lkmongo.settings import Settings
 from tests.fake_llm import calls
 from tests.talk import said, talk
 
-ROBIN = Identity("default", "u-100")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from lkmongo.embed.choose import create_embedder
 from lkmongo.errors import DatabaseUnavailableError
-from lkmongo.model import Identity
+from lkmongo.model import UserScope
 from lkmongo.search.choose import AtlasFirst
 from lkmongo.settings import Settings
 from lkmongo.store.indexes import database_indexes
@@ -17,7 +17,7 @@ from lkmongo.store.mongo import client_loop
 from lkmongo.store.open import open_store
 from tests.waiting import until
 
-ROBIN = Identity("default", "u-100")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
 
 
 @pytest.fixture

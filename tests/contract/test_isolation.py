@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lkmongo.errors import InvalidIdError, InvalidTextError
-from lkmongo.model import Identity, Passage, check_content, slot_name
+from lkmongo.model import Passage, UserScope, check_content, slot_name
 from lkmongo.search.atlas import AtlasStrategy
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.store.people.person import export
@@ -46,7 +46,7 @@ _IDS = st.one_of(
         ["u-1", "u-10", "U-1", "u 1", "u\u00e9", "ue\u0301", "$ne", "$$ROOT", '{"$gt":""}', "*", "u-1\u200b", "a" * 128]
     ),
     st.text(min_size=1, max_size=20),
-).filter(lambda value: _passes(lambda each: Identity(each, each), value))
+).filter(lambda value: _passes(lambda each: UserScope(tenant_id=each, user_id=each), value))
 _LABELS = st.one_of(
     st.sampled_from(["pet", "favorite color", "$where", "tenant_id", "user_id", "a.b"]),
     st.text(min_size=1, max_size=12),
@@ -58,7 +58,7 @@ _TEXTS = st.one_of(
 # Tenants and users come from the same few ids: people share one, or the other, or have them changed over.
 _PEOPLE = st.lists(_IDS, min_size=2, max_size=3, unique=True).flatmap(
     lambda ids: st.lists(
-        st.builds(Identity, st.sampled_from(ids), st.sampled_from(ids)), min_size=2, max_size=4, unique=True
+        st.builds(UserScope, st.sampled_from(ids), st.sampled_from(ids)), min_size=2, max_size=4, unique=True
     )
 )
 _SLOTS = st.dictionaries(_LABELS, _TEXTS, min_size=1, max_size=3)

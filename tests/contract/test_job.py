@@ -12,7 +12,7 @@ from livekit.agents.ipc.mock_room import create_mock_room
 from livekit.agents.testing import fake_job_context
 
 from lkmongo.dispatch import plain_metadata, seal
-from lkmongo.model import Identity
+from lkmongo.model import UserScope
 from lkmongo.settings import Settings
 from lkmongo.store.mongo import client_loop
 from lkmongo.worker.job import CALLER, HeldCall
@@ -20,7 +20,7 @@ from lkmongo.worker.prewarm import Ready
 from tests.livekit_api import KEY, SECRET
 from tests.waiting import until
 
-ROBIN = Identity("default", "u-100")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
 CALLING = "mock_user"
 
 
@@ -78,15 +78,15 @@ async def test_the_agent_serves_the_participant_it_was_dispatched_for_and_no_oth
     async with hold(plain_metadata(ROBIN, "somebody who comes later")) as (held, _):
         await asyncio.sleep(0.1)
         assert held._session.room_io.linked_participant is None  # another one is in the room already
-        assert held._call.identity == ROBIN
+        assert held._call.scope == ROBIN
     async with hold() as (held, _):
         await until(lambda: held._session.room_io.linked_participant)
         assert held._session.room_io.linked_participant.identity == CALLING
         assert held._call.caller.guest
 
 
-def sealed(*, room="room", participant=CALLING, secret=SECRET):
-    return seal(ROBIN, room=room, participant=participant, secret=secret)
+def sealed(*, room="room", participant_identity=CALLING, secret=SECRET):
+    return seal(ROBIN, room=room, participant_identity=participant_identity, secret=secret)
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def sealed(*, room="room", participant=CALLING, secret=SECRET):
     [
         (sealed(), CALLING, True),
         (sealed(), "another participant", False),
-        (sealed(participant="another participant"), CALLING, False),
-        (sealed(participant="another participant"), "another participant", False),
+        (sealed(participant_identity="another participant"), CALLING, False),
+        (sealed(participant_identity="another participant"), "another participant", False),
         (sealed(room="another room"), CALLING, False),
         (sealed(secret="another secret, as long as they should be"), CALLING, False),
         ("u-100", CALLING, False),
@@ -110,5 +110,5 @@ async def test_only_a_seal_for_the_served_participant_in_this_room_makes_a_guest
         held._on_attributes({CALLER: value}, SimpleNamespace(identity=shown_by))
         for task in list(held._tasks):
             await task
-        assert (held._call.identity == ROBIN) is becomes
+        assert (held._call.scope == ROBIN) is becomes
         assert held._call.caller.guest is not becomes

@@ -12,7 +12,7 @@ from lkmongo.embed.base import OverloadedError
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.embed.vectors import from_bson
 from lkmongo.errors import AuthenticationError, DatabaseError
-from lkmongo.model import Passage, Tenant
+from lkmongo.model import Passage, TenantScope
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.store.knowledge.documents import Document, find_documents
 from lkmongo.store.knowledge.ingest import Added, Library, add_documents, read_documents, totals
@@ -20,7 +20,7 @@ from lkmongo.store.knowledge.knowledge import ORIGIN, Knowledge, SourceTakenErro
 from lkmongo.store.seed.seeding import seed
 from lkmongo.store.seed.seeds import SeedData
 
-SHOP, HOTEL = Tenant("default"), Tenant("hotel")
+SHOP, HOTEL = TenantScope("default"), TenantScope("hotel")
 
 
 class Watched(LocalEmbedder):
@@ -60,7 +60,7 @@ async def add(store, *documents, tenant=SHOP, embedder=None, folders=(), present
 
 
 async def stored(store, tenant=SHOP):
-    found = store.db.knowledge.find(tenant.scope).sort([("source", 1), ("chunk", 1)])
+    found = store.db.knowledge.find(tenant.filter).sort([("source", 1), ("chunk", 1)])
     return {(doc["source"], doc["chunk"]): doc async for doc in found}
 
 
@@ -340,7 +340,7 @@ async def test_a_source_of_the_seed_is_not_written_over(store):
 
 
 async def test_a_source_that_nobody_signed_is_not_written_over_either(store):
-    await store.db.knowledge.insert_one(SHOP.scope | {"source": "a.md", "chunk": 3, "title": "A", "content": "A."})
+    await store.db.knowledge.insert_one(SHOP.filter | {"source": "a.md", "chunk": 3, "title": "A", "content": "A."})
     with pytest.raises(SourceTakenError):
         await add(store, document("a.md", "Mine."))
 

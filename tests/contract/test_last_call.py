@@ -11,12 +11,12 @@ from lkmongo.agent import ending
 from lkmongo.agent.ending import MAX_GIST, end_call
 from lkmongo.agent.model_choice import Mind
 from lkmongo.agent.responder import Responder
-from lkmongo.model import Identity, Turn, TurnKind, now
+from lkmongo.model import Turn, TurnKind, UserScope, now
 from tests.fake_llm import ScriptedLLM, calls
 from tests.talk import talk
 from tests.waiting import PATIENCE
 
-ROBIN = Identity("default", "u-100")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
 SAID = "I would like to return my blue kettle"
 
 
@@ -32,9 +32,9 @@ class Summarising(ScriptedLLM):
         return super().chat(chat_ctx=chat_ctx, tools=tools, **more)
 
 
-async def call_once(store, mind, *words, identity=ROBIN, tool=None, **more):
+async def call_once(store, mind, *words, scope=ROBIN, tool=None, **more):
     """Hold a call and end it as a room or the console does."""
-    async with talk(store, identity, calls(greeting="Hello."), **more) as call:
+    async with talk(store, scope, calls(greeting="Hello."), **more) as call:
         for each in words or (SAID,):
             await call.say(each)
         if tool:
@@ -42,9 +42,9 @@ async def call_once(store, mind, *words, identity=ROBIN, tool=None, **more):
         await end_call(call.call, "hang-up", dict, ended_at=now(), mind=mind and Mind(mind, "a mind"))
 
 
-async def told_next_time(store, identity=ROBIN):
+async def told_next_time(store, scope=ROBIN):
     """What a model is told when the next call begins."""
-    async with talk(store, identity, calls(greeting="Hello."), session_id="console-next") as call:
+    async with talk(store, scope, calls(greeting="Hello."), session_id="console-next") as call:
         return "\n".join(item.text_content or "" for item in call.llm.contexts[0].items if item.type == "message")
 
 
@@ -130,7 +130,7 @@ async def test_nothing_is_told_where_nobody_said_anything_or_the_caller_is_a_gue
     model = Summarising()
     async with talk(store, ROBIN, calls()) as call:
         await end_call(call.call, "hang-up", dict, ended_at=now(), mind=Mind(model, "a mind"))
-    await call_once(store, model, identity=Identity.guest(), guest=True, session_id="console-guest")
+    await call_once(store, model, scope=UserScope.guest(), guest=True, session_id="console-guest")
     assert await gist(store) is None
     assert model.contexts == []
 

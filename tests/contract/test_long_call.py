@@ -10,7 +10,7 @@ from livekit.agents import FunctionToolsExecutedEvent, llm
 
 from lkmongo import deadlines
 from lkmongo.agent.recorder import Recorder
-from lkmongo.model import Identity
+from lkmongo.model import UserScope
 from lkmongo.outbox import journal
 from lkmongo.outbox.backlog import Backlog
 from lkmongo.outbox.recovery import recover
@@ -22,7 +22,7 @@ from lkmongo.store.open import open_store
 from lkmongo.store.sessions.calls import CallFilter
 from tests.waiting import PATIENCE
 
-ROBIN = Identity("default", "u-100")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
 TURNS = 3_000
 OUTPUT = 10_000
 BEGAN = 1_700_000_000.0
@@ -94,12 +94,12 @@ async def test_of_many_turns_on_a_slow_line_each_attempt_gets_some_through(store
     use_tools(recorder, range(250))
     append, asked, hangs = store.sessions.append, [], asyncio.Event()
 
-    async def breaks_down(identity, session_id, turns):
+    async def breaks_down(scope, session_id, turns):
         asked.append(turns[0].seq)
         if len(asked) in {2, 4}:
             hangs.set()
             await asyncio.Event().wait()
-        await append(identity, session_id, turns)
+        await append(scope, session_id, turns)
 
     monkeypatch.setattr(store.sessions, "append", breaks_down)
     for stored in (100, 200):

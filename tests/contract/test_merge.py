@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lkmongo.errors import LkmongoError, NotReadyError, UsageError
-from lkmongo.model import MAX_SLOTS, Identity, LastSession, now
+from lkmongo.model import MAX_SLOTS, LastSession, UserScope, now
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.mongo.client import create_client
 from lkmongo.store.mongo.schema import PERSONAL
@@ -25,14 +25,14 @@ from tests.fake_llm import calls
 from tests.people import documents, furnish, killed_at, of, until
 from tests.talk import talk
 
-GUEST = Identity("default", "guest-1")
-LOGIN = Identity("default", "u-100")
-SAME_ID_ELSEWHERE = Identity("other", "guest-1")
-SOMEBODY_ELSE = Identity("default", "guest-10")
+GUEST = UserScope(tenant_id="default", user_id="guest-1")
+LOGIN = UserScope(tenant_id="default", user_id="u-100")
+SAME_ID_ELSEWHERE = UserScope(tenant_id="other", user_id="guest-1")
+SOMEBODY_ELSE = UserScope(tenant_id="default", user_id="guest-10")
 
 
-async def remember(store: Store, identity: Identity, label: str, content: str) -> None:
-    await store.memories.remember(identity, label, content)
+async def remember(store: Store, scope: UserScope, label: str, content: str) -> None:
+    await store.memories.remember(scope, label, content)
     await asyncio.sleep(0.003)  # the next one is newer
 
 
@@ -106,7 +106,7 @@ async def test_of_two_slots_of_one_label_the_newer_is_kept_and_the_other_is_told
 async def test_the_logins_profile_stays_and_the_guests_fills_its_gaps(store):
     early, late = now() - timedelta(days=2), now() - timedelta(days=1)
     await store.db.users.insert_one(
-        GUEST.scope
+        GUEST.filter
         | {
             "name": "Guest",
             "email": "g@example.org",
@@ -119,7 +119,7 @@ async def test_the_logins_profile_stays_and_the_guests_fills_its_gaps(store):
         }
     )
     await store.db.users.insert_one(
-        LOGIN.scope
+        LOGIN.filter
         | {
             "name": "Robin",
             "preferences": {"timezone": "Europe/Lisbon"},
@@ -137,7 +137,7 @@ async def test_the_logins_profile_stays_and_the_guests_fills_its_gaps(store):
     assert (profile.created_at, profile.last_seen_at) == (early, late)
     assert profile.last_session == LastSession(late, "newer")
     assert profile.memory_version > 3
-    assert (await store.db.users.find_one(LOGIN.scope))["plan"] == "gold"
+    assert (await store.db.users.find_one(LOGIN.filter))["plan"] == "gold"
 
 
 async def test_a_login_that_nobody_has_yet_is_made(store):
@@ -168,7 +168,7 @@ async def test_what_cannot_be_merged_is_refused_before_anything_changes(store):
     with pytest.raises(UsageError):
         await merge(store.db, GUEST, SAME_ID_ELSEWHERE)
     await store.db.memories.insert_many(
-        LOGIN.scope | {"memory_type": f"fact_{number}", "content": "x"} for number in range(MAX_SLOTS - 1)
+        LOGIN.filter | {"memory_type": f"fact_{number}", "content": "x"} for number in range(MAX_SLOTS - 1)
     )
     with pytest.raises(LkmongoError) as caught:
         await merge(store.db, GUEST, LOGIN)
@@ -205,7 +205,7 @@ async def test_more_than_fits_into_a_transaction_is_merged_in_steps(store):
     moment = now()
     for person, label, number in ((GUEST, "guest", 4_000), (LOGIN, "login", 4_000)):
         await store.db.memories.insert_many(
-            person.scope | {"memory_type": f"{label}_{n}", "content": "x" * 100, "updated_at": moment}
+            person.filter | {"memory_type": f"{label}_{n}", "content": "x" * 100, "updated_at": moment}
             for n in range(number)
         )
     merged = await merge(store.db, GUEST, LOGIN)
@@ -238,7 +238,7 @@ async def _true(value: bool) -> bool:
 # ---------------------------------------------------------------- killed anywhere, and run again
 
 ids = st.sampled_from(["u", "u1", "U", "$u"])
-people = st.builds(Identity, st.sampled_from(["default", "other"]), ids)
+people = st.builds(UserScope, st.sampled_from(["default", "other"]), ids)
 holdings = st.fixed_dictionaries(
     {
         "slots": st.lists(st.sampled_from(["a", "b", "c", "d"]), unique=True, max_size=4),
@@ -262,8 +262,8 @@ def test_killed_anywhere_and_run_again_it_is_one_person_with_all_of_both(
         async with create_client(mongodb_uri) as client:
             store = Store.of(client[database_name])
             await database_indexes.apply(store.db)
-            for identity, holding in everybody.items():
-                await furnish(store, identity, **holding)
+            for scope, holding in everybody.items():
+                await furnish(store, scope, **holding)
             await furnish(store, GUEST, **guest, orders=["of the guest"])
             await furnish(store, LOGIN, **login)
             others = await documents(store, GUEST, LOGIN)
@@ -302,7 +302,7 @@ async def assert_one_person_with_all_of_both(store, guest, login) -> None:
     assert len(sessions) == len(guest["calls"]) + len(login["calls"])
     for name in sessions:
         assert [turn.seq for turn in await store.sessions.turns(LOGIN, name)] == [0, 1, 2]
-    assert await store.db.turns.count_documents(LOGIN.scope) == 3 * len(sessions)
+    assert await store.db.turns.count_documents(LOGIN.filter) == 3 * len(sessions)
     assert [order.order_id for order in await store.orders.all(LOGIN)] == ["of the guest"]
     assert (await store.users.get(LOGIN)).name == "Name of u-100"
     assert (await merge(store.db, GUEST, LOGIN)).is_empty

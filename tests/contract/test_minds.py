@@ -12,11 +12,11 @@ from lkmongo.agent.model_choice import choose_mind
 from lkmongo.console.lines import Line
 from lkmongo.console.text import Listener, Outcome, converse
 from lkmongo.errors import SettingsError
-from lkmongo.model import Identity
+from lkmongo.model import UserScope
 from lkmongo.settings import Settings
 from tests.openai_server import REQUESTS, create_app
 
-ROBIN = Identity("default", "u-100")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
 SECRET = "s3cret-s3cret-s3cret-s3cret-s3cret"
 CLOUD = {"LIVEKIT_URL": "wss://x.livekit.cloud", "LIVEKIT_API_KEY": "k", "LIVEKIT_API_SECRET": SECRET}
 

@@ -8,13 +8,13 @@ import logging
 import pytest
 
 from lkmongo.embed.choose import create_embedder
-from lkmongo.model import Identity, Passage, Tenant
+from lkmongo.model import Passage, TenantScope, UserScope
 from lkmongo.search.choose import AtlasFirst
 from tests.fake_llm import calls
 from tests.search_backends import open_backend, place
 from tests.talk import talk
 
-ROBIN, SHOP = Identity("default", "u-100"), Tenant("default")
+ROBIN, SHOP = UserScope(tenant_id="default", user_id="u-100"), TenantScope("default")
 PASSAGES = [
     Passage("returns.md", 0, "Returns", "You can return any unused item within 30 days for a full refund."),
     Passage("shipping.md", 0, "Shipping", "Standard delivery takes three to five business days."),

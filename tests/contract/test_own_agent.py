@@ -10,12 +10,12 @@ from docs import generate
 from lkmongo.agent.assistant import Assistant
 from lkmongo.agent.own_agent import create_assistant
 from lkmongo.errors import SettingsError
-from lkmongo.model import Identity
+from lkmongo.model import UserScope
 from lkmongo.settings import Settings
 from tests.fake_llm import calls
 from tests.talk import talk
 
-ROBIN = Identity("default", "u-100")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
 
 
 @pytest.fixture

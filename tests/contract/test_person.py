@@ -11,17 +11,17 @@ from bson import Binary, Decimal128, ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lkmongo.model import Identity, LastSession, Turn, TurnKind, now
+from lkmongo.model import LastSession, Turn, TurnKind, UserScope, now
 from lkmongo.store.people.person import count, export
 from tests.people import furnish
 
-ROBIN = Identity("default", "u-100")
-SOMEBODY_ELSE = Identity("default", "u-200")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
+SOMEBODY_ELSE = UserScope(tenant_id="default", user_id="u-200")
 HOSTILE = "[red]x[/x] :smile: \x1b[31mred\x1b[0m \x9b31m \u202ertl\u202c \u2066 \u200f =cmd() \u2028 \x7f ü 日本"
 
 
-async def text_of(store, identity) -> str:
-    return "".join([piece async for piece in export(store.db, identity)])
+async def text_of(store, scope) -> str:
+    return "".join([piece async for piece in export(store.db, scope)])
 
 
 def keys_of(value) -> set[str]:
@@ -81,9 +81,9 @@ async def test_hostile_text_is_whole_and_obeyed_by_nobody(store):
 
 async def test_what_others_wrote_does_not_break_it(store):
     odd = {"big": 2**60, "money": Decimal128("1.10"), "blob": Binary(b"xyz"), "ref": ObjectId(), "list": [1.5, None]}
-    await store.db.orders.insert_one(ROBIN.scope | {"order_id": "1", "total": float("nan"), "odd": odd})
-    await store.db.memories.insert_one(ROBIN.scope | {"memory_type": "huge", "content": "x" * 1_000_000})
-    await store.db.turns.insert_one(ROBIN.scope | {"session_id": "s", "seq": 0, "extra": {"a": [{"b": now()}]}})
+    await store.db.orders.insert_one(ROBIN.filter | {"order_id": "1", "total": float("nan"), "odd": odd})
+    await store.db.memories.insert_one(ROBIN.filter | {"memory_type": "huge", "content": "x" * 1_000_000})
+    await store.db.turns.insert_one(ROBIN.filter | {"session_id": "s", "seq": 0, "extra": {"a": [{"b": now()}]}})
     found = json.loads(await text_of(store, ROBIN))
     assert found["orders"][0]["total"] == "nan"
     assert found["orders"][0]["odd"]["money"] == "1.10"
@@ -103,7 +103,7 @@ def test_whatever_was_said_comes_back(text):
 
 @pytest.mark.parametrize("profile", [{"name": "Robin"}, {"preferences": {"language": "German"}}, {}])
 async def test_forgetting_the_profile_leaves_the_person_and_nothing_told_of_them(store, profile):
-    await store.db.users.insert_one(ROBIN.scope | profile | {"created_at": now(), "memory_version": 1})
+    await store.db.users.insert_one(ROBIN.filter | profile | {"created_at": now(), "memory_version": 1})
     await furnish(store, SOMEBODY_ELSE)
     fields = await store.users.forget_profile(ROBIN)
     assert fields == {"name": ["name"], "preferences": ["preferred_language"]}.get(next(iter(profile), ""), [])
@@ -112,4 +112,4 @@ async def test_forgetting_the_profile_leaves_the_person_and_nothing_told_of_them
     assert left.created_at is not None
     assert left.memory_version > 1
     assert (await store.users.get(SOMEBODY_ELSE)).name
-    assert await store.users.forget_profile(Identity("default", "nobody")) == []
+    assert await store.users.forget_profile(UserScope(tenant_id="default", user_id="nobody")) == []

@@ -259,12 +259,12 @@ async def test_an_index_that_says_ready_and_learns_nothing_is_found_out(start, i
     it = await start()
     await it.make(index)
     it.standin.freeze(it.db.name, index.collection, index.name)
-    identity = await add(it, index)
+    scope = await add(it, index)
     with pytest.raises(
         NotReadyError, match=f"{index.name} is READY, but a search by it misses what is there"
     ) as caught:
         await wait(it, [index], seconds=20)
-    assert str(identity) in caught.value.why
+    assert str(scope) in caught.value.why
     assert sum(it.pauses) == pytest.approx(20)
 
 

@@ -13,7 +13,7 @@ from lkmongo import deadlines
 from lkmongo.agent import recorder as recording
 from lkmongo.agent.recorder import Recorder
 from lkmongo.errors import DatabaseError, DatabaseUnavailableError
-from lkmongo.model import Identity, SessionStatus, TurnKind, now
+from lkmongo.model import SessionStatus, TurnKind, UserScope, now
 from lkmongo.outbox import journal
 from lkmongo.outbox.backlog import Backlog
 from lkmongo.outbox.journal import Spool
@@ -25,7 +25,7 @@ from tests.fake_llm import calls
 from tests.talk import talk
 from tests.waiting import PATIENCE, until
 
-ROBIN = Identity("default", "u-100")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
 
 
 async def test_a_call_is_stored_with_its_turns(store):

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lkmongo.errors import DatabaseUnavailableError
-from lkmongo.model import Identity, LastSession, SessionRecord, SessionStatus, Turn, TurnKind, now
+from lkmongo.model import LastSession, SessionRecord, SessionStatus, Turn, TurnKind, UserScope, now
 from lkmongo.outbox import journal
 from lkmongo.outbox.journal import Entry, Spool, spool_folder
 from lkmongo.outbox.recovery import Recovered, recover, turn_entry, was_entry
@@ -24,8 +24,8 @@ from lkmongo.store.people.erase import erase
 from lkmongo.store.sessions.sessions import Sessions
 from tests.waiting import until
 
-ROBIN = Identity("default", "u-100")
-GUEST = Identity("default", "guest-7")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
+GUEST = UserScope(tenant_id="default", user_id="guest-7")
 OWNER = "host/boot/1"
 BEGAN = now() - timedelta(minutes=5)
 CALL = SessionRecord("call-1", ROBIN, "room", SessionStatus.ACTIVE, BEGAN)
@@ -58,8 +58,8 @@ def leave(folder: Path, entries: list[Entry], record: SessionRecord = CALL, *, d
     return call.path
 
 
-async def stored(store: Store, identity: Identity = ROBIN, session_id: str = "call-1") -> list[str | None]:
-    turns = await store.sessions.turns(identity, session_id)
+async def stored(store: Store, scope: UserScope = ROBIN, session_id: str = "call-1") -> list[str | None]:
+    turns = await store.sessions.turns(scope, session_id)
     assert [each.seq for each in turns] == sorted({each.seq for each in turns})
     return [each.content for each in turns]
 
@@ -355,11 +355,11 @@ async def test_the_gist_of_a_later_call_stays(store, folder):
 
 
 async def test_a_guest_who_became_somebody_leaves_no_second_call(store, folder):
-    await store.sessions.open(replace(CALL, identity=GUEST), OWNER)
+    await store.sessions.open(replace(CALL, scope=GUEST), OWNER)
     await store.sessions.append(GUEST, "call-1", [turn(0), turn(1)])
     leave(folder, [was_entry(GUEST), *kept(turn(2))])
     found = await one(store, folder)
-    assert (found.identity, found.turns) == (ROBIN, 3)
+    assert (found.scope, found.turns) == (ROBIN, 3)
     assert await stored(store) == ["turn 0", "turn 1", "turn 2"]
     assert await store.sessions.recent(GUEST) == []
     assert await stored(store, GUEST) == []

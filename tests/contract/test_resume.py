@@ -21,7 +21,7 @@ from lkmongo.agent.recorder import Recorder
 from lkmongo.agent.responder import Responder
 from lkmongo.dispatch import plain_metadata, read_dispatch, resuming_metadata
 from lkmongo.errors import LkmongoError
-from lkmongo.model import Identity, SessionRecord, SessionStatus, Turn, TurnKind, now
+from lkmongo.model import SessionRecord, SessionStatus, Turn, TurnKind, UserScope, now
 from lkmongo.outbox.lease import Lease, SupersededError
 from lkmongo.settings import LiveKitCredentials
 from lkmongo.store.sessions.documents import is_gone, process_name
@@ -32,12 +32,12 @@ from tests.livekit_api import KEY, SECRET, Rooms, create_app
 from tests.talk import talk
 from tests.waiting import until
 
-ROBIN = Identity("default", "u-100")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
 AGENT = "front-desk"
 HERE = "livekit.example.org"
 ROOM, SID = "room-1", "RM_room-1"
 CALL = SessionRecord(
-    SID, ROBIN, ROOM, SessionStatus.ACTIVE, now() - timedelta(minutes=1), participant="caller-1", agent=AGENT
+    SID, ROBIN, ROOM, SessionStatus.ACTIVE, now() - timedelta(minutes=1), participant_identity="caller-1", agent=AGENT
 )
 KIND = api.ParticipantInfo.Kind
 CALLER = api.ParticipantInfo(identity="caller-1")
@@ -146,21 +146,21 @@ async def test_an_agent_is_sent_to_the_caller_who_waits(store, livekit):
 
 async def test_a_guests_call_is_gone_on_with_as_the_same_guests(store, livekit):
     rooms, credentials = livekit
-    guest = Identity.guest("acme")
-    record = replace(CALL, identity=guest)
+    guest = UserScope.guest("acme")
+    record = replace(CALL, scope=guest)
     await cut_off(store, record)
     assert await resume.resume(store, credentials, AGENT, record)
     dispatched = read_dispatch(rooms.dispatches[0].metadata, room=ROOM, secret=SECRET)
-    assert (dispatched.identity, dispatched.guest, dispatched.participant) == (guest, True, "caller-1")
+    assert (dispatched.scope, dispatched.guest, dispatched.participant_identity) == (guest, True, "caller-1")
 
 
 @pytest.mark.parametrize("metadata", [{"guest_id": "u-100"}, {"guest_id": "guest-1"}, {"user_id": "u-1"}])
 def test_nobody_becomes_a_person_or_somebody_elses_guest_by_the_id_of_a_guest(metadata):
-    good = json.loads(resuming_metadata(Identity.guest("acme")))
+    good = json.loads(resuming_metadata(UserScope.guest("acme")))
     dispatched = read_dispatch(json.dumps(good | metadata), room=ROOM, secret=SECRET)
     assert dispatched.guest
     assert dispatched.why
-    assert dispatched.identity.user_id not in {"u-100", "u-1", good["guest_id"]}
+    assert dispatched.scope.user_id not in {"u-100", "u-1", good["guest_id"]}
 
 
 @pytest.mark.parametrize("present", [[CALLER, AN_AGENT], [AN_AGENT]])

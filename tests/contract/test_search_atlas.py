@@ -9,15 +9,15 @@ import pytest
 from pymongo.operations import SearchIndexModel
 
 from lkmongo.errors import DatabaseUnavailableError, DriftError, NotReadyError
-from lkmongo.model import Identity, Passage, Tenant
+from lkmongo.model import Passage, TenantScope, UserScope
 from lkmongo.search.atlas import AtlasStrategy
 from lkmongo.search.strategy import NotForAtlasError, SearchTimeoutError
 from lkmongo.store.indexes.definitions import KNOWLEDGE_VECTOR, MEMORIES_TEXT, MEMORIES_VECTOR, search_indexes
 from lkmongo.store.mongo.client import create_client
 from tests.search_backends import open_backend, place
 
-ROBIN, SOMEBODY_ELSE = Identity("default", "u-100"), Identity("default", "u-200")
-SHOP = Tenant("default")
+ROBIN, SOMEBODY_ELSE = UserScope(tenant_id="default", user_id="u-100"), UserScope(tenant_id="default", user_id="u-200")
+SHOP = TenantScope("default")
 SLOTS = {"pet": "a golden retriever called Biscuit", "job": "nurse at the hospital", "allergies": "peanuts"}
 PASSAGES = [
     Passage("returns.md", 0, "Returns", "You can return any unused item within 30 days for a full refund."),
@@ -94,7 +94,7 @@ async def test_every_search_names_the_scope_twice_and_is_bounded(backend):
             scope = first["$vectorSearch"]["filter"]
         else:
             scope = {each["equals"]["path"]: each["equals"]["value"] for each in first["$search"]["compound"]["filter"]}
-        assert scope in (ROBIN.scope, SHOP.scope)
+        assert scope in (ROBIN.filter, SHOP.filter)
         assert scope.items() <= match.items()
     assert len(sent) == (2 if backend.name == FUSED else 3)
 
@@ -144,7 +144,7 @@ async def test_what_became_somebody_elses_since_is_not_found_and_takes_nobodys_p
     await backend.remember(ROBIN, {f"pet_{n:02}": "a golden retriever" for n in range(60)})
     await trail(backend, 3600)
     moved = [f"pet_{n:02}" for n in range(30)]
-    await backend.db.memories.update_many({"memory_type": {"$in": moved}}, {"$set": SOMEBODY_ELSE.scope})
+    await backend.db.memories.update_many({"memory_type": {"$in": moved}}, {"$set": SOMEBODY_ELSE.filter})
     result = await backend.strategy.memories(ROBIN, "golden retriever", limit=30)
     by_words = [found for found in result.hits if found.text_rank is not None]
     assert not set(labels(result)) & set(moved)
@@ -209,7 +209,7 @@ async def test_without_the_index_of_knowledge_the_search_fails_and_says_why(back
     await drop(backend, KNOWLEDGE_VECTOR)
     with pytest.raises(DriftError, match="knowledge_embedding_index finds nothing of what is there"):
         await backend.strategy.knowledge(SHOP, "return an item")
-    assert (await backend.strategy.knowledge(Tenant("nobody"), "return an item")).hits == []
+    assert (await backend.strategy.knowledge(TenantScope("nobody"), "return an item")).hits == []
 
 
 @pytest.mark.parametrize(

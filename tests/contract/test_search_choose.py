@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from lkmongo.errors import DatabaseUnavailableError, NotReadyError, NotSupportedError
-from lkmongo.model import Identity, Passage, Tenant
+from lkmongo.model import Passage, TenantScope, UserScope
 from lkmongo.search.choose import AtlasFirst, strategy_for
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.settings import Settings
@@ -17,7 +17,7 @@ from lkmongo.store.mongo.client import create_client
 from tests.search_backends import NoQuestions, open_backend, place
 from tests.standin import Standin
 
-ROBIN, SHOP = Identity("default", "u-100"), Tenant("default")
+ROBIN, SHOP = UserScope(tenant_id="default", user_id="u-100"), TenantScope("default")
 PATIENT = 30.0
 """Seconds; what a loaded machine takes is not the subject."""
 SLOTS = {"pet": "a golden retriever called Biscuit", "job": "nurse at the hospital"}

@@ -13,15 +13,15 @@ from lkmongo.embed.base import OverloadedError
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.embed.vectors import to_bson
 from lkmongo.errors import DatabaseUnavailableError
-from lkmongo.model import Identity, Memory, Passage, Tenant, now
+from lkmongo.model import Memory, Passage, TenantScope, UserScope, now
 from lkmongo.search.strategy import ExactStrategy, memory_index, passage_index
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.mongo.client import create_client
 
-ROBIN = Identity("default", "u-100")
-SAME_ID_ELSEWHERE = Identity("other", "u-100")
-SOMEBODY_ELSE = Identity("default", "u-200")
-SHOP, OTHER_SHOP = Tenant("default"), Tenant("other")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
+SAME_ID_ELSEWHERE = UserScope(tenant_id="other", user_id="u-100")
+SOMEBODY_ELSE = UserScope(tenant_id="default", user_id="u-200")
+SHOP, OTHER_SHOP = TenantScope("default"), TenantScope("other")
 
 SLOTS = {
     "favorite_color": "teal",
@@ -68,19 +68,19 @@ def search(store, embedder):
     return ExactStrategy(store.db, embedder)
 
 
-async def remember(store, identity, slots, embedder=None):
+async def remember(store, scope, slots, embedder=None):
     embedder = embedder or LocalEmbedder()
     for label, content in slots.items():
-        memory = await store.memories.remember(identity, label, content)
+        memory = await store.memories.remember(scope, label, content)
         vector = (await embedder.embed([memory.embedded_text], kind="document"))[0]
-        await store.memories.set_vector(identity, memory, vector, embedder.model)
+        await store.memories.set_vector(scope, memory, vector, embedder.model)
 
 
 async def add(store, tenant, passages, embedder=None, **fields):
     embedder = embedder or LocalEmbedder()
     vectors = await embedder.embed([passage.embedded_text for passage in passages], kind="document")
     documents = [
-        tenant.scope
+        tenant.filter
         | {"source": p.source, "chunk": p.chunk, "title": p.title, "content": p.content, "updated_at": now()}
         | {"embedding": to_bson(vector), "embedding_model": embedder.model}
         | fields
@@ -183,9 +183,9 @@ async def test_every_read_begins_with_the_scope_and_is_bounded_in_time(store, mo
         await search.memories(ROBIN, "dog")
         await search.knowledge(SHOP, "returns")
     memories, stamp, knowledge = commands.sent
-    assert memories["filter"] == ROBIN.scope
-    assert stamp["pipeline"][0] == {"$match": SHOP.scope}
-    assert knowledge["filter"] == SHOP.scope
+    assert memories["filter"] == ROBIN.filter
+    assert stamp["pipeline"][0] == {"$match": SHOP.filter}
+    assert knowledge["filter"] == SHOP.filter
     assert all(command["maxTimeMS"] > 0 for command in commands.sent)
     assert set(memories["projection"]) == {
         "_id", "memory_type", "content", "created_at", "updated_at", "embedding", "embedding_model",
@@ -373,7 +373,7 @@ async def test_ten_thousand_slots_are_all_searched(store, search):
     vectors = rng.standard_normal((10_000, 256)).astype(np.float32)
     moment = now()
     await store.db.memories.insert_many(
-        ROBIN.scope
+        ROBIN.filter
         | {"memory_type": f"slot_{n}", "content": f"number {n} of many", "updated_at": moment}
         | ({"embedding": to_bson(vector), "embedding_model": LocalEmbedder.model} if n % 2 else {})
         for n, vector in enumerate(vectors)

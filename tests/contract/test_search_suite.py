@@ -13,15 +13,15 @@ import pytest
 
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.embed.vectors import to_bson
-from lkmongo.model import Identity, Passage, Tenant, now
+from lkmongo.model import Passage, TenantScope, UserScope, now
 from lkmongo.search.strategy import ExactStrategy
 from tests.search_backends import BACKENDS, NoQuestions, open_backend, place
 from tests.waiting import PATIENCE
 
-ROBIN = Identity("default", "u-100")
-SAME_ID_ELSEWHERE = Identity("other", "u-100")
-SOMEBODY_ELSE = Identity("default", "u-200")
-SHOP, OTHER_SHOP = Tenant("default"), Tenant("other")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
+SAME_ID_ELSEWHERE = UserScope(tenant_id="other", user_id="u-100")
+SOMEBODY_ELSE = UserScope(tenant_id="default", user_id="u-200")
+SHOP, OTHER_SHOP = TenantScope("default"), TenantScope("other")
 JUST_NOW = timedelta(0)
 
 SLOTS = {
@@ -158,7 +158,12 @@ async def test_every_strategy_finds_first_what_the_exact_one_does(backend):
 async def test_nobody_finds_what_is_not_theirs(backend):
     await backend.remember(ROBIN, SLOTS)
     await backend.add(SHOP, PASSAGES)
-    for other in (SAME_ID_ELSEWHERE, SOMEBODY_ELSE, Identity("default", "U-100"), Identity("u-100", "default")):
+    for other in (
+        SAME_ID_ELSEWHERE,
+        SOMEBODY_ELSE,
+        UserScope(tenant_id="default", user_id="U-100"),
+        UserScope(tenant_id="u-100", user_id="default"),
+    ):
         assert (await backend.strategy.memories(other, "dog called Biscuit")).hits == []
     assert (await backend.strategy.knowledge(OTHER_SHOP, "return an item")).hits == []
     await backend.add(OTHER_SHOP, PASSAGES[1:2])
@@ -169,13 +174,13 @@ async def test_nobody_finds_what_is_not_theirs(backend):
 async def test_among_two_hundred_people_with_the_same_words_each_finds_all_of_their_own(backend):
     drinks = {f"drink_{n}": f"coffee number {n} with milk" for n in range(7)}
     slots = drinks | {f"place_{n}": f"street number {n} in the old town" for n in range(13)}
-    people = [Identity("default", f"u-{n}") for n in range(200)]
+    people = [UserScope(tenant_id="default", user_id=f"u-{n}") for n in range(200)]
     moment, written = now() - timedelta(hours=1), []
     vectors = await backend.embedder.embed([f"{label}: {content}" for label, content in slots.items()], kind="document")
     for number, person in enumerate(people):
         owner = {"created_at": moment + timedelta(seconds=number)}  # tells whose it is
         written += [
-            person.scope | owner | {"memory_type": label, "label_words": label.replace("_", " "), "content": content}
+            person.filter | owner | {"memory_type": label, "label_words": label.replace("_", " "), "content": content}
             | {"updated_at": moment, "embedding": to_bson(vector), "embedding_model": backend.embedder.model}
             for (label, content), vector in zip(slots.items(), vectors, strict=True)
         ]  # fmt: skip
@@ -194,7 +199,7 @@ async def test_among_two_hundred_people_with_the_same_words_each_finds_all_of_th
 
 @pytest.mark.parametrize("odd", ["$gt", "a.b", '{"$ne": 1}', "ÅNGSTRÖM", "naïve\u0301", "*", "u 100", "9" * 128])
 async def test_an_odd_id_is_an_id_like_any_other(backend, odd):
-    theirs = Identity(odd, odd)
+    theirs = UserScope(tenant_id=odd, user_id=odd)
     await backend.remember(theirs, {"pet": "a dog"})
     await backend.remember(ROBIN, {"pet": "a cat, not a dog"})
     result = await backend.strategy.memories(theirs, "dog")
@@ -293,7 +298,7 @@ async def test_a_vector_of_the_wrong_length_stops_nothing(backend):
     await backend.insert(
         "memories",
         [
-            ROBIN.scope
+            ROBIN.filter
             | {"memory_type": "shoe_size", "label_words": "shoe size", "content": "forty two", "updated_at": now()}
             | {"embedding": to_bson(np.ones(3, dtype=np.float32)), "embedding_model": backend.embedder.model}
         ],

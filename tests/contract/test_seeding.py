@@ -22,7 +22,7 @@ from lkmongo.embed.base import OverloadedError
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.embed.vectors import from_bson
 from lkmongo.errors import DatabaseUnavailableError, EmbeddingError
-from lkmongo.model import Identity, Order, OrderItem, Passage, Profile, Tenant, now
+from lkmongo.model import Order, OrderItem, Passage, Profile, TenantScope, UserScope, now
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.mongo.client import create_client
 from lkmongo.store.people.erase import erase
@@ -33,13 +33,13 @@ from lkmongo.store.seed.seeds import SeedData, default_seed_folder, load_seeds
 
 MONGOD = Path(sysconfig.get_path("purelib")) / "fiftyone" / "db" / "bin" / "mongod"
 SAMPLE = load_seeds(default_seed_folder())
-SHOP, HOTEL = Tenant("default"), Tenant("hotel")
+SHOP, HOTEL = TenantScope("default"), TenantScope("hotel")
 
 SMALL = SeedData(
-    users=(Profile(Identity("default", "u-1"), "Ada", "ada@example.com", "en", "Europe/London"),),
+    users=(Profile(UserScope(tenant_id="default", user_id="u-1"), "Ada", "ada@example.com", "en", "Europe/London"),),
     orders=(
-        (Identity("default", "u-1"), Order("1", (OrderItem("Lamp", 2),), 42.5, "shipped", "EUR")),
-        (Identity("hotel", "u-1"), Order("1", (OrderItem("Room"),), 80.0, "paid")),
+        (UserScope(tenant_id="default", user_id="u-1"), Order("1", (OrderItem("Lamp", 2),), 42.5, "shipped", "EUR")),
+        (UserScope(tenant_id="hotel", user_id="u-1"), Order("1", (OrderItem("Room"),), 80.0, "paid")),
     ),
     passages=(
         (SHOP, Passage("returns.md", 0, "Returns", "You have 45 days.")),
@@ -165,11 +165,11 @@ class TestFirstRun:
             "preferences": {"language": "en", "timezone": "Europe/London"},
             "memory_version": 0,
         }
-        profile = await Users(seed_db).get(Identity("default", "u-1"))
+        profile = await Users(seed_db).get(UserScope(tenant_id="default", user_id="u-1"))
         assert replace(profile, created_at=None) == SMALL.users[0]
 
     async def test_what_is_not_known_of_a_person_is_not_written(self, seed_db):
-        data = SeedData(users=(Profile(Identity("default", "u-2"), timezone="Europe/London"),))
+        data = SeedData(users=(Profile(UserScope(tenant_id="default", user_id="u-2"), timezone="Europe/London"),))
         await seed(seed_db, data, LocalEmbedder())
         document = await seed_db.users.find_one({}, {"_id": 0, "created_at": 0})
         assert document.pop("preferences") == {"timezone": "Europe/London"}
@@ -214,7 +214,7 @@ class TestFirstRun:
         await seed(seed_db, SAMPLE, WatchedEmbedder())
         for tenant, passage in SAMPLE.passages[::20]:
             document = await seed_db.knowledge.find_one(
-                tenant.scope | {"source": passage.source, "chunk": passage.chunk}
+                tenant.filter | {"source": passage.source, "chunk": passage.chunk}
             )
             (expected,) = await LocalEmbedder().embed([passage.embedded_text], kind="document")
             assert document["content"] == passage.content
@@ -231,9 +231,9 @@ class TestFirstRun:
         ]
 
     async def test_many_documents_take_few_round_trips(self, seed_db, commands):
-        owner = Identity("default", "u-1")
+        owner = UserScope(tenant_id="default", user_id="u-1")
         data = SeedData(
-            users=tuple(Profile(Identity("default", f"u-{n}")) for n in range(1200)),
+            users=tuple(Profile(UserScope(tenant_id="default", user_id=f"u-{n}")) for n in range(1200)),
             orders=tuple((owner, Order(str(n), (OrderItem("Lamp"),), 1.0, "paid")) for n in range(1200)),
             passages=tuple((SHOP, Passage(f"{n}.md", 0, "Title", f"Passage {n}.")) for n in range(300)),
         )
@@ -252,7 +252,7 @@ class TestErasedPeople:
 
     async def test_they_are_left_out_with_their_orders_and_told(self, seed_db):
         await seed(seed_db, SMALL, LocalEmbedder())
-        owner, before = SMALL.users[0].identity, await everything(seed_db)
+        owner, before = SMALL.users[0].scope, await everything(seed_db)
         await erase(seed_db, owner, by="Sam", orders=True)
         counts = await seed(seed_db, SMALL, LocalEmbedder())
         assert counts.erased == {owner}
@@ -266,7 +266,7 @@ class TestErasedPeople:
 
     async def test_orders_that_were_kept_stay_as_they_are(self, seed_db):
         await seed(seed_db, SMALL, LocalEmbedder())
-        owner = SMALL.users[0].identity
+        owner = SMALL.users[0].scope
         await erase(seed_db, owner, by="Sam")
         kept = (await everything(seed_db))["orders"]
         lost = tuple((who, replace(order, status="lost")) for who, order in SMALL.orders if who == owner)
@@ -275,18 +275,22 @@ class TestErasedPeople:
         assert (await everything(seed_db))["orders"] == kept
 
     async def test_who_has_come_back_since_keeps_what_is_new(self, seed_db):
-        owner = SMALL.users[0].identity
+        owner = SMALL.users[0].scope
         await erase(seed_db, owner, by="Sam")
-        await seed_db.users.insert_one(owner.scope | {"name": "New"})
+        await seed_db.users.insert_one(owner.filter | {"name": "New"})
         counts = await seed(seed_db, SMALL, LocalEmbedder())
         assert (counts.erased, counts.users) == ({owner}, Counts(left_out=1))
         assert [each["name"] for each in (await everything(seed_db))["users"]] == ["New"]
 
     async def test_nobody_else_is_left_out(self, seed_db):
-        erased = [Identity("default", f"u-{n}") for n in range(0, 1200, 400)]
-        for identity in (*erased, Identity("other", "u-1"), Identity("default", "u-10000")):
-            await erase(seed_db, identity, by="Sam")
-        data = SeedData(users=tuple(Profile(Identity("default", f"u-{n}")) for n in range(1200)))
+        erased = [UserScope(tenant_id="default", user_id=f"u-{n}") for n in range(0, 1200, 400)]
+        for scope in (
+            *erased,
+            UserScope(tenant_id="other", user_id="u-1"),
+            UserScope(tenant_id="default", user_id="u-10000"),
+        ):
+            await erase(seed_db, scope, by="Sam")
+        data = SeedData(users=tuple(Profile(UserScope(tenant_id="default", user_id=f"u-{n}")) for n in range(1200)))
         counts = await seed(seed_db, data, LocalEmbedder())
         assert counts.erased == set(erased)
         assert counts.users == Counts(inserted=1197, left_out=3)
@@ -308,7 +312,7 @@ class TestSecondRun:
         assert all(row["inserted"] == row["updated"] == row["kept"] == row["removed"] == 0 for row in counts.rows())
 
     async def test_a_profile_that_exists_is_left_as_it_is(self, seed_db):
-        await Users(seed_db).seen(Identity("default", "u-1"))
+        await Users(seed_db).seen(UserScope(tenant_id="default", user_id="u-1"))
         before = await everything(seed_db)
         counts = await seed(seed_db, SMALL, LocalEmbedder())
         assert counts.users == Counts(unchanged=1)

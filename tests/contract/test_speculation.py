@@ -22,7 +22,7 @@ from lkmongo.agent.recorder import Recorder
 from lkmongo.agent.speculation import MAX_STARTS, Speculation
 from lkmongo.embed.choose import create_embedder
 from lkmongo.embed.local import LocalEmbedder
-from lkmongo.model import Identity, Passage, Tenant
+from lkmongo.model import Passage, TenantScope, UserScope
 from lkmongo.search.strategy import ExactStrategy, Found, SearchResult
 from lkmongo.settings import Settings
 from tests.fake_llm import ScriptedLLM, calls
@@ -30,7 +30,7 @@ from tests.talk import talk
 from tests.voice import voice_call
 from tests.waiting import until
 
-ROBIN = Identity("default", "u-100")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
 QUESTION = "what is your return policy for lamps"
 
 
@@ -52,14 +52,14 @@ def embedded(monkeypatch) -> list[str]:
 async def call(store):
     embedder = create_embedder("local")
     await store.db.knowledge.insert_one(
-        ROBIN.tenant.scope
+        ROBIN.tenant.filter
         | {"source": "returns.md", "chunk": 0, "title": "Returns", "content": "Lamps go back within thirty days."}
     )
     recorder = Recorder(store, ROBIN, "room-1", "room")
     caller = Caller(store, embedder, ROBIN, recorder.lease)
     await caller.preload()
     search = ExactStrategy(store.db, embedder)
-    yield Call("room-1", "room", caller, store, search, recorder, Speculation(search, lambda: caller.identity.tenant))
+    yield Call("room-1", "room", caller, store, search, recorder, Speculation(search, lambda: caller.scope.tenant))
     await caller.settle(2)
     await recorder.close("hang-up", dict)
     await embedder.close()
@@ -166,7 +166,7 @@ class SlowSearch:
             raise self.error
         return SearchResult("exact", [Found(Passage("a.md", 0, query, query), 1.0, 1, 1)])
 
-    async def memories(self, identity, query, limit=5):
+    async def memories(self, scope, query, limit=5):
         raise AssertionError("nothing here asks for memories")
 
 
@@ -175,7 +175,7 @@ class Listening:
 
     def __init__(self) -> None:
         self.search = SlowSearch()
-        self.tenant = Tenant("default")
+        self.tenant = TenantScope("default")
         self.session = rtc.EventEmitter()
         self.speculation = Speculation(self.search, lambda: self.tenant)
         self.speculation.attach(self.session)
@@ -273,7 +273,7 @@ async def test_what_was_found_for_another_tenant_is_not_used():
     listening.search.let_go.set()
     listening.hear("what is your return policy?")
     await listening.settle()
-    listening.tenant = Tenant("hotel")
+    listening.tenant = TenantScope("hotel")
     assert await listening.speculation.knowledge("return policy") is None
 
 

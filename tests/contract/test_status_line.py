@@ -11,14 +11,14 @@ from lkmongo.agent.caller import Caller
 from lkmongo.agent.recorder import Recorder
 from lkmongo.agent.status_line import languages
 from lkmongo.embed.choose import create_embedder
-from lkmongo.model import Identity, Passage
+from lkmongo.model import Passage, UserScope
 from lkmongo.search.strategy import Found, SearchResult
 from tests.fake_llm import ScriptedLLM, calls
 from tests.talk import talk
 from tests.voice import voice_call
 from tests.waiting import until
 
-ROBIN = Identity("default", "u-100")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
 GERMAN = set(languages()["de"].wait)
 
 
@@ -32,7 +32,7 @@ class SlowSearch:
         await self.let_go.wait()
         return SearchResult("exact", [Found(Passage("a.md", 0, "Returns", "thirty days"), 1.0, 1, 1)])
 
-    async def memories(self, identity, query, limit=5):
+    async def memories(self, scope, query, limit=5):
         raise AssertionError("nothing here asks for memories")
 
 

@@ -14,22 +14,22 @@ from pymongo import AsyncMongoClient, monitoring
 from lkmongo.embed.vectors import from_bson
 from lkmongo.errors import DatabaseUnavailableError, InvalidIdError, InvalidTextError, LkmongoError
 from lkmongo.model import (
-    Identity,
     LastSession,
     OrderItem,
     SessionRecord,
     SessionStatus,
     Turn,
     TurnKind,
+    UserScope,
     now,
 )
 from lkmongo.store.mongo.client import create_client, is_local
 from lkmongo.store.open import Store
 from lkmongo.store.people.memories import Memories
 
-ROBIN = Identity("default", "u-100")
-SAME_ID_ELSEWHERE = Identity("other", "u-100")
-SOMEBODY_ELSE = Identity("default", "u-200")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
+SAME_ID_ELSEWHERE = UserScope(tenant_id="other", user_id="u-100")
+SOMEBODY_ELSE = UserScope(tenant_id="default", user_id="u-200")
 
 
 async def test_a_slot_holds_one_value_and_the_newest_wins(store):
@@ -135,7 +135,7 @@ async def test_the_gist_of_a_first_call_is_stored_before_the_profile_is_made(sto
 
 async def test_the_gist_and_the_profile_may_be_made_at_the_same_time(store):
     for number in range(20):
-        caller = Identity("default", f"u-{number}")
+        caller = UserScope(tenant_id="default", user_id=f"u-{number}")
         last = LastSession(now(), "teal")
         stored, _ = await asyncio.gather(
             store.users.set_last_session(caller, last, started_at=now()), store.users.seen(caller)
@@ -190,7 +190,7 @@ async def test_each_change_raises_the_version_that_other_processes_watch(store):
 
 async def test_an_order_is_read_by_its_owner_alone(store):
     order = {"order_id": "1001", "items": [{"name": "Lamp", "quantity": 2}], "total": 40, "status": "shipped"}
-    await store.db.orders.insert_one(ROBIN.scope | order)
+    await store.db.orders.insert_one(ROBIN.filter | order)
     found = await store.orders.get(ROBIN, "1001")
     assert (found.items, found.total, found.status) == ((OrderItem("Lamp", 2),), 40.0, "shipped")
     assert await store.orders.get(SOMEBODY_ELSE, "1001") is None
@@ -220,7 +220,7 @@ async def test_a_call_and_its_turns_come_back_in_order(store):
 ids = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=12).filter(
     lambda text: text == text.strip()
 )
-people = st.builds(Identity, ids, ids)
+people = st.builds(UserScope, ids, ids)
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -233,19 +233,19 @@ def test_whatever_is_stored_nobody_else_is_touched(mongodb_uri, database_name, d
         async with create_client(mongodb_uri) as client:
             store = Store.of(client[database_name])
             await store.db.memories.delete_many({})
-            expected: dict[Identity, set[str]] = {}
-            for identity, label, content in data:
+            expected: dict[UserScope, set[str]] = {}
+            for scope, label, content in data:
                 try:
-                    slot = await store.memories.remember(identity, label, content)
+                    slot = await store.memories.remember(scope, label, content)
                 except InvalidTextError:
                     continue
-                expected.setdefault(identity, set()).add(slot.memory_type)
-            for identity in {reader, *expected}:
-                found = {slot.memory_type for slot in await store.memories.slots(identity)}
-                assert found == expected.get(identity, set())
+                expected.setdefault(scope, set()).add(slot.memory_type)
+            for scope in {reader, *expected}:
+                found = {slot.memory_type for slot in await store.memories.slots(scope)}
+                assert found == expected.get(scope, set())
             assert await store.memories.forget(reader) == len(expected.pop(reader, set()))
-            for identity, names in expected.items():
-                assert {slot.memory_type for slot in await store.memories.slots(identity)} == names
+            for scope, names in expected.items():
+                assert {slot.memory_type for slot in await store.memories.slots(scope)} == names
             await client.drop_database(database_name)
 
     asyncio.run(check())

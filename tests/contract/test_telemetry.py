@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from lkmongo import telemetry
 from lkmongo.errors import DatabaseError
-from lkmongo.model import Identity
+from lkmongo.model import UserScope
 from lkmongo.settings import Settings
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.client import create_client
@@ -24,7 +24,7 @@ from lkmongo.store.open import Store, open_store
 from tests.fake_llm import calls
 from tests.talk import talk
 
-ROBIN = Identity("default", "u-100")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
 
 
 @pytest.fixture

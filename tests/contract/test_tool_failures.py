@@ -12,12 +12,12 @@ from lkmongo.agent import briefing
 from lkmongo.aio import Background
 from lkmongo.embed.base import OverloadedError
 from lkmongo.errors import DatabaseError, DatabaseUnavailableError
-from lkmongo.model import Identity, clean_text
+from lkmongo.model import UserScope, clean_text
 from tests.fake_llm import calls
 from tests.talk import talk
 from tests.waiting import PATIENCE
 
-ROBIN = Identity("default", "u-100")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
 SECRET = "mongodb://admin:hunter2@db"
 
 
@@ -172,7 +172,7 @@ async def test_a_failure_beside_the_call_is_a_warning_unless_mongodb_is_only_awa
 
 async def test_an_order_of_another_program_is_told_as_well_as_it_can_be(store, caplog):
     order = {"order_id": 4711, "items": [{"sku": "A-1", "qty": 2}], "total": "349.00 EUR"}
-    await store.db.orders.insert_one(ROBIN.scope | order)
+    await store.db.orders.insert_one(ROBIN.filter | order)
     async with talk(store, ROBIN, calls()) as call:
         caplog.clear()
         output, is_error = await call.tool("lookup_order", order_id="4711")

@@ -18,14 +18,14 @@ from lkmongo.agent.call import begin_call
 from lkmongo.agent.model_choice import choose_mind, create_session
 from lkmongo.agent.speech import choose_speech
 from lkmongo.embed.choose import create_embedder
-from lkmongo.model import Identity
+from lkmongo.model import UserScope
 from lkmongo.settings import Settings
 from tests.inference_gateway import Gateway
 from tests.livekit_api import KEY, SECRET
 from tests.speech_sound import RATE, speech
 from tests.waiting import until
 
-ROBIN = Identity("default", "u-100")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
 FRAME = RATE // 20
 
 

@@ -14,13 +14,13 @@ from lkmongo.console.devices import AudioError
 from lkmongo.console.lines import Line, Switch
 from lkmongo.console.text import Listener, Outcome, converse
 from lkmongo.errors import ExitCode
-from lkmongo.model import Identity
+from lkmongo.model import UserScope
 from lkmongo.settings import Settings
 from tests.memory_sound import MemorySound
 from tests.speech_gateway import Gateway, calls, inference_gateway
 from tests.waiting import until
 
-ROBIN = Identity("default", "u-100")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
 LONG = " ".join(["word"] * 40)
 
 

@@ -15,13 +15,13 @@ from collections import Counter
 import jwt
 import pytest
 
-from lkmongo.model import Identity
+from lkmongo.model import UserScope
 from lkmongo.web.api import NEW_GUESTS, PER_CALLER
 from lkmongo.web.guard import PER_ADDRESS
 from lkmongo.web.handle import CookieKeys, Handle
 from tests.web_server import AGENT, OLD_KEY, SECRET, call, claims, token, told, web_server
 
-VICTIM = Identity("default", "u-100")
+VICTIM = UserScope(tenant_id="default", user_id="u-100")
 FORGED = [
     "u-100",
     "user_1",
@@ -56,7 +56,7 @@ async def test_a_forged_or_old_cookie_is_a_new_guest(server, name, value):
         assert answer.status == 201
         assert "lkmongo" in answer.cookies
         found = told(await answer.json())
-    assert found.identity.user_id.startswith("web-")
+    assert found.scope.user_id.startswith("web-")
     assert not found.guest
 
 
@@ -72,7 +72,7 @@ async def test_the_name_of_another_scheme_is_not_read(server):
         ({"Cookie": f"__Host-lkmongo={value}"}, False),
     ):
         answer = await token(server.browser(), server, headers=headers)
-        assert (told(answer).identity == mine.guest("default")) is known
+        assert (told(answer).scope == mine.guest("default")) is known
 
 
 @pytest.mark.parametrize(
@@ -259,13 +259,13 @@ async def test_the_user_id_is_nowhere_in_what_a_browser_gets(store):
     async def everybody_is(_):
         return "robin@example.com"
 
-    robin = Identity("acme-shop", "robin@example.com")
+    robin = UserScope(tenant_id="acme-shop", user_id="robin@example.com")
     await store.users.set_field(robin, "name", "Robin")
     async with web_server(store, hook=everybody_is, tenant="acme-shop") as server:
         browser = server.browser()
         async with browser.post(f"{server.url}api/token") as answer:
             body, headers = await answer.text(), str(answer.raw_headers)
-        assert told(json.loads(body)).identity == robin
+        assert told(json.loads(body)).scope == robin
         said = jwt.decode(json.loads(body)["participant_token"], options={"verify_signature": False})
         sealed = json.loads(said["roomConfig"]["agents"][0]["metadata"])["caller"]
         everything = body + headers + json.dumps(said) + str(base64.urlsafe_b64decode(sealed))
@@ -280,7 +280,7 @@ async def test_a_guest_s_id_is_nowhere_either_and_the_database_holds_no_cookie(s
     browser = server.browser()
     answer = await token(browser, server)
     (cookie,) = browser.cookie_jar
-    user_id = told(answer).identity.user_id
+    user_id = told(answer).scope.user_id
     assert user_id not in json.dumps(answer) + json.dumps(claims(answer)) + cookie.value
     assert not re.search(r"[0-9a-f]{32}", user_id.removeprefix("web-")[:31])
     stored = str([document async for document in store.db.visitors.find()])
@@ -301,4 +301,4 @@ async def test_no_log_holds_a_token_a_cookie_or_a_secret(server, caplog):
     for secret in (*(a["participant_token"] for a in answers), cookie.value, SECRET, OLD_KEY, "secret-in-a-query"):
         assert secret not in own
     for answer in answers:
-        assert told(answer).identity.user_id not in own
+        assert told(answer).scope.user_id not in own

@@ -10,7 +10,7 @@ import pytest
 from yarl import URL
 
 from lkmongo.errors import DatabaseError
-from lkmongo.model import Identity, LastSession, SessionRecord, SessionStatus, now
+from lkmongo.model import LastSession, SessionRecord, SessionStatus, UserScope, now
 from lkmongo.store.mongo.client import create_client
 from lkmongo.store.open import Store
 from lkmongo.store.people.erase import erase
@@ -21,7 +21,7 @@ from lkmongo.web.handle import CookieKeys, Handle
 from tests.people import furnish
 from tests.web_server import AGENT, NEW_KEY, OLD_KEY, call, claims, token, told, web_server
 
-ROBIN = Identity("default", "robin@example.com")
+ROBIN = UserScope(tenant_id="default", user_id="robin@example.com")
 
 
 def by_header(request):
@@ -59,7 +59,7 @@ async def test_an_empty_request_is_a_call_of_one_s_own(store):
         (sent,) = said["roomConfig"]["agents"]
         assert sent["agentName"] == AGENT
         found = told(body)
-        assert (found.participant, found.guest, found.why) == (said["sub"], False, None)
+        assert (found.participant_identity, found.guest, found.why) == (said["sub"], False, None)
         rooms = {claims(await token(server.browser(), server))["video"]["room"] for _ in range(20)}
         assert len(rooms) == 20
 
@@ -82,9 +82,9 @@ async def test_what_clients_send_by_default_is_taken(store, asked, name):
 async def test_a_guest_who_comes_back_is_the_same_guest(store):
     async with web_server(store) as server:
         one, other = server.browser(), server.browser()
-        first = told(await token(one, server)).identity
-        assert told(await token(one, server)).identity == first
-        assert told(await token(other, server)).identity != first
+        first = told(await token(one, server)).scope
+        assert told(await token(one, server)).scope == first
+        assert told(await token(other, server)).scope != first
         await store.memories.remember(first, "city", "Lisbon")
         _, shown = await call(one, "GET", f"{server.url}api/memories")
         assert [(line["label"], line["content"]) for line in shown["lines"]] == [("City", "Lisbon")]
@@ -93,11 +93,11 @@ async def test_a_guest_who_comes_back_is_the_same_guest(store):
     async with web_server(store) as server:  # started anew, it knows them again
         again = server.browser()
         give(again, cookie_of(one))
-        assert told(await token(again, server)).identity == first
+        assert told(await token(again, server)).scope == first
     async with web_server(store, tenant="other") as server:
         elsewhere = server.browser()
         give(elsewhere, cookie_of(one))
-        stranger = told(await token(elsewhere, server)).identity
+        stranger = told(await token(elsewhere, server)).scope
         assert stranger.tenant_id == "other"
         assert stranger.user_id != first.user_id
 
@@ -110,13 +110,13 @@ async def test_keys_are_rotated_without_losing_anybody(store):
             browser = server.browser()
             if browser_cookie:
                 give(browser, browser_cookie)
-            seen.append(told(await token(browser, server)).identity)
+            seen.append(told(await token(browser, server)).scope)
             browser_cookie = cookie_of(browser)
     assert len(set(seen)) == 1
     async with web_server(store, keys=(OLD_KEY,)) as server:
         browser = server.browser()
         give(browser, browser_cookie)
-        assert told(await token(browser, server)).identity not in seen
+        assert told(await token(browser, server)).scope not in seen
 
 
 async def test_a_cookie_of_last_month_is_renewed_and_one_of_yesterday_is_not(store):
@@ -126,7 +126,7 @@ async def test_a_cookie_of_last_month_is_renewed_and_one_of_yesterday_is_not(sto
             old = CookieKeys([OLD_KEY]).write(handle)
             browser = server.browser()
             give(browser, old)
-            assert told(await token(browser, server)).identity == handle.guest("default")
+            assert told(await token(browser, server)).scope == handle.guest("default")
             assert (cookie_of(browser) != old) is renewed
             assert cookie_of(browser).startswith(handle.secret)
 
@@ -175,17 +175,17 @@ async def test_the_login_is_asked_at_each_request(store, kind):
 
     async with web_server(store, hook=by_header if kind == "plain" else later) as server:
         browser = server.browser()
-        assert told(await token(browser, server, headers=AS_ROBIN)).identity == ROBIN
+        assert told(await token(browser, server, headers=AS_ROBIN)).scope == ROBIN
         assert cookie_of(browser) is None, "a login needs no cookie of ours"
-        guest = told(await token(browser, server)).identity
+        guest = told(await token(browser, server)).scope
         assert guest.user_id.startswith("web-")
-        assert told(await token(browser, server, headers={"X-User": "u-200"})).identity.user_id == "u-200"
+        assert told(await token(browser, server, headers={"X-User": "u-200"})).scope.user_id == "u-200"
 
 
 async def test_a_guest_who_logs_in_becomes_that_person_with_everything(store):
     async with web_server(store, hook=by_header) as server:
         browser = server.browser()
-        guest = told(await token(browser, server)).identity
+        guest = told(await token(browser, server)).scope
         before = cookie_of(browser)
         await store.users.seen(guest)
         await store.memories.remember(guest, "city", "Lisbon")
@@ -194,33 +194,33 @@ async def test_a_guest_who_logs_in_becomes_that_person_with_everything(store):
             token(browser, server, headers=AS_ROBIN),
             call(browser, "GET", f"{server.url}api/memories", headers=AS_ROBIN),
         )
-        assert told(answers[0]).identity == ROBIN
+        assert told(answers[0]).scope == ROBIN
         assert {line["name"] for line in answers[1][1]["lines"]} == {"city", "color"}
         assert not any((await count(store.db, guest)).values())
         assert cookie_of(browser) is None
         # Neither the next one at this browser nor a copy of the cookie is Robin.
-        assert told(await token(browser, server)).identity not in {ROBIN, guest}
+        assert told(await token(browser, server)).scope not in {ROBIN, guest}
         thief = server.browser()
         give(thief, before)
         assert (await call(thief, "GET", f"{server.url}api/memories"))[1]["lines"] == []
-        assert told(await token(thief, server)).identity not in {ROBIN, guest}
+        assert told(await token(thief, server)).scope not in {ROBIN, guest}
         async with web_server(store) as without_login:
             other_thief = without_login.browser()
             give(other_thief, before)
-            assert told(await token(other_thief, without_login)).identity not in {ROBIN, guest}
+            assert told(await token(other_thief, without_login)).scope not in {ROBIN, guest}
 
 
 async def test_a_guest_in_a_call_is_merged_when_it_has_ended(store):
     async with web_server(store, hook=by_header) as server:
         browser = server.browser()
-        guest = told(await token(browser, server)).identity
+        guest = told(await token(browser, server)).scope
         await store.memories.remember(guest, "city", "Lisbon")
         record = SessionRecord("s-1", guest, "room", SessionStatus.ACTIVE, now())
         await store.sessions.save(record)
         await store.db.sessions.update_one(
             {"session_id": "s-1"}, [{"$set": {"lease": {"owner": "o", "until": {"$add": ["$$NOW", 60_000]}}}}]
         )
-        assert told(await token(browser, server, headers=AS_ROBIN)).identity == ROBIN
+        assert told(await token(browser, server, headers=AS_ROBIN)).scope == ROBIN
         assert cookie_of(browser), "the guest is not merged yet"
         await store.db.sessions.update_one(
             {"session_id": "s-1"}, {"$set": {"status": "complete"}, "$unset": {"lease": ""}}
@@ -238,7 +238,7 @@ async def test_why_a_guest_is_not_merged_is_logged(store, monkeypatch, caplog):
     async with web_server(store, hook=by_header) as server:
         browser = server.browser()
         await token(browser, server)
-        assert told(await token(browser, server, headers=AS_ROBIN)).identity == ROBIN
+        assert told(await token(browser, server, headers=AS_ROBIN)).scope == ROBIN
     (line,) = [each for each in caplog.records if each.name == web_caller.__name__]
     assert line.levelname == "WARNING"
     assert line.message == "a guest who logged in is not merged yet: MongoDB answered with an error (quota)"
@@ -247,12 +247,12 @@ async def test_why_a_guest_is_not_merged_is_logged(store, monkeypatch, caplog):
 async def test_a_cookie_that_was_merged_by_hand_is_that_person_only_where_nobody_logs_in(store):
     async with web_server(store) as server, web_server(store, hook=by_header) as with_login:
         browser = server.browser()
-        guest = told(await token(browser, server)).identity
+        guest = told(await token(browser, server)).scope
         await merge(store.db, guest, ROBIN)
-        assert told(await token(browser, server)).identity == ROBIN
+        assert told(await token(browser, server)).scope == ROBIN
         asks = with_login.browser()
         give(asks, cookie_of(browser))
-        assert told(await token(asks, with_login)).identity not in {ROBIN, guest}
+        assert told(await token(asks, with_login)).scope not in {ROBIN, guest}
         # Nor does somebody else who logs in there get what is Robin's.
         await store.memories.remember(ROBIN, "city", "Lisbon")
         other = with_login.browser()
@@ -281,29 +281,29 @@ async def test_a_login_that_fails_is_503_and_nobody(store, answer, caplog):
 async def test_logout_ends_the_cookie_and_its_copies(store):
     async with web_server(store) as server:
         browser = server.browser()
-        guest = told(await token(browser, server)).identity
+        guest = told(await token(browser, server)).scope
         copy = cookie_of(browser)
         assert (await call(browser, "POST", f"{server.url}api/logout"))[0] == 204
         assert cookie_of(browser) is None
         thief = server.browser()
         give(thief, copy)
         for each in (browser, thief):
-            assert told(await token(each, server)).identity != guest
+            assert told(await token(each, server)).scope != guest
         assert (await call(server.browser(), "POST", f"{server.url}api/logout"))[0] == 204
 
 
 async def test_who_was_erased_is_somebody_new(store):
     async with web_server(store) as server:
         browser = server.browser()
-        guest = told(await token(browser, server)).identity
+        guest = told(await token(browser, server)).scope
         await furnish(store, guest)
         receipt = await erase(store.db, guest, by="Sam")
         assert receipt.counts["visitors"] == 1
         assert await store.db.visitors.count_documents({}) == 0
         assert (await call(browser, "GET", f"{server.url}api/memories"))[1]["known"] is False
-        again = told(await token(browser, server)).identity
+        again = told(await token(browser, server)).scope
         assert again != guest
-        assert told(await token(browser, server)).identity == again
+        assert told(await token(browser, server)).scope == again
 
 
 # ---------------------------------------------------------------------- what is remembered
@@ -312,7 +312,7 @@ async def test_who_was_erased_is_somebody_new(store):
 async def test_what_is_remembered_is_shown_and_deleted_line_by_line_or_all(store):
     async with web_server(store) as server:
         browser = server.browser()
-        guest = told(await token(browser, server)).identity
+        guest = told(await token(browser, server)).scope
         await store.users.set_field(guest, "name", "Robin")
         await store.users.set_field(guest, "timezone", "Europe/Lisbon")
         await store.users.set_field(guest, "preferred_language", "pt")
@@ -353,7 +353,7 @@ async def test_while_mongodb_is_away_a_guest_is_who_they_were(store, mongodb_uri
         new, known = away.browser(), away.browser()
         first = told(await token(new, away))
         assert not first.guest
-        assert told(await token(new, away)).identity == first.identity
+        assert told(await token(new, away)).scope == first.scope
         for method, path in (("GET", "memories"), ("DELETE", "memories"), ("POST", "logout")):
             status, body = await call(new, method, f"{away.url}api/{path}")
             assert (status, body["error"]) == (503, "memory_unavailable")
@@ -364,13 +364,13 @@ async def test_while_mongodb_is_away_a_guest_is_who_they_were(store, mongodb_uri
         assert (line.levelname, "MongoDB cannot be reached" in line.message) == ("WARNING", True)
         async with web_server(store) as server:
             browser = server.browser()
-            identity = told(await token(browser, server)).identity
+            scope = told(await token(browser, server)).scope
             give(known, cookie_of(browser))
-            assert told(await token(known, away)).identity == identity
+            assert told(await token(known, away)).scope == scope
             # And who came first while it was away is that guest after.
             back = server.browser()
             give(back, cookie_of(new))
-            assert told(await token(back, server)).identity == first.identity
+            assert told(await token(back, server)).scope == first.scope
             assert await call(back, "GET", f"{server.url}health") == (200, {"status": "ok", "mongodb": "ok"})
 
 

@@ -8,14 +8,14 @@ import signal
 import pytest
 
 from lkmongo.dispatch import plain_metadata, sealed_metadata
-from lkmongo.model import Identity
+from lkmongo.model import UserScope
 from tests.livekit_api import SECRET
 from tests.livekit_dispatch import dispatch_server
 from tests.waiting import until
 from tests.worker_process import worker
 
-ROBIN = Identity("default", "u-100")
-KIM = Identity("acme", "u-100")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
+KIM = UserScope(tenant_id="acme", user_id="u-100")
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ async def call_of(store, session_id):
 
 
 async def test_each_call_is_its_callers_and_a_signal_to_the_whole_group_loses_none(store, environment, tmp_path):
-    sealed = sealed_metadata(KIM, room="remember-kim", participant="mock_user", secret=SECRET)
-    elsewhere = sealed_metadata(KIM, room="another room", participant="mock_user", secret=SECRET)
+    sealed = sealed_metadata(KIM, room="remember-kim", participant_identity="mock_user", secret=SECRET)
+    elsewhere = sealed_metadata(KIM, room="another room", participant_identity="mock_user", secret=SECRET)
     strangers = {"list": "[]", "null": "null", "text": "abc", "number": '{"user_id": 42}', "seal": elsewhere}
     strangers["operator"] = '{"user_id": {"$gt": ""}}'
     async with (
@@ -47,14 +47,14 @@ async def test_each_call_is_its_callers_and_a_signal_to_the_whole_group_loses_no
         await livekit.send("robin", room="remember-robin", metadata=plain_metadata(ROBIN))
         await livekit.send("kim", room="remember-kim", metadata=sealed)
         assert await livekit.ended("robin") == await livekit.ended("kim") == "JS_SUCCESS"
-        for identity, session_id in ((ROBIN, "RM_robin"), (KIM, "RM_kim")):
-            record = await store.sessions.get(identity, session_id)
+        for scope, session_id in ((ROBIN, "RM_robin"), (KIM, "RM_kim")):
+            record = await store.sessions.get(scope, session_id)
             assert (record.status, record.close_reason) == ("complete", "hang-up")
             assert record.report["job_id"] == session_id.removeprefix("RM_")
-            turns = await store.sessions.turns(identity, session_id)
+            turns = await store.sessions.turns(scope, session_id)
             assert [turn.name for turn in turns if turn.name] == ["remember_detail", "recall_detail"]
             assert turns[-1].content == "Your favorite color: teal."
-            assert [slot.content for slot in await store.memories.slots(identity)] == ["teal"]
+            assert [slot.content for slot in await store.memories.slots(scope)] == ["teal"]
 
         # The same room once more: the record goes on, and what was said before is still there.
         await livekit.send("again", room="leave-robin", sid="RM_robin", metadata=plain_metadata(ROBIN))

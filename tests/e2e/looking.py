@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from livekit.protocol.agent_pb.agent_session import SessionRequest
 
-from lkmongo.model import Identity
+from lkmongo.model import UserScope
 
 WISH = "Please remember that my favorite color is teal."
 
 
-async def look_into_a_call(call, agent_name: str, who: Identity) -> list[str]:
+async def look_into_a_call(call, agent_name: str, who: UserScope) -> list[str]:
     """Hold a call about a favorite color with somebody else in the room who asks for everything.
 
     Returns:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from lkmongo.model import Identity, SessionRecord, SessionStatus, Turn
+from lkmongo.model import SessionRecord, SessionStatus, Turn, UserScope
 from lkmongo.store.open import Store
 from tests.e2e.caller import PATIENCE
 
 
-async def completed(store: Store, who: Identity, session_id: str) -> tuple[SessionRecord, list[Turn]]:
+async def completed(store: Store, who: UserScope, session_id: str) -> tuple[SessionRecord, list[Turn]]:
     """Wait for the record of a call to be complete, and return it with its turns."""
     async with asyncio.timeout(PATIENCE):
         while True:

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from lkmongo.model import Identity
+from lkmongo.model import UserScope
 from tests.e2e.looking import WISH
 from tests.e2e.records import completed
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def test_calls_may_end_by_themselves_after_a_signal_and_those_that_do_not_are_recorded(
     start_worker, records, call
 ):
-    short, long, late = (Identity("ending", user) for user in ("u-100", "u-200", "u-300"))
+    short, long, late = (UserScope(tenant_id="ending", user_id=user) for user in ("u-100", "u-200", "u-300"))
     async with (
         start_worker("ending-agent", {}, "--drain-timeout", "8s") as worker,
         call(who=short, agent_name="ending-agent") as first,
@@ -50,7 +50,7 @@ async def test_calls_may_end_by_themselves_after_a_signal_and_those_that_do_not_
 async def test_who_calls_while_mongodb_is_away_is_greeted_and_what_they_say_is_stored_when_it_is_back(
     start_worker, records, call, mongodb_uri
 ):
-    who = Identity("away", "u-100")
+    who = UserScope(tenant_id="away", user_id="u-100")
     path = unquote(urlsplit(mongodb_uri).netloc)
     async with _closed_port(path) as (port, open_it):
         uri = f"mongodb://127.0.0.1:{port}/?directConnection=true"

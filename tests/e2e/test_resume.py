@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from lkmongo.model import Identity, Tenant
+from lkmongo.model import TenantScope, UserScope
 from tests.e2e.caller import PATIENCE
 from tests.e2e.looking import WISH
 from tests.e2e.records import completed
@@ -23,11 +23,11 @@ QUESTION = "What is my favorite color?"
 
 
 async def test_when_the_worker_of_a_call_is_killed_another_ones_agent_goes_on(start_worker, records, call):
-    person = Identity("resuming", "u-100")
+    person = UserScope(tenant_id="resuming", user_id="u-100")
     async with AsyncExitStack() as stack:
         starting = (stack.enter_async_context(start_worker(AGENT, {})) for _ in range(3))
         workers = list(await asyncio.gather(*starting))
-        for who in (person, Tenant("resuming")):  # a person, and a guest
+        for who in (person, TenantScope("resuming")):  # a person, and a guest
             async with call(agent_name=AGENT, who=who) as caller:
                 await caller.reads("Hello", "Hi")
                 await caller.type(WISH)
@@ -45,9 +45,9 @@ async def test_when_the_worker_of_a_call_is_killed_another_ones_agent_goes_on(st
                     await caller.reads("favorite color is teal", "Your favorite color")
                 await caller.hang_up()
             document = await records.db.sessions.find_one({"session_id": session_id})
-            identity = Identity(document["tenant_id"], document["user_id"])
-            assert identity.is_guest is (who is not person)
-            record, turns = await completed(records, identity, session_id)
+            scope = UserScope(tenant_id=document["tenant_id"], user_id=document["user_id"])
+            assert scope.is_guest is (who is not person)
+            record, turns = await completed(records, scope, session_id)
             assert record.close_reason == "hang-up"
             roles = ["assistant", "user", "remember_detail", "assistant", "assistant"]
             assert [turn.role or turn.name for turn in turns][:5] == roles

@@ -10,7 +10,7 @@ from livekit import api
 
 from lkmongo.dispatch import seal
 from lkmongo.livekit_api import send_agent
-from lkmongo.model import Identity
+from lkmongo.model import UserScope
 from lkmongo.tokens import Permissions, new_participant, new_room
 from lkmongo.worker.job import CALLER
 from tests.e2e.caller import PATIENCE
@@ -24,7 +24,7 @@ QUESTION = "What is my favorite color?"
 
 
 async def test_what_is_typed_is_answered_in_writing_and_known_in_the_next_call(text_worker, records, call):
-    who = Identity("text", "u-100")
+    who = UserScope(tenant_id="text", user_id="u-100")
     assert "the agent joins in text alone" in text_worker.log
     assert "answered by the built-in responder" in text_worker.log
     async with call(who=who, sealed=True, agent_name=TEXT) as caller:
@@ -51,7 +51,7 @@ async def test_what_is_typed_is_answered_in_writing_and_known_in_the_next_call(t
 async def test_what_is_typed_while_the_agent_stores_something_is_answered_too_and_what_is_too_long_is_refused(
     text_worker, call
 ):
-    who = Identity("text", "u-hasty")
+    who = UserScope(tenant_id="text", user_id="u-hasty")
     async with call(who=who, agent_name=TEXT) as caller:
         await caller.reads("Hello", "Hi")
         await caller.type("My name is Robin.")
@@ -75,7 +75,7 @@ async def test_who_calls_without_any_metadata_is_a_guest_of_this_call(text_worke
         await caller.hang_up()
     document = await records.db.sessions.find_one({"session_id": session_id})
     assert document["user_id"].startswith("guest-")
-    await completed(records, Identity(document["tenant_id"], document["user_id"]), session_id)
+    await completed(records, UserScope(tenant_id=document["tenant_id"], user_id=document["user_id"]), session_id)
     assert await records.db.memories.count_documents({"user_id": document["user_id"]}) == 0
     assert await records.db.users.count_documents({"user_id": document["user_id"]}) == 0
 
@@ -83,18 +83,18 @@ async def test_who_calls_without_any_metadata_is_a_guest_of_this_call(text_worke
 async def test_a_guest_becomes_a_person_by_what_the_server_says_and_not_by_what_they_say_themselves(
     text_worker, records, call, livekit_server, rooms
 ):
-    who, room, identity = Identity("late", "u-100"), new_room(), new_participant()
+    who, room, identity = UserScope(tenant_id="late", user_id="u-100"), new_room(), new_participant()
     await records.memories.remember(who, "favorite_color", "teal")
     secret = livekit_server.key.secret
-    good = {"room": room, "participant": identity, "secret": secret}
+    good = {"room": room, "participant_identity": identity, "secret": secret}
     forged = {
         "no seal": "u-100",
         "another secret": seal(who, **good | {"secret": "another-secret-that-is-long-enough-too"}),
         "another room": seal(who, **good | {"room": "elsewhere"}),
-        "another's": seal(who, **good | {"participant": "somebody-else"}),
+        "another's": seal(who, **good | {"participant_identity": "somebody-else"}),
     }
     permissions = Permissions(update_metadata=True)
-    async with call(room=room, participant=identity, permissions=permissions, agent_name=TEXT) as caller:
+    async with call(room=room, participant_identity=identity, permissions=permissions, agent_name=TEXT) as caller:
         await caller.reads("Hello", "Hi")
         for number, value in enumerate(forged.values(), 1):
             await caller.room.local_participant.set_attributes({CALLER: value})
@@ -110,20 +110,20 @@ async def test_a_guest_becomes_a_person_by_what_the_server_says_and_not_by_what_
         session_id = await caller.room.sid
         await caller.hang_up()
     record, turns = await completed(records, who, session_id)
-    assert record.identity == who
+    assert record.scope == who
     assert [turn.content for turn in turns if turn.role == "user"] == [QUESTION, QUESTION]
     assert await records.db.sessions.count_documents({"session_id": session_id}) == 1
     assert await records.db.turns.distinct("user_id", {"session_id": session_id}) == ["u-100"]
 
 
 async def test_for_development_anybody_in_the_room_may_look_into_a_call(text_worker, call):
-    seen = "\n".join(await look_into_a_call(call, TEXT, Identity("public", "u-100")))
+    seen = "\n".join(await look_into_a_call(call, TEXT, UserScope(tenant_id="public", user_id="u-100")))
     for what in ("pong", "remember_detail", "favorite color: teal", "instructions", "I am the operator"):
         assert what in seen
 
 
 async def test_the_record_is_stored_when_the_room_is_deleted(text_worker, records, call, rooms):
-    who = Identity("deleted", "u-100")
+    who = UserScope(tenant_id="deleted", user_id="u-100")
     async with call(who=who, agent_name=TEXT) as caller:
         await caller.reads("Hello", "Hi")
         await caller.type(WISH)

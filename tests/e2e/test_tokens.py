@@ -19,13 +19,13 @@ from livekit.agents import AgentServer, JobContext, JobExecutorType
 from lkmongo.dispatch import read_dispatch
 from lkmongo.errors import NotFoundError, NotReadyError
 from lkmongo.livekit_api import send_agent
-from lkmongo.model import Identity
+from lkmongo.model import UserScope
 from lkmongo.token_inspection import inspect
 from lkmongo.tokens import Permissions, TokenRequest, mint
 from tests.e2e.conftest import PATIENCE
 
 RATE = 48_000
-JORDAN = Identity("acme", "u-100")
+JORDAN = UserScope(tenant_id="acme", user_id="u-100")
 
 
 def request(**changes) -> TokenRequest:
@@ -37,7 +37,7 @@ async def test_who_has_a_token_joins_as_it_says(livekit_server, join):
     room = await join(mint(livekit_server.key, wanted))
     me = room.local_participant
     assert room.name == wanted.room
-    assert (me.identity, me.name, me.metadata) == (wanted.participant, "Jordan", '{"seat": 4}')
+    assert (me.identity, me.name, me.metadata) == (wanted.participant_identity, "Jordan", '{"seat": 4}')
     assert me.attributes["plan"] == "pro"
     assert await room.sid
 
@@ -147,7 +147,7 @@ async def _answer(secret: str, ctx: JobContext) -> None:
     """Join, and tell the room what the agent makes of its dispatch."""
     found = read_dispatch(ctx.job.metadata, room=ctx.job.room.name, secret=secret)
     await ctx.connect()
-    said = [found.identity.tenant_id, found.identity.user_id, found.participant]
+    said = [found.scope.tenant_id, found.scope.user_id, found.participant_identity]
     await ctx.room.local_participant.publish_data(json.dumps(said), reliable=True)
 
 
@@ -187,7 +187,7 @@ async def test_a_token_sends_the_agent_and_tells_it_who_calls(livekit_server, jo
         lambda room: room.on("data_received", lambda packet: heard.put_nowait(packet.data)),
     )
     async with asyncio.timeout(PATIENCE):
-        assert json.loads(await heard.get()) == ["acme", "u-100", wanted.participant]
+        assert json.loads(await heard.get()) == ["acme", "u-100", wanted.participant_identity]
 
 
 async def test_an_agent_is_sent_into_a_room_that_exists_and_arrives(livekit_server, join, worker):

@@ -10,7 +10,7 @@ import pytest
 
 from lkmongo.dispatch import plain_metadata
 from lkmongo.livekit_api import send_agent
-from lkmongo.model import Identity
+from lkmongo.model import UserScope
 from lkmongo.tokens import new_participant, new_room
 from tests.e2e.conftest import VOICE
 from tests.e2e.looking import WISH, look_into_a_call
@@ -35,7 +35,7 @@ def script(gateway):
 
 @pytest.mark.parametrize("sealed", [False, True], ids=["plain", "sealed"])
 async def test_a_call_is_heard_understood_answered_aloud_and_recorded(voice_worker, gateway, records, call, sealed):
-    who = Identity("sealed" if sealed else "plain", "u-100")
+    who = UserScope(tenant_id="sealed" if sealed else "plain", user_id="u-100")
     async with call(who=who, sealed=sealed, agent_name=VOICE, microphone=True) as caller:
         session_id = await caller.room.sid
         assert await caller.reads("Hello") == gateway.spoken[0] == "Hello, what can I do for you?"
@@ -58,7 +58,7 @@ async def test_a_call_is_heard_understood_answered_aloud_and_recorded(voice_work
         await caller.hang_up()
 
     record, turns = await completed(records, who, session_id)
-    assert (record.close_reason, record.identity, record.room_name) == ("hang-up", who, caller.room.name)
+    assert (record.close_reason, record.scope, record.room_name) == ("hang-up", who, caller.room.name)
     assert [(turn.role or turn.name, turn.content or turn.output) for turn in turns] == [
         ("assistant", "Hello, what can I do for you?"),
         ("user", WISH),
@@ -72,8 +72,8 @@ async def test_a_call_is_heard_understood_answered_aloud_and_recorded(voice_work
 async def test_the_agent_serves_whom_it_was_sent_for_although_another_came_first(
     voice_worker, gateway, records, call, livekit_server
 ):
-    who, room, identity = Identity("first", "u-100"), new_room(), new_participant()
-    async with call(room=room, participant="passer-by", microphone=True) as other:
+    who, room, identity = UserScope(tenant_id="first", user_id="u-100"), new_room(), new_participant()
+    async with call(room=room, participant_identity="passer-by", microphone=True) as other:
         await send_agent(
             livekit_server.credentials,
             room=room,
@@ -83,7 +83,7 @@ async def test_the_agent_serves_whom_it_was_sent_for_although_another_came_first
         )
         other.say(WISH)
         await other.type("What is my favorite color?")
-        async with call(who=who, room=room, participant=identity, microphone=True) as caller:
+        async with call(who=who, room=room, participant_identity=identity, microphone=True) as caller:
             await caller.reads("Hello")
             other.say(WISH)
             await other.type("What is my favorite color?")
@@ -101,7 +101,7 @@ async def test_the_agent_serves_whom_it_was_sent_for_although_another_came_first
 
 
 async def test_in_production_nobody_looks_into_a_call(voice_worker, records, call):
-    who = Identity("private", "u-100")
+    who = UserScope(tenant_id="private", user_id="u-100")
     assert await look_into_a_call(call, VOICE, who) == []
     (record,) = await records.sessions.recent(who)
     _, turns = await completed(records, who, record.session_id)

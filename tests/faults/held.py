@@ -19,7 +19,7 @@ from lkmongo.agent.assistant import Assistant
 from lkmongo.agent.call import begin_call
 from lkmongo.agent.ending import end_call
 from lkmongo.embed.base import Embedder
-from lkmongo.model import Identity, SessionStatus, now
+from lkmongo.model import SessionStatus, UserScope, now
 from lkmongo.outbox.journal import database_of, spool_folder
 from lkmongo.outbox.recovery import recover
 from lkmongo.settings import Settings
@@ -52,9 +52,9 @@ class Case:
     is_brief: bool
 
     @property
-    def identity(self) -> Identity:
+    def scope(self) -> UserScope:
         """Who calls; nobody else does."""
-        return Identity("default", f"caller-{self.number}")
+        return UserScope(tenant_id="default", user_id=f"caller-{self.number}")
 
     @property
     def session_id(self) -> str:
@@ -205,7 +205,7 @@ class Rig:
 
 async def prepare(rig: Rig, case: Case) -> None:
     """Let the caller be known already."""
-    await rig.store.memories.remember(case.identity, "shoe size", "42")
+    await rig.store.memories.remember(case.scope, "shoe size", "42")
 
 
 async def hold(rig: Rig, case: Case, seed: int) -> Held:
@@ -273,7 +273,7 @@ async def _hold(settings: Settings, rig: Rig, held: Held, trouble: Trouble, chan
                 settings,
                 store,
                 rig.embedder,
-                case.identity,
+                case.scope,
                 guest=False,
                 session_id=case.session_id,
                 room_name="a room",
@@ -346,23 +346,23 @@ async def _recover(rig: Rig, held: Held, port: int) -> str:
 async def judge(rig: Rig, held: Held) -> None:
     """Compare what MongoDB holds with what was said, and what is remembered with what was asked for."""
     case, wrong, store = held.case, held.wrong, rig.store
-    turns = await store.sessions.turns(case.identity, case.session_id)
+    turns = await store.sessions.turns(case.scope, case.session_id)
     there = [turn.item_id for turn in turns]
     if there != held.items:
         names = {item: f"{number}:{held.said[item][:20]}" for number, item in enumerate(held.items)}
         wrong.append(f"turns: {[names.get(item, item) for item in there]} instead of {list(names.values())}")
     if [turn.seq for turn in turns] != sorted({turn.seq for turn in turns}):
         wrong.append("two turns have one number")
-    record = await store.sessions.get(case.identity, case.session_id)
+    record = await store.sessions.get(case.scope, case.session_id)
     if record is None:
         wrong.append("there is no session")
     elif (record.status, record.close_reason) != (SessionStatus.COMPLETE, "hang-up"):
         wrong.append(f"the call is {record.status}, {record.close_reason}")
-    slots = {memory.memory_type: memory.content for memory in await store.memories.slots(case.identity)}
+    slots = {memory.memory_type: memory.content for memory in await store.memories.slots(case.scope)}
     expected = {"colour": f"green {case.number}"} | ({} if case.number % 2 == 0 else {"shoe_size": "42"})
     if slots != expected:
         wrong.append(f"remembered: {slots} instead of {expected}; told: {held.outputs}")
-    profile = await store.users.get(case.identity)
+    profile = await store.users.get(case.scope)
     if profile is None or profile.name != f"Robin {case.number}":
         wrong.append(f"the name is {profile and profile.name}; told: {held.outputs}")
     has_gist = bool(profile and profile.last_session)

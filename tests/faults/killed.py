@@ -15,7 +15,7 @@ from typing import Literal
 
 import psutil
 
-from lkmongo.model import Identity, SessionStatus
+from lkmongo.model import SessionStatus, UserScope
 from lkmongo.outbox.journal import database_of, spool_folder
 from lkmongo.outbox.recovery import recover
 from tests.cli.started import Zygote
@@ -58,9 +58,9 @@ class Killed:
     wrong: list[str] = field(default_factory=list)
 
     @property
-    def identity(self) -> Identity:
+    def scope(self) -> UserScope:
         """Who talks; nobody else does."""
-        return Identity("default", f"killed-{self.number}")
+        return UserScope(tenant_id="default", user_id=f"killed-{self.number}")
 
 
 def plan(count: int, first: int = 0) -> list[Killed]:
@@ -117,7 +117,7 @@ def _start(rig: Rig, zygote: Zygote, each: Killed, port: int) -> tuple[int, int,
         "LKMONGO_EMBEDDINGS": "local",
         "HOME": str(home),
     }
-    arguments = ["agent", "console", "--user", each.identity.user_id, "-o", "jsonl"]
+    arguments = ["agent", "console", "--user", each.scope.user_id, "-o", "jsonl"]
     return zygote.start(arguments, env=environment, folder=home, files=files), ear, files[1]
 
 
@@ -183,7 +183,7 @@ async def _judge(rig: Rig, each: Killed, port: int) -> None:
     )
     if folder.exists() and (left := list(folder.iterdir())):
         wrong.append(f"files are left: {left}")
-    calls = await store.sessions.recent(each.identity)
+    calls = await store.sessions.recent(each.scope)
     if len(calls) > 1:
         wrong.append(f"one call became {len(calls)}")
     if not calls:
@@ -191,11 +191,11 @@ async def _judge(rig: Rig, each: Killed, port: int) -> None:
         if each.shown:
             wrong.append("the call is lost")
         return
-    own = [one for one in found if one.identity == each.identity]
+    own = [one for one in found if one.scope == each.scope]
     each.outcome = str(calls[0].status)
     if calls[0].status is SessionStatus.ACTIVE:
         wrong.append(f"the call is active still, recovered: {own}")
-    turns = await store.sessions.turns(each.identity, calls[0].session_id)
+    turns = await store.sessions.turns(each.scope, calls[0].session_id)
     said = [turn.content for turn in turns if turn.role]
     shown = [one.text for one in each.shown]
     common = min(len(said), len(shown))
@@ -209,7 +209,7 @@ async def _judge(rig: Rig, each: Killed, port: int) -> None:
         wrong.append(f"{each.lost} messages are lost, {complete} were complete: {said} of {shown}")
     must = [colour for at, colour in each.must_be_remembered.items() if float(at) < each.died]
     may = [f"teal {each.number} {number}" for number in range(len(must), 10)]
-    slots = {memory.memory_type: memory.content for memory in await store.memories.slots(each.identity)}
+    slots = {memory.memory_type: memory.content for memory in await store.memories.slots(each.scope)}
     colour = slots.get("favorite_color")
     if must and colour not in {must[-1], *may}:
         wrong.append(f"remembered: {slots} instead of {must[-1]}")

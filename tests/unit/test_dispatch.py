@@ -21,11 +21,11 @@ from lkmongo.dispatch import (
     sealed_metadata,
     unseal,
 )
-from lkmongo.model import Identity, Tenant
+from lkmongo.model import TenantScope, UserScope
 
 SECRET = "a-secret-that-is-long-enough-for-hmac-256"
 ROOM = "room-1"
-JORDAN = Identity("acme", "u-100")
+JORDAN = UserScope(tenant_id="acme", user_id="u-100")
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
@@ -35,7 +35,7 @@ def read(metadata: object, *, room: str = ROOM, secret: str | None = SECRET, at:
 
 
 def sealed(**changes) -> str:
-    return sealed_metadata(JORDAN, **({"room": ROOM, "participant": "p-1", "secret": SECRET, "at": NOON} | changes))
+    return sealed_metadata(JORDAN, **({"room": ROOM, "participant_identity": "p-1", "secret": SECRET, "at": NOON} | changes))
 
 
 # ---------------------------------------------------------------------- who it is
@@ -46,7 +46,7 @@ def test_plain_metadata_names_a_person_of_a_tenant():
 
 
 def test_without_a_tenant_it_is_the_default_one():
-    assert read({"user_id": "u-100"}).identity == Identity("default", "u-100")
+    assert read({"user_id": "u-100"}).scope == UserScope(tenant_id="default", user_id="u-100")
 
 
 def test_plain_metadata_may_name_the_participant():
@@ -60,18 +60,18 @@ def test_a_sealed_caller_is_a_person_and_a_participant():
 def test_no_metadata_is_a_guest_and_nothing_is_wrong_with_it():
     for nothing in ("", "  \n"):
         found = read(nothing)
-        assert (found.guest, found.participant, found.why) == (True, None, None)
-        assert found.identity.user_id.startswith("guest-")
+        assert (found.guest, found.participant_identity, found.why) == (True, None, None)
+        assert found.scope.user_id.startswith("guest-")
 
 
 def test_a_tenant_alone_is_a_guest_of_that_tenant_in_that_participants_place():
-    found = read(plain_metadata(Tenant("acme"), "p-1"))
-    assert (found.guest, found.identity.tenant_id, found.participant) == (True, "acme", "p-1")
+    found = read(plain_metadata(TenantScope("acme"), "p-1"))
+    assert (found.guest, found.scope.tenant_id, found.participant_identity) == (True, "acme", "p-1")
     assert found.why == "the metadata has no user_id"
 
 
 def test_two_guests_are_not_one():
-    assert read("").identity != read("").identity
+    assert read("").scope != read("").scope
 
 
 @pytest.mark.parametrize(
@@ -115,9 +115,9 @@ def test_two_guests_are_not_one():
 def test_what_is_not_well_formed_is_a_guest_of_this_call(metadata, why):
     found = read(metadata)
     assert found.guest
-    assert found.identity.user_id.startswith("guest-")
-    assert found.identity.tenant_id == "default"
-    assert found.participant is None
+    assert found.scope.user_id.startswith("guest-")
+    assert found.scope.tenant_id == "default"
+    assert found.participant_identity is None
     assert why in found.why
     assert "u-100" not in found.why, "an id in a log"
 
@@ -148,10 +148,10 @@ def test_a_seal_opens_until_its_life_is_over():
 
 
 def test_a_seal_is_for_one_participant():
-    text = seal(JORDAN, room=ROOM, participant="p-1", secret=SECRET, at=NOON)
-    assert unseal(text, room=ROOM, participant="p-1", secret=SECRET, at=NOON).identity == JORDAN
+    text = seal(JORDAN, room=ROOM, participant_identity="p-1", secret=SECRET, at=NOON)
+    assert unseal(text, room=ROOM, participant_identity="p-1", secret=SECRET, at=NOON).scope == JORDAN
     with pytest.raises(SealError, match="another participant"):
-        unseal(text, room=ROOM, participant="p-2", secret=SECRET, at=NOON)
+        unseal(text, room=ROOM, participant_identity="p-2", secret=SECRET, at=NOON)
 
 
 def test_a_seal_shows_neither_who_nor_where():
@@ -165,11 +165,11 @@ def test_a_seal_shows_neither_who_nor_where():
 
 
 def test_a_changed_seal_does_not_open():
-    text = seal(JORDAN, room=ROOM, participant="p-1", secret=SECRET, at=NOON)
+    text = seal(JORDAN, room=ROOM, participant_identity="p-1", secret=SECRET, at=NOON)
     for at in range(0, len(text) - 2, 7):
         changed = text[:at] + ("A" if text[at] != "A" else "B") + text[at + 1 :]
         with pytest.raises(SealError):
-            unseal(changed, room=ROOM, participant=None, secret=SECRET, at=NOON)
+            unseal(changed, room=ROOM, participant_identity=None, secret=SECRET, at=NOON)
 
 
 def test_what_our_own_key_sealed_but_is_no_caller_does_not_open():
@@ -179,20 +179,20 @@ def test_what_our_own_key_sealed_but_is_no_caller_does_not_open():
     for change in ({"user_id": {"$gt": ""}}, {"until": "x"}, {"until": 1e300}, {"until": None}, {"tenant_id": ""}):
         text = _fernet(SECRET).encrypt(json.dumps(good | change).encode()).decode()
         with pytest.raises(SealError):
-            unseal(text, room=ROOM, participant=None, secret=SECRET)
+            unseal(text, room=ROOM, participant_identity=None, secret=SECRET)
     for odd in (b"[]", b"null", b"\xff", b"{}"):
         with pytest.raises(SealError):
-            unseal(_fernet(SECRET).encrypt(odd).decode(), room=ROOM, participant=None, secret=SECRET)
+            unseal(_fernet(SECRET).encrypt(odd).decode(), room=ROOM, participant_identity=None, secret=SECRET)
 
 
 def test_the_largest_ids_fit_into_the_metadata():
-    largest = Identity("😀" * 128, "😀" * 128)
+    largest = UserScope(tenant_id="😀" * 128, user_id="😀" * 128)
     for text in (
-        sealed_metadata(largest, room="r" * 256, participant="p" * 256, secret=SECRET, at=NOON),
+        sealed_metadata(largest, room="r" * 256, participant_identity="p" * 256, secret=SECRET, at=NOON),
         plain_metadata(largest, "p" * 256),
     ):
         assert len(text.encode()) <= MAX_METADATA
-        assert read(text, room="r" * 256).identity == largest
+        assert read(text, room="r" * 256).scope == largest
 
 
 # ---------------------------------------------------------------------- whatever arrives
@@ -229,10 +229,10 @@ def test_whatever_json_arrives_it_is_nobody_unless_well_formed(value):
     found = read(json.dumps(value))
     if not found.guest:
         assert well_formed(value)
-        assert found.identity == Identity(value.get("tenant_id", "default"), value["user_id"])
+        assert found.scope == UserScope(tenant_id=value.get("tenant_id", "default"), user_id=value["user_id"])
         assert found.why is None
     else:
-        assert found.identity.user_id.startswith("guest-")
+        assert found.scope.user_id.startswith("guest-")
         assert found.why
 
 
@@ -255,9 +255,9 @@ SHORT = st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=
 @settings(max_examples=60)
 @given(IDS, IDS, SHORT, SHORT)
 def test_what_was_written_is_read_again(tenant, user, room, participant):
-    identity = Identity(tenant, user)
+    scope = UserScope(tenant_id=tenant, user_id=user)
     for text in (
-        plain_metadata(identity, participant),
-        sealed_metadata(identity, room=room, participant=participant, secret=SECRET, at=NOON),
+        plain_metadata(scope, participant),
+        sealed_metadata(scope, room=room, participant_identity=participant, secret=SECRET, at=NOON),
     ):
-        assert read(text, room=room) == Dispatched(identity, False, participant, None)
+        assert read(text, room=room) == Dispatched(scope, False, participant, None)

@@ -18,7 +18,7 @@ from lkmongo.doctor.indexes import judge_vectors
 from lkmongo.doctor.machine import address, incomplete, program, settings_in_use, size, space
 from lkmongo.doctor.services import judge_devices
 from lkmongo.errors import AuthenticationError, ExitCode, NotReadyError, SettingsError, UsageError
-from lkmongo.model import Identity, SessionRecord, SessionStatus, now
+from lkmongo.model import SessionRecord, SessionStatus, UserScope, now
 from lkmongo.outbox.journal import Spool, spool_folder
 from lkmongo.settings import Settings
 from lkmongo.store.indexes.canary import Coverage
@@ -166,7 +166,9 @@ def test_too_little_space_fails_and_little_space_warns(tmp_path):
 
 
 def test_calls_that_wait_for_mongodb_are_told_once_they_are_over(tmp_path):
-    record = SessionRecord("call-1", Identity("default", "u-100"), "room", SessionStatus.ACTIVE, now())
+    record = SessionRecord(
+        "call-1", UserScope(tenant_id="default", user_id="u-100"), "room", SessionStatus.ACTIVE, now()
+    )
     call = Spool.begin(spool_folder(tmp_path), record, owner="me", database="db")
     assert space(tmp_path, needed=0, comfortable=0).status is Status.OK
     call.end(delete=False)

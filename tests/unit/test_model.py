@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lkmongo.errors import InvalidIdError, InvalidTextError
-from lkmongo.model import Identity, Tenant, check_content, clean, slot_name, slot_words
+from lkmongo.model import TenantScope, UserScope, check_content, clean, slot_name, slot_words
 
 
 @pytest.mark.parametrize(
@@ -16,11 +16,11 @@ from lkmongo.model import Identity, Tenant, check_content, clean, slot_name, slo
 )
 def test_what_cannot_be_an_id_makes_no_identity(value):
     with pytest.raises(InvalidIdError):
-        Identity("default", value)
+        UserScope(tenant_id="default", user_id=value)
     with pytest.raises(InvalidIdError):
-        Identity(value, "u-100")
+        UserScope(tenant_id=value, user_id="u-100")
     with pytest.raises(InvalidIdError):
-        Tenant(value)
+        TenantScope(value)
 
 
 class Sly(str):
@@ -35,28 +35,28 @@ class Sly(str):
 
 
 def test_an_identity_holds_plain_strings_only():
-    identity = Identity("default", Sly("u-100"))
-    assert type(identity.user_id) is str
+    scope = UserScope(tenant_id="default", user_id=Sly("u-100"))
+    assert type(scope.user_id) is str
 
 
 def test_an_identity_cannot_be_changed():
     with pytest.raises(AttributeError):
-        Identity("default", "u-100").user_id = "u-200"
+        UserScope(tenant_id="default", user_id="u-100").user_id = "u-200"
 
 
 @given(st.text(max_size=200))
 def test_an_identity_keeps_exactly_what_it_was_given_or_refuses(text):
     try:
-        identity = Identity("default", text)
+        scope = UserScope(tenant_id="default", user_id=text)
     except InvalidIdError:
         return
-    assert identity.scope == {"tenant_id": "default", "user_id": text}
+    assert scope.filter == {"tenant_id": "default", "user_id": text}
     assert 0 < len(text) <= 128
     assert text.strip() == text
 
 
 def test_two_guests_are_two_people():
-    assert Identity.guest() != Identity.guest()
+    assert UserScope.guest() != UserScope.guest()
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lkmongo.embed.base import FusionWeights
-from lkmongo.model import Identity, Tenant
+from lkmongo.model import TenantScope, UserScope
 from lkmongo.search import atlas_queries
 
-SCOPE = Identity("acme", "u-1").scope
+SCOPE = UserScope(tenant_id="acme", user_id="u-1").filter
 VECTOR = np.array([1.0, 0.0], dtype=np.float32)
 NEAR = [
     {
@@ -89,7 +89,7 @@ def test_both_branches_are_fused_with_the_weights_of_the_embedder():
 
 
 def test_knowledge_by_vector():
-    scope = Tenant("acme").scope
+    scope = TenantScope("acme").filter
     assert atlas_queries.knowledge_by_vector(scope, VECTOR, "m@2", 30) == [
         {
             "$vectorSearch": {

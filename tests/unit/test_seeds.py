@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import lkmongo
 from lkmongo.errors import SeedError
-from lkmongo.model import Identity, Order, OrderItem, Profile, Tenant
+from lkmongo.model import Order, OrderItem, Profile, TenantScope, UserScope
 from lkmongo.store.seed.seeds import SeedData, default_seed_folder, load_seeds
 
 ROOT = Path(lkmongo.__file__).resolve().parents[1]
@@ -94,16 +94,16 @@ class TestSampleData:
 
     def test_both_tenants_have_people_orders_and_knowledge(self):
         both = {"default", "lantern-hotel"}
-        assert {profile.identity.tenant_id for profile in self.data.users} == both
+        assert {profile.scope.tenant_id for profile in self.data.users} == both
         assert {owner.tenant_id for owner, _ in self.data.orders} == both
         assert {tenant.tenant_id for tenant, _ in self.data.passages} == both
 
     def test_a_stranger_has_orders_but_no_profile(self):
-        strangers = {Identity("default", "u-100"), Identity("default", "u-200")}
+        strangers = {UserScope(tenant_id="default", user_id="u-100"), UserScope(tenant_id="default", user_id="u-200")}
         orders = [(owner, order.order_id) for owner, order in self.data.orders]
         assert [number for owner, number in orders if owner.user_id == "u-100"] == ["1001", "1002"]
         assert strangers <= {owner for owner, _ in orders}
-        assert {"u-100", "u-200"}.isdisjoint(profile.identity.user_id for profile in self.data.users)
+        assert {"u-100", "u-200"}.isdisjoint(profile.scope.user_id for profile in self.data.users)
 
     def test_one_order_number_means_different_orders_in_the_two_tenants(self):
         same = [(owner.tenant_id, order) for owner, order in self.data.orders if order.order_id == "1001"]
@@ -121,19 +121,19 @@ class TestRightFolder:
     def test_what_it_holds_is_loaded(self, folder):
         data = load_seeds(folder)
         assert data.users == (
-            Profile(Identity("default", "u-1"), "Ada", "ada@example.com", "en", "Europe/London"),
-            Profile(Identity("hotel", "u-1")),
+            Profile(UserScope(tenant_id="default", user_id="u-1"), "Ada", "ada@example.com", "en", "Europe/London"),
+            Profile(UserScope(tenant_id="hotel", user_id="u-1")),
         )
         assert data.orders == (
             (
-                Identity("default", "u-1"),
+                UserScope(tenant_id="default", user_id="u-1"),
                 Order("1001", (OrderItem("Lamp", 2), OrderItem("Bulb", 1)), 42.5, "shipped", "EUR"),
             ),
-            (Identity("hotel", "u-2"), Order("1001", (OrderItem("Room"),), 0.0, "paid", "USD")),
+            (UserScope(tenant_id="hotel", user_id="u-2"), Order("1001", (OrderItem("Room"),), 0.0, "paid", "USD")),
         )
         assert [(tenant, passage.source, passage.title) for tenant, passage in data.passages] == [
-            (Tenant("hotel"), "hotel/stay.md", "Stay"),
-            (Tenant("default"), "returns.md", "Returns"),
+            (TenantScope("hotel"), "hotel/stay.md", "Stay"),
+            (TenantScope("default"), "returns.md", "Returns"),
         ]
 
     @pytest.mark.parametrize("missing", ["users.yaml", "orders.yaml", "knowledge"])
@@ -159,7 +159,7 @@ class TestRightFolder:
 
     def test_a_field_left_empty_is_a_field_left_out(self, tmp_path):
         data = load_seeds(write(tmp_path / "s", users="- {user_id: u-1, name: , tenant_id: ~}"))
-        assert data.users == (Profile(Identity("default", "u-1")),)
+        assert data.users == (Profile(UserScope(tenant_id="default", user_id="u-1")),)
 
     def test_a_byte_order_mark_and_windows_line_ends_are_fine(self, tmp_path):
         data = load_seeds(write(tmp_path / "s", users=b"\xef\xbb\xbf" + USERS.replace("\n", "\r\n").encode()))
@@ -430,7 +430,7 @@ def loads_or_is_refused(**files):
             return
         assert isinstance(data, SeedData)
         for profile in data.users:
-            bson.encode({"fields": [profile.identity.user_id, profile.name, profile.email, profile.timezone]})
+            bson.encode({"fields": [profile.scope.user_id, profile.name, profile.email, profile.timezone]})
         for owner, order in data.orders:
             items = [[item.name, item.quantity] for item in order.items]
             bson.encode({"fields": [owner.tenant_id, order.order_id, order.total, order.status, items]})

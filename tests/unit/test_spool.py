@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from lkmongo.model import Identity, SessionRecord, SessionStatus
+from lkmongo.model import SessionRecord, SessionStatus, UserScope
 from lkmongo.outbox import journal
 from lkmongo.outbox.backlog import Backlog
 from lkmongo.outbox.journal import Spool, SpoolError, database_of, spool_folder
 from tests.waiting import PATIENCE
 
-ROBIN = Identity("default", "u-100")
+ROBIN = UserScope(tenant_id="default", user_id="u-100")
 AT = datetime(2026, 11, 3, 12, 30, 15, 250_000, UTC)
 ENTRIES = [
     {"op": "turn", "content": "line\nbreak \u2028 and é", "at": AT},
@@ -31,8 +31,8 @@ ENTRIES = [
 ]
 
 
-def record(session_id: str = "call-1", identity: Identity = ROBIN, room: str = "room") -> SessionRecord:
-    return SessionRecord(session_id, identity, room, SessionStatus.ACTIVE, AT)
+def record(session_id: str = "call-1", scope: UserScope = ROBIN, room: str = "room") -> SessionRecord:
+    return SessionRecord(session_id, scope, room, SessionStatus.ACTIVE, AT)
 
 
 @pytest.fixture
@@ -430,13 +430,13 @@ async def test_who_loses_patience_with_the_disk_leaves_whole_lines_in_their_orde
 
 
 async def test_a_guest_who_turns_out_to_be_somebody_loses_nothing_that_was_kept(folder):
-    who = [Identity("default", "guest-1"), ROBIN]
-    backlog = Backlog(lambda: begin(folder, identity=who[0]))
+    who = [UserScope(tenant_id="default", user_id="guest-1"), ROBIN]
+    backlog = Backlog(lambda: begin(folder, scope=who[0]))
     await backlog.keep({"a": ENTRIES[0]})
     who.pop(0)
     await backlog.begin_again()
     (path,) = journal.files(folder)
     left = journal.read(path)
-    assert left.record.identity == ROBIN
+    assert left.record.scope == ROBIN
     assert left.entries == [{"op": "was", "tenant_id": "default", "user_id": "guest-1"}, ENTRIES[0]]
     await backlog.end(delete=True)

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from lkmongo.dispatch import read_dispatch
 from lkmongo.errors import SettingsError, UsageError
-from lkmongo.model import Identity, Tenant
+from lkmongo.model import TenantScope, UserScope
 from lkmongo.settings import Settings
 from lkmongo.token_inspection import find_token, inspect, relative
 from lkmongo.tokens import (
@@ -32,7 +32,7 @@ from lkmongo.tokens import (
 
 SECRET = "a-secret-that-is-long-enough-for-hmac-256"
 KEY = SigningKey("APIkey", SecretStr(SECRET))
-JORDAN = Identity("acme", "u-100")
+JORDAN = UserScope(tenant_id="acme", user_id="u-100")
 SECOND = timedelta(seconds=1)
 
 
@@ -71,7 +71,7 @@ def test_livekit_takes_the_token_for_what_was_asked():
     token = mint(KEY, wanted)
     claims = api.TokenVerifier("APIkey", SECRET).verify(token.text)
     assert (claims.identity, claims.name, claims.metadata, claims.attributes) == (
-        wanted.participant,
+        wanted.participant_identity,
         "Jordan",
         '{"a":1}',
         {"k": "v"},
@@ -84,7 +84,7 @@ def test_livekit_takes_the_token_for_what_was_asked():
     (sent,) = claims.room_config.agents
     assert sent.agent_name == "lkmongo-agent"
     found = read_dispatch(sent.metadata, room=wanted.room, secret=SECRET)
-    assert (found.identity, found.guest, found.participant) == (JORDAN, False, wanted.participant)
+    assert (found.scope, found.guest, found.participant_identity) == (JORDAN, False, wanted.participant_identity)
     assert abs(jwt.decode(token.text, options={"verify_signature": False})["exp"] - token.expires_at.timestamp()) <= 1
 
 
@@ -103,8 +103,8 @@ def test_no_agent_is_sent_where_none_is_wanted():
 
 def test_rooms_and_identities_are_new_each_time_and_tell_nothing():
     first, second = request(), request()
-    assert len({first.room, second.room}) == len({first.participant, second.participant}) == 2
-    assert "u-100" not in first.room + first.participant
+    assert len({first.room, second.room}) == len({first.participant_identity, second.participant_identity}) == 2
+    assert "u-100" not in first.room + first.participant_identity
 
 
 def test_a_sealed_token_does_not_show_the_person_and_the_agent_sees_them():
@@ -113,7 +113,7 @@ def test_a_sealed_token_does_not_show_the_person_and_the_agent_sees_them():
     assert "u-100" not in text
     assert "acme" not in text
     (sent,) = payload(wanted)["roomConfig"]["agents"]
-    assert read_dispatch(sent["metadata"], room=wanted.room, secret=SECRET).identity == JORDAN
+    assert read_dispatch(sent["metadata"], room=wanted.room, secret=SECRET).scope == JORDAN
 
 
 def test_a_seal_outlives_its_token_and_the_call_that_follows():
@@ -131,8 +131,8 @@ def test_a_seal_outlives_its_token_and_the_call_that_follows():
         ({"room": "é" * 129}, "the room has 258 bytes; LiveKit's servers take 256"),
         ({"room": "a\nb"}, "control character"),
         ({"room": "a\ud800"}, "control character"),
-        ({"participant": " "}, "the identity is empty"),
-        ({"participant": "p" * 257}, "the identity has 257 bytes"),
+        ({"participant_identity": " "}, "the identity is empty"),
+        ({"participant_identity": "p" * 257}, "the identity has 257 bytes"),
         ({"name": "n" * 257}, "the name has 257 bytes"),
         ({"agent_name": ""}, "the agent's name is empty"),
         ({"ttl": timedelta(seconds=30)}, "a life of 30s is too short"),
@@ -140,7 +140,7 @@ def test_a_seal_outlives_its_token_and_the_call_that_follows():
         ({"metadata": "é" * (256 * 1024) + "!"}, "the metadata has 524,289 bytes; LiveKit's servers take 524,288"),
         ({"metadata": "\ud800"}, "not text"),
         ({"attributes": {"key": "v" * (64 * 1024 - 2)}}, "the attributes have 65,537 bytes"),
-        ({"who": Tenant("acme"), "sealed": True}, "nobody to seal"),
+        ({"who": TenantScope("acme"), "sealed": True}, "nobody to seal"),
     ],
 )
 def test_what_a_server_or_a_client_would_refuse_is_refused_first(change, words):
@@ -151,7 +151,7 @@ def test_what_a_server_or_a_client_would_refuse_is_refused_first(change, words):
 def test_what_just_fits_is_taken():
     request(
         room="r" * 256,
-        participant="p" * 256,
+        participant_identity="p" * 256,
         ttl=timedelta(seconds=61),
         metadata="m" * 512 * 1024,
         attributes={"key": "v" * (64 * 1024 - 3)},
@@ -166,7 +166,10 @@ def test_what_is_not_wrong_and_should_be_known():
     (told,) = concerns(weak, request())
     assert "only 5 bytes" in told
     assert mint(weak, request()).text, "no warning of PyJWT's own"
-    assert "the identity and the room" in concerns(KEY, request(sealed=True, participant="u-100", room="of u-100"))[0]
+    assert (
+        "the identity and the room"
+        in concerns(KEY, request(sealed=True, participant_identity="u-100", room="of u-100"))[0]
+    )
 
 
 def test_missing_credentials_are_named_and_the_address_is_none_of_them():
@@ -196,10 +199,10 @@ def test_a_good_token_is_taken_apart():
     wanted = request(sealed=True, name="Jordan", attributes={"k": "v"})
     found = look(mint(KEY, wanted).text)
     assert (found.problems, found.notes, found.signature) == ((), (), "valid")
-    assert (found.room, found.participant, found.name) == (wanted.room, wanted.participant, "Jordan")
+    assert (found.room, found.participant_identity, found.name) == (wanted.room, wanted.participant_identity, "Jordan")
     assert found.may == ("publish", "subscribe", "send data")
     (sent,) = found.agents
-    assert (sent.agent_name, sent.sealed, sent.dispatched.identity) == ("lkmongo-agent", True, JORDAN)
+    assert (sent.agent_name, sent.sealed, sent.dispatched.scope) == ("lkmongo-agent", True, JORDAN)
 
 
 def now_plus(seconds: float) -> int:

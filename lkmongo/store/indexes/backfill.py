@@ -14,7 +14,7 @@ from pymongo import UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 
-from lkmongo.model import Memory, Passage, Tenant
+from lkmongo.model import Memory, Passage, TenantScope
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES
 
@@ -57,7 +57,7 @@ async def backfill(
     db: AsyncDatabase[Document],
     embedder: Embedder,
     *,
-    tenant: Tenant | None = None,
+    tenant: TenantScope | None = None,
     thorough: bool = False,
     on_progress: Progress = lambda _collection, _done, _total: None,
     on_wait: Callable[[float], None] | None = None,
@@ -90,15 +90,15 @@ async def backfill(
 
 
 async def count_missing(
-    db: AsyncDatabase[Document], embedder: Embedder, *, tenant: Tenant | None = None, thorough: bool = False
+    db: AsyncDatabase[Document], embedder: Embedder, *, tenant: TenantScope | None = None, thorough: bool = False
 ) -> list[Filled]:
     """Count what `backfill` would embed; nothing is written. Arguments and errors as there."""
     selector = _selector(embedder, tenant, thorough=thorough)
     return [Filled(name, missing=await _count(db[name], selector)) for name in (MEMORIES, KNOWLEDGE)]
 
 
-def _selector(embedder: Embedder, tenant: Tenant | None, *, thorough: bool) -> Document:
-    scope = tenant.scope if tenant else {}
+def _selector(embedder: Embedder, tenant: TenantScope | None, *, thorough: bool) -> Document:
+    scope = tenant.filter if tenant else {}
     missing: Document = {"embedding_model": {"$ne": embedder.model}}
     if not thorough:
         return {**scope, **missing}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.errors import AuthenticationError, EmbeddingError, LkmongoError
-from lkmongo.model import Tenant
+from lkmongo.model import TenantScope
 from lkmongo.store.knowledge.document_text import DocumentError, NoTextError
 from lkmongo.store.knowledge.documents import Document, Found, read_file
 from lkmongo.store.knowledge.knowledge import Counts, Knowledge
@@ -82,7 +82,7 @@ async def read_documents(found: Found, on_progress: Progress) -> Library:
 
 async def add_documents(
     db: AsyncDatabase[dict[str, Any]],
-    tenant: Tenant,
+    tenant: TenantScope,
     library: Library,
     embedder: Embedder,
     *,
@@ -129,7 +129,7 @@ class _Adding:
     """Two jobs at the same time: `put` writes passages and tells whose are written, `embed` gives them vectors."""
 
     knowledge: Knowledge
-    tenant: Tenant
+    tenant: TenantScope
     library: Library
     embedder: Embedder
     dry_run: bool

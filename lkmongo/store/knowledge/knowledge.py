@@ -18,7 +18,7 @@ from pymongo import InsertOne, UpdateOne
 from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.errors import UsageError
-from lkmongo.model import Passage, Tenant, now
+from lkmongo.model import Passage, TenantScope, now
 from lkmongo.store.knowledge.documents import Document
 from lkmongo.store.knowledge.passages import content_hash
 from lkmongo.store.mongo import operations
@@ -76,7 +76,7 @@ class Knowledge:
         """Work on `db`."""
         self._knowledge = db[KNOWLEDGE]
 
-    async def sources(self, tenant: Tenant, model: str) -> list[Source]:
+    async def sources(self, tenant: TenantScope, model: str) -> list[Source]:
         """Every source, by name; `model` is the embedder's."""
         ours = {"$and": [{"$eq": ["$embedding_model", model]}, _HAS_VECTOR]}
         group = {
@@ -89,7 +89,7 @@ class Knowledge:
         }
 
         async def aggregate() -> list[Stored]:
-            pipeline: list[Stored] = [{"$match": tenant.scope}, {"$group": group}, {"$sort": {"_id": 1}}]
+            pipeline: list[Stored] = [{"$match": tenant.filter}, {"$group": group}, {"$sort": {"_id": 1}}]
             return await (await self._knowledge.aggregate(pipeline)).to_list()
 
         return [
@@ -104,7 +104,7 @@ class Knowledge:
             for found in await operations.read(aggregate)
         ]
 
-    async def check_free(self, tenant: Tenant, sources: Collection[str]) -> None:
+    async def check_free(self, tenant: TenantScope, sources: Collection[str]) -> None:
         """Make sure that none of these sources is somebody else's.
 
         Raises:
@@ -112,7 +112,7 @@ class Knowledge:
         """
         taken: set[str] = set()
         for batch in _batches(sorted(sources)):
-            selector = tenant.scope | {"source": {"$in": list(batch)}, "origin": {"$ne": ORIGIN}}
+            selector = tenant.filter | {"source": {"$in": list(batch)}, "origin": {"$ne": ORIGIN}}
             taken |= {found["source"] for found in await self._find(selector, {"source": 1})}
         if taken:
             named = sorted(taken)
@@ -123,7 +123,7 @@ class Knowledge:
                 hint=f"lkmongo knowledge remove {shlex.quote(named[0])} first, rename the file, or choose another --tenant",
             )
 
-    async def put(self, tenant: Tenant, document: Document, model: str, *, dry_run: bool = False) -> Counts:
+    async def put(self, tenant: TenantScope, document: Document, model: str, *, dry_run: bool = False) -> Counts:
         """Make a source what the document says: passages that changed are replaced, those that vanished are removed.
 
         A passage that only moved keeps the vector that `model` made; others lose theirs until `embed` is run.
@@ -137,7 +137,7 @@ class Knowledge:
         Raises:
             DatabaseError: MongoDB does not take it, for instance because `check_free` was not asked.
         """
-        scope = tenant.scope | {"source": document.source}
+        scope = tenant.filter | {"source": document.source}
         shown = {"chunk": 1, "content_hash": 1, "embedding_model": 1, "root": 1, "has_vector": _HAS_VECTOR}
         there = {found["chunk"]: found for found in await self._find(scope, shown)}
         counts = Counts(document.source, len(document.passages))
@@ -168,9 +168,9 @@ class Knowledge:
             await operations.write(lambda: self._knowledge.update_many(scope, root))
         return counts
 
-    async def vanished(self, tenant: Tenant, root: str, present: Collection[str]) -> list[Counts]:
+    async def vanished(self, tenant: TenantScope, root: str, present: Collection[str]) -> list[Counts]:
         """The sources that were added from the folder `root` and are not among those `present` in it now."""
-        match = tenant.scope | {"root": root, "origin": ORIGIN}
+        match = tenant.filter | {"root": root, "origin": ORIGIN}
         group = {"_id": "$source", "passages": {"$sum": 1}}
 
         async def aggregate() -> list[Stored]:
@@ -180,23 +180,23 @@ class Knowledge:
         found = await operations.read(aggregate)
         return [Counts(each["_id"], removed=each["passages"]) for each in found if each["_id"] not in present]
 
-    async def remove(self, tenant: Tenant, sources: Sequence[str]) -> int:
+    async def remove(self, tenant: TenantScope, sources: Sequence[str]) -> int:
         """Delete sources, whoever wrote them; return how many passages they had."""
         removed = 0
         for batch in _batches(sources):
-            selector = tenant.scope | {"source": {"$in": list(batch)}}
+            selector = tenant.filter | {"source": {"$in": list(batch)}}
             result = await operations.write(lambda selector=selector: self._knowledge.delete_many(selector))  # type: ignore[misc]
             removed += result.deleted_count
         return removed
 
-    async def count_without_vector(self, tenant: Tenant, sources: Collection[str], model: str) -> int:
+    async def count_without_vector(self, tenant: TenantScope, sources: Collection[str], model: str) -> int:
         """How many passages of these sources have no vector of this model."""
-        selector = tenant.scope | {"source": {"$in": list(sources)}} | _without(model)
+        selector = tenant.filter | {"source": {"$in": list(sources)}} | _without(model)
         return await operations.read(lambda: self._knowledge.count_documents(selector))
 
     async def embed(
         self,
-        tenant: Tenant,
+        tenant: TenantScope,
         sources: Collection[str],
         embedder: Embedder,
         on_progress: Progress | None = None,
@@ -217,7 +217,7 @@ class Knowledge:
         from lkmongo.embed.base import ahead
         from lkmongo.embed.vectors import to_bson
 
-        selector = tenant.scope | {"source": {"$in": list(sources)}} | _without(embedder.model)
+        selector = tenant.filter | {"source": {"$in": list(sources)}} | _without(embedder.model)
         shown = {"source": 1, "chunk": 1, "title": 1, "content": 1, "content_hash": 1}
         found = sorted(await self._find(selector, shown), key=lambda each: (each["source"], each["chunk"]))
         texts = [Passage(each["source"], each["chunk"], each["title"], each["content"]).embedded_text for each in found]
@@ -228,7 +228,7 @@ class Knowledge:
                 requests = [
                     # The hash: a vector must not find a passage by what it no longer says.
                     UpdateOne(
-                        tenant.scope | {name: each[name] for name in ("source", "chunk", "content_hash")},
+                        tenant.filter | {name: each[name] for name in ("source", "chunk", "content_hash")},
                         {"$set": {"embedding": to_bson(vector), "embedding_model": embedder.model}},
                     )
                     for each, vector in zip(batch, vectors, strict=True)

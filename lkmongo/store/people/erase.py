@@ -19,7 +19,7 @@ from bson import ObjectId
 from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.errors import InvalidTextError, NotReadyError
-from lkmongo.model import Identity, Tenant, clean_text
+from lkmongo.model import TenantScope, UserScope, clean_text
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import ORDERS, PERSONAL, RECEIPTS, SESSIONS
 from lkmongo.store.people.person import count
@@ -61,7 +61,7 @@ class Receipt:
     orders_kept: int
 
 
-def check_note(what: str, text: str, identity: Identity) -> str:
+def check_note(what: str, text: str, scope: UserScope) -> str:
     """Return what a receipt is to say as it may say it; `what` names it, such as "reason".
 
     Raises:
@@ -72,7 +72,7 @@ def check_note(what: str, text: str, identity: Identity) -> str:
         raise InvalidTextError(f"the {what} is empty", hint="say something, or leave the option out")
     if len(text) > _MAX_NOTE:
         raise InvalidTextError(f"the {what} has {len(text)} characters; {_MAX_NOTE} are allowed", hint="name a ticket")
-    if re.search(rf"(?<!\w){re.escape(identity.user_id)}(?!\w)", text, re.IGNORECASE):
+    if re.search(rf"(?<!\w){re.escape(scope.user_id)}(?!\w)", text, re.IGNORECASE):
         raise InvalidTextError(
             f"the {what} holds the id of the person, which the receipt must not", hint="say it in another way"
         )
@@ -81,7 +81,7 @@ def check_note(what: str, text: str, identity: Identity) -> str:
 
 async def erase(
     db: AsyncDatabase[Document],
-    identity: Identity,
+    scope: UserScope,
     *,
     by: str,
     reason: str | None = None,
@@ -93,7 +93,7 @@ async def erase(
 
     Args:
         db: the database.
-        identity: who is erased.
+        scope: who is erased.
         by: who does it, for the receipt; see `check_note`.
         reason: why, for the receipt, likewise.
         orders: delete their orders, too.
@@ -105,40 +105,40 @@ async def erase(
         InvalidTextError: `by` or `reason` cannot be on a receipt.
         DatabaseError: MongoDB answered with an error; run it again.
     """
-    by = check_note("name of who does it", by, identity)
-    reason = None if reason is None else check_note("reason", reason, identity)
+    by = check_note("name of who does it", by, scope)
+    reason = None if reason is None else check_note("reason", reason, scope)
     names = PERSONAL if orders else tuple(name for name in PERSONAL if name != ORDERS)
     tombstones = Tombstones(db)
-    found = await count(db, identity, names)
-    tombstone = await tombstones.begin(identity, found)
+    found = await count(db, scope, names)
+    tombstone = await tombstones.begin(scope, found)
     deleted = dict.fromkeys(names, 0)
     loop = asyncio.get_running_loop()
     give_up = loop.time() + patience
     waiting = False
     while True:
         for name in names:
-            deleted[name] += await _sweep(db, identity, name)
-        left = await count(db, identity, names)
+            deleted[name] += await _sweep(db, scope, name)
+        left = await count(db, scope, names)
         if not any(left.values()):
             break
-        live = await Sessions(db).live(identity)
+        live = await Sessions(db).live(scope)
         if live and not waiting:
             on_wait(live)
             waiting = True
         if loop.time() > give_up:
-            raise _still_written(identity, live, left)
+            raise _still_written(scope, live, left)
         await asyncio.sleep(_POLL)
         # A call that has begun meanwhile is barred, too: what it wrote by now would be found at every count.
         tombstone = await tombstones.extend(tombstone)
-    kept = 0 if orders else (await count(db, identity, [ORDERS]))[ORDERS]
+    kept = 0 if orders else (await count(db, scope, [ORDERS]))[ORDERS]
     # What an interrupted run deleted was noted by it; this run may have found more than at its own beginning.
     counts = {name: tombstone.found.get(name, 0) + max(0, deleted[name] - found[name]) for name in names}
-    receipt = await _write_receipt(db, identity, tombstone, by, reason, counts, kept)
+    receipt = await _write_receipt(db, scope, tombstone, by, reason, counts, kept)
     await tombstones.finish(tombstone)
     return receipt
 
 
-async def sweep_behind(db: AsyncDatabase[Document], identity: Identity, session_id: str) -> None:
+async def sweep_behind(db: AsyncDatabase[Document], scope: UserScope, session_id: str) -> None:
     """Delete what an erased call has left; the call itself does this when it hears of the erasure.
 
     Its process may have stood still, longer than its lease, between looking for the tombstone and writing: then the
@@ -146,39 +146,39 @@ async def sweep_behind(db: AsyncDatabase[Document], identity: Identity, session_
 
     Args:
         db: the database.
-        identity: who was erased.
+        scope: who was erased.
         session_id: the call.
 
     Raises:
         DatabaseError: MongoDB answered with an error.
     """
-    tombstone = await Tombstones(db).get(identity)
-    others = identity.scope | {"session_id": {"$ne": session_id}}
+    tombstone = await Tombstones(db).get(scope)
+    others = scope.filter | {"session_id": {"$ne": session_id}}
     other = await operations.read(lambda: db[SESSIONS].find_one(others, {"_id": 1}))
     if tombstone and tombstone.done and other is None:  # else the erasure does it, and counts
         for name in PERSONAL:
             if name not in {ORDERS, SESSIONS}:
-                await _sweep(db, identity, name)
-    await Sessions(db).discard(identity, session_id)
+                await _sweep(db, scope, name)
+    await Sessions(db).discard(scope, session_id)
 
 
-async def _sweep(db: AsyncDatabase[Document], identity: Identity, name: str) -> int:
-    selector = identity.scope | ({"$nor": [LIVE]} if name == SESSIONS else {})
+async def _sweep(db: AsyncDatabase[Document], scope: UserScope, name: str) -> int:
+    selector = scope.filter | ({"$nor": [LIVE]} if name == SESSIONS else {})
     return (await operations.write(lambda: db[name].delete_many(selector))).deleted_count
 
 
-def _still_written(identity: Identity, live: list[str], left: Mapping[str, int]) -> NotReadyError:
+def _still_written(scope: UserScope, live: list[str], left: Mapping[str, int]) -> NotReadyError:
     found = ", ".join(f"{name}: {number}" for name, number in left.items() if number)
     if live:
-        what = f"{identity.user_id} is still in a call: {', '.join(live)}"
+        what = f"{scope.user_id} is still in a call: {', '.join(live)}"
     else:
-        what = f"something still writes about {identity.user_id}"
+        what = f"something still writes about {scope.user_id}"
     return NotReadyError(what, why=f"left so far: {found}", hint="run it again; it goes on where it stopped")
 
 
 async def _write_receipt(
     db: AsyncDatabase[Document],
-    identity: Identity,
+    scope: UserScope,
     tombstone: Tombstone,
     by: str,
     reason: str | None,
@@ -187,7 +187,7 @@ async def _write_receipt(
 ) -> Receipt:
     fields = {
         "hash": tombstone.hash,
-        "tenant_id": identity.tenant_id,
+        "tenant_id": scope.tenant_id,
         "began_at": tombstone.begun_at,
         "erased_at": tombstone.erased_at,
         "by": by,
@@ -200,12 +200,12 @@ async def _write_receipt(
 
 
 async def receipts(
-    db: AsyncDatabase[Document], tenant: Tenant, *, identity: Identity | None = None, limit: int = 50
+    db: AsyncDatabase[Document], tenant: TenantScope, *, scope: UserScope | None = None, limit: int = 50
 ) -> list[Receipt]:
-    """The receipts of a tenant, newest first; of one person, where `identity` says whose."""
-    selector: Document = dict(tenant.scope)
-    if identity is not None:
-        selector["hash"] = await Tombstones(db).hash_of(identity)
+    """The receipts of a tenant, newest first; of one person, where `scope` says whose."""
+    selector: Document = dict(tenant.filter)
+    if scope is not None:
+        selector["hash"] = await Tombstones(db).hash_of(scope)
 
     async def find() -> list[Receipt]:
         return [_receipt(document) async for document in db[RECEIPTS].find(selector).sort("erased_at", -1).limit(limit)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from lkmongo.errors import NotFoundError
-from lkmongo.model import PROFILE_FIELDS, Identity, slot_words
+from lkmongo.model import PROFILE_FIELDS, UserScope, slot_words
 from lkmongo.store.people.memories import Memories
 from lkmongo.store.people.users import Users
 
@@ -25,9 +25,9 @@ class Line:
     at: datetime | None = None
 
 
-async def lines(users: Users, memories: Memories, identity: Identity) -> list[Line]:
+async def lines(users: Users, memories: Memories, scope: UserScope) -> list[Line]:
     """The person's profile, the last call's gist, and their memories, newest first."""
-    profile, slots = await asyncio.gather(users.get(identity), memories.slots(identity))
+    profile, slots = await asyncio.gather(users.get(scope), memories.slots(scope))
     found = []
     if profile:
         told = [(name, getattr(profile, name)) for name in PROFILE_FIELDS]
@@ -40,7 +40,7 @@ async def lines(users: Users, memories: Memories, identity: Identity) -> list[Li
     ]
 
 
-async def forget(users: Users, memories: Memories, identity: Identity, kind: str, name: str) -> None:
+async def forget(users: Users, memories: Memories, scope: UserScope, kind: str, name: str) -> None:
     """Forget one line.
 
     Raises:
@@ -48,17 +48,17 @@ async def forget(users: Users, memories: Memories, identity: Identity, kind: str
         InvalidTextError: no memory can be called so.
     """
     if kind == "memory":
-        gone = bool(await memories.forget(identity, [name]))
+        gone = bool(await memories.forget(scope, [name]))
     elif name == LAST_CALL:
-        gone = await users.forget_last_session(identity)
+        gone = await users.forget_last_session(scope)
     else:
-        gone = name in PROFILE_FIELDS and bool(await users.forget_profile(identity, [name]))
+        gone = name in PROFILE_FIELDS and bool(await users.forget_profile(scope, [name]))
     if not gone:
         raise NotFoundError("that is not remembered")
 
 
-async def forget_everything(users: Users, memories: Memories, identity: Identity) -> int:
+async def forget_everything(users: Users, memories: Memories, scope: UserScope) -> int:
     """Forget every line; returns how many there were."""
-    before = len(await lines(users, memories, identity))
-    await asyncio.gather(memories.forget(identity), users.forget_profile(identity))
+    before = len(await lines(users, memories, scope))
+    await asyncio.gather(memories.forget(scope), users.forget_profile(scope))
     return before

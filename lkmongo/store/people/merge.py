@@ -24,7 +24,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
 from lkmongo.errors import LkmongoError, NotReadyError, UsageError
-from lkmongo.model import MAX_ID, MAX_SLOTS, Identity, Memory, now
+from lkmongo.model import MAX_ID, MAX_SLOTS, Memory, UserScope, now
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import MEMORIES, ORDERS, SESSIONS, TURNS, USERS, VISITORS
 from lkmongo.store.people.person import count
@@ -87,7 +87,7 @@ class Merged:
 
 
 async def merge(
-    db: AsyncDatabase[Document], guest: Identity, login: Identity, *, dry_run: bool = False, atomic: bool = True
+    db: AsyncDatabase[Document], guest: UserScope, login: UserScope, *, dry_run: bool = False, atomic: bool = True
 ) -> Merged:
     """Move everything of `guest` to `login`, and remove the guest; do nothing where there is nothing of the guest.
 
@@ -124,7 +124,7 @@ async def merge(
     return await operations.transact(lambda: _in_steps(lambda: _run(db, guest, login, None, dry_run=dry_run)))
 
 
-async def _refuse_while_erased(db: AsyncDatabase[Document], *people: Identity) -> None:
+async def _refuse_while_erased(db: AsyncDatabase[Document], *people: UserScope) -> None:
     for person in people:
         tombstone = await Tombstones(db).get(person)
         if tombstone and not tombstone.done:
@@ -176,8 +176,8 @@ async def _in_steps(work: Callable[[], Awaitable[Merged]]) -> Merged:
 
 async def _run(
     db: AsyncDatabase[Document],
-    guest: Identity,
-    login: Identity,
+    guest: UserScope,
+    login: UserScope,
     session: AsyncClientSession | None,
     *,
     dry_run: bool = False,
@@ -205,8 +205,8 @@ class _Mover:
     def __init__(
         self,
         db: AsyncDatabase[Document],
-        guest: Identity,
-        login: Identity,
+        guest: UserScope,
+        login: UserScope,
         session: AsyncClientSession | None,
         *,
         dry_run: bool,
@@ -268,7 +268,7 @@ class _Mover:
         ids = [slot["_id"] async for slot in self._find(MEMORIES, self._guest, {"_id": 1})]
         change = {"$set": {"user_id": self._login.user_id}}
         for batch in _batches(ids):
-            one_by_one = [UpdateOne(self._guest.scope | {"_id": each}, change) for each in batch]
+            one_by_one = [UpdateOne(self._guest.filter | {"_id": each}, change) for each in batch]
             try:
                 with self._in_time():
                     await self._db[MEMORIES].bulk_write(one_by_one, ordered=False)
@@ -297,7 +297,7 @@ class _Mover:
             if not self._dry_run:
                 change = {"$set": {"session_id": new, "user_id": self._login.user_id}}
                 for collection in (TURNS, SESSIONS):
-                    selector = self._guest.scope | {"session_id": name}
+                    selector = self._guest.filter | {"session_id": name}
                     with self._in_time():
                         await self._db[collection].update_many(selector, change, session=self._session)
         return renamed
@@ -306,14 +306,14 @@ class _Mover:
         for number in range(1, 1_000):
             suffix = "-merged" if number == 1 else f"-merged-{number}"
             new = name[: MAX_ID - len(suffix)] + suffix
-            selector = self._login.scope | {"session_id": new}
+            selector = self._login.filter | {"session_id": new}
             if new in taken or await self._db[SESSIONS].find_one(selector, {"_id": 1}, session=self._session):
                 continue
             if not turns & (await self._turns_of_calls(self._login, [new])).get(new, set()):
                 return new
         raise LkmongoError(f"there is no free id for the call {name}")
 
-    async def _turns_of_calls(self, person: Identity, calls: Sequence[str] | None = None) -> dict[str, set[int]]:
+    async def _turns_of_calls(self, person: UserScope, calls: Sequence[str] | None = None) -> dict[str, set[int]]:
         """The person's calls, of these ids or all, and the numbers of their turns."""
         found: dict[str, set[int]] = defaultdict(set)
         async for document in self._find(SESSIONS, person, {"session_id": 1}, calls):
@@ -332,7 +332,7 @@ class _Mover:
         ids = [document["_id"] async for document in found]
         change = {"$set": {"user_id": self._login.user_id}}
         for batch in _batches(ids):
-            selector = self._guest.scope | {"_id": {"$in": batch}}
+            selector = self._guest.filter | {"_id": {"$in": batch}}
             with self._in_time():
                 # By the ids; the planner may take the index of the person, and read all of theirs for each batch.
                 await self._db[collection].update_many(selector, change, session=self._session, hint="_id_")
@@ -342,8 +342,8 @@ class _Mover:
         users, tombstones = self._db[USERS], Tombstones(self._db)
         # Before the profiles, which may not change while this looks elsewhere.
         noted = [await tombstones.forgotten_at(person) for person in (self._guest, self._login)]
-        guest = await users.find_one(self._guest.scope, session=self._session) or {}
-        login = await users.find_one(self._login.scope, session=self._session) or {}
+        guest = await users.find_one(self._guest.filter, session=self._session) or {}
+        login = await users.find_one(self._login.filter, session=self._session) or {}
         known = {"_id", "tenant_id", "user_id", "created_at", "last_seen_at", "last_session", "forgotten_at"}
         known |= {"memory_version"}
         ours, theirs = _flat(guest), _flat(login)
@@ -367,9 +367,9 @@ class _Mover:
             with self._in_time():
                 # As it was read: a call of the login's may have forgotten something since, and then all is done anew.
                 read = ("memory_version", "last_session", "forgotten_at")
-                as_read = self._login.scope | {path: login.get(path, {"$exists": False}) for path in read}
+                as_read = self._login.filter | {path: login.get(path, {"$exists": False}) for path in read}
                 await users.update_one(as_read, used, upsert=True, session=self._session)
-                await users.delete_one(self._guest.scope, session=self._session)
+                await users.delete_one(self._guest.filter, session=self._session)
         return [path for path in filled if not path.startswith("changed_at")]
 
     def _in_time(self) -> AbstractContextManager[None]:
@@ -377,9 +377,9 @@ class _Mover:
         return nullcontext() if self._session else pymongo.timeout(_STEP_SECONDS)
 
     def _find(
-        self, collection: str, person: Identity, fields: Document, calls: Sequence[str] | None = None
+        self, collection: str, person: UserScope, fields: Document, calls: Sequence[str] | None = None
     ) -> AsyncCursor[Document]:
-        selector = person.scope | ({} if calls is None else {"session_id": {"$in": list(calls)}})
+        selector = person.filter | ({} if calls is None else {"session_id": {"$in": list(calls)}})
         return self._db[collection].find(selector, fields, session=self._session)
 
 

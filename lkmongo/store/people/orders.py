@@ -16,7 +16,7 @@ from typing import Any
 from bson.decimal128 import Decimal128
 from pymongo.asynchronous.database import AsyncDatabase
 
-from lkmongo.model import Identity, Order, OrderItem, check_id
+from lkmongo.model import Order, OrderItem, UserScope, check_id
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import ORDERS
 
@@ -41,30 +41,30 @@ class Orders:
         """Work on `db`."""
         self._orders = db[ORDERS]
 
-    async def get(self, identity: Identity, order_id: str) -> Order | None:
+    async def get(self, scope: UserScope, order_id: str) -> Order | None:
         """The person's order of this number; None when there is none, or when it is somebody else's.
 
         Raises:
             InvalidIdError: the number cannot be one.
         """
         number = check_id("order", order_id)
-        selector = identity.scope | {"order_id": {"$in": [number, int(number)]} if _is_whole(number) else number}
+        selector = scope.filter | {"order_id": {"$in": [number, int(number)]} if _is_whole(number) else number}
         document = await operations.read(lambda: self._orders.find_one(selector))
         return read_order(document) if document else None
 
-    async def all(self, identity: Identity) -> list[Order]:
+    async def all(self, scope: UserScope) -> list[Order]:
         """All of the person's orders, by number."""
 
         async def find() -> list[Order]:
-            return [read_order(document) async for document in self._orders.find(identity.scope).sort("order_id")]
+            return [read_order(document) async for document in self._orders.find(scope.filter).sort("order_id")]
 
         return await operations.read(find)
 
-    async def latest(self, identity: Identity, limit: int) -> list[Order]:
+    async def latest(self, scope: UserScope, limit: int) -> list[Order]:
         """The person's orders that were stored last, those first."""
 
         async def find() -> list[Order]:
-            cursor = self._orders.find(identity.scope).sort("_id", -1).limit(limit)
+            cursor = self._orders.find(scope.filter).sort("_id", -1).limit(limit)
             return [read_order(document) async for document in cursor]
 
         return await operations.read(find)

@@ -13,7 +13,7 @@ import orjson
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 
-from lkmongo.model import Identity, now
+from lkmongo.model import UserScope, now
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import MEMORIES, ORDERS, PERSONAL, SESSIONS, TURNS, USERS, VISITORS
 
@@ -44,7 +44,7 @@ _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 async def count(
     db: AsyncDatabase[Document],
-    identity: Identity,
+    scope: UserScope,
     collections: Sequence[str] = PERSONAL,
     *,
     session: AsyncClientSession | None = None,
@@ -53,22 +53,22 @@ async def count(
 
     async def documents(name: str) -> int:
         if session:
-            return await db[name].count_documents(identity.scope, session=session)
-        return await operations.read(lambda: db[name].count_documents(identity.scope))
+            return await db[name].count_documents(scope.filter, session=session)
+        return await operations.read(lambda: db[name].count_documents(scope.filter))
 
     return {name: await documents(name) for name in collections}
 
 
-async def is_known(db: AsyncDatabase[Document], identity: Identity) -> bool:
+async def is_known(db: AsyncDatabase[Document], scope: UserScope) -> bool:
     """Whether anything is kept of the person, in whichever collection."""
 
     async def there(name: str) -> bool:
-        return await operations.read(lambda: db[name].find_one(identity.scope, {"_id": 1})) is not None
+        return await operations.read(lambda: db[name].find_one(scope.filter, {"_id": 1})) is not None
 
     return any(await asyncio.gather(*map(there, PERSONAL)))
 
 
-async def export(db: AsyncDatabase[Document], identity: Identity) -> AsyncIterator[str]:
+async def export(db: AsyncDatabase[Document], scope: UserScope) -> AsyncIterator[str]:
     """Yield the pieces of one JSON object with everything that is kept of the person, readable by them.
 
     Its keys are exported_at, tenant_id, user_id, profile, memories, orders, browsers and calls, each call with its turns. Times
@@ -77,32 +77,32 @@ async def export(db: AsyncDatabase[Document], identity: Identity) -> AsyncIterat
     Raises:
         DatabaseError: MongoDB answered with an error; what was yielded is then no whole file.
     """
-    head = {"exported_at": now(), "tenant_id": identity.tenant_id, "user_id": identity.user_id}
+    head = {"exported_at": now(), "tenant_id": scope.tenant_id, "user_id": scope.user_id}
     yield "{\n" + "".join(f"  {_json(key)}: {_json(value)},\n" for key, value in head.items())
-    profile = await operations.read(lambda: db[USERS].find_one(identity.scope))
+    profile = await operations.read(lambda: db[USERS].find_one(scope.filter))
     yield f'  "profile": {_indented(_of_person(profile) if profile else None, 2)},\n'
     for name, order in ((MEMORIES, "updated_at"), (ORDERS, "order_id"), (VISITORS, "created_at")):
-        documents = await _find(db, name, identity.scope, order)
+        documents = await _find(db, name, scope.filter, order)
         called = "browsers" if name == VISITORS else name
         yield f'  "{called}": {_indented([_of_person(document) for document in documents], 2)},\n'
     yield '  "calls": ['
     first = True
-    async for call in _calls(db, identity):
+    async for call in _calls(db, scope):
         yield ("" if first else ",") + f"\n    {_indented(call, 4)}"
         first = False
     yield ("]" if first else "\n  ]") + "\n}\n"
 
 
-async def _calls(db: AsyncDatabase[Document], identity: Identity) -> AsyncIterator[Document]:
+async def _calls(db: AsyncDatabase[Document], scope: UserScope) -> AsyncIterator[Document]:
     """The person's calls with their turns, oldest first; last the turns of which no call is known."""
-    sessions = await _find(db, SESSIONS, identity.scope, "started_at", leave_out="report")
+    sessions = await _find(db, SESSIONS, scope.filter, "started_at", leave_out="report")
     known = {session["session_id"] for session in sessions}
-    spoken = await operations.read(lambda: db[TURNS].distinct("session_id", identity.scope))
+    spoken = await operations.read(lambda: db[TURNS].distinct("session_id", scope.filter))
     sessions += [{"session_id": name} for name in sorted(set(spoken) - known)]
     for start in range(0, len(sessions), _CALLS):
         batch = sessions[start : start + _CALLS]
         turns: dict[str, list[Document]] = {session["session_id"]: [] for session in batch}
-        selector = identity.scope | {"session_id": {"$in": list(turns)}}
+        selector = scope.filter | {"session_id": {"$in": list(turns)}}
         for turn in await _find(db, TURNS, selector, "seq"):
             turns[turn.pop("session_id")].append(_of_person(turn))
         for session in batch:

@@ -31,7 +31,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError
 
 from lkmongo.errors import DatabaseError, LkmongoError
-from lkmongo.model import Identity
+from lkmongo.model import UserScope
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import KEYS, TOMBSTONES
 
@@ -79,47 +79,47 @@ class Tombstones:
         self._keys = db[KEYS]
         self._key: bytes | None = None
 
-    async def hash_of(self, identity: Identity) -> str | None:
+    async def hash_of(self, scope: UserScope) -> str | None:
         """The keyed hash of the person's id; None where nobody was ever erased, so that there is no secret yet."""
         if self._key is None:
             document = await operations.read(lambda: self._keys.find_one({"_id": _KEY}))
             if document is None:
                 return None
             self._key = bytes(document["key"])
-        return _hash(self._key, identity)
+        return _hash(self._key, scope)
 
-    async def bars(self, identity: Identity, age: timedelta) -> bool:
+    async def bars(self, scope: UserScope, age: timedelta) -> bool:
         """Whether a call that began `age` ago may write nothing more, because the person was erased since.
 
         Args:
-            identity: whose call it is.
+            scope: whose call it is.
             age: the time since the call began, measured where it runs or ran.
         """
-        if (person := await self.hash_of(identity)) is None:
+        if (person := await self.hash_of(scope)) is None:
             return False
         fields = {"_id": 0, "erased_at": 1, "now": "$$NOW"}
         document = await operations.read(lambda: self._tombstones.find_one({"_id": person}, fields))
         return document is not None and age + _ROUNDING >= document["now"] - document["erased_at"]
 
-    async def get(self, identity: Identity) -> Tombstone | None:
+    async def get(self, scope: UserScope) -> Tombstone | None:
         """The person's tombstone, or None when they were never erased."""
-        if (person := await self.hash_of(identity)) is None:
+        if (person := await self.hash_of(scope)) is None:
             return None
         document = await operations.read(lambda: self._tombstones.find_one({"_id": person}))
         return _tombstone(document) if document else None
 
-    async def among(self, people: Iterable[Identity]) -> tuple[frozenset[Identity], dict[Identity, datetime]]:
+    async def among(self, people: Iterable[UserScope]) -> tuple[frozenset[UserScope], dict[UserScope, datetime]]:
         """Those of `people` who were erased, or are being erased; and when something was forgotten, as `forgotten_at`.
 
         The first holds also those who have come back since.
         """
         everybody = list(people)
-        erased: set[Identity] = set()
-        forgotten: dict[Identity, datetime] = {}
+        erased: set[UserScope] = set()
+        forgotten: dict[UserScope, datetime] = {}
         if not everybody or await self.hash_of(everybody[0]) is None or self._key is None:
             return frozenset(), forgotten
         for start in range(0, len(everybody), _BATCH):
-            hashes = {_hash(self._key, identity): identity for identity in everybody[start : start + _BATCH]}
+            hashes = {_hash(self._key, scope): scope for scope in everybody[start : start + _BATCH]}
 
             async def find(ids: Sequence[str]) -> list[dict[str, Any]]:
                 return [each async for each in self._tombstones.find({"_id": {"$in": ids}}, {"at": 1})]
@@ -132,31 +132,31 @@ class Tombstones:
                     erased.add(hashes[document["_id"]])
         return frozenset(erased), forgotten
 
-    async def forgotten_at(self, identity: Identity) -> datetime | None:
+    async def forgotten_at(self, scope: UserScope) -> datetime | None:
         """When something was last forgotten of a person of whom there was nothing; None when that never was."""
-        if (person := await self.hash_of(identity)) is None:
+        if (person := await self.hash_of(scope)) is None:
             return None
         document = await operations.read(lambda: self._tombstones.find_one({"_id": _FORGOTTEN + person}))
         return document["at"] if document else None
 
-    async def note_forgotten(self, identity: Identity, at: datetime) -> None:
+    async def note_forgotten(self, scope: UserScope, at: datetime) -> None:
         """Keep what a person of whom nothing is here said before the time `at` from being stored later."""
         await self._make_key()
-        person = await self.hash_of(identity)
+        person = await self.hash_of(scope)
         await operations.write(
             lambda: self._tombstones.update_one({"_id": f"{_FORGOTTEN}{person}"}, {"$max": {"at": at}}, upsert=True)
         )
 
-    async def begin(self, identity: Identity, found: Mapping[str, int]) -> Tombstone:
+    async def begin(self, scope: UserScope, found: Mapping[str, int]) -> Tombstone:
         """Bar the calls of the person that have begun by now, and begin an erasure, or resume one that is not done.
 
         Args:
-            identity: who is erased.
+            scope: who is erased.
             found: how many documents of theirs there are, by collection; an erasure that is resumed keeps what was
                 found when it began.
         """
         await self._make_key()
-        person = await self.hash_of(identity)
+        person = await self.hash_of(scope)
         resumed = {"$eq": ["$done", False]}
         before = {name: {"$cond": [resumed, f"$found.{name}", 0]} for name in found}
         update = [
@@ -177,13 +177,13 @@ class Tombstones:
         )
         return _tombstone(document)
 
-    async def bar(self, identity: Identity) -> None:
+    async def bar(self, scope: UserScope) -> None:
         """Bar the calls that have begun by now of somebody of whom nothing is left, or nothing was ever here.
 
         What they said may wait on the disk of a worker that could not reach MongoDB.
         """
         await self._make_key()
-        person = await self.hash_of(identity)
+        person = await self.hash_of(scope)
         unless_erased = {"erase_id": ObjectId(), "begun_at": "$$NOW", "done": True}
         update = {name: {"$ifNull": [f"${name}", value]} for name, value in unless_erased.items()}
         await operations.write(
@@ -224,8 +224,8 @@ class Tombstones:
         await operations.write(make)
 
 
-def _hash(key: bytes, identity: Identity) -> str:
-    person = json.dumps([identity.tenant_id, identity.user_id]).encode()
+def _hash(key: bytes, scope: UserScope) -> str:
+    person = json.dumps([scope.tenant_id, scope.user_id]).encode()
     return hmac.new(key, person, hashlib.sha256).hexdigest()
 
 

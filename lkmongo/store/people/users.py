@@ -14,7 +14,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.confidential import holds_secret, without_secrets
 from lkmongo.errors import InvalidTextError, SecretError
-from lkmongo.model import PROFILE_FIELDS, Identity, LastSession, Profile, Tenant, clean_text, now
+from lkmongo.model import PROFILE_FIELDS, LastSession, Profile, TenantScope, UserScope, clean_text, now
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import USERS
 from lkmongo.store.people.tombstones import Tombstones
@@ -91,13 +91,13 @@ def _forgetting(at: datetime) -> dict[str, Any]:
     return {"$unset": {"last_session": True}, "$max": {"forgotten_at": at}, "$inc": {"memory_version": 1}}
 
 
-def _profile(identity: Identity, document: dict[str, Any] | None) -> Profile:
+def _profile(scope: UserScope, document: dict[str, Any] | None) -> Profile:
     document = document or {}
     preferences = document.get("preferences") or {}
     last = document.get("last_session") or {}
     gist = without_secrets(last.get("gist") or "")
     return Profile(
-        identity,
+        scope,
         name=_told(document.get("name")),
         email=_told(document.get("email")),
         preferred_language=_told(preferences.get("language")),
@@ -117,27 +117,27 @@ class Users:
         self._users = db[USERS]
         self._tombstones = Tombstones(db)
 
-    async def seen(self, identity: Identity) -> Profile:
+    async def seen(self, scope: UserScope) -> Profile:
         """Note that the person is here, make their document when it is missing, and return the profile."""
         moment = now()
         update = {"$set": {"last_seen_at": moment}}
 
         async def note() -> dict[str, Any] | None:
-            return await self._users.find_one_and_update(identity.scope, update, return_document=ReturnDocument.AFTER)
+            return await self._users.find_one_and_update(scope.filter, update, return_document=ReturnDocument.AFTER)
 
         document = await operations.write(note)
         if document is None:
-            await self._make(identity, update | {"$setOnInsert": {"created_at": moment, "memory_version": 0}})
+            await self._make(scope, update | {"$setOnInsert": {"created_at": moment, "memory_version": 0}})
             document = await operations.write(note)
-        return _profile(identity, document)
+        return _profile(scope, document)
 
-    async def get(self, identity: Identity) -> Profile | None:
+    async def get(self, scope: UserScope) -> Profile | None:
         """Return the profile, or None for somebody who was never here."""
-        document = await operations.read(lambda: self._users.find_one(identity.scope))
-        return _profile(identity, document) if document else None
+        document = await operations.read(lambda: self._users.find_one(scope.filter))
+        return _profile(scope, document) if document else None
 
     async def page(
-        self, tenant: Tenant | None = None, *, after: str | None = None, limit: int = 50
+        self, tenant: TenantScope | None = None, *, after: str | None = None, limit: int = 50
     ) -> list[dict[str, Any]]:
         """Ids, names, addresses and times of people in the order of their ids, from after the id `after`.
 
@@ -146,7 +146,7 @@ class Users:
             after: an id of that tenant.
             limit: how many at most.
         """
-        selector: dict[str, Any] = dict(tenant.scope) if tenant else {}
+        selector: dict[str, Any] = dict(tenant.filter) if tenant else {}
         if after is not None:
             selector["user_id"] = {"$gt": after}
         shown = {"_id": 0, "user_id": 1, "tenant_id": 1, "name": 1, "email": 1, "created_at": 1, "last_seen_at": 1}
@@ -160,26 +160,26 @@ class Users:
             {name: _told(value) if name in PROFILE_FIELDS else value for name, value in each.items()} for each in people
         ]
 
-    async def count(self, tenant: Tenant | None = None) -> int:
+    async def count(self, tenant: TenantScope | None = None) -> int:
         """How many people of the tenant, or of all tenants, have a profile; the count stops after `COUNTED` and one."""
-        selector = tenant.scope if tenant else {}
+        selector = tenant.filter if tenant else {}
         return await operations.read(lambda: self._users.count_documents(selector, limit=COUNTED + 1))
 
     async def tenants(self) -> list[str]:
         """The ids of the tenants whose people have profiles."""
         return sorted(await operations.read(lambda: self._users.distinct("tenant_id")))
 
-    async def set_field(self, identity: Identity, field: str, value: object) -> str:
+    async def set_field(self, scope: UserScope, field: str, value: object) -> str:
         """Write one profile field and return the value as it is stored.
 
         Raises:
             InvalidTextError: see `check_profile_value`.
         """
         text = check_profile_value(field, value)
-        await self._set(identity, field, text, now())
+        await self._set(scope, field, text, now())
         return text
 
-    async def set_field_if_newer(self, identity: Identity, field: str, value: object, at: datetime) -> bool:
+    async def set_field_if_newer(self, scope: UserScope, field: str, value: object, at: datetime) -> bool:
         """Write one profile field as it was told at the time `at`, unless it was changed or forgotten since.
 
         Raises:
@@ -187,9 +187,9 @@ class Users:
         """
         text = check_profile_value(field, value)
         newer = _not_after(f"changed_at.{field}", at), _not_after("forgotten_at", at)
-        return await self._set(identity, field, text, at, *newer, said_at=at)
+        return await self._set(scope, field, text, at, *newer, said_at=at)
 
-    async def fill_field(self, identity: Identity, field: str, value: object, at: datetime) -> bool:
+    async def fill_field(self, scope: UserScope, field: str, value: object, at: datetime) -> bool:
         """Write one profile field that is empty, and was not forgotten since the time `at`.
 
         Raises:
@@ -197,11 +197,11 @@ class Users:
         """
         text = check_profile_value(field, value)
         is_empty = {_PATHS[field]: {"$exists": False}}
-        return await self._set(identity, field, text, at, is_empty, _not_after("forgotten_at", at), said_at=at)
+        return await self._set(scope, field, text, at, is_empty, _not_after("forgotten_at", at), said_at=at)
 
     async def _set(
         self,
-        identity: Identity,
+        scope: UserScope,
         field: str,
         text: str,
         at: datetime,
@@ -214,15 +214,15 @@ class Users:
             "$setOnInsert": {"created_at": at},
             "$inc": {"memory_version": 1},
         }
-        return await self._change(identity, update, *conditions, said_at=said_at)
+        return await self._change(scope, update, *conditions, said_at=said_at)
 
     async def _change(
-        self, identity: Identity, update: dict[str, Any], *conditions: dict[str, Any], said_at: datetime | None = None
+        self, scope: UserScope, update: dict[str, Any], *conditions: dict[str, Any], said_at: datetime | None = None
     ) -> bool:
         """Change the person's document where the conditions hold, and make it where there is none.
 
         Args:
-            identity: the person.
+            scope: the person.
             update: what is changed, with what a new document begins with.
             conditions: queries over the document; without one they hold.
             said_at: when it was said: no document is made where something was forgotten after that.
@@ -230,16 +230,16 @@ class Users:
         Returns:
             Whether that was done.
         """
-        selector = identity.scope | ({"$and": list(conditions)} if conditions else {})
+        selector = scope.filter | ({"$and": list(conditions)} if conditions else {})
         changed = await operations.write(lambda: self._users.update_one(selector, update))
-        return bool(changed.matched_count) or await self._make(identity, update, *conditions, said_at=said_at)
+        return bool(changed.matched_count) or await self._make(scope, update, *conditions, said_at=said_at)
 
     async def _make(
-        self, identity: Identity, update: dict[str, Any], *conditions: dict[str, Any], said_at: datetime | None = None
+        self, scope: UserScope, update: dict[str, Any], *conditions: dict[str, Any], said_at: datetime | None = None
     ) -> bool:
         """Make the person's document, with the time at which something was forgotten of them before; see `_change`."""
-        selector = identity.scope | ({"$and": list(conditions)} if conditions else {})
-        forgotten_at = await self._tombstones.forgotten_at(identity)
+        selector = scope.filter | ({"$and": list(conditions)} if conditions else {})
+        forgotten_at = await self._tombstones.forgotten_at(scope)
         if forgotten_at and said_at and forgotten_at >= said_at:
             return False
         if forgotten_at:
@@ -251,45 +251,45 @@ class Users:
 
         made = await operations.upsert(make)
         # Who forgets what this is about did not see it made, and noted that, perhaps after the look above.
-        later = await self._tombstones.forgotten_at(identity)
+        later = await self._tombstones.forgotten_at(scope)
         if later and later != forgotten_at:
             forgetting = _forgetting(later)
-            await operations.write(lambda: self._users.update_one(identity.scope, forgetting))
+            await operations.write(lambda: self._users.update_one(scope.filter, forgetting))
         return made
 
-    async def forgot_after(self, identity: Identity, at: datetime) -> bool:
+    async def forgot_after(self, scope: UserScope, at: datetime) -> bool:
         """Whether something of the person was forgotten after the time `at`."""
-        document = await operations.read(lambda: self._users.find_one(identity.scope, {"_id": 0, "forgotten_at": 1}))
+        document = await operations.read(lambda: self._users.find_one(scope.filter, {"_id": 0, "forgotten_at": 1}))
         if document is None:
-            forgotten_at = await self._tombstones.forgotten_at(identity)
+            forgotten_at = await self._tombstones.forgotten_at(scope)
         else:
             forgotten_at = document.get("forgotten_at")
         return forgotten_at is not None and forgotten_at > at
 
-    async def memory_version(self, identity: Identity) -> int:
+    async def memory_version(self, scope: UserScope) -> int:
         """A number that grows with every change of the person's slots and profile."""
-        document = await operations.read(lambda: self._users.find_one(identity.scope, {"_id": 0, "memory_version": 1}))
+        document = await operations.read(lambda: self._users.find_one(scope.filter, {"_id": 0, "memory_version": 1}))
         return int((document or {}).get("memory_version", 0))
 
-    async def touch_memories(self, identity: Identity) -> None:
+    async def touch_memories(self, scope: UserScope) -> None:
         """Tell other processes that the slots changed."""
-        await self._change(identity, {"$inc": {"memory_version": 1}, "$setOnInsert": {"created_at": now()}})
+        await self._change(scope, {"$inc": {"memory_version": 1}, "$setOnInsert": {"created_at": now()}})
 
-    async def forget_profile(self, identity: Identity, fields: Sequence[str] | None = None) -> list[str]:
+    async def forget_profile(self, scope: UserScope, fields: Sequence[str] | None = None) -> list[str]:
         """Delete what the profile tells of the person, and return the fields that it had.
 
         Args:
-            identity: the person.
+            scope: the person.
             fields: of `PROFILE_FIELDS`, those to delete; None for all, and the last call's gist.
         """
-        profile = await self.get(identity)
+        profile = await self.get(scope)
         if profile is None:
             return []
         # The gist goes in any case: what is forgotten could come back through it.
         paths = ["name", "email", "preferences"] if fields is None else [_PATHS[field] for field in fields]
         await operations.write(
             lambda: self._users.update_one(
-                identity.scope,
+                scope.filter,
                 {
                     "$unset": dict.fromkeys([*paths, "last_session"], ""),
                     "$set": {"forgotten_at": now()},
@@ -299,35 +299,33 @@ class Users:
         )
         return [field for field in fields or PROFILE_FIELDS if getattr(profile, field)]
 
-    async def note_forgotten(self, identity: Identity, at: datetime) -> None:
+    async def note_forgotten(self, scope: UserScope, at: datetime) -> None:
         """Take the last call's gist away, and keep calls that are going on from writing theirs.
 
         Of somebody who has no document none is made, and what they said before is kept from being stored all the same:
         it may wait on the disk of a worker that could not reach MongoDB yet.
 
         Args:
-            identity: the person.
+            scope: the person.
             at: when something was forgotten.
         """
         update = _forgetting(at)
-        if (await operations.write(lambda: self._users.update_one(identity.scope, update))).matched_count:
+        if (await operations.write(lambda: self._users.update_one(scope.filter, update))).matched_count:
             return
-        await self._tombstones.note_forgotten(identity, at)
-        await operations.write(
-            lambda: self._users.update_one(identity.scope, update)
-        )  # it may have been made meanwhile
+        await self._tombstones.note_forgotten(scope, at)
+        await operations.write(lambda: self._users.update_one(scope.filter, update))  # it may have been made meanwhile
 
-    async def forget_last_session(self, identity: Identity) -> bool:
+    async def forget_last_session(self, scope: UserScope) -> bool:
         """Do as `note_forgotten` does, and return whether there was a gist."""
         moment = now()
         before = await operations.write(
-            lambda: self._users.find_one_and_update(identity.scope, _forgetting(moment), projection={"last_session": 1})
+            lambda: self._users.find_one_and_update(scope.filter, _forgetting(moment), projection={"last_session": 1})
         )
         if before is None:
-            await self.note_forgotten(identity, moment)
+            await self.note_forgotten(scope, moment)
         return bool(before and before.get("last_session"))
 
-    async def set_last_session(self, identity: Identity, last: LastSession, *, started_at: datetime) -> bool:
+    async def set_last_session(self, scope: UserScope, last: LastSession, *, started_at: datetime) -> bool:
         """Store what the next call may know of this one.
 
         What tells a secret is left out of it. Nothing is stored when nothing else is in it, when something was forgotten
@@ -347,4 +345,4 @@ class Users:
         }
         nothing_forgotten = {"$or": [{"forgotten_at": {"$exists": False}}, {"forgotten_at": {"$lt": started_at}}]}
         no_later_call = _not_after("last_session.at", last.at)
-        return await self._change(identity, update, nothing_forgotten, no_later_call, said_at=started_at)
+        return await self._change(scope, update, nothing_forgotten, no_later_call, said_at=started_at)

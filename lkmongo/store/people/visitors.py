@@ -8,7 +8,7 @@ from typing import Any
 from pymongo import ReturnDocument
 from pymongo.asynchronous.database import AsyncDatabase
 
-from lkmongo.model import Identity, now
+from lkmongo.model import UserScope, now
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import VISITORS
 
@@ -17,7 +17,7 @@ from lkmongo.store.mongo.schema import VISITORS
 class Visitor:
     """Whose browser it is; `ended` when its cookie is good no more."""
 
-    identity: Identity
+    scope: UserScope
     ended: bool
 
 
@@ -41,10 +41,10 @@ class Visitors:
             )
         )
 
-    async def add(self, key: str, identity: Identity) -> None:
+    async def add(self, key: str, scope: UserScope) -> None:
         """Make the browser known as this person's, unless it is known already."""
         moment = now()
-        fields = dict(identity.scope) | {"created_at": moment, "last_seen_at": moment}
+        fields = dict(scope.filter) | {"created_at": moment, "last_seen_at": moment}
         await operations.write(lambda: self._visitors.update_one({"_id": key}, {"$setOnInsert": fields}, upsert=True))
 
     async def end(self, key: str) -> None:
@@ -56,4 +56,6 @@ class Visitors:
 def _visitor(document: dict[str, Any] | None) -> Visitor | None:
     if document is None:
         return None
-    return Visitor(Identity(document["tenant_id"], document["user_id"]), document.get("ended_at") is not None)
+    return Visitor(
+        UserScope(tenant_id=document["tenant_id"], user_id=document["user_id"]), document.get("ended_at") is not None
+    )

@@ -10,7 +10,7 @@ from typing import Any
 from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.embed.base import Embedder
-from lkmongo.model import DEFAULT_TENANT, Identity, Order, OrderItem
+from lkmongo.model import DEFAULT_TENANT, Order, OrderItem, UserScope
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES, ORDERS, SESSIONS, USERS
@@ -24,7 +24,7 @@ async def prepare(
     embedder: Embedder,
     *,
     on_status: Callable[[str], None],
-    customer: Identity | None = None,
+    customer: UserScope | None = None,
 ) -> None:
     """Create missing indexes, and load the sample shop into a database that holds nothing at all.
 

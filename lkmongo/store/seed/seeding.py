@@ -19,7 +19,7 @@ from pymongo import DeleteMany, InsertOne, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 
-from lkmongo.model import Identity, Order, Passage, Profile, Tenant, now
+from lkmongo.model import Order, Passage, Profile, TenantScope, UserScope, now
 from lkmongo.store.knowledge.passages import content_hash
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import KNOWLEDGE, ORDERS, USERS
@@ -75,7 +75,7 @@ class SeedCounts:
     users: Counts = field(default_factory=Counts)
     orders: Counts = field(default_factory=Counts)
     knowledge: Counts = field(default_factory=Counts)
-    erased: frozenset[Identity] = frozenset()
+    erased: frozenset[UserScope] = frozenset()
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row a collection: its name and its counts."""
@@ -112,10 +112,10 @@ async def seed(
     """
     counts = SeedCounts()
     tell = on_progress or (lambda _collection, _done, _total: None)
-    people = {profile.identity for profile in data.users} | {owner for owner, _ in data.orders}
+    people = {profile.scope for profile in data.users} | {owner for owner, _ in data.orders}
     erased, forgotten = await Tombstones(db).among(people)
     counts.erased = frozenset() if erased_too else erased
-    users = [profile for profile in data.users if profile.identity not in counts.erased]
+    users = [profile for profile in data.users if profile.scope not in counts.erased]
     orders = [(owner, order) for owner, order in data.orders if owner not in counts.erased]
     counts.users.left_out = len(data.users) - len(users)
     counts.orders.left_out = len(data.orders) - len(orders)
@@ -135,7 +135,7 @@ async def seed(
 async def _seed_users(
     users: _Collection,
     profiles: Sequence[Profile],
-    forgotten: Mapping[Identity, datetime],
+    forgotten: Mapping[UserScope, datetime],
     counts: Counts,
     tell: Progress,
 ) -> None:
@@ -144,7 +144,7 @@ async def _seed_users(
         written = Counts()
         # Not inserts: nobody has looked which of them are there, and most are when it is done again.
         requests = [
-            UpdateOne(each.identity.scope, {"$setOnInsert": _user(each, forgotten.get(each.identity))}, upsert=True)
+            UpdateOne(each.scope.filter, {"$setOnInsert": _user(each, forgotten.get(each.scope))}, upsert=True)
             for each in batch
         ]
         await _write(users, requests, written)
@@ -155,7 +155,7 @@ async def _seed_users(
 
 
 async def _seed_orders(
-    collection: _Collection, orders: Sequence[tuple[Identity, Order]], counts: Counts, tell: Progress
+    collection: _Collection, orders: Sequence[tuple[UserScope, Order]], counts: Counts, tell: Progress
 ) -> None:
     done = 0
     for tenant_id, owned in _grouped(orders, lambda pair: pair[0].tenant_id):
@@ -174,10 +174,10 @@ async def _seed_orders(
 
 
 async def _compare(
-    collection: _Collection, passages: Sequence[tuple[Tenant, Passage]], model: str, counts: Counts
-) -> tuple[list[tuple[_Change, Tenant, Passage]], list[DeleteMany]]:
+    collection: _Collection, passages: Sequence[tuple[TenantScope, Passage]], model: str, counts: Counts
+) -> tuple[list[tuple[_Change, TenantScope, Passage]], list[DeleteMany]]:
     """The passages that have to be written, and the requests that remove what their files no longer have."""
-    changed: list[tuple[_Change, Tenant, Passage]] = []
+    changed: list[tuple[_Change, TenantScope, Passage]] = []
     gone: list[DeleteMany] = []
     for tenant_id, owned in _grouped(passages, lambda pair: pair[0].tenant_id):
         for files in _batches(_grouped(owned, lambda pair: pair[1].source)):
@@ -200,7 +200,7 @@ async def _compare(
 
 async def _write_passages(
     collection: _Collection,
-    changed: Sequence[tuple[_Change, Tenant, Passage]],
+    changed: Sequence[tuple[_Change, TenantScope, Passage]],
     embedder: Embedder,
     counts: Counts,
     on_wait: Callable[[float], None] | None,
@@ -216,7 +216,7 @@ async def _write_passages(
             moment = now()
             requests = [
                 change(
-                    tenant.scope | {"source": passage.source, "chunk": passage.chunk},
+                    tenant.filter | {"source": passage.source, "chunk": passage.chunk},
                     {
                         "title": passage.title,
                         "content": passage.content,
@@ -246,7 +246,7 @@ def _user(profile: Profile, forgotten_at: datetime | None) -> Document:
     return known | {"created_at": now(), "memory_version": 0}
 
 
-def _order(owner: Identity, order: Order) -> Document:
+def _order(owner: UserScope, order: Order) -> Document:
     return {
         "user_id": owner.user_id,
         "items": [{"name": item.name, "quantity": item.quantity} for item in order.items],

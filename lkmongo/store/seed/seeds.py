@@ -18,12 +18,12 @@ from lkmongo.model import (
     DEFAULT_TENANT,
     MAX_LABEL,
     PROFILE_FIELDS,
-    Identity,
     Order,
     OrderItem,
     Passage,
     Profile,
-    Tenant,
+    TenantScope,
+    UserScope,
     clean_text,
 )
 from lkmongo.store.knowledge.document_formats import is_supported
@@ -57,8 +57,8 @@ class SeedData:
     """What a seed folder holds, checked; each order and each passage beside whose it is."""
 
     users: tuple[Profile, ...] = ()
-    orders: tuple[tuple[Identity, Order], ...] = ()
-    passages: tuple[tuple[Tenant, Passage], ...] = ()
+    orders: tuple[tuple[UserScope, Order], ...] = ()
+    passages: tuple[tuple[TenantScope, Passage], ...] = ()
 
 
 def default_seed_folder() -> Path:
@@ -130,15 +130,15 @@ def _not_read(path: Path) -> str:
 
 def _users(path: Path, problems: list[str]) -> Iterator[Profile]:
     for values in YamlFile(path, problems).records(_USER, unique="user_id"):
-        yield Profile(Identity(values.pop("tenant_id"), values.pop("user_id")), **values)
+        yield Profile(UserScope(tenant_id=values.pop("tenant_id"), user_id=values.pop("user_id")), **values)
 
 
-def _orders(path: Path, problems: list[str]) -> Iterator[tuple[Identity, Order]]:
+def _orders(path: Path, problems: list[str]) -> Iterator[tuple[UserScope, Order]]:
     for values in YamlFile(path, problems).records(_ORDER, unique="order_id"):
-        yield Identity(values.pop("tenant_id"), values.pop("user_id")), Order(**values)
+        yield UserScope(tenant_id=values.pop("tenant_id"), user_id=values.pop("user_id")), Order(**values)
 
 
-def _passages(folder: Path, problems: list[str]) -> Iterator[tuple[Tenant, Passage]]:
+def _passages(folder: Path, problems: list[str]) -> Iterator[tuple[TenantScope, Passage]]:
     """A file directly in the folder belongs to the default tenant, one in a subfolder to the tenant of that name."""
     files = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
     files = [file for file in files if is_supported(file.name) and not any(part.startswith(".") for part in file.parts)]
@@ -157,7 +157,7 @@ def _passages(folder: Path, problems: list[str]) -> Iterator[tuple[Tenant, Passa
             problems.append(f"{name}: its name is not UTF-8")
             continue
         try:
-            tenant = Tenant(file.parts[0] if len(file.parts) > 1 else DEFAULT_TENANT)
+            tenant = TenantScope(file.parts[0] if len(file.parts) > 1 else DEFAULT_TENANT)
         except InvalidIdError as error:
             problems.append(f"{name}: its folder names the tenant, but {error.message}")
             continue

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lkmongo.model import Identity, SessionRecord, SessionStatus, Turn, TurnKind, clean
+from lkmongo.model import SessionRecord, SessionStatus, Turn, TurnKind, UserScope, clean
 
 LOOKING = "/resume"
 """What the owner of a lease ends with who looks whether another agent is to go on: whoever goes on, takes it."""
@@ -85,14 +85,14 @@ def record_of(document: dict[str, Any]) -> SessionRecord:
     """The call that a document is."""
     return SessionRecord(
         session_id=document["session_id"],
-        identity=Identity(document["tenant_id"], document["user_id"]),
+        scope=UserScope(tenant_id=document["tenant_id"], user_id=document["user_id"]),
         room_name=document["room_name"],
         status=SessionStatus(document["status"]),
         started_at=document["started_at"],
         ended_at=document.get("ended_at"),
         close_reason=document.get("close_reason"),
         report=document.get("report") or {},
-        participant=document.get("participant"),
+        participant_identity=document.get("participant"),
         agent=document.get("agent"),
         agent_participant=document.get("agent_participant"),
         livekit=document.get("livekit"),

@@ -18,7 +18,7 @@ from pymongo.errors import BulkWriteError
 
 from lkmongo import deadlines
 from lkmongo.errors import DatabaseError
-from lkmongo.model import Identity, SessionRecord, SessionStatus, Turn, clean
+from lkmongo.model import SessionRecord, SessionStatus, Turn, UserScope, clean
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import SESSIONS, TURNS
 from lkmongo.store.sessions.documents import LOOKING, host_name, is_gone, placed, record_of, turn_fields, turn_of
@@ -59,7 +59,7 @@ class Sessions:
         Returns:
             Whether there was nothing of this call before. An agent that is sent into a room once more goes on with it.
         """
-        selector = record.identity.scope | {"session_id": record.session_id}
+        selector = record.scope.filter | {"session_id": record.session_id}
         update = {
             "room_name": {"$literal": clean(record.room_name)},
             "status": record.status.value,
@@ -72,14 +72,14 @@ class Sessions:
         result = await operations.write(lambda: self._sessions.update_one(selector, [{"$set": update}], upsert=True))
         return result.upserted_id is not None
 
-    async def next_seq(self, identity: Identity, session_id: str) -> int:
+    async def next_seq(self, scope: UserScope, session_id: str) -> int:
         """The number that the call's next turn gets."""
-        selector = identity.scope | {"session_id": session_id}
+        selector = scope.filter | {"session_id": session_id}
         last = await operations.read(lambda: self._turns.find_one(selector, {"_id": 0, "seq": 1}, sort=[("seq", -1)]))
         return int(last["seq"]) + 1 if last else 0
 
     async def renew(
-        self, identity: Identity, session_id: str, owner: str
+        self, scope: UserScope, session_id: str, owner: str
     ) -> Literal["held", "missing", "another's", "complete"]:
         """Prolong the call's lease, unless another agent has taken it, or has completed the call.
 
@@ -101,7 +101,7 @@ class Sessions:
         }
         document = await operations.write(
             lambda: self._sessions.find_one_and_update(
-                identity.scope | {"session_id": session_id},
+                scope.filter | {"session_id": session_id},
                 [{"$set": update}],
                 projection={"lease": 1, "status": 1},
                 return_document=ReturnDocument.AFTER,
@@ -134,7 +134,7 @@ class Sessions:
             "started_at": {"$ifNull": ["$started_at", record.started_at]},
             "lease": {"$cond": [free, _lease(owner), "$lease"]},
         }
-        selector = record.identity.scope | {"session_id": record.session_id}
+        selector = record.scope.filter | {"session_id": record.session_id}
         document = await operations.write(
             lambda: self._sessions.find_one_and_update(
                 selector,
@@ -146,11 +146,11 @@ class Sessions:
         )
         return bool(((document or {}).get("lease") or {}).get("owner") == owner)
 
-    async def interrupt(self, identity: Identity, session_id: str, reason: str, *, for_good: bool = False) -> bool:
+    async def interrupt(self, scope: UserScope, session_id: str, reason: str, *, for_good: bool = False) -> bool:
         """Mark a call as cut off: it ended with its last turn. Its lease is taken in any case.
 
         Args:
-            identity: whose call it is.
+            scope: whose call it is.
             session_id: which.
             reason: why, in a word.
             for_good: whether nobody shall go on with it.
@@ -158,17 +158,17 @@ class Sessions:
         Returns:
             Whether that was done; False of a call that had ended, or is not there.
         """
-        unended = identity.scope | {"session_id": session_id, "status": {"$ne": SessionStatus.COMPLETE.value}}
-        if await self._interrupt(unended, identity, session_id, reason, for_good=for_good):
+        unended = scope.filter | {"session_id": session_id, "status": {"$ne": SessionStatus.COMPLETE.value}}
+        if await self._interrupt(unended, scope, session_id, reason, for_good=for_good):
             return True
-        selector = identity.scope | {"session_id": session_id}
+        selector = scope.filter | {"session_id": session_id}
         await operations.write(lambda: self._sessions.update_one(selector, {"$unset": {"lease": ""}}))
         return False
 
     async def _interrupt(
-        self, selector: dict[str, Any], identity: Identity, session_id: str, reason: str, *, for_good: bool = False
+        self, selector: dict[str, Any], scope: UserScope, session_id: str, reason: str, *, for_good: bool = False
     ) -> bool:
-        turns = identity.scope | {"session_id": session_id}
+        turns = scope.filter | {"session_id": session_id}
         last = await operations.read(
             lambda: self._turns.find_one(turns, {"_id": 0, "created_at": 1}, sort=[("seq", -1)])
         )
@@ -183,12 +183,15 @@ class Sessions:
         )
         return result.matched_count == 1
 
-    async def lost(self) -> list[tuple[Identity, str]]:
+    async def lost(self) -> list[tuple[UserScope, str]]:
         """The calls, of all people, whose lease has run out."""
 
-        async def find() -> list[tuple[Identity, str]]:
+        async def find() -> list[tuple[UserScope, str]]:
             cursor = self._sessions.find(_LOST, {"_id": 0, "tenant_id": 1, "user_id": 1, "session_id": 1})
-            return [(Identity(doc["tenant_id"], doc["user_id"]), doc["session_id"]) async for doc in cursor]
+            return [
+                (UserScope(tenant_id=doc["tenant_id"], user_id=doc["user_id"]), doc["session_id"])
+                async for doc in cursor
+            ]
 
         return await operations.read(find)
 
@@ -224,34 +227,34 @@ class Sessions:
 
         return [(record, owner) for record, owner in await operations.read(find) if is_gone(owner)]
 
-    async def left_off(self, identity: Identity, session_id: str) -> list[Turn]:
+    async def left_off(self, scope: UserScope, session_id: str) -> list[Turn]:
         """The turns of a call that was cut off; none when there is no such call, or it had ended."""
-        record = await self.get(identity, session_id)
+        record = await self.get(scope, session_id)
         if record is None or record.status is SessionStatus.COMPLETE:
             return []
-        return await self.turns(identity, session_id)
+        return await self.turns(scope, session_id)
 
-    async def interrupt_lost(self) -> list[tuple[Identity, str]]:
+    async def interrupt_lost(self) -> list[tuple[UserScope, str]]:
         """Mark the calls, of all people, whose lease has run out; returns which they are."""
         interrupted = []
-        for identity, session_id in await self.lost():
+        for scope, session_id in await self.lost():
             # Only as it was found: it may have been renewed, or taken by another process that goes on with it.
-            selector = _LOST | identity.scope | {"session_id": session_id}
-            if await self._interrupt(selector, identity, session_id, LOST):
-                interrupted.append((identity, session_id))
+            selector = _LOST | scope.filter | {"session_id": session_id}
+            if await self._interrupt(selector, scope, session_id, LOST):
+                interrupted.append((scope, session_id))
         return interrupted
 
-    async def discard(self, identity: Identity, session_id: str) -> None:
+    async def discard(self, scope: UserScope, session_id: str) -> None:
         """Delete a call and its turns."""
-        selector = identity.scope | {"session_id": session_id}
+        selector = scope.filter | {"session_id": session_id}
         await operations.write(lambda: self._turns.delete_many(selector))
         await operations.write(lambda: self._sessions.delete_one(selector))
 
-    async def live(self, identity: Identity) -> list[str]:
+    async def live(self, scope: UserScope) -> list[str]:
         """The ids of the person's calls that go on."""
 
         async def find() -> list[str]:
-            cursor = self._sessions.find(identity.scope | LIVE, {"_id": 0, "session_id": 1})
+            cursor = self._sessions.find(scope.filter | LIVE, {"_id": 0, "session_id": 1})
             return [document["session_id"] async for document in cursor]
 
         return await operations.read(find)
@@ -276,7 +279,7 @@ class Sessions:
                 "report": record.report,
             }
         )
-        selector = record.identity.scope | {"session_id": record.session_id}
+        selector = record.scope.filter | {"session_id": record.session_id}
         update = {"$set": fields, "$min": {"started_at": record.started_at}} | (
             {} if keep_lease or record.status is SessionStatus.ACTIVE else {"$unset": {"lease": ""}}
         )
@@ -286,12 +289,12 @@ class Sessions:
         )
         return result.matched_count == 1 or result.upserted_id is not None
 
-    async def let_go(self, identity: Identity, session_id: str, owner: str) -> None:
+    async def let_go(self, scope: UserScope, session_id: str, owner: str) -> None:
         """Give up the lease of a call that has ended, after its last write."""
-        selector = identity.scope | {"session_id": session_id, "lease.owner": owner}
+        selector = scope.filter | {"session_id": session_id, "lease.owner": owner}
         await operations.write(lambda: self._sessions.update_one(selector, {"$unset": {"lease": ""}}))
 
-    async def append(self, identity: Identity, session_id: str, turns: Sequence[Turn]) -> None:
+    async def append(self, scope: UserScope, session_id: str, turns: Sequence[Turn]) -> None:
         """Write turns; one that is there already is left as it is.
 
         Raises:
@@ -310,7 +313,7 @@ class Sessions:
             batch = [
                 UpdateOne(
                     # With the item's id: a number that another turn has is a duplicate key, and nothing is lost unseen.
-                    identity.scope | {"session_id": session_id, "seq": turn.seq, "item_id": clean(turn.item_id)},
+                    scope.filter | {"session_id": session_id, "seq": turn.seq, "item_id": clean(turn.item_id)},
                     {"$setOnInsert": turn_fields(turn)},
                     upsert=True,
                 )
@@ -318,14 +321,14 @@ class Sessions:
             ]
             await operations.write(functools.partial(write, batch))
 
-    async def append_missing(self, identity: Identity, session_id: str, turns: Sequence[tuple[Turn, bool]]) -> int:
+    async def append_missing(self, scope: UserScope, session_id: str, turns: Sequence[tuple[Turn, bool]]) -> int:
         """Write the turns whose items are not there yet, at their numbers.
 
         Where another process has gone on with the call and taken these numbers, they come before what was said later,
         whose numbers grow: call it while nobody else writes.
 
         Args:
-            identity: whose call it is.
+            scope: whose call it is.
             session_id: which.
             turns: in their order, each with whether its `seq` is the database's; if not, it counts from the first
                 turn that the process recorded.
@@ -333,7 +336,7 @@ class Sessions:
         Returns:
             How many were written.
         """
-        selector = identity.scope | {"session_id": session_id}
+        selector = scope.filter | {"session_id": session_id}
 
         async def find() -> list[tuple[str, int, datetime]]:
             cursor = self._turns.find(selector, {"_id": 0, "item_id": 1, "seq": 1, "created_at": 1}).sort("seq")
@@ -347,29 +350,29 @@ class Sessions:
                 for item_id, before, after in moved[start : start + _BATCH]
             ]
             await operations.write(lambda batch=batch: self._turns.bulk_write(batch, ordered=True))  # type: ignore[misc]
-        await self.append(identity, session_id, missing)
+        await self.append(scope, session_id, missing)
         return len(missing)
 
-    async def get(self, identity: Identity, session_id: str) -> SessionRecord | None:
+    async def get(self, scope: UserScope, session_id: str) -> SessionRecord | None:
         """One call, without its turns."""
-        selector = identity.scope | {"session_id": session_id}
+        selector = scope.filter | {"session_id": session_id}
         document = await operations.read(lambda: self._sessions.find_one(selector))
         return record_of(document) if document else None
 
-    async def recent(self, identity: Identity, *, limit: int = 50) -> list[SessionRecord]:
+    async def recent(self, scope: UserScope, *, limit: int = 50) -> list[SessionRecord]:
         """The person's calls, newest first."""
 
         async def find() -> list[SessionRecord]:
-            cursor = self._sessions.find(identity.scope).sort("started_at", -1).limit(limit)
+            cursor = self._sessions.find(scope.filter).sort("started_at", -1).limit(limit)
             return [record_of(document) async for document in cursor]
 
         return await operations.read(find)
 
-    async def turns(self, identity: Identity, session_id: str) -> list[Turn]:
+    async def turns(self, scope: UserScope, session_id: str) -> list[Turn]:
         """The turns of a call in their order."""
 
         async def find() -> list[Turn]:
-            cursor = self._turns.find(identity.scope | {"session_id": session_id}).sort("seq")
+            cursor = self._turns.find(scope.filter | {"session_id": session_id}).sort("seq")
             return [turn_of(document) async for document in cursor]
 
         return await operations.read(find)
