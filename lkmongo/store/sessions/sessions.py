@@ -66,9 +66,13 @@ class Sessions:
             "started_at": {"$ifNull": ["$started_at", record.started_at]},
             "lease": _lease(owner),
         }
-        for name in ("participant", "agent", "agent_participant", "livekit"):
-            if (value := getattr(record, name)) is not None:
-                update[name] = {"$literal": clean(value)}
+        where = {
+            "participant": record.participant_identity,
+            "agent": record.agent,
+            "agent_participant": record.agent_participant,
+            "livekit": record.livekit,
+        }
+        update |= {name: {"$literal": clean(value)} for name, value in where.items() if value is not None}
         result = await operations.write(lambda: self._sessions.update_one(selector, [{"$set": update}], upsert=True))
         return result.upserted_id is not None
 
