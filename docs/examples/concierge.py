@@ -18,7 +18,7 @@ class Concierge(Assistant):
     async def count_orders(self, context: RunContext[Call]) -> str:
         """Tell how many orders the caller has, and how many are still open."""
         call = context.userdata
-        # The identity is the call's, never an argument: a model cannot ask for somebody else's.
-        orders = await call.store.orders.all(call.identity)
+        # The scope is the call's, never an argument: a model cannot ask for somebody else's.
+        orders = await call.store.orders.all(call.scope)
         open_orders = [order for order in orders if order.status not in {"delivered", "cancelled"}]
         return f"You have {len(orders)} orders, {len(open_orders)} of them open."

@@ -36,5 +36,5 @@ class ReturnsDesk(Assistant):
             order_id: the order number
         """
         call = context.userdata
-        order = await call.store.orders.get(call.identity, order_id)
+        order = await call.store.orders.get(call.scope, order_id)
         return f"The return of order {order.order_id} has begun." if order else "There is no such order of yours."

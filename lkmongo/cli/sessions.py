@@ -16,7 +16,6 @@ from lkmongo.cli.command import Cli, command
 from lkmongo.cli.known import check_caller_known
 from lkmongo.cli.output import Format, counted, visible
 from lkmongo.model import DEFAULT_TENANT, SessionStatus, Turn
-from lkmongo.store.sessions.calls import Call
 from lkmongo.store.sessions.transcript import SLOW, Line, clock, lines
 from lkmongo.times import Since, Until, span
 

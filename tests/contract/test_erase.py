@@ -310,7 +310,9 @@ async def test_a_call_whose_document_is_deleted_by_others_shows_itself_again(sto
 
 # ---------------------------------------------------------------- killed anywhere, and run again
 
-people = st.builds(UserScope, st.sampled_from(["default", "other"]), st.sampled_from(["u", "u1", "U", "u.1", "$u"]))
+people = st.builds(
+    UserScope, tenant_id=st.sampled_from(["default", "other"]), user_id=st.sampled_from(["u", "u1", "U", "u.1", "$u"])
+)
 holdings = st.fixed_dictionaries(
     {
         "slots": st.lists(st.sampled_from(["a", "b", "c", "d"]), unique=True, max_size=4),

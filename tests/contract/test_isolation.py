@@ -58,7 +58,10 @@ _TEXTS = st.one_of(
 # Tenants and users come from the same few ids: people share one, or the other, or have them changed over.
 _PEOPLE = st.lists(_IDS, min_size=2, max_size=3, unique=True).flatmap(
     lambda ids: st.lists(
-        st.builds(UserScope, st.sampled_from(ids), st.sampled_from(ids)), min_size=2, max_size=4, unique=True
+        st.builds(UserScope, tenant_id=st.sampled_from(ids), user_id=st.sampled_from(ids)),
+        min_size=2,
+        max_size=4,
+        unique=True,
     )
 )
 _SLOTS = st.dictionaries(_LABELS, _TEXTS, min_size=1, max_size=3)

@@ -238,7 +238,7 @@ async def _true(value: bool) -> bool:
 # ---------------------------------------------------------------- killed anywhere, and run again
 
 ids = st.sampled_from(["u", "u1", "U", "$u"])
-people = st.builds(UserScope, st.sampled_from(["default", "other"]), ids)
+people = st.builds(UserScope, tenant_id=st.sampled_from(["default", "other"]), user_id=ids)
 holdings = st.fixed_dictionaries(
     {
         "slots": st.lists(st.sampled_from(["a", "b", "c", "d"]), unique=True, max_size=4),

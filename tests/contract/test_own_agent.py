@@ -52,7 +52,7 @@ def test_a_file_of_instructions_replaces_the_words(tmp_path):
     [
         ({"LKMONGO_AGENT": "no_such_module:Agent"}, "there is no module no_such_module"),
         ({"LKMONGO_AGENT": "lkmongo.agent.assistant:Nobody"}, "has no Nobody"),
-        ({"LKMONGO_AGENT": "lkmongo.model:Identity"}, "not an agent"),
+        ({"LKMONGO_AGENT": "lkmongo.model:UserScope"}, "not an agent"),
         ({"LKMONGO_INSTRUCTIONS": "missing.txt"}, "cannot be read"),
         ({"LKMONGO_INSTRUCTIONS": "empty.txt"}, "is empty"),
     ],

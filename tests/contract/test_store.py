@@ -220,7 +220,7 @@ async def test_a_call_and_its_turns_come_back_in_order(store):
 ids = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=12).filter(
     lambda text: text == text.strip()
 )
-people = st.builds(UserScope, ids, ids)
+people = st.builds(UserScope, tenant_id=ids, user_id=ids)
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

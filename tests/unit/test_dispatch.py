@@ -35,7 +35,9 @@ def read(metadata: object, *, room: str = ROOM, secret: str | None = SECRET, at:
 
 
 def sealed(**changes) -> str:
-    return sealed_metadata(JORDAN, **({"room": ROOM, "participant_identity": "p-1", "secret": SECRET, "at": NOON} | changes))
+    return sealed_metadata(
+        JORDAN, **({"room": ROOM, "participant_identity": "p-1", "secret": SECRET, "at": NOON} | changes)
+    )
 
 
 # ---------------------------------------------------------------------- who it is
