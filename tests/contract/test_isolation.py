@@ -71,7 +71,7 @@ async def everything(backend, *, but):
     """Every memory, user and passage to the byte, but those of one person."""
     found = []
     for name in ("memories", "users"):
-        found += [encode(document) async for document in backend.db[name].find({"$nor": [but.scope]})]
+        found += [encode(document) async for document in backend.db[name].find({"$nor": [but.filter]})]
     return sorted(found)
 
 
