@@ -17,7 +17,7 @@ from lkmongo.agent.lines import script as lines_of
 from lkmongo.cli.command import Cli
 from lkmongo.cli.conversation import LiveTranscript, Transcript
 from lkmongo.cli.output import is_terminal
-from lkmongo.errors import ExitCode, LkmongoError, SettingsError, UsageError
+from lkmongo.errors import ExitCode, LkmongoError, MissingExtraError, SettingsError, UsageError
 from lkmongo.model import Identity
 from lkmongo.settings import Settings
 
@@ -140,6 +140,7 @@ async def show_devices(cli: Cli) -> None:
 
     Raises:
         AudioError: PortAudio is missing, or does not answer.
+        MissingExtraError: the package that asks it is not installed.
     """
     devices = await list_devices()
     rows = [
@@ -168,7 +169,7 @@ async def way_to_talk(settings: Settings, microphone: str | None, loudspeaker: s
     sides: tuple[tuple[Kind, str | None], ...] = (("input", microphone), ("output", loudspeaker))
     try:
         devices = await list_devices()
-    except AudioError as error:
+    except (AudioError, MissingExtraError) as error:
         missing.append(error)
     else:
         for kind, wanted in sides:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lkmongo.agent.devices import AudioError, Device, list_devices
 from lkmongo.doctor.check import Finding, ok, skip
+from lkmongo.errors import MissingExtraError
 
 _TEXT_NEEDS_NONE = "the text console needs none"
 
@@ -12,7 +13,7 @@ async def audio() -> Finding:
     """Which microphones and loudspeakers there are."""
     try:
         devices = await list_devices()
-    except AudioError as error:
+    except (AudioError, MissingExtraError) as error:
         return skip(f"{error.message}{f' ({error.why})' if error.why else ''}; {_TEXT_NEEDS_NONE}")
     return judge_devices(devices)
 

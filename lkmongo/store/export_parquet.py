@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lkmongo.errors import UsageError
+from lkmongo.imports import extra
 from lkmongo.store.export import Sink
 from lkmongo.store.export_columns import COLUMNS, Kind, Rows
 
@@ -22,14 +21,11 @@ class ParquetWriter:
         """Write to `sink`.
 
         Raises:
-            UsageError: pyarrow is not installed.
+            MissingExtraError: pyarrow is not installed.
         """
-        try:
-            pa, pq = (importlib.import_module(name) for name in ("pyarrow", "pyarrow.parquet"))
-        except ImportError as error:
-            raise UsageError(
-                "Parquet needs pyarrow, which is not installed", hint='pip install "lkmongo[parquet]"'
-            ) from error
+        with extra("parquet", "Parquet"):
+            import pyarrow as pa
+            from pyarrow import parquet as pq
         types = {
             Kind.TEXT: pa.string(),
             Kind.TIME: pa.timestamp("ms", tz="UTC"),
