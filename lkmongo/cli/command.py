@@ -24,6 +24,7 @@ import typer
 from lkmongo.cli.output import Format, Output, is_terminal
 from lkmongo.cli.text import visible
 from lkmongo.errors import DeclinedError, ExitCode, LkmongoError, SettingsError, UsageError
+from lkmongo.redact import RedactingFormatter
 from lkmongo.signals import handling
 
 Function = Callable[..., Any]
@@ -296,16 +297,8 @@ def _is_told(record: logging.LogRecord) -> bool:
 
 def _configure_logging(cli: Cli) -> None:
     """Warnings of our own reach stderr; libraries speak only with --debug, but for tools. Secrets never do."""
-    secrets = cli.settings.secrets
-
-    class Redacting(logging.Formatter):
-        def format(self, record: logging.LogRecord) -> str:
-            from lkmongo.redact import redact
-
-            return redact(super().format(record), secrets)
-
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Redacting("%(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(RedactingFormatter("%(levelname)s %(name)s: %(message)s", secrets=cli.settings.secrets))
     if not cli.debug:
         handler.addFilter(_is_told)
     root = logging.getLogger()
