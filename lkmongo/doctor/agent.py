@@ -34,15 +34,14 @@ async def mind(settings: Settings) -> Finding:
     """Who answers: the language model, or the built-in responder. A server of one's own is asked for its models.
 
     Raises:
+        MissingExtraError: LKMONGO_LLM_BASE_URL is set, and the client for it is not installed.
         SettingsError: the settings of LiveKit Inference are incomplete.
         UnreachableError: nobody answers at LKMONGO_LLM_BASE_URL.
     """
     pipeline = await asyncio.to_thread(importlib.import_module, "lkmongo.agent.pipeline")
-    if settings.llm_base_url:
-        return await _language_model_server(settings)
     chosen = pipeline.choose_mind(settings)
-    await chosen.llm.aclose()
-    return ok(chosen.description)
+    await chosen.close()
+    return await _language_model_server(settings) if settings.llm_base_url else ok(chosen.description)
 
 
 async def _language_model_server(settings: Settings) -> Finding:
