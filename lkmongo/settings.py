@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -385,9 +386,9 @@ class Settings(BaseModel):
         """The folder that holds what lkmongo keeps on this machine."""
         if self.home:
             return self.home.expanduser().absolute()
-        from platformdirs import user_data_path
-
-        return user_data_path("lkmongo", appauthor=False)
+        if (own := os.environ.get("XDG_DATA_HOME", "").strip()) and Path(own).is_absolute():
+            return Path(own, "lkmongo")
+        return Path.home() / ("Library/Application Support" if sys.platform == "darwin" else ".local/share") / "lkmongo"
 
     @property
     def embedder_kind(self) -> Literal["voyage", "local"]:

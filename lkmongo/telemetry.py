@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from pymongo.monitoring import CommandListener
 
+from lkmongo.imports import extra
+
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Span, Tracer
@@ -37,15 +39,20 @@ _allow_pii = False
 
 
 def configure(settings: Settings) -> None:
-    """Send traces to where the settings say; once a process, and not when the host traces already."""
+    """Send traces to where the settings say; once a process, and not when the host traces already.
+
+    Raises:
+        MissingExtraError: there is somewhere to send them, and nothing to send them with.
+    """
     global _ours, _allow_pii  # noqa: PLW0603 - OpenTelemetry has one provider a process too
     if settings.otlp_endpoint is None or is_on():
         return
-    from opentelemetry import trace
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    with extra("telemetry", "OTEL_EXPORTER_OTLP_ENDPOINT"):
+        from opentelemetry import trace
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     resource = Resource.create({SERVICE_NAME: "lkmongo"}).merge(OTELResourceDetector().detect())
     # Its own way to shut down may wait 30 s for a collector that is away; `flush` does not.

@@ -10,6 +10,7 @@ from livekit.agents import AgentSession
 from livekit.agents.llm import LLM, FallbackAdapter
 
 from lkmongo.errors import SettingsError
+from lkmongo.imports import extra
 from lkmongo.settings import Settings
 
 if TYPE_CHECKING:
@@ -64,11 +65,13 @@ def choose_mind(settings: Settings) -> Mind:
     Raises:
         SettingsError: some of the LiveKit variables are set and others are missing, or LKMONGO_LLM is no model of
             LiveKit Inference.
+        MissingExtraError: LKMONGO_LLM_BASE_URL is set, and the client for it is not installed.
     """
     names = settings.llm.split(",")
     said = ", else ".join(names)
     if settings.llm_base_url:
-        from livekit.plugins import openai
+        with extra("openai", "LKMONGO_LLM_BASE_URL"):
+            from livekit.plugins import openai
 
         key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else "none"
         models = [openai.LLM(model=name, base_url=settings.llm_base_url, api_key=key) for name in names]

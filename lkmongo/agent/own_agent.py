@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
 
 from lkmongo.agent.assistant import Assistant
 from lkmongo.errors import SettingsError
+from lkmongo.imports import import_string
 from lkmongo.settings import Settings
 
 
@@ -33,25 +32,7 @@ def check_assistant(settings: Settings) -> None:
 def _agent_class(path: str | None) -> type[Assistant]:
     if path is None:
         return Assistant
-    module_name, _, class_name = path.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # as `python -m` does; a console script does not
-    try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except ModuleNotFoundError as error:
-        raise SettingsError(
-            f"LKMONGO_AGENT names {path}, and there is no module {error.name}",
-            hint="give it as package.module:Class, importable from the current folder or installed",
-        ) from error
-    except AttributeError as error:
-        raise SettingsError(
-            f"LKMONGO_AGENT names {path}, and {module_name} has no {class_name}",
-            hint="correct the name after the colon",
-        ) from error
-    except Exception as error:
-        raise SettingsError(
-            f"LKMONGO_AGENT names {path}, and importing it failed", why=f"{type(error).__name__}: {error}"
-        ) from error
+    found = import_string("LKMONGO_AGENT", path, "Class")
     if not (isinstance(found, type) and issubclass(found, Assistant)):
         raise SettingsError(
             f"LKMONGO_AGENT names {path}, which is not an agent",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lkmongo.errors import LkmongoError, SettingsError
+from lkmongo.imports import extra
 
 if TYPE_CHECKING:
     from livekit.agents import stt, tts, vad
@@ -113,10 +114,12 @@ def import_plugins(settings: Settings) -> None:
     """Import what the settings choose, in the worker too: there it makes LiveKit run the multilingual model.
 
     Raises:
+        MissingExtraError: LKMONGO_LLM_BASE_URL is set, and the client for it is not installed.
         SettingsError: the multilingual model is chosen, and its files are not on this machine.
     """
     if settings.llm_base_url:
-        import livekit.plugins.openai
+        with extra("openai", "LKMONGO_LLM_BASE_URL"):
+            import livekit.plugins.openai
     if not has_speech(settings):
         return
     if settings.vad == "silero":

@@ -25,6 +25,7 @@ from lkmongo.aio import handling
 from lkmongo.cli.output import Format, Output, is_terminal, visible
 from lkmongo.errors import DeclinedError, ExitCode, LkmongoError, SettingsError, UsageError
 from lkmongo.model import DEFAULT_TENANT
+from lkmongo.redact import RedactingFormatter
 
 User = Annotated[str, typer.Argument(metavar="USER", help="Id of the person.", show_default=False)]
 Tenant = Annotated[str, typer.Option("--tenant", help="Id of the tenant.")]
@@ -304,16 +305,8 @@ def _is_told(record: logging.LogRecord) -> bool:
 
 def _configure_logging(cli: Cli) -> None:
     """Warnings of our own reach stderr; libraries speak only with --debug, but for tools. Secrets never do."""
-    secrets = cli.settings.secrets
-
-    class Redacting(logging.Formatter):
-        def format(self, record: logging.LogRecord) -> str:
-            from lkmongo.redact import redact
-
-            return redact(super().format(record), secrets)
-
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Redacting("%(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(RedactingFormatter("%(levelname)s %(name)s: %(message)s", secrets=cli.settings.secrets))
     if not cli.debug:
         handler.addFilter(_is_told)
     root = logging.getLogger()

@@ -20,7 +20,7 @@ from lkmongo.console.events import Listener, OpenSound, Outcome
 from lkmongo.console.lines import Line, Switch, nothing, piped, typed, typed_or_spoken
 from lkmongo.console.lines import script as lines_of
 from lkmongo.console.text import NoSpeechError, converse
-from lkmongo.errors import ExitCode, LkmongoError, SettingsError, UsageError
+from lkmongo.errors import ExitCode, LkmongoError, MissingExtraError, SettingsError, UsageError
 from lkmongo.model import UserScope
 from lkmongo.settings import Settings
 
@@ -265,6 +265,7 @@ async def show_devices(cli: Cli) -> None:
 
     Raises:
         AudioError: PortAudio is missing, or does not answer.
+        MissingExtraError: the package that asks it is not installed.
     """
     devices = await list_devices()
     rows = [
@@ -293,7 +294,7 @@ async def way_to_talk(settings: Settings, microphone: str | None, loudspeaker: s
     sides: tuple[tuple[Kind, str | None], ...] = (("input", microphone), ("output", loudspeaker))
     try:
         devices = await list_devices()
-    except AudioError as error:
+    except (AudioError, MissingExtraError) as error:
         missing.append(error)
     else:
         for kind, wanted in sides:

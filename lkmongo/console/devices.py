@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import Any, Literal
 
 from lkmongo.errors import LkmongoError, NotFoundError, UsageError
+from lkmongo.imports import extra
 
 Kind = Literal["input", "output"]
 
@@ -62,10 +63,12 @@ async def list_devices() -> list[Device]:
     """Ask PortAudio, in a process of its own: drivers print, hang and crash.
 
     Raises:
-        AudioError: the package or the library is missing, or it does not answer.
+        AudioError: the library is missing, or it does not answer.
+        MissingExtraError: the Python package is missing.
     """
-    if find_spec("sounddevice") is None:
-        raise AudioError("the Python package sounddevice is not installed", hint="pip install sounddevice")
+    with extra("audio", "talking aloud"):
+        if find_spec("sounddevice") is None:  # not imported: that loads the library and its drivers
+            raise ModuleNotFoundError("No module named 'sounddevice'")
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lkmongo.console.devices import AudioError, Device, list_devices
 from lkmongo.doctor.check import Finding, failed, ok, skip, warn
-from lkmongo.errors import AuthenticationError, UnreachableError, connection_failure
+from lkmongo.errors import AuthenticationError, MissingExtraError, UnreachableError, connection_failure
 from lkmongo.livekit_api import PATIENCE, call_livekit
 
 if TYPE_CHECKING:
@@ -103,15 +103,14 @@ async def mind(settings: Settings) -> Finding:
     """Who answers: the language model, or the built-in responder. A server of one's own is asked for its models.
 
     Raises:
+        MissingExtraError: LKMONGO_LLM_BASE_URL is set, and the client for it is not installed.
         SettingsError: the settings of LiveKit Inference are incomplete.
         UnreachableError: nobody answers at LKMONGO_LLM_BASE_URL.
     """
     pipeline = await asyncio.to_thread(importlib.import_module, "lkmongo.agent.model_choice")
-    if settings.llm_base_url:
-        return await _language_model_server(settings)
     chosen = pipeline.choose_mind(settings)
-    await chosen.llm.aclose()
-    return ok(chosen.description)
+    await chosen.close()
+    return await _language_model_server(settings) if settings.llm_base_url else ok(chosen.description)
 
 
 async def _language_model_server(settings: Settings) -> Finding:
@@ -169,7 +168,7 @@ async def audio() -> Finding:
     """Which microphones and loudspeakers there are."""
     try:
         devices = await list_devices()
-    except AudioError as error:
+    except (AudioError, MissingExtraError) as error:
         return skip(f"{error.message}{f' ({error.why})' if error.why else ''}; {_TEXT_NEEDS_NONE}")
     return judge_devices(devices)
 

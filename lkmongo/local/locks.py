@@ -1,17 +1,14 @@
-"""File locks that end with the process that holds them, however it ends."""
+"""The locks by which processes share the embedded MongoDB."""
 
 from __future__ import annotations
 
 import os
-import sys
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lkmongo.errors import EmbeddedError
-
-if sys.platform != "win32":  # where EmbeddedMongod refuses before it comes here
-    import fcntl
+from lkmongo.file_lock import lock, unlock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +18,7 @@ _POLL = 0.01
 
 
 class Lock:
-    """An advisory lock (flock) on a file that is never deleted; the kernel releases it when its holder dies."""
+    """A lock on a file that is never deleted."""
 
     def __init__(self, path: Path) -> None:
         """Open the file, without taking the lock. Raises OSError."""
@@ -29,25 +26,19 @@ class Lock:
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
 
     def take(self, *, shared: bool = False) -> bool:
-        """Take it now, or say that it is not to be had.
-
-        A shared lock that is held becomes an exclusive one; where that fails, the shared one may be lost.
-        """
+        """Take it now, or say that it is not to be had; see `file_lock.lock`."""
         try:
-            fcntl.flock(self.descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
+            return lock(self.descriptor, shared=shared)
         except OSError as error:
             raise EmbeddedError(
                 f"the embedded MongoDB cannot lock {self.path}",
                 why=error.strerror,
                 hint="set LKMONGO_HOME to a folder on a disk of this machine",
             ) from error
-        return True
 
     def release(self) -> None:
-        """Give it back, also where a forked child has a copy of the descriptor."""
-        fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+        """Give it back."""
+        unlock(self.descriptor)
 
     def is_held(self) -> bool:
         """Whether somebody else holds it."""

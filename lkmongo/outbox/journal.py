@@ -13,7 +13,6 @@ import hashlib
 import logging
 import os
 import secrets
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -26,14 +25,12 @@ from typing import Any, cast
 from bson.errors import BSONError
 
 from lkmongo.errors import LkmongoError
+from lkmongo.file_lock import lock
 from lkmongo.model import SessionRecord, SessionStatus, UserScope, clean
 from lkmongo.settings import Settings
 from lkmongo.store.mongo.extended_json import dumps, loads
 from lkmongo.store.sessions.documents import process_name
 from lkmongo.whole_file import sync_folder, write_all
-
-if sys.platform != "win32":
-    import fcntl
 
 logger = logging.getLogger(__name__)
 
@@ -276,7 +273,7 @@ def _new_file(path: Path) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock(descriptor, wait=True)
         except BaseException:
             os.close(descriptor)
             path.unlink(missing_ok=True)
@@ -319,13 +316,8 @@ def locked(path: Path) -> Iterator[bool]:
     except OSError as error:
         raise SpoolError(f"{path} cannot be opened: {error.strerror or error}") from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
         # Whoever had it before may have deleted it meanwhile.
-        yield os.fstat(descriptor).st_nlink > 0
+        yield lock(descriptor) and os.fstat(descriptor).st_nlink > 0
     finally:
         os.close(descriptor)
 

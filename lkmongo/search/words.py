@@ -1,19 +1,20 @@
 """What the text branch takes for a word: the same cut for what is stored and for what is asked.
 
-Case, accents and compatibility forms are folded, parts of a label or a hyphenated word stand apart, and a plural
-or "-ed", "-ing" form meets its base. Scripts that put no spaces between words are cut into pairs of characters,
+Case, accents and compatibility forms are folded, parts of a label or a hyphenated word stand apart, and the forms of
+an English word meet in its stem. Scripts that put no spaces between words are cut into pairs of characters,
 as Lucene's CJK analyzer does. Stop words are taken from the query only: what is stored keeps every word.
 """
 
 from __future__ import annotations
 
 import re
+import threading
 import unicodedata
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _SPOKEN = frozenset(
     {"could", "hello", "hey", "might", "ok", "okay", "please", "tell", "uh", "um", "would", "yeah", "yes"}
@@ -87,10 +88,6 @@ _ACCENTS = re.compile("[\u0300-\u036f]")
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
 _GAPS = {ord(char): " " for char in map(chr, range(128)) if not (char.isalnum() or char in "'-")}
 """For `str.translate`: what parts words where all is ASCII. Ten times as fast as the pattern."""
-_VOWEL = re.compile("[aeiouy]")
-_VOWEL_CONSONANT = re.compile("[aeiouy]+[^aeiouy]+")
-_SHORT = re.compile("[^aeiouy][aeiouy][^aeiouwxy]$")
-"""Porter's *o: a consonant, a vowel and a consonant at the end, as in "hop" of "hoping"."""
 
 
 def words(text: str) -> list[str]:
@@ -126,17 +123,25 @@ def fold(text: str) -> str:
 
 
 def stem(word: str) -> str:
-    """Take an English plural, "-ed" or "-ing" and a silent "e" off: steps 1a, 1b and 5 of Porter's algorithm.
+    """Take the endings off an English word, by Snowball's algorithm: "returns", "returned" and "returning" are "return".
 
-    Words of other scripts and words with digits are left alone. (M. F. Porter, An algorithm for suffix stripping,
-    1980; what its other steps take off changes the meaning more often than it helps with short texts.)
+    Words of other scripts and words with digits are left alone.
     """
-    if len(word) < 4 or not (word.isascii() and word.isalpha()):
-        return word
-    word = _without_tense(_singular(word))
-    if word.endswith("e") and (_measure(word[:-1]) > 1 or (_measure(word[:-1]) == 1 and not _SHORT.search(word[:-1]))):
-        word = word[:-1]
-    return word[:-1] if word.endswith("ll") and _measure(word) > 1 else word
+    return _snowball.stem(word) if word.isascii() and word.isalpha() else word
+
+
+class _Snowball(threading.local):
+    """A stemmer of each thread's own: it keeps words that it knows, without a lock."""
+
+    @cached_property
+    def stem(self) -> Callable[[str], str]:
+        from Stemmer import Stemmer
+
+        english: Callable[[str], str] = Stemmer("english").stemWord
+        return english
+
+
+_snowball = _Snowball()
 
 
 def content_words(query: str) -> tuple[list[str], frozenset[str]]:
@@ -149,32 +154,6 @@ def content_words(query: str) -> tuple[list[str], frozenset[str]]:
     wanted = [word for word in spoken if word not in stop]
     weighty = [word for word in wanted if word not in _LIGHT]
     return list(dict.fromkeys(stem(word) for word in weighty or wanted)), _stems(stop)
-
-
-def _singular(word: str) -> str:
-    if word.endswith("ies") and len(word) > 4:
-        return word[:-3] + "y"
-    if word.endswith(("sses", "shes", "ches", "xes")):
-        return word[:-2]
-    if word.endswith("s") and not word.endswith(("ss", "us", "is")):
-        return word[:-1]
-    return word
-
-
-def _without_tense(word: str) -> str:
-    base = word.removesuffix("ing") if word.endswith("ing") else word.removesuffix("ed")
-    if base == word or len(base) < 3 or word.endswith("eed") or not _VOWEL.search(base):
-        return word  # "need", "red", and "used", which would become "us"
-    if base.endswith(("at", "bl", "iz")):
-        return base + "e"
-    if base[-1] == base[-2:-1] and base[-1] not in "aeiouylsz":
-        return base[:-1]
-    return base + "e" if _measure(base) == 1 and _SHORT.search(base) else base
-
-
-def _measure(base: str) -> int:
-    """Porter's m: how often a vowel is followed by a consonant."""
-    return len(_VOWEL_CONSONANT.findall(base))
 
 
 def _parts(word: str) -> list[str]:

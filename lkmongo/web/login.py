@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import inspect
 import logging
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
 from lkmongo.errors import InvalidIdError, LkmongoError, SettingsError
+from lkmongo.imports import import_string
 from lkmongo.model import check_id
 from lkmongo.web.handle import GUEST_PREFIX
 
@@ -85,22 +83,7 @@ def load_login(path: str | None) -> Login:
     """
     if path is None:
         return Login()
-    module_name, _, name = path.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # as `python -m` does; a console script does not
-    try:
-        found = getattr(importlib.import_module(module_name), name)
-    except ModuleNotFoundError as error:
-        raise SettingsError(
-            f"LKMONGO_WEB_AUTH names {path}, and there is no module {error.name}",
-            hint="give it as package.module:callable, importable from the current folder or installed",
-        ) from error
-    except AttributeError as error:
-        raise SettingsError(f"LKMONGO_WEB_AUTH names {path}, and {module_name} has no {name}") from error
-    except Exception as error:
-        raise SettingsError(
-            f"LKMONGO_WEB_AUTH names {path}, and importing it failed", why=f"{type(error).__name__}: {error}"
-        ) from error
+    found = import_string("LKMONGO_WEB_AUTH", path, "callable")
     if not callable(found):
         raise SettingsError(f"LKMONGO_WEB_AUTH names {path}, which cannot be called")
     return Login(found)

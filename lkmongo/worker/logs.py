@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from lkmongo.redact import redact
+from lkmongo.redact import RedactingFormatter
 
 LEVELS = ("debug", "info", "warning", "error")
 Shape = Literal["text", "json"]
@@ -23,7 +23,8 @@ _SHOWN = ("room", "job_id")
 def configure(level: str, shape: Shape, secrets: Sequence[str]) -> None:
     """Send everything that is logged to stderr, from `level` on; the SDK brings what jobs log to the worker."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines(secrets) if shape == "json" else Text(secrets))
+    template = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    handler.setFormatter(JsonLines(secrets=secrets) if shape == "json" else Text(template, secrets=secrets))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     wanted = logging.getLevelName(level.upper())
@@ -34,34 +35,23 @@ def configure(level: str, shape: Shape, secrets: Sequence[str]) -> None:
     logging.getLogger("pymongo").setLevel(max(logging.WARNING, wanted))
 
 
-class Text(logging.Formatter):
+class Text(RedactingFormatter):
     """A line for people: when, how grave, who, what, and which room."""
 
-    def __init__(self, secrets: Sequence[str]) -> None:
-        """Show everything but `secrets`."""
-        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-        self._secrets = secrets
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Format, and take secrets out."""
+    def write(self, record: logging.LogRecord) -> str:
+        """The line, with what the record tells beside it."""
         about = [f"{name}={value}" for name in _SHOWN if (value := getattr(record, name, None))]
         if error := getattr(record, "error", None):
             about.append(f"error={error}")
-        text = super().format(record)
-        head, newline, rest = text.partition("\n")
-        return redact(f"{head}{f' [{chr(32).join(about)}]' if about else ''}{newline}{rest}", self._secrets)
+        head, newline, rest = super().write(record).partition("\n")
+        return f"{head}{f' [{chr(32).join(about)}]' if about else ''}{newline}{rest}"
 
 
-class JsonLines(logging.Formatter):
+class JsonLines(RedactingFormatter):
     """One object a line: time, level, logger, message, what the record has beside, and the exception."""
 
-    def __init__(self, secrets: Sequence[str]) -> None:
-        """Show everything but `secrets`."""
-        super().__init__()
-        self._secrets = secrets
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Format, and take secrets out, and what the SDK marks as being about a person."""
+    def write(self, record: logging.LogRecord) -> str:
+        """The object, without what the SDK marks as being about a person."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -75,4 +65,4 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return redact(json.dumps(line, ensure_ascii=False, default=str), self._secrets)
+        return json.dumps(line, ensure_ascii=False, default=str)

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from lkmongo import telemetry
-from lkmongo.errors import DatabaseError
+from lkmongo.errors import DatabaseError, MissingExtraError
 from lkmongo.model import UserScope
 from lkmongo.settings import Settings
 from lkmongo.store.mongo import operations
@@ -188,3 +188,13 @@ async def test_a_collector_that_is_away_keeps_nobody_waiting(mongodb_uri, databa
     for processor in telemetry._ours._active_span_processor._span_processors:
         processor.span_exporter.shutdown()  # else it goes on trying after the test
     telemetry._ours.shutdown()
+
+
+@pytest.mark.usefixtures("no_provider")
+async def test_without_the_extra_an_endpoint_is_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    settings = Settings.load({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"})
+    with pytest.raises(MissingExtraError) as caught:
+        telemetry.configure(settings)
+    assert caught.value.hint == 'pip install "lkmongo[telemetry]"'
+    assert not telemetry.is_on()

@@ -6,7 +6,7 @@ import pytest
 
 from lkmongo.console import devices
 from lkmongo.console.devices import AudioError, NoDeviceError, choose, parse
-from lkmongo.errors import ExitCode, UsageError
+from lkmongo.errors import ExitCode, MissingExtraError, UsageError
 
 
 def device(name, inputs=0, outputs=0):
@@ -67,6 +67,13 @@ async def test_a_missing_library_is_named_and_what_to_install(monkeypatch):
     with pytest.raises(AudioError, match="PortAudio is not installed") as error:
         await devices.list_devices()
     assert "libportaudio2" in error.value.hint
+
+
+async def test_a_missing_package_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setattr(devices, "find_spec", lambda _name: None)
+    with pytest.raises(MissingExtraError) as error:
+        await devices.list_devices()
+    assert error.value.hint == 'pip install "lkmongo[audio]"'
 
 
 async def test_a_driver_that_crashes_or_hangs_is_told(monkeypatch):

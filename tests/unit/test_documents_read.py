@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from io import BytesIO
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lkmongo.errors import ExitCode
+from lkmongo.errors import ExitCode, MissingExtraError
 from lkmongo.store.knowledge import documents
 from lkmongo.store.knowledge.document_formats import SUFFIXES, passages_of
 from lkmongo.store.knowledge.document_text import DocumentError, NoTextError, decode, lines_of, unwrap
@@ -425,3 +426,23 @@ class TestPdf:
             passages_of(bytes(data), "a.pdf")
         except DocumentError:
             return
+
+
+class TestWithoutTheExtra:
+    @pytest.mark.parametrize(
+        ("module", "name", "extra"),
+        [("bs4", "faq.html", "html"), ("markdownify", "faq.htm", "html"), ("pypdf", "leaflet.pdf", "pdf")],
+    )
+    def test_the_file_and_the_extra_are_named(self, tmp_path, monkeypatch, module, name, extra):
+        monkeypatch.setitem(sys.modules, module, None)
+        (tmp_path / name).write_bytes(b"<p>Open.")
+        (file,) = find_documents([tmp_path / name]).files
+        for read in (lambda: read_file(file), lambda: read_stream(BytesIO(b"<p>Open."), name)):
+            with pytest.raises(MissingExtraError, match=rf"{name}: \w+ needs the extra {extra}") as caught:
+                read()
+            assert caught.value.hint == f'pip install "lkmongo[{extra}]"'
+
+    def test_text_needs_none(self, tmp_path, monkeypatch):
+        for module in ("bs4", "markdownify", "pypdf"):
+            monkeypatch.setitem(sys.modules, module, None)
+        assert read_stream(BytesIO(b"# Hours\n\nFrom nine."), "hours.md").passages

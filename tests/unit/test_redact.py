@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lkmongo.redact import mask, redact
+from lkmongo.redact import RedactingFormatter, mask, redact
+from lkmongo.worker.logs import JsonLines, Text
 
 word = st.text(st.characters(categories=["L", "N"], include_characters="-_.~%!*"), min_size=8, max_size=30)
 
@@ -47,3 +52,20 @@ def test_ordinary_text_stays():
 def test_a_mask_tells_long_keys_apart_and_hides_short_ones():
     assert mask("pa-1234567890abcdef") == "pa-1***ef"
     assert mask("short") == "***"
+
+
+@pytest.mark.parametrize("formatter", [RedactingFormatter, Text, JsonLines])
+def test_what_is_logged_holds_no_secret_neither_does_its_traceback(formatter):
+    try:
+        raise ValueError("no key such as sk-canary")
+    except ValueError:
+        record = logging.LogRecord(
+            "lkmongo", logging.WARNING, __file__, 1, "mongodb://ada:%s@db.example", ("hunter2",), sys.exc_info()
+        )
+    record.error = "Bearer canary-1234"
+    text = formatter(secrets=["sk-canary"]).format(record)
+    assert "mongodb://***@db.example" in text
+    assert "ValueError: no key such as ***" in text
+    assert "canary" not in text.replace("***", "")
+    if formatter is JsonLines:
+        assert json.loads(text)["level"] == "warning"

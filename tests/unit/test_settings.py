@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -126,3 +128,19 @@ def test_voyage_without_a_key_is_refused_and_a_key_switches_to_it():
 def test_a_misspelt_variable_is_noticed():
     settings = Settings.load({"LKMONGO_EMBEDDING": "local", "LKMONGO_XYZ": "1"})
     assert settings.unknown == [("LKMONGO_EMBEDDING", "LKMONGO_EMBEDDINGS"), ("LKMONGO_XYZ", None)]
+
+
+@pytest.mark.parametrize(
+    ("platform", "data_home", "folder"),
+    [
+        ("linux", "", "/home/ada/.local/share/lkmongo"),
+        ("linux", "/srv/data", "/srv/data/lkmongo"),
+        ("linux", "relative", "/home/ada/.local/share/lkmongo"),
+        ("darwin", "", "/home/ada/Library/Application Support/lkmongo"),
+    ],
+)
+def test_what_is_kept_on_this_machine_lies_where_the_system_keeps_such_things(monkeypatch, platform, data_home, folder):
+    monkeypatch.setattr("sys.platform", platform)
+    monkeypatch.setenv("HOME", "/home/ada")
+    monkeypatch.setenv("XDG_DATA_HOME", data_home)
+    assert Settings.load({}).data_home == Path(folder)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from livekit.agents import inference, llm
 
 from lkmongo.agent import speech
 from lkmongo.agent.model_choice import check_inference_llm, choose_mind
 from lkmongo.agent.speech import DownloadError, choose_speech, download_multilingual, has_speech, import_plugins
-from lkmongo.errors import SettingsError
+from lkmongo.errors import MissingExtraError, SettingsError
 from lkmongo.settings import Settings
 from tests.livekit_api import KEY, SECRET
 
@@ -97,3 +99,14 @@ def test_a_download_that_fails_says_what_and_why(monkeypatch):
     with pytest.raises(DownloadError) as caught:
         download_multilingual()
     assert "no route" in caught.value.why
+
+
+@pytest.mark.parametrize("use", [choose_mind, import_plugins])
+def test_a_server_of_ones_own_needs_an_extra(use, monkeypatch):
+    import livekit.plugins
+
+    monkeypatch.delattr(livekit.plugins, "openai", raising=False)
+    monkeypatch.setitem(sys.modules, "livekit.plugins.openai", None)
+    with pytest.raises(MissingExtraError, match="LKMONGO_LLM_BASE_URL needs the extra openai") as caught:
+        use(Settings.load({"LKMONGO_LLM_BASE_URL": "http://127.0.0.1:9/v1"}))
+    assert caught.value.hint == 'pip install "lkmongo[openai]"'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import math
 import os
 import resource
@@ -207,16 +208,16 @@ def test_a_file_is_never_seen_without_its_first_line(folder, monkeypatch):
 
 
 def test_a_file_that_is_cleaned_away_while_it_is_begun_is_begun_again(folder, monkeypatch):
-    flock, cleaned = journal.fcntl.flock, []
+    flock, cleaned = fcntl.flock, []
 
     def late(descriptor, how):
-        if not cleaned and how == journal.fcntl.LOCK_EX:
+        if not cleaned and how == fcntl.LOCK_EX:
             cleaned.append(descriptor)
-            monkeypatch.setattr(journal.fcntl, "flock", flock)
+            monkeypatch.setattr(fcntl, "flock", flock)
             journal.remove_expired(folder)
         flock(descriptor, how)
 
-    monkeypatch.setattr(journal.fcntl, "flock", late)
+    monkeypatch.setattr(fcntl, "flock", late)
     call = begin(folder)
     assert cleaned
     assert journal.files(folder) == [call.path]

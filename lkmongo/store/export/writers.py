@@ -7,7 +7,6 @@ pyarrow. What has no column (the report, fields that another program wrote) is i
 from __future__ import annotations
 
 import csv
-import importlib
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from lkmongo.errors import UsageError
+from lkmongo.imports import extra
 from lkmongo.store.export.export import Sink
 from lkmongo.store.mongo.extended_json import dumps
 from lkmongo.store.sessions.calls import call_of, turn_of
@@ -255,14 +254,11 @@ class ParquetWriter:
         """Write to `sink`.
 
         Raises:
-            UsageError: pyarrow is not installed.
+            MissingExtraError: pyarrow is not installed.
         """
-        try:
-            pa, pq = (importlib.import_module(name) for name in ("pyarrow", "pyarrow.parquet"))
-        except ImportError as error:
-            raise UsageError(
-                "Parquet needs pyarrow, which is not installed", hint='pip install "lkmongo[parquet]"'
-            ) from error
+        with extra("parquet", "Parquet"):
+            import pyarrow as pa
+            from pyarrow import parquet as pq
         types = {
             Kind.TEXT: pa.string(),
             Kind.TIME: pa.timestamp("ms", tz="UTC"),

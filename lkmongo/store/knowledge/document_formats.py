@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from lkmongo.imports import extra
 from lkmongo.store.knowledge.document_pdf import pdf_passages
 from lkmongo.store.knowledge.document_text import DocumentError, NoTextError, decode, lines_of, unwrap
 from lkmongo.store.knowledge.passages import split_markdown, split_plain
@@ -26,6 +27,7 @@ def passages_of(data: bytes, source: str) -> list[Passage]:
     Raises:
         NoTextError: it is empty, or holds headings alone.
         DocumentError: it is not what its suffix says. The message is meant to follow the document's name.
+        MissingExtraError: reading HTML or PDF is not installed.
     """
     passages = _READERS[suffix_of(source)](data, source)
     if not passages:
@@ -52,8 +54,9 @@ def _plain(data: bytes, source: str) -> list[Passage]:
 
 
 def _html(data: bytes, source: str) -> list[Passage]:
-    from bs4 import BeautifulSoup
-    from markdownify import MarkdownConverter
+    with extra("html", "HTML"):
+        from bs4 import BeautifulSoup
+        from markdownify import MarkdownConverter
 
     try:
         with warnings.catch_warnings():

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from lkmongo.imports import extra
 from lkmongo.store.knowledge.document_text import DocumentError, lines_of, unwrap
 from lkmongo.store.knowledge.passages import split_plain
 
@@ -25,8 +26,10 @@ def pdf_passages(data: bytes, source: str) -> list[Passage]:
 
     Raises:
         DocumentError: it is damaged, encrypted, or holds pictures of text only.
+        MissingExtraError: pypdf is not installed.
     """
-    from pypdf import PdfReader
+    with extra("pdf", "PDF"):
+        from pypdf import PdfReader
 
     try:
         reader = PdfReader(BytesIO(data))

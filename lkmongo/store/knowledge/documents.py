@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
+from lkmongo.errors import MissingExtraError
 from lkmongo.model import Passage, clean_text
 from lkmongo.store.knowledge.document_formats import SUFFIXES, is_supported, passages_of
 from lkmongo.store.knowledge.document_text import DocumentError
@@ -94,6 +95,7 @@ def read_file(file: File) -> Document:
     Raises:
         DocumentError: it cannot be read, is too large, or is not what its suffix says. The message begins with its
             path.
+        MissingExtraError: what reads its format is not installed; the message begins so, too.
     """
     name = _shown(file.path)
     try:
@@ -102,7 +104,7 @@ def read_file(file: File) -> Document:
         return Document(file.source, tuple(passages_of(data, file.source)), file.root)
     except OSError as error:
         raise DocumentError(f"{name}: cannot be read: {error.strerror}") from error
-    except DocumentError as error:
+    except (DocumentError, MissingExtraError) as error:
         raise type(error)(f"{name}: {error.message}", why=error.why, hint=error.hint) from error
 
 
@@ -111,13 +113,14 @@ def read_stream(stream: BinaryIO, source: str) -> Document:
 
     Raises:
         DocumentError: `source` cannot be a source, or the document cannot be read.
+        MissingExtraError: what reads its format is not installed.
     """
     _check_source(source)
     if not is_supported(source):
         raise DocumentError(f"{source}: its suffix does not say what it is", hint=f"end it in {_listed(SUFFIXES)}")
     try:
         return Document(source, tuple(passages_of(_bounded(stream), source)))
-    except DocumentError as error:
+    except (DocumentError, MissingExtraError) as error:
         raise type(error)(f"{source}: {error.message}", why=error.why, hint=error.hint) from error
 
 

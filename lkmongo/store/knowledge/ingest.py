@@ -62,6 +62,7 @@ async def read_documents(found: Found, on_progress: Progress) -> Library:
 
     Raises:
         DocumentError: a file that was named itself cannot be read; in a folder it becomes one of the problems.
+        MissingExtraError: what reads the format of one of them is not installed.
     """
     library = Library(folders=found.folders, notes=list(found.skipped), problems=list(found.problems))
     for number, file in enumerate(found.files, 1):

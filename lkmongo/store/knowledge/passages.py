@@ -6,6 +6,7 @@ A heading begins a passage and titles it. What is longer than a passage may be i
 from __future__ import annotations
 
 import re
+import unicodedata
 from hashlib import sha256
 from html import unescape
 from itertools import count
@@ -24,9 +25,18 @@ MAX_PASSAGE = 1_200
 """Characters in a passage: about a minute and a quarter of speech."""
 MAX_TITLE = 200
 """Characters in a passage's title."""
-_PART = 50_000
 _EMPTY_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
 _BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
+_PAUSES = (
+    re.compile(r"\n[^\S\n]*\n"),
+    re.compile(r"\n"),
+    re.compile(
+        r"(?:(?<=[.!?\u2026])|(?<=[.!?\u2026][\"'\u201d\u2019\u00bb)\]]))\s++(?![a-z])"
+        r"|(?<=[\u3002\uff01\uff1f])(?![\u201d\u2019\u300d\u300f\uff09])|(?<=[\u3002\uff01\uff1f][\u201d\u2019\u300d\u300f\uff09])"
+    ),
+    re.compile(r"\s"),
+)
+"""Where a reader would pause, the longest pause first: after a block, a line, a sentence, a word."""
 
 # A key must follow the first line: a document may also begin with a rule and have another one later.
 _FRONT_MATTER = re.compile(
@@ -164,32 +174,30 @@ def _inline(node: SyntaxTreeNode) -> str:
 
 
 def _fit(blocks: Iterable[str]) -> Iterator[str]:
-    """Join blocks to passages of at most MAX_PASSAGE characters and of about one length, so that no crumb is left.
-
-    The library cuts where a reader would pause: between blocks, else lines, else sentences, else words.
-    """
+    """Join blocks to passages of at most MAX_PASSAGE characters and of about one length, so that no crumb is left."""
     text = "\n\n".join(blocks)
-    if len(text) <= MAX_PASSAGE:
-        if text:
-            yield text
-        return
-    from semantic_text_splitter import TextSplitter
-
-    for part in _parts(text):
-        goal = -(-len(part) // -(-len(part) // MAX_PASSAGE))
-        for piece in TextSplitter((goal, MAX_PASSAGE), trim=False).chunks(part):
-            # Line breaks at the ends go, the indent of a first line of code stays.
-            if passage := _BLANK_LINES.sub("", piece).rstrip():
-                yield passage
-
-
-def _parts(text: str) -> Iterator[str]:
-    """Cut a very long text beforehand: without sentences in it, the splitter's time grows with the square of its length."""
     start = 0
-    while len(text) - start > _PART:
-        end = start + _PART
-        gaps = (text.rfind(gap, end - _PART // 2, end) for gap in ("\n\n", "\n", ". ", " "))
-        cut = next((place + 1 for place in gaps if place >= 0), end)
-        yield text[start:cut]
-        start = cut
-    yield text[start:]
+    while start < len(text):
+        end = _end(text, start)
+        # Line breaks at the ends go, the indent of a first line of code stays.
+        if passage := _BLANK_LINES.sub("", text[start:end]).rstrip():
+            yield passage
+        start = end
+
+
+def _end(text: str, start: int) -> int:
+    """Where the passage that begins at `start` ends: where a reader would pause, near an even share of what is left."""
+    left = len(text) - start
+    if left <= MAX_PASSAGE:
+        return len(text)
+    goal = start + -(-left // -(-left // MAX_PASSAGE))
+    for pause in _PAUSES:
+        # One character more, which may be the space that follows.
+        ends = [match.end() for match in pause.finditer(text, start + MAX_PASSAGE // 4, start + MAX_PASSAGE + 1)]
+        ends = [end for end in ends if end - start <= MAX_PASSAGE or text[end - 1].isspace()]
+        if ends:
+            return next((end for end in ends if end >= goal), ends[-1])
+    end = goal
+    while end > start and unicodedata.category(text[end]).startswith("M"):  # an accent stays with its letter
+        end -= 1
+    return end if end > start else goal

@@ -1,7 +1,7 @@
-"""Read lists of records from YAML, and name whatever does not fit with its file, its line and its field.
+"""Read lists of records from YAML into models, and name whatever does not fit with its file, its line and its field.
 
-Records are read from nodes, not from values: nodes know their lines, and text is taken as it is written, so that a
-person may be called No and an order 0042.
+Fields are validated from nodes, not from values: nodes know their lines, and text is taken as it is written, so that a
+person may be called No and an order 0042. A validator raises ValueError with what follows the field's path.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import BaseModel, BeforeValidator, ValidationError, ValidationInfo
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from lkmongo.errors import InvalidIdError, InvalidTextError
@@ -24,19 +24,6 @@ _TEXT, _INT, _FLOAT, _BOOL, _DATE, _NULL = (
     f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "timestamp", "null")
 )
 _KINDS = {_BOOL: "the boolean", _DATE: "the date", _INT: "the number", _FLOAT: "the number"}
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A field of a record.
-
-    `read` takes the file, the value's node and the path to it, such as `orders[3].total`. It returns the value, or
-    raises ValueError with what follows the path in the message: "must be a number, not ...".
-    """
-
-    read: Callable[[YamlFile, Node, str], Any]
-    required: bool = True
-    default: Any = None
 
 
 def read_text(path: Path, problems: list[str]) -> str | None:
@@ -60,9 +47,10 @@ class YamlFile:
         """Read `path` when the records are asked for."""
         self._path = path
         self._problems = problems
+        self._found: list[tuple[bool, int, str]] = []
 
-    def records(self, fields: dict[str, Field], *, unique: str) -> Iterator[dict[str, Any]]:
-        """Yield the records that have no problem; `unique` is the field that is their key within the tenant."""
+    def records(self, model: type[BaseModel], *, unique: str) -> Iterator[dict[str, Any]]:
+        """Yield the fields of records that have no problem; `unique` is the one that is their key within the tenant."""
         root, name = self._compose(), self._path.stem
         if root is None:
             return
@@ -71,8 +59,11 @@ class YamlFile:
             return
         first: dict[tuple[str, str], int] = {}
         for index, node in enumerate(root.value):
-            values, line = self.record(node, f"{name}[{index}]", fields), node.start_mark.line
-            if values is None:
+            values, line = self.record(node, f"{name}[{index}]", model), node.start_mark.line
+            found, self._found = sorted(self._found), []
+            for _, at, text in found:
+                self._say(at, text)
+            if found:
                 continue
             tenant, key = values["tenant_id"], values[unique]
             if (tenant, key) in first:
@@ -82,37 +73,37 @@ class YamlFile:
                 first[tenant, key] = line
                 yield values
 
-    def record(self, node: Node, path: str, fields: dict[str, Field]) -> dict[str, Any] | None:
-        """Return the values of a mapping, defaults filled in; None when there was a problem."""
+    def record(self, node: Node, path: str, model: type[BaseModel]) -> dict[str, Any]:
+        """Return the fields of a mapping, also of one within another; empty, and a problem noted, where it does not fit."""
+        names, line = model.model_fields, node.start_mark.line
         if not isinstance(node, MappingNode):
-            self._say(
-                node.start_mark.line, f"{path} must have fields such as {next(iter(fields))}, not be {shown(node)}"
-            )
-            return None
-        before = len(self._problems)
-        values = {name: field.default for name, field in fields.items()}
+            self._find(line, f"{path} must have fields such as {next(iter(names))}, not be {shown(node)}")
+            return {}
         lines: dict[str, int] = {}
+        values: dict[str, Node] = {}
         for key, value in node.value:
-            name, line = key.value if isinstance(key, ScalarNode) else shown(key), key.start_mark.line
-            if name not in fields:
-                self._say(line, f"{path} has no field {name}; accepted are {', '.join(fields)}")
+            name, at = key.value if isinstance(key, ScalarNode) else shown(key), key.start_mark.line
+            if name not in names:
+                self._find(at, f"{path} has no field {name}; accepted are {', '.join(names)}")
             elif name in lines:
-                self._say(line, f"{path}.{name} is given twice, first on line {lines[name] + 1}")
-            elif _tag(value) != _NULL or fields[name].required:
-                values[name] = self._value(value, f"{path}.{name}", fields[name])
-            lines.setdefault(name, line)
-        for name, field in fields.items():
-            if field.required and name not in lines:
-                self._say(node.start_mark.line, f"{path} has no {name}")
-        return values if len(self._problems) == before else None
-
-    def _value(self, node: Node, path: str, field: Field) -> Any:
+                self._find(at, f"{path}.{name} is given twice, first on line {lines[name] + 1}")
+            elif _tag(value) != _NULL or names[name].is_required():
+                values[name] = value
+            lines.setdefault(name, at)
         try:
-            return field.read(self, node, path)
-        except ValueError as error:
-            self._say(node.start_mark.line, f"{path} {error}")
-        except (InvalidIdError, InvalidTextError) as error:
-            self._say(node.start_mark.line, f"{path}: {error.message}")
+            return dict(model.model_validate(values, context=(self, path)))
+        except ValidationError as invalid:
+            for error in invalid.errors(include_url=False, include_input=False):
+                name = str(error["loc"][0])
+                if error["type"] == "missing":
+                    self._find(line, f"{path} has no {name}", missing=True)
+                else:
+                    self._find(values[name].start_mark.line, f"{path}.{name}{error['ctx']['error']}")
+        return {}
+
+    def _find(self, line: int, text: str, *, missing: bool = False) -> None:
+        """Note a problem of the present record; they are told in the order of lines, and last what is missing."""
+        self._found.append((missing, line, text))
 
     def _compose(self) -> Node | None:
         """The root node. PyYAML's loader in C is ten times as fast, but deep nesting crashes the process with it."""
@@ -160,15 +151,24 @@ def shown(node: Node) -> str:
     return f"{_KINDS[node.tag]} {value}" if node.tag in _KINDS else json.dumps(value, ensure_ascii=False)
 
 
-def id_of(kind: str) -> Callable[[YamlFile, Node, str], str]:
-    """Make the reader of an id, as it is written: 1001 without quotes is the text "1001"."""
+def field(read: Callable[[Node, str], str]) -> BeforeValidator:
+    """Make a validator of a function that takes a value's node and its field's name."""
 
-    def read(_file: YamlFile, node: Node, _path: str) -> str:
-        if _tag(node) not in {_TEXT, _INT}:
-            raise ValueError(f"must be text, not {shown(node)}" + ("; put it in quotes" if node.tag in _KINDS else ""))
-        return check_id(kind, node.value)
+    def validate(node: Node, info: ValidationInfo) -> str:
+        try:
+            return read(node, str(info.field_name))
+        except ValueError as error:
+            raise ValueError(f" {error}") from error
+        except (InvalidIdError, InvalidTextError) as error:
+            raise ValueError(f": {error.message}") from error
 
-    return read
+    return BeforeValidator(validate)
+
+
+def _id(node: Node, name: str) -> str:
+    if _tag(node) not in {_TEXT, _INT}:
+        raise ValueError(f"must be text, not {shown(node)}" + ("; put it in quotes" if node.tag in _KINDS else ""))
+    return check_id(name.removesuffix("_id"), node.value)
 
 
 def line_of_text(node: Node, limit: int) -> str:
@@ -185,24 +185,25 @@ def line_of_text(node: Node, limit: int) -> str:
     return text
 
 
-def amount(_file: YamlFile, node: Node, _path: str) -> float:
-    """Return a number of a currency's units, such as 42.50."""
-    if _tag(node) not in {_INT, _FLOAT}:
-        raise ValueError(f"must be a number, not {shown(node)}")
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", node.value):
-        raise ValueError(f"must be a number from 0 to 999999999, such as 42.50, not {node.value[:60]}")
-    return float(node.value)
+def _written(tags: str, pattern: str, what: str, more: str = "") -> BeforeValidator:
+    """A value of one of the YAML types that is written so; the model's field decides what becomes of it."""
+
+    def read(node: Node, _name: str) -> str:
+        if (_tag(node) or "").rpartition(":")[2] not in tags.split():
+            raise ValueError(f"must be {what}, not {shown(node)}")
+        if not re.fullmatch(pattern, node.value):
+            raise ValueError(f"must be {what}{more}, not {shown(node).removeprefix('the number ')}")
+        return str(node.value)
+
+    return field(read)
 
 
-def quantity(_file: YamlFile, node: Node, _path: str) -> int:
-    """Return a whole number of things, at least one."""
-    if _tag(node) != _INT or not re.fullmatch(r"[1-9][0-9]{0,5}", node.value):
-        raise ValueError(f"must be a whole number from 1 to 999999, not {shown(node)}")
-    return int(node.value)
-
-
-def currency(_file: YamlFile, node: Node, _path: str) -> str:
-    """Return the three letters of a currency (ISO 4217)."""
-    if _tag(node) != _TEXT or not re.fullmatch(r"[A-Z]{3}", node.value):
-        raise ValueError(f"must be three capital letters such as USD, not {shown(node)}")
-    return str(node.value)
+Id = Annotated[str, field(_id)]
+"""An id as it is written: 1001 without quotes is the text "1001"."""
+Amount = Annotated[
+    float, _written("int float", r"[0-9]{1,9}(\.[0-9]{1,6})?", "a number", " from 0 to 999999999, such as 42.50")
+]
+"""A number of a currency's units."""
+Quantity = Annotated[int, _written("int", "[1-9][0-9]{0,5}", "a whole number from 1 to 999999")]
+Currency = Annotated[str, _written("str", "[A-Z]{3}", "three capital letters such as USD")]
+"""ISO 4217."""

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Annotated, Any
 
+from pydantic import BaseModel, BeforeValidator, ValidationInfo, create_model
 from yaml.nodes import Node, SequenceNode
 
 from lkmongo.errors import InvalidIdError, SeedError
@@ -30,13 +32,13 @@ from lkmongo.store.knowledge.document_formats import is_supported
 from lkmongo.store.knowledge.passages import split_markdown
 from lkmongo.store.people.users import check_profile_value
 from lkmongo.store.seed.seed_yaml import (
-    Field,
+    Amount,
+    Currency,
+    Id,
+    Quantity,
     YamlFile,
-    amount,
-    currency,
-    id_of,
+    field,
     line_of_text,
-    quantity,
     read_text,
     shown,
 )
@@ -129,12 +131,12 @@ def _not_read(path: Path) -> str:
 
 
 def _users(path: Path, problems: list[str]) -> Iterator[Profile]:
-    for values in YamlFile(path, problems).records(_USER, unique="user_id"):
+    for values in YamlFile(path, problems).records(_User, unique="user_id"):
         yield Profile(UserScope(tenant_id=values.pop("tenant_id"), user_id=values.pop("user_id")), **values)
 
 
 def _orders(path: Path, problems: list[str]) -> Iterator[tuple[UserScope, Order]]:
-    for values in YamlFile(path, problems).records(_ORDER, unique="order_id"):
+    for values in YamlFile(path, problems).records(_Order, unique="order_id"):
         yield UserScope(tenant_id=values.pop("tenant_id"), user_id=values.pop("user_id")), Order(**values)
 
 
@@ -170,38 +172,29 @@ def _passages(folder: Path, problems: list[str]) -> Iterator[tuple[TenantScope, 
         yield from ((tenant, passage) for passage in passages)
 
 
-def _name(_file: YamlFile, node: Node, _path: str) -> str:
-    return line_of_text(node, _MAX_NAME)
-
-
-def _status(_file: YamlFile, node: Node, _path: str) -> str:
-    return line_of_text(node, MAX_LABEL)
-
-
-def _profile_value(_file: YamlFile, node: Node, path: str) -> str:
-    return check_profile_value(path.rpartition(".")[2], line_of_text(node, _MAX_NAME))
-
-
-def _items(file: YamlFile, node: Node, path: str) -> tuple[OrderItem, ...]:
+def _items(node: Node, info: ValidationInfo[tuple[YamlFile, str]]) -> tuple[OrderItem, ...]:
+    file, path = info.context
     if not isinstance(node, SequenceNode) or not node.value:
-        raise ValueError(f"must be a list of at least one item, not {shown(node)}")
-    records = [file.record(item, f"{path}[{index}]", _ITEM) for index, item in enumerate(node.value)]
-    return tuple(OrderItem(**values) for values in records if values)
+        raise ValueError(f" must be a list of at least one item, not {shown(node)}")
+    items = [file.record(item, f"{path}.items[{index}]", _Item) for index, item in enumerate(node.value)]
+    return tuple(OrderItem(**values) for values in items if values)
 
 
-_TENANT = Field(id_of("tenant"), required=False, default=DEFAULT_TENANT)
-_USER = {
-    "user_id": Field(id_of("user")),
-    "tenant_id": _TENANT,
-    **{name: Field(_profile_value, required=False) for name in PROFILE_FIELDS},
-}
-_ITEM = {"name": Field(_name), "quantity": Field(quantity, required=False, default=1)}
-_ORDER = {
-    "order_id": Field(id_of("order")),
-    "user_id": Field(id_of("user")),
-    "tenant_id": _TENANT,
-    "status": Field(_status),
-    "total": Field(amount),
-    "currency": Field(currency, required=False, default="USD"),
-    "items": Field(_items),
-}
+class _Item(BaseModel):
+    name: Annotated[str, field(lambda node, _name: line_of_text(node, _MAX_NAME))]
+    quantity: Quantity = 1
+
+
+class _Order(BaseModel):
+    order_id: Id
+    user_id: Id
+    tenant_id: Id = DEFAULT_TENANT
+    status: Annotated[str, field(lambda node, _name: line_of_text(node, MAX_LABEL))]
+    total: Amount
+    currency: Currency = "USD"
+    items: Annotated[tuple[OrderItem, ...], BeforeValidator(_items)]
+
+
+_ProfileValue = Annotated[str, field(lambda node, name: check_profile_value(name, line_of_text(node, _MAX_NAME)))]
+_profile: dict[str, Any] = dict.fromkeys(PROFILE_FIELDS, (_ProfileValue, None))
+_User = create_model("_User", user_id=Id, tenant_id=(Id, DEFAULT_TENANT), **_profile)
