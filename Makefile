@@ -138,7 +138,7 @@ browser-tools: $(STAMP)
 
 # A worker and the talk page side by side, against the LiveKit server that .env.local or the environment names.
 dev: $(STAMP)
-	@$(BIN)/lkmongo agent run --dev & worker=$$!; trap 'kill $$worker 2>/dev/null; wait $$worker' EXIT; trap 'exit 130' INT; \
+	@$(BIN)/lkmongo agent run --dev --demo & worker=$$!; trap 'kill $$worker 2>/dev/null; wait $$worker' EXIT; trap 'exit 130' INT; \
 		trap 'exit 143' TERM; $(BIN)/lkmongo web $(ARGS)
 
 clean:

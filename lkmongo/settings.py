@@ -235,7 +235,7 @@ class Settings(BaseModel):
         None,
         alias="LKMONGO_LLM_BASE_URL",
         description="any OpenAI-compatible server, such as Ollama, llama.cpp or vLLM",
-        examples=["LiveKit Inference, else the built-in responder"],
+        examples=["LiveKit Inference, else the demo responder"],
     )
     llm_api_key: SecretStr | None = Field(
         None, alias="LKMONGO_LLM_API_KEY", description="its key, where it wants one", examples=["none"]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from lkmongo.agent.assistant import Assistant
     from lkmongo.agent.call import Call
-    from lkmongo.agent.pipeline import CallSession
+    from lkmongo.agent.pipeline import CallSession, Mind
     from lkmongo.agent.sound import Sound
     from lkmongo.agent.speech import Speech
 
@@ -122,11 +122,10 @@ async def _hold(
 
     from lkmongo.agent.ending import end_call
     from lkmongo.agent.loading import create_assistant
-    from lkmongo.agent.pipeline import choose_mind, create_session
+    from lkmongo.agent.pipeline import create_session
 
     assistant = create_assistant(settings)
-    mind = choose_mind(settings)
-    listener.note(f"You are talking to {mind.description}.")
+    mind = _mind(settings, type(assistant), listener)
     reason = "error"
     async with utils.http_context.open(), AsyncExitStack() as stack:
         stack.push_async_callback(mind.close)
@@ -191,6 +190,23 @@ async def _write(
         elif line.text:
             listener.event({"type": "message", "role": "user", "text": line.text})
             await _show_run(session.run(user_input=line.text), listener, outcome)
+
+
+def _mind(settings: Settings, agent: type[Assistant], listener: Listener) -> Mind:
+    """Who answers: a language model, else the demo responder."""
+    from lkmongo.agent.loading import own_tools_unused
+    from lkmongo.agent.pipeline import choose_mind
+
+    mind = choose_mind(settings)
+    unused = ""
+    if mind is None:
+        from lkmongo.demo.llm import demo_mind
+
+        mind, unused = demo_mind(), own_tools_unused(agent)
+    listener.note(f"You are talking to {mind.description}.")
+    if unused:
+        listener.note(unused)
+    return mind
 
 
 def _speech(settings: Settings, listener: Listener) -> Speech:

@@ -31,7 +31,7 @@ async def own_class(settings: Settings) -> Finding:
 
 
 async def mind(settings: Settings) -> Finding:
-    """Who answers: the language model, or the built-in responder. A server of one's own is asked for its models.
+    """Who answers: the language model, or the demo responder. A server of one's own is asked for its models.
 
     Raises:
         SettingsError: the settings of LiveKit Inference are incomplete.
@@ -41,6 +41,11 @@ async def mind(settings: Settings) -> Finding:
     if settings.llm_base_url:
         return await _language_model_server(settings)
     chosen = pipeline.choose_mind(settings)
+    if chosen is None:
+        said = "the demo responder: there is no language model"
+        if settings.livekit is None:
+            return ok(said)
+        return warn(said, "set LKMONGO_LLM_BASE_URL; lkmongo agent run takes no calls without it, unless with --demo")
     await chosen.llm.aclose()
     return ok(chosen.description)
 

@@ -13,8 +13,8 @@ from lkmongo.agent.console import Listener, converse
 from lkmongo.agent.ending import end_call
 from lkmongo.agent.lines import Line
 from lkmongo.agent.pipeline import Mind
-from lkmongo.agent.responder import Responder
 from lkmongo.confidential import REFUSAL, WITHHELD
+from lkmongo.demo.llm import DemoLLM
 from lkmongo.embed.choose import create_embedder
 from lkmongo.errors import SecretError
 from lkmongo.model import Identity, LastSession, SessionRecord, SessionStatus, Turn, TurnKind, now
@@ -44,7 +44,7 @@ async def next_request(store):
 
 
 async def next_greeting(store):
-    async with talk(store, ROBIN, calls(), model=Responder(), session_id="console-next") as call:
+    async with talk(store, ROBIN, calls(), model=DemoLLM(), session_id="console-next") as call:
         (greeting,) = [item.text_content for item in call.session.history.messages() if item.role == "assistant"]
     return greeting
 
@@ -55,7 +55,7 @@ async def assert_nowhere_but_in_turns(store, *texts):
     assert not [text for text in texts if text in told]
 
 
-# ------------------------------------------------------------------ the built-in responder
+# ------------------------------------------------------------------ the demo responder
 
 
 async def test_the_responder_refuses_it_and_the_next_call_knows_nothing_of_it(
