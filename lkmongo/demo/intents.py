@@ -18,25 +18,10 @@ from lkmongo.errors import InvalidTextError
 from lkmongo.model import slot_name
 
 TalkKind = Literal[
-    "hello",
-    "how are you",
-    "thanks",
-    "goodbye",
-    "all right",
-    "who are you",
-    "help",
-    "silence",
-    "secret",
-    "too long",
-    "forget that",
-    "forget all",
-    "say again",
-    "ask order",
-    "ask name",
-    "ask email",
-    "ask preferred_language",
-    "ask timezone",
-]
+    "hello", "how are you", "thanks", "goodbye", "all right", "who are you", "help", "silence", "secret", "too long",
+    "forget that", "forget all", "forget field", "say again", "ask order", "ask name", "ask email",
+    "ask preferred_language", "ask timezone",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +101,8 @@ _NEGATIONS = """no not never none nothing nobody neither nor without hardly bare
     wont cant didnt doesnt nope wrong incorrect changed different same other another unknown gone missing secret
     private"""
 _CORRECTIONS = """wait actually sorry oops rather instead mean meant correction scratch strike uh um er erm hmm ah oh eh
-    like let lets say now still again anymore longer yet maybe perhaps probably possibly almost previously formerly"""
+    nah like let lets say just better hold kidding joking now still again anymore longer yet maybe perhaps probably
+    possibly almost previously formerly"""
 _JOINTS = """and or but because since if unless when while although though so then than except plus also too well
     what who whom whose which where why how that this these those there here"""
 _PERSONS = """i im ive id ill me my mine myself you your yours we us our ours he him his she her hers they them their
@@ -170,7 +156,7 @@ _TALK: tuple[tuple[TalkKind, re.Pattern[str]], ...] = (
     ("how are you", _form(r"how are you(?: doing)?(?: today)?")),
     ("thanks", _form(r"(?:thanks|thank you)(?: very much| so much| a lot)?")),
     ("goodbye", _form(r"(?:good ?bye|bye(?: bye)?|see you(?: later)?)")),
-    ("all right", _form(r"(?:yes|no|ok|okay|yeah|sure|fine|great|never ?mind|no,? (?:thanks|thank you))")),
+    ("all right", _form(r"(?:yes|no|ok|okay|yeah|sure|fine|great|never ?mind|stop|cancel|no,? (?:thanks|thank you))")),
     ("who are you", _form(r"(?:who|what) are you|what(?:'s| is) your name|are you (?:a )?(?:human|robot|bot|person)")),
     ("help", _form(r"help(?: me)?|what can (?:you do|i (?:say|ask))|what do you do")),
     ("forget that", _form(r"(?:forget|delete|remove|erase|undo|scratch)(?: about)? (?:it|that|this)")),
@@ -201,6 +187,7 @@ _RECALL = _form(
     r"|(?:tell me|recall|do you (?:know|remember)) (?:what )?my (?P<told>.+?)(?: is| are)?"
 )
 _FORGET = _form(r"(?:forget|delete|remove|erase) (?P<whole>everything stored as )?my (?P<label>.+)")
+_FORGET_FIELD = _form(rf"(?:forget|delete|remove|erase) my (?:{_FIELD_WORDS})")
 _LIST = _form(
     r"what (?:do|have) you (?:know|remember|stored|saved)(?: about me)?"
     r"|(?:list|show me|tell me) (?:everything|all|what) you (?:know|remember)(?: about me)?"
@@ -224,7 +211,7 @@ _CORRECTED = _form(
 )
 _ABOUT_MEMORY = _form(
     r"\b(?:(?:you|please|to) (?:remember|forget|note|call)|(?:remember|forget) (?:that|my|i)|allergic|call me)\b"
-    r"|\bmy name\b|^(?:remember|forget|delete|erase|note)\b"
+    r"|\bmy name\b|^(?:my|i|i'm|we|our|remember|forget|delete|erase|note)\b"
 )
 _QUESTION = _form(
     r"(?:what|which|who|whom|whose|when|where|why|how|is|are|do|does|did|can|could|may|must|should|will|would|have|has"
@@ -259,15 +246,15 @@ def understand(text: str) -> Intent:
         return Talk("secret")
     closing = _CLOSING.search(said)
     plain, asked = (said[: closing.start()], "?" in closing[0]) if closing else (said, False)
-    for kind, form in _TALK:
-        if form.fullmatch(plain):
-            return Talk(kind)
     opening = _OPENING.match(plain)
-    plain = plain[opening.end() :] if opening else plain
+    rest = plain[opening.end() :] if opening else plain
+    for kind, form in _TALK:
+        if form.fullmatch(plain) or form.fullmatch(rest):
+            return Talk(kind)
     return (
-        _read_request(plain)
-        or (None if asked else _read_change(plain))
-        or _read_question(plain, asked=asked)
+        _read_request(rest)
+        or (None if asked else _read_change(rest))
+        or _read_question(rest, asked=asked)
         or Talk("say again")
     )
 
@@ -299,6 +286,12 @@ def _read_change(text: str) -> Intent | None:
         return _remember((found["any"] or found["favorite"]) + (" name" if found["named"] else ""), found["value"])
     if found := _CHANGE.fullmatch(text):
         return _remember(found["label"], found["value"], is_change=True)
+    return _read_forget(text)
+
+
+def _read_forget(text: str) -> Intent | None:
+    if _FORGET_FIELD.fullmatch(text):
+        return Talk("forget field")
     if (found := _FORGET.fullmatch(text)) and (labels := _labels(found["label"])):
         return Forget(labels, whole=bool(found["whole"]))
     return None
@@ -330,7 +323,8 @@ def _set_field(field: str, value: str) -> Intent:
     if field == "email":
         return SetField(field, value) if _EMAIL.fullmatch(value) else Talk("ask email")
     if field == "timezone":
-        return SetField(field, value.replace(" ", "_")) if _ZONE.fullmatch(value) else Talk("ask timezone")
+        is_zone = _ZONE.fullmatch(value) and _is_plain(value, 3)
+        return SetField(field, value.replace(" ", "_")) if is_zone else Talk("ask timezone")
     is_language = value.casefold() in _LANGUAGES
     return SetField(field, value.capitalize()) if is_language else Talk("ask preferred_language")
 
@@ -340,8 +334,8 @@ def _set_name(value: str) -> Intent:
     words = value.split()
     if not _is_plain(value, _MOST_OF_NAME) or not all(map(_NAME.fullmatch, words)):
         return Talk("ask name")
-    if all(word == word.lower() != word.upper() for word in words):
+    if all(word == word.lower() != word.upper() or (word.isupper() and len(word) > 2) for word in words):
         return Talk("ask name", value.title() if len(words) == 1 else "")
-    has_capitals = all(word[0] != word[0].lower() or word[0] == word[0].upper() for word in (words[0], words[-1]))
-    in_between = all(word[0].isupper() or word in _PARTICLES or word == word.upper() for word in words)
-    return SetField("name", value) if has_capitals and in_between else Talk("ask name")
+    small = [word for word in words if word[0] != word[0].upper()]  # scripts without capitals have no small letters
+    is_name = _PARTICLES.issuperset(small) and not {words[0], words[-1]} & set(small)
+    return SetField("name", value) if is_name else Talk("ask name")

@@ -23,7 +23,7 @@ from lkmongo.demo.intents import (
     TalkKind,
     american,
 )
-from lkmongo.model import PROFILE_FIELDS, slot_words
+from lkmongo.model import slot_words
 
 NOTHING_CERTAIN = "I found nothing certain about that in the knowledge base."
 NOT_AT_HAND = "What I remember is not at hand right now; please tell me again in a moment."
@@ -66,6 +66,7 @@ _SENTENCES: Mapping[TalkKind, str] = {
         'I delete one thing at a time, such as "forget my favorite color", and have changed nothing; '
         "to have everything deleted, ask support."
     ),
+    "forget field": "That is part of your profile: I can change it, but not delete it.",
     "say again": f"I did not get all of that, so I changed nothing: please say one thing at a time, like {_EXAMPLE}.",
     "ask order": 'For your orders, say "my orders", or "order" and its number.',
     "ask name": 'Please tell me your name and nothing else, such as "my name is Robin".',
@@ -142,7 +143,8 @@ def _remember(fact: Remember, caller: CallerData) -> ToolCall | str:
         if not caller.is_at_hand and not has_one_value:
             return NOT_AT_HAND
         if fact.is_change:
-            return f'{_nothing_stored([fact.label])} To have me remember it, begin with "remember that my {words} is".'
+            begin = f'; to have me remember it, begin with "remember that my {words} is"'
+            return _nothing_stored([fact.label], begin)
         return ToolCall("remember_detail", {"memory_type": fact.label, "content": fact.content})
     stored = caller.memories[label]
     if stored.casefold() != fact.content.casefold():
@@ -168,9 +170,7 @@ def _recall(labels: Sequence[str], caller: CallerData) -> ToolCall | str:
 def _forget(wish: Forget, caller: CallerData) -> ToolCall | str:
     label, words = caller.stored_as(wish.labels), slot_words(wish.labels[0])
     if label is None:
-        if wish.labels[0] in {*PROFILE_FIELDS, "e_mail", "language", "time_zone"}:
-            return "That is part of your profile: I can change it, but not delete it."
-        return f"{_nothing_stored(wish.labels)} So I deleted nothing." if caller.is_at_hand else NOT_AT_HAND
+        return _nothing_stored(wish.labels, ", so I deleted nothing") if caller.is_at_hand else NOT_AT_HAND
     if caller.holds_more(label) and not wish.whole:
         return (
             f'I have more than that stored as "{words}", so I deleted nothing: {_sentence(caller.memories[label])} '
@@ -179,8 +179,8 @@ def _forget(wish: Forget, caller: CallerData) -> ToolCall | str:
     return ToolCall("forget_detail", {"memory_type": label})
 
 
-def _nothing_stored(labels: Sequence[str]) -> str:
-    return f'I have nothing stored as "{slot_words(labels[0])}". {_LIST_HINT}'
+def _nothing_stored(labels: Sequence[str], therefore: str = "") -> str:
+    return f'I have nothing stored as "{slot_words(labels[0])}"{therefore}. {_LIST_HINT}'
 
 
 def _tell_field(name: str, caller: CallerData) -> str:
