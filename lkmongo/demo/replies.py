@@ -155,7 +155,7 @@ def _remember(fact: Remember, caller: CallerData) -> ToolCall | str:
             )
         if not (has_one_value or fact.is_change):
             return (
-                f'I have stored as "{words}": {_sentence(stored)} To replace it, say "change my {words} to" and what.'
+                f'As "{words}" I have: {_sentence(stored)} To replace it, say "change my {words} to" and the new value.'
             )
     return ToolCall("remember_detail", {"memory_type": label, "content": fact.content})
 
