@@ -62,7 +62,7 @@ fix: $(STAMP)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-# The help texts and tables in README.md and .env.example are made from the program.
+# Help texts, settings and conversations in README.md, docs/ and .env.example come from the program itself.
 docs: $(STAMP)
 	@$(BIN)/python -m docs.generate
 
@@ -78,7 +78,7 @@ wheel: $(STAMP)
 test-wheel: $(STAMP)
 	@sh tests/wheel.sh
 
-# The search suite against Atlas or Atlas Local: README, "Against Atlas itself". One process, for a small cluster holds
+# The search suite against Atlas or Atlas Local: docs/atlas.md, "Test against Atlas". One process, for a small cluster holds
 # three search indexes, and each process makes three.
 test-atlas: atlas-address $(STAMP)
 	@$(BIN)/python -m pytest -q --timeout 900 tests/contract/test_search_suite.py -k atlas-real $(ARGS)
@@ -86,7 +86,7 @@ test-atlas: atlas-address $(STAMP)
 atlas-address:
 	@[ -n "$$LKMONGO_TEST_ATLAS_URI" ] || { \
 		echo "error: LKMONGO_TEST_ATLAS_URI is not set: there is no Atlas to test against" >&2; \
-		echo "  try: start Atlas Local (see README), then export LKMONGO_TEST_ATLAS_URI='mongodb://localhost:27017/?directConnection=true'" >&2; \
+		echo "  try: start Atlas Local (see docs/atlas.md), then export LKMONGO_TEST_ATLAS_URI='mongodb://localhost:27017/?directConnection=true'" >&2; \
 		exit 2; }
 
 # The long form of tests/faults: hundreds of calls with a fault of MongoDB each, and consoles that are killed.
@@ -138,7 +138,7 @@ browser-tools: $(STAMP)
 
 # A worker and the talk page side by side, against the LiveKit server that .env.local or the environment names.
 dev: $(STAMP)
-	@$(BIN)/lkmongo agent run --dev & worker=$$!; trap 'kill $$worker 2>/dev/null; wait $$worker' EXIT; trap 'exit 130' INT; \
+	@$(BIN)/lkmongo agent run --dev --demo & worker=$$!; trap 'kill $$worker 2>/dev/null; wait $$worker' EXIT; trap 'exit 130' INT; \
 		trap 'exit 143' TERM; $(BIN)/lkmongo web $(ARGS)
 
 clean:

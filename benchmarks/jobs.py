@@ -115,7 +115,7 @@ async def _hold(folder: Path, uri: str, calls: int, pause: float) -> dict[str, A
             _PAUSE: str(pause),
             _OVER: str(over),
         }
-        async with worker(folder, livekit.environment | environment, "--port", "0") as process:
+        async with worker(folder, livekit.environment | environment, "--demo", "--port", "0") as process:
             await livekit.registered()
             began = time.perf_counter()
             for number in range(calls):

@@ -1,4 +1,4 @@
-"""Results as people read them: the tables of docs/performance.md and docs/scale.md, and the chart of the README.
+"""Results as people read them: the tables of docs/performance.md and docs/scale.md, and the chart.
 
 `docs/generate.py` writes them into the documents; a test fails when they are not those of benchmarks/results.json.
 """

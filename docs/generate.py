@@ -1,6 +1,6 @@
-"""Write the parts of the documents that the program and its benchmarks know: help texts, variables, figures.
+"""Write the parts of the documents that come from the program and its benchmarks: help, settings, figures, recordings.
 
-`python -m docs.generate` rewrites them; a test fails when they are not what it would write.
+`python -m docs.generate` rewrites them; tests fail when they are not what it would write.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from docs import recording
 
 if TYPE_CHECKING:
     import typer
@@ -44,8 +46,9 @@ def help_text(command: str) -> str:
 
 
 def command_reference() -> str:
-    """Every command with its help."""
+    """Every command with its help, under a heading of its own that can be linked to."""
     return "\n\n".join(
+        f"### {f'lkmongo {command}'.strip()}\n\n"
         f"```console\n$ lkmongo {command}{' ' if command else ''}--help\n{help_text(command)}\n```"
         for command in ["", *commands()]
     )
@@ -80,9 +83,14 @@ def env_example() -> str:
     )
 
 
-def readme() -> str:
-    """README.md, with what the program knows."""
-    return fill("README.md", {"commands": command_reference(), "variables": variables(), "exit-codes": exit_codes()})
+def cli() -> str:
+    """docs/cli.md, with the help of every command and the exit codes."""
+    return fill("docs/cli.md", {"commands": command_reference(), "exit-codes": exit_codes()})
+
+
+def settings() -> str:
+    """docs/settings.md, with the table of settings."""
+    return fill("docs/settings.md", {"variables": variables()})
 
 
 def performance() -> str:
@@ -100,10 +108,19 @@ def scale() -> str:
 
 
 def chart() -> str:
-    """The chart of the README."""
+    """The chart of docs/performance.md."""
     from benchmarks import report
 
     return report.chart()
+
+
+def recorded() -> dict[str, str]:
+    """README.md with its conversation, and the picture of a second one: both are held on a database of their own."""
+    block, text = recording.record()
+    return {
+        "README.md": fill("README.md", {"conversation": block}),
+        "docs/images/second-call.svg": recording.picture(text),
+    }
 
 
 def fill(path: str, parts: Mapping[str, str]) -> str:
@@ -124,19 +141,20 @@ def fill(path: str, parts: Mapping[str, str]) -> str:
 
 
 DOCUMENTS = {
-    "README.md": readme,
     ".env.example": env_example,
+    "docs/cli.md": cli,
+    "docs/settings.md": settings,
     "docs/performance.md": performance,
     "docs/scale.md": scale,
     "docs/images/performance.svg": chart,
 }
-"""What is written here, and what makes its text."""
+"""What is written here without a database, and what makes its text."""
 
 
 def main() -> None:
     """Rewrite the documents in place."""
-    for path, make in DOCUMENTS.items():
-        (ROOT / path).write_text(make(), encoding="utf-8")
+    for path, text in ({path: make() for path, make in DOCUMENTS.items()} | recorded()).items():
+        (ROOT / path).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from typing import ClassVar
 
 
 class ExitCode(IntEnum):
-    """How a command ended; the table in the README is made from this."""
+    """How a command ended; the table in docs/cli.md is made from this."""
 
     OK = 0
     FAILED = 1

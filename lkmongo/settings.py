@@ -158,39 +158,48 @@ class Settings(BaseModel):
     inference_url: HttpUrl | None = Field(
         None,
         alias="LIVEKIT_INFERENCE_URL",
-        description="an inference gateway of one's own",
+        description="your own inference gateway",
         examples=["LiveKit Cloud's, when LIVEKIT_URL is a `.livekit.cloud` address"],
     )
     inference_api_key: str | None = Field(
-        None, alias="LIVEKIT_INFERENCE_API_KEY", description="its key", examples=["LIVEKIT_API_KEY"]
+        None,
+        alias="LIVEKIT_INFERENCE_API_KEY",
+        description="key of the inference gateway",
+        examples=["LIVEKIT_API_KEY"],
     )
     inference_api_secret: SecretStr | None = Field(
-        None, alias="LIVEKIT_INFERENCE_API_SECRET", description="its secret", examples=["LIVEKIT_API_SECRET"]
+        None,
+        alias="LIVEKIT_INFERENCE_API_SECRET",
+        description="secret of the inference gateway",
+        examples=["LIVEKIT_API_SECRET"],
     )
     mongodb_uri: Annotated[SecretStr, BeforeValidator(_mongodb_uri)] | None = Field(
         None,
         alias="MONGODB_URI",
-        description="Atlas or any MongoDB (`mongodb://` or `mongodb+srv://`)",
-        examples=["a mongod of lkmongo's own, under LKMONGO_HOME"],
+        description="connection string of Atlas or any other MongoDB (`mongodb://` or `mongodb+srv://`)",
+        examples=["the embedded mongod, under LKMONGO_HOME"],
     )
     mongodb_db: str = Field(
         "lkmongo", alias="MONGODB_DB", description="name of the database", pattern=r"^[^/\\. \"$*<>:|?]{1,63}$"
     )
     voyage_api_key: SecretStr | None = Field(
-        None, alias="VOYAGE_API_KEY", description="Voyage embeddings", examples=["local embeddings"]
+        None,
+        alias="VOYAGE_API_KEY",
+        description="key for Voyage embeddings",
+        examples=["embeddings are made on this machine"],
     )
     voyage_base_url: HttpUrl | None = Field(
-        None, alias="VOYAGE_BASE_URL", description="another address of the Voyage API", examples=["by the key"]
+        None, alias="VOYAGE_BASE_URL", description="another address of the Voyage API", examples=["depends on the key"]
     )
     embeddings: Literal["voyage", "local"] | None = Field(
         None,
         alias="LKMONGO_EMBEDDINGS",
-        description="who turns text into vectors: `voyage` or `local`",
+        description="what makes the embeddings: `voyage` or `local`",
         examples=["`voyage` with a VOYAGE_API_KEY, else `local`"],
     )
     embedding_model: str = Field("voyage-4-lite", alias="LKMONGO_EMBEDDING_MODEL", description="the Voyage model")
     embedding_dimensions: int = Field(
-        512, alias="LKMONGO_EMBEDDING_DIMENSIONS", description="length of the Voyage model's vectors", gt=0, le=8192
+        512, alias="LKMONGO_EMBEDDING_DIMENSIONS", description="dimensions of the Voyage model's vectors", gt=0, le=8192
     )
     search: Literal["auto", "atlas", "exact"] = Field(
         "auto",
@@ -200,103 +209,101 @@ class Settings(BaseModel):
     speculation: Switch = Field(
         True,
         alias="LKMONGO_SPECULATION",
-        description="search while the caller still speaks, so that the answer is there sooner: `on` or `off`",
+        description="search while the caller is still speaking, for a faster answer: `on` or `off`",
         examples=["on"],
     )
     stt: Annotated[str, _speech_models("language", "deepgram/nova-3:multi")] = Field(
         "deepgram/nova-3:multi",
         alias="LKMONGO_STT",
-        description="speech recognition: a LiveKit Inference string; after commas those to fall back on",
+        description="speech recognition: a LiveKit Inference string, then any fallbacks, separated by commas",
     )
     llm: Annotated[str, BeforeValidator(_model_names)] = Field(
         "openai/gpt-5.3-chat-latest",
         alias="LKMONGO_LLM",
         description=(
-            "language model: a LiveKit Inference string, or a model name at LKMONGO_LLM_BASE_URL; "
-            "after commas those to fall back on"
+            "language model: a LiveKit Inference string, or the name of a model at LKMONGO_LLM_BASE_URL, "
+            "then any fallbacks, separated by commas"
         ),
     )
     tts: Annotated[str, _speech_models("voice", "cartesia/sonic-3")] = Field(
         "cartesia/sonic-3:9626c31c-bec5-4cca-baa8-f8ba9e84c8bc",
         alias="LKMONGO_TTS",
-        description="the agent's voice: a LiveKit Inference string; after commas those to fall back on",
+        description="the agent's voice: a LiveKit Inference string, then any fallbacks, separated by commas",
     )
     vad: Literal["bundled", "silero"] = Field(
-        "bundled", alias="LKMONGO_VAD", description="who hears that somebody speaks: `bundled` or `silero`"
+        "bundled", alias="LKMONGO_VAD", description="voice activity detection: `bundled` or `silero`"
     )
     turn_detection: Literal["bundled", "multilingual"] = Field(
         "bundled",
         alias="LKMONGO_TURN_DETECTION",
-        description=(
-            "who hears that a turn is over: `bundled`, or `multilingual` after `lkmongo agent download-files`"
-        ),
+        description=("end-of-turn detection: `bundled`, or `multilingual` after `lkmongo agent download-files`"),
     )
     llm_base_url: HttpUrl | None = Field(
         None,
         alias="LKMONGO_LLM_BASE_URL",
         description="any OpenAI-compatible server, such as Ollama, llama.cpp or vLLM",
-        examples=["LiveKit Inference, else the built-in responder"],
+        examples=["LiveKit Inference, else the demo responder"],
     )
     llm_api_key: SecretStr | None = Field(
-        None, alias="LKMONGO_LLM_API_KEY", description="its key, where it wants one", examples=["none"]
+        None, alias="LKMONGO_LLM_API_KEY", description="key of that server, if it needs one", examples=["none"]
     )
     agent_name: Annotated[str, BeforeValidator(_agent_name)] = Field(
         "lkmongo-agent",
         alias="LKMONGO_AGENT_NAME",
-        description="the name that the agent registers with LiveKit, and that tokens dispatch",
+        description="the name under which the agent registers with LiveKit, and which tokens dispatch",
     )
     agent: Annotated[str, BeforeValidator(_agent_path)] | None = Field(
         None,
         alias="LKMONGO_AGENT",
-        description="an agent class of one's own, `package.module:Class`",
-        examples=["the assistant"],
+        description="your own agent class, `package.module:Class`",
+        examples=["the assistant that comes with lkmongo"],
     )
     instructions: Path | None = Field(
         None,
         alias="LKMONGO_INSTRUCTIONS",
-        description="a file of instructions for the agent",
+        description="a file with instructions for the agent",
         examples=["the assistant's"],
     )
     web_keys: Annotated[SecretStr, BeforeValidator(_web_keys)] | None = Field(
         None,
         alias="LKMONGO_WEB_KEYS",
-        description="keys that sign the cookies of `lkmongo web`; the first signs, the others are still taken",
-        examples=["made once, in a file under LKMONGO_HOME"],
+        description="keys for the cookies of `lkmongo web`, separated by commas: the first one signs, the others are still accepted",
+        examples=["generated once, in a file under LKMONGO_HOME"],
     )
     web_auth: Annotated[str, BeforeValidator(_callable_path)] | None = Field(
         None,
         alias="LKMONGO_WEB_AUTH",
-        description="a login of one's own for `lkmongo web`, `package.module:callable`: who sent a request",
-        examples=["everybody is a guest"],
+        description="your own login for `lkmongo web`, `package.module:callable`: tells who sent a request",
+        examples=["every visitor is a guest"],
     )
     web_origins: Annotated[str, BeforeValidator(_origins)] | None = Field(
         None,
         alias="LKMONGO_WEB_ORIGINS",
-        description="origins that may use `lkmongo web`, with commas between: its own public one, and other pages'",
-        examples=["the same origin alone"],
+        description="origins that may use `lkmongo web`, separated by commas: its own public origin and those of other pages",
+        examples=["the same origin only"],
     )
     home: Path | None = Field(
         None,
         alias="LKMONGO_HOME",
-        description="folder for the embedded mongod's data",
+        description="folder for the data that lkmongo keeps on this machine",
         examples=["the platform's data folder"],
     )
     linger: Annotated[timedelta, BeforeValidator(_linger)] | None = Field(
         None,
         alias="LKMONGO_LINGER",
-        description="how long the embedded mongod runs on after its last user, such as `10m` or `0`",
+        description="how long the embedded mongod keeps running after the last command, such as `10m` or `0`",
         examples=["`60s` for commands on a terminal, else `0`; `0` where `CI` is set"],
     )
     otlp_endpoint: HttpUrl | None = Field(
         None,
         alias="OTEL_EXPORTER_OTLP_ENDPOINT",
-        description="where OpenTelemetry traces of database operations and tools are sent",
+        description="where to send OpenTelemetry traces of database operations and tools",
         examples=["no traces"],
     )
     telemetry_allow_pii: Switch = Field(
         False,
         alias="LIVEKIT_TELEMETRY_ALLOW_PII",
-        description="let traces hold what is said and what tools are given: `on` or `off`",
+        description="include what is said, and the arguments of tools, in traces: `on` or `off`",
         examples=["off"],
     )
     output: Literal["table", "plain", "json", "jsonl"] | None = Field(

@@ -49,6 +49,14 @@ sys.exit(0 if top == {"lkmongo", next(name for name in top if name.endswith(".di
 EOF
 
 install ""
+# On PyPI the README stands alone: each of its links has to be whole.
+"$python" - <<'EOF'
+import re
+from importlib.metadata import metadata
+
+readme = metadata("lkmongo").get_payload()
+assert "](https://" in readme and not re.search(r"\]\((?!https://)", readme), "the README has relative links"
+EOF
 "$lkmongo" --version >/dev/null
 "$lkmongo" --help | grep -q ' knowledge '
 "$lkmongo" agent run --help >/dev/null

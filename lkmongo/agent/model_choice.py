@@ -1,4 +1,4 @@
-"""Which mind answers: an OpenAI-compatible server, LiveKit Inference, or the built-in responder; and its session."""
+"""Which language model answers: one of an OpenAI-compatible server, or of LiveKit Inference; and its session."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def create_session(call: Call, mind: Mind, speech: Speech | None = None) -> Call
     )
 
 
-def choose_mind(settings: Settings) -> Mind:
-    """Pick by the settings: LKMONGO_LLM_BASE_URL first, then LiveKit Inference, then the built-in responder.
+def choose_mind(settings: Settings) -> Mind | None:
+    """Pick by the settings: LKMONGO_LLM_BASE_URL first, then LiveKit Inference; None when there is no language model.
 
     LiveKit Inference is there for LiveKit Cloud projects, and wherever LIVEKIT_INFERENCE_URL points to a gateway;
     it refuses the keys of a self-hosted LiveKit server. Of several models each is tried when those before it failed.
@@ -85,14 +85,22 @@ def choose_mind(settings: Settings) -> Mind:
             inference.LLM(model=name, base_url=settings.inference_url, api_key=key, api_secret=secret) for name in names
         ]
         return _mind(through, f"{said} through LiveKit Inference")
-    from lkmongo.agent.responder import Responder
+    return None
 
-    return Mind(
-        Responder(),
-        "the built-in responder: no language model, but it understands plain requests "
-        "(set LKMONGO_LLM_BASE_URL or LiveKit Cloud credentials for one)",
-        is_responder=True,
-    )
+
+def check_language_model(settings: Settings) -> None:
+    """See that there is a language model: the demo responder answers callers only where `--demo` asks for it.
+
+    Raises:
+        SettingsError: there is none, or some of the LiveKit variables are set and others are missing.
+    """
+    if not (settings.llm_base_url or settings.inference):
+        raise SettingsError(
+            "there is no language model to answer callers",
+            why="neither LKMONGO_LLM_BASE_URL nor LiveKit Inference is set up",
+            hint="set LKMONGO_LLM_BASE_URL to a language model's server; or, to answer by fixed rules, "
+            "start lkmongo agent run --demo",
+        )
 
 
 def _mind(models: list[Any], description: str) -> Mind:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from livekit.agents.llm import FunctionTool, RawFunctionTool
+
 from lkmongo.agent.assistant import Assistant
 from lkmongo.errors import SettingsError
 from lkmongo.imports import import_string
@@ -19,14 +21,30 @@ def create_assistant(settings: Settings) -> Assistant:
     return _agent_class(settings.agent)(instructions=_instructions(settings.instructions))
 
 
-def check_assistant(settings: Settings) -> None:
+def own_tools_unused(agent: type[Assistant]) -> str:
+    """One sentence on the tools that a subclass has beside the assistant's, which no demo responder calls; or nothing."""
+    tools = {
+        tool.id
+        for name in dir(agent)
+        if isinstance(tool := getattr(agent, name, None), FunctionTool | RawFunctionTool)
+        and not hasattr(Assistant, name)
+    }
+    if not tools:
+        return ""
+    return (
+        f"The tools of {agent.__name__} itself ({', '.join(sorted(tools))}) need a language model: they are not called."
+    )
+
+
+def check_assistant(settings: Settings) -> type[Assistant]:
     """See that the class and the instructions are there, without building an agent: that may need a call.
 
     Raises:
         SettingsError: as `create_assistant` does.
     """
-    _agent_class(settings.agent)
+    agent = _agent_class(settings.agent)
     _instructions(settings.instructions)
+    return agent
 
 
 def _agent_class(path: str | None) -> type[Assistant]:

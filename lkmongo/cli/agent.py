@@ -72,6 +72,10 @@ def run(
             "--dev", help="For development: end without waiting for calls, and let anybody in a room look into them."
         ),
     ] = False,
+    demo: Annotated[
+        bool,
+        typer.Option("--demo", help="Answer callers by fixed rules where there is no language model."),
+    ] = False,
     log_level: Annotated[Literal["debug", "info", "warning", "error"], typer.Option(help="What is logged.")] = "info",
     log_format: Annotated[
         Literal["text", "json"], typer.Option(help="How it is logged, on stderr: lines, or a JSON object a line.")
@@ -113,7 +117,7 @@ def run(
     from lkmongo.worker.runner import Options
     from lkmongo.worker.runner import run as run_worker
 
-    options = Options(dev, parse_duration(drain_timeout), host, port, metrics_port)
+    options = Options(dev, parse_duration(drain_timeout), host, port, metrics_port, demo)
     logs.configure("debug" if cli.debug else log_level, log_format, cli.settings.secrets)
     run_worker(cli.settings, options)
 

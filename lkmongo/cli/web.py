@@ -14,7 +14,7 @@ A LiveKit server on this machine, for trying it out:
   1. install livekit-server: https://docs.livekit.io/transport/self-hosting/local/
   2. livekit-server --dev
   3. in .env.local: LIVEKIT_URL=ws://localhost:7880, LIVEKIT_API_KEY=devkey, LIVEKIT_API_SECRET=secret
-  4. lkmongo agent run --dev, and beside it lkmongo web
+  4. lkmongo agent run --dev --demo, and beside it lkmongo web
 Without speech services (LiveKit Cloud's, or a gateway that LIVEKIT_INFERENCE_URL names) that is in writing alone: you
 type on the page, and the agent answers there."""
 

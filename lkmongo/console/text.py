@@ -20,7 +20,7 @@ from lkmongo.store.sessions.sessions import CONSOLE
 if TYPE_CHECKING:
     from lkmongo.agent.assistant import Assistant
     from lkmongo.agent.call import Call
-    from lkmongo.agent.model_choice import CallSession
+    from lkmongo.agent.model_choice import CallSession, Mind
     from lkmongo.agent.speech import Speech
 
 logger = logging.getLogger(__name__)
@@ -88,12 +88,11 @@ async def _hold(
     from livekit.agents.testing import fake_job_context
 
     from lkmongo.agent.ending import end_call
-    from lkmongo.agent.model_choice import choose_mind, create_session
+    from lkmongo.agent.model_choice import create_session
     from lkmongo.agent.own_agent import create_assistant
 
     assistant = create_assistant(settings)
-    mind = choose_mind(settings)
-    listener.note(f"You are talking to {mind.description}.")
+    mind = _mind(settings, type(assistant), listener)
     reason = "error"
     async with utils.http_context.open(), AsyncExitStack() as stack:
         stack.push_async_callback(mind.close)
@@ -158,6 +157,23 @@ async def _write(
         elif line.text:
             listener.event({"type": "message", "role": "user", "text": line.text})
             await _show_run(session.run(user_input=line.text), listener, outcome)
+
+
+def _mind(settings: Settings, agent: type[Assistant], listener: Listener) -> Mind:
+    """Who answers: a language model, else the demo responder."""
+    from lkmongo.agent.model_choice import choose_mind
+    from lkmongo.agent.own_agent import own_tools_unused
+
+    mind = choose_mind(settings)
+    unused = ""
+    if mind is None:
+        from lkmongo.demo.llm import demo_mind
+
+        mind, unused = demo_mind(), own_tools_unused(agent)
+    listener.note(f"You are talking to {mind.description}.")
+    if unused:
+        listener.note(unused)
+    return mind
 
 
 def _speech(settings: Settings, listener: Listener) -> Speech:

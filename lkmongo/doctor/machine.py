@@ -55,7 +55,7 @@ def settings_in_use(settings: Settings, problems: Mapping[str, SettingsError]) -
         names = ", ".join(each for each, _ in unknown)
         return warn(
             f"{names} {'is not a setting' if len(unknown) == 1 else 'are not settings'}",
-            f"rename {name} to {meant}" if meant else f"unset {name}; the README lists the settings",
+            f"rename {name} to {meant}" if meant else f"unset {name}; docs/settings.md lists the settings",
             facts,
         )
     if not facts:

@@ -100,7 +100,7 @@ async def own_class(settings: Settings) -> Finding:
 
 
 async def mind(settings: Settings) -> Finding:
-    """Who answers: the language model, or the built-in responder. A server of one's own is asked for its models.
+    """Who answers: the language model, or the demo responder. A server of one's own is asked for its models.
 
     Raises:
         MissingExtraError: LKMONGO_LLM_BASE_URL is set, and the client for it is not installed.
@@ -109,6 +109,11 @@ async def mind(settings: Settings) -> Finding:
     """
     pipeline = await asyncio.to_thread(importlib.import_module, "lkmongo.agent.model_choice")
     chosen = pipeline.choose_mind(settings)
+    if chosen is None:
+        said = "the demo responder: there is no language model"
+        if settings.livekit is None:
+            return ok(said)
+        return warn(said, "set LKMONGO_LLM_BASE_URL; lkmongo agent run takes no calls without it, unless with --demo")
     await chosen.close()
     return await _language_model_server(settings) if settings.llm_base_url else ok(chosen.description)
 

@@ -30,6 +30,7 @@ def create_server(
     settings: Settings,
     *,
     dev: bool = False,
+    demo: bool = False,
     host: str | None = None,
     port: int | None = None,
     metrics_port: int | None = None,
@@ -40,6 +41,7 @@ def create_server(
     Args:
         settings: the LiveKit project and the agent's name.
         dev: for development: sessions can be looked into, processes are made when a job comes, and the port is free.
+        demo: let the demo responder answer where there is no language model.
         host: where health and metrics listen; None for every interface, since probes come from outside a container,
             and with `dev` for this machine alone.
         port: of the health endpoint; None for `PORT`, and with `dev` for a free one.
@@ -55,7 +57,7 @@ def create_server(
         ws_url=livekit.url if livekit else None,
         api_key=livekit.api_key if livekit else None,
         api_secret=livekit.api_secret.get_secret_value() if livekit else None,
-        setup_fnc=functools.partial(job.setup, dev=dev),
+        setup_fnc=functools.partial(job.setup, dev=dev, demo=demo),
         preload_modules=list(_OWN_MODULES),
         num_idle_processes=idle,
         initialize_process_timeout=30.0,

@@ -19,7 +19,7 @@ from livekit.agents.voice.room_io import RoomOptions, TextInputEvent, TextInputO
 from lkmongo import deadlines
 from lkmongo.agent.call import Call, begin_call
 from lkmongo.agent.ending import end_call
-from lkmongo.agent.model_choice import create_session
+from lkmongo.agent.model_choice import check_language_model, create_session
 from lkmongo.agent.own_agent import create_assistant
 from lkmongo.agent.speech import choose_speech
 from lkmongo.dispatch import Dispatched, SealError, read_dispatch, unseal
@@ -49,13 +49,16 @@ _REASONS = {
 }
 
 
-def setup(process: JobProcess, *, dev: bool = False) -> None:
+def setup(process: JobProcess, *, dev: bool = False, demo: bool = False) -> None:
     """Make a process ready for a job; runs without an event loop.
 
     Raises:
-        SettingsError: a setting does not fit.
+        SettingsError: a setting does not fit, or there is no language model, and this is no `demo`.
     """
-    process.userdata[_READY] = Ready(Settings.load(), dev=dev)
+    settings = Settings.load()
+    if not demo:
+        check_language_model(settings)
+    process.userdata[_READY] = Ready(settings, dev=dev)
     # What is imported stays. A collection that looks at all of it stops the voice for more than a tenth of a second.
     gc.collect()
     gc.freeze()

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MODULES = (
-    "lkmongo.agent.responder.llm",
     "lkmongo.agent.speculation",
     "livekit.agents.llm.async_toolset",
     "rapidfuzz.process",
@@ -59,9 +58,10 @@ class Ready:
         speech.import_plugins(settings)
         self.vad: vad.VAD | None = speech.load_vad(settings) if speech.has_speech(settings) else None
         # Its certificates take up to half a second to load. It belongs to no loop before its first request.
-        self.mind: Mind = choose_mind(settings)
-        for name in MODULES if self.mind.is_responder else (*MODULES, *MODELS_MODULES):
+        model = choose_mind(settings)
+        for name in (*MODULES, *MODELS_MODULES) if model else MODULES:
             importlib.import_module(name)
+        self.mind: Mind = model or _demo_mind()
         if settings.embedder_kind == "voyage":
             importlib.import_module("lkmongo.embed.voyage_answers")  # takes up to two seconds
         self._stack = AsyncExitStack()
@@ -103,3 +103,9 @@ class Ready:
             self._warming.cancel()
             await asyncio.gather(self._warming, return_exceptions=True)
         await self._stack.aclose()
+
+
+def _demo_mind() -> Mind:
+    from lkmongo.demo.llm import demo_mind
+
+    return demo_mind()

@@ -53,20 +53,24 @@ class ListenError(LkmongoError):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How the worker runs; see `lkmongo.worker.agent_server.create_server` for `host` and the ports."""
+    """How the worker runs; see `lkmongo.worker.agent_server.create_server` for `host` and the ports.
+
+    `demo` lets the demo responder answer where there is no language model.
+    """
 
     dev: bool = False
     drain: timedelta = DRAIN
     host: str | None = None
     port: int | None = None
     metrics_port: int | None = None
+    demo: bool = False
 
 
 def run(settings: Settings, options: Options) -> None:
     """Serve rooms until a signal says stop; the signal after that one ends the process at once.
 
     Raises:
-        SettingsError: LiveKit's variables are not set, or a setting does not fit.
+        SettingsError: LiveKit's variables are not set, there is no language model, or a setting does not fit.
         AuthenticationError: LiveKit refused the key.
         UnreachableError: LiveKit cannot be reached, or lets no worker register.
         EmbeddedError: the embedded mongod cannot run here.
@@ -79,6 +83,10 @@ def run(settings: Settings, options: Options) -> None:
             why="the worker registers with a LiveKit server, which sends it the calls",
             hint="set all three in .env.local; lkmongo agent console needs none of them",
         )
+    if not options.demo:
+        from lkmongo.agent.model_choice import check_language_model
+
+        check_language_model(settings)
     asyncio.run(_run(settings, credentials, options))
 
 
@@ -122,24 +130,28 @@ async def _reach(credentials: LiveKitCredentials, *, patience: float) -> None:
 
 def _prepare(settings: Settings, options: Options) -> AgentServer:
     """Check what the jobs will need, and say what they will be; takes seconds, for it imports the SDK."""
-    from lkmongo.agent import model_choice, speech
-    from lkmongo.agent.own_agent import check_assistant
+    from lkmongo.agent import model_choice as pipeline
+    from lkmongo.agent import speech
+    from lkmongo.agent.own_agent import check_assistant, own_tools_unused
     from lkmongo.worker.agent_server import create_server
 
     aloud = speech.has_speech(settings)
     if aloud and not settings.llm_base_url:
-        model_choice.check_inference_llm(settings)
-    check_assistant(settings)
+        pipeline.check_inference_llm(settings)
+    agent = check_assistant(settings)
     speech.import_plugins(settings)
     embedder_for(settings)
     if not aloud:
         logger.warning(speech.TEXT_ONLY)
         if not settings.llm_base_url:
-            logger.warning("callers are answered by the built-in responder: there is no language model")
+            logger.warning("callers are answered by the demo responder: there is no language model")
+            if unused := own_tools_unused(agent):
+                logger.warning(unused)
         speech.leave_models_out()
     return create_server(
         settings,
         dev=options.dev,
+        demo=options.demo,
         host=options.host,
         port=options.port,
         metrics_port=options.metrics_port,

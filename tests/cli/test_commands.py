@@ -19,6 +19,10 @@ from lkmongo.agent.assistant import Assistant
 
 class Mine(Assistant):
     @function_tool
+    async def check_stock(self, product: str) -> str:
+        return "There are some."
+
+    @function_tool
     async def lookup_order(self, order_id: str) -> str:
         return {}["weather"]
 """
@@ -77,6 +81,14 @@ def test_what_goes_wrong_in_a_tool_of_ones_own_is_shown(run, tmp_path):
     assert told.stdout.endswith("agent> An internal error occurred.\n")
     assert "ERROR livekit.agents: exception occurred while executing tool" in told.stderr
     assert "KeyError: 'weather'" in told.stderr
+
+
+def test_tools_of_ones_own_are_said_to_need_a_language_model(run, tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    told = run("agent", "console", input="is the lamp in stock?\n", env={"LKMONGO_AGENT": "mine:Mine"})
+    assert "The tools of Mine itself (check_stock) need a language model: they are not called." in told.stderr
+    assert "check_stock" not in told.stdout
+    assert "need a language model" not in run("agent", "console", input="hello\n").stderr
 
 
 def test_forgetting_one_slot(run):

@@ -17,7 +17,7 @@ from tests.cli.conftest import environment, run_together
 ARGUMENTS: dict[str, list[str]] = {
     "agent console": ["--user", "u-100"],
     "agent download-files": [],
-    "agent run": ["--dev"],
+    "agent run": ["--dev", "--demo"],
     "db embed": [],
     "db indexes": [],
     "db retention": ["calls", "90d", "--yes"],

@@ -22,7 +22,7 @@ def after_a_first_call(run):
         "what is your return policy",
     )
     assert "loading the sample shop" in result.stderr
-    assert "built-in responder" in result.stderr
+    assert "demo responder" in result.stderr
     return result
 
 

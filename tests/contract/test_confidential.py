@@ -11,10 +11,10 @@ import pytest
 from lkmongo import deadlines
 from lkmongo.agent.ending import end_call
 from lkmongo.agent.model_choice import Mind
-from lkmongo.agent.responder import Responder
 from lkmongo.confidential import REFUSAL, WITHHELD
 from lkmongo.console.lines import Line
 from lkmongo.console.text import Listener, converse
+from lkmongo.demo.llm import DemoLLM
 from lkmongo.embed.choose import create_embedder
 from lkmongo.errors import SecretError
 from lkmongo.model import LastSession, SessionRecord, SessionStatus, Turn, TurnKind, UserScope, now
@@ -45,7 +45,7 @@ async def next_request(store):
 
 
 async def next_greeting(store):
-    async with talk(store, ROBIN, calls(), model=Responder(), session_id="console-next") as call:
+    async with talk(store, ROBIN, calls(), model=DemoLLM(), session_id="console-next") as call:
         (greeting,) = [item.text_content for item in call.session.history.messages() if item.role == "assistant"]
     return greeting
 
@@ -56,7 +56,7 @@ async def assert_nowhere_but_in_turns(store, *texts):
     assert not [text for text in texts if text in told]
 
 
-# ------------------------------------------------------------------ the built-in responder
+# ------------------------------------------------------------------ the demo responder
 
 
 async def test_the_responder_refuses_it_and_the_next_call_knows_nothing_of_it(

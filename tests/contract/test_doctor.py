@@ -67,7 +67,7 @@ async def test_with_nothing_set_nothing_fails_and_nothing_stays_behind(home):
     assert "MiB" in facts
     assert checks["indexes"].hint == "lkmongo db indexes"
     assert "with 8 tools" in checks["agent"].detail
-    assert "built-in responder" in checks["agent.mind"].detail
+    assert "demo responder" in checks["agent.mind"].detail
     with EmbeddedMongod(home) as mongod:
         assert not mongod.first_start
         assert list(home.resolve().glob("mongodb-*/address")), "it was stopped, and started again here"

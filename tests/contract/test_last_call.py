@@ -10,7 +10,7 @@ from lkmongo import deadlines
 from lkmongo.agent import ending
 from lkmongo.agent.ending import MAX_GIST, end_call
 from lkmongo.agent.model_choice import Mind
-from lkmongo.agent.responder import Responder
+from lkmongo.demo.llm import DemoLLM
 from lkmongo.model import Turn, TurnKind, UserScope, now
 from tests.fake_llm import ScriptedLLM, calls
 from tests.talk import talk
@@ -72,7 +72,7 @@ async def test_the_next_call_is_told_when_the_last_one_was_and_what_it_was_about
 
 async def test_the_responder_greets_with_what_the_last_call_was_about(store):
     await call_once(store, None)
-    async with talk(store, ROBIN, calls(), model=Responder(), session_id="console-next") as call:
+    async with talk(store, ROBIN, calls(), model=DemoLLM(), session_id="console-next") as call:
         (greeting,) = [item.text_content for item in call.session.history.messages() if item.role == "assistant"]
     assert SAID in greeting
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 
 import jwt
 import pytest
 from aiohttp.test_utils import TestServer
 
-from lkmongo.agent.model_choice import choose_mind
+from lkmongo.agent.model_choice import check_language_model, choose_mind
 from lkmongo.console.lines import Line
 from lkmongo.console.text import Listener, Outcome, converse
 from lkmongo.errors import SettingsError
 from lkmongo.model import UserScope
 from lkmongo.settings import Settings
+from tests.conftest import clean_environment
 from tests.openai_server import REQUESTS, create_app
 
 ROBIN = UserScope(tenant_id="default", user_id="u-100")
@@ -40,25 +43,47 @@ async def said(*texts: str) -> AsyncIterator[Line]:
 
 
 @pytest.mark.parametrize(
-    ("environment", "description", "is_responder"),
+    ("environment", "description"),
     [
-        ({}, "built-in responder", True),
-        (CLOUD | {"LIVEKIT_URL": "ws://localhost:7880"}, "built-in responder", True),
-        (CLOUD | {"LIVEKIT_URL": "wss://livekit.cloud.example.com"}, "built-in responder", True),
-        (CLOUD, "LiveKit Inference", False),
+        ({}, None),
+        (CLOUD | {"LIVEKIT_URL": "ws://localhost:7880"}, None),
+        (CLOUD | {"LIVEKIT_URL": "wss://livekit.cloud.example.com"}, None),
+        (CLOUD, "LiveKit Inference"),
         (
             CLOUD | {"LIVEKIT_URL": "ws://localhost:7880", "LIVEKIT_INFERENCE_URL": "http://localhost:1/v1"},
             "LiveKit Inference",
-            False,
         ),
-        (CLOUD | {"LKMONGO_LLM_BASE_URL": "http://localhost:1/v1", "LKMONGO_LLM": "llama"}, "llama at http", False),
+        (CLOUD | {"LKMONGO_LLM_BASE_URL": "http://localhost:1/v1", "LKMONGO_LLM": "llama"}, "llama at http"),
     ],
 )
-async def test_the_mind_follows_from_the_settings(environment, description, is_responder):
+async def test_the_mind_follows_from_the_settings(environment, description):
     mind = choose_mind(Settings.load(environment))
+    if description is None:
+        assert mind is None
+        with pytest.raises(SettingsError, match="no language model"):
+            check_language_model(Settings.load(environment))
+        return
+    check_language_model(Settings.load(environment))
     assert description in mind.description
-    assert mind.is_responder is is_responder
+    assert not mind.is_responder
     await mind.llm.aclose()
+
+
+@pytest.mark.parametrize("url", ["", "http://127.0.0.1:1/v1"])
+def test_a_job_is_made_ready_with_the_demo_responder_only_when_there_is_no_language_model(url):
+    code = (
+        "import sys\n"
+        "from lkmongo.agent import worker\n"
+        "from lkmongo.worker.prewarm import Ready\n"
+        "from lkmongo.settings import Settings\n"
+        "ready = Ready(Settings.load())\n"
+        "print(ready.mind.is_responder, any(name.startswith('lkmongo.demo') for name in sys.modules))\n"
+        "import os; os._exit(0)\n"
+    )
+    command = [sys.executable, "-uc", code]
+    environment = clean_environment() | {"LKMONGO_LLM_BASE_URL": url, "MONGODB_URI": "mongodb://127.0.0.1:1/"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ([str(not url)] * 2)
 
 
 def test_a_gateway_without_a_key_is_refused():

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from lkmongo import deadlines
 from lkmongo.agent.assistant import Assistant
 from lkmongo.agent.recorder import Recorder
-from lkmongo.agent.responder import Responder
+from lkmongo.demo.llm import DemoLLM
 from lkmongo.dispatch import plain_metadata, read_dispatch, resuming_metadata
 from lkmongo.errors import LkmongoError
 from lkmongo.model import SessionRecord, SessionStatus, Turn, TurnKind, UserScope, now
@@ -317,7 +317,7 @@ async def test_the_agent_goes_on_without_greeting_and_the_record_is_one_call_in_
     await store.sessions.append(ROBIN, SID, before)
     agent = Assistant()
     await agent.update_chat_ctx(resume.chat_context(before))
-    model = Responder() if mind == "responder" else None
+    model = DemoLLM() if mind == "responder" else None
     script = calls(greeting="Hello, I am new here.")
     if not model:
 

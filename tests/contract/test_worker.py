@@ -38,7 +38,7 @@ async def test_each_call_is_its_callers_and_a_signal_to_the_whole_group_loses_no
         worker(
             tmp_path,
             livekit.environment | environment,
-            *("--port", "0", "--log-format", "json", "--drain-timeout", "1s"),
+            *("--demo", "--port", "0", "--log-format", "json", "--drain-timeout", "1s"),
         ) as process,
     ):
         assert await livekit.registered() == "lkmongo-agent"
@@ -99,7 +99,9 @@ async def test_after_a_signal_calls_may_end_by_themselves_and_a_second_signal_en
 ):
     async with (
         dispatch_server() as livekit,
-        worker(tmp_path, livekit.environment | environment, "--port", "0", "--drain-timeout", "10m") as process,
+        worker(
+            tmp_path, livekit.environment | environment, "--demo", "--port", "0", "--drain-timeout", "10m"
+        ) as process,
     ):
         await livekit.registered()
         await livekit.send("short", room="later-1")
@@ -117,7 +119,7 @@ async def test_after_a_signal_calls_may_end_by_themselves_and_a_second_signal_en
 async def test_of_a_job_that_is_killed_or_stands_still_nothing_is_lost(store, environment, tmp_path):
     async with (
         dispatch_server() as livekit,
-        worker(tmp_path, livekit.environment | environment, "--port", "0"),
+        worker(tmp_path, livekit.environment | environment, "--demo", "--port", "0"),
     ):
         await livekit.registered()
         await livekit.send("block", room="block-1", metadata=plain_metadata(KIM))

@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 from aiohttp import web
+from livekit.agents import function_tool
 
+from lkmongo.agent.assistant import Assistant
 from lkmongo.errors import AuthenticationError, SettingsError, UnreachableError
 from lkmongo.settings import Settings
 from lkmongo.worker import runner
@@ -34,6 +36,45 @@ def test_without_credentials_one_error_names_all_three():
     assert caught.value.exit_code == 2
     for name in ("LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"):
         assert name in caught.value.message
+
+
+@pytest.mark.parametrize("demo", [False, True])
+def test_callers_are_answered_by_the_demo_responder_only_where_that_is_asked_for(demo):
+    """The demo goes on to LiveKit, where nobody is."""
+    with pytest.raises(UnreachableError if demo else SettingsError) as caught:
+        runner.run(settings("ws://127.0.0.1:1"), Options(dev=True, demo=demo))
+    if not demo:
+        assert caught.value.exit_code == 2
+        assert caught.value.message == "there is no language model to answer callers"
+        for name in ("--demo", "LKMONGO_LLM_BASE_URL"):
+            assert name in caught.value.hint
+
+
+def test_nor_do_jobs_of_livekits_own_tools_answer_without_a_language_model(monkeypatch, tmp_path):
+    from lkmongo.worker import server
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match="no language model"):
+        server.server._setup_fnc(None)
+
+
+class Shop(Assistant):
+    @function_tool
+    async def lookup_order(self, order_id: str) -> str:
+        return "It is on its way."
+
+    @function_tool
+    async def check_stock(self, product: str) -> str:
+        return "There are some."
+
+
+def test_tools_that_the_demo_responder_does_not_call_are_told(caplog):
+    runner._prepare(settings("ws://x", LKMONGO_AGENT=f"{__name__}:Shop"), Options(demo=True))
+    told = [record.message for record in caplog.records]
+    assert "The tools of Shop itself (check_stock) need a language model: they are not called." in told
+    caplog.clear()
+    runner._prepare(settings("ws://x"), Options(demo=True))
+    assert not [record for record in caplog.records if "need a language model" in record.message]
 
 
 async def test_a_key_that_is_refused_is_an_error_of_authentication(livekit):

@@ -206,7 +206,7 @@ async def voice_worker(start_worker, gateway: Gateway, records: Store) -> AsyncI
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def text_worker(start_worker, records: Store) -> AsyncIterator[Worker]:
     """A worker for development, without LiveKit Inference or any language model."""
-    async with start_worker(TEXT, {}, "--dev") as running:
+    async with start_worker(TEXT, {}, "--dev", "--demo") as running:
         yield running
 
 

@@ -23,7 +23,7 @@ async def test_calls_may_end_by_themselves_after_a_signal_and_those_that_do_not_
 ):
     short, long, late = (UserScope(tenant_id="ending", user_id=user) for user in ("u-100", "u-200", "u-300"))
     async with (
-        start_worker("ending-agent", {}, "--drain-timeout", "8s") as worker,
+        start_worker("ending-agent", {}, "--demo", "--drain-timeout", "8s") as worker,
         call(who=short, agent_name="ending-agent") as first,
         call(who=long, agent_name="ending-agent") as second,
     ):
@@ -55,7 +55,7 @@ async def test_who_calls_while_mongodb_is_away_is_greeted_and_what_they_say_is_s
     async with _closed_port(path) as (port, open_it):
         uri = f"mongodb://127.0.0.1:{port}/?directConnection=true"
         async with (
-            start_worker("away-agent", {"MONGODB_URI": uri}, "--dev") as worker,
+            start_worker("away-agent", {"MONGODB_URI": uri}, "--dev", "--demo") as worker,
             call(who=who, agent_name="away-agent") as caller,
         ):
             await caller.reads("Hello", "Hi")

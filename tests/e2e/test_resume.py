@@ -25,7 +25,7 @@ QUESTION = "What is my favorite color?"
 async def test_when_the_worker_of_a_call_is_killed_another_ones_agent_goes_on(start_worker, records, call):
     person = UserScope(tenant_id="resuming", user_id="u-100")
     async with AsyncExitStack() as stack:
-        starting = (stack.enter_async_context(start_worker(AGENT, {})) for _ in range(3))
+        starting = (stack.enter_async_context(start_worker(AGENT, {}, "--demo")) for _ in range(3))
         workers = list(await asyncio.gather(*starting))
         for who in (person, TenantScope("resuming")):  # a person, and a guest
             async with call(agent_name=AGENT, who=who) as caller:

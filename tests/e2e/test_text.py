@@ -26,7 +26,7 @@ QUESTION = "What is my favorite color?"
 async def test_what_is_typed_is_answered_in_writing_and_known_in_the_next_call(text_worker, records, call):
     who = UserScope(tenant_id="text", user_id="u-100")
     assert "the agent joins in text alone" in text_worker.log
-    assert "answered by the built-in responder" in text_worker.log
+    assert "answered by the demo responder" in text_worker.log
     async with call(who=who, sealed=True, agent_name=TEXT) as caller:
         await caller.reads("Hello", "Hi")
         await caller.type(WISH)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lkmongo.agent.responder.caller_data import CallerData
-from lkmongo.agent.responder.say import greeting
 from lkmongo.agent.turns import Discreet, discreet, gist
 from lkmongo.confidential import REFUSAL, WITHHELD, holds_secret, is_secret, secrets_in, tells, without_secrets
+from lkmongo.demo.caller_data import CallerData
+from lkmongo.demo.replies import greeting
 from lkmongo.errors import SecretError
 from lkmongo.model import Memory, Turn, TurnKind, check_memory, now
 from lkmongo.secret_shapes import words_to_digits

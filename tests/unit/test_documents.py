@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
+import textwrap
+import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +24,7 @@ def test_the_generated_parts_are_up_to_date(path):
 
 
 def test_every_command_is_documented():
-    text = (generate.ROOT / "README.md").read_text(encoding="utf-8")
+    text = (generate.ROOT / "docs/cli.md").read_text(encoding="utf-8")
     missing = [command for command in generate.commands() if f"$ lkmongo {command} --help\nUsage: " not in text]
     assert not missing, "run `make docs`"
 
@@ -37,13 +39,70 @@ def test_every_command_explains_itself(command):
         assert len(option.split()) > 1, option
 
 
-def test_every_relative_link_leads_somewhere():
-    for document in [generate.ROOT / "README.md", generate.ROOT / "CONTRIBUTING.md", *generate.ROOT.glob("docs/*.md")]:
-        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text(encoding="utf-8")):
-            assert (document.parent / target).exists(), f"{document.name}: {target}"
+README = generate.ROOT / "README.md"
+INDEX = generate.ROOT / "docs/README.md"
+DOCUMENTS = [README, *sorted(generate.ROOT.glob("docs/*.md"))]
+PAGES = [*DOCUMENTS, *(generate.ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "seeds/README.md"))]
 
 
-DOCUMENTS = [generate.ROOT / "README.md", *sorted(generate.ROOT.glob("docs/*.md"))]
+def links(page: Path) -> list[tuple[Path, str]]:
+    """Each relative link of a page and each picture: the file, and the heading in it or ""."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    targets = [target.partition("#") for target in re.findall(r"\]\((?!https?://)([^)\s]+)\)", text)]
+    return [((page.parent / path).resolve() if path else page, heading) for path, _, heading in targets]
+
+
+def headings(page: Path) -> set[str]:
+    """What a link may name in a page, made of its headings as GitHub does."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    found = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(generate.ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_relative_link_leads_somewhere(page):
+    for target, heading in links(page):
+        assert target.exists(), target
+        assert not heading or heading in headings(target), f"{name(target)}#{heading}"
+
+
+def test_every_page_and_picture_can_be_found_from_the_index():
+    linked = {target for target, _ in links(INDEX)}
+    assert {*DOCUMENTS} - {INDEX} <= linked
+    assert {*(generate.ROOT / "docs/images").iterdir()} <= {target for page in DOCUMENTS for target, _ in links(page)}
+
+
+def test_the_readme_can_be_read():
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 250
+
+
+def test_the_readme_shows_one_command_of_every_group():
+    shown = {words[0] for words in command_lines(README.read_text(encoding="utf-8"))}
+    assert {command.split()[0] for command in generate.commands()} <= shown
+
+
+def test_the_links_of_the_readme_work_on_pypi_too():
+    project = tomllib.loads((generate.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    shown = README.read_text(encoding="utf-8")
+    for each in project["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
+        shown = re.sub(each["pattern"], each["replacement"], shown)
+    whole = re.findall(r"(!?)\[[^\]]*\]\(https://[\w.]+/lkmongo/lkmongo/(?:blob/)?main/([^)#\s]+)", shown)
+    assert {(generate.ROOT / path).resolve() for _, path in whole} == {target for target, _ in links(README)}
+    assert {path for picture, path in whole if picture} == set(re.findall(r"/([^/)]*docs/images/[^)]+)", shown))
+    assert not re.search(r"\]\((?!https://)", shown)
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=name)
+def test_the_code_in_a_document_is_that_of_an_example(page):
+    examples = [path.read_text(encoding="utf-8") for path in sorted(generate.ROOT.glob("docs/examples/*.py"))]
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+        assert any(block in text or textwrap.indent(block, "    ") in text for text in examples), block
+
+
 FILES = [generate.ROOT / "compose.yaml", *sorted(generate.ROOT.glob("docs/examples/*.y*ml"))]
 
 
@@ -56,7 +115,7 @@ def command_lines(text: str) -> list[list[str]]:
     return [re.split(r"\s[|#]\s", line)[0].split() for line in lines]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 def test_every_command_line_in_a_document_can_be_run(document):
     for words in command_lines(document.read_text(encoding="utf-8")):
         assert_can_be_run(words, document.name)
@@ -127,17 +186,6 @@ def test_what_a_change_has_to_pass_is_told():
     told = (generate.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("`.ci/run` is")[2]
     named = re.findall(r"`make (\S+)`", told.partition("\n- ")[0])
     assert named == [target for target in targets if target != "setup"]
-
-
-def test_every_heading_that_is_linked_to_is_there():
-    for document in DOCUMENTS:
-        text = document.read_text(encoding="utf-8")
-        headings = {
-            re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-            for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-        }
-        for target in re.findall(r"\]\(#([^)]+)\)", text):
-            assert target in headings, f"{document.name}: #{target}"
 
 
 def test_every_goal_is_measured():

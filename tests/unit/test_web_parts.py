@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from docs import generate
 from lkmongo.errors import SettingsError
 from lkmongo.settings import Settings
 from lkmongo.web.guard import Limit, address_key, content_security_policy, is_loopback
 from lkmongo.web.handle import CookieKeys, Handle, load_keys
+from lkmongo.web.login import load_login
 
 KEYS = CookieKeys(["n" * 32, "o" * 32])
 
@@ -119,3 +124,12 @@ def test_which_hosts_are_this_machine_alone(host, own):
 )
 def test_the_page_may_talk_to_the_livekit_server_and_to_nobody_else(url, servers):
     assert f"connect-src 'self' {servers};" in content_security_policy(url)
+
+
+async def test_the_login_of_the_documentation_knows_who_is_logged_in_and_who_is_a_guest(monkeypatch):
+    monkeypatch.chdir(generate.ROOT / "docs" / "examples")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    login = load_login("house:who")
+    sys.modules.pop("house").SESSIONS["c00kie"] = "u-100"
+    requests = [make_mocked_request("POST", "/api/token", {"Cookie": cookie}) for cookie in ("session=c00kie", "a=b")]
+    assert [await login.user_id(request) for request in requests] == ["u-100", None]

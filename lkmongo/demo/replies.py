@@ -1,0 +1,303 @@
+"""What the demo responder does about an intent: the one tool it calls, or what it says."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lkmongo.confidential import REFUSAL
+from lkmongo.demo.caller_data import CallerData
+from lkmongo.demo.intents import (
+    AskField,
+    AskKnowledge,
+    Forget,
+    Intent,
+    ListAll,
+    LookUpOrder,
+    Recall,
+    Remember,
+    SetField,
+    Talk,
+    TalkKind,
+    american,
+)
+from lkmongo.model import slot_words
+
+NOTHING_CERTAIN = "I found nothing certain about that in the knowledge base."
+NOT_AT_HAND = "What I remember is not at hand right now; please tell me again in a moment."
+_LIST_HINT = 'Say "what do you know about me" to hear everything that I remember.'
+_EXAMPLE = '"remember that my favorite color is teal"'
+_FIELD_WORDS = {
+    "name": "name",
+    "email": "e-mail address",
+    "preferred_language": "preferred language",
+    "timezone": "time zone",
+}
+_ABILITIES = (
+    ("remember_detail", "remember what you tell me", _EXAMPLE),
+    ("lookup_order", "look up an order", '"where is my order"'),
+    ("search_knowledge", "answer questions from the knowledge base", '"what is your return policy"'),
+    ("list_user_memories", "tell you what I know about you", '"what do you know about me"'),
+)
+_DOING = {
+    "update_profile": "change your profile",
+    "remember_detail": "remember things",
+    "recall_detail": "recall what I was told",
+    "forget_detail": "forget things",
+    "list_user_memories": "list what I know about you",
+    "lookup_order": "look up orders",
+    "search_knowledge": "search the knowledge base",
+}
+_SENTENCES: Mapping[TalkKind, str] = {
+    "hello": "Hello. What can I do for you?",
+    "how are you": "Fine, thank you. What can I do for you?",
+    "thanks": "You're welcome.",
+    "goodbye": "Goodbye.",
+    "all right": "All right. What can I do for you?",
+    "who are you": "I'm the demo responder of lkmongo: I answer by fixed rules, without a language model.",
+    "help": "I answer by fixed rules, without a language model.",
+    "silence": "I did not hear anything. What can I do for you?",
+    "secret": REFUSAL,
+    "too long": "That was too much at once, so I changed nothing: please say one thing in one short sentence.",
+    "forget that": 'I changed nothing; to have something deleted, name it, such as "forget my favorite color".',
+    "forget all": (
+        'I delete one thing at a time, such as "forget my favorite color", and have changed nothing; '
+        "to have everything deleted, ask support."
+    ),
+    "forget field": "That is part of your profile: I can change it, but not delete it.",
+    "say again": f"I did not get all of that, so I changed nothing: please say one thing at a time, like {_EXAMPLE}.",
+    "ask order": 'For your orders, say "my orders", or "order" and its number.',
+    "ask name": 'Please tell me your name and nothing else, such as "my name is Robin".',
+    "ask email": 'Please tell me your whole e-mail address, such as "my email is robin@example.com".',
+    "ask preferred_language": 'Please tell me your language by its English name, such as "my language is German".',
+    "ask timezone": 'Please tell me your time zone by its full name, such as "my time zone is Europe/Berlin".',
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool to be called."""
+
+    tool: str
+    arguments: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a tool has answered."""
+
+    tool: str
+    text: str
+    is_error: bool = False
+
+
+def next_step(intent: Intent, caller: CallerData, tools: Collection[str], *, lists_orders: bool) -> ToolCall | str:
+    """The tool that an intent takes, or what is said without one.
+
+    Args:
+        intent: what is wanted.
+        caller: the briefing.
+        tools: names of the tools that may be called.
+        lists_orders: whether orders can be looked up without a number.
+    """
+    step = _step(intent, caller, lists_orders=lists_orders)
+    if isinstance(step, ToolCall) and step.tool not in tools:
+        return f"I can't {_DOING[step.tool]} in this conversation."
+    if isinstance(intent, Talk) and intent.kind in {"help", "who are you"}:
+        return f"{step} {abilities(tools)}"
+    return step
+
+
+def _step(intent: Intent, caller: CallerData, *, lists_orders: bool) -> ToolCall | str:  # noqa: C901, PLR0911 - by kind
+    match intent:
+        case SetField(name, value):
+            return ToolCall("update_profile", {"field": name, "value": value})
+        case AskField(name):
+            return _tell_field(name, caller)
+        case Remember():
+            return _remember(intent, caller)
+        case Recall(labels):
+            return _recall(labels, caller)
+        case Forget():
+            return _forget(intent, caller)
+        case ListAll():
+            return ToolCall("list_user_memories")
+        case LookUpOrder(order_id):
+            if order_id is None and not lists_orders:
+                return _SENTENCES["ask order"]
+            return ToolCall("lookup_order", {"order_id": order_id} if order_id else {})
+        case AskKnowledge(query):
+            return ToolCall("search_knowledge", {"query": query})
+        case Talk(kind, about):
+            return _talk(kind, about, caller)
+
+
+def _remember(fact: Remember, caller: CallerData) -> ToolCall | str:
+    words = slot_words(fact.label)
+    label = caller.stored_as([fact.label])
+    # A favorite, and an allergy to one thing, are one value by what they are; of anything else there may be more.
+    has_one_value = fact.label.startswith(("favorite_", "allergy_to_"))
+    if label is None:
+        if not caller.is_at_hand and not has_one_value:
+            return NOT_AT_HAND
+        if fact.is_change:
+            begin = f'; to have me remember it, begin with "remember that my {words} is"'
+            return _nothing_stored([fact.label], begin)
+        return ToolCall("remember_detail", {"memory_type": fact.label, "content": fact.content})
+    stored = caller.memories[label]
+    if stored.casefold() != fact.content.casefold():
+        if caller.holds_more(label):
+            return (
+                f'I have more than that stored as "{words}", so I changed nothing: {_sentence(stored)} '
+                f'To replace it, say "forget everything stored as my {words}" first.'
+            )
+        if not (has_one_value or fact.is_change):
+            return (
+                f'As "{words}" I have: {_sentence(stored)} To replace it, say "change my {words} to" and the new value.'
+            )
+    return ToolCall("remember_detail", {"memory_type": label, "content": fact.content})
+
+
+def _recall(labels: Sequence[str], caller: CallerData) -> ToolCall | str:
+    label = caller.stored_as(labels)
+    if label is None and caller.is_at_hand and not caller.has_more:
+        return _nothing_stored(labels)
+    return ToolCall("recall_detail", {"memory_type": label or labels[0]})
+
+
+def _forget(wish: Forget, caller: CallerData) -> ToolCall | str:
+    label, words = caller.stored_as(wish.labels), slot_words(wish.labels[0])
+    if label is None:
+        return _nothing_stored(wish.labels, ", so I deleted nothing") if caller.is_at_hand else NOT_AT_HAND
+    if caller.holds_more(label) and not wish.whole:
+        return (
+            f'I have more than that stored as "{words}", so I deleted nothing: {_sentence(caller.memories[label])} '
+            f'To delete all of it, say "forget everything stored as my {words}".'
+        )
+    return ToolCall("forget_detail", {"memory_type": label})
+
+
+def _nothing_stored(labels: Sequence[str], therefore: str = "") -> str:
+    return f'I have nothing stored as "{slot_words(labels[0])}"{therefore}. {_LIST_HINT}'
+
+
+def _tell_field(name: str, caller: CallerData) -> str:
+    words = _FIELD_WORDS[name]
+    if value := caller.profile.get(name):
+        return f"Your {words} is {value}."
+    return f"I don't know your {words} yet." if caller.is_at_hand else NOT_AT_HAND
+
+
+def _talk(kind: TalkKind, about: str, caller: CallerData) -> str:
+    text = _SENTENCES[kind]
+    if kind == "ask name" and about:
+        return f'Please write your name with a capital letter, such as "my name is {about}".'
+    if kind in {"hello", "goodbye"} and (name := caller.profile.get("name")):
+        return text.replace(".", f", {name}.", 1)
+    return text
+
+
+# ---------------------------------------------------------------------- what the tools have answered
+
+
+def reply(intent: Intent, output: Output) -> str:
+    """What is said when the tool of an intent has answered."""
+    match intent:
+        case AskKnowledge(query) if output.tool == "search_knowledge" and not output.is_error:
+            return quote(output.text, query)
+        case Recall(labels) if output.tool == "recall_detail":
+            return _recalled(output, labels)
+        case SetField("preferred_language", value) if not output.is_error and value != "English":
+            return f"{_sentence(output.text)} I can only speak English myself, though."
+        case _:
+            return _sentence(output.text)
+
+
+def _recalled(output: Output, labels: Sequence[str]) -> str:
+    """What was recalled, if it is what was asked for: the tool takes a label that is near, of whomever that tells."""
+    if output.is_error:
+        is_missing = output.text.startswith("I have nothing stored")
+        return _nothing_stored(labels) if is_missing else _sentence(output.text)
+    head, colon, _ = output.text.partition(": ")
+    if colon and head.startswith("Your ") and american(head.removeprefix("Your ").replace(" ", "_")) not in labels:
+        return _nothing_stored(labels)
+    return _sentence(output.text)
+
+
+_OF_NO_PASSAGE = frozenset("policy policies rule rules information info".split())
+"""Words of a question that the passage which answers it need not hold."""
+
+
+def quote(output: str, question: str) -> str:
+    """The first passage that holds every content word of a question, one of them in its title, whole.
+
+    Args:
+        output: `{"results": [{"title", "content", "source"}]}`, best first; anything else is a sentence already.
+        question: what was asked.
+    """
+    from lkmongo.search.words import content_words, stem, words
+
+    try:
+        found = json.loads(output)
+        passages = [(str(each["title"]), str(each["content"])) for each in found["results"]]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return _sentence(output) or NOTHING_CERTAIN
+    wanted = set(content_words(question)[0]) - {stem(word) for word in _OF_NO_PASSAGE}
+    asks_for_number = question.casefold().startswith(("how much", "how many"))
+    for title, content in passages:
+        if asks_for_number and not re.search(r"\d", content):
+            continue
+        of_title = {stem(word) for word in words(title)}
+        held = of_title | {stem(word) for word in words(content)}
+        if wanted and wanted <= held and wanted & of_title:
+            return f'The knowledge base says under "{title}": {_sentence(content)}'
+    return NOTHING_CERTAIN
+
+
+# ---------------------------------------------------------------------- of its own accord
+
+
+def greeting(caller: CallerData, tools: Collection[str]) -> str:
+    """The first words of a session."""
+    name = caller.profile.get("name")
+    if caller.status == "known" or name:
+        hello = f"Hello {name}, good to hear you again." if name else "Hello, good to hear you again."
+        last = f" Last time it was about this: {shorten(caller.gist, 90)}" if caller.gist else ""
+        return f"{hello}{last} What can I do for you?"
+    able = [what for tool, what, _ in _ABILITIES[:3] if tool in tools]
+    what_for = f", and I can {_joined(able, 'and')}" if able else ""
+    return f"Hello, I'm the demo responder: I answer by fixed rules, without a language model{what_for}."
+
+
+def going_on(caller: CallerData) -> str:
+    """What is said when a session that has begun goes on without the caller having spoken."""
+    name = caller.profile.get("name")
+    return f"I'm here{f', {name}' if name else ''}. Please go on."
+
+
+def abilities(tools: Collection[str]) -> str:
+    """One sentence on what can be done with these tools, with examples."""
+    able = [(what, example) for tool, what, example in _ABILITIES if tool in tools]
+    if not able:
+        return "There is nothing that I could look up or store in this conversation."
+    examples = [example for _, example in able[:3]]
+    return f"I can {_joined([what for what, _ in able], 'and')}. Try {_joined(examples, 'or')}."
+
+
+def shorten(text: str, limit: int) -> str:
+    """At most `limit` characters, cut between words, ending like a sentence."""
+    text = " ".join(text.split())
+    if len(text) > limit:
+        text = text[:limit].rsplit(" ", 1)[0].rstrip(" ,;:.") + " ..."
+    return _sentence(text)
+
+
+def _joined(parts: Sequence[str], word: str) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {word} {parts[-1]}"
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text if not text or text[-1] in ".!?\"')" else f"{text}."
