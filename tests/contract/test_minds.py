@@ -73,7 +73,7 @@ async def test_the_mind_follows_from_the_settings(environment, description):
 def test_a_job_is_made_ready_with_the_demo_responder_only_when_there_is_no_language_model(url):
     code = (
         "import sys\n"
-        "from lkmongo.agent import worker\n"
+        "from lkmongo.worker import agent_server\n"
         "from lkmongo.worker.prewarm import Ready\n"
         "from lkmongo.settings import Settings\n"
         "ready = Ready(Settings.load())\n"
