@@ -36,7 +36,7 @@ from lkmongo.store.export.export import Export, Exported, Sink
 from lkmongo.store.export.writers import JsonlWriter
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.mongo.client import create_client
-from lkmongo.store.sessions.calls import CallFilter
+from lkmongo.store.sessions.calls import SessionFilter
 
 DATABASE = "lkmongo_benchmark_export"
 SMALL = f"{DATABASE}_small"
@@ -132,7 +132,7 @@ async def _export(db: Any, after: Any, calls: int, file: BinaryIO) -> tuple[Expo
         file.write(data)
 
     sink = Sink(write)
-    work = Export(db, CallFilter(), after=after)
+    work = Export(db, SessionFilter(), after=after)
     began, used = time.monotonic(), time.process_time()
     with suppress(_EnoughError):
         await work.run(JsonlWriter(sink), sink, enough)

@@ -34,19 +34,19 @@ def main() -> None:
 
 
 def _ours(uri: str, home: str) -> None:
-    from lkmongo.agent.call import begin_call
+    from lkmongo.agent.call import begin_session
     from lkmongo.settings import Settings
-    from lkmongo.worker.prewarm import Ready
+    from lkmongo.worker.prewarm import Prewarm
 
     settings = Settings.load({"MONGODB_URI": uri, "MONGODB_DB": DATABASE, "LKMONGO_HOME": home})
-    ready = Ready(settings)  # as a job's process is made ready: without a loop, and without waiting
+    ready = Prewarm(settings)  # as a job's process is made ready: without a loop, and without waiting
 
     async def job() -> None:
         stack = AsyncExitStack()
 
         async def preload() -> None:
             store = await ready.store()
-            beginning = begin_call(
+            beginning = begin_session(
                 settings, store, ready.embedder, CALLER, guest=False, session_id="RM_first", room_name="first"
             )
             call = await stack.enter_async_context(beginning)
@@ -66,16 +66,16 @@ def _round_trips(path: str) -> int:
 
     from benchmarks.network import Network
     from benchmarks.patience import Loop, Patience
-    from lkmongo.agent.call import begin_call
+    from lkmongo.agent.call import begin_session
     from lkmongo.settings import Settings
-    from lkmongo.worker.prewarm import Ready
+    from lkmongo.worker.prewarm import Prewarm
 
-    async def job(network: Network, patience: Patience, settings: Settings, ready: Ready) -> int:
+    async def job(network: Network, patience: Patience, settings: Settings, ready: Prewarm) -> int:
         store = await ready.store()
         async with patience.of(network):
             await asyncio.gather(store.ping(), store.ping())  # by the time a job comes, both connections are there
             network.reset()
-            async with begin_call(
+            async with begin_session(
                 settings, store, ready.embedder, CALLER, guest=False, session_id="RM_first", room_name="first"
             ) as call:
                 await known(call)
@@ -87,7 +87,7 @@ def _round_trips(path: str) -> int:
     monitoring.register(patience)
     with tempfile.TemporaryDirectory() as home, Network(path) as network:
         settings = Settings.load({"MONGODB_URI": network.uri, "MONGODB_DB": DATABASE, "LKMONGO_HOME": home})
-        ready = Ready(settings)
+        ready = Prewarm(settings)
         with asyncio.Runner(loop_factory=Loop) as runner:
             return runner.run(job(network, patience, settings, ready))
 

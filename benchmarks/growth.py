@@ -29,8 +29,8 @@ from benchmarks.measure import Result, machine, result, tell, write_json
 from lkmongo.local.mongod import EmbeddedMongod
 from lkmongo.settings import Settings
 from lkmongo.store.indexes import database_indexes
-from lkmongo.store.mongo.client_loop import at_home
-from lkmongo.worker.prewarm import Ready
+from lkmongo.store.mongo.client_loop import run_on_client_loop
+from lkmongo.worker.prewarm import Prewarm
 
 DATABASE = "lkmongo_benchmark_growth"
 TENS = (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
@@ -79,11 +79,11 @@ async def _bench(*, quick: bool) -> AsyncIterator[Bench]:
         values = {"MONGODB_DB": DATABASE, "LKMONGO_HOME": str(folder / "home"), "LKMONGO_EMBEDDINGS": "local"}
         settings = Settings.load(values)
         client = stack.enter_context(MongoClient[dict[str, Any]](uri, tz_aware=True))
-        ready = Ready(settings)
+        ready = Prewarm(settings)
         stack.push_async_callback(ready.close)
         store = await ready.store()
         await ready.embedder.warm()
-        await at_home(lambda: database_indexes.apply(store.db))
+        await run_on_client_loop(lambda: database_indexes.apply(store.db))
         gc.collect()
         gc.freeze()  # of the modules nothing is ever freed: looking at them before each run would take most of the time
         yield Bench(folder, settings, uri, client[DATABASE], ready, store, quick)

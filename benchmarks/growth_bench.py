@@ -13,12 +13,12 @@ from typing import Any
 
 from pymongo.database import Database
 
-from lkmongo.agent.call import Call, begin_call
+from lkmongo.agent.call import CallerSession, begin_session
 from lkmongo.embed.base import Embedder
 from lkmongo.model import UserScope
 from lkmongo.settings import Settings
 from lkmongo.store.open import Store
-from lkmongo.worker.prewarm import Ready
+from lkmongo.worker.prewarm import Prewarm
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Bench:
     settings: Settings
     uri: str
     database: Database[dict[str, Any]]
-    ready: Ready
+    ready: Prewarm
     store: Store
     quick: bool = False
 
@@ -50,9 +50,9 @@ class Bench:
         return self.ready.embedder
 
     @asynccontextmanager
-    async def call(self, scope: UserScope, name: str) -> AsyncIterator[Call]:
+    async def call(self, scope: UserScope, name: str) -> AsyncIterator[CallerSession]:
         """Begin a call as a job does."""
-        async with begin_call(
+        async with begin_session(
             self.settings, self.store, self.embedder, scope, guest=False, session_id=name, room_name="room"
         ) as call:
             yield call

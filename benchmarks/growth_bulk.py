@@ -24,7 +24,7 @@ from benchmarks.growth_data import library, write_passages
 from lkmongo.model import TenantScope
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.store.knowledge.ingest import Library, add_documents
-from lkmongo.store.mongo.client_loop import at_home
+from lkmongo.store.mongo.client_loop import run_on_client_loop
 
 _numbers = itertools.count()
 _TURNS = 2
@@ -88,7 +88,7 @@ async def _ingest(bench: Bench, tenant: TenantScope, documents: Library) -> list
         async for _ in bench.embedder.embed_many(texts):
             pass
 
-    ((added,), (embedded,)) = [await timed(work, 1, warm_up=0) for work in (lambda: at_home(add), embed)]
+    ((added,), (embedded,)) = [await timed(work, 1, warm_up=0) for work in (lambda: run_on_client_loop(add), embed)]
     return [
         Reading("ingest", [1000 * len(texts) / added], "passages per second"),
         Reading(

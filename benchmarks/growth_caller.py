@@ -17,11 +17,11 @@ from livekit.agents.llm import ChatMessage
 from benchmarks.growth_bench import Bench, Reading, once, timed, times_for
 from benchmarks.growth_data import person, sentence, write_people, write_slots
 from lkmongo.agent.briefing import BUDGET, brief
-from lkmongo.agent.call import Call
-from lkmongo.agent.ending import end_call
+from lkmongo.agent.call import CallerSession
+from lkmongo.agent.ending import end_session
 from lkmongo.model import Turn, TurnKind, UserScope, now
 from lkmongo.store.people.erase import erase
-from lkmongo.store.sessions.calls import CallFilter, Calls
+from lkmongo.store.sessions.calls import Calls, SessionFilter
 from lkmongo.worker.resume import chat_context
 
 _numbers = itertools.count()
@@ -95,7 +95,7 @@ async def turns(bench: Bench, n: int) -> list[Reading]:
             _say(session, n)
             began = time.perf_counter()
             await call.caller.preload()
-            assert await end_call(call, "hang-up", dict, ended_at=now())
+            assert await end_session(call, "hang-up", dict, ended_at=now())
             ended.append((time.perf_counter() - began) * 1000)
     bench.database.sessions.update_one({"session_id": name}, {"$set": {"status": "interrupted"}})
     seqs = itertools.count(n + 1)
@@ -110,7 +110,7 @@ async def turns(bench: Bench, n: int) -> list[Reading]:
 
     async def show() -> None:
         calls = Calls(bench.store.db)
-        await calls.turns(await calls.get(CallFilter(user_id=scope.user_id), name))
+        await calls.turns(await calls.get(SessionFilter(user_id=scope.user_id), name))
 
     times = times_for(n)
     appended = await timed(append, 30)
@@ -152,7 +152,7 @@ async def people(bench: Bench, n: int) -> list[Reading]:
             await bench.store.users.count(tenant)  # as the command does, to say how many there are
 
     async def newest() -> None:
-        wanted = CallFilter()
+        wanted = SessionFilter()
         await calls.newest(wanted, limit=50)
         await calls.count(wanted)
 
@@ -187,7 +187,7 @@ async def _starts(bench: Bench, scope: UserScope, times: int, *, known: int) -> 
     return took
 
 
-async def _vectors_there(call: Call) -> None:
+async def _vectors_there(call: CallerSession) -> None:
     """Wait until a search of what is loaded goes by meaning, too: none of these words is in any slot."""
     async with asyncio.timeout(60):
         while not await call.search_memories("packages and shipments"):  # noqa: ASYNC110 - no event tells

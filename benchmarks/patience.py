@@ -155,7 +155,7 @@ class Patience(monitoring.CommandListener):
 
 async def _nothing_to_do(loop: Loop) -> None:
     """Let both loops turn, and threads work, until nothing of it can lead to anything more."""
-    driver, begun = client_loop.establish(), -1
+    driver, begun = client_loop.start_client_loop(), -1
     while begun != loop.begun:
         if loop.in_threads:
             await asyncio.wait(set(loop.in_threads))

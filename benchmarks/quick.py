@@ -153,13 +153,13 @@ async def _tools(ways: Ways, figures: Figures) -> None:
 
 async def _hang_up(ways: Ways, figures: Figures) -> None:
     from benchmarks.rows_endings import conversation, record_written
-    from lkmongo.agent.ending import end_call
+    from lkmongo.agent.ending import end_session
 
     async with conversation(ways) as (call, report):
         await asyncio.sleep(1)  # by then the last turn is written; before, it may or may not be on its way
         ways.stage.network.reset()
         with record_written(ways) as last:
-            assert await end_call(call, "hang-up", report, ended_at=now())
+            assert await end_session(call, "hang-up", report, ended_at=now())
         counts = ways.stage.network.counts()
         figures["hang-up, until the record is complete: round trips"] = last["round_trips"]
         figures["hang-up: round trips"] = counts.round_trips

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.retrieval_sets import Question, Scope, load
+from benchmarks.retrieval_sets import QueryEmbedding, Scope, load
 from lkmongo.embed.base import FusionWeights
 from lkmongo.search.exact import Hit
 
@@ -31,8 +31,8 @@ GRID = tuple(step / 20 for step in range(10, 20))
 FLOORS = (-1.0, 0.10, 0.12, 0.14, 0.15, 0.16, 0.18, 0.20, 0.25, 0.30, 0.40)
 TOLERANCE = 0.01
 """How far recall@1 may stay behind the better branch's."""
-Search = Callable[[Scope, Question], Sequence[Hit[Any]]]
-Chosen = Callable[[Scope, Question], bool]
+Search = Callable[[Scope, QueryEmbedding], Sequence[Hit[Any]]]
+Chosen = Callable[[Scope, QueryEmbedding], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +77,17 @@ def by_vector(floor: float) -> Search:
     return lambda scope, asked: [hit for hit in whole(scope, asked) if hit.vector_rank]
 
 
-def by_text(scope: Scope, asked: Question) -> Sequence[Hit[Any]]:
+def by_text(scope: Scope, asked: QueryEmbedding) -> Sequence[Hit[Any]]:
     """A search without a vector."""
     return scope.index.search(asked.text, None, DEPTH, FusionWeights(0, 1), 0)
 
 
-def fitting(_scope: Scope, question: Question) -> bool:
+def fitting(_scope: Scope, question: QueryEmbedding) -> bool:
     """The half that weights are chosen on."""
     return question.for_fitting
 
 
-def reported(_scope: Scope, question: Question) -> bool:
+def reported(_scope: Scope, question: QueryEmbedding) -> bool:
     """The other half."""
     return not question.for_fitting
 

@@ -30,7 +30,7 @@ Answers = dict[str, set[Hashable]]
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class QueryEmbedding:
     """A question, its vector, and the keys of the documents that answer it: none for one that nothing answers."""
 
     text: str
@@ -46,8 +46,8 @@ class Scope:
     name: str
     kind: Kind
     index: ExactIndex[Any]
-    questions: tuple[Question, ...]
-    off_topic: tuple[Question, ...]
+    questions: tuple[QueryEmbedding, ...]
+    off_topic: tuple[QueryEmbedding, ...]
 
 
 async def load(embedder: Embedder) -> list[Scope]:
@@ -59,7 +59,7 @@ async def load(embedder: Embedder) -> list[Scope]:
     off_topic = _yaml("off_topic.yaml")
     off_vectors = await _embed(embedder, off_topic, "query")
     nothing = tuple(
-        Question(text, frozenset(), vector, for_fitting=False)
+        QueryEmbedding(text, frozenset(), vector, for_fitting=False)
         for text, vector in zip(off_topic, off_vectors, strict=True)
     )
     scopes = []
@@ -73,7 +73,7 @@ async def load(embedder: Embedder) -> list[Scope]:
                 kind,
                 index(vectors),
                 tuple(
-                    Question(text, frozenset(asked[text]), vector, for_fitting=_for_fitting(name, text))
+                    QueryEmbedding(text, frozenset(asked[text]), vector, for_fitting=_for_fitting(name, text))
                     for text, vector in zip(questions, asked_vectors, strict=True)
                 ),
                 nothing,

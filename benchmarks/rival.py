@@ -31,14 +31,14 @@ from pymongo import MongoClient
 from benchmarks.measure import Result, Way, machine, result, table, take_turns, tell, write_json
 from benchmarks.network import Network, socket_path
 from benchmarks.rival_process import RIVAL, Rival, rival
-from lkmongo.agent.call import Call, begin_call
+from lkmongo.agent.call import CallerSession, begin_session
 from lkmongo.local.mongod import EmbeddedMongod
 from lkmongo.model import UserScope
 from lkmongo.search.choose import AtlasFirst
 from lkmongo.settings import Settings
 from lkmongo.store.indexes import database_indexes
-from lkmongo.store.mongo.client_loop import at_home
-from lkmongo.worker.prewarm import Ready
+from lkmongo.store.mongo.client_loop import run_on_client_loop
+from lkmongo.worker.prewarm import Prewarm
 
 DATABASE = "lkmongo_benchmark_rival"
 DURABLE = {
@@ -66,9 +66,9 @@ QUESTIONS = [
 
 
 @asynccontextmanager
-async def ours(settings: Settings, database: Any, facts: Facts) -> AsyncIterator[tuple[Ready, Call]]:
+async def ours(settings: Settings, database: Any, facts: Facts) -> AsyncIterator[tuple[Prewarm, CallerSession]]:
     """A process that is ready for a job, and a call that goes on in it, of somebody of whom the facts are known."""
-    ready = Ready(settings)
+    ready = Prewarm(settings)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(ready.close)
         store = await ready.store()
@@ -87,12 +87,14 @@ async def ours(settings: Settings, database: Any, facts: Facts) -> AsyncIterator
         await call.recorder.close("done", dict)
 
 
-def _begin(ready: Ready, store: Any, name: str) -> Any:
+def _begin(ready: Prewarm, store: Any, name: str) -> Any:
     scope = UserScope(tenant_id="default", user_id="caller-1")
-    return begin_call(ready.settings, store, ready.embedder, scope, guest=False, session_id=name, room_name="room")
+    return begin_session(ready.settings, store, ready.embedder, scope, guest=False, session_id=name, room_name="room")
 
 
-def works(ready: Ready, store: Any, call: Call, other: Rival, facts: Facts) -> Iterator[tuple[str, dict[str, Way]]]:
+def works(
+    ready: Prewarm, store: Any, call: CallerSession, other: Rival, facts: Facts
+) -> Iterator[tuple[str, dict[str, Way]]]:
     """Each piece of work, and how either does it. What undoes it afterwards is not in its time."""
     numbers = iter(range(1_000_000))
 
@@ -253,10 +255,10 @@ def _mongodb(uri: str) -> Callable[[int], Mapping[str, object]]:
 
 
 async def _provision(settings: Settings) -> None:
-    ready = Ready(settings)
+    ready = Prewarm(settings)
     try:
         store = await ready.store()
-        await at_home(lambda: database_indexes.apply(store.db))
+        await run_on_client_loop(lambda: database_indexes.apply(store.db))
     finally:
         await ready.close()
 

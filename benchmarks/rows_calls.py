@@ -17,11 +17,11 @@ from benchmarks.network import Network, socket_path
 from benchmarks.stage import CALLER, Ways, give_slots, vectors_of
 from lkmongo.agent.assistant import Assistant
 from lkmongo.agent.briefing import brief, briefed
-from lkmongo.agent.call import begin_call
+from lkmongo.agent.call import begin_session
 from lkmongo.model import Order, OrderItem, UserScope
 from lkmongo.store.seed.seeding import seed
 from lkmongo.store.seed.seeds import SeedData, default_seed_folder, load_seeds
-from lkmongo.worker.prewarm import Ready
+from lkmongo.worker.prewarm import Prewarm
 
 GROUP = "side by side"
 LKMONGO, GUIDE, LIMIT = "lkmongo", "guide", "limit"
@@ -234,12 +234,12 @@ async def away(ways: Ways, rounds: int, *, full: bool) -> list[Result]:
 
 
 async def _greet(ways: Ways, network: Network) -> float:
-    ready = Ready(ways.stage.settings(network.uri))
+    ready = Prewarm(ways.stage.settings(network.uri))
     try:
         store = await ready.store()
         await asyncio.sleep(0.2)  # a job comes some time after its process
         began = time.perf_counter()
-        async with begin_call(
+        async with begin_session(
             ready.settings, store, ways.embedder, CALLER, guest=False, session_id=f"RM_{another()}", room_name="r"
         ) as call:
             await briefed(llm.ChatContext.empty(), lambda: call.caller)

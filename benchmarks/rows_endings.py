@@ -15,8 +15,8 @@ from benchmarks.measure import Result, take_turns
 from benchmarks.rows_calls import GUIDE, LIMIT, LIMIT_NOTE, LKMONGO, another, one, ping_of, rows
 from benchmarks.stage import CALLER, Ways
 from lkmongo.agent.assistant import Assistant
-from lkmongo.agent.call import Call
-from lkmongo.agent.ending import end_call
+from lkmongo.agent.call import CallerSession
+from lkmongo.agent.ending import end_session
 from lkmongo.model import now
 from tests.fake_llm import ScriptedLLM
 
@@ -32,7 +32,7 @@ async def hang_up(ways: Ways, rtt_ms: float, rounds: int) -> list[Result]:
             network.reset()
             with record_written(ways) as last:
                 began = time.perf_counter()
-                stored = await end_call(call, "hang-up", report, ended_at=now())
+                stored = await end_session(call, "hang-up", report, ended_at=now())
             trips[name] = max(trips.get(name, 0), last["round_trips"])
             if not stored or not await _is_complete(ways, call):
                 raise RuntimeError("the record is not complete")
@@ -69,11 +69,11 @@ AT_ONCE = "lkmongo, right after the last turn"
 
 
 @asynccontextmanager
-async def conversation(ways: Ways) -> AsyncIterator[tuple[Call, Callable[[], dict[str, Any]]]]:
+async def conversation(ways: Ways) -> AsyncIterator[tuple[CallerSession, Callable[[], dict[str, Any]]]]:
     """A greeting and one exchange through a real session that is closed now; the call, and what makes its report."""
     async with ways.call() as call:
         with fake_job_context(job_id=call.session_id) as job:
-            session: AgentSession[Call] = AgentSession(
+            session: AgentSession[CallerSession] = AgentSession(
                 llm=ScriptedLLM(lambda _: ["All right."]),
                 userdata=call,
                 vad=None,
@@ -125,7 +125,7 @@ async def _guides_session() -> Any:
         return job.make_session_report(session)
 
 
-async def _is_complete(ways: Ways, call: Call) -> bool:
+async def _is_complete(ways: Ways, call: CallerSession) -> bool:
     record = await ways.store.sessions.get(call.scope, call.session_id)
     turns = await ways.store.sessions.turns(call.scope, call.session_id)
     return record is not None and record.status == "complete" and len(turns) == len(call.recorder.turns) == 3

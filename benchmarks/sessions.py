@@ -28,8 +28,8 @@ from livekit.agents.testing import fake_job_context
 from benchmarks.measure import percentile
 from benchmarks.timings import Timings
 from lkmongo.agent.assistant import Assistant
-from lkmongo.agent.call import begin_call
-from lkmongo.agent.ending import end_call
+from lkmongo.agent.call import begin_session
+from lkmongo.agent.ending import end_session
 from lkmongo.embed.base import Embedder
 from lkmongo.embed.choose import create_embedder
 from lkmongo.local.mongod import EmbeddedMongod
@@ -84,7 +84,7 @@ async def _hold_all(settings: Settings, sessions: int, turns: int, pause: float)
         memory = _memory()
         # The greeting, then what is said, what is answered, and of every second turn what a tool gave.
         turns_of_a_call = 1 + sum(3 if number % 2 else 2 for number in range(turns))
-        folder = journal.spool_folder(settings.data_home)
+        folder = journal.journal_folder(settings.data_home)
         kept = len(journal.files(folder))
         await recover(store, folder, journal.database_id(settings))
         complete = await store.db.sessions.count_documents({"status": "complete"})
@@ -127,7 +127,7 @@ async def _hold(
     """Hold one conversation."""
     scope, name = UserScope(tenant_id="default", user_id=f"u-{number}"), f"call-{number}"
     await asyncio.sleep(number / 10)  # ten callers a second
-    beginning = begin_call(settings, store, embedder, scope, guest=False, session_id=name, room_name="room")
+    beginning = begin_session(settings, store, embedder, scope, guest=False, session_id=name, room_name="room")
     with fake_job_context(job_id=name):
         async with beginning as call:
             session: AgentSession[Any] = AgentSession(
@@ -141,7 +141,7 @@ async def _hold(
                 await session.run(user_input=f"turn {turn}")
                 answered.append(time.perf_counter() - began)
             await session.aclose()
-            await end_call(call, "hang-up", dict, ended_at=now())
+            await end_session(call, "hang-up", dict, ended_at=now())
 
 
 def _script(context: llm.ChatContext) -> Sequence[Part]:

@@ -24,7 +24,7 @@ from urllib.parse import unquote
 
 import yaml
 
-from lkmongo.agent.call import Call
+from lkmongo.agent.call import CallerSession
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.recorder import Recorder
 from lkmongo.agent.speculation import Speculation
@@ -94,7 +94,7 @@ class FarEmbedder(LocalEmbedder):
         return await super().embed(texts, kind=kind, deadline=deadline)
 
 
-class TimedCall(Call):
+class TimedCall(CallerSession):
     """A call that keeps how long each search of its knowledge took."""
 
     waits: list[float]

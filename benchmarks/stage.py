@@ -28,9 +28,9 @@ from lkmongo.store.indexes import database_indexes
 from lkmongo.store.open import Store
 
 if TYPE_CHECKING:
-    from lkmongo.agent.call import Call
+    from lkmongo.agent.call import CallerSession
     from lkmongo.embed.base import Embedder
-    from lkmongo.worker.prewarm import Ready
+    from lkmongo.worker.prewarm import Prewarm
 
 DATABASE = "lkmongo"
 CALLER = UserScope(tenant_id="default", user_id="u-100")
@@ -83,19 +83,19 @@ class Ways:
 
     stage: Stage
     settings: Settings
-    ready: Ready
+    ready: Prewarm
     store: Store
     embedder: Embedder
     far: FarEmbedder
     guide: Guide
 
     @asynccontextmanager
-    async def call(self, scope: UserScope = CALLER) -> AsyncIterator[Call]:
+    async def call(self, scope: UserScope = CALLER) -> AsyncIterator[CallerSession]:
         """Begin a call of lkmongo as a job does."""
-        from lkmongo.agent.call import begin_call
+        from lkmongo.agent.call import begin_session
 
         name = f"RM_{uuid.uuid4().hex[:12]}"
-        async with begin_call(
+        async with begin_session(
             self.settings, self.store, self.embedder, scope, guest=False, session_id=name, room_name=name
         ) as call:
             yield call
@@ -105,7 +105,7 @@ class Ways:
         await asyncio.sleep(0.05 + self.far.seconds + 5 * self.stage.network.rtt_ms / 1000)
 
 
-async def known(call: Call) -> None:
+async def known(call: CallerSession) -> None:
     """Wait until the caller of a call is known, also where that takes longer than a greeting would wait."""
     while not await call.caller.preload():  # noqa: ASYNC110 - its deadline goes by the machine's clock
         await asyncio.sleep(0.01)
@@ -114,13 +114,13 @@ async def known(call: Call) -> None:
 @asynccontextmanager
 async def connected(stage: Stage, *, embedding: float = EMBEDDING) -> AsyncIterator[Ways]:
     """Make both ways ready, and warm, with their indexes."""
-    from lkmongo.worker.prewarm import Ready
+    from lkmongo.worker.prewarm import Prewarm
 
     far = FarEmbedder(embedding)
     embedder = CachedEmbedder(far)
     await embedder.warm()
     settings = stage.settings()
-    ready = Ready(settings)
+    ready = Prewarm(settings)
     guide = Guide(stage.network.uri, vectors_of(far))
     try:
         store = await ready.store()

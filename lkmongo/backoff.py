@@ -1,6 +1,6 @@
 """Backoff: how long to wait before the next attempt.
 
-`retry_pause` is for writes that are retried until MongoDB takes them; `Pace` is for polling until a deadline.
+`retry_pause` is for writes that are retried until MongoDB takes them; `Backoff` is for polling until a deadline.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def retry_pause(failures: int) -> float:
     return RETRY_SCHEDULE[min(failures, len(RETRY_SCHEDULE)) - 1]
 
 
-class Pace:
+class Backoff:
     """The pauses between one look and the next, until the time is over."""
 
     def __init__(

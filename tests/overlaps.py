@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from livekit.agents import ConversationItemAddedEvent, llm
 
-from lkmongo.agent.call import Call
+from lkmongo.agent.call import CallerSession
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.recorder import Recorder
 from lkmongo.embed.choose import create_embedder
@@ -18,7 +18,7 @@ from lkmongo.errors import DatabaseUnavailableError
 from lkmongo.model import UserScope
 from lkmongo.outbox import journal
 from lkmongo.outbox.backlog import Backlog
-from lkmongo.outbox.journal import Spool
+from lkmongo.outbox.journal import Journal
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.store.open import Store
 from lkmongo.store.sessions.documents import process_name
@@ -32,7 +32,7 @@ DATABASE = "db"
 
 def with_file(store: Store, scope: UserScope, folder: Path) -> Recorder:
     """A recorder that notes in `folder` what MongoDB does not have yet."""
-    backlog = Backlog(lambda: Spool.begin(folder, recorder.record, owner=process_name(), database=DATABASE))
+    backlog = Backlog(lambda: Journal.begin(folder, recorder.record, owner=process_name(), database=DATABASE))
     recorder = Recorder(store, scope, SID, ROOM, backlog)
     return recorder
 
@@ -40,13 +40,13 @@ def with_file(store: Store, scope: UserScope, folder: Path) -> Recorder:
 @asynccontextmanager
 async def a_call(
     store: Store, scope: UserScope, folder: Path | None = None, *, guest: bool = False
-) -> AsyncIterator[Call]:
+) -> AsyncIterator[CallerSession]:
     """A call of which nothing is loaded or written yet; with `folder`, what waits is on disk there."""
     recorder = with_file(store, scope, folder) if folder else Recorder(store, scope, SID, ROOM)
     embedder = create_embedder("local")
     caller = Caller(store, embedder, scope, recorder.lease, recorder._backlog, guest=guest)
     try:
-        yield Call(SID, ROOM, caller, store, ExactStrategy(store.db, embedder), recorder)
+        yield CallerSession(SID, ROOM, caller, store, ExactStrategy(store.db, embedder), recorder)
     finally:
         await caller.settle(0)
         await die(recorder)

@@ -19,10 +19,10 @@ _DEADLINES = (
     "RESUME_READ LEASE_RENEWAL HANG_UP SETTLE SUMMARY AWAY ERASED_END RECORD_END"
 ).split()
 _DEFAULTS = {
-    "lkmongo.store.mongo.circuit_breaker": ["Breaker.read"],
+    "lkmongo.store.mongo.circuit_breaker": ["CircuitBreaker.read"],
     "lkmongo.search.atlas": ["AtlasStrategy.__init__"],
     "lkmongo.search.choose": ["AtlasFirst.__init__"],
-    "lkmongo.search.strategy": ["Question.__init__", "ExactStrategy.__init__"],
+    "lkmongo.search.strategy": ["QueryEmbedding.__init__", "ExactStrategy.__init__"],
     "lkmongo.agent.caller": ["Caller.preload"],
     "lkmongo.outbox.lease": ["Lease.release"],
     "lkmongo.agent.recorder": ["Recorder.close"],

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lkmongo.backoff import Pace
+from lkmongo.backoff import Backoff
 from lkmongo.embed.base import Embedder, Kind, OverloadedError
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.embed.vectors import to_bson
@@ -83,7 +83,7 @@ async def _provision(where: Place) -> None:
         await search_provision.apply(db, indexes)
         if where.standin is not None:
             await asyncio.to_thread(where.standin.finish_builds)
-        await wait_ready(db, indexes, embedder, Pace(_BUILD_SECONDS))
+        await wait_ready(db, indexes, embedder, Backoff(_BUILD_SECONDS))
 
 
 async def _drop(where: Place) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pymongo.operations import SearchIndexModel
 
-from lkmongo.backoff import Pace
+from lkmongo.backoff import Backoff
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.store.indexes.definitions import SearchIndex, search_indexes
 from lkmongo.store.mongo.client import create_client
@@ -29,7 +29,7 @@ class Rig:
     db: Any
     pauses: list[float] = field(default_factory=list)
 
-    def pace(self, seconds: float = 60.0, *meanwhile: Callable[[], Awaitable[None]]) -> Pace:
+    def backoff(self, seconds: float = 60.0, *meanwhile: Callable[[], Awaitable[None]]) -> Backoff:
         """Waiting that takes no time: the stand-in's clock is moved instead, and `meanwhile` happens, one a pause."""
         happenings = iter(meanwhile)
 
@@ -39,7 +39,7 @@ class Rig:
                 await happening()
             await asyncio.to_thread(self.standin.advance, pause)
 
-        return Pace(seconds, sleep=sleep, clock=self.standin.clock.now)
+        return Backoff(seconds, sleep=sleep, clock=self.standin.clock.now)
 
     async def finish_builds(self) -> None:
         await asyncio.to_thread(self.standin.finish_builds)

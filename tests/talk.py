@@ -11,7 +11,7 @@ from livekit.agents import AgentSession
 from livekit.agents.testing import fake_job_context
 
 from lkmongo.agent.assistant import Assistant
-from lkmongo.agent.call import Call
+from lkmongo.agent.call import CallerSession
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.recorder import Recorder
 from lkmongo.embed.choose import create_embedder
@@ -25,8 +25,8 @@ from tests.fake_llm import Script, ScriptedLLM
 class Talk:
     """A call that is going on."""
 
-    session: AgentSession[Call]
-    call: Call
+    session: AgentSession[CallerSession]
+    call: CallerSession
     llm: ScriptedLLM
     job: Any
 
@@ -72,7 +72,7 @@ async def talk(
     embedder = create_embedder("local")
     recorder = Recorder(store, scope, session_id, "console")
     caller = Caller(store, embedder, scope, recorder.lease, guest=guest)
-    call = Call(session_id, "console", caller, store, ExactStrategy(store.db, embedder), recorder)
+    call = CallerSession(session_id, "console", caller, store, ExactStrategy(store.db, embedder), recorder)
     await caller.preload()
     if resumed:
         call.go_on_after(resumed)

@@ -16,7 +16,7 @@ from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN
 from livekit.agents.voice import io
 
 from lkmongo.agent.assistant import Assistant
-from lkmongo.agent.call import Call
+from lkmongo.agent.call import CallerSession
 from tests.waiting import until
 
 RATE = 16_000
@@ -126,8 +126,8 @@ class _Speaker(io.AudioOutput):
 class VoiceCall:
     """A call with a voice that is going on."""
 
-    session: AgentSession[Call]
-    call: Call
+    session: AgentSession[CallerSession]
+    call: CallerSession
     ears: Ears
     mouth: Mouth
     job: Any
@@ -165,12 +165,12 @@ class VoiceCall:
 
 @asynccontextmanager
 async def voice_call(
-    call: Call, model: Any, *, agent: Assistant | None = None, **turns: Any
+    call: CallerSession, model: Any, *, agent: Assistant | None = None, **turns: Any
 ) -> AsyncIterator[VoiceCall]:
     """Hold `call` by voice; the recogniser says when a turn is over. The record is left to the caller of this."""
     ears, mouth = Ears(), Mouth()
     with fake_job_context(job_id=call.session_id) as job:
-        session: AgentSession[Call] = AgentSession(
+        session: AgentSession[CallerSession] = AgentSession(
             llm=model,
             stt=ears,
             tts=mouth,

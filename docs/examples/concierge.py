@@ -5,7 +5,7 @@ from __future__ import annotations
 from livekit.agents import RunContext, function_tool
 
 from lkmongo.agent.assistant import Assistant
-from lkmongo.agent.call import Call
+from lkmongo.agent.call import CallerSession
 
 
 class Concierge(Assistant):
@@ -15,7 +15,7 @@ class Concierge(Assistant):
     greeting = "Greet the caller as the concierge of the Lantern Hotel, by name when it is known."
 
     @function_tool
-    async def count_orders(self, context: RunContext[Call]) -> str:
+    async def count_orders(self, context: RunContext[CallerSession]) -> str:
         """Tell how many orders the caller has, and how many are still open."""
         call = context.userdata
         # The scope is the call's, never an argument: a model cannot ask for somebody else's.

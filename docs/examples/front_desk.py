@@ -5,7 +5,7 @@ from __future__ import annotations
 from livekit.agents import Agent, RunContext, function_tool
 
 from lkmongo.agent.assistant import Assistant
-from lkmongo.agent.call import Call
+from lkmongo.agent.call import CallerSession
 
 
 class FrontDesk(Assistant):
@@ -29,7 +29,7 @@ class ReturnsDesk(Assistant):
     takeover = "You are the returns desk and have just taken over this call. Say so in one sentence, and go on."
 
     @function_tool
-    async def start_return(self, context: RunContext[Call], order_id: str) -> str:
+    async def start_return(self, context: RunContext[CallerSession], order_id: str) -> str:
         """Start the return of one of the caller's orders.
 
         Args:

@@ -22,7 +22,7 @@ from livekit.agents import (
 
 from lkmongo import deadlines
 from lkmongo.agent.briefing import briefed
-from lkmongo.agent.call import Call
+from lkmongo.agent.call import CallerSession
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.status_line import status_line
 from lkmongo.confidential import REFUSAL
@@ -85,7 +85,7 @@ def finish_despite_interruption(context: RunContext[Any]) -> None:
         logger.debug("the caller has interrupted already; the change is made all the same")
 
 
-Context = RunContext[Call]
+Context = RunContext[CallerSession]
 
 _LATEST = 3
 """Orders that are told to somebody who names none: as many as one can listen to."""
@@ -127,7 +127,7 @@ class Assistant(Agent):
     """The agent that callers talk to.
 
     Make it your own by a subclass: set `instructions_text`, add `@function_tool` methods that work with
-    `context.userdata` (a `Call`: the caller, their store, the search), and name it in LKMONGO_AGENT.
+    `context.userdata` (a `CallerSession`: the caller, their store, the search), and name it in LKMONGO_AGENT.
     """
 
     instructions_text: ClassVar[str] = DEFAULT_INSTRUCTIONS
@@ -140,9 +140,9 @@ class Assistant(Agent):
         super().__init__(instructions=instructions or self.instructions_text, **options)
 
     @property
-    def call(self) -> Call:
+    def call(self) -> CallerSession:
         """The call that this agent is in; only while its session runs."""
-        call: Call = self.session.userdata
+        call: CallerSession = self.session.userdata
         return call
 
     async def on_enter(self) -> None:

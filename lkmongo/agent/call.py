@@ -44,7 +44,7 @@ AT_HAND = 0.2
 
 
 @dataclass(slots=True)
-class Call:
+class CallerSession:
     """The `userdata` of an AgentSession; tools reach it as `context.userdata`."""
 
     session_id: str
@@ -144,7 +144,7 @@ class Call:
 
 
 @asynccontextmanager
-async def open_call(
+async def open_session(
     settings: Settings,
     scope: UserScope,
     *,
@@ -152,7 +152,7 @@ async def open_call(
     session_id: str,
     room_name: str,
     on_status: Callable[[str], None],
-) -> AsyncIterator[Call]:
+) -> AsyncIterator[CallerSession]:
     """Open what a call needs, and have its caller looked up; close it all after.
 
     A MongoDB that is away does not keep the call from beginning: `caller.load_error` says so.
@@ -168,7 +168,7 @@ async def open_call(
         if store.embedded:
             await prepare(store.db, embedder, on_status=on_status, customer=None if guest else scope)
         call = await stack.enter_async_context(
-            begin_call(settings, store, embedder, scope, guest=guest, session_id=session_id, room_name=room_name)
+            begin_session(settings, store, embedder, scope, guest=guest, session_id=session_id, room_name=room_name)
         )
         await call.caller.preload()
         async with running(recover_quietly(settings, store)):
@@ -176,7 +176,7 @@ async def open_call(
 
 
 @asynccontextmanager
-async def begin_call(
+async def begin_session(
     settings: Settings,
     store: Store,
     embedder: Embedder,
@@ -189,7 +189,7 @@ async def begin_call(
     agent: str | None = None,
     agent_participant: str | None = None,
     livekit: str | None = None,
-) -> AsyncIterator[Call]:
+) -> AsyncIterator[CallerSession]:
     """Begin a call on a store that is open, and have its caller looked up meanwhile; close what it opened after.
 
     Args:
@@ -238,7 +238,7 @@ async def begin_call(
         await asyncio.sleep(0)  # its first read goes out before whatever the caller of this does next
         try:
             speculation = Speculation(search, lambda: caller.scope.tenant) if settings.speculation else None
-            yield Call(session_id, room_name, caller, store, search, recorder, speculation)
+            yield CallerSession(session_id, room_name, caller, store, search, recorder, speculation)
         finally:
             await recorder.lease.release()
             with suppress(TimeoutError):  # of a disk that hangs

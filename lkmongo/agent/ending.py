@@ -14,8 +14,8 @@ from lkmongo.confidential import without_secrets
 from lkmongo.model import Turn, TurnKind, clean_text
 
 if TYPE_CHECKING:
-    from lkmongo.agent.call import Call
-    from lkmongo.agent.model_choice import Mind
+    from lkmongo.agent.call import CallerSession
+    from lkmongo.agent.model_choice import ModelChoice
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +32,13 @@ lists; no passwords, numbers of cards or anything else that is secret. If there 
 """
 
 
-async def end_call(
-    call: Call, reason: str, report: Callable[[], dict[str, Any]], *, ended_at: datetime, mind: Mind | None = None
+async def end_session(
+    call: CallerSession,
+    reason: str,
+    report: Callable[[], dict[str, Any]],
+    *,
+    ended_at: datetime,
+    mind: ModelChoice | None = None,
 ) -> bool:
     """Store what is left of a call whose session is closed.
 
@@ -56,7 +61,7 @@ async def end_call(
     return await call.recorder.close(reason, report, deadline, ended_at=ended_at, beside=settling)
 
 
-async def _leave_gist(call: Call, mind: Mind | None) -> None:
+async def _leave_gist(call: CallerSession, mind: ModelChoice | None) -> None:
     """Let the next call know what this one was about; of one in which something was forgotten, nothing."""
     if call.caller.guest or call.caller.forgot_something:
         return
@@ -67,7 +72,7 @@ async def _leave_gist(call: Call, mind: Mind | None) -> None:
     call.caller.leave_gist(gist(told.turns, MAX_GIST) if summary is None else summary)
 
 
-async def _summary(mind: Mind, told: Discreet) -> str | None:
+async def _summary(mind: ModelChoice, told: Discreet) -> str | None:
     """What a language model makes of the conversation; empty for nothing worth knowing, None where it does not say."""
     from livekit.agents import APIConnectOptions, llm
 

@@ -14,12 +14,12 @@ from lkmongo.imports import extra
 from lkmongo.settings import Settings
 
 if TYPE_CHECKING:
-    from lkmongo.agent.call import Call
+    from lkmongo.agent.call import CallerSession
     from lkmongo.agent.speech import Speech
 
 
 @dataclass(frozen=True, slots=True)
-class Mind:
+class ModelChoice:
     """A language model, or what stands in for one, and a sentence that says what it is."""
 
     llm: LLM[Any]
@@ -33,7 +33,7 @@ class Mind:
             await model.aclose()
 
 
-class CallSession(AgentSession["Call"]):
+class CallSession(AgentSession["CallerSession"]):
     """An AgentSession that knows whether the agent itself ended the call; the SDK's close reason does not say."""
 
     def shutdown(self, *, drain: bool = True) -> None:
@@ -42,7 +42,7 @@ class CallSession(AgentSession["Call"]):
         super().shutdown(drain=drain)
 
 
-def create_session(call: Call, mind: Mind, speech: Speech | None = None) -> CallSession:
+def create_session(call: CallerSession, mind: ModelChoice, speech: Speech | None = None) -> CallSession:
     """Make the session of a call, in text alone where there is no speech."""
     if speech is None:
         return CallSession(llm=mind.llm, userdata=call, vad=None, turn_handling={"turn_detection": None})
@@ -56,7 +56,7 @@ def create_session(call: Call, mind: Mind, speech: Speech | None = None) -> Call
     )
 
 
-def choose_mind(settings: Settings) -> Mind | None:
+def choose_model(settings: Settings) -> ModelChoice | None:
     """Pick by the settings: LKMONGO_LLM_BASE_URL first, then LiveKit Inference; None when there is no language model.
 
     LiveKit Inference is there for LiveKit Cloud projects, and wherever LIVEKIT_INFERENCE_URL points to a gateway;
@@ -103,10 +103,10 @@ def check_language_model(settings: Settings) -> None:
         )
 
 
-def _mind(models: list[Any], description: str) -> Mind:
+def _mind(models: list[Any], description: str) -> ModelChoice:
     if len(models) == 1:
-        return Mind(models[0], description)
-    return Mind(FallbackAdapter(models), description, parts=tuple(models))
+        return ModelChoice(models[0], description)
+    return ModelChoice(FallbackAdapter(models), description, parts=tuple(models))
 
 
 def check_inference_llm(settings: Settings) -> None:

@@ -12,7 +12,7 @@ from lkmongo import deadlines
 from lkmongo.embed.base import EmbeddingTimeoutError
 from lkmongo.errors import InvalidTextError, LkmongoError
 from lkmongo.model import Memory, slot_name
-from lkmongo.search.exact import Cutter, ExactIndex
+from lkmongo.search.exact import ExactIndex, Tokenizer
 from lkmongo.search.strategy import memory_index
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Slots:
         self._embedder = embedder
         self._vectors: dict[str, Any] = {}
         self._index: ExactIndex[str] | None = None
-        self._cutter = Cutter()
+        self._cutter = Tokenizer()
         self._trouble: str | None = None
 
     def take(self, slots: dict[str, Memory]) -> None:
@@ -78,7 +78,7 @@ class Slots:
         """Forget everything, what was made of the words included."""
         self.take({})
         self.drop_vectors()
-        self._cutter = Cutter()
+        self._cutter = Tokenizer()
 
     # ------------------------------------------------------------------ vectors
 

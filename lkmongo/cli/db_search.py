@@ -181,11 +181,11 @@ async def indexes(
             _tell_what_is_left(cli, search, wait=wait)
         _raise_if_wrong([*ordinary, *search], check=check)
         if wait and search:
-            from lkmongo.backoff import Pace
+            from lkmongo.backoff import Backoff
             from lkmongo.store.indexes.readiness import TIMEOUT, wait_ready
 
             with IndexWatch(cli.output) as watch:
-                await wait_ready(store.db, wanted, embedder, Pace(TIMEOUT), watch)
+                await wait_ready(store.db, wanted, embedder, Backoff(TIMEOUT), watch)
 
 
 def _tell_what_is_left(cli: Cli, search: Sequence[SearchChange], *, wait: bool) -> None:
@@ -280,7 +280,7 @@ async def wait_ready(
     Then a document of each collection is looked for by its own vector or words; where there is none, one is made
     for it and removed. Exits with 3 when the time is over, and at once with 1 when an index failed.
     """
-    from lkmongo.backoff import Pace
+    from lkmongo.backoff import Backoff
     from lkmongo.embed.choose import embedder_for
     from lkmongo.errors import NotSupportedError
     from lkmongo.store.indexes import readiness
@@ -293,7 +293,7 @@ async def wait_ready(
         try:
             with watch:
                 wanted = search_indexes(embedder.dimensions, embedder.similarity)
-                await readiness.wait_ready(store.db, wanted, embedder, Pace(timeout), watch)
+                await readiness.wait_ready(store.db, wanted, embedder, Backoff(timeout), watch)
         except NotSupportedError:
             if require_search:
                 raise

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from lkmongo.errors import NotFoundError
     from lkmongo.model import UserScope
     from lkmongo.store.open import Store
-    from lkmongo.store.sessions.calls import CallFilter
+    from lkmongo.store.sessions.calls import SessionFilter
 
 ELSEWHERE = "what a worker that cannot reach MongoDB may hold of that id until now is not stored later either"
 """What holds where an id is nobody's here, and the command all the same kept something from coming later."""
@@ -31,7 +31,7 @@ async def check_known(store: Store, scope: UserScope) -> None:
         raise await unknown(store, scope)
 
 
-async def check_caller_known(store: Store, wanted: CallFilter) -> None:
+async def check_caller_known(store: Store, wanted: SessionFilter) -> None:
     """See that something is kept of the person whose calls are meant, if those of one person are.
 
     Raises:

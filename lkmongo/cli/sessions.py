@@ -20,7 +20,7 @@ from lkmongo.store.sessions.transcript import SLOW, Line, clock, lines
 from lkmongo.times import Since, Until, span
 
 if TYPE_CHECKING:
-    from lkmongo.store.sessions.calls import Call, CallFilter
+    from lkmongo.store.sessions.calls import Call, SessionFilter
     from lkmongo.store.sessions.search import Found
 
 
@@ -126,7 +126,7 @@ def call_filter(
     since: str | None = None,
     until: str | None = None,
     **more: Any,
-) -> CallFilter:
+) -> SessionFilter:
     """Whose calls the options mean.
 
     Raises:
@@ -134,13 +134,13 @@ def call_filter(
         InvalidIdError: an id cannot be one.
     """
     from lkmongo.errors import UsageError
-    from lkmongo.store.sessions.calls import CallFilter
+    from lkmongo.store.sessions.calls import SessionFilter
 
     if all_tenants and tenant is not None:
         raise UsageError("--tenant and --all-tenants contradict each other", hint="leave one of them out")
     start, end = span(since, until)
     tenant_id = None if all_tenants else tenant if tenant is not None else DEFAULT_TENANT
-    return CallFilter(tenant_id, user, start, end, **more)
+    return SessionFilter(tenant_id, user, start, end, **more)
 
 
 @command(app, "list", data=True)
@@ -286,7 +286,7 @@ async def stats(
     from lkmongo.errors import UsageError
     from lkmongo.model import now
     from lkmongo.store.open import open_store
-    from lkmongo.store.sessions.stats import CallStats
+    from lkmongo.store.sessions.stats import SessionStats
 
     if html == Path("-") and cli.asked:
         raise UsageError("--html - and another format would both go to stdout", hint="leave one of them out")
@@ -296,7 +296,7 @@ async def stats(
         wanted = replace(wanted, since=end - _STATS_OF)
     async with open_store(cli.settings) as store:
         with rate("Reading", "turns") as tell:
-            found = await CallStats(store.db, wanted).read(lambda turns: tell(counted(turns, "turn"), turns))
+            found = await SessionStats(store.db, wanted).read(lambda turns: tell(counted(turns, "turn"), turns))
         if not found.total.calls:
             await check_caller_known(store, wanted)
     if html is not None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lkmongo.outbox.journal import Spooled, SpoolError
     from lkmongo.outbox.recovery import Recovered
     from lkmongo.store.export.export import Exported, Sink, Writer
-    from lkmongo.store.sessions.calls import CallFilter
+    from lkmongo.store.sessions.calls import SessionFilter
 
 _STDOUT = Path("-")
 _COMPRESSED = {".gz", ".bz2", ".xz", ".zst", ".zip"}
@@ -212,7 +212,7 @@ def _progress(file: Path) -> Iterator[Callable[[Exported], None]]:
         yield lambda done: tell(f"{counted(done.calls, 'call')}, {counted(done.turns, 'turn')}", done.documents)
 
 
-def _command_line(chosen: ExportFormat, wanted: CallFilter, *, with_embeddings: bool) -> str:
+def _command_line(chosen: ExportFormat, wanted: SessionFilter, *, with_embeddings: bool) -> str:
     """The command that does the same again, with times that mean the same later."""
     options: dict[str, Any] = {
         "--format": chosen,
@@ -241,11 +241,11 @@ async def recover(cli: Cli, dry_run: DryRun = False) -> None:
     remembered, unless something newer is there (left_out). Calls of any machine whose process is gone become
     interrupted. The agent does the same when it starts. It may be run at any time, and again after an interruption.
     """
-    from lkmongo.outbox.journal import database_of, spool_folder
+    from lkmongo.outbox.journal import database_of, journal_folder
     from lkmongo.outbox.recovery import recover as store_all
     from lkmongo.store.open import open_store
 
-    folder = spool_folder(cli.settings.data_home)
+    folder = journal_folder(cli.settings.data_home)
     uri = cli.settings.mongodb_uri.get_secret_value() if cli.settings.mongodb_uri else None
     database = database_of(uri, cli.settings.mongodb_db)
     troubles: list[SpoolError] = []

@@ -14,7 +14,7 @@ from html import escape
 from typing import Any
 
 from lkmongo.cli.output import counted, visible
-from lkmongo.store.sessions.calls import CallFilter
+from lkmongo.store.sessions.calls import SessionFilter
 from lkmongo.store.sessions.stats import Latency, Period, Stats
 from lkmongo.store.sessions.transcript import DURATIONS
 
@@ -165,7 +165,7 @@ FAILURES = {
 }
 
 
-def as_fields(stats: Stats, wanted: CallFilter) -> dict[str, Any]:
+def as_fields(stats: Stats, wanted: SessionFilter) -> dict[str, Any]:
     """All of it as one object; times are in seconds."""
     return {
         "tenant_id": wanted.tenant_id,
@@ -198,7 +198,7 @@ def _plain(day: str, period: Period) -> dict[str, Any]:
     }
 
 
-def tables(stats: Stats, wanted: CallFilter) -> Iterator[Rows]:
+def tables(stats: Stats, wanted: SessionFilter) -> Iterator[Rows]:
     """The tables for a terminal: title, columns, rows."""
     yield _heading(stats, wanted), *_days(stats)
     if stats.latencies:
@@ -222,11 +222,11 @@ def tables(stats: Stats, wanted: CallFilter) -> Iterator[Rows]:
     yield "\nFailures" if failures else "\nFailures: none", ["failure", "count"] if failures else [], failures
 
 
-def _heading(stats: Stats, wanted: CallFilter) -> str:
+def _heading(stats: Stats, wanted: SessionFilter) -> str:
     return f"{scope_text(wanted)}\n{summary(stats)}\n"
 
 
-def scope_text(wanted: CallFilter) -> str:
+def scope_text(wanted: SessionFilter) -> str:
     """Whose calls, and of when."""
     whose = f"tenant {wanted.tenant_id}" if wanted.tenant_id is not None else "every tenant"
     person = f"{wanted.user_id} in " if wanted.user_id is not None else ""
@@ -313,7 +313,7 @@ th:first-child, td:first-child { text-align: left; }
 """
 
 
-def page(stats: Stats, wanted: CallFilter, made_at: datetime) -> str:
+def page(stats: Stats, wanted: SessionFilter, made_at: datetime) -> str:
     """Return the page.
 
     Args:

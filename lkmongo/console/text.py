@@ -19,8 +19,8 @@ from lkmongo.store.sessions.sessions import CONSOLE
 
 if TYPE_CHECKING:
     from lkmongo.agent.assistant import Assistant
-    from lkmongo.agent.call import Call
-    from lkmongo.agent.model_choice import CallSession, Mind
+    from lkmongo.agent.call import CallerSession
+    from lkmongo.agent.model_choice import CallSession, ModelChoice
     from lkmongo.agent.speech import Speech
 
 logger = logging.getLogger(__name__)
@@ -51,13 +51,13 @@ async def converse(
         EmbeddedError: the embedded mongod cannot run here.
     """
     # Before the other: PyMongo's modules import each other, which two threads at once do not survive.
-    from lkmongo.agent.call import open_call
+    from lkmongo.agent.call import open_session
 
     # The SDK takes seconds to import: that is done beside the start of the database.
     importing = asyncio.create_task(asyncio.to_thread(importlib.import_module, "lkmongo.agent.own_agent"))
     outcome = Outcome(session_id=f"console-{uuid4()}")
     await asyncio.sleep(0)
-    async with open_call(
+    async with open_session(
         settings,
         scope,
         guest=guest,
@@ -78,7 +78,7 @@ async def converse(
 
 async def _hold(
     settings: Settings,
-    call: Call,
+    call: CallerSession,
     lines: AsyncIterator[Line | Switch],
     listener: Listener,
     outcome: Outcome,
@@ -87,7 +87,7 @@ async def _hold(
     from livekit.agents import utils
     from livekit.agents.testing import fake_job_context
 
-    from lkmongo.agent.ending import end_call
+    from lkmongo.agent.ending import end_session
     from lkmongo.agent.model_choice import create_session
     from lkmongo.agent.own_agent import create_assistant
 
@@ -122,7 +122,7 @@ async def _hold(
             finally:
                 await session.aclose()
                 ended_at = now()
-                outcome.stored = await end_call(
+                outcome.stored = await end_session(
                     call,
                     reason,
                     lambda: job.make_session_report(session).to_dict(include_chat_history=False, include_events=False),
@@ -159,12 +159,12 @@ async def _write(
             await _show_run(session.run(user_input=line.text), listener, outcome)
 
 
-def _mind(settings: Settings, agent: type[Assistant], listener: Listener) -> Mind:
+def _mind(settings: Settings, agent: type[Assistant], listener: Listener) -> ModelChoice:
     """Who answers: a language model, else the demo responder."""
-    from lkmongo.agent.model_choice import choose_mind
+    from lkmongo.agent.model_choice import choose_model
     from lkmongo.agent.own_agent import own_tools_unused
 
-    mind = choose_mind(settings)
+    mind = choose_model(settings)
     unused = ""
     if mind is None:
         from lkmongo.demo.llm import demo_mind

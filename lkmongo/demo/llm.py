@@ -13,7 +13,7 @@ from livekit.agents import llm
 from livekit.agents.llm import ChatChunk, ChoiceDelta, CompletionUsage, FunctionToolCall
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, APIConnectOptions, NotGivenOr
 
-from lkmongo.agent.model_choice import Mind
+from lkmongo.agent.model_choice import ModelChoice
 from lkmongo.demo.caller_data import CallerData, read_caller_data
 from lkmongo.demo.intents import understand
 from lkmongo.demo.replies import Output, ToolCall, going_on, greeting, next_step, reply
@@ -92,9 +92,9 @@ class _Stream(llm.LLMStream):
         self._event_ch.send_nowait(ChatChunk(id=self._request_id, delta=delta))
 
 
-def demo_mind() -> Mind:
+def demo_mind() -> ModelChoice:
     """The demo responder in the place of a language model."""
-    return Mind(
+    return ModelChoice(
         DemoLLM(),
         "the demo responder: fixed rules for a few plain sentences, no language model "
         "(set LKMONGO_LLM_BASE_URL or LiveKit Cloud credentials for one)",

@@ -55,14 +55,14 @@ async def searchable(store: Store, capabilities: Capabilities, embedder: Embedde
         NotReadyError: the service that manages search indexes does not answer.
         DatabaseError, AuthenticationError: MongoDB could not be asked.
     """
-    from lkmongo.backoff import Pace
+    from lkmongo.backoff import Backoff
     from lkmongo.store.indexes.canary import look
     from lkmongo.store.indexes.definitions import search_indexes
     from lkmongo.store.indexes.readiness import states
 
     if not capabilities.search:
         return skip("this MongoDB has no search")
-    found = await states(store.db, search_indexes(embedder.dimensions, embedder.similarity), Pace(0))
+    found = await states(store.db, search_indexes(embedder.dimensions, embedder.similarity), Backoff(0))
     found = [replace(each, canary=await look(store.db, each.index, embedder)) if each.ready else each for each in found]
     return judge_searchable(found)
 

@@ -123,7 +123,7 @@ def space(home: Path, *, needed: int = NEEDED, comfortable: int = COMFORTABLE) -
         return fail(f"only {said}", "free some space, or set LKMONGO_HOME to a folder on another disk")
     if free < comfortable:
         return warn(said, "free some space, or set LKMONGO_HOME to a folder on another disk")
-    return waiting(journal.spool_folder(home), said)
+    return waiting(journal.journal_folder(home), said)
 
 
 def waiting(folder: Path, said: str) -> Finding:

@@ -108,7 +108,7 @@ async def mind(settings: Settings) -> Finding:
         UnreachableError: nobody answers at LKMONGO_LLM_BASE_URL.
     """
     pipeline = await asyncio.to_thread(importlib.import_module, "lkmongo.agent.model_choice")
-    chosen = pipeline.choose_mind(settings)
+    chosen = pipeline.choose_model(settings)
     if chosen is None:
         said = "the demo responder: there is no language model"
         if settings.livekit is None:

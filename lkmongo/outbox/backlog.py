@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lkmongo import deadlines
-from lkmongo.outbox.journal import Entry, Spool, SpoolError, read
+from lkmongo.outbox.journal import Entry, Journal, SpoolError, read
 from lkmongo.outbox.recovery import was_entry
 
 logger = logging.getLogger(__name__)
@@ -32,9 +32,9 @@ class Backlog:
         begin: makes the call's file; waits for the disk. None where nothing is kept.
     """
 
-    begin: Callable[[], Spool] | None = None
+    begin: Callable[[], Journal] | None = None
     _waiting: set[Hashable] = field(default_factory=set)
-    _spool: Spool | None = None
+    _spool: Journal | None = None
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _told: bool = False
     _ended: bool = False
@@ -80,7 +80,7 @@ class Backlog:
             if before:
                 await self._try(lambda: self._succeed(before))
 
-    def _succeed(self, before: Spool) -> None:
+    def _succeed(self, before: Journal) -> None:
         left = read(before.path)
         if self._spool:
             self._spool.append([was_entry(left.record.scope), *left.entries])
@@ -105,7 +105,7 @@ class Backlog:
                 goes = delete or (when_clear and self.is_clear)
                 await self._try(lambda: spool.end(delete=goes))
 
-    async def _open(self) -> Spool | None:
+    async def _open(self) -> Journal | None:
         if self._spool is None and self.begin and not self._ended:
             await self._try(self._begin)
         return self._spool

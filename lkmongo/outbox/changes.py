@@ -17,7 +17,7 @@ from lkmongo.model import LastSession, Memory, Profile, UserScope, now
 from lkmongo.outbox.backlog import Backlog, unless_it_hangs
 from lkmongo.outbox.journal import Entry
 from lkmongo.outbox.lease import Lease
-from lkmongo.store.mongo.circuit_breaker import Breaker
+from lkmongo.store.mongo.circuit_breaker import CircuitBreaker
 from lkmongo.store.open import Store
 
 _AT_ONCE = timedelta(milliseconds=20)
@@ -197,7 +197,7 @@ class Saving:
     """Sees to it that the changes of one call are stored, or on disk."""
 
     def __init__(
-        self, changes: Changes, save: Callable[[], Awaitable[None]], breaker: Breaker, background: Background
+        self, changes: Changes, save: Callable[[], Awaitable[None]], breaker: CircuitBreaker, background: Background
     ) -> None:
         """Nothing is stored before `store`.
 

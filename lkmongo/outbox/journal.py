@@ -74,7 +74,7 @@ class Spooled:
     damaged: int = 0
 
 
-def spool_folder(home: Path) -> Path:
+def journal_folder(home: Path) -> Path:
     """Where the files are."""
     return home / "spool"
 
@@ -90,12 +90,14 @@ def database_id(settings: Settings) -> str:
     return database_of(settings.mongodb_uri.get_secret_value() if settings.mongodb_uri else None, settings.mongodb_db)
 
 
-def begin(settings: Settings, record: SessionRecord) -> Spool:
-    """Make the file of a call where the settings say. Raises as `Spool.begin` does."""
-    return Spool.begin(spool_folder(settings.data_home), record, owner=process_name(), database=database_id(settings))
+def begin(settings: Settings, record: SessionRecord) -> Journal:
+    """Make the file of a call where the settings say. Raises as `Journal.begin` does."""
+    return Journal.begin(
+        journal_folder(settings.data_home), record, owner=process_name(), database=database_id(settings)
+    )
 
 
-class Spool:
+class Journal:
     """The file of one call that is going on. Its methods wait for the disk, and for each other."""
 
     def __init__(self, path: Path, descriptor: int, size: int) -> None:
@@ -109,7 +111,7 @@ class Spool:
         self._lock = threading.Lock()
 
     @classmethod
-    def begin(cls, folder: Path, record: SessionRecord, *, owner: str, database: str) -> Spool:
+    def begin(cls, folder: Path, record: SessionRecord, *, owner: str, database: str) -> Journal:
         """Make the file of a call, which nobody but its owner can read.
 
         Raises:

@@ -99,7 +99,7 @@ async def recover_quietly(settings: Settings, store: Store) -> None:
     try:
         recovered = await recover(
             store,
-            journal.spool_folder(settings.data_home),
+            journal.journal_folder(settings.data_home),
             journal.database_id(settings),
             on_trouble=lambda error: logger.warning("%s", error.message),
         )
@@ -117,7 +117,7 @@ async def keep_recovering(settings: Settings, store: Store) -> None:
     such a call comes first, for that has to know how it was left.
     """
     await recover_quietly(settings, store)
-    folder, database = journal.spool_folder(settings.data_home), journal.database_id(settings)
+    folder, database = journal.journal_folder(settings.data_home), journal.database_id(settings)
     before: set[Path] = set()
     in_vain: dict[Path, float] = {}  # and when they were written
     told = False

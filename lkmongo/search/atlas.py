@@ -41,7 +41,7 @@ from lkmongo.search.strategy import (
     Found,
     Lacking,
     NotForAtlasError,
-    Question,
+    QueryEmbedding,
     SearchResult,
     explain,
     finds_nothing,
@@ -49,7 +49,7 @@ from lkmongo.search.strategy import (
     sentence,
 )
 from lkmongo.store.indexes.definitions import MEMORIES_TEXT
-from lkmongo.store.mongo.client_loop import at_home
+from lkmongo.store.mongo.client_loop import run_on_client_loop
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,7 +113,7 @@ class AtlasStrategy:
         self._lacking = Lacking()
 
     async def memories(
-        self, scope: UserScope, query: str, limit: int = 5, *, question: Question | None = None
+        self, scope: UserScope, query: str, limit: int = 5, *, question: QueryEmbedding | None = None
     ) -> SearchResult[Memory]:
         """Search one person's slots; `question` is `query` when it is asked already.
 
@@ -139,7 +139,7 @@ class AtlasStrategy:
         return await self._result(MEMORY, answer, read, query, vector, missing, limit)
 
     async def knowledge(
-        self, tenant: TenantScope, query: str, limit: int = 3, *, question: Question | None = None
+        self, tenant: TenantScope, query: str, limit: int = 3, *, question: QueryEmbedding | None = None
     ) -> SearchResult[Passage]:
         """Search one tenant's passages; `question` is `query` when it is asked already.
 
@@ -171,8 +171,8 @@ class AtlasStrategy:
             raise answer.problems["vector"]
         return await self._result(PASSAGE, answer, read, query, vector, missing, limit)
 
-    def _asked(self, query: str, question: Question | None) -> AbstractAsyncContextManager[Question]:
-        return nullcontext(question) if question else Question(query, self._embedder)
+    def _asked(self, query: str, question: QueryEmbedding | None) -> AbstractAsyncContextManager[QueryEmbedding]:
+        return nullcontext(question) if question else QueryEmbedding(query, self._embedder)
 
     # ------------------------------------------------------------------ the indexes
 
@@ -238,7 +238,7 @@ class AtlasStrategy:
             return await cursor.to_list()
 
         async with asyncio.timeout(until - time.monotonic()):
-            return await at_home(ask)
+            return await run_on_client_loop(ask)
 
     # ------------------------------------------------------------------ the collection
 
@@ -256,7 +256,7 @@ class AtlasStrategy:
 
         try:
             async with asyncio.timeout(self._deadline):
-                return await at_home(find)
+                return await run_on_client_loop(find)
         except (PyMongoError, TimeoutError) as error:
             raise explain(error) from error
 
@@ -267,7 +267,7 @@ class AtlasStrategy:
         known = {**scope, "embedding_model": self._embedder.model, "updated_at": {"$lt": since}}
         try:
             async with asyncio.timeout(self._deadline):
-                there = await at_home(
+                there = await run_on_client_loop(
                     lambda: self._db[kind.collection].find_one(known, {"_id": 1}, max_time_ms=self._max_time_ms)
                 )
         except (PyMongoError, TimeoutError) as error:

@@ -16,7 +16,7 @@ from lkmongo.search.atlas import AtlasStrategy
 from lkmongo.search.strategy import (
     ExactStrategy,
     NotForAtlasError,
-    Question,
+    QueryEmbedding,
     SearchResult,
     SearchStrategy,
     SearchTimeoutError,
@@ -99,7 +99,7 @@ class AtlasFirst:
         Raises:
             NotSupportedError, NotReadyError, DriftError: the strategy insists on Atlas.
         """
-        async with Question(query, self._embedder) as question:
+        async with QueryEmbedding(query, self._embedder) as question:
             return await self._search(
                 MEMORIES,
                 lambda atlas: atlas.memories(scope, query, limit, question=question),
@@ -108,7 +108,7 @@ class AtlasFirst:
 
     async def knowledge(self, tenant: TenantScope, query: str, limit: int = 3) -> SearchResult[Passage]:
         """Search one tenant's passages. Raises as `memories` does."""
-        async with Question(query, self._embedder) as question:
+        async with QueryEmbedding(query, self._embedder) as question:
             return await self._search(
                 KNOWLEDGE,
                 lambda atlas: atlas.knowledge(tenant, query, limit, question=question),

@@ -95,7 +95,7 @@ class _Stems(dict[str, str]):
         return found
 
 
-class Cutter:
+class Tokenizer:
     """Cuts texts into the stems of their words; one that was there the last time is not cut again.
 
     For what is indexed anew whenever a little of it changes. It holds the texts of the last time, and no others.
@@ -119,9 +119,9 @@ class Cutter:
 class TextIndex:
     """Texts that can be searched by words. Building one touches no event loop: it may run in a thread."""
 
-    def __init__(self, texts: Sequence[str], cutter: Cutter | None = None) -> None:
-        """Index `texts`; a hit is told by its position among them. `cutter` may know most of them already."""
-        cut = (cutter or Cutter())(texts)
+    def __init__(self, texts: Sequence[str], tokenizer: Tokenizer | None = None) -> None:
+        """Index `texts`; a hit is told by its position among them. `tokenizer` may know most of them already."""
+        cut = (tokenizer or Tokenizer())(texts)
         self._size = len(texts)
         self._vocabulary = {base: number for number, base in enumerate(sorted(set(chain.from_iterable(cut))))}
         self._by_first_letter: dict[str, list[str]] | None = None
@@ -243,7 +243,7 @@ class ExactIndex(Generic[K]):
         keys: Sequence[K],
         texts: Sequence[str],
         vectors: Sequence[NDArray[np.float32] | None] | NDArray[np.float32],
-        cutter: Cutter | None = None,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
         """Index documents.
 
@@ -261,7 +261,7 @@ class ExactIndex(Generic[K]):
             raise ValueError(f"{len(keys)} keys, {len(texts)} texts and {len(vectors)} vectors do not belong together")
         order = sorted(range(len(keys)), key=keys.__getitem__)
         self._keys = [keys[i] for i in order]
-        self._text = TextIndex([texts[i] for i in order], cutter)
+        self._text = TextIndex([texts[i] for i in order], tokenizer)
         present = [place for place, i in enumerate(order) if vectors[i] is not None]
         self._places = np.array(present, dtype=np.intp)
         self._without_vector = frozenset(range(len(order))) - frozenset(present)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pymongo.asynchronous.database import AsyncDatabase
 
     from lkmongo.embed.base import Embedder
-    from lkmongo.search.exact import Cutter
+    from lkmongo.search.exact import Tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class Lacking:
         self._said[collection] = degraded
 
 
-class Question:
+class QueryEmbedding:
     """A query whose embedding is under way; use it as an async context manager, which ends what is left of it."""
 
     def __init__(self, text: str, embedder: Embedder, deadline: float = deadlines.QUERY_EMBEDDING) -> None:
@@ -184,11 +184,11 @@ class SearchStrategy(Protocol):
 
 
 def memory_index(
-    memories: Sequence[Memory], vectors: Sequence[NDArray[np.float32] | None], cutter: Cutter | None = None
+    memories: Sequence[Memory], vectors: Sequence[NDArray[np.float32] | None], tokenizer: Tokenizer | None = None
 ) -> ExactIndex[str]:
-    """Index slots that are loaded already; the keys of its hits are their labels. `cutter`: see `ExactIndex`."""
+    """Index slots that are loaded already; the keys of its hits are their labels. `tokenizer`: see `ExactIndex`."""
     texts = [memory_text(memory) for memory in memories]
-    return ExactIndex([memory.memory_type for memory in memories], texts, vectors, cutter)
+    return ExactIndex([memory.memory_type for memory in memories], texts, vectors, tokenizer)
 
 
 def passage_index(
@@ -259,13 +259,13 @@ class ExactStrategy:
         self._lacking = Lacking()
 
     async def memories(
-        self, scope: UserScope, query: str, limit: int = 5, *, question: Question | None = None
+        self, scope: UserScope, query: str, limit: int = 5, *, question: QueryEmbedding | None = None
     ) -> SearchResult[Memory]:
         """Search one person's slots. See `SearchStrategy.memories`; `question` is `query` when it is asked already."""
         return await self._search(MEMORIES, self._load_memories, scope, query, limit, question)
 
     async def knowledge(
-        self, tenant: TenantScope, query: str, limit: int = 3, *, question: Question | None = None
+        self, tenant: TenantScope, query: str, limit: int = 3, *, question: QueryEmbedding | None = None
     ) -> SearchResult[Passage]:
         """Search one tenant's passages. See `memories`."""
         return await self._search(KNOWLEDGE, self._load_knowledge, tenant, query, limit, question)
@@ -277,7 +277,7 @@ class ExactStrategy:
         scope: Any,
         query: str,
         limit: int,
-        question: Question | None,
+        question: QueryEmbedding | None,
     ) -> SearchResult[Any]:
         if not query.strip():
             return SearchResult("exact", [])
@@ -290,8 +290,8 @@ class ExactStrategy:
         self._lacking.tell(collection, missing)
         return SearchResult("exact", hits, missing)
 
-    def _ask(self, query: str) -> Question:
-        return Question(query, self._embedder, self._embed_deadline)
+    def _ask(self, query: str) -> QueryEmbedding:
+        return QueryEmbedding(query, self._embedder, self._embed_deadline)
 
     async def _load_memories(self, scope: UserScope) -> _Loaded[Memory]:
         shown = ("memory_type", "content", "created_at", "updated_at")

@@ -14,9 +14,9 @@ from pymongo.asynchronous.database import AsyncDatabase
 from lkmongo import telemetry
 from lkmongo.settings import Settings
 from lkmongo.store.mongo import operations
-from lkmongo.store.mongo.circuit_breaker import Breaker
+from lkmongo.store.mongo.circuit_breaker import CircuitBreaker
 from lkmongo.store.mongo.client import Client, create_client
-from lkmongo.store.mongo.client_loop import at_home
+from lkmongo.store.mongo.client_loop import run_on_client_loop
 from lkmongo.store.people.memories import Memories
 from lkmongo.store.people.orders import Orders
 from lkmongo.store.people.users import Users
@@ -41,7 +41,7 @@ class Store:
     orders: Orders
     sessions: Sessions
     embedded: EmbeddedMongod | None = None
-    breaker: Breaker = field(default_factory=Breaker)
+    breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
 
     @classmethod
     def of(cls, db: AsyncDatabase[dict[str, Any]], embedded: EmbeddedMongod | None = None) -> Store:
@@ -98,7 +98,7 @@ async def open_store(
             await _finish(lambda: embedded.open(on_start=say_so))
             uri = embedded.uri
         client = create_client(uri, stays_warm=stays_warm)
-        stack.push_async_callback(at_home, lambda: _close(client))
+        stack.push_async_callback(run_on_client_loop, lambda: _close(client))
         yield Store.of(client[settings.mongodb_db], embedded)
 
 

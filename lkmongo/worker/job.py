@@ -17,8 +17,8 @@ from livekit.agents import AgentSession, CloseEvent, CloseReason, JobContext, Jo
 from livekit.agents.voice.room_io import RoomOptions, TextInputEvent, TextInputOptions
 
 from lkmongo import deadlines
-from lkmongo.agent.call import Call, begin_call
-from lkmongo.agent.ending import end_call
+from lkmongo.agent.call import CallerSession, begin_session
+from lkmongo.agent.ending import end_session
 from lkmongo.agent.model_choice import check_language_model, create_session
 from lkmongo.agent.own_agent import create_assistant
 from lkmongo.agent.speech import choose_speech
@@ -26,7 +26,7 @@ from lkmongo.dispatch import Dispatched, SealError, read_dispatch, unseal
 from lkmongo.errors import LkmongoError
 from lkmongo.model import MAX_CONTENT, Turn, clean_text, now
 from lkmongo.settings import Settings
-from lkmongo.worker.prewarm import Ready
+from lkmongo.worker.prewarm import Prewarm
 from lkmongo.worker.resume import chat_context
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def setup(process: JobProcess, *, dev: bool = False, demo: bool = False) -> None
     settings = Settings.load()
     if not demo:
         check_language_model(settings)
-    process.userdata[_READY] = Ready(settings, dev=dev)
+    process.userdata[_READY] = Prewarm(settings, dev=dev)
     # What is imported stays. A collection that looks at all of it stops the voice for more than a tenth of a second.
     gc.collect()
     gc.freeze()
@@ -66,7 +66,7 @@ def setup(process: JobProcess, *, dev: bool = False, demo: bool = False) -> None
 
 async def entrypoint(job: JobContext) -> None:
     """Take the call that this job is; returns when the conversation goes on by itself."""
-    held = HeldCall(job, job.proc.userdata[_READY])
+    held = JobSession(job, job.proc.userdata[_READY])
     job.proc.userdata[_HELD] = held
     await held.begin()
 
@@ -77,16 +77,16 @@ async def on_session_end(job: JobContext) -> None:
         await held.end()
 
 
-class HeldCall:
+class JobSession:
     """The call of a job, from its beginning to its record."""
 
-    def __init__(self, job: JobContext, ready: Ready) -> None:
+    def __init__(self, job: JobContext, ready: Prewarm) -> None:
         """Nothing is opened yet."""
         self._job = job
         self._ready = ready
         self._secret = ready.settings.livekit.api_secret.get_secret_value() if ready.settings.livekit else None
         self._dispatched: Dispatched | None = None
-        self._call: Call | None = None
+        self._call: CallerSession | None = None
         self._session: CallSession | None = None
         self._stack = AsyncExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -109,7 +109,7 @@ class HeldCall:
         if dispatched.why:
             logger.warning("the caller is a guest: %s", dispatched.why)
         call = self._call = await self._stack.enter_async_context(
-            begin_call(
+            begin_session(
                 settings,
                 await ready.store(),
                 ready.embedder,
@@ -155,7 +155,7 @@ class HeldCall:
             self._on_participant(participant)
         logger.info("a call began: %s, %s", call.caller.status, "aloud" if speech else "in text alone")
 
-    async def _left_off(self, call: Call) -> list[Turn]:
+    async def _left_off(self, call: CallerSession) -> list[Turn]:
         try:
             sessions = call.store.sessions
             return await call.store.breaker.read(
@@ -237,7 +237,9 @@ class HeldCall:
             await asyncio.gather(task, return_exceptions=True)
         try:
             if self._call:
-                stored = await end_call(self._call, self.reason, self._report, ended_at=ended_at, mind=self._ready.mind)
+                stored = await end_session(
+                    self._call, self.reason, self._report, ended_at=ended_at, mind=self._ready.mind
+                )
                 outcome = "erased" if self._call.recorder.erased else "stored" if stored else "NOT stored"
                 level = logging.INFO if stored else logging.WARNING
                 logger.log(level, "a call ended: %s; its record is %s", self.reason, outcome)

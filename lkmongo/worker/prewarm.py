@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lkmongo import telemetry
 from lkmongo.agent import speech
-from lkmongo.agent.model_choice import Mind, choose_mind
+from lkmongo.agent.model_choice import ModelChoice, choose_model
 from lkmongo.embed.choose import embedder_for
 from lkmongo.errors import LkmongoError
 from lkmongo.store.mongo import client_loop
@@ -38,7 +38,7 @@ MODELS_MODULES = ("openai.resources.chat.completions", "openai.lib.streaming.cha
 """What the first request to a language model imports beside: a third of a second."""
 
 
-class Ready:
+class Prewarm:
     """The store with its connections, the embedder and what hears speech, for the one job of this process."""
 
     def __init__(self, settings: Settings, *, dev: bool = False) -> None:
@@ -58,15 +58,15 @@ class Ready:
         speech.import_plugins(settings)
         self.vad: vad.VAD | None = speech.load_vad(settings) if speech.has_speech(settings) else None
         # Its certificates take up to half a second to load. It belongs to no loop before its first request.
-        model = choose_mind(settings)
+        model = choose_model(settings)
         for name in (*MODULES, *MODELS_MODULES) if model else MODULES:
             importlib.import_module(name)
-        self.mind: Mind = model or _demo_mind()
+        self.mind: ModelChoice = model or _demo_mind()
         if settings.embedder_kind == "voyage":
             importlib.import_module("lkmongo.embed.voyage_answers")  # takes up to two seconds
         self._stack = AsyncExitStack()
         self._warming: asyncio.Task[None] | None = None
-        self._opening = asyncio.run_coroutine_threadsafe(self._open(), client_loop.establish())
+        self._opening = asyncio.run_coroutine_threadsafe(self._open(), client_loop.start_client_loop())
 
     async def store(self) -> Store:
         """The store, open.
@@ -78,7 +78,7 @@ class Ready:
 
     async def close(self) -> None:
         """Close the connections."""
-        await client_loop.at_home(self._close)
+        await client_loop.run_on_client_loop(self._close)
         await self.embedder.close()
         await self.mind.close()
 
@@ -105,7 +105,7 @@ class Ready:
         await self._stack.aclose()
 
 
-def _demo_mind() -> Mind:
+def _demo_mind() -> ModelChoice:
     from lkmongo.demo.llm import demo_mind
 
     return demo_mind()

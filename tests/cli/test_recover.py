@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lkmongo.model import SessionRecord, SessionStatus, Turn, TurnKind, UserScope, now
-from lkmongo.outbox.journal import Spool, database_of, files, spool_folder
+from lkmongo.outbox.journal import Journal, database_of, files, journal_folder
 from lkmongo.outbox.recovery import turn_entry
 
 ROBIN = UserScope(tenant_id="default", user_id="u-100")
@@ -17,7 +17,7 @@ ROBIN = UserScope(tenant_id="default", user_id="u-100")
 
 @pytest.fixture
 def folder(shared_home):
-    folder = spool_folder(shared_home)
+    folder = journal_folder(shared_home)
     yield folder
     for path in folder.iterdir() if folder.exists() else []:
         path.unlink()
@@ -29,7 +29,7 @@ def leave(folder, database_name):
 
     def leave(session_id: str = "call-1", *, database: str = database_name, **entries) -> Path:
         record = SessionRecord(session_id, ROBIN, "room", SessionStatus.ACTIVE, now() - timedelta(minutes=5))
-        call = Spool.begin(folder, record, owner="host/boot/1", database=database_of(None, database))
+        call = Journal.begin(folder, record, owner="host/boot/1", database=database_of(None, database))
         turns = [
             Turn(n, f"{session_id}-{n}", TurnKind.MESSAGE, record.started_at, role="user", content=f"turn {n}")
             for n in range(2)
@@ -93,7 +93,7 @@ def test_what_is_for_another_database_stays_and_is_told(run, leave, folder):
 
 def test_a_call_that_goes_on_is_left_alone_and_told(run, folder, database_name):
     record = SessionRecord("call-1", ROBIN, "room", SessionStatus.ACTIVE, now())
-    call = Spool.begin(folder, record, owner="me", database=database_of(None, database_name))
+    call = Journal.begin(folder, record, owner="me", database=database_of(None, database_name))
     with contextlib.closing(contextlib.ExitStack()) as stack:
         stack.callback(call.end, delete=True)
         result = run("sessions", "recover")

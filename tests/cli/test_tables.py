@@ -10,7 +10,7 @@ import pytest
 
 from lkmongo.local.mongod import EmbeddedMongod
 from lkmongo.model import SessionRecord, SessionStatus, UserScope, now
-from lkmongo.outbox.journal import Spool, database_of
+from lkmongo.outbox.journal import Journal, database_of
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.mongo.client import create_client
 from lkmongo.store.open import Store
@@ -49,7 +49,7 @@ async def test_no_table_breaks_an_id(run, store, shared_home, database_name, tmp
     await furnish(store, somebody, slots=[], calls=[])
     receipt = await erase(store.db, somebody, by="Sam")
     left = SessionRecord(call, person, "room", SessionStatus.ACTIVE, now())
-    Spool.begin(shared_home / "spool", left, owner="gone/boot/1", database=database_of(None, database_name)).end(
+    Journal.begin(shared_home / "spool", left, owner="gone/boot/1", database=database_of(None, database_name)).end(
         delete=False
     )
     (tmp_path / SOURCE).parent.mkdir()

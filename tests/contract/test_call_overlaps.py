@@ -11,19 +11,19 @@ from types import SimpleNamespace
 
 from lkmongo import deadlines
 from lkmongo.agent import recorder as recording
-from lkmongo.agent.ending import end_call
+from lkmongo.agent.ending import end_session
 from lkmongo.agent.recorder import Recorder
 from lkmongo.dispatch import seal
 from lkmongo.model import SessionRecord, SessionStatus, UserScope, now
 from lkmongo.outbox import journal
 from lkmongo.outbox.changes import Change, Changes
-from lkmongo.outbox.journal import Spool
+from lkmongo.outbox.journal import Journal
 from lkmongo.outbox.recovery import recover
 from lkmongo.store.people.erase import erase
 from lkmongo.store.people.users import Users
 from lkmongo.store.sessions.sessions import Sessions
 from lkmongo.worker import resume
-from lkmongo.worker.job import CALLER, HeldCall
+from lkmongo.worker.job import CALLER, JobSession
 from tests.fake_llm import calls
 from tests.overlaps import DATABASE, GUEST, ROBIN, ROOM, SID, a_call, away, die, kinds, said, say, with_file
 from tests.talk import talk
@@ -59,7 +59,7 @@ async def test_of_two_people_that_a_guest_is_said_to_be_the_first_counts(store):
 async def test_an_attribute_that_is_set_while_the_session_starts_is_seen_twice_and_loses_nothing(store):
     credentials = SimpleNamespace(api_secret=SimpleNamespace(get_secret_value=lambda: SECRET))
     job = SimpleNamespace(job=SimpleNamespace(room=SimpleNamespace(name=ROOM)))
-    held = HeldCall(job, SimpleNamespace(settings=SimpleNamespace(livekit=credentials)))
+    held = JobSession(job, SimpleNamespace(settings=SimpleNamespace(livekit=credentials)))
     sealed = seal(ROBIN, room=ROOM, participant_identity="web-1", secret=SECRET)
     participant = SimpleNamespace(identity="web-1", attributes={CALLER: sealed})
     async with a_call(store, GUEST, guest=True) as call:
@@ -88,7 +88,7 @@ async def test_a_guest_who_is_recognised_while_the_call_ends_leaves_no_second_ca
         say(call.recorder, "as a guest", 100.0)
         await until(lambda: said(store, GUEST))
         monkeypatch.setattr(Sessions, "save", then_recognised)
-        await end_call(call, "hang-up", dict, ended_at=now())
+        await end_session(call, "hang-up", dict, ended_at=now())
         await asyncio.gather(*recognised)
         await until(lambda: store.sessions.recent(call.scope))
         records = [record for who in (GUEST, ROBIN) for record in await store.sessions.recent(who)]
@@ -244,7 +244,7 @@ async def test_the_gist_outlives_a_process_that_is_killed_while_the_end_is_writt
         await until(lambda: "turn" in kinds(folder))
         with away((Users, "set_last_session")), monkeypatch.context() as patch:
             patch.setattr(Sessions, "append", hang)
-            ending = asyncio.create_task(end_call(call, "hang-up", dict, ended_at=now()))
+            ending = asyncio.create_task(end_session(call, "hang-up", dict, ended_at=now()))
             await until(lambda: "gist" in kinds(folder))
             shutil.copytree(folder, as_killed)
             assert "end" not in kinds(as_killed)
@@ -258,13 +258,13 @@ async def test_the_gist_outlives_a_process_that_is_killed_while_the_end_is_writt
 
 async def test_what_a_slow_disk_takes_after_the_end_is_found_by_who_recovers(store, tmp_path, monkeypatch):
     monkeypatch.setattr(deadlines, "DISK", 0.1)
-    it_works, begin = threading.Event(), Spool.begin
+    it_works, begin = threading.Event(), Journal.begin
 
     def takes_its_time(*arguments, **named):
         it_works.wait()
         return begin(*arguments, **named)
 
-    monkeypatch.setattr(Spool, "begin", takes_its_time)
+    monkeypatch.setattr(Journal, "begin", takes_its_time)
     with away((Sessions, "open"), (Sessions, "append"), (Sessions, "save")):
         recorder = with_file(store, ROBIN, tmp_path)
         recorder.start()
@@ -283,7 +283,7 @@ async def test_what_a_slow_disk_takes_after_the_end_is_found_by_who_recovers(sto
 
 async def test_what_a_dead_agent_left_does_not_replace_the_end_of_the_one_that_went_on(store, tmp_path):
     began = BEGAN.started_at
-    left = Spool.begin(tmp_path, BEGAN, owner="elsewhere/boot/1", database=DATABASE)
+    left = Journal.begin(tmp_path, BEGAN, owner="elsewhere/boot/1", database=DATABASE)
     left.append([{"op": "end", "reason": "shutdown", "ended_at": began + timedelta(seconds=10), "report": {"of": 1}}])
     left.end(delete=False)
     await store.sessions.open(BEGAN, "here/boot/2")
@@ -310,5 +310,5 @@ async def test_what_was_forgotten_elsewhere_does_not_come_back_in_the_gist_of_a_
         await call.caller.preload()
         call.go_on_after(await store.sessions.left_off(ROBIN, SID))
         call.recorder.start()
-        await end_call(call, "hang-up", dict, ended_at=now())
+        await end_session(call, "hang-up", dict, ended_at=now())
     assert (await store.users.get(ROBIN)).last_session is None

@@ -11,9 +11,9 @@ from lkmongo.errors import InvalidIdError, NotFoundError, UsageError
 from lkmongo.model import SessionStatus, UserScope
 from lkmongo.store.sessions import calls
 from lkmongo.store.sessions import search as call_search
-from lkmongo.store.sessions.calls import CallFilter, Calls
+from lkmongo.store.sessions.calls import Calls, SessionFilter
 from lkmongo.store.sessions.search import search
-from lkmongo.store.sessions.stats import CallStats
+from lkmongo.store.sessions.stats import SessionStats
 from tests.call_documents import BEGAN, said, session, used
 from tests.fake_llm import calls as scripted
 from tests.talk import talk
@@ -22,7 +22,7 @@ MINUTE = timedelta(minutes=1)
 
 
 async def ids(store, **wanted) -> list[str]:
-    return [call.session_id for call in await Calls(store.db).newest(CallFilter(**wanted))]
+    return [call.session_id for call in await Calls(store.db).newest(SessionFilter(**wanted))]
 
 
 async def test_a_list_is_newest_first_and_of_one_tenant(store):
@@ -50,22 +50,22 @@ async def test_a_list_is_narrowed_by_person_time_status_and_length(store):
     assert await ids(store, status=SessionStatus.INTERRUPTED) == ["cut off"]
     assert await ids(store, min_length=3 * MINUTE) == ["cut off", "early"]
     assert await ids(store, min_length=MINUTE, max_length=3 * MINUTE) == ["now", "cut off"]
-    assert await Calls(store.db).count(CallFilter(max_length=3 * MINUTE)) == 2
+    assert await Calls(store.db).count(SessionFilter(max_length=3 * MINUTE)) == 2
 
 
 async def test_a_call_tells_what_its_turns_sum_up_to(store):
-    open_call = session("open", status="active", ended_at=None)
+    open_session = session("open", status="active", ended_at=None)
     mine, others = session("same"), session("same", user="v")
-    await store.db.sessions.insert_many([open_call, mine, others])
+    await store.db.sessions.insert_many([open_session, mine, others])
     await store.db.turns.insert_many(
         [
             said(0, "hi", of=mine, metrics={"llm_node_ttft": 0.5}),
             said(9, "hello", of=mine, role="assistant", metrics={"e2e_latency": 2.5, "llm_node_ttft": 9}),
             used(10, "lookup_order", of=mine, is_error=True),
-            said(70, "still there?", of=open_call),
+            said(70, "still there?", of=open_session),
         ]
     )
-    found = {(call.session_id, call.user_id): call for call in await Calls(store.db).newest(CallFilter())}
+    found = {(call.session_id, call.user_id): call for call in await Calls(store.db).newest(SessionFilter())}
     call = found["same", "u"]
     assert (call.turns, call.tool_errors, call.slowest, call.length) == (3, 1, 2.5, MINUTE)
     assert (found["same", "v"].turns, found["same", "v"].slowest) == (0, None)
@@ -75,30 +75,30 @@ async def test_a_call_tells_what_its_turns_sum_up_to(store):
 async def test_one_call_is_found_in_its_tenant_alone(store):
     await store.db.sessions.insert_many([session("a"), session("b"), session("b", user="v")])
     found = Calls(store.db)
-    assert (await found.get(CallFilter(), "a")).user_id == "u"
+    assert (await found.get(SessionFilter(), "a")).user_id == "u"
     with pytest.raises(NotFoundError, match="no call a in tenant acme"):
-        await found.get(CallFilter("acme"), "a")
+        await found.get(SessionFilter("acme"), "a")
     with pytest.raises(UsageError, match="more than one call b"):
-        await found.get(CallFilter(), "b")
-    assert (await found.get(CallFilter(user_id="v"), "b")).user_id == "v"
+        await found.get(SessionFilter(), "b")
+    assert (await found.get(SessionFilter(user_id="v"), "b")).user_id == "v"
 
 
 @pytest.mark.parametrize("wrong", ["", " ", "a\x1b", "x" * 129])
 def test_ids_are_checked(wrong):
     with pytest.raises(InvalidIdError):
-        CallFilter(wrong)
+        SessionFilter(wrong)
     with pytest.raises(InvalidIdError):
-        CallFilter(user_id=wrong)
+        SessionFilter(user_id=wrong)
 
 
 async def test_what_something_else_wrote_can_be_read_too(store):
     await store.db.sessions.insert_one({"session_id": "bare", "user_id": "u", "tenant_id": "default", "report": {}})
     await store.db.turns.insert_one({"session_id": "bare", "user_id": "u", "tenant_id": "default", "metrics": "?"})
     found = Calls(store.db)
-    call = await found.get(CallFilter(), "bare")
+    call = await found.get(SessionFilter(), "bare")
     assert (call.started_at, call.length, call.status, call.turns) == (None, None, None, 1)
     assert [turn.content for turn in await found.turns(call)] == [None]
-    assert (await CallStats(store.db, CallFilter()).read()).total.calls == 0
+    assert (await SessionStats(store.db, SessionFilter()).read()).total.calls == 0
 
 
 async def test_a_call_that_the_agent_held_is_read_as_it_was(store):
@@ -107,7 +107,7 @@ async def test_a_call_that_the_agent_held_is_read_as_it_was(store):
     async with talk(store, scope, script) as call:
         await call.say("remember that my color is teal")
     found = Calls(store.db)
-    (listed,) = await found.newest(CallFilter())
+    (listed,) = await found.newest(SessionFilter())
     assert (listed.session_id, listed.turns, listed.status) == ("console-test", 4, "complete")
     assert await found.turns(listed) == await store.sessions.turns(scope, "console-test")
 
@@ -125,18 +125,18 @@ async def test_a_search_takes_the_text_literally_and_in_whatever_case(store):
             said(3, "order (a.b)", of=others),
         ]
     )
-    assert [(one.call.session_id, one.turn.seq) for one in await search(store.db, CallFilter(), "order (A.b)")] == [
+    assert [(one.call.session_id, one.turn.seq) for one in await search(store.db, SessionFilter(), "order (A.b)")] == [
         ("mine", 0)
     ]
-    (found,) = await search(store.db, CallFilter(), "über")
+    (found,) = await search(store.db, SessionFilter(), "über")
     assert (found.text, found.start, found.end, found.snippet) == ("Über den Order", 0, 4, "[[Über]] den Order")
-    assert [one.turn.seq for one in await search(store.db, CallFilter(), "order")] == [2, 1, 0]
-    assert [one.turn.seq for one in await search(store.db, CallFilter(), "order", limit=2)] == [2, 1]
-    assert len(await search(store.db, CallFilter(None), "order")) == 4
-    assert await search(store.db, CallFilter(user_id="nobody"), "order") == []
-    assert await search(store.db, CallFilter(since=BEGAN + timedelta(seconds=2)), "order") != []
+    assert [one.turn.seq for one in await search(store.db, SessionFilter(), "order")] == [2, 1, 0]
+    assert [one.turn.seq for one in await search(store.db, SessionFilter(), "order", limit=2)] == [2, 1]
+    assert len(await search(store.db, SessionFilter(None), "order")) == 4
+    assert await search(store.db, SessionFilter(user_id="nobody"), "order") == []
+    assert await search(store.db, SessionFilter(since=BEGAN + timedelta(seconds=2)), "order") != []
     assert [
-        one.turn.seq for one in await search(store.db, CallFilter(until=BEGAN + timedelta(seconds=2)), "order")
+        one.turn.seq for one in await search(store.db, SessionFilter(until=BEGAN + timedelta(seconds=2)), "order")
     ] == [
         1,
         0,
@@ -151,17 +151,17 @@ async def test_a_search_goes_back_span_after_span_and_misses_none(store, monkeyp
     for width in (timedelta(hours=1), timedelta(days=7)):
         monkeypatch.setattr(call_search, "_FIRST_SPAN", width)
         told = []
-        found = await search(store.db, CallFilter(), "needle", limit=500, on_progress=told.append)
+        found = await search(store.db, SessionFilter(), "needle", limit=500, on_progress=told.append)
         assert {one.turn.seq for one in found} == set(range(200))
         assert [one.turn.created_at for one in found] == sorted(moments, reverse=True)
         assert told == sorted(told, reverse=True)
-        assert len(await search(store.db, CallFilter(), "needle", limit=50)) == 50
+        assert len(await search(store.db, SessionFilter(), "needle", limit=50)) == 50
 
 
 @pytest.mark.parametrize("text", ["", "  ", "x" * 201])
 async def test_a_search_for_nothing_or_a_novel_is_refused(store, text):
     with pytest.raises(UsageError):
-        await search(store.db, CallFilter(), text)
+        await search(store.db, SessionFilter(), text)
 
 
 # Statistics
@@ -201,7 +201,7 @@ async def test_what_calls_sum_up_to_is_what_counting_by_hand_gives(store):
     await store.db.sessions.insert_many([*documents, session("not mine", tenant="acme")])
     await store.db.turns.insert_many([*turns, said(0, "not mine", of=session("not mine", tenant="acme"))])
 
-    stats = await CallStats(store.db, CallFilter()).read()
+    stats = await SessionStats(store.db, SessionFilter()).read()
     total = stats.total
     every = [value for day in answers.values() for value in day]
     assert (total.calls, total.turns, total.tool_calls) == (60, len(turns), 60)
@@ -224,12 +224,12 @@ async def test_statistics_are_of_a_time_and_a_person(store):
     first, second = session("a"), session("b", user="v", started_at=BEGAN + timedelta(days=4))
     await store.db.sessions.insert_many([first, second])
     await store.db.turns.insert_many([said(0, "x", of=first), said(0, "y", of=second)])
-    both = await CallStats(store.db, CallFilter()).read()
+    both = await SessionStats(store.db, SessionFilter()).read()
     assert [day.isoformat() for day in both.days] == [f"2026-11-0{number}" for number in (1, 2, 3, 4, 5)]
     assert [period.calls for period in both.days.values()] == [1, 0, 0, 0, 1]
-    later = await CallStats(store.db, CallFilter(since=BEGAN + timedelta(days=1))).read()
+    later = await SessionStats(store.db, SessionFilter(since=BEGAN + timedelta(days=1))).read()
     assert (later.total.calls, later.total.turns) == (1, 1)
-    hers = await CallStats(store.db, CallFilter(user_id="v")).read()
+    hers = await SessionStats(store.db, SessionFilter(user_id="v")).read()
     assert (hers.total.calls, hers.total.turns, len(hers.days)) == (1, 1, 1)
 
 
@@ -238,17 +238,17 @@ async def test_metrics_that_are_no_times_are_left_out(store):
     call = session()
     await store.db.sessions.insert_one(call)
     await store.db.turns.insert_one(said(0, "x", of=call, metrics=wrong))
-    stats = await CallStats(store.db, CallFilter()).read()
+    stats = await SessionStats(store.db, SessionFilter()).read()
     assert stats.latencies == {}
     assert stats.total.answers.count == 0
-    assert (await Calls(store.db).newest(CallFilter()))[0].slowest is None
+    assert (await Calls(store.db).newest(SessionFilter()))[0].slowest is None
 
 
 async def test_reading_writes_nothing(store):
     await store.db.sessions.insert_one(session())
     before = (await store.db.command("dbHash"))["md5"]
-    await Calls(store.db).newest(CallFilter())
-    await search(store.db, CallFilter(), "x")
-    await CallStats(store.db, CallFilter()).read()
+    await Calls(store.db).newest(SessionFilter())
+    await search(store.db, SessionFilter(), "x")
+    await SessionStats(store.db, SessionFilter()).read()
     assert (await store.db.command("dbHash"))["md5"] == before
     assert calls.MAX_MILLISECONDS < 30_000  # below the socket's timeout, so that the server gives up first

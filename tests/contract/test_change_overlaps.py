@@ -13,7 +13,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from lkmongo import backoff, deadlines
 from lkmongo.errors import DatabaseUnavailableError
 from lkmongo.model import LastSession, SessionRecord, SessionStatus, now
-from lkmongo.outbox.journal import Spool
+from lkmongo.outbox.journal import Journal
 from lkmongo.outbox.recovery import recover
 from lkmongo.store.people.memories import Memories
 from lkmongo.store.people.merge import merge
@@ -95,7 +95,7 @@ async def test_a_disk_that_hangs_while_mongodb_is_away_keeps_neither_a_tool_nor_
     store, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(deadlines, "DISK", 0.2)
-    it_works, append = threading.Event(), Spool.append
+    it_works, append = threading.Event(), Journal.append
 
     def hang(*arguments, **named):
         it_works.wait()
@@ -103,7 +103,7 @@ async def test_a_disk_that_hangs_while_mongodb_is_away_keeps_neither_a_tool_nor_
 
     async with a_call(store, ROBIN, tmp_path) as call:
         await call.caller.preload()
-        monkeypatch.setattr(Spool, "append", hang)
+        monkeypatch.setattr(Journal, "append", hang)
         tool, end, tasks = partial(call.caller.remember, "city", "Rome"), partial(call.caller.settle, 1.0), []
         try:
             with away(*WRITES):
@@ -225,7 +225,7 @@ async def test_what_a_guest_asked_to_be_remembered_is_on_disk_once_they_are_a_pe
 async def test_what_is_forgotten_before_there_is_a_profile_does_not_come_back(store, tmp_path):
     began = now() - timedelta(minutes=5)
     record = SessionRecord(SID, ROBIN, ROOM, SessionStatus.ACTIVE, began)
-    left = Spool.begin(tmp_path, record, owner="elsewhere/boot/1", database=DATABASE)
+    left = Journal.begin(tmp_path, record, owner="elsewhere/boot/1", database=DATABASE)
     left.append([{"op": "remember", "label": "pet", "content": "a heron", "at": began}])
     left.end(delete=False)
     await store.memories.forget(ROBIN, ["pet"])

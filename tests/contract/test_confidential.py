@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 
 from lkmongo import deadlines
-from lkmongo.agent.ending import end_call
-from lkmongo.agent.model_choice import Mind
+from lkmongo.agent.ending import end_session
+from lkmongo.agent.model_choice import ModelChoice
 from lkmongo.confidential import REFUSAL, WITHHELD
 from lkmongo.console.lines import Line
 from lkmongo.console.text import Listener, converse
@@ -18,7 +18,7 @@ from lkmongo.demo.llm import DemoLLM
 from lkmongo.embed.choose import create_embedder
 from lkmongo.errors import SecretError
 from lkmongo.model import LastSession, SessionRecord, SessionStatus, Turn, TurnKind, UserScope, now
-from lkmongo.outbox.journal import Spool, spool_folder
+from lkmongo.outbox.journal import Journal, journal_folder
 from lkmongo.outbox.recovery import recover, turn_entry
 from lkmongo.settings import Settings
 from lkmongo.store.indexes import backfill
@@ -109,7 +109,7 @@ async def test_neither_what_the_caller_said_nor_a_models_summary_may_hold_it(sto
     async with talk(store, ROBIN, storing("pin", "1234")) as call:
         for words in ("I want to return my kettle", *SAID, "it's 1234"):
             await call.say(words)
-        await end_call(call.call, "hang-up", dict, ended_at=now(), mind=Mind(model, "a mind"))
+        await end_session(call.call, "hang-up", dict, ended_at=now(), mind=ModelChoice(model, "a mind"))
     asked = "\n".join(item.text_content for item in model.contexts[0].items)
     assert not [text for text in TOLD if text in asked], "it is not asked for a summary of that"
     expected = "It was about tea." if "tea" in summary else "I want to return my kettle"
@@ -121,7 +121,7 @@ async def test_of_a_call_with_nothing_else_a_model_is_asked_for_no_summary(store
     model = ScriptedLLM(lambda _: ["never used"])
     async with talk(store, ROBIN, storing("wifi_password", "swordfish")) as call:
         assert (await call.say("swordfish opens everything")) == "I'd rather not keep that."
-        await end_call(call.call, "hang-up", dict, ended_at=now(), mind=Mind(model, "a mind"))
+        await end_session(call.call, "hang-up", dict, ended_at=now(), mind=ModelChoice(model, "a mind"))
     assert model.contexts == []
     await assert_nowhere_but_in_turns(store, "swordfish")
 
@@ -190,8 +190,8 @@ async def test_a_killed_call_leaves_it_in_its_turns_alone(store, tmp_path):
         {"op": "profile", "field": "name", "value": "my pin is 1234", "at": at},
         {"op": "gist", "gist": FROM_BEFORE, "at": at},
     ]
-    folder = spool_folder(tmp_path / "home")
-    call = Spool.begin(folder, record, owner="host/boot/1", database="db")
+    folder = journal_folder(tmp_path / "home")
+    call = Journal.begin(folder, record, owner="host/boot/1", database="db")
     call.append(entries)
     call.end(delete=False)
     (found,) = await recover(store, folder, "db")
@@ -205,7 +205,7 @@ async def test_gone_on_with_a_call_tells_nothing_of_what_was_said_with_the_agent
     before = [Turn(0, "a", TurnKind.MESSAGE, now(), role="user", content="my pin is")]
     async with talk(store, ROBIN, calls(), resumed=before) as call:
         await call.say("1234")
-        await end_call(call.call, "hang-up", dict, ended_at=now())
+        await end_session(call.call, "hang-up", dict, ended_at=now())
     assert (await store.users.get(ROBIN)).last_session is None
 
 

@@ -18,15 +18,15 @@ from pymongo import MongoClient
 
 from lkmongo import deadlines
 from lkmongo.agent.assistant import Assistant
-from lkmongo.agent.call import begin_call
-from lkmongo.agent.ending import end_call
+from lkmongo.agent.call import begin_session
+from lkmongo.agent.ending import end_session
 from lkmongo.embed.choose import create_embedder
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.errors import DatabaseUnavailableError
 from lkmongo.model import SessionRecord, SessionStatus, UserScope, now
 from lkmongo.outbox.lease import Lease
 from lkmongo.settings import Settings
-from lkmongo.store.mongo.circuit_breaker import Breaker
+from lkmongo.store.mongo.circuit_breaker import CircuitBreaker
 from lkmongo.store.open import open_store
 from tests.auth_mongod import guarded_mongod
 from tests.fake_llm import ScriptedLLM, calls
@@ -112,7 +112,7 @@ async def held(proxy, store, database_name, home, embedder):
                 began = Took("greeting")
                 began.__enter__()
                 store = await stack.enter_async_context(open_store(settings))
-                beginning = begin_call(
+                beginning = begin_session(
                     settings, store, embedder, ROBIN, guest=False, session_id=SID, room_name="room", agent="a"
                 )
                 call = await stack.enter_async_context(beginning)
@@ -125,7 +125,7 @@ async def held(proxy, store, database_name, home, embedder):
                 yield Talk(session, call, model, job)
                 with Took("hang-up"):
                     await session.aclose()
-                    await end_call(call, "hang-up", dict, ended_at=now())
+                    await end_session(call, "hang-up", dict, ended_at=now())
                 closing = Took("closing")
                 closing.__enter__()
             closing.__exit__()
@@ -201,7 +201,9 @@ async def test_the_model_is_read_while_mongodb_is_waited_for_and_not_in_the_turn
     settings = Settings.load(given | {"LKMONGO_HOME": str(home)})
     async with open_store(settings) as store:
         watched = Watched(store)
-        async with begin_call(settings, store, watched, ROBIN, guest=False, session_id=SID, room_name="room") as call:
+        async with begin_session(
+            settings, store, watched, ROBIN, guest=False, session_id=SID, room_name="room"
+        ) as call:
             assert not await call.caller.preload()
             await until(lambda: watched.given_up)
     assert watched.given_up == [False]
@@ -358,7 +360,7 @@ async def refused():
 
 @pytest.mark.parametrize("work", [never, refused])
 async def test_what_does_not_answer_opens_it_and_any_answer_closes_it(work):
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     assert await breaker.read(at_once) == "answer"
     with pytest.raises(DatabaseUnavailableError):
         await breaker.read(work, 0.01)
@@ -371,7 +373,7 @@ async def test_what_does_not_answer_opens_it_and_any_answer_closes_it(work):
 
 
 async def test_an_error_that_is_an_answer_does_not_open_it():
-    breaker = Breaker()
+    breaker = CircuitBreaker()
 
     async def wrong():
         raise ValueError
@@ -385,7 +387,7 @@ async def test_an_error_that_is_an_answer_does_not_open_it():
 def test_without_a_renewal_that_tells_it_is_tried_again_after_a_while(monkeypatch):
     clock = iter([100.0, 100.0 + deadlines.CIRCUIT_OPEN - 1, 100.0 + deadlines.CIRCUIT_OPEN + 1])
     monkeypatch.setattr("lkmongo.store.mongo.circuit_breaker.time", SimpleNamespace(monotonic=lambda: next(clock)))
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     breaker.failed()
     assert breaker.is_open
     assert not breaker.is_open
@@ -393,7 +395,7 @@ def test_without_a_renewal_that_tells_it_is_tried_again_after_a_while(monkeypatc
 
 async def test_what_is_slow_is_waited_for_as_long_as_there_are_signs_of_life(monkeypatch):
     monkeypatch.setattr("lkmongo.deadlines.PING_AFTER", 0.01)
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     pings = []
 
     async def ping():
@@ -410,7 +412,7 @@ async def test_what_is_slow_is_waited_for_as_long_as_there_are_signs_of_life(mon
 
 async def test_what_is_slow_is_stopped_where_there_is_none(monkeypatch):
     monkeypatch.setattr("lkmongo.deadlines.PING_AFTER", 0.01)
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     stopped = []
 
     async def slow():
@@ -427,7 +429,7 @@ async def test_what_is_slow_is_stopped_where_there_is_none(monkeypatch):
 
 async def test_who_gives_up_waiting_leaves_nothing_behind(monkeypatch):
     monkeypatch.setattr("lkmongo.deadlines.PING_AFTER", 0.01)
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     before = asyncio.all_tasks()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):

@@ -25,7 +25,7 @@ from lkmongo.store.export.export import Export, Sink, parse_after
 from lkmongo.store.export.writers import CsvWriter, JsonlWriter, MarkdownWriter, ParquetWriter
 from lkmongo.store.mongo.client import create_client
 from lkmongo.store.mongo.extended_json import loads
-from lkmongo.store.sessions.calls import CallFilter
+from lkmongo.store.sessions.calls import SessionFilter
 from tests.call_documents import BEGAN, said, session, used
 
 HOSTILE = "[red]x[/red] :smile: \x1b[31mred\x1b[0m \x9b31m \u202ertl\u202c <img src=x onerror=y> ![a](http://b) `c` *d*"
@@ -43,7 +43,7 @@ def to(take: Callable[[bytes], object]) -> Sink:
 async def run(db, writer=JsonlWriter, wanted=None, **options) -> bytes:
     parts: list[bytes] = []
     sink = to(parts.append)
-    await Export(db, wanted or CallFilter(), **options).run(writer(sink), sink)
+    await Export(db, wanted or SessionFilter(), **options).run(writer(sink), sink)
     assert sink.size == sum(map(len, parts))
     return b"".join(parts)
 
@@ -104,7 +104,7 @@ async def test_however_much_is_read_at_once_the_export_is_the_same(store, monkey
     whole = await fill(store.db, 120)
     for name, value in limits.items():
         monkeypatch.setattr(export_module, name, value)
-    assert await exported(store.db, wanted=CallFilter(None)) == whole
+    assert await exported(store.db, wanted=SessionFilter(None)) == whole
 
 
 async def test_a_call_that_is_larger_than_memory_should_hold_is_written_in_parts(store, monkeypatch):
@@ -118,7 +118,7 @@ async def test_a_call_that_is_larger_than_memory_should_hold_is_written_in_parts
     monkeypatch.setattr(export_module, "_TURNS_AT_ONCE", 7)
     sizes: list[int] = []
     sink = to(lambda data: sizes.append(len(data)))
-    await Export(store.db, CallFilter()).run(JsonlWriter(sink), sink)
+    await Export(store.db, SessionFilter()).run(JsonlWriter(sink), sink)
     assert len(sizes) > 10
     assert max(sizes) < 35_000
     lines = await exported(store.db)
@@ -130,10 +130,10 @@ async def test_calls_of_the_same_id_keep_their_own_turns(store):
     await store.db.sessions.insert_many(alike)
     for call in alike:
         await store.db.turns.insert_one(said(0, f"{call['user_id']} of {call['tenant_id']}", of=call))
-    for line in await exported(store.db, wanted=CallFilter(None)):
+    for line in await exported(store.db, wanted=SessionFilter(None)):
         assert [turn["content"] for turn in line["turns"]] == [f"{line['user_id']} of {line['tenant_id']}"]
-    assert {line["user_id"] for line in await exported(store.db, wanted=CallFilter("a"))} == {"u", "v"}
-    assert {line["tenant_id"] for line in await exported(store.db, wanted=CallFilter("a"))} == {"a"}
+    assert {line["user_id"] for line in await exported(store.db, wanted=SessionFilter("a"))} == {"u", "v"}
+    assert {line["tenant_id"] for line in await exported(store.db, wanted=SessionFilter("a"))} == {"a"}
 
 
 async def test_an_export_is_narrowed_as_a_list_is(store):
@@ -147,7 +147,7 @@ async def test_an_export_is_narrowed_as_a_list_is(store):
     )
 
     async def ids(**wanted: Any) -> list[str]:
-        return [line["session_id"] for line in await exported(store.db, wanted=CallFilter(**wanted))]
+        return [line["session_id"] for line in await exported(store.db, wanted=SessionFilter(**wanted))]
 
     assert await ids() == ["early", "hers", "cut off"]
     assert await ids(user_id="v") == ["hers"]
@@ -160,7 +160,7 @@ async def test_going_on_after_any_call_gives_exactly_the_rest(store):
     whole = await fill(store.db, 30)
     for place in (0, 7, 29):
         after = parse_after(str(whole[place]["_id"]))
-        assert await exported(store.db, wanted=CallFilter(None), after=after) == whole[place + 1 :]
+        assert await exported(store.db, wanted=SessionFilter(None), after=after) == whole[place + 1 :]
     with pytest.raises(UsageError, match="is not where an export ended"):
         parse_after("s-1")
 
@@ -169,7 +169,7 @@ async def test_where_a_broken_export_went_on_nothing_is_missing_or_twice(store, 
     """What came out up to the last call that is known to be out, and what comes after it, are the whole."""
     whole = await fill(store.db, 60)
     monkeypatch.setattr(export_module, "_FLUSH", 2_000)
-    complete = await run(store.db, wanted=CallFilter(None))
+    complete = await run(store.db, wanted=SessionFilter(None))
     out: list[bytes] = []
 
     def write(data: bytes) -> None:
@@ -177,23 +177,23 @@ async def test_where_a_broken_export_went_on_nothing_is_missing_or_twice(store, 
             raise OSError("the other end is gone")
         out.append(data)
 
-    work = Export(store.db, CallFilter(None))
+    work = Export(store.db, SessionFilter(None))
     sink = to(write)
     with pytest.raises(OSError, match="the other end"):
         await work.run(JsonlWriter(sink), sink)
     assert whole[0]["_id"] < work.done.last_id < whole[-1]["_id"]
-    rest = await run(store.db, wanted=CallFilter(None), after=work.done.last_id)
+    rest = await run(store.db, wanted=SessionFilter(None), after=work.done.last_id)
     assert b"".join(out) + rest == complete
 
 
 async def test_done_says_where_it_ended(store):
     whole = await fill(store.db, 9)
     sink = to(len)
-    work = Export(store.db, CallFilter(None))
+    work = Export(store.db, SessionFilter(None))
     await work.run(JsonlWriter(sink), sink)
     assert (work.done.calls, work.done.last_id) == (9, whole[-1]["_id"])
     assert work.done.turns == sum(len(call["turns"]) for call in whole)
-    again = Export(store.db, CallFilter(None), after=work.done.last_id)
+    again = Export(store.db, SessionFilter(None), after=work.done.last_id)
     await again.run(JsonlWriter(to(len)), to(len))
     assert (again.done.calls, again.done.last_id) == (0, whole[-1]["_id"])
 
@@ -206,7 +206,7 @@ async def test_a_cursor_that_the_server_has_dropped_is_opened_again(store, monke
     killed = 0
     parts: list[bytes] = []
     sink = to(parts.append)
-    work = Export(store.db, CallFilter(None))
+    work = Export(store.db, SessionFilter(None))
     work._group = 1
     real = work._write
 
@@ -244,7 +244,7 @@ async def test_embeddings_are_left_out_unless_asked_for(store):
 async def test_nothing_is_written_to_the_database(store):
     await fill(store.db, 20)
     before = (await store.db.command("dbHash"))["md5"]
-    await run(store.db, wanted=CallFilter(None))
+    await run(store.db, wanted=SessionFilter(None))
     assert (await store.db.command("dbHash"))["md5"] == before
 
 
@@ -342,7 +342,7 @@ async def test_parquet_has_typed_columns_and_the_exact_text(store, monkeypatch, 
     await store.db.sessions.insert_one(call)
     await store.db.turns.insert_one(said(0, HOSTILE, of=call, interrupted=True, metrics={"e2e_latency": "odd"}))
     path = tmp_path / "calls.parquet"
-    path.write_bytes(await run(store.db, ParquetWriter, CallFilter(None)))
+    path.write_bytes(await run(store.db, ParquetWriter, SessionFilter(None)))
     file = parquet.ParquetFile(path)
     assert file.num_row_groups > 2
     rows = file.read().to_pylist()
@@ -361,7 +361,7 @@ async def test_an_export_to_parquet_that_is_given_up_writes_nothing_more(store):
     out: list[bytes] = []
     sink = to(out.append)
     writer = ParquetWriter(sink)
-    work = Export(store.db, CallFilter(None))
+    work = Export(store.db, SessionFilter(None))
 
     def stop(_: object) -> None:
         raise KeyboardInterrupt

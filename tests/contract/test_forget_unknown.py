@@ -8,10 +8,10 @@ from datetime import timedelta
 import pytest
 
 from lkmongo import backoff
-from lkmongo.agent.ending import end_call
+from lkmongo.agent.ending import end_session
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.model import LastSession, Profile, SessionRecord, SessionStatus, now
-from lkmongo.outbox.journal import Spool
+from lkmongo.outbox.journal import Journal
 from lkmongo.outbox.recovery import recover
 from lkmongo.store.people.erase import erase, receipts
 from lkmongo.store.people.memories import Memories
@@ -31,7 +31,7 @@ MONGODB += [(Users, name) for name in ("get", "seen", "set_field", "set_field_if
 
 def leave(folder, began, *, who=ROBIN):
     """What a worker that never reached MongoDB has left of a call."""
-    left = Spool.begin(
+    left = Journal.begin(
         folder, SessionRecord(SID, who, ROOM, SessionStatus.ACTIVE, began), owner="elsewhere/boot/1", database=DATABASE
     )
     at = began + timedelta(seconds=1)
@@ -112,13 +112,13 @@ async def test_nor_by_a_call_that_reaches_mongodb_later(store, tmp_path, monkeyp
             assert await store.db.users.find_one() is None
         await until(lambda: call.caller.saved == "stored")
         await store.users.seen(ROBIN)
-        await end_call(call, "hang-up", dict, ended_at=now())
+        await end_session(call, "hang-up", dict, ended_at=now())
     assert await known_of(store) == NOTHING
 
 
 async def test_what_a_call_asked_to_be_forgotten_that_never_reached_mongodb_makes_no_profile(store, tmp_path):
     record = SessionRecord(SID, ROBIN, ROOM, SessionStatus.ACTIVE, LONG_AGO)
-    left = Spool.begin(tmp_path, record, owner="elsewhere/boot/1", database=DATABASE)
+    left = Journal.begin(tmp_path, record, owner="elsewhere/boot/1", database=DATABASE)
     left.append([{"op": "forget", "label": "pet", "at": now()}])
     left.end(delete=False)
     await recover(store, tmp_path, DATABASE)

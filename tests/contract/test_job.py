@@ -15,8 +15,8 @@ from lkmongo.dispatch import plain_metadata, seal
 from lkmongo.model import UserScope
 from lkmongo.settings import Settings
 from lkmongo.store.mongo import client_loop
-from lkmongo.worker.job import CALLER, HeldCall
-from lkmongo.worker.prewarm import Ready
+from lkmongo.worker.job import CALLER, JobSession
+from lkmongo.worker.prewarm import Prewarm
 from tests.livekit_api import KEY, SECRET
 from tests.waiting import until
 
@@ -41,11 +41,11 @@ async def hold(mongodb_uri, database_name, store):
     async def hold(metadata: str = "", *, dev: bool = False):
         room = create_mock_room.__wrapped__()
         room.name = "room"
-        ready = Ready(settings, dev=dev)
+        ready = Prewarm(settings, dev=dev)
         try:
             async with utils.http_context.open():
                 with fake_job_context(room=room, job_metadata=metadata) as job:
-                    held = HeldCall(job, ready)
+                    held = JobSession(job, ready)
                     await held.begin()
                     try:
                         yield held, room

@@ -8,8 +8,8 @@ import pytest
 
 from lkmongo import deadlines
 from lkmongo.agent import ending
-from lkmongo.agent.ending import MAX_GIST, end_call
-from lkmongo.agent.model_choice import Mind
+from lkmongo.agent.ending import MAX_GIST, end_session
+from lkmongo.agent.model_choice import ModelChoice
 from lkmongo.demo.llm import DemoLLM
 from lkmongo.model import Turn, TurnKind, UserScope, now
 from tests.fake_llm import ScriptedLLM, calls
@@ -39,7 +39,7 @@ async def call_once(store, mind, *words, scope=ROBIN, tool=None, **more):
             await call.say(each)
         if tool:
             await call.tool(*tool[:1], **tool[1])
-        await end_call(call.call, "hang-up", dict, ended_at=now(), mind=mind and Mind(mind, "a mind"))
+        await end_session(call.call, "hang-up", dict, ended_at=now(), mind=mind and ModelChoice(mind, "a mind"))
 
 
 async def told_next_time(store, scope=ROBIN):
@@ -92,9 +92,9 @@ async def test_without_a_summary_it_is_told_what_the_caller_said_last(store, mon
     mind = {"none": None, "responder": None}.get(trouble, model)
     async with talk(store, ROBIN, calls()) as call:
         await call.say(SAID)
-        is_responder = Mind(model, "the responder", is_responder=True) if trouble == "responder" else None
-        mind = mind and Mind(mind, "a mind")
-        await end_call(call.call, "hang-up", dict, ended_at=now(), mind=is_responder or mind)
+        is_responder = ModelChoice(model, "the responder", is_responder=True) if trouble == "responder" else None
+        mind = mind and ModelChoice(mind, "a mind")
+        await end_session(call.call, "hang-up", dict, ended_at=now(), mind=is_responder or mind)
     assert await gist(store) == SAID
     assert len(model.contexts) == (0 if trouble in {"none", "responder"} else 1)
 
@@ -129,7 +129,7 @@ async def test_of_a_call_that_was_gone_on_with_all_of_it_is_summed_up(store):
 async def test_nothing_is_told_where_nobody_said_anything_or_the_caller_is_a_guest(store):
     model = Summarising()
     async with talk(store, ROBIN, calls()) as call:
-        await end_call(call.call, "hang-up", dict, ended_at=now(), mind=Mind(model, "a mind"))
+        await end_session(call.call, "hang-up", dict, ended_at=now(), mind=ModelChoice(model, "a mind"))
     await call_once(store, model, scope=UserScope.guest(), guest=True, session_id="console-guest")
     assert await gist(store) is None
     assert model.contexts == []

@@ -19,7 +19,7 @@ from lkmongo.store.export.export import Export, Sink
 from lkmongo.store.export.writers import JsonlWriter
 from lkmongo.store.mongo.extended_json import loads
 from lkmongo.store.open import open_store
-from lkmongo.store.sessions.calls import CallFilter
+from lkmongo.store.sessions.calls import SessionFilter
 from tests.waiting import PATIENCE
 
 ROBIN = UserScope(tenant_id="default", user_id="u-100")
@@ -45,7 +45,7 @@ async def exported(store):
         parts.append(data)
 
     sink = Sink(write)
-    await Export(store.db, CallFilter()).run(JsonlWriter(sink), sink)
+    await Export(store.db, SessionFilter()).run(JsonlWriter(sink), sink)
     (line,) = b"".join(parts).splitlines()
     return loads(line)
 
@@ -83,10 +83,10 @@ async def test_so_is_one_that_mongodb_has_seen_nothing_of(store, home, database_
         use_tools(recorder, range(TURNS))
         assert not await recorder.close("hang-up", dict, deadline=0.1)
         assert recorder.is_kept
-    (recovered,) = await recover(store, journal.spool_folder(home), journal.database_id(away))
+    (recovered,) = await recover(store, journal.journal_folder(home), journal.database_id(away))
     assert (recovered.turns, recovered.outcome) == (TURNS, "complete")
     is_whole(await exported(store))
-    assert journal.files(journal.spool_folder(home)) == []
+    assert journal.files(journal.journal_folder(home)) == []
 
 
 async def test_of_many_turns_on_a_slow_line_each_attempt_gets_some_through(store, monkeypatch):

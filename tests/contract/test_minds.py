@@ -10,7 +10,7 @@ import jwt
 import pytest
 from aiohttp.test_utils import TestServer
 
-from lkmongo.agent.model_choice import check_language_model, choose_mind
+from lkmongo.agent.model_choice import check_language_model, choose_model
 from lkmongo.console.lines import Line
 from lkmongo.console.text import Listener, Outcome, converse
 from lkmongo.errors import SettingsError
@@ -24,7 +24,7 @@ SECRET = "s3cret-s3cret-s3cret-s3cret-s3cret"
 CLOUD = {"LIVEKIT_URL": "wss://x.livekit.cloud", "LIVEKIT_API_KEY": "k", "LIVEKIT_API_SECRET": SECRET}
 
 
-class Heard:
+class PartialTranscript:
     """Keeps what is shown."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ async def said(*texts: str) -> AsyncIterator[Line]:
     ],
 )
 async def test_the_mind_follows_from_the_settings(environment, description):
-    mind = choose_mind(Settings.load(environment))
+    mind = choose_model(Settings.load(environment))
     if description is None:
         assert mind is None
         with pytest.raises(SettingsError, match="no language model"):
@@ -88,11 +88,13 @@ def test_a_job_is_made_ready_with_the_demo_responder_only_when_there_is_no_langu
 
 def test_a_gateway_without_a_key_is_refused():
     with pytest.raises(SettingsError, match="LIVEKIT_INFERENCE_API_KEY is not set"):
-        choose_mind(Settings.load({"LIVEKIT_INFERENCE_URL": "http://localhost:1/v1"}))
+        choose_model(Settings.load({"LIVEKIT_INFERENCE_URL": "http://localhost:1/v1"}))
 
 
-async def hold(mongodb_uri: str, database_name: str, environment: dict[str, str], *texts: str) -> tuple[Heard, Outcome]:
-    heard = Heard()
+async def hold(
+    mongodb_uri: str, database_name: str, environment: dict[str, str], *texts: str
+) -> tuple[PartialTranscript, Outcome]:
+    heard = PartialTranscript()
     settings = Settings.load({"MONGODB_URI": mongodb_uri, "MONGODB_DB": database_name} | environment)
     outcome = await converse(settings, ROBIN, said(*texts), heard.listener)
     return heard, outcome

@@ -9,7 +9,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from lkmongo.backoff import Pace
+from lkmongo.backoff import Backoff
 from lkmongo.embed.vectors import to_bson
 from lkmongo.errors import (
     DatabaseUnavailableError,
@@ -46,7 +46,7 @@ async def start(mongodb_uri, database_name):
 
 
 async def wait(it, indexes=WANTED, seconds=60.0, *meanwhile, told=lambda *_: None):
-    return await wait_ready(it.db, indexes, EMBEDDER, it.pace(seconds, *meanwhile), told)
+    return await wait_ready(it.db, indexes, EMBEDDER, it.backoff(seconds, *meanwhile), told)
 
 
 def vector_of(seed):
@@ -207,7 +207,7 @@ async def test_an_election_while_waiting_is_lived_through(start):
 async def test_a_server_that_is_not_there_is_told_at_once():
     async with create_client("mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=50") as client:
         with pytest.raises(DatabaseUnavailableError):
-            await wait_ready(client["d"], WANTED, EMBEDDER, Pace(600))
+            await wait_ready(client["d"], WANTED, EMBEDDER, Backoff(600))
 
 
 async def test_a_management_service_that_wakes_late_is_waited_for(start):
@@ -347,7 +347,7 @@ async def test_an_address_that_asks_for_majority_reads_is_no_hindrance(start):
     it = await start()
     await it.make(MEMORIES)
     async with create_client(f"{it.standin.uri}&readConcernLevel=majority&w=majority") as client:
-        (found,) = await wait_ready(client[it.db.name], [MEMORIES], EMBEDDER, it.pace())
+        (found,) = await wait_ready(client[it.db.name], [MEMORIES], EMBEDDER, it.backoff())
     assert found.canary.outcome is Outcome.FOUND
 
 

@@ -16,7 +16,7 @@ from lkmongo.errors import DatabaseError, DatabaseUnavailableError
 from lkmongo.model import SessionStatus, TurnKind, UserScope, now
 from lkmongo.outbox import journal
 from lkmongo.outbox.backlog import Backlog
-from lkmongo.outbox.journal import Spool
+from lkmongo.outbox.journal import Journal
 from lkmongo.outbox.recovery import recover
 from lkmongo.store.mongo.client import create_client
 from lkmongo.store.open import Store
@@ -111,7 +111,7 @@ def kept(tmp_path):
     """Have what a recorder notes in a folder; returns the recorder and what is in its file."""
 
     def begin(store):
-        backlog = Backlog(lambda: Spool.begin(tmp_path, recorder.record, owner=process_name(), database="db"))
+        backlog = Backlog(lambda: Journal.begin(tmp_path, recorder.record, owner=process_name(), database="db"))
         recorder = Recorder(store, ROBIN, "s-1", "room", backlog)
         return recorder, lambda: [
             entry["content"] for path in journal.files(tmp_path) for entry in journal.read(path).entries
@@ -178,13 +178,13 @@ async def test_what_an_attempt_has_stored_that_was_given_up_is_noted_no_longer(s
 
 async def test_a_disk_that_hangs_keeps_no_turn_from_mongodb_and_no_call_from_ending(store, kept, monkeypatch):
     monkeypatch.setattr(deadlines, "DISK", 0.1)
-    it_works, append = threading.Event(), Spool.append
+    it_works, append = threading.Event(), Journal.append
 
     def hang(*arguments, **named):
         it_works.wait()
         append(*arguments, **named)
 
-    monkeypatch.setattr(Spool, "append", hang)
+    monkeypatch.setattr(Journal, "append", hang)
     recorder, _ = kept(store)
     recorder.start()
     for number in range(2):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lkmongo.errors import DatabaseUnavailableError
 from lkmongo.model import LastSession, SessionRecord, SessionStatus, Turn, TurnKind, UserScope, now
 from lkmongo.outbox import journal
-from lkmongo.outbox.journal import Entry, Spool, spool_folder
+from lkmongo.outbox.journal import Entry, Journal, journal_folder
 from lkmongo.outbox.recovery import Recovered, recover, turn_entry, was_entry
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.client import create_client
@@ -33,7 +33,7 @@ CALL = SessionRecord("call-1", ROBIN, "room", SessionStatus.ACTIVE, BEGAN)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return spool_folder(tmp_path / "home")
+    return journal_folder(tmp_path / "home")
 
 
 def later(seconds: float) -> datetime:
@@ -51,7 +51,7 @@ def kept(*turns: Turn, is_numbered: bool = True) -> list[Entry]:
 
 
 def leave(folder: Path, entries: list[Entry], record: SessionRecord = CALL, *, database: str = "db") -> Path:
-    call = Spool.begin(folder, record, owner=OWNER, database=database)
+    call = Journal.begin(folder, record, owner=OWNER, database=database)
     if entries:
         call.append(entries)
     call.end(delete=False)
@@ -247,7 +247,7 @@ async def test_several_may_recover_at_the_same_time(store, folder):
 
 
 async def test_a_call_that_goes_on_here_is_left_alone(store, folder):
-    call = Spool.begin(folder, CALL, owner=OWNER, database="db")
+    call = Journal.begin(folder, CALL, owner=OWNER, database="db")
     call.append(kept(turn(0)))
     await store.sessions.open(CALL, OWNER)
     assert await recover(store, folder, "db") == []

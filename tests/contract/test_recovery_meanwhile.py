@@ -11,7 +11,7 @@ from lkmongo.errors import DatabaseUnavailableError
 from lkmongo.model import SessionStatus
 from lkmongo.outbox import journal as spool
 from lkmongo.outbox import recovery
-from lkmongo.outbox.journal import Spool, spool_folder
+from lkmongo.outbox.journal import Journal, journal_folder
 from lkmongo.settings import Settings
 from lkmongo.store.sessions.sessions import Sessions
 from tests.contract.test_recovery import CALL, OWNER, ROBIN, kept, later, leave, stored, turn
@@ -25,7 +25,7 @@ async def worker(store, mongodb_uri, database_name, tmp_path, monkeypatch):
     given = {"MONGODB_URI": mongodb_uri, "MONGODB_DB": database_name, "LKMONGO_HOME": str(tmp_path / "home")}
     settings = Settings.load(given)
     looking = asyncio.create_task(recovery.keep_recovering(settings, store))
-    yield spool_folder(settings.data_home), spool.database_id(settings)
+    yield journal_folder(settings.data_home), spool.database_id(settings)
     looking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await looking
@@ -33,7 +33,7 @@ async def worker(store, mongodb_uri, database_name, tmp_path, monkeypatch):
 
 async def test_a_worker_that_lives_brings_in_a_call_whose_process_dies(store, worker):
     folder, database = worker
-    call = Spool.begin(folder, CALL, owner=OWNER, database=database)
+    call = Journal.begin(folder, CALL, owner=OWNER, database=database)
     call.append(kept(turn(0), turn(1)))
     alone = leave(folder, kept(turn(0)), replace(CALL, session_id="another database's"), database="another")
     seen = []

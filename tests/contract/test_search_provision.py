@@ -32,8 +32,8 @@ async def start(mongodb_uri, database_name):
 
 
 async def apply(it, indexes=WANTED, *, meanwhile=None, **options):
-    pace = it.pace(30.0, *([meanwhile] if meanwhile else []))
-    return await search_provision.apply(it.db, indexes, pace=pace, **options)
+    backoff = it.backoff(30.0, *([meanwhile] if meanwhile else []))
+    return await search_provision.apply(it.db, indexes, backoff=backoff, **options)
 
 
 async def actions(it, indexes=WANTED):
@@ -375,12 +375,12 @@ async def test_a_server_without_search_is_told_by_its_code(start, options, code)
 
 async def test_a_mongod_without_the_commands_is_told_too(mongodb_uri, database_name):
     """The commands themselves answer 59 there, should the list ever get past."""
-    from lkmongo.backoff import Pace
+    from lkmongo.backoff import Backoff
     from lkmongo.store.indexes.search_indexes import managed
 
     async with create_client(mongodb_uri) as client:
         with pytest.raises(NotSupportedError, match="no search") as caught:
-            await managed(lambda: client[database_name].memories.create_search_index({"definition": {}}), Pace(0))
+            await managed(lambda: client[database_name].memories.create_search_index({"definition": {}}), Backoff(0))
         assert "code 59" in caught.value.why
 
 

@@ -16,7 +16,7 @@ from livekit.agents import (
 )
 from livekit.agents.voice.events import CloseReason
 
-from lkmongo.agent.call import Call, begin_call
+from lkmongo.agent.call import CallerSession, begin_session
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.recorder import Recorder
 from lkmongo.agent.speculation import MAX_STARTS, Speculation
@@ -59,7 +59,9 @@ async def call(store):
     caller = Caller(store, embedder, ROBIN, recorder.lease)
     await caller.preload()
     search = ExactStrategy(store.db, embedder)
-    yield Call("room-1", "room", caller, store, search, recorder, Speculation(search, lambda: caller.scope.tenant))
+    yield CallerSession(
+        "room-1", "room", caller, store, search, recorder, Speculation(search, lambda: caller.scope.tenant)
+    )
     await caller.settle(2)
     await recorder.close("hang-up", dict)
     await embedder.close()
@@ -138,7 +140,7 @@ async def test_in_text_nothing_is_searched_before_it_is_asked_for(store, embedde
 async def test_it_is_on_or_off_by_the_setting(store, setting, there):
     embedder = create_embedder("local")
     settings = Settings.load({"LKMONGO_SPECULATION": setting})
-    async with begin_call(settings, store, embedder, ROBIN, guest=True, session_id="s", room_name="r") as call:
+    async with begin_session(settings, store, embedder, ROBIN, guest=True, session_id="s", room_name="r") as call:
         assert (call.speculation is not None) == there
     await embedder.close()
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from lkmongo.agent.call import Call
+from lkmongo.agent.call import CallerSession
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.recorder import Recorder
 from lkmongo.agent.status_line import languages
@@ -43,7 +43,7 @@ async def call(store):
     recorder = Recorder(store, ROBIN, "room-1", "room")
     caller = Caller(store, embedder, ROBIN, recorder.lease)
     await caller.preload()
-    yield Call("room-1", "room", caller, store, SlowSearch(), recorder)
+    yield CallerSession("room-1", "room", caller, store, SlowSearch(), recorder)
     await caller.settle(2)
     await recorder.close("hang-up", dict)
     await embedder.close()

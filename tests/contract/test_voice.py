@@ -14,8 +14,8 @@ from livekit.agents.testing import fake_job_context
 from livekit.agents.voice import io
 
 from lkmongo.agent.assistant import Assistant
-from lkmongo.agent.call import begin_call
-from lkmongo.agent.model_choice import choose_mind, create_session
+from lkmongo.agent.call import begin_session
+from lkmongo.agent.model_choice import choose_model, create_session
 from lkmongo.agent.speech import choose_speech
 from lkmongo.embed.choose import create_embedder
 from lkmongo.model import UserScope
@@ -88,10 +88,10 @@ async def spoken_call(settings, store, microphone, speaker):
     embedder = create_embedder("local")
     async with (
         utils.http_context.open(),
-        begin_call(settings, store, embedder, ROBIN, guest=False, session_id="RM_1", room_name="room") as call,
+        begin_session(settings, store, embedder, ROBIN, guest=False, session_id="RM_1", room_name="room") as call,
     ):
         with fake_job_context(job_id="job"):
-            mind, talk = choose_mind(settings), choose_speech(settings)
+            mind, talk = choose_model(settings), choose_speech(settings)
             session = create_session(call, mind, talk)
             session.input.audio, session.output.audio = microphone, speaker
             call.attach(session)

@@ -16,11 +16,11 @@ from livekit.agents import AgentSession, llm
 from livekit.agents.testing import fake_job_context
 
 from lkmongo.agent.assistant import Assistant
-from lkmongo.agent.call import begin_call
-from lkmongo.agent.ending import end_call
+from lkmongo.agent.call import begin_session
+from lkmongo.agent.ending import end_session
 from lkmongo.embed.base import Embedder
 from lkmongo.model import SessionStatus, UserScope, now
-from lkmongo.outbox.journal import database_of, spool_folder
+from lkmongo.outbox.journal import database_of, journal_folder
 from lkmongo.outbox.recovery import recover
 from lkmongo.settings import Settings
 from lkmongo.store.open import Store, open_store
@@ -269,7 +269,7 @@ async def _hold(settings: Settings, rig: Rig, held: Held, trouble: Trouble, chan
     async with contextlib.AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings))
         call = await stack.enter_async_context(
-            begin_call(
+            begin_session(
                 settings,
                 store,
                 rig.embedder,
@@ -306,7 +306,7 @@ async def _hold(settings: Settings, rig: Rig, held: Held, trouble: Trouble, chan
         trouble.at("hang-up")
         ended = rig.now()
         await session.aclose()
-        held.stored = await end_call(
+        held.stored = await end_session(
             call,
             "hang-up",
             lambda: job.make_session_report(session).to_dict(include_chat_history=False, include_events=False),
@@ -322,7 +322,7 @@ async def _recover(rig: Rig, held: Held, port: int) -> str:
     """Store what the call left, as the next process would; returns how the call came into MongoDB."""
     settings = rig.settings(held.case, port)
     assert settings.mongodb_uri is not None
-    folder = spool_folder(settings.data_home)
+    folder = journal_folder(settings.data_home)
     database = database_of(settings.mongodb_uri.get_secret_value(), settings.mongodb_db)
     mine = []
     for _ in range(20):  # mongod may be on its way still

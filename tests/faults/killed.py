@@ -16,7 +16,7 @@ from typing import Literal
 import psutil
 
 from lkmongo.model import SessionStatus, UserScope
-from lkmongo.outbox.journal import database_of, spool_folder
+from lkmongo.outbox.journal import database_of, journal_folder
 from lkmongo.outbox.recovery import recover
 from tests.cli.started import Zygote
 from tests.conftest import clean_environment
@@ -176,7 +176,7 @@ async def _talk(each: Killed, proxy: FaultProxy, pid: int, ear: int, out: Path, 
 async def _judge(rig: Rig, each: Killed, port: int) -> None:
     """Recover the call, and compare what MongoDB holds with what was shown."""
     wrong, store = each.wrong, rig.store
-    folder = spool_folder(rig.folder / f"killed-{each.number}")
+    folder = journal_folder(rig.folder / f"killed-{each.number}")
     uri = f"mongodb://127.0.0.1:{port}/?directConnection=true"
     found = await recover(
         store, folder, database_of(uri, store.db.name), on_trouble=lambda error: wrong.append(error.message)

@@ -19,7 +19,7 @@ from benchmarks.patience import Loop, Patience
 from benchmarks.quick import compare
 from lkmongo import deadlines
 from lkmongo.store.mongo import client_loop
-from lkmongo.store.mongo.circuit_breaker import Breaker
+from lkmongo.store.mongo.circuit_breaker import CircuitBreaker
 
 # A monitor that streams opens one more connection when it likes, and the connections are what is counted here.
 POLL = {"serverMonitoringMode": "poll"}
@@ -139,14 +139,14 @@ def test_a_network_that_holds_answers_lets_them_arrive_when_told(network):
 def patiently(network):
     """Run some work, given a function that asks MongoDB, and return what was counted when it was done."""
     patience = Patience()
-    client_loop.establish()
+    client_loop.start_client_loop()
     network.rtt(20)
 
     async def counted(work):
         client = AsyncMongoClient(network.uri, event_listeners=[patience], maxPoolSize=2, **POLL)
 
         async def ask():
-            await client_loop.at_home(lambda: client.admin.command("ping"))
+            await client_loop.run_on_client_loop(lambda: client.admin.command("ping"))
 
         try:
             async with patience.of(network):
@@ -155,7 +155,7 @@ def patiently(network):
                 await work(ask)
                 return network.counts()
         finally:
-            await client_loop.at_home(client.close)
+            await client_loop.run_on_client_loop(client.close)
 
     def run(work):
         with asyncio.Runner(loop_factory=Loop) as runner:
@@ -172,7 +172,7 @@ def test_no_deadline_passes_while_a_slow_machine_works(patiently):
             await asyncio.to_thread(time.sleep, deadlines.PING_AFTER + 0.05)  # the index is built
             await ask()
 
-        await Breaker().watch(search, ask)
+        await CircuitBreaker().watch(search, ask)
 
     counts = patiently(search_knowledge)
     assert (counts.round_trips, counts.requests) == (2, 2), "nobody has asked whether MongoDB is there at all"

@@ -20,7 +20,7 @@ def test_a_property_is_not_wrong_because_its_examples_take_long():
 def test_what_a_call_waits_for_may_take_longer_until_that_is_undone():
 
     def waits():
-        read = inspect.signature(circuit_breaker.Breaker.read).parameters["deadline"].default
+        read = inspect.signature(circuit_breaker.CircuitBreaker.read).parameters["deadline"].default
         return read, deadlines.TOOL_READ, deadlines.AWAY
 
     before = waits()

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from lkmongo.search import exact
-from lkmongo.search.exact import Cutter, TextIndex
+from lkmongo.search.exact import TextIndex, Tokenizer
 
 
 def test_an_index_with_what_was_cut_before_is_the_same():
-    cutter = Cutter()
+    tokenizer = Tokenizer()
     before = ["a red dog bed", "parcels that arrived", "a red dog bed", ""]
     after = ["a red dog bed", "the parcel was lost", "", "opening hours"]
-    TextIndex(before, cutter)
+    TextIndex(before, tokenizer)
     for query in ("red beds", "lost parcels", "hours of opening", "arrived"):
-        assert TextIndex(after, cutter).search(query, 5) == TextIndex(after).search(query, 5)
+        assert TextIndex(after, tokenizer).search(query, 5) == TextIndex(after).search(query, 5)
 
 
 def test_only_what_is_new_is_cut_and_what_is_gone_is_not_kept(monkeypatch):
     cut = []
     monkeypatch.setattr(exact, "words", lambda each: cut.append(each) or each.split())
-    cutter = Cutter()
-    cutter(["one text", "other"])
-    assert cutter(["other", "a third"]) == [["other"], ["a", "third"]]
+    tokenizer = Tokenizer()
+    tokenizer(["one text", "other"])
+    assert tokenizer(["other", "a third"]) == [["other"], ["a", "third"]]
     assert cut == ["one text", "other", "a third"]
-    cutter(["one text"])
+    tokenizer(["one text"])
     assert cut[3:] == ["one text"], "it was forgotten with the index that it was in"

@@ -19,7 +19,7 @@ from lkmongo.doctor.machine import address, incomplete, program, settings_in_use
 from lkmongo.doctor.services import judge_devices
 from lkmongo.errors import AuthenticationError, ExitCode, NotReadyError, SettingsError, UsageError
 from lkmongo.model import SessionRecord, SessionStatus, UserScope, now
-from lkmongo.outbox.journal import Spool, spool_folder
+from lkmongo.outbox.journal import Journal, journal_folder
 from lkmongo.settings import Settings
 from lkmongo.store.indexes.canary import Coverage
 
@@ -169,7 +169,7 @@ def test_calls_that_wait_for_mongodb_are_told_once_they_are_over(tmp_path):
     record = SessionRecord(
         "call-1", UserScope(tenant_id="default", user_id="u-100"), "room", SessionStatus.ACTIVE, now()
     )
-    call = Spool.begin(spool_folder(tmp_path), record, owner="me", database="db")
+    call = Journal.begin(journal_folder(tmp_path), record, owner="me", database="db")
     assert space(tmp_path, needed=0, comfortable=0).status is Status.OK
     call.end(delete=False)
     found = space(tmp_path, needed=0, comfortable=0)

@@ -16,7 +16,7 @@ from tests.waiting import PATIENCE, until
 @pytest.mark.parametrize("contended", [False, True])
 @pytest.mark.parametrize("steps", range(4))
 async def test_a_caller_who_is_cancelled_while_waiting_leaves_the_lock_usable(steps, contended):
-    client.mend()
+    client.patch_pymongo()
     lock = driver_lock._async_create_lock()
     condition = driver_lock._async_create_condition(lock)
 
@@ -41,7 +41,7 @@ async def test_a_caller_who_is_cancelled_while_waiting_leaves_the_lock_usable(st
 
 
 async def test_a_wait_ends_in_time():
-    client.mend()
+    client.patch_pymongo()
     lock = driver_lock._async_create_lock()
     condition = driver_lock._async_create_condition(lock)
     async with lock:

@@ -8,7 +8,7 @@ import pytest
 from livekit.agents import inference, llm
 
 from lkmongo.agent import speech
-from lkmongo.agent.model_choice import check_inference_llm, choose_mind
+from lkmongo.agent.model_choice import check_inference_llm, choose_model
 from lkmongo.agent.speech import DownloadError, choose_speech, download_multilingual, has_speech, import_plugins
 from lkmongo.errors import MissingExtraError, SettingsError
 from lkmongo.settings import Settings
@@ -55,7 +55,7 @@ def test_an_empty_agent_name_is_the_default(value):
 
 
 async def test_a_second_language_model_is_fallen_back_on():
-    mind = choose_mind(Settings.load(CLOUD | {"LKMONGO_LLM": "openai/gpt-4.1-mini, google/gemini-3-flash"}))
+    mind = choose_model(Settings.load(CLOUD | {"LKMONGO_LLM": "openai/gpt-4.1-mini, google/gemini-3-flash"}))
     assert isinstance(mind.llm, llm.FallbackAdapter)
     assert [each.model for each in mind.parts] == ["openai/gpt-4.1-mini", "google/gemini-3-flash"]
     assert mind.description.startswith("openai/gpt-4.1-mini, else google/gemini-3-flash")
@@ -101,7 +101,7 @@ def test_a_download_that_fails_says_what_and_why(monkeypatch):
     assert "no route" in caught.value.why
 
 
-@pytest.mark.parametrize("use", [choose_mind, import_plugins])
+@pytest.mark.parametrize("use", [choose_model, import_plugins])
 def test_a_server_of_ones_own_needs_an_extra(use, monkeypatch):
     import livekit.plugins
 

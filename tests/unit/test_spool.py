@@ -20,7 +20,7 @@ import pytest
 from lkmongo.model import SessionRecord, SessionStatus, UserScope
 from lkmongo.outbox import journal
 from lkmongo.outbox.backlog import Backlog
-from lkmongo.outbox.journal import Spool, SpoolError, database_of, spool_folder
+from lkmongo.outbox.journal import Journal, SpoolError, database_of, journal_folder
 from tests.waiting import PATIENCE
 
 ROBIN = UserScope(tenant_id="default", user_id="u-100")
@@ -38,11 +38,11 @@ def record(session_id: str = "call-1", scope: UserScope = ROBIN, room: str = "ro
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return spool_folder(tmp_path / "home")
+    return journal_folder(tmp_path / "home")
 
 
-def begin(folder: Path, **of) -> Spool:
-    return Spool.begin(folder, record(**of), owner="host/boot/1", database="db")
+def begin(folder: Path, **of) -> Journal:
+    return Journal.begin(folder, record(**of), owner="host/boot/1", database="db")
 
 
 def left_by_a_call(folder: Path, entries=ENTRIES) -> Path:
@@ -320,7 +320,7 @@ def test_what_is_too_old_goes_unless_its_call_goes_on(folder):
 def test_files_come_in_the_order_in_which_their_calls_began(folder):
     paths = []
     for seconds in (50, 3, 20):
-        call = Spool.begin(
+        call = Journal.begin(
             folder,
             SessionRecord("c", ROBIN, "r", SessionStatus.ACTIVE, AT + timedelta(seconds=seconds)),
             owner="o",

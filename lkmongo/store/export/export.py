@@ -24,7 +24,7 @@ from lkmongo.errors import UsageError
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.extended_json import READ, decode
 from lkmongo.store.mongo.schema import SESSIONS, TURNS
-from lkmongo.store.sessions.calls import CallFilter, of_calls
+from lkmongo.store.sessions.calls import SessionFilter, of_calls
 
 Document = dict[str, Any]
 Key = tuple[str, str, str]
@@ -140,7 +140,7 @@ class Export:
     def __init__(
         self,
         db: AsyncDatabase[Document],
-        wanted: CallFilter,
+        wanted: SessionFilter,
         *,
         after: ObjectId | None = None,
         with_embeddings: bool = False,

@@ -18,7 +18,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ExecutionTimeout, OperationFailure
 from pymongo.read_concern import ReadConcern
 
-from lkmongo.backoff import Pace
+from lkmongo.backoff import Backoff
 from lkmongo.model import now
 from lkmongo.store.indexes.definitions import EMBEDDING, LABEL_WORDS, SearchIndex
 from lkmongo.store.mongo import operations
@@ -69,7 +69,9 @@ async def look(db: AsyncDatabase[Document], index: SearchIndex, embedder: Embedd
     return await _search(db, index, document)
 
 
-async def look_until_found(db: AsyncDatabase[Document], index: SearchIndex, embedder: Embedder, pace: Pace) -> Canary:
+async def look_until_found(
+    db: AsyncDatabase[Document], index: SearchIndex, embedder: Embedder, backoff: Backoff
+) -> Canary:
     """Look for a document until it is found or the time is over; at least once.
 
     Where none is there, one of a reserved tenant is made, and removed after.
@@ -78,7 +80,7 @@ async def look_until_found(db: AsyncDatabase[Document], index: SearchIndex, embe
         DatabaseError, AuthenticationError: MongoDB could not be asked.
     """
     canary = await look(db, index, embedder)
-    while canary.outcome is Outcome.MISSED and await pace.pause():
+    while canary.outcome is Outcome.MISSED and await backoff.pause():
         canary = await look(db, index, embedder)  # another one, perhaps: what was there may have been changed
     if canary.outcome is not Outcome.NO_DOCUMENT:
         return canary
@@ -87,7 +89,7 @@ async def look_until_found(db: AsyncDatabase[Document], index: SearchIndex, embe
         return Canary(Outcome.READ_ONLY, "there is no document to look for, and this user may not write one")
     try:
         canary = await _search(db, index, document)
-        while canary.outcome is Outcome.MISSED and await pace.pause():
+        while canary.outcome is Outcome.MISSED and await backoff.pause():
             canary = await _search(db, index, document)
     finally:
         await asyncio.shield(_remove(db, index, document))

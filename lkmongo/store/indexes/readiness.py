@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pymongo.asynchronous.database import AsyncDatabase
 
-from lkmongo.backoff import Pace
+from lkmongo.backoff import Backoff
 from lkmongo.errors import (
     DatabaseUnavailableError,
     DriftError,
@@ -97,7 +97,7 @@ def state_of(index: SearchIndex, found: Listed | None) -> IndexState:
 
 
 async def states(
-    db: AsyncDatabase[Document], indexes: Sequence[SearchIndex], pace: Pace | None = None
+    db: AsyncDatabase[Document], indexes: Sequence[SearchIndex], backoff: Backoff | None = None
 ) -> list[IndexState]:
     """Where each index stands now.
 
@@ -106,7 +106,7 @@ async def states(
         NotReadyError: the service that manages search indexes does not answer.
         DatabaseError, AuthenticationError: MongoDB could not be asked.
     """
-    there = await listed(db, indexes, pace=pace)
+    there = await listed(db, indexes, backoff=backoff)
     return [state_of(index, there.get((index.collection, index.name))) for index in indexes]
 
 
@@ -114,7 +114,7 @@ async def wait_ready(
     db: AsyncDatabase[Document],
     indexes: Sequence[SearchIndex],
     embedder: Embedder,
-    pace: Pace,
+    backoff: Backoff,
     on_change: OnChange = lambda _state, _before, _seconds: None,
 ) -> list[IndexState]:
     """Wait until every index serves by its definition, then let each find a document that is there.
@@ -135,11 +135,11 @@ async def wait_ready(
         DatabaseError, AuthenticationError: MongoDB could not be asked.
     """
     found: list[IndexState] = []
-    for state in await _until_ready(db, indexes, pace, on_change):
-        pace.hurry()
-        canary = await look_until_found(db, state.index, embedder, pace)
+    for state in await _until_ready(db, indexes, backoff, on_change):
+        backoff.hurry()
+        canary = await look_until_found(db, state.index, embedder, backoff)
         found.append(replace(state, canary=canary))
-        on_change(found[-1], state, pace.elapsed)
+        on_change(found[-1], state, backoff.elapsed)
     for state in found:
         if state.canary and state.canary.outcome is Outcome.MISSED:
             raise NotReadyError(
@@ -151,30 +151,30 @@ async def wait_ready(
 
 
 async def _until_ready(
-    db: AsyncDatabase[Document], indexes: Sequence[SearchIndex], pace: Pace, on_change: OnChange
+    db: AsyncDatabase[Document], indexes: Sequence[SearchIndex], backoff: Backoff, on_change: OnChange
 ) -> list[IndexState]:
     known: dict[str, IndexState] = {}
     while True:
-        looked = await _look(db, indexes, pace, first=not known)
+        looked = await _look(db, indexes, backoff, first=not known)
         for state in looked:
             before = known.get(state.index.name)
             known[state.index.name] = state
             if before is None or before.label != state.label:
-                on_change(state, before, pace.elapsed)
-        _fail_if_hopeless(looked, pace)
+                on_change(state, before, backoff.elapsed)
+        _fail_if_hopeless(looked, backoff)
         if looked and all(state.ready for state in looked):
             return looked
-        if not await pace.pause():
-            raise _too_late(list(known.values()), pace)
+        if not await backoff.pause():
+            raise _too_late(list(known.values()), backoff)
 
 
 async def _look(
-    db: AsyncDatabase[Document], indexes: Sequence[SearchIndex], pace: Pace, *, first: bool
+    db: AsyncDatabase[Document], indexes: Sequence[SearchIndex], backoff: Backoff, *, first: bool
 ) -> list[IndexState]:
     """The states, or nothing when a look after the first one fails: there may be an election, which passes."""
     try:
-        async with asyncio.timeout(max(pace.left, _POLL_SECONDS)):
-            return await states(db, indexes, pace)
+        async with asyncio.timeout(max(backoff.left, _POLL_SECONDS)):
+            return await states(db, indexes, backoff)
     except DatabaseUnavailableError:
         if first:
             raise
@@ -184,12 +184,12 @@ async def _look(
     return []
 
 
-def _fail_if_hopeless(looked: Sequence[IndexState], pace: Pace) -> None:
+def _fail_if_hopeless(looked: Sequence[IndexState], backoff: Backoff) -> None:
     """Raise for what waiting cannot mend."""
     for state in looked:
         if state.status in BROKEN:
             raise IndexFailedError(f"{state.index.name} is {state.status}", why=state.detail or None, hint=state.remedy)
-    if pace.elapsed < SETTLING:
+    if backoff.elapsed < SETTLING:
         return
     for state in looked:
         if state.status == MISSING:
@@ -202,10 +202,10 @@ def _fail_if_hopeless(looked: Sequence[IndexState], pace: Pace) -> None:
             )
 
 
-def _too_late(known: Sequence[IndexState], pace: Pace) -> NotReadyError:
+def _too_late(known: Sequence[IndexState], backoff: Backoff) -> NotReadyError:
     late = [state for state in known if not state.ready]
     return NotReadyError(
-        f"{len(late)} of {len(known)} search indexes are not ready after {pace.elapsed:.0f} s",
+        f"{len(late)} of {len(known)} search indexes are not ready after {backoff.elapsed:.0f} s",
         why="; ".join(f"{state.index.name} is {state.label}" for state in late),
         hint="run lkmongo db wait-ready again, with a longer --timeout: a first build on Atlas takes a minute or two",
     )
@@ -245,7 +245,7 @@ async def database_status(db: AsyncDatabase[Document], embedder: Embedder) -> Da
     trouble = ""
     if capabilities.search:
         try:
-            found = await states(db, search_indexes(embedder.dimensions, embedder.similarity), Pace(0))
+            found = await states(db, search_indexes(embedder.dimensions, embedder.similarity), Backoff(0))
         except (NotReadyError, NotSupportedError) as error:
             trouble = error.why or error.message
     found = [replace(each, canary=await look(db, each.index, embedder)) if each.ready else each for each in found]

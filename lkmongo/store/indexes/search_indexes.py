@@ -14,7 +14,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError, ServerSelectionTimeoutError
 from pymongo.operations import SearchIndexModel
 
-from lkmongo.backoff import Pace
+from lkmongo.backoff import Backoff
 from lkmongo.errors import DatabaseError, NotReadyError, NotSupportedError
 from lkmongo.store.indexes.database_indexes import Action, Change, create_collection
 from lkmongo.store.indexes.definitions import IndexType, SearchIndex, differences, type_of
@@ -82,7 +82,7 @@ def read_listing(document: Mapping[str, Any]) -> Listed:
 
 
 async def listed(
-    db: AsyncDatabase[Document], indexes: Iterable[SearchIndex], *, pace: Pace | None = None
+    db: AsyncDatabase[Document], indexes: Iterable[SearchIndex], *, backoff: Backoff | None = None
 ) -> dict[Key, Listed]:
     """List every search index, ours or not, of the collections of `indexes`.
 
@@ -93,19 +93,19 @@ async def listed(
         NotReadyError: the service that manages search indexes does not answer.
         DatabaseError, AuthenticationError: as the store's other reads.
     """
-    pace = pace or Pace(PATIENCE)
+    backoff = backoff or Backoff(PATIENCE)
     found: dict[Key, Listed] = {}
     for collection in dict.fromkeys(index.collection for index in indexes):
 
         async def documents(name: str = collection) -> list[Mapping[str, Any]]:
             return await (await db[name].list_search_indexes()).to_list()
 
-        for document in await operations.read(lambda read=documents: managed(read, pace)):  # type: ignore[misc]
+        for document in await operations.read(lambda read=documents: managed(read, backoff)):  # type: ignore[misc]
             found[collection, document["name"]] = read_listing(document)
     return found
 
 
-async def managed(operation: Callable[[], Awaitable[T]], pace: Pace) -> T:
+async def managed(operation: Callable[[], Awaitable[T]], backoff: Backoff) -> T:
     """Run a command of the service that manages search indexes, again while it cannot be reached.
 
     Raises:
@@ -121,7 +121,7 @@ async def managed(operation: Callable[[], Awaitable[T]], pace: Pace) -> T:
                 raise no_search(error.code) from error
             if error.code != MANAGEMENT_DOWN:
                 raise
-            if not await pace.pause():
+            if not await backoff.pause():
                 raise NotReadyError(
                     "MongoDB does not reach the service that manages its search indexes",
                     why=f"{(error.details or {}).get('errmsg', error)} (code {error.code})",
@@ -192,7 +192,11 @@ class QuotaError(DatabaseError):
 
 
 async def plan(
-    db: AsyncDatabase[Document], indexes: Sequence[SearchIndex], *, replace: bool = False, pace: Pace | None = None
+    db: AsyncDatabase[Document],
+    indexes: Sequence[SearchIndex],
+    *,
+    replace: bool = False,
+    backoff: Backoff | None = None,
 ) -> list[SearchChange]:
     """Compare the search indexes that are there with those that should be; writes nothing.
 
@@ -207,7 +211,7 @@ async def plan(
         NotReadyError: the service that manages search indexes does not answer.
         DatabaseError, AuthenticationError: MongoDB answered with another error.
     """
-    there = await listed(db, indexes, pace=pace)
+    there = await listed(db, indexes, backoff=backoff)
     return [_compare(index, there.get((index.collection, index.name)), replace=replace) for index in indexes]
 
 
@@ -246,7 +250,11 @@ def _standing(found: Listed) -> str:
 
 
 async def apply(
-    db: AsyncDatabase[Document], indexes: Sequence[SearchIndex], *, replace: bool = False, pace: Pace | None = None
+    db: AsyncDatabase[Document],
+    indexes: Sequence[SearchIndex],
+    *,
+    replace: bool = False,
+    backoff: Backoff | None = None,
 ) -> list[SearchChange]:
     """Create and update what differs, collections first; run it as often as you like.
 
@@ -257,13 +265,13 @@ async def apply(
         NotReadyError: an index that is being dropped does not go away.
         NotSupportedError, DatabaseError, AuthenticationError: as `plan` does.
     """
-    pace = pace or Pace(PATIENCE)
+    backoff = backoff or Backoff(PATIENCE)
     changes: list[SearchChange] = []
     refused = ""
-    for change in await plan(db, indexes, replace=replace, pace=pace):
-        pace.hurry()
+    for change in await plan(db, indexes, replace=replace, backoff=backoff):
+        backoff.hurry()
         try:
-            changes.append(await _carry_out(db, change, pace, replace=replace))
+            changes.append(await _carry_out(db, change, backoff, replace=replace))
         except OperationFailure as error:
             if error.code != _ILLEGAL:
                 raise operations.explain(error) from error
@@ -276,33 +284,35 @@ async def apply(
     return changes
 
 
-async def _carry_out(db: AsyncDatabase[Document], planned: SearchChange, pace: Pace, *, replace: bool) -> SearchChange:
+async def _carry_out(
+    db: AsyncDatabase[Document], planned: SearchChange, backoff: Backoff, *, replace: bool
+) -> SearchChange:
     """Do what the plan says; when something came in between, look again at what is left to do."""
     change = planned
     while True:
         try:
-            await _do(db, change, pace)
+            await _do(db, change, backoff)
         except (OperationFailure, AutoReconnect) as error:
-            if not (await _came_between(db, change, error) and await pace.pause()):
+            if not (await _came_between(db, change, error) and await backoff.pause()):
                 raise
         else:
             return planned
-        (change,) = await plan(db, [planned.index], replace=replace, pace=pace)
+        (change,) = await plan(db, [planned.index], replace=replace, backoff=backoff)
         if change.action is Action.BLOCKED:
             return change
         if change.action is Action.UNCHANGED:  # another process did it, or ours was done and its answer lost
             return planned
 
 
-async def _do(db: AsyncDatabase[Document], change: SearchChange, pace: Pace) -> None:
+async def _do(db: AsyncDatabase[Document], change: SearchChange, backoff: Backoff) -> None:
     index = change.index
     if change.action is Action.REPLACE:
-        await _drop(db, index, pace)
+        await _drop(db, index, backoff)
     if change.action in {Action.CREATE, Action.REPLACE}:
-        await _until_gone(db, index, pace)
-        await managed(lambda: _create(db, index), pace)
+        await _until_gone(db, index, backoff)
+        await managed(lambda: _create(db, index), backoff)
     elif change.action is Action.UPDATE:
-        await managed(lambda: _update(db, index), pace)
+        await managed(lambda: _update(db, index), backoff)
 
 
 async def _came_between(db: AsyncDatabase[Document], change: SearchChange, error: PyMongoError) -> bool:
@@ -326,20 +336,20 @@ async def _update(db: AsyncDatabase[Document], index: SearchIndex) -> None:
     await db.command("updateSearchIndex", index.collection, name=index.name, definition=dict(index.definition))
 
 
-async def _drop(db: AsyncDatabase[Document], index: SearchIndex, pace: Pace) -> None:
+async def _drop(db: AsyncDatabase[Document], index: SearchIndex, backoff: Backoff) -> None:
     try:
-        await managed(lambda: db[index.collection].drop_search_index(index.name), pace)
+        await managed(lambda: db[index.collection].drop_search_index(index.name), backoff)
     except OperationFailure as error:
         if error.code not in {_NO_INDEX, _ILLEGAL}:  # it is gone, or going
             raise
 
 
-async def _until_gone(db: AsyncDatabase[Document], index: SearchIndex, pace: Pace) -> None:
+async def _until_gone(db: AsyncDatabase[Document], index: SearchIndex, backoff: Backoff) -> None:
     """Wait while an index of that name is on its way out: Atlas drops in its own time."""
-    while (found := (await listed(db, [index], pace=pace)).get((index.collection, index.name))) is not None:
+    while (found := (await listed(db, [index], backoff=backoff)).get((index.collection, index.name))) is not None:
         if found.status != "DELETING":
             return
-        if not await pace.pause():
+        if not await backoff.pause():
             raise NotReadyError(
-                f"{index.name} is still being deleted", why=f"for {pace.elapsed:.0f} s", hint="run it again in a moment"
+                f"{index.name} is still being deleted", why=f"for {backoff.elapsed:.0f} s", hint="run it again in a moment"
             )

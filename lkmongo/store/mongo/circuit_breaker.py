@@ -13,7 +13,7 @@ from lkmongo.errors import DatabaseUnavailableError
 T = TypeVar("T")
 
 
-class Breaker:
+class CircuitBreaker:
     """Opens when MongoDB does not answer, and closes as soon as it answers anything.
 
     The lease of a call is renewed in the background every two seconds: that is what finds out, so that no turn has to.

@@ -32,7 +32,7 @@ async def _wait_for(work: Awaitable[T], timeout: float | None) -> T:  # noqa: AS
         return await work
 
 
-def mend() -> None:
+def patch_pymongo() -> None:
     """Have the driver wait in the caller's task; nothing is done where it does so already."""
     if sys.version_info < (3, 12):
         vars(pymongo.lock)["wait_for"] = _wait_for
@@ -67,7 +67,7 @@ def create_client(uri: str, *, stays_warm: bool = False) -> Client:
     Raises:
         SettingsError: the URI cannot be parsed.
     """
-    mend()
+    patch_pymongo()
     given = {part.partition("=")[0].lower() for part in uri.partition("?")[2].split("&")}
     warm = {"minPoolSize": _OPTIONS["maxPoolSize"]} if stays_warm and "maxpoolsize" not in given else {}
     wanted = _OPTIONS | warm

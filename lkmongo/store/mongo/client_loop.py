@@ -2,7 +2,7 @@
 
 A client belongs to the loop that first awaits it, and a process that waits for a job has no loop yet: the job brings
 its own. So that connections are there before the job is, they live on a loop in a thread of this module's. Everything
-the store asks of the driver goes through `at_home`; in a process without such a loop, as in the console and in every
+the store asks of the driver goes through `run_on_client_loop`; in a process without such a loop, as in the console and in every
 other command, that is a plain await.
 """
 
@@ -20,7 +20,7 @@ _home: asyncio.AbstractEventLoop | None = None
 _thread: threading.Thread | None = None
 
 
-def establish() -> asyncio.AbstractEventLoop:
+def start_client_loop() -> asyncio.AbstractEventLoop:
     """Start the loop, once for the process and for good: the thread is a daemon and ends with it.
 
     Call it before any client of the process is used.
@@ -34,7 +34,7 @@ def establish() -> asyncio.AbstractEventLoop:
         return _home
 
 
-async def at_home(work: Callable[[], Awaitable[T]]) -> T:
+async def run_on_client_loop(work: Callable[[], Awaitable[T]]) -> T:
     """Await `work()` on the clients' loop.
 
     The context variables of the caller go with it; a cancellation of the caller cancels it there, without waiting for

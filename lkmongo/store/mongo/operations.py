@@ -25,7 +25,7 @@ from pymongo.results import BulkWriteResult
 
 from lkmongo.errors import AuthenticationError, DatabaseError, DatabaseUnavailableError, LkmongoError
 from lkmongo.redact import redact
-from lkmongo.store.mongo.client_loop import at_home
+from lkmongo.store.mongo.client_loop import run_on_client_loop
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ async def transact(work: Callable[[], Awaitable[T]]) -> T:
     A transaction has to be aborted: what it holds would otherwise be held for a minute.
     """
     try:
-        return await at_home(work)
+        return await run_on_client_loop(work)
     except (PyMongoError, InvalidDocument) as error:
         raise explain(error) from error
 
@@ -94,7 +94,7 @@ async def _cancellable(operation: Callable[[], Awaitable[T]]) -> T:
                 stopping.add_done_callback(_stopping.discard)
             raise
 
-    return await at_home(run)
+    return await run_on_client_loop(run)
 
 
 _CLEAN_UP = 1.0

@@ -1,7 +1,7 @@
 """Calls as operators see them: across the people of a tenant, or across tenants.
 
 What one person's own agent may see of their calls is in `lkmongo.store.sessions.sessions`. Here a read is scoped by a
-`CallFilter`, which says whose calls are meant; nothing here writes.
+`SessionFilter`, which says whose calls are meant; nothing here writes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ COUNTED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class CallFilter:
+class SessionFilter:
     """Which calls are meant.
 
     Attributes:
@@ -135,7 +135,7 @@ class Calls:
         self._sessions = db[SESSIONS]
         self._turns = db[TURNS]
 
-    async def newest(self, wanted: CallFilter, *, limit: int = 50) -> list[Call]:
+    async def newest(self, wanted: SessionFilter, *, limit: int = 50) -> list[Call]:
         """The calls that are meant, newest first, with what their turns sum up to."""
 
         async def find() -> list[Call]:
@@ -144,14 +144,14 @@ class Calls:
 
         return await self._summed(await operations.read(find))
 
-    async def count(self, wanted: CallFilter) -> int:
+    async def count(self, wanted: SessionFilter) -> int:
         """How many calls are meant; no more than `COUNTED` are counted."""
         query = wanted.sessions()
         return await operations.read(
             lambda: self._sessions.count_documents(query, limit=COUNTED, maxTimeMS=MAX_MILLISECONDS)
         )
 
-    async def get(self, wanted: CallFilter, session_id: str) -> Call:
+    async def get(self, wanted: SessionFilter, session_id: str) -> Call:
         """The one call of this id.
 
         Raises:

@@ -15,7 +15,7 @@ from lkmongo.errors import DatabaseError, UsageError
 from lkmongo.model import Turn, now
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import TURNS
-from lkmongo.store.sessions.calls import MAX_MILLISECONDS, Call, CallFilter, call_of, turn_of
+from lkmongo.store.sessions.calls import MAX_MILLISECONDS, Call, SessionFilter, call_of, turn_of
 
 Document = dict[str, Any]
 
@@ -57,7 +57,7 @@ class Found:
         return " ".join(f"{before}{marked}{after}".split())
 
 
-def search_query(wanted: CallFilter, text: str) -> Document:
+def search_query(wanted: SessionFilter, text: str) -> Document:
     """The query over `turns` for a literal text."""
     pattern = {"$regex": re.escape(text), "$options": "i"}
     return wanted.turns() | {"$or": [{field: pattern} for field in FIELDS]}
@@ -65,7 +65,7 @@ def search_query(wanted: CallFilter, text: str) -> Document:
 
 async def search(
     db: AsyncDatabase[Document],
-    wanted: CallFilter,
+    wanted: SessionFilter,
     text: str,
     *,
     limit: int = 50,
@@ -105,7 +105,7 @@ async def search(
 
 
 async def _search(
-    db: AsyncDatabase[Document], wanted: CallFilter, text: str, limit: int, on_progress: Callable[[datetime], None]
+    db: AsyncDatabase[Document], wanted: SessionFilter, text: str, limit: int, on_progress: Callable[[datetime], None]
 ) -> list[Found]:
     oldest, end = await operations.read(lambda: _ends(db, wanted))
     width = _FIRST_SPAN
@@ -128,7 +128,7 @@ async def _search(
     return found
 
 
-async def _ends(db: AsyncDatabase[Document], wanted: CallFilter) -> tuple[datetime, datetime]:
+async def _ends(db: AsyncDatabase[Document], wanted: SessionFilter) -> tuple[datetime, datetime]:
     """From when to when there are turns; the first after the second when there are none."""
     query = wanted.turns()
     query["created_at"] = {"$type": "date"} | query.get("created_at", {})

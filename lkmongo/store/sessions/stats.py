@@ -19,7 +19,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.extended_json import READ, decode
 from lkmongo.store.mongo.schema import SESSIONS, TURNS
-from lkmongo.store.sessions.calls import MAX_MILLISECONDS, Call, CallFilter, call_of, sums_pipeline, with_sums
+from lkmongo.store.sessions.calls import MAX_MILLISECONDS, Call, SessionFilter, call_of, sums_pipeline, with_sums
 from lkmongo.store.sessions.transcript import DURATIONS, TOOL, seconds_of, wait
 
 Document = dict[str, Any]
@@ -136,7 +136,7 @@ FAILURES = ("interrupted_calls", "calls_ended_by_error", "tool_errors", *(f"{nam
 """Kinds of failure: calls that were cut off, calls that an error ended, tools, and the models of the session reports."""
 
 
-def calls_pipeline(wanted: CallFilter) -> list[Document]:
+def calls_pipeline(wanted: SessionFilter) -> list[Document]:
     """Calls by the day they began: a document a day, `_id` being the day as text."""
     length = {"$subtract": ["$ended_at", "$started_at"]}
     by_error = {"$or": [{"$eq": ["$close_reason", "error"]}, {"$eq": ["$report.close_reason", "CR_ERROR"]}]}
@@ -161,10 +161,10 @@ TURN_FIELDS: Document = {"_id": 0, "created_at": 1, "kind": 1, "name": 1, "is_er
 """What is read of a turn."""
 
 
-class CallStats:
+class SessionStats:
     """Sums up what `wanted` means."""
 
-    def __init__(self, db: AsyncDatabase[Document], wanted: CallFilter) -> None:
+    def __init__(self, db: AsyncDatabase[Document], wanted: SessionFilter) -> None:
         """Nothing is read yet."""
         self._sessions = db[SESSIONS]
         self._turns = db[TURNS]
