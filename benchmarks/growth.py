@@ -29,7 +29,7 @@ from benchmarks.measure import Result, machine, result, tell, write_json
 from lkmongo.local.mongod import EmbeddedMongod
 from lkmongo.settings import Settings
 from lkmongo.store.indexes import database_indexes
-from lkmongo.store.mongo.client_loop import run_on_client_loop
+from lkmongo.store.mongo.client import run_on_client_loop
 from lkmongo.worker.prewarm import Prewarm
 
 DATABASE = "lkmongo_benchmark_growth"

@@ -13,7 +13,7 @@ from typing import Any
 
 from pymongo.database import Database
 
-from lkmongo.agent.call import CallerSession, begin_session
+from lkmongo.agent.caller_session import CallerSession, begin_session
 from lkmongo.embed.base import Embedder
 from lkmongo.model import UserScope
 from lkmongo.settings import Settings

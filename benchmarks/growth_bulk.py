@@ -24,7 +24,7 @@ from benchmarks.growth_data import library, write_passages
 from lkmongo.model import TenantScope
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.store.knowledge.ingest import Library, add_documents
-from lkmongo.store.mongo.client_loop import run_on_client_loop
+from lkmongo.store.mongo.client import run_on_client_loop
 
 _numbers = itertools.count()
 _TURNS = 2

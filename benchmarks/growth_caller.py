@@ -17,7 +17,7 @@ from livekit.agents.llm import ChatMessage
 from benchmarks.growth_bench import Bench, Reading, once, timed, times_for
 from benchmarks.growth_data import person, sentence, write_people, write_slots
 from lkmongo.agent.briefing import BUDGET, brief
-from lkmongo.agent.call import CallerSession
+from lkmongo.agent.caller_session import CallerSession
 from lkmongo.agent.ending import end_session
 from lkmongo.model import Turn, TurnKind, UserScope, now
 from lkmongo.store.people.erase import erase

@@ -27,8 +27,8 @@ from lkmongo.embed.base import check_texts
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.model import Passage, TenantScope
 from lkmongo.store.indexes import database_indexes
-from lkmongo.store.knowledge.documents import Document
 from lkmongo.store.knowledge.ingest import Library, add_documents
+from lkmongo.store.knowledge.knowledge import Document
 from lkmongo.store.mongo.client import create_client
 from lkmongo.store.seed.seeding import seed
 from lkmongo.store.seed.seeds import SeedData

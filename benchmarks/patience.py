@@ -2,7 +2,7 @@
 
 How fast a machine is then decides nothing: no deadline passes while something is still being worked at, requests that
 are sent side by side are under way at the same time, and what goes on in the background is answered only after whoever
-waits in the foreground has gone on. The driver is on a loop of its own, as in a job's process (`lkmongo.store.mongo.client_loop`).
+waits in the foreground has gone on. The driver is on a loop of its own, as in a job's process (`lkmongo.store.mongo.client`).
 
     patience = Patience()
     monitoring.register(patience)               # before a client is made
@@ -24,7 +24,7 @@ from typing import Any, TypeVar, TypeVarTuple
 from pymongo import monitoring
 
 from benchmarks.network import Network
-from lkmongo.store.mongo import client_loop
+from lkmongo.store.mongo import client
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -155,7 +155,7 @@ class Patience(monitoring.CommandListener):
 
 async def _nothing_to_do(loop: Loop) -> None:
     """Let both loops turn, and threads work, until nothing of it can lead to anything more."""
-    driver, begun = client_loop.start_client_loop(), -1
+    driver, begun = client.start_client_loop(), -1
     while begun != loop.begun:
         if loop.in_threads:
             await asyncio.wait(set(loop.in_threads))

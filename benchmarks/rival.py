@@ -31,13 +31,13 @@ from pymongo import MongoClient
 from benchmarks.measure import Result, Way, machine, result, table, take_turns, tell, write_json
 from benchmarks.network import Network, socket_path
 from benchmarks.rival_process import RIVAL, Rival, rival
-from lkmongo.agent.call import CallerSession, begin_session
+from lkmongo.agent.caller_session import CallerSession, begin_session
 from lkmongo.local.mongod import EmbeddedMongod
 from lkmongo.model import UserScope
 from lkmongo.search.choose import AtlasFirst
 from lkmongo.settings import Settings
 from lkmongo.store.indexes import database_indexes
-from lkmongo.store.mongo.client_loop import run_on_client_loop
+from lkmongo.store.mongo.client import run_on_client_loop
 from lkmongo.worker.prewarm import Prewarm
 
 DATABASE = "lkmongo_benchmark_rival"

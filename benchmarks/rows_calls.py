@@ -17,7 +17,7 @@ from benchmarks.network import Network, socket_path
 from benchmarks.stage import CALLER, Ways, give_slots, vectors_of
 from lkmongo.agent.assistant import Assistant
 from lkmongo.agent.briefing import brief, briefed
-from lkmongo.agent.call import begin_session
+from lkmongo.agent.caller_session import begin_session
 from lkmongo.model import Order, OrderItem, UserScope
 from lkmongo.store.seed.seeding import seed
 from lkmongo.store.seed.seeds import SeedData, default_seed_folder, load_seeds

@@ -15,7 +15,7 @@ from benchmarks.measure import Result, take_turns
 from benchmarks.rows_calls import GUIDE, LIMIT, LIMIT_NOTE, LKMONGO, another, one, ping_of, rows
 from benchmarks.stage import CALLER, Ways
 from lkmongo.agent.assistant import Assistant
-from lkmongo.agent.call import CallerSession
+from lkmongo.agent.caller_session import CallerSession
 from lkmongo.agent.ending import end_session
 from lkmongo.model import now
 from tests.fake_llm import ScriptedLLM

@@ -24,8 +24,8 @@ from urllib.parse import unquote
 
 import yaml
 
-from lkmongo.agent.call import CallerSession
 from lkmongo.agent.caller import Caller
+from lkmongo.agent.caller_session import CallerSession
 from lkmongo.agent.recorder import Recorder
 from lkmongo.agent.speculation import Speculation
 from lkmongo.embed.choose import CachedEmbedder

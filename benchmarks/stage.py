@@ -28,7 +28,7 @@ from lkmongo.store.indexes import database_indexes
 from lkmongo.store.open import Store
 
 if TYPE_CHECKING:
-    from lkmongo.agent.call import CallerSession
+    from lkmongo.agent.caller_session import CallerSession
     from lkmongo.embed.base import Embedder
     from lkmongo.worker.prewarm import Prewarm
 
@@ -92,7 +92,7 @@ class Ways:
     @asynccontextmanager
     async def call(self, scope: UserScope = CALLER) -> AsyncIterator[CallerSession]:
         """Begin a call of lkmongo as a job does."""
-        from lkmongo.agent.call import begin_session
+        from lkmongo.agent.caller_session import begin_session
 
         name = f"RM_{uuid.uuid4().hex[:12]}"
         async with begin_session(

@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
-from lkmongo.secret_shapes import CARD_KIND, NUMBER_WORDS, RUN, by_looks, digits, is_of_another, words_to_digits
+from lkmongo.redact import CARD_KIND, NUMBER_WORDS, RUN, by_looks, digits, is_of_another, words_to_digits
 
 REFUSAL = "I don't store passwords, PINs, card numbers and the like. Please keep those to yourself."
 """What a caller hears who asks for one to be remembered."""

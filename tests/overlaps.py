@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from livekit.agents import ConversationItemAddedEvent, llm
 
-from lkmongo.agent.call import CallerSession
 from lkmongo.agent.caller import Caller
+from lkmongo.agent.caller_session import CallerSession
 from lkmongo.agent.recorder import Recorder
 from lkmongo.embed.choose import create_embedder
 from lkmongo.errors import DatabaseUnavailableError

@@ -11,8 +11,8 @@ from livekit.agents import AgentSession
 from livekit.agents.testing import fake_job_context
 
 from lkmongo.agent.assistant import Assistant
-from lkmongo.agent.call import CallerSession
 from lkmongo.agent.caller import Caller
+from lkmongo.agent.caller_session import CallerSession
 from lkmongo.agent.recorder import Recorder
 from lkmongo.embed.choose import create_embedder
 from lkmongo.model import Turn, UserScope

@@ -16,7 +16,7 @@ from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN
 from livekit.agents.voice import io
 
 from lkmongo.agent.assistant import Assistant
-from lkmongo.agent.call import CallerSession
+from lkmongo.agent.caller_session import CallerSession
 from tests.waiting import until
 
 RATE = 16_000

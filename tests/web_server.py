@@ -17,9 +17,9 @@ from lkmongo.settings import LiveKitCredentials
 from lkmongo.store.open import Store
 from lkmongo.tokens import SigningKey
 from lkmongo.web.api import Calls
+from lkmongo.web.caller import Hook, Login
 from lkmongo.web.guard import Origins
 from lkmongo.web.handle import CookieKeys
-from lkmongo.web.login import Hook, Login
 from lkmongo.web.server import Client, Options, Plan, create_app
 
 SECRET = "a-secret-that-is-long-enough-for-hmac-256"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from livekit.agents import Agent, RunContext, function_tool
 
 from lkmongo.agent.assistant import Assistant
-from lkmongo.agent.call import CallerSession
+from lkmongo.agent.caller_session import CallerSession
 
 
 class FrontDesk(Assistant):

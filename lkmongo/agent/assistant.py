@@ -22,8 +22,8 @@ from livekit.agents import (
 
 from lkmongo import deadlines
 from lkmongo.agent.briefing import briefed
-from lkmongo.agent.call import CallerSession
 from lkmongo.agent.caller import Caller
+from lkmongo.agent.caller_session import CallerSession
 from lkmongo.agent.status_line import status_line
 from lkmongo.confidential import REFUSAL
 from lkmongo.errors import InvalidIdError, InvalidTextError, LkmongoError, NotFoundError, SecretError

@@ -14,8 +14,8 @@ from lkmongo.confidential import without_secrets
 from lkmongo.model import Turn, TurnKind, clean_text
 
 if TYPE_CHECKING:
-    from lkmongo.agent.call import CallerSession
-    from lkmongo.agent.model_choice import ModelChoice
+    from lkmongo.agent.caller_session import CallerSession
+    from lkmongo.agent.models import ModelChoice
 
 logger = logging.getLogger(__name__)
 

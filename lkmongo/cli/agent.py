@@ -113,12 +113,12 @@ def run(
     signal ends it at once.
     """
     from lkmongo.times import parse_duration
-    from lkmongo.worker import logs
+    from lkmongo.worker import runner
     from lkmongo.worker.runner import Options
     from lkmongo.worker.runner import run as run_worker
 
     options = Options(dev, parse_duration(drain_timeout), host, port, metrics_port, demo)
-    logs.configure("debug" if cli.debug else log_level, log_format, cli.settings.secrets)
+    runner.configure("debug" if cli.debug else log_level, log_format, cli.settings.secrets)
     run_worker(cli.settings, options)
 
 
@@ -129,7 +129,7 @@ def download_files(cli: Cli) -> None:
     Everything else comes with the installation and works offline. The files go into Hugging Face's cache, which
     HF_HOME names.
     """
-    from lkmongo.agent.speech import MULTILINGUAL, download_multilingual
+    from lkmongo.agent.models import MULTILINGUAL, download_multilingual
 
     if cli.settings.turn_detection != "multilingual":
         cli.output.note("LKMONGO_TURN_DETECTION is bundled: nothing has to be fetched for it. Fetching all the same.")

@@ -16,8 +16,7 @@ from prompt_toolkit.utils import get_cwidth
 from lkmongo.cli.command import Cli
 from lkmongo.cli.output import Output, is_terminal, styled, visible
 from lkmongo.console.devices import AudioError, Device, Kind, Pair, choose, list_devices
-from lkmongo.console.events import Listener, OpenSound, Outcome
-from lkmongo.console.lines import Line, Switch, nothing, piped, typed, typed_or_spoken
+from lkmongo.console.lines import Line, Listener, OpenSound, Outcome, Switch, nothing, piped, typed, typed_or_spoken
 from lkmongo.console.lines import script as lines_of
 from lkmongo.console.text import NoSpeechError, converse
 from lkmongo.errors import ExitCode, LkmongoError, MissingExtraError, SettingsError, UsageError
@@ -311,7 +310,7 @@ async def way_to_talk(settings: Settings, microphone: str | None, loudspeaker: s
 
 
 def _no_speech(settings: Settings) -> list[LkmongoError]:
-    from lkmongo.agent.speech import has_speech
+    from lkmongo.agent.models import has_speech
 
     try:
         return [] if has_speech(settings) else [NoSpeechError()]

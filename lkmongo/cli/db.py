@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta
 
-    from lkmongo.store.indexes.retention import Retention
+    from lkmongo.store.indexes.database_indexes import Retention
 
 _NAMED = 20
 """People that one warning names."""
@@ -142,16 +142,16 @@ async def retention(
     older, within a minute or so. A shorter time asks first and says how much would go.
     """
     from lkmongo.errors import UsageError
-    from lkmongo.store.indexes import retention as store_retention
+    from lkmongo.store.indexes import database_indexes
     from lkmongo.store.open import open_store
     from lkmongo.times import parse_duration
 
     if subject is None:
         async with open_store(cli.settings) as store:
-            rows = kept(await store_retention.current(store.db))
+            rows = kept(await database_indexes.current(store.db))
         cli.output.rows(["subject", "keep"], rows)
         return
-    store_retention.check_subject(subject)
+    database_indexes.check_subject(subject)
     if keep is None:
         raise UsageError("how long?", hint=f"lkmongo db retention {subject} 90d, or forever")
     limit = None if keep.lower() == "forever" else parse_duration(keep)
@@ -160,16 +160,16 @@ async def retention(
             f"{keep} is shorter than an hour", why="a call could be deleted while it goes on", hint="1h or more"
         )
     async with open_store(cli.settings) as store:
-        before = next(row.keep for row in await store_retention.current(store.db) if row.subject == subject)
+        before = next(row.keep for row in await database_indexes.current(store.db) if row.subject == subject)
         shorter = limit is not None and (before is None or limit < before)
-        going = await store_retention.older(store.db, subject, limit) if limit is not None and shorter else 0
+        going = await database_indexes.older(store.db, subject, limit) if limit is not None and shorter else 0
         if not dry_run:
             if shorter:
                 cli.confirm(
                     f"Keep {subject} for {keep} instead of {_shown(before)}? {counted(going, 'document')} would go for good.",
                     yes=yes,
                 )
-            await store_retention.keep_for(store.db, subject, limit)
+            await database_indexes.keep_for(store.db, subject, limit)
     fields: dict[str, Any] = {
         "subject": subject,
         "before": _shown(before),

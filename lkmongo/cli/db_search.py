@@ -310,7 +310,7 @@ async def status(cli: Cli) -> None:
     """
     from lkmongo.cli.db import kept
     from lkmongo.embed.choose import embedder_for
-    from lkmongo.store.indexes import retention
+    from lkmongo.store.indexes import database_indexes
     from lkmongo.store.indexes.database_indexes import Action
     from lkmongo.store.indexes.readiness import database_status
     from lkmongo.store.open import open_store
@@ -318,7 +318,7 @@ async def status(cli: Cli) -> None:
     embedder = embedder_for(cli.settings)
     async with open_store(cli.settings, on_status=cli.output.note) as store:
         found = await database_status(store.db, embedder)
-        keep = kept(await retention.current(store.db))
+        keep = kept(await database_indexes.current(store.db))
     server = {
         "version": found.capabilities.release,
         "search": found.capabilities.search,

@@ -13,8 +13,8 @@ from lkmongo.cli.progress import Tell, progress
 from lkmongo.cli.search_view import Limit, Query
 
 if TYPE_CHECKING:
-    from lkmongo.store.knowledge.documents import Document
     from lkmongo.store.knowledge.ingest import Added, Library
+from lkmongo.store.knowledge.knowledge import Document
 
 app = typer.Typer(help="What the agent may quote.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -86,8 +86,7 @@ async def _read(paths: Sequence[str], source: str | None, tell: Tell) -> Library
     from pathlib import Path
 
     from lkmongo.errors import UsageError
-    from lkmongo.store.knowledge.documents import STDIN, find_documents
-    from lkmongo.store.knowledge.ingest import Library, read_documents
+    from lkmongo.store.knowledge.ingest import STDIN, Library, find_documents, read_documents
 
     named = [Path(path) for path in paths if path != STDIN]
     if "" in paths:  # which Path takes for the current folder; a variable that is not set, mostly
@@ -107,7 +106,7 @@ def _read_stdin(source: str, present: set[str]) -> Document:
     import sys
 
     from lkmongo.errors import UsageError
-    from lkmongo.store.knowledge.documents import read_stream
+    from lkmongo.store.knowledge.ingest import read_stream
 
     if sys.stdin is None:
         raise UsageError("stdin is closed", hint="pipe a document in")

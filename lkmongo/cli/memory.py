@@ -87,11 +87,11 @@ async def export(
     It holds the profile, the memories, the orders, and the calls with every word; no vectors and no technical reports.
     Without -O it goes to stdout. A file can be read by its owner alone.
     """
+    from lkmongo.files import whole_file
     from lkmongo.model import UserScope
     from lkmongo.store.open import open_store
     from lkmongo.store.people.person import count
     from lkmongo.store.people.person import export as export_person
-    from lkmongo.whole_file import whole_file
 
     scope = UserScope(tenant_id=tenant, user_id=user)
     async with open_store(cli.settings) as store:

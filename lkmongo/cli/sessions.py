@@ -301,7 +301,7 @@ async def stats(
             await check_caller_known(store, wanted)
     if html is not None:
         from lkmongo.cli.stats import page
-        from lkmongo.whole_file import whole_file
+        from lkmongo.files import whole_file
 
         if html == Path("-"):
             cli.output.write(page(found, wanted, now()))

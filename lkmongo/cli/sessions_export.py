@@ -24,9 +24,9 @@ from lkmongo.cli.output import counted, is_terminal, unwritable, visible
 from lkmongo.cli.progress import rate
 from lkmongo.cli.sessions import AllTenants, Person, Status, TenantOrAll, app, call_filter
 from lkmongo.errors import LkmongoError, UsageError
+from lkmongo.files import whole_file, write_all
 from lkmongo.model import DEFAULT_TENANT
 from lkmongo.times import Since, Until
-from lkmongo.whole_file import whole_file, write_all
 
 if TYPE_CHECKING:
     from lkmongo.outbox.journal import Spooled, SpoolError

@@ -10,8 +10,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from lkmongo.console.events import Listener, OpenSound, Outcome, tool_call, tool_output
-from lkmongo.console.lines import Line, Switch
+from lkmongo.console.lines import Line, Listener, OpenSound, Outcome, Switch, tool_call, tool_output
 from lkmongo.errors import LkmongoError, SettingsError
 from lkmongo.model import UserScope, now
 from lkmongo.settings import Settings
@@ -19,9 +18,8 @@ from lkmongo.store.sessions.sessions import CONSOLE
 
 if TYPE_CHECKING:
     from lkmongo.agent.assistant import Assistant
-    from lkmongo.agent.call import CallerSession
-    from lkmongo.agent.model_choice import CallSession, ModelChoice
-    from lkmongo.agent.speech import Speech
+    from lkmongo.agent.caller_session import CallerSession
+    from lkmongo.agent.models import CallSession, ModelChoice, Speech
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +49,7 @@ async def converse(
         EmbeddedError: the embedded mongod cannot run here.
     """
     # Before the other: PyMongo's modules import each other, which two threads at once do not survive.
-    from lkmongo.agent.call import open_session
+    from lkmongo.agent.caller_session import open_session
 
     # The SDK takes seconds to import: that is done beside the start of the database.
     importing = asyncio.create_task(asyncio.to_thread(importlib.import_module, "lkmongo.agent.own_agent"))
@@ -88,7 +86,7 @@ async def _hold(
     from livekit.agents.testing import fake_job_context
 
     from lkmongo.agent.ending import end_session
-    from lkmongo.agent.model_choice import create_session
+    from lkmongo.agent.models import create_session
     from lkmongo.agent.own_agent import create_assistant
 
     assistant = create_assistant(settings)
@@ -161,7 +159,7 @@ async def _write(
 
 def _mind(settings: Settings, agent: type[Assistant], listener: Listener) -> ModelChoice:
     """Who answers: a language model, else the demo responder."""
-    from lkmongo.agent.model_choice import choose_model
+    from lkmongo.agent.models import choose_model
     from lkmongo.agent.own_agent import own_tools_unused
 
     mind = choose_model(settings)
@@ -178,7 +176,7 @@ def _mind(settings: Settings, agent: type[Assistant], listener: Listener) -> Mod
 
 def _speech(settings: Settings, listener: Listener) -> Speech:
     """What hears and speaks at this machine."""
-    from lkmongo.agent.speech import choose_speech
+    from lkmongo.agent.models import choose_speech
 
     if settings.turn_detection == "multilingual":
         listener.note("The console uses the bundled turn detector: the multilingual one works in a worker alone.")

@@ -24,8 +24,8 @@ from lkmongo.errors import AuthenticationError, LkmongoError
 
 if TYPE_CHECKING:
     from lkmongo.agent.assistant import Assistant
-    from lkmongo.agent.model_choice import CallSession
-    from lkmongo.console.events import Listener, Outcome
+    from lkmongo.agent.models import CallSession
+    from lkmongo.console.lines import Listener, Outcome
     from lkmongo.console.sound import Sound
 
 _PARTS = {"stt_error": "speech recognition", "tts_error": "the voice", "llm_error": "the language model"}
@@ -191,7 +191,7 @@ class _Talking:
         self._listener.event(shown | ({"interrupted": True} if item.interrupted else {}))
 
     def _on_tools(self, event: FunctionToolsExecutedEvent) -> None:
-        from lkmongo.console.events import tool_call, tool_output
+        from lkmongo.console.lines import tool_call, tool_output
 
         for call, output in event.zipped():
             self._listener.event(tool_call(call))

@@ -13,7 +13,7 @@ from livekit.agents import llm
 from livekit.agents.llm import ChatChunk, ChoiceDelta, CompletionUsage, FunctionToolCall
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, APIConnectOptions, NotGivenOr
 
-from lkmongo.agent.model_choice import ModelChoice
+from lkmongo.agent.models import ModelChoice
 from lkmongo.demo.caller_data import CallerData, read_caller_data
 from lkmongo.demo.intents import understand
 from lkmongo.demo.replies import Output, ToolCall, going_on, greeting, next_step, reply

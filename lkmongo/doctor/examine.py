@@ -196,7 +196,8 @@ class _Examination:
                 self._add(of(name, skip(why)))
 
     async def _of_database(self, store: Store) -> None:
-        from lkmongo.doctor import database, indexes
+        from lkmongo.doctor import database
+        from lkmongo.doctor import database as indexes
         from lkmongo.embed.choose import embedder_for
 
         settings = self._settings

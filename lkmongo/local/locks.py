@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lkmongo.errors import EmbeddedError
-from lkmongo.file_lock import lock, unlock
+from lkmongo.files import lock, unlock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

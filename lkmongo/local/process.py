@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from lkmongo.errors import EmbeddedError
-from lkmongo.local.failures import OWN_MONGODB, ended
+from lkmongo.local.folder import OWN_MONGODB, ended
 from lkmongo.local.locks import Lock
 
 if TYPE_CHECKING:

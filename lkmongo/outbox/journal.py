@@ -25,12 +25,11 @@ from typing import Any, cast
 from bson.errors import BSONError
 
 from lkmongo.errors import LkmongoError
-from lkmongo.file_lock import lock
+from lkmongo.files import lock, sync_folder, write_all
 from lkmongo.model import SessionRecord, SessionStatus, UserScope, clean
 from lkmongo.settings import Settings
 from lkmongo.store.mongo.extended_json import dumps, loads
 from lkmongo.store.sessions.documents import process_name
-from lkmongo.whole_file import sync_folder, write_all
 
 logger = logging.getLogger(__name__)
 

@@ -49,7 +49,7 @@ from lkmongo.search.strategy import (
     sentence,
 )
 from lkmongo.store.indexes.definitions import MEMORIES_TEXT
-from lkmongo.store.mongo.client_loop import run_on_client_loop
+from lkmongo.store.mongo.client import run_on_client_loop
 
 if TYPE_CHECKING:
     import numpy as np

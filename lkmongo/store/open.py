@@ -15,8 +15,7 @@ from lkmongo import telemetry
 from lkmongo.settings import Settings
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.circuit_breaker import CircuitBreaker
-from lkmongo.store.mongo.client import Client, create_client
-from lkmongo.store.mongo.client_loop import run_on_client_loop
+from lkmongo.store.mongo.client import Client, create_client, run_on_client_loop
 from lkmongo.store.people.memories import Memories
 from lkmongo.store.people.orders import Orders
 from lkmongo.store.people.users import Users

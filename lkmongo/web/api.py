@@ -12,11 +12,10 @@ from aiohttp import web
 
 from lkmongo.errors import DatabaseUnavailableError, LkmongoError
 from lkmongo.store.open import Store
-from lkmongo.store.people import memory_view
+from lkmongo.store.people import person
 from lkmongo.tokens import SigningKey, TokenRequest, mint
 from lkmongo.web.caller import Callers, WebCaller
-from lkmongo.web.guard import Limit, address_key, problem, too_many
-from lkmongo.web.token_request import read_token_request
+from lkmongo.web.guard import Limit, address_key, problem, read_token_request, too_many
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +85,7 @@ class Interface:
         if caller is None:
             return web.json_response({"logged_in": False, "known": False, "lines": []})
         async with _in_time():
-            lines = await memory_view.lines(self._store.users, self._store.memories, caller.scope)
+            lines = await person.lines(self._store.users, self._store.memories, caller.scope)
         shown = [
             {
                 "kind": line.kind,
@@ -106,7 +105,7 @@ class Interface:
         if caller is None:
             return problem(404, "not_found", "that is not remembered")
         async with _in_time():
-            await memory_view.forget(
+            await person.forget(
                 self._store.users,
                 self._store.memories,
                 caller.scope,
@@ -121,7 +120,7 @@ class Interface:
         if caller is None:
             return web.json_response({"forgotten": 0})
         async with _in_time():
-            forgotten = await memory_view.forget_everything(self._store.users, self._store.memories, caller.scope)
+            forgotten = await person.forget_everything(self._store.users, self._store.memories, caller.scope)
         return self._settled(request, web.json_response({"forgotten": forgotten}), caller)
 
     async def logout(self, request: web.Request) -> web.Response:

@@ -23,10 +23,9 @@ from lkmongo.store.indexes.database_indexes import apply
 from lkmongo.store.open import Store, open_store
 from lkmongo.tokens import SigningKey
 from lkmongo.web.api import MAX_BODY, Calls, Interface
-from lkmongo.web.caller import Callers
+from lkmongo.web.caller import Callers, Login, load_login
 from lkmongo.web.guard import Origins, content_security_policy, guard, is_loopback
 from lkmongo.web.handle import CookieKeys, load_keys
-from lkmongo.web.login import Login, load_login
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,11 +17,10 @@ from livekit.agents import AgentSession, CloseEvent, CloseReason, JobContext, Jo
 from livekit.agents.voice.room_io import RoomOptions, TextInputEvent, TextInputOptions
 
 from lkmongo import deadlines
-from lkmongo.agent.call import CallerSession, begin_session
+from lkmongo.agent.caller_session import CallerSession, begin_session
 from lkmongo.agent.ending import end_session
-from lkmongo.agent.model_choice import check_language_model, create_session
+from lkmongo.agent.models import check_language_model, choose_speech, create_session
 from lkmongo.agent.own_agent import create_assistant
-from lkmongo.agent.speech import choose_speech
 from lkmongo.dispatch import Dispatched, SealError, read_dispatch, unseal
 from lkmongo.errors import LkmongoError
 from lkmongo.model import MAX_CONTENT, Turn, clean_text, now
@@ -32,7 +31,7 @@ from lkmongo.worker.resume import chat_context
 if TYPE_CHECKING:
     from livekit import rtc
 
-    from lkmongo.agent.model_choice import CallSession
+    from lkmongo.agent.models import CallSession
 
 logger = logging.getLogger(__name__)
 

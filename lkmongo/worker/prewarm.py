@@ -12,11 +12,11 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from lkmongo import telemetry
-from lkmongo.agent import speech
-from lkmongo.agent.model_choice import ModelChoice, choose_model
+from lkmongo.agent import models
+from lkmongo.agent.models import ModelChoice, choose_model
 from lkmongo.embed.choose import embedder_for
 from lkmongo.errors import LkmongoError
-from lkmongo.store.mongo import client_loop
+from lkmongo.store.mongo import client
 from lkmongo.store.open import Store, open_store
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ class Prewarm:
         self.dev = dev
         self.embedder: Embedder = embedder_for(settings)
         telemetry.configure(settings)
-        speech.import_plugins(settings)
-        self.vad: vad.VAD | None = speech.load_vad(settings) if speech.has_speech(settings) else None
+        models.import_plugins(settings)
+        self.vad: vad.VAD | None = models.load_vad(settings) if models.has_speech(settings) else None
         # Its certificates take up to half a second to load. It belongs to no loop before its first request.
         model = choose_model(settings)
         for name in (*MODULES, *MODELS_MODULES) if model else MODULES:
@@ -66,7 +66,7 @@ class Prewarm:
             importlib.import_module("lkmongo.embed.voyage_answers")  # takes up to two seconds
         self._stack = AsyncExitStack()
         self._warming: asyncio.Task[None] | None = None
-        self._opening = asyncio.run_coroutine_threadsafe(self._open(), client_loop.start_client_loop())
+        self._opening = asyncio.run_coroutine_threadsafe(self._open(), client.start_client_loop())
 
     async def store(self) -> Store:
         """The store, open.
@@ -78,7 +78,7 @@ class Prewarm:
 
     async def close(self) -> None:
         """Close the connections."""
-        await client_loop.run_on_client_loop(self._close)
+        await client.run_on_client_loop(self._close)
         await self.embedder.close()
         await self.mind.close()
 

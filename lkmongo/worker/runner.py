@@ -1,28 +1,28 @@
-"""Running the worker: look before it starts, hold the database for its jobs, and end well when it is told to.
-
-It stands on the public part of LiveKit's server class: the SDK's own runners end with exit code 0 when they fail.
-"""
+"""What the worker and its jobs log, on stderr, as text or as a JSON object a line; never documents, never secrets."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import logging
 import signal
-from collections.abc import AsyncIterator, Coroutine
+import sys
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
 
 from lkmongo.aio import running
 from lkmongo.embed.choose import embedder_for
 from lkmongo.errors import LkmongoError, SettingsError, UnreachableError
 from lkmongo.livekit_api import call_livekit
 from lkmongo.outbox.recovery import keep_recovering
+from lkmongo.redact import RedactingFormatter
 from lkmongo.store.indexes.backfill import backfill
 from lkmongo.store.open import Store, open_store
-from lkmongo.store.seed.first_start import prepare
+from lkmongo.store.seed.seeding import prepare
 from lkmongo.worker.resume import resume_lost_calls
 
 if TYPE_CHECKING:
@@ -30,6 +30,63 @@ if TYPE_CHECKING:
 
     from lkmongo.embed.base import Embedder
     from lkmongo.settings import LiveKitCredentials, Settings
+
+LEVELS = ("debug", "info", "warning", "error")
+Shape = Literal["text", "json"]
+
+_OWN = ("lkmongo", "livekit")
+"""Loggers that follow the level asked for. Below warning, those of other libraries log requests and documents."""
+_STANDARD = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_SHOWN = ("room", "job_id")
+
+
+def configure(level: str, shape: Shape, secrets: Sequence[str]) -> None:
+    """Send everything that is logged to stderr, from `level` on; the SDK brings what jobs log to the worker."""
+    handler = logging.StreamHandler(sys.stderr)
+    template = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    handler.setFormatter(JsonLines(secrets=secrets) if shape == "json" else Text(template, secrets=secrets))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    wanted = logging.getLevelName(level.upper())
+    root.setLevel(max(logging.WARNING, wanted))
+    for name in _OWN:
+        logging.getLogger(name).setLevel(wanted)
+    # Named, so that the SDK hands the level to each job's process: at debug they log documents.
+    logging.getLogger("pymongo").setLevel(max(logging.WARNING, wanted))
+
+
+class Text(RedactingFormatter):
+    """A line for people: when, how grave, who, what, and which room."""
+
+    def write(self, record: logging.LogRecord) -> str:
+        """The line, with what the record tells beside it."""
+        about = [f"{name}={value}" for name in _SHOWN if (value := getattr(record, name, None))]
+        if error := getattr(record, "error", None):
+            about.append(f"error={error}")
+        head, newline, rest = super().write(record).partition("\n")
+        return f"{head}{f' [{chr(32).join(about)}]' if about else ''}{newline}{rest}"
+
+
+class JsonLines(RedactingFormatter):
+    """One object a line: time, level, logger, message, what the record has beside, and the exception."""
+
+    def write(self, record: logging.LogRecord) -> str:
+        """The object, without what the SDK marks as being about a person."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {
+            name: value
+            for name, value in record.__dict__.items()
+            if name not in _STANDARD and name not in line and "pii" not in name.split(".")
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +141,7 @@ def run(settings: Settings, options: Options) -> None:
             hint="set all three in .env.local; lkmongo agent console needs none of them",
         )
     if not options.demo:
-        from lkmongo.agent.model_choice import check_language_model
+        from lkmongo.agent.models import check_language_model
 
         check_language_model(settings)
     asyncio.run(_run(settings, credentials, options))
@@ -130,24 +187,23 @@ async def _reach(credentials: LiveKitCredentials, *, patience: float) -> None:
 
 def _prepare(settings: Settings, options: Options) -> AgentServer:
     """Check what the jobs will need, and say what they will be; takes seconds, for it imports the SDK."""
-    from lkmongo.agent import model_choice as pipeline
-    from lkmongo.agent import speech
+    from lkmongo.agent import models
     from lkmongo.agent.own_agent import check_assistant, own_tools_unused
     from lkmongo.worker.agent_server import create_server
 
-    aloud = speech.has_speech(settings)
+    aloud = models.has_speech(settings)
     if aloud and not settings.llm_base_url:
-        pipeline.check_inference_llm(settings)
+        models.check_inference_llm(settings)
     agent = check_assistant(settings)
-    speech.import_plugins(settings)
+    models.import_plugins(settings)
     embedder_for(settings)
     if not aloud:
-        logger.warning(speech.TEXT_ONLY)
+        logger.warning(models.TEXT_ONLY)
         if not settings.llm_base_url:
             logger.warning("callers are answered by the demo responder: there is no language model")
             if unused := own_tools_unused(agent):
                 logger.warning(unused)
-        speech.leave_models_out()
+        models.leave_models_out()
     return create_server(
         settings,
         dev=options.dev,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lkmongo.agent.speech import import_plugins
+from lkmongo.agent.models import import_plugins
 from lkmongo.dotenv_files import load_dotenv_files
 from lkmongo.settings import Settings
 from lkmongo.worker.agent_server import create_server

@@ -10,7 +10,7 @@ import pytest
 
 from lkmongo import deadlines
 from lkmongo.agent.ending import end_session
-from lkmongo.agent.model_choice import ModelChoice
+from lkmongo.agent.models import ModelChoice
 from lkmongo.confidential import REFUSAL, WITHHELD
 from lkmongo.console.lines import Line
 from lkmongo.console.text import Listener, converse
@@ -22,7 +22,7 @@ from lkmongo.outbox.journal import Journal, journal_folder
 from lkmongo.outbox.recovery import recover, turn_entry
 from lkmongo.settings import Settings
 from lkmongo.store.indexes import backfill
-from lkmongo.store.people import memory_view
+from lkmongo.store.people import person
 from lkmongo.store.people.merge import merge
 from tests.fake_llm import ScriptedLLM, calls
 from tests.people import anywhere
@@ -254,7 +254,7 @@ async def test_it_is_neither_shown_nor_embedded(old):
         "note": WITHHELD,
         "pet": "a heron",
     }
-    shown = " ".join(line.content for line in await memory_view.lines(old.users, old.memories, ROBIN))
+    shown = " ".join(line.content for line in await person.lines(old.users, old.memories, ROBIN))
     assert not [text for text in TOLD if text in shown]
     embedder = create_embedder("local")
     embedded = []

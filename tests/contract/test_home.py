@@ -13,7 +13,7 @@ from lkmongo.model import UserScope
 from lkmongo.search.choose import AtlasFirst
 from lkmongo.settings import Settings
 from lkmongo.store.indexes import database_indexes
-from lkmongo.store.mongo import client_loop
+from lkmongo.store.mongo import client
 from lkmongo.store.open import open_store
 from tests.waiting import until
 
@@ -22,9 +22,9 @@ ROBIN = UserScope(tenant_id="default", user_id="u-100")
 
 @pytest.fixture
 def bridge():
-    loop = client_loop.start_client_loop()
+    loop = client.start_client_loop()
     yield loop
-    client_loop._abandon()
+    client._abandon()
 
 
 async def test_everything_a_call_asks_of_the_store_goes_over_the_bridge(bridge, mongodb_uri, database_name):
@@ -40,10 +40,10 @@ async def test_everything_a_call_asks_of_the_store_goes_over_the_bridge(bridge, 
         search = AtlasFirst(store.db, embedder)
         assert [hit.item.content for hit in (await search.memories(ROBIN, "which color?")).hits] == ["teal"]
         assert (await search.knowledge(ROBIN.tenant, "returns")).hits == []
-        await client_loop.run_on_client_loop(lambda: store.db.client.drop_database(database_name))
+        await client.run_on_client_loop(lambda: store.db.client.drop_database(database_name))
     finally:
         await embedder.close()
-        await client_loop.run_on_client_loop(close)
+        await client.run_on_client_loop(close)
 
 
 async def _open(settings):
@@ -77,7 +77,7 @@ async def test_context_goes_along_and_a_cancellation_reaches_the_work(bridge):
             events.append("cancelled")
             raise
 
-    asking = asyncio.create_task(client_loop.run_on_client_loop(work))
+    asking = asyncio.create_task(client.run_on_client_loop(work))
     await until(lambda: events)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -92,4 +92,4 @@ async def test_without_a_bridge_it_is_a_plain_await():
     async def work():
         return asyncio.current_task()
 
-    assert await client_loop.run_on_client_loop(work) is task
+    assert await client.run_on_client_loop(work) is task

@@ -14,7 +14,7 @@ from livekit.agents.testing import fake_job_context
 from lkmongo.dispatch import plain_metadata, seal
 from lkmongo.model import UserScope
 from lkmongo.settings import Settings
-from lkmongo.store.mongo import client_loop
+from lkmongo.store.mongo import client
 from lkmongo.worker.job import CALLER, JobSession
 from lkmongo.worker.prewarm import Prewarm
 from tests.livekit_api import KEY, SECRET
@@ -53,7 +53,7 @@ async def hold(mongodb_uri, database_name, store):
                         await held._session.aclose()
                         await held.end()
         finally:
-            client_loop._abandon()
+            client._abandon()
 
     return hold
 

@@ -14,8 +14,15 @@ from lkmongo.embed.vectors import from_bson
 from lkmongo.errors import AuthenticationError, DatabaseError
 from lkmongo.model import Passage, TenantScope
 from lkmongo.search.strategy import ExactStrategy
-from lkmongo.store.knowledge.documents import Document, find_documents
-from lkmongo.store.knowledge.ingest import Added, Library, add_documents, read_documents, totals
+from lkmongo.store.knowledge.ingest import (
+    Added,
+    Document,
+    Library,
+    add_documents,
+    find_documents,
+    read_documents,
+    totals,
+)
 from lkmongo.store.knowledge.knowledge import ORIGIN, Knowledge, SourceTakenError
 from lkmongo.store.seed.seeding import seed
 from lkmongo.store.seed.seeds import SeedData

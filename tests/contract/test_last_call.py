@@ -9,7 +9,7 @@ import pytest
 from lkmongo import deadlines
 from lkmongo.agent import ending
 from lkmongo.agent.ending import MAX_GIST, end_session
-from lkmongo.agent.model_choice import ModelChoice
+from lkmongo.agent.models import ModelChoice
 from lkmongo.demo.llm import DemoLLM
 from lkmongo.model import Turn, TurnKind, UserScope, now
 from tests.fake_llm import ScriptedLLM, calls

@@ -10,7 +10,7 @@ import jwt
 import pytest
 from aiohttp.test_utils import TestServer
 
-from lkmongo.agent.model_choice import check_language_model, choose_model
+from lkmongo.agent.models import check_language_model, choose_model
 from lkmongo.console.lines import Line
 from lkmongo.console.text import Listener, Outcome, converse
 from lkmongo.errors import SettingsError

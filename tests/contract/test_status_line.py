@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from lkmongo.agent.call import CallerSession
 from lkmongo.agent.caller import Caller
+from lkmongo.agent.caller_session import CallerSession
 from lkmongo.agent.recorder import Recorder
 from lkmongo.agent.status_line import languages
 from lkmongo.embed.choose import create_embedder

@@ -14,9 +14,8 @@ from livekit.agents.testing import fake_job_context
 from livekit.agents.voice import io
 
 from lkmongo.agent.assistant import Assistant
-from lkmongo.agent.call import begin_session
-from lkmongo.agent.model_choice import choose_model, create_session
-from lkmongo.agent.speech import choose_speech
+from lkmongo.agent.caller_session import begin_session
+from lkmongo.agent.models import choose_model, choose_speech, create_session
 from lkmongo.embed.choose import create_embedder
 from lkmongo.model import UserScope
 from lkmongo.settings import Settings

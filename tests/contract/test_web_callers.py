@@ -16,7 +16,7 @@ from lkmongo.store.open import Store
 from lkmongo.store.people.erase import erase
 from lkmongo.store.people.merge import merge
 from lkmongo.store.people.person import count
-from lkmongo.web import caller as web_caller
+from lkmongo.web import caller
 from lkmongo.web.handle import CookieKeys, Handle
 from tests.people import furnish
 from tests.web_server import AGENT, NEW_KEY, OLD_KEY, call, claims, token, told, web_server
@@ -234,12 +234,12 @@ async def test_why_a_guest_is_not_merged_is_logged(store, monkeypatch, caplog):
     async def refuse(*_, **__):
         raise DatabaseError(why="quota")
 
-    monkeypatch.setattr(web_caller, "merge", refuse)
+    monkeypatch.setattr(caller, "merge", refuse)
     async with web_server(store, hook=by_header) as server:
         browser = server.browser()
         await token(browser, server)
         assert told(await token(browser, server, headers=AS_ROBIN)).scope == ROBIN
-    (line,) = [each for each in caplog.records if each.name == web_caller.__name__]
+    (line,) = [each for each in caplog.records if each.name == caller.__name__]
     assert line.levelname == "WARNING"
     assert line.message == "a guest who logged in is not merged yet: MongoDB answered with an error (quota)"
 

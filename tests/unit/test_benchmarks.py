@@ -18,7 +18,7 @@ from benchmarks.network import Network, socket_path
 from benchmarks.patience import Loop, Patience
 from benchmarks.quick import compare
 from lkmongo import deadlines
-from lkmongo.store.mongo import client_loop
+from lkmongo.store.mongo import client as client_loop
 from lkmongo.store.mongo.circuit_breaker import CircuitBreaker
 
 # A monitor that streams opens one more connection when it likes, and the connections are what is counted here.

@@ -16,7 +16,7 @@ from lkmongo.demo.caller_data import CallerData
 from lkmongo.demo.replies import greeting
 from lkmongo.errors import SecretError
 from lkmongo.model import Memory, Turn, TurnKind, check_memory, now
-from lkmongo.secret_shapes import words_to_digits
+from lkmongo.redact import words_to_digits
 
 SECRETS = """
 my card number is 4111 1111 1111 1111 cvv 123

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from lkmongo.console.devices import Device
 from lkmongo.doctor import NAMES, Check, Status, choose, worst
 from lkmongo.doctor.check import fail, failed, ok, run
-from lkmongo.doctor.database import judge_clock
-from lkmongo.doctor.indexes import judge_vectors
+from lkmongo.doctor.database import judge_clock, judge_vectors
 from lkmongo.doctor.machine import address, incomplete, program, settings_in_use, size, space
 from lkmongo.doctor.services import judge_devices
 from lkmongo.errors import AuthenticationError, ExitCode, NotReadyError, SettingsError, UsageError

@@ -13,10 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lkmongo.errors import ExitCode, MissingExtraError
-from lkmongo.store.knowledge import documents
-from lkmongo.store.knowledge.document_formats import SUFFIXES, passages_of
-from lkmongo.store.knowledge.document_text import DocumentError, NoTextError, decode, lines_of, unwrap
-from lkmongo.store.knowledge.documents import find_documents, read_file, read_stream
+from lkmongo.store.knowledge import ingest
+from lkmongo.store.knowledge.formats import SUFFIXES, DocumentError, NoTextError, decode, lines_of, passages_of, unwrap
+from lkmongo.store.knowledge.ingest import find_documents, read_file, read_stream
 
 
 def said(data, source):
@@ -146,7 +145,7 @@ class TestFolders:
                 raise PermissionError(13, "Permission denied")
             return scandir(path)
 
-        monkeypatch.setattr(documents.os, "scandir", refuse)  # root, who runs tests in containers, may read everything
+        monkeypatch.setattr(ingest.os, "scandir", refuse)  # root, who runs tests in containers, may read everything
         found = find_documents([tmp_path])
         assert (sources(found), found.folders) == (["a.md"], [])
         assert found.problems == [f"{tmp_path}/locked: cannot be read: Permission denied"]
@@ -191,7 +190,7 @@ class TestNamedFiles:
             find_documents([Path("/dev/null")])
 
     def test_a_file_may_hold_so_much_and_no_more(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(documents, "MAX_BYTES", 2 * 1024**2)
+        monkeypatch.setattr(ingest, "MAX_BYTES", 2 * 1024**2)
         put(tmp_path, a_txt="word " * 400_000)
         (file,) = find_documents([tmp_path]).files
         assert len(read_file(file).passages) > 1_000
@@ -228,7 +227,7 @@ class TestStreams:
             read_stream(BytesIO(b"text"), name)
 
     def test_what_is_too_much_is_refused(self, monkeypatch):
-        monkeypatch.setattr(documents, "MAX_BYTES", 1024**2)
+        monkeypatch.setattr(ingest, "MAX_BYTES", 1024**2)
         with pytest.raises(DocumentError, match=r"notes\.md: is larger than 1 MB"):
             read_stream(BytesIO(b"x" * (1024**2 + 1)), "notes.md")
 

@@ -127,8 +127,16 @@ def _names(node: ast.Import | ast.ImportFrom) -> list[str]:
 @pytest.mark.parametrize(
     ("file", "line", "found"),
     [
-        ("store/open.py", "from lkmongo.agent import call", ["lkmongo.store.open imports lkmongo.agent.call"]),
-        ("store/open.py", "    from lkmongo.agent.call import Call", ["lkmongo.store.open imports lkmongo.agent.call"]),
+        (
+            "store/open.py",
+            "from lkmongo.agent import call",
+            ["lkmongo.store.open imports lkmongo.agent.caller_session"],
+        ),
+        (
+            "store/open.py",
+            "    from lkmongo.agent.caller_session import Call",
+            ["lkmongo.store.open imports lkmongo.agent.caller_session"],
+        ),
         ("errors.py", "import lkmongo.store.open", ["lkmongo.errors imports lkmongo.store.open"]),
         ("embed/base.py", "from lkmongo.local import folder", ["lkmongo.embed.base imports lkmongo.local.folder"]),
         ("errors.py", "load('lkmongo.cli.command')", ["lkmongo.errors imports lkmongo.cli.command"]),

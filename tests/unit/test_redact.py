@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lkmongo.redact import RedactingFormatter, mask, redact
-from lkmongo.worker.logs import JsonLines, Text
+from lkmongo.worker.runner import JsonLines, Text
 
 word = st.text(st.characters(categories=["L", "N"], include_characters="-_.~%!*"), min_size=8, max_size=30)
 

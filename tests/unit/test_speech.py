@@ -7,9 +7,16 @@ import sys
 import pytest
 from livekit.agents import inference, llm
 
-from lkmongo.agent import speech
-from lkmongo.agent.model_choice import check_inference_llm, choose_model
-from lkmongo.agent.speech import DownloadError, choose_speech, download_multilingual, has_speech, import_plugins
+from lkmongo.agent import models
+from lkmongo.agent.models import (
+    DownloadError,
+    check_inference_llm,
+    choose_model,
+    choose_speech,
+    download_multilingual,
+    has_speech,
+    import_plugins,
+)
 from lkmongo.errors import MissingExtraError, SettingsError
 from lkmongo.settings import Settings
 from tests.livekit_api import KEY, SECRET
@@ -71,7 +78,7 @@ async def test_speech_needs_an_inference_gateway():
 
 @pytest.mark.parametrize(("value", "made"), [("bundled", "livekit.agents.inference"), ("silero", "silero")])
 def test_who_hears_speech_is_as_set(value, made):
-    assert made in type(speech.load_vad(Settings.load({"LKMONGO_VAD": value}))).__module__
+    assert made in type(models.load_vad(Settings.load({"LKMONGO_VAD": value}))).__module__
 
 
 async def test_turns_are_told_by_the_bundled_model_unless_another_is_asked_for(monkeypatch):
@@ -85,7 +92,7 @@ async def test_turns_are_told_by_the_bundled_model_unless_another_is_asked_for(m
 
 def test_the_multilingual_model_is_asked_for_before_it_is_fetched(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(speech, "_multilingual_is_here", lambda: False)
+    monkeypatch.setattr(models, "_multilingual_is_here", lambda: False)
     with pytest.raises(SettingsError) as caught:
         import_plugins(Settings.load(CLOUD | {"LKMONGO_TURN_DETECTION": "multilingual"}))
     assert "download-files" in caught.value.hint

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from docs import generate
 from lkmongo.errors import SettingsError
 from lkmongo.settings import Settings
+from lkmongo.web.caller import load_login
 from lkmongo.web.guard import Limit, address_key, content_security_policy, is_loopback
 from lkmongo.web.handle import CookieKeys, Handle, load_keys
-from lkmongo.web.login import load_login
 
 KEYS = CookieKeys(["n" * 32, "o" * 32])
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lkmongo.errors import LkmongoError, UsageError
-from lkmongo.whole_file import whole_file
+from lkmongo.files import whole_file
 
 
 def test_it_is_there_at_the_end_and_only_its_owner_reads_it(tmp_path):
@@ -41,7 +41,7 @@ def test_what_was_there_stays_when_anything_goes_wrong(tmp_path, error):
 def test_a_disk_that_is_full_leaves_nothing(tmp_path):
     script = (
         "import sys\nfrom pathlib import Path\nfrom lkmongo.errors import LkmongoError\n"
-        "from lkmongo.whole_file import whole_file\n"
+        "from lkmongo.files import whole_file\n"
         "try:\n    with whole_file(Path(sys.argv[1])) as write:\n        write(b'x' * 10_000)\n"
         "except LkmongoError as error:\n    print(error.message, error.why, sep='|')\n"
     )

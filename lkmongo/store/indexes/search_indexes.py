@@ -351,5 +351,7 @@ async def _until_gone(db: AsyncDatabase[Document], index: SearchIndex, backoff: 
             return
         if not await backoff.pause():
             raise NotReadyError(
-                f"{index.name} is still being deleted", why=f"for {backoff.elapsed:.0f} s", hint="run it again in a moment"
+                f"{index.name} is still being deleted",
+                why=f"for {backoff.elapsed:.0f} s",
+                hint="run it again in a moment",
             )

@@ -19,7 +19,6 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.errors import UsageError
 from lkmongo.model import Passage, TenantScope, now
-from lkmongo.store.knowledge.documents import Document
 from lkmongo.store.knowledge.passages import content_hash
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import KNOWLEDGE
@@ -36,6 +35,15 @@ ORIGIN = "knowledge"
 _BATCH = 500
 """Documents in one round trip."""
 _HAS_VECTOR = {"$eq": [{"$type": "$embedding"}, "binData"]}
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document that was read; standard input has no root."""
+
+    source: str
+    passages: tuple[Passage, ...]
+    root: str | None = None
 
 
 class SourceTakenError(UsageError):

@@ -25,7 +25,7 @@ from pymongo.results import BulkWriteResult
 
 from lkmongo.errors import AuthenticationError, DatabaseError, DatabaseUnavailableError, LkmongoError
 from lkmongo.redact import redact
-from lkmongo.store.mongo.client_loop import run_on_client_loop
+from lkmongo.store.mongo.client import run_on_client_loop
 
 T = TypeVar("T")
 

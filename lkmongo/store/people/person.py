@@ -1,4 +1,4 @@
-"""All that is kept of one person, for those who look after it: counts, and the file for an access request."""
+"""Everything that is kept of one person: counted, shown line by line, exported for an access request."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import math
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -13,9 +14,12 @@ import orjson
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 
-from lkmongo.model import UserScope, now
+from lkmongo.errors import NotFoundError
+from lkmongo.model import PROFILE_FIELDS, UserScope, now, slot_words
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import MEMORIES, ORDERS, PERSONAL, SESSIONS, TURNS, USERS, VISITORS
+from lkmongo.store.people.memories import Memories
+from lkmongo.store.people.users import Users
 
 Document = dict[str, Any]
 
@@ -149,3 +153,56 @@ def _json(value: Any) -> str:
 
 def _plain(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+LAST_CALL = "last_call"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One thing that is remembered; `kind` and `name` say which, `label` what it is in words."""
+
+    kind: str
+    name: str
+    label: str
+    content: str
+    at: datetime | None = None
+
+
+async def lines(users: Users, memories: Memories, scope: UserScope) -> list[Line]:
+    """The person's profile, the last call's gist, and their memories, newest first."""
+    profile, slots = await asyncio.gather(users.get(scope), memories.slots(scope))
+    found = []
+    if profile:
+        told = [(name, getattr(profile, name)) for name in PROFILE_FIELDS]
+        found = [Line("profile", name, slot_words(name).capitalize(), value) for name, value in told if value]
+        if last := profile.last_session:
+            found.append(Line("profile", LAST_CALL, "Last conversation", last.gist, last.at))
+    return found + [
+        Line("memory", slot.memory_type, slot_words(slot.memory_type).capitalize(), slot.content, slot.updated_at)
+        for slot in slots
+    ]
+
+
+async def forget(users: Users, memories: Memories, scope: UserScope, kind: str, name: str) -> None:
+    """Forget one line.
+
+    Raises:
+        NotFoundError: there is none of this kind and name.
+        InvalidTextError: no memory can be called so.
+    """
+    if kind == "memory":
+        gone = bool(await memories.forget(scope, [name]))
+    elif name == LAST_CALL:
+        gone = await users.forget_last_session(scope)
+    else:
+        gone = name in PROFILE_FIELDS and bool(await users.forget_profile(scope, [name]))
+    if not gone:
+        raise NotFoundError("that is not remembered")
+
+
+async def forget_everything(users: Users, memories: Memories, scope: UserScope) -> int:
+    """Forget every line; returns how many there were."""
+    before = len(await lines(users, memories, scope))
+    await asyncio.gather(memories.forget(scope), users.forget_profile(scope))
+    return before

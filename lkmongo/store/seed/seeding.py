@@ -1,17 +1,11 @@
-"""Write seed data to a database: as often as one likes, and never over what somebody else wrote.
-
-Orders and passages that a seed wrote carry `origin: "seed"`. Only those are updated by a later seed, and only such
-passages are ever removed.
-
-A seed folder is often older than the database: like a backup, it may hold people who were erased since. They and
-their orders are left out, and counted, unless they are meant.
-"""
+"""Write seed data to a database: repeatable, never over what others wrote. And the first start's sample shop."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,10 +13,12 @@ from pymongo import DeleteMany, InsertOne, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 
-from lkmongo.model import Order, Passage, Profile, TenantScope, UserScope, now
+from lkmongo.embed.base import Embedder
+from lkmongo.model import DEFAULT_TENANT, Order, OrderItem, Passage, Profile, TenantScope, UserScope, now
+from lkmongo.store.indexes import database_indexes
 from lkmongo.store.knowledge.passages import content_hash
 from lkmongo.store.mongo import operations
-from lkmongo.store.mongo.schema import KNOWLEDGE, ORDERS, USERS
+from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES, ORDERS, SESSIONS, USERS
 from lkmongo.store.people.tombstones import Tombstones
 
 if TYPE_CHECKING:
@@ -306,3 +302,47 @@ def _grouped(values: Iterable[T], key: Callable[[T], str]) -> list[tuple[str, li
 
 def _batches(values: Sequence[T]) -> Iterator[Sequence[T]]:
     return (values[start : start + _BATCH] for start in range(0, len(values), _BATCH))
+
+
+ORDER = Order("1011", (OrderItem("Wren smart speaker, chalk"),), 89.0, "shipped")
+"""What the shop has sold to whoever comes first, so that they have something to ask about."""
+
+
+async def prepare(
+    db: AsyncDatabase[dict[str, Any]],
+    embedder: Embedder,
+    *,
+    on_status: Callable[[str], None],
+    customer: UserScope | None = None,
+) -> None:
+    """Create missing indexes, and load the sample shop into a database that holds nothing at all.
+
+    Args:
+        db: the embedded database.
+        embedder: makes the vectors of what the shop knows.
+        on_status: told in a sentence what takes a while.
+        customer: who is to have an order of the shop's, too.
+
+    Raises:
+        DatabaseError: MongoDB refuses.
+    """
+    await database_indexes.apply(db)
+    if not await _is_empty(db):
+        return
+    from lkmongo.store.seed.seeds import default_seed_folder, load_seeds
+
+    data = load_seeds(default_seed_folder())
+    yours = ""
+    if customer and customer.tenant_id == DEFAULT_TENANT and all(owner != customer for owner, _ in data.orders):
+        data = replace(data, orders=(*data.orders, (customer, ORDER)))
+        yours = f", with an order of yours, {ORDER.order_id}"
+    on_status(f"This database is empty: loading the sample shop (users, orders and knowledge){yours} ...")
+    await seed(db, data, embedder)
+
+
+async def _is_empty(db: AsyncDatabase[dict[str, Any]]) -> bool:
+    async def one(name: str) -> bool:
+        return await db[name].find_one({}, {"_id": 1}) is None
+
+    names = (USERS, MEMORIES, KNOWLEDGE, ORDERS, SESSIONS)
+    return all(await asyncio.gather(*(operations.read(lambda name=name: one(name)) for name in names)))  # type: ignore[misc]

@@ -1,21 +1,24 @@
-"""Read a folder of seed data and check it against its schema, which `seeds/README.md` describes.
+"""Read a folder of seed data from YAML and check it against the schema that `seeds/README.md` describes.
 
-Whatever is wrong is named with its file, its line and its field. Nothing here touches a database.
+Whatever does not fit is named with its file, its line and its field.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ValidationInfo, create_model
-from yaml.nodes import Node, SequenceNode
+import yaml
+from pydantic import BaseModel, BeforeValidator, ValidationError, ValidationInfo, create_model
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from lkmongo.errors import InvalidIdError, SeedError
+from lkmongo.errors import InvalidIdError, InvalidTextError, SeedError
 from lkmongo.model import (
     DEFAULT_TENANT,
     MAX_LABEL,
@@ -26,22 +29,201 @@ from lkmongo.model import (
     Profile,
     TenantScope,
     UserScope,
+    check_id,
     clean_text,
 )
-from lkmongo.store.knowledge.document_formats import is_supported
+from lkmongo.store.knowledge.formats import is_supported
 from lkmongo.store.knowledge.passages import split_markdown
 from lkmongo.store.people.users import check_profile_value
-from lkmongo.store.seed.seed_yaml import (
-    Amount,
-    Currency,
-    Id,
-    Quantity,
-    YamlFile,
-    field,
-    line_of_text,
-    read_text,
-    shown,
+
+_TEXT, _INT, _FLOAT, _BOOL, _DATE, _NULL = (
+    f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "timestamp", "null")
 )
+_KINDS = {_BOOL: "the boolean", _DATE: "the date", _INT: "the number", _FLOAT: "the number"}
+
+
+def read_text(path: Path, problems: list[str]) -> str | None:
+    """Return the text of a UTF-8 file; None, and one problem more, when it cannot be read."""
+    name = clean_text(str(path))
+    try:
+        data = path.read_bytes()
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        problems.append(f"{name}: cannot be read: {error.strerror}")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        problems.append(f"{name}:{line}: is not UTF-8 (byte 0x{data[error.start]:02x}); save it as UTF-8")
+    return None
+
+
+class YamlFile:
+    """One file that holds a list of records; what does not fit is added to `problems`."""
+
+    def __init__(self, path: Path, problems: list[str]) -> None:
+        """Read `path` when the records are asked for."""
+        self._path = path
+        self._problems = problems
+        self._found: list[tuple[bool, int, str]] = []
+
+    def records(self, model: type[BaseModel], *, unique: str) -> Iterator[dict[str, Any]]:
+        """Yield the fields of records that have no problem; `unique` is the one that is their key within the tenant."""
+        root, name = self._compose(), self._path.stem
+        if root is None:
+            return
+        if not isinstance(root, SequenceNode):
+            self._say(root.start_mark.line, f"must be a list of {name}, each begun with a dash, not {shown(root)}")
+            return
+        first: dict[tuple[str, str], int] = {}
+        for index, node in enumerate(root.value):
+            values, line = self.record(node, f"{name}[{index}]", model), node.start_mark.line
+            found, self._found = sorted(self._found), []
+            for _, at, text in found:
+                self._say(at, text)
+            if found:
+                continue
+            tenant, key = values["tenant_id"], values[unique]
+            if (tenant, key) in first:
+                before = first[tenant, key] + 1
+                self._say(line, f'{name}[{index}]: the {unique} "{key}" of tenant {tenant} is used on line {before}')
+            else:
+                first[tenant, key] = line
+                yield values
+
+    def record(self, node: Node, path: str, model: type[BaseModel]) -> dict[str, Any]:
+        """Return the fields of a mapping, also of one within another; empty, and a problem noted, where it does not fit."""
+        names, line = model.model_fields, node.start_mark.line
+        if not isinstance(node, MappingNode):
+            self._find(line, f"{path} must have fields such as {next(iter(names))}, not be {shown(node)}")
+            return {}
+        lines: dict[str, int] = {}
+        values: dict[str, Node] = {}
+        for key, value in node.value:
+            name, at = key.value if isinstance(key, ScalarNode) else shown(key), key.start_mark.line
+            if name not in names:
+                self._find(at, f"{path} has no field {name}; accepted are {', '.join(names)}")
+            elif name in lines:
+                self._find(at, f"{path}.{name} is given twice, first on line {lines[name] + 1}")
+            elif _tag(value) != _NULL or names[name].is_required():
+                values[name] = value
+            lines.setdefault(name, at)
+        try:
+            return dict(model.model_validate(values, context=(self, path)))
+        except ValidationError as invalid:
+            for error in invalid.errors(include_url=False, include_input=False):
+                name = str(error["loc"][0])
+                if error["type"] == "missing":
+                    self._find(line, f"{path} has no {name}", missing=True)
+                else:
+                    self._find(values[name].start_mark.line, f"{path}.{name}{error['ctx']['error']}")
+        return {}
+
+    def _find(self, line: int, text: str, *, missing: bool = False) -> None:
+        """Note a problem of the present record; they are told in the order of lines, and last what is missing."""
+        self._found.append((missing, line, text))
+
+    def _compose(self) -> Node | None:
+        """The root node. PyYAML's loader in C is ten times as fast, but deep nesting crashes the process with it."""
+        text = read_text(self._path, self._problems)
+        if text is None:
+            return None
+        try:
+            root: Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+        except yaml.MarkedYAMLError as error:
+            mark, begun = error.problem_mark or error.context_mark, error.context_mark
+            context = f"{error.context} that begins on line {begun.line + 1}" if begun else error.context
+            self._say(mark.line if mark else 0, f"is not YAML: {', '.join(filter(None, (context, error.problem)))}")
+        except yaml.reader.ReaderError as error:
+            line = text.count("\n", 0, error.position)
+            self._say(line, f"is not YAML: it holds the character U+{ord(text[error.position]):04X}")
+        except RecursionError:
+            self._say(0, "is nested too deeply")
+        except (ValueError, OverflowError) as error:  # an escape such as "\UFFFFFFFF" that is no character
+            self._say(0, f"is not YAML: {error}")
+        else:
+            if root is None:
+                self._say(0, "is empty; fill it or remove it")
+            return root
+        return None
+
+    def _say(self, line: int, text: str) -> None:
+        """Note a problem; `line` counts from 0, as PyYAML does."""
+        self._problems.append(clean_text(f"{self._path}:{line + 1}: {text}"))
+
+
+def _tag(node: Node) -> str | None:
+    """The type of a single value; None for a list or a mapping, whatever type it claims: `!!str [1]` is YAML too."""
+    return node.tag if isinstance(node, ScalarNode) else None
+
+
+def shown(node: Node) -> str:
+    """Return a node's value as whoever wrote the file knows it."""
+    if isinstance(node, MappingNode):
+        return "a mapping"
+    if isinstance(node, SequenceNode):
+        return "a list" if node.value else "an empty list"
+    if node.tag == _NULL:
+        return "nothing"
+    value = node.value if len(node.value) <= 60 else node.value[:59] + "…"
+    return f"{_KINDS[node.tag]} {value}" if node.tag in _KINDS else json.dumps(value, ensure_ascii=False)
+
+
+def field(read: Callable[[Node, str], str]) -> BeforeValidator:
+    """Make a validator of a function that takes a value's node and its field's name."""
+
+    def validate(node: Node, info: ValidationInfo) -> str:
+        try:
+            return read(node, str(info.field_name))
+        except ValueError as error:
+            raise ValueError(f" {error}") from error
+        except (InvalidIdError, InvalidTextError) as error:
+            raise ValueError(f": {error.message}") from error
+
+    return BeforeValidator(validate)
+
+
+def _id(node: Node, name: str) -> str:
+    if _tag(node) not in {_TEXT, _INT}:
+        raise ValueError(f"must be text, not {shown(node)}" + ("; put it in quotes" if node.tag in _KINDS else ""))
+    return check_id(name.removesuffix("_id"), node.value)
+
+
+def line_of_text(node: Node, limit: int) -> str:
+    """Return one line of at most `limit` characters, as it is written."""
+    if _tag(node) not in {_TEXT, *_KINDS}:
+        raise ValueError(f"must be text, not {shown(node)}")
+    text = clean_text(node.value).strip()
+    if not text:
+        raise ValueError("is empty")
+    if len(text) > limit:
+        raise ValueError(f"has {len(text)} characters; {limit} are allowed")
+    if any(unicodedata.category(char) in {"Cc", "Zl", "Zp"} for char in text):
+        raise ValueError("must be one line without control characters")
+    return text
+
+
+def _written(tags: str, pattern: str, what: str, more: str = "") -> BeforeValidator:
+    """A value of one of the YAML types that is written so; the model's field decides what becomes of it."""
+
+    def read(node: Node, _name: str) -> str:
+        if (_tag(node) or "").rpartition(":")[2] not in tags.split():
+            raise ValueError(f"must be {what}, not {shown(node)}")
+        if not re.fullmatch(pattern, node.value):
+            raise ValueError(f"must be {what}{more}, not {shown(node).removeprefix('the number ')}")
+        return str(node.value)
+
+    return field(read)
+
+
+Id = Annotated[str, field(_id)]
+"""An id as it is written: 1001 without quotes is the text "1001"."""
+Amount = Annotated[
+    float, _written("int float", r"[0-9]{1,9}(\.[0-9]{1,6})?", "a number", " from 0 to 999999999, such as 42.50")
+]
+"""A number of a currency's units."""
+Quantity = Annotated[int, _written("int", "[1-9][0-9]{0,5}", "a whole number from 1 to 999999")]
+Currency = Annotated[str, _written("str", "[A-Z]{3}", "three capital letters such as USD")]
+"""ISO 4217."""
+
 
 USERS, ORDERS, KNOWLEDGE = "users.yaml", "orders.yaml", "knowledge"
 _PARTS = f"{USERS}, {ORDERS} and {KNOWLEDGE}/"

@@ -1,8 +1,9 @@
-"""A file that is written whole or not at all."""
+"""Files: locks that end with the process that holds them, and files that are written whole or not at all."""
 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,27 @@ from io import FileIO
 from pathlib import Path
 
 from lkmongo.errors import LkmongoError, UsageError
+
+if sys.platform != "win32":  # where lkmongo does not run; its commands say so themselves
+    import fcntl
+
+
+def lock(descriptor: int, *, shared: bool = False, wait: bool = False) -> bool:
+    """Take an advisory lock (flock), or say that it is not to be had; with `wait` it is waited for. Raises OSError.
+
+    A shared lock that is held becomes an exclusive one; where that fails, the shared one may be lost.
+    """
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def unlock(descriptor: int) -> None:
+    """Give it back, also where a forked child has a copy of the descriptor."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+
 
 Write = Callable[[bytes], None]
 

@@ -26,7 +26,7 @@ from lkmongo.search.choose import AtlasFirst, strategy_for
 from lkmongo.search.strategy import SearchResult, SearchStrategy
 from lkmongo.settings import Settings
 from lkmongo.store.open import Store, open_store
-from lkmongo.store.seed.first_start import prepare
+from lkmongo.store.seed.seeding import prepare
 
 if TYPE_CHECKING:
     from livekit.agents import AgentSession
