@@ -19,8 +19,8 @@ from benchmarks.call_data import WORDS
 from lkmongo.embed.base import Embedder
 from lkmongo.embed.vectors import to_bson
 from lkmongo.model import Passage, UserScope, now, slot_words
-from lkmongo.store.knowledge.ingest import Document, Library
-from lkmongo.store.knowledge.knowledge import ORIGIN
+from lkmongo.store.knowledge.ingest import Library
+from lkmongo.store.knowledge.knowledge import ORIGIN, Document
 from lkmongo.store.knowledge.passages import content_hash
 
 BATCH = 5_000

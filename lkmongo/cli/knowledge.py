@@ -14,7 +14,7 @@ from lkmongo.cli.search_view import Limit, Query
 
 if TYPE_CHECKING:
     from lkmongo.store.knowledge.ingest import Added, Library
-from lkmongo.store.knowledge.knowledge import Document
+    from lkmongo.store.knowledge.knowledge import Document
 
 app = typer.Typer(help="What the agent may quote.", no_args_is_help=True, rich_markup_mode=None)
 

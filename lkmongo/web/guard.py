@@ -1,8 +1,4 @@
-"""What a client may ask of the token endpoint: LiveKit's standard request, of which little is the client's to set.
-
-https://docs.livekit.io/frontends/build/authentication/endpoint names the fields, and asks for a 4xx on those that a
-client is not allowed to set. An empty value is no value: some clients send all fields.
-"""
+"""What every request passes: allowed hosts and origins, rate limits, what a token request may ask, headers, errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the worker and its jobs log, on stderr, as text or as a JSON object a line; never documents, never secrets."""
+"""Run the worker: check before it starts, hold the database for its jobs, log, and drain when it is told to stop."""
 
 from __future__ import annotations
 

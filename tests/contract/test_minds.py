@@ -74,9 +74,9 @@ def test_a_job_is_made_ready_with_the_demo_responder_only_when_there_is_no_langu
     code = (
         "import sys\n"
         "from lkmongo.worker import agent_server\n"
-        "from lkmongo.worker.prewarm import Ready\n"
+        "from lkmongo.worker.prewarm import Prewarm\n"
         "from lkmongo.settings import Settings\n"
-        "ready = Ready(Settings.load())\n"
+        "ready = Prewarm(Settings.load())\n"
         "print(ready.mind.is_responder, any(name.startswith('lkmongo.demo') for name in sys.modules))\n"
         "import os; os._exit(0)\n"
     )

@@ -129,19 +129,19 @@ def _names(node: ast.Import | ast.ImportFrom) -> list[str]:
     [
         (
             "store/open.py",
-            "from lkmongo.agent import call",
+            "from lkmongo.agent import caller_session",
             ["lkmongo.store.open imports lkmongo.agent.caller_session"],
         ),
         (
             "store/open.py",
-            "    from lkmongo.agent.caller_session import Call",
+            "    from lkmongo.agent.caller_session import CallerSession",
             ["lkmongo.store.open imports lkmongo.agent.caller_session"],
         ),
         ("errors.py", "import lkmongo.store.open", ["lkmongo.errors imports lkmongo.store.open"]),
         ("embed/base.py", "from lkmongo.local import folder", ["lkmongo.embed.base imports lkmongo.local.folder"]),
         ("errors.py", "load('lkmongo.cli.command')", ["lkmongo.errors imports lkmongo.cli.command"]),
-        ("agent/call.py", "from lkmongo.store.open import Store", []),
-        ("agent/call.py", "from lkmongo.errors import LkmongoError", []),
+        ("agent/caller.py", "from lkmongo.store.open import Store", []),
+        ("agent/caller.py", "from lkmongo.errors import LkmongoError", []),
     ],
 )
 def test_an_import_upwards_or_sideways_is_found(file, line, found):

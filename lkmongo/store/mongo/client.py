@@ -1,9 +1,14 @@
-"""The event loop that MongoDB is spoken to on, where that is not the caller's own.
+"""The one client of a process, the event loop it lives on, and a fix for PyMongo on Python 3.11.
 
 A client belongs to the loop that first awaits it, and a process that waits for a job has no loop yet: the job brings
 its own. So that connections are there before the job is, they live on a loop in a thread of this module's. Everything
-the store asks of the driver goes through `run_on_client_loop`; in a process without such a loop, as in the console and in every
-other command, that is a plain await.
+the store asks of the driver goes through `run_on_client_loop`; in a process without such a loop, as in the console and
+in every other command, that is a plain await.
+
+PyMongo waits for a server or for a free connection in `asyncio.wait_for`, which before Python 3.12 runs the wait in a
+task of its own. When the caller is cancelled while that task is taking the client's lock back, the lock is released by
+a task that does not hold it and then held by one that is gone: no operation of the client ever finishes, nor does
+closing it. Deadlines cancel, and an unreachable database is exactly when they do.
 """
 
 from __future__ import annotations

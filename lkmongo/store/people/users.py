@@ -1,4 +1,7 @@
-"""Profiles: one document a person, made when they are first seen."""
+"""Profiles: one document a person, created when they are first seen; and which web visitor's browser is whose.
+
+A browser is known by the hash of a secret that only its cookie holds.
+"""
 
 from __future__ import annotations
 
