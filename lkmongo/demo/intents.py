@@ -18,7 +18,7 @@ from lkmongo.errors import InvalidTextError
 from lkmongo.model import slot_name
 
 TalkKind = Literal[
-    "hello", "how are you", "thanks", "goodbye", "all right", "who are you", "help", "silence", "secret", "too long",
+    "hello", "how are you", "thanks", "goodbye", "all right", "help", "silence", "secret", "too long",
     "forget that", "forget all", "forget field", "say again", "ask order", "ask name", "ask email",
     "ask preferred_language", "ask timezone",
 ]  # fmt: skip
@@ -49,9 +49,9 @@ class AskField:
 
 @dataclass(frozen=True, slots=True)
 class Remember:
-    """Store a fact; `is_change` when the caller has said that it replaces what is stored."""
+    """Store a fact under the first of these labels; `is_change` when it is said to replace what is stored under one."""
 
-    label: str
+    labels: tuple[str, ...]
     content: str
     is_change: bool = False
 
@@ -104,16 +104,18 @@ _CORRECTIONS = """wait actually sorry oops rather instead mean meant correction 
     nah like let lets say just better hold kidding joking now still again anymore longer yet maybe perhaps probably
     possibly almost previously formerly"""
 _JOINTS = """and or but because since if unless when while although though so then than except plus also too well
-    what who whom whose which where why how that this these those there here"""
+    what who whom whose which where why how that this these those there here after before
+    as whatever whichever whoever"""
 _PERSONS = """i im ive id ill me my mine myself you your yours we us our ours he him his she her hers they them their
     theirs it its somebody someone everybody everyone anybody anyone everything anything something"""
 _VERBS = """is are was were be been am has have had do does did would could should used says said told thinks
-    called named"""
+    called named remember forget delete remove replace change"""
 _NOT_OPEN = frozenset(f"{_NEGATIONS} {_CORRECTIONS} {_JOINTS} {_PERSONS} {_VERBS}".split())
 _NOT_IN_LABELS = _NOT_OPEN | {"the", "a", "an"}
+_NOT_IN_VALUES = _NOT_OPEN | {"favorite", "favourite"}
 _WORD = r"[^\W_](?:[\w'.:/+&-]*\w)?"
 _WORDS = re.compile(rf"{_WORD}(?: {_WORD})*")
-_MOST_OF_VALUE, _MOST_OF_LABEL = 8, 4
+_MOST_OF_VALUE, _MOST_OF_LABEL = 6, 4
 
 
 def _is_plain(text: str, most: int, banned: frozenset[str] = _NOT_OPEN) -> bool:
@@ -157,8 +159,10 @@ _TALK: tuple[tuple[TalkKind, re.Pattern[str]], ...] = (
     ("thanks", _form(r"(?:thanks|thank you)(?: very much| so much| a lot)?")),
     ("goodbye", _form(r"(?:good ?bye|bye(?: bye)?|see you(?: later)?)")),
     ("all right", _form(r"(?:yes|no|ok|okay|yeah|sure|fine|great|never ?mind|stop|cancel|no,? (?:thanks|thank you))")),
-    ("who are you", _form(r"(?:who|what) are you|what(?:'s| is) your name|are you (?:a )?(?:human|robot|bot|person)")),
-    ("help", _form(r"help(?: me)?|what can (?:you do|i (?:say|ask))|what do you do")),
+    ("help", _form(
+        r"help(?: me)?|what can (?:you do|i (?:say|ask))|what do you do|(?:who|what) are you|what(?:'s| is) your name"
+        r"|are you (?:an? )?(?:human|robot|bot|person|ai)"
+    )),
     ("forget that", _form(r"(?:forget|delete|remove|erase|undo|scratch)(?: about)? (?:it|that|this)")),
     ("forget all", _form(
         r"(?:forget|delete|erase|remove) (?:me|(?:it )?all|everything|all of it"
@@ -168,8 +172,9 @@ _TALK: tuple[tuple[TalkKind, re.Pattern[str]], ...] = (
 )  # fmt: skip
 
 _FIELD_WORDS = r"name|e-?mail(?: address)?|(?:preferred )?language|time ?zone"
+_KEEP = r"(?:remember|note|save|store)(?: that)?"
 _SET_FIELD = _form(
-    rf"(?:remember (?:that )?)?my (?P<field>{_FIELD_WORDS})(?:'s| is) (?P<value>.+)"
+    rf"(?:{_KEEP} )?my (?P<field>{_FIELD_WORDS})(?:'s| is) (?P<value>.+)"
     rf"|(?:change|update|set) my (?P<changed>{_FIELD_WORDS}) to (?P<to>.+)"
 )
 _ASK_FIELD = _form(
@@ -177,26 +182,27 @@ _ASK_FIELD = _form(
     r"|(?P<who>who am i|do you (?:know|remember) me)"
 )
 _REMEMBER = _form(
-    r"(?:(?:remember|note|save|store)(?: that)? my (?P<any>.+?)|my (?P<favorite>favou?rite .+?))"
-    r" (?:is|are)(?P<named> called| named)? (?P<value>.+)"
+    rf"(?:{_KEEP} my (?P<any>.+?)|my (?P<favorite>favou?rite .+?))"
+    r" (?:is|are)(?P<named> called)? (?P<value>.+)"
 )
 _CHANGE = _form(r"(?:change|update|set) my (?P<label>.+?) to (?P<value>.+)")
-_ALLERGY = _form(r"(?:remember (?:that )?)?i(?:'?m| am) allergic to (?P<value>.+)")
+_ALLERGY = _form(rf"(?:{_KEEP} )?i(?:'?m| am) allergic to (?P<value>.+)")
 _RECALL = _form(
-    r"(?:what|who|when)(?:'?s| is| are) my (?P<label>.+?)(?P<named> called| named)?"
+    r"(?:what|who|when)(?:'?s| is| are) my (?P<label>.+?)(?P<named> called)?"
     r"|(?:tell me|recall|do you (?:know|remember)) (?:what )?my (?P<told>.+?)(?: is| are)?"
 )
 _FORGET = _form(r"(?:forget|delete|remove|erase) (?P<whole>everything stored as )?my (?P<label>.+)")
-_FORGET_FIELD = _form(rf"(?:forget|delete|remove|erase) my (?:{_FIELD_WORDS})")
+_FORGET_FIELD = _form(rf"(?:forget|delete|remove|erase) (?:everything stored as )?my (?:{_FIELD_WORDS})")
 _LIST = _form(
     r"what (?:do|have) you (?:know|remember|stored|saved)(?: about me)?"
     r"|(?:list|show me|tell me) (?:everything|all|what) you (?:know|remember)(?: about me)?"
     r"|(?:list|show me|what are) my memories|what am i allergic to|am i allergic to .+"
 )
-_LOOK_UP = r"(?:where|what)(?:'?s| is| are)(?: the status of)?|status of|track|look up|check|show(?: me)?|list"
-_ORDER = _form(
-    rf"(?:(?:{_LOOK_UP}|tell me about) )?(?:my |the )?order(?: number)? #?(?P<id>[a-z]{{0,4}}-?\d[a-z\d-]{{0,30}})"
+_LOOK_UP = (
+    r"(?:where|what)(?:'?s| is| are)(?: the status of)?|status of|track|look up|check|list"
+    r"|show(?: me)?|tell me(?: about)?"
 )
+_ORDER = _form(rf"(?:(?:{_LOOK_UP}) )?(?:my |the )?order(?: number)? #?(?P<id>[a-z]{{0,4}}-?\d[a-z\d-]{{0,30}})")
 _ORDERS = _form(rf"(?:(?:{_LOOK_UP}) )?my (?:latest |last |recent )?orders?|what (?:did i order|have i ordered)")
 
 _OF_ORDERS = _form(
@@ -225,7 +231,7 @@ _LANGUAGES = frozenset(
     malay mandarin norwegian persian polish portuguese punjabi romanian russian serbian slovak slovenian spanish
     swahili swedish tamil telugu thai turkish ukrainian urdu vietnamese welsh""".split()
 )
-_EMAIL = re.compile(r"[^\s@<>\"',;()]+@[^\s@<>\"',;()]+\.[^\W\d_]{2,}")
+_EMAIL = re.compile(r"[^\s@<>\"',;:()]+@[^\s@<>\"',;:()]+\.[^\W\d_]{2,}")
 _ZONE = _form(r"(?:Africa|America|Antarctica|Asia|Atlantic|Australia|Europe|Indian|Pacific)/[a-z]+(?:[ _/-][a-z]+)*")
 _NAME = re.compile(r"[^\W\d_](?:[^\W\d_]|['.-](?=[^\W\d_]))*")
 _PARTICLES = frozenset("van von der den de del la da di du bin al el".split())
@@ -299,7 +305,8 @@ def _read_forget(text: str) -> Intent | None:
 
 def _remember(label: str, value: str, *, is_change: bool = False) -> Remember | None:
     labels = _labels(label)
-    return Remember(labels[0], value, is_change) if labels and _is_plain(value, _MOST_OF_VALUE) else None
+    is_plain = _is_plain(value, _MOST_OF_VALUE, _NOT_IN_VALUES)
+    return Remember(labels, value, is_change) if labels and is_plain else None
 
 
 def _read_question(text: str, *, asked: bool) -> AskKnowledge | None:

@@ -14,7 +14,7 @@ from livekit.agents.llm import ChatChunk, ChoiceDelta, CompletionUsage, Function
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, APIConnectOptions, NotGivenOr
 
 from lkmongo.agent.models import ModelChoice
-from lkmongo.demo.caller_data import CallerData, read_caller_data
+from lkmongo.demo.caller_data import read_caller_data
 from lkmongo.demo.intents import understand
 from lkmongo.demo.replies import Output, ToolCall, going_on, greeting, next_step, reply
 
@@ -112,7 +112,8 @@ def _respond(context: llm.ChatContext, tools: list[llm.Tool]) -> ToolCall | str:
     names = {tool.id for tool in tools}
     asked = [index for index, item in enumerate(items) if isinstance(item, llm.ChatMessage) and item.role == "user"]
     if not asked:
-        return _unasked(items, caller, names)
+        has_begun = any(isinstance(item, llm.ChatMessage) and item.role == "assistant" for item in items)
+        return going_on(caller) if has_begun else greeting(caller, names)
     after = items[asked[-1] + 1 :]
     if after and isinstance(after[-1], llm.ChatMessage) and after[-1].role in {"system", "developer"}:
         # A reply was asked for without the caller having spoken: the session goes on after an interruption.
@@ -122,11 +123,6 @@ def _respond(context: llm.ChatContext, tools: list[llm.Tool]) -> ToolCall | str:
     if outputs := _outputs(after):
         return " ".join(reply(intent, output) for output in outputs)
     return next_step(intent, caller, names, lists_orders=any(map(_lists_orders, tools)))
-
-
-def _unasked(items: list[llm.ChatItem], caller: CallerData, tools: set[str]) -> str:
-    has_begun = any(isinstance(item, llm.ChatMessage) and item.role == "assistant" for item in items)
-    return going_on(caller) if has_begun else greeting(caller, tools)
 
 
 def _outputs(after: list[llm.ChatItem]) -> list[Output]:

@@ -56,8 +56,7 @@ _SENTENCES: Mapping[TalkKind, str] = {
     "thanks": "You're welcome.",
     "goodbye": "Goodbye.",
     "all right": "All right. What can I do for you?",
-    "who are you": "I'm the demo responder of lkmongo: I answer by fixed rules, without a language model.",
-    "help": "I answer by fixed rules, without a language model.",
+    "help": "I'm the demo responder of lkmongo: I answer by fixed rules, without a language model.",
     "silence": "I did not hear anything. What can I do for you?",
     "secret": REFUSAL,
     "too long": "That was too much at once, so I changed nothing: please say one thing in one short sentence.",
@@ -73,7 +72,7 @@ _SENTENCES: Mapping[TalkKind, str] = {
     "ask email": 'Please tell me your whole e-mail address, such as "my email is robin@example.com".',
     "ask preferred_language": 'Please tell me your language by its English name, such as "my language is German".',
     "ask timezone": 'Please tell me your time zone by its full name, such as "my time zone is Europe/Berlin".',
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +104,7 @@ def next_step(intent: Intent, caller: CallerData, tools: Collection[str], *, lis
     step = _step(intent, caller, lists_orders=lists_orders)
     if isinstance(step, ToolCall) and step.tool not in tools:
         return f"I can't {_DOING[step.tool]} in this conversation."
-    if isinstance(intent, Talk) and intent.kind in {"help", "who are you"}:
+    if isinstance(intent, Talk) and intent.kind == "help":
         return f"{step} {abilities(tools)}"
     return step
 
@@ -135,17 +134,17 @@ def _step(intent: Intent, caller: CallerData, *, lists_orders: bool) -> ToolCall
 
 
 def _remember(fact: Remember, caller: CallerData) -> ToolCall | str:
-    words = slot_words(fact.label)
-    label = caller.stored_as([fact.label])
+    words = slot_words(fact.labels[0])
+    label = caller.stored_as(fact.labels)
     # A favorite, and an allergy to one thing, are one value by what they are; of anything else there may be more.
-    has_one_value = fact.label.startswith(("favorite_", "allergy_to_"))
+    has_one_value = fact.labels[0].startswith(("favorite_", "allergy_to_"))
     if label is None:
         if not caller.is_at_hand and not has_one_value:
             return NOT_AT_HAND
         if fact.is_change:
             begin = f'; to have me remember it, begin with "remember that my {words} is"'
-            return _nothing_stored([fact.label], begin)
-        return ToolCall("remember_detail", {"memory_type": fact.label, "content": fact.content})
+            return _nothing_stored(fact.labels, begin)
+        return ToolCall("remember_detail", {"memory_type": fact.labels[0], "content": fact.content})
     stored = caller.memories[label]
     if stored.casefold() != fact.content.casefold():
         if caller.holds_more(label):
@@ -191,12 +190,10 @@ def _tell_field(name: str, caller: CallerData) -> str:
 
 
 def _talk(kind: TalkKind, about: str, caller: CallerData) -> str:
-    text = _SENTENCES[kind]
     if kind == "ask name" and about:
         return f'Please write your name with a capital letter, such as "my name is {about}".'
-    if kind in {"hello", "goodbye"} and (name := caller.profile.get("name")):
-        return text.replace(".", f", {name}.", 1)
-    return text
+    name = caller.profile.get("name")
+    return _SENTENCES[kind].replace(".", f", {name}.", 1) if name and kind in {"hello", "goodbye"} else _SENTENCES[kind]
 
 
 # ---------------------------------------------------------------------- what the tools have answered
@@ -228,10 +225,14 @@ def _recalled(output: Output, labels: Sequence[str]) -> str:
 
 _OF_NO_PASSAGE = frozenset("policy policies rule rules information info".split())
 """Words of a question that the passage which answers it need not hold."""
+_NEEDED = {"how much": r"[$€£]|\b(?:costs?|prices?|dollars|free)\b", "how many": r"\d"}
+"""What a passage must hold to answer a question that begins like that."""
 
 
 def quote(output: str, question: str) -> str:
-    """The first passage that holds every content word of a question, one of them in its title, whole.
+    """The first passage that is sure to be about a question, whole.
+
+    It holds every content word of the question, one of them in its title; a single word has to be all of its title.
 
     Args:
         output: `{"results": [{"title", "content", "source"}]}`, best first; anything else is a sentence already.
@@ -244,16 +245,22 @@ def quote(output: str, question: str) -> str:
         passages = [(str(each["title"]), str(each["content"])) for each in found["results"]]
     except (ValueError, LookupError, TypeError, RecursionError):
         return _sentence(output) or NOTHING_CERTAIN
-    wanted = set(content_words(question)[0]) - {stem(word) for word in _OF_NO_PASSAGE}
-    asks_for_number = question.casefold().startswith(("how much", "how many"))
+    asked = set(content_words(question)[0])
+    topic = asked - {stem(word) for word in _OF_NO_PASSAGE}
+    needed = next((form for opening, form in _NEEDED.items() if question.casefold().startswith(opening)), "")
     for title, content in passages:
-        if asks_for_number and not re.search(r"\d", content):
-            continue
         of_title = {stem(word) for word in words(title)}
         held = of_title | {stem(word) for word in words(content)}
-        if wanted and wanted <= held and wanted & of_title:
+        is_about = len(asked) > 1 and asked <= held and asked & of_title
+        is_title = topic and topic == set(content_words(title)[0])
+        if (is_about or is_title) and _is_negated(question) == _is_negated(title) and re.search(needed, content):
             return f'The knowledge base says under "{title}": {_sentence(content)}'
     return NOTHING_CERTAIN
+
+
+def _is_negated(text: str) -> bool:
+    """What is covered and what is not have the same content words."""
+    return re.search(r"\b(?:no|not|cannot|never|nothing|without)\b|n['\u2019]t\b", text, re.IGNORECASE) is not None
 
 
 # ---------------------------------------------------------------------- of its own accord

@@ -91,6 +91,18 @@ def test_tools_of_ones_own_are_said_to_need_a_language_model(run, tmp_path):
     assert "need a language model" not in run("agent", "console", input="hello\n").stderr
 
 
+def test_a_worker_without_a_language_model_is_refused_unless_it_is_a_demo(run):
+    livekit = {"LIVEKIT_URL": "ws://127.0.0.1:1", "LIVEKIT_API_KEY": "key", "LIVEKIT_API_SECRET": "s" * 32}
+    refused = run("agent", "run", "--dev", env=livekit)
+    assert (refused.code, refused.stdout) == (2, "")
+    assert "error: there is no language model to answer callers" in refused.stderr
+    assert "--demo" in refused.stderr
+    assert "LKMONGO_LLM_BASE_URL" in refused.stderr
+    for taken in (["--demo"], []):  # as far as LiveKit, where nobody is
+        env = livekit if taken else livekit | {"LKMONGO_LLM_BASE_URL": "http://127.0.0.1:1/v1"}
+        assert run("agent", "run", "--dev", *taken, env=env).code == 1
+
+
 def test_forgetting_one_slot(run):
     run("agent", "console", "--user", "u", input="remember that my shoe size is 42\nremember that my city is Oslo\n")
     assert run("memory", "forget", "u", "--type", "no such thing", "--yes").code == 5

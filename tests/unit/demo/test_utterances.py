@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from lkmongo.demo.caller_data import CallerData
-from lkmongo.demo.intents import MAX_LENGTH, american
-from lkmongo.demo.replies import NOT_AT_HAND, ToolCall
+from lkmongo.demo.intents import MAX_LENGTH, american, understand
+from lkmongo.demo.replies import NOT_AT_HAND, NOTHING_CERTAIN, ToolCall, next_step, quote
 from tests.unit.demo.stored import ROBIN, answer
 
 LINES = Path(__file__).with_name("utterances.txt").read_text(encoding="utf-8").splitlines()
@@ -78,9 +79,6 @@ def test_british_and_american_spelling_are_one_label(asked):
 
 
 def test_tools_that_are_not_there_are_not_called():
-    from lkmongo.demo.intents import understand
-    from lkmongo.demo.replies import next_step
-
     for text, says in (
         ("where is order 1001", "I can't look up orders in this conversation."),
         ("forget my favorite color", "I can't forget things in this conversation."),
@@ -90,7 +88,54 @@ def test_tools_that_are_not_there_are_not_called():
 
 
 def test_a_tool_that_needs_a_number_is_not_called_without():
-    from lkmongo.demo.intents import understand
-    from lkmongo.demo.replies import next_step
-
     assert "its number" in next_step(understand("my orders"), ROBIN, {"lookup_order"}, lists_orders=False)
+
+
+COVERED = {
+    "title": "Warranty: What does it cover?",
+    "content": "The warranty covers faults.\n\nIt lasts long.",
+    "source": "w",
+}
+NOT_COVERED = {"title": "Warranty: What is not covered?", "content": "The warranty leaves out dents.", "source": "w"}
+
+RETURNS = {"title": "Returns", "content": "Send it back within a month.", "source": "r"}
+NEXT_DAY = {"title": "Shipping: When does next-day delivery close?", "content": "Order by noon.", "source": "s"}
+
+
+@pytest.mark.parametrize(
+    ("question", "passages", "quoted"),
+    [
+        ("what does the warranty cover?", [COVERED], COVERED),
+        ("what is covered by the warranty", [NOT_COVERED, COVERED], COVERED),
+        ("what is not covered by the warranty", [COVERED, NOT_COVERED], NOT_COVERED),
+        ("what isn't covered by the warranty", [COVERED], None),
+        ("does the warranty cover water damage", [COVERED, NOT_COVERED], None),
+        ("how much does the warranty cover", [COVERED], None),
+        ("what about faults", [COVERED], None),
+        ("what is it", [COVERED], None),
+        ("warranty", [COVERED], None),
+        ("what is your return policy", [NEXT_DAY, RETURNS], RETURNS),
+        ("returns", [RETURNS], RETURNS),
+        ("what day is it", [NEXT_DAY], None),
+        ("how much is next-day delivery", [NEXT_DAY], None),
+        ("how many days does next-day delivery take", [NEXT_DAY], None),
+        ("is there next-day delivery", [NEXT_DAY], NEXT_DAY),
+        ("what is your policy", [COVERED], None),
+        ("what does the warranty cover?", [], None),
+    ],
+)
+def test_a_passage_is_quoted_whole_when_it_is_sure_to_be_about_that(question, passages, quoted):
+    said = quote(json.dumps({"results": passages}), question)
+    if quoted is None:
+        assert said == NOTHING_CERTAIN
+    else:
+        assert said == f'The knowledge base says under "{quoted["title"]}": {quoted["content"]}'
+
+
+@pytest.mark.parametrize(
+    "output", ["", "[]", "{}", "null", '{"results": [1]}', '{"results": [{"title": "x"}]}', "{" * 99]
+)
+def test_what_is_no_list_of_passages_is_said_as_it_is(output):
+    assert quote(output, "what is it") == (
+        f"{output}." if output and not output.endswith((".", ")")) else NOTHING_CERTAIN
+    )
