@@ -81,7 +81,7 @@ test-wheel: $(STAMP)
 # The search suite against Atlas or Atlas Local: docs/atlas.md, "Test against Atlas". One process, for a small cluster holds
 # three search indexes, and each process makes three.
 test-atlas: atlas-address $(STAMP)
-	@$(BIN)/python -m pytest -q --timeout 900 tests/contract/test_search_suite.py -k atlas-real $(ARGS)
+	@$(BIN)/python -m pytest -q --timeout 900 tests/search/test_search_suite.py -k atlas-real $(ARGS)
 
 atlas-address:
 	@[ -n "$$LKMONGO_TEST_ATLAS_URI" ] || { \

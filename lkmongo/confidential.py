@@ -139,20 +139,24 @@ _STEMS = (
     *("p i n", "s s n", "c v", "id card"),
 )
 _CARD_STEMS = ("card", "kart", "kaart", "carte", "carta", "cartão", "tarjeta", "amex")
-_FOREIGN_DIGITS = {
-    word: str(value)
-    for words in (
-        "null eins zwei drei vier fünf sechs sieben acht neun",
-        "zéro un deux trois quatre cinq six sept huit neuf",
-        "cero uno dos tres cuatro cinco seis siete ocho nueve",
-        "zero uno due tre quattro cinque sei sette otto nove",
-        "zero um dois três quatro cinco seis sete oito nove",
-        "nul een twee drie vier vijf zes zeven acht negen",
+_FOREIGN = [
+    "null eins zwei drei vier fünf sechs sieben acht neun".split(),
+    "zéro un deux trois quatre cinq six sept huit neuf".split(),
+    "cero uno dos tres cuatro cinco seis siete ocho nueve".split(),
+    "zero uno due tre quattro cinque sei sette otto nove".split(),
+    "zero um dois três quatro cinco seis sete oito nove".split(),
+    "nul een twee drie vier vijf zes zeven acht negen".split(),
+]
+_FOREIGN_DIGITS = {word: str(value) for language in _FOREIGN for value, word in enumerate(language)}
+_FOREIGN_RUN = (
+    re.compile(  # of one language at a time: "um, six zero" is no Portuguese one, French six and Italian zero
+        "|".join(
+            rf"(?<!\w)(?:{words})(?:,? (?:{words})){{2,}}(?!\w)"
+            for words in ("|".join(language) for language in _FOREIGN)
+        ),
+        _I,
     )
-    for value, word in enumerate(words.split())
-}
-_FOREIGN = "|".join(_FOREIGN_DIGITS)
-_FOREIGN_RUN = re.compile(rf"(?<!\w)(?:{_FOREIGN})(?:,? (?:{_FOREIGN})){{2,}}(?!\w)", _I)
+)
 _DIGIT_WORDS = NUMBER_WORDS | set(_FOREIGN_DIGITS)
 _SENTENCE_END = re.compile(r"(?<=[.!?;。])(?<!\.[^\W\d_]\.)\s+|\n+")
 _ODD = re.compile(r"[^\x20-\x7e]")

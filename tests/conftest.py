@@ -16,6 +16,8 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.patience import be_patient
+
 # A machine that is busy makes an example slow, and not wrong.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
@@ -48,7 +50,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 2 * min(os.cpu_count() or 1, 8)
 
 
-_LONG = {"test_faults.py", "test_voice.py", "test_voice_console.py", "test_worker.py"}
+_LONG = {"test_faults.py", "test_voice.py", "test_deadlines.py", "test_worker.py", "test_keeper.py"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -85,6 +87,25 @@ def _no_log_levels_leak_out() -> Iterator[None]:
 def _log_levels() -> dict[str, int]:
     ours = (name for name in list(logging.root.manager.loggerDict) if name.partition(".")[0] == "lkmongo")
     return {name: logging.getLogger(name or None).level for name in ("", *ours)}
+
+
+_OWN_PATIENCE = {"browser", "cli", "e2e", "faults", "standin_tests"}
+"""Folders whose tests start processes, which have patience of their own, or which are about the waits."""
+
+
+@pytest.fixture(autouse=True)
+def patient(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Nothing is given up that only takes longer because the machine is busy."""
+    folder = request.path.relative_to(Path(__file__).parent).parts[0]
+    with pytest.MonkeyPatch.context() as patch:
+        if "impatient" not in request.fixturenames and folder not in _OWN_PATIENCE:
+            be_patient(patch.setattr)
+        yield
+
+
+@pytest.fixture
+def impatient() -> None:
+    """Wait as long as calls do: for tests that are about it."""
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """The waits of a call, made longer: a machine that is busy is no MongoDB, disk or model that is away.
 
-The tests in `tests/contract` and the commands that tests start wait as long as this; `impatient` is for those tests
+Tests, and the commands that tests start, wait as long as this; `impatient` is for those tests
 that are about the waits themselves.
 """
 

@@ -14,7 +14,7 @@ import pytest
 @pytest.fixture
 def docs(tmp_path):
     """A folder with one document of each kind."""
-    from tests.unit.test_documents_read import pdf
+    from tests.store.knowledge.test_formats import pdf
 
     folder = tmp_path / "my docs"
     (folder / "hotel").mkdir(parents=True)

@@ -174,9 +174,9 @@ def field(read: Callable[[Node, str], str]) -> BeforeValidator:
         try:
             return read(node, str(info.field_name))
         except ValueError as error:
-            raise ValueError(f" {error}") from error
+            raise ValueError(clean_text(f" {error}")) from error  # pydantic hands it on as UTF-8
         except (InvalidIdError, InvalidTextError) as error:
-            raise ValueError(f": {error.message}") from error
+            raise ValueError(clean_text(f": {error.message}")) from error
 
     return BeforeValidator(validate)
 

@@ -19,7 +19,7 @@ import lkmongo
 from lkmongo.errors import ExitCode, MissingExtraError
 from lkmongo.imports import extra
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 BASE = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
 EXTRAS = {

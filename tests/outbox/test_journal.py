@@ -161,7 +161,7 @@ def test_an_id_that_cannot_be_one_is_refused(folder):
 
 def test_a_live_calls_file_is_locked_and_one_of_a_dead_process_is_not(folder):
     code = (
-        "import sys, pathlib; from tests.unit.test_spool import begin; call = begin(pathlib.Path(sys.argv[1]));"
+        "import sys, pathlib; from tests.outbox.test_journal import begin; call = begin(pathlib.Path(sys.argv[1]));"
         "call.append([{'op': 'end'}]); print(call.path, flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

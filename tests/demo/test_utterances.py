@@ -11,7 +11,7 @@ import pytest
 from lkmongo.demo.caller_data import CallerData
 from lkmongo.demo.intents import MAX_LENGTH, american, understand
 from lkmongo.demo.replies import NOT_AT_HAND, NOTHING_CERTAIN, ToolCall, next_step, quote
-from tests.unit.demo.stored import ROBIN, answer
+from tests.demo.stored import ROBIN, answer
 
 LINES = Path(__file__).with_name("utterances.txt").read_text(encoding="utf-8").splitlines()
 ROWS = [line.rpartition(" => ")[::2] for line in LINES if " => " in line and not line.startswith("#")]

@@ -20,6 +20,7 @@ from lkmongo.redact import words_to_digits
 
 SECRETS = """
 my card number is 4111 1111 1111 1111 cvv 123
+um, six zero one one zero zero zero zero zero zero zero zero zero zero zero four
 my card number is 4111 1111 1111 1111
 4111-1111-1111-1111
 4111.1111.1111.1111

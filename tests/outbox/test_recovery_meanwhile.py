@@ -14,7 +14,7 @@ from lkmongo.outbox import recovery
 from lkmongo.outbox.journal import Journal, journal_folder
 from lkmongo.settings import Settings
 from lkmongo.store.sessions.sessions import Sessions
-from tests.contract.test_recovery import CALL, OWNER, ROBIN, kept, later, leave, stored, turn
+from tests.outbox.test_recovery import CALL, OWNER, ROBIN, kept, later, leave, stored, turn
 from tests.waiting import until
 
 

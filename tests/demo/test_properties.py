@@ -13,8 +13,8 @@ from lkmongo.demo.caller_data import CallerData, read_caller_data
 from lkmongo.demo.intents import Recall, understand
 from lkmongo.demo.replies import Output, ToolCall, greeting, quote, reply
 from lkmongo.model import MAX_CONTENT, MAX_ID, MAX_LABEL, check_content, check_id, slot_name
-from tests.unit.demo.stored import ARGUMENTS, CHANGING, ROBIN, answer
-from tests.unit.demo.test_utterances import ROWS
+from tests.demo.stored import ARGUMENTS, CHANGING, ROBIN, answer
+from tests.demo.test_utterances import ROWS
 
 PHRASES = [text for text, _ in ROWS]
 CHANGES = [text.rstrip(".!") for text, expected in ROWS if expected.split()[0] in CHANGING]
