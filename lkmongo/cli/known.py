@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from lkmongo.errors import NotFoundError
     from lkmongo.model import UserScope
     from lkmongo.store.open import Store
-    from lkmongo.store.sessions.calls import SessionFilter
+    from lkmongo.store.sessions.listing import SessionFilter
 
 ELSEWHERE = "what a worker that cannot reach MongoDB may hold of that id until now is not stored later either"
 """What holds where an id is nobody's here, and the command all the same kept something from coming later."""

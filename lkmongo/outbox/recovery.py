@@ -193,7 +193,7 @@ async def _store(store: Store, left: Spooled) -> Recovered:
     tombstones = Tombstones(store.db)
 
     async def is_erased() -> bool:
-        return await tombstones.bars(scope, max(now() - record.started_at, timedelta()))
+        return await tombstones.bars(scope, max(now() - (record.started_at or now()), timedelta()))
 
     if await is_erased():
         found.outcome = "erased"
@@ -263,7 +263,7 @@ async def _change(store: Store, record: SessionRecord, entry: Entry, found: Reco
                 done = await store.users.fill_field(scope, entry["field"], entry["value"], at)
             case _:
                 last, since = LastSession(at, str(entry["gist"])), entry.get("since")
-                began = record.started_at if since is None else _moment(since)
+                began = (record.started_at or at) if since is None else _moment(since)
                 await store.users.set_last_session(scope, last, started_at=began)
                 return
     except UNREADABLE:
