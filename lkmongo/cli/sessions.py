@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lkmongo.cli.command import Cli, command
-from lkmongo.cli.known import check_caller_known
 from lkmongo.cli.output import Format, counted, visible
 from lkmongo.model import DEFAULT_TENANT, SessionStatus, Turn
 from lkmongo.store.sessions.transcript import SLOW, Line, clock, lines
@@ -165,6 +164,7 @@ async def list_(
     Who, when, how long, how many turns, how many tools failed, and the longest wait for an answer.
     """
     from lkmongo.store.open import open_store
+    from lkmongo.store.people.person import require_known
     from lkmongo.store.sessions.calls import COUNTED, Calls
     from lkmongo.times import parse_duration
 
@@ -183,7 +183,7 @@ async def list_(
         found = await calls.newest(wanted, limit=limit)
         count = await calls.count(wanted) if len(found) == limit else len(found)
         if not found:
-            await check_caller_known(store, wanted)
+            await require_known(store.db, wanted.user_id, wanted.tenant_id)
     fields = _fields if cli.output.is_json else _cells
     columns = [name for name in (_FIELDS if cli.output.is_json else _COLUMNS) if all_tenants or name != "tenant_id"]
     cli.output.rows(columns, map(fields, found), empty="There are no such calls")
@@ -244,6 +244,7 @@ async def search(
     """
     from lkmongo.cli.progress import watched
     from lkmongo.store.open import open_store
+    from lkmongo.store.people.person import require_known
     from lkmongo.store.sessions.search import search as find
 
     wanted = call_filter(tenant=tenant, all_tenants=all_tenants, user=user, since=since, until=until)
@@ -253,7 +254,7 @@ async def search(
                 store.db, wanted, text, limit=limit, on_progress=lambda to: tell(f"back to {to:%Y-%m-%d %H:%M}")
             )
         if not found:
-            await check_caller_known(store, wanted)
+            await require_known(store.db, wanted.user_id, wanted.tenant_id)
     columns = ["session_id", *(["tenant_id"] if all_tenants else []), "user_id", "created_at", "who", "snippet"]
     columns += ["seq", "text", "start", "end"] if cli.output.is_json else []
     cli.output.rows(columns, map(_match, found), empty=f"Nobody said {text!r} there")
@@ -286,6 +287,7 @@ async def stats(
     from lkmongo.errors import UsageError
     from lkmongo.model import now
     from lkmongo.store.open import open_store
+    from lkmongo.store.people.person import require_known
     from lkmongo.store.sessions.stats import SessionStats
 
     if html == Path("-") and cli.asked:
@@ -298,7 +300,7 @@ async def stats(
         with rate("Reading", "turns") as tell:
             found = await SessionStats(store.db, wanted).read(lambda turns: tell(counted(turns, "turn"), turns))
         if not found.total.calls:
-            await check_caller_known(store, wanted)
+            await require_known(store.db, wanted.user_id, wanted.tenant_id)
     if html is not None:
         from lkmongo.cli.stats import page
         from lkmongo.files import whole_file
