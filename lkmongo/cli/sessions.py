@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lkmongo.cli.command import Cli, command
-from lkmongo.cli.known import check_caller_known
 from lkmongo.cli.output import Format, counted, visible
 from lkmongo.model import DEFAULT_TENANT, SessionRecord, SessionStatus, Turn, TurnTotals
 from lkmongo.store.sessions.transcript import SLOW, Line, clock, lines, who
@@ -166,6 +165,7 @@ async def list_(
     Who, when, how long, how many turns, how many tool errors, and the longest wait for an answer.
     """
     from lkmongo.store.open import open_store
+    from lkmongo.store.people.person import require_known
     from lkmongo.store.sessions import listing
     from lkmongo.times import parse_duration
 
@@ -183,7 +183,7 @@ async def list_(
         found = await listing.newest(store.db, wanted, limit=limit)
         count = await listing.count(store.db, wanted) if len(found) == limit else len(found)
         if not found:
-            await check_caller_known(store, wanted)
+            await require_known(store.db, wanted.user_id, wanted.tenant_id)
     fields = _fields if cli.output.is_json else _cells
     columns = [name for name in (_FIELDS if cli.output.is_json else _COLUMNS) if all_tenants or name != "tenant_id"]
     cli.output.rows(columns, map(fields, found), empty="There are no such sessions")
@@ -240,6 +240,7 @@ async def search(
     """
     from lkmongo.cli.progress import watched
     from lkmongo.store.open import open_store
+    from lkmongo.store.people.person import require_known
     from lkmongo.store.sessions.search import search as find
 
     wanted = session_filter(tenant=tenant, all_tenants=all_tenants, user=user, since=since, until=until)
@@ -249,7 +250,7 @@ async def search(
                 store.db, wanted, text, limit=limit, on_progress=lambda to: tell(f"back to {to:%Y-%m-%d %H:%M}")
             )
         if not found:
-            await check_caller_known(store, wanted)
+            await require_known(store.db, wanted.user_id, wanted.tenant_id)
     columns = ["session_id", *(["tenant_id"] if all_tenants else []), "user_id", "created_at", "who", "snippet"]
     columns += ["seq", "text", "start", "end"] if cli.output.is_json else []
     cli.output.rows(columns, map(_match, found), empty=f"No turn contains {text!r}")
@@ -293,8 +294,6 @@ async def stats(
     async with open_store(cli.settings) as store:
         with rate("Reading", "turns") as tell:
             found = await SessionStats(store.db, wanted).read(lambda turns: tell(counted(turns, "turn"), turns))
-        if not found.total.sessions:
-            await check_caller_known(store, wanted)
     if html is not None:
         from lkmongo.cli.stats import page
         from lkmongo.files import whole_file

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lkmongo.cli.command import Cli, DryRun, command
-from lkmongo.cli.known import check_caller_known
 from lkmongo.cli.output import counted, is_terminal, unwritable, visible
 from lkmongo.cli.progress import rate
 from lkmongo.cli.sessions import AllTenants, Person, Status, TenantOrAll, app, session_filter
@@ -77,6 +76,7 @@ async def export(
     """
     from lkmongo.store.export.export import Export, Sink, parse_after
     from lkmongo.store.open import open_store
+    from lkmongo.store.people.person import require_known
 
     chosen = format_ or _format_of(file)
     if with_embeddings and chosen is not ExportFormat.JSONL:
@@ -93,7 +93,7 @@ async def export(
         )
     began = time.monotonic()
     async with open_store(cli.settings) as store:
-        await check_caller_known(store, wanted)
+        await require_known(store.db, wanted.user_id, wanted.tenant_id)
         work = Export(store.db, wanted, after=start, with_embeddings=with_embeddings)
         try:
             with _output(file) as write, _progress(file) as tell:

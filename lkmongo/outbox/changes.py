@@ -19,6 +19,7 @@ from lkmongo.outbox.journal import Entry
 from lkmongo.outbox.lease import Lease
 from lkmongo.store.mongo.circuit_breaker import CircuitBreaker
 from lkmongo.store.open import Store
+from lkmongo.store.people.forget import forget
 
 _AT_ONCE = timedelta(milliseconds=20)
 """How old a change may be that is written without a look at what there is: another process may write meanwhile."""
@@ -154,10 +155,8 @@ class Changes:
                 return int(await memories.remember_if_newer(scope, change.name, change.value, change.at))
             case "remember":
                 await memories.remember(scope, change.name, change.value, at=change.at)
-            case "forget" if again:
-                await memories.forget_if_older(scope, change.name, change.at)
             case "forget":
-                await memories.forget(scope, [change.name], at=change.at)
+                await forget(self._store, scope, [change.name], at=change.at, unless_newer=again)
             case "profile" if again:
                 return int(await users.set_field_if_newer(scope, change.name, change.value, change.at))
             case "profile":

@@ -29,6 +29,7 @@ from lkmongo.outbox.journal import UNREADABLE, Entry, Spooled, SpoolError
 from lkmongo.settings import Settings
 from lkmongo.store.open import Store
 from lkmongo.store.people.erase import sweep_behind
+from lkmongo.store.people.forget import forget
 from lkmongo.store.people.tombstones import Tombstones
 from lkmongo.store.sessions.documents import in_time_order, process_name
 
@@ -256,7 +257,7 @@ async def _change(store: Store, record: SessionRecord, entry: Entry, found: Reco
             case "remember":
                 done = await store.memories.remember_if_newer(scope, entry["label"], entry["content"], at)
             case "forget":
-                done = await store.memories.forget_if_older(scope, entry["label"], at)
+                done = bool((await forget(store, scope, [entry["label"]], at=at, unless_newer=True)).deleted)
             case "profile":
                 done = await store.users.set_field_if_newer(scope, entry["field"], entry["value"], at)
             case "told":

@@ -229,7 +229,7 @@ def test_who_made_no_such_calls_is_told_from_nobody_of_that_id(run, tmp_path):
         for where, place in ((["--tenant", "acme"], "tenant acme"), (["--all-tenants"], "any tenant")):
             nobody = run("sessions", *arguments, "--user", "w", *where)
             assert (nobody.code, nobody.stdout) == (5, "")
-            assert f"nothing is kept of w in {place}" in nobody.stderr
+            assert f"nothing is stored about w in {place}" in nobody.stderr
     assert run("sessions", "export", "--user", "w", "-O", "calls.csv").code == 5
     assert not (tmp_path / "calls.csv").exists()
 
