@@ -50,10 +50,10 @@ async def slots(bench: Bench, n: int) -> list[Reading]:
             await asyncio.sleep(pause)  # its vector
             return took
 
-        remembered, briefed, found = [], [], []
+        remembered, with_briefing, found = [], [], []
         for _ in range(times):
             remembered.append(await change())
-            briefed += once(lambda: brief(caller, "where is my parcel"), 1)
+            with_briefing += once(lambda: brief(caller, "where is my parcel"), 1)
             await change()
             found += await timed(search, 1, warm_up=0)
         again = once(lambda: brief(caller, "where is my parcel"), times)
@@ -70,7 +70,7 @@ async def slots(bench: Bench, n: int) -> list[Reading]:
         Reading("session start", bare, way="limit", note="the same documents read by a bare cursor, not decoded"),
         Reading("remember", remembered),
         Reading("briefing of a turn", again),
-        Reading("briefing after a change", briefed),
+        Reading("briefing after a change", with_briefing),
         Reading("briefing", [float(len(text))], "characters", note=f"at most {BUDGET:,}"),
         Reading("search of what is loaded", searched),
         Reading("search of what is loaded", compared, way="limit", note="a bare NumPy product and partition"),
@@ -182,7 +182,7 @@ async def _starts(bench: Bench, scope: UserScope, times: int, *, known: int) -> 
             await call.caller.preload(deadline=10)
             end = time.perf_counter()
             assert len(call.caller.slots) == known
-            await call.caller.settle(10)
+            await call.caller.flush(10)
         if number >= 0:
             took.append((end - began) * 1000)
     return took

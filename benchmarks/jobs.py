@@ -59,7 +59,7 @@ class Talker(Assistant):
         for part in (Users, Memories, Sessions):
             timings.watch(part)
         turns: list[float] = []
-        self.call.recorder.facts["benchmark"] = lambda: {"turns": turns, "store": dict(timings.took)}
+        self.caller_session.recorder.facts["benchmark"] = lambda: {"turns": turns, "store": dict(timings.took)}
         pause, over = float(os.environ[_PAUSE]), Path(os.environ[_OVER])
         await asyncio.sleep(random.uniform(0, pause))
         while not over.exists():  # noqa: ASYNC240 - of a file in memory

@@ -51,7 +51,7 @@ async def measure(patience: Patience) -> Figures:
 
     deadlines.LEASE_RENEWAL_EVERY = deadlines.LEASE_TRUSTED = _AN_HOUR
     lease.lease_owner = lambda: _OWNER  # type: ignore[attr-defined]
-    changes._AT_ONCE = timedelta(seconds=_AN_HOUR)  # noqa: SLF001
+    changes._UNCONDITIONAL = timedelta(seconds=_AN_HOUR)  # noqa: SLF001
     figures: Figures = {}
     with staged() as stage:
         async with connected(stage, embedding=0) as ways:

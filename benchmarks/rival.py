@@ -104,7 +104,7 @@ def works(
             assert await new.caller.preload(deadline=10)
             took = time.perf_counter() - began
             assert len(new.caller.slots) == len(facts)
-            await new.caller.settle(10)
+            await new.caller.flush(10)
             if isinstance(new.search, AtlasFirst):
                 await new.search.warm()  # cut off in the middle, it would cost the next call a connection
         return took * 1000

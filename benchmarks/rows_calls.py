@@ -16,7 +16,7 @@ from benchmarks.measure import Result, Way, result, take_turns, tell
 from benchmarks.network import Network, socket_path
 from benchmarks.stage import CALLER, Ways, give_slots, vectors_of
 from lkmongo.agent.assistant import Assistant
-from lkmongo.agent.briefing import brief, briefed
+from lkmongo.agent.briefing import brief, with_briefing
 from lkmongo.agent.caller_session import begin_session
 from lkmongo.model import Order, OrderItem, UserScope
 from lkmongo.store.seed.seeding import seed
@@ -68,7 +68,7 @@ async def _session_start(ways: Ways, rtt_ms: float, rounds: int, scope: UserScop
             if len(call.caller.slots) != slots:
                 raise RuntimeError("the caller is not known")
             told[LKMONGO] = len(brief(call.caller))
-            await call.caller.settle(5)
+            await call.caller.flush(5)
             await ways.quiet()
         return took
 
@@ -187,7 +187,7 @@ async def tools(ways: Ways, rtt_ms: float, rounds: int) -> list[Result]:
             times = await take_turns({LKMONGO: ours, GUIDE: theirs, LIMIT: limit}, rounds)
             notes = {LIMIT: "the question's vector"} if is_new else LIMIT_NOTE
             results += rows(work, times, rtt_ms, notes | {LKMONGO: note, GUIDE: _no_search(work)})
-        await call.caller.settle(5)
+        await call.caller.flush(5)
         await ways.quiet()
         await call.recorder.close("hang-up", dict)
     return results
@@ -242,7 +242,7 @@ async def _greet(ways: Ways, network: Network) -> float:
         async with begin_session(
             ready.settings, store, ways.embedder, CALLER, guest=False, session_id=f"RM_{another()}", room_name="r"
         ) as call:
-            await briefed(llm.ChatContext.empty(), lambda: call.caller)
+            await with_briefing(llm.ChatContext.empty(), lambda: call.caller)
             return (time.perf_counter() - began) * 1000
     finally:
         await ready.close()

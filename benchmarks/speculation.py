@@ -137,7 +137,7 @@ async def hold(uri: str, spoken: Sequence[Spoken], *, speculation: bool) -> list
                 results.append(Waited(each.kind, call.waits[-1] * 1000, inner.asked - asked, hit))
                 print(f"\r{number - 1} of {len(spoken)}", end="", file=sys.stderr, flush=True)
         print(file=sys.stderr)
-        await caller.settle(2)
+        await caller.flush(2)
         await recorder.close("hang-up", dict)
         await embedder.close()
     return results

@@ -17,8 +17,8 @@ from lkmongo.embed.choose import create_embedder
 from lkmongo.errors import DatabaseUnavailableError
 from lkmongo.model import UserScope
 from lkmongo.outbox import journal
-from lkmongo.outbox.backlog import Backlog
 from lkmongo.outbox.journal import Journal
+from lkmongo.outbox.outbox import Outbox
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.store.open import Store
 from lkmongo.store.sessions.documents import process_name
@@ -32,8 +32,8 @@ DATABASE = "db"
 
 def with_file(store: Store, scope: UserScope, folder: Path) -> Recorder:
     """A recorder that notes in `folder` what MongoDB does not have yet."""
-    backlog = Backlog(lambda: Journal.begin(folder, recorder.record, owner=process_name(), database=DATABASE))
-    recorder = Recorder(store, scope, SID, ROOM, backlog)
+    outbox = Outbox(lambda: Journal.create(folder, recorder.record, owner=process_name(), database=DATABASE))
+    recorder = Recorder(store, scope, SID, ROOM, outbox)
     return recorder
 
 
@@ -44,11 +44,11 @@ async def a_call(
     """A call of which nothing is loaded or written yet; with `folder`, what waits is on disk there."""
     recorder = with_file(store, scope, folder) if folder else Recorder(store, scope, SID, ROOM)
     embedder = create_embedder("local")
-    caller = Caller(store, embedder, scope, recorder.lease, recorder._backlog, guest=guest)
+    caller = Caller(store, embedder, scope, recorder.lease, recorder._outbox, guest=guest)
     try:
         yield CallerSession(SID, ROOM, caller, store, ExactStrategy(store.db, embedder), recorder)
     finally:
-        await caller.settle(0)
+        await caller.flush(0)
         await die(recorder)
         await embedder.close()
 
@@ -72,13 +72,13 @@ def kinds(folder: Path) -> list[str]:
 async def die(recorder: Recorder, caller: Caller | None = None) -> None:
     """What is left of a process that is killed: its file, which nobody locks any more."""
     if caller:
-        caller._saving.stop()
+        caller._writer.stop()
         await caller._background.cancel()
-        caller._changes.drop()
+        caller._changes.clear()
     if recorder._writer:
         recorder._writer.cancel()
     await recorder.lease.release()
-    await recorder._backlog.end(delete=False)
+    await recorder._outbox.close(delete=False)
 
 
 @contextmanager

@@ -75,14 +75,14 @@ async def talk(
     call = CallerSession(session_id, "console", caller, store, ExactStrategy(store.db, embedder), recorder)
     await caller.preload()
     if resumed:
-        call.go_on_after(resumed)
+        call.resume_after(resumed)
     model = model or ScriptedLLM(script)
     with fake_job_context(job_id=session_id) as job:
         async with AgentSession(llm=model, userdata=call, vad=None, turn_handling={"turn_detection": None}) as session:
             call.attach(session)
             await session.start(agent or Assistant(), capture_run=True, record=False)
             yield Talk(session, call, model, job)
-        await caller.settle(2)
+        await caller.flush(2)
         await recorder.close(
             "hang-up",
             lambda: job.make_session_report(session).to_dict(include_chat_history=False, include_events=False),

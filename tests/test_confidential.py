@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lkmongo.agent.turns import Discreet, discreet, gist
+from lkmongo.agent.turns import RedactedTurns, gist, redact_secrets
 from lkmongo.confidential import REFUSAL, WITHHELD, holds_secret, is_secret, secrets_in, tells, without_secrets
 from lkmongo.demo.caller_data import CallerData
 from lkmongo.demo.replies import greeting
@@ -303,9 +303,9 @@ def refused(words: str, label: str, content: str) -> list[Turn]:
     ],
 )
 def test_a_secret_that_is_told_in_pieces_or_again_is_no_gist(said: list[str | tuple[str, str]]) -> None:
-    told = discreet(conversation(*said))
+    told = redact_secrets(conversation(*said))
     assert gist([turn for turn in told.turns if turn.content != "hello there"], 400) == ""
-    kettle = discreet(conversation("I want to return my kettle", *said, "where is order 1001"))
+    kettle = redact_secrets(conversation("I want to return my kettle", *said, "where is order 1001"))
     assert gist(kettle.turns, 400).startswith("I want to return my kettle; ")
     assert gist(kettle.turns, 400).endswith("where is order 1001")
 
@@ -322,7 +322,7 @@ def test_a_secret_that_is_told_in_pieces_or_again_is_no_gist(said: list[str | tu
 )
 def test_a_number_that_is_told_alone_is_kept_where_no_secret_was_meant(said: list[str | tuple[str, str]]) -> None:
     turns = conversation(*said)
-    assert discreet(turns) == Discreet(turns, frozenset())
+    assert redact_secrets(turns) == RedactedTurns(turns, frozenset())
 
 
 def test_what_a_tool_was_refused_is_known_by_what_it_was_to_store() -> None:
@@ -330,7 +330,7 @@ def test_what_a_tool_was_refused_is_known_by_what_it_was_to_store() -> None:
         *refused("swordfish opens everything", "wifi_password", "swordfish"),
         *conversation("a swordfish sandwich"),
     ]
-    told = discreet(turns)
+    told = redact_secrets(turns)
     assert told.secrets == {"swordfish"}
     assert [turn.content for turn in told.turns] == ["I'd rather not keep that.", "I see."]
 
@@ -402,7 +402,7 @@ pins = drawn(
 @given(cards | persons | pins, st.sampled_from(["note", "number", "pin", "favorite_color"]))
 def test_the_digits_are_in_no_gist_greeting_slot_or_embedding(secret: tuple[str, str], label: str) -> None:
     number, said = secret
-    left = gist(discreet(conversation("I want a lamp", said)).turns, 400)
+    left = gist(redact_secrets(conversation("I want a lamp", said)).turns, 400)
     from_before = without_secrets(f"I want a lamp; {said}")
     greeted = greeting(CallerData("known", gist=from_before), set())
     with pytest.raises(SecretError):
@@ -422,5 +422,5 @@ def test_the_digits_are_in_no_gist_greeting_slot_or_embedding(secret: tuple[str,
 )
 def test_numbers_of_other_things_are_kept(phrase: str, number: str) -> None:
     said = phrase.format(number)
-    assert gist(discreet(conversation(said)).turns, 400) == said
+    assert gist(redact_secrets(conversation(said)).turns, 400) == said
     assert check_memory("note", said) == ("note", said)

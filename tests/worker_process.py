@@ -45,7 +45,7 @@ class Actor(Assistant):
 
     async def on_enter(self) -> None:
         await super().on_enter()
-        self._acting = asyncio.create_task(self._act(self.call.room_name.partition("-")[0]))
+        self._acting = asyncio.create_task(self._act(self.caller_session.room_name.partition("-")[0]))
 
     async def _act(self, what: str) -> None:
         await until(self.session.history.messages)
@@ -59,7 +59,7 @@ class Actor(Assistant):
             await until(Path("they-may-leave").exists)
             self._leave()
         elif what == "kill":
-            noting = self.call.recorder._noting
+            noting = self.caller_session.recorder._journaling
             await until(noting.done)  # which is some time before MongoDB is told
             os.kill(os.getpid(), signal.SIGKILL)
         elif what == "block":
@@ -154,7 +154,7 @@ def main() -> None:
     from lkmongo.cli import main as cli
     from lkmongo.outbox import recovery
 
-    recovery.LOOK_EVERY = 1.0
+    recovery.POLL_INTERVAL = 1.0
 
     # The machine that runs the tests is busy, and a worker on a busy machine takes no jobs.
     object.__setattr__(sdk._default_load_threshold, "prod_default", math.inf)

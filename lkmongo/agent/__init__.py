@@ -1,1 +1,1 @@
-"""The agent on LiveKit: what it is told, what it can do, how a call is recorded."""
+"""The agent on LiveKit: its tools, its briefing, its models, and how a session is recorded."""

@@ -1,4 +1,4 @@
-"""The assistant: eight tools over the caller's own data, each with a deadline, and a briefing with every model request."""
+"""The assistant: eight tools over the caller's own data, each with a deadline, and a briefing in every request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from livekit.agents import (
 )
 
 from lkmongo import deadlines
-from lkmongo.agent.briefing import briefed
+from lkmongo.agent.briefing import with_briefing
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.caller_session import CallerSession
 from lkmongo.agent.status_line import status_line
@@ -37,12 +37,12 @@ P = ParamSpec("P")
 
 
 async def within(deadline: float, work: Awaitable[T], doing: str) -> T:
-    """Wait `deadline` seconds for `work`; whatever goes wrong becomes a sentence that can be read out, and the log says why.
+    """Wait `deadline` seconds for `work`; failures are logged and become a sentence that can be read out.
 
-    The text of an exception would end in the report and before the model, so only sentences of ours leave here.
+    The model and the report get the text of a tool's exception, so internal messages must not leave here.
 
     Raises:
-        ToolError: it took too long or failed; the message says so to the caller.
+        ToolError: it took too long or failed.
     """
     try:
         async with asyncio.timeout(deadline):
@@ -64,8 +64,8 @@ async def within(deadline: float, work: Awaitable[T], doing: str) -> T:
         raise ToolError(f"I could not {doing} just now.") from error
 
 
-def at_once(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    """Call what needs no waiting. Raises as `within` does when an argument cannot be right."""
+def or_tool_error(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """Call a synchronous function; invalid arguments raise ToolError, as in `within`."""
     try:
         return function(*arguments, **named)
     except (InvalidTextError, InvalidIdError) as error:
@@ -73,22 +73,21 @@ def at_once(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> 
 
 
 def as_sentence(error: LkmongoError) -> str:
-    """What is wrong, as one sentence."""
     return f"{error.message[:1].upper()}{error.message[1:]}."
 
 
 def finish_despite_interruption(context: RunContext[Any]) -> None:
-    """Keep the caller from cutting off a change half made."""
+    """Keep the caller from interrupting a change halfway."""
     try:
         context.disallow_interruptions()
     except RuntimeError:
-        logger.debug("the caller has interrupted already; the change is made all the same")
+        logger.debug("the caller has already interrupted; the change is made anyway")
 
 
 Context = RunContext[CallerSession]
 
-_LATEST = 3
-"""Orders that are told to somebody who names none: as many as one can listen to."""
+_MAX_LATEST_ORDERS = 3
+"""Orders read out when the caller names none: as many as one can follow by ear."""
 
 DEFAULT_INSTRUCTIONS = """\
 You are a friendly voice assistant who remembers the people you talk to. You are heard, not read: answer in one to
@@ -126,8 +125,8 @@ RESUMPTION = (
 class Assistant(Agent):
     """The agent that callers talk to.
 
-    Make it your own by a subclass: set `instructions_text`, add `@function_tool` methods that work with
-    `context.userdata` (a `CallerSession`: the caller, their store, the search), and name it in LKMONGO_AGENT.
+    To customize it, write a subclass: set `instructions_text`, add `@function_tool` methods that use
+    `context.userdata` (a `CallerSession`: the caller, the store, the search), and name the class in LKMONGO_AGENT.
     """
 
     instructions_text: ClassVar[str] = DEFAULT_INSTRUCTIONS
@@ -136,22 +135,22 @@ class Assistant(Agent):
     resumption: ClassVar[str] = RESUMPTION
 
     def __init__(self, *, instructions: str | None = None, **options: Any) -> None:
-        """Take `instructions` instead of the class's; `options` go to `livekit.agents.Agent`."""
+        """Create the agent; `instructions` replace the class's, `options` go to `livekit.agents.Agent`."""
         super().__init__(instructions=instructions or self.instructions_text, **options)
 
     @property
-    def call(self) -> CallerSession:
-        """The call that this agent is in; only while its session runs."""
-        call: CallerSession = self.session.userdata
-        return call
+    def caller_session(self) -> CallerSession:
+        """The `CallerSession` of this agent; available while its AgentSession runs."""
+        caller_session: CallerSession = self.session.userdata
+        return caller_session
 
     async def on_enter(self) -> None:
-        """Greet the caller, or go on when another agent has handed the call over, or its worker died."""
-        if self.call.resumed:
-            self.call.resumed = False
+        """Greet the caller, or continue after a handoff or after the death of an earlier worker."""
+        if self.caller_session.resumed:
+            self.caller_session.resumed = False
             items = [item for item in self.chat_ctx.items if item.type == "message"]
-            waits = bool(items) and items[-1].role == "user"  # what they said last was never answered
-            self.session.generate_reply(instructions=NOT_GIVEN if waits else self.resumption)
+            is_unanswered = bool(items) and items[-1].role == "user"
+            self.session.generate_reply(instructions=NOT_GIVEN if is_unanswered else self.resumption)
             return
         handed_over = any(item.type == "agent_handoff" and item.old_agent_id for item in self.session.history.items)
         self.session.generate_reply(instructions=self.takeover if handed_over else self.greeting)
@@ -159,13 +158,13 @@ class Assistant(Agent):
     async def llm_node(
         self, chat_ctx: llm.ChatContext, tools: list[llm.Tool], model_settings: ModelSettings
     ) -> AsyncIterable[llm.ChatChunk | str | FlushSentinel]:
-        """Ask the model, with the briefing put before the last thing the caller said.
+        """Ask the model, with the briefing inserted before the last user message.
 
-        It goes into a copy: no history and no report holds it, and preemptive generation stays valid. This is the
-        one hook that runs on every path, the greeting and the answers to tools included. The first request of a call
-        waits for what is known of the caller, to its deadline; later ones find it there.
+        The briefing goes into a copy, so it is in no history and no report, and preemptive generation stays valid. This
+        hook is the only one that runs for every request, including the greeting and replies to tools. The first request
+        of a session waits until the caller is loaded, up to a deadline.
         """
-        context = await briefed(chat_ctx, lambda: self.call.caller)
+        context = await with_briefing(chat_ctx, lambda: self.caller_session.caller)
         async for chunk in Agent.default.llm_node(self, context, tools, model_settings):
             yield chunk
 
@@ -178,9 +177,9 @@ class Assistant(Agent):
         Args:
             query: what is to be found out, in a few words
         """
-        call = context.userdata
-        async with status_line(context, call.status_lines, call.caller.profile.preferred_language):
-            result = await within(deadlines.TOOL_SEARCH, call.search_knowledge(query), "search")
+        caller_session = context.userdata
+        async with status_line(context, caller_session.status_lines, caller_session.caller.profile.preferred_language):
+            result = await within(deadlines.TOOL_SEARCH, caller_session.search_knowledge(query), "search")
         if not result.hits:
             return "Nothing about that was found in the knowledge base."
         return json.dumps(
@@ -200,15 +199,17 @@ class Assistant(Agent):
         Args:
             order_id: the order number; leave it out when the caller names none
         """
-        call = context.userdata
+        caller_session = context.userdata
         if order_id is None:
-            orders = await within(deadlines.TOOL_READ, call.latest_orders(_LATEST + 1), "look that up")
+            orders = await within(
+                deadlines.TOOL_READ, caller_session.latest_orders(_MAX_LATEST_ORDERS + 1), "look that up"
+            )
             if not orders:
                 raise ToolError("There is no order of yours.")
-            more = ["For another one, tell me its number."] if len(orders) > _LATEST else []
-            return " ".join([*map(_order_sentence, orders[:_LATEST]), *more])
+            more = ["For another one, tell me its number."] if len(orders) > _MAX_LATEST_ORDERS else []
+            return " ".join([*map(_order_sentence, orders[:_MAX_LATEST_ORDERS]), *more])
         number = order_id.strip().lstrip("#").strip()
-        order = await within(deadlines.TOOL_READ, call.order(number), "look that up")
+        order = await within(deadlines.TOOL_READ, caller_session.order(number), "look that up")
         if order is None:
             raise ToolError(f"There is no order {number} of yours.")
         return _order_sentence(order)
@@ -231,7 +232,7 @@ class Assistant(Agent):
             return f"For this call I will remember your {slot}: {memory.content}."
         if caller.saved == "not saved":
             raise ToolError(f"I will keep your {slot} in mind for this call, but I could not save it for the next one.")
-        return f"I will remember your {slot}: {memory.content}.{_later(caller.saved, 'saved')}"
+        return f"I will remember your {slot}: {memory.content}.{_stored_later(caller.saved, 'saved')}"
 
     @function_tool
     async def recall_detail(self, context: Context, memory_type: str) -> str:
@@ -241,11 +242,11 @@ class Assistant(Agent):
             memory_type: the label it was stored under, such as favorite_color
         """
         caller = context.userdata.caller
-        memory = at_once(caller.recall, memory_type)
+        memory = or_tool_error(caller.recall, memory_type)
         if memory is None:
             if not caller.loaded:
-                raise _not_at_hand(caller)
-            raise ToolError(f"I have nothing stored about your {slot_words(at_once(slot_name, memory_type))}.")
+                raise _not_loaded(caller)
+            raise ToolError(f"I have nothing stored about your {slot_words(or_tool_error(slot_name, memory_type))}.")
         return f"Your {slot_words(memory.memory_type)}: {memory.content}."
 
     @function_tool
@@ -260,7 +261,7 @@ class Assistant(Agent):
         slot = slot_words(await within(deadlines.TOOL_CHANGE, caller.forget(memory_type), "delete that"))
         if caller.saved == "not saved":
             raise ToolError(f"I will not use your {slot} in this call, but I could not delete it for good.")
-        return f"I have forgotten your {slot}.{_later(caller.saved, 'deleted for good')}"
+        return f"I have forgotten your {slot}.{_stored_later(caller.saved, 'deleted for good')}"
 
     @function_tool
     async def search_memories(self, context: Context, query: str) -> str:
@@ -273,7 +274,7 @@ class Assistant(Agent):
         found = await within(deadlines.TOOL_READ, context.userdata.search_memories(query), "search what I remember")
         if not found:
             if not caller.loaded:
-                raise _not_at_hand(caller)
+                raise _not_loaded(caller)
             return "I remember nothing about that."
         return " ".join(f"Your {slot_words(memory.memory_type)}: {memory.content}." for memory in found)
 
@@ -297,7 +298,7 @@ class Assistant(Agent):
         if known:
             return " ".join(known)
         if not caller.loaded:
-            raise _not_at_hand(caller)
+            raise _not_loaded(caller)
         return "I know nothing about you yet."
 
     @function_tool
@@ -317,23 +318,23 @@ class Assistant(Agent):
         if caller.saved == "not saved":
             raise ToolError(f"I will use your {words} in this call, but I could not save it for the next one.")
         saved = "Saved. " if caller.saved == "stored" else ""
-        return f"{saved}Your {words} is {text}.{_later(caller.saved, 'saved')}"
+        return f"{saved}Your {words} is {text}.{_stored_later(caller.saved, 'saved')}"
 
 
-def _not_at_hand(caller: Caller) -> ToolError:
+def _not_loaded(caller: Caller) -> ToolError:
     error = caller.load_error
     why = f"{error.message} ({error.why})" if error else "it is still being loaded"
-    logger.warning("what is remembered of the caller is not at hand: %s", why)
+    logger.warning("the caller's memory is not available: %s", why)
     return ToolError("What I remember is not at hand right now; please ask me again in a moment.")
 
 
-def _later(saved: Saved, done: str) -> str:
-    """What is said of a change that MongoDB has not taken yet, and that is safe all the same."""
+def _stored_later(saved: Saved, done: str) -> str:
+    """What to add about a change that is journaled but not yet in MongoDB."""
     return "" if saved == "stored" else f" It will be {done} in a moment."
 
 
 def _order_sentence(order: Order) -> str:
-    """What is known of an order; another program may have written it, and left something out."""
+    """The order in words; fields may be missing, because another program wrote it."""
     head = f"Order {order.order_id}" + (f" is {order.status}" if order.status else "")
     items = [f"{item.quantity} {item.name}" if item.quantity != 1 else item.name for item in order.items]
     told = [f"{', '.join(items[:-1])} and {items[-1]}" if len(items) > 1 else "".join(items)]

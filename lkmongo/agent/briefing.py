@@ -1,8 +1,7 @@
-"""What the model is told of the caller: data inside a fence, within a budget, never instruction.
+"""The briefing: what the model is told about the caller, as fenced data within a budget, never as instructions.
 
-It is put into a copy of each request and so is in no history, no report and no transcript. What callers said
-comes back through it, so the fence holds one JSON object in which "<" is escaped: nothing in it can end the
-fence or look like a line of its own.
+It is inserted into a copy of each request, so it is in no history, no report and no transcript. It repeats what callers
+said, so the fence holds one JSON object in which "<" is escaped: no content can close the fence or start a new line.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ _STATUS = {
 }
 
 
-async def briefed(chat_ctx: llm.ChatContext, whose: Callable[[], Caller]) -> llm.ChatContext:
-    """A copy of what the model is asked, with the briefing before the last thing that the caller said.
+async def with_briefing(chat_ctx: llm.ChatContext, whose: Callable[[], Caller]) -> llm.ChatContext:
+    """A copy of `chat_ctx` with the briefing before the last user message.
 
-    A briefing that cannot be made is left out, and the log says why: the caller gets an answer all the same. What
-    another process has changed is looked for in the background, for the next turn.
+    If the briefing fails, that is logged and the request goes out without it. Changes by other processes are fetched in
+    the background, for the next turn.
     """
     from livekit.agents import llm
 
@@ -58,11 +57,11 @@ async def briefed(chat_ctx: llm.ChatContext, whose: Callable[[], Caller]) -> llm
 
 
 def brief(caller: Caller, last_words: str = "") -> str:
-    """The briefing as it stands now.
+    """Build the briefing.
 
     Args:
-        caller: who is on the line.
-        last_words: what they said last; slots that fit it come first, then the newest.
+        caller: the caller.
+        last_words: what they said last; matching slots come first, then the newest.
 
     Returns:
         At most `BUDGET` characters.

@@ -1,7 +1,7 @@
-"""What a call knows of its person: loaded once, answered from memory, written through to MongoDB.
+"""The caller of a session: profile and slots, loaded once, read from memory, written through to MongoDB.
 
-The voice never waits for the database longer than a deadline: what is not there in time comes later, in the
-background, and is known from then on.
+Speech never waits for the database longer than a deadline: what is late is loaded in the background and used from then
+on.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from lkmongo.model import (
     slot_name,
     slot_words,
 )
-from lkmongo.outbox.backlog import Backlog
-from lkmongo.outbox.changes import Change, Changes, Saved, Saving
+from lkmongo.outbox.changes import Change, Changes, ChangeWriter, Saved
 from lkmongo.outbox.lease import Lease
+from lkmongo.outbox.outbox import Outbox
 from lkmongo.store.open import Store
 from lkmongo.store.people.tombstones import ErasedError
 from lkmongo.store.people.users import check_profile_value
@@ -46,7 +46,7 @@ Status = Literal["loading", "known", "new", "guest"]
 
 
 class Caller:
-    """One person for the length of one call."""
+    """One person for the duration of one session."""
 
     def __init__(
         self,
@@ -54,45 +54,44 @@ class Caller:
         embedder: Embedder,
         scope: UserScope,
         lease: Lease,
-        backlog: Backlog | None = None,
+        outbox: Outbox | None = None,
         *,
         guest: bool = False,
     ) -> None:
-        """Nothing is loaded yet; `preload` does that. A guest is remembered for this call only."""
+        """Load nothing yet; `preload` does. A guest is remembered for this session only."""
         self.scope = scope
         self.guest = guest
         self.profile = Profile(scope)
         self.loaded = guest
         self.forgot_something = False
-        self.overheard: Callable[[], frozenset[str]] = frozenset
-        """What they have told in this call that must not be remembered, under whatever label."""
+        self.spoken_secrets: Callable[[], frozenset[str]] = frozenset
+        """Returns the secrets mentioned in this session, which must not be remembered under any label."""
         self._was_known = False
         self._store = store
         self._embedder = embedder
         self._lease = lease
-        lease.when_held(self._note_presence)
-        lease.when_lost(self._become_guest)
+        lease.on_acquired(self._record_last_seen)
+        lease.on_lost(self._become_guest)
         self._slots = Slots(embedder)
         self._version = 0
-        self._unsettled = False
-        self._changes = Changes(store, backlog or Backlog())
+        self._reread = False
+        self._changes = Changes(store, outbox or Outbox())
         self._background = Background()
-        self._saving = Saving(self._changes, self._save, store.breaker, self._background)
+        self._writer = ChangeWriter(self._changes, self._save, store.breaker, self._background)
         self._loading: Task | None = None
         self._refreshing: Task | None = None
-        self._leaving: Task | None = None
-        self._awaited_until = 0.0
-        self._settled = False
+        self._gist_journaling: Task | None = None
+        self._preload_until = 0.0
+        self._closing = False
         self.load_error: LkmongoError | None = None
 
     @property
     def slots(self) -> dict[str, Memory]:
-        """What is remembered, by its label, newest first; what is told of it is each one's `told`."""
+        """The slots by label, newest first; `Memory.told` is what may be told to the caller or the model."""
         return self._slots.all
 
     @property
     def status(self) -> Status:
-        """Whether the person is known, new, a guest, or still being looked up."""
         if self.guest:
             return "guest"
         if not self.loaded:
@@ -101,38 +100,36 @@ class Caller:
 
     @property
     def saved(self) -> Saved:
-        """Where what the caller asked to be remembered or forgotten is; of a guest's, nothing is to be stored."""
+        """How durably the caller's changes are saved; for a guest, always "stored"."""
         return self._changes.saved
 
     # ------------------------------------------------------------------ loading
 
     async def preload(self, deadline: float = deadlines.PRELOAD) -> bool:
-        """Load profile and slots side by side; what is late goes on in the background.
-
-        Whoever comes later waits for the rest of the first one's time, so that no request to the model waits longer.
+        """Load profile and slots concurrently; loading continues in the background after the deadline.
 
         Args:
-            deadline: seconds from the first call of this.
+            deadline: in seconds from the first call of this method, so that no later caller waits longer.
 
         Returns:
-            Whether it is loaded by then.
+            Whether they are loaded.
         """
         if self.guest:
             return True
         loading = self._loading or self._begin_loading(deadline)
-        left = self._awaited_until - time.monotonic()
+        left = self._preload_until - time.monotonic()
         if left > 0 and not loading.done():
             await asyncio.wait({loading}, timeout=left)
             if not loading.done():
-                self._store.breaker.failed()  # no turn pays again for what the greeting has found out
+                self._store.breaker.failed()  # later turns need not wait to find out
         return self.loaded
 
     def _begin_loading(self, deadline: float) -> Task:
-        self._loading = self._background.begin(self._load_until_there())
-        self._awaited_until = time.monotonic() + deadline
+        self._loading = self._background.begin(self._load_with_retries())
+        self._preload_until = time.monotonic() + deadline
         return self._loading
 
-    async def _load_until_there(self) -> None:
+    async def _load_with_retries(self) -> None:
         attempt = 0
         while not self.guest:
             try:
@@ -146,7 +143,7 @@ class Caller:
                 if self.load_error is None:
                     logger.info("the caller's memory is not loaded yet: %s (%s)", error.message, error.why)
                 self.load_error = error
-                if self._settled:
+                if self._closing:
                     return
                 attempt += 1
                 await asyncio.sleep(retry_pause(attempt))
@@ -166,19 +163,19 @@ class Caller:
 
     async def _read(self) -> tuple[list[Memory], Profile | None]:
         while True:
-            before = self._changes.times_saved
-            # The slots first: there may be many, and the profile is here before the last of them.
+            before = self._changes.stored_count
+            # The slots first: there may be many of them, and the profile arrives before the last one.
             read = await asyncio.gather(self._store.memories.contents(self.scope), self._store.users.get(self.scope))
-            if self._changes.times_saved == before:  # else it may be without what was stored meanwhile
+            if self._changes.stored_count == before:  # else it may lack a change stored meanwhile
                 return read
 
     async def _save_then_embed(self) -> None:
-        """Store what waits, and then vectors: one is taken only for a slot that is stored."""
+        """Store pending changes before vectors, because a vector is accepted only for a stored slot."""
         await self._save()
         await self._load_vectors()
 
-    def _note_presence(self) -> None:
-        """Store that the person is here; their profile is made when it is missing."""
+    def _record_last_seen(self) -> None:
+        """Update `last_seen_at`, creating the profile if it is missing."""
         if self.guest:
             return
 
@@ -188,53 +185,53 @@ class Caller:
 
         self._background.begin(seen())
 
-    def become(self, scope: UserScope, lease: Lease) -> None:
-        """Take a guest for the person they have shown to be; what they asked to be remembered is kept for that person.
+    def identify(self, scope: UserScope, lease: Lease) -> None:
+        """Turn the guest into an identified person, who keeps what the guest asked to be remembered.
 
         Args:
             scope: the person.
-            lease: the call's, for writing on this person's behalf.
+            lease: the session's lease for writing under this scope.
         """
         told = {field: value for field in PROFILE_FIELDS if (value := getattr(self.profile, field))}
         self.scope = scope
         self.guest = self.loaded = False
         self.profile = Profile(scope)
-        self._slots.drop_vectors()  # made for a guest, they are stored nowhere
+        self._slots.drop_vectors()  # those of a guest are not stored, so they must be made again
         self._lease = lease
         for field, value in told.items():
-            # What the person's profile says already is not written over: it may have been somebody else who said so.
-            self._changes.add(Change("told", field, lease.call_began, value))
+            # Does not overwrite the person's profile: somebody else may have spoken before they were identified.
+            self._changes.add(Change("told", field, lease.session_began, value))
         for memory in reversed(self.slots.values()):
             self._changes.add(Change("remember", memory.memory_type, memory.updated_at or now(), memory.content))
-        lease.when_held(self._note_presence)
-        lease.when_lost(self._become_guest)
-        self._background.begin(self._changes.keep())
+        lease.on_acquired(self._record_last_seen)
+        lease.on_lost(self._become_guest)
+        self._background.begin(self._changes.journal())
         self._begin_loading(deadlines.PRELOAD)
 
     def _become_guest(self) -> None:
-        """Go on without what is known of a person who was erased during the call."""
+        """Continue without the data of a person who was erased during the session."""
         self.guest = self.loaded = self.forgot_something = True
         self.load_error = None
         self.scope = UserScope.guest(self.scope.tenant_id)
-        self._changes.drop()
+        self._changes.clear()
         self._take(Profile(self.scope), [])
         self._slots.drop()
 
     def _take(self, profile: Profile, slots: list[Memory]) -> None:
         self._version = profile.memory_version
-        known, self.profile = self._changes.over({memory.memory_type: memory for memory in slots}, profile)
+        known, self.profile = self._changes.applied_to({memory.memory_type: memory for memory in slots}, profile)
         self._slots.take(known)
 
     async def refresh(self) -> None:
-        """Load again when another process changed something; meant to run beside a turn."""
+        """Reload profile and slots if another process has changed them; meant to run in the background."""
         if self.guest or not self.loaded:
             return
         await self._save()
         version = await self._store.users.memory_version(self.scope)
-        if version == self._version and not self._unsettled:
+        if version == self._version and not self._reread:
             return
-        # A version may be visible before the slot it stands for is: look once more at the next turn.
-        self._unsettled = version != self._version
+        # A version may be visible before its slot is, so read once more at the next turn.
+        self._reread = version != self._version
         scope = self.scope
         profile = await self._store.users.get(scope) or Profile(scope)
         slots = await self._store.memories.contents(scope)
@@ -243,17 +240,17 @@ class Caller:
             await self._load_vectors()
 
     def refresh_in_background(self) -> None:
-        """Start `refresh`, and forget about it; where the last one has not ended, or MongoDB is away, leave it."""
+        """Start `refresh`, unless one is running or MongoDB is unreachable."""
         if (self._refreshing is None or self._refreshing.done()) and not self._store.breaker.is_open:
-            self._refreshing = self._background.begin(self._refresh_in_time())
+            self._refreshing = self._background.begin(self._refresh_with_deadline())
 
-    async def _refresh_in_time(self) -> None:
+    async def _refresh_with_deadline(self) -> None:
         with suppress(TimeoutError):  # the next turn tries again
             async with asyncio.timeout(deadlines.LOAD_ATTEMPT):
                 await self.refresh()
 
     async def _load_vectors(self) -> None:
-        """Fetch the slots' vectors, and make those that are missing."""
+        """Load the slots' vectors, and embed the slots that have none."""
         stored = await self._store.memories.vectors(self.scope, self._embedder.model)
         if missing := self._slots.take_vectors(stored):
             await self._embed(missing)
@@ -268,46 +265,47 @@ class Caller:
     # ------------------------------------------------------------------ what the tools do
 
     async def remember(self, label: str, content: str) -> Memory:
-        """Write a slot and keep it, `saved` tells where; the vector follows in the background.
+        """Write a slot; `saved` says how durably. Its vector follows in the background.
 
         Raises:
-            InvalidTextError: the label or content cannot be one, or there are too many slots.
-            SecretError: it must not be remembered.
+            InvalidTextError: the label or content is invalid, or there are too many slots.
+            SecretError: it is a secret, which must not be remembered.
         """
         name, text = check_memory(label, content)
-        self._refuse_overheard(f"{slot_words(name)}: {text}")
-        # Corrected in another spelling, a slot is replaced, and not kept beside.
-        memory = Memory(self._slots.in_use(name), text, updated_at=now())
+        self._refuse_spoken_secret(f"{slot_words(name)}: {text}")
+        # A label in another spelling replaces the existing slot.
+        memory = Memory(self._slots.existing_label(name), text, updated_at=now())
         if memory.memory_type not in self.slots and len(self.slots) >= MAX_SLOTS:
-            raise InvalidTextError(f"{MAX_SLOTS} memories are the most that one person can have")
+            raise InvalidTextError(f"one person can have at most {MAX_SLOTS} memories")
         self._slots.put(memory)
         await self._store_change(Change("remember", memory.memory_type, memory.updated_at or now(), memory.content))
-        self.slots.setdefault(memory.memory_type, memory)  # gone when they were erased meanwhile
+        self.slots.setdefault(memory.memory_type, memory)  # gone if they were erased meanwhile
         self._background.begin(self._embed([memory]))
         return memory
 
-    def _refuse_overheard(self, text: str) -> None:
-        if tells(text, self.overheard()):
+    def _refuse_spoken_secret(self, text: str) -> None:
+        if tells(text, self.spoken_secrets()):
             raise SecretError
 
     def recall(self, label: str) -> Memory | None:
-        """The slot of this label, or of one that is the same in another spelling, as it may be told.
+        """The slot with this label or another spelling of it, as it may be told.
 
         Raises:
-            InvalidTextError: the label cannot be one.
+            InvalidTextError: the label is invalid.
         """
         memory = self._slots.recall(label)
         return memory.told if memory else None
 
     async def forget(self, label: str) -> str:
-        """Delete a slot, and what the next call would know of this one and the last; `saved` tells whether it is gone.
+        """Delete a slot, and the gists of this and the last session; `saved` says how durably.
 
-        While nothing is loaded yet, the slot of just this label is deleted, if there is one.
+        Before the slots are loaded, only a slot with exactly this label is deleted.
 
         Returns:
             The slot's label.
 
         Raises:
+            InvalidTextError: the label is invalid.
             NotFoundError: there is no such slot.
         """
         memory = self.recall(label)
@@ -321,13 +319,7 @@ class Caller:
         return name
 
     async def search(self, query: str, limit: int = 5, *, vector_of: str | None = None) -> list[Memory]:
-        """The slots that fit the query best as they may be told, by words and by meaning, and without the database.
-
-        Args:
-            query: what is looked for.
-            limit: how many slots at most.
-            vector_of: nearly the same words, whose vector is at hand already; by default the query's own is made.
-        """
+        """The slots that match best, as they may be told; see `Slots.search`."""
         return [memory.told for memory in await self._slots.search(query, limit, vector_of=vector_of)]
 
     def relevant(self, text: str, limit: int = 20) -> list[Memory]:
@@ -335,50 +327,49 @@ class Caller:
         return self._slots.relevant(text, limit)
 
     async def set_profile(self, field: str, value: str) -> str:
-        """Write one field of the profile, `saved` tells where, and return the value as it is stored.
+        """Write a profile field and return the normalized value; `saved` says how durably.
 
         Raises:
-            InvalidTextError: the field or the value cannot be one.
-            SecretError: it must not be remembered.
+            InvalidTextError: the field or the value is invalid.
+            SecretError: it is a secret, which must not be remembered.
         """
         text = check_profile_value(field, value)
-        self._refuse_overheard(text)
+        self._refuse_spoken_secret(text)
         changed = cast("dict[str, Any]", {field: text})
         self.profile = replace(self.profile, **changed)
         await self._store_change(Change("profile", field, now(), text))
-        self.profile = replace(self.profile, **changed)  # gone when they were erased meanwhile
+        self.profile = replace(self.profile, **changed)  # gone if they were erased meanwhile
         return text
 
-    def leave_gist(self, gist: str) -> None:
-        """Let the next call know what this one was about, unless something was forgotten in it; `settle` stores it."""
+    def save_gist(self, gist: str) -> None:
+        """Save for the next session what this one was about, unless something was forgotten; `flush` stores it."""
         if gist and not self.guest and not self.forgot_something:
-            self._changes.add(Change("gist", "", now(), gist, since=self._lease.call_began))
-            self._leaving = self._background.begin(self._keep_if_slow())
+            self._changes.add(Change("gist", "", now(), gist, since=self._lease.session_began))
+            self._gist_journaling = self._background.begin(self._journal_if_slow())
 
-    async def _keep_if_slow(self) -> None:
-        """Have the gist on disk where it is not stored in a moment: the record is completed first, which may take long."""
+    async def _journal_if_slow(self) -> None:
+        """Journal the gist if it is not stored soon: it waits for the record to be completed, which may take long."""
         await asyncio.sleep(deadlines.ACKNOWLEDGED)
-        await self._changes.keep()
+        await self._changes.journal()
 
     # ------------------------------------------------------------------ storing
 
     async def _store_change(self, change: Change) -> None:
-        """Have a change stored, and wait until it is, or until it is on disk because MongoDB is slow or away."""
         if not self.guest:
-            await self._saving.store(change)
+            await self._writer.store(change)
 
     async def _save(self) -> None:
         with suppress(ErasedError):
             self._version += await self._changes.save(self.scope, self._lease)
 
-    async def settle(self, deadline: float) -> None:
-        """Give what is not stored yet and other background work `deadline` seconds, then stop it and keep the rest."""
+    async def flush(self, deadline: float) -> None:
+        """Give background work `deadline` seconds to finish, then cancel it and journal what is not stored."""
         if self._changes:
             self._background.begin(self._save())
-        is_away = self._saving.away or self.load_error is not None
-        endless = (self._loading, self._saving.retrying, self._leaving)
+        is_away = self._writer.away or self.load_error is not None
+        endless = (self._loading, self._writer.retrying, self._gist_journaling)
         await self._background.finish(deadlines.ACKNOWLEDGED if is_away else deadline, without=endless)
-        self._settled = True
-        self._saving.stop()
+        self._closing = True
+        self._writer.stop()
         await self._background.cancel()
-        await self._changes.keep()
+        await self._changes.journal()

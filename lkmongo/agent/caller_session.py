@@ -1,4 +1,4 @@
-"""One call: who is on the line, the store in their scope, and the record. It outlives a handoff between agents."""
+"""The session of a caller: who they are, the store, the search and the record. It outlives a handoff between agents."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from lkmongo.agent.caller import Caller
 from lkmongo.agent.recorder import Recorder
 from lkmongo.agent.speculation import LIMIT, Speculation
 from lkmongo.agent.status_line import StatusLines
-from lkmongo.agent.turns import discreet
+from lkmongo.agent.turns import redact_secrets
 from lkmongo.aio import running
 from lkmongo.embed.choose import embedder_for
 from lkmongo.errors import LkmongoError
 from lkmongo.model import Memory, Order, Passage, Turn, UserScope
 from lkmongo.outbox import journal
-from lkmongo.outbox.backlog import Backlog
-from lkmongo.outbox.recovery import recover_quietly
+from lkmongo.outbox.outbox import Outbox
+from lkmongo.outbox.recovery import recover_and_log
 from lkmongo.search.choose import AtlasFirst, strategy_for
 from lkmongo.search.strategy import SearchResult, SearchStrategy
 from lkmongo.settings import Settings
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FORGET = "forget_detail"
-"""The tool by which something is forgotten: no later call is told what a call was about in which that was asked for."""
+FORGET_TOOL = "forget_detail"
+"""The tool that forgets: a session in which it was called leaves no gist for the next one."""
 
-AT_HAND = 0.2
-"""Seconds in which what is known of the caller is there, as a rule."""
+USUAL_PRELOAD = 0.2
+"""Seconds within which the caller is usually loaded."""
 
 
 @dataclass(slots=True)
@@ -56,53 +56,52 @@ class CallerSession:
     speculation: Speculation | None = None
     status_lines: StatusLines = field(default_factory=StatusLines)
     before: tuple[Turn, ...] = ()
-    """What was said with another agent, whose worker died."""
+    """The turns with an earlier agent, whose worker died."""
     resumed: bool = False
     ended_by_agent: bool = False
     ending: bool = False
-    _becoming: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
+    _identifying: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Let what is not to be remembered be known where something is remembered."""
-        self.caller.overheard = lambda: discreet(self.said).secrets
+        self.caller.spoken_secrets = lambda: redact_secrets(self.said).secrets
 
     @property
     def said(self) -> list[Turn]:
-        """The conversation so far, with the agent before as well."""
-        return [*self.before, *self.recorder.so_far]
+        """The conversation so far, including that with an earlier agent."""
+        return [*self.before, *self.recorder.all_turns]
 
     @property
     def scope(self) -> UserScope:
-        """Whose data this call may read and write."""
+        """Whose data this session may read and write."""
         return self.caller.scope
 
     def attach(self, session: AgentSession[Any]) -> None:
-        """Listen to the session of this call: write its record, and search while the caller speaks."""
+        """Listen to an AgentSession: record it, and search while the caller speaks."""
         telemetry.share_with_livekit()
         self.recorder.attach(session)
         if self.speculation:
             self.speculation.attach(session)
             self.recorder.facts["speculation"] = self.speculation.report
 
-    def go_on_after(self, turns: Sequence[Turn]) -> None:
-        """Take the call for one that was cut off after these turns."""
+    def resume_after(self, turns: Sequence[Turn]) -> None:
+        """Resume a session that was interrupted after these turns."""
         self.resumed = True
         self.before = tuple(turns)
-        self.recorder.lease.said_since(min((turn.created_at for turn in turns), default=None))
-        if any(turn.name == FORGET and not turn.is_error for turn in turns):
+        self.recorder.lease.backdate(min((turn.created_at for turn in turns), default=None))
+        if any(turn.name == FORGET_TOOL and not turn.is_error for turn in turns):
             self.caller.forgot_something = True
 
     async def order(self, order_id: str) -> Order | None:
-        """One of the caller's own orders; None when there is none of this number.
+        """One of the caller's own orders, or None.
 
         Raises:
             DatabaseError: it could not be read.
-            InvalidIdError: that cannot be a number of one.
+            InvalidIdError: that is not a valid order number.
         """
         return await self.store.breaker.read(lambda: self.store.orders.get(self.scope, order_id))
 
     async def latest_orders(self, limit: int) -> list[Order]:
-        """The caller's own orders that were made last.
+        """The caller's own latest orders.
 
         Raises:
             DatabaseError: they could not be read.
@@ -110,10 +109,10 @@ class CallerSession:
         return await self.store.breaker.read(lambda: self.store.orders.latest(self.scope, limit))
 
     async def search_knowledge(self, query: str) -> SearchResult[Passage]:
-        """Search the tenant's knowledge, or take what was found already while the caller spoke.
+        """Search the tenant's knowledge, reusing a search that was started while the caller spoke.
 
         Raises:
-            DatabaseError: it could not be read.
+            DatabaseError: it could not be searched.
         """
 
         async def search() -> SearchResult[Passage]:
@@ -124,21 +123,22 @@ class CallerSession:
         return await self.store.breaker.watch(search, self.store.ping)
 
     async def search_memories(self, query: str) -> list[Memory]:
-        """Search what is remembered of the caller, with the vector that was made while they spoke where it fits."""
-        return await self.caller.search(query, vector_of=self.speculation.nearly(query) if self.speculation else None)
+        """Search the caller's memories, reusing a vector that was made while they spoke."""
+        return await self.caller.search(
+            query, vector_of=self.speculation.similar_query(query) if self.speculation else None
+        )
 
-    async def become(self, scope: UserScope) -> bool:
-        """Let a guest be the person they have shown to be; what was said so far is theirs, too.
+    async def identify(self, scope: UserScope) -> bool:
+        """Turn a guest into the person they turned out to be, who gets the conversation so far as well.
 
         Returns:
-            Whether that was done: a person is never made another one, one who was erased stays a guest, and so does
-            one whose call is ending, for its record is being completed.
+            False if the caller is no guest, was erased, or the session is ending and its record is being completed.
         """
-        async with self._becoming:  # who they are may be told twice at once
+        async with self._identifying:  # two requests may arrive at once
             if self.ending or not self.caller.guest or self.recorder.erased:
                 return False
-            await self.recorder.move_to(scope)
-            self.caller.become(scope, self.recorder.lease)
+            await self.recorder.change_scope(scope)
+            self.caller.identify(scope, self.recorder.lease)
             self.recorder.start()
             return True
 
@@ -153,12 +153,12 @@ async def open_session(
     room_name: str,
     on_status: Callable[[str], None],
 ) -> AsyncIterator[CallerSession]:
-    """Open what a call needs, and have its caller looked up; close it all after.
+    """Open the store and begin a session, with the caller loaded if possible; close everything afterwards.
 
-    A MongoDB that is away does not keep the call from beginning: `caller.load_error` says so.
+    An unreachable MongoDB does not prevent the session: `caller.load_error` then says why.
 
     Raises:
-        SettingsError: a setting does not fit.
+        SettingsError: a setting is wrong.
         EmbeddedError: the embedded mongod cannot run here.
     """
     async with AsyncExitStack() as stack:
@@ -167,12 +167,12 @@ async def open_session(
         store = await stack.enter_async_context(open_store(settings, on_status=on_status))
         if store.embedded:
             await prepare(store.db, embedder, on_status=on_status, customer=None if guest else scope)
-        call = await stack.enter_async_context(
+        session = await stack.enter_async_context(
             begin_session(settings, store, embedder, scope, guest=guest, session_id=session_id, room_name=room_name)
         )
-        await call.caller.preload()
-        async with running(recover_quietly(settings, store)):
-            yield call
+        await session.caller.preload()
+        async with running(recover_and_log(settings, store)):
+            yield session
 
 
 @asynccontextmanager
@@ -190,57 +190,57 @@ async def begin_session(
     agent_participant: str | None = None,
     livekit: str | None = None,
 ) -> AsyncIterator[CallerSession]:
-    """Begin a call on a store that is open, and have its caller looked up meanwhile; close what it opened after.
+    """Begin a session on an open store, loading the caller in the background; close what it opened afterwards.
 
     Args:
-        settings: what searches, and where what MongoDB does not take is kept.
+        settings: choose the search strategy, and the folder of the journal.
         store: the database.
         embedder: makes vectors.
-        scope: who calls.
-        guest: remember the caller for this call only.
-        session_id: the call's name in the database.
-        room_name: the room it is in.
-        participant_identity: the identity of the one who is served.
-        agent: the name that another worker can be sent by, should this one die.
+        scope: the caller.
+        guest: remember the caller for this session only.
+        session_id: the session's id in the database.
+        room_name: the LiveKit room.
+        participant_identity: the identity of the participant who is served.
+        agent: the agent name to dispatch another worker by, if this one dies.
         agent_participant: the agent's own identity in the room.
-        livekit: the host of the server, or the project, that the room is on.
+        livekit: the host of the LiveKit server or project.
     """
-    backlog = Backlog(lambda: journal.begin(settings, recorder.record))
+    outbox = Outbox(lambda: journal.create_journal(settings, recorder.record))
     recorder = Recorder(
         store,
         scope,
         session_id,
         room_name,
-        backlog,
+        outbox,
         participant_identity=participant_identity,
         agent=agent,
         agent_participant=agent_participant,
         livekit=livekit,
     )
-    caller = Caller(store, embedder, scope, recorder.lease, backlog, guest=guest)
+    caller = Caller(store, embedder, scope, recorder.lease, outbox, guest=guest)
     search = strategy_for(settings, store.db, embedder)
 
-    async def ready_search() -> None:
+    async def warm_search() -> None:
         await caller.preload()  # first: the caller's own data, on the few connections
         if isinstance(search, AtlasFirst):
             await search.warm()
 
     async def prepare_to_answer() -> None:
-        async with running(ready_search()) as readying:
-            # A model that is read keeps all else from running for half a second: not while the first answer of MongoDB
-            # is on its way, and not in the turn after one that was waited for in vain.
-            await asyncio.wait({readying}, timeout=AT_HAND)
-            with suppress(LkmongoError):  # it shows, and is told, when a search needs it
+        async with running(warm_search()) as warming:
+            # Loading an embedding model blocks the interpreter for half a second: not while MongoDB's first answer is
+            # awaited, and not in a later turn either.
+            await asyncio.wait({warming}, timeout=USUAL_PRELOAD)
+            with suppress(LkmongoError):  # it is reported when a search needs the embedder
                 await embedder.warm()
-            await readying
+            await warming
 
     async with running(prepare_to_answer()):
-        await asyncio.sleep(0)  # its first read goes out before whatever the caller of this does next
+        await asyncio.sleep(0)  # sends its first read before the block runs
         try:
             speculation = Speculation(search, lambda: caller.scope.tenant) if settings.speculation else None
             yield CallerSession(session_id, room_name, caller, store, search, recorder, speculation)
         finally:
             await recorder.lease.release()
-            with suppress(TimeoutError):  # of a disk that hangs
+            with suppress(TimeoutError):  # the disk hangs
                 async with asyncio.timeout(deadlines.DISK):
-                    await backlog.end(delete=False)
+                    await outbox.close(delete=False)

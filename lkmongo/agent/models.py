@@ -1,4 +1,4 @@
-"""The models a session runs on: the language model, speech to text, text to speech, voice activity, turn detection."""
+"""The models of a session: language model, speech to text, text to speech, voice activity and turn detection."""
 
 from __future__ import annotations
 
@@ -23,26 +23,22 @@ if TYPE_CHECKING:
     from lkmongo.settings import Settings
 
 TEXT_ONLY = (
-    "the agent joins in text alone, without ears and voice: there is no LiveKit Inference for speech "
-    "(it comes with LiveKit Cloud credentials, or with LIVEKIT_INFERENCE_URL)"
+    "the agent joins in text only, without speech: LiveKit Inference is not set up "
+    "(it needs LiveKit Cloud credentials or LIVEKIT_INFERENCE_URL)"
 )
-
-
 MULTILINGUAL = "the turn detector livekit/turn-detector (multilingual)"
-
-
-_REACH = 10.0
+_HUB_TIMEOUT = 10.0
 
 
 class DownloadError(LkmongoError):
-    """The files of a model could not be fetched."""
+    """A model's files could not be downloaded."""
 
     code = "download"
 
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """What an AgentSession needs to hear and to speak, and a sentence that says what it is."""
+    """The speech models of an AgentSession, and a description for people."""
 
     stt: stt.STT[Any]
     tts: tts.TTS[Any]
@@ -51,13 +47,13 @@ class Speech:
     description: str
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         await self.stt.aclose()
         await self.tts.aclose()
 
 
 def has_speech(settings: Settings) -> bool:
-    """Whether there is an inference gateway to hear and to speak through; without, the agent is text alone.
+    """Whether there is an inference gateway for speech; without one, the agent is text-only.
 
     Raises:
         SettingsError: some of the LiveKit variables are set and others are missing.
@@ -66,13 +62,13 @@ def has_speech(settings: Settings) -> bool:
 
 
 def choose_speech(settings: Settings, voice_activity: vad.VAD | None = None) -> Speech | None:
-    """Build what LKMONGO_STT, LKMONGO_TTS, LKMONGO_VAD and LKMONGO_TURN_DETECTION name; None for text alone.
+    """Create what LKMONGO_STT, LKMONGO_TTS, LKMONGO_VAD and LKMONGO_TURN_DETECTION name; None for text only.
 
-    Call it within a job: the multilingual model works in a process that the worker runs for all jobs.
+    Call it within a job: the multilingual model runs in a process that the worker shares among all jobs.
 
     Args:
         settings: which models, and through which gateway.
-        voice_activity: what `load_vad` made, where that was done before.
+        voice_activity: the result of an earlier `load_vad`, if any.
 
     Raises:
         SettingsError: some of the LiveKit variables are set and others are missing.
@@ -86,15 +82,15 @@ def choose_speech(settings: Settings, voice_activity: vad.VAD | None = None) -> 
     if settings.inference_url:
         gateway["base_url"] = settings.inference_url
 
-    def options(others: list[str]) -> dict[str, Any]:
-        # The gateway itself goes over to the next model when one fails, on the same connection.
-        return gateway | ({"fallback": others} if others else {})
+    def options(fallbacks: list[str]) -> dict[str, Any]:
+        # The gateway itself falls back to the next model when one fails, on the same connection.
+        return gateway | ({"fallback": fallbacks} if fallbacks else {})
 
-    ears, *other_ears = settings.stt.split(",")
-    voice, *other_voices = settings.tts.split(",")
+    stt, *stt_fallbacks = settings.stt.split(",")
+    tts, *tts_fallbacks = settings.tts.split(",")
     return Speech(
-        inference.STT(ears, **options(other_ears)),
-        inference.TTS(voice, **options(other_voices)),
+        inference.STT(stt, **options(stt_fallbacks)),
+        inference.TTS(tts, **options(tts_fallbacks)),
         voice_activity or load_vad(settings),
         _turn_detection(settings),
         f"{settings.stt} and {settings.tts} through LiveKit Inference",
@@ -102,7 +98,7 @@ def choose_speech(settings: Settings, voice_activity: vad.VAD | None = None) -> 
 
 
 def load_vad(settings: Settings) -> vad.VAD:
-    """Load who hears that somebody speaks; done once a process, before the job."""
+    """Load the voice activity detector; once per process, before the job."""
     if settings.vad == "silero":
         from livekit.plugins import silero
 
@@ -113,11 +109,11 @@ def load_vad(settings: Settings) -> vad.VAD:
 
 
 def import_plugins(settings: Settings) -> None:
-    """Import what the settings choose, in the worker too: there it makes LiveKit run the multilingual model.
+    """Import the plugins that the settings choose; in the worker, this makes LiveKit run the multilingual model.
 
     Raises:
         MissingExtraError: LKMONGO_LLM_BASE_URL is set, and the client for it is not installed.
-        SettingsError: the multilingual model is chosen, and its files are not on this machine.
+        SettingsError: the multilingual model is chosen, but its files are not on this machine.
     """
     if settings.llm_base_url:
         with extra("openai", "LKMONGO_LLM_BASE_URL"):
@@ -127,53 +123,52 @@ def import_plugins(settings: Settings) -> None:
     if settings.vad == "silero":
         import livekit.plugins.silero  # noqa: F401
     if settings.turn_detection == "multilingual":
-        if not _multilingual_is_here():
+        if not _multilingual_is_downloaded():
             raise SettingsError(
-                "LKMONGO_TURN_DETECTION is multilingual, and the model's files are not on this machine",
+                "LKMONGO_TURN_DETECTION is multilingual, but the model's files are not on this machine",
                 hint="run lkmongo agent download-files, or unset LKMONGO_TURN_DETECTION",
             )
         _multilingual()
 
 
-def leave_models_out() -> None:
-    """Keep the SDK from loading models of speech into every process of a worker that hears nothing, 244 MB of them."""
-    os.environ.setdefault("LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE", "0")  # it offers no other way
+def skip_model_preload() -> None:
+    """Keep the SDK from loading 244 MB of speech models into every process of a text-only worker."""
+    os.environ.setdefault("LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE", "0")  # the SDK offers no other way
 
 
 def download_multilingual() -> None:
-    """Fetch the files of the multilingual turn detector from Hugging Face into its cache.
+    """Download the files of the multilingual turn detector into Hugging Face's cache.
 
     Raises:
-        DownloadError: it cannot be reached, or does not have them.
+        DownloadError: Hugging Face cannot be reached, or does not have them.
     """
     from huggingface_hub import HfApi
 
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of each try
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it warns about each attempt
     try:
         repository, revision = _multilingual_repository()
-        HfApi().model_info(repository, revision=revision, timeout=_REACH)  # the download itself tries for a minute
-        _multilingual()._EUORunnerMultilingual._download_files()  # noqa: SLF001 - its public way fetches all plugins'
+        HfApi().model_info(repository, revision=revision, timeout=_HUB_TIMEOUT)  # the download retries for a minute
+        _multilingual()._EUORunnerMultilingual._download_files()  # noqa: SLF001 - the public way downloads for all plugins
     except Exception as error:  # the libraries below raise what they like
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
         raise DownloadError(
-            f"{MULTILINGUAL} could not be fetched from Hugging Face",
+            f"{MULTILINGUAL} could not be downloaded from Hugging Face",
             why=f"{type(cause).__name__}: {(str(cause).splitlines() or [''])[0][:200]}",
-            hint="check the network and HTTPS_PROXY, or fetch it elsewhere and copy the cache that HF_HOME names",
+            hint="check the network and HTTPS_PROXY, or download it elsewhere and copy the cache that HF_HOME names",
         ) from error
 
 
 def _multilingual() -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # it is what was asked for
+        warnings.simplefilter("ignore", DeprecationWarning)  # the user asked for it
         from livekit.plugins.turn_detector import multilingual
 
     return multilingual
 
 
 def _multilingual_repository() -> tuple[str, str]:
-    """The repository of the multilingual model, and its revision."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         from livekit.plugins.turn_detector.models import HG_MODEL, MODEL_REVISIONS
@@ -181,7 +176,7 @@ def _multilingual_repository() -> tuple[str, str]:
     return HG_MODEL, MODEL_REVISIONS["multilingual"]
 
 
-def _multilingual_is_here() -> bool:
+def _multilingual_is_downloaded() -> bool:
     from huggingface_hub import try_to_load_from_cache
 
     repository, revision = _multilingual_repository()
@@ -199,7 +194,7 @@ def _turn_detection(settings: Settings) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """A language model, or what stands in for one, and a sentence that says what it is."""
+    """A language model or the demo responder, and a description for people."""
 
     llm: LLM[Any]
     description: str
@@ -207,68 +202,72 @@ class ModelChoice:
     parts: tuple[LLM[Any], ...] = ()
 
     async def close(self) -> None:
-        """Let go of connections; an adapter over several models does not close them itself."""
+        """Close the connections; a FallbackAdapter does not close its models itself."""
         for model in (self.llm, *self.parts):
             await model.aclose()
 
 
-class CallSession(AgentSession["CallerSession"]):
-    """An AgentSession that knows whether the agent itself ended the call; the SDK's close reason does not say."""
+class CallerAgentSession(AgentSession["CallerSession"]):
+    """An AgentSession that notes whether the agent itself ended it, which the SDK's close reason does not say."""
 
     def shutdown(self, *, drain: bool = True) -> None:
-        """End the call for the agent's part."""
+        """End the session on the agent's behalf."""
         self.userdata.ended_by_agent = True
         super().shutdown(drain=drain)
 
 
-def create_session(call: CallerSession, mind: ModelChoice, speech: Speech | None = None) -> CallSession:
-    """Make the session of a call, in text alone where there is no speech."""
+def create_agent_session(
+    caller_session: CallerSession, model: ModelChoice, speech: Speech | None = None
+) -> CallerAgentSession:
+    """Create the AgentSession; text-only without `speech`."""
     if speech is None:
-        return CallSession(llm=mind.llm, userdata=call, vad=None, turn_handling={"turn_detection": None})
-    return CallSession(
-        llm=mind.llm,
+        return CallerAgentSession(
+            llm=model.llm, userdata=caller_session, vad=None, turn_handling={"turn_detection": None}
+        )
+    return CallerAgentSession(
+        llm=model.llm,
         stt=speech.stt,
         tts=speech.tts,
         vad=speech.vad,
-        userdata=call,
+        userdata=caller_session,
         turn_handling={"turn_detection": speech.turn_detection, "preemptive_generation": {"enabled": True}},
     )
 
 
 def choose_model(settings: Settings) -> ModelChoice | None:
-    """Pick by the settings: LKMONGO_LLM_BASE_URL first, then LiveKit Inference; None when there is no language model.
+    """Choose by the settings: LKMONGO_LLM_BASE_URL first, then LiveKit Inference; None without a language model.
 
-    LiveKit Inference is there for LiveKit Cloud projects, and wherever LIVEKIT_INFERENCE_URL points to a gateway;
-    it refuses the keys of a self-hosted LiveKit server. Of several models each is tried when those before it failed.
+    LiveKit Inference is available to LiveKit Cloud projects, and through the gateway in LIVEKIT_INFERENCE_URL; it
+    refuses the keys of a self-hosted LiveKit server. Several models are fallbacks, in their order.
 
     Raises:
-        SettingsError: some of the LiveKit variables are set and others are missing, or LKMONGO_LLM is no model of
+        SettingsError: some of the LiveKit variables are set and others are missing, or LKMONGO_LLM is not a model of
             LiveKit Inference.
         MissingExtraError: LKMONGO_LLM_BASE_URL is set, and the client for it is not installed.
     """
     names = settings.llm.split(",")
-    said = ", else ".join(names)
+    described = ", else ".join(names)
     if settings.llm_base_url:
         with extra("openai", "LKMONGO_LLM_BASE_URL"):
             from livekit.plugins import openai
 
         key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else "none"
         models = [openai.LLM(model=name, base_url=settings.llm_base_url, api_key=key) for name in names]
-        return _mind(models, f"{said} at {settings.llm_base_url}")
+        return _with_fallbacks(models, f"{described} at {settings.llm_base_url}")
     if credentials := settings.inference:
         from livekit.agents import inference
 
         check_inference_llm(settings)
         key, secret = credentials
-        through = [
+        gateway_models = [
             inference.LLM(model=name, base_url=settings.inference_url, api_key=key, api_secret=secret) for name in names
         ]
-        return _mind(through, f"{said} through LiveKit Inference")
+        return _with_fallbacks(gateway_models, f"{described} through LiveKit Inference")
     return None
 
 
 def check_language_model(settings: Settings) -> None:
-    """See that there is a language model: the demo responder answers callers only where `--demo` asks for it.
+    """Check that there is a language model: the demo responder answers callers only with `--demo`.
 
     Raises:
         SettingsError: there is none, or some of the LiveKit variables are set and others are missing.
@@ -277,27 +276,27 @@ def check_language_model(settings: Settings) -> None:
         raise SettingsError(
             "there is no language model to answer callers",
             why="neither LKMONGO_LLM_BASE_URL nor LiveKit Inference is set up",
-            hint="set LKMONGO_LLM_BASE_URL to a language model's server; or, to answer by fixed rules, "
-            "start lkmongo agent run --demo",
+            hint="set LKMONGO_LLM_BASE_URL to a language model's server, or use lkmongo agent run --demo to answer by "
+            "fixed rules",
         )
 
 
-def _mind(models: list[Any], description: str) -> ModelChoice:
+def _with_fallbacks(models: list[Any], description: str) -> ModelChoice:
     if len(models) == 1:
         return ModelChoice(models[0], description)
     return ModelChoice(FallbackAdapter(models), description, parts=tuple(models))
 
 
 def check_inference_llm(settings: Settings) -> None:
-    """See that LKMONGO_LLM names models as LiveKit Inference does.
+    """Check that LKMONGO_LLM names models as LiveKit Inference does.
 
     Raises:
-        SettingsError: it does not; the gateway would refuse each request.
+        SettingsError: it does not, so the gateway would refuse every request.
     """
     for name in settings.llm.split(","):
         if not re.fullmatch(r"[\w.-]+/[\w.:/-]+", name):
             raise SettingsError(
                 f"LKMONGO_LLM names {name}, which is not a model of LiveKit Inference",
-                hint="write it as provider/model, such as openai/gpt-5.3-chat-latest, several with commas between; "
+                hint="write it as provider/model, such as openai/gpt-5.3-chat-latest, separating several by commas; "
                 "or set LKMONGO_LLM_BASE_URL for a server of your own",
             )

@@ -1,4 +1,4 @@
-"""What is remembered of a person, at hand in a call: found by its label, by words and by meaning, without the database."""
+"""A person's memory slots in memory: looked up by label, searched by words and by meaning, without the database."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NEAR_LABEL = 82
-"""Similarity, of 100, from which another label is taken to be the same in another spelling."""
+"""Similarity, of 100, from which two labels count as spellings of the same one."""
 
 
 _SPELLINGS = (
@@ -34,56 +34,55 @@ _SPELLINGS = (
 
 
 def _plain(name: str) -> str:
-    """A label with American spelling, to compare."""
+    """A label in American spelling, for comparison."""
     for spelling, american in _SPELLINGS:
         name = spelling.sub(american, name)
     return name
 
 
 class Slots:
-    """The slots of one person, newest first, with the vectors that are there by now."""
+    """The slots of one person, newest first, with the vectors available so far."""
 
     def __init__(self, embedder: Embedder) -> None:
-        """Nothing is remembered."""
         self.all: dict[str, Memory] = {}
         self._embedder = embedder
         self._vectors: dict[str, Any] = {}
         self._index: ExactIndex[str] | None = None
-        self._cutter = Tokenizer()
-        self._trouble: str | None = None
+        self._tokenizer = Tokenizer()
+        self._last_error: str | None = None
 
     def take(self, slots: dict[str, Memory]) -> None:
-        """Have these slots and no others; the vectors stay."""
+        """Replace all slots; vectors are kept."""
         self.all = slots
         self._index = None
 
     def put(self, memory: Memory) -> None:
-        """Write a slot; its vector is another one."""
+        """Write a slot, and discard its old vector."""
         name = memory.memory_type
         self.all = {name: memory} | {other: slot for other, slot in self.all.items() if other != name}
         self._vectors.pop(name, None)
         self._index = None
 
     def pop(self, name: str) -> None:
-        """Delete a slot, if it is there."""
+        """Delete a slot if it exists."""
         self.all.pop(name, None)
         self._vectors.pop(name, None)
         self._index = None
 
     def drop_vectors(self) -> None:
-        """Forget the vectors: what was made for one person is nothing of another."""
+        """Discard the vectors."""
         self._vectors = {}
 
     def drop(self) -> None:
-        """Forget everything, what was made of the words included."""
+        """Discard everything, including the tokenizer's cache of words."""
         self.take({})
         self.drop_vectors()
-        self._cutter = Tokenizer()
+        self._tokenizer = Tokenizer()
 
     # ------------------------------------------------------------------ vectors
 
     def take_vectors(self, stored: Mapping[str, tuple[datetime | None, Any]]) -> list[Memory]:
-        """Take stored vectors, of slots that have not changed since; returns the slots that have none."""
+        """Add stored vectors of slots that have not changed since; returns the slots without a vector."""
         from lkmongo.embed.vectors import from_bson
 
         for name, (updated_at, value) in stored.items():
@@ -95,7 +94,7 @@ class Slots:
         return [memory for name, memory in self.all.items() if self._vectors.get(name) is None]
 
     def take_vector(self, memory: Memory, vector: Any) -> None:
-        """Take a vector that was made, unless the slot has changed since."""
+        """Add a new vector unless its slot has changed since."""
         if self.all.get(memory.memory_type) == memory:
             self._vectors[memory.memory_type] = vector
             self._index = None
@@ -103,10 +102,10 @@ class Slots:
     # ------------------------------------------------------------------ finding
 
     def recall(self, label: str) -> Memory | None:
-        """The slot of this label, or of one that is the same in another spelling.
+        """The slot with this label or another spelling of it.
 
         Raises:
-            InvalidTextError: the label cannot be one.
+            InvalidTextError: the label is invalid.
         """
         from rapidfuzz import fuzz, process
 
@@ -116,26 +115,26 @@ class Slots:
         near = process.extractOne(name, list(self.all), scorer=fuzz.ratio, score_cutoff=_NEAR_LABEL)
         return self.all[near[0]] if near else None
 
-    def in_use(self, name: str) -> str:
-        """The label under which `name` is there in British spelling for American, or the other way; else `name`."""
+    def existing_label(self, name: str) -> str:
+        """The existing label that differs from `name` in British or American spelling only; else `name`."""
         if name in self.all:
             return name
         plain = _plain(name)
         return next((other for other in self.all if _plain(other) == plain), name)
 
     async def search(self, query: str, limit: int, *, vector_of: str | None = None) -> list[Memory]:
-        """The slots that fit the query best, by words and by meaning.
+        """The slots that match the query best, by words and by meaning.
 
         Args:
-            query: what is looked for.
-            limit: how many slots at most.
-            vector_of: nearly the same words, whose vector is at hand already; by default the query's own is made.
+            query: what to search for.
+            limit: maximum number of slots.
+            vector_of: a similar query whose vector is already being made, to use instead of a new one.
         """
         if not self.all:
             return []
         embedder, vector = self._embedder, None
         named = self._named(query)
-        if self._vectors and named is None:  # who names a label means it: words suffice
+        if self._vectors and named is None:  # a query that is a label needs no vector
             try:
                 async with asyncio.timeout(deadlines.MEMORY_QUERY_EMBEDDING):
                     (vector,) = await embedder.embed(
@@ -146,18 +145,18 @@ class Slots:
                     "searching memories by words alone: no vector within %g s", deadlines.MEMORY_QUERY_EMBEDDING
                 )
             except LkmongoError as error:
-                trouble = f"{error.message} ({error.why})"
-                if trouble != self._trouble:  # each cause once, as long as it lasts
-                    logger.warning("searching memories by words alone: %s", trouble)
-                self._trouble = trouble
+                reason = f"{error.message} ({error.why})"
+                if reason != self._last_error:  # log each cause once while it lasts
+                    logger.warning("searching memories by words alone: %s", reason)
+                self._last_error = reason
             else:
-                self._trouble = None
+                self._last_error = None
         hits = self._searchable().search(query, vector, limit, weights=embedder.weights, floor=embedder.floor)
         found = dict.fromkeys(([named] if named else []) + [hit.key for hit in hits])
         return [self.all[name] for name in found if name in self.all][:limit]
 
     def _named(self, query: str) -> str | None:
-        """The label that a query is, if it is one."""
+        """The label that the query is, if any."""
         try:
             name = slot_name(query)
         except InvalidTextError:
@@ -176,5 +175,5 @@ class Slots:
         if self._index is None:
             memories = list(self.all.values())
             vectors = [self._vectors.get(memory.memory_type) for memory in memories]
-            self._index = memory_index(memories, vectors, self._cutter)
+            self._index = memory_index(memories, vectors, self._tokenizer)
         return self._index

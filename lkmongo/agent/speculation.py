@@ -1,8 +1,8 @@
-"""Searching while the caller is still speaking, so that the answer is there when the model asks for it.
+"""Speculative search while the caller is still speaking, so that the result is ready when the model asks for it.
 
-The words come from an event of the session, with a voice only; nothing here touches the chat context, so a reply that
-the model has begun early stays valid. A search begins when the partial transcript has been stable for a moment, or when
-the recogniser says that it is final. Its result is used only for a query of the same words, or of nearly the same.
+It listens to the session's transcription events, so it does nothing in text; it does not touch the chat context, so a
+preemptive reply stays valid. A search starts when the partial transcript has been stable for a moment or is final. Its
+result is used only for a query with the same or nearly the same words.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from lkmongo.agent.status_line import polite_stems, telling
+from lkmongo.agent.status_line import polite_stems, statement_opening
 from lkmongo.model import Passage, TenantScope
 from lkmongo.search.strategy import SearchResult, SearchStrategy
 from lkmongo.search.words import content_words, fold, words
@@ -30,23 +30,22 @@ if TYPE_CHECKING:
 
 _SENTENCE = re.compile("(?<=[.?!\u3002\uff1f\uff01\u061f])\\s*")
 _QUESTION_MARKS = ("?", "\uff1f", "\u061f")
-_MAX_HEARD = 600
-"""Characters of a turn that are looked at: its end, where the question is."""
+_MAX_TRANSCRIPT = 600
+"""Characters of a turn that are considered: its end, where the question is."""
 
 
-class Turn:
-    """The words of one turn as the recogniser gives them: final pieces, and one that may still change."""
+class PartialTranscript:
+    """The transcript of one turn as it is recognised: final pieces, and an interim one that may still change."""
 
     def __init__(self) -> None:
-        """Nothing is said yet."""
         self._final = ""
         self._interim = ""
 
     def add(self, transcript: str, *, final: bool) -> bool:
-        """Take what was recognised; returns whether words were added, dropped or changed."""
+        """Add a transcription; returns whether any words changed."""
         before = words(self.text)
         if final:
-            self._final = f"{self._final} {transcript}".strip()[-_MAX_HEARD:]
+            self._final = f"{self._final} {transcript}".strip()[-_MAX_TRANSCRIPT:]
             self._interim = ""
         else:
             self._interim = transcript
@@ -54,24 +53,24 @@ class Turn:
 
     @property
     def text(self) -> str:
-        """All of it."""
+        """The whole transcript so far."""
         return f"{self._final} {self._interim}".strip()
 
 
 def question_in(text: str) -> str | None:
-    """The sentence to search for: the last that asks something, else the last worth a search, else None."""
-    worthy = [sentence.strip() for sentence in _SENTENCE.split(text[-_MAX_HEARD:]) if is_worth_a_search(sentence)]
+    """The sentence to search for: the last question, else the last sentence worth a search, else None."""
+    worthy = [sentence.strip() for sentence in _SENTENCE.split(text[-_MAX_TRANSCRIPT:]) if is_worth_a_search(sentence)]
     asking = [sentence for sentence in worthy if sentence.endswith(_QUESTION_MARKS)]
     return next(reversed(asking or worthy), None)
 
 
 def is_worth_a_search(sentence: str) -> bool:
-    """Whether a sentence may be a question of substance; decided by its words alone, in microseconds.
+    """Whether a sentence may be a question of substance, judged by its words alone, in microseconds.
 
-    It is not when it only tells something ("remember that ..."), has nothing but courtesies and numbers ("yes,
-    thank you", an order number), or is a single word that is no question.
+    It is not if it states something ("remember that ..."), consists of courtesies and numbers ("yes, thank you", an
+    order number), or is a single word without a question mark.
     """
-    if telling().match(fold(sentence.strip())):
+    if statement_opening().match(fold(sentence.strip())):
         return False
     stems = [each for each in content_words(sentence)[0] if each not in polite_stems() and not each.isdigit()]
     return len(stems) > 1 or (
@@ -80,37 +79,36 @@ def is_worth_a_search(sentence: str) -> bool:
 
 
 def overlap(searched: frozenset[str], asked: frozenset[str]) -> float:
-    """How much of what is asked was searched for already: the share of its words that are among those, 0 to 1.
+    """The share of the words in `asked` that are in `searched`, 0 to 1.
 
-    It is 0 when they are less than a third of the words that were searched for: the result is then about other things,
-    too. A model's query is shorter than what was said, as a rule; a measure that counts both alike would hold that
-    against it.
+    It is 0 if they are less than a third of `searched`, because the result is then about other things as well. It is not
+    symmetric, because a model's query is usually shorter than what was said.
     """
     shared = len(searched & asked)
     return shared / len(asked) if asked and 3 * shared >= len(searched) else 0.0
 
 
 def stems_of(text: str) -> frozenset[str]:
-    """The stems of the words that say what a text is about."""
+    """The stems of the content words of a text."""
     return frozenset(content_words(text)[0])
 
 
 logger = logging.getLogger(__name__)
 
 LIMIT = 3
-"""Passages that a search of the knowledge base returns."""
-SETTLED = 0.45
-"""Seconds without a new word after which the words count as stable. At three words a second they are 0.33 s apart:
-less would search half questions, and each search costs an embedding."""
-MAX_STARTS = 3
-"""Searches of one turn; one is under way at a time."""
+"""Passages returned by a search of the knowledge base."""
+STABLE_AFTER = 0.45
+"""Seconds without a new word after which a transcript counts as stable. At three words a second words are 0.33 s apart:
+a shorter wait would search for half a question, and each search costs an embedding."""
+MAX_SEARCHES = 3
+"""Searches per turn, one at a time."""
 OVERLAP = 0.6
-"""The overlap of content words (`heard.overlap`) from which a result answers another query than its own."""
+"""The `overlap` of content words from which a result may answer another query than its own."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """How it went in one call: searches begun early, and tools that found theirs among them or did not."""
+    """Counts of one session: early searches, and tool calls that could use one or not."""
 
     started: int = 0
     hits: int = 0
@@ -118,9 +116,7 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class _Guess:
-    """A search that was begun before it was asked for."""
-
+class _EarlySearch:
     tenant: TenantScope
     text: str
     stems: frozenset[str]
@@ -128,68 +124,68 @@ class _Guess:
 
 
 class Speculation:
-    """The searches of the turn that is going on; those of the last one are dropped when the next begins."""
+    """The early searches of the current turn; they are cancelled when the next turn begins."""
 
     def __init__(self, search: SearchStrategy, tenant: Callable[[], TenantScope]) -> None:
-        """Search in the knowledge of whose call it is at the time. Nothing happens before `attach`."""
+        """Create it idle until `attach`; `tenant` returns the session's current tenant, which may change."""
         self.counts = Counts()
         self._search = search
         self._tenant = tenant
-        self._turn = Turn()
-        self._answered = False
+        self._transcript = PartialTranscript()
+        self._turn_is_over = False
         self._started = 0
-        self._guesses: list[_Guess] = []
-        self._again = False
+        self._searches: list[_EarlySearch] = []
+        self._rerun = False
         self._timer: asyncio.TimerHandle | None = None
         self._warming: asyncio.Task[Any] | None = None
 
     def attach(self, session: AgentSession[Any]) -> None:
-        """Listen to the session until it closes."""
+        """Listen to an AgentSession until it closes."""
         session.on("user_input_transcribed", self._on_transcribed)
         session.on("conversation_item_added", self._on_item)
         session.on("agent_state_changed", self._on_state)
         session.on("close", self._on_close)
-        # The lists of stop words take half a second to load, which no word of the caller shall wait for.
+        # The stop word lists take half a second to load, which must not delay the first search.
         self._warming = asyncio.create_task(asyncio.to_thread(question_in, "Is it warm?"))
 
     def report(self) -> dict[str, int]:
-        """The counts, for the report of the call."""
+        """The counts, for the session report."""
         return asdict(self.counts)
 
     # ------------------------------------------------------------------ what the tools ask for
 
     async def knowledge(self, query: str) -> SearchResult[Passage] | None:
-        """The result of a search that was begun early and fits `query`, waited for; None when there is none."""
-        guess = self._fitting(query)
-        if guess is None:
+        """Await and return the result of an early search that matches `query`; None if there is none."""
+        early = self._matching(query)
+        if early is None:
             return None
-        if not guess.task.done():
-            await asyncio.wait({guess.task})
-        if guess.task.cancelled() or guess.task.exception():
+        if not early.task.done():
+            await asyncio.wait({early.task})
+        if early.task.cancelled() or early.task.exception():
             self.counts.misses += 1
             return None
         self.counts.hits += 1
-        return guess.task.result()
+        return early.task.result()
 
-    def nearly(self, query: str) -> str | None:
-        """The words of a search that fits `query`, whose vector is there or about to be; None when there are none."""
-        guess = self._fitting(query)
-        if guess is not None:
+    def similar_query(self, query: str) -> str | None:
+        """The text of an early search that matches `query`, so that its vector can be reused; None if there is none."""
+        early = self._matching(query)
+        if early is not None:
             self.counts.hits += 1
-        return guess.text if guess else None
+        return early.text if early else None
 
-    def _fitting(self, query: str) -> _Guess | None:
-        if not self._turn.text:
-            return None  # nobody was heard: a call in text
+    def _matching(self, query: str) -> _EarlySearch | None:
+        if not self._transcript.text:
+            return None  # nothing was transcribed: a session in text
         stems = stems_of(query)
         tenant = self._tenant()
-        ours = [guess for guess in self._guesses if guess.tenant == tenant]
-        best = max(ours, key=lambda guess: overlap(guess.stems, stems), default=None)
+        searches = [early for early in self._searches if early.tenant == tenant]
+        best = max(searches, key=lambda early: overlap(early.stems, stems), default=None)
         if best is not None and overlap(best.stems, stems) >= OVERLAP:
             return best
-        # The tool searches itself now: another early search of this turn would come too late.
+        # The tool now searches itself: another early search in this turn would be too late.
         self._stop_timer()
-        self._again = False
+        self._rerun = False
         self.counts.misses += 1
         return None
 
@@ -198,37 +194,37 @@ class Speculation:
     def _on_transcribed(self, event: UserInputTranscribedEvent) -> None:
         if not event.transcript.strip():
             return
-        if self._answered:
+        if self._turn_is_over:
             self._begin_turn()
-        changed = self._turn.add(event.transcript, final=event.is_final)
+        changed = self._transcript.add(event.transcript, final=event.is_final)
         if not (changed or event.is_final):
             return
         self._stop_timer()
         if event.is_final:
-            self._consider()
+            self._search_if_new()
         else:
-            self._timer = asyncio.get_running_loop().call_later(SETTLED, self._consider)
+            self._timer = asyncio.get_running_loop().call_later(STABLE_AFTER, self._search_if_new)
 
     def _on_item(self, event: ConversationItemAddedEvent) -> None:
         if getattr(event.item, "role", None) == "user":
-            self._answered = True
+            self._turn_is_over = True
 
     def _on_state(self, event: AgentStateChangedEvent) -> None:
         if event.new_state == "speaking":
-            self._answered = True
+            self._turn_is_over = True
 
     def _on_close(self, _event: CloseEvent) -> None:
         self._begin_turn()
 
     def _begin_turn(self) -> None:
         self._stop_timer()
-        for guess in self._guesses:
-            guess.task.cancel()
-        self._guesses = []
-        self._turn = Turn()
-        self._answered = False
+        for early in self._searches:
+            early.task.cancel()
+        self._searches = []
+        self._transcript = PartialTranscript()
+        self._turn_is_over = False
         self._started = 0
-        self._again = False
+        self._rerun = False
 
     def _stop_timer(self) -> None:
         if self._timer:
@@ -237,30 +233,30 @@ class Speculation:
 
     # ------------------------------------------------------------------ searching
 
-    def _consider(self) -> None:
-        """Begin a search for what was heard, unless there is one that fits; after the one that is under way."""
-        text = question_in(self._turn.text)
-        if text is None or self._started >= MAX_STARTS:
+    def _search_if_new(self) -> None:
+        """Search for the question in the transcript unless a search matches it; after the one that is running."""
+        text = question_in(self._transcript.text)
+        if text is None or self._started >= MAX_SEARCHES:
             return
         stems = stems_of(text)
-        if any(overlap(guess.stems, stems) >= OVERLAP for guess in self._guesses):
+        if any(overlap(early.stems, stems) >= OVERLAP for early in self._searches):
             return
-        if any(not guess.task.done() for guess in self._guesses):
-            self._again = True
+        if any(not early.task.done() for early in self._searches):
+            self._rerun = True
             return
         self._started += 1
         self.counts.started += 1
         tenant = self._tenant()
         task = asyncio.create_task(self._search.knowledge(tenant, text, limit=LIMIT))
-        task.add_done_callback(self._done(self._turn))
-        self._guesses.append(_Guess(tenant, text, stems, task))
+        task.add_done_callback(self._done(self._transcript))
+        self._searches.append(_EarlySearch(tenant, text, stems, task))
 
-    def _done(self, turn: Turn) -> Callable[[asyncio.Task[Any]], None]:
+    def _done(self, turn: PartialTranscript) -> Callable[[asyncio.Task[Any]], None]:
         def done(task: asyncio.Task[Any]) -> None:
             if not task.cancelled() and (error := task.exception()):
                 logger.debug("an early search failed; the tool will search again: %s", error)
-            if turn is self._turn and self._again:
-                self._again = False
-                self._consider()
+            if turn is self._transcript and self._rerun:
+                self._rerun = False
+                self._search_if_new()
 
         return done

@@ -1,7 +1,7 @@
-"""What the caller hears when a search takes long: a short line, withdrawn when the answer is there before its audio.
+"""Status lines: a short phrase spoken when a search takes long, cancelled if the result arrives before its audio.
 
-It costs no model call and stands in no history: it says nothing that the model or the next session should know. In
-text, where nothing is heard, nothing is said. The phrases are those of `phrases.toml`.
+It needs no model call and is in no history: it says nothing that the model or the next session should know. In text
+nothing is said. The phrases are in `phrases.toml`, which also serves `speculation`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DEFAULT = "en"
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """What is said in one language; see the head of `phrases.toml`."""
+    """The phrases of one language; see the head of `phrases.toml`."""
 
     names: tuple[str, ...]
     wait: tuple[str, ...]
@@ -38,13 +38,13 @@ class Language:
 
 @cache
 def languages() -> dict[str, Language]:
-    """Every language of the table by its two letters."""
+    """All languages of `phrases.toml` by their two-letter codes."""
     table = tomllib.loads(files("lkmongo.agent").joinpath("phrases.toml").read_text(encoding="utf-8"))
     return {code: Language(**{name: tuple(said) for name, said in entry.items()}) for code, entry in table.items()}
 
 
 def language_code(preferred: str | None) -> str:
-    """The two letters of a language as it stands in a profile, "Deutsch" or "de-AT"; English when it is not known."""
+    """The two-letter code of a profile's language, such as "Deutsch" or "de-AT"; English if it is unknown."""
     text = " ".join((preferred or "").casefold().split())
     tag = re.match(r"([a-z]{2})(?:[-_]|$)", text)
     if tag and tag[1] in languages():
@@ -55,13 +55,13 @@ def language_code(preferred: str | None) -> str:
 
 @cache
 def polite_stems() -> frozenset[str]:
-    """The stems of the words that ask for nothing, of all languages."""
+    """The stems of courtesies, which ask for nothing, in all languages."""
     return frozenset(stem(word) for each in languages().values() for said in each.polite for word in words(said))
 
 
 @cache
-def telling() -> re.Pattern[str]:
-    """Matches the beginning of a folded sentence that tells something."""
+def statement_opening() -> re.Pattern[str]:
+    """Matches the beginning of a folded sentence that states something instead of asking."""
     openings = {fold(said) for each in languages().values() for said in each.telling}
     return re.compile(rf"(?:{'|'.join(re.escape(each) for each in sorted(openings, key=len, reverse=True))})\b")
 
@@ -70,18 +70,17 @@ logger = logging.getLogger(__name__)
 
 
 class StatusLines:
-    """The lines of one call: in any order, and none twice before all had their turn."""
+    """The status lines of one session, in random order, without repetition until all have been used."""
 
     def __init__(self) -> None:
-        """Begin with whichever line."""
         self._left: list[str] = []
         self._last = ""
 
     def next(self, preferred_language: str | None) -> str:
-        """The line to say, in the caller's language where the table has it."""
+        """The next line, in the caller's language if it is supported."""
         lines = languages()[language_code(preferred_language)].wait
         if not set(self._left) <= set(lines):
-            self._left = []  # the language is another one now
+            self._left = []  # the language has changed
         if not self._left:
             self._left = random.sample(lines, len(lines))
             if self._left[-1] == self._last:
@@ -94,9 +93,9 @@ class StatusLines:
 async def status_line(
     context: RunContext[Any], lines: StatusLines, preferred_language: str | None
 ) -> AsyncIterator[None]:
-    """Say a line when the work inside takes longer than `deadlines.STATUS_LINE`; withdraw it if unheard at the end."""
+    """Say a line if the block takes longer than `deadlines.STATUS_LINE`; cancel it if it is not audible by the end."""
     session = context.session
-    if not is_heard(session):
+    if not has_audio_output(session):
         yield
         return
     said: list[SpeechHandle] = []
@@ -119,6 +118,6 @@ async def status_line(
                 handle.interrupt(force=True)
 
 
-def is_heard(session: AgentSession[Any]) -> bool:
+def has_audio_output(session: AgentSession[Any]) -> bool:
     """Whether the session speaks: in text a line would only stand in the way."""
     return session.output.audio is not None and session.output.audio_enabled

@@ -1,7 +1,7 @@
-"""Which items of a conversation are recorded as turns, and what of them may be told again later.
+"""Which chat items are recorded as turns, and what of them may be told again later.
 
-A secret is not always told in one piece: its kind comes in one turn and its value in the next, or the value once more
-after it was refused. So the turns are read in order.
+A secret may be spread over turns: its kind in one and its value in the next, or the value again after it was refused.
+So the turns are examined in order.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def gist(turns: Sequence[Turn], limit: int) -> str:
-    """What a call was about, in the caller's own last words (three utterances); at most `limit` characters."""
+    """What a session was about: the caller's last three utterances, in at most `limit` characters."""
     said = [turn.content for turn in turns if turn.role == "user" and turn.content][-3:]
     parts: list[str] = []
     for content in reversed(said):
@@ -42,12 +42,12 @@ def gist(turns: Sequence[Turn], limit: int) -> str:
     return "; ".join(parts)
 
 
-def _moment(seconds: float) -> datetime:
+def _timestamp(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
 def turn_of(item: Any) -> Turn | None:
-    """A turn of a chat item; None for what is no turn, such as instructions, which hold what the agent was told."""
+    """The turn of a chat item; None for items that are not recorded, such as instructions."""
     from livekit.agents import llm
 
     if isinstance(item, llm.ChatMessage) and item.role in {"user", "assistant"}:
@@ -55,7 +55,7 @@ def turn_of(item: Any) -> Turn | None:
             seq=0,
             item_id=item.id,
             kind=TurnKind.MESSAGE,
-            created_at=_moment(item.created_at),
+            created_at=_timestamp(item.created_at),
             role=item.role,
             content=clean_text(item.text_content or ""),
             interrupted=item.interrupted,
@@ -66,7 +66,7 @@ def turn_of(item: Any) -> Turn | None:
             seq=0,
             item_id=item.id,
             kind=TurnKind.HANDOFF,
-            created_at=_moment(item.created_at),
+            created_at=_timestamp(item.created_at),
             name=item.new_agent_id,
         )
     return None
@@ -77,7 +77,7 @@ def turn_of_tool(call: llm.FunctionCall, output: llm.FunctionCallOutput | None) 
         seq=0,
         item_id=call.id,
         kind=TurnKind.TOOL,
-        created_at=_moment(call.created_at),
+        created_at=_timestamp(call.created_at),
         name=call.name,
         arguments=clean_text(call.arguments),
         output=clean_text(output.output) if output else None,
@@ -86,21 +86,21 @@ def turn_of_tool(call: llm.FunctionCall, output: llm.FunctionCallOutput | None) 
     )
 
 
-_SAYS_NOTHING = re.compile(
-    r"(?:(?:please|ok|okay|yes|no|but|why|not|just|do|can|will|you|i|it|it's|that|this|them|anyway|remember|store|save|keep|what|"
-    r"then|so|all|right|fine|sure|try|again|thanks|thank|said|oh|well|never|mind|is|was)\b[\s.,!?]*)+",
+_REFERS_BACK = re.compile(
+    r"(?:(?:please|ok|okay|yes|no|but|why|not|just|do|can|will|you|i|it|it's|that|this|them|anyway|remember|store|"
+    r"save|keep|what|then|so|all|right|fine|sure|try|again|thanks|thank|said|oh|well|never|mind|is|was)\b[\s.,!?]*)+",
     re.IGNORECASE,
 )
-"""What is about nothing but what was said before, such as "why not?"."""
+"""An utterance that only refers to what was said before, such as "why not?"."""
 
 
 @dataclass(frozen=True, slots=True)
-class Discreet:
-    """A conversation as it may be told again.
+class RedactedTurns:
+    """A conversation without secrets.
 
     Attributes:
-        turns: what was said, without what is secret; nothing of which nothing is left.
-        secrets: what the caller has told that must not be remembered, numbers as their digits.
+        turns: the messages without secrets; messages left empty by that are dropped.
+        secrets: what the caller mentioned that must not be remembered, numbers as digits.
     """
 
     turns: list[Turn]
@@ -109,7 +109,7 @@ class Discreet:
 
 @dataclass(slots=True)
 class _Exchange:
-    """Something that the caller said, and what came of it."""
+    """An utterance of the caller and the turns that follow it."""
 
     said: Turn | None
     then: list[Turn]
@@ -121,7 +121,7 @@ class _Exchange:
 
     @property
     def answer(self) -> str:
-        """What the agent said last."""
+        """The agent's last message."""
         return next(
             (turn.content for turn in reversed(self.then) if turn.kind is TurnKind.MESSAGE and turn.content), ""
         )
@@ -139,15 +139,15 @@ class _Exchange:
         return found
 
 
-def discreet(turns: Iterable[Turn]) -> Discreet:
-    """Leave out of a conversation what must not be remembered."""
+def redact_secrets(turns: Iterable[Turn]) -> RedactedTurns:
+    """Remove what must not be remembered from a conversation."""
     exchanges = [_Exchange(None, [])]
     for turn in turns:
         if turn.kind is TurnKind.MESSAGE and turn.role == "user":
             exchanges.append(_Exchange(turn, []))
         else:
             exchanges[-1].then.append(turn)
-    _judge(exchanges)
+    _mark_secrets(exchanges)
     secrets = frozenset(secret for each in exchanges for secret in each.secrets)
     kept: list[Turn] = []
     for each in exchanges:
@@ -155,11 +155,11 @@ def discreet(turns: Iterable[Turn]) -> Discreet:
         for turn in messages if each.is_secret or not each.said else [each.said, *messages]:
             content = without_secrets(turn.content or "", secrets)
             kept += [replace(turn, content=content)] if content else []
-    return Discreet(kept, secrets)
+    return RedactedTurns(kept, secrets)
 
 
-def _judge(exchanges: list[_Exchange]) -> None:
-    """Mark what the caller said where none of it may be told again."""
+def _mark_secrets(exchanges: list[_Exchange]) -> None:
+    """Mark the exchanges of which nothing may be told again."""
     together: list[_Exchange] = []
     for before, each in pairwise(exchanges):
         is_bare = is_bare_value(each.words)
@@ -167,7 +167,7 @@ def _judge(exchanges: list[_Exchange]) -> None:
         if (
             each.was_refused
             or trails_off(each.words)
-            or (before.is_secret and _SAYS_NOTHING.fullmatch(each.words))
+            or (before.is_secret and _REFERS_BACK.fullmatch(each.words))
             or (is_bare and (before.is_secret or asks_for_secret(before.words) or asks_for_secret(before.answer)))
         ):
             each.is_secret = True
@@ -183,7 +183,7 @@ def _holds_secret(together: list[_Exchange]) -> bool:
 
 
 def _content(arguments: str | None) -> str:
-    """What a tool was to store."""
+    """The text in the arguments of a tool call that stores something."""
     try:
         given = json.loads(arguments or "{}")
     except ValueError:

@@ -15,8 +15,8 @@ from prompt_toolkit.utils import get_cwidth
 
 from lkmongo.cli.command import Cli
 from lkmongo.cli.output import Output, is_terminal, styled, visible
-from lkmongo.console.devices import AudioError, Device, Kind, Pair, choose, list_devices
-from lkmongo.console.lines import Line, Listener, OpenSound, Outcome, Switch, nothing, piped, typed, typed_or_spoken
+from lkmongo.console.devices import AudioError, Device, DevicePair, Kind, choose, list_devices
+from lkmongo.console.lines import Line, Listener, OpenSound, Outcome, Switch, no_lines, piped, typed, typed_or_spoken
 from lkmongo.console.lines import script as lines_of
 from lkmongo.console.text import NoSpeechError, converse
 from lkmongo.errors import ExitCode, LkmongoError, MissingExtraError, SettingsError, UsageError
@@ -80,7 +80,7 @@ class LiveTranscript:
         """Show what is final."""
         if event["type"] == "message":
             self._said[event["role"]] = ""
-        self._over_it(lambda: self._final(event))
+        self._redraw(lambda: self._final(event))
 
     def live(self, who: str, text: str) -> None:
         """Show what "user" or "assistant" have said so far, or what the agent does now, its "state"."""
@@ -92,27 +92,27 @@ class LiveTranscript:
                 self._said["user"] = ""
         else:
             self._said[who] = text
-        self._over_it()
+        self._redraw()
 
     def note(self, text: str) -> None:
         """Tell the person something on stderr."""
-        self._over_it(lambda: self._output.note(text))
+        self._redraw(lambda: self._output.note(text))
 
     def warn(self, text: str) -> None:
         """Warn the person on stderr."""
-        self._over_it(lambda: self._output.warn(text))
+        self._redraw(lambda: self._output.warn(text))
 
     def refuse(self, error: LkmongoError) -> None:
         """Tell the person what cannot be taken."""
-        self._over_it(lambda: self._output.error(error))
+        self._redraw(lambda: self._output.error(error))
 
     def end(self) -> None:
         """Leave no line that is not final."""
         self._said = {"user": "", "assistant": ""}
         self._state = ""
-        self._over_it()
+        self._redraw()
 
-    def _over_it(self, show: Callable[[], None] | None = None) -> None:
+    def _redraw(self, show: Callable[[], None] | None = None) -> None:
         """Put what `show` shows in the place of the line that changes, and that line below it."""
         if not self._moves:
             if show:
@@ -120,7 +120,7 @@ class LiveTranscript:
             return
         who = "user" if self._said["user"] else "assistant"
         said = f"{_NAMES[who]}{self._said[who]}" if self._said[who] else self._state
-        line = fitting(said, shutil.get_terminal_size().columns - 1)
+        line = fit_to_width(said, shutil.get_terminal_size().columns - 1)
         if not show and line == self._drawn:
             return
         if self._drawn:
@@ -133,7 +133,7 @@ class LiveTranscript:
         self._drawn = line
 
 
-def fitting(text: str, columns: int) -> str:
+def fit_to_width(text: str, columns: int) -> str:
     """`text` on one line of so many columns: of what somebody says the end, which is what was said last."""
     text = visible(text, one_line=True)
     if get_cwidth(text) <= columns:
@@ -163,11 +163,11 @@ class Console:
     def __init__(self, cli: Cli, scope: UserScope, *, guest: bool, script: Path | None) -> None:
         """Nothing is opened yet."""
         self._cli = cli
-        self._identity = scope
+        self._scope = scope
         self._guest = guest
         self._script = script
-        person = is_terminal(sys.stdin) and is_terminal(sys.stdout) and not cli.output.is_json
-        self._interactive = person and script is None
+        at_terminal = is_terminal(sys.stdin) and is_terminal(sys.stdout) and not cli.output.is_json
+        self._interactive = at_terminal and script is None
 
     async def in_text(self) -> None:
         """Talk in text.
@@ -181,7 +181,7 @@ class Console:
             output.note("Type what you would say; Ctrl-D ends the call.")
         show = output.event if output.is_json else Transcript(output, echo=not self._interactive)
         listener = Listener(event=show, note=output.note, warn=output.warn, refuse=output.error)
-        self._judge(await self._converse(self._lines(aloud=False), listener))
+        self._raise_failure(await self._converse(self._lines(aloud=False), listener))
 
     async def aloud(self, microphone: str | None, loudspeaker: str | None) -> None:
         """Talk aloud; where that cannot be, say why, and talk in text where there is somebody to type.
@@ -200,8 +200,8 @@ class Console:
         import prompt_toolkit  # noqa: F401 - later it would hold up the sound for half a second
 
         try:
-            way = await way_to_talk(self._cli.settings, microphone, loudspeaker)
-            outcome = await self._converse_aloud(way)
+            open_sound = await choose_sound(self._cli.settings, microphone, loudspeaker)
+            outcome = await self._converse_aloud(open_sound)
         except (AudioError, NoVoiceError) as error:
             outcome = Outcome(session_id="", failure=error)
         if outcome.failure and self._interactive:
@@ -209,13 +209,13 @@ class Console:
             self._cli.output.note("Going on in text.")
             await self.in_text()
             return
-        self._judge(outcome)
+        self._raise_failure(outcome)
 
-    async def _converse_aloud(self, way: OpenSound) -> Outcome:
+    async def _converse_aloud(self, open_sound: OpenSound) -> Outcome:
         output = self._cli.output
         if output.is_json:
             show = Listener(event=output.event, note=output.note, warn=output.warn, refuse=output.error)
-            return await self._converse(self._lines(aloud=True), show, way)
+            return await self._converse(self._lines(aloud=True), show, open_sound)
         transcript = LiveTranscript(output)
         try:
             return await self._converse(
@@ -227,16 +227,16 @@ class Console:
                     refuse=transcript.refuse,
                     live=transcript.live,
                 ),
-                way,
+                open_sound,
             )
         finally:
             transcript.end()
 
     async def _converse(
-        self, lines: AsyncIterator[Line | Switch], listener: Listener, way: OpenSound | None = None
+        self, lines: AsyncIterator[Line | Switch], listener: Listener, open_sound: OpenSound | None = None
     ) -> Outcome:
         settings = self._cli.settings
-        return await converse(settings, self._identity, lines, listener, guest=self._guest, aloud=way)
+        return await converse(settings, self._scope, lines, listener, guest=self._guest, aloud=open_sound)
 
     def _lines(self, *, aloud: bool) -> AsyncIterator[Line | Switch]:
         if self._script is not None:
@@ -244,10 +244,10 @@ class Console:
         if self._interactive:
             return typed_or_spoken("type> ") if aloud else typed("you> ")
         if sys.stdin is None:
-            return nothing()  # closed: by now descriptor 0 may be anything
+            return no_lines()  # closed: by now descriptor 0 may be anything
         return piped(0)
 
-    def _judge(self, outcome: Outcome) -> None:
+    def _raise_failure(self, outcome: Outcome) -> None:
         if outcome.failure:
             raise outcome.failure
         if outcome.unanswered and not self._interactive:
@@ -280,7 +280,7 @@ async def show_devices(cli: Cli) -> None:
     cli.output.rows(("index", "name", "inputs", "outputs", "default"), rows, empty="There are no audio devices.")
 
 
-async def way_to_talk(settings: Settings, microphone: str | None, loudspeaker: str | None) -> OpenSound:
+async def choose_sound(settings: Settings, microphone: str | None, loudspeaker: str | None) -> OpenSound:
     """Find what to speak into and to hear with, and see that there is somebody who recognises speech and speaks.
 
     Raises:
@@ -306,7 +306,7 @@ async def way_to_talk(settings: Settings, microphone: str | None, loudspeaker: s
         whys = [f"{error.message} ({error.why})" if error.why else error.message for error in missing]
         hints = [*dict.fromkeys(error.hint for error in missing if error.hint), "or leave out --voice to talk in text"]
         raise NoVoiceError("this console cannot talk aloud", why="; ".join(whys), hint="; ".join(hints))
-    return functools.partial(_open, Pair(*found))
+    return functools.partial(_open_devices, DevicePair(*found))
 
 
 def _no_speech(settings: Settings) -> list[LkmongoError]:
@@ -318,7 +318,7 @@ def _no_speech(settings: Settings) -> list[LkmongoError]:
         return [error]
 
 
-def _open(pair: Pair) -> AbstractAsyncContextManager[Sound]:
+def _open_devices(pair: DevicePair) -> AbstractAsyncContextManager[Sound]:
     from lkmongo.console.sound import open_sound
 
     return open_sound(pair)

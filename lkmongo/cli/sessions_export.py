@@ -28,7 +28,7 @@ from lkmongo.model import DEFAULT_TENANT
 from lkmongo.times import Since, Until
 
 if TYPE_CHECKING:
-    from lkmongo.outbox.journal import Spooled, SpoolError
+    from lkmongo.outbox.journal import JournalContents, JournalError
     from lkmongo.outbox.recovery import Recovered
     from lkmongo.store.export.export import Exported, Sink, Writer
     from lkmongo.store.sessions.listing import SessionFilter
@@ -247,7 +247,7 @@ async def recover(cli: Cli, dry_run: DryRun = False) -> None:
     folder = journal_folder(cli.settings.data_home)
     uri = cli.settings.mongodb_uri.get_secret_value() if cli.settings.mongodb_uri else None
     database = database_of(uri, cli.settings.mongodb_db)
-    troubles: list[SpoolError] = []
+    troubles: list[JournalError] = []
     files = _look(folder, database, troubles)
     if files.foreign:
         cli.output.note(
@@ -267,7 +267,7 @@ async def recover(cli: Cli, dry_run: DryRun = False) -> None:
                     rows.append(_row(scope.tenant_id, scope.user_id, session_id, "lost"))
         else:
             troubles.clear()
-            rows = [_recovered(found) for found in await store_all(store, folder, database, on_trouble=troubles.append)]
+            rows = [_recovered(found) for found in await store_all(store, folder, database, on_error=troubles.append)]
     cli.output.rows(_COLUMNS, rows, empty=_NOTHING)
     if rows and dry_run:
         cli.output.note("nothing was written")
@@ -282,19 +282,19 @@ async def recover(cli: Cli, dry_run: DryRun = False) -> None:
 
 class _Files:
     def __init__(self) -> None:
-        self.left: list[Spooled] = []
+        self.left: list[JournalContents] = []
         self.foreign = 0
         self.live = 0
 
 
-def _look(folder: Path, database: str, troubles: list[SpoolError]) -> _Files:
+def _look(folder: Path, database: str, troubles: list[JournalError]) -> _Files:
     """Read the folder and change nothing."""
     from lkmongo.outbox import journal
 
     found = _Files()
     try:
         paths: Iterable[Path] = journal.files(folder)
-    except journal.SpoolError as error:
+    except journal.JournalError as error:
         troubles.append(error)
         return found
     for path in paths:
@@ -304,7 +304,7 @@ def _look(folder: Path, database: str, troubles: list[SpoolError]) -> _Files:
                     found.live += path.exists()
                     continue
                 left = journal.read(path)
-        except journal.SpoolError as error:
+        except journal.JournalError as error:
             troubles.append(error)
             continue
         if left.database != database:
@@ -312,11 +312,11 @@ def _look(folder: Path, database: str, troubles: list[SpoolError]) -> _Files:
             continue
         found.left.append(left)
         if left.damaged:
-            troubles.append(journal.SpoolError(f"{path} is damaged: {left.damaged} of its lines cannot be read"))
+            troubles.append(journal.JournalError(f"{path} is damaged: {left.damaged} of its lines cannot be read"))
     return found
 
 
-def _waiting(left: Spooled) -> dict[str, Any]:
+def _waiting(left: JournalContents) -> dict[str, Any]:
     operations = [entry["op"] for entry in left.entries]
     scope = left.record.scope
     changes = sum(operation in {"remember", "forget", "profile"} for operation in operations)

@@ -52,7 +52,7 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class DevicePair:
     """What to speak into and what to hear with, by PortAudio's numbers."""
 
     microphone: Device

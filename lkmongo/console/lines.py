@@ -90,7 +90,7 @@ class Switch(Enum):
     HANG_UP = "hang up"
 
 
-def take(number: int, raw: bytes, *, cut: bool = False) -> Line:
+def parse_line(number: int, raw: bytes, *, cut: bool = False) -> Line:
     """Check one line: UTF-8, at most 4,000 characters.
 
     Args:
@@ -114,7 +114,7 @@ def take(number: int, raw: bytes, *, cut: bool = False) -> Line:
     return Line(number, text)
 
 
-def split(chunks: Iterator[bytes]) -> Iterator[Line]:
+def split_lines(chunks: Iterator[bytes]) -> Iterator[Line]:
     """Lines out of chunks of bytes, in memory that does not grow with a line's length."""
     number, buffer, cut = 1, b"", False
     for chunk in chunks:
@@ -125,10 +125,10 @@ def split(chunks: Iterator[bytes]) -> Iterator[Line]:
                 if len(buffer) > _MAX_BYTES:
                     buffer, cut = buffer[:_MAX_BYTES], True
             if index < len(parts) - 1:
-                yield take(number, buffer, cut=cut)
+                yield parse_line(number, buffer, cut=cut)
                 number, buffer, cut = number + 1, b"", False
     if buffer:
-        yield take(number, buffer, cut=cut)
+        yield parse_line(number, buffer, cut=cut)
 
 
 async def piped(descriptor: int) -> AsyncIterator[Line]:
@@ -148,7 +148,7 @@ async def piped(descriptor: int) -> AsyncIterator[Line]:
 
     def read() -> None:
         try:
-            for line in split(chunks()):
+            for line in split_lines(chunks()):
                 put(line)
             put(None)
         except RuntimeError:
@@ -159,9 +159,9 @@ async def piped(descriptor: int) -> AsyncIterator[Line]:
         yield line
 
 
-async def nothing() -> AsyncIterator[Line]:
+async def no_lines() -> AsyncIterator[Line]:
     """No lines at all."""
-    for line in split(iter(())):
+    for line in split_lines(iter(())):
         yield line
 
 
@@ -181,7 +181,7 @@ def script(path: Path) -> AsyncIterator[Line]:
         ) from error
 
     async def lines() -> AsyncIterator[Line]:
-        for line in split(iter([raw])):
+        for line in split_lines(iter([raw])):
             yield line
 
     return lines()
@@ -218,13 +218,13 @@ async def typed(prompt: str, *, leave: str | None = None) -> AsyncIterator[Line]
             text = await session.prompt_async(prompt, handle_sigint=False, set_exception_handler=leave is None)
         except EOFError:
             return
-        yield take(number, text.encode("utf-8", errors="replace"))
+        yield parse_line(number, text.encode("utf-8", errors="replace"))
 
 
 async def typed_or_spoken(prompt: str) -> AsyncIterator[Line | Switch]:
     """What a person at a terminal does while they talk: Enter or Ctrl-T to type, an empty line to talk again, Ctrl-D."""
     typing = typed(prompt, leave="c-t")
-    while await pressed("\r\n\x14", "\x04"):
+    while await wait_for_key("\r\n\x14", "\x04"):
         yield Switch.TYPE
         while (line := await anext(typing, None)) is not None and (line.text or line.refused):
             yield line
@@ -234,7 +234,7 @@ async def typed_or_spoken(prompt: str) -> AsyncIterator[Line | Switch]:
     yield Switch.HANG_UP
 
 
-async def pressed(keys: str, end: str) -> bool:
+async def wait_for_key(keys: str, end: str) -> bool:
     """Wait for one of `keys`, or of those that mean the end; nothing that is pressed meanwhile is shown.
 
     Returns:

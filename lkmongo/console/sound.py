@@ -17,7 +17,7 @@ from typing import Any
 from livekit import rtc
 from livekit.agents.voice import io
 
-from lkmongo.console.devices import AudioError, Pair
+from lkmongo.console.devices import AudioError, DevicePair
 
 logger = logging.getLogger(__name__)
 
@@ -124,14 +124,14 @@ class Loudspeaker(io.AudioOutput):
             piece = bytes(self._waiting[: 2 * samples])
             del self._waiting[: 2 * samples]
             if piece and not self._read:
-                self._soon(self._start, self._utterance, time.time() + self.latency)
+                self._call_in_loop(self._start, self._utterance, time.time() + self.latency)
             self._read += len(piece)
             if self._complete and not self._waiting and len(piece) < 2 * samples:
                 self._complete = False
-                self._soon(self._loop.call_later, self.latency, self._finish, self._utterance)
+                self._call_in_loop(self._loop.call_later, self.latency, self._finish, self._utterance)
         return piece.ljust(2 * samples, b"\0")
 
-    def _soon(self, function: Callable[..., Any], *arguments: Any) -> None:
+    def _call_in_loop(self, function: Callable[..., Any], *arguments: Any) -> None:
         with suppress(RuntimeError):  # the conversation is over, and its loop closed
             self._loop.call_soon_threadsafe(function, *arguments)
 
@@ -154,7 +154,7 @@ class Loudspeaker(io.AudioOutput):
 
 
 @asynccontextmanager
-async def open_sound(pair: Pair) -> AsyncIterator[Sound]:
+async def open_sound(pair: DevicePair) -> AsyncIterator[Sound]:
     """Open a microphone and a loudspeaker; what comes out of the one is taken out of the other.
 
     Raises:
@@ -162,14 +162,14 @@ async def open_sound(pair: Pair) -> AsyncIterator[Sound]:
     """
     loudspeaker = Loudspeaker()
     async with AsyncExitStack() as stack:
-        stack.enter_context(_alsa_kept_quiet())
-        with _drivers_kept_quiet():
-            with _said_of(f"the microphone {pair.microphone.name}", "--input-device"):
+        stack.enter_context(_alsa_silenced())
+        with _drivers_silenced():
+            with _device_errors(f"the microphone {pair.microphone.name}", "--input-device"):
                 capture = rtc.MediaDevices(blocksize=_BLOCK).open_input(
                     enable_aec=True, input_device=pair.microphone.index
                 )
             stack.push_async_callback(capture.aclose)
-            with _said_of(f"the loudspeaker {pair.loudspeaker.name}", "--output-device"):
+            with _device_errors(f"the loudspeaker {pair.loudspeaker.name}", "--output-device"):
                 stack.enter_context(_playing(loudspeaker, capture, pair.loudspeaker.index))
         recorded = rtc.AudioStream(
             rtc.LocalAudioTrack.create_audio_track("microphone", capture.source), sample_rate=HEARD_RATE, num_channels=1
@@ -215,7 +215,7 @@ async def _frames(stream: rtc.AudioStream, source: rtc.AudioSource) -> AsyncIter
 
 
 @contextmanager
-def _said_of(device: str, flag: str) -> Iterator[None]:
+def _device_errors(device: str, flag: str) -> Iterator[None]:
     """Say which device it is that fails.
 
     Raises:
@@ -236,7 +236,7 @@ def _said_of(device: str, flag: str) -> Iterator[None]:
 
 
 @contextmanager
-def _drivers_kept_quiet() -> Iterator[None]:
+def _drivers_silenced() -> Iterator[None]:
     """Keep what audio drivers print on stderr out of the conversation; with --debug it is logged."""
     try:
         before = os.dup(2)
@@ -256,7 +256,7 @@ def _drivers_kept_quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _alsa_kept_quiet() -> Iterator[None]:
+def _alsa_silenced() -> Iterator[None]:
     """Have ALSA log what it prints on stderr otherwise, such as that the machine was too slow for a moment."""
     try:
         alsa = ctypes.CDLL("libasound.so.2")

@@ -19,7 +19,7 @@ from lkmongo.store.sessions.sessions import CONSOLE
 if TYPE_CHECKING:
     from lkmongo.agent.assistant import Assistant
     from lkmongo.agent.caller_session import CallerSession
-    from lkmongo.agent.models import CallSession, ModelChoice, Speech
+    from lkmongo.agent.models import CallerAgentSession, ModelChoice, Speech
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ async def converse(
     from lkmongo.agent.caller_session import open_session
 
     # The SDK takes seconds to import: that is done beside the start of the database.
-    importing = asyncio.create_task(asyncio.to_thread(importlib.import_module, "lkmongo.agent.own_agent"))
+    importing = asyncio.create_task(asyncio.to_thread(importlib.import_module, "lkmongo.agent.custom_agent"))
     outcome = Outcome(session_id=f"console-{uuid4()}")
     await asyncio.sleep(0)
     async with open_session(
@@ -62,21 +62,21 @@ async def converse(
         session_id=outcome.session_id,
         room_name=CONSOLE,
         on_status=listener.note,
-    ) as call:
+    ) as caller_session:
         await importing
-        if not call.caller.loaded:
-            error = call.caller.load_error
+        if not caller_session.caller.loaded:
+            error = caller_session.caller.load_error
             listener.warn(
                 f"{f'{error.message}: {error.why}' if error else 'MongoDB does not answer'}. "
                 "The call goes on without memory; what is said is kept on this machine until that changes"
             )
-        await _hold(settings, call, lines, listener, outcome, aloud)
+        await _run_session(settings, caller_session, lines, listener, outcome, aloud)
     return outcome
 
 
-async def _hold(
+async def _run_session(
     settings: Settings,
-    call: CallerSession,
+    caller_session: CallerSession,
     lines: AsyncIterator[Line | Switch],
     listener: Listener,
     outcome: Outcome,
@@ -85,29 +85,29 @@ async def _hold(
     from livekit.agents import utils
     from livekit.agents.testing import fake_job_context
 
+    from lkmongo.agent.custom_agent import create_assistant
     from lkmongo.agent.ending import end_session
-    from lkmongo.agent.models import create_session
-    from lkmongo.agent.own_agent import create_assistant
+    from lkmongo.agent.models import create_agent_session
 
     assistant = create_assistant(settings)
-    mind = _mind(settings, type(assistant), listener)
+    model = _choose_model(settings, type(assistant), listener)
     reason = "error"
     async with utils.http_context.open(), AsyncExitStack() as stack:
-        stack.push_async_callback(mind.close)
-        with fake_job_context(job_id=call.session_id) as job:
+        stack.push_async_callback(model.close)
+        with fake_job_context(job_id=caller_session.session_id) as job:
             speech = _speech(settings, listener) if aloud else None
             if speech:
                 stack.push_async_callback(speech.close)
             sound = await stack.enter_async_context(aloud()) if aloud else None
-            session = create_session(call, mind, speech)
-            call.attach(session)
+            session = create_agent_session(caller_session, model, speech)
+            caller_session.attach(session)
             try:
                 if sound:
                     from lkmongo.console.voice import talk
 
                     reason = await talk(session, assistant, sound, lines, listener, outcome)
                 else:
-                    await _write(session, assistant, lines, listener, outcome)
+                    await _talk_in_text(session, assistant, lines, listener, outcome)
                     reason = "hang-up"
             except (asyncio.CancelledError, KeyboardInterrupt):
                 reason = "interrupted"
@@ -121,15 +121,15 @@ async def _hold(
                 await session.aclose()
                 ended_at = now()
                 outcome.stored = await end_session(
-                    call,
+                    caller_session,
                     reason,
                     lambda: job.make_session_report(session).to_dict(include_chat_history=False, include_events=False),
                     ended_at=ended_at,
-                    mind=mind,
+                    model=model,
                 )
-                if call.recorder.erased:
+                if caller_session.recorder.erased:
                     listener.note("What was kept of this caller was erased during the call; nothing of it is stored.")
-                elif call.recorder.is_kept:
+                elif caller_session.recorder.is_journaled:
                     listener.note(
                         "MongoDB has not taken this call: it is kept on this machine, and stored by the next call or by "
                         "lkmongo sessions recover."
@@ -138,8 +138,8 @@ async def _hold(
                     listener.warn("this call could not be stored, neither in MongoDB nor on this machine")
 
 
-async def _write(
-    session: CallSession,
+async def _talk_in_text(
+    session: CallerAgentSession,
     assistant: Assistant,
     lines: AsyncIterator[Line | Switch],
     listener: Listener,
@@ -157,21 +157,21 @@ async def _write(
             await _show_run(session.run(user_input=line.text), listener, outcome)
 
 
-def _mind(settings: Settings, agent: type[Assistant], listener: Listener) -> ModelChoice:
+def _choose_model(settings: Settings, agent: type[Assistant], listener: Listener) -> ModelChoice:
     """Who answers: a language model, else the demo responder."""
+    from lkmongo.agent.custom_agent import unused_tools_warning
     from lkmongo.agent.models import choose_model
-    from lkmongo.agent.own_agent import own_tools_unused
 
-    mind = choose_model(settings)
+    model = choose_model(settings)
     unused = ""
-    if mind is None:
-        from lkmongo.demo.llm import demo_mind
+    if model is None:
+        from lkmongo.demo.llm import demo_model
 
-        mind, unused = demo_mind(), own_tools_unused(agent)
-    listener.note(f"You are talking to {mind.description}.")
+        model, unused = demo_model(), unused_tools_warning(agent)
+    listener.note(f"You are talking to {model.description}.")
     if unused:
         listener.note(unused)
-    return mind
+    return model
 
 
 def _speech(settings: Settings, listener: Listener) -> Speech:

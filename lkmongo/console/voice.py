@@ -24,7 +24,7 @@ from lkmongo.errors import AuthenticationError, LkmongoError
 
 if TYPE_CHECKING:
     from lkmongo.agent.assistant import Assistant
-    from lkmongo.agent.models import CallSession
+    from lkmongo.agent.models import CallerAgentSession
     from lkmongo.console.lines import Listener, Outcome
     from lkmongo.console.sound import Sound
 
@@ -44,7 +44,7 @@ class SpeechRefusedError(AuthenticationError):
 
 
 async def talk(
-    session: CallSession,
+    session: CallerAgentSession,
     assistant: Assistant,
     sound: Sound,
     lines: AsyncIterator[Line | Switch],
@@ -64,30 +64,30 @@ async def talk(
     Returns:
         Why it ended, in a word or two.
     """
-    talking = _Talking(session, sound, listener, outcome)
+    talking = _VoiceConversation(session, sound, listener, outcome)
     try:
         return await talking.until_hang_up(assistant, lines)
     finally:
         await talking.close()
 
 
-class _Talking:
-    def __init__(self, session: CallSession, sound: Sound, listener: Listener, outcome: Outcome) -> None:
+class _VoiceConversation:
+    def __init__(self, session: CallerAgentSession, sound: Sound, listener: Listener, outcome: Outcome) -> None:
         self._session = session
         self._listener = listener
         self._outcome = outcome
-        self._heard: list[str] = []
+        self._final_transcripts: list[str] = []
         self._warned: set[str] = set()
         self._over = asyncio.Event()
         self._closed: CloseEvent | None = None
-        self._broken: BaseException | None = None
+        self._greeting_error: BaseException | None = None
         self._greeting: asyncio.Task[Any] | None = None
-        self._together = TranscriptSynchronizer(
-            next_in_chain_audio=sound.loudspeaker, next_in_chain_text=_Spoken(listener)
+        self._synchronizer = TranscriptSynchronizer(
+            next_in_chain_audio=sound.loudspeaker, next_in_chain_text=_SpokenText(listener)
         )
         session.input.audio = sound.microphone
-        session.output.audio = self._together.audio_output
-        session.output.transcription = self._together.text_output
+        session.output.audio = self._synchronizer.audio_output
+        session.output.transcription = self._synchronizer.text_output
         session.on("user_input_transcribed", self._on_heard)
         session.on("conversation_item_added", self._on_item)
         session.on("function_tools_executed", self._on_tools)
@@ -103,23 +103,23 @@ class _Talking:
         over = asyncio.create_task(self._over.wait())
         try:
             while True:
-                coming = asyncio.create_task(_next(lines))
+                upcoming = asyncio.create_task(_next(lines))
                 try:
-                    await asyncio.wait({coming, over}, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait({upcoming, over}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
-                    if not coming.done():
-                        coming.cancel()
-                        await asyncio.gather(coming, return_exceptions=True)
+                    if not upcoming.done():
+                        upcoming.cancel()
+                        await asyncio.gather(upcoming, return_exceptions=True)
                 if over.done():
-                    return self._why()
-                item = coming.result()
+                    return self._close_reason()
+                item = upcoming.result()
                 if isinstance(item, KeyboardInterrupt):
                     raise item
                 if item is None:  # what was piped in is at its end; its last answer is still to be heard
                     await self._greeted()
                 if item is None or item is Switch.HANG_UP:
-                    return self._why()
-                await self._take(item)
+                    return self._close_reason()
+                await self._handle(item)
         finally:
             over.cancel()
 
@@ -128,11 +128,11 @@ class _Talking:
             self._greeting.cancel()
             await asyncio.gather(self._greeting, return_exceptions=True)
         await self._session.aclose()
-        await self._together.aclose()
+        await self._synchronizer.aclose()
 
     # ------------------------------------------------------------------ typing
 
-    async def _take(self, item: Line | Switch) -> None:
+    async def _handle(self, item: Line | Switch) -> None:
         if isinstance(item, Switch):
             await self._switch(aloud=item is Switch.TALK)
         elif item.refused:
@@ -154,7 +154,7 @@ class _Talking:
                 session.clear_user_turn()
             except RuntimeError:  # it is not in the conversation yet, or no longer
                 pass
-            self._heard.clear()
+            self._final_transcripts.clear()
         session.input.set_audio_enabled(aloud)
         session.output.set_audio_enabled(aloud)
         self._listener.live("state", session.agent_state if aloud else "")
@@ -171,22 +171,22 @@ class _Talking:
         error = greeting.exception()
         # What the model did not answer was told as an error of the session already.
         if error is not None and not isinstance(error, APIError) and not self._session_is_over():
-            self._broken = error
+            self._greeting_error = error
             self._over.set()
 
     def _on_heard(self, event: UserInputTranscribedEvent) -> None:
         if not event.transcript or not self._session.input.audio_enabled:
             return
-        self._listener.live("user", " ".join([*self._heard, event.transcript]))
+        self._listener.live("user", " ".join([*self._final_transcripts, event.transcript]))
         if event.is_final:
-            self._heard.append(event.transcript)
+            self._final_transcripts.append(event.transcript)
 
     def _on_item(self, event: ConversationItemAddedEvent) -> None:
         item = event.item
         if item.type != "message" or item.role not in {"user", "assistant"}:
             return
         if item.role == "user":
-            self._heard.clear()
+            self._final_transcripts.clear()
         shown = {"type": "message", "role": item.role, "text": item.text_content or ""}
         self._listener.event(shown | ({"interrupted": True} if item.interrupted else {}))
 
@@ -224,16 +224,16 @@ class _Talking:
     def _session_is_over(self) -> bool:
         return self._closed is not None
 
-    def _why(self) -> str:
-        if self._broken:
-            raise self._broken
+    def _close_reason(self) -> str:
+        if self._greeting_error:
+            raise self._greeting_error
         if self._closed and self._closed.reason is CloseReason.ERROR:
             self._outcome.failure = _failure(self._closed.error)
             return "error"
         return "agent" if self._session.userdata.ended_by_agent else "hang-up"
 
 
-class _Spoken(io.TextOutput):
+class _SpokenText(io.TextOutput):
     """What the agent says, at the pace at which it is heard."""
 
     def __init__(self, listener: Listener) -> None:

@@ -92,7 +92,7 @@ class _Stream(llm.LLMStream):
         self._event_ch.send_nowait(ChatChunk(id=self._request_id, delta=delta))
 
 
-def demo_mind() -> ModelChoice:
+def demo_model() -> ModelChoice:
     """The demo responder in the place of a language model."""
     return ModelChoice(
         DemoLLM(),

@@ -141,7 +141,7 @@ def waiting(folder: Path, said: str) -> Finding:
                 if is_over:
                     paths.append(path)
                     size += path.stat().st_size
-    except journal.SpoolError as error:
+    except journal.JournalError as error:
         return warn(f"{said}; {error.message}", error.hint or "see to it that its owner runs lkmongo")
     if not paths:
         return ok(said)

@@ -1,1 +1,1 @@
-"""What a call writes, and how none of it is lost: the journal on disk, the lease, retries, recovery."""
+"""What a session writes and how none of it is lost: the outbox and its journal on disk, lease, retries, recovery."""

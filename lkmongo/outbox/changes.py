@@ -1,4 +1,4 @@
-"""What the caller asked to have remembered or forgotten, in order: waited for briefly, then journalled and retried."""
+"""Changes to a caller's memory and profile: written in order, awaited briefly, then journaled and retried."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from lkmongo.aio import Background, Task, level_of
 from lkmongo.backoff import retry_pause
 from lkmongo.errors import LkmongoError
 from lkmongo.model import LastSession, Memory, Profile, UserScope, now
-from lkmongo.outbox.backlog import Backlog, unless_it_hangs
 from lkmongo.outbox.journal import Entry
 from lkmongo.outbox.lease import Lease
+from lkmongo.outbox.outbox import Outbox, wait_for_disk
 from lkmongo.store.mongo.circuit_breaker import CircuitBreaker
 from lkmongo.store.open import Store
 from lkmongo.store.people.forget import forget
 
-_AT_ONCE = timedelta(milliseconds=20)
-"""How old a change may be that is written without a look at what there is: another process may write meanwhile."""
+_UNCONDITIONAL = timedelta(milliseconds=20)
+"""A change this recent is written unconditionally; another process may have written after an older one."""
 
 Saved = Literal["stored", "kept", "not saved"]
-"""Where a change is: in MongoDB, on this machine's disk, or in this process alone."""
+"""Where a change is: in MongoDB, in the journal on disk, or in this process only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing to be written of what is remembered; `name` is a slot's label or a field of the profile."""
+    """One write to a person's memory; `name` is a slot's label or a profile field."""
 
     operation: Literal["remember", "forget", "profile", "told", "gist"]
-    """"told" is what a guest said of themselves, of whom it turned out who they are: it fills a gap of the profile."""
+    """"told" is a profile field given by a guest who was identified later: it only fills a missing value."""
     name: str
     at: datetime
     value: str = ""
     since: datetime | None = None
-    """Of a gist, when the call began: it holds nothing that was forgotten since."""
+    """For a gist, when the session began: a gist is not stored if something was forgotten since."""
 
     @property
     def key(self) -> tuple[str, str]:
-        """Two changes of one key concern the same slot or field: the later counts."""
+        """Changes with the same key concern the same slot or field: the latest wins."""
         return ("slot" if self.operation in {"remember", "forget"} else self.operation, self.name)
 
     @property
     def entry(self) -> Entry:
-        """The change as it is kept on disk."""
+        """The change as a journal entry."""
         match self.operation:
             case "remember":
                 return {"op": "remember", "label": self.name, "content": self.value, "at": self.at}
@@ -62,102 +62,101 @@ class Change:
 
 
 class Changes:
-    """The changes of one call that are not stored yet."""
+    """The pending changes of one session."""
 
-    def __init__(self, store: Store, backlog: Backlog) -> None:
-        """Nothing waits."""
+    def __init__(self, store: Store, outbox: Outbox) -> None:
         self._store = store
-        self._backlog = backlog
-        self._waiting: dict[tuple[str, str], Change] = {}
-        self._kept: dict[tuple[str, str], Change] = {}
-        self._being_kept: dict[tuple[str, str], Change] = {}
-        self._tried: set[Change] = set()
+        self._outbox = outbox
+        self._pending: dict[tuple[str, str], Change] = {}
+        self._journaled: dict[tuple[str, str], Change] = {}
+        self._being_journaled: dict[tuple[str, str], Change] = {}
+        self._attempted: set[Change] = set()
         self._lock = asyncio.Lock()
-        self._keeping = asyncio.Lock()
-        self.times_saved = 0
-        """How often a change was stored: what was read before that may be out of date."""
+        self._journaling = asyncio.Lock()
+        self.stored_count = 0
+        """Changes stored so far: anything read before it grew may be stale."""
 
     def __iter__(self) -> Iterator[Change]:
-        """What waits, oldest first."""
-        return iter(list(self._waiting.values()))
+        """Iterate over the pending changes, oldest first."""
+        return iter(list(self._pending.values()))
 
     def __bool__(self) -> bool:
-        """Whether anything waits."""
-        return bool(self._waiting)
+        return bool(self._pending)
 
     @property
     def saved(self) -> Saved:
-        """Where the change is that is worst off."""
-        if not self._waiting:
+        """Where the least durable of the changes is."""
+        if not self._pending:
             return "stored"
-        return "kept" if all(self._kept.get(key) is change for key, change in self._waiting.items()) else "not saved"
+        is_journaled = all(self._journaled.get(key) is change for key, change in self._pending.items())
+        return "kept" if is_journaled else "not saved"
 
     def add(self, change: Change) -> None:
-        """Have a change stored; one of the same slot or field that waits is not needed any more."""
-        self._waiting.pop(change.key, None)
-        self._waiting[change.key] = change
+        """Queue a change, replacing a pending one to the same slot or field."""
+        self._pending.pop(change.key, None)
+        self._pending[change.key] = change
 
-    def drop(self) -> None:
-        """Forget what waits: the person was erased."""
-        self._waiting.clear()
-        self._kept.clear()
+    def clear(self) -> None:
+        """Discard the pending changes, because the person was erased."""
+        self._pending.clear()
+        self._journaled.clear()
 
     async def save(self, scope: UserScope, lease: Lease) -> int:
-        """Store what waits, oldest first.
+        """Store the pending changes, oldest first.
 
         Returns:
-            How often a reader of `memory_version` sees it grow.
+            By how much that increments `memory_version`.
 
         Raises:
-            DatabaseError: MongoDB did not take one; it and what comes after it still wait.
+            DatabaseError: a change could not be stored; it and those after it stay pending.
             ErasedError: the person was erased.
         """
-        grown = 0
+        increments = 0
         async with self._lock:
             for change in self:
-                if self._waiting.get(change.key) is not change:
+                if self._pending.get(change.key) is not change:
                     continue
-                # Of what was tried before, or had to wait, another process may have written since.
-                again = change in self._tried or now() - change.at > _AT_ONCE
-                self._tried.add(change)
+                # Another process may have written since a change that was attempted before or had to wait.
+                only_if_newer = change in self._attempted or now() - change.at > _UNCONDITIONAL
+                self._attempted.add(change)
                 async with lease.writing():
-                    grown += await self._store_one(scope, change, lease, again=again)
-                self._tried.discard(change)
-                self.times_saved += 1
-                if self._waiting.get(change.key) is change:
-                    del self._waiting[change.key]
-                is_kept = self._kept.pop(change.key, None) is not None or change.key in self._being_kept
-                if is_kept and not self._waiting.get(change.key):
-                    await unless_it_hangs(self._backlog.stored([change.key]))
-        return grown
+                    increments += await self._store_one(scope, change, lease, only_if_newer=only_if_newer)
+                self._attempted.discard(change)
+                self.stored_count += 1
+                if self._pending.get(change.key) is change:
+                    del self._pending[change.key]
+                was_journaled = self._journaled.pop(change.key, None) is not None or change.key in self._being_journaled
+                if was_journaled and not self._pending.get(change.key):
+                    await wait_for_disk(self._outbox.acknowledge([change.key]))
+        return increments
 
-    async def keep(self) -> None:
-        """Put what waits on the disk, where it is not there yet; a disk that hangs is not waited for long."""
-        await unless_it_hangs(self._keep())
+    async def journal(self) -> None:
+        """Add the pending changes to the outbox; gives up waiting for a disk that hangs."""
+        await wait_for_disk(self._journal())
 
-    async def _keep(self) -> None:
-        async with self._keeping:
-            new = {key: change for key, change in self._waiting.items() if self._kept.get(key) is not change}
+    async def _journal(self) -> None:
+        async with self._journaling:
+            new = {key: change for key, change in self._pending.items() if self._journaled.get(key) is not change}
             if not new:
                 return
-            self._being_kept = new
+            self._being_journaled = new
             try:
-                if await self._backlog.keep({key: change.entry for key, change in new.items()}):
-                    # What was stored while it was written is struck out after it.
-                    self._kept |= {key: change for key, change in new.items() if self._waiting.get(key) is change}
+                if await self._outbox.add({key: change.entry for key, change in new.items()}):
+                    # `save` acknowledges those that were stored meanwhile.
+                    self._journaled |= {key: change for key, change in new.items() if self._pending.get(key) is change}
             finally:
-                self._being_kept = {}
+                self._being_journaled = {}
 
-    async def _store_one(self, scope: UserScope, change: Change, lease: Lease, *, again: bool) -> int:
+    async def _store_one(self, scope: UserScope, change: Change, lease: Lease, *, only_if_newer: bool) -> int:
         users, memories = self._store.users, self._store.memories
         match change.operation:
-            case "remember" if again:
+            case "remember" if only_if_newer:
                 return int(await memories.remember_if_newer(scope, change.name, change.value, change.at))
             case "remember":
                 await memories.remember(scope, change.name, change.value, at=change.at)
             case "forget":
-                await forget(self._store, scope, [change.name], at=change.at, unless_newer=again)
-            case "profile" if again:
+                await forget(self._store, scope, [change.name], at=change.at, unless_newer=only_if_newer)
+            case "profile" if only_if_newer:
                 return int(await users.set_field_if_newer(scope, change.name, change.value, change.at))
             case "profile":
                 await users.set_field(scope, change.name, change.value)
@@ -165,20 +164,20 @@ class Changes:
                 return int(await users.fill_field(scope, change.name, change.value, change.at))
             case "gist":
                 last = LastSession(change.at, change.value)
-                await users.set_last_session(scope, last, started_at=change.since or lease.call_began)
+                await users.set_last_session(scope, last, started_at=change.since or lease.session_began)
                 return 0
         return 1
 
-    def over(self, slots: dict[str, Memory], profile: Profile) -> tuple[dict[str, Memory], Profile]:
-        """What is known of the person when what waits is taken for done: it is newer than what was loaded."""
+    def applied_to(self, slots: dict[str, Memory], profile: Profile) -> tuple[dict[str, Memory], Profile]:
+        """Slots and profile as loaded, with the pending changes applied: those are newer."""
         slots = dict(slots)
         for change in self:
-            there = slots.get(change.name)
+            existing = slots.get(change.name)
             if change.operation == "gist" or (change.operation == "told" and getattr(profile, change.name)):
                 continue
             if change.operation in {"profile", "told"}:
                 profile = replace(profile, **cast("dict[str, Any]", {change.name: change.value}))
-            elif there and there.updated_at and there.updated_at > change.at:
+            elif existing and existing.updated_at and existing.updated_at > change.at:
                 continue
             elif change.operation == "remember":
                 slots.pop(change.name, None)
@@ -192,60 +191,52 @@ class Changes:
 logger = logging.getLogger(__name__)
 
 
-class Saving:
-    """Sees to it that the changes of one call are stored, or on disk."""
+class ChangeWriter:
+    """Stores the changes of one session, with retries, and journals those that take long."""
 
     def __init__(
         self, changes: Changes, save: Callable[[], Awaitable[None]], breaker: CircuitBreaker, background: Background
     ) -> None:
-        """Nothing is stored before `store`.
-
-        Args:
-            changes: what waits.
-            save: stores what waits.
-            breaker: knows whether MongoDB is away.
-            background: where it goes on.
-        """
+        """`save` stores the pending `changes`; retries run in `background`."""
         self.retrying: Task | None = None
         self.away = False
-        self._trouble = "MongoDB does not answer"
+        self._last_error = "MongoDB does not answer"
         self._changes = changes
         self._save = save
         self._breaker = breaker
         self._background = background
-        self._over = False
+        self._stopped = False
 
     async def store(self, change: Change) -> None:
-        """Have a change stored, and wait until it is, or until it is on disk because MongoDB is slow or away."""
+        """Store a change; returns when MongoDB has it or, if MongoDB is slow or unreachable, when it is journaled."""
         self._changes.add(change)
         if self.retrying is None or self.retrying.done():
-            self.retrying = self._background.begin(self._keep_saving())
-        # A later turn does not pay again for what an earlier one has found out.
+            self.retrying = self._background.begin(self._save_with_retries())
+        # Once MongoDB is known to be unreachable, later turns do not wait for it again.
         if not (self.away or self._breaker.is_open):
             await asyncio.wait({self.retrying}, timeout=deadlines.ACKNOWLEDGED)
         if self._changes:
-            await self._changes.keep()
+            await self._changes.journal()
         if self._changes.saved == "not saved":
-            logger.warning("what the caller said is in memory alone, and the disk did not take it: %s", self._trouble)
+            logger.warning("a change is in memory only, neither stored nor journaled: %s", self._last_error)
 
     def stop(self) -> None:
-        """Try no longer: the driver may report a cancellation as a lost connection, which is no end to retries."""
-        self._over = True
+        """Stop retrying; cancellation is not enough, because the driver may report it as a lost connection."""
+        self._stopped = True
 
-    async def _keep_saving(self) -> None:
-        """Store what waits, and try again until MongoDB takes it."""
+    async def _save_with_retries(self) -> None:
         attempt = 0
-        while self._changes and not self._over:
+        while self._changes and not self._stopped:
             try:
                 async with asyncio.timeout(deadlines.SAVE_ATTEMPT):
                     await self._save()
             except (LkmongoError, TimeoutError) as error:
                 if isinstance(error, LkmongoError):
-                    self._trouble = f"{error.message} ({error.why})"
+                    self._last_error = f"{error.message} ({error.why})"
                 if not attempt:
-                    logger.log(level_of(error), "what the caller said is not stored yet: %s", self._trouble)
+                    logger.log(level_of(error), "a change is not stored yet; retrying: %s", self._last_error)
                 self.away = True
-                await self._changes.keep()
+                await self._changes.journal()
                 attempt += 1
                 await asyncio.sleep(retry_pause(attempt))
             else:

@@ -1,10 +1,9 @@
-"""What MongoDB did not take, kept on this machine's disk until it does: one file for each call.
+"""The journal on disk of what MongoDB has not acknowledged: one file per session.
 
-The first line says whose call it is, and each line after it one thing that is to be written, as extended JSON. Before
-`append` returns, a line outlives the process; where that is asked for it is on the disk, and outlives the machine's
-end as well. The file is locked as long as its call lives, and the kernel gives the lock back
-however the process ends: a file that nobody locks belongs to a call that is over. It is there from the beginning of a
-call, so that one whose process was killed is found although nothing had to be kept.
+The first line is the header, which says whose session it is; each line after it is one entry, as extended JSON. An
+appended line survives the process, and with `sync` also a crash of the machine. The file is locked while its session
+lives, and the kernel releases the lock however the process ends: an unlocked file belongs to a session that is over.
+It exists from the session's start, so that a killed process is noticed even if nothing was pending.
 """
 
 from __future__ import annotations
@@ -36,34 +35,34 @@ logger = logging.getLogger(__name__)
 Entry = dict[str, Any]
 
 MAX_FILE = 64 * 2**20
-"""Bytes of one call; a turn has a few hundred."""
+"""Bytes per session; a turn has a few hundred."""
 MAX_ALL = 1024 * 2**20
-"""Bytes of all calls; beyond it nothing more is kept, and nothing is thrown away for it."""
+"""Bytes of all journals; beyond it no session gets a journal, and nothing is deleted to make room."""
 MAX_AGE = timedelta(days=30)
-"""After that a file is deleted unread: what a person asked to be forgotten elsewhere must not wait for ever."""
+"""An older journal is deleted unread: data that a person had deleted elsewhere must not come back from it."""
 UNREADABLE = (ValueError, LookupError, TypeError, OverflowError, RecursionError, BSONError)
-"""What reading something damaged may raise."""
+"""What reading damaged data may raise."""
 _SUFFIX = ".jsonl"
 _BEGUN = ".begun"
 _DAMAGED = ".damaged"
 
 
-class SpoolError(LkmongoError):
-    """The disk takes nothing more."""
+class JournalError(LkmongoError):
+    """A journal cannot be written or read."""
 
     code = "spool"
 
 
 @dataclass(frozen=True, slots=True)
-class Spooled:
-    """What a file holds.
+class JournalContents:
+    """What a journal holds.
 
     Attributes:
-        record: the call as it began.
+        record: the session as it began.
         owner: the process that held its lease.
         database: which database it is for; see `database_of`.
-        entries: what is to be written, oldest first.
-        damaged: lines that cannot be read, a torn last one apart.
+        entries: the pending writes, oldest first.
+        damaged: how many lines cannot be read, not counting a torn last one.
     """
 
     record: SessionRecord
@@ -74,47 +73,46 @@ class Spooled:
 
 
 def journal_folder(home: Path) -> Path:
-    """Where the files are."""
     return home / "spool"
 
 
 def database_of(uri: str | None, name: str) -> str:
-    """Tell databases apart, without credentials: what was meant for one is never written to another."""
+    """Identify a database without its credentials, so that a journal is never replayed into another one."""
     where = uri.partition("?")[0].rpartition("//")[2].rpartition("@")[2].rstrip("/") if uri else "embedded"
     return hashlib.sha256(f"{where}\n{name}".encode()).hexdigest()[:16]
 
 
 def database_id(settings: Settings) -> str:
-    """Which database these settings name; see `database_of`."""
+    """Identify the database of these settings; see `database_of`."""
     return database_of(settings.mongodb_uri.get_secret_value() if settings.mongodb_uri else None, settings.mongodb_db)
 
 
-def begin(settings: Settings, record: SessionRecord) -> Journal:
-    """Make the file of a call where the settings say. Raises as `Journal.begin` does."""
-    return Journal.begin(
+def create_journal(settings: Settings, record: SessionRecord) -> Journal:
+    """Create a session's journal in the folder of the settings. Raises as `Journal.create` does."""
+    return Journal.create(
         journal_folder(settings.data_home), record, owner=process_name(), database=database_id(settings)
     )
 
 
 class Journal:
-    """The file of one call that is going on. Its methods wait for the disk, and for each other."""
+    """The journal of a live session. Its methods block on the disk and on each other."""
 
     def __init__(self, path: Path, descriptor: int, size: int) -> None:
-        """Use `begin`."""
+        """Use `create` instead."""
         self.path = path
         self._descriptor: int | None = descriptor
-        self._header = self._size = size
-        self._is_named = False
-        self._is_safe = True
-        # Whoever waits for a method may lose patience, and then the next one is called while it is still at work.
+        self._header_size = self._size = size
+        self._is_folder_synced = False
+        self._is_synced = True
+        # A caller may stop waiting for a method, and call the next one while the first is still running.
         self._lock = threading.Lock()
 
     @classmethod
-    def begin(cls, folder: Path, record: SessionRecord, *, owner: str, database: str) -> Journal:
-        """Make the file of a call, which nobody but its owner can read.
+    def create(cls, folder: Path, record: SessionRecord, *, owner: str, database: str) -> Journal:
+        """Create a session's journal, readable by the current user only.
 
         Raises:
-            SpoolError: it cannot be made, or there is too much in the folder already.
+            JournalError: it cannot be created, or the folder holds too much already.
         """
         header = {
             "tenant_id": record.scope.tenant_id,
@@ -127,73 +125,73 @@ class Journal:
         }
         line = dumps(clean(header)) + b"\n"
         path = folder / f"{record.started_at:%Y%m%dT%H%M%S}-{secrets.token_hex(8)}{_SUFFIX}"
-        begun = path.with_suffix(_BEGUN)
-        with _explained(folder):
+        unnamed = path.with_suffix(_BEGUN)
+        with _disk_errors(folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if _size(folder) > MAX_ALL:
-                raise SpoolError(
-                    f"{folder} holds more than {MAX_ALL // 2**20} MB that MongoDB did not take",
+                raise JournalError(
+                    f"{folder} holds more than {MAX_ALL // 2**20} MB that MongoDB has not stored",
                     hint="run lkmongo sessions recover when the database is back",
                 )
-            # It gets its name when it is locked and says whose it is: until then nobody must take it for abandoned.
-            descriptor = _new_file(begun)
+            # It gets its final name once it is locked and has a header: until then it would look abandoned.
+            descriptor = _create_locked(unnamed)
             try:
                 write_all(descriptor, line)
-                begun.rename(path)
+                unnamed.rename(path)
             except BaseException:
                 os.close(descriptor)
-                begun.unlink(missing_ok=True)
+                unnamed.unlink(missing_ok=True)
                 raise
         return cls(path, descriptor, len(line))
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing waits in it."""
-        return self._size == self._header
+        """Whether it holds no entries."""
+        return self._size == self._header_size
 
-    def append(self, entries: Sequence[Entry], *, safe: bool = True) -> None:
-        """Put entries into the file; all of them, or none.
+    def append(self, entries: Sequence[Entry], *, sync: bool = True) -> None:
+        """Append all of `entries`, or none of them.
 
         Args:
-            entries: what is to be written.
-            safe: wait until they are on the disk, with those before them that are not yet.
+            entries: the entries.
+            sync: fsync them, and earlier ones that were not synced.
 
         Raises:
-            SpoolError: the disk does not take them, or the call has too many.
+            JournalError: the disk failed, or the journal would exceed `MAX_FILE`.
         """
         data = b"".join(dumps(clean(entry)) + b"\n" for entry in entries)
-        with self._lock, _explained(self.path):
+        with self._lock, _disk_errors(self.path):
             descriptor = self._open_descriptor()
             if self._size + len(data) > MAX_FILE:
-                raise SpoolError(f"a call may keep {MAX_FILE // 2**20} MB at most")
-            self._is_safe = self._is_safe and not data
+                raise JournalError(f"the journal of a session may hold at most {MAX_FILE // 2**20} MB")
+            self._is_synced = self._is_synced and not data
             try:
                 os.lseek(descriptor, self._size, os.SEEK_SET)
                 write_all(descriptor, data)
-                if safe and not self._is_safe:
+                if sync and not self._is_synced:
                     os.fsync(descriptor)
             except OSError:
                 with suppress(OSError):
                     os.ftruncate(descriptor, self._size)
                 raise
             self._size += len(data)
-            if safe and not self._is_named and not self.is_empty:
+            if sync and not self._is_folder_synced and not self.is_empty:
                 sync_folder(self.path.parent)
-                self._is_named = True
-            self._is_safe = self._is_safe or safe
+                self._is_folder_synced = True
+            self._is_synced = self._is_synced or sync
 
     def clear(self) -> None:
-        """Let go of everything: MongoDB has taken it.
+        """Remove all entries, once MongoDB has stored them.
 
         Raises:
-            SpoolError: the disk does not do it.
+            JournalError: the disk failed.
         """
-        with self._lock, _explained(self.path):
-            os.ftruncate(self._open_descriptor(), self._header)
-            self._size = self._header
+        with self._lock, _disk_errors(self.path):
+            os.ftruncate(self._open_descriptor(), self._header_size)
+            self._size = self._header_size
 
-    def end(self, *, delete: bool) -> None:
-        """The call is over: delete its file, or leave it to whoever recovers it."""
+    def close(self, *, delete: bool) -> None:
+        """Close it at the end of the session; unless deleted, it is left for recovery."""
         with self._lock:
             if self._descriptor is None:
                 return
@@ -205,72 +203,72 @@ class Journal:
 
     def _open_descriptor(self) -> int:
         if self._descriptor is None:
-            raise SpoolError(f"{self.path} takes nothing: its call is over")
+            raise JournalError(f"{self.path} is closed: its session has ended")
         return self._descriptor
 
 
 def files(folder: Path) -> list[Path]:
-    """The files of calls, those that go on and those that are over, oldest first.
+    """All journals, of live and of ended sessions, oldest first.
 
     Raises:
-        SpoolError: the folder cannot be read.
+        JournalError: the folder cannot be read.
     """
-    return [path for path in _all(folder) if path.suffix == _SUFFIX]
+    return [path for path in _list_folder(folder) if path.suffix == _SUFFIX]
 
 
 def abandoned(folder: Path) -> dict[Path, float]:
-    """The files of calls that are over, oldest first, each with the time at which it was written last.
+    """The journals of ended sessions, oldest first, with their modification times.
 
     Raises:
-        SpoolError: the folder cannot be read, or a file not be opened.
+        JournalError: the folder cannot be read, or a file cannot be opened.
     """
     found = {}
     for path in files(folder):
-        with _explained(path), suppress(FileNotFoundError), locked(path) as is_free:
+        with _disk_errors(path), suppress(FileNotFoundError), locked(path) as is_free:
             if is_free:
                 found[path] = path.stat().st_mtime
     return found
 
 
 def remove_expired(folder: Path) -> None:
-    """Delete what was kept for too long, of calls that are over, and what was left of beginning a file.
+    """Delete the journals of ended sessions that are older than `MAX_AGE`, and half-created ones.
 
     Raises:
-        SpoolError: the folder cannot be read, or a file not be deleted.
+        JournalError: the folder cannot be read, or a file cannot be deleted.
     """
-    for path in _all(folder):
+    for path in _list_folder(folder):
         if path.suffix not in {_SUFFIX, _BEGUN, _DAMAGED}:
             continue
-        with _explained(path), locked(path) as is_ours:
+        with _disk_errors(path), locked(path) as is_ours:
             if not is_ours:
                 continue
             if path.suffix == _BEGUN:
                 path.unlink(missing_ok=True)
             elif time.time() - path.stat().st_mtime > MAX_AGE.total_seconds():
-                logger.warning("%s was kept for more than %d days: it is deleted", path.name, MAX_AGE.days)
+                logger.warning("deleting %s: it is older than %d days", path.name, MAX_AGE.days)
                 path.unlink(missing_ok=True)
 
 
-def set_aside(path: Path) -> Path:
-    """Keep a file that is damaged, for somebody to look into; all that can be read of it is stored. Returns where."""
-    aside = path.with_suffix(_DAMAGED)
-    with _explained(path):
-        path.rename(aside)
-    return aside
+def quarantine(path: Path) -> Path:
+    """Rename a damaged journal so that it is kept for inspection but not replayed again; returns its new path."""
+    damaged = path.with_suffix(_DAMAGED)
+    with _disk_errors(path):
+        path.rename(damaged)
+    return damaged
 
 
 def remove(path: Path) -> None:
-    """Delete a file: all of it is stored.
+    """Delete a journal that was replayed.
 
     Raises:
-        SpoolError: it cannot be deleted.
+        JournalError: it cannot be deleted.
     """
-    with _explained(path):
+    with _disk_errors(path):
         path.unlink(missing_ok=True)
 
 
-def _new_file(path: Path) -> int:
-    """Make a file and lock it; one that was cleaned away in between is made again."""
+def _create_locked(path: Path) -> int:
+    """Create a file and lock it; tries again if `remove_expired` deleted it in between."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
@@ -284,30 +282,30 @@ def _new_file(path: Path) -> int:
         os.close(descriptor)
 
 
-def _all(folder: Path) -> list[Path]:
+def _list_folder(folder: Path) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
             return sorted(Path(entry.path) for entry in entries if entry.is_file(follow_symlinks=False))
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise SpoolError(f"{folder} cannot be read: {error.strerror or error}", hint="set LKMONGO_HOME") from error
+        raise JournalError(f"{folder} cannot be read: {error.strerror or error}", hint="set LKMONGO_HOME") from error
 
 
 def _size(folder: Path) -> int:
     total = 0
-    for path in _all(folder):
-        with suppress(FileNotFoundError):  # a call has ended meanwhile
+    for path in _list_folder(folder):
+        with suppress(FileNotFoundError):  # its session has ended meanwhile
             total += path.stat().st_size
     return total
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Hold the lock of a file that is there; False when a call, or somebody who recovers it, has it.
+    """Lock an existing journal; yields False if a live session or another recovery holds the lock.
 
     Raises:
-        SpoolError: it cannot be opened.
+        JournalError: it cannot be opened.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
@@ -315,21 +313,21 @@ def locked(path: Path) -> Iterator[bool]:
         yield False
         return
     except OSError as error:
-        raise SpoolError(f"{path} cannot be opened: {error.strerror or error}") from error
+        raise JournalError(f"{path} cannot be opened: {error.strerror or error}") from error
     try:
-        # Whoever had it before may have deleted it meanwhile.
+        # The previous holder of the lock may have deleted the file.
         yield lock(descriptor) and os.fstat(descriptor).st_nlink > 0
     finally:
         os.close(descriptor)
 
 
-def read(path: Path) -> Spooled:
-    """Read a file; a last line that was torn when the process died is left out.
+def read(path: Path) -> JournalContents:
+    """Read a journal, ignoring a last line that was torn when the process died.
 
     Raises:
-        SpoolError: it is no file of a call.
+        JournalError: it cannot be read, or is not a journal.
     """
-    with _explained(path):
+    with _disk_errors(path):
         lines = path.read_bytes().split(b"\n")
     lines.pop()  # empty, or torn
     try:
@@ -341,9 +339,9 @@ def read(path: Path) -> Spooled:
             SessionStatus.ACTIVE,
             _time(header["started_at"]),
         )
-        spooled = Spooled(record, str(header["owner"]), str(header["database"]))
+        spooled = JournalContents(record, str(header["owner"]), str(header["database"]))
     except (LkmongoError, *UNREADABLE) as error:
-        raise SpoolError(f"{path} is not the file of a call", hint="look into it, and delete it") from error
+        raise JournalError(f"{path} is not the journal of a session", hint="inspect it, and delete it") from error
     damaged = 0
     for line in lines[1:]:
         try:
@@ -355,7 +353,7 @@ def read(path: Path) -> Spooled:
             spooled.entries.append(entry)
         else:
             damaged += 1
-    return Spooled(record, spooled.owner, spooled.database, spooled.entries, damaged)
+    return JournalContents(record, spooled.owner, spooled.database, spooled.entries, damaged)
 
 
 def _time(value: Any) -> datetime:
@@ -365,10 +363,10 @@ def _time(value: Any) -> datetime:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SpoolError(
-            f"{path} takes nothing: {error.strerror or error}", hint="make room, or set LKMONGO_HOME"
+        raise JournalError(
+            f"{path} cannot be accessed: {error.strerror or error}", hint="free disk space, or set LKMONGO_HOME"
         ) from error

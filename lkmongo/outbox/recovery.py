@@ -1,8 +1,8 @@
-"""Calls whose end nobody wrote: what they left on disk is stored, and they are marked as interrupted.
+"""Recovery of sessions whose process died: their journals are replayed, and they are marked as interrupted.
 
-Everything here can be stopped anywhere and repeated: a file is deleted when all of it is stored, a turn is known by its
-item's id, and of two values for one slot or field the newer one stays. What was said by somebody who was erased since
-is deleted unread.
+Recovery is idempotent: it can be stopped anywhere and repeated. A journal is deleted once all of it is stored, turns
+are deduplicated by item id, and the newer of two values of a slot or field wins. The journal of a person who was erased
+since is deleted without being replayed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lkmongo.errors import (
 )
 from lkmongo.model import LastSession, SessionRecord, SessionStatus, Turn, TurnKind, UserScope, clean, now
 from lkmongo.outbox import journal
-from lkmongo.outbox.journal import UNREADABLE, Entry, Spooled, SpoolError
+from lkmongo.outbox.journal import UNREADABLE, Entry, JournalContents, JournalError
 from lkmongo.settings import Settings
 from lkmongo.store.open import Store
 from lkmongo.store.people.erase import sweep_behind
@@ -37,26 +37,26 @@ logger = logging.getLogger(__name__)
 
 Outcome = Literal["complete", "interrupted", "continued", "erased"]
 KILLED = "killed"
-"""Why a call ended whose process is gone."""
+"""The close reason of a session whose process died."""
 _CHANGES = {"remember", "forget", "profile", "told", "gist"}
 _MAX_SEQ = 2**31
-LOOK_EVERY = 10.0
-"""Seconds between two looks for calls of this machine that have died."""
+POLL_INTERVAL = 10.0
+"""Seconds between two searches for abandoned journals on this machine."""
 
 
 @dataclass(slots=True)
 class Recovered:
-    """What became of one call.
+    """The result of recovering one session.
 
     Attributes:
-        scope: whose call it was.
-        session_id: which.
-        outcome: how it stands now; "continued" when another process goes on with it, so that what this one left of
-            the conversation waits for its end.
-        turns: how many were stored that were not there.
-        changes: how many memories and profile fields were stored or forgotten.
-        left_out: changes that are older than what is there, or than something that was forgotten since.
-        damaged: lines of its file that could not be read.
+        scope: whose session it was.
+        session_id: its id.
+        outcome: its state now; "continued" if another process has taken it over, in which case the journal's turns are
+            stored when that one has ended.
+        turns: turns that were missing and are stored now.
+        changes: memories and profile fields that were stored or forgotten.
+        left_out: changes that are older than the stored value, or than a later forget.
+        damaged: lines of its journal that could not be read.
     """
 
     scope: UserScope
@@ -69,118 +69,117 @@ class Recovered:
 
 
 async def recover(
-    store: Store, folder: Path, database: str, *, on_trouble: Callable[[SpoolError], None] | None = None
+    store: Store, folder: Path, database: str, *, on_error: Callable[[JournalError], None] | None = None
 ) -> list[Recovered]:
-    """Store what calls of this machine have left, and end those of every machine whose process is gone.
+    """Replay the abandoned journals of this machine, and end the sessions of all machines whose lease has expired.
 
     Args:
         store: the database.
-        folder: where the files are.
-        database: which database this is; files for another one are left alone.
-        on_trouble: told of files that are none, or that cannot be read or stored whole; the others are stored. By
-            default that is logged.
+        folder: where the journals are.
+        database: which database this is; journals for another one are left alone.
+        on_error: called for each journal that cannot be read or not completely stored; logs by default.
 
     Raises:
-        DatabaseError: MongoDB does not take it; what was stored by then is, and the rest is still on disk.
+        DatabaseError: MongoDB failed; what was not stored by then is still on disk.
     """
-    on_trouble = on_trouble or _log
+    on_error = on_error or _log_error
     try:
         journal.remove_expired(folder)
         paths = journal.files(folder)
-    except SpoolError as error:
-        on_trouble(error)
+    except JournalError as error:
+        on_error(error)
         paths = []
-    recovered = [found for path in paths if (found := await _recover_unless_locked(store, path, database, on_trouble))]
+    recovered = [found for path in paths if (found := await _recover_unless_locked(store, path, database, on_error))]
     lost = await store.sessions.interrupt_lost()
     return recovered + [Recovered(scope, session_id) for scope, session_id in lost]
 
 
-async def recover_quietly(settings: Settings, store: Store) -> None:
-    """Recover as `recover` does, as a call or a worker begins; failures are logged."""
+async def recover_and_log(settings: Settings, store: Store) -> None:
+    """Run `recover` when a session or a worker starts; failures are logged."""
     try:
         recovered = await recover(
             store,
             journal.journal_folder(settings.data_home),
             journal.database_id(settings),
-            on_trouble=lambda error: logger.warning("%s", error.message),
+            on_error=lambda error: logger.warning("%s", error.message),
         )
     except LkmongoError as error:
-        logger.info("earlier calls are not recovered for now: %s (%s)", error.message, error.why)
+        logger.info("earlier sessions could not be recovered: %s (%s)", error.message, error.why)
         return
     for each in recovered:
-        _tell(each)
+        _log_recovered(each)
 
 
-async def keep_recovering(settings: Settings, store: Store) -> None:
-    """Recover as `recover_quietly` does, and go on looking for calls of this machine that have died since; never returns.
+async def recover_periodically(settings: Settings, store: Store) -> None:
+    """Run `recover_and_log`, then poll for sessions of this machine that have died since; never returns.
 
-    A look lists a folder. Only what was found abandoned by the look before is recovered: whoever sends another agent to
-    such a call comes first, for that has to know how it was left.
+    A journal is recovered only if the previous poll found it abandoned as well: `worker.resume` must come first,
+    because it needs the state that the dead agent left.
     """
-    await recover_quietly(settings, store)
+    await recover_and_log(settings, store)
     folder, database = journal.journal_folder(settings.data_home), journal.database_id(settings)
     before: set[Path] = set()
-    in_vain: dict[Path, float] = {}  # and when they were written
-    told = False
+    failed: dict[Path, float] = {}  # with their modification time, to try again when they change
+    logged = False
     while True:
-        await asyncio.sleep(LOOK_EVERY)
+        await asyncio.sleep(POLL_INTERVAL)
         try:
             free = journal.abandoned(folder)
-            due = [path for path, written in free.items() if path in before and in_vain.get(path) != written]
-            before, in_vain = set(free), {path: written for path, written in in_vain.items() if path in free}
+            due = [path for path, written in free.items() if path in before and failed.get(path) != written]
+            before, failed = set(free), {path: written for path, written in failed.items() if path in free}
             for path in due:
-                found = await _recover_unless_locked(store, path, database, _log)
+                found = await _recover_unless_locked(store, path, database, _log_error)
                 if found is None:
-                    in_vain[path] = free[path]
+                    failed[path] = free[path]
                 elif found.outcome != "continued":
-                    _tell(found)
-            told = False
+                    _log_recovered(found)
+            logged = False
         except LkmongoError as error:
-            if not told:
-                logger.info("calls that have died are not recovered for now: %s (%s)", error.message, error.why)
-            told = True
+            if not logged:
+                logger.info("dead sessions could not be recovered; retrying: %s (%s)", error.message, error.why)
+            logged = True
 
 
-def _tell(found: Recovered) -> None:
-    logger.info("an earlier call is recovered: %s, %s, %d turns", found.session_id, found.outcome, found.turns)
+def _log_recovered(found: Recovered) -> None:
+    logger.info("an earlier session is recovered: %s, %s, %d turns", found.session_id, found.outcome, found.turns)
 
 
-def _log(error: SpoolError) -> None:
+def _log_error(error: JournalError) -> None:
     logger.warning("%s (%s)", error.message, error.why or error.hint)
 
 
 async def _recover_unless_locked(
-    store: Store, path: Path, database: str, on_trouble: Callable[[SpoolError], None]
+    store: Store, path: Path, database: str, on_error: Callable[[JournalError], None]
 ) -> Recovered | None:
-    """Recover a file; None where its call goes on, or it is another database's, or it is in trouble, which is told."""
+    """Recover a journal; None if its session is alive, it is for another database, or it failed (see `on_error`)."""
     try:
         with journal.locked(path) as is_ours:
-            return await _recover_file(store, path, database, on_trouble) if is_ours else None
-    except SpoolError as error:
-        on_trouble(error)
+            return await _recover_file(store, path, database, on_error) if is_ours else None
+    except JournalError as error:
+        on_error(error)
         return None
 
 
 async def _recover_file(
-    store: Store, path: Path, database: str, on_trouble: Callable[[SpoolError], None]
+    store: Store, path: Path, database: str, on_error: Callable[[JournalError], None]
 ) -> Recovered | None:
-    left = journal.read(path)
-    if left.database != database:
+    contents = journal.read(path)
+    if contents.database != database:
         return None
     try:
-        found = await _store(store, left)
+        found = await _replay(store, contents)
     except (DatabaseUnavailableError, AuthenticationError):
         raise
-    except DatabaseError as error:  # such as a document that it does not take: others may fare better
-        raise SpoolError(f"{path} cannot be stored: {error.message}", why=error.why) from error
+    except DatabaseError as error:  # such as a rejected document: other journals may succeed
+        raise JournalError(f"{path} cannot be stored: {error.message}", why=error.why) from error
     if found.outcome == "continued":
         return found
     if found.damaged and found.outcome != "erased":
-        aside = journal.set_aside(path)
-        on_trouble(
-            SpoolError(
-                f"{aside} is damaged: what can be read of it is stored, {found.damaged} of its lines cannot be",
-                hint="look into it, and delete it",
+        kept = journal.quarantine(path)
+        on_error(
+            JournalError(
+                f"{kept} is damaged: {found.damaged} of its lines cannot be read; the others are stored",
+                hint="inspect it, and delete it",
             )
         )
     else:
@@ -188,9 +187,9 @@ async def _recover_file(
     return found
 
 
-async def _store(store: Store, left: Spooled) -> Recovered:
-    record, scope = left.record, left.record.scope
-    found = Recovered(scope, record.session_id, damaged=left.damaged)
+async def _replay(store: Store, contents: JournalContents) -> Recovered:
+    record, scope = contents.record, contents.record.scope
+    found = Recovered(scope, record.session_id, damaged=contents.damaged)
     tombstones = Tombstones(store.db)
 
     async def is_erased() -> bool:
@@ -199,16 +198,16 @@ async def _store(store: Store, left: Spooled) -> Recovered:
     if await is_erased():
         found.outcome = "erased"
         return found
-    # While the lease is ours, an erasure waits for us. One that waited in vain is noticed after.
-    is_ours = await store.sessions.claim(record, process_name(), instead_of=left.owner)
-    for entry in left.entries:
-        await _change(store, record, entry, found)
+    # While the lease is ours, an erasure waits for us. One that gave up waiting is noticed afterwards.
+    is_ours = await store.sessions.claim(record, process_name(), instead_of=contents.owner)
+    for entry in contents.entries:
+        await _replay_change(store, record, entry, found)
     if is_ours:
-        await _store_turns(store, record, left.entries, found)
-        for entry in left.entries:
+        await _replay_turns(store, record, contents.entries, found)
+        for entry in contents.entries:
             if entry["op"] == "was":
-                await _take_over(store, entry, record, found)
-        await _end(store, record, left.entries, found)
+                await _copy_guest_turns(store, entry, record, found)
+        await _replay_end(store, record, contents.entries, found)
     else:
         found.outcome = "continued"
     if await is_erased():
@@ -217,7 +216,7 @@ async def _store(store: Store, left: Spooled) -> Recovered:
     return found
 
 
-async def _store_turns(store: Store, record: SessionRecord, entries: Sequence[Entry], found: Recovered) -> None:
+async def _replay_turns(store: Store, record: SessionRecord, entries: Sequence[Entry], found: Recovered) -> None:
     turns: dict[str, tuple[Turn, bool]] = {}
     for entry in entries:
         if entry["op"] == "turn":
@@ -231,8 +230,8 @@ async def _store_turns(store: Store, record: SessionRecord, entries: Sequence[En
     found.turns += await store.sessions.append_missing(record.scope, record.session_id, ordered)
 
 
-async def _take_over(store: Store, entry: Entry, record: SessionRecord, found: Recovered) -> None:
-    """Let what was stored for a guest be the person's whom they have shown to be."""
+async def _copy_guest_turns(store: Store, entry: Entry, record: SessionRecord, found: Recovered) -> None:
+    """Move the turns stored for a guest to the person who was identified later."""
     try:
         before = UserScope(tenant_id=entry["tenant_id"], user_id=entry["user_id"])
     except (KeyError, InvalidIdError):
@@ -244,15 +243,14 @@ async def _take_over(store: Store, entry: Entry, record: SessionRecord, found: R
         await store.sessions.discard(before, record.session_id)
 
 
-async def _change(store: Store, record: SessionRecord, entry: Entry, found: Recovered) -> None:
-    """Store one change of what is remembered of the person."""
+async def _replay_change(store: Store, record: SessionRecord, entry: Entry, found: Recovered) -> None:
     if entry["op"] not in _CHANGES:
         if entry["op"] not in {"turn", "end", "was"}:
             found.damaged += 1
         return
     scope = record.scope
     try:
-        at = _moment(entry["at"])
+        at = _timestamp(entry["at"])
         match entry["op"]:
             case "remember":
                 done = await store.memories.remember_if_newer(scope, entry["label"], entry["content"], at)
@@ -264,14 +262,14 @@ async def _change(store: Store, record: SessionRecord, entry: Entry, found: Reco
                 done = await store.users.fill_field(scope, entry["field"], entry["value"], at)
             case _:
                 last, since = LastSession(at, str(entry["gist"])), entry.get("since")
-                began = (record.started_at or at) if since is None else _moment(since)
+                began = (record.started_at or at) if since is None else _timestamp(since)
                 await store.users.set_last_session(scope, last, started_at=began)
                 return
     except UNREADABLE:
         found.damaged += 1
         return
-    except InvalidTextError as error:  # written by another version, with other bounds
-        logger.warning("a change of the call %s is left out: %s", record.session_id, error.message)
+    except InvalidTextError as error:  # written by another version, with other limits
+        logger.warning("a change of session %s is left out: %s", record.session_id, error.message)
         done = False
     if done:
         found.changes += 1
@@ -279,8 +277,8 @@ async def _change(store: Store, record: SessionRecord, entry: Entry, found: Reco
         found.left_out += 1
 
 
-async def _end(store: Store, record: SessionRecord, entries: Sequence[Entry], found: Recovered) -> None:
-    """Write how the call ended: as it was to be written, or that it was cut off after its last turn."""
+async def _replay_end(store: Store, record: SessionRecord, entries: Sequence[Entry], found: Recovered) -> None:
+    """Complete the session with its journaled end, or mark it as interrupted."""
     ends = [entry for entry in entries if entry["op"] == "end"]
     if ends:
         end = ends[-1]
@@ -289,7 +287,7 @@ async def _end(store: Store, record: SessionRecord, entries: Sequence[Entry], fo
             ended = replace(
                 record,
                 status=SessionStatus.COMPLETE,
-                ended_at=_moment(end["ended_at"]),
+                ended_at=_timestamp(end["ended_at"]),
                 close_reason=str(end["reason"]),
                 report=report if isinstance(report, dict) else {},
             )
@@ -305,28 +303,28 @@ async def _end(store: Store, record: SessionRecord, entries: Sequence[Entry], fo
 
 
 async def _ended_later(store: Store, ended: SessionRecord) -> bool:
-    """Whether an agent that went on with the call has written its end."""
-    there = await store.sessions.get(ended.scope, ended.session_id)
-    if there is None or there.status is not SessionStatus.COMPLETE or there.ended_at is None or ended.ended_at is None:
+    """Whether an agent that took the session over has completed it."""
+    stored = await store.sessions.get(ended.scope, ended.session_id)
+    if stored is None or stored.status is not SessionStatus.COMPLETE or not stored.ended_at or not ended.ended_at:
         return False
-    return there.ended_at >= ended.ended_at
+    return stored.ended_at >= ended.ended_at
 
 
-def was_entry(before: UserScope) -> Entry:
-    """That a call was a guest's at first: what was stored for them is to be the person's."""
+def previous_scope_entry(before: UserScope) -> Entry:
+    """The entry that says that a session began under the guest scope `before`."""
     return {"op": "was", "tenant_id": before.tenant_id, "user_id": before.user_id}
 
 
 def turn_entry(turn: Turn, *, is_numbered: bool) -> Entry:
-    """A turn as it is kept; `is_numbered` when its `seq` is the one that it has in the database."""
+    """A turn as a journal entry; `is_numbered` if its `seq` is the one it has in the database."""
     kept = {name: value for name in Turn.__slots__ if (value := getattr(turn, name)) not in (None, {})}
     return {"op": "turn", "numbered": is_numbered, **kept, "kind": turn.kind.value}
 
 
 def _turn(entry: Entry) -> tuple[Turn, bool]:
-    """The turn of an entry, and whether it is numbered; raises one of `UNREADABLE` where that is not what it holds."""
+    """The turn of an entry, and whether it is numbered; raises one of `UNREADABLE` for anything else."""
     fields: dict[str, Any] = {name: clean(entry[name]) for name in Turn.__slots__ if name in entry}
-    turn = Turn(**fields | {"kind": TurnKind(entry["kind"]), "created_at": _moment(entry["created_at"])})
+    turn = Turn(**fields | {"kind": TurnKind(entry["kind"]), "created_at": _timestamp(entry["created_at"])})
     if not (isinstance(turn.item_id, str) and isinstance(turn.metrics, dict) and type(turn.seq) is int):
         raise TypeError
     if not 0 <= turn.seq < _MAX_SEQ:
@@ -334,7 +332,7 @@ def _turn(entry: Entry) -> tuple[Turn, bool]:
     return turn, bool(entry["numbered"])
 
 
-def _moment(value: Any) -> datetime:
+def _timestamp(value: Any) -> datetime:
     if not isinstance(value, datetime):
         raise TypeError
     return value

@@ -18,9 +18,9 @@ from livekit.agents.voice.room_io import RoomOptions, TextInputEvent, TextInputO
 
 from lkmongo import deadlines
 from lkmongo.agent.caller_session import CallerSession, begin_session
+from lkmongo.agent.custom_agent import create_assistant
 from lkmongo.agent.ending import end_session
-from lkmongo.agent.models import check_language_model, choose_speech, create_session
-from lkmongo.agent.own_agent import create_assistant
+from lkmongo.agent.models import check_language_model, choose_speech, create_agent_session
 from lkmongo.dispatch import Dispatched, SealError, read_dispatch, unseal
 from lkmongo.errors import LkmongoError
 from lkmongo.model import MAX_CONTENT, Turn, clean_text, now
@@ -31,7 +31,7 @@ from lkmongo.worker.resume import chat_context
 if TYPE_CHECKING:
     from livekit import rtc
 
-    from lkmongo.agent.models import CallSession
+    from lkmongo.agent.models import CallerAgentSession
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +39,8 @@ CALLER = "lkmongo.caller"
 """The participant attribute by which a server tells, sealed, who a guest has turned out to be."""
 TOO_LONG = "That is too long for me. Please tell me in parts."
 """What is answered to more characters than an utterance may have."""
-_READY = "lkmongo.ready"
-_HELD = "lkmongo.call"
+_PREWARM = "lkmongo.prewarm"
+_JOB_SESSION = "lkmongo.job_session"
 _REASONS = {
     CloseReason.PARTICIPANT_DISCONNECTED: "hang-up",
     CloseReason.ERROR: "error",
@@ -57,7 +57,7 @@ def setup(process: JobProcess, *, dev: bool = False, demo: bool = False) -> None
     settings = Settings.load()
     if not demo:
         check_language_model(settings)
-    process.userdata[_READY] = Prewarm(settings, dev=dev)
+    process.userdata[_PREWARM] = Prewarm(settings, dev=dev)
     # What is imported stays. A collection that looks at all of it stops the voice for more than a tenth of a second.
     gc.collect()
     gc.freeze()
@@ -65,28 +65,28 @@ def setup(process: JobProcess, *, dev: bool = False, demo: bool = False) -> None
 
 async def entrypoint(job: JobContext) -> None:
     """Take the call that this job is; returns when the conversation goes on by itself."""
-    held = JobSession(job, job.proc.userdata[_READY])
-    job.proc.userdata[_HELD] = held
-    await held.begin()
+    job_session = JobSession(job, job.proc.userdata[_PREWARM])
+    job.proc.userdata[_JOB_SESSION] = job_session
+    await job_session.begin()
 
 
 async def on_session_end(job: JobContext) -> None:
     """Store the record of the call, and close what is open."""
-    if held := job.proc.userdata.pop(_HELD, None):
-        await held.end()
+    if job_session := job.proc.userdata.pop(_JOB_SESSION, None):
+        await job_session.end()
 
 
 class JobSession:
     """The call of a job, from its beginning to its record."""
 
-    def __init__(self, job: JobContext, ready: Prewarm) -> None:
+    def __init__(self, job: JobContext, prewarm: Prewarm) -> None:
         """Nothing is opened yet."""
         self._job = job
-        self._ready = ready
-        self._secret = ready.settings.livekit.api_secret.get_secret_value() if ready.settings.livekit else None
+        self._prewarm = prewarm
+        self._secret = prewarm.settings.livekit.api_secret.get_secret_value() if prewarm.settings.livekit else None
         self._dispatched: Dispatched | None = None
-        self._call: CallerSession | None = None
-        self._session: CallSession | None = None
+        self._caller_session: CallerSession | None = None
+        self._agent_session: CallerAgentSession | None = None
         self._stack = AsyncExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
         self._began = False
@@ -102,16 +102,16 @@ class JobSession:
             EmbeddedError: the embedded mongod cannot run here.
             SettingsError: a setting does not fit.
         """
-        job, ready = self._job, self._ready
-        settings = ready.settings
+        job, prewarm = self._job, self._prewarm
+        settings = prewarm.settings
         self._dispatched = dispatched = read_dispatch(job.job.metadata, room=job.job.room.name, secret=self._secret)
         if dispatched.why:
             logger.warning("the caller is a guest: %s", dispatched.why)
-        call = self._call = await self._stack.enter_async_context(
+        caller_session = self._caller_session = await self._stack.enter_async_context(
             begin_session(
                 settings,
-                await ready.store(),
-                ready.embedder,
+                await prewarm.store(),
+                prewarm.embedder,
                 dispatched.scope,
                 guest=dispatched.guest,
                 session_id=job.job.room.sid or job.job.id,
@@ -123,11 +123,11 @@ class JobSession:
             )
         )
         # Before anything is written of this one: whether it goes on with a call whose worker died.
-        left_off = asyncio.create_task(self._left_off(call))
-        speech = choose_speech(settings, ready.vad)
+        earlier_turns = asyncio.create_task(self._read_earlier_turns(caller_session))
+        speech = choose_speech(settings, prewarm.vad)
         if speech:
             self._stack.push_async_callback(speech.close)
-        session = self._session = create_session(call, ready.mind, speech)
+        session = self._agent_session = create_agent_session(caller_session, prewarm.model, speech)
         session.on("close", self._on_close)
         job.room.on("disconnected", self._on_disconnected)
         job.room.on("participant_connected", self._on_participant)
@@ -135,30 +135,30 @@ class JobSession:
         assistant = create_assistant(settings)
         # Before the session: to serve one participant alone, the SDK must know who the agent itself is in the room.
         await job.connect()
-        if turns := await left_off:
-            call.go_on_after(turns)
+        if turns := await earlier_turns:
+            caller_session.resume_after(turns)
             await assistant.update_chat_ctx(chat_context(turns))
             logger.info("the call goes on after %d turns", len(turns))
-        call.attach(session)
+        caller_session.attach(session)
         await session.start(
             assistant,
             room=job.room,
             room_options=room_options(dispatched, aloud=speech is not None),
             # Otherwise it answers history, tools and settings to whoever asks in the room.
-            session_host=ready.dev,
+            session_host=prewarm.dev,
             # What LiveKit Cloud would keep of the call, an erasure could not reach.
             record=False,
         )
         self._began = True
         for participant in job.room.remote_participants.values():
             self._on_participant(participant)
-        logger.info("a call began: %s, %s", call.caller.status, "aloud" if speech else "in text alone")
+        logger.info("a call began: %s, %s", caller_session.caller.status, "aloud" if speech else "in text alone")
 
-    async def _left_off(self, call: CallerSession) -> list[Turn]:
+    async def _read_earlier_turns(self, caller_session: CallerSession) -> list[Turn]:
         try:
-            sessions = call.store.sessions
-            return await call.store.breaker.read(
-                lambda: sessions.left_off(call.scope, call.session_id), deadlines.RESUME_READ
+            sessions = caller_session.store.sessions
+            return await caller_session.store.breaker.read(
+                lambda: sessions.left_off(caller_session.scope, caller_session.session_id), deadlines.RESUME_READ
             )
         except LkmongoError as error:
             logger.info("it is not known whether this call was begun by another agent: %s (%s)", error, error.why)
@@ -171,7 +171,7 @@ class JobSession:
 
     def _on_attributes(self, changed: dict[str, str], participant: rtc.Participant) -> None:
         """Take a guest for the person that the server says, sealed, they are; only the one who is served."""
-        if not changed.get(CALLER) or self._call is None or not self._call.caller.guest:
+        if not changed.get(CALLER) or self._caller_session is None or not self._caller_session.caller.guest:
             return
         if participant.identity != self._served():
             return
@@ -185,12 +185,12 @@ class JobSession:
         except SealError as error:
             logger.warning("the caller stays a guest: %s", error.message)
             return
-        task = asyncio.create_task(self._become(sealed.scope))
+        task = asyncio.create_task(self._identify(sealed.scope))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _become(self, scope: Any) -> None:
-        if self._call and await self._call.become(scope):
+    async def _identify(self, scope: Any) -> None:
+        if self._caller_session and await self._caller_session.identify(scope):
             logger.info("the guest is a person now")
 
     def _served(self) -> str | None:
@@ -198,7 +198,7 @@ class JobSession:
         if self._dispatched and self._dispatched.participant_identity:
             return self._dispatched.participant_identity
         try:
-            linked = self._session.room_io.linked_participant if self._session else None
+            linked = self._agent_session.room_io.linked_participant if self._agent_session else None
         except RuntimeError:  # the session is not in the room yet, or no longer
             return None
         return linked.identity if linked else None
@@ -220,7 +220,7 @@ class JobSession:
             return "crash"
         if self._closed and self._closed.reason in _REASONS:
             return _REASONS[self._closed.reason]
-        if self._call and self._call.ended_by_agent:
+        if self._caller_session and self._caller_session.ended_by_agent:
             return "agent"
         # The SDK closes the session itself as the job is shut down, and gives the same reason for everything.
         return "room closed" if self._room_is_gone.is_set() else "shutdown"
@@ -235,21 +235,21 @@ class JobSession:
         for task in list(self._tasks):
             await asyncio.gather(task, return_exceptions=True)
         try:
-            if self._call:
+            if self._caller_session:
                 stored = await end_session(
-                    self._call, self.reason, self._report, ended_at=ended_at, mind=self._ready.mind
+                    self._caller_session, self.reason, self._report, ended_at=ended_at, model=self._prewarm.model
                 )
-                outcome = "erased" if self._call.recorder.erased else "stored" if stored else "NOT stored"
+                outcome = "erased" if self._caller_session.recorder.erased else "stored" if stored else "NOT stored"
                 level = logging.INFO if stored else logging.WARNING
                 logger.log(level, "a call ended: %s; its record is %s", self.reason, outcome)
         finally:
             await self._stack.aclose()
-            await self._ready.close()
+            await self._prewarm.close()
 
     def _report(self) -> dict[str, Any]:
-        if self._session is None or not self._began:
+        if self._agent_session is None or not self._began:
             return {}
-        report = self._job.make_session_report(self._session)
+        report = self._job.make_session_report(self._agent_session)
         return report.to_dict(include_chat_history=False, include_events=False)
 
 
@@ -260,13 +260,15 @@ def _own_identity(job: JobContext) -> str | None:
 
 def room_options(dispatched: Dispatched, *, aloud: bool) -> RoomOptions:
     """How the agent takes part in the room: with the one it was dispatched for, aloud or in text alone."""
-    options = RoomOptions(audio_input=aloud, audio_output=aloud, text_input=TextInputOptions(text_input_cb=take_typed))
+    options = RoomOptions(
+        audio_input=aloud, audio_output=aloud, text_input=TextInputOptions(text_input_cb=on_typed_text)
+    )
     if dispatched.participant_identity:
         options.participant_identity = dispatched.participant_identity
     return options
 
 
-async def take_typed(session: AgentSession[Any], event: TextInputEvent) -> None:
+async def on_typed_text(session: AgentSession[Any], event: TextInputEvent) -> None:
     """Answer what the caller has typed: at once where the agent speaks, else after what it is about to do.
 
     The SDK's own way loses messages: the one before, which it drops unanswered, or this one, while a tool that changes

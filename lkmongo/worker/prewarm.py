@@ -61,7 +61,7 @@ class Prewarm:
         model = choose_model(settings)
         for name in (*MODULES, *MODELS_MODULES) if model else MODULES:
             importlib.import_module(name)
-        self.mind: ModelChoice = model or _demo_mind()
+        self.model: ModelChoice = model or _demo_model()
         if settings.embedder_kind == "voyage":
             importlib.import_module("lkmongo.embed.voyage_answers")  # takes up to two seconds
         self._stack = AsyncExitStack()
@@ -80,7 +80,7 @@ class Prewarm:
         """Close the connections."""
         await client.run_on_client_loop(self._close)
         await self.embedder.close()
-        await self.mind.close()
+        await self.model.close()
 
     async def _open(self) -> Store:
         store = await self._stack.enter_async_context(open_store(self.settings, stays_warm=True))
@@ -105,7 +105,7 @@ class Prewarm:
         await self._stack.aclose()
 
 
-def _demo_mind() -> ModelChoice:
-    from lkmongo.demo.llm import demo_mind
+def _demo_model() -> ModelChoice:
+    from lkmongo.demo.llm import demo_model
 
-    return demo_mind()
+    return demo_model()

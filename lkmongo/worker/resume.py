@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY = 2.0
+POLL_INTERVAL = 2.0
 """Seconds between two looks for calls whose lease has run out."""
-COMES_WITHIN = 15.0
+DISPATCH_TIMEOUT = 15.0
 """Seconds in which an agent that was sent is in the room, if it comes at all."""
 _MAX_TURNS = 200
 """Of a long call: what a model is told of it."""
@@ -69,7 +69,7 @@ def chat_context(turns: Iterable[Turn]) -> llm.ChatContext:
     return context
 
 
-async def resume_lost_calls(store: Store, credentials: LiveKitCredentials, agent_name: str) -> None:
+async def resume_lost_sessions(store: Store, credentials: LiveKitCredentials, agent_name: str) -> None:
     """Look for calls whose worker died, and send an agent to each whose caller still waits; never returns."""
     told = False
     while True:
@@ -90,7 +90,7 @@ async def resume_lost_calls(store: Store, credentials: LiveKitCredentials, agent
             told = True
         except Exception:
             logger.exception("calls that were lost could not be looked for")
-        await asyncio.sleep(LOOK_EVERY)
+        await asyncio.sleep(POLL_INTERVAL)
 
 
 async def resume(
@@ -126,7 +126,7 @@ async def resume(
     # Won by one worker; its lease runs out again, should nobody come after all, or the room not be as it seems.
     if not await store.sessions.claim(record, lease_owner() + LOOKING, instead_of=dead or "", make=False):
         return False
-    match await _look_into(credentials, record, is_dead=dead is not None):
+    match await _inspect_room(credentials, record, is_dead=dead is not None):
         case "agent":
             return False  # its worker lives, and cannot reach MongoDB; or it is not gone yet
         case "nobody":
@@ -145,7 +145,7 @@ async def resume(
     return True
 
 
-async def _look_into(
+async def _inspect_room(
     credentials: LiveKitCredentials, record: SessionRecord, *, is_dead: bool
 ) -> Literal["agent", "nobody", "waiting"]:
     """Tell who is in a call's room: an agent already, or one that is on its way; the caller alone; or not even they."""
@@ -181,12 +181,12 @@ async def _look_into(
             return "agent" if agents else "waiting"
 
 
-def _is_on_its_way(dispatch: AgentDispatchState, call_began: datetime) -> bool:
+def _is_on_its_way(dispatch: AgentDispatchState, session_began: datetime) -> bool:
     """Whether an agent that was sent since may still come: a server tells nobody of one that no worker has taken."""
     from livekit.protocol.agent import JobStatus
 
     over = {JobStatus.JS_SUCCESS, JobStatus.JS_FAILED, JobStatus.JS_CANCELLED}
     sent = dispatch.created_at / 1e9
-    if sent < call_began.timestamp() or dispatch.deleted_at or time.time() - sent > COMES_WITHIN:
+    if sent < session_began.timestamp() or dispatch.deleted_at or time.time() - sent > DISPATCH_TIMEOUT:
         return False
     return not dispatch.jobs or any(job.state.status not in over for job in dispatch.jobs)

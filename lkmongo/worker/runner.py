@@ -18,12 +18,12 @@ from lkmongo.aio import running
 from lkmongo.embed.choose import embedder_for
 from lkmongo.errors import LkmongoError, SettingsError, UnreachableError
 from lkmongo.livekit_api import call_livekit
-from lkmongo.outbox.recovery import keep_recovering
+from lkmongo.outbox.recovery import recover_periodically
 from lkmongo.redact import RedactingFormatter
 from lkmongo.store.indexes.backfill import backfill
 from lkmongo.store.open import Store, open_store
 from lkmongo.store.seed.seeding import prepare
-from lkmongo.worker.resume import resume_lost_calls
+from lkmongo.worker.resume import resume_lost_sessions
 
 if TYPE_CHECKING:
     from livekit.agents import AgentServer
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lkmongo.settings import LiveKitCredentials, Settings
 
 LEVELS = ("debug", "info", "warning", "error")
-Shape = Literal["text", "json"]
+LogFormat = Literal["text", "json"]
 
 _OWN = ("lkmongo", "livekit")
 """Loggers that follow the level asked for. Below warning, those of other libraries log requests and documents."""
@@ -40,11 +40,11 @@ _STANDARD = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "ta
 _SHOWN = ("room", "job_id")
 
 
-def configure(level: str, shape: Shape, secrets: Sequence[str]) -> None:
+def configure(level: str, log_format: LogFormat, secrets: Sequence[str]) -> None:
     """Send everything that is logged to stderr, from `level` on; the SDK brings what jobs log to the worker."""
     handler = logging.StreamHandler(sys.stderr)
     template = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    handler.setFormatter(JsonLines(secrets=secrets) if shape == "json" else Text(template, secrets=secrets))
+    handler.setFormatter(JsonLines(secrets=secrets) if log_format == "json" else Text(template, secrets=secrets))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     wanted = logging.getLevelName(level.upper())
@@ -92,14 +92,14 @@ logger = logging.getLogger(__name__)
 
 DRAIN = timedelta(seconds=20)
 """How long calls may go on after SIGTERM: with the time their records take it fits Kubernetes' 30 seconds."""
-REACH = 15.0
+CONNECT_TIMEOUT = 15.0
 """Seconds in which LiveKit must have answered; it may start at the same time as we do."""
-REGISTER = 60.0
+REGISTER_TIMEOUT = 60.0
 """Seconds in which the worker must have registered: it imports models and starts processes before."""
-_RETRY = 1.0
-_SAME_SIGNAL = 0.3
+_CONNECT_RETRY = 1.0
+_SIGNAL_ECHO = 0.3
 """Seconds in which a second signal is the first one's echo: `timeout` signals its child and then the child's group."""
-_LOOK_AGAIN = 60.0
+_BACKFILL_RETRY = 60.0
 
 
 class ListenError(LkmongoError):
@@ -149,7 +149,7 @@ def run(settings: Settings, options: Options) -> None:
 
 async def _run(settings: Settings, credentials: LiveKitCredentials, options: Options) -> None:
     stop = _on_signals()
-    if not await _unless(stop, _reach(credentials, patience=0.0 if options.dev else REACH)):
+    if not await _run_until_signal(stop, _check_livekit(credentials, patience=0.0 if options.dev else CONNECT_TIMEOUT)):
         return
     logger.info("LiveKit at %s takes the key (LIVEKIT_URL: %s)", credentials.url, settings.source("LIVEKIT_URL"))
     server = await asyncio.to_thread(_prepare, settings, options)
@@ -163,24 +163,24 @@ async def _run(settings: Settings, credentials: LiveKitCredentials, options: Opt
 # ---------------------------------------------------------------------- before
 
 
-async def _reach(credentials: LiveKitCredentials, *, patience: float) -> None:
+async def _check_livekit(credentials: LiveKitCredentials, *, patience: float) -> None:
     """See that LiveKit is there and takes the key: the SDK would try for minutes, and drop the cause.
 
     A server that cannot be reached is tried again for `patience` seconds.
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + patience
-    told = False
+    logged = False
     while True:
         try:
             await call_livekit(credentials)
         except UnreachableError as error:
-            if loop.time() + _RETRY >= until:
+            if loop.time() + _CONNECT_RETRY >= until:
                 raise
-            if not told:
+            if not logged:
                 logger.warning("%s (%s); trying again for %g s", error.message, error.why, patience)
-            told = True
-            await asyncio.sleep(_RETRY)
+            logged = True
+            await asyncio.sleep(_CONNECT_RETRY)
         else:
             return
 
@@ -188,7 +188,7 @@ async def _reach(credentials: LiveKitCredentials, *, patience: float) -> None:
 def _prepare(settings: Settings, options: Options) -> AgentServer:
     """Check what the jobs will need, and say what they will be; takes seconds, for it imports the SDK."""
     from lkmongo.agent import models
-    from lkmongo.agent.own_agent import check_assistant, own_tools_unused
+    from lkmongo.agent.custom_agent import check_assistant, unused_tools_warning
     from lkmongo.worker.agent_server import create_server
 
     aloud = models.has_speech(settings)
@@ -201,9 +201,9 @@ def _prepare(settings: Settings, options: Options) -> AgentServer:
         logger.warning(models.TEXT_ONLY)
         if not settings.llm_base_url:
             logger.warning("callers are answered by the demo responder: there is no language model")
-            if unused := own_tools_unused(agent):
+            if unused := unused_tools_warning(agent):
                 logger.warning(unused)
-        models.leave_models_out()
+        models.skip_model_preload()
     return create_server(
         settings,
         dev=options.dev,
@@ -224,34 +224,34 @@ async def _database(settings: Settings, credentials: LiveKitCredentials) -> Asyn
         store = await stack.enter_async_context(open_store(settings, on_status=logger.info))
         if store.embedded:
             await prepare(store.db, embedder, on_status=logger.info)
-        await stack.enter_async_context(running(_fill(store, embedder)))
-        await stack.enter_async_context(running(keep_recovering(settings, store)))
-        await stack.enter_async_context(running(resume_lost_calls(store, credentials, settings.agent_name)))
+        await stack.enter_async_context(running(_backfill(store, embedder)))
+        await stack.enter_async_context(running(recover_periodically(settings, store)))
+        await stack.enter_async_context(running(resume_lost_sessions(store, credentials, settings.agent_name)))
         yield
 
 
-async def _fill(store: Store, embedder: Embedder) -> None:
+async def _backfill(store: Store, embedder: Embedder) -> None:
     """Make the vectors that are missing, as soon as MongoDB and the embedder answer."""
-    told = False
+    logged = False
     while True:
         try:
             await store.ping()
             filled = await backfill(store.db, embedder)
         except LkmongoError as error:
-            if not told:
+            if not logged:
                 said = "%s (%s); calls go on without what it holds, and it is tried again every minute"
                 logger.warning(said, error.message, error.why)
-            told = True
+            logged = True
         except Exception:
             logger.exception("vectors that are missing could not be made")
             return
         else:
             if made := sum(each.embedded for each in filled):
                 logger.info("%d vectors that were missing are made", made)
-            elif told:
+            elif logged:
                 logger.info("MongoDB answers")
             return
-        await asyncio.sleep(_LOOK_AGAIN)
+        await asyncio.sleep(_BACKFILL_RETRY)
 
 
 # ---------------------------------------------------------------------- meanwhile
@@ -262,14 +262,14 @@ async def _serve(server: AgentServer, stop: asyncio.Event, options: Options) -> 
     server.on("worker_registered", lambda *_: registered.set())
     running = asyncio.create_task(server.run(devmode=options.dev))
     try:
-        await _first({running}, stop, registered, within=REGISTER)
+        await _wait_for_any({running}, stop, registered, within=REGISTER_TIMEOUT)
         if not (running.done() or stop.is_set() or registered.is_set()):
             raise UnreachableError(
                 "LiveKit takes the key, and the worker could not register",
-                why=f"it did not succeed within {REGISTER:g} s; the log says what was tried",
+                why=f"it did not succeed within {REGISTER_TIMEOUT:g} s; the log says what was tried",
                 hint="check that LIVEKIT_URL lets websockets through",
             )
-        await _first({running}, stop)
+        await _wait_for_any({running}, stop)
         if running.done():
             running.result()
         elif registered.is_set():
@@ -291,10 +291,10 @@ async def _serve(server: AgentServer, stop: asyncio.Event, options: Options) -> 
 async def _drain(server: AgentServer, options: Options) -> None:
     """Take no new calls, and let those that go on end by themselves as long as they may."""
     seconds = 0 if options.dev else int(options.drain.total_seconds())
-    going_on = len(server.active_jobs)
-    if not (seconds and going_on):
+    active = len(server.active_jobs)
+    if not (seconds and active):
         return
-    logger.info("%d calls go on; they have %d s to end", going_on, seconds)
+    logger.info("%d calls go on; they have %d s to end", active, seconds)
     try:
         await server.drain(seconds)
     except asyncio.TimeoutError:  # noqa: UP041 - what the SDK says it raises
@@ -319,17 +319,17 @@ def _on_signals() -> asyncio.Event:
         if not stop.is_set():
             logger.info("%s: ending; once more to end at once", number.name)
             stop.set()
-            loop.call_later(_SAME_SIGNAL, leave_to_the_system)
+            loop.call_later(_SIGNAL_ECHO, leave_to_the_system)
 
     for number in numbers:
         loop.add_signal_handler(number, received, number)
     return stop
 
 
-async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+async def _run_until_signal(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
     """Do `work` to its end, and return True; when a signal comes first, stop it, and return False."""
     task = asyncio.create_task(work)
-    await _first({task}, stop)
+    await _wait_for_any({task}, stop)
     if not task.done():
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -338,7 +338,7 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
     return True
 
 
-async def _first(tasks: set[asyncio.Task[None]], *events: asyncio.Event, within: float | None = None) -> None:
+async def _wait_for_any(tasks: set[asyncio.Task[None]], *events: asyncio.Event, within: float | None = None) -> None:
     """Wait until one of the tasks is done or one of the events is set; neither is touched."""
     waiting = {asyncio.create_task(event.wait()) for event in events}
     await asyncio.wait(tasks | waiting, timeout=within, return_when=asyncio.FIRST_COMPLETED)

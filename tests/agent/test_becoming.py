@@ -20,11 +20,11 @@ async def test_the_call_so_far_and_what_was_to_be_remembered_become_the_persons(
         await call.tool("remember_detail", memory_type="favorite_color", content="teal")
         await call.tool("update_profile", field="name", value="Bobby")
         await call.tool("update_profile", field="timezone", value="Europe/Berlin")
-        assert await call.call.become(ROBIN)
+        assert await call.call.identify(ROBIN)
         await until(lambda: call.call.caller.loaded)
         assert await call.tool("recall_detail", memory_type="favorite_food") == ("Your favorite food: pasta.", False)
         assert (await call.tool("recall_detail", memory_type="favorite_color"))[0] == "Your favorite color: teal."
-        assert not await call.call.become(KIM)  # a person is not made another one
+        assert not await call.call.identify(KIM)  # a person is not made another one
         assert call.call.scope == ROBIN
         assert "Robin" in str(call.llm.contexts[-1].items)
     profile = await store.users.get(ROBIN)
@@ -56,4 +56,4 @@ async def test_a_person_who_was_erased_during_the_call_is_not_made_a_person_agai
         await call.say("hello")
         await erase(store.db, ROBIN, by="tests")
         await until(lambda: call.call.recorder.erased)
-        assert not await call.call.become(KIM)
+        assert not await call.call.identify(KIM)

@@ -109,7 +109,7 @@ async def test_neither_what_the_caller_said_nor_a_models_summary_may_hold_it(sto
     async with talk(store, ROBIN, storing("pin", "1234")) as call:
         for words in ("I want to return my kettle", *SAID, "it's 1234"):
             await call.say(words)
-        await end_session(call.call, "hang-up", dict, ended_at=now(), mind=ModelChoice(model, "a mind"))
+        await end_session(call.call, "hang-up", dict, ended_at=now(), model=ModelChoice(model, "a mind"))
     asked = "\n".join(item.text_content for item in model.contexts[0].items)
     assert not [text for text in TOLD if text in asked], "it is not asked for a summary of that"
     expected = "It was about tea." if "tea" in summary else "I want to return my kettle"
@@ -121,7 +121,7 @@ async def test_of_a_call_with_nothing_else_a_model_is_asked_for_no_summary(store
     model = ScriptedLLM(lambda _: ["never used"])
     async with talk(store, ROBIN, storing("wifi_password", "swordfish")) as call:
         assert (await call.say("swordfish opens everything")) == "I'd rather not keep that."
-        await end_session(call.call, "hang-up", dict, ended_at=now(), mind=ModelChoice(model, "a mind"))
+        await end_session(call.call, "hang-up", dict, ended_at=now(), model=ModelChoice(model, "a mind"))
     assert model.contexts == []
     await assert_nowhere_but_in_turns(store, "swordfish")
 
@@ -191,9 +191,9 @@ async def test_a_killed_call_leaves_it_in_its_turns_alone(store, tmp_path):
         {"op": "gist", "gist": FROM_BEFORE, "at": at},
     ]
     folder = journal_folder(tmp_path / "home")
-    call = Journal.begin(folder, record, owner="host/boot/1", database="db")
+    call = Journal.create(folder, record, owner="host/boot/1", database="db")
     call.append(entries)
-    call.end(delete=False)
+    call.close(delete=False)
     (found,) = await recover(store, folder, "db")
     assert (found.turns, found.changes, found.left_out, found.damaged) == (3, 1, 2, 0)
     assert [turn.content for turn in await store.sessions.turns(ROBIN, "call-1")] == SAID

@@ -219,8 +219,8 @@ async def test_the_end_of_an_erased_call_does_not_wait_for_a_mongodb_that_is_awa
         deleting.set()
         await never()
 
-    lease._leave = never_ends
-    lease._lose()
+    lease._sweep = never_ends
+    lease._on_erased()
     await deleting.wait()
     store.breaker.failed()
     await lease.release(math.inf)
@@ -255,7 +255,7 @@ async def test_away_at_the_hang_up_the_call_ends_and_is_kept(store, proxy, held,
         await until(lambda: store.sessions.turns(ROBIN, SID))
         proxy.begin(fault)
         await call.say("hello")
-    assert call.call.recorder.is_kept
+    assert call.call.recorder.is_journaled
     await proxy.end()
 
 

@@ -39,7 +39,7 @@ async def call_once(store, mind, *words, scope=ROBIN, tool=None, **more):
             await call.say(each)
         if tool:
             await call.tool(*tool[:1], **tool[1])
-        await end_session(call.call, "hang-up", dict, ended_at=now(), mind=mind and ModelChoice(mind, "a mind"))
+        await end_session(call.call, "hang-up", dict, ended_at=now(), model=mind and ModelChoice(mind, "a mind"))
 
 
 async def told_next_time(store, scope=ROBIN):
@@ -94,7 +94,7 @@ async def test_without_a_summary_it_is_told_what_the_caller_said_last(store, mon
         await call.say(SAID)
         is_responder = ModelChoice(model, "the responder", is_responder=True) if trouble == "responder" else None
         mind = mind and ModelChoice(mind, "a mind")
-        await end_session(call.call, "hang-up", dict, ended_at=now(), mind=is_responder or mind)
+        await end_session(call.call, "hang-up", dict, ended_at=now(), model=is_responder or mind)
     assert await gist(store) == SAID
     assert len(model.contexts) == (0 if trouble in {"none", "responder"} else 1)
 
@@ -129,7 +129,7 @@ async def test_of_a_call_that_was_gone_on_with_all_of_it_is_summed_up(store):
 async def test_nothing_is_told_where_nobody_said_anything_or_the_caller_is_a_guest(store):
     model = Summarising()
     async with talk(store, ROBIN, calls()) as call:
-        await end_session(call.call, "hang-up", dict, ended_at=now(), mind=ModelChoice(model, "a mind"))
+        await end_session(call.call, "hang-up", dict, ended_at=now(), model=ModelChoice(model, "a mind"))
     await call_once(store, model, scope=UserScope.guest(), guest=True, session_id="console-guest")
     assert await gist(store) is None
     assert model.contexts == []

@@ -12,7 +12,7 @@ from lkmongo import deadlines
 from lkmongo.agent.recorder import Recorder
 from lkmongo.model import UserScope
 from lkmongo.outbox import journal
-from lkmongo.outbox.backlog import Backlog
+from lkmongo.outbox.outbox import Outbox
 from lkmongo.outbox.recovery import recover
 from lkmongo.settings import Settings
 from lkmongo.store.export.export import Export, Sink
@@ -78,11 +78,11 @@ async def test_so_is_one_that_mongodb_has_seen_nothing_of(store, home, database_
         {"MONGODB_URI": "mongodb://127.0.0.1:1", "MONGODB_DB": database_name, "LKMONGO_HOME": str(home)}
     )
     async with open_store(away) as nothing:
-        backlog = Backlog(lambda: journal.begin(away, recorder.record))
-        recorder = Recorder(nothing, ROBIN, "long", "room", backlog)
+        outbox = Outbox(lambda: journal.create_journal(away, recorder.record))
+        recorder = Recorder(nothing, ROBIN, "long", "room", outbox)
         use_tools(recorder, range(TURNS))
         assert not await recorder.close("hang-up", dict, deadline=0.1)
-        assert recorder.is_kept
+        assert recorder.is_journaled
     (recovered,) = await recover(store, journal.journal_folder(home), journal.database_id(away))
     assert (recovered.turns, recovered.outcome) == (TURNS, "complete")
     is_whole(await exported(store))

@@ -77,7 +77,7 @@ def test_a_job_is_made_ready_with_the_demo_responder_only_when_there_is_no_langu
         "from lkmongo.worker.prewarm import Prewarm\n"
         "from lkmongo.settings import Settings\n"
         "ready = Prewarm(Settings.load())\n"
-        "print(ready.mind.is_responder, any(name.startswith('lkmongo.demo') for name in sys.modules))\n"
+        "print(ready.model.is_responder, any(name.startswith('lkmongo.demo') for name in sys.modules))\n"
         "import os; os._exit(0)\n"
     )
     command = [sys.executable, "-uc", code]

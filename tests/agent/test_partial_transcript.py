@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lkmongo.agent.speculation import Turn, is_worth_a_search, overlap, question_in, stems_of
+from lkmongo.agent.speculation import PartialTranscript, is_worth_a_search, overlap, question_in, stems_of
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_the_question_is_found_among_other_sentences():
 
 
 def test_final_pieces_stay_and_the_interim_one_is_replaced():
-    turn = Turn()
+    turn = PartialTranscript()
     assert turn.add("what is", final=False)
     assert turn.add("What is your", final=False)
     assert not turn.add("what is your.", final=False)  # the recogniser only thought again about its writing
@@ -75,7 +75,7 @@ def test_final_pieces_stay_and_the_interim_one_is_replaced():
 
 
 def test_a_caller_who_never_pauses_does_not_fill_the_memory():
-    turn = Turn()
+    turn = PartialTranscript()
     for _ in range(1000):
         turn.add("and another thing about the lamp", final=True)
     assert len(turn.text) <= 600

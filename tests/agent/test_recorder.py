@@ -15,8 +15,8 @@ from lkmongo.agent.recorder import Recorder
 from lkmongo.errors import DatabaseError, DatabaseUnavailableError
 from lkmongo.model import SessionStatus, TurnKind, UserScope, now
 from lkmongo.outbox import journal
-from lkmongo.outbox.backlog import Backlog
 from lkmongo.outbox.journal import Journal
+from lkmongo.outbox.outbox import Outbox
 from lkmongo.outbox.recovery import recover
 from lkmongo.store.mongo.client import create_client
 from lkmongo.store.open import Store
@@ -111,8 +111,8 @@ def kept(tmp_path):
     """Have what a recorder notes in a folder; returns the recorder and what is in its file."""
 
     def begin(store):
-        backlog = Backlog(lambda: Journal.begin(tmp_path, recorder.record, owner=process_name(), database="db"))
-        recorder = Recorder(store, ROBIN, "s-1", "room", backlog)
+        outbox = Outbox(lambda: Journal.create(tmp_path, recorder.record, owner=process_name(), database="db"))
+        recorder = Recorder(store, ROBIN, "s-1", "room", outbox)
         return recorder, lambda: [
             entry["content"] for path in journal.files(tmp_path) for entry in journal.read(path).entries
         ]
@@ -131,7 +131,7 @@ async def die(recorder):
     """What is left of a process that is killed: its file, which nobody locks any more."""
     recorder._writer.cancel()
     await recorder.lease.release()
-    await recorder._backlog.end(delete=False)
+    await recorder._outbox.close(delete=False)
 
 
 async def test_what_is_said_is_noted_at_once_and_outlives_a_process_that_is_killed(store, kept, tmp_path, monkeypatch):
@@ -161,13 +161,13 @@ async def test_what_mongodb_has_is_noted_no_longer(store, kept):
 
 
 async def test_what_an_attempt_has_stored_that_was_given_up_is_noted_no_longer(store, kept, monkeypatch):
-    stored = Backlog.stored
+    acknowledge = Outbox.acknowledge
 
-    async def too_late(backlog, keys):
-        monkeypatch.setattr(Backlog, "stored", stored)
+    async def too_late(outbox, keys):
+        monkeypatch.setattr(Outbox, "acknowledge", acknowledge)
         raise DatabaseUnavailableError
 
-    monkeypatch.setattr(Backlog, "stored", too_late)
+    monkeypatch.setattr(Outbox, "acknowledge", too_late)
     recorder, noted = kept(store)
     recorder.start()
     say(recorder, ("first", 100.0))
@@ -193,7 +193,7 @@ async def test_a_disk_that_hangs_keeps_no_turn_from_mongodb_and_no_call_from_end
     assert await recorder.close("hang-up", dict)
     assert (await store.sessions.get(ROBIN, "s-1")).status is SessionStatus.COMPLETE
     it_works.set()
-    await recorder._backlog.end(delete=True)
+    await recorder._outbox.close(delete=True)
 
 
 async def test_a_turn_that_is_noted_before_another_one_is_stored_comes_after_it(store, kept, tmp_path, monkeypatch):
@@ -286,7 +286,7 @@ async def test_a_turn_that_is_not_stored_beside_the_end_is_kept_and_comes_later(
     with monkeypatch.context() as patch:
         patch.setattr(store.sessions, "append", refused, raising=False)
         assert not await recorder.close("hang-up", dict)
-    assert recorder.is_kept
+    assert recorder.is_journaled
     await recorder.lease.release()
     await recover(store, tmp_path, "db")
     assert [turn.content for turn in await store.sessions.turns(ROBIN, "s-1")] == ["first"]
@@ -305,6 +305,6 @@ async def test_what_else_is_left_of_a_call_is_stored_beside_its_end_and_waited_f
     recorder = Recorder(store, ROBIN, "s-1", "room")
     recorder.start()
     await until(lambda: store.db.sessions.count_documents({}))
-    assert await recorder.close("hang-up", dict, beside=settle())
+    assert await recorder.close("hang-up", dict, alongside=settle())
     assert steps == ["begun", "done"]
     await recorder.lease.release()

@@ -60,15 +60,15 @@ async def test_other_questions_are_compared_by_meaning(slots):
 )
 async def test_a_label_in_another_spelling_is_the_one_that_is_there(slots, there, said):
     slots.take({there: Memory(there, "x")})
-    assert slots.in_use(said) == there
-    assert slots.in_use(there) == there
+    assert slots.existing_label(said) == there
+    assert slots.existing_label(there) == there
 
 
 @pytest.mark.parametrize("name", ["hour", "phone_2", "favorite_band", "four", "tour", "house_number"])
 async def test_a_label_that_only_looks_alike_is_another_one(slots, name):
     for other in ("her", "phone_1", "favorite_brand", "for", "tor", "horse_number"):
         slots.put(Memory(other, "x"))
-    assert slots.in_use(name) == name
+    assert slots.existing_label(name) == name
 
 
 async def test_a_query_that_can_be_no_label_is_a_question_like_others(slots):

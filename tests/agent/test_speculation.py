@@ -19,7 +19,7 @@ from livekit.agents.voice.events import CloseReason
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.caller_session import CallerSession, begin_session
 from lkmongo.agent.recorder import Recorder
-from lkmongo.agent.speculation import MAX_STARTS, Speculation
+from lkmongo.agent.speculation import MAX_SEARCHES, Speculation
 from lkmongo.embed.choose import create_embedder
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.model import Passage, TenantScope, UserScope
@@ -62,7 +62,7 @@ async def call(store):
     yield CallerSession(
         "room-1", "room", caller, store, search, recorder, Speculation(search, lambda: caller.scope.tenant)
     )
-    await caller.settle(2)
+    await caller.flush(2)
     await recorder.close("hang-up", dict)
     await embedder.close()
 
@@ -104,7 +104,7 @@ async def test_courtesies_are_not_searched_for_and_old_results_are_not_used_agai
 
 async def test_memories_are_searched_with_the_vector_that_is_there(call, embedded):
     await call.caller.remember("dog_name", "Waffles")
-    await call.caller.settle(5)
+    await call.caller.flush(5)
     model = ScriptedLLM(calls(("search_memories", {"query": "name of the dog"})))
     async with voice_call(call, model) as voice:
         await voice.answered(1)
@@ -218,7 +218,7 @@ async def test_one_search_is_under_way_at_a_time_and_a_turn_has_few():
     for number in range(10):
         listening.hear(f"what about article zebra{number} violin{number}?")
         await listening.settle()
-    assert len(await listening.settle()) == MAX_STARTS
+    assert len(await listening.settle()) == MAX_SEARCHES
 
 
 async def test_a_tool_waits_for_the_search_that_is_under_way():

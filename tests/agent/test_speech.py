@@ -92,7 +92,7 @@ async def test_turns_are_told_by_the_bundled_model_unless_another_is_asked_for(m
 
 def test_the_multilingual_model_is_asked_for_before_it_is_fetched(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(models, "_multilingual_is_here", lambda: False)
+    monkeypatch.setattr(models, "_multilingual_is_downloaded", lambda: False)
     with pytest.raises(SettingsError) as caught:
         import_plugins(Settings.load(CLOUD | {"LKMONGO_TURN_DETECTION": "multilingual"}))
     assert "download-files" in caught.value.hint

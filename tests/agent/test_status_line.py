@@ -44,7 +44,7 @@ async def call(store):
     caller = Caller(store, embedder, ROBIN, recorder.lease)
     await caller.preload()
     yield CallerSession("room-1", "room", caller, store, SlowSearch(), recorder)
-    await caller.settle(2)
+    await caller.flush(2)
     await recorder.close("hang-up", dict)
     await embedder.close()
 

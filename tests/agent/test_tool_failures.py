@@ -153,7 +153,7 @@ async def test_what_could_be_saved_nowhere_is_logged_with_the_cause(store, monke
         output, is_error = await call.tool("remember_detail", memory_type="pet", content="a heron")
     assert (output.endswith("but I could not save it for the next one."), is_error) == (True, True)
     lines = [each for each in caplog.records if each.name == "lkmongo.outbox.changes" and each.levelname == "WARNING"]
-    assert any("in memory alone" in each.message and "MongoDB answered with" in each.message for each in lines)
+    assert any("in memory only" in each.message and "MongoDB answered with" in each.message for each in lines)
     assert "heron" not in "".join(each.message for each in lines)
 
 

@@ -15,7 +15,7 @@ from livekit.agents.voice import io
 
 from lkmongo.agent.assistant import Assistant
 from lkmongo.agent.caller_session import begin_session
-from lkmongo.agent.models import choose_model, choose_speech, create_session
+from lkmongo.agent.models import choose_model, choose_speech, create_agent_session
 from lkmongo.embed.choose import create_embedder
 from lkmongo.model import UserScope
 from lkmongo.settings import Settings
@@ -91,7 +91,7 @@ async def spoken_call(settings, store, microphone, speaker):
     ):
         with fake_job_context(job_id="job"):
             mind, talk = choose_model(settings), choose_speech(settings)
-            session = create_session(call, mind, talk)
+            session = create_agent_session(call, mind, talk)
             session.input.audio, session.output.audio = microphone, speaker
             call.attach(session)
             await session.start(Assistant(), record=False)
@@ -101,7 +101,7 @@ async def spoken_call(settings, store, microphone, speaker):
                 await session.aclose()
                 await mind.close()
                 await talk.close()
-                await call.caller.settle(2)
+                await call.caller.flush(2)
                 await call.recorder.close("hang-up", dict)
     await embedder.close()
 

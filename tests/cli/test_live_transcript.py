@@ -8,7 +8,7 @@ import sys
 import pytest
 from prompt_toolkit.utils import get_cwidth
 
-from lkmongo.cli.console import LiveTranscript, fitting
+from lkmongo.cli.console import LiveTranscript, fit_to_width
 from lkmongo.cli.output import Format, Output
 
 
@@ -91,7 +91,7 @@ def test_where_no_cursor_moves_only_what_is_final_is_shown(monkeypatch, dumb):
 
 @pytest.mark.parametrize("text", ["you> " + "word " * 30, "agent> " + "語" * 60, "agent> \x1b[2J\n" + "x" * 99])
 def test_a_long_line_shows_its_end_and_never_more_than_a_row(text):
-    line = fitting(text, 39)
+    line = fit_to_width(text, 39)
     assert get_cwidth(line) <= 39
     assert line.startswith(f"{text.partition('>')[0]}> ...")
     assert line.endswith(text[-3:])

@@ -29,14 +29,14 @@ def leave(folder, database_name):
 
     def leave(session_id: str = "call-1", *, database: str = database_name, **entries) -> Path:
         record = SessionRecord(session_id, ROBIN, "room", SessionStatus.ACTIVE, now() - timedelta(minutes=5))
-        call = Journal.begin(folder, record, owner="host/boot/1", database=database_of(None, database))
+        call = Journal.create(folder, record, owner="host/boot/1", database=database_of(None, database))
         turns = [
             Turn(n, f"{session_id}-{n}", TurnKind.MESSAGE, record.started_at, role="user", content=f"turn {n}")
             for n in range(2)
         ]
         call.append([turn_entry(turn, is_numbered=True) for turn in turns])
         call.append([{"op": "remember", "label": "colour", "content": "teal", "at": now()}, *entries.values()])
-        call.end(delete=False)
+        call.close(delete=False)
         return call.path
 
     return leave
@@ -93,9 +93,9 @@ def test_what_is_for_another_database_stays_and_is_told(run, leave, folder):
 
 def test_a_call_that_goes_on_is_left_alone_and_told(run, folder, database_name):
     record = SessionRecord("call-1", ROBIN, "room", SessionStatus.ACTIVE, now())
-    call = Journal.begin(folder, record, owner="me", database=database_of(None, database_name))
+    call = Journal.create(folder, record, owner="me", database=database_of(None, database_name))
     with contextlib.closing(contextlib.ExitStack()) as stack:
-        stack.callback(call.end, delete=True)
+        stack.callback(call.close, delete=True)
         result = run("sessions", "recover")
         assert (result.code, result.stderr) == (
             0,
@@ -113,8 +113,8 @@ def test_a_damaged_file_is_told_and_costs_no_other(run, leave, folder):
     assert (dry.code, len(dry.json)) == (1, 2)
     result = run("sessions", "recover", "--json")
     assert (result.code, {row["session_id"] for row in result.json}) == (1, {"call-1", "call-2"})
-    assert f"warning: {nonsense} is not the file of a call" in result.stderr
-    assert f"{damaged.stem}.damaged is damaged: what can be read of it is stored, 1 of its lines" in result.stderr
+    assert f"warning: {nonsense} is not the journal of a session" in result.stderr
+    assert f"{damaged.stem}.damaged is damaged: 1 of its lines cannot be read; the others are stored" in result.stderr
     assert '"2 files could not be stored completely"' in result.stderr
     assert files(folder) == [nonsense]
     assert not whole.exists()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lkmongo.console.lines import Line, split
+from lkmongo.console.lines import Line, split_lines
 
 
 def read(*chunks: bytes) -> list[Line]:
-    return list(split(iter(chunks)))
+    return list(split_lines(iter(chunks)))
 
 
 def test_lines_come_as_they_were_said():

@@ -168,9 +168,9 @@ def test_calls_that_wait_for_mongodb_are_told_once_they_are_over(tmp_path):
     record = SessionRecord(
         "call-1", UserScope(tenant_id="default", user_id="u-100"), "room", SessionStatus.ACTIVE, now()
     )
-    call = Journal.begin(journal_folder(tmp_path), record, owner="me", database="db")
+    call = Journal.create(journal_folder(tmp_path), record, owner="me", database="db")
     assert space(tmp_path, needed=0, comfortable=0).status is Status.OK
-    call.end(delete=False)
+    call.close(delete=False)
     found = space(tmp_path, needed=0, comfortable=0)
     assert (found.status, found.hint) == (Status.WARN, "lkmongo sessions recover")
     assert found.detail.startswith("1 call waits for MongoDB")

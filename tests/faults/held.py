@@ -312,7 +312,7 @@ async def _hold(settings: Settings, rig: Rig, held: Held, trouble: Trouble, chan
             lambda: job.make_session_report(session).to_dict(include_chat_history=False, include_events=False),
             ended_at=now(),
         )
-        held.kept = call.recorder.is_kept
+        held.kept = call.recorder.is_journaled
         held.took("hang_up", "the hang-up", ended, rig.pulse)
         if not trouble.begun:
             held.wrong.append("the fault never began")
@@ -327,9 +327,7 @@ async def _recover(rig: Rig, held: Held, port: int) -> str:
     mine = []
     for _ in range(20):  # mongod may be on its way still
         try:
-            found = await recover(
-                rig.store, folder, database, on_trouble=lambda error: held.wrong.append(error.message)
-            )
+            found = await recover(rig.store, folder, database, on_error=lambda error: held.wrong.append(error.message))
         except Exception as error:
             mine.append(error)
             await asyncio.sleep(0.5)

@@ -179,7 +179,7 @@ async def _judge(rig: Rig, each: Killed, port: int) -> None:
     folder = journal_folder(rig.folder / f"killed-{each.number}")
     uri = f"mongodb://127.0.0.1:{port}/?directConnection=true"
     found = await recover(
-        store, folder, database_of(uri, store.db.name), on_trouble=lambda error: wrong.append(error.message)
+        store, folder, database_of(uri, store.db.name), on_error=lambda error: wrong.append(error.message)
     )
     if folder.exists() and (left := list(folder.iterdir())):
         wrong.append(f"files are left: {left}")

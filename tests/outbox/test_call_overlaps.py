@@ -41,7 +41,7 @@ BEGAN = SessionRecord(SID, ROBIN, ROOM, SessionStatus.ACTIVE, now() - timedelta(
 async def test_a_guest_who_is_recognised_twice_keeps_what_they_said(store):
     async with talk(store, GUEST, calls(), guest=True, session_id=SID) as call:
         await call.say("I said this as a guest")
-        await asyncio.gather(call.call.become(ROBIN), call.call.become(ROBIN))
+        await asyncio.gather(call.call.identify(ROBIN), call.call.identify(ROBIN))
         await call.say("and this as a person")
     turns = await store.sessions.turns(ROBIN, SID)
     assert [turn.content for turn in turns if turn.role == "user"] == ["I said this as a guest", "and this as a person"]
@@ -51,7 +51,7 @@ async def test_a_guest_who_is_recognised_twice_keeps_what_they_said(store):
 async def test_of_two_people_that_a_guest_is_said_to_be_the_first_counts(store):
     async with talk(store, GUEST, calls(), guest=True, session_id=SID) as call:
         await call.tool("remember_detail", memory_type="favorite_color", content="teal")
-        assert await asyncio.gather(call.call.become(ROBIN), call.call.become(KIM)) == [True, False]
+        assert await asyncio.gather(call.call.identify(ROBIN), call.call.identify(KIM)) == [True, False]
         assert call.call.scope == ROBIN
     assert [slot.content for slot in await store.memories.slots(ROBIN)] == ["teal"]
     assert await store.memories.slots(KIM) == []
@@ -60,17 +60,17 @@ async def test_of_two_people_that_a_guest_is_said_to_be_the_first_counts(store):
 async def test_an_attribute_that_is_set_while_the_session_starts_is_seen_twice_and_loses_nothing(store):
     credentials = SimpleNamespace(api_secret=SimpleNamespace(get_secret_value=lambda: SECRET))
     job = SimpleNamespace(job=SimpleNamespace(room=SimpleNamespace(name=ROOM)))
-    held = JobSession(job, SimpleNamespace(settings=SimpleNamespace(livekit=credentials)))
+    job_session = JobSession(job, SimpleNamespace(settings=SimpleNamespace(livekit=credentials)))
     sealed = seal(ROBIN, room=ROOM, participant_identity="web-1", secret=SECRET)
     participant = SimpleNamespace(identity="web-1", attributes={CALLER: sealed})
     async with a_call(store, GUEST, guest=True) as call:
-        held._call, held._dispatched = call, SimpleNamespace(participant_identity="web-1")
+        job_session._caller_session, job_session._dispatched = call, SimpleNamespace(participant_identity="web-1")
         call.recorder.start()
         say(call.recorder, "as a guest", 100.0)
         await until(lambda: said(store, GUEST))
-        held._on_attributes(participant.attributes, participant)  # the event, before the session has begun
-        held._on_participant(participant)  # whoever is there when it has
-        await asyncio.gather(*held._tasks)
+        job_session._on_attributes(participant.attributes, participant)  # the event, before the session has begun
+        job_session._on_participant(participant)  # whoever is there when it has
+        await asyncio.gather(*job_session._tasks)
         await call.recorder.close("hang-up", dict)
     assert await said(store, ROBIN) == ["as a guest"]
 
@@ -80,7 +80,7 @@ async def test_a_guest_who_is_recognised_while_the_call_ends_leaves_no_second_ca
 
     async def then_recognised(*arguments, **named):
         done = await save(*arguments, **named)
-        recognised.append(asyncio.create_task(call.become(ROBIN)))
+        recognised.append(asyncio.create_task(call.identify(ROBIN)))
         await asyncio.wait(recognised, timeout=0.1)
         return done
 
@@ -105,8 +105,8 @@ async def test_what_a_guest_said_to_the_agent_before_stays_when_they_become_a_pe
     await die(first)
     second.start()
     say(second, "said to the second agent", 101.0)
-    await until(lambda: second._written)
-    await second.move_to(ROBIN)
+    await until(lambda: second._stored)
+    await second.change_scope(ROBIN)
     second.start()
     assert await second.close("hang-up", dict)
     await second.lease.release()
@@ -120,7 +120,7 @@ async def test_a_guests_copy_that_could_not_be_deleted_before_the_end_goes_later
     say(recorder, "as a guest", 100.0)
     await until(lambda: said(store, GUEST))
     with away((Sessions, "discard")):
-        await recorder.move_to(ROBIN)
+        await recorder.change_scope(ROBIN)
         recorder.start()
         await until(lambda: said(store, ROBIN))
         await until(lambda: recorder.error)
@@ -142,15 +142,15 @@ async def test_a_turn_that_is_noted_while_a_guest_becomes_a_person_stays_noted(s
 
     async def releases_late():
         say(recorder, "meanwhile", 100.0)
-        await asyncio.wait({recorder._noting}, timeout=1)
+        await asyncio.wait({recorder._journaling}, timeout=1)
         await release()
 
     monkeypatch.setattr(recorder.lease, "release", releases_late)
-    await recorder.move_to(ROBIN)
+    await recorder.change_scope(ROBIN)
     recorder.start()
-    changes = Changes(store, recorder._backlog)
+    changes = Changes(store, recorder._outbox)
     changes.add(Change("remember", "city", now(), "Rome"))
-    await changes.keep()
+    await changes.journal()
     await changes.save(ROBIN, recorder.lease)  # with the last that waits the file is emptied
     await die(recorder)
     await recover(store, tmp_path, DATABASE)
@@ -169,7 +169,7 @@ async def test_of_a_person_who_is_erased_right_after_they_were_recognised_no_gue
     say(recorder, "as a guest", 100.0)
     await until(lambda: said(store, GUEST))
     monkeypatch.setattr(deadlines, "TURN_ORDER", 1.0)  # nothing is written for the person before they are erased
-    await recorder.move_to(ROBIN)
+    await recorder.change_scope(ROBIN)
     recorder.start()
     await until(lambda: store.sessions.recent(ROBIN))
     await erase(store.db, ROBIN, by="tests")
@@ -185,7 +185,7 @@ async def test_of_a_person_who_is_erased_right_after_they_were_recognised_no_gue
 async def test_an_erasure_leaves_nothing_of_a_call_whose_last_turns_take_long(store, monkeypatch):
     for owner, name, value in [
         (deadlines, "TURN_ORDER", 3_600),
-        (recording, "_PORTION", 1),
+        (recording, "_BATCH", 1),
         (deadlines, "LEASE", 1.5),
         (deadlines, "LEASE_TRUSTED", 0.2),
     ]:
@@ -218,7 +218,7 @@ async def test_looking_for_lost_calls_brings_nobody_back_who_was_erased(store, m
     async def nobody(*_, **__):
         return "nobody"
 
-    monkeypatch.setattr(resume, "_look_into", nobody)
+    monkeypatch.setattr(resume, "_inspect_room", nobody)
     await store.sessions.open(replace(BEGAN, agent="front-desk"), "host/boot/1/abc")
     an_hour_ago = [{"$set": {"lease.until": {"$add": ["$$NOW", -3_600_000]}}}]
     await store.db.sessions.update_many({}, an_hour_ago)
@@ -259,23 +259,23 @@ async def test_the_gist_outlives_a_process_that_is_killed_while_the_end_is_writt
 
 async def test_what_a_slow_disk_takes_after_the_end_is_found_by_who_recovers(store, tmp_path, monkeypatch):
     monkeypatch.setattr(deadlines, "DISK", 0.1)
-    it_works, begin = threading.Event(), Journal.begin
+    it_works, begin = threading.Event(), Journal.create
 
     def takes_its_time(*arguments, **named):
         it_works.wait()
         return begin(*arguments, **named)
 
-    monkeypatch.setattr(Journal, "begin", takes_its_time)
+    monkeypatch.setattr(Journal, "create", takes_its_time)
     with away((Sessions, "open"), (Sessions, "append"), (Sessions, "save")):
         recorder = with_file(store, ROBIN, tmp_path)
         recorder.start()
         try:
-            await until(recorder._backlog._lock.locked)  # the file is being made, and all else waits for that
+            await until(recorder._outbox._lock.locked)  # the file is being made, and all else waits for that
             say(recorder, "my kettle is broken", 100.0)
             assert not await recorder.close("hang-up", dict, 0.1)
         finally:
             it_works.set()
-    await until(lambda: recorder._backlog._ended and not recorder._backlog._lock.locked())
+    await until(lambda: recorder._outbox._ended and not recorder._outbox._lock.locked())
     assert set(kinds(tmp_path)) == {"turn", "end"}
     await recover(store, tmp_path, DATABASE)
     assert await said(store, ROBIN) == ["my kettle is broken"]
@@ -284,9 +284,9 @@ async def test_what_a_slow_disk_takes_after_the_end_is_found_by_who_recovers(sto
 
 async def test_what_a_dead_agent_left_does_not_replace_the_end_of_the_one_that_went_on(store, tmp_path):
     began = BEGAN.started_at
-    left = Journal.begin(tmp_path, BEGAN, owner="elsewhere/boot/1", database=DATABASE)
+    left = Journal.create(tmp_path, BEGAN, owner="elsewhere/boot/1", database=DATABASE)
     left.append([{"op": "end", "reason": "shutdown", "ended_at": began + timedelta(seconds=10), "report": {"of": 1}}])
-    left.end(delete=False)
+    left.close(delete=False)
     await store.sessions.open(BEGAN, "here/boot/2")
     ended_at = (began + timedelta(seconds=99)).replace(microsecond=0)
     ended = replace(BEGAN, status=SessionStatus.COMPLETE, ended_at=ended_at, close_reason="hang-up", report={"of": 2})
@@ -309,7 +309,7 @@ async def test_what_was_forgotten_elsewhere_does_not_come_back_in_the_gist_of_a_
     await asyncio.sleep(0.02)
     async with a_call(store, ROBIN) as call:
         await call.caller.preload()
-        call.go_on_after(await store.sessions.left_off(ROBIN, SID))
+        call.resume_after(await store.sessions.left_off(ROBIN, SID))
         call.recorder.start()
         await end_session(call, "hang-up", dict, ended_at=now())
     assert (await store.users.get(ROBIN)).last_session is None

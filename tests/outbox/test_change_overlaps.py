@@ -104,7 +104,7 @@ async def test_a_disk_that_hangs_while_mongodb_is_away_keeps_neither_a_tool_nor_
     async with a_call(store, ROBIN, tmp_path) as call:
         await call.caller.preload()
         monkeypatch.setattr(Journal, "append", hang)
-        tool, end, tasks = partial(call.caller.remember, "city", "Rome"), partial(call.caller.settle, 1.0), []
+        tool, end, tasks = partial(call.caller.remember, "city", "Rome"), partial(call.caller.flush, 1.0), []
         try:
             with away(*WRITES):
                 # Not `asyncio.timeout`: what waits for the disk may wait on when it is cancelled.
@@ -157,7 +157,7 @@ async def test_what_was_said_as_a_guest_does_not_replace_what_the_person_said_la
         await call.caller.remember("city", "Rome")
         await asyncio.sleep(0.05)
         await store.memories.remember(ROBIN, "city", "Paris")
-        await call.become(ROBIN)
+        await call.identify(ROBIN)
         await until(lambda: call.caller.loaded and call.caller.saved == "stored")
         assert call.caller.slots["city"].content == "Paris"
     assert await content(store, "city") == "Paris"
@@ -180,9 +180,9 @@ async def recognised_at_the_end(store, folder, monkeypatch, why):
         unavailable = [*READS, *WRITES, (Users, "seen")] if why == "MongoDB is away" else []
         with away(*unavailable), monkeypatch.context() as patch:
             patch.setattr(Memories, "contents", comes_late)
-            await call.become(ROBIN)
+            await call.identify(ROBIN)
             await asked.wait()
-            await call.recorder.close("hang-up", dict, beside=call.caller.settle(2.0))
+            await call.recorder.close("hang-up", dict, alongside=call.caller.flush(2.0))
             await call.recorder.lease.release()
     await recover(store, folder, DATABASE)
 
@@ -212,7 +212,7 @@ async def test_what_a_guest_asked_to_be_remembered_is_on_disk_once_they_are_a_pe
         call.recorder.start()
         await call.caller.remember("city", "Rome")
         with away(*READS, *WRITES):
-            await call.become(ROBIN)
+            await call.identify(ROBIN)
             await until(lambda: "remember" in kinds(tmp_path))
             await die(call.recorder, call.caller)
     await recover(store, tmp_path, DATABASE)
@@ -225,9 +225,9 @@ async def test_what_a_guest_asked_to_be_remembered_is_on_disk_once_they_are_a_pe
 async def test_what_is_forgotten_before_there_is_a_profile_does_not_come_back(store, tmp_path):
     began = now() - timedelta(minutes=5)
     record = SessionRecord(SID, ROBIN, ROOM, SessionStatus.ACTIVE, began)
-    left = Journal.begin(tmp_path, record, owner="elsewhere/boot/1", database=DATABASE)
+    left = Journal.create(tmp_path, record, owner="elsewhere/boot/1", database=DATABASE)
     left.append([{"op": "remember", "label": "pet", "content": "a heron", "at": began}])
-    left.end(delete=False)
+    left.close(delete=False)
     await forget(store, ROBIN, ["pet"])
     await recover(store, tmp_path, DATABASE)
     assert await content(store, "pet") is None

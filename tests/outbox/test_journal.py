@@ -19,8 +19,8 @@ import pytest
 
 from lkmongo.model import SessionRecord, SessionStatus, UserScope
 from lkmongo.outbox import journal
-from lkmongo.outbox.backlog import Backlog
-from lkmongo.outbox.journal import Journal, SpoolError, database_of, journal_folder
+from lkmongo.outbox.journal import Journal, JournalError, database_of, journal_folder
+from lkmongo.outbox.outbox import Outbox
 from tests.waiting import PATIENCE
 
 ROBIN = UserScope(tenant_id="default", user_id="u-100")
@@ -42,14 +42,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def begin(folder: Path, **of) -> Journal:
-    return Journal.begin(folder, record(**of), owner="host/boot/1", database="db")
+    return Journal.create(folder, record(**of), owner="host/boot/1", database="db")
 
 
 def left_by_a_call(folder: Path, entries=ENTRIES) -> Path:
     call = begin(folder)
     if entries:
         call.append(entries)
-    call.end(delete=False)
+    call.close(delete=False)
     return call.path
 
 
@@ -81,7 +81,7 @@ def test_whatever_a_room_or_a_call_is_called_it_stays_in_the_folder_and_on_its_l
     assert (left.record.session_id, left.record.room_name) == (clean, clean)
     assert left.entries == [{"op": "turn", "content": clean}]
     assert [path.parent for path in journal.files(folder)] == [folder]
-    call.end(delete=True)
+    call.close(delete=True)
     assert list(folder.iterdir()) == []
 
 
@@ -100,7 +100,7 @@ def test_torn_at_any_byte_it_holds_the_lines_before(folder):
         path.write_bytes(whole[:length])
         lines = sum(end < length for end in ends)
         if lines == 0:
-            with pytest.raises(SpoolError):
+            with pytest.raises(JournalError):
                 journal.read(path)
             continue
         left = journal.read(path)
@@ -148,14 +148,14 @@ def test_a_damaged_line_costs_no_other(folder, line):
 def test_what_does_not_say_whose_it_is_is_told_and_left_alone(folder, first):
     path = left_by_a_call(folder)
     path.write_bytes(first + b"\n" + b'{"op": "end"}\n')
-    with pytest.raises(SpoolError, match="not the file of a call"):
+    with pytest.raises(JournalError, match="not the journal of a session"):
         journal.read(path)
 
 
 def test_an_id_that_cannot_be_one_is_refused(folder):
     path = left_by_a_call(folder)
     path.write_bytes(path.read_bytes().replace(b'"u-100"', b'{"$gt":""}'))
-    with pytest.raises(SpoolError, match="not the file of a call"):
+    with pytest.raises(JournalError, match="not the journal of a session"):
         journal.read(path)
 
 
@@ -186,7 +186,7 @@ def test_a_live_calls_file_is_locked_and_one_of_a_dead_process_is_not(folder):
 def test_nobody_takes_a_file_whose_owner_has_just_deleted_it(folder):
     call = begin(folder)
     descriptor = os.open(call.path, os.O_RDWR)
-    call.end(delete=True)
+    call.close(delete=True)
     os.close(descriptor)
     with journal.locked(call.path) as is_ours:
         assert not is_ours
@@ -204,7 +204,7 @@ def test_a_file_is_never_seen_without_its_first_line(folder, monkeypatch):
     call = begin(folder)
     assert seen == [[]]
     assert journal.files(folder) == [call.path]
-    call.end(delete=True)
+    call.close(delete=True)
 
 
 def test_a_file_that_is_cleaned_away_while_it_is_begun_is_begun_again(folder, monkeypatch):
@@ -221,7 +221,7 @@ def test_a_file_that_is_cleaned_away_while_it_is_begun_is_begun_again(folder, mo
     call = begin(folder)
     assert cleaned
     assert journal.files(folder) == [call.path]
-    call.end(delete=True)
+    call.close(delete=True)
     assert list(folder.iterdir()) == []
 
 
@@ -243,16 +243,16 @@ def test_on_a_full_disk_all_of_an_append_is_kept_or_nothing(folder):
     call = begin(folder)
     call.append(ENTRIES[:1])
     size = call.path.stat().st_size
-    with limited(size + 20), pytest.raises(SpoolError, match="takes nothing"):
+    with limited(size + 20), pytest.raises(JournalError, match="cannot be accessed"):
         call.append(ENTRIES)
     assert call.path.stat().st_size == size
     call.append(ENTRIES[1:])
     assert journal.read(call.path).entries == ENTRIES
-    call.end(delete=True)
+    call.close(delete=True)
 
 
 def test_on_a_full_disk_a_file_that_cannot_begin_leaves_nothing(folder):
-    with limited(10), pytest.raises(SpoolError):
+    with limited(10), pytest.raises(JournalError):
         begin(folder)
     assert list(folder.iterdir()) == []
 
@@ -261,23 +261,23 @@ def test_too_much_is_refused_and_what_is_there_stays(folder, monkeypatch):
     call = begin(folder)
     call.append(ENTRIES)
     monkeypatch.setattr(journal, "MAX_FILE", call.path.stat().st_size + 10)
-    with pytest.raises(SpoolError, match="at most"):
+    with pytest.raises(JournalError, match="at most"):
         call.append(ENTRIES)
     monkeypatch.setattr(journal, "MAX_ALL", 10)
-    with pytest.raises(SpoolError, match="did not take"):
+    with pytest.raises(JournalError, match="has not stored"):
         begin(folder)
     assert journal.read(call.path).entries == ENTRIES
     call.clear()
     assert call.is_empty
     assert journal.read(call.path).entries == []
-    call.end(delete=True)
+    call.close(delete=True)
 
 
 def test_a_folder_that_is_none_or_is_locked_up_is_told(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(SpoolError, match="takes nothing"):
+    with pytest.raises(JournalError, match="cannot be accessed"):
         begin(tmp_path / "file" / "spool")
-    with pytest.raises(SpoolError, match="cannot be read"):
+    with pytest.raises(JournalError, match="cannot be read"):
         journal.files(tmp_path / "file")
     assert journal.files(tmp_path / "nowhere") == []
 
@@ -287,9 +287,9 @@ def test_a_folder_that_may_not_be_written_to_is_told(folder):
     path = left_by_a_call(folder)
     folder.chmod(0o500)
     try:
-        with pytest.raises(SpoolError, match="takes nothing"):
+        with pytest.raises(JournalError, match="cannot be accessed"):
             begin(folder)
-        with pytest.raises(SpoolError):
+        with pytest.raises(JournalError):
             journal.remove(path)
     finally:
         folder.chmod(0o700)
@@ -314,19 +314,19 @@ def test_what_is_too_old_goes_unless_its_call_goes_on(folder):
         os.utime(path, (long_ago, long_ago))
     journal.remove_expired(folder)
     assert sorted(folder.iterdir()) == sorted([young, live.path])
-    live.end(delete=True)
+    live.close(delete=True)
 
 
 def test_files_come_in_the_order_in_which_their_calls_began(folder):
     paths = []
     for seconds in (50, 3, 20):
-        call = Journal.begin(
+        call = Journal.create(
             folder,
             SessionRecord("c", ROBIN, "r", SessionStatus.ACTIVE, AT + timedelta(seconds=seconds)),
             owner="o",
             database="d",
         )
-        call.end(delete=False)
+        call.close(delete=False)
         paths.append(call.path)
     assert journal.files(folder) == [paths[1], paths[2], paths[0]]
 
@@ -348,44 +348,44 @@ def test_databases_are_told_apart_without_their_passwords():
 
 
 async def test_a_call_goes_on_without_a_disk_and_tells_it_once(folder, caplog, monkeypatch):
-    backlog = Backlog(lambda: begin(folder))
+    outbox = Outbox(lambda: begin(folder))
     monkeypatch.setattr(journal, "MAX_ALL", -1)
-    await backlog.open()
-    assert not await backlog.keep({"a": ENTRIES[0]})
-    assert not await backlog.keep({"b": ENTRIES[1]})
+    await outbox.open()
+    assert not await outbox.add({"a": ENTRIES[0]})
+    assert not await outbox.add({"b": ENTRIES[1]})
     assert [entry.levelname for entry in caplog.records] == ["WARNING"]
     monkeypatch.undo()
-    assert await backlog.keep({"b": ENTRIES[1]}), "the disk takes it again"
-    await backlog.end(delete=True)
+    assert await outbox.add({"b": ENTRIES[1]}), "the disk takes it again"
+    await outbox.close(delete=True)
     assert list(folder.iterdir()) == []
 
 
 async def test_what_is_stored_goes_with_the_last_that_waits(folder):
-    backlog = Backlog(lambda: begin(folder))
-    await backlog.keep({"a": ENTRIES[0], "b": ENTRIES[1]})
+    outbox = Outbox(lambda: begin(folder))
+    await outbox.add({"a": ENTRIES[0], "b": ENTRIES[1]})
     (path,) = journal.files(folder)
-    await backlog.stored(["a", "never kept"])
+    await outbox.acknowledge(["a", "never kept"])
     assert journal.read(path).entries == ENTRIES[:2]
-    await backlog.stored(["b"])
+    await outbox.acknowledge(["b"])
     assert journal.read(path).entries == []
-    assert backlog.is_clear
-    await backlog.end(delete=backlog.is_clear)
+    assert outbox.is_empty
+    await outbox.close(delete=outbox.is_empty)
     assert journal.files(folder) == []
 
 
 async def test_what_is_noted_is_synced_with_what_is_kept_after_it(folder, monkeypatch):
     synced, fsync = [], os.fsync
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(descriptor) or fsync(descriptor))
-    backlog = Backlog(lambda: begin(folder))
-    assert await backlog.keep({"a": ENTRIES[0]}, safe=False)
+    outbox = Outbox(lambda: begin(folder))
+    assert await outbox.add({"a": ENTRIES[0]}, sync=False)
     (path,) = journal.files(folder)
     assert journal.read(path).entries == ENTRIES[:1]
     assert synced == []
-    assert await backlog.keep({})
+    assert await outbox.add({})
     assert len(synced) == 2, "the file, and the folder that names it"
-    assert await backlog.keep({})
+    assert await outbox.add({})
     assert len(synced) == 2
-    await backlog.end(delete=True)
+    await outbox.close(delete=True)
 
 
 async def test_a_name_server_that_is_away_does_not_keep_the_disk_waiting(folder):
@@ -395,9 +395,9 @@ async def test_a_name_server_that_is_away_does_not_keep_the_disk_waiting(folder)
     loop.run_in_executor(None, answer.wait)
     try:
         async with asyncio.timeout(PATIENCE):
-            backlog = Backlog(lambda: begin(folder))
-            assert await backlog.keep({"a": ENTRIES[0]})
-            await backlog.end(delete=True)
+            outbox = Outbox(lambda: begin(folder))
+            assert await outbox.add({"a": ENTRIES[0]})
+            await outbox.close(delete=True)
     finally:
         answer.set()
 
@@ -405,8 +405,8 @@ async def test_a_name_server_that_is_away_does_not_keep_the_disk_waiting(folder)
 async def test_who_loses_patience_with_the_disk_leaves_whole_lines_in_their_order(folder, monkeypatch):
     started, go_on = asyncio.Event(), asyncio.Event()
     loop, fsync = asyncio.get_running_loop(), os.fsync
-    backlog = Backlog(lambda: begin(folder))
-    await backlog.open()
+    outbox = Outbox(lambda: begin(folder))
+    await outbox.open()
 
     def slow(descriptor):
         loop.call_soon_threadsafe(started.set)
@@ -414,11 +414,11 @@ async def test_who_loses_patience_with_the_disk_leaves_whole_lines_in_their_orde
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", slow)
-    first = asyncio.create_task(backlog.keep({"a": ENTRIES[0]}))
+    first = asyncio.create_task(outbox.add({"a": ENTRIES[0]}))
     await started.wait()
     first.cancel()
-    second = asyncio.create_task(backlog.keep({"b": ENTRIES[1]}))
-    third = asyncio.create_task(backlog.end(delete=False))
+    second = asyncio.create_task(outbox.add({"b": ENTRIES[1]}))
+    third = asyncio.create_task(outbox.close(delete=False))
     await asyncio.sleep(0)
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
@@ -427,17 +427,17 @@ async def test_who_loses_patience_with_the_disk_leaves_whole_lines_in_their_orde
     await third
     (path,) = journal.files(folder)
     assert journal.read(path).entries == ENTRIES[:2]
-    assert not await backlog.keep({"c": ENTRIES[2]}), "the call is over"
+    assert not await outbox.add({"c": ENTRIES[2]}), "the call is over"
 
 
 async def test_a_guest_who_turns_out_to_be_somebody_loses_nothing_that_was_kept(folder):
     who = [UserScope(tenant_id="default", user_id="guest-1"), ROBIN]
-    backlog = Backlog(lambda: begin(folder, scope=who[0]))
-    await backlog.keep({"a": ENTRIES[0]})
+    outbox = Outbox(lambda: begin(folder, scope=who[0]))
+    await outbox.add({"a": ENTRIES[0]})
     who.pop(0)
-    await backlog.begin_again()
+    await outbox.reopen()
     (path,) = journal.files(folder)
     left = journal.read(path)
     assert left.record.scope == ROBIN
     assert left.entries == [{"op": "was", "tenant_id": "default", "user_id": "guest-1"}, ENTRIES[0]]
-    await backlog.end(delete=True)
+    await outbox.close(delete=True)

@@ -16,7 +16,7 @@ from lkmongo.errors import DatabaseUnavailableError
 from lkmongo.model import LastSession, SessionRecord, SessionStatus, Turn, TurnKind, UserScope, now
 from lkmongo.outbox import journal
 from lkmongo.outbox.journal import Entry, Journal, journal_folder
-from lkmongo.outbox.recovery import Recovered, recover, turn_entry, was_entry
+from lkmongo.outbox.recovery import Recovered, previous_scope_entry, recover, turn_entry
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.client import create_client
 from lkmongo.store.open import Store
@@ -52,10 +52,10 @@ def kept(*turns: Turn, is_numbered: bool = True) -> list[Entry]:
 
 
 def leave(folder: Path, entries: list[Entry], record: SessionRecord = CALL, *, database: str = "db") -> Path:
-    call = Journal.begin(folder, record, owner=OWNER, database=database)
+    call = Journal.create(folder, record, owner=OWNER, database=database)
     if entries:
         call.append(entries)
-    call.end(delete=False)
+    call.close(delete=False)
     return call.path
 
 
@@ -205,7 +205,7 @@ async def test_it_may_be_killed_after_any_write_and_run_again(store, folder, mon
     leave(
         folder,
         [
-            was_entry(GUEST),
+            previous_scope_entry(GUEST),
             *kept(turn(0), turn(1), turn(2)),
             {"op": "remember", "label": "colour", "content": "teal", "at": now()},
             {"op": "forget", "label": "size", "at": now()},
@@ -248,12 +248,12 @@ async def test_several_may_recover_at_the_same_time(store, folder):
 
 
 async def test_a_call_that_goes_on_here_is_left_alone(store, folder):
-    call = Journal.begin(folder, CALL, owner=OWNER, database="db")
+    call = Journal.create(folder, CALL, owner=OWNER, database="db")
     call.append(kept(turn(0)))
     await store.sessions.open(CALL, OWNER)
     assert await recover(store, folder, "db") == []
     assert await stored(store) == []
-    call.end(delete=True)
+    call.close(delete=True)
 
 
 async def test_what_is_for_another_database_stays(store, folder):
@@ -266,7 +266,7 @@ async def test_what_is_for_another_database_stays(store, folder):
 
 async def test_nothing_comes_back_of_somebody_who_was_erased(store, folder):
     entries = [
-        was_entry(GUEST),
+        previous_scope_entry(GUEST),
         *kept(turn(0)),
         {"op": "remember", "label": "colour", "content": "teal", "at": later(1)},
         {"op": "profile", "field": "name", "value": "Robin", "at": later(2)},
@@ -358,7 +358,7 @@ async def test_the_gist_of_a_later_call_stays(store, folder):
 async def test_a_guest_who_became_somebody_leaves_no_second_call(store, folder):
     await store.sessions.open(replace(CALL, scope=GUEST), OWNER)
     await store.sessions.append(GUEST, "call-1", [turn(0), turn(1)])
-    leave(folder, [was_entry(GUEST), *kept(turn(2))])
+    leave(folder, [previous_scope_entry(GUEST), *kept(turn(2))])
     found = await one(store, folder)
     assert (found.scope, found.turns) == (ROBIN, 3)
     assert await stored(store) == ["turn 0", "turn 1", "turn 2"]
@@ -403,13 +403,13 @@ HOSTILE: list[Entry] = [
 async def test_an_entry_that_makes_no_sense_costs_no_other_and_is_set_aside(store, folder, entry):
     path = leave(folder, [*kept(turn(0)), entry, *kept(turn(1))])
     told = []
-    (found,) = await recover(store, folder, "db", on_trouble=told.append)
+    (found,) = await recover(store, folder, "db", on_error=told.append)
     assert (found.turns, found.damaged) == (2, 1)
     assert await stored(store) == ["turn 0", "turn 1"]
     (error,) = told
     assert "1 of its lines cannot be" in error.message
     assert [each.name for each in folder.iterdir()] == [f"{path.stem}.damaged"]
-    assert await recover(store, folder, "db", on_trouble=told.append) == []
+    assert await recover(store, folder, "db", on_error=told.append) == []
     assert len(told) == 1
 
 
@@ -436,7 +436,7 @@ async def test_one_file_that_cannot_be_stored_keeps_no_other_from_it(store, fold
     broken.write_bytes(b"nonsense\n")
     leave(folder, kept(turn(0)), replace(CALL, session_id="call-2", started_at=later(100)))
     told = []
-    found = await recover(store, folder, "db", on_trouble=told.append)
+    found = await recover(store, folder, "db", on_error=told.append)
     assert [each.session_id for each in found] == ["call-2"]
     assert sorted(path for path in journal.files(folder)) == sorted([poison, broken])
     assert len(told) == 2

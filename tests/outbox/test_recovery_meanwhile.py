@@ -21,10 +21,10 @@ from tests.waiting import until
 @pytest.fixture
 async def worker(store, mongodb_uri, database_name, tmp_path, monkeypatch):
     """What a worker does beside its calls: look again and again for those that have died; yields their folder."""
-    monkeypatch.setattr(recovery, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(recovery, "POLL_INTERVAL", 0.02)
     given = {"MONGODB_URI": mongodb_uri, "MONGODB_DB": database_name, "LKMONGO_HOME": str(tmp_path / "home")}
     settings = Settings.load(given)
-    looking = asyncio.create_task(recovery.keep_recovering(settings, store))
+    looking = asyncio.create_task(recovery.recover_periodically(settings, store))
     yield journal_folder(settings.data_home), spool.database_id(settings)
     looking.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -33,13 +33,13 @@ async def worker(store, mongodb_uri, database_name, tmp_path, monkeypatch):
 
 async def test_a_worker_that_lives_brings_in_a_call_whose_process_dies(store, worker):
     folder, database = worker
-    call = Journal.begin(folder, CALL, owner=OWNER, database=database)
+    call = Journal.create(folder, CALL, owner=OWNER, database=database)
     call.append(kept(turn(0), turn(1)))
     alone = leave(folder, kept(turn(0)), replace(CALL, session_id="another database's"), database="another")
     seen = []
     await until(lambda: seen.append(spool.abandoned(folder)) or len(seen) > 5)
     assert await store.db.turns.count_documents({}) == 0, "its call goes on"
-    call.end(delete=False)
+    call.close(delete=False)
     await until(lambda: spool.files(folder) == [alone])
     assert await stored(store) == ["turn 0", "turn 1"]
     assert (await store.sessions.get(ROBIN, "call-1")).status is SessionStatus.INTERRUPTED

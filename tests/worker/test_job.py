@@ -45,13 +45,13 @@ async def hold(mongodb_uri, database_name, store):
         try:
             async with utils.http_context.open():
                 with fake_job_context(room=room, job_metadata=metadata) as job:
-                    held = JobSession(job, ready)
-                    await held.begin()
+                    job_session = JobSession(job, ready)
+                    await job_session.begin()
                     try:
-                        yield held, room
+                        yield job_session, room
                     finally:
-                        await held._session.aclose()
-                        await held.end()
+                        await job_session._agent_session.aclose()
+                        await job_session.end()
         finally:
             client._abandon()
 
@@ -65,24 +65,24 @@ def listened_to(room):
 
 
 async def test_nobody_in_the_room_can_ask_the_session_for_history_tools_or_settings(hold):
-    async with hold(plain_metadata(ROBIN, CALLING)) as (held, room):
+    async with hold(plain_metadata(ROBIN, CALLING)) as (job_session, room):
         assert listened_to(room) == {"lk.chat"}
-        assert held._session._session_host is None
+        assert job_session._agent_session._session_host is None
         assert not room.local_participant.register_rpc_method.called
-    async with hold(plain_metadata(ROBIN, CALLING), dev=True) as (held, room):
+    async with hold(plain_metadata(ROBIN, CALLING), dev=True) as (job_session, room):
         assert listened_to(room) > {"lk.chat"}  # what the check above would show
-        assert held._session._session_host is not None
+        assert job_session._agent_session._session_host is not None
 
 
 async def test_the_agent_serves_the_participant_it_was_dispatched_for_and_no_other(hold):
-    async with hold(plain_metadata(ROBIN, "somebody who comes later")) as (held, _):
+    async with hold(plain_metadata(ROBIN, "somebody who comes later")) as (job_session, _):
         await asyncio.sleep(0.1)
-        assert held._session.room_io.linked_participant is None  # another one is in the room already
-        assert held._call.scope == ROBIN
-    async with hold() as (held, _):
-        await until(lambda: held._session.room_io.linked_participant)
-        assert held._session.room_io.linked_participant.identity == CALLING
-        assert held._call.caller.guest
+        assert job_session._agent_session.room_io.linked_participant is None  # another one is in the room already
+        assert job_session._caller_session.scope == ROBIN
+    async with hold() as (job_session, _):
+        await until(lambda: job_session._agent_session.room_io.linked_participant)
+        assert job_session._agent_session.room_io.linked_participant.identity == CALLING
+        assert job_session._caller_session.caller.guest
 
 
 def sealed(*, room="room", participant_identity=CALLING, secret=SECRET):
@@ -105,10 +105,10 @@ def sealed(*, room="room", participant_identity=CALLING, secret=SECRET):
 async def test_only_a_seal_for_the_served_participant_in_this_room_makes_a_guest_a_person(
     hold, value, shown_by, becomes
 ):
-    async with hold() as (held, _):
-        await until(lambda: held._session.room_io.linked_participant)
-        held._on_attributes({CALLER: value}, SimpleNamespace(identity=shown_by))
-        for task in list(held._tasks):
+    async with hold() as (job_session, _):
+        await until(lambda: job_session._agent_session.room_io.linked_participant)
+        job_session._on_attributes({CALLER: value}, SimpleNamespace(identity=shown_by))
+        for task in list(job_session._tasks):
             await task
-        assert (held._call.scope == ROBIN) is becomes
-        assert held._call.caller.guest is not becomes
+        assert (job_session._caller_session.scope == ROBIN) is becomes
+        assert job_session._caller_session.caller.guest is not becomes

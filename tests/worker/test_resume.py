@@ -228,7 +228,7 @@ async def test_an_agent_that_is_on_its_way_is_not_doubled_and_one_that_never_cam
     assert not await is_sent(1, JobStatus.JS_RUNNING)
     assert await is_sent(1, JobStatus.JS_FAILED)
     assert await is_sent(1, deleted=1)
-    assert await is_sent(2 * resume.COMES_WITHIN)
+    assert await is_sent(2 * resume.DISPATCH_TIMEOUT)
     assert await is_sent(3_600, JobStatus.JS_RUNNING), "the one whose worker died: the server takes it for running"
 
 
@@ -250,18 +250,18 @@ async def test_where_nobody_is_left_the_call_is_over(store, livekit, present):
 
 async def test_one_call_that_cannot_be_looked_into_keeps_no_other_from_it(store, livekit, monkeypatch):
     rooms, credentials = livekit
-    monkeypatch.setattr(resume, "LOOK_EVERY", 0.02)
-    look_into = resume._look_into
+    monkeypatch.setattr(resume, "POLL_INTERVAL", 0.02)
+    look_into = resume._inspect_room
 
     async def fails_for_the_first(credentials, record, **more):
         if record.session_id == "broken":
             raise LkmongoError
         return await look_into(credentials, record, **more)
 
-    monkeypatch.setattr(resume, "_look_into", fails_for_the_first)
+    monkeypatch.setattr(resume, "_inspect_room", fails_for_the_first)
     for name in ("broken", SID):
         await cut_off(store, replace(CALL, session_id=name))
-    sweeping = asyncio.create_task(resume.resume_lost_calls(store, credentials, AGENT))
+    sweeping = asyncio.create_task(resume.resume_lost_sessions(store, credentials, AGENT))
     await until(lambda: rooms.dispatches)
     sweeping.cancel()
     await asyncio.gather(sweeping, return_exceptions=True)
@@ -380,8 +380,8 @@ async def test_the_late_one_of_two_agents_writes_no_more_and_overwrites_nothing(
     say(second, "two")
     await until(lambda: first.lease.superseded)
     say(first, "lost in the void")
-    assert [each.content for each in first.so_far] == ["one"]
-    assert "another agent goes on with this call" in caplog.text
+    assert [each.content for each in first.all_turns] == ["one"]
+    assert "another agent has taken over this session" in caplog.text
     with pytest.raises(SupersededError):
         async with first.lease.writing():
             pytest.fail("it may not write")
@@ -430,7 +430,7 @@ async def test_turns_that_meet_at_one_number_are_all_kept_in_order(store, monkey
     assert [each.seq for each in await store.sessions.turns(ROBIN, SID)] == [0, 1, 2]
     say(first, "too late")
     with pytest.raises(SupersededError):
-        await first._append([replace(first._waiting[0], seq=1)])
+        await first._append([replace(first._unordered[0], seq=1)])
     assert len(await said(store)) == 3
 
 

@@ -79,24 +79,24 @@ def test_tools_that_the_demo_responder_does_not_call_are_told(caplog):
 
 async def test_a_key_that_is_refused_is_an_error_of_authentication(livekit):
     with pytest.raises(AuthenticationError) as caught:
-        await runner._reach(settings(livekit, "another secret, as long as they should be").livekit, patience=9)
+        await runner._check_livekit(settings(livekit, "another secret, as long as they should be").livekit, patience=9)
     assert caught.value.exit_code == 4
 
 
 async def test_a_server_that_is_away_is_tried_again_for_a_while(monkeypatch, caplog):
-    monkeypatch.setattr(runner, "_RETRY", 0.1)
+    monkeypatch.setattr(runner, "_CONNECT_RETRY", 0.1)
     with pytest.raises(UnreachableError) as caught:
-        await runner._reach(settings("ws://127.0.0.1:1").livekit, patience=0.5)
+        await runner._check_livekit(settings("ws://127.0.0.1:1").livekit, patience=0.5)
     assert caught.value.exit_code == 1
     assert [record.message for record in caplog.records if "trying again" in record.message]
-    assert runner.REACH < 30
+    assert runner.CONNECT_TIMEOUT < 30
 
 
 async def test_a_server_that_comes_up_meanwhile_is_waited_for(monkeypatch, livekit):
-    monkeypatch.setattr(runner, "_RETRY", 0.05)
+    monkeypatch.setattr(runner, "_CONNECT_RETRY", 0.05)
     down = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     port = down.sockets[0].getsockname()[1]
-    reaching = asyncio.create_task(runner._reach(settings(f"ws://127.0.0.1:{port}").livekit, patience=PATIENCE))
+    reaching = asyncio.create_task(runner._check_livekit(settings(f"ws://127.0.0.1:{port}").livekit, patience=PATIENCE))
     await asyncio.sleep(0.3)
     down.close()
     await down.wait_closed()
@@ -140,7 +140,7 @@ def test_livekits_own_tools_find_the_server_and_its_functions_can_be_sent_to_oth
 
 
 async def test_mongodb_that_is_away_is_told_once_and_nothing_waits_for_it(monkeypatch, caplog):
-    monkeypatch.setattr(runner, "_LOOK_AGAIN", 0.05)
+    monkeypatch.setattr(runner, "_BACKFILL_RETRY", 0.05)
     away = settings("ws://x", MONGODB_URI="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=50")
 
     def warnings():

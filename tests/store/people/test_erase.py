@@ -115,7 +115,7 @@ async def test_a_call_that_goes_on_becomes_a_guests_and_stores_nothing_more(stor
         assert (await call.tool("recall_detail", memory_type="pet"))[1]
         await call.tool("forget_detail", memory_type="boat")
         await call.say("good bye")
-        assert call.call.recorder.so_far == []
+        assert call.call.recorder.all_turns == []
     assert receipt.counts["memories"] == 2
     assert await of(store, ROBIN) == {name: [] for name in PERSONAL}
     assert await documents(store) == others

@@ -32,7 +32,7 @@ MONGODB += [(Users, name) for name in ("get", "seen", "set_field", "set_field_if
 
 def leave(folder, began, *, who=ROBIN):
     """What a worker that never reached MongoDB has left of a call."""
-    left = Journal.begin(
+    left = Journal.create(
         folder, SessionRecord(SID, who, ROOM, SessionStatus.ACTIVE, began), owner="elsewhere/boot/1", database=DATABASE
     )
     at = began + timedelta(seconds=1)
@@ -44,7 +44,7 @@ def leave(folder, began, *, who=ROBIN):
             {"op": "gist", "gist": "about the heron", "at": at, "since": began},
         ]
     )
-    left.end(delete=False)
+    left.close(delete=False)
 
 
 async def known_of(store, who=ROBIN):
@@ -120,9 +120,9 @@ async def test_nor_by_a_call_that_reaches_mongodb_later(store, tmp_path, monkeyp
 
 async def test_what_a_call_asked_to_be_forgotten_that_never_reached_mongodb_makes_no_profile(store, tmp_path):
     record = SessionRecord(SID, ROBIN, ROOM, SessionStatus.ACTIVE, LONG_AGO)
-    left = Journal.begin(tmp_path, record, owner="elsewhere/boot/1", database=DATABASE)
+    left = Journal.create(tmp_path, record, owner="elsewhere/boot/1", database=DATABASE)
     left.append([{"op": "forget", "label": "pet", "at": now()}])
-    left.end(delete=False)
+    left.close(delete=False)
     await recover(store, tmp_path, DATABASE)
     assert await store.users.get(ROBIN) is None
     leave(tmp_path, LONG_AGO)

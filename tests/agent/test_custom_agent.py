@@ -8,7 +8,7 @@ import pytest
 
 from docs import generate
 from lkmongo.agent.assistant import Assistant
-from lkmongo.agent.own_agent import create_assistant
+from lkmongo.agent.custom_agent import create_assistant
 from lkmongo.errors import SettingsError
 from lkmongo.model import UserScope
 from lkmongo.settings import Settings

@@ -1,4 +1,4 @@
-"""One's own agent without a fork: a class named by LKMONGO_AGENT, or a file of instructions."""
+"""Custom agents: a class named by LKMONGO_AGENT, or a file of instructions named by LKMONGO_INSTRUCTIONS."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lkmongo.settings import Settings
 
 
 def create_assistant(settings: Settings) -> Assistant:
-    """Build the agent that the settings name; the assistant as it is when they name none.
+    """Create the agent that the settings name, by default the `Assistant`.
 
     Raises:
         SettingsError: the class cannot be imported or is no `Assistant`, or the file cannot be read.
@@ -21,8 +21,8 @@ def create_assistant(settings: Settings) -> Assistant:
     return _agent_class(settings.agent)(instructions=_instructions(settings.instructions))
 
 
-def own_tools_unused(agent: type[Assistant]) -> str:
-    """One sentence on the tools that a subclass has beside the assistant's, which no demo responder calls; or nothing."""
+def unused_tools_warning(agent: type[Assistant]) -> str:
+    """A sentence about a subclass's own tools, which the demo responder never calls; empty if it has none."""
     tools = {
         tool.id
         for name in dir(agent)
@@ -32,15 +32,15 @@ def own_tools_unused(agent: type[Assistant]) -> str:
     if not tools:
         return ""
     return (
-        f"The tools of {agent.__name__} itself ({', '.join(sorted(tools))}) need a language model: they are not called."
+        f"The tools that {agent.__name__} adds ({', '.join(sorted(tools))}) are not called: they need a language model."
     )
 
 
 def check_assistant(settings: Settings) -> type[Assistant]:
-    """See that the class and the instructions are there, without building an agent: that may need a call.
+    """Check the class and the instructions without creating an agent, which may need a session.
 
     Raises:
-        SettingsError: as `create_assistant` does.
+        SettingsError: as in `create_assistant`.
     """
     agent = _agent_class(settings.agent)
     _instructions(settings.instructions)
@@ -68,11 +68,11 @@ def _instructions(path: Path | None) -> str | None:
         raise SettingsError(
             f"LKMONGO_INSTRUCTIONS names {path}, which cannot be read",
             why=error.strerror if isinstance(error, OSError) else "it is not UTF-8 text",
-            hint="name a text file with what the agent is to do, or unset it",
+            hint="name a text file with the agent's instructions, or unset it",
         ) from error
     if not text:
         raise SettingsError(
             f"LKMONGO_INSTRUCTIONS names {path}, which is empty",
-            hint="write into it what the agent is to do, or unset it",
+            hint="write the agent's instructions into it, or unset it",
         )
     return text
