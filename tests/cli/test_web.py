@@ -75,7 +75,7 @@ def test_keys_that_others_can_read_are_refused(run_inside, tmp_path):
     assert f"chmod 600 {file}" in result.stderr
     file.chmod(0o600)
     file.write_text("too short")
-    assert "does not hold keys" in run_inside("web", env=env).stderr
+    assert "does not contain keys" in run_inside("web", env=env).stderr
 
 
 def ask(url: str, data: bytes | None = None):

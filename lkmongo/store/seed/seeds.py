@@ -1,6 +1,6 @@
-"""Read a folder of seed data from YAML and check it against the schema that `seeds/README.md` describes.
+"""Read a folder of seed data and check it against the schema in `seeds/README.md`.
 
-Whatever does not fit is named with its file, its line and its field.
+Every problem is reported with its file, line and field.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _KINDS = {_BOOL: "the boolean", _DATE: "the date", _INT: "the number", _FLOAT: "
 
 
 def read_text(path: Path, problems: list[str]) -> str | None:
-    """Return the text of a UTF-8 file; None, and one problem more, when it cannot be read."""
+    """The text of a UTF-8 file; None, and a problem is added, if it cannot be read."""
     name = clean_text(str(path))
     try:
         data = path.read_bytes()
@@ -57,21 +57,20 @@ def read_text(path: Path, problems: list[str]) -> str | None:
 
 
 class YamlFile:
-    """One file that holds a list of records; what does not fit is added to `problems`."""
+    """A file with a list of records; errors are added to `problems`."""
 
     def __init__(self, path: Path, problems: list[str]) -> None:
-        """Read `path` when the records are asked for."""
         self._path = path
         self._problems = problems
         self._found: list[tuple[bool, int, str]] = []
 
     def records(self, model: type[BaseModel], *, unique: str) -> Iterator[dict[str, Any]]:
-        """Yield the fields of records that have no problem; `unique` is the one that is their key within the tenant."""
+        """Yield the fields of valid records; the field `unique` is their key within the tenant."""
         root, name = self._compose(), self._path.stem
         if root is None:
             return
         if not isinstance(root, SequenceNode):
-            self._say(root.start_mark.line, f"must be a list of {name}, each begun with a dash, not {shown(root)}")
+            self._say(root.start_mark.line, f"must be a list of {name}, each starting with a dash, not {shown(root)}")
             return
         first: dict[tuple[str, str], int] = {}
         for index, node in enumerate(root.value):
@@ -90,7 +89,7 @@ class YamlFile:
                 yield values
 
     def record(self, node: Node, path: str, model: type[BaseModel]) -> dict[str, Any]:
-        """Return the fields of a mapping, also of one within another; empty, and a problem noted, where it does not fit."""
+        """The fields of a mapping, which may be nested; empty, and a problem is added, if it is invalid."""
         names, line = model.model_fields, node.start_mark.line
         if not isinstance(node, MappingNode):
             self._find(line, f"{path} must have fields such as {next(iter(names))}, not be {shown(node)}")
@@ -118,11 +117,11 @@ class YamlFile:
         return {}
 
     def _find(self, line: int, text: str, *, missing: bool = False) -> None:
-        """Note a problem of the present record; they are told in the order of lines, and last what is missing."""
+        """Add a problem of the current record; they are reported by line, missing fields last."""
         self._found.append((missing, line, text))
 
     def _compose(self) -> Node | None:
-        """The root node. PyYAML's loader in C is ten times as fast, but deep nesting crashes the process with it."""
+        """The root node. PyYAML's C loader is ten times as fast, but crashes the process on deep nesting."""
         text = read_text(self._path, self._problems)
         if text is None:
             return None
@@ -134,10 +133,10 @@ class YamlFile:
             self._say(mark.line if mark else 0, f"is not YAML: {', '.join(filter(None, (context, error.problem)))}")
         except yaml.reader.ReaderError as error:
             line = text.count("\n", 0, error.position)
-            self._say(line, f"is not YAML: it holds the character U+{ord(text[error.position]):04X}")
+            self._say(line, f"is not YAML: it contains the character U+{ord(text[error.position]):04X}")
         except RecursionError:
             self._say(0, "is nested too deeply")
-        except (ValueError, OverflowError) as error:  # an escape such as "\UFFFFFFFF" that is no character
+        except (ValueError, OverflowError) as error:  # an escape such as "\UFFFFFFFF", which is not a character
             self._say(0, f"is not YAML: {error}")
         else:
             if root is None:
@@ -146,17 +145,17 @@ class YamlFile:
         return None
 
     def _say(self, line: int, text: str) -> None:
-        """Note a problem; `line` counts from 0, as PyYAML does."""
+        """Add a problem; `line` is zero-based, as in PyYAML."""
         self._problems.append(clean_text(f"{self._path}:{line + 1}: {text}"))
 
 
 def _tag(node: Node) -> str | None:
-    """The type of a single value; None for a list or a mapping, whatever type it claims: `!!str [1]` is YAML too."""
+    """The type of a scalar; None for lists and mappings, whatever tag they have: `!!str [1]` is valid YAML."""
     return node.tag if isinstance(node, ScalarNode) else None
 
 
 def shown(node: Node) -> str:
-    """Return a node's value as whoever wrote the file knows it."""
+    """A node's value as the author of the file knows it."""
     if isinstance(node, MappingNode):
         return "a mapping"
     if isinstance(node, SequenceNode):
@@ -168,13 +167,13 @@ def shown(node: Node) -> str:
 
 
 def field(read: Callable[[Node, str], str]) -> BeforeValidator:
-    """Make a validator of a function that takes a value's node and its field's name."""
+    """A validator from a function of a value's node and its field's name."""
 
     def validate(node: Node, info: ValidationInfo) -> str:
         try:
             return read(node, str(info.field_name))
         except ValueError as error:
-            raise ValueError(clean_text(f" {error}")) from error  # pydantic hands it on as UTF-8
+            raise ValueError(clean_text(f" {error}")) from error  # pydantic encodes it as UTF-8
         except (InvalidIdError, InvalidTextError) as error:
             raise ValueError(clean_text(f": {error.message}")) from error
 
@@ -188,7 +187,7 @@ def _id(node: Node, name: str) -> str:
 
 
 def line_of_text(node: Node, limit: int) -> str:
-    """Return one line of at most `limit` characters, as it is written."""
+    """One line of at most `limit` characters, as written."""
     if _tag(node) not in {_TEXT, *_KINDS}:
         raise ValueError(f"must be text, not {shown(node)}")
     text = clean_text(node.value).strip()
@@ -202,7 +201,7 @@ def line_of_text(node: Node, limit: int) -> str:
 
 
 def _written(tags: str, pattern: str, what: str, more: str = "") -> BeforeValidator:
-    """A value of one of the YAML types that is written so; the model's field decides what becomes of it."""
+    """A scalar of one of the YAML types `tags` that matches `pattern`; the model's field converts it."""
 
     def read(node: Node, _name: str) -> str:
         if (_tag(node) or "").rpartition(":")[2] not in tags.split():
@@ -215,11 +214,11 @@ def _written(tags: str, pattern: str, what: str, more: str = "") -> BeforeValida
 
 
 Id = Annotated[str, field(_id)]
-"""An id as it is written: 1001 without quotes is the text "1001"."""
+"""An id as written: 1001 without quotes is the text "1001"."""
 Amount = Annotated[
     float, _written("int float", r"[0-9]{1,9}(\.[0-9]{1,6})?", "a number", " from 0 to 999999999, such as 42.50")
 ]
-"""A number of a currency's units."""
+"""In units of the currency."""
 Quantity = Annotated[int, _written("int", "[1-9][0-9]{0,5}", "a whole number from 1 to 999999")]
 Currency = Annotated[str, _written("str", "[A-Z]{3}", "three capital letters such as USD")]
 """ISO 4217."""
@@ -230,15 +229,15 @@ _PARTS = f"{USERS}, {ORDERS} and {KNOWLEDGE}/"
 _BESIDE = re.compile(
     r"\..*|(readme|licen[cs]e|copying|notice|changelog)(\..*)?|.*(~|\.(bak|orig|rej|sw[op]|tmp))|#.*#", re.IGNORECASE
 )
-"""What lies in a folder and is not meant to be read: hidden files, words about the folder, an editor's copies."""
+"""Files that are ignored without a problem: hidden files, notes about the folder, editors' backups."""
 _MAX_NAME = 200
 _LISTED = 20
-"""Problems that one error lists besides the first."""
+"""Problems that an error lists besides the first."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeedData:
-    """What a seed folder holds, checked; each order and each passage beside whose it is."""
+    """The checked contents of a seed folder; orders and passages with their owners."""
 
     users: tuple[Profile, ...] = ()
     orders: tuple[tuple[UserScope, Order], ...] = ()
@@ -246,16 +245,12 @@ class SeedData:
 
 
 def default_seed_folder() -> Path:
-    """Return the folder of the sample data: inside the package when installed, beside it in a checkout.
-
-    Raises:
-        SeedError: there is neither.
-    """
+    """The folder of the sample data, inside the package when installed, beside it in a checkout; raises SeedError."""
     package = Path(__file__).resolve().parents[2]
     for folder in (package / "_seeds", package.parent / "seeds"):
         if folder.is_dir():
             return folder
-    raise SeedError("the sample data is not part of this installation", hint="name a folder of your own with --dir")
+    raise SeedError("the sample data is not part of this installation", hint="name your own folder with --dir")
 
 
 def load_seeds(folder: Path) -> SeedData:
@@ -323,7 +318,7 @@ def _orders(path: Path, problems: list[str]) -> Iterator[tuple[UserScope, Order]
 
 
 def _passages(folder: Path, problems: list[str]) -> Iterator[tuple[TenantScope, Passage]]:
-    """A file directly in the folder belongs to the default tenant, one in a subfolder to the tenant of that name."""
+    """A file in a subfolder belongs to the tenant of that name, others to the default tenant."""
     files = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
     files = [file for file in files if is_supported(file.name) and not any(part.startswith(".") for part in file.parts)]
     others = [file for file in files if file.suffix.lower() != ".md"]
