@@ -102,7 +102,7 @@ def _sentence(sent: SentAgent) -> str:
         return f"{name} is told who the caller is, sealed"
     who = "a guest" if found.guest else found.scope.user_id
     why = f" ({found.why})" if found.why else " (sealed)" if sent.sealed else ""
-    return f"{name} takes the caller for {who} of tenant {found.scope.tenant_id}{why}"
+    return f"{name} treats the caller as {who} of tenant {found.scope.tenant_id}{why}"
 
 
 app = typer.Typer(
@@ -129,7 +129,7 @@ class TrackSource(StrEnum):
 async def token(
     cli: Cli,
     user: Annotated[
-        str | None, typer.Option("--user", help="Id of the person; without it the agent takes the caller for a guest.")
+        str | None, typer.Option("--user", help="Id of the person; without it the agent treats the caller as a guest.")
     ] = None,
     tenant: Tenant = DEFAULT_TENANT,
     sealed: Annotated[
@@ -148,24 +148,29 @@ async def token(
     ] = "15m",
     purpose: Annotated[
         Purpose,
-        typer.Option("--for", help="observer: listen unseen; admin: join and administer the room. Neither dispatches an agent."),
+        typer.Option(
+            "--for", help="observer: listen unseen; admin: join and administer the room. Neither dispatches an agent."
+        ),
     ] = Purpose.TALK,
     agent: Annotated[
-        str | None, typer.Option("--agent", metavar="NAME", help="The agent to dispatch; by default LKMONGO_AGENT_NAME.")
+        str | None,
+        typer.Option("--agent", metavar="NAME", help="The agent to dispatch; by default LKMONGO_AGENT_NAME."),
     ] = None,
     metadata: Annotated[
         str | None,
-        typer.Option("--metadata", metavar="JSON|@FILE|-", help="The caller's metadata, visible to everybody in the room."),
+        typer.Option(
+            "--metadata", metavar="JSON|@FILE|-", help="The caller's metadata, visible to everybody in the room."
+        ),
     ] = None,
     attribute: Annotated[
         list[str] | None,
-        typer.Option(
-            "--attribute", metavar="KEY=VALUE", help="An attribute of the caller; may be repeated."
-        ),
+        typer.Option("--attribute", metavar="KEY=VALUE", help="An attribute of the caller; may be repeated."),
     ] = None,
     attribute_file: Annotated[
         Path | None,
-        typer.Option("--attribute-file", metavar="FILE", help="A JSON object of attributes; --attribute takes precedence."),
+        typer.Option(
+            "--attribute-file", metavar="FILE", help="A JSON object of attributes; --attribute takes precedence."
+        ),
     ] = None,
     no_publish: Annotated[bool, typer.Option("--no-publish", help="The caller may not publish tracks.")] = False,
     no_subscribe: Annotated[
@@ -192,7 +197,11 @@ async def token(
     ] = False,
     wait: Annotated[
         str | None,
-        typer.Option("--wait", metavar="TIME", help="With --dispatch: how long to wait for the agent; by default 20s; 0s does not wait."),
+        typer.Option(
+            "--wait",
+            metavar="TIME",
+            help="With --dispatch: how long to wait for the agent; by default 20s; 0s does not wait.",
+        ),
     ] = None,
     token_only: Annotated[bool, typer.Option("--token-only", help="Write the token and nothing else.")] = False,
     env: Annotated[bool, typer.Option("--env", help="Write LIVEKIT_URL=... and LIVEKIT_TOKEN=... lines.")] = False,
@@ -385,7 +394,7 @@ def _tell(cli: Cli, wanted: TokenRequest, minted: Token, arrival: Arrival | None
     who = "a guest" if not isinstance(wanted.who, UserScope) else wanted.who.user_id
     sent = "is in the room" if arrival and arrival.agent_identity else "is dispatched"
     cli.output.note(
-        f"agent     {wanted.agent_name} {sent}; it takes the caller for {who} of tenant {wanted.who.tenant_id}"
+        f"agent     {wanted.agent_name} {sent}; it treats the caller as {who} of tenant {wanted.who.tenant_id}"
     )
 
 

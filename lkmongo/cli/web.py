@@ -39,8 +39,9 @@ async def web(
 ) -> None:
     """Serve a page for talking to the agent, and the tokens for it.
 
-    POST /api/token is LiveKit's standard token endpoint, for this page and any other client. Callers without a login are
-    guests, recognised by a signed cookie. Run lkmongo agent run beside it to answer them. It stops at SIGTERM or Ctrl-C.
+    POST /api/token is LiveKit's standard token endpoint, for this page and any other client. Callers without a login
+    are guests, recognised by a signed cookie. Run lkmongo agent run beside it to answer them. It stops at SIGTERM or
+    Ctrl-C.
     """
     from lkmongo.errors import SettingsError
     from lkmongo.web.server import Options, plan, serve

@@ -149,8 +149,8 @@ def plan(settings: Settings, options: Options) -> Plan:
     """Check everything that a server needs.
 
     Raises:
-        SettingsError: LiveKit's variables are not set, the login cannot be loaded, the keys cannot be read or stored, or
-            the server would be reachable by others without a login.
+        SettingsError: LiveKit's variables are not set, the login cannot be loaded, the keys cannot be read or stored,
+            or the server would be reachable by others without a login.
         UsageError: an invalid tenant, or no LiveKit client in the folder.
     """
     TenantScope(options.tenant_id)

@@ -1,4 +1,4 @@
-"""Everything stored about one person: whether they are known, counts, lines to show, the export for an access request."""
+"""Everything stored about one person: whether they are known, counts, lines to show, the access request's file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _SESSIONS_AT_ONCE = 50
 _NEAR_AMONG = 1_000
 """Ids that are searched for the one that may have been meant."""
 _FIRST = ("memory_type", "order_id", "session_id", "seq", "name", "email", "content", "role")
-# Valid in JSON, but interpreted by terminals and editors: more control characters, bidirectional marks, line separators.
+# Valid in JSON, but interpreted by terminals and editors: control characters, bidirectional marks, line separators.
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 

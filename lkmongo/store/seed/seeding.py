@@ -91,8 +91,8 @@ async def seed(
     """Bring a database in line with the seed data; a second run changes nothing.
 
     Profiles are only created. Orders and passages are created, and those of an earlier seed updated; passages that are
-    gone from their file are removed. A passage is embedded if its text or the embedding model changed. An interrupted run
-    leaves whole documents, and the next one completes it.
+    gone from their file are removed. A passage is embedded if its text or the embedding model changed. An interrupted
+    run leaves whole documents, and the next one completes it.
 
     Args:
         db: the database; with its unique indexes, concurrent runs write no document twice.

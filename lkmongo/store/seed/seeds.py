@@ -254,12 +254,11 @@ def default_seed_folder() -> Path:
 
 
 def load_seeds(folder: Path) -> SeedData:
-    """Read `users.yaml`, `orders.yaml` and the Markdown files below `knowledge`; one or two of the three may be missing.
+    """Read `users.yaml`, `orders.yaml` and the Markdown files below `knowledge`, of which one or two may be missing.
 
     Raises:
-        SeedError: the folder is not there or holds none of the three, a file does not fit the schema, or something lies
-            there that would not be read. The first problem is the message (`seeds/orders.yaml:12: ...`), the others are
-            in `why`, one a line.
+        SeedError: the folder does not exist or has none of the three, a file violates the schema, or would not be read.
+            The message is the first problem (`seeds/orders.yaml:12: ...`); `why` has the others, one per line.
     """
     if not folder.is_dir():
         what = f"{folder} is not a folder" if folder.exists() else f"there is no folder {folder}"
@@ -267,13 +266,11 @@ def load_seeds(folder: Path) -> SeedData:
     try:
         there = sorted(path.name for path in folder.iterdir())
     except OSError as error:
-        raise SeedError(
-            f"{folder} cannot be read", why=error.strerror, hint="name a folder that you may read"
-        ) from error
+        raise SeedError(f"{folder} cannot be read", why=error.strerror, hint="name a readable folder") from error
     parts = {USERS, ORDERS, KNOWLEDGE}
     strange = [name for name in there if name not in parts and not _BESIDE.fullmatch(name)]
     if parts.isdisjoint(there) and not any(map(_meant, strange)):
-        raise SeedError(f"{folder} holds no seed data", hint=f"put {_PARTS} there; one or two of them will do")
+        raise SeedError(f"{folder} contains no seed data", hint=f"put {_PARTS} there; one or two of them are enough")
     problems = [_not_read(folder / name) for name in strange]
     data = SeedData(
         tuple(_users(folder / USERS, problems)) if USERS in there else (),
@@ -284,24 +281,24 @@ def load_seeds(folder: Path) -> SeedData:
         first, *others = problems
         if len(others) > _LISTED:
             others = [*others[:_LISTED], f"and {len(others) - _LISTED} more"]
-        holds = f"a seed folder holds {_PARTS} (a README may lie beside); " if strange else ""
+        holds = f"a seed folder contains {_PARTS} (and may contain a README); " if strange else ""
         hint = f"{holds}correct it and run this again; nothing was written"
         raise SeedError(first, why="\n".join(others) or None, hint=hint)
     return data
 
 
 def _meant(name: str) -> str | None:
-    """The part of a seed folder whose name is misspelt so, as in order.yaml or users.yml."""
+    """The part of a seed folder whose name this is a misspelling of, as order.yaml or users.yml."""
     stems = {part.partition(".")[0]: part for part in (USERS, ORDERS, KNOWLEDGE)}
     return next((stems[stem] for stem in get_close_matches(name.partition(".")[0].lower(), stems, 1, 0.7)), None)
 
 
 def _not_read(path: Path) -> str:
-    """The problem of a file or folder that is no part of a seed folder."""
+    """The problem of a file or folder that does not belong in a seed folder."""
     if meant := _meant(path.name):
         what = f"did you mean {meant}?"
     elif path.is_dir() or is_supported(path.name):
-        what = f"what is to be known belongs into {KNOWLEDGE}/"
+        what = f"knowledge files belong in {KNOWLEDGE}/"
     else:
         what = f"only {_PARTS} are"
     return clean_text(f"{path}: is not read; {what}")
