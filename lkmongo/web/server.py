@@ -22,7 +22,7 @@ from lkmongo.model import DEFAULT_TENANT, TenantScope
 from lkmongo.store.indexes.database_indexes import apply
 from lkmongo.store.open import Store, open_store
 from lkmongo.tokens import SigningKey
-from lkmongo.web.api import MAX_BODY, Calls, Interface
+from lkmongo.web.api import MAX_BODY, Interface, LiveKitServer
 from lkmongo.web.caller import Callers, Login, load_login
 from lkmongo.web.guard import Origins, content_security_policy, guard, is_loopback
 from lkmongo.web.handle import CookieKeys, load_keys
@@ -138,7 +138,7 @@ class Plan:
     """The parts of a server, all checked before anything is started."""
 
     options: Options
-    calls: Calls
+    livekit: LiveKitServer
     login: Login
     keys: CookieKeys
     origins: Origins
@@ -173,7 +173,7 @@ def plan(settings: Settings, options: Options) -> Plan:
     url = credentials.url.replace("http", "ws", 1) if credentials.url.startswith("http") else credentials.url
     return Plan(
         options,
-        Calls(url, SigningKey(credentials.api_key, credentials.api_secret), settings.agent_name),
+        LiveKitServer(url, SigningKey(credentials.api_key, credentials.api_secret), settings.agent_name),
         load_login(settings.web_auth),
         load_keys(settings),
         Origins(settings.web_origins, loopback=loopback),
@@ -183,9 +183,9 @@ def plan(settings: Settings, options: Options) -> Plan:
 
 def create_app(plan: Plan, store: Store) -> web.Application:
     callers = Callers(store, plan.keys, plan.login, plan.origins, plan.options.tenant_id)
-    policy = content_security_policy(plan.calls.server_url, plan.client.source)
+    policy = content_security_policy(plan.livekit.server_url, plan.client.source)
     app = web.Application(client_max_size=MAX_BODY, middlewares=[guard(plan.origins, policy)])
-    app.router.add_routes([*Interface(store, callers, plan.calls).routes(), *routes(plan.client)])
+    app.router.add_routes([*Interface(store, callers, plan.livekit).routes(), *routes(plan.client)])
 
     async def close(_: web.Application) -> None:
         await callers.close()
