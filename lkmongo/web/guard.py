@@ -21,20 +21,9 @@ from lkmongo.web.caller import LoginError
 if TYPE_CHECKING:
     from aiohttp.typedefs import Middleware
 
-_FIELDS = (
-    "room_name",
-    "participant_name",
-    "participant_identity",
-    "participant_metadata",
-    "participant_attributes",
-    "room_config",
-)
-_WHY = {
-    "room_name": "each session has a room of its own",
-    "participant_identity": "the server says who is calling",
-    "participant_metadata": "the server says who is calling",
-    "participant_attributes": "the server says who is calling",
-}
+_IDENTIFYING = ("participant_identity", "participant_metadata", "participant_attributes")
+_WHY = dict.fromkeys(_IDENTIFYING, "the server says who is calling") | {"room_name": "each session has its own room"}
+_FIELDS = ("room_name", "participant_name", *_IDENTIFYING, "room_config")
 
 
 class RequestError(LkmongoError):

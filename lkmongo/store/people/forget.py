@@ -79,18 +79,10 @@ async def forget_known(
     dry_run: bool = False,
     confirm: Callable[[Forgotten], None],
 ) -> Forgotten:
-    """Forget on behalf of a person, who must be known and have all slots that are named.
+    """As `forget`, of a known person, after `confirm` was called with what will be forgotten, unless that is nothing.
 
-    For an unknown person without named slots the time is noted all the same, so that nothing of theirs that waits
-    elsewhere is stored later.
-
-    Args:
-        people: the store.
-        scope: the person.
-        labels: which slots; None for all.
-        profile: forget the profile as well.
-        dry_run: change nothing.
-        confirm: called with what will be forgotten, unless that is nothing; raises to prevent it.
+    It raises to prevent it. Without labels, the time is noted for an unknown person, too, so that nothing of theirs
+    that waits on a worker's disk is stored later. A dry run changes nothing.
 
     Raises:
         NotFoundError: nobody has that id, or they do not have such a slot.

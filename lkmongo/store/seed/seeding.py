@@ -22,7 +22,6 @@ from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES, ORDERS, SESSIONS, US
 from lkmongo.store.people.tombstones import Tombstones
 
 if TYPE_CHECKING:
-    from lkmongo.embed.base import Embedder
     from lkmongo.store.seed.seeds import SeedData
 
 T = TypeVar("T")
