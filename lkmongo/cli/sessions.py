@@ -100,15 +100,8 @@ Person = Annotated[str | None, typer.Option("--user", help="Id of one user; by d
 Status = Annotated[SessionStatus | None, typer.Option("--status", help="Only sessions with this status.")]
 _STATS_OF = timedelta(days=30)
 _COLUMNS = (
-    "session_id",
-    "tenant_id",
-    "user_id",
-    "status",
-    "started_at",
-    "length",
-    "turns",
-    "failed",
-    "slowest",
+    *("session_id", "tenant_id", "user_id", "status", "started_at"),
+    *("length", "turns", "failed", "slowest"),
 )
 _FIELDS = (
     *("session_id", "tenant_id", "user_id", "room_name", "status", "started_at", "ended_at", "close_reason"),
