@@ -16,7 +16,10 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, settings
 
+from lkmongo import deadlines
 from tests.patience import be_patient
+
+_DEADLINES = dict(vars(deadlines))
 
 # A machine that is busy makes an example slow, and not wrong.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -64,7 +67,9 @@ def clean_environment() -> dict[str, str]:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_leak_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_settings_leak_in(request: pytest.FixtureRequest, patient: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    # `patient` comes before `monkeypatch`, so that a deadline a test sets is undone first: the other way round it would
+    # be left thirty times as long for all tests after it.
     for name in list(os.environ):
         if name.startswith(_PREFIXES) and not name.startswith("LKMONGO_TEST_"):
             monkeypatch.delenv(name)
@@ -101,6 +106,7 @@ def patient(request: pytest.FixtureRequest) -> Iterator[None]:
         if "impatient" not in request.fixturenames and folder not in _OWN_PATIENCE:
             be_patient(patch.setattr)
         yield
+    assert vars(deadlines) == _DEADLINES, "a test has left a deadline changed"
 
 
 @pytest.fixture

@@ -33,13 +33,13 @@ _OF_CLIENTS = ("serverSelectionTimeoutMS", "connectTimeoutMS", "socketTimeoutMS"
 
 def be_patient(put: Callable[[Any, str, Any], None] = setattr) -> None:
     """Wait longer from now on; `put` sets an attribute, and may be one that is undone later."""
+    # Imported first: a module that is imported later takes the longer deadlines for its defaults.
+    functions = [attrgetter(each)(import_module(name)) for name, names in _DEFAULTS.items() for each in names]
     for each in _DEADLINES:
         put(deadlines, each, TIMES * getattr(deadlines, each))
-    for name, names in _DEFAULTS.items():
-        for each in names:
-            function = attrgetter(each)(import_module(name))
-            for kind in ("__defaults__", "__kwdefaults__"):
-                put(function, kind, _longer(getattr(function, kind)))
+    for function in functions:
+        for kind in ("__defaults__", "__kwdefaults__"):
+            put(function, kind, _longer(getattr(function, kind)))
     client = import_module("lkmongo.store.mongo.client")
     put(client, "_OPTIONS", client._OPTIONS | {name: TIMES * client._OPTIONS[name] for name in _OF_CLIENTS})
 

@@ -55,6 +55,11 @@ class Waits:
         for name in ("TOOL_READ", "TOOL_CHANGE", "TOOL_SEARCH"):  # these are for all else
             self._patch.setattr(deadlines, name, PATIENCE)
 
+    def put(self, **seconds):
+        """Wait as long as this instead."""
+        for name, each in seconds.items():
+            self._patch.setattr(deadlines, name, each)
+
     def undo(self):
         self._patch.undo()
 
@@ -250,10 +255,13 @@ async def test_one_turn_finds_out_that_mongodb_is_away_and_no_later_one_pays_aga
 
 
 @pytest.mark.parametrize("fault", ["stall", "refuse"])
-async def test_away_at_the_hang_up_the_call_ends_and_is_kept(store, proxy, held, fault):
+async def test_away_at_the_hang_up_the_call_ends_and_is_kept(store, proxy, held, fault, patient, monkeypatch):
+    monkeypatch.setattr("lkmongo.store.open._CLOSE_DEADLINE", 0.1)
     async with held() as call:
         await until(lambda: store.sessions.turns(ROBIN, SID))
         proxy.begin(fault)
+        # MongoDB has half a second of it, and the disk as long as it takes.
+        patient.put(AWAY=0.2, SETTLE=0.2, HANG_UP=deadlines.KEEP_ON_DISK + 0.7, DISK=PATIENCE)
         await call.say("hello")
     assert call.call.recorder.is_journaled
     await proxy.end()

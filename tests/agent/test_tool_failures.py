@@ -9,6 +9,7 @@ import pytest
 
 from lkmongo import deadlines
 from lkmongo.agent import briefing
+from lkmongo.agent.caller import Caller
 from lkmongo.aio import Background
 from lkmongo.embed.base import OverloadedError
 from lkmongo.errors import DatabaseError, DatabaseUnavailableError
@@ -134,6 +135,7 @@ async def test_a_briefing_that_cannot_be_made_kills_no_reply(store, monkeypatch,
 
 async def test_when_memory_is_not_at_hand_the_log_says_why(store, monkeypatch, caplog):
     monkeypatch.setattr(type(store.memories), "contents", refuse)
+    monkeypatch.setattr(Caller.preload, "__defaults__", (0.1,))  # the greeting would wait for it, in vain
     async with talk(store, ROBIN, calls()) as call:
         for name, arguments in (
             ("recall_detail", {"memory_type": "pet"}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from bson.errors import InvalidDocument
@@ -104,10 +105,14 @@ _stopping: set[asyncio.Task[None]] = set()
 
 
 async def _stop(task: asyncio.Future[Any]) -> None:
-    """Cancel a task until it has ended, each time with a while to clean up: a transaction has to be aborted."""
+    """Cancel a task until it has ended, each time with a while to clean up: a transaction has to be aborted.
+
+    A loop that closes cancels both once and waits for both; without this, the task could then go on for half a minute.
+    """
     while not task.done():
         task.cancel()
-        await asyncio.wait({task}, timeout=_CLEAN_UP)
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({task}, timeout=_CLEAN_UP)
     if not task.cancelled():
         task.exception()  # nobody else asks for it, and unread it would be reported
 

@@ -49,7 +49,8 @@ async def test_a_wait_ends_in_time():
         assert lock.locked()
 
 
-async def test_a_deadline_holds_for_an_operation_that_does_not_let_itself_be_cancelled(caplog):
+async def test_a_deadline_holds_for_an_operation_that_does_not_let_itself_be_cancelled(caplog, monkeypatch):
+    monkeypatch.setattr(operations, "_CLEAN_UP", 0.05)
     refused, began, ended = [], asyncio.Event(), asyncio.Event()
 
     async def stubborn():  # as the driver, which tries again after what it takes for a lost connection
@@ -77,3 +78,30 @@ async def test_a_deadline_holds_for_an_operation_that_does_not_let_itself_be_can
     await until(lambda: not operations._stopping)
     gc.collect()
     assert caplog.records == []
+
+
+def test_a_loop_that_closes_does_not_wait_for_an_operation_that_takes_its_cancellations_for_lost_connections(monkeypatch):
+    cancelled, ended_by_itself = [], []
+
+    async def stubborn():
+        while len(cancelled) < 4:
+            try:
+                await asyncio.sleep(5)  # instead of the driver's half a minute
+            except asyncio.CancelledError:
+                cancelled.append(len(cancelled))
+            else:
+                ended_by_itself.append(True)
+                return
+        raise AutoReconnect("connection is already closed")
+
+    async def call():
+        monkeypatch.setattr(operations, "_CLEAN_UP", 5)
+        asking = asyncio.create_task(operations.read(stubborn))
+        await asyncio.sleep(0.01)
+        asking.cancel()  # as a deadline does
+        await until(lambda: cancelled)
+        monkeypatch.setattr(operations, "_CLEAN_UP", 0.01)
+
+    asyncio.run(call())
+    assert not ended_by_itself
+    assert len(cancelled) == 4

@@ -216,6 +216,8 @@ async def test_a_call_whose_process_died_is_waited_for_no_longer_than_its_lease(
     counts = await count(store.db, ROBIN)
     assert counts == {"memories": 0, "turns": 0, "sessions": 1, "users": 0, "visitors": 0, "orders": 0}
     assert await receipts(store.db, TenantScope("default")) == []
+    soon = {"$add": ["$$NOW", 500]}
+    await store.db.sessions.update_one({"session_id": "s-9"}, [{"$set": {"lease.until": soon}}])
     receipt = await erase(store.db, ROBIN, by="Sam")  # once more, with patience
     assert receipt.counts["sessions"] == 3
     assert not any((await count(store.db, ROBIN)).values())
