@@ -177,6 +177,7 @@ async def voice_call(
             vad=None,
             userdata=call,
             turn_handling={"turn_detection": "stt", "endpointing": {"min_delay": 0.1, "max_delay": 0.5}} | turns,
+            session_close_transcript_timeout=0.1,  # nobody is in the middle of a word
         )
         session.input.audio = _Silence()
         session.output.audio = _Speaker()

@@ -35,6 +35,7 @@ REPLICA_SET = "lkmongo"
 _NOT_INITIALIZED = 94
 _ALREADY_INITIALIZED = 23
 _POLL = 0.01
+_GONE_AFTER_MS = 5_000
 
 
 def uri_of(socket: Path) -> str:
@@ -62,7 +63,7 @@ def make_primary(socket: Path, seconds: float) -> None:
     # Only to give these commands: a client that saw the server before it was initiated refuses sessions after.
     client: MongoClient[dict[str, Any]] = MongoClient(
         f"mongodb://{_host(socket)}/?directConnection=true",
-        serverSelectionTimeoutMS=5_000,
+        serverSelectionTimeoutMS=_GONE_AFTER_MS,
         socketTimeoutMS=30_000,
     )
     why = "its state did not change"

@@ -4,33 +4,17 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
 
-from lkmongo.local.mongod import EmbeddedMongod
 from lkmongo.model import LastSession, UserScope, now
-from lkmongo.store.indexes import database_indexes
-from lkmongo.store.mongo.client import create_client
-from lkmongo.store.open import Store
 from tests.people import documents, furnish
 
 ROBIN = UserScope(tenant_id="default", user_id="u-100")
 HOSTILE = "[red]x[/x] :smile: \x1b[31mred\x1b[0m \x9b31m \u202ertl\u202c =cmd()"
 SAFE = "[red]x[/x] :smile: \\x1b[31mred\\x1b[0m \\x9b31m \\u202ertl\\u202c =cmd()"
 MEGABYTE = "word " * 200_000
-
-
-@pytest.fixture
-async def store(shared_home, database_name) -> AsyncIterator[Store]:
-    """The database that the commands work on."""
-    with EmbeddedMongod(shared_home) as mongod:
-        async with create_client(mongod.uri) as client:
-            store = Store.of(client[database_name])
-            await database_indexes.apply(store.db)
-            yield store
-            await client.drop_database(database_name)
 
 
 async def test_one_slot_is_shown_with_its_dates_and_the_model_of_its_vector(run, store):

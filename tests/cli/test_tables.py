@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 
 import pexpect
 import pytest
 
-from lkmongo.local.mongod import EmbeddedMongod
 from lkmongo.model import SessionRecord, SessionStatus, UserScope, now
 from lkmongo.outbox.journal import Journal, database_of
-from lkmongo.store.indexes import database_indexes
-from lkmongo.store.mongo.client import create_client
-from lkmongo.store.open import Store
 from lkmongo.store.people.erase import erase
 from tests.people import furnish
 
@@ -26,17 +21,6 @@ PEOPLE = {
     "as a console names them": (UserScope(tenant_id="default", user_id="a-login@example.com"), CALL),
     "as long as they may be": (UserScope(tenant_id="t" * 128, user_id="u x " + "u" * 124), LONG_CALL),
 }
-
-
-@pytest.fixture
-async def store(shared_home, database_name) -> AsyncIterator[Store]:
-    """The database that the commands work on."""
-    with EmbeddedMongod(shared_home) as mongod:
-        async with create_client(mongod.uri) as client:
-            store = Store.of(client[database_name])
-            await database_indexes.apply(store.db)
-            yield store
-            await client.drop_database(database_name)
 
 
 @pytest.mark.parametrize("which", PEOPLE)

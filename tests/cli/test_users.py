@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pexpect
@@ -14,8 +13,6 @@ from pymongo import MongoClient
 
 from lkmongo.local.mongod import EmbeddedMongod
 from lkmongo.model import UserScope, now
-from lkmongo.store.indexes import database_indexes
-from lkmongo.store.mongo.client import create_client
 from lkmongo.store.open import Store
 from lkmongo.store.people.erase import erase
 from lkmongo.store.people.person import count
@@ -29,17 +26,6 @@ SOMEBODY_ELSE = UserScope(tenant_id="default", user_id="u-200")
 ELSEWHERE = UserScope(tenant_id="other", user_id="robin-1764")
 HOSTILE = "[red]x[/x] :smile: \x1b[31mred\x1b[0m \x9b31m \u202ertl\u202c =cmd()"
 SAFE = "[red]x[/x] :smile: \\x1b[31mred\\x1b[0m \\x9b31m \\u202ertl\\u202c =cmd()"
-
-
-@pytest.fixture
-async def store(shared_home, database_name) -> AsyncIterator[Store]:
-    """The database that the commands work on."""
-    with EmbeddedMongod(shared_home) as mongod:
-        async with create_client(mongod.uri) as client:
-            store = Store.of(client[database_name])
-            await database_indexes.apply(store.db)
-            yield store
-            await client.drop_database(database_name)
 
 
 async def test_people_are_listed_a_page_at_a_time(run, store):

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partialmethod
 from typing import Any
 
 import pytest
+from livekit.agents import AgentSession
 
 from lkmongo.console.devices import AudioError
 from lkmongo.console.lines import Line, Switch
@@ -49,7 +51,11 @@ class Person:
 
 
 @pytest.fixture
-def begin(mongodb_uri, database_name):
+def begin(mongodb_uri, database_name, monkeypatch):
+    # Nobody is in the middle of a word when a call here ends.
+    closes_at_once = partialmethod(AgentSession.__init__, session_close_transcript_timeout=0.1)
+    monkeypatch.setattr(AgentSession, "__init__", closes_at_once)
+
     @asynccontextmanager
     async def begin(script, texts=(), refused=(), aloud=None) -> AsyncIterator[tuple[Person, asyncio.Task[Outcome]]]:
         async with inference_gateway(script, texts) as gateway:

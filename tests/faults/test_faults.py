@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from lkmongo import deadlines
 from lkmongo.embed.choose import create_embedder
 from lkmongo.search.atlas import running
 from tests.cli.started import Zygote
@@ -53,7 +54,9 @@ async def test_a_fault_loses_nothing_in_whatever_phase(calm):
     brief = [("refuse", "hang-up"), ("stall", "hang-up"), ("stall", "tool"), ("cut", "between"), ("slow", "greeting")]
     cases = [Case(number, *each, is_brief=each in brief) for number, each in enumerate([*lasting, *brief])]
     before = open_now()
-    given_up = await hold_all(calm, None, cases[: len(lasting)], SEED, at_once=len(cases))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deadlines, "HANG_UP", 5.0)  # MongoDB stays away, however long it is waited for
+        given_up = await hold_all(calm, None, cases[: len(lasting)], SEED, at_once=len(cases))
     with pytest.MonkeyPatch.context() as patch:
         be_patient(patch.setattr)  # else all may be given up on a machine that has other work
         waited_for = await hold_all(calm, None, cases[len(lasting) :], SEED, at_once=len(cases))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,26 +17,12 @@ from tests.local_support import (
     keep,
     kept,
     kill_server,
-    nothing_left,
     only,
     running,
     servers,
-    short_tmpdir,
     socket_of,
     until,
 )
-
-
-@pytest.fixture(autouse=True)
-def short_tmp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    with short_tmpdir(monkeypatch) as folder:
-        yield folder
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
-    with nothing_left(home := tmp_path / "home"):
-        yield home
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name)

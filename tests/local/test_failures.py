@@ -26,23 +26,10 @@ from tests.local_support import (
     keep,
     nothing_left,
     running,
-    short_tmpdir,
     until,
 )
 
 NOBODY = 65534
-
-
-@pytest.fixture(autouse=True)
-def short_tmp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    with short_tmpdir(monkeypatch) as folder:
-        yield folder
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
-    with nothing_left(home := tmp_path / "home"):
-        yield home
 
 
 @pytest.fixture

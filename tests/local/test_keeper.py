@@ -26,26 +26,18 @@ from tests.local_support import (
     nothing_left,
     only,
     servers,
-    short_tmpdir,
     until,
 )
 
 SHORT, LONG = "--linger=1", "--linger=600"
 
 
-@pytest.fixture(autouse=True)
-def short_tmp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    with short_tmpdir(monkeypatch) as folder:
-        yield folder
-
-
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
-    with nothing_left(home := tmp_path / "home with späces"):
-        yield home
-        for user in User.started:
-            user.end()
-        kill(servers(home))  # what lingers as it should; each test says what is to be gone
+def home(home: Path) -> Iterator[Path]:
+    yield home
+    for user in User.started:
+        user.end()
+    kill(servers(home))  # what lingers as it should; each test says what is to be gone
 
 
 def keepers(home: Path) -> list[psutil.Process]:

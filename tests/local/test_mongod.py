@@ -16,7 +16,7 @@ import pytest
 from pymongo import MongoClient
 
 from lkmongo.errors import EmbeddedError
-from lkmongo.local import EmbeddedMongod, find_server
+from lkmongo.local import EmbeddedMongod, find_server, process
 from lkmongo.local.folder import Folder
 from lkmongo.local.process import make_primary
 from tests.local_support import (
@@ -24,26 +24,12 @@ from tests.local_support import (
     folder_of,
     keep,
     kept,
-    nothing_left,
     only,
     running,
     servers,
-    short_tmpdir,
     socket_of,
     until,
 )
-
-
-@pytest.fixture(autouse=True)
-def short_tmp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    with short_tmpdir(monkeypatch) as folder:
-        yield folder
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
-    with nothing_left(home := tmp_path / "home"):
-        yield home
 
 
 @contextlib.contextmanager
@@ -141,10 +127,13 @@ class TestOneProcess:
             assert kept(mongod.uri) == ["a"]
             keep(mongod.uri, "b")
 
-    def test_a_connection_that_it_closes_while_it_starts_is_opened_again(self, home: Path, short_tmp: Path) -> None:
+    def test_a_connection_that_it_closes_while_it_starts_is_opened_again(
+        self, home: Path, short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         with running(home) as mongod, cutting_off(socket_of(mongod.uri), short_tmp / "x.sock", times=2) as cut:
             make_primary(short_tmp / "x.sock", 60)
             assert len(cut) == 2
+        monkeypatch.setattr(process, "_GONE_AFTER_MS", 100)
         with pytest.raises(EmbeddedError, match="stopped answering"):
             make_primary(short_tmp / "x.sock", 60)
 

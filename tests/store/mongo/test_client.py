@@ -80,7 +80,9 @@ async def test_a_deadline_holds_for_an_operation_that_does_not_let_itself_be_can
     assert caplog.records == []
 
 
-def test_a_loop_that_closes_does_not_wait_for_an_operation_that_takes_its_cancellations_for_lost_connections(monkeypatch):
+def test_a_loop_that_closes_does_not_wait_for_an_operation_that_takes_its_cancellations_for_lost_connections(
+    monkeypatch,
+):
     cancelled, ended_by_itself = [], []
 
     async def stubborn():
