@@ -53,12 +53,23 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 2 * min(os.cpu_count() or 1, 8)
 
 
-_LONG = {"test_faults.py", "test_voice.py", "test_deadlines.py", "test_worker.py", "test_keeper.py"}
+_LONG = (
+    "test_faults.py test_voice.py test_worker.py test_keeper.py test_deadlines.py test_long_call.py test_terminal.py "
+    "test_users.py"
+).split()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What waits longest comes first, lest the end of the run be one worker that waits."""
-    items.sort(key=lambda item: item.path.name not in _LONG)
+    """What waits longest comes first, lest the end of the run be one worker that waits.
+
+    xdist deals the tests out in as many runs of neighbours as there are workers: each run begins with its share.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    long = [item for item in items if item.path.name in _LONG]
+    others = [item for item in items if item.path.name not in _LONG]
+    place = {item: (number % workers, False) for number, item in enumerate(long)}
+    place |= {item: (number * workers // len(others), True) for number, item in enumerate(others)}
+    items.sort(key=place.__getitem__)
 
 
 def clean_environment() -> dict[str, str]:
