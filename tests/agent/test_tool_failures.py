@@ -82,42 +82,39 @@ async def test_every_tool_that_waits_has_a_deadline_and_a_sentence_for_failure_a
     assert "hunter2" not in str(await store.sessions.turns(ROBIN, "console-test"))
 
 
-@pytest.mark.parametrize(
-    "order_id",
-    [
-        "",
-        "   ",
-        "#",
-        "x" * 129,
-        "9" * 100_000,
-        "a\x00b",
-        "a\u2028b",
-        "\ud800",
-        '{"$gt": ""}',
-        "'; drop",
-        "..",
-        "$where",
-    ],
-)
-async def test_an_order_number_that_cannot_be_one_is_told_in_a_short_sentence(store, order_id):
+async def test_an_order_number_that_cannot_be_one_is_told_in_a_short_sentence(store):
     async with talk(store, ROBIN, calls()) as call:
-        output, is_error = await call.tool("lookup_order", order_id=order_id)
-    assert is_error
-    assert len(output) < 300
-    assert output.endswith(".")
-    assert "internal error" not in output
+        for order_id in (
+            "",
+            "   ",
+            "#",
+            "x" * 129,
+            "9" * 100_000,
+            "a\x00b",
+            "a\u2028b",
+            "\ud800",
+            '{"$gt": ""}',
+            "'; drop",
+            "..",
+            "$where",
+        ):
+            output, is_error = await call.tool("lookup_order", order_id=order_id)
+            assert is_error, order_id[:200]
+            assert len(output) < 300, order_id[:200]
+            assert output.endswith("."), order_id[:200]
+            assert "internal error" not in output, order_id[:200]
 
 
-@pytest.mark.parametrize("order_id", [{"$gt": ""}, ["1"], None, True, 4711])
-async def test_an_order_number_of_another_type_reads_nobodys_order(store, order_id):
+async def test_an_order_number_of_another_type_reads_nobodys_order(store):
     await store.db.orders.insert_one(
         {"tenant_id": "default", "user_id": "u-200", "order_id": "4711", "items": [], "total": 1, "status": "new"}
     )
     async with talk(store, ROBIN, calls()) as call:
-        output, is_error = await call.tool("lookup_order", order_id=order_id)
-    assert is_error
-    assert "new" not in output
-    assert clean_text(output) == output
+        for order_id in ({"$gt": ""}, ["1"], None, True, 4711):
+            output, is_error = await call.tool("lookup_order", order_id=order_id)
+            assert is_error, order_id
+            assert "new" not in output, order_id
+            assert clean_text(output) == output, order_id
 
 
 async def test_a_briefing_that_cannot_be_made_kills_no_reply(store, monkeypatch, caplog):
