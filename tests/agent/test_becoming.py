@@ -51,7 +51,8 @@ async def test_nobody_else_is_read_before_the_guest_is_a_person(store):
         assert "pasta" not in str([context.items for context in call.llm.contexts])
 
 
-async def test_a_person_who_was_erased_during_the_call_is_not_made_a_person_again(store):
+async def test_a_person_who_was_erased_during_the_call_is_not_made_a_person_again(store, monkeypatch):
+    monkeypatch.setattr("lkmongo.deadlines.LEASE_RENEWAL_EVERY", 0.05)
     async with talk(store, ROBIN, calls()) as call:
         await call.say("hello")
         await erase(store.db, ROBIN, by="tests")

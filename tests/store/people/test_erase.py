@@ -191,7 +191,8 @@ async def test_a_process_that_stood_still_for_long_sweeps_behind_itself(store, c
         assert not any(left.values())
 
 
-async def test_a_write_that_is_under_way_is_waited_for(store):
+async def test_a_write_that_is_under_way_is_waited_for(store, monkeypatch):
+    monkeypatch.setattr("lkmongo.deadlines.LEASE_RENEWAL_EVERY", 0.05)
     await furnish(store, ROBIN)
     recorder = Recorder(store, ROBIN, "s-9", "room")
     recorder.lease.start()
