@@ -1,8 +1,8 @@
 """The record of a session: each turn as it completes and, at the end, when and why it ended and the session report.
 
 Turns are written in the background and never delay speech. Each is journaled at once, so that even a killed process
-loses none, and removed from the journal when MongoDB has it. Items arrive out of order (a tool call comes in an event of
-its own, after the words that precede it), so they are held briefly and stored sorted by creation time.
+loses none, and removed from the journal when MongoDB has it. Items arrive out of order (a tool call comes in an event
+of its own, after the words that precede it), so they are held briefly and stored sorted by creation time.
 """
 
 from __future__ import annotations

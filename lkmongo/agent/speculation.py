@@ -81,8 +81,8 @@ def is_worth_a_search(sentence: str) -> bool:
 def overlap(searched: frozenset[str], asked: frozenset[str]) -> float:
     """The share of the words in `asked` that are in `searched`, 0 to 1.
 
-    It is 0 if they are less than a third of `searched`, because the result is then about other things as well. It is not
-    symmetric, because a model's query is usually shorter than what was said.
+    It is 0 if they are less than a third of `searched`, because the result is then about other things as well. It is
+    not symmetric, because a model's query is usually shorter than what was said.
     """
     shared = len(searched & asked)
     return shared / len(asked) if asked and 3 * shared >= len(searched) else 0.0

@@ -240,7 +240,7 @@ async def test_a_database_that_refuses_is_a_warning(store, monkeypatch, caplog):
     say(recorder, ("hello", 100.0))
     assert not await recorder.close("hang-up", dict)
     assert [(line.levelname, line.message) for line in caplog.records if line.name == recording.__name__] == [
-        ("WARNING", "the call could not be stored: MongoDB answered with an error (quota)")
+        ("WARNING", "the session could not be stored: MongoDB answered with an error (quota)")
     ]
 
 

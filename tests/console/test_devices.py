@@ -52,7 +52,7 @@ def test_one_that_is_not_there_is_told_with_those_that_are(wanted):
 def test_a_name_that_fits_several_is_refused_with_their_numbers():
     with pytest.raises(UsageError) as error:
         choose(DEVICES, "input", "usb")
-    assert error.value.hint == "name one by its number: 0 USB Headset, 2 USB Headset Mono"
+    assert error.value.hint == "choose one by its number: 0 USB Headset, 2 USB Headset Mono"
 
 
 def test_without_a_default_the_first_is_taken_and_without_any_it_is_said():
@@ -83,5 +83,5 @@ async def test_a_driver_that_crashes_or_hangs_is_told(monkeypatch):
     assert error.value.why == "the driver is upset"
     monkeypatch.setattr(devices, "_ASK", "import time; time.sleep(60)")
     monkeypatch.setattr(devices, "DEADLINE", 0.1)
-    with pytest.raises(AudioError, match="did not say within"):
+    with pytest.raises(AudioError, match="did not list their devices within"):
         await devices.list_devices()

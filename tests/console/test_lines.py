@@ -19,12 +19,12 @@ def test_lines_come_as_they_were_said():
 def test_a_line_that_is_no_text_is_refused_and_the_next_is_read():
     first, second, third = read(b"hello\n\xff\xfe bad\nstill here\n")
     assert (first.text, third.text) == ("hello", "still here")
-    assert second.refused.message == "line 2 is not UTF-8 text; it was left out"
+    assert second.refused.message == "line 2 is not UTF-8 text; it was skipped"
 
 
 def test_a_line_that_is_too_long_is_refused_and_the_next_is_read():
     first, second = read(b"x" * 10_000 + b"\nshort\n")
-    assert first.refused.message == "line 1 has 10000 characters; 4000 are allowed. It was left out"
+    assert first.refused.message == "line 1 has 10000 characters; 4000 are allowed. It was skipped"
     assert second.text == "short"
 
 

@@ -25,7 +25,7 @@ QUESTION = "What is my favorite color?"
 
 async def test_what_is_typed_is_answered_in_writing_and_known_in_the_next_call(text_worker, records, call):
     who = UserScope(tenant_id="text", user_id="u-100")
-    assert "the agent joins in text alone" in text_worker.log
+    assert "the agent joins in text only" in text_worker.log
     assert "answered by the demo responder" in text_worker.log
     async with call(who=who, sealed=True, agent_name=TEXT) as caller:
         await caller.reads("Hello", "Hi")
@@ -104,7 +104,7 @@ async def test_a_guest_becomes_a_person_by_what_the_server_says_and_not_by_what_
 
         update = api.UpdateParticipantRequest(room=room, identity=identity, attributes={CALLER: seal(who, **good)})
         await rooms.update_participant(update)
-        await logged(text_worker, room, "the guest is a person now")
+        await logged(text_worker, room, "the guest is identified now")
         await caller.type(QUESTION)
         await caller.reads("teal")
         session_id = await caller.room.sid

@@ -71,7 +71,7 @@ class Shop(Assistant):
 def test_tools_that_the_demo_responder_does_not_call_are_told(caplog):
     runner._prepare(settings("ws://x", LKMONGO_AGENT=f"{__name__}:Shop"), Options(demo=True))
     told = [record.message for record in caplog.records]
-    assert "The tools of Shop itself (check_stock) need a language model: they are not called." in told
+    assert "The tools that Shop adds (check_stock) are not called: they need a language model." in told
     caplog.clear()
     runner._prepare(settings("ws://x"), Options(demo=True))
     assert not [record for record in caplog.records if "need a language model" in record.message]
@@ -88,7 +88,7 @@ async def test_a_server_that_is_away_is_tried_again_for_a_while(monkeypatch, cap
     with pytest.raises(UnreachableError) as caught:
         await runner._check_livekit(settings("ws://127.0.0.1:1").livekit, patience=0.5)
     assert caught.value.exit_code == 1
-    assert [record.message for record in caplog.records if "trying again" in record.message]
+    assert [record.message for record in caplog.records if "retrying" in record.message]
     assert runner.CONNECT_TIMEOUT < 30
 
 
@@ -150,4 +150,4 @@ async def test_mongodb_that_is_away_is_told_once_and_nothing_waits_for_it(monkey
         await until(warnings)
         await asyncio.sleep(0.5)  # in which it is looked for again
     assert len(warnings()) == 1
-    assert "calls go on without" in warnings()[0]
+    assert "sessions continue without" in warnings()[0]

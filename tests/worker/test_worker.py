@@ -80,7 +80,7 @@ async def test_each_call_is_its_callers_and_a_signal_to_the_whole_group_loses_no
         await said(store, "one", "two")
         process.signal(signal.SIGTERM, group=True)
         process.signal(signal.SIGTERM)  # as `timeout` does; not a second wish to end
-        await process.logs("2 calls go on")
+        await process.logs("draining 2 sessions")
         assert await process.ended() == 0
     for name in ("one", "two"):
         document = await call_of(store, name)
@@ -108,7 +108,7 @@ async def test_after_a_signal_calls_may_end_by_themselves_and_a_second_signal_en
         await livekit.send("long", room="stay-1")
         await said(store, "short", "long")
         process.signal(signal.SIGTERM)
-        await process.logs("2 calls go on; they have 600 s")
+        await process.logs("draining 2 sessions; they have 600 s")
         (tmp_path / "they-may-leave").touch()
         await livekit.ended("short")
         assert (await call_of(store, "short"))["close_reason"] == "hang-up"
