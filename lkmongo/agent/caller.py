@@ -103,8 +103,6 @@ class Caller:
         """How durably the caller's changes are saved; for a guest, always "stored"."""
         return self._changes.saved
 
-    # ------------------------------------------------------------------ loading
-
     async def preload(self, deadline: float = deadlines.PRELOAD) -> bool:
         """Load profile and slots concurrently; loading continues in the background after the deadline.
 
@@ -262,8 +260,6 @@ class Caller:
             if not self.guest:
                 await self._store.memories.set_vector(self.scope, memory, vector, self._embedder.model)
 
-    # ------------------------------------------------------------------ what the tools do
-
     async def remember(self, label: str, content: str) -> Memory:
         """Write a slot; `saved` says how durably. Its vector follows in the background.
 
@@ -351,8 +347,6 @@ class Caller:
         """Journal the gist if it is not stored soon: it waits for the record to be completed, which may take long."""
         await asyncio.sleep(deadlines.ACKNOWLEDGED)
         await self._changes.journal()
-
-    # ------------------------------------------------------------------ storing
 
     async def _store_change(self, change: Change) -> None:
         if not self.guest:

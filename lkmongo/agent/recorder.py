@@ -188,9 +188,7 @@ class Recorder:
                 await wait_for_disk(self._outbox.close(delete=True))
                 return
             except SupersededError:
-                await (
-                    self._sync_journal()
-                )  # what was said before belongs to the call, and is put into it when that is over
+                await self._sync_journal()  # recovery adds the turns that this agent still had
                 return
             except LkmongoError as error:
                 if self.error is None:

@@ -79,8 +79,6 @@ class Slots:
         self.drop_vectors()
         self._tokenizer = Tokenizer()
 
-    # ------------------------------------------------------------------ vectors
-
     def take_vectors(self, stored: Mapping[str, tuple[datetime | None, Any]]) -> list[Memory]:
         """Add stored vectors of slots that have not changed since; returns the slots without a vector."""
         from lkmongo.embed.vectors import from_bson
@@ -98,8 +96,6 @@ class Slots:
         if self.all.get(memory.memory_type) == memory:
             self._vectors[memory.memory_type] = vector
             self._index = None
-
-    # ------------------------------------------------------------------ finding
 
     def recall(self, label: str) -> Memory | None:
         """The slot with this label or another spelling of it.

@@ -152,8 +152,6 @@ class Speculation:
         """The counts, for the session report."""
         return asdict(self.counts)
 
-    # ------------------------------------------------------------------ what the tools ask for
-
     async def knowledge(self, query: str) -> SearchResult[Passage] | None:
         """Await and return the result of an early search that matches `query`; None if there is none."""
         early = self._matching(query)
@@ -188,8 +186,6 @@ class Speculation:
         self._rerun = False
         self.counts.misses += 1
         return None
-
-    # ------------------------------------------------------------------ what is heard
 
     def _on_transcribed(self, event: UserInputTranscribedEvent) -> None:
         if not event.transcript.strip():
@@ -230,8 +226,6 @@ class Speculation:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-
-    # ------------------------------------------------------------------ searching
 
     def _search_if_new(self) -> None:
         """Search for the question in the transcript unless a search matches it; after the one that is running."""

@@ -168,12 +168,7 @@ class Console:
         self._interactive = at_terminal and script is None
 
     async def in_text(self) -> None:
-        """Talk in text.
-
-        Raises:
-            LkmongoError: the language model did not answer.
-            SettingsError: a setting is wrong.
-        """
+        """Talk in text; errors of the conversation are raised at its end."""
         output = self._cli.output
         if self._interactive:
             output.note("Type what you would say; Ctrl-D ends the call.")
@@ -184,16 +179,7 @@ class Console:
     async def aloud(self, microphone: str | None, loudspeaker: str | None) -> None:
         """Talk aloud; if that is impossible, say why, and at a terminal continue in text.
 
-        Args:
-            microphone: its number or part of its name; None for the system's default.
-            loudspeaker: likewise.
-
-        Raises:
-            LkmongoError: speech recognition, the voice or the language model failed.
-            NoDeviceError: there is no such device.
-            NoVoiceError: something is missing; the message lists everything that is.
-            SettingsError: a setting is wrong.
-            UsageError: a device's name matches several.
+        The devices are given by number or part of their name; None is the system's default.
         """
         import prompt_toolkit  # noqa: F401 - importing it later would interrupt the sound for half a second
 
@@ -258,12 +244,6 @@ class Console:
 
 
 async def show_devices(cli: Cli) -> None:
-    """List microphones and loudspeakers.
-
-    Raises:
-        AudioError: PortAudio is missing, or does not answer.
-        MissingExtraError: the `audio` extra is not installed.
-    """
     devices = await list_devices()
     rows = [
         {

@@ -62,6 +62,11 @@ def tool_output(item: llm.FunctionCallOutput, name: str) -> dict[str, Any]:
     return {"type": "tool_output", "name": item.name or name, "output": item.output, "is_error": item.is_error}
 
 
+def first_line(error: BaseException) -> str:
+    """The kind of an error and the first line of its text, for messages."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+
+
 def _arguments(text: str) -> dict[str, Any]:
     try:
         parsed = json.loads(text or "{}")

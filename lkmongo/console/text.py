@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from lkmongo.console.lines import Line, Listener, OpenSound, Outcome, Switch, tool_call, tool_output
+from lkmongo.console.lines import Line, Listener, OpenSound, Outcome, Switch, first_line, tool_call, tool_output
 from lkmongo.errors import LkmongoError, SettingsError
 from lkmongo.model import UserScope, now
 from lkmongo.settings import Settings
@@ -213,7 +213,7 @@ async def _show_run(run: Awaitable[Any], listener: Listener, outcome: Outcome) -
         result = await run
     except APIError as error:
         outcome.unanswered += 1
-        listener.warn(f"the language model did not answer: {_cause(error)}")
+        listener.warn(f"the language model did not answer: {first_line(error.__cause__ or error)}")
         return
     except RuntimeError as error:
         raise _SessionEndedError(why=str(error)) from error
@@ -228,8 +228,3 @@ async def _show_run(run: Awaitable[Any], listener: Listener, outcome: Outcome) -
             show(tool_call(item))
         elif event.type == "function_call_output":
             show(tool_output(item, names.get(item.call_id, "")))
-
-
-def _cause(error: BaseException) -> str:
-    cause = error.__cause__ or error
-    return f"{type(cause).__name__}: {(str(cause).splitlines() or [''])[0][:200]}"

@@ -19,7 +19,7 @@ from livekit.agents import (
 )
 from livekit.agents.voice import TranscriptSynchronizer, io
 
-from lkmongo.console.lines import Line, Switch
+from lkmongo.console.lines import Line, Switch, first_line, tool_call, tool_output
 from lkmongo.errors import AuthenticationError, LkmongoError
 
 if TYPE_CHECKING:
@@ -130,8 +130,6 @@ class _VoiceConversation:
         await self._session.aclose()
         await self._synchronizer.aclose()
 
-    # ------------------------------------------------------------------ typing
-
     async def _handle(self, item: Line | Switch) -> None:
         if isinstance(item, Switch):
             await self._switch(aloud=item is Switch.TALK)
@@ -163,8 +161,6 @@ class _VoiceConversation:
         if self._greeting:
             await asyncio.wait({self._greeting})
 
-    # ------------------------------------------------------------------ what happens
-
     def _on_greeted(self, greeting: asyncio.Task[Any]) -> None:
         if greeting.cancelled():
             return
@@ -191,8 +187,6 @@ class _VoiceConversation:
         self._listener.event(shown | ({"interrupted": True} if item.interrupted else {}))
 
     def _on_tools(self, event: FunctionToolsExecutedEvent) -> None:
-        from lkmongo.console.lines import tool_call, tool_output
-
         for call, output in event.zipped():
             self._listener.event(tool_call(call))
             if output:
@@ -210,7 +204,7 @@ class _VoiceConversation:
             self._outcome.unanswered += 1
         cause = error.error.__cause__ or error.error
         part = _PARTS.get(error.type, "a part of the conversation")
-        warning = f"{part} does not answer: {_first_line(cause)}"
+        warning = f"{part} does not answer: {first_line(cause)}"
         if warning not in self._warned:  # it is retried several times
             self._warned.add(warning)
             self._listener.warn(warning)
@@ -218,8 +212,6 @@ class _VoiceConversation:
     def _on_close(self, event: CloseEvent) -> None:
         self._closed = event
         self._over.set()
-
-    # ------------------------------------------------------------------ the end
 
     def _session_is_over(self) -> bool:
         return self._closed is not None
@@ -263,16 +255,12 @@ def _failure(error: Any) -> LkmongoError:
     if isinstance(cause, APIStatusError) and cause.status_code in {401, 403}:
         return SpeechRefusedError(
             f"{part} refuses the credentials",
-            why=_first_line(cause),
+            why=first_line(cause),
             hint="check LIVEKIT_API_KEY and LIVEKIT_API_SECRET, or LIVEKIT_INFERENCE_API_KEY and its secret; "
             "lkmongo agent console without --voice needs none",
         )
     return SpeechFailedError(
         f"{part} failed too often",
-        why=_first_line(cause) if cause else None,
+        why=first_line(cause) if cause else None,
         hint="try again later, or leave out --voice to talk in text",
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"

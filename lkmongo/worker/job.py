@@ -92,8 +92,6 @@ class JobSession:
         self._closed: CloseEvent | None = None
         self._room_is_gone = asyncio.Event()
 
-    # ------------------------------------------------------------------ the beginning
-
     async def begin(self) -> None:
         """Identify the caller, load them while joining the room, and start the conversation.
 
@@ -163,8 +161,6 @@ class JobSession:
             logger.info("it is unknown whether another agent began this session: %s (%s)", error, error.why)
             return []
 
-    # ------------------------------------------------------------------ meanwhile
-
     def _on_participant(self, participant: rtc.RemoteParticipant) -> None:
         self._on_attributes(dict(participant.attributes), participant)
 
@@ -208,8 +204,6 @@ class JobSession:
         self._closed = event
         # Otherwise the job would stay in the empty room until LiveKit closes it.
         self._job.shutdown(reason=f"session closed: {event.reason.value}")
-
-    # ------------------------------------------------------------------ the end
 
     @property
     def reason(self) -> str:

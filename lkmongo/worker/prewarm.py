@@ -92,10 +92,9 @@ class Prewarm:
         except LkmongoError as error:
             logger.debug("MongoDB is not connected yet: %s (%s)", error.message, error.why)
         try:
+            # A local model belongs to the process; a Voyage client would be bound to this loop.
             if self.settings.embedder_kind == "local":
-                await (
-                    self.embedder.warm()
-                )  # a local model belongs to the process; a Voyage client would be bound to this loop
+                await self.embedder.warm()
         except LkmongoError as error:
             logger.debug("the embedding model is not warm: %s (%s)", error.message, error.why)
 

@@ -157,9 +157,6 @@ async def _run(settings: Settings, credentials: LiveKitCredentials, options: Opt
         await _serve(server, stop, options)
 
 
-# ---------------------------------------------------------------------- before
-
-
 async def _check_livekit(credentials: LiveKitCredentials, *, patience: float) -> None:
     """Check that LiveKit answers and accepts the key: the SDK would retry for minutes, and hide the cause.
 
@@ -251,9 +248,6 @@ async def _backfill(store: Store, embedder: Embedder) -> None:
         await asyncio.sleep(_BACKFILL_RETRY)
 
 
-# ---------------------------------------------------------------------- meanwhile
-
-
 async def _serve(server: AgentServer, stop: asyncio.Event, options: Options) -> None:
     registered = asyncio.Event()
     server.on("worker_registered", lambda *_: registered.set())
@@ -296,9 +290,6 @@ async def _drain(server: AgentServer, options: Options) -> None:
         await server.drain(seconds)
     except asyncio.TimeoutError:  # noqa: UP041 - what the SDK says it raises
         logger.warning("the worker ends %d sessions", len(server.active_jobs))
-
-
-# ---------------------------------------------------------------------- signals
 
 
 def _on_signals() -> asyncio.Event:

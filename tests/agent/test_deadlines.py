@@ -230,7 +230,7 @@ async def test_the_end_of_an_erased_call_does_not_wait_for_a_mongodb_that_is_awa
 @pytest.mark.parametrize("fault", ["refuse", "stall"])
 async def test_one_turn_finds_out_that_mongodb_is_away_and_no_later_one_pays_again(store, proxy, held, fault):
     async with held() as call:
-        assert (await tool(call, "lookup_order", order_id="7"))[0] == "There is no order 7 of yours."
+        assert (await tool(call, "lookup_order", order_id="7"))[0] == "You have no order 7."
         assert not (await tool(call, "search_knowledge", query="delivery"))[1]
         asked = counted(call.call)
         proxy.begin(fault)
@@ -244,7 +244,7 @@ async def test_one_turn_finds_out_that_mongodb_is_away_and_no_later_one_pays_aga
         assert asked == []
         await proxy.end()
         await until(lambda: not call.call.store.breaker.is_open)
-        assert (await tool(call, "lookup_order", order_id="7"))[0] == "There is no order 7 of yours."
+        assert (await tool(call, "lookup_order", order_id="7"))[0] == "You have no order 7."
         assert not (await tool(call, "search_knowledge", query="delivery"))[1]
         assert asked
 
@@ -265,7 +265,7 @@ async def test_slow_is_not_away(store, proxy, held):
         await tool(call, "search_knowledge", query="returns")  # what it imports is not the database's slowness
         proxy.begin("slow")
         await asyncio.sleep(1)  # connections that are on their way
-        assert (await tool(call, "lookup_order", order_id="7"))[0] == "There is no order 7 of yours."
+        assert (await tool(call, "lookup_order", order_id="7"))[0] == "You have no order 7."
         assert not (await tool(call, "search_knowledge", query="delivery"))[1]
         assert (await tool(call, "remember_detail", memory_type="a", content="b"))[0].startswith("I will remember")
         assert not call.call.store.breaker.is_open
@@ -304,7 +304,7 @@ async def test_with_every_connection_taken_a_turn_does_not_wait_for_one(store, h
             await store.db.client.admin.command("killOp", op=number)
         await asyncio.gather(*busy, return_exceptions=True)
         await until(lambda: not call.call.store.breaker.is_open)
-        assert (await tool(call, "lookup_order", order_id="7"))[0] == "There is no order 7 of yours."
+        assert (await tool(call, "lookup_order", order_id="7"))[0] == "You have no order 7."
 
 
 async def test_a_user_who_may_do_nothing_any_more_keeps_no_call_from_going_on(held, tmp_path, database_name):

@@ -142,7 +142,7 @@ async def test_when_memory_is_not_at_hand_the_log_says_why(store, monkeypatch, c
         ):
             caplog.clear()
             output, is_error = await call.tool(name, **arguments)
-            assert (output.startswith("What I remember is not at hand"), is_error) == (True, True)
+            assert (output.startswith("I cannot look up what I remember"), is_error) == (True, True)
             (line,) = [each for each in caplog.records if each.name == "lkmongo.agent.assistant"]
             assert (line.levelname, "MongoDB answered with an error" in line.message) == ("WARNING", True)
 

@@ -49,7 +49,7 @@ async def test_no_table_breaks_an_id(run, store, shared_home, database_name, tmp
     await furnish(store, somebody, slots=[], calls=[])
     receipt = await erase(store.db, somebody, by="Sam")
     left = SessionRecord(call, person, "room", SessionStatus.ACTIVE, now())
-    Journal.create(shared_home / "spool", left, owner="gone/boot/1", database=database_of(None, database_name)).end(
+    Journal.create(shared_home / "spool", left, owner="gone/boot/1", database=database_of(None, database_name)).close(
         delete=False
     )
     (tmp_path / SOURCE).parent.mkdir()
