@@ -36,7 +36,7 @@ from lkmongo.store.export.export import Export, Exported, Sink
 from lkmongo.store.export.writers import JsonlWriter
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.mongo.client import create_client
-from lkmongo.store.sessions.calls import SessionFilter
+from lkmongo.store.sessions.listing import SessionFilter
 
 DATABASE = "lkmongo_benchmark_export"
 SMALL = f"{DATABASE}_small"
@@ -125,7 +125,7 @@ async def _export(db: Any, after: Any, calls: int, file: BinaryIO) -> tuple[Expo
     """Export at least `calls` calls; (how far it came, documents, seconds, processor seconds)."""
 
     def enough(done: Exported) -> None:
-        if done.calls >= calls:
+        if done.sessions >= calls:
             raise _EnoughError
 
     async def write(data: bytes) -> None:

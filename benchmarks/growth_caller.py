@@ -21,7 +21,8 @@ from lkmongo.agent.caller_session import CallerSession
 from lkmongo.agent.ending import end_session
 from lkmongo.model import Turn, TurnKind, UserScope, now
 from lkmongo.store.people.erase import erase
-from lkmongo.store.sessions.calls import Calls, SessionFilter
+from lkmongo.store.sessions import listing
+from lkmongo.store.sessions.listing import SessionFilter
 from lkmongo.worker.resume import chat_context
 
 _numbers = itertools.count()
@@ -109,8 +110,8 @@ async def turns(bench: Bench, n: int) -> list[Reading]:
         chat_context(await sessions.left_off(scope, name))
 
     async def show() -> None:
-        calls = Calls(bench.store.db)
-        await calls.turns(await calls.get(SessionFilter(user_id=scope.user_id), name))
+        record = await listing.find(bench.store.db, SessionFilter(user_id=scope.user_id), name)
+        await sessions.turns(record.scope, record.session_id)
 
     times = times_for(n)
     appended = await timed(append, 30)
@@ -144,7 +145,7 @@ async def people(bench: Bench, n: int) -> list[Reading]:
 
         remembered = await timed(remember, 30, pause=0.03)
         await call.recorder.close("done", dict)
-    tenant, calls = scope.tenant, Calls(bench.store.db)
+    tenant, db = scope.tenant, bench.store.db
 
     async def page() -> None:
         found = await bench.store.users.page(tenant, limit=50)
@@ -153,8 +154,8 @@ async def people(bench: Bench, n: int) -> list[Reading]:
 
     async def newest() -> None:
         wanted = SessionFilter()
-        await calls.newest(wanted, limit=50)
-        await calls.count(wanted)
+        await listing.newest(db, wanted, limit=50)
+        await listing.count(db, wanted)
 
     listed, called, erased = await timed(page, 10), await timed(newest, 10), []
     for number in range(min(5, n)):

@@ -37,8 +37,8 @@ class Background:
             try:
                 await work
             except LkmongoError as error:
-                said = "background work on the caller's memory failed: %s (%s)"
-                logger.log(level_of(error), said, error.message, error.why)
+                template = "background work on the caller's memory failed: %s (%s)"
+                logger.log(level_of(error), template, error.message, error.why)
             except Exception:
                 logger.exception("background work on the caller's memory failed")
 

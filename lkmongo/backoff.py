@@ -54,6 +54,6 @@ class Backoff:
         self._pause = min(self._pause * GROWTH, LONGEST_PAUSE)
         return True
 
-    def hurry(self) -> None:
+    def reset(self) -> None:
         """Begin with short pauses again: something else is waited for now."""
         self._pause = FIRST_PAUSE

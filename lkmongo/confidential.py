@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
-from lkmongo.redact import CARD_KIND, NUMBER_WORDS, RUN, by_looks, digits, is_of_another, words_to_digits
+from lkmongo.redact import CARD_NAME, NUMBER_WORDS, RUN, digits, is_harmless_number, secrets_by_shape, words_to_digits
 
 REFUSAL = "I don't store passwords, PINs, card numbers and the like. Please keep those to yourself."
 """What a caller hears who asks for one to be remembered."""
@@ -209,7 +209,7 @@ def secrets_in(text: str) -> frozenset[str]:
     if not _may_hold(text):
         return frozenset()
     plain = _plain(text)
-    return frozenset([*by_looks(plain), *_named(plain)])
+    return frozenset([*secrets_by_shape(plain), *_named(plain)])
 
 
 def asks_for_secret(text: str) -> bool:
@@ -275,7 +275,7 @@ def _kinds(plain: str) -> Iterator[re.Match[str]]:
 
 
 def _cards(plain: str) -> Iterable[re.Match[str]]:
-    return CARD_KIND.finditer(plain) if _has(plain, _CARD_STEMS) else ()
+    return CARD_NAME.finditer(plain) if _has(plain, _CARD_STEMS) else ()
 
 
 def _named(plain: str) -> Iterator[str]:
@@ -326,7 +326,7 @@ def _value_before(kind: str, before: str) -> str:
     for run in RUN.finditer(before):
         number = digits(run[0])
         is_enough = len(number) >= _LEAST_DIGITS.get(kind, 4)
-        if is_enough and _WHICH_IS.match(before, run.end()) and not is_of_another(before, run.start()):
+        if is_enough and _WHICH_IS.match(before, run.end()) and not is_harmless_number(before, run.start()):
             return number
     if kind in {"word", "key"}:
         for token in _TOKEN.finditer(before):

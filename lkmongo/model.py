@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -302,18 +302,42 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionRecord:
-    """One call: who, when, how it ended. Its turns are documents of their own.
+class TurnTotals:
+    """What the turns of a session add up to.
 
-    Of a call in a room, `participant_identity` is the identity of who is served, `agent` the name that its workers register
-    with, `agent_participant` the agent's own identity, and `livekit` the host of the server, or the project, it is on.
+    Attributes:
+        last_turn_at: when the last turn was made.
+        turns: how many there are.
+        tool_errors: how many of them are tool calls that failed.
+        slowest: seconds of the longest wait for an answer; None if none was measured.
+    """
+
+    last_turn_at: datetime | None = None
+    turns: int = 0
+    tool_errors: int = 0
+    slowest: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """One session: whose, when, how it ended. Its turns are documents of their own.
+
+    What an agent records has a room, a status and a start; only in documents that another program wrote are they missing,
+    or the status is some other text.
+
+    Attributes:
+        participant_identity: LiveKit's identity of the participant that is served.
+        agent: the name its workers register with.
+        agent_participant: the agent's own participant identity.
+        livekit: host of the LiveKit server.
+        totals: what its turns add up to, where they were read with it.
     """
 
     session_id: str
     scope: UserScope
-    room_name: str
-    status: SessionStatus
-    started_at: datetime
+    room_name: str | None
+    status: SessionStatus | str | None
+    started_at: datetime | None
     ended_at: datetime | None = None
     close_reason: str | None = None
     report: dict[str, Any] = field(default_factory=dict)
@@ -321,3 +345,10 @@ class SessionRecord:
     agent: str | None = None
     agent_participant: str | None = None
     livekit: str | None = None
+    totals: TurnTotals | None = None
+
+    @property
+    def length(self) -> timedelta | None:
+        """From its start to its end; while it has no end, to its last turn."""
+        end = self.ended_at or (self.totals.last_turn_at if self.totals else None)
+        return end - self.started_at if end and self.started_at else None

@@ -50,17 +50,17 @@ _I = re.IGNORECASE
 
 RUN = re.compile(r"(?<!\d)\d(?:[ .,\-\u2013\u2014/_]{0,3}\d)*")
 """Digits however they are grouped."""
-CARD_KIND = re.compile(
+CARD_NAME = re.compile(
     r"\bcards?\b|kreditkarte|kartennummer|bankkarte|\bcarte (?:bancaire|bleue|de (?:crédit|débit))|numéro de (?:la |ma )?carte|"
     r"\btarjetas?\b|\bcartão\b|\bcarta di\b|\bnumero (?:di|della) carta\b|kaartnummer|\bmaster ?card\b|\bamex\b",
     _I,
 )
-_ANOTHER_CARD = re.compile(
+_HARMLESS_CARD = re.compile(
     r"\b(?:library|loyalty|member(?:ship)?|customer|club|bonus|points|student|business|rewards?|sim|graphics|video|memory|"
     r"insurance|health|train|rail|travel)[ -]?cards?\b",
     _I,
 )
-_OF_ANOTHER = re.compile(
+_HARMLESS_NUMBER = re.compile(
     r"\b(?:orders?|tracking|parcels?|packages?|shipments?|invoices?|bookings?|reservations?|tickets?|cases?|flights?|rooms?|"
     r"apartments?|house|streets?|phones?|mobile|cell|fax|telephone|zip|postal|postcode|references?|customers?|items?|articles?|"
     r"models?|serial|versions?|pages?|years?|suites?|gates?|extensions?|call me)"
@@ -99,12 +99,12 @@ def digits(text: str) -> str:
     return re.sub(r"\D", "", text)
 
 
-def is_of_another(plain: str, start: int) -> bool:
+def is_harmless_number(plain: str, start: int) -> bool:
     """Whether the number that starts there is that of something that is no secret: an order's, a house's."""
-    return _OF_ANOTHER.search(plain, max(0, start - _NEAR), start) is not None
+    return _HARMLESS_NUMBER.search(plain, max(0, start - _NEAR), start) is not None
 
 
-def by_looks(plain: str) -> Iterator[str]:
+def secrets_by_shape(plain: str) -> Iterator[str]:
     """What a text holds of them, numbers as their digits."""
     if re.search("[_-]|eyJ|AKIA|AIza|://", plain):
         for pattern in (_KEY, JWT, URI_CREDENTIALS):
@@ -113,7 +113,7 @@ def by_looks(plain: str) -> Iterator[str]:
         return
     yield from _cards(plain)
     for number in _SSN.finditer(plain):
-        if not is_of_another(plain, number.start()):
+        if not is_harmless_number(plain, number.start()):
             yield digits(number[0])
     for found in _IBAN.finditer(plain):
         compact = re.sub(r"[ -]", "", found[0]).upper()
@@ -125,11 +125,11 @@ def by_looks(plain: str) -> Iterator[str]:
 def _cards(plain: str) -> Iterator[str]:
     """Numbers of cards: by their check digit, as four times four digits, or because a card is named in the text."""
     runs = [run for run in RUN.finditer(plain) if len(digits(run[0])) >= _CARD_DIGITS.start]
-    is_named = bool(runs) and CARD_KIND.search(_ANOTHER_CARD.sub("", plain)) is not None
+    is_named = bool(runs) and CARD_NAME.search(_HARMLESS_CARD.sub("", plain)) is not None
     for run in runs:
         if plain[run.start() - 1 : run.start()] == "+":
             continue  # a telephone number
-        groups, may_be_one = re.findall(r"\d+", run[0]), not is_of_another(plain, run.start())
+        groups, may_be_one = re.findall(r"\d+", run[0]), not is_harmless_number(plain, run.start())
         if is_named and may_be_one:
             yield "".join(groups)
         for start in range(len(groups)):

@@ -21,7 +21,7 @@ _DEADLINES = (
 _DEFAULTS = {
     "lkmongo.store.mongo.circuit_breaker": ["CircuitBreaker.read"],
     "lkmongo.search.atlas": ["AtlasStrategy.__init__"],
-    "lkmongo.search.choose": ["AtlasFirst.__init__"],
+    "lkmongo.search.choose": ["AtlasWithFallback.__init__"],
     "lkmongo.search.strategy": ["QueryEmbedding.__init__", "ExactStrategy.__init__"],
     "lkmongo.agent.caller": ["Caller.preload"],
     "lkmongo.outbox.lease": ["Lease.release"],

@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lkmongo.backoff import Backoff
-from lkmongo.embed.base import Embedder, Kind, OverloadedError
+from lkmongo.embed.base import Embedder, OverloadedError, TextKind
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.embed.vectors import to_bson
 from lkmongo.model import Memory, Passage, TenantScope, UserScope, now, slot_words
@@ -97,7 +97,9 @@ class NoQuestions(LocalEmbedder):
     def __init__(self) -> None:
         self.asked = 0
 
-    async def embed(self, texts: Sequence[str], *, kind: Kind, deadline: float | None = None) -> NDArray[np.float32]:
+    async def embed(
+        self, texts: Sequence[str], *, kind: TextKind, deadline: float | None = None
+    ) -> NDArray[np.float32]:
         if kind == "query":
             self.asked += 1
             raise OverloadedError("Voyage answered 503")

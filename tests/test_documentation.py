@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import re
 import textwrap
@@ -199,3 +200,30 @@ def test_a_goal_that_is_missed_is_shown_as_missed():
     worse = [replace(each, median=each.median * 100) if each.work == "recall" else each for each in results]
     missed = [line for line in goals.table(worse).splitlines() if "not reached" in line]
     assert any(line.startswith("| recall |") for line in missed)
+
+
+_STEP = re.compile(r"`(\w+(?:\.\w+)?)` \(`([\w/]+\.py)`\)")
+
+
+def test_the_ways_through_the_house_name_what_is_there():
+    text = (generate.ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    steps = _STEP.findall(text)
+    assert len(steps) > 20
+    for name, file in steps:
+        names = set()
+        for node in ast.parse((generate.ROOT / "lkmongo" / file).read_text(encoding="utf-8")).body:
+            names.add(getattr(node, "name", None))
+            if isinstance(node, ast.ClassDef):
+                names |= {f"{node.name}.{getattr(each, 'name', None)}" for each in node.body}
+        assert name in names, f"{file} has no {name}"
+    ways = re.findall(r"(?:^\d+\. .*\n)+", text, re.MULTILINE)
+    assert len(ways) == 5
+    assert all(way.count("\n") <= 8 for way in ways)
+
+
+def test_the_tree_names_every_room_and_no_other():
+    tree = (generate.ROOT / "docs/architecture.md").read_text(encoding="utf-8").split("```")[1]
+    named = set(re.findall(r"^  ([\w/]+)/ ", tree, re.MULTILINE))
+    package = generate.ROOT / "lkmongo"
+    rooms = {str(path.parent.relative_to(package)) for path in package.rglob("__init__.py")} - {".", "store"}
+    assert named == rooms

@@ -295,7 +295,7 @@ def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
             raise
 
 
-def _is_told(record: logging.LogRecord) -> bool:
+def _is_shown(record: logging.LogRecord) -> bool:
     """Whether it is shown without --debug: of the SDK's, only that a tool of one's own failed.
 
     The caller hears of an internal error then, and nobody else tells which it was.
@@ -308,7 +308,7 @@ def _configure_logging(cli: Cli) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(RedactingFormatter("%(levelname)s %(name)s: %(message)s", secrets=cli.settings.secrets))
     if not cli.debug:
-        handler.addFilter(_is_told)
+        handler.addFilter(_is_shown)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO if cli.debug else logging.CRITICAL)

@@ -148,7 +148,7 @@ async def retention(
 
     if subject is None:
         async with open_store(cli.settings) as store:
-            rows = kept(await database_indexes.current(store.db))
+            rows = kept(await database_indexes.current_retention(store.db))
         cli.output.rows(["subject", "keep"], rows)
         return
     database_indexes.check_subject(subject)
@@ -160,16 +160,16 @@ async def retention(
             f"{keep} is shorter than an hour", why="a call could be deleted while it goes on", hint="1h or more"
         )
     async with open_store(cli.settings) as store:
-        before = next(row.keep for row in await database_indexes.current(store.db) if row.subject == subject)
+        before = next(row.keep for row in await database_indexes.current_retention(store.db) if row.subject == subject)
         shorter = limit is not None and (before is None or limit < before)
-        going = await database_indexes.older(store.db, subject, limit) if limit is not None and shorter else 0
+        going = await database_indexes.count_older(store.db, subject, limit) if limit is not None and shorter else 0
         if not dry_run:
             if shorter:
                 cli.confirm(
                     f"Keep {subject} for {keep} instead of {_shown(before)}? {counted(going, 'document')} would go for good.",
                     yes=yes,
                 )
-            await database_indexes.keep_for(store.db, subject, limit)
+            await database_indexes.set_retention(store.db, subject, limit)
     fields: dict[str, Any] = {
         "subject": subject,
         "before": _shown(before),

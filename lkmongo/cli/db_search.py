@@ -178,7 +178,7 @@ async def indexes(
         if failure is not None:
             raise failure
         if not check:
-            _tell_what_is_left(cli, search, wait=wait)
+            _note_next_steps(cli, search, wait=wait)
         _raise_if_wrong([*ordinary, *search], check=check)
         if wait and search:
             from lkmongo.backoff import Backoff
@@ -188,12 +188,12 @@ async def indexes(
                 await wait_ready(store.db, wanted, embedder, Backoff(TIMEOUT), watch)
 
 
-def _tell_what_is_left(cli: Cli, search: Sequence[SearchChange], *, wait: bool) -> None:
+def _note_next_steps(cli: Cli, search: Sequence[SearchChange], *, wait: bool) -> None:
     from lkmongo.store.indexes.database_indexes import Action
 
     if any("numDimensions" in change.detail for change in search):
         cli.output.note("Documents with vectors of another length are not found by them until lkmongo db embed")
-    if not wait and any(change.action is not Action.UNCHANGED or change.late for change in search):
+    if not wait and any(change.action is not Action.UNCHANGED or change.pending for change in search):
         cli.output.note("Search indexes take a minute or two to build; lkmongo db wait-ready waits for them")
 
 
@@ -239,7 +239,7 @@ def _raise_if_wrong(changes: Sequence[Change[Any]], *, check: bool) -> None:
         DriftError: "are not as they should be" if check else "could not be made",
         NotReadyError: "are not ready",
     }
-    found = {kind: [each for each in changes if _trouble(each, check=check) is kind] for kind in kinds}
+    found = {kind: [each for each in changes if _error_kind(each, check=check) is kind] for kind in kinds}
     named = [
         f"{each.index.collection}.{each.index.name}: {each.detail or 'it is missing'}"
         for those in found.values()
@@ -252,7 +252,7 @@ def _raise_if_wrong(changes: Sequence[Change[Any]], *, check: bool) -> None:
             raise kind(said, why=why, hint=next((each.hint for each in those if each.hint), "lkmongo db indexes"))
 
 
-def _trouble(change: Change[Any], *, check: bool) -> type[LkmongoError] | None:
+def _error_kind(change: Change[Any], *, check: bool) -> type[LkmongoError] | None:
     """What kind of error an index is after it was looked at (`check`) or made, if it is one."""
     from lkmongo.errors import DriftError, NotReadyError
     from lkmongo.store.indexes.database_indexes import Action
@@ -264,7 +264,7 @@ def _trouble(change: Change[Any], *, check: bool) -> type[LkmongoError] | None:
         return IndexFailedError
     if change.action is Action.BLOCKED or (check and change.action is not Action.UNCHANGED):
         return DriftError
-    return NotReadyError if check and isinstance(change, SearchChange) and change.late else None
+    return NotReadyError if check and isinstance(change, SearchChange) and change.pending else None
 
 
 @command(app, "wait-ready", data=True)
@@ -318,7 +318,7 @@ async def status(cli: Cli) -> None:
     embedder = embedder_for(cli.settings)
     async with open_store(cli.settings, on_status=cli.output.note) as store:
         found = await database_status(store.db, embedder)
-        keep = kept(await database_indexes.current(store.db))
+        keep = kept(await database_indexes.current_retention(store.db))
     server = {
         "version": found.capabilities.release,
         "search": found.capabilities.search,

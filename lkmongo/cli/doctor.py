@@ -47,7 +47,7 @@ async def doctor(
         cli.settings,
         cli.wrong_settings,
         only=only or (),
-        tell=(lambda check: _tell(cli, check)) if live else lambda _check: None,
+        on_check=(lambda check: _tell(cli, check)) if live else lambda _check: None,
         on_status=cli.output.note,
     )
     if not live:

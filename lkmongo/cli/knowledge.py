@@ -9,11 +9,11 @@ import typer
 
 from lkmongo.cli.command import DEFAULT_TENANT, Cli, DryRun, Tenant, Yes, command
 from lkmongo.cli.output import counted
-from lkmongo.cli.progress import Tell, progress
+from lkmongo.cli.progress import ReportProgress, progress
 from lkmongo.cli.search_view import Limit, Query
 
 if TYPE_CHECKING:
-    from lkmongo.store.knowledge.ingest import Added, Library
+    from lkmongo.store.knowledge.ingest import IngestResult, Library
     from lkmongo.store.knowledge.knowledge import Document
 
 app = typer.Typer(help="What the agent may quote.", no_args_is_help=True, rich_markup_mode=None)
@@ -60,7 +60,7 @@ async def add(
     embedder = embedder_for(cli.settings)
     with progress("adding") as tell:
         library = await _read(paths, source, tell)
-        _tell_of(library, cli)
+        _warn_about_skipped(library, cli)
         try:
             async with open_store(cli.settings, on_status=cli.output.note) as store:
                 if not dry_run:
@@ -77,10 +77,10 @@ async def add(
         finally:
             await embedder.close()
     _show(added, cli, dry_run=dry_run)
-    _complain(added, library, dry_run=dry_run)
+    _raise_if_incomplete(added, library, dry_run=dry_run)
 
 
-async def _read(paths: Sequence[str], source: str | None, tell: Tell) -> Library:
+async def _read(paths: Sequence[str], source: str | None, tell: ReportProgress) -> Library:
     """Read what was named, standard input last."""
     import asyncio
     from pathlib import Path
@@ -115,7 +115,7 @@ def _read_stdin(source: str, present: set[str]) -> Document:
     return read_stream(sys.stdin.buffer, source)
 
 
-def _tell_of(library: Library, cli: Cli) -> None:
+def _warn_about_skipped(library: Library, cli: Cli) -> None:
     for note in library.notes[:_LISTED]:
         cli.output.note(note)
     if (more := len(library.notes) - _LISTED) > 0:
@@ -124,7 +124,7 @@ def _tell_of(library: Library, cli: Cli) -> None:
         cli.output.warn(problem)
 
 
-def _show(added: Added, cli: Cli, *, dry_run: bool) -> None:
+def _show(added: IngestResult, cli: Cli, *, dry_run: bool) -> None:
     from lkmongo.store.knowledge.ingest import totals
 
     columns = ["source", "passages", "added", "replaced", "unchanged", "removed"]
@@ -139,7 +139,7 @@ def _show(added: Added, cli: Cli, *, dry_run: bool) -> None:
     )
 
 
-def _complain(added: Added, library: Library, *, dry_run: bool) -> None:
+def _raise_if_incomplete(added: IngestResult, library: Library, *, dry_run: bool) -> None:
     """Fail when something is not as it was meant to be, though all the rest was done."""
     from lkmongo.errors import LkmongoError
 

@@ -1,18 +1,18 @@
-"""`lkmongo memory`: look into what is remembered of a person, and forget it."""
+"""`lkmongo memory`: show, search, export and forget what is remembered of a person."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lkmongo.cli.command import DEFAULT_TENANT, Cli, DryRun, Tenant, User, Yes, command
-from lkmongo.cli.known import ELSEWHERE, check_known, unknown
 from lkmongo.cli.output import cut, show_fields
 from lkmongo.cli.search_view import Limit, Query
+
+if TYPE_CHECKING:
+    from lkmongo.store.people.forget import Forgotten
 
 app = typer.Typer(help="What is remembered of a person.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -22,12 +22,10 @@ async def list_(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
     """List what is remembered of a person, newest first."""
     from lkmongo.model import UserScope
     from lkmongo.store.open import open_store
+    from lkmongo.store.people.person import slots_of
 
-    scope = UserScope(tenant_id=tenant, user_id=user)
     async with open_store(cli.settings) as store:
-        slots = await store.memories.slots(scope)
-        if not slots:
-            await check_known(store, scope)
+        slots = await slots_of(store, UserScope(tenant_id=tenant, user_id=user))
     cli.output.rows(
         ["memory_type", "content", "created_at", "updated_at"],
         (
@@ -50,17 +48,13 @@ async def show(
     label: Annotated[str, typer.Argument(metavar="LABEL", help="Label of the memory.", show_default=False)],
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
-    """Show one memory of a person: its content, its dates, and which model made its vector."""
+    """Show one memory of a person: its content, its dates, and the model of its vector."""
     from lkmongo.model import UserScope
     from lkmongo.store.open import open_store
+    from lkmongo.store.people.person import slot_of
 
-    scope = UserScope(tenant_id=tenant, user_id=user)
     async with open_store(cli.settings) as store:
-        slot = await store.memories.recall(scope, label)
-        if slot is None:
-            await check_known(store, scope)
-            raise _no_memory(user, tenant, label)
-        model = await store.memories.vector_model(scope, label)
+        slot, model = await slot_of(store, UserScope(tenant_id=tenant, user_id=user), label)
     fields = {
         "memory_type": slot.memory_type,
         "content": slot.content,
@@ -82,22 +76,20 @@ async def export(
         typer.Option("--file", "-O", metavar="FILE", help="Write to this file, whole or not at all; - is stdout."),
     ] = None,
 ) -> None:
-    """Write all that is kept of a person as one JSON file that they can read: for an access request.
+    """Write everything stored about a person as one JSON file that they can read, to answer an access request.
 
-    It holds the profile, the memories, the orders, and the calls with every word; no vectors and no technical reports.
-    Without -O it goes to stdout. A file can be read by its owner alone.
+    It contains the profile, the memories, the orders, and the sessions with every word; no vectors and no technical
+    reports. Without -O it goes to stdout. Only its owner can read the file.
     """
     from lkmongo.files import whole_file
     from lkmongo.model import UserScope
     from lkmongo.store.open import open_store
-    from lkmongo.store.people.person import count
+    from lkmongo.store.people.person import count_known
     from lkmongo.store.people.person import export as export_person
 
     scope = UserScope(tenant_id=tenant, user_id=user)
     async with open_store(cli.settings) as store:
-        counts = await count(store.db, scope)
-        if not any(counts.values()):
-            raise await unknown(store, scope)
+        counts = await count_known(store.db, scope)
         if file is None or file == Path("-"):
             async for piece in export_person(store.db, scope):
                 cli.output.write(piece)
@@ -107,7 +99,7 @@ async def export(
                 write(piece.encode())
     cli.output.record(
         {"user_id": user, "tenant_id": tenant, "file": str(file), "counts": counts},
-        f"Wrote all that is kept of {user} in tenant {tenant} to {file}",
+        f"Wrote everything stored about {user} in tenant {tenant} to {file}",
     )
 
 
@@ -117,10 +109,10 @@ async def forget(
     user: User,
     labels: Annotated[
         list[str] | None,
-        typer.Option("--type", metavar="LABEL", help="Forget this slot only; may be given several times."),
+        typer.Option("--type", metavar="LABEL", help="Forget only this slot; may be repeated."),
     ] = None,
     profile: Annotated[
-        bool, typer.Option("--profile", help="Also their name, e-mail address, language and time zone.")
+        bool, typer.Option("--profile", help="Also forget their name, e-mail address, language and time zone.")
     ] = False,
     tenant: Tenant = DEFAULT_TENANT,
     yes: Yes = False,
@@ -128,64 +120,50 @@ async def forget(
 ) -> None:
     """Forget what is remembered of a person: all slots, or those named with --type.
 
-    What the next call would know of the last one goes too, so that nothing forgotten comes back through it.
-    The profile stays without --profile, and orders stay. The transcripts of calls stay until `users erase` or
-    `db retention`. Exits with 5 when nothing is kept of that id.
+    What the next session would know of the last one is forgotten, too, so that nothing comes back through it. The
+    profile stays without --profile, and orders stay. Transcripts of sessions stay until `users erase` or
+    `db retention`. Exits with 5 when nothing is stored under that id.
     """
-    from lkmongo.model import PROFILE_FIELDS, UserScope, slot_name
+    from lkmongo.model import UserScope
     from lkmongo.store.open import open_store
-    from lkmongo.store.people.person import is_known
+    from lkmongo.store.people.forget import forget_known
 
-    scope = UserScope(tenant_id=tenant, user_id=user)
-    names = list(dict.fromkeys(slot_name(label) for label in labels)) if labels else None
+    whose = f"of {user} in tenant {tenant}"
     async with open_store(cli.settings) as store:
-        slots = [slot.memory_type for slot in await store.memories.slots(scope)]
-        if not slots and not await is_known(store.db, scope):
-            if names is not None or dry_run:
-                raise await unknown(store, scope)
-            await store.memories.forget(scope)
-            raise await unknown(store, scope, why=ELSEWHERE)
-        if missing := [name for name in names or [] if name not in slots]:
-            raise _no_memory(user, tenant, ", ".join(missing))
-        known = await store.users.get(scope)
-        fields_known = [name for name in PROFILE_FIELDS if profile and getattr(known, name, None)]
-        last_call = known is not None and known.last_session is not None
-        chosen = slots if names is None else names
-        counted = _counted(len(chosen), fields_known, last_call=last_call)
-        deleted = 0
-        if not dry_run:
-            if counted:
-                cli.confirm(f"Forget {counted} of {user} in tenant {tenant}?", yes=yes)
-            # Without anything to be seen too: a call that goes on must not store what was said before.
-            deleted = await store.memories.forget(scope, names)
-            if profile:
-                await store.users.forget_profile(scope)
+        found = await forget_known(
+            store,
+            UserScope(tenant_id=tenant, user_id=user),
+            labels or None,
+            profile=profile,
+            dry_run=dry_run,
+            confirm=lambda found: cli.confirm(f"Forget {_in_words(found)} {whose}?", yes=yes),
+        )
     fields = {
         "user_id": user,
         "tenant_id": tenant,
         "dry_run": dry_run,
-        "memory_types": chosen,
-        "forgotten": deleted,
-        "profile_fields": fields_known,
-        "last_call": last_call,
+        "memory_types": found.memory_types,
+        "forgotten": found.deleted,
+        "profile_fields": found.profile_fields,
+        "last_call": found.last_session,
         "stays": ["orders", "transcripts"] if profile else ["profile", "orders", "transcripts"],
     }
-    whose = f"of {user} in tenant {tenant}"
-    if not counted:
+    if not found:
         sentence = f"Nothing is remembered {whose}."
     elif dry_run:
-        sentence = f"Would forget {counted} {whose}" + (f": {', '.join(chosen)}." if chosen else ".")
+        labels_in_words = f": {', '.join(found.memory_types)}" if found.memory_types else ""
+        sentence = f"Would forget {_in_words(found)} {whose}{labels_in_words}."
     else:
-        sentence = f"Forgot {counted} {whose}."
-    stays = f"{'Orders' if profile else 'The profile, orders'} and the transcripts of calls stay"
+        sentence = f"Forgot {_in_words(found)} {whose}."
+    stays = f"{'Orders' if profile else 'The profile, orders'} and the transcripts of sessions stay"
     cli.output.record(fields, f"{sentence} {stays}; see `users erase` and `db retention`.")
 
 
-def _counted(memories: int, profile_fields: Sequence[str], *, last_call: bool) -> str:
-    """What is forgotten, in words; empty when that is nothing."""
-    parts = [f"{memories:,} {'memory' if memories == 1 else 'memories'}"] if memories else []
-    parts += [f"the profile ({', '.join(profile_fields)})"] if profile_fields else []
-    parts += ["what was known of the last call"] if last_call else []
+def _in_words(found: Forgotten) -> str:
+    number = len(found.memory_types)
+    parts = [f"{number:,} {'memory' if number == 1 else 'memories'}"] if number else []
+    parts += [f"the profile ({', '.join(found.profile_fields)})"] if found.profile_fields else []
+    parts += ["what was known of the last session"] if found.last_session else []
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
@@ -193,25 +171,15 @@ def _counted(memories: int, profile_fields: Sequence[str], *, last_call: bool) -
 async def search(cli: Cli, user: User, query: Query, limit: Limit = 5, tenant: Tenant = DEFAULT_TENANT) -> None:
     """Search what is remembered of a person, by meaning and by words, as the agent does.
 
-    It shows which strategy answered (see LKMONGO_SEARCH), and the rank of each memory by meaning and by words.
+    Shows which strategy answered (see LKMONGO_SEARCH), and the rank of each memory by meaning and by words.
     """
     from lkmongo.cli.search_view import asked_for, searching, show_memories
     from lkmongo.model import UserScope
+    from lkmongo.store.people.person import require_known
 
     scope, text = UserScope(tenant_id=tenant, user_id=user), asked_for(query)
     async with searching(cli) as (store, strategy):
         result = await strategy.memories(scope, text, limit)
         if not result.hits:
-            await check_known(store, scope)
+            await require_known(store.db, user, tenant)
     show_memories(cli, result, empty=f"Nothing fitting is remembered of {user} in tenant {tenant}")
-
-
-def _no_memory(user: str, tenant: str, labels: str) -> Exception:
-    from lkmongo.errors import NotFoundError
-
-    return NotFoundError(
-        f"{user} has no memory called {labels}",
-        hint=shlex.join(
-            ["lkmongo", "memory", "list", user, *([] if tenant == DEFAULT_TENANT else ["--tenant", tenant])]
-        ),
-    )

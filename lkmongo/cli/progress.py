@@ -9,12 +9,12 @@ from contextlib import contextmanager
 
 from lkmongo.cli.output import is_terminal
 
-Tell = Callable[[str, int, int], None]
+ReportProgress = Callable[[str, int, int], None]
 """Takes the name of a part, how much of it is done, and how much there is."""
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Tell]:
+def progress(title: str) -> Iterator[ReportProgress]:
     """Show a bar for each part while the block runs; nothing at all when stderr is no terminal."""
     if not is_terminal(sys.stderr):
         yield lambda _part, _done, _total: None

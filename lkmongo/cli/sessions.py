@@ -13,62 +13,62 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lkmongo.cli.command import Cli, command
-from lkmongo.cli.known import check_caller_known
 from lkmongo.cli.output import Format, counted, visible
-from lkmongo.model import DEFAULT_TENANT, SessionStatus, Turn
-from lkmongo.store.sessions.transcript import SLOW, Line, clock, lines
+from lkmongo.model import DEFAULT_TENANT, SessionRecord, SessionStatus, Turn, TurnTotals
+from lkmongo.store.sessions.transcript import SLOW, Line, clock, lines, who
 from lkmongo.times import Since, Until, span
 
 if TYPE_CHECKING:
-    from lkmongo.store.sessions.calls import Call, SessionFilter
+    from lkmongo.store.sessions.listing import SessionFilter
     from lkmongo.store.sessions.search import Found
 
 
-def as_fields(call: Call, turns: Sequence[Turn], slow: float) -> list[dict[str, Any]]:
-    """The turns as they are stored, with how far into the call each is and which of its waits were slow."""
+def turn_fields(record: SessionRecord, turns: Sequence[Turn], slow: float) -> list[dict[str, Any]]:
+    """The stored fields of each turn, with its offset in the session and its slow timings."""
     return [
         asdict(turn)
         | {"offset_seconds": line.offset / timedelta(seconds=1) if line.offset is not None else None}
         | {"slow": list(line.slow)}
-        for turn, line in zip(turns, lines(turns, call.started_at, slow=slow), strict=True)
+        for turn, line in zip(turns, lines(turns, record.started_at, slow=slow), strict=True)
     ]
 
 
-def as_text(call: Call, turns: Sequence[Turn], slow: float, *, fit: bool) -> Iterator[str]:
-    """The lines of the transcript; with `fit` they are broken to the terminal's width."""
-    told = list(lines(turns, call.started_at, slow=slow))
-    late = [f"{clock(line.offset)} {wait}".lstrip() for line in told for wait in line.slow]
+def transcript(record: SessionRecord, turns: Sequence[Turn], slow: float, *, fit: bool) -> Iterator[str]:
+    """The lines of the transcript; with `fit` they are wrapped to the terminal's width."""
+    said = list(lines(turns, record.started_at, slow=slow))
+    late = [f"{clock(line.offset)} {wait}".lstrip() for line in said for wait in line.slow]
+    totals = record.totals or TurnTotals()
     facts = {
-        "person": f"{call.user_id} in tenant {call.tenant_id}",
-        "room": call.room_name,
-        "status": ", ".join(filter(None, (call.status, call.close_reason))),
-        "started": call.started_at and call.started_at.astimezone().isoformat(sep=" ", timespec="seconds"),
-        "length": clock(call.length),
-        "turns": str(call.turns) + (f", {call.tool_errors} failed" if call.tool_errors else ""),
+        "person": f"{record.scope.user_id} in tenant {record.scope.tenant_id}",
+        "room": record.room_name,
+        "status": ", ".join(filter(None, (record.status, record.close_reason))),
+        "started": record.started_at and record.started_at.astimezone().isoformat(sep=" ", timespec="seconds"),
+        "length": clock(record.length),
+        "turns": str(totals.turns) + (f", {totals.tool_errors} failed" if totals.tool_errors else ""),
         f"slow (≥ {slow:g} s)": "; ".join(late) or "nothing that was measured",
     }
-    yield f"Call {call.session_id}"
+    yield f"Session {record.session_id}"
     width = shutil.get_terminal_size().columns if fit else 0
     names = max(len(name) for name in facts)
     for name, value in facts.items():
-        if value:  # ids are not broken
-            yield from _broken(f"  {name:<{names}}  ", value, width if name.startswith("slow") else 0)
+        if value:  # ids are not wrapped
+            yield from _wrapped(f"  {name:<{names}}  ", value, width if name.startswith("slow") else 0)
     yield ""
-    offsets = max((len(clock(line.offset)) for line in told), default=0)
-    speakers = max((len(visible(line.who)) for line in told), default=0)
-    for line in told:
+    offsets = max((len(clock(line.offset)) for line in said), default=0)
+    speakers = max((len(visible(line.who)) for line in said), default=0)
+    for line in said:
         yield from _line(line, offsets, min(speakers, 12), width)
 
 
 def _line(line: Line, offsets: int, speakers: int, width: int) -> Iterator[str]:
     head = f"{clock(line.offset):>{offsets}}  {line.who:<{speakers}}  "
-    yield from _broken(head, line.text, width)
+    yield from _wrapped(head, line.text, width)
     if line.notes:
-        yield from _broken(" " * len(head), f"[{', '.join(line.notes)}]", width)
+        yield from _wrapped(" " * len(head), f"[{', '.join(line.notes)}]", width)
 
 
-def _broken(head: str, text: str, width: int) -> Iterator[str]:
-    """`text` after `head`, and under where it began."""
+def _wrapped(head: str, text: str, width: int) -> Iterator[str]:
+    """`text` behind `head`, and wrapped lines indented to where it starts."""
     head, indent = visible(head, one_line=True), " " * len(head)
     for number, part in enumerate(visible(text).split("\n")):
         before = indent if number else head
@@ -86,7 +86,7 @@ def _broken(head: str, text: str, width: int) -> Iterator[str]:
 
 
 app = typer.Typer(
-    help="The calls that were made: list, read, search, count, export and recover them.",
+    help="Recorded sessions: list, read, search, count, export and recover them.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -96,8 +96,8 @@ TenantOrAll = Annotated[
     typer.Option("--tenant", help=f"Id of the tenant; by default {DEFAULT_TENANT}.", show_default=False),
 ]
 AllTenants = Annotated[bool, typer.Option("--all-tenants", help="Of every tenant.")]
-Person = Annotated[str | None, typer.Option("--user", help="Id of one person; by default everybody.")]
-Status = Annotated[SessionStatus | None, typer.Option("--status", help="Only calls with this status.")]
+Person = Annotated[str | None, typer.Option("--user", help="Id of one user; by default all users.")]
+Status = Annotated[SessionStatus | None, typer.Option("--status", help="Only sessions with this status.")]
 _STATS_OF = timedelta(days=30)
 _COLUMNS = (
     "session_id",
@@ -115,10 +115,10 @@ _FIELDS = (
     *("length_seconds", "last_turn_at", "turns", "tool_errors", "slowest"),
 )
 
-Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most this many.")]
 
 
-def call_filter(
+def session_filter(
     *,
     tenant: str | None,
     all_tenants: bool,
@@ -127,20 +127,20 @@ def call_filter(
     until: str | None = None,
     **more: Any,
 ) -> SessionFilter:
-    """Whose calls the options mean.
+    """The sessions that the options select.
 
     Raises:
-        UsageError: they contradict each other, or name no time.
-        InvalidIdError: an id cannot be one.
+        UsageError: the options contradict each other, or a time cannot be read.
+        InvalidIdError: an id is not valid.
     """
     from lkmongo.errors import UsageError
-    from lkmongo.store.sessions.calls import SessionFilter
+    from lkmongo.store.sessions.listing import SessionFilter
 
     if all_tenants and tenant is not None:
         raise UsageError("--tenant and --all-tenants contradict each other", hint="leave one of them out")
     start, end = span(since, until)
     tenant_id = None if all_tenants else tenant if tenant is not None else DEFAULT_TENANT
-    return SessionFilter(tenant_id, user, start, end, **more)
+    return SessionFilter(tenant_id=tenant_id, user_id=user, since=start, until=end, **more)
 
 
 @command(app, "list", data=True)
@@ -153,22 +153,23 @@ async def list_(
     until: Until = None,
     status: Status = None,
     min_length: Annotated[
-        str | None, typer.Option("--min-length", metavar="LENGTH", help="Ended calls at least so long: 90s, 5m, 1h.")
+        str | None, typer.Option("--min-length", metavar="LENGTH", help="Ended, and at least this long: 90s, 5m, 1h.")
     ] = None,
     max_length: Annotated[
-        str | None, typer.Option("--max-length", metavar="LENGTH", help="Ended calls at most so long.")
+        str | None, typer.Option("--max-length", metavar="LENGTH", help="Ended, and at most this long.")
     ] = None,
     limit: Limit = 50,
 ) -> None:
-    """List calls, newest first.
+    """List sessions, newest first.
 
-    Who, when, how long, how many turns, how many tools failed, and the longest wait for an answer.
+    Who, when, how long, how many turns, how many tool errors, and the longest wait for an answer.
     """
     from lkmongo.store.open import open_store
-    from lkmongo.store.sessions.calls import COUNTED, Calls
+    from lkmongo.store.people.person import require_known
+    from lkmongo.store.sessions import listing
     from lkmongo.times import parse_duration
 
-    wanted = call_filter(
+    wanted = session_filter(
         tenant=tenant,
         all_tenants=all_tenants,
         user=user,
@@ -179,16 +180,15 @@ async def list_(
         max_length=parse_duration(max_length) if max_length is not None else None,
     )
     async with open_store(cli.settings) as store:
-        calls = Calls(store.db)
-        found = await calls.newest(wanted, limit=limit)
-        count = await calls.count(wanted) if len(found) == limit else len(found)
+        found = await listing.newest(store.db, wanted, limit=limit)
+        count = await listing.count(store.db, wanted) if len(found) == limit else len(found)
         if not found:
-            await check_caller_known(store, wanted)
+            await require_known(store.db, wanted.user_id, wanted.tenant_id)
     fields = _fields if cli.output.is_json else _cells
     columns = [name for name in (_FIELDS if cli.output.is_json else _COLUMNS) if all_tenants or name != "tenant_id"]
-    cli.output.rows(columns, map(fields, found), empty="There are no such calls")
+    cli.output.rows(columns, map(fields, found), empty="There are no such sessions")
     if count > len(found) and not cli.output.is_json:
-        more = f"more than {COUNTED:,}" if count == COUNTED else f"{count:,}"
+        more = f"more than {listing.COUNTED:,}" if count == listing.COUNTED else f"{count:,}"
         cli.output.note(f"showing the newest {len(found):,} of {more}; see others with --limit, --since and --until")
 
 
@@ -196,39 +196,36 @@ async def list_(
 async def show(
     cli: Cli,
     session_id: Annotated[
-        str, typer.Argument(metavar="CALL", help="Id of the call, as `sessions list` shows it.", show_default=False)
+        str, typer.Argument(metavar="SESSION", help="Id of the session, see `sessions list`.", show_default=False)
     ],
     user: Person = None,
     tenant: TenantOrAll = None,
     slow: Annotated[
-        float, typer.Option("--slow", min=0.0, metavar="SECONDS", help="Call waits of so many seconds or more slow.")
+        float, typer.Option("--slow", min=0.0, metavar="SECONDS", help="Seconds from which a wait counts as slow.")
     ] = SLOW,
 ) -> None:
-    """Show a call as a transcript.
+    """Show a session as a transcript.
 
     Who said what when, tool calls, timings, and the moments that were slow.
     """
     from lkmongo.store.open import open_store
-    from lkmongo.store.sessions.calls import Calls
+    from lkmongo.store.sessions import listing
 
-    wanted = call_filter(tenant=tenant, all_tenants=False, user=user)
+    wanted = session_filter(tenant=tenant, all_tenants=False, user=user)
     async with open_store(cli.settings) as store:
-        calls = Calls(store.db)
-        call = await calls.get(wanted, session_id)
-        turns = await calls.turns(call)
+        record = await listing.find(store.db, wanted, session_id)
+        turns = await store.sessions.turns(record.scope, record.session_id)
     if cli.output.is_json:
-        cli.output.event(_fields(call) | {"turns": as_fields(call, turns, slow)})
+        cli.output.event(_fields(record) | {"turns": turn_fields(record, turns, slow)})
         return
-    for line in as_text(call, turns, slow, fit=cli.output.format is Format.TABLE):
+    for line in transcript(record, turns, slow, fit=cli.output.format is Format.TABLE):
         cli.output.say(line)
 
 
 @command(app, "search", data=True)
 async def search(
     cli: Cli,
-    text: Annotated[
-        str, typer.Argument(metavar="TEXT", help="What to look for, in whatever case.", show_default=False)
-    ],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for, in any case.", show_default=False)],
     user: Person = None,
     tenant: TenantOrAll = None,
     all_tenants: AllTenants = False,
@@ -236,27 +233,27 @@ async def search(
     until: Until = None,
     limit: Limit = 50,
 ) -> None:
-    """Search what was said in calls.
+    """Search what was said in sessions, and what tools were given and returned.
 
-    What tools were given and answered is searched too; the newest comes first, and the match stands in double
-    brackets. This reads turn after turn, as no index helps with a part of a text: narrow it with --since or --user where
-    there is much.
+    The newest comes first, with the match in double brackets. No index helps with a substring, so this reads turn after
+    turn: narrow it with --since or --user if there are many.
     """
     from lkmongo.cli.progress import watched
     from lkmongo.store.open import open_store
+    from lkmongo.store.people.person import require_known
     from lkmongo.store.sessions.search import search as find
 
-    wanted = call_filter(tenant=tenant, all_tenants=all_tenants, user=user, since=since, until=until)
+    wanted = session_filter(tenant=tenant, all_tenants=all_tenants, user=user, since=since, until=until)
     async with open_store(cli.settings) as store:
         with watched("Searching") as tell:
             found = await find(
                 store.db, wanted, text, limit=limit, on_progress=lambda to: tell(f"back to {to:%Y-%m-%d %H:%M}")
             )
         if not found:
-            await check_caller_known(store, wanted)
+            await require_known(store.db, wanted.user_id, wanted.tenant_id)
     columns = ["session_id", *(["tenant_id"] if all_tenants else []), "user_id", "created_at", "who", "snippet"]
     columns += ["seq", "text", "start", "end"] if cli.output.is_json else []
-    cli.output.rows(columns, map(_match, found), empty=f"Nobody said {text!r} there")
+    cli.output.rows(columns, map(_match, found), empty=f"No turn contains {text!r}")
     if len(found) == limit and not cli.output.is_json:
         cli.output.note(f"showing the newest {limit:,}; see others with --limit and --until")
 
@@ -276,10 +273,10 @@ async def stats(
         ),
     ] = None,
 ) -> None:
-    """Count calls, turns, waits, tools and failures.
+    """Count sessions, turns, waits, tools and failures.
 
-    In all, and for each day in UTC; of the last 30 days, or of the 30 before --until, where --since does not say
-    otherwise. p50 and p95: half of the waits, and 95 in a hundred, were no longer. They come from the turns.
+    In total and for each day in UTC, over the last 30 days, or the 30 days before --until, unless --since is given. p50
+    and p95: half of the waits, and 95 percent of them, were no longer.
     """
     from lkmongo.cli import stats as stats_text
     from lkmongo.cli.progress import rate
@@ -290,15 +287,13 @@ async def stats(
 
     if html == Path("-") and cli.asked:
         raise UsageError("--html - and another format would both go to stdout", hint="leave one of them out")
-    wanted = call_filter(tenant=tenant, all_tenants=all_tenants, user=user, since=since, until=until)
+    wanted = session_filter(tenant=tenant, all_tenants=all_tenants, user=user, since=since, until=until)
     if since is None:
         end = max(wanted.until or now(), datetime.min.replace(tzinfo=UTC) + _STATS_OF)
         wanted = replace(wanted, since=end - _STATS_OF)
     async with open_store(cli.settings) as store:
         with rate("Reading", "turns") as tell:
             found = await SessionStats(store.db, wanted).read(lambda turns: tell(counted(turns, "turn"), turns))
-        if not found.total.calls:
-            await check_caller_known(store, wanted)
     if html is not None:
         from lkmongo.cli.stats import page
         from lkmongo.files import whole_file
@@ -319,34 +314,42 @@ async def stats(
             cli.output.rows(columns, rows)
 
 
-def _fields(call: Call) -> dict[str, Any]:
-    length = call.length
-    return asdict(call) | {"length_seconds": length / timedelta(seconds=1) if length is not None else None}
-
-
-def _cells(call: Call) -> dict[str, Any]:
-    from lkmongo.store.sessions.transcript import clock
-
+def _fields(record: SessionRecord) -> dict[str, Any]:
+    length = record.length
     return {
-        "session_id": call.session_id,
-        "tenant_id": call.tenant_id,
-        "user_id": call.user_id,
-        "status": call.status,
-        "started_at": call.started_at,
-        "length": clock(call.length),
-        "turns": call.turns,
-        "failed": call.tool_errors,
-        "slowest": f"{call.slowest:.2f} s" if call.slowest is not None else None,
+        "session_id": record.session_id,
+        "tenant_id": record.scope.tenant_id,
+        "user_id": record.scope.user_id,
+        "room_name": record.room_name,
+        "status": record.status,
+        "started_at": record.started_at,
+        "ended_at": record.ended_at,
+        "close_reason": record.close_reason,
+        **asdict(record.totals or TurnTotals()),
+        "length_seconds": length / timedelta(seconds=1) if length is not None else None,
+    }
+
+
+def _cells(record: SessionRecord) -> dict[str, Any]:
+    totals = record.totals or TurnTotals()
+    return {
+        "session_id": record.session_id,
+        "tenant_id": record.scope.tenant_id,
+        "user_id": record.scope.user_id,
+        "status": record.status,
+        "started_at": record.started_at,
+        "length": clock(record.length),
+        "turns": totals.turns,
+        "failed": totals.tool_errors,
+        "slowest": f"{totals.slowest:.2f} s" if totals.slowest is not None else None,
     }
 
 
 def _match(found: Found) -> dict[str, Any]:
-    from lkmongo.store.sessions.transcript import who
-
     return {
-        "session_id": found.call.session_id,
-        "tenant_id": found.call.tenant_id,
-        "user_id": found.call.user_id,
+        "session_id": found.session.session_id,
+        "tenant_id": found.session.scope.tenant_id,
+        "user_id": found.session.scope.user_id,
         "created_at": found.turn.created_at,
         "who": who(found.turn),
         "snippet": found.snippet,

@@ -1,4 +1,4 @@
-"""`lkmongo sessions export` and `recover`: sessions to a file or stdout, and what was left behind on this machine."""
+"""`lkmongo sessions export` and `recover`: sessions to a file or stdout, and what was left on this disk."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lkmongo.cli.command import Cli, DryRun, command
-from lkmongo.cli.known import check_caller_known
 from lkmongo.cli.output import counted, is_terminal, unwritable, visible
 from lkmongo.cli.progress import rate
-from lkmongo.cli.sessions import AllTenants, Person, Status, TenantOrAll, app, call_filter
+from lkmongo.cli.sessions import AllTenants, Person, Status, TenantOrAll, app, session_filter
 from lkmongo.errors import LkmongoError, UsageError
 from lkmongo.files import whole_file, write_all
 from lkmongo.model import DEFAULT_TENANT
@@ -32,17 +31,15 @@ if TYPE_CHECKING:
     from lkmongo.outbox.journal import JournalContents, JournalError
     from lkmongo.outbox.recovery import Recovered
     from lkmongo.store.export.export import Exported, Sink, Writer
-    from lkmongo.store.sessions.calls import SessionFilter
+    from lkmongo.store.sessions.listing import SessionFilter
 
 _STDOUT = Path("-")
 _COMPRESSED = {".gz", ".bz2", ".xz", ".zst", ".zip"}
-# What a terminal obeys and JSON leaves as it is: C1 controls, and characters that change the direction of text.
-_OBEYED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# What JSON does not escape and a terminal interprets: C1 controls, and characters that change the direction of text.
+_CONTROLS = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 class ExportFormat(StrEnum):
-    """What an export is written as."""
-
     JSONL = "jsonl"
     CSV = "csv"
     PARQUET = "parquet"
@@ -54,7 +51,7 @@ async def export(
     cli: Cli,
     format_: Annotated[
         ExportFormat | None,
-        typer.Option("--format", help="By default what the name of FILE ends with, else jsonl.", show_default=False),
+        typer.Option("--format", help="By default the ending of FILE, else jsonl.", show_default=False),
     ] = None,
     file: Annotated[
         Path, typer.Option("--output-file", "-O", metavar="FILE", help="Write to this file; - is stdout.")
@@ -67,34 +64,36 @@ async def export(
     status: Status = None,
     after: Annotated[
         str | None,
-        typer.Option("--after", metavar="ID", help="Go on after this call: an export says at its end where it was."),
+        typer.Option("--after", metavar="ID", help="Continue after this session: an export prints where it ended."),
     ] = None,
-    with_embeddings: Annotated[bool, typer.Option("--with-embeddings", help="Leave embeddings in (jsonl).")] = False,
+    with_embeddings: Annotated[bool, typer.Option("--with-embeddings", help="Include embeddings (jsonl).")] = False,
 ) -> None:
-    """Export calls with their turns.
+    """Export sessions with their turns, in the order in which they were recorded.
 
-    They come in the order in which they were recorded. jsonl is a call a line with its turns in it, as MongoDB extended JSON, and holds everything; csv and parquet have a
-    row a turn; md is to be read. FILE is written whole or not at all. A call that goes on is exported as it is so far.
+    jsonl holds everything, as MongoDB extended JSON: a line per session, with its turns in it. csv and parquet have a
+    row per turn; md is a transcript to read. FILE is written completely or not at all. A session that is still going on
+    is exported as it is so far.
     """
     from lkmongo.store.export.export import Export, Sink, parse_after
     from lkmongo.store.open import open_store
+    from lkmongo.store.people.person import require_known
 
     chosen = format_ or _format_of(file)
     if with_embeddings and chosen is not ExportFormat.JSONL:
         raise UsageError(f"{chosen} has no place for embeddings", hint="use --format jsonl")
     if chosen is ExportFormat.PARQUET and file == _STDOUT and is_terminal(sys.stdout):
-        raise UsageError("Parquet is not for a terminal", hint="name a file with -O, or pipe it")
-    wanted = call_filter(tenant=tenant, all_tenants=all_tenants, user=user, since=since, until=until, status=status)
+        raise UsageError("a terminal cannot show Parquet", hint="name a file with -O, or pipe it")
+    wanted = session_filter(tenant=tenant, all_tenants=all_tenants, user=user, since=since, until=until, status=status)
     start = parse_after(after) if after is not None else None
     command_line = _command_line(chosen, wanted, with_embeddings=with_embeddings)
     if file.suffix.lower() in _COMPRESSED:
         raise UsageError(
-            f"{file} would look compressed, and an export is not",
+            f"{file} has the ending of a compressed file, and an export is not compressed",
             hint=f"{command_line} | gzip > {shlex.quote(str(file.with_suffix('.gz')))}",
         )
     began = time.monotonic()
     async with open_store(cli.settings) as store:
-        await check_caller_known(store, wanted)
+        await require_known(store.db, wanted.user_id, wanted.tenant_id)
         work = Export(store.db, wanted, after=start, with_embeddings=with_embeddings)
         try:
             with _output(file) as write, _progress(file) as tell:
@@ -105,15 +104,15 @@ async def export(
                 cli.output.note(f"nothing was written to {file}")
             elif chosen is not ExportFormat.PARQUET and work.done.last_id is not None:
                 last = work.done.last_id
-                cli.output.note(f"stopped; the output is whole up to the call whose _id is {last}")
-                cli.output.note(f"to go on from there: {command_line} --after {last}")
+                cli.output.note(f"stopped; the output is complete up to the session whose _id is {last}")
+                cli.output.note(f"to continue from there: {command_line} --after {last}")
             raise
     done, seconds = work.done, time.monotonic() - began
     what = (
-        f"exported {counted(done.calls, 'call')} with {counted(done.turns, 'turn')} "
+        f"exported {counted(done.sessions, 'session')} with {counted(done.turns, 'turn')} "
         f"({done.documents / seconds:,.0f} documents a second)"
     )
-    later = f"\nwhat is recorded later: {command_line} --after {done.last_id}" if done.last_id is not None else ""
+    later = f"\nlater sessions: {command_line} --after {done.last_id}" if done.last_id is not None else ""
     if file == _STDOUT:
         cli.output.note(what + later)
         return
@@ -121,7 +120,7 @@ async def export(
         {
             "file": str(file),
             "format": chosen,
-            "calls": done.calls,
+            "calls": done.sessions,
             "turns": done.turns,
             "bytes": sink.size,
             "seconds": round(seconds, 3),
@@ -172,17 +171,17 @@ def _output(file: Path) -> Iterator[Callable[[bytes], Awaitable[None]]]:
 
 
 async def _write_out(descriptor: int, data: bytes) -> None:
-    """Write to standard output; while its reader has stopped reading, signals are heard."""
+    """Write to standard output without blocking, so that signals are handled while its reader does not read."""
     try:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             write_all(descriptor, data)
             return
-        for start in range(0, len(data), select.PIPE_BUF):  # so much, or nothing, fits in without waiting
+        for start in range(0, len(data), select.PIPE_BUF):  # this much can be written without blocking
             if not select.select([], [descriptor], [], 0)[1]:
                 await _writable(descriptor)
             write_all(descriptor, data[start : start + select.PIPE_BUF])
     except BrokenPipeError:
-        raise  # the reader has enough
+        raise  # the reader has read enough
     except OSError as error:
         raise unwritable(error) from error
 
@@ -198,7 +197,7 @@ async def _writable(descriptor: int) -> None:
 
 
 def _harmless(data: bytes) -> bytes:
-    return _OBEYED.sub(_escaped, data.decode()).encode()
+    return _CONTROLS.sub(_escaped, data.decode()).encode()
 
 
 def _escaped(match: re.Match[str]) -> str:
@@ -207,13 +206,13 @@ def _escaped(match: re.Match[str]) -> str:
 
 @contextmanager
 def _progress(file: Path) -> Iterator[Callable[[Exported], None]]:
-    # On a terminal that shows the export itself it would only be in the way.
+    # Not on a terminal that shows the export itself.
     with rate("Exporting", "documents", shown=file != _STDOUT or not is_terminal(sys.stdout)) as tell:
-        yield lambda done: tell(f"{counted(done.calls, 'call')}, {counted(done.turns, 'turn')}", done.documents)
+        yield lambda done: tell(f"{counted(done.sessions, 'session')}, {counted(done.turns, 'turn')}", done.documents)
 
 
 def _command_line(chosen: ExportFormat, wanted: SessionFilter, *, with_embeddings: bool) -> str:
-    """The command that does the same again, with times that mean the same later."""
+    """The command that repeats this export, with absolute times."""
     options: dict[str, Any] = {
         "--format": chosen,
         "--tenant": wanted.tenant_id if wanted.tenant_id != DEFAULT_TENANT else None,
@@ -235,11 +234,11 @@ _NOTHING = "There is nothing to recover"
 
 @command(app, "recover", data=True)
 async def recover(cli: Cli, dry_run: DryRun = False) -> None:
-    """Store what calls could not, and end those that nobody has ended.
+    """Store what sessions could not, and end sessions whose process is gone.
 
-    A call keeps on this machine's disk what MongoDB does not take. This stores it: turns, and changes of what is
-    remembered, unless something newer is there (left_out). Calls of any machine whose process is gone become
-    interrupted. The agent does the same when it starts. It may be run at any time, and again after an interruption.
+    A session keeps on this machine's disk what MongoDB did not accept. This stores it: turns, and changes to memories
+    and profiles unless there are newer ones (left_out). Sessions of any machine whose process is gone become
+    interrupted. The agent does the same when it starts. Run it at any time, and again after an interruption.
     """
     from lkmongo.outbox.journal import database_of, journal_folder
     from lkmongo.outbox.recovery import recover as store_all
@@ -252,11 +251,13 @@ async def recover(cli: Cli, dry_run: DryRun = False) -> None:
     files = _look(folder, database, troubles)
     if files.foreign:
         cli.output.note(
-            f"{counted(files.foreign, 'call')} in {folder} {'is' if files.foreign == 1 else 'are'} for another database: "
-            "set MONGODB_URI and MONGODB_DB as they were then, and run this again"
+            f"{counted(files.foreign, 'session')} in {folder} {'is' if files.foreign == 1 else 'are'} for another "
+            "database: set MONGODB_URI and MONGODB_DB as they were then, and run this again"
         )
     if files.live:
-        cli.output.note(f"{counted(files.live, 'call')} of this machine still {'goes' if files.live == 1 else 'go'} on")
+        cli.output.note(
+            f"{counted(files.live, 'session')} of this machine {'is' if files.live == 1 else 'are'} still going on"
+        )
     async with open_store(cli.settings) as store:
         if dry_run:
             rows = [_waiting(left) for left in files.left]
@@ -274,14 +275,12 @@ async def recover(cli: Cli, dry_run: DryRun = False) -> None:
         cli.output.warn(f"{error.message}{f' ({error.why})' if error.why else ''}")
     if troubles:
         raise LkmongoError(
-            f"{len(troubles)} {'file' if len(troubles) == 1 else 'files'} could not be stored whole",
+            f"{len(troubles)} {'file' if len(troubles) == 1 else 'files'} could not be stored completely",
             hint=next((error.hint for error in troubles if error.hint), None),
         )
 
 
 class _Files:
-    """What is in the folder."""
-
     def __init__(self) -> None:
         self.left: list[JournalContents] = []
         self.foreign = 0
@@ -289,7 +288,7 @@ class _Files:
 
 
 def _look(folder: Path, database: str, troubles: list[JournalError]) -> _Files:
-    """Read what is there, and change nothing."""
+    """Read the folder and change nothing."""
     from lkmongo.outbox import journal
 
     found = _Files()
@@ -326,15 +325,8 @@ def _waiting(left: JournalContents) -> dict[str, Any]:
 
 def _recovered(found: Recovered) -> dict[str, Any]:
     scope = found.scope
-    return _row(
-        scope.tenant_id,
-        scope.user_id,
-        found.session_id,
-        found.outcome,
-        found.turns,
-        found.changes,
-        found.left_out,
-    )
+    counts = (found.turns, found.changes, found.left_out)
+    return _row(scope.tenant_id, scope.user_id, found.session_id, found.outcome, *counts)
 
 
 def _row(tenant: str, user: str, session: str, outcome: str, *counts: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""What sessions add up to: tables with bars for a terminal, fields for programs, a page of HTML with charts.
+"""Statistics of sessions: tables with bars for a terminal, fields for programs, an HTML page with charts.
 
-The page loads nothing from elsewhere and runs no script. Each chart has its numbers in a table below it, a description
-for those who cannot see it, and shapes beside colours; its style comes from the page, its text is escaped here.
+The page loads nothing and runs no script. Each chart has its numbers in a table below, a description for screen
+readers, and shapes besides colours. All text is escaped here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from html import escape
 from typing import Any
 
 from lkmongo.cli.output import counted, visible
-from lkmongo.store.sessions.calls import SessionFilter
+from lkmongo.store.sessions.listing import SessionFilter
 from lkmongo.store.sessions.stats import Latency, Period, Stats
 from lkmongo.store.sessions.transcript import DURATIONS
 
@@ -24,7 +24,7 @@ _INNER_WIDTH, _INNER_HEIGHT = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 _NAMES, _ROW = 190, 28
 _LABELS = 6
 _SHAPES = 120
-"""Points up to which each has a shape of its own; more would only be a smear."""
+"""Up to this many points, each has a shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,13 @@ class Series:
 
 
 def text(value: object) -> str:
-    """Text for a page: nothing in it is markup, and nothing in it is invisible."""
+    """Text for a page: markup escaped, invisible characters written out."""
     return escape(visible(str(value), one_line=True))
 
 
 def columns(days: Sequence[str], values: Sequence[float], title: str, *, style: str = "one") -> str:
     """A column for each day."""
-    most = max(2.0, _round_up(max(values, default=0)))  # of things that are counted there is no half
+    most = max(2.0, _round_up(max(values, default=0)))  # so that the middle of the scale is a whole number
     step = _INNER_WIDTH / max(1, len(days))
     gap = min(4.0, step * 0.2)
     shapes = (
@@ -53,7 +53,7 @@ def columns(days: Sequence[str], values: Sequence[float], title: str, *, style: 
         for number, (day, value) in enumerate(zip(days, values, strict=True))
         if value
     )
-    about = f"{title}, from {days[0]} to {days[-1]}; the most is {max(values):,.0f}."
+    about = f"{title}, from {days[0]} to {days[-1]}; at most {max(values):,.0f}."
     return _plot(days, most, title, about, shapes, lambda value: f"{value:,.4g}")
 
 
@@ -78,23 +78,24 @@ def _line(days: Sequence[str], series: Series, most: float, unit: str) -> Iterat
         x, y = _LEFT + (number + 0.5) * step, _y(value, most)
         path.append(f"{pen}{x:.1f} {y:.1f}")
         pen = "L"
-        told = f"<title>{text(day)}: {series.name} {value:.2f} {unit}</title>"
+        label = f"<title>{text(day)}: {series.name} {value:.2f} {unit}</title>"
         if len(days) > _SHAPES:
             continue
         if series.style == "one":
-            yield f'<circle class="one" cx="{x:.1f}" cy="{y:.1f}" r="3.5">{told}</circle>'
+            yield f'<circle class="one" cx="{x:.1f}" cy="{y:.1f}" r="3.5">{label}</circle>'
         else:
-            yield f'<rect class="two" x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6">{told}</rect>'
+            yield f'<rect class="two" x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6">{label}</rect>'
     yield f'<path class="line-{series.style}" d="{" ".join(path)}"/>'
 
 
 def bars(values: Sequence[tuple[str, int]], title: str) -> str:
-    """A lying bar for each name."""
+    """A horizontal bar for each name."""
     most = max((value for _, value in values), default=0) or 1
     room = _WIDTH - _NAMES - 90
     shapes = (
         f'<text class="name" x="{_NAMES - 8}" y="{number * _ROW + 19}" text-anchor="end">{text(_short(name))}</text>'
-        f'<rect class="one" x="{_NAMES}" y="{number * _ROW + 5}" width="{max(1.0, value / most * room):.1f}" height="18">'
+        f'<rect class="one" x="{_NAMES}" y="{number * _ROW + 5}" '
+        f'width="{max(1.0, value / most * room):.1f}" height="18">'
         f"<title>{text(name)}: {value:,}</title></rect>"
         f'<text x="{_NAMES + value / most * room + 6:.1f}" y="{number * _ROW + 19}">{value:,}</text>'
         for number, (name, value) in enumerate(values)
@@ -133,7 +134,7 @@ def _y(value: float, most: float) -> float:
 
 
 def _round_up(value: float) -> float:
-    """The next of 1, 2, 3, 4, 6, 8, 10 and so on: the top of a scale whose middle is a plain number too."""
+    """The next of 1, 2, 3, 4, 6, 8, 10, 20 and so on: the top of a scale whose middle is a round number, too."""
     if value <= 0:
         return 1.0
     power = 1.0
@@ -154,33 +155,39 @@ _BAR = 12
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 FAILURES = {
-    "interrupted_calls": "calls that were cut off",
-    "calls_ended_by_error": "calls that an error ended",
-    "tool_errors": "tools that failed",
-    "llm_errors": "errors of the language model",
-    "stt_errors": "errors of speech recognition",
-    "tts_errors": "errors of the voice",
-    "realtime_errors": "errors of the realtime model",
-    "interruption_errors": "errors of interruption detection",
+    "interrupted_calls": "interrupted sessions",
+    "calls_ended_by_error": "sessions ended by an error",
+    "tool_errors": "tool errors",
+    "llm_errors": "language model errors",
+    "stt_errors": "speech recognition errors",
+    "tts_errors": "voice errors",
+    "realtime_errors": "realtime model errors",
+    "interruption_errors": "interruption detection errors",
 }
 
 
 def as_fields(stats: Stats, wanted: SessionFilter) -> dict[str, Any]:
-    """All of it as one object; times are in seconds."""
+    """Everything as one object; times are in seconds."""
     return {
         "tenant_id": wanted.tenant_id,
         "user_id": wanted.user_id,
         "since": wanted.since,
         "until": wanted.until,
-        **asdict(stats.total),
+        **_period_fields(stats.total),
         "latencies": {name: asdict(latency) for name, latency in stats.latencies.items()},
         "tools": [asdict(tool) for tool in stats.tools],
-        "days": [{"day": day.isoformat(), **asdict(period)} for day, period in stats.days.items()],
+        "days": [{"day": day.isoformat(), **_period_fields(period)} for day, period in stats.days.items()],
     }
 
 
+def _period_fields(period: Period) -> dict[str, Any]:
+    """The fields by their names in JSON, where sessions are called calls."""
+    fields = asdict(period)
+    return {"calls": fields.pop("sessions"), **fields}
+
+
 def plain_rows(stats: Stats) -> tuple[list[str], list[dict[str, Any]]]:
-    """A line a day and one for all, with numbers that programs read; times are in seconds."""
+    """A row per day and one for the total, for programs; times are in seconds."""
     rows = [_plain(str(day), period) for day, period in stats.days.items()] + [_plain("total", stats.total)]
     return list(rows[-1]), rows
 
@@ -188,7 +195,7 @@ def plain_rows(stats: Stats) -> tuple[list[str], list[dict[str, Any]]]:
 def _plain(day: str, period: Period) -> dict[str, Any]:
     return {
         "day": day,
-        "calls": period.calls,
+        "calls": period.sessions,
         "minutes": period.minutes,
         "turns": period.turns,
         "tool_calls": period.tool_calls,
@@ -227,18 +234,18 @@ def _heading(stats: Stats, wanted: SessionFilter) -> str:
 
 
 def scope_text(wanted: SessionFilter) -> str:
-    """Whose calls, and of when."""
+    """Whose sessions, and from when."""
     whose = f"tenant {wanted.tenant_id}" if wanted.tenant_id is not None else "every tenant"
     person = f"{wanted.user_id} in " if wanted.user_id is not None else ""
     ends = ((word, moment) for word, moment in (("since", wanted.since), ("until", wanted.until)) if moment)
     when = "".join(f", {word} {moment:%Y-%m-%d %H:%M}" for word, moment in ends)
-    return f"Calls of {person}{whose}{when} (UTC)"
+    return f"Sessions of {person}{whose}{when} (UTC)"
 
 
 def summary(stats: Stats) -> str:
     """The totals in a sentence."""
     total = stats.total
-    parts = [counted(total.calls, "call"), counted(round(total.minutes), "minute"), counted(total.turns, "turn")]
+    parts = [counted(total.sessions, "session"), counted(round(total.minutes), "minute"), counted(total.turns, "turn")]
     parts.append(counted(total.tool_calls, "tool call"))
     if total.answers.count:
         parts.append(f"answers after {seconds(total.answers.p50)} (p50) and {seconds(total.answers.p95)} (p95)")
@@ -246,13 +253,13 @@ def summary(stats: Stats) -> str:
 
 
 def _days(stats: Stats) -> tuple[list[str], list[dict[str, Any]]]:
-    most = max((period.calls for period in stats.days.values()), default=0)
-    columns = ["day", "calls", "", "minutes", "turns", "p50", "p95", "tools", "failed"]
+    most = max((period.sessions for period in stats.days.values()), default=0)
+    columns = ["day", "sessions", "", "minutes", "turns", "p50", "p95", "tools", "failed"]
     return columns, [
         {
             "day": day.isoformat(),
-            "calls": f"{period.calls:,}",
-            "": bar(period.calls, most),
+            "sessions": f"{period.sessions:,}",
+            "": bar(period.sessions, most),
             "minutes": f"{period.minutes:,.0f}",
             "turns": f"{period.turns:,}",
             "p50": seconds(period.answers.p50),
@@ -269,15 +276,15 @@ def _latency(latency: Latency) -> dict[str, Any]:
 
 
 def seconds(value: float | None) -> str:
-    """A wait in seconds; empty for none."""
+    """A wait in seconds, or milliseconds if it is short; empty for None."""
     return "" if value is None else f"{value:.2f} s" if value >= 0.1 else f"{value * 1_000:.0f} ms"
 
 
 def bar(value: float, most: float, width: int = _BAR) -> str:
-    """A bar of block characters, as long as `value` is of `most`; of # where the terminal has no blocks."""
+    """A bar of `value` in `most`, of block characters, or of # if the terminal has none."""
     eighths = round(width * 8 * value / most) if most else 0
     if value and not eighths:
-        eighths = 1  # little is not nothing
+        eighths = 1  # even the smallest value is visible
     if not _has_blocks(sys.stdout.encoding):
         return "#" * max(bool(eighths), eighths // 8)
     return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
@@ -287,7 +294,7 @@ def _has_blocks(encoding: str | None) -> bool:
     return (encoding or "").lower().replace("-", "").startswith("utf")
 
 
-_PERCENTILES = "p50 and p95: half of the waits, and 95 in a hundred, were no longer."
+_PERCENTILES = "p50 and p95: half of the waits, and 95 percent of them, were no longer."
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a; --ground: #ffffff; --line: #d0d7de;
   --one: #0b5fc0; --two: #a04100; }
@@ -314,19 +321,13 @@ th:first-child, td:first-child { text-align: left; }
 
 
 def page(stats: Stats, wanted: SessionFilter, made_at: datetime) -> str:
-    """Return the page.
-
-    Args:
-        stats: what to show.
-        wanted: whose calls they are.
-        made_at: when it was made, in UTC.
-    """
+    """The page; `made_at` is in UTC."""
     title = scope_text(wanted)
     parts = [
         f"<h1>{text(title)}</h1>",
         f'<p class="soft">Made {made_at:%Y-%m-%d %H:%M} UTC; days are in UTC. {_PERCENTILES}</p>',
         _totals(stats),
-        *(_sections(stats) if stats.days else ["<p>There were no calls in this time.</p>"]),
+        *(_sections(stats) if stats.days else ["<p>There were no sessions in this time.</p>"]),
     ]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -341,7 +342,7 @@ def page(stats: Stats, wanted: SessionFilter, made_at: datetime) -> str:
 def _totals(stats: Stats) -> str:
     total = stats.total
     shown = {
-        "Calls": f"{total.calls:,}",
+        "Sessions": f"{total.sessions:,}",
         "Minutes": f"{total.minutes:,.0f}",
         "Turns": f"{total.turns:,}",
         "Tool calls": f"{total.tool_calls:,}",
@@ -353,7 +354,7 @@ def _totals(stats: Stats) -> str:
 
 
 def _sections(stats: Stats) -> Iterable[str]:
-    yield _calls(stats)
+    yield _sessions(stats)
     if stats.total.answers.count:
         yield _answers(stats)
     if stats.latencies:
@@ -364,15 +365,15 @@ def _sections(stats: Stats) -> Iterable[str]:
     yield _failures(stats)
 
 
-def _calls(stats: Stats) -> str:
+def _sessions(stats: Stats) -> str:
     rows = [
-        [str(day), f"{p.calls:,}", f"{p.minutes:,.0f}", f"{p.turns:,}", f"{p.tool_calls:,}"]
+        [str(day), f"{p.sessions:,}", f"{p.minutes:,.0f}", f"{p.turns:,}", f"{p.tool_calls:,}"]
         for day, p in stats.days.items()
     ]
     return _section(
-        "Calls a day",
-        columns(_days_as_html(stats), [float(period.calls) for period in stats.days.values()], "Calls a day"),
-        _table(["day", "calls", "minutes", "turns", "tool calls"], rows),
+        "Sessions per day",
+        columns(_day_names(stats), [float(period.sessions) for period in stats.days.values()], "Sessions per day"),
+        _table(["day", "sessions", "minutes", "turns", "tool calls"], rows),
     )
 
 
@@ -380,7 +381,7 @@ def _answers(stats: Stats) -> str:
     waits = [period.answers for period in stats.days.values()]
     rows = [
         [day, f"{wait.count:,}", seconds(wait.p50), seconds(wait.p95)]
-        for day, wait in zip(_days_as_html(stats), waits, strict=True)
+        for day, wait in zip(_day_names(stats), waits, strict=True)
     ]
     series = [
         Series("p95", "two", [wait.p95 for wait in waits]),
@@ -388,7 +389,7 @@ def _answers(stats: Stats) -> str:
     ]
     return _section(
         "How long callers waited for an answer",
-        lines(_days_as_html(stats), series, "Seconds until an answer, a day"),
+        lines(_day_names(stats), series, "Seconds until an answer, per day"),
         _table(["day", "answers", "p50", "p95"], rows),
         "Solid line with dots: p50. Dashed line with squares: p95.",
     )
@@ -411,16 +412,16 @@ def _failures(stats: Stats) -> str:
     if not kinds:
         return "<h2>Failures</h2><p>None.</p>"
     rows = [[str(day), *(f"{period.failures[kind]:,}" for kind in kinds)] for day, period in stats.days.items()]
-    rows.append(["in all", *(f"{stats.total.failures[kind]:,}" for kind in kinds)])
+    rows.append(["total", *(f"{stats.total.failures[kind]:,}" for kind in kinds)])
     sums = [float(sum(period.failures.values())) for period in stats.days.values()]
     return _section(
         "Failures",
-        columns(_days_as_html(stats), sums, "Failures a day", style="two"),
+        columns(_day_names(stats), sums, "Failures per day", style="two"),
         _table(["day", *(FAILURES[kind] for kind in kinds)], rows),
     )
 
 
-def _days_as_html(stats: Stats) -> list[str]:
+def _day_names(stats: Stats) -> list[str]:
     return [day.isoformat() for day in stats.days]
 
 

@@ -1,6 +1,6 @@
-"""What a user can get wrong, looked at part by part: each is found to be ok, doubtful, wrong, or not in use.
+"""Checks of everything a user can set up wrong: each is ok, warn, fail, or skip when it is not in use.
 
-A look changes nothing, except that the embedded mongod is started, and stopped again, where no MONGODB_URI is set.
+A check changes nothing, except that the embedded mongod is started and stopped again if MONGODB_URI is not set.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One part that was looked at: what was found, how long it took, and what to do."""
+"""One check: what it found, how long it took, and what to do about it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from lkmongo.redact import redact
 logger = logging.getLogger(__name__)
 
 DEADLINE = 5
-"""Seconds that a look may take unless it says otherwise."""
+"""Seconds that a check may take unless it sets its own."""
 
 
 class Status(StrEnum):
-    """What was found; a warning is nothing that keeps the agent from its work."""
+    """The result of a check; the agent works in spite of a warning."""
 
     OK = "ok"
     WARN = "warn"
@@ -29,15 +29,15 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One part and what was found of it.
+    """A named check and its result.
 
     Attributes:
         name: such as "mongodb.clock".
         detail: a sentence.
         hint: what to do about it, or None.
-        facts: more to know, a line each.
-        seconds: how long the look took.
-        exit_code: for a failure, of what kind it is.
+        facts: details, a line each.
+        seconds: how long the check took.
+        exit_code: the kind of a failure.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a look came to; `Check` without name and time."""
+    """What a check function returns: a `Check` without name and time."""
 
     status: Status
     detail: str
@@ -60,44 +60,41 @@ class Finding:
     exit_code: ExitCode = ExitCode.OK
 
 
-Look = Callable[[], Awaitable[Finding]]
+CheckFunction = Callable[[], Awaitable[Finding]]
 
 
 def ok(detail: str, *facts: str) -> Finding:
-    """It is as it should be."""
     return Finding(Status.OK, detail, facts=facts)
 
 
 def warn(detail: str, hint: str, facts: Sequence[str] = ()) -> Finding:
-    """It works, and not as well as it could."""
     return Finding(Status.WARN, detail, hint, tuple(facts))
 
 
 def skip(detail: str, hint: str | None = None) -> Finding:
-    """It is not in use, or cannot be looked at."""
     return Finding(Status.SKIP, detail, hint)
 
 
 def fail(detail: str, hint: str | None, facts: Sequence[str] = (), *, exit_code: ExitCode = ExitCode.FAILED) -> Finding:
-    """It does not work."""
     return Finding(Status.FAIL, detail, hint, tuple(facts), exit_code)
 
 
 def failed(error: LkmongoError) -> Finding:
-    """It does not work, and an error says why."""
     detail = f"{error.message}: {error.why}" if error.why else error.message
     own = error.exit_code in {ExitCode.AUTHENTICATION, ExitCode.NOT_READY}
     return fail(detail, error.hint, exit_code=error.exit_code if own else ExitCode.FAILED)
 
 
-async def run(name: str, look: Look, *, secrets: Iterable[str] = (), deadline: float | None = DEADLINE) -> Check:
-    """Look at one part; whatever happens to it, the others can be looked at after.
+async def run(
+    name: str, look: CheckFunction, *, secrets: Iterable[str] = (), deadline: float | None = DEADLINE
+) -> Check:
+    """Run one check; whatever it raises becomes a finding, so that the other checks still run.
 
     Args:
-        name: of the part.
-        look: looks at it.
-        secrets: what must not be shown.
-        deadline: seconds; None where the look has bounds of its own and must come to its end.
+        name: of the check.
+        look: the check function.
+        secrets: redacted from the result.
+        deadline: seconds; None if the check function has limits of its own and must not be cancelled.
     """
     started = time.perf_counter()
     limit = asyncio.timeout(deadline)
@@ -108,18 +105,17 @@ async def run(name: str, look: Look, *, secrets: Iterable[str] = (), deadline: f
         logger.debug("%s", name, exc_info=True)
         finding = failed(error)
     except Exception as error:
-        # One part that cannot be looked at must not hide the others.
         logger.debug("%s", name, exc_info=True)
         if limit.expired():
-            finding = failed(NotReadyError(f"there was no answer within {deadline} s", hint="try again"))
+            finding = failed(NotReadyError(f"no answer within {deadline} s", hint="try again"))
         else:
             text = f"something went wrong that should not: {type(error).__name__}: {str(error)[:300]}"
             finding = fail(text, "run it again with --debug and report what it prints")
-    return of(name, finding, time.perf_counter() - started, secrets)
+    return check_of(name, finding, time.perf_counter() - started, secrets)
 
 
-def of(name: str, finding: Finding, seconds: float = 0.0, secrets: Iterable[str] = ()) -> Check:
-    """The check of a finding, without secrets."""
+def check_of(name: str, finding: Finding, seconds: float = 0.0, secrets: Iterable[str] = ()) -> Check:
+    """Name a finding, with secrets redacted."""
     hidden = list(secrets)
     check = Check(name, finding.status, finding.detail, finding.hint, finding.facts, seconds, finding.exit_code)
     return replace(
@@ -131,9 +127,9 @@ def of(name: str, finding: Finding, seconds: float = 0.0, secrets: Iterable[str]
 
 
 def worst(checks: Iterable[Check]) -> LkmongoError | None:
-    """The error that stands for everything that failed, or None.
+    """One error for everything that failed, or None.
 
-    What only needs time counts least, then refused credentials, then all else.
+    The worst kind decides: not ready yet is the mildest, then refused credentials, then everything else.
     """
     wrong = [check for check in checks if check.status is Status.FAIL]
     if not wrong:

@@ -1,4 +1,4 @@
-"""MongoDB: whether it answers, what it and its user can do, what time it is there, and how indexes and vectors stand."""
+"""Checks of MongoDB: latency, features, privileges, clock, indexes and vectors."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from lkmongo.store.open import Store
 
 MAX_SKEW = 5.0
-"""Seconds by which the clocks may differ: LiveKit's tokens are valid from one moment to another."""
+"""Seconds that the clocks may differ by: LiveKit's tokens have a start and an end."""
 SLOW = 0.1
-"""Seconds of one round trip from which on a caller notices that the database is far away."""
+"""A round trip of so many seconds is audible to the caller."""
 FUSION_SINCE = (8, 0)
 _PINGS = 3
 _READING, _WRITING = ("find",), ("insert", "update", "remove")
@@ -39,7 +39,7 @@ _SEARCH_PROVISIONING = ("createSearchIndexes", "updateSearchIndex", "listSearchI
 
 
 async def ping(store: Store, settings: Settings) -> Finding:
-    """Connect, then take the shortest of a few round trips.
+    """Connect, then measure the shortest of a few round trips.
 
     Raises:
         DatabaseUnavailableError, AuthenticationError: as `Store.ping`.
@@ -67,7 +67,7 @@ def _own(settings: Settings, hello: dict[str, Any]) -> tuple[str, list[str]]:
 
 
 def _embedded(store: Store, home: Path) -> tuple[str, list[str]]:
-    """What runs, and where its data is."""
+    """Name and details of the embedded mongod."""
     from lkmongo.doctor.machine import size
     from lkmongo.local import data_of_other_versions
     from lkmongo.local.folder import Folder
@@ -87,10 +87,10 @@ def _embedded(store: Store, home: Path) -> tuple[str, list[str]]:
 
 
 def version(capabilities: Capabilities) -> Finding:
-    """Whether the server fuses ranks itself."""
+    """Whether the server has `$rankFusion`."""
     said = f"MongoDB {capabilities.release}"
     if not capabilities.search:
-        return skip(f"{said}; it matters on a server with search only")
+        return skip(f"{said}; it only matters on a server with search")
     if capabilities.rank_fusion:
         return ok(f"{said}, with $rankFusion")
     hint = "upgrade the cluster to MongoDB 8.0 or later"
@@ -100,7 +100,7 @@ def version(capabilities: Capabilities) -> Finding:
 
 
 def search(capabilities: Capabilities, settings: Settings) -> Finding:
-    """Whether the server has search, against what LKMONGO_SEARCH asks for."""
+    """Whether the server has the search that LKMONGO_SEARCH requires."""
     if settings.search == "exact":
         return skip("LKMONGO_SEARCH=exact: searches need no search index")
     if capabilities.search:
@@ -121,7 +121,7 @@ def search(capabilities: Capabilities, settings: Settings) -> Finding:
 
 
 async def clock(store: Store) -> Finding:
-    """How far this machine's clock is from MongoDB's.
+    """Compare this machine's clock with MongoDB's.
 
     Raises:
         DatabaseError: MongoDB could not be asked.
@@ -133,7 +133,7 @@ async def clock(store: Store) -> Finding:
 
 
 def judge_clock(there: datetime, here: datetime, *, margin: float = 0.0) -> Finding:
-    """Compare two clocks that were read at the same moment, give or take `margin` seconds."""
+    """Compare two clocks read at the same moment, give or take `margin` seconds."""
     skew = (here - there).total_seconds()
     if abs(skew) - margin <= MAX_SKEW:
         return ok(f"{abs(skew):.1f} s from MongoDB's clock")
@@ -145,7 +145,7 @@ def judge_clock(there: datetime, here: datetime, *, margin: float = 0.0) -> Find
 
 @dataclass(frozen=True, slots=True)
 class _Rights:
-    """What a user may do, by collection."""
+    """The actions that a user may perform, by collection."""
 
     allowed: frozenset[tuple[str, str]]
 
@@ -160,13 +160,12 @@ class _Rights:
             pairs |= {(action, name) for action in actions for name in COLLECTIONS if named in {"", name}}
         return cls(frozenset(pairs))
 
-    def lacking(self, actions: tuple[str, ...]) -> list[str]:
-        """The actions that are not allowed on every collection."""
+    def missing(self, actions: tuple[str, ...]) -> list[str]:
         return [action for action in actions if any((action, name) not in self.allowed for name in COLLECTIONS)]
 
 
 async def privileges(store: Store, settings: Settings, capabilities: Capabilities | None) -> Finding:
-    """Whether the user of the address may read, write, and make indexes; search indexes, where the server has them.
+    """Whether the user in MONGODB_URI may read, write, and create indexes, including search indexes if there are any.
 
     Raises:
         AuthenticationError: it may not even read.
@@ -178,13 +177,13 @@ async def privileges(store: Store, settings: Settings, capabilities: Capabilitie
         return await _nobody(store, settings)
     rights = _Rights.of(info["authenticatedUserPrivileges"], store.db.name)
     hint = f"give the user the role readWrite on {store.db.name}"
-    if lacking := rights.lacking(_READING):
-        raise AuthenticationError(f"{users} may not {', '.join(lacking)} in every collection", hint=hint)
-    if lacking := rights.lacking(_WRITING):
-        return warn(f"{users} may read only, not {', '.join(lacking)}: calls are not recorded", hint)
+    if missing := rights.missing(_READING):
+        raise AuthenticationError(f"{users} may not {', '.join(missing)} in every collection", hint=hint)
+    if missing := rights.missing(_WRITING):
+        return warn(f"{users} may read only, not {', '.join(missing)}: calls are not recorded", hint)
     needed = _PROVISIONING + (_SEARCH_PROVISIONING if capabilities and capabilities.search else ())
-    if lacking := rights.lacking(needed):
-        return ok(f"{users} may read and write", f"not {', '.join(lacking)}: `lkmongo db` needs another user")
+    if missing := rights.missing(needed):
+        return ok(f"{users} may read and write", f"not {', '.join(missing)}: `lkmongo db` needs another user")
     return ok(f"{users} may read, write and make indexes")
 
 
@@ -211,7 +210,7 @@ _NAMED = 5
 
 
 async def ordinary(store: Store) -> Finding:
-    """The ordinary indexes, and the unique ones that keep two of one kind apart.
+    """Whether the ordinary indexes exist; the unique ones prevent duplicates.
 
     Raises:
         DatabaseError, AuthenticationError: MongoDB could not be asked.
@@ -224,39 +223,42 @@ async def ordinary(store: Store) -> Finding:
         named.append("missing: " + ", ".join(f"{each.index.collection}.{each.index.name}" for each in missing))
     if blocked:
         return fail(
-            f"{len(blocked)} of {len(changes)} indexes stand in the way of what they should be",
-            f"drop what is named, then {_MAKE}",
+            f"{len(blocked)} of {len(changes)} indexes conflict with the ones needed",
+            f"drop those, then {_MAKE}",
             named,
         )
     if not missing:
-        return ok(f"all {len(changes)} are there")
+        return ok(f"all {len(changes)} exist")
     said = f"{len(missing)} of {len(changes)} indexes are missing"
     if store.embedded:
-        return warn(f"{said}; the next call makes them", _MAKE, named)
+        return warn(f"{said}; the next call creates them", _MAKE, named)
     return fail(said, _MAKE, named)
 
 
-async def searchable(store: Store, capabilities: Capabilities, embedder: Embedder) -> Finding:
-    """The search indexes: their definitions, whether they serve, and whether they find what is there.
+async def search_indexes_ready(store: Store, capabilities: Capabilities, embedder: Embedder) -> Finding:
+    """Whether the search indexes have the right definition, are ready, and find existing documents.
 
     Raises:
         NotReadyError: the service that manages search indexes does not answer.
         DatabaseError, AuthenticationError: MongoDB could not be asked.
     """
     from lkmongo.backoff import Backoff
-    from lkmongo.store.indexes.canary import look
+    from lkmongo.store.indexes.canary import check_canary
     from lkmongo.store.indexes.definitions import search_indexes
     from lkmongo.store.indexes.readiness import states
 
     if not capabilities.search:
         return skip("this MongoDB has no search")
     found = await states(store.db, search_indexes(embedder.dimensions, embedder.similarity), Backoff(0))
-    found = [replace(each, canary=await look(store.db, each.index, embedder)) if each.ready else each for each in found]
-    return judge_searchable(found)
+    found = [
+        replace(each, canary=await check_canary(store.db, each.index, embedder)) if each.ready else each
+        for each in found
+    ]
+    return judge_search_indexes(found)
 
 
-def judge_searchable(found: Sequence[IndexState]) -> Finding:
-    """Say which index is wrong; what needs more than time is told before what only needs time."""
+def judge_search_indexes(found: Sequence[IndexState]) -> Finding:
+    """Report the most serious problem; what only needs time comes last."""
     from lkmongo.store.indexes.canary import Outcome
     from lkmongo.store.indexes.readiness import MISSING
     from lkmongo.store.indexes.search_indexes import BROKEN
@@ -265,11 +267,11 @@ def judge_searchable(found: Sequence[IndexState]) -> Finding:
     kinds = (
         ([each for each in found if each.status == MISSING], "missing", _MAKE, ExitCode.FAILED),
         ([each for each in found if each.status in BROKEN], "broken", f"{_MAKE} --replace", ExitCode.FAILED),
-        ([each for each in found if each.different], "not as they should be", _MAKE, ExitCode.FAILED),
+        ([each for each in found if each.different], "defined differently than needed", _MAKE, ExitCode.FAILED),
         ([each for each in found if not each.ready], "not built yet", "lkmongo db wait-ready", ExitCode.NOT_READY),
         (
             [each for each in found if each.canary and each.canary.outcome is Outcome.MISSED],
-            "ready, and miss what is there",
+            "ready but miss existing documents",
             "lkmongo db wait-ready",
             ExitCode.NOT_READY,
         ),
@@ -286,11 +288,11 @@ def _state(state: IndexState) -> str:
     canary = (
         f"{state.canary.outcome}{f' ({state.canary.detail})' if state.canary.detail else ''}" if state.canary else ""
     )
-    return "; ".join(filter(None, [state.label, state.detail, f"a search for a document: {canary}" if canary else ""]))
+    return "; ".join(filter(None, [state.label, state.detail, f"canary search: {canary}" if canary else ""]))
 
 
 async def vectors(store: Store, embedder: Embedder) -> Finding:
-    """Whether every document has a vector of the embedder in use: others are found by their words alone.
+    """Whether every document has a vector of the current embedder; others are found by words alone.
 
     Raises:
         DatabaseError, AuthenticationError: MongoDB could not be asked.
@@ -299,7 +301,6 @@ async def vectors(store: Store, embedder: Embedder) -> Finding:
 
 
 def judge_vectors(counted: Sequence[Coverage], model: str) -> Finding:
-    """Say how many documents are left behind."""
     facts = [
         f"{each.collection}: too many to count in time"
         if each.documents is None
@@ -314,4 +315,4 @@ def judge_vectors(counted: Sequence[Coverage], model: str) -> Finding:
     if uncounted := [each.collection for each in counted if each.documents is None]:
         return warn(f"{' and '.join(uncounted)}: too many to count in time", "lkmongo db embed --dry-run", facts)
     total = sum(each.documents or 0 for each in counted)
-    return ok(f"all {total:,} are of {model}" if total else "there are none yet", *facts)
+    return ok(f"all {total:,} are of {model}" if total else "none yet", *facts)

@@ -1,4 +1,4 @@
-"""Look at every part, or at those that were asked for, and tell of each as soon as it is known."""
+"""Run all checks, or those asked for, and report each as soon as it is done."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from lkmongo.doctor.check import DEADLINE, Check, Finding, Look, Status, failed, of, run, skip
+from lkmongo.doctor.check import DEADLINE, Check, CheckFunction, Finding, Status, check_of, failed, run, skip
 from lkmongo.doctor.machine import incomplete, program, settings_in_use, space
 from lkmongo.errors import ExitCode, LkmongoError, SettingsError, UsageError
 
@@ -28,7 +28,7 @@ _DATABASE = (
 )
 _SERVICES = ("embedder", "voyage", "livekit", "agent", "agent.mind", "audio")
 NAMES = ("program", "settings", "disk", *_DATABASE, *_SERVICES)
-"""Every part, in the order in which they are told."""
+"""Every check, in the order in which they are reported."""
 
 _MONGODB = {"MONGODB_URI", "MONGODB_DB", "LKMONGO_HOME"}
 _EMBEDDER = {
@@ -39,7 +39,7 @@ _EMBEDDER = {
     "LKMONGO_EMBEDDING_DIMENSIONS",
 }
 _LIVEKIT = {"LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"}
-_MIND = {"LKMONGO_LLM", "LKMONGO_LLM_BASE_URL", "LKMONGO_LLM_API_KEY", "LIVEKIT_INFERENCE_URL", *_LIVEKIT}
+_LLM = {"LKMONGO_LLM", "LKMONGO_LLM_BASE_URL", "LKMONGO_LLM_API_KEY", "LIVEKIT_INFERENCE_URL", *_LIVEKIT}
 _NEEDS: Mapping[str, set[str]] = {
     "disk": {"LKMONGO_HOME"},
     "mongodb": _MONGODB,
@@ -50,23 +50,23 @@ _NEEDS: Mapping[str, set[str]] = {
     "voyage": _EMBEDDER,
     "livekit": _LIVEKIT,
     "agent": {"LKMONGO_AGENT", "LKMONGO_INSTRUCTIONS"},
-    "agent.mind": _MIND,
+    "agent.mind": _LLM,
 }
-"""The variables without which a part cannot be judged: with a wrong one left out, another part would be looked at."""
+"""The variables that a check depends on: with a wrong one ignored, something else would be checked."""
 
 _EVERY_DOCUMENT = 45.0
-"""Seconds for what reads every document of two collections; each has 20."""
+"""Seconds for checks that read every document of two collections, 20 s each."""
 _IMPORTS = 60.0
-"""Seconds for what imports large libraries, 10 s on a slow machine, and waits 3 s for an answer after."""
+"""Seconds for checks that import large libraries (10 s on a slow machine) and then wait 3 s for an answer."""
 
-Tell = Callable[[Check], None]
+OnCheck = Callable[[Check], None]
 
 
 def choose(names: Iterable[str]) -> list[str]:
-    """The parts that are meant by names of parts or of groups, such as "mongodb"; all parts by none.
+    """The checks that names of checks or groups, such as "mongodb", stand for; all of them if there are no names.
 
     Raises:
-        UsageError: there is no such part.
+        UsageError: there is no such check.
     """
     wanted = list(names)
     for name in wanted:
@@ -84,23 +84,23 @@ async def examine(
     wrong: Mapping[str, SettingsError],
     *,
     only: Iterable[str] = (),
-    tell: Tell = lambda _check: None,
+    on_check: OnCheck = lambda _check: None,
     on_status: Callable[[str], None] = lambda _text: None,
 ) -> list[Check]:
-    """Look at the parts one after the other, and at services side by side.
+    """Run the checks one after the other, those of network services concurrently.
 
     Args:
-        settings: without what is wrong.
-        wrong: by variable or dotenv file, why it is not accepted.
-        only: names of parts or groups. What a part stands on is looked at as well: everything of the database needs
-            the database.
-        tell: told of each part, in the order of `NAMES`.
-        on_status: told in a sentence what takes a while.
+        settings: without the invalid ones.
+        wrong: why a variable or a dotenv file is invalid, by its name.
+        only: names of checks or groups. Prerequisites are checked as well: every check of the database needs the
+            connection.
+        on_check: called with each check, in the order of `NAMES`.
+        on_status: called with a sentence when something takes a while.
 
     Raises:
-        UsageError: there is no such part.
+        UsageError: there is no such check.
     """
-    return await _Examination(settings, wrong, choose(only), tell, on_status).run()
+    return await _Examination(settings, wrong, choose(only), on_check, on_status).run()
 
 
 class _Examination:
@@ -109,13 +109,13 @@ class _Examination:
         settings: Settings,
         wrong: Mapping[str, SettingsError],
         parts: Sequence[str],
-        tell: Tell,
+        on_check: OnCheck,
         on_status: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._problems = {**incomplete(settings), **wrong}
         self._parts = parts
-        self._tell = tell
+        self._on_check = on_check
         self._on_status = on_status
         self._checks: list[Check] = []
 
@@ -131,37 +131,34 @@ class _Examination:
 
     def _add(self, check: Check) -> None:
         self._checks.append(check)
-        self._tell(check)
+        self._on_check(check)
 
-    async def _look(self, name: str, look: Look, **options: float | None) -> Check | None:
-        """Look at a part that was asked for, unless a setting that it needs is wrong."""
+    async def _look(self, name: str, look: CheckFunction, **options: float | None) -> Check | None:
+        """Run a check if it was asked for."""
         if name not in self._parts:
             return None
         check = await self._check(name, look, **options)
         self._add(check)
         return check
 
-    async def _check(self, name: str, look: Look, **options: float | None) -> Check:
+    async def _check(self, name: str, look: CheckFunction, **options: float | None) -> Check:
         if bad := next((each for each in self._problems if each in _NEEDS.get(name, ())), None):
-            told = "settings" in self._parts
-            return of(name, skip(f"{bad} is wrong: see settings") if told else failed(self._problems[bad]))
+            reported = "settings" in self._parts
+            return check_of(name, skip(f"{bad} is wrong: see settings") if reported else failed(self._problems[bad]))
         return await run(name, look, secrets=self._settings.secrets, **options)
 
     async def _services(self) -> None:
-        """What waits for a network side by side; what works by itself alone, or others would wait for it in vain."""
+        """Checks that wait for a network run concurrently; the others block the loop and run alone."""
         from lkmongo.doctor import services
-        from lkmongo.doctor import services as audio
-        from lkmongo.doctor import services as embedding
-        from lkmongo.doctor import services as livekit_server
 
         settings = self._settings
-        looks: dict[str, tuple[Look, float]] = {
-            "embedder": (lambda: embedding.embedder(settings), _IMPORTS),
-            "voyage": (lambda: embedding.voyage(settings), _IMPORTS),
-            "livekit": (lambda: livekit_server.livekit(settings), _IMPORTS),
+        looks: dict[str, tuple[CheckFunction, float]] = {
+            "embedder": (lambda: services.embedder(settings), _IMPORTS),
+            "voyage": (lambda: services.voyage(settings), _IMPORTS),
+            "livekit": (lambda: services.livekit(settings), _IMPORTS),
             "agent": (lambda: services.own_class(settings), _IMPORTS),
-            "agent.mind": (lambda: services.mind(settings), _IMPORTS),
-            "audio": (audio.audio, DEADLINE),
+            "agent.mind": (lambda: services.language_model(settings), _IMPORTS),
+            "audio": (services.audio, DEADLINE),
         }
         for names in ({"embedder"}, {"voyage", "livekit"}, {"agent"}, {"agent.mind"}, {"audio"}):
             wanted = [name for name in looks if name in names and name in self._parts]
@@ -169,7 +166,7 @@ class _Examination:
                 self._add(check)
 
     async def _database(self) -> None:
-        """First and by itself, so that the milliseconds are the database's and not those of what runs beside."""
+        """These run alone, so that the latency measured is the database's."""
         from lkmongo.doctor import database
         from lkmongo.store.open import open_store
 
@@ -181,7 +178,7 @@ class _Examination:
                 opened.append(store)
                 return await database.ping(store, self._settings)
 
-            # Its bounds are its own: the driver's, and those of a mongod that starts.
+            # No deadline: the driver and a starting mongod have their own.
             check = await self._check("mongodb", connect, deadline=None)
             self._add(check)
             if check.status in {Status.OK, Status.WARN}:
@@ -190,14 +187,13 @@ class _Examination:
                 self._skip_rest("MongoDB does not answer" if check.status is Status.FAIL else check.detail)
 
     def _skip_rest(self, why: str) -> None:
-        told = {check.name for check in self._checks}
+        reported = {check.name for check in self._checks}
         for name in _DATABASE:
-            if name in self._parts and name not in told:
-                self._add(of(name, skip(why)))
+            if name in self._parts and name not in reported:
+                self._add(check_of(name, skip(why)))
 
     async def _of_database(self, store: Store) -> None:
         from lkmongo.doctor import database
-        from lkmongo.doctor import database as indexes
         from lkmongo.embed.choose import embedder_for
 
         settings = self._settings
@@ -209,24 +205,28 @@ class _Examination:
             self._skip_rest("the user of MONGODB_URI may not read")
             return
 
-        def known(judge: Callable[[Capabilities], Finding]) -> Look:
+        def known(judge: Callable[[Capabilities], Finding]) -> CheckFunction:
             return _now(lambda: judge(capabilities) if capabilities else trouble)
 
         await self._look("mongodb.version", known(database.version))
         await self._look("mongodb.search", known(lambda found: database.search(found, settings)))
         await self._look("mongodb.clock", lambda: database.clock(store))
-        await self._look("indexes", lambda: indexes.ordinary(store))
+        await self._look("indexes", lambda: database.ordinary(store))
 
-        async def searchable() -> Finding:
+        async def search_indexes_ready() -> Finding:
             if settings.search == "exact":
                 return skip("LKMONGO_SEARCH=exact: searches need no search index")
-            return await indexes.searchable(store, capabilities, embedder_for(settings)) if capabilities else trouble
+            return (
+                await database.search_indexes_ready(store, capabilities, embedder_for(settings))
+                if capabilities
+                else trouble
+            )
 
-        await self._look("indexes.search", searchable, deadline=_EVERY_DOCUMENT)
-        await self._look("vectors", lambda: indexes.vectors(store, embedder_for(settings)), deadline=_EVERY_DOCUMENT)
+        await self._look("indexes.search", search_indexes_ready, deadline=_EVERY_DOCUMENT)
+        await self._look("vectors", lambda: database.vectors(store, embedder_for(settings)), deadline=_EVERY_DOCUMENT)
 
     async def _capabilities(self, store: Store) -> tuple[Capabilities | None, Finding]:
-        """What the server can do, or why that is not known."""
+        """What the server can do, or why that is unknown."""
         from lkmongo.store.mongo.capabilities import probe
 
         try:
@@ -235,10 +235,9 @@ class _Examination:
             return None, failed(error)
 
 
-def _now(look: Callable[[], Finding]) -> Look:
-    """A look that waits for nothing."""
+def _now(look: Callable[[], Finding]) -> CheckFunction:
 
-    async def wait_for_nothing() -> Finding:
+    async def look_now() -> Finding:
         return look()
 
-    return wait_for_nothing
+    return look_now

@@ -1,4 +1,4 @@
-"""This machine: the program and its settings, and the folder that holds its data."""
+"""Checks of this machine: the program, its settings, and the folder that holds its data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LIBRARIES = ("livekit-agents", "livekit-api", "pymongo", "voyageai")
 
 
 def program() -> Finding:
-    """Which versions are at work: the first thing that anybody asks who is asked for help."""
+    """The versions in use: the first thing that anyone who helps will ask for."""
     libraries = [f"{name} {version}" for name in _LIBRARIES if (version := _version(name))]
     system = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()}"
     return ok(f"lkmongo {__version__}, {system} {platform.machine()}", ", ".join(libraries))
@@ -39,17 +39,17 @@ def _version(name: str) -> str | None:
 
 
 def settings_in_use(settings: Settings, problems: Mapping[str, SettingsError]) -> Finding:
-    """What is set and where, with secrets masked; what is wrong with it, and variables that are none.
+    """What is set and where, with secrets masked; invalid values, and unknown variables.
 
     Args:
-        settings: without what is wrong.
-        problems: by variable or dotenv file, why it is not accepted.
+        settings: without the invalid ones.
+        problems: why a variable or a dotenv file is invalid, by its name.
     """
     facts = tuple(_shown(settings))
     if problems:
-        told = [f"{each.message} ({each.why})" if each.why else each.message for each in problems.values()]
+        messages = [f"{each.message} ({each.why})" if each.why else each.message for each in problems.values()]
         first = next((each.hint for each in problems.values() if each.hint), None)
-        return fail("; ".join(told), first, facts)
+        return fail("; ".join(messages), first, facts)
     if unknown := settings.unknown:
         name, meant = unknown[0]
         names = ", ".join(each for each, _ in unknown)
@@ -64,7 +64,7 @@ def settings_in_use(settings: Settings, problems: Mapping[str, SettingsError]) -
 
 
 def incomplete(settings: Settings) -> dict[str, SettingsError]:
-    """Settings that are accepted one by one and do not go together, under the variable that most depends on it."""
+    """Settings that are valid alone but not together, under the variable to change."""
     from lkmongo.embed.choose import embedder_for
 
     problems: dict[str, SettingsError] = {}
@@ -80,7 +80,7 @@ def incomplete(settings: Settings) -> dict[str, SettingsError]:
 
 
 def _shown(settings: Settings) -> Iterator[str]:
-    """A line for each variable that is set: its value, unless it is secret, and where it comes from."""
+    """A line for each variable that is set: its value, masked if secret, and its source."""
     for variable, (name, field) in zip(Settings.variables(), Settings.model_fields.items(), strict=True):
         source = settings.source(variable.name)
         if source == "default":
@@ -98,7 +98,7 @@ def _shown(settings: Settings) -> Iterator[str]:
 def address(uri: str) -> str:
     """The hosts of a MongoDB address, without user, password and options.
 
-    An address in which something is not escaped as it should be is not taken apart: any of it may be the password.
+    An address that is not escaped properly is not taken apart: any part of it may be the password.
     """
     match = re.fullmatch(rf"(mongodb(?:\+srv)?://)(?:[^@/?#]*@)?({_HOST}(?:,{_HOST})*)(?:[/?][^@]*)?", uri)
     return f"{match[1]}{match[2]}" if match else f"{uri.partition('://')[0]}://***"
@@ -106,11 +106,11 @@ def address(uri: str) -> str:
 
 GIB = 1024**3
 NEEDED, COMFORTABLE = 1 * GIB, 5 * GIB
-"""Bytes. A mongod that runs out of space aborts; below the second figure it is time to look."""
+"""Bytes: below the first it is a failure, because mongod aborts without space; below the second a warning."""
 
 
 def space(home: Path, *, needed: int = NEEDED, comfortable: int = COMFORTABLE) -> Finding:
-    """Whether the home can be written to, and how much is free there; the folder itself need not be there yet."""
+    """Whether the home can be written to, and how much space it has; it need not exist yet."""
     there = next((path for path in (home, *home.parents) if path.exists()), Path(home.anchor))
     elsewhere = "set LKMONGO_HOME to a folder that you may write to"
     if not there.is_dir():
@@ -127,11 +127,11 @@ def space(home: Path, *, needed: int = NEEDED, comfortable: int = COMFORTABLE) -
 
 
 def waiting(folder: Path, said: str) -> Finding:
-    """Whether calls that are over have left something that MongoDB did not take.
+    """Whether finished calls have left data that is not stored in MongoDB yet.
 
     Args:
-        folder: of the files.
-        said: what else there is to say of the disk.
+        folder: of the journals.
+        said: the rest of the report on the disk.
     """
     paths = []
     size = 0
@@ -142,7 +142,7 @@ def waiting(folder: Path, said: str) -> Finding:
                     paths.append(path)
                     size += path.stat().st_size
     except journal.JournalError as error:
-        return warn(f"{said}; {error.message}", error.hint or "see to it that its owner runs lkmongo")
+        return warn(f"{said}; {error.message}", error.hint or "run lkmongo as its owner")
     if not paths:
         return ok(said)
     calls = "1 call waits" if len(paths) == 1 else f"{len(paths):,} calls wait"
@@ -154,7 +154,7 @@ def waiting(folder: Path, said: str) -> Finding:
 
 
 def size(folder: Path) -> int:
-    """Bytes of all files below a folder; those that vanish meanwhile count nothing."""
+    """Bytes of all files below a folder."""
     total = 0
     for root, _, names in os.walk(folder):
         for name in names:
@@ -166,7 +166,7 @@ def size(folder: Path) -> int:
 
 
 def _began(path: Path) -> str:
-    """When the call of a file began, which its name begins with."""
+    """When the call of a journal began, from the file's name."""
     stamp = path.stem.partition("-")[0]
     try:
         return f"{datetime.strptime(stamp, '%Y%m%dT%H%M%S'):%Y-%m-%d %H:%M:%S} UTC"  # noqa: DTZ007 - shown as it is

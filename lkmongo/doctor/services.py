@@ -1,4 +1,4 @@
-"""The services the agent needs: LiveKit, the language model, the embedder, and this machine's audio devices."""
+"""Checks of what the agent needs: LiveKit, the language model, the embedder, and audio devices."""
 
 from __future__ import annotations
 
@@ -10,26 +10,19 @@ from lkmongo.console.devices import AudioError, Device, list_devices
 from lkmongo.doctor.check import Finding, failed, ok, skip, warn
 from lkmongo.errors import AuthenticationError, MissingExtraError, UnreachableError, connection_failure
 from lkmongo.livekit_api import PATIENCE, call_livekit
+from lkmongo.tokens import SHORTEST_SECRET
 
 if TYPE_CHECKING:
     import aiohttp
 
     from lkmongo.settings import Settings
 
-SHORTEST_SECRET = 32
-"""Bytes that a key for HMAC-SHA256 should have at least. (RFC 7518, section 3.2.)"""
-
 
 async def livekit(settings: Settings) -> Finding:
-    """Whether LiveKit is there and takes the key, by one signed call.
-
-    Raises:
-        UnreachableError: nobody answers, or not as LiveKit does.
-        AuthenticationError: the key and the secret were refused.
-    """
+    """Make one signed call to LiveKit. Raises as `call_livekit` does."""
     credentials = settings.livekit
     if credentials is None:
-        return skip("LIVEKIT_URL is not set: the console works, calls and tokens need it")
+        return skip("LIVEKIT_URL is not set: the console works without, calls and tokens need it")
     await call_livekit(credentials)
     said = f"{credentials.url} answers, and the key {credentials.api_key} is valid"
     if (length := len(credentials.api_secret.get_secret_value().encode())) < SHORTEST_SECRET:
@@ -41,10 +34,10 @@ async def livekit(settings: Settings) -> Finding:
 
 
 async def embedder(settings: Settings) -> Finding:
-    """Who turns text into vectors; the local model is loaded and used once.
+    """Which embedder is used; the local model is loaded and used once.
 
     Raises:
-        SettingsError: the key, the model, its dimensions or the address cannot be right.
+        SettingsError: the key, the model, its dimensions or the address is invalid.
         EmbeddingError: the local model is not installed.
     """
     from lkmongo.embed.choose import embedder_for
@@ -60,11 +53,11 @@ async def embedder(settings: Settings) -> Finding:
 
 
 async def voyage(settings: Settings) -> Finding:
-    """Whether Voyage takes the key and has the model: one word is embedded.
+    """Embed one word with Voyage.
 
     Raises:
         AuthenticationError: the key was refused.
-        EmbeddingError: anything else that Voyage answers, or that it does not answer.
+        EmbeddingError: any other failure.
     """
     from lkmongo.embed.base import RateLimitedError
     from lkmongo.embed.choose import embedder_for
@@ -72,7 +65,7 @@ async def voyage(settings: Settings) -> Finding:
     if settings.embedder_kind == "local":
         unused = " is set, and LKMONGO_EMBEDDINGS=local" if settings.voyage_api_key else " is not set"
         return skip(f"VOYAGE_API_KEY{unused}: text is embedded on this machine")
-    # The client takes up to 2 s to import: that is not the service's time.
+    # The client takes up to 2 s to import: which is not the service's fault.
     await asyncio.to_thread(importlib.import_module, "lkmongo.embed.voyage_answers")
     chosen = embedder_for(settings)
     try:
@@ -88,7 +81,7 @@ _NAMED = 5
 
 
 async def own_class(settings: Settings) -> Finding:
-    """Whether the agent can be built: its class imported, its instructions read.
+    """Import the agent's class and read its instructions.
 
     Raises:
         SettingsError: LKMONGO_AGENT or LKMONGO_INSTRUCTIONS does not fit.
@@ -99,11 +92,11 @@ async def own_class(settings: Settings) -> Finding:
     return ok(said, *([f"instructions from {settings.instructions}"] if settings.instructions else []))
 
 
-async def mind(settings: Settings) -> Finding:
-    """Who answers: the language model, or the demo responder. A server of one's own is asked for its models.
+async def language_model(settings: Settings) -> Finding:
+    """Which language model answers; the server of LKMONGO_LLM_BASE_URL is asked for its models.
 
     Raises:
-        MissingExtraError: LKMONGO_LLM_BASE_URL is set, and the client for it is not installed.
+        MissingExtraError: the client for LKMONGO_LLM_BASE_URL is not installed.
         SettingsError: the settings of LiveKit Inference are incomplete.
         UnreachableError: nobody answers at LKMONGO_LLM_BASE_URL.
     """
@@ -119,7 +112,6 @@ async def mind(settings: Settings) -> Finding:
 
 
 async def _language_model_server(settings: Settings) -> Finding:
-    """Whether the server of LKMONGO_LLM_BASE_URL lists the model of LKMONGO_LLM."""
     import aiohttp
 
     base = settings.llm_base_url or ""
@@ -158,7 +150,7 @@ async def _language_model_server(settings: Settings) -> Finding:
 
 
 async def _model_names(response: aiohttp.ClientResponse) -> list[str]:
-    """The models of an OpenAI-compatible list; empty where it cannot be read or is empty."""
+    """The models of an OpenAI-compatible list; empty if it cannot be read."""
     try:
         body: Any = await response.json(content_type=None)
         return [str(each["id"]) for each in body["data"]]
@@ -170,7 +162,7 @@ _TEXT_NEEDS_NONE = "the text console needs none"
 
 
 async def audio() -> Finding:
-    """Which microphones and loudspeakers there are."""
+    """Which microphones and loudspeakers this machine has."""
     try:
         devices = await list_devices()
     except (AudioError, MissingExtraError) as error:
@@ -179,7 +171,6 @@ async def audio() -> Finding:
 
 
 def judge_devices(devices: list[Device]) -> Finding:
-    """Say what there is to speak into and to hear with."""
     inputs = [device.name for device in devices if device.inputs > 0]
     outputs = [device.name for device in devices if device.outputs > 0]
     if not (inputs or outputs):

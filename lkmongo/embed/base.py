@@ -51,29 +51,29 @@ class RateLimitedError(EmbeddingError):
     """Seconds, when the service said so."""
 
 
-class PassingError(EmbeddingError):
+class TransientEmbeddingError(EmbeddingError):
     """The embedding service did not answer this time."""
 
 
-class EmbeddingTimeoutError(PassingError):
+class EmbeddingTimeoutError(TransientEmbeddingError):
     """The embedding service did not answer in time."""
 
     code: ClassVar[str] = "embedding_timeout"
 
 
-class UnreachableError(PassingError):
+class UnreachableError(TransientEmbeddingError):
     """The embedding service cannot be reached."""
 
     code: ClassVar[str] = "embedding_unreachable"
 
 
-class OverloadedError(PassingError):
+class OverloadedError(TransientEmbeddingError):
     """The embedding service is overloaded or down."""
 
     code: ClassVar[str] = "embedding_overloaded"
 
 
-Kind = Literal["document", "query"]
+TextKind = Literal["document", "query"]
 Similarity = Literal["cosine", "dotProduct"]
 """How an index compares two vectors; of unit length they score (1 + product) / 2 either way."""
 
@@ -143,7 +143,9 @@ class Embedder(Protocol):
         """
         ...
 
-    async def embed(self, texts: Sequence[str], *, kind: Kind, deadline: float | None = None) -> NDArray[np.float32]:
+    async def embed(
+        self, texts: Sequence[str], *, kind: TextKind, deadline: float | None = None
+    ) -> NDArray[np.float32]:
         """Embed a few texts while somebody waits; fails rather than keeps them waiting.
 
         Args:
@@ -197,7 +199,7 @@ def check_texts(texts: Sequence[str]) -> list[str]:
     return cleaned
 
 
-async def ahead(batches: AsyncIterator[NDArray[np.float32]]) -> AsyncGenerator[NDArray[np.float32], None]:
+async def prefetch(batches: AsyncIterator[NDArray[np.float32]]) -> AsyncGenerator[NDArray[np.float32], None]:
     """Yield what `Embedder.embed_many` yields, while it makes the next one, and no more than that.
 
     An error of its comes after everything before it was yielded. Use it within `contextlib.aclosing`: left early, it

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lkmongo.embed.base import Embedder, FusionWeights, Kind, Similarity
+    from lkmongo.embed.base import Embedder, FusionWeights, Similarity, TextKind
     from lkmongo.settings import Settings
 
 _Key = tuple[str, str, str]
@@ -64,7 +64,9 @@ class CachedEmbedder:
         """Warm the wrapped embedder."""
         await self._inner.warm()
 
-    async def embed(self, texts: Sequence[str], *, kind: Kind, deadline: float | None = None) -> NDArray[np.float32]:
+    async def embed(
+        self, texts: Sequence[str], *, kind: TextKind, deadline: float | None = None
+    ) -> NDArray[np.float32]:
         """Embed; a single question is looked up first. The array is shared: it cannot be written to."""
         if kind != "query" or len(texts) != 1:
             return await self._inner.embed(texts, kind=kind, deadline=deadline)

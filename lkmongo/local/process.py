@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from lkmongo.errors import EmbeddedError
-from lkmongo.local.folder import OWN_MONGODB, ended
+from lkmongo.local.folder import OWN_MONGODB, startup_error
 from lkmongo.local.locks import Lock
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Process:
         """Whether the process exists, even where it does not answer yet or any more."""
         return self._lock.is_held()
 
-    def is_apart(self) -> bool:
+    def is_in_other_mount_namespace(self) -> bool:
         """Whether it sees other files than this process, as a service with a private /tmp does."""
         process = self._lock.read().partition(" ")[0]
         try:
@@ -179,7 +179,7 @@ class Process:
     def retire(self) -> None:
         """Stop it for good: nobody joins it any more. What others have where its folder was is not this server's."""
         if self._lock.is_in_place():
-            self._folder.withdraw()
+            self._folder.unpublish()
         self.stop()
 
     def _end(self, *signals: signal.Signals) -> None:
@@ -235,7 +235,7 @@ class Process:
         deadline = time.monotonic() + START_SECONDS
         while not is_listening(socket):
             if child.poll() is not None:
-                raise self._ended(server, child.returncode)
+                raise self._startup_error(server, child.returncode)
             if time.monotonic() > deadline:
                 raise EmbeddedError(
                     f"the embedded MongoDB did not answer within {START_SECONDS:g} s",
@@ -247,7 +247,7 @@ class Process:
         except EmbeddedError as error:
             if child.poll() is None:
                 raise
-            raise self._ended(server, child.returncode) from error
+            raise self._startup_error(server, child.returncode) from error
 
     def _options(self, server: Server, socket: Path) -> list[str | Path]:
         options: list[str | Path] = [
@@ -292,8 +292,8 @@ class Process:
             self._child.wait()
             self._child = None
 
-    def _ended(self, server: Server, code: int) -> EmbeddedError:
-        return ended(server.path, server.version, code, self._folder.data, self._folder.log)
+    def _startup_error(self, server: Server, code: int) -> EmbeddedError:
+        return startup_error(server.path, server.version, code, self._folder.data, self._folder.log)
 
 
 def is_listening(socket: Path) -> bool:

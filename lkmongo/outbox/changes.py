@@ -19,6 +19,7 @@ from lkmongo.outbox.lease import Lease
 from lkmongo.outbox.outbox import Outbox, wait_for_disk
 from lkmongo.store.mongo.circuit_breaker import CircuitBreaker
 from lkmongo.store.open import Store
+from lkmongo.store.people.forget import forget
 
 _UNCONDITIONAL = timedelta(milliseconds=20)
 """A change this recent is written unconditionally; another process may have written after an older one."""
@@ -152,10 +153,8 @@ class Changes:
                 return int(await memories.remember_if_newer(scope, change.name, change.value, change.at))
             case "remember":
                 await memories.remember(scope, change.name, change.value, at=change.at)
-            case "forget" if only_if_newer:
-                await memories.forget_if_older(scope, change.name, change.at)
             case "forget":
-                await memories.forget(scope, [change.name], at=change.at)
+                await forget(self._store, scope, [change.name], at=change.at, unless_newer=only_if_newer)
             case "profile" if only_if_newer:
                 return int(await users.set_field_if_newer(scope, change.name, change.value, change.at))
             case "profile":

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 
 from lkmongo import deadlines
 from lkmongo.errors import DatabaseUnavailableError, LkmongoError
-from lkmongo.model import SessionRecord
+from lkmongo.model import SessionRecord, now
 from lkmongo.store.open import Store
 from lkmongo.store.people.erase import sweep_behind
 from lkmongo.store.people.tombstones import ErasedError, Tombstones
@@ -60,7 +60,7 @@ class Lease:
         self._breaker = store.breaker
         self._tombstones = Tombstones(store.db)
         self._record = record
-        self._session_began = record.started_at
+        self._session_began = record.started_at or now()
         self._began = _now()
         self._renewed: float | None = None
         self._opened = False

@@ -29,6 +29,7 @@ from lkmongo.outbox.journal import UNREADABLE, Entry, JournalContents, JournalEr
 from lkmongo.settings import Settings
 from lkmongo.store.open import Store
 from lkmongo.store.people.erase import sweep_behind
+from lkmongo.store.people.forget import forget
 from lkmongo.store.people.tombstones import Tombstones
 from lkmongo.store.sessions.documents import in_time_order, process_name
 
@@ -192,7 +193,7 @@ async def _replay(store: Store, contents: JournalContents) -> Recovered:
     tombstones = Tombstones(store.db)
 
     async def is_erased() -> bool:
-        return await tombstones.bars(scope, max(now() - record.started_at, timedelta()))
+        return await tombstones.bars(scope, max(now() - (record.started_at or now()), timedelta()))
 
     if await is_erased():
         found.outcome = "erased"
@@ -254,14 +255,14 @@ async def _replay_change(store: Store, record: SessionRecord, entry: Entry, foun
             case "remember":
                 done = await store.memories.remember_if_newer(scope, entry["label"], entry["content"], at)
             case "forget":
-                done = await store.memories.forget_if_older(scope, entry["label"], at)
+                done = bool((await forget(store, scope, [entry["label"]], at=at, unless_newer=True)).deleted)
             case "profile":
                 done = await store.users.set_field_if_newer(scope, entry["field"], entry["value"], at)
             case "told":
                 done = await store.users.fill_field(scope, entry["field"], entry["value"], at)
             case _:
                 last, since = LastSession(at, str(entry["gist"])), entry.get("since")
-                began = record.started_at if since is None else _timestamp(since)
+                began = (record.started_at or at) if since is None else _timestamp(since)
                 await store.users.set_last_session(scope, last, started_at=began)
                 return
     except UNREADABLE:

@@ -31,22 +31,22 @@ from lkmongo.search.atlas_queries import (
     Answer,
     Branches,
     Candidate,
-    Fresh,
-    Kind,
-    is_silent,
+    RecentDocuments,
+    SearchTarget,
+    answer_from_score_details,
     merge,
-    of_details,
+    text_index_missed,
 )
 from lkmongo.search.strategy import (
-    Found,
-    Lacking,
+    DegradationLog,
     NotForAtlasError,
     QueryEmbedding,
+    SearchHit,
     SearchResult,
+    empty_index_error,
     explain,
-    finds_nothing,
     foreign_note,
-    sentence,
+    one_line,
 )
 from lkmongo.store.indexes.definitions import MEMORIES_TEXT
 from lkmongo.store.mongo.client import run_on_client_loop
@@ -66,15 +66,15 @@ Document = dict[str, Any]
 
 SERVER_SHARE = 0.8
 """The part of the deadline that one operation may take on the server, so that it is done there when we give up."""
-FRESH = timedelta(seconds=30)
+INDEX_LAG = timedelta(seconds=30)
 """How far an index may trail: what was written since is read from the collection itself.
 
 The service promises no figure; it is a few seconds as a rule. The clocks of two writers may differ by the rest."""
-MAX_FRESH = 200
+MAX_RECENT = 200
 """Documents that a search reads itself, at most."""
-_APART_SECONDS = 30.0
+_FUSION_RETRY_AFTER = 30.0
 _REPLY = 1_000
-_NO_SECOND_ATTEMPT = {6, 7, 13, 18, 50, 89, 91, 189, 262, 8000, 9001, 10107, 11600, 11602, 13435, 13436}
+_NO_RETRY_APART = {6, 7, 13, 18, 50, 89, 91, 189, 262, 8000, 9001, 10107, 11600, 11602, 13435, 13436}
 """Codes of a fusion that failed after which asking the branches apart would only lose time."""
 
 
@@ -110,10 +110,10 @@ class AtlasStrategy:
         self._deadline = deadline
         self._max_time_ms = max(1, int(deadline * SERVER_SHARE * 1_000))
         self._fuse_from = 0.0 if fuses else float("inf")
-        self._lacking = Lacking()
+        self._degradation_log = DegradationLog()
 
     async def memories(
-        self, scope: UserScope, query: str, limit: int = 5, *, question: QueryEmbedding | None = None
+        self, scope: UserScope, query: str, limit: int = 5, *, query_embedding: QueryEmbedding | None = None
     ) -> SearchResult[Memory]:
         """Search one person's slots; `question` is `query` when it is asked already.
 
@@ -122,24 +122,24 @@ class AtlasStrategy:
         """
         if not query.strip():
             return SearchResult("atlas", [])
-        since, depth = now() - FRESH, atlas_queries.depth_for(limit)
+        since, depth = now() - INDEX_LAG, atlas_queries.depth_for(limit)
         words = atlas_queries.question_words(query)
         recent = [scope.filter | {"updated_at": {"$gte": since}}]
-        async with self._asked(query, question) as asked, running(self._read(MEMORY, recent)) as reading:
+        async with self._embedding_of(query, query_embedding) as asked, running(self._read(MEMORY, recent)) as reading:
             vector, missing = await asked.vector()
             until = time.monotonic() + self._deadline
             answer = await self._ask_memories(scope, vector, words, depth, until)
-            await self._notice_silence(MEMORY, answer, scope.filter, since)
+            await self._check_empty_result(MEMORY, answer, scope.filter, since)
             read = await reading
         if vector is not None and answer.near is None and self._needs_vectors:
             raise answer.problems["vector"]
-        if is_silent(answer, words, since, MEMORY):
+        if text_index_missed(answer, words, since, MEMORY):
             answer.worded = None
-            answer.problems["text"] = finds_nothing(MEMORIES_TEXT)
+            answer.problems["text"] = empty_index_error(MEMORIES_TEXT)
         return await self._result(MEMORY, answer, read, query, vector, missing, limit)
 
     async def knowledge(
-        self, tenant: TenantScope, query: str, limit: int = 3, *, question: QueryEmbedding | None = None
+        self, tenant: TenantScope, query: str, limit: int = 3, *, query_embedding: QueryEmbedding | None = None
     ) -> SearchResult[Passage]:
         """Search one tenant's passages; `question` is `query` when it is asked already.
 
@@ -149,30 +149,35 @@ class AtlasStrategy:
         """
         if not query.strip():
             return SearchResult("atlas", [])
-        since, depth = now() - FRESH, atlas_queries.depth_for(limit)
+        since, depth = now() - INDEX_LAG, atlas_queries.depth_for(limit)
         model = self._embedder.model
         # There is no text index by which those without a vector could be found.
         unknown: list[Document] = [
             tenant.filter | {"updated_at": {"$gte": since}},
             tenant.filter | {"embedding_model": {"$ne": model}},
         ]
-        async with self._asked(query, question) as asked, running(self._read(PASSAGE, unknown)) as reading:
+        async with (
+            self._embedding_of(query, query_embedding) as asked,
+            running(self._read(PASSAGE, unknown)) as reading,
+        ):
             vector, missing = await asked.vector()
             if vector is None:
                 raise NotForAtlasError(why=missing)
             until = time.monotonic() + self._deadline
             stages = atlas_queries.knowledge_by_vector(tenant.filter, vector, model, depth)
             answer = await self._apart(PASSAGE, {"vector": stages}, until)
-            await self._notice_silence(PASSAGE, answer, tenant.filter, since)
+            await self._check_empty_result(PASSAGE, answer, tenant.filter, since)
             read = await reading
-        if len(read) > MAX_FRESH:
-            raise NotForAtlasError(why=f"more than {MAX_FRESH} passages are not in the index yet")
+        if len(read) > MAX_RECENT:
+            raise NotForAtlasError(why=f"more than {MAX_RECENT} passages are not in the index yet")
         if answer.near is None:
             raise answer.problems["vector"]
         return await self._result(PASSAGE, answer, read, query, vector, missing, limit)
 
-    def _asked(self, query: str, question: QueryEmbedding | None) -> AbstractAsyncContextManager[QueryEmbedding]:
-        return nullcontext(question) if question else QueryEmbedding(query, self._embedder)
+    def _embedding_of(
+        self, query: str, query_embedding: QueryEmbedding | None
+    ) -> AbstractAsyncContextManager[QueryEmbedding]:
+        return nullcontext(query_embedding) if query_embedding else QueryEmbedding(query, self._embedder)
 
     # ------------------------------------------------------------------ the indexes
 
@@ -195,12 +200,12 @@ class AtlasStrategy:
     async def _fused(self, stages: list[Document], until: float) -> Answer | None:
         """Both branches in one round trip, or None when they have to be asked apart."""
         try:
-            return of_details(await self._aggregate(MEMORY, stages, until), MEMORY)
+            return answer_from_score_details(await self._aggregate(MEMORY, stages, until), MEMORY)
         except OperationFailure as error:
-            if error.code in _NO_SECOND_ATTEMPT:
+            if error.code in _NO_RETRY_APART:
                 raise explain(error) from error
             # One index that is not ready fails both branches (8); anything else is a server that cannot do this.
-            self._fuse_from = time.monotonic() + _APART_SECONDS if error.code == 8 else float("inf")
+            self._fuse_from = time.monotonic() + _FUSION_RETRY_AFTER if error.code == 8 else float("inf")
             logger.debug("$rankFusion failed (code %s): the branches are asked apart", error.code)
         except KeyError:
             self._fuse_from = float("inf")
@@ -209,12 +214,12 @@ class AtlasStrategy:
             raise explain(error) from error
         return None
 
-    async def _apart(self, kind: Kind[Any], branches: Mapping[str, list[Document]], until: float) -> Answer:
+    async def _apart(self, target: SearchTarget[Any], branches: Mapping[str, list[Document]], until: float) -> Answer:
         """The branches at the same time: one that fails or is late is a problem, all of them an error."""
 
         async def branch(stages: list[Document]) -> list[Document] | LkmongoError:
             try:
-                return await self._aggregate(kind, stages, until)
+                return await self._aggregate(target, stages, until)
             except (PyMongoError, TimeoutError) as error:
                 return explain(error)
 
@@ -224,14 +229,14 @@ class AtlasStrategy:
             if isinstance(outcome, LkmongoError):
                 answer.problems[name] = outcome
             else:
-                answer.take(name, outcome, kind)
+                answer.take(name, outcome, target)
         if answer.problems and len(answer.problems) == len(branches):
             raise next(iter(answer.problems.values()))
         return answer
 
-    async def _aggregate(self, kind: Kind[Any], stages: list[Document], until: float) -> list[Document]:
+    async def _aggregate(self, target: SearchTarget[Any], stages: list[Document], until: float) -> list[Document]:
         # Search refuses every read concern but local, and the address of the database may ask for another.
-        collection = self._db.get_collection(kind.collection, read_concern=ReadConcern("local"))
+        collection = self._db.get_collection(target.collection, read_concern=ReadConcern("local"))
 
         async def ask() -> list[Document]:
             cursor = await collection.aggregate(stages, maxTimeMS=self._max_time_ms, batchSize=_REPLY)
@@ -242,17 +247,17 @@ class AtlasStrategy:
 
     # ------------------------------------------------------------------ the collection
 
-    async def _read(self, kind: Kind[Any], selectors: list[Document]) -> list[Document]:
+    async def _read(self, target: SearchTarget[Any], selectors: list[Document]) -> list[Document]:
         """What the index may not know: the newest documents that one of the selectors, each with the scope, names."""
         ours = {"$eq": ["$embedding_model", self._embedder.model]}
-        shown: Document = {"_id": 0} | dict.fromkeys(kind.fields, 1)
+        shown: Document = {"_id": 0} | dict.fromkeys(target.fields, 1)
         shown["embedding"] = {"$cond": [ours, "$embedding", "$$REMOVE"]}  # another model's is of no use here
         selector = selectors[0] if len(selectors) == 1 else {"$or": selectors}
-        collection = self._db[kind.collection]
+        collection = self._db[target.collection]
 
         async def find() -> list[Document]:
             cursor = collection.find(selector, shown, max_time_ms=self._max_time_ms, batch_size=_REPLY)
-            return await cursor.sort("updated_at", -1).limit(MAX_FRESH + 1).to_list()
+            return await cursor.sort("updated_at", -1).limit(MAX_RECENT + 1).to_list()
 
         try:
             async with asyncio.timeout(self._deadline):
@@ -260,7 +265,9 @@ class AtlasStrategy:
         except (PyMongoError, TimeoutError) as error:
             raise explain(error) from error
 
-    async def _notice_silence(self, kind: Kind[Any], answer: Answer, scope: Mapping[str, str], since: datetime) -> None:
+    async def _check_empty_result(
+        self, target: SearchTarget[Any], answer: Answer, scope: Mapping[str, str], since: datetime
+    ) -> None:
         """A vector branch returns the nearest there are. When it returns none, see whether that can be."""
         if answer.near != []:
             return
@@ -268,19 +275,19 @@ class AtlasStrategy:
         try:
             async with asyncio.timeout(self._deadline):
                 there = await run_on_client_loop(
-                    lambda: self._db[kind.collection].find_one(known, {"_id": 1}, max_time_ms=self._max_time_ms)
+                    lambda: self._db[target.collection].find_one(known, {"_id": 1}, max_time_ms=self._max_time_ms)
                 )
         except (PyMongoError, TimeoutError) as error:
             raise explain(error) from error
         if there:
             answer.near = None
-            answer.problems["vector"] = finds_nothing(kind.vector_index)
+            answer.problems["vector"] = empty_index_error(target.vector_index)
 
     # ------------------------------------------------------------------ the result
 
     async def _result(
         self,
-        kind: Kind[T],
+        target: SearchTarget[T],
         answer: Answer,
         read: list[Document],
         query: str,
@@ -288,10 +295,10 @@ class AtlasStrategy:
         missing: str | None,
         limit: int,
     ) -> SearchResult[T]:
-        known = {kind.key(document): document for document in read}
+        known = {target.key(document): document for document in read}
         documents = answer.documents | known
 
-        def work() -> list[Found[T]]:
+        def work() -> list[SearchHit[T]]:
             vectors = {
                 key: unit
                 for key, document in known.items()
@@ -299,14 +306,14 @@ class AtlasStrategy:
             }
             candidates = {
                 key: Candidate(
-                    kind.text(kind.item(document)),
+                    target.text(target.item(document)),
                     key in vectors or (key not in known and document.get("embedding_model") == self._embedder.model),
                 )
                 for key, document in documents.items()
             }
             hits = merge(
                 Branches(answer.near or [], answer.worded, {key: candidates[key] for key in answer.documents}),
-                Fresh({key: candidates[key] for key in known}, vectors),
+                RecentDocuments({key: candidates[key] for key in known}, vectors),
                 query,
                 None if answer.near is None else vector,
                 self._embedder.weights,
@@ -314,16 +321,17 @@ class AtlasStrategy:
                 atlas_queries.depth_for(limit),
             )
             return [
-                Found(kind.item(documents[hit.key]), hit.score, hit.vector_rank, hit.text_rank) for hit in hits[:limit]
+                SearchHit(target.item(documents[hit.key]), hit.score, hit.vector_rank, hit.text_rank)
+                for hit in hits[:limit]
             ]
 
         said = [missing] if missing else []
-        said += [sentence(problem) for problem in answer.problems.values()]
+        said += [one_line(problem) for problem in answer.problems.values()]
         foreign = sum(
             document.get("embedding_model") not in {None, self._embedder.model} for document in documents.values()
         )
         if foreign:
             said.append(foreign_note(f"{foreign} {'has' if foreign == 1 else 'have'}", self._embedder))
         degraded = "; ".join(said) or None
-        self._lacking.tell(kind.collection, degraded)
+        self._degradation_log.note(target.collection, degraded)
         return SearchResult("atlas", await asyncio.to_thread(work), degraded)

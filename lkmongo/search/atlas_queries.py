@@ -181,7 +181,7 @@ class Branches(Generic[K]):
 
 
 @dataclass(frozen=True, slots=True)
-class Fresh(Generic[K]):
+class RecentDocuments(Generic[K]):
     """Documents that were read from the collection itself; `vectors` has those that can be compared, of unit length."""
 
     candidates: Mapping[K, Candidate]
@@ -190,7 +190,7 @@ class Fresh(Generic[K]):
 
 def merge(
     branches: Branches[K],
-    fresh: Fresh[K],
+    recent: RecentDocuments[K],
     query: str,
     query_vector: NDArray[np.float32] | None,
     weights: FusionWeights,
@@ -208,14 +208,14 @@ def merge(
         floor: a cosine below this counts as none.
         depth: how many documents of each branch take part.
     """
-    candidates = {**branches.candidates, **fresh.candidates}
-    near = [(key, cosine) for key, cosine in branches.near if key not in fresh.candidates]
-    if query_vector is not None and fresh.vectors:
-        near += [(key, float(vector @ query_vector)) for key, vector in fresh.vectors.items()]
+    candidates = {**branches.candidates, **recent.candidates}
+    near = [(key, cosine) for key, cosine in branches.near if key not in recent.candidates]
+    if query_vector is not None and recent.vectors:
+        near += [(key, float(vector @ query_vector)) for key, vector in recent.vectors.items()]
         near.sort(key=lambda entry: (-entry[1], entry[0]))
     # Ranks say nothing of distance: what is too far is dropped before they are given.
     near = [(key, cosine) for key, cosine in near[:depth] if cosine >= floor]
-    worded = _worded(branches.worded, candidates, fresh, query, beside_vectors=query_vector is not None)[:depth]
+    worded = _worded(branches.worded, candidates, recent, query, beside_vectors=query_vector is not None)[:depth]
     hits = [
         Hit(found.key, found.score, found.ranks.get("vector"), found.ranks.get("text"))
         for found in fuse({"vector": near, "text": worded}, weights.by_branch())
@@ -228,7 +228,7 @@ def merge(
 def _worded(
     worded: Ranked[K] | None,
     candidates: Mapping[K, Candidate],
-    fresh: Fresh[K],
+    recent: RecentDocuments[K],
     query: str,
     *,
     beside_vectors: bool,
@@ -238,7 +238,7 @@ def _worded(
     bare = {place for place, key in enumerate(keys) if not candidates[key].embedded} if beside_vectors else None
     found = TextIndex([candidates[key].text for key in keys]).search(query, len(keys), spared=bare)
     scored = [(keys[place], score) for place, score in found]
-    if worded is None or any(key in fresh.candidates for key, _ in scored):
+    if worded is None or any(key in recent.candidates for key, _ in scored):
         return scored
     fitting = {key for key, _ in scored}
     return [(key, score) for key, score in worded if key in fitting]
@@ -249,7 +249,7 @@ Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Kind(Generic[T]):
+class SearchTarget(Generic[T]):
     """What is searched, and how its documents are read."""
 
     collection: str
@@ -260,7 +260,7 @@ class Kind(Generic[T]):
     text: Callable[[T], str]
 
 
-MEMORY = Kind(
+MEMORY = SearchTarget(
     MEMORIES,
     MEMORIES_VECTOR,
     ("memory_type", "content", "created_at", "updated_at", "embedding_model"),
@@ -268,7 +268,7 @@ MEMORY = Kind(
     memory_of,
     memory_text,
 )
-PASSAGE = Kind(
+PASSAGE = SearchTarget(
     KNOWLEDGE,
     KNOWLEDGE_VECTOR,
     ("source", "chunk", "title", "content", "updated_at", "embedding_model"),
@@ -287,9 +287,9 @@ class Answer:
     documents: dict[Any, Document] = field(default_factory=dict)
     problems: dict[str, LkmongoError] = field(default_factory=dict)
 
-    def take(self, branch: str, rows: Sequence[Document], kind: Kind[Any]) -> None:
+    def take(self, branch: str, rows: Sequence[Document], target: SearchTarget[Any]) -> None:
         """Add the rows of one branch, best first, each with its `score`."""
-        keyed = [(kind.key(row), row) for row in rows]
+        keyed = [(target.key(row), row) for row in rows]
         self.documents |= dict(keyed)
         if branch == "vector":
             self.near = [(key, cosine(row["score"])) for key, row in keyed]
@@ -302,7 +302,7 @@ def cosine(score: float) -> float:
     return 2 * score - 1
 
 
-def of_details(rows: Iterable[Document], kind: Kind[Any]) -> Answer:
+def answer_from_score_details(rows: Iterable[Document], target: SearchTarget[Any]) -> Answer:
     """Both branches out of the `scoreDetails` of a `$rankFusion` whose pipelines are called "vector" and "text".
 
     Raises:
@@ -316,11 +316,11 @@ def of_details(rows: Iterable[Document], kind: Kind[Any]) -> Answer:
                 branches[detail["inputPipelineName"]].append((int(rank), {**row, "score": detail["value"]}))
     answer = Answer()
     for name, ranked in branches.items():
-        answer.take(name, [row for _, row in sorted(ranked, key=lambda entry: entry[0])], kind)
+        answer.take(name, [row for _, row in sorted(ranked, key=lambda entry: entry[0])], target)
     return answer
 
 
-def is_silent(answer: Answer, words: Sequence[str], since: datetime, kind: Kind[Any]) -> bool:
+def text_index_missed(answer: Answer, words: Sequence[str], since: datetime, target: SearchTarget[Any]) -> bool:
     """Whether the text branch found nothing though a document that it must know holds a word of the question.
 
     A text index that is missing, or that lacks the mapping of a scope, finds nothing and says nothing. What the vector
@@ -330,7 +330,7 @@ def is_silent(answer: Answer, words: Sequence[str], since: datetime, kind: Kind[
         return False
     plain = {word for word in words if word.isalpha() and len(word) > 2}
     return any(
-        plain & _whole_words(kind.text(kind.item(document)))
+        plain & _whole_words(target.text(target.item(document)))
         for document in answer.documents.values()
         if (moment := document.get("updated_at")) and moment < since
     )

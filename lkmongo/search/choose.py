@@ -20,7 +20,7 @@ from lkmongo.search.strategy import (
     SearchResult,
     SearchStrategy,
     SearchTimeoutError,
-    sentence,
+    one_line,
 )
 from lkmongo.store.mongo.capabilities import probe
 from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T", Memory, Passage)
 Document = dict[str, Any]
 
-REST = 10.0
+PAUSE_AFTER_TIMEOUT = 10.0
 """Seconds for which the indexes are left alone after they did not answer in time, lest every turn wait for them."""
 DETAILS_SINCE = (8, 1)
 """The server from which on `$rankFusion` gives `scoreDetails`. (MongoDB manual, `$rankFusion`.)"""
@@ -49,10 +49,10 @@ def strategy_for(settings: Settings, db: AsyncDatabase[Document], embedder: Embe
     """
     if settings.search == "exact" or (settings.search == "auto" and settings.mongodb_uri is None):
         return ExactStrategy(db, embedder)
-    return AtlasFirst(db, embedder, insist=settings.search == "atlas")
+    return AtlasWithFallback(db, embedder, require_atlas=settings.search == "atlas")
 
 
-class AtlasFirst:
+class AtlasWithFallback:
     """The Atlas strategy, and the exact one for each search that it cannot answer.
 
     What the server can do is asked once. A search that fails is answered exactly, and its result says why; the log
@@ -64,7 +64,7 @@ class AtlasFirst:
         db: AsyncDatabase[Document],
         embedder: Embedder,
         *,
-        insist: bool = False,
+        require_atlas: bool = False,
         deadline: float = deadlines.SEARCH,
     ) -> None:
         """Search `db`.
@@ -77,19 +77,19 @@ class AtlasFirst:
         """
         self._db = db
         self._embedder = embedder
-        self._insist = insist
+        self._require_atlas = require_atlas
         self._deadline = deadline
         self._exact = ExactStrategy(db, embedder)
         self._atlas: AtlasStrategy | None = None
-        self._asked = False
-        self._asking = asyncio.Lock()
-        self._rests_until = 0.0
-        self._troubles: dict[str, str] = {}
+        self._probed = False
+        self._probing = asyncio.Lock()
+        self._paused_until = 0.0
+        self._problems: dict[str, str] = {}
 
     async def warm(self) -> None:
         """Ask what the server can do, so that no search waits for it; what goes wrong shows there."""
         try:
-            await self._find_out()
+            await self._probe()
         except LkmongoError as error:
             logger.debug("what the server can do is not known yet: %s (%s)", error.message, error.why)
 
@@ -99,20 +99,20 @@ class AtlasFirst:
         Raises:
             NotSupportedError, NotReadyError, DriftError: the strategy insists on Atlas.
         """
-        async with QueryEmbedding(query, self._embedder) as question:
+        async with QueryEmbedding(query, self._embedder) as query_embedding:
             return await self._search(
                 MEMORIES,
-                lambda atlas: atlas.memories(scope, query, limit, question=question),
-                lambda: self._exact.memories(scope, query, limit, question=question),
+                lambda atlas: atlas.memories(scope, query, limit, query_embedding=query_embedding),
+                lambda: self._exact.memories(scope, query, limit, query_embedding=query_embedding),
             )
 
     async def knowledge(self, tenant: TenantScope, query: str, limit: int = 3) -> SearchResult[Passage]:
         """Search one tenant's passages. Raises as `memories` does."""
-        async with QueryEmbedding(query, self._embedder) as question:
+        async with QueryEmbedding(query, self._embedder) as query_embedding:
             return await self._search(
                 KNOWLEDGE,
-                lambda atlas: atlas.knowledge(tenant, query, limit, question=question),
-                lambda: self._exact.knowledge(tenant, query, limit, question=question),
+                lambda atlas: atlas.knowledge(tenant, query, limit, query_embedding=query_embedding),
+                lambda: self._exact.knowledge(tenant, query, limit, query_embedding=query_embedding),
             )
 
     async def _search(
@@ -126,21 +126,21 @@ class AtlasFirst:
             atlas = await self._available()
             if atlas is not None:
                 result = await by_index(atlas)
-                self._tell(what, None)
+                self._log_problem(what, None)
                 return result
         except NotForAtlasError as error:
             logger.debug("%s are searched exactly: %s", what, error.why)
         except LkmongoError as error:
-            if self._insist:
+            if self._require_atlas:
                 raise
             trouble = error
-            if isinstance(error, SearchTimeoutError) and time.monotonic() >= self._rests_until:
-                self._rests_until = time.monotonic() + REST
-            self._tell(what, error)
+            if isinstance(error, SearchTimeoutError) and time.monotonic() >= self._paused_until:
+                self._paused_until = time.monotonic() + PAUSE_AFTER_TIMEOUT
+            self._log_problem(what, error)
         result = await exactly()
         if trouble is None:
             return result
-        said = f"searched exactly: {sentence(trouble)}"
+        said = f"searched exactly: {one_line(trouble)}"
         return replace(result, degraded=f"{said}; {result.degraded}" if result.degraded else said)
 
     async def _available(self) -> AtlasStrategy | None:
@@ -150,30 +150,36 @@ class AtlasFirst:
             NotSupportedError: likewise, when it is insisted on.
             SearchTimeoutError: it was too slow a moment ago, or what the server can do is not known in time.
         """
-        if time.monotonic() < self._rests_until:
-            raise SearchTimeoutError(why=f"it did less than {REST:g} s ago, and is left alone for so long")
+        if time.monotonic() < self._paused_until:
+            raise SearchTimeoutError(
+                why=f"it did less than {PAUSE_AFTER_TIMEOUT:g} s ago, and is left alone for so long"
+            )
         try:
             async with asyncio.timeout(self._deadline):
-                return await self._find_out()
+                return await self._probe()
         except TimeoutError as error:
             raise SearchTimeoutError(why="the server did not say in time what it can do") from error
 
-    async def _find_out(self) -> AtlasStrategy | None:
-        async with self._asking:
-            if not self._asked:
+    async def _probe(self) -> AtlasStrategy | None:
+        async with self._probing:
+            if not self._probed:
                 can = await probe(self._db)
-                self._asked = True
+                self._probed = True
                 fuses = can.rank_fusion and can.version >= DETAILS_SINCE
                 if can.search:
                     self._atlas = AtlasStrategy(
-                        self._db, self._embedder, fuses=fuses, needs_vectors=not self._insist, deadline=self._deadline
+                        self._db,
+                        self._embedder,
+                        fuses=fuses,
+                        needs_vectors=not self._require_atlas,
+                        deadline=self._deadline,
                     )
                 logger.info(
                     "MongoDB %s: %s",
                     can.release,
                     "searching by its indexes" if can.search else "no search on this server, searching exactly",
                 )
-        if self._atlas is None and self._insist:
+        if self._atlas is None and self._require_atlas:
             raise NotSupportedError(
                 "this MongoDB has no search",
                 why="LKMONGO_SEARCH is atlas",
@@ -181,12 +187,12 @@ class AtlasFirst:
             )
         return self._atlas
 
-    def _tell(self, what: str, trouble: LkmongoError | None) -> None:
+    def _log_problem(self, what: str, trouble: LkmongoError | None) -> None:
         """Log when something begins or ceases to keep the indexes from answering; one cause is told once."""
-        before = self._troubles.pop(what, None)
+        before = self._problems.pop(what, None)
         if trouble is not None:
-            if trouble.message not in {before, *self._troubles.values()}:
+            if trouble.message not in {before, *self._problems.values()}:
                 logger.warning("searching exactly: %s (%s)", trouble.message, trouble.why)
-            self._troubles[what] = trouble.message
-        elif before is not None and before not in self._troubles.values():
+            self._problems[what] = trouble.message
+        elif before is not None and before not in self._problems.values():
             logger.info("searching by the indexes again")

@@ -77,7 +77,7 @@ def explain(error: PyMongoError | TimeoutError) -> LkmongoError:  # noqa: PLR091
     return operations.explain(error)
 
 
-def finds_nothing(index: str) -> LkmongoError:
+def empty_index_error(index: str) -> LkmongoError:
     """What to say of an index that returned nothing of what is there: the server gives no error for that."""
     return DriftError(
         f"{index} finds nothing of what is there",
@@ -86,19 +86,19 @@ def finds_nothing(index: str) -> LkmongoError:
     )
 
 
-def sentence(error: LkmongoError) -> str:
+def one_line(error: LkmongoError) -> str:
     """An error on one line, for a result that is degraded by it."""
     return error.message + (f" ({error.why})" if error.why else "") + (f"; run {error.hint}" if error.hint else "")
 
 
-class Lacking:
+class DegradationLog:
     """Logs what the searches of one strategy go without; each cause once, as long as it lasts."""
 
     def __init__(self) -> None:
         """They lack nothing."""
         self._said: dict[str, str | None] = {}
 
-    def tell(self, collection: str, degraded: str | None) -> None:
+    def note(self, collection: str, degraded: str | None) -> None:
         """Note how a search of `collection` went: the `degraded` of its result."""
         if degraded and degraded != self._said.get(collection):
             logger.warning("not all of %s can be found: %s", collection, degraded)
@@ -149,7 +149,7 @@ _CACHED_TENANTS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Found(Generic[T]):
+class SearchHit(Generic[T]):
     """One thing that was found; a rank is None where its branch did not return it."""
 
     item: T
@@ -163,7 +163,7 @@ class SearchResult(Generic[T]):
     """What was found, best first, by which strategy; `degraded` says what was missing, None when nothing was."""
 
     strategy: Literal["exact", "atlas"]
-    hits: list[Found[T]]
+    hits: list[SearchHit[T]]
     degraded: str | None = None
 
 
@@ -228,9 +228,11 @@ class _Loaded(Generic[T]):
     foreign: int
     """How many have a vector that cannot be compared with the embedder's."""
 
-    def search(self, query: str, vector: NDArray[np.float32] | None, limit: int, embedder: Embedder) -> list[Found[T]]:
+    def search(
+        self, query: str, vector: NDArray[np.float32] | None, limit: int, embedder: Embedder
+    ) -> list[SearchHit[T]]:
         hits = self.index.search(query, vector, limit, embedder.weights, embedder.floor)
-        return [Found(self.items[hit.key], hit.score, hit.vector_rank, hit.text_rank) for hit in hits]
+        return [SearchHit(self.items[hit.key], hit.score, hit.vector_rank, hit.text_rank) for hit in hits]
 
 
 class ExactStrategy:
@@ -256,19 +258,19 @@ class ExactStrategy:
         self._embed_deadline = embed_deadline
         self._passages: OrderedDict[str, tuple[Document, _Loaded[Passage]]] = OrderedDict()
         self._loading: dict[str, asyncio.Task[_Loaded[Passage]]] = {}
-        self._lacking = Lacking()
+        self._degradation_log = DegradationLog()
 
     async def memories(
-        self, scope: UserScope, query: str, limit: int = 5, *, question: QueryEmbedding | None = None
+        self, scope: UserScope, query: str, limit: int = 5, *, query_embedding: QueryEmbedding | None = None
     ) -> SearchResult[Memory]:
         """Search one person's slots. See `SearchStrategy.memories`; `question` is `query` when it is asked already."""
-        return await self._search(MEMORIES, self._load_memories, scope, query, limit, question)
+        return await self._search(MEMORIES, self._load_memories, scope, query, limit, query_embedding)
 
     async def knowledge(
-        self, tenant: TenantScope, query: str, limit: int = 3, *, question: QueryEmbedding | None = None
+        self, tenant: TenantScope, query: str, limit: int = 3, *, query_embedding: QueryEmbedding | None = None
     ) -> SearchResult[Passage]:
         """Search one tenant's passages. See `memories`."""
-        return await self._search(KNOWLEDGE, self._load_knowledge, tenant, query, limit, question)
+        return await self._search(KNOWLEDGE, self._load_knowledge, tenant, query, limit, query_embedding)
 
     async def _search(
         self,
@@ -277,17 +279,17 @@ class ExactStrategy:
         scope: Any,
         query: str,
         limit: int,
-        question: QueryEmbedding | None,
+        query_embedding: QueryEmbedding | None,
     ) -> SearchResult[Any]:
         if not query.strip():
             return SearchResult("exact", [])
-        async with nullcontext(question) if question else self._ask(query) as asked:
+        async with nullcontext(query_embedding) if query_embedding else self._ask(query) as asked:
             loaded: _Loaded[Any] = await load(scope)
             vector, missing = await asked.vector()
         hits = await asyncio.to_thread(loaded.search, query, vector, limit, self._embedder)
         if missing is None and loaded.foreign:
             missing = foreign_note(f"{loaded.foreign} of {len(loaded.items)} have", self._embedder)
-        self._lacking.tell(collection, missing)
+        self._degradation_log.note(collection, missing)
         return SearchResult("exact", hits, missing)
 
     def _ask(self, query: str) -> QueryEmbedding:

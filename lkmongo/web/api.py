@@ -1,4 +1,4 @@
-"""The interface: join tokens by LiveKit's standard, what is remembered of who asks, logout, health."""
+"""The HTTP interface: LiveKit's standard token endpoint, the caller's own memories, logout, health."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from aiohttp import web
 
 from lkmongo.errors import DatabaseUnavailableError, LkmongoError
 from lkmongo.store.open import Store
-from lkmongo.store.people import person
+from lkmongo.store.people.forget import forget_everything, forget_line
+from lkmongo.store.people.person import lines
 from lkmongo.tokens import SigningKey, TokenRequest, mint
 from lkmongo.web.caller import Callers, WebCaller
 from lkmongo.web.guard import Limit, address_key, problem, read_token_request, too_many
@@ -22,11 +23,11 @@ logger = logging.getLogger(__name__)
 MAX_BODY = 16 * 1024
 """Bytes of a request's body."""
 PER_CALLER = 20
-"""Tokens a minute for one person."""
+"""Tokens per minute for one person."""
 NEW_GUESTS = 60
-"""Tokens a minute for browsers of one address that are not known yet."""
+"""Tokens per minute for unknown browsers at one address."""
 _FORMS = {"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"}
-"""What a page of another site can send without asking first."""
+"""Types that a page of another site can send without a CORS preflight."""
 _BODY_SECONDS = 10.0
 _MEMORY_SECONDS = 5.0
 _PING_SECONDS = 2.0
@@ -34,7 +35,7 @@ _PING_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """Where calls take place: the LiveKit server, its key pair, and the agent that is sent."""
+    """The LiveKit server, its key pair, and the agent to dispatch."""
 
     server_url: str
     key: SigningKey
@@ -45,7 +46,6 @@ class Interface:
     """The handlers."""
 
     def __init__(self, store: Store, callers: Callers, calls: Calls) -> None:
-        """Answer from these."""
         self._store = store
         self._callers = callers
         self._calls = calls
@@ -54,7 +54,6 @@ class Interface:
         self._away: str | None = None
 
     def routes(self) -> Iterable[web.RouteDef]:
-        """The paths."""
         yield web.post("/api/token", self.token)
         yield web.get("/api/memories", self.memories, allow_head=False)
         yield web.delete("/api/memories", self.forget_everything)
@@ -63,7 +62,7 @@ class Interface:
         yield web.get("/health", self.health)
 
     async def token(self, request: web.Request) -> web.Response:
-        """Let whoever asks into a room of their own, where the agent is told, sealed, who they are."""
+        """Mint a token for a room of the caller's own; the sealed dispatch metadata tells the agent who they are."""
         body = await _json_body(request)
         if isinstance(body, web.Response):
             return body
@@ -80,12 +79,12 @@ class Interface:
         return self._settled(request, web.json_response(answer, status=201), caller)
 
     async def memories(self, request: web.Request) -> web.Response:
-        """Tell who asks what is remembered of them; of a browser that is not known, nothing."""
+        """What is remembered of the caller; nothing for an unknown browser."""
         caller = await self._callers.recognise(request)
         if caller is None:
             return web.json_response({"logged_in": False, "known": False, "lines": []})
         async with _in_time():
-            lines = await person.lines(self._store.users, self._store.memories, caller.scope)
+            found = await lines(self._store, caller.scope)
         shown = [
             {
                 "kind": line.kind,
@@ -94,37 +93,29 @@ class Interface:
                 "content": line.content,
                 "at": line.at.isoformat() if line.at else None,
             }
-            for line in lines
+            for line in found
         ]
         answer = {"logged_in": caller.logged_in, "known": True, "lines": shown}
         return self._settled(request, web.json_response(answer), caller)
 
     async def forget(self, request: web.Request) -> web.Response:
-        """Forget one line of whoever asks."""
         caller = await self._callers.recognise(request)
         if caller is None:
             return problem(404, "not_found", "that is not remembered")
         async with _in_time():
-            await person.forget(
-                self._store.users,
-                self._store.memories,
-                caller.scope,
-                request.match_info["kind"],
-                request.match_info["name"],
-            )
+            await forget_line(self._store, caller.scope, request.match_info["kind"], request.match_info["name"])
         return self._settled(request, web.Response(status=204), caller)
 
     async def forget_everything(self, request: web.Request) -> web.Response:
-        """Forget every line of whoever asks."""
         caller = await self._callers.recognise(request)
         if caller is None:
             return web.json_response({"forgotten": 0})
         async with _in_time():
-            forgotten = await person.forget_everything(self._store.users, self._store.memories, caller.scope)
+            forgotten = await forget_everything(self._store, caller.scope)
         return self._settled(request, web.json_response({"forgotten": forgotten}), caller)
 
     async def logout(self, request: web.Request) -> web.Response:
-        """End the browser's cookie. A login of one's own ends its session itself."""
+        """Invalidate the browser's cookie; a configured login manages its own sessions."""
         body = await _json_body(request)
         if isinstance(body, web.Response):
             return body
@@ -135,9 +126,9 @@ class Interface:
         return response
 
     async def health(self, _: web.Request) -> web.Response:
-        """Tell that the server is there, and whether MongoDB is: without it tokens are given all the same.
+        """Whether MongoDB answers; the server is healthy without it, since it still gives tokens.
 
-        Why it is not is for the log alone, and once as long as it lasts: probes ask all the time.
+        The reason goes to the log only, and once per outage, since probes ask all the time.
         """
         away: str | None = None
         try:
@@ -148,7 +139,7 @@ class Interface:
         except TimeoutError:
             away = f"MongoDB did not answer in {_PING_SECONDS:g} s"
         if away and away != self._away:
-            logger.warning("the memory is away: %s", away)
+            logger.warning("the memory is unavailable: %s", away)
         self._away = away
         return web.json_response({"status": "ok", "mongodb": "away" if away else "ok"})
 
@@ -158,17 +149,17 @@ class Interface:
 
 
 async def _json_body(request: web.Request) -> bytes | web.Response:
-    """The body, or the answer to one that cannot be taken."""
+    """The body, or the response that rejects it."""
     if (request.content_length or 0) > MAX_BODY:
-        return problem(413, "too_large", f"the body may have {MAX_BODY:,} bytes", Connection="close")
+        return problem(413, "too_large", f"the body may have at most {MAX_BODY:,} bytes", Connection="close")
     try:
         async with asyncio.timeout(_BODY_SECONDS):
             body = await request.read()
     except TimeoutError:
-        return problem(408, "too_slow", "the body did not come in time", Connection="close")
+        return problem(408, "too_slow", "the body did not arrive in time", Connection="close")
     except web.HTTPRequestEntityTooLarge:
-        return problem(413, "too_large", f"the body may have {MAX_BODY:,} bytes", Connection="close")
-    # Some clients name a type although there is no body.
+        return problem(413, "too_large", f"the body may have at most {MAX_BODY:,} bytes", Connection="close")
+    # Some clients send a content type without a body.
     if request.content_type != "application/json" and (body or request.content_type in _FORMS):
         return problem(415, "not_json", "the body must be application/json")
     return body
@@ -176,11 +167,7 @@ async def _json_body(request: web.Request) -> bytes | web.Response:
 
 @asynccontextmanager
 async def _in_time() -> AsyncIterator[None]:
-    """Bound what waits for MongoDB.
-
-    Raises:
-        DatabaseUnavailableError: it takes too long.
-    """
+    """Bound a wait for MongoDB; raises DatabaseUnavailableError."""
     try:
         async with asyncio.timeout(_MEMORY_SECONDS):
             yield

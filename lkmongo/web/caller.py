@@ -1,6 +1,6 @@
 """Who sent a request: somebody who is logged in, or the guest that the browser's cookie stands for.
 
-A login of your own is the callable that LKMONGO_WEB_AUTH names: it says, at each request, whose request it is.
+LKMONGO_WEB_AUTH names a callable of your own that returns, for each request, the id of who is logged in.
 """
 
 from __future__ import annotations
@@ -27,36 +27,34 @@ from lkmongo.web.handle import GUEST_PREFIX, MAX_AGE, CookieKeys, Handle
 logger = logging.getLogger(__name__)
 
 Hook = Callable[[web.Request], Any]
-"""Takes a request and returns the id of who is logged in, or None; plain or a coroutine function."""
+"""Takes a request and returns the id of who is logged in, or None; a plain or a coroutine function."""
 
 PATIENCE = 5.0
-"""Seconds that a login may take to answer."""
+"""Seconds for the login to answer."""
 
 
 class LoginError(LkmongoError):
-    """The login cannot be asked at the moment."""
+    """The login is not available at the moment."""
 
     code = "login_failed"
 
 
 class Login:
-    """Asks the hook; without one nobody is logged in."""
+    """Calls the hook; without one nobody is logged in."""
 
     def __init__(self, hook: Hook | None = None) -> None:
-        """Ask `hook`."""
         self._hook = hook
 
     @property
     def is_configured(self) -> bool:
-        """Whether there is a hook."""
         return self._hook is not None
 
     async def user_id(self, request: web.Request) -> str | None:
         """The id of who is logged in, or None.
 
         Raises:
-            LoginError: the hook failed, or answered with what cannot be an id. Nobody is a guest for that reason:
-                who is logged in would talk to an agent that does not know them.
+            LoginError: the hook failed, or returned no valid id. The request is not treated as a guest's: somebody who
+                is logged in would talk to an agent that does not know them.
         """
         if self._hook is None:
             return None
@@ -76,42 +74,40 @@ class Login:
         try:
             user_id = check_id("user", answer)
         except InvalidIdError as error:
-            logger.error("LKMONGO_WEB_AUTH returned %s that cannot be a user id", type(answer).__name__)  # noqa: TRY400
+            logger.error("LKMONGO_WEB_AUTH returned %s that is not a valid user id", type(answer).__name__)  # noqa: TRY400
             raise LoginError from error
         if user_id.startswith(GUEST_PREFIX):
-            logger.error("LKMONGO_WEB_AUTH returned an id that begins with %s: that is a guest's", GUEST_PREFIX)
+            logger.error(
+                "LKMONGO_WEB_AUTH returned an id that begins with %s, which is reserved for guests", GUEST_PREFIX
+            )
             raise LoginError
         return user_id
 
 
 def load_login(path: str | None) -> Login:
-    """Import the callable that LKMONGO_WEB_AUTH names.
-
-    Raises:
-        SettingsError: it cannot be imported or called.
-    """
+    """Import the callable that LKMONGO_WEB_AUTH names; raises SettingsError if that fails."""
     if path is None:
         return Login()
     found = import_string("LKMONGO_WEB_AUTH", path, "callable")
     if not callable(found):
-        raise SettingsError(f"LKMONGO_WEB_AUTH names {path}, which cannot be called")
+        raise SettingsError(f"LKMONGO_WEB_AUTH names {path}, which is not callable")
     return Login(found)
 
 
 COOKIE = "lkmongo"
 SECURE_COOKIE = "__Host-lkmongo"
-"""By https: with this prefix a browser takes it from this very host alone, not from a neighbour under one domain."""
+"""For https: browsers accept this prefix only from the host itself, not from another host of the same domain."""
 
 _LOOK_UP = 1.5
-"""Seconds that a guest may take to be looked up."""
+"""Seconds for looking up a guest."""
 _MERGE = 3.0
-"""Seconds that an answer waits for a guest's merge into a login; it goes on after."""
+"""Seconds that a response waits for a guest's merge into a login, which continues afterwards."""
 _MOST_KNOWN = 10_000
 
 
 @dataclass(slots=True)
 class WebCaller:
-    """Who it is, and what becomes of the cookie: `give` is a handle to send, `drop` takes the cookie back."""
+    """Who it is, and what to do with the cookie: set it to the handle `give`, or `drop` it."""
 
     scope: UserScope
     logged_in: bool
@@ -121,7 +117,7 @@ class WebCaller:
 
 @dataclass(slots=True)
 class _Memory:
-    """Whose browser each was when MongoDB answered last; None for one that is good no more."""
+    """Whose browser each was when MongoDB last answered; None for one that is no longer valid."""
 
     people: OrderedDict[str, UserScope | None] = field(default_factory=OrderedDict)
 
@@ -133,17 +129,14 @@ class _Memory:
 
 
 class Secure(Protocol):
-    """Tells whether the browser came by https."""
-
     def is_secure(self, request: web.Request) -> bool:
-        """Whether it did."""
+        """Whether the browser uses https."""
 
 
 class Callers:
     """Recognises who sends requests."""
 
     def __init__(self, store: Store, keys: CookieKeys, login: Login, origins: Secure, tenant_id: str) -> None:
-        """Nobody is known yet."""
         self._db = store.db
         self._visitors = Visitors(store.db)
         self._keys = keys
@@ -154,11 +147,7 @@ class Callers:
         self._merges: dict[str, asyncio.Task[bool]] = {}
 
     async def recognise(self, request: web.Request) -> WebCaller | None:
-        """Who sent the request; None for a browser that is not known.
-
-        Raises:
-            LoginError: the login cannot be asked.
-        """
+        """Who sent the request; None for an unknown browser. Raises LoginError."""
         user_id = await self._login.user_id(request)
         cookie = self._read_cookie(request)
         if user_id is not None:
@@ -173,11 +162,7 @@ class Callers:
         return WebCaller(scope, logged_in=False, give=handle.renewed() if renew else None)
 
     async def welcome(self, request: web.Request) -> WebCaller:
-        """Who sent the request; a browser that is not known becomes a new guest's.
-
-        Raises:
-            LoginError: the login cannot be asked.
-        """
+        """Who sent the request; an unknown browser becomes a new guest's. Raises LoginError."""
         if caller := await self.recognise(request):
             return caller
         handle = Handle.new()
@@ -190,34 +175,28 @@ class Callers:
         return WebCaller(scope, logged_in=False, give=handle)
 
     async def leave(self, request: web.Request) -> None:
-        """End the browser's cookie, also where it was copied; the next request is a new guest's.
-
-        Raises:
-            DatabaseError: that could not be stored.
-        """
+        """Invalidate the browser's cookie and its copies; the next request is a new guest's. Raises DatabaseError."""
         if cookie := self._read_cookie(request):
             key = cookie[0].key(self._tenant)
             self._memory.keep(key, None)
-            await self._visitors.add(key, cookie[0].guest(self._tenant))  # it may have come while MongoDB was away
+            await self._visitors.add(
+                key, cookie[0].guest(self._tenant)
+            )  # it may have been issued while MongoDB was away
             await self._visitors.end(key)
 
     def settle(self, request: web.Request, response: web.StreamResponse, caller: WebCaller) -> None:
-        """Set the cookie, or take it back."""
         if caller.give:
             self._set_cookie(request, response, self._keys.write(caller.give), MAX_AGE)
         elif caller.drop:
             self.drop_cookie(request, response)
 
     def drop_cookie(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Take the browser's cookie back."""
         if self._name(request) in request.cookies:
             self._set_cookie(request, response, "", 0)
 
     async def close(self) -> None:
-        """Let the merges that have begun end."""
+        """Wait for merges in progress."""
         await asyncio.gather(*self._merges.values(), return_exceptions=True)
-
-    # ------------------------------------------------------------------ inside
 
     def _name(self, request: web.Request) -> str:
         return SECURE_COOKIE if self._origins.is_secure(request) else COOKIE
@@ -232,14 +211,14 @@ class Callers:
         )
 
     async def _guest(self, handle: Handle) -> UserScope | None:
-        """Whose browser it is; None where its cookie is good no more."""
+        """Whose browser it is; None if its cookie is no longer valid."""
         key = handle.key(self._tenant)
         try:
             async with asyncio.timeout(_LOOK_UP):
                 scope = await self._look_up(handle, key)
         except (LkmongoError, TimeoutError) as error:
             _tell_away(error)
-            # It is in no case somebody else: nobody but this browser can be this guest.
+            # This is safe without the database: only this browser can be this guest.
             return self._memory.people.get(key, handle.guest(self._tenant))
         self._memory.keep(key, scope)
         return scope
@@ -249,18 +228,18 @@ class Callers:
         if visitor := await self._visitors.seen(key):
             return self._accepted(visitor, guest)
         if await Tombstones(self._db).get(guest):
-            return None  # erased: who comes back is somebody new
+            return None  # erased: a new guest
         await self._visitors.add(key, guest)
         return guest
 
     def _accepted(self, visitor: Visitor, guest: UserScope) -> UserScope | None:
-        """Where people log in, a cookie alone is nobody but its own guest, whatever it was merged into."""
+        """With a login configured, a cookie alone is never more than its own guest, whatever it was merged into."""
         if visitor.ended or (self._login.is_configured and visitor.scope != guest):
             return None
         return visitor.scope
 
     async def _joined(self, handle: Handle, login: UserScope) -> bool:
-        """Make the cookie's guest and the login one person; whether that is done, and the cookie over."""
+        """Merge the cookie's guest into the login; True once that is done and the cookie is invalid."""
         key = handle.key(self._tenant)
         task = self._merges.get(key)
         if task is None:
@@ -273,13 +252,13 @@ class Callers:
         guest = handle.guest(self._tenant)
         try:
             visitor = await self._visitors.get(key)
-            # Merged by hand into somebody, or ended: then there is nothing of this browser's own to be had.
+            # Otherwise it was merged by an operator, or ended, and has nothing of its own any more.
             if visitor is None or (visitor.scope == guest and not visitor.ended):
                 await merge(self._db, guest, login)
             if visitor is not None:
                 await self._visitors.end(key)
         except LkmongoError as error:
-            level = logging.INFO if isinstance(error, NotReadyError) else logging.WARNING  # they are in a call
+            level = logging.INFO if isinstance(error, NotReadyError) else logging.WARNING  # they are in a session
             logger.log(level, "a guest who logged in is not merged yet: %s (%s)", error.message, error.why)
             return False
         except Exception:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lkmongo.dispatch import plain_metadata, resuming_metadata
 from lkmongo.errors import LkmongoError
-from lkmongo.model import SessionRecord, Turn, TurnKind
+from lkmongo.model import SessionRecord, Turn, TurnKind, now
 from lkmongo.store.sessions.documents import LOOKING, lease_owner
 from lkmongo.store.sessions.sessions import LOST
 
@@ -121,6 +121,8 @@ async def resume(
         UnreachableError: LiveKit does not answer.
         AuthenticationError: one of the two refuses the credentials.
     """
+    if record.room_name is None or record.started_at is None:
+        return False  # not recorded by an agent
     # One worker wins the claim. Its lease expires again if no agent comes.
     if not await store.sessions.claim(record, lease_owner() + LOOKING, instead_of=dead or "", make=False):
         return False
@@ -151,7 +153,8 @@ async def _inspect_room(
 
     from lkmongo.livekit_api import PATIENCE, livekit_errors
 
-    room, secret = record.room_name, credentials.api_secret.get_secret_value()
+    room, began = record.room_name or "", record.started_at or now()
+    secret = credentials.api_secret.get_secret_value()
     with livekit_errors(credentials.url), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about a short secret, at each request
         async with (
@@ -169,7 +172,7 @@ async def _inspect_room(
             callers = {each.identity for each in present if each.kind != api.ParticipantInfo.Kind.AGENT}
             if not callers or (record.participant_identity and record.participant_identity not in callers):
                 return "nobody"
-            if any(_is_on_its_way(dispatch.state, record.started_at) for dispatch in dispatches):
+            if any(_is_on_its_way(dispatch.state, began) for dispatch in dispatches):
                 return "agent"
             if agents and is_dead and record.agent_participant:
                 who = api.RoomParticipantIdentity(room=room, identity=record.agent_participant)

@@ -9,6 +9,7 @@ import pytest
 
 from lkmongo.agent.briefing import BUDGET
 from lkmongo.model import LastSession, Memory, UserScope, now
+from lkmongo.store.people.forget import forget
 from tests.fake_llm import calls
 from tests.talk import talk
 from tests.waiting import until
@@ -237,7 +238,7 @@ async def test_a_guest_is_remembered_for_the_call_and_no_longer(store):
 async def test_what_another_process_forgets_is_unknown_one_turn_later(store):
     await store.memories.remember(ROBIN, "color", "teal")
     async with talk(store, ROBIN, calls()) as call:
-        await store.memories.forget(ROBIN)
+        await forget(store, ROBIN)
         await call.say("hello")
         await until(lambda: not call.call.caller.slots)
         await call.say("hello again")

@@ -254,7 +254,7 @@ async def test_it_is_neither_shown_nor_embedded(old):
         "note": WITHHELD,
         "pet": "a heron",
     }
-    shown = " ".join(line.content for line in await person.lines(old.users, old.memories, ROBIN))
+    shown = " ".join(line.content for line in await person.lines(old, ROBIN))
     assert not [text for text in TOLD if text in shown]
     embedder = create_embedder("local")
     embedded = []

@@ -19,7 +19,7 @@ from lkmongo.store.export.export import Export, Sink
 from lkmongo.store.export.writers import JsonlWriter
 from lkmongo.store.mongo.extended_json import loads
 from lkmongo.store.open import open_store
-from lkmongo.store.sessions.calls import SessionFilter
+from lkmongo.store.sessions.listing import SessionFilter
 from tests.waiting import PATIENCE
 
 ROBIN = UserScope(tenant_id="default", user_id="u-100")

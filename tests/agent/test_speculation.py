@@ -23,7 +23,7 @@ from lkmongo.agent.speculation import MAX_SEARCHES, Speculation
 from lkmongo.embed.choose import create_embedder
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.model import Passage, TenantScope, UserScope
-from lkmongo.search.strategy import ExactStrategy, Found, SearchResult
+from lkmongo.search.strategy import ExactStrategy, SearchHit, SearchResult
 from lkmongo.settings import Settings
 from tests.fake_llm import ScriptedLLM, calls
 from tests.talk import talk
@@ -166,7 +166,7 @@ class SlowSearch:
             raise
         if self.error:
             raise self.error
-        return SearchResult("exact", [Found(Passage("a.md", 0, query, query), 1.0, 1, 1)])
+        return SearchResult("exact", [SearchHit(Passage("a.md", 0, query, query), 1.0, 1, 1)])
 
     async def memories(self, scope, query, limit=5):
         raise AssertionError("nothing here asks for memories")

@@ -12,7 +12,7 @@ from lkmongo.agent.recorder import Recorder
 from lkmongo.agent.status_line import languages
 from lkmongo.embed.choose import create_embedder
 from lkmongo.model import Passage, UserScope
-from lkmongo.search.strategy import Found, SearchResult
+from lkmongo.search.strategy import SearchHit, SearchResult
 from tests.fake_llm import ScriptedLLM, calls
 from tests.talk import talk
 from tests.voice import voice_call
@@ -30,7 +30,7 @@ class SlowSearch:
 
     async def knowledge(self, tenant, query, limit=3):
         await self.let_go.wait()
-        return SearchResult("exact", [Found(Passage("a.md", 0, "Returns", "thirty days"), 1.0, 1, 1)])
+        return SearchResult("exact", [SearchHit(Passage("a.md", 0, "Returns", "thirty days"), 1.0, 1, 1)])
 
     async def memories(self, scope, query, limit=5):
         raise AssertionError("nothing here asks for memories")

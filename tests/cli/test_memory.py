@@ -79,14 +79,14 @@ async def test_forgetting_the_profile_too(run, store):
     done = run("memory", "forget", "u-100", "--profile", "--type", "city", "--yes")
     assert done.stdout == (
         "Forgot 1 memory and the profile (name, timezone) of u-100 in tenant default. "
-        "Orders and the transcripts of calls stay; see `users erase` and `db retention`.\n"
+        "Orders and the transcripts of sessions stay; see `users erase` and `db retention`.\n"
     )
     assert [slot.memory_type for slot in await store.memories.slots(ROBIN)] == ["dog"]
     profile = await store.users.get(ROBIN)
     assert (profile.name, profile.timezone) == (None, None)
     assert await store.db.turns.count_documents({}) == 6
     kept = run("memory", "forget", "u-100", "--yes")
-    assert "The profile, orders and the transcripts of calls stay" in kept.stdout
+    assert "The profile, orders and the transcripts of sessions stay" in kept.stdout
 
 
 async def test_what_is_known_of_the_last_call_is_not_forgotten_unasked(run, store):
@@ -95,7 +95,7 @@ async def test_what_is_known_of_the_last_call_is_not_forgotten_unasked(run, stor
     assert await store.users.set_last_session(ROBIN, last, started_at=now() - timedelta(minutes=1))
     unasked = run("memory", "forget", "u-100")
     assert unasked.code == 2
-    assert "Forget what was known of the last call of u-100 in tenant default?" in unasked.stderr
+    assert "Forget what was known of the last session of u-100 in tenant default?" in unasked.stderr
     assert run("memory", "forget", "u-100", "--dry-run", "--json").json["last_call"] is True
     assert (await store.users.get(ROBIN)).last_session.gist == "they want a lamp"
     assert run("memory", "forget", "u-100", "--yes").code == 0
@@ -116,12 +116,12 @@ async def test_forgetting_somebody_unknown_is_5_and_makes_nobody_known(run, stor
     for result in (tried, of_a_slot, done, again):
         assert (result.code, result.stdout) == (5, "")
     lines = done.stderr.splitlines()
-    assert lines[0] == "error: nothing is kept of typo-user in tenant acme"
+    assert lines[0] == "error: nothing is stored about typo-user in tenant acme"
     assert lines[1] == "  why: looked at the collections memories, turns, sessions, users, visitors, orders"
-    assert lines[2].strip().startswith("what a worker that cannot reach MongoDB may hold of that id")
+    assert lines[2].strip().startswith("anything said under that id until now that a worker")
     assert lines[3] == "  try: check the id and --tenant; lkmongo users list --tenant acme"
     assert tried.stderr.splitlines() == [*lines[:2], lines[3]]
-    assert json.loads(again.stderr)["error"]["message"] == "nothing is kept of typo-user in tenant acme"
+    assert json.loads(again.stderr)["error"]["message"] == "nothing is stored about typo-user in tenant acme"
     assert await documents(store) == before
     assert run("memory", "export", "typo-user", "--tenant", "acme").code == 5
     assert "Nobody is known in tenant acme" in run("users", "list", "--tenant", "acme").stderr
@@ -140,7 +140,7 @@ async def test_nothing_remembered_is_told_from_nobody_of_that_id(run, store):
         nobody = run("memory", *arguments, "--json")
         assert (nobody.code, nobody.stdout) == (5, "")
         error = json.loads(nobody.stderr)["error"]
-        assert (error["code"], error["message"]) == ("not_found", "nothing is kept of u-101 in tenant default")
+        assert (error["code"], error["message"]) == ("not_found", "nothing is stored about u-101 in tenant default")
         assert error["hint"] == "did you mean u-100? lkmongo users list"
     assert "u-100 has no memory called city" in run("memory", "show", "u-100", "city").stderr
 

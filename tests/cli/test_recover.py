@@ -87,7 +87,7 @@ def test_what_is_for_another_database_stays_and_is_told(run, leave, folder):
     path = leave(database="elsewhere")
     result = run("sessions", "recover")
     assert (result.code, result.stdout) == (0, "")
-    assert result.stderr.startswith(f"1 call in {folder} is for another database: set MONGODB_URI and MONGODB_DB")
+    assert result.stderr.startswith(f"1 session in {folder} is for another database: set MONGODB_URI and MONGODB_DB")
     assert files(folder) == [path]
 
 
@@ -99,7 +99,7 @@ def test_a_call_that_goes_on_is_left_alone_and_told(run, folder, database_name):
         result = run("sessions", "recover")
         assert (result.code, result.stderr) == (
             0,
-            "1 call of this machine still goes on\nThere is nothing to recover\n",
+            "1 session of this machine is still going on\nThere is nothing to recover\n",
         )
         assert files(folder) == [call.path]
 
@@ -115,7 +115,7 @@ def test_a_damaged_file_is_told_and_costs_no_other(run, leave, folder):
     assert (result.code, {row["session_id"] for row in result.json}) == (1, {"call-1", "call-2"})
     assert f"warning: {nonsense} is not the journal of a session" in result.stderr
     assert f"{damaged.stem}.damaged is damaged: 1 of its lines cannot be read; the others are stored" in result.stderr
-    assert '"2 files could not be stored whole"' in result.stderr
+    assert '"2 files could not be stored completely"' in result.stderr
     assert files(folder) == [nonsense]
     assert not whole.exists()
     assert run("sessions", "recover").code == 1

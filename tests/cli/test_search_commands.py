@@ -71,7 +71,7 @@ def test_the_strategy_and_the_ranks_are_shown_in_every_format(run):
     nobody = run("memory", "search", "nobody", "retriever", "--json")
     assert (nobody.code, nobody.stdout) == (5, "")
     error = json.loads(nobody.stderr.splitlines()[-1])["error"]
-    assert error["message"] == "nothing is kept of nobody in tenant default"
+    assert error["message"] == "nothing is stored about nobody in tenant default"
     assert len(run("memory", "search", "u", "nurse retriever", "--limit", "1", "--json").json["hits"]) == 1
     for wrong in (["--limit", "0"], ["--limit", "x"]):
         assert run("memory", "search", "u", "dog", *wrong).code == 2

@@ -24,9 +24,9 @@ import pytest
 
 from lkmongo.model import now
 from lkmongo.store.mongo.extended_json import loads
-from tests.call_documents import said, session, used
 from tests.cli.conftest import LKMONGO
 from tests.local_support import until
+from tests.session_documents import said, session, used
 
 HOSTILE = "[red]x[/x] :smile: \x1b[31mred\x1b[0m \x9b31m \u202ertl\u202c <script>alert(1)</script> =cmd()"
 RECENT = now() - timedelta(hours=1)
@@ -109,7 +109,7 @@ def test_the_list(run, two_calls):
     ):
         assert [call["session_id"] for call in run("sessions", "list", "--json", *narrowed).json] == ["call-1"]
     assert run("sessions", "list", "--until", "2020-01-01", "--json").json == []
-    assert run("sessions", "list", "--tenant", "acme").stderr == "There are no such calls\n"
+    assert run("sessions", "list", "--tenant", "acme").stderr == "There are no such sessions\n"
     assert len(run("sessions", "list", "--all-tenants", "-o", "jsonl").events) == 2
 
 
@@ -136,10 +136,10 @@ def test_the_statistics(run, two_calls):
     assert counted["failures"]["interrupted_calls"] == counted["failures"]["tool_errors"] == 1
     assert sum(day["calls"] for day in counted["days"]) == 2
     table = run("sessions", "stats", "-o", "table").stdout
-    assert "2 calls, 3 minutes, 5 turns, 1 tool call, answers after 0.75 s (p50) and 2.50 s (p95)" in table
+    assert "2 sessions, 3 minutes, 5 turns, 1 tool call, answers after 0.75 s (p50) and 2.50 s (p95)" in table
     assert "████████████" in table
     assert re.search(r"lookup_order +1 +█+ +1", table)
-    assert "tools that failed" in table
+    assert "tool errors" in table
     lines = run("sessions", "stats").stdout.splitlines()
     assert lines[0].startswith("day\tcalls\tminutes\t")
     past = run("sessions", "stats", "--until", "2020-03-01", "--json").json
@@ -204,7 +204,7 @@ def test_a_page_may_go_to_standard_output(run, tmp_path):
 
 def test_a_page_of_nothing_says_so(run, tmp_path):
     assert run("sessions", "stats", "--html", "stats.html").code == 0
-    assert "There were no calls" in Page((tmp_path / "stats.html").read_text()).text
+    assert "There were no sessions" in Page((tmp_path / "stats.html").read_text()).text
 
 
 @pytest.mark.parametrize("output", ["table", "plain"])
@@ -229,7 +229,7 @@ def test_who_made_no_such_calls_is_told_from_nobody_of_that_id(run, tmp_path):
         for where, place in ((["--tenant", "acme"], "tenant acme"), (["--all-tenants"], "any tenant")):
             nobody = run("sessions", *arguments, "--user", "w", *where)
             assert (nobody.code, nobody.stdout) == (5, "")
-            assert f"nothing is kept of w in {place}" in nobody.stderr
+            assert f"nothing is stored about w in {place}" in nobody.stderr
     assert run("sessions", "export", "--user", "w", "-O", "calls.csv").code == 5
     assert not (tmp_path / "calls.csv").exists()
 
@@ -237,8 +237,8 @@ def test_who_made_no_such_calls_is_told_from_nobody_of_that_id(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["show", "nobody"], 5, "there is no call nobody in tenant default"),
-        (["show", "call-1", "--tenant", "acme"], 5, "there is no call call-1 in tenant acme"),
+        (["show", "nobody"], 5, "there is no session nobody in tenant default"),
+        (["show", "call-1", "--tenant", "acme"], 5, "there is no session call-1 in tenant acme"),
         (["list", "--since", "soon"], 2, "'soon' is not a time"),
         (["list", "--since", "1d", "--until", "2d"], 2, "is not before"),
         (["list", "--min-length", "long"], 2, "'long' is not a length of time"),
@@ -268,7 +268,7 @@ def test_what_is_wrong_is_said(run, two_calls, arguments, code, says):
 
 def test_an_export_to_a_file(run, two_calls, tmp_path):
     done = run("sessions", "export", "-O", "calls.jsonl")
-    assert done.stdout.startswith("exported 2 calls with 5 turns (")
+    assert done.stdout.startswith("exported 2 sessions with 5 turns (")
     assert done.stderr == ""
     lines = (tmp_path / "calls.jsonl").read_bytes().splitlines()
     assert [loads(line)["session_id"] for line in lines] == ["call-1", "call-2"]
@@ -279,14 +279,14 @@ def test_an_export_to_a_file(run, two_calls, tmp_path):
     rows = list(csv.DictReader(io.StringIO((tmp_path / "calls.csv").read_text(), newline="")))
     assert [row["session_id"] for row in rows] == ["call-1"] * 4 + ["call-2"]
     assert run("sessions", "export", "-O", "calls.md").code == 0
-    assert (tmp_path / "calls.md").read_text().startswith("## Call call-1\n")
+    assert (tmp_path / "calls.md").read_text().startswith("## Session call-1\n")
     assert sorted(path.name for path in tmp_path.glob("*calls*")) == ["calls.csv", "calls.jsonl", "calls.md"]
 
 
 async def test_the_command_that_it_prints_goes_on_where_it_ended(run, two_calls, write):
     first = run("sessions", "export", "--user", "u", "--since", "2d")
     assert len(first.stdout.splitlines()) == 1
-    command = shlex.split(re.search(r"what is recorded later: (.*)", first.stderr)[1])
+    command = shlex.split(re.search(r"later sessions: (.*)", first.stderr)[1])
     assert command[:3] == ["lkmongo", "sessions", "export"]
     await write([session("later", started_at=now()), session("not hers", user="w", started_at=now())], [])
     again = run(*command[1:])
@@ -385,11 +385,11 @@ def test_an_interruption_says_how_to_go_on(run, cli_env, tmp_path, many_calls, n
     process.send_signal(number)
     rest, stderr = process.communicate()
     assert process.returncode == code
-    last = re.search(rb"whole up to the call whose _id is (\w+)", stderr)[1].decode()
+    last = re.search(rb"complete up to the session whose _id is (\w+)", stderr)[1].decode()
     *lines, _ = (out + rest).split(b"\n")  # the last may not be whole
     ids = [str(loads(line)["_id"]) for line in lines]
     whole = ids[: ids.index(last) + 1]
-    command = shlex.split(re.search(rb"to go on from there: (.*)", stderr)[1].decode())
+    command = shlex.split(re.search(rb"to continue from there: (.*)", stderr)[1].decode())
     others = [str(loads(line)["_id"]) for line in run(*command[1:]).stdout.splitlines()]
     assert whole
     assert len(set(whole + others)) == len(whole) + len(others) == many_calls
@@ -438,7 +438,7 @@ def test_progress_is_for_a_terminal_alone(cli_env, tmp_path, many_calls):
     )
     assert b"documents a second" in child.read()
     child.close()
-    assert "exported 1,500 calls" in (tmp_path / "out.txt").read_text()
+    assert "exported 1,500 sessions" in (tmp_path / "out.txt").read_text()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -48,7 +48,7 @@ async def test_people_are_listed_a_page_at_a_time(run, store):
     await furnish(store, ELSEWHERE, slots=[], calls=[])
     first = run("users", "list", "--limit", "2")
     assert [line.split("\t")[0] for line in first.stdout.splitlines()] == ["user_id", "u-0", "u-1"]
-    assert first.stderr == "showing 2 of 5; go on with --after u-1\n"
+    assert first.stderr == "showing 2 of 5; continue with --after u-1\n"
     rest = run("users", "list", "--after", "u-1", "--json")
     assert [row["user_id"] for row in rest.json] == ["u-2", "u-3", "u-4"]
     assert rest.json[0]["name"] == "Name of u-2"
@@ -65,10 +65,10 @@ async def test_of_very_many_people_a_list_says_that_there_are_more_without_count
     people = [{"tenant_id": "default", "user_id": f"u-{number:05d}"} for number in range(COUNTED + 1)]
     await store.db.users.insert_many(people)
     listed = run("users", "list", "--limit", "1")
-    assert listed.stderr == "showing 1 of more than 10,000; go on with --after u-00000\n"
+    assert listed.stderr == "showing 1 of more than 10,000; continue with --after u-00000\n"
     await store.db.users.delete_one(people[0])
     listed = run("users", "list", "--limit", "1")
-    assert listed.stderr == "showing 1 of 10,000; go on with --after u-00001\n"
+    assert listed.stderr == "showing 1 of 10,000; continue with --after u-00001\n"
 
 
 async def test_one_person_is_shown(run, store):
@@ -80,7 +80,7 @@ async def test_one_person_is_shown(run, store):
     for command in (["users", "show"], ["users", "erase"], ["memory", "export"]):
         unknown = run(*command, "nobody", "--json")
         assert unknown.code == 5
-        assert json.loads(unknown.stderr)["error"]["message"] == "nothing is kept of nobody in tenant default"
+        assert json.loads(unknown.stderr)["error"]["message"] == "nothing is stored about nobody in tenant default"
 
 
 async def test_a_merge_asks_tells_and_can_be_repeated(run, store):
@@ -90,15 +90,15 @@ async def test_a_merge_asks_tells_and_can_be_repeated(run, store):
     assert (dry["dry_run"], dry["merged"], dry["moved"]["memories"]) == (True, False, 1)
     unasked = run("users", "merge", "u-200", "robin-1764")
     assert unasked.code == 2
-    assert "1 profile, 2 memories, 1 call, 3 turns of u-200 into robin-1764" in unasked.stderr
+    assert "1 profile, 2 memories, 1 session, 3 turns of u-200 into robin-1764" in unasked.stderr
     assert "--yes" in unasked.stderr
     done = run("users", "merge", "u-200", "robin-1764", "--yes")
     assert done.stdout.splitlines() == [
-        "Merged 1 profile, 1 memory, 1 call, 3 turns of u-200 into robin-1764",
+        "Merged 1 profile, 1 memory, 1 session, 3 turns of u-200 into robin-1764",
         '  city: kept "Porto of robin-1764" of robin-1764, dropped "Lisbon of u-200"',
     ]
     again = run("users", "merge", "u-200", "robin-1764")
-    assert (again.code, again.stdout) == (0, "Nothing to merge: nothing is kept of u-200\n")
+    assert (again.code, again.stdout) == (0, "Nothing to merge: nothing is stored about u-200\n")
     assert run("users", "merge", "robin-1764", "robin-1764", "--yes").code == 2
     assert "Nobody is known as new-one yet" in run("users", "merge", "robin-1764", "new-one").stderr
 
@@ -152,7 +152,7 @@ async def test_erasing_somebody_unknown_is_5_however_often_and_leaves_no_receipt
         assert await store.db.tombstones.count_documents({}) == (number > 1)
         unknown = run(*command, *options)
         assert (unknown.code, unknown.stdout) == (5, "")
-        assert "nothing is kept of robin-1764 in tenant default" in unknown.stderr
+        assert "nothing is stored about robin-1764 in tenant default" in unknown.stderr
     assert await Tombstones(store.db).bars(ROBIN, timedelta(hours=1)), "what waits elsewhere is not stored later"
     listed = run("users", "receipts", "--user", "robin-1764")
     assert (listed.code, listed.stderr) == (0, "robin-1764 was not erased in tenant default\n")
@@ -166,7 +166,7 @@ async def test_of_whom_there_are_orders_alone_nothing_else_is_erased(run, store)
         assert (told.code, told.stderr) == (0, "")
         assert told.stdout == (
             "Nothing but orders is found of robin-1764 in tenant default. Looked at memories, turns, sessions, users, "
-            "visitors. 1 order stays, as records of the business (see --orders).\n"
+            "visitors. 1 order stays, as business records (see --orders).\n"
         )
     fields = run("users", "erase", "robin-1764", "--json").json
     assert (fields["erased"], fields["orders_kept"], fields["receipt"]) == ({}, 1, None)
@@ -177,7 +177,7 @@ async def test_of_whom_there_are_orders_alone_nothing_else_is_erased(run, store)
 async def test_a_merge_of_two_of_whom_nothing_is_kept_is_5(run, store):
     unknown = run("users", "merge", "guest-7", "robin-1764", "--yes")
     assert (unknown.code, unknown.stdout) == (5, "")
-    assert "nothing is kept of guest-7 in tenant default" in unknown.stderr
+    assert "nothing is stored about guest-7 in tenant default" in unknown.stderr
     assert not any((await count(store.db, ROBIN)).values())
 
 
@@ -195,7 +195,7 @@ async def test_erasing_needs_the_id_twice(run, store, at_terminal):
     assert dry["erased"] == {"memories": 2, "turns": 6, "sessions": 2, "users": 1, "visitors": 0}
     unasked = run("users", "erase", "robin-1764")
     assert unasked.code == 2
-    assert "1 order stays, as records of the business" in unasked.stderr
+    assert "1 order stays, as business records" in unasked.stderr
     assert "--confirm robin-1764" in unasked.stderr
     assert run("users", "erase", "robin-1764", "--confirm", "robin").code == 2
     assert run("users", "erase", "robin-1764", "--reason", "robin-1764 said so", "--confirm", "robin-1764").code == 2
@@ -320,8 +320,8 @@ def test_a_call_that_goes_on_for_too_long_is_exit_code_3(run_inside, shared_home
         waiting = run_inside(*command)
         assert (waiting.code, waiting.stdout) == (3, "")
         note, error = waiting.stderr.splitlines()
-        assert note == "robin-1764 is in a call (s-9): waiting until it has stopped writing ..."
-        assert json.loads(error)["error"]["message"] == "robin-1764 is still in a call: s-9"
+        assert note == "robin-1764 is in a session (s-9): waiting until it has stopped writing ..."
+        assert json.loads(error)["error"]["message"] == "robin-1764 is still in a session: s-9"
         assert "run it again" in json.loads(error)["error"]["hint"]
         assert [db[name].count_documents({}) for name in ("sessions", "memories", "receipts")] == [1, 0, 0]
         db.sessions.update_one({}, {"$unset": {"lease": ""}})

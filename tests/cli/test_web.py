@@ -48,7 +48,7 @@ def test_it_is_not_opened_to_others_without_a_login(run_inside, host):
         ({"LKMONGO_WEB_AUTH": "nowhere"}, [], "LKMONGO_WEB_AUTH must be package.module:callable"),
         ({"LKMONGO_WEB_AUTH": "no_such_module:who"}, [], "there is no module no_such_module"),
         ({"LKMONGO_WEB_AUTH": "json:nothing"}, [], "json has no nothing"),
-        ({"LKMONGO_WEB_AUTH": "lkmongo.model:MAX_ID"}, [], "cannot be called"),
+        ({"LKMONGO_WEB_AUTH": "lkmongo.model:MAX_ID"}, [], "is not callable"),
         ({"LKMONGO_WEB_KEYS": "short,s3cret-short"}, [], "LKMONGO_WEB_KEYS must be keys of at least 32 characters"),
         ({"LKMONGO_WEB_ORIGINS": "talk.example.com"}, [], "LKMONGO_WEB_ORIGINS must be origins such as https://"),
         ({"LKMONGO_WEB_ORIGINS": "https://a.example/path"}, [], "LKMONGO_WEB_ORIGINS must be origins"),

@@ -39,7 +39,7 @@ def statuses(checks):
 
 async def test_with_nothing_set_nothing_fails_and_nothing_stays_behind(home):
     told, status = [], []
-    checks = await look_at({"LKMONGO_HOME": str(home)}, tell=told.append, on_status=status.append)
+    checks = await look_at({"LKMONGO_HOME": str(home)}, on_check=told.append, on_status=status.append)
     assert statuses(checks) == {
         "program": "ok",
         "settings": "ok",
@@ -265,7 +265,7 @@ async def test_search_indexes_from_missing_to_found(mongodb_uri, database_name):
         )
         missed = await found()
         assert missed.exit_code is ExitCode.NOT_READY
-        assert f"1 of 3 search indexes are ready, and miss what is there: {MEMORIES.name}" in missed.detail
+        assert f"1 of 3 search indexes are ready but miss existing documents: {MEMORIES.name}" in missed.detail
 
         await asyncio.to_thread(it.standin.set_status, it.db.name, "memories", TEXT.name, "FAILED", "out of disk")
         broken = await found()
@@ -283,7 +283,7 @@ async def test_a_search_index_with_vectors_of_another_length_is_named(mongodb_ur
                 await it.make(index)
         found = (await searched(it, "indexes.search"))["indexes.search"]
     assert (found.status, found.hint) == (Status.FAIL, "lkmongo db indexes")
-    assert f"not as they should be: {MEMORIES.name}" in found.detail
+    assert f"defined differently than needed: {MEMORIES.name}" in found.detail
     assert any("512" in fact for fact in found.facts)
 
 

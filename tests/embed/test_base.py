@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
-from lkmongo.embed.base import ahead
+from lkmongo.embed.base import prefetch
 
 
 class Batches:
@@ -34,7 +34,7 @@ class Batches:
 async def test_one_batch_is_made_while_another_is_dealt_with():
     batches = Batches(4)
     seen = []
-    async with aclosing(ahead(batches())) as each:
+    async with aclosing(prefetch(batches())) as each:
         async for number in each:
             for _ in range(10):
                 await asyncio.sleep(0)
@@ -43,7 +43,7 @@ async def test_one_batch_is_made_while_another_is_dealt_with():
 
 
 async def take(batches, seen, *, leave=None):
-    async with aclosing(ahead(batches())) as each:
+    async with aclosing(prefetch(batches())) as each:
         async for number in each:
             await asyncio.sleep(0)  # the next one is begun
             seen.append(number)

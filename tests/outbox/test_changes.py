@@ -15,6 +15,7 @@ from lkmongo.errors import DatabaseUnavailableError
 from lkmongo.model import LastSession, SessionRecord, SessionStatus, now
 from lkmongo.outbox.journal import Journal
 from lkmongo.outbox.recovery import recover
+from lkmongo.store.people.forget import forget
 from lkmongo.store.people.memories import Memories
 from lkmongo.store.people.merge import merge
 from lkmongo.store.people.users import Users
@@ -22,8 +23,8 @@ from tests.overlaps import DATABASE, GUEST, ROBIN, ROOM, SID, a_call, away, die,
 from tests.waiting import PATIENCE, until
 
 READS = [(Memories, "contents"), (Users, "get")]
-WRITES = [(Memories, name) for name in ("remember", "remember_if_newer", "forget", "forget_if_older")]
-WRITES += [(Users, name) for name in ("set_field", "set_field_if_newer")]
+WRITES = [(Memories, name) for name in ("remember", "remember_if_newer", "delete")]
+WRITES += [(Users, name) for name in ("set_field", "set_field_if_newer", "forget")]
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +42,7 @@ async def content(store, label):
 
 @pytest.mark.parametrize("meanwhile", ["remembered anew", "forgotten"])
 async def test_what_waited_for_mongodb_does_not_replace_what_is_newer(store, meanwhile):
-    remember, forget_last_session = Memories.remember, Users.forget_last_session
+    remember, forget_last_session = Memories.remember, Users.forget
     await store.users.seen(ROBIN)
     async with a_call(store, ROBIN) as call:
         await call.caller.preload()
@@ -50,7 +51,7 @@ async def test_what_waited_for_mongodb_does_not_replace_what_is_newer(store, mea
             await call.caller.remember("city", "Rome")  # waits behind it
             await asyncio.sleep(0.05)
             if meanwhile == "forgotten":
-                await forget_last_session(store.users, ROBIN)
+                await forget_last_session(store.users, ROBIN, at=now())
             else:
                 await remember(store.memories, ROBIN, "city", "Paris")
         await until(lambda: call.caller.saved == "stored")
@@ -80,8 +81,7 @@ async def test_what_is_to_be_remembered_survives_an_earlier_forgetting_that_is_s
 
     async with a_call(store, ROBIN) as call:
         await call.caller.preload()
-        for name in ("forget", "forget_if_older"):
-            monkeypatch.setattr(Memories, name, late(getattr(Memories, name)))
+        monkeypatch.setattr(Users, "forget", late(Users.forget))
         for name in ("remember", "remember_if_newer"):
             monkeypatch.setattr(Memories, name, once_in_vain(getattr(Memories, name)))
         await asyncio.gather(call.caller.forget("pet"), call.caller.remember("city", "Rome"))
@@ -228,7 +228,7 @@ async def test_what_is_forgotten_before_there_is_a_profile_does_not_come_back(st
     left = Journal.create(tmp_path, record, owner="elsewhere/boot/1", database=DATABASE)
     left.append([{"op": "remember", "label": "pet", "content": "a heron", "at": began}])
     left.close(delete=False)
-    await store.memories.forget(ROBIN, ["pet"])
+    await forget(store, ROBIN, ["pet"])
     await recover(store, tmp_path, DATABASE)
     assert await content(store, "pet") is None
 
@@ -243,7 +243,7 @@ async def test_a_merge_does_not_bring_back_the_gist_that_is_forgotten_meanwhile(
         found = await find_one(collection, *arguments, **named)
         if collection.name == "users" and arguments[:1] == (ROBIN.filter,) and "session" in named:
             monkeypatch.setattr(AsyncCollection, "find_one", find_one)
-            await store.memories.forget(ROBIN, ["pet"])
+            await forget(store, ROBIN, ["pet"])
         return found
 
     monkeypatch.setattr(AsyncCollection, "find_one", then_forgotten)

@@ -21,6 +21,7 @@ from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.client import create_client
 from lkmongo.store.open import Store
 from lkmongo.store.people.erase import erase
+from lkmongo.store.people.forget import forget
 from lkmongo.store.sessions.sessions import Sessions
 from tests.waiting import until
 
@@ -332,7 +333,7 @@ async def test_what_was_forgotten_since_does_not_come_back(store, folder):
         ],
     )
     await store.memories.remember(ROBIN, "colour", "green")
-    await store.memories.forget(ROBIN, ["colour"])
+    await forget(store, ROBIN, ["colour"])
     found = await one(store, folder)
     assert (found.changes, found.left_out) == (0, 1)
     assert await store.memories.slots(ROBIN) == []

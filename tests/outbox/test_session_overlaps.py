@@ -20,6 +20,7 @@ from lkmongo.outbox.changes import Change, Changes
 from lkmongo.outbox.journal import Journal
 from lkmongo.outbox.recovery import recover
 from lkmongo.store.people.erase import erase
+from lkmongo.store.people.forget import forget
 from lkmongo.store.people.users import Users
 from lkmongo.store.sessions.sessions import Sessions
 from lkmongo.worker import resume
@@ -304,7 +305,7 @@ async def test_what_was_forgotten_elsewhere_does_not_come_back_in_the_gist_of_a_
     await until(lambda: said(store, ROBIN))
     await die(first)
     await asyncio.sleep(0.02)  # times are kept in whole milliseconds
-    await store.memories.forget(ROBIN, ["pet"])
+    await forget(store, ROBIN, ["pet"])
     await asyncio.sleep(0.02)
     async with a_call(store, ROBIN) as call:
         await call.caller.preload()

@@ -11,11 +11,20 @@ from hypothesis import strategies as st
 
 from lkmongo.embed.base import FusionWeights
 from lkmongo.model import now
-from lkmongo.search.atlas_queries import MEMORY, Answer, Branches, Candidate, Fresh, is_silent, merge, of_details
+from lkmongo.search.atlas_queries import (
+    MEMORY,
+    Answer,
+    Branches,
+    Candidate,
+    RecentDocuments,
+    answer_from_score_details,
+    merge,
+    text_index_missed,
+)
 from lkmongo.search.exact import ExactIndex
 
 WEIGHTS = FusionWeights(vector=0.7, text=0.3)
-NOTHING = Fresh({}, {})
+NOTHING = RecentDocuments({}, {})
 EAST = np.array([1, 0], dtype=np.float32)
 OLD, NEW = timedelta(hours=1), timedelta(0)
 
@@ -43,7 +52,7 @@ def test_what_is_below_the_floor_has_no_rank():
 
 def test_what_the_index_says_of_a_document_that_was_read_is_dropped():
     answer = branches([("pet", 0.9)], [("pet", 7.0)], {"pet": "dog"})
-    fresh = Fresh({"pet": Candidate("a parrot", embedded=False)}, {})
+    fresh = RecentDocuments({"pet": Candidate("a parrot", embedded=False)}, {})
     assert fused(answer, fresh) == []
     assert fused(answer, fresh, query="parrot") == [("pet", None, 1)]
 
@@ -51,13 +60,13 @@ def test_what_the_index_says_of_a_document_that_was_read_is_dropped():
 def test_the_vector_of_a_new_document_is_ranked_among_the_others():
     answer = branches([("a", 0.9), ("b", 0.5)], [], {"a": "one", "b": "two"})
     vector = np.array([0.7, np.sqrt(1 - 0.49)], dtype=np.float32)
-    fresh = Fresh({"new": Candidate("three", embedded=True)}, {"new": vector})
+    fresh = RecentDocuments({"new": Candidate("three", embedded=True)}, {"new": vector})
     assert fused(answer, fresh, query="?") == [("a", 1, None), ("new", 2, None), ("b", 3, None)]
 
 
 def test_the_words_of_a_new_document_are_compared_with_those_of_the_others():
     answer = branches([], [("a", 9.0)], {"a": "dog name Biscuit"})
-    fresh = Fresh({"new": Candidate("sister name Marta", embedded=False)}, {})
+    fresh = RecentDocuments({"new": Candidate("sister name Marta", embedded=False)}, {})
     assert fused(answer, fresh, query="name of the dog") == [("a", None, 1), ("new", None, 2)]
 
 
@@ -90,7 +99,9 @@ def test_wherever_a_document_is_read_from_it_ranks_as_in_the_exact_index(texts, 
     near.sort(key=lambda entry: (-entry[1], entry[0]))
     answer = Branches(near, None, {key: candidates[key] for key, _ in near})
     embedded = {k: v for k, v in zip(keys, vectors, strict=True) if k in unknown - bare}
-    found = merge(answer, Fresh({k: candidates[k] for k in unknown}, embedded), "green tea", EAST, WEIGHTS, 0.2, 30)
+    found = merge(
+        answer, RecentDocuments({k: candidates[k] for k in unknown}, embedded), "green tea", EAST, WEIGHTS, 0.2, 30
+    )
     ranked = [(hit.key, hit.vector_rank, hit.text_rank) for hit in found]
     assert ranked == [(hit.key, hit.vector_rank, hit.text_rank) for hit in expected]
 
@@ -109,7 +120,7 @@ def row(label, **ranks):
 def test_the_branches_are_read_out_of_the_details_of_a_fusion():
     rows = [row("b", vector=(2, 0.75), text=(1, 3.5)), row("a", vector=(1, 1.0), text=("NA", None))]
     rows += [row("c", vector=(0, None), text=(2, 1.5))]  # as older servers say "not there"
-    answer = of_details(rows, MEMORY)
+    answer = answer_from_score_details(rows, MEMORY)
     assert answer.near == [("a", 1.0), ("b", 0.5)]
     assert answer.worded == [("b", 3.5), ("c", 1.5)]
     assert set(answer.documents) == {"a", "b", "c"}
@@ -117,7 +128,7 @@ def test_the_branches_are_read_out_of_the_details_of_a_fusion():
 
 def test_details_without_scores_are_of_no_use():
     with pytest.raises(KeyError):
-        of_details([row("a", vector=(1, None), text=(1, 2.0))], MEMORY)
+        answer_from_score_details([row("a", vector=(1, None), text=(1, 2.0))], MEMORY)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +148,6 @@ def test_a_text_branch_that_misses_a_word_that_is_there_is_silent(words, content
     answer.take(
         "vector", [{"memory_type": "pet", "content": content, "updated_at": moment - age, "score": 0.9}], MEMORY
     )
-    assert is_silent(answer, words, moment - timedelta(seconds=30), MEMORY) is silent
+    assert text_index_missed(answer, words, moment - timedelta(seconds=30), MEMORY) is silent
     answer.worded = [("other", 1.0)]
-    assert not is_silent(answer, words, moment - timedelta(seconds=30), MEMORY)
+    assert not text_index_missed(answer, words, moment - timedelta(seconds=30), MEMORY)

@@ -9,7 +9,7 @@ import pytest
 
 from lkmongo.errors import DatabaseUnavailableError, NotReadyError, NotSupportedError
 from lkmongo.model import Passage, TenantScope, UserScope
-from lkmongo.search.choose import AtlasFirst, strategy_for
+from lkmongo.search.choose import AtlasWithFallback, strategy_for
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.settings import Settings
 from lkmongo.store.indexes.definitions import KNOWLEDGE_VECTOR, MEMORIES_VECTOR
@@ -54,8 +54,8 @@ def warnings(caplog):
     [
         ({}, ExactStrategy),  # the embedded mongod
         ({"LKMONGO_SEARCH": "exact", "MONGODB_URI": "mongodb://h"}, ExactStrategy),
-        ({"MONGODB_URI": "mongodb://h"}, AtlasFirst),
-        ({"LKMONGO_SEARCH": "atlas"}, AtlasFirst),
+        ({"MONGODB_URI": "mongodb://h"}, AtlasWithFallback),
+        ({"LKMONGO_SEARCH": "atlas"}, AtlasWithFallback),
     ],
 )
 async def test_the_setting_names_the_strategy(backend, environ, expected):
@@ -63,7 +63,7 @@ async def test_the_setting_names_the_strategy(backend, environ, expected):
 
 
 async def test_the_server_is_asked_once_what_it_can_do(backend):
-    search = AtlasFirst(backend.db, backend.embedder, deadline=PATIENT)
+    search = AtlasWithFallback(backend.db, backend.embedder, deadline=PATIENT)
     backend.standin.seen.clear()
     await asyncio.gather(*(search.memories(ROBIN, "golden retriever") for _ in range(3)))
     await search.warm()
@@ -79,20 +79,20 @@ async def test_a_server_without_search_is_searched_exactly_and_that_is_nothing_t
     caplog.set_level(logging.INFO, "lkmongo")
     async with Standin.before(mongodb_uri, profile=profile) as standin, create_client(standin.uri) as client:
         db = client[backend.db.name]
-        search = AtlasFirst(db, backend.embedder, deadline=PATIENT)
+        search = AtlasWithFallback(db, backend.embedder, deadline=PATIENT)
         for _ in range(2):
             result = await search.memories(ROBIN, "golden retriever")
             assert (result.strategy, result.degraded) == ("exact", None)
             assert result.hits[0].item.memory_type == "pet"
         assert [record.levelname for record in caplog.records] == ["INFO"]
         with pytest.raises(NotSupportedError) as caught:
-            await AtlasFirst(db, backend.embedder, insist=True, deadline=PATIENT).memories(ROBIN, "dog")
+            await AtlasWithFallback(db, backend.embedder, require_atlas=True, deadline=PATIENT).memories(ROBIN, "dog")
         assert caught.value.exit_code == 7
 
 
 async def test_what_fails_is_searched_exactly_and_told_once_until_it_changes(backend, caplog):
     caplog.set_level(logging.INFO, "lkmongo.search")
-    search = AtlasFirst(backend.db, backend.embedder, deadline=PATIENT)
+    search = AtlasWithFallback(backend.db, backend.embedder, deadline=PATIENT)
     await search.warm()
     backend.standin.set_mongot(up=False)
     for _ in range(3):
@@ -115,7 +115,8 @@ async def test_an_index_that_is_not_ready_is_the_exact_strategys_turn(backend, n
     backend.standin.set_status(backend.db.name, collection, name, "FAILED")
     try:
         auto, insisting = (
-            AtlasFirst(backend.db, backend.embedder, insist=insist, deadline=PATIENT) for insist in (False, True)
+            AtlasWithFallback(backend.db, backend.embedder, require_atlas=require_atlas, deadline=PATIENT)
+            for require_atlas in (False, True)
         )
         if collection == "memories":
             result = await auto.memories(ROBIN, "do I have a dog")
@@ -132,7 +133,7 @@ async def test_an_index_that_is_not_ready_is_the_exact_strategys_turn(backend, n
 
 
 async def test_after_a_search_that_was_late_the_next_ones_do_not_wait_for_a_while(backend, caplog):
-    search = AtlasFirst(backend.db, backend.embedder, deadline=1.0)
+    search = AtlasWithFallback(backend.db, backend.embedder, deadline=1.0)
     await search.warm()
     backend.standin.delay("$vectorSearch", 60, times=None)
     backend.standin.commands.clear()
@@ -143,15 +144,15 @@ async def test_after_a_search_that_was_late_the_next_ones_do_not_wait_for_a_whil
     assert len(backend.standin.recorded("$vectorSearch")) == 1
     assert len(warnings(caplog)) == 1
     backend.standin.clear_faults()
-    search._rests_until = 0.0
+    search._paused_until = 0.0
     await search.knowledge(SHOP, "refund")
     assert len(backend.standin.recorded("$vectorSearch")) == 2
 
 
 async def test_without_the_questions_vector_knowledge_is_searched_by_words_without_asking_twice(backend, caplog):
     embedder = NoQuestions()
-    for insist in (False, True):
-        search = AtlasFirst(backend.db, embedder, insist=insist, deadline=PATIENT)
+    for require_atlas in (False, True):
+        search = AtlasWithFallback(backend.db, embedder, require_atlas=require_atlas, deadline=PATIENT)
         before = embedder.asked
         result = await search.knowledge(SHOP, "refund for an unused item")
         assert (result.strategy, result.hits[0].item.source) == ("exact", "returns.md")
@@ -164,7 +165,7 @@ async def test_without_the_questions_vector_knowledge_is_searched_by_words_witho
 
 async def test_a_database_that_is_away_is_said(backend):
     async with create_client("mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=100") as client:
-        search = AtlasFirst(client["nowhere"], backend.embedder)
+        search = AtlasWithFallback(client["nowhere"], backend.embedder)
         await search.warm()
         with pytest.raises(DatabaseUnavailableError):
             await search.memories(ROBIN, "dog")

@@ -9,7 +9,7 @@ import pytest
 
 from lkmongo.embed.choose import create_embedder
 from lkmongo.model import Passage, TenantScope, UserScope
-from lkmongo.search.choose import AtlasFirst
+from lkmongo.search.choose import AtlasWithFallback
 from tests.fake_llm import calls
 from tests.search_backends import open_backend, place
 from tests.talk import talk
@@ -43,7 +43,7 @@ def found(output: str) -> list[str]:
 @pytest.mark.parametrize("how", ["refuses", "hangs"])
 async def test_the_agent_still_answers_after_one_attempt_and_one_line_in_the_log(backend, caplog, how):
     embedder = create_embedder("local")
-    search = AtlasFirst(backend.db, embedder)
+    search = AtlasWithFallback(backend.db, embedder)
     await search.warm()
     async with talk(backend.store, ROBIN, calls()) as conversation:
         conversation.call.search = search
@@ -57,7 +57,7 @@ async def test_the_agent_still_answers_after_one_attempt_and_one_line_in_the_log
             backend.standin.set_mongot(up=False)
         else:
             backend.standin.delay("$vectorSearch", 60, times=None, network=True)
-            conversation.call.search = search = AtlasFirst(backend.db, embedder, deadline=0.5)
+            conversation.call.search = search = AtlasWithFallback(backend.db, embedder, deadline=0.5)
             await search.warm()
         backend.standin.commands.clear()
         output, is_error = await conversation.tool("search_knowledge", query="how long does delivery take")

@@ -15,6 +15,7 @@ from lkmongo.embed.local import LocalEmbedder
 from lkmongo.embed.vectors import to_bson
 from lkmongo.model import Passage, TenantScope, UserScope, now
 from lkmongo.search.strategy import ExactStrategy
+from lkmongo.store.people.forget import forget
 from tests.search_backends import BACKENDS, NoQuestions, open_backend, place
 from tests.waiting import PATIENCE
 
@@ -234,7 +235,7 @@ async def test_a_slot_that_was_overwritten_is_found_by_what_it_says_now(backend)
 
 async def test_a_slot_that_was_forgotten_is_not_found(backend):
     await backend.remember(ROBIN, SLOTS)
-    await backend.store.memories.forget(ROBIN, ["pet"])
+    await forget(backend.store, ROBIN, ["pet"])
     assert "pet" not in labels(await backend.strategy.memories(ROBIN, "golden retriever Biscuit"))
 
 

@@ -17,6 +17,7 @@ from lkmongo.model import Memory, Passage, TenantScope, UserScope, now
 from lkmongo.search.strategy import ExactStrategy, memory_index, passage_index
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.mongo.client import create_client
+from lkmongo.store.people.forget import forget
 
 ROBIN = UserScope(tenant_id="default", user_id="u-100")
 SAME_ID_ELSEWHERE = UserScope(tenant_id="other", user_id="u-100")
@@ -203,7 +204,7 @@ async def test_a_slot_that_was_just_written_is_found_by_its_words(store, search)
     assert labels(result)[0] == "sister_name"
     assert result.hits[0].vector_rank is None
     assert result.degraded is None, "a vector that is still to come is nothing to report"
-    await store.memories.forget(ROBIN, ["sister_name"])
+    await forget(store, ROBIN, ["sister_name"])
     assert "sister_name" not in labels(await search.memories(ROBIN, "sister"))
 
 

@@ -1,7 +1,7 @@
-"""Export calls with their turns: whole calls in the order of their `_id`, in constant memory.
+"""Export sessions with their turns: whole sessions in the order of their `_id`, in constant memory.
 
-The turns of many calls are read with one query. How many depends on how large calls are: a group whose turns are
-more than `_HELD` is read again in halves, and the turns of a single call go to the writer as they come. While one
+One query reads the turns of a group of sessions, whose number depends on how large sessions are: a group whose turns
+exceed `_HELD` is read again in halves, and the turns of a single session go to the writer as they arrive. While one
 group is written, MongoDB reads the next.
 """
 
@@ -24,75 +24,70 @@ from lkmongo.errors import UsageError
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.extended_json import READ, decode
 from lkmongo.store.mongo.schema import SESSIONS, TURNS
-from lkmongo.store.sessions.calls import SessionFilter, of_calls
+from lkmongo.store.sessions.listing import Key, SessionFilter, turns_query
 
 Document = dict[str, Any]
-Key = tuple[str, str, str]
 Turns = dict[Key, list[Document]]
 
 _HELD = 4 * 2**20
-"""Bytes of BSON that the turns of a group may have; decoded they are about five times that."""
+"""Bytes of BSON that the turns of a group may have; decoded they take about five times that."""
 _WANTED = 2**20
-"""Bytes of turns that a group is made for."""
+"""Bytes of turns that a group aims at."""
 _MOST = 500
-"""Calls of a group: each is three ids of a query."""
+"""Sessions of a group: each adds three ids to the query."""
 _TURNS_A_REPLY = 1_000
-"""Of a group; MongoDB sends no more than 16 MB, which turns of 16 KB come to."""
+"""Of a group; MongoDB sends at most 16 MB, so this many turns of up to 16 KB each."""
 _TURNS_A_REPLY_OF_ONE = 400
-_CALLS_A_REPLY = 500
+_SESSIONS_A_REPLY = 500
 _AHEAD = 1
-"""Groups that are read while one is written."""
+"""Groups that are read ahead while one is written."""
 _DOCUMENTS_BETWEEN = 100
-"""Documents that are written, in about two milliseconds, before the event loop looks after what is read."""
+"""Documents that are written, in about 2 ms, before the event loop gets a turn to read."""
 _TURNS_AT_ONCE = 200
-"""Turns of a very large call that a format gets at once."""
+"""Turns of a very large session that a writer gets at once."""
 _FLUSH = 2**18
-_FLUSH_WITHIN_A_CALL = 4 * 2**20
+_FLUSH_WITHIN_A_SESSION = 4 * 2**20
 _ORDER = [("tenant_id", 1), ("user_id", 1), ("session_id", 1), ("seq", 1)]
 
 
 class Writer(Protocol):
-    """A format. For each call `begin`, `turns` as often as they come, in their order, and `end`; `close` at the end.
+    """A format: for each session `begin`, `turns` any number of times and in order, `end`; finally `close`.
 
     Documents are decoded with `extended_json.READ`: times have no zone and are in UTC.
     """
 
-    def begin(self, session: Document) -> None:
-        """Begin a call."""
+    def begin(self, session: Document) -> None: ...
 
-    def turns(self, turns: Sequence[Document]) -> None:
-        """Take the next turns of the call."""
+    def turns(self, turns: Sequence[Document]) -> None: ...
 
-    def end(self) -> None:
-        """End the call."""
+    def end(self) -> None: ...
 
-    def close(self) -> None:
-        """Write what stands at the end of the file."""
+    def close(self) -> None: ...
 
 
 class Sink:
-    """Where a format writes to. It holds what is written until it is flushed.
+    """Collects what a format writes until it is flushed.
 
     Attributes:
-        size: bytes that were passed on.
-        held: bytes that were not yet.
+        size: bytes that were flushed.
+        held: bytes that were not.
     """
 
     def __init__(self, write: Callable[[bytes], Awaitable[None]]) -> None:
-        """Pass on to `write`."""
+        """Flush to `write`."""
         self.size = 0
         self.held = 0
         self._write = write
         self._parts: list[bytes] = []
 
     def write(self, data: bytes) -> int:
-        """Hold `data`; returns its length, as a file does."""
+        """Collect `data`; returns its length, as a file does."""
         self._parts.append(data)
         self.held += len(data)
         return len(data)
 
     async def flush(self) -> None:
-        """Pass on what is held."""
+        """Write out what was collected."""
         data = b"".join(self._parts)
         self._parts.clear()
         self.held = 0
@@ -105,37 +100,37 @@ class Exported:
     """How far an export has come.
 
     Attributes:
-        calls: calls that were written.
+        sessions: sessions that were written.
         turns: their turns.
-        last_id: `_id` of the last one that is out, with everything before it: where another export goes on.
+        last_id: `_id` of the last session that was flushed, with all before it: another export can continue after it.
     """
 
-    calls: int = 0
+    sessions: int = 0
     turns: int = 0
     last_id: Any = None
 
     @property
     def documents(self) -> int:
-        """Documents that were read for it."""
-        return self.calls + self.turns
+        """Documents that were read."""
+        return self.sessions + self.turns
 
 
 def parse_after(text: str) -> ObjectId:
-    """The `_id` that an export goes on after.
+    """The `_id` after which an export continues.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not an ObjectId.
     """
     if not ObjectId.is_valid(text):
         raise UsageError(
             f"{text!r} is not where an export ended",
-            hint="--after takes the 24 hexadecimal digits that the export before printed at its end",
+            hint="--after takes the 24 hexadecimal digits that the previous export printed at its end",
         )
     return ObjectId(text)
 
 
 class Export:
-    """One export."""
+    """One export of the sessions that match a filter."""
 
     def __init__(
         self,
@@ -145,7 +140,7 @@ class Export:
         after: ObjectId | None = None,
         with_embeddings: bool = False,
     ) -> None:
-        """Export the calls of `wanted`, those behind `after` if it is given."""
+        """Export what `wanted` matches, from behind `after` on if that is given."""
         self.done = Exported(last_id=after)
         self._sessions = db[SESSIONS].with_options(codec_options=READ)
         self._turns = db[TURNS].with_options(codec_options=READ)
@@ -153,21 +148,21 @@ class Export:
         self._fields = None if with_embeddings else {"embedding": 0}
         self._group = 50
         self._newest: Any = after
-        self._unheeded = 0
+        self._since_yield = 0
 
     async def run(self, writer: Writer, sink: Sink, on_progress: Callable[[Exported], None] = lambda _: None) -> None:
-        """Write everything. `done` says how far it has come, after an exception too.
+        """Write everything. `done` says how far it came, also after an exception.
 
         Args:
             writer: the format, which writes to `sink`.
             sink: takes the bytes.
-            on_progress: told from time to time how far it is.
+            on_progress: called after each group.
 
         Raises:
             DatabaseUnavailableError: MongoDB cannot be reached.
-            DatabaseError: any other answer that is an error.
+            DatabaseError: MongoDB answered with an error.
         """
-        with _seldom_collected():
+        with _rare_collection():
             try:
                 await self._run(writer, sink, on_progress)
             except PyMongoError as error:
@@ -194,13 +189,13 @@ class Export:
         self.done.last_id = self._newest
 
     async def _groups(self) -> AsyncGenerator[list[Document]]:
-        """The calls, in groups that are as large as the calls before them let expect."""
+        """The sessions, in groups sized by the sessions before them."""
         last = reopened = self.done.last_id
         held: list[Document] = []
         while True:
             after = {} if last is None else {"_id": {"$gt": last}}
             cursor = self._sessions.find_raw_batches(
-                self._query | after, self._fields, sort=[("_id", 1)], batch_size=_CALLS_A_REPLY, allow_disk_use=True
+                self._query | after, self._fields, sort=[("_id", 1)], batch_size=_SESSIONS_A_REPLY, allow_disk_use=True
             )
             try:
                 async with cursor:
@@ -214,7 +209,7 @@ class Export:
             except ServerSelectionTimeoutError:
                 raise
             except (AutoReconnect, CursorNotFound):
-                # A reader may hold up the output for longer than a cursor lives, ten minutes.
+                # The reader of the output may stall for longer than a cursor lives, which is ten minutes.
                 if last == reopened:
                     raise
                 reopened = last
@@ -223,7 +218,7 @@ class Export:
             yield group
 
     async def _turns_of(self, group: Sequence[Document]) -> Turns | None:
-        """The turns of a group by call; None when they are too much to be held, or of one call, which may be."""
+        """The turns of a group by session; None if they exceed `_HELD`, or may, being of a single session."""
         if len(group) == 1:
             return None
 
@@ -260,7 +255,7 @@ class Export:
             await self._write(writer, sink, half, asyncio.create_task(self._turns_of(half)))
 
     async def _write_one(self, writer: Writer, sink: Sink, session: Document) -> None:
-        """Write a call whose turns may be more than memory should hold."""
+        """Write a session whose turns may be more than memory should hold."""
         writer.begin(session)
         count = size = 0
         async with self._cursor([session], _TURNS_A_REPLY_OF_ONE) as cursor:
@@ -268,34 +263,34 @@ class Export:
                 turns = decode(raw)
                 for start in range(0, len(turns), _TURNS_AT_ONCE):
                     writer.turns(turns[start : start + _TURNS_AT_ONCE])
-                    if sink.held >= _FLUSH_WITHIN_A_CALL:
+                    if sink.held >= _FLUSH_WITHIN_A_SESSION:
                         await sink.flush()
-                        await _heed()
+                        await _yield()
                 count += len(turns)
                 size += len(raw)
         self._group = min(_MOST, max(1, _WANTED // max(1, size)))
         await self._end(writer, sink, session, count)
 
     def _cursor(self, group: Sequence[Document], a_reply: int) -> AsyncRawBatchCursor[Document]:
-        query = of_calls([_key(session) for session in group])
+        query = turns_query([_key(session) for session in group])
         return self._turns.find_raw_batches(query, self._fields, sort=_ORDER, batch_size=a_reply)
 
     async def _end(self, writer: Writer, sink: Sink, session: Document, turns: int) -> None:
         writer.end()
-        self.done.calls += 1
+        self.done.sessions += 1
         self.done.turns += turns
         self._newest = session["_id"]
         if sink.held >= _FLUSH:
             await sink.flush()
             self.done.last_id = self._newest
-        self._unheeded += 1 + turns
-        if self._unheeded >= _DOCUMENTS_BETWEEN:
-            self._unheeded = 0
-            await _heed()
+        self._since_yield += 1 + turns
+        if self._since_yield >= _DOCUMENTS_BETWEEN:
+            self._since_yield = 0
+            await _yield()
 
 
 def _sort_in(found: Turns, turns: Sequence[Document]) -> None:
-    """Give each call its turns; those of one call stand together."""
+    """Add turns to their sessions; those of one session are adjacent."""
     tenant = user = session = None
     own: list[Document] | None = []
     for turn in turns:
@@ -306,17 +301,17 @@ def _sort_in(found: Turns, turns: Sequence[Document]) -> None:
             own.append(turn)
 
 
-async def _heed() -> None:
-    """Let replies come in and signals be heard, and end here if the export was cancelled."""
+async def _yield() -> None:
+    """Let the event loop receive replies and signals, and stop here if the export was cancelled."""
     await asyncio.sleep(0)
     task = asyncio.current_task()
-    if task and task.cancelling():  # the driver may have taken it for a lost connection, and tried again
+    if task and task.cancelling():  # the driver may have mistaken it for a lost connection and retried
         raise asyncio.CancelledError
 
 
 @contextmanager
-def _seldom_collected() -> Iterator[None]:
-    """Let Python look for cycles less often: documents have none, and looking at them takes a tenth of the time."""
+def _rare_collection() -> Iterator[None]:
+    """Run the garbage collector less often: documents have no cycles, and checking them takes a tenth of the time."""
     thresholds = gc.get_threshold()
     gc.set_threshold(100_000, *thresholds[1:])
     try:
@@ -326,6 +321,6 @@ def _seldom_collected() -> Iterator[None]:
 
 
 def _key(document: Document) -> Key:
-    """The ids of a call, in a session and in a turn alike; the store writes them as text, and so must who else does."""
+    """The ids of a session, from its own document or a turn's."""
     tenant, user, session = (document.get(name) for name in ("tenant_id", "user_id", "session_id"))
     return (str(tenant), str(user), str(session))

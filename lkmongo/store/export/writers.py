@@ -1,7 +1,7 @@
 """The export formats: JSON lines with everything, CSV and Parquet with a row per turn, Markdown to read.
 
-A CSV cell is never a formula and never steers a terminal; what people said is never markup in Markdown. Parquet needs
-pyarrow. What has no column (the report, fields that another program wrote) is in the JSON lines only.
+A CSV cell is never a formula and holds no terminal control characters; in Markdown, nothing that was said is markup.
+Only JSON lines hold what has no column: the report, and fields that another program wrote.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from lkmongo.imports import extra
 from lkmongo.store.export.export import Sink
 from lkmongo.store.mongo.extended_json import dumps
-from lkmongo.store.sessions.calls import call_of, turn_of
+from lkmongo.store.sessions.documents import record_of, turn_of
 from lkmongo.store.sessions.transcript import DURATIONS, clock, lines, seconds_of
 
 
@@ -34,14 +34,14 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column and where in a session's or a turn's document its value is."""
+    """A column, and the field of a session's or a turn's document that it shows."""
 
     name: str
     kind: Kind
     field: str
 
 
-_CALL = (
+_SESSION = (
     *(Column(name, Kind.TEXT, name) for name in ("tenant_id", "user_id", "session_id", "room_name", "status")),
     Column("started_at", Kind.TIME, "started_at"),
     Column("ended_at", Kind.TIME, "ended_at"),
@@ -55,37 +55,33 @@ _TURN = (
     Column("interrupted", Kind.FLAG, "interrupted"),
 )
 _METRICS = tuple(Column(name, Kind.NUMBER, name) for name in DURATIONS)
-COLUMNS = (*_CALL, *_TURN, *_METRICS)
-"""The columns, in their order."""
+COLUMNS = (*_SESSION, *_TURN, *_METRICS)
 
 _NOTHING: Mapping[str, Any] = {}
 
 
 class Rows:
-    """Turns calls into rows of values in the order of `COLUMNS`, each of its column's kind or None."""
+    """Makes rows of sessions: values in the order of `COLUMNS`, each of its column's kind or None."""
 
     def __init__(self) -> None:
-        """No call has begun."""
-        self._call: list[Any] = []
+        self._session: list[Any] = []
         self._empty = False
 
     def begin(self, session: Mapping[str, Any]) -> None:
-        """Begin a call."""
-        self._call = _values(_CALL, session)
+        self._session = _values(_SESSION, session)
         self._empty = True
 
     def turns(self, turns: Sequence[Mapping[str, Any]]) -> Iterator[list[Any]]:
-        """A row for each turn."""
         for turn in turns:
             self._empty = False
             metrics = turn.get("metrics")
             measured = metrics if isinstance(metrics, Mapping) else _NOTHING
-            yield self._call + _values(_TURN, turn) + _values(_METRICS, measured)
+            yield self._session + _values(_TURN, turn) + _values(_METRICS, measured)
 
     def end(self) -> Iterator[list[Any]]:
-        """The row of a call that had no turns."""
+        """The row of a session without turns."""
         if self._empty:
-            yield self._call + [None] * (len(COLUMNS) - len(_CALL))
+            yield self._session + [None] * (len(COLUMNS) - len(_SESSION))
 
 
 def _values(columns: Sequence[Column], document: Mapping[str, Any]) -> list[Any]:
@@ -120,33 +116,30 @@ _OF: dict[Kind, Callable[[Any], Any]] = {
 
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""What makes a spreadsheet take a cell for a formula: https://owasp.org/www-community/attacks/CSV_Injection"""
+"""First characters of a formula in a spreadsheet: https://owasp.org/www-community/attacks/CSV_Injection"""
 
 
 class CsvWriter:
-    """RFC 4180 in UTF-8, with a header. The exact text is in the JSON lines alone."""
+    """RFC 4180 in UTF-8, with a header. Text is escaped; only JSON lines have it exactly."""
 
     def __init__(self, sink: Sink, show: Callable[[str], str]) -> None:
-        """Write to `sink`, the header at once; `show` makes text safe for a terminal."""
+        """Write the header to `sink`; `show` makes text safe for a terminal."""
         self._sink = sink
         self._show = show
         self._rows = Rows()
         self._write_rows([[column.name for column in COLUMNS]])
 
     def begin(self, session: dict[str, Any]) -> None:
-        """Begin a call."""
         self._rows.begin(session)
 
     def turns(self, turns: Sequence[dict[str, Any]]) -> None:
-        """Write the next turns."""
         self._write_rows([cell(value, self._show) for value in row] for row in self._rows.turns(turns))
 
     def end(self) -> None:
-        """End the call."""
         self._write_rows([cell(value, self._show) for value in row] for row in self._rows.end())
 
     def close(self) -> None:
-        """Nothing stands at the end of the file."""
+        pass
 
     def _write_rows(self, rows: Iterable[Sequence[Any]]) -> None:
         text = io.StringIO()
@@ -155,7 +148,7 @@ class CsvWriter:
 
 
 def cell(value: Any, show: Callable[[str], str]) -> Any:
-    """A value as a cell: text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    """A value as a cell: text that a spreadsheet would take for a formula is prefixed with an apostrophe."""
     if isinstance(value, str):
         return f"'{show(value)}" if value.startswith(_FORMULA) else show(value)
     if isinstance(value, datetime):
@@ -166,31 +159,27 @@ def cell(value: Any, show: Callable[[str], str]) -> Any:
 
 
 class JsonlWriter:
-    """Writes the session's document with one field more, `turns`, an array of the turns' documents."""
+    """Writes the session's document with an additional field `turns`, an array of the turns' documents."""
 
     def __init__(self, sink: Sink) -> None:
-        """Write to `sink`."""
         self._write = sink.write
         self._between = b""
 
     def begin(self, session: dict[str, Any]) -> None:
-        """Begin a line."""
-        session.pop("turns", None)  # the store writes no such field, and a line has one
+        session.pop("turns", None)  # lkmongo stores no such field, but another program might
         self._write(dumps(session)[:-1] + b',"turns":[')
         self._between = b""
 
     def turns(self, turns: Sequence[dict[str, Any]]) -> None:
-        """Write the next turns."""
         if turns:
             self._write(self._between + dumps(turns)[1:-1])
             self._between = b","
 
     def end(self) -> None:
-        """End the line."""
         self._write(b"]}\n")
 
     def close(self) -> None:
-        """Nothing stands at the end of the file."""
+        pass
 
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#!|~&@:])")
@@ -198,7 +187,7 @@ _AT_START = re.compile(r"^(\d*)([-+=.])")
 
 
 class MarkdownWriter:
-    """Writes a transcript of each call."""
+    """Writes a transcript of each session."""
 
     def __init__(self, sink: Sink, show: Callable[[str], str]) -> None:
         """Write to `sink`; `show` makes text safe for a terminal."""
@@ -207,21 +196,19 @@ class MarkdownWriter:
         self._started_at: datetime | None = None
 
     def begin(self, session: dict[str, Any]) -> None:
-        """Write the heading and what is known of the call."""
-        call = call_of(session)
-        self._started_at = call.started_at
+        record = record_of(session)
+        self._started_at = record.started_at
         facts = {
-            "person": self._text(f"{call.user_id} in tenant {call.tenant_id}"),
-            "room": self._text(call.room_name or ""),
-            "status": self._text(", ".join(filter(None, (call.status, call.close_reason)))),
-            "started": call.started_at and call.started_at.isoformat(sep=" ", timespec="seconds"),
-            "length": clock(call.length),
+            "person": self._text(f"{record.scope.user_id} in tenant {record.scope.tenant_id}"),
+            "room": self._text(record.room_name or ""),
+            "status": self._text(", ".join(filter(None, (record.status, record.close_reason)))),
+            "started": record.started_at and record.started_at.isoformat(sep=" ", timespec="seconds"),
+            "length": clock(record.length),
         }
         listed = "".join(f"- {name}: {value}\n" for name, value in facts.items() if value)
-        self._put(f"## Call {self._text(call.session_id)}\n\n{listed}\n")
+        self._put(f"## Session {self._text(record.session_id)}\n\n{listed}\n")
 
     def turns(self, turns: Sequence[dict[str, Any]]) -> None:
-        """Write the next turns."""
         for line in lines(map(turn_of, turns), self._started_at):
             notes = f" ({', '.join(line.notes)})" if line.notes else ""
             head = f"**{self._text(line.who)}** {clock(line.offset)}".rstrip()
@@ -229,22 +216,22 @@ class MarkdownWriter:
             self._put(f"{head}{notes}\n\n{said}\n")
 
     def end(self) -> None:
-        """Nothing stands at the end of a call."""
+        pass
 
     def close(self) -> None:
-        """Nothing stands at the end of the file."""
+        pass
 
     def _put(self, text: str) -> None:
         self._sink.write(text.encode())
 
     def _text(self, text: str) -> str:
         escaped = _MARKUP.sub(r"\\\1", self._show(text).replace("\n", " ").strip())
-        return _AT_START.sub(r"\1\\\2", escaped)  # a list, or the line that makes a heading of the one above
+        return _AT_START.sub(r"\1\\\2", escaped)  # a list item, or an underline that makes the line above a heading
 
 
 _ROWS = 20_000
 _CHARACTERS = 16 * 2**20
-"""A row group is written when it has either; that is what bounds memory."""
+"""A row group is written when it reaches either limit, which bounds memory."""
 
 
 class ParquetWriter:
@@ -274,19 +261,15 @@ class ParquetWriter:
         self._characters = 0
 
     def begin(self, session: dict[str, Any]) -> None:
-        """Begin a call."""
         self._rows.begin(session)
 
     def turns(self, turns: Sequence[dict[str, Any]]) -> None:
-        """Take the next turns."""
         self._hold(self._rows.turns(turns))
 
     def end(self) -> None:
-        """End the call."""
         self._hold(self._rows.end())
 
     def close(self) -> None:
-        """Write what is held and the end of the file."""
         self._write()
         self._file.close()
 
@@ -308,7 +291,7 @@ class ParquetWriter:
 
 
 class _Output:
-    """What pyarrow takes for a file: it asks where it is, never goes back, and passes on buffers of its own."""
+    """A file for pyarrow, which asks for its position, never seeks, and passes its own buffers."""
 
     closed = False
 
@@ -324,7 +307,7 @@ class _Output:
         return self._position
 
     def flush(self) -> None:
-        """Nothing: the sink decides."""
+        """The sink decides when to flush."""
 
     def close(self) -> None:
         self.closed = True

@@ -36,7 +36,7 @@ _HEADER = 2
 
 
 @dataclass(slots=True)
-class Filled:
+class BackfillCounts:
     """What became of the documents of one collection that had no vector of the embedder's.
 
     Attributes:
@@ -61,7 +61,7 @@ async def backfill(
     thorough: bool = False,
     on_progress: Progress = lambda _collection, _done, _total: None,
     on_wait: Callable[[float], None] | None = None,
-) -> list[Filled]:
+) -> list[BackfillCounts]:
     """Embed every memory and every passage that has no vector of the embedder's model.
 
     Args:
@@ -80,7 +80,7 @@ async def backfill(
     filled = []
     for name in (MEMORIES, KNOWLEDGE):
         selector = _selector(embedder, tenant, thorough=thorough)
-        counts = Filled(name, missing=await _count(db[name], selector))
+        counts = BackfillCounts(name, missing=await _count(db[name], selector))
         filled.append(counts)
         on_progress(name, 0, counts.missing)
         if counts.missing:
@@ -91,10 +91,10 @@ async def backfill(
 
 async def count_missing(
     db: AsyncDatabase[Document], embedder: Embedder, *, tenant: TenantScope | None = None, thorough: bool = False
-) -> list[Filled]:
+) -> list[BackfillCounts]:
     """Count what `backfill` would embed; nothing is written. Arguments and errors as there."""
     selector = _selector(embedder, tenant, thorough=thorough)
-    return [Filled(name, missing=await _count(db[name], selector)) for name in (MEMORIES, KNOWLEDGE)]
+    return [BackfillCounts(name, missing=await _count(db[name], selector)) for name in (MEMORIES, KNOWLEDGE)]
 
 
 def _selector(embedder: Embedder, tenant: TenantScope | None, *, thorough: bool) -> Document:
@@ -126,7 +126,7 @@ async def _fill(
     collection: AsyncCollection[Document],
     selector: Document,
     embedder: Embedder,
-    counts: Filled,
+    counts: BackfillCounts,
     on_wait: Callable[[float], None] | None,
 ) -> AsyncIterator[None]:
     """Embed and write; yields after each write."""

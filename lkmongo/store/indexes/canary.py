@@ -57,7 +57,7 @@ class Canary:
     detail: str = ""
 
 
-async def look(db: AsyncDatabase[Document], index: SearchIndex, embedder: Embedder) -> Canary:
+async def check_canary(db: AsyncDatabase[Document], index: SearchIndex, embedder: Embedder) -> Canary:
     """Look once for a document that is there; writes nothing.
 
     Raises:
@@ -69,7 +69,7 @@ async def look(db: AsyncDatabase[Document], index: SearchIndex, embedder: Embedd
     return await _search(db, index, document)
 
 
-async def look_until_found(
+async def wait_for_canary(
     db: AsyncDatabase[Document], index: SearchIndex, embedder: Embedder, backoff: Backoff
 ) -> Canary:
     """Look for a document until it is found or the time is over; at least once.
@@ -79,9 +79,9 @@ async def look_until_found(
     Raises:
         DatabaseError, AuthenticationError: MongoDB could not be asked.
     """
-    canary = await look(db, index, embedder)
+    canary = await check_canary(db, index, embedder)
     while canary.outcome is Outcome.MISSED and await backoff.pause():
-        canary = await look(db, index, embedder)  # another one, perhaps: what was there may have been changed
+        canary = await check_canary(db, index, embedder)  # another one, perhaps: what was there may have been changed
     if canary.outcome is not Outcome.NO_DOCUMENT:
         return canary
     document = _made_up(index, embedder)

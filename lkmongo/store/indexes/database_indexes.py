@@ -135,7 +135,7 @@ def check_subject(subject: str) -> str:
     return subject
 
 
-async def current(db: AsyncDatabase[dict[str, Any]]) -> list[Retention]:
+async def current_retention(db: AsyncDatabase[dict[str, Any]]) -> list[Retention]:
     """How long each subject is kept now."""
     found = []
     for subject, parts in SUBJECTS.items():
@@ -145,7 +145,7 @@ async def current(db: AsyncDatabase[dict[str, Any]]) -> list[Retention]:
     return found
 
 
-async def older(db: AsyncDatabase[dict[str, Any]], subject: str, keep: timedelta) -> int:
+async def count_older(db: AsyncDatabase[dict[str, Any]], subject: str, keep: timedelta) -> int:
     """How many documents of the subject are older than `keep`."""
     before = now() - keep
     counts = [
@@ -157,7 +157,7 @@ async def older(db: AsyncDatabase[dict[str, Any]], subject: str, keep: timedelta
     return sum(counts)
 
 
-async def keep_for(db: AsyncDatabase[dict[str, Any]], subject: str, keep: timedelta | None) -> None:
+async def set_retention(db: AsyncDatabase[dict[str, Any]], subject: str, keep: timedelta | None) -> None:
     """Set how long the subject is kept; None keeps it for ever.
 
     Raises:

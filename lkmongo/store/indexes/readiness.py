@@ -19,9 +19,9 @@ from lkmongo.errors import (
     NotSupportedError,
 )
 from lkmongo.store.indexes import database_indexes
-from lkmongo.store.indexes.canary import Canary, Coverage, Outcome, coverage, look, look_until_found
+from lkmongo.store.indexes.canary import Canary, Coverage, Outcome, check_canary, coverage, wait_for_canary
 from lkmongo.store.indexes.definitions import SearchIndex, differences, search_indexes
-from lkmongo.store.indexes.search_indexes import BROKEN, Listed, listed
+from lkmongo.store.indexes.search_indexes import BROKEN, ListedIndex, listed
 from lkmongo.store.mongo.capabilities import Capabilities, probe
 from lkmongo.store.mongo.schema import Index
 
@@ -83,7 +83,7 @@ OnChange = Callable[[IndexState, "IndexState | None", float], None]
 """Told the new state of an index, the one before (None at first), and the seconds since the wait began."""
 
 
-def state_of(index: SearchIndex, found: Listed | None) -> IndexState:
+def state_of(index: SearchIndex, found: ListedIndex | None) -> IndexState:
     """Judge one index by what the server says of it."""
     if found is None:
         return IndexState(index, MISSING, queryable=False, ready=False, detail="there is no such index")
@@ -136,8 +136,8 @@ async def wait_ready(
     """
     found: list[IndexState] = []
     for state in await _until_ready(db, indexes, backoff, on_change):
-        backoff.hurry()
-        canary = await look_until_found(db, state.index, embedder, backoff)
+        backoff.reset()
+        canary = await wait_for_canary(db, state.index, embedder, backoff)
         found.append(replace(state, canary=canary))
         on_change(found[-1], state, backoff.elapsed)
     for state in found:
@@ -161,11 +161,11 @@ async def _until_ready(
             known[state.index.name] = state
             if before is None or before.label != state.label:
                 on_change(state, before, backoff.elapsed)
-        _fail_if_hopeless(looked, backoff)
+        _raise_if_failed(looked, backoff)
         if looked and all(state.ready for state in looked):
             return looked
         if not await backoff.pause():
-            raise _too_late(list(known.values()), backoff)
+            raise _timeout_error(list(known.values()), backoff)
 
 
 async def _look(
@@ -184,7 +184,7 @@ async def _look(
     return []
 
 
-def _fail_if_hopeless(looked: Sequence[IndexState], backoff: Backoff) -> None:
+def _raise_if_failed(looked: Sequence[IndexState], backoff: Backoff) -> None:
     """Raise for what waiting cannot mend."""
     for state in looked:
         if state.status in BROKEN:
@@ -202,7 +202,7 @@ def _fail_if_hopeless(looked: Sequence[IndexState], backoff: Backoff) -> None:
             )
 
 
-def _too_late(known: Sequence[IndexState], backoff: Backoff) -> NotReadyError:
+def _timeout_error(known: Sequence[IndexState], backoff: Backoff) -> NotReadyError:
     late = [state for state in known if not state.ready]
     return NotReadyError(
         f"{len(late)} of {len(known)} search indexes are not ready after {backoff.elapsed:.0f} s",
@@ -248,7 +248,9 @@ async def database_status(db: AsyncDatabase[Document], embedder: Embedder) -> Da
             found = await states(db, search_indexes(embedder.dimensions, embedder.similarity), Backoff(0))
         except (NotReadyError, NotSupportedError) as error:
             trouble = error.why or error.message
-    found = [replace(each, canary=await look(db, each.index, embedder)) if each.ready else each for each in found]
+    found = [
+        replace(each, canary=await check_canary(db, each.index, embedder)) if each.ready else each for each in found
+    ]
     return DatabaseStatus(
         capabilities, await database_indexes.plan(db), found, trouble, await coverage(db, embedder.model)
     )

@@ -33,7 +33,7 @@ PATIENCE = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedIndex:
     """One search index as the server sees it.
 
     Attributes:
@@ -63,14 +63,14 @@ class Listed:
         return self.queryable and self.current and (self.status == "READY" or self.version == 0)
 
 
-def read_listing(document: Mapping[str, Any]) -> Listed:
+def read_listing(document: Mapping[str, Any]) -> ListedIndex:
     """Read one document of `$listSearchIndexes`."""
     definition = document.get("latestDefinition") or {}
     version = (document.get("latestDefinitionVersion") or {}).get("version")
     hosts = document.get("statusDetail") or []
     parts = [host.get(part) or {} for host in hosts for part in ("stagedIndex", "mainIndex")]
     serving = [((host.get("mainIndex") or {}).get("definitionVersion") or {}).get("version") for host in hosts]
-    return Listed(
+    return ListedIndex(
         type=document.get("type") or type_of(definition),
         status=str(document.get("status")),
         queryable=bool(document.get("queryable")),
@@ -83,7 +83,7 @@ def read_listing(document: Mapping[str, Any]) -> Listed:
 
 async def listed(
     db: AsyncDatabase[Document], indexes: Iterable[SearchIndex], *, backoff: Backoff | None = None
-) -> dict[Key, Listed]:
+) -> dict[Key, ListedIndex]:
     """List every search index, ours or not, of the collections of `indexes`.
 
     A collection that does not exist has none.
@@ -94,18 +94,18 @@ async def listed(
         DatabaseError, AuthenticationError: as the store's other reads.
     """
     backoff = backoff or Backoff(PATIENCE)
-    found: dict[Key, Listed] = {}
+    found: dict[Key, ListedIndex] = {}
     for collection in dict.fromkeys(index.collection for index in indexes):
 
         async def documents(name: str = collection) -> list[Mapping[str, Any]]:
             return await (await db[name].list_search_indexes()).to_list()
 
-        for document in await operations.read(lambda read=documents: managed(read, backoff)):  # type: ignore[misc]
+        for document in await operations.read(lambda read=documents: retry_management(read, backoff)):  # type: ignore[misc]
             found[collection, document["name"]] = read_listing(document)
     return found
 
 
-async def managed(operation: Callable[[], Awaitable[T]], backoff: Backoff) -> T:
+async def retry_management(operation: Callable[[], Awaitable[T]], backoff: Backoff) -> T:
     """Run a command of the service that manages search indexes, again while it cannot be reached.
 
     Raises:
@@ -118,7 +118,7 @@ async def managed(operation: Callable[[], Awaitable[T]], backoff: Backoff) -> T:
             return await operation()
         except OperationFailure as error:
             if error.code in NO_SEARCH:
-                raise no_search(error.code) from error
+                raise no_search_error(error.code) from error
             if error.code != MANAGEMENT_DOWN:
                 raise
             if not await backoff.pause():
@@ -129,7 +129,7 @@ async def managed(operation: Callable[[], Awaitable[T]], backoff: Backoff) -> T:
                 ) from error
 
 
-def no_search(code: int | None = None) -> NotSupportedError:
+def no_search_error(code: int | None = None) -> NotSupportedError:
     """The error for a server that has no search."""
     return NotSupportedError(
         "this MongoDB has no search",
@@ -156,7 +156,7 @@ class SearchChange(Change[SearchIndex]):
         found: what the server said of it before; None for an index that is not listed.
     """
 
-    found: Listed | None = None
+    found: ListedIndex | None = None
 
     @property
     def broken(self) -> bool:
@@ -164,7 +164,7 @@ class SearchChange(Change[SearchIndex]):
         return self.found is not None and self.found.status in BROKEN
 
     @property
-    def late(self) -> bool:
+    def pending(self) -> bool:
         """Whether nothing is to be done but to wait until it serves by its definition."""
         done = self.action is Action.UNCHANGED and not self.broken
         return done and self.found is not None and not self.found.ready
@@ -216,7 +216,7 @@ async def plan(
 
 
 def _compare(  # noqa: PLR0911 - one answer for each way in which an index can stand
-    index: SearchIndex, found: Listed | None, *, replace: bool
+    index: SearchIndex, found: ListedIndex | None, *, replace: bool
 ) -> SearchChange:
     def change(action: Action, detail: str = "", hint: str = "") -> SearchChange:
         return SearchChange(index, action, detail, hint, found)
@@ -228,7 +228,7 @@ def _compare(  # noqa: PLR0911 - one answer for each way in which an index can s
     if found.type != index.type:
         detail = f"it is an index of type {found.type}, should be {index.type}, which an update cannot change"
         return change(Action.REPLACE, detail) if replace else change(Action.BLOCKED, detail, _REPLACE)
-    broken = _standing(found) if found.status in BROKEN else ""
+    broken = _describe_state(found) if found.status in BROKEN else ""
     if broken and replace:
         return change(Action.REPLACE, broken)
     if different := differences(index.definition, found.definition):
@@ -236,11 +236,11 @@ def _compare(  # noqa: PLR0911 - one answer for each way in which an index can s
     if broken:
         return change(Action.UNCHANGED, broken, BROKEN[found.status])
     if not found.ready:
-        return change(Action.UNCHANGED, _standing(found), "lkmongo db wait-ready waits for it")
+        return change(Action.UNCHANGED, _describe_state(found), "lkmongo db wait-ready waits for it")
     return change(Action.UNCHANGED)
 
 
-def _standing(found: Listed) -> str:
+def _describe_state(found: ListedIndex) -> str:
     """In what state an index is that does not serve as it should, and why if the server says so."""
     if not found.queryable:
         serves = "not queryable"
@@ -269,7 +269,7 @@ async def apply(
     changes: list[SearchChange] = []
     refused = ""
     for change in await plan(db, indexes, replace=replace, backoff=backoff):
-        backoff.hurry()
+        backoff.reset()
         try:
             changes.append(await _carry_out(db, change, backoff, replace=replace))
         except OperationFailure as error:
@@ -293,7 +293,7 @@ async def _carry_out(
         try:
             await _do(db, change, backoff)
         except (OperationFailure, AutoReconnect) as error:
-            if not (await _came_between(db, change, error) and await backoff.pause()):
+            if not (await _is_conflict(db, change, error) and await backoff.pause()):
                 raise
         else:
             return planned
@@ -310,12 +310,12 @@ async def _do(db: AsyncDatabase[Document], change: SearchChange, backoff: Backof
         await _drop(db, index, backoff)
     if change.action in {Action.CREATE, Action.REPLACE}:
         await _until_gone(db, index, backoff)
-        await managed(lambda: _create(db, index), backoff)
+        await retry_management(lambda: _create(db, index), backoff)
     elif change.action is Action.UPDATE:
-        await managed(lambda: _update(db, index), backoff)
+        await retry_management(lambda: _update(db, index), backoff)
 
 
-async def _came_between(db: AsyncDatabase[Document], change: SearchChange, error: PyMongoError) -> bool:
+async def _is_conflict(db: AsyncDatabase[Document], change: SearchChange, error: PyMongoError) -> bool:
     """Whether an error comes of what others do, or of the way there, so that another look may help."""
     if isinstance(error, AutoReconnect):  # the driver does not repeat these commands: they may have been carried out
         return not isinstance(error, ServerSelectionTimeoutError)
@@ -338,7 +338,7 @@ async def _update(db: AsyncDatabase[Document], index: SearchIndex) -> None:
 
 async def _drop(db: AsyncDatabase[Document], index: SearchIndex, backoff: Backoff) -> None:
     try:
-        await managed(lambda: db[index.collection].drop_search_index(index.name), backoff)
+        await retry_management(lambda: db[index.collection].drop_search_index(index.name), backoff)
     except OperationFailure as error:
         if error.code not in {_NO_INDEX, _ILLEGAL}:  # it is gone, or going
             raise

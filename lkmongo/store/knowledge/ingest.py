@@ -39,7 +39,7 @@ class File:
 
 
 @dataclass(slots=True)
-class Found:
+class FoundFiles:
     """What the named paths hold.
 
     Attributes:
@@ -55,14 +55,14 @@ class Found:
     problems: list[str] = field(default_factory=list)
 
 
-def find_documents(paths: Sequence[Path]) -> Found:
+def find_documents(paths: Sequence[Path]) -> FoundFiles:
     """Look for documents. In folders, hidden files and links to folders are passed over.
 
     Raises:
         DocumentError: a named path is not there or cannot be read as a document, a named folder holds none, or two
             different files have one source.
     """
-    found = Found()
+    found = FoundFiles()
     for path in paths:
         if path.is_dir():
             _search(path, found)
@@ -127,7 +127,7 @@ def _named(path: Path) -> File:
     return File(path, path.name, str(path.parent.resolve()), named=True)
 
 
-def _search(folder: Path, found: Found) -> None:
+def _search(folder: Path, found: FoundFiles) -> None:
     root, before, troubles = str(folder.resolve()), len(found.files), len(found.problems)
     if root != clean_text(root):
         raise DocumentError(f"{_shown(folder)}: its name is not UTF-8")
@@ -149,7 +149,7 @@ def _search(folder: Path, found: Found) -> None:
         found.folders.append(root)
 
 
-def _walk(folder: Path, found: Found) -> Iterator[Path]:
+def _walk(folder: Path, found: FoundFiles) -> Iterator[Path]:
     folders = [folder]
     while folders:
         current = folders.pop()
@@ -163,13 +163,13 @@ def _walk(folder: Path, found: Found) -> Iterator[Path]:
             path = current / entry.name
             if entry.is_dir(follow_symlinks=False):
                 folders.append(path)
-            elif note := _unfit(entry):
+            elif note := _skip_reason(entry):
                 found.skipped.append(f"{_shown(path)}: skipped, it is {note}")
             else:
                 yield path
 
 
-def _unfit(entry: DirEntry[str]) -> str | None:
+def _skip_reason(entry: DirEntry[str]) -> str | None:
     """Why an entry is not looked into; a link to a folder might lead in circles."""
     try:
         if entry.is_file():
@@ -230,7 +230,7 @@ class Library:
 
 
 @dataclass(slots=True)
-class Added:
+class IngestResult:
     """What became of each source, and how many passages are without a vector, for the reason in `failure`."""
 
     rows: list[Counts]
@@ -238,7 +238,7 @@ class Added:
     failure: LkmongoError | None = None
 
 
-async def read_documents(found: Found, on_progress: Progress) -> Library:
+async def read_documents(found: FoundFiles, on_progress: Progress) -> Library:
     """Read what `find_documents` found.
 
     Raises:
@@ -271,7 +271,7 @@ async def add_documents(
     dry_run: bool,
     on_progress: Progress,
     on_wait: Callable[[float], None],
-) -> Added:
+) -> IngestResult:
     """Make the tenant's knowledge hold these documents as they are now; doing it again changes nothing.
 
     A failure to embed is part of the result: the passages are stored by then and are found by their words.
@@ -292,7 +292,7 @@ async def add_documents(
     knowledge = Knowledge(db)
     sources = [document.source for document in library.documents]
     await knowledge.check_free(tenant, sources)
-    work = _Adding(knowledge, tenant, library, embedder, dry_run, on_progress, on_wait)
+    work = _IngestRun(knowledge, tenant, library, embedder, dry_run, on_progress, on_wait)
     tasks = [asyncio.create_task(work.put())] + ([] if dry_run else [asyncio.create_task(work.embed())])
     try:
         await asyncio.gather(*tasks)
@@ -307,7 +307,7 @@ async def add_documents(
 
 
 @dataclass(slots=True)
-class _Adding:
+class _IngestRun:
     """Two jobs at the same time: `put` writes passages and tells whose are written, `embed` gives them vectors."""
 
     knowledge: Knowledge
@@ -317,7 +317,7 @@ class _Adding:
     dry_run: bool
     on_progress: Progress
     on_wait: Callable[[float], None]
-    added: Added = field(default_factory=lambda: Added([]))
+    added: IngestResult = field(default_factory=lambda: IngestResult([]))
     written: asyncio.Queue[list[str] | None] = field(default_factory=asyncio.Queue)
     embedded: int = 0
 

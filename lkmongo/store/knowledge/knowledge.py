@@ -222,7 +222,7 @@ class Knowledge:
         Raises:
             EmbeddingError, AuthenticationError: no more vectors can be made; those that were made are stored.
         """
-        from lkmongo.embed.base import ahead
+        from lkmongo.embed.base import prefetch
         from lkmongo.embed.vectors import to_bson
 
         selector = tenant.filter | {"source": {"$in": list(sources)}} | _without(embedder.model)
@@ -230,7 +230,7 @@ class Knowledge:
         found = sorted(await self._find(selector, shown), key=lambda each: (each["source"], each["chunk"]))
         texts = [Passage(each["source"], each["chunk"], each["title"], each["content"]).embedded_text for each in found]
         done = 0
-        async with aclosing(ahead(embedder.embed_many(texts, on_wait=on_wait))) as batches:
+        async with aclosing(prefetch(embedder.embed_many(texts, on_wait=on_wait))) as batches:
             async for vectors in batches:
                 batch = found[done : done + len(vectors)]
                 requests = [

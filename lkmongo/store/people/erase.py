@@ -1,9 +1,9 @@
-"""Erase a person: everything that is kept of them, also what a call that goes on would still write.
+"""Erase a person: everything stored about them, including what a session in progress would still write.
 
-A tombstone comes first, which calls and replays obey. Then the collections are swept until nothing is counted in any
-of them. The document of a call that goes on stays until the call has stopped writing: it deletes that document
-itself when it sees the tombstone, within two seconds, and a call that died loses its lease within six. Last comes the
-receipt. An erasure that was killed is resumed by the next, and has one receipt.
+First a tombstone is written, which sessions and replays obey. Then the collections are swept until they hold nothing.
+The document of a session in progress stays until the session has stopped writing: it deletes the document itself when
+it sees the tombstone, within two seconds; a session that died loses its lease within six. The receipt comes last. An
+erasure that was killed is resumed by the next and has one receipt.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -22,32 +22,33 @@ from lkmongo.errors import InvalidTextError, NotReadyError
 from lkmongo.model import TenantScope, UserScope, clean_text
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import ORDERS, PERSONAL, RECEIPTS, SESSIONS
-from lkmongo.store.people.person import count
+from lkmongo.store.people.forget import NOT_STORED_LATER
+from lkmongo.store.people.person import count, unknown_person
 from lkmongo.store.people.tombstones import Tombstone, Tombstones
 from lkmongo.store.sessions.sessions import LIVE, Sessions
 
 Document = dict[str, Any]
 
 PATIENCE = 10.0
-"""Seconds to wait for calls that go on: a lease of six, and some more for a slow database."""
+"""Seconds to wait for sessions in progress: a lease of six, plus some for a slow database."""
 _POLL = 0.25
 _MAX_NOTE = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """That a person was erased, with nothing by which they could be known again but a keyed hash.
+    """Proof that a person was erased, with nothing to identify them by but a keyed hash.
 
     Attributes:
-        erase_id: which erasure it was.
+        erase_id: of the erasure.
         hash: the keyed hash of the person's id.
-        tenant_id: the tenant whose customer they were.
-        began_at: when it was first asked for.
-        erased_at: calls that began before are barred for good.
+        tenant_id: their tenant.
+        began_at: when it was first requested.
+        erased_at: sessions that began before are barred for good.
         by: who did it.
         reason: why, in their words.
-        counts: documents that were deleted, by collection; each that was looked at is here.
-        orders_kept: orders that stay, as records of the business.
+        counts: deleted documents by collection, including 0 for those that were searched in vain.
+        orders_kept: orders that stay as business records.
     """
 
     erase_id: ObjectId
@@ -61,22 +62,100 @@ class Receipt:
     orders_kept: int
 
 
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """What `erase_known` found and did.
+
+    Attributes:
+        found: documents at the beginning, by collection that was looked at.
+        orders_kept: orders that stay as business records.
+        receipt: of this erasure, or of an earlier one that left nothing to erase.
+        erased: whether anything was erased now.
+        resumed: whether an interrupted erasure was to be completed.
+    """
+
+    found: Mapping[str, int]
+    orders_kept: int
+    receipt: Receipt | None = None
+    erased: bool = False
+    resumed: bool = False
+
+    @property
+    def is_needed(self) -> bool:
+        return self.resumed or any(self.found.values())
+
+
 def check_note(what: str, text: str, scope: UserScope) -> str:
-    """Return what a receipt is to say as it may say it; `what` names it, such as "reason".
+    """Normalise a text for the receipt; `what` names it in errors, such as "reason".
 
     Raises:
-        InvalidTextError: it is empty or too long, or holds the person's id, which a receipt must not.
+        InvalidTextError: it is empty or too long, or contains the person's id, which a receipt must not.
     """
     text = " ".join(clean_text(text).split())
     if not text:
-        raise InvalidTextError(f"the {what} is empty", hint="say something, or leave the option out")
+        raise InvalidTextError(f"the {what} is empty", hint="give a text, or omit the option")
     if len(text) > _MAX_NOTE:
         raise InvalidTextError(f"the {what} has {len(text)} characters; {_MAX_NOTE} are allowed", hint="name a ticket")
     if re.search(rf"(?<!\w){re.escape(scope.user_id)}(?!\w)", text, re.IGNORECASE):
         raise InvalidTextError(
-            f"the {what} holds the id of the person, which the receipt must not", hint="say it in another way"
+            f"the {what} contains the person's id, which the receipt must not", hint="put it differently"
         )
     return text
+
+
+def _checked_notes(by: str, reason: str | None, scope: UserScope) -> tuple[str, str | None]:
+    by = check_note("name of who does it", by, scope)
+    return by, None if reason is None else check_note("reason", reason, scope)
+
+
+async def erase_known(
+    db: AsyncDatabase[Document],
+    scope: UserScope,
+    *,
+    by: str,
+    reason: str | None = None,
+    orders: bool = False,
+    dry_run: bool = False,
+    confirm: Callable[[Erasure], None],
+    on_wait: Callable[[list[str]], None] = lambda _sessions: None,
+) -> Erasure:
+    """Erase a person of whom there is, or was, anything.
+
+    Where nothing is left to erase, sessions that have begun by now are barred all the same, so that nothing that waits
+    on a worker's disk is stored later.
+
+    Args:
+        db: the database.
+        scope: who is erased.
+        by: who does it; see `erase`.
+        reason: likewise.
+        orders: likewise.
+        dry_run: change nothing.
+        confirm: called with what will be erased, unless that is nothing; raises to prevent it.
+        on_wait: see `erase`.
+
+    Raises:
+        NotFoundError: nobody has that id, and nobody was erased under it.
+        NotReadyError, InvalidTextError: as `erase`.
+    """
+    by, reason = _checked_notes(by, reason, scope)
+    counts = await count(db, scope)
+    kept = 0 if orders else counts.pop(ORDERS)
+    tombstones = Tombstones(db)
+    before = await tombstones.get(scope)
+    erasure = Erasure(counts, kept, resumed=before is not None and not before.done)
+    if not erasure.is_needed:
+        if not dry_run:
+            await tombstones.bar(scope)
+        given = await receipts(db, scope.tenant, scope=scope, limit=1)
+        if not (given or kept):
+            raise await unknown_person(db, scope, why=None if dry_run else NOT_STORED_LATER)
+        return replace(erasure, receipt=given[0] if given else None)
+    if dry_run:
+        return erasure
+    confirm(erasure)
+    receipt = await erase(db, scope, by=by, reason=reason, orders=orders, on_wait=on_wait)
+    return replace(erasure, receipt=receipt, erased=True)
 
 
 async def erase(
@@ -86,10 +165,10 @@ async def erase(
     by: str,
     reason: str | None = None,
     orders: bool = False,
-    on_wait: Callable[[list[str]], None] = lambda _calls: None,
+    on_wait: Callable[[list[str]], None] = lambda _sessions: None,
     patience: float = PATIENCE,
 ) -> Receipt:
-    """Delete everything that is kept of the person; run it again when it was interrupted.
+    """Delete everything that is stored about the person; if interrupted, run it again.
 
     Args:
         db: the database.
@@ -97,16 +176,15 @@ async def erase(
         by: who does it, for the receipt; see `check_note`.
         reason: why, for the receipt, likewise.
         orders: delete their orders, too.
-        on_wait: told once the ids of the calls that are waited for.
+        on_wait: called once with the ids of the sessions that are waited for.
         patience: seconds to wait for them.
 
     Raises:
-        NotReadyError: a call still goes on, or something else still writes; run it again.
+        NotReadyError: a session is still in progress, or something else still writes; run it again.
         InvalidTextError: `by` or `reason` cannot be on a receipt.
         DatabaseError: MongoDB answered with an error; run it again.
     """
-    by = check_note("name of who does it", by, scope)
-    reason = None if reason is None else check_note("reason", reason, scope)
+    by, reason = _checked_notes(by, reason, scope)
     names = PERSONAL if orders else tuple(name for name in PERSONAL if name != ORDERS)
     tombstones = Tombstones(db)
     found = await count(db, scope, names)
@@ -128,10 +206,10 @@ async def erase(
         if loop.time() > give_up:
             raise _still_written(scope, live, left)
         await asyncio.sleep(_POLL)
-        # A call that has begun meanwhile is barred, too: what it wrote by now would be found at every count.
+        # Bar sessions that have begun meanwhile, too: what they write would be found at every count.
         tombstone = await tombstones.extend(tombstone)
     kept = 0 if orders else (await count(db, scope, [ORDERS]))[ORDERS]
-    # What an interrupted run deleted was noted by it; this run may have found more than at its own beginning.
+    # Includes what an interrupted run had found, and what this run found only after its beginning.
     counts = {name: tombstone.found.get(name, 0) + max(0, deleted[name] - found[name]) for name in names}
     receipt = await _write_receipt(db, scope, tombstone, by, reason, counts, kept)
     await tombstones.finish(tombstone)
@@ -139,23 +217,15 @@ async def erase(
 
 
 async def sweep_behind(db: AsyncDatabase[Document], scope: UserScope, session_id: str) -> None:
-    """Delete what an erased call has left; the call itself does this when it hears of the erasure.
+    """Delete what the session of an erased person has left; called by the session when it learns of the erasure.
 
-    Its process may have stood still, longer than its lease, between looking for the tombstone and writing: then the
-    erasure was over before the write came. Where the person has come back since, their other data are new.
-
-    Args:
-        db: the database.
-        scope: who was erased.
-        session_id: the call.
-
-    Raises:
-        DatabaseError: MongoDB answered with an error.
+    Its process may have been suspended for longer than its lease between looking for the tombstone and writing, so that
+    the erasure was over before the write. If the person has come back since, their other data are new and stay.
     """
     tombstone = await Tombstones(db).get(scope)
     others = scope.filter | {"session_id": {"$ne": session_id}}
     other = await operations.read(lambda: db[SESSIONS].find_one(others, {"_id": 1}))
-    if tombstone and tombstone.done and other is None:  # else the erasure does it, and counts
+    if tombstone and tombstone.done and other is None:  # otherwise the erasure does it, and counts
         for name in PERSONAL:
             if name not in {ORDERS, SESSIONS}:
                 await _sweep(db, scope, name)
@@ -170,10 +240,10 @@ async def _sweep(db: AsyncDatabase[Document], scope: UserScope, name: str) -> in
 def _still_written(scope: UserScope, live: list[str], left: Mapping[str, int]) -> NotReadyError:
     found = ", ".join(f"{name}: {number}" for name, number in left.items() if number)
     if live:
-        what = f"{scope.user_id} is still in a call: {', '.join(live)}"
+        what = f"{scope.user_id} is still in a session: {', '.join(live)}"
     else:
-        what = f"something still writes about {scope.user_id}"
-    return NotReadyError(what, why=f"left so far: {found}", hint="run it again; it goes on where it stopped")
+        what = f"something is still writing data of {scope.user_id}"
+    return NotReadyError(what, why=f"left so far: {found}", hint="run it again; it continues where it stopped")
 
 
 async def _write_receipt(
@@ -202,7 +272,7 @@ async def _write_receipt(
 async def receipts(
     db: AsyncDatabase[Document], tenant: TenantScope, *, scope: UserScope | None = None, limit: int = 50
 ) -> list[Receipt]:
-    """The receipts of a tenant, newest first; of one person, where `scope` says whose."""
+    """The receipts of a tenant, or of one person, newest first."""
     selector: Document = dict(tenant.filter)
     if scope is not None:
         selector["hash"] = await Tombstones(db).hash_of(scope)

@@ -1,4 +1,4 @@
-"""Memory slots: one value a label, the newest wins."""
+"""Memory slots: one value per label, the newest wins."""
 
 from __future__ import annotations
 
@@ -49,20 +49,19 @@ def _update(memory: Memory) -> dict[str, Any]:
 
 
 class Memories:
-    """The collection `memories`, one person at a time."""
+    """The collection `memories`."""
 
     def __init__(self, db: AsyncDatabase[dict[str, Any]]) -> None:
-        """Work on `db`."""
-        # Times come without a zone and get one here: the driver takes longer for that than for all else it decodes.
+        # `_utc` adds the time zone: the driver takes longer for it than for everything else it decodes.
         self._memories = db.get_collection(MEMORIES, db.codec_options.with_options(tz_aware=False))
         self._users = Users(db)
 
     async def slots(self, scope: UserScope, *, limit: int = MAX_SLOTS) -> list[Memory]:
-        """Every slot, newest first, as it may be shown."""
+        """The slots, newest first, with secrets withheld."""
         return [memory.told for memory in await self._newest(scope, _SHOWN, limit)]
 
     async def contents(self, scope: UserScope) -> list[Memory]:
-        """Every slot, newest first, as it is stored, and without when it was made: of very many, that is a fifth of the time."""
+        """Every slot, newest first, as stored; without `created_at`, which makes reading very many a fifth faster."""
         return await self._newest(scope, _CONTENTS, MAX_SLOTS)
 
     async def _newest(self, scope: UserScope, shown: dict[str, int], limit: int) -> list[Memory]:
@@ -73,10 +72,10 @@ class Memories:
         return await operations.read(find)
 
     async def recall(self, scope: UserScope, label: str) -> Memory | None:
-        """The slot with this label as it may be shown, or None.
+        """The slot with this label, with secrets withheld.
 
         Raises:
-            InvalidTextError: the label cannot be one.
+            InvalidTextError: not a valid label.
         """
         memory_type = slot_name(label)
         document = await operations.read(
@@ -85,18 +84,16 @@ class Memories:
         return _memory(document).told if document else None
 
     async def remember(self, scope: UserScope, label: str, content: str, *, at: datetime | None = None) -> Memory:
-        """Write a slot, replacing what it held; its vector follows by `set_vector`.
-
-        The old vector goes with the old content: it would find the slot by what it no longer says.
+        """Write a slot, replacing its content; the old vector, which would find what it no longer says, is deleted.
 
         Args:
-            scope: whose slot it is.
-            label: which.
-            content: what it holds from now on.
+            scope: the person.
+            label: of the slot.
+            content: the new content; `set_vector` adds its vector.
             at: when it was said; by default now.
 
         Raises:
-            InvalidTextError: the label or the content cannot be one, or is a secret.
+            InvalidTextError: the label or the content is invalid, or is a secret.
         """
         memory = Memory(*check_memory(label, content), updated_at=at or now())
         selector = scope.filter | {"memory_type": memory.memory_type}
@@ -107,12 +104,12 @@ class Memories:
         return memory
 
     async def remember_if_newer(self, scope: UserScope, label: str, content: str, at: datetime) -> bool:
-        """Write a slot as it was said at the time `at`, unless it was written, or anything was forgotten, since.
+        """Write a slot as said at `at`, unless it was written, or anything was forgotten, since.
 
-        What a person asked to be forgotten must not come back because it was kept somewhere meanwhile.
+        What a person asked to be forgotten must not come back because it waited somewhere.
 
         Raises:
-            InvalidTextError: the label or the content cannot be one, or is a secret.
+            InvalidTextError: the label or the content is invalid, or is a secret.
         """
         memory = Memory(*check_memory(label, content), updated_at=at)
         selector = scope.filter | {
@@ -131,25 +128,14 @@ class Memories:
         await self._users.touch_memories(scope)
         return True
 
-    async def forget_if_older(self, scope: UserScope, label: str, at: datetime) -> bool:
-        """Delete a slot unless it was written after the time `at`; returns whether it was there.
-
-        Raises:
-            InvalidTextError: the label cannot be one.
-        """
-        selector = scope.filter | {"memory_type": slot_name(label), "updated_at": {"$lte": at}}
-        await self._users.note_forgotten(scope, at)
-        result = await operations.write(lambda: self._memories.delete_one(selector))
-        return result.deleted_count == 1
-
     async def set_vector(self, scope: UserScope, memory: Memory, vector: NDArray[np.float32], model: str) -> bool:
         """Store the vector of `memory` unless the slot has changed since.
 
         Args:
-            scope: whose slot it is.
+            scope: the person.
             memory: the slot as `remember` returned it.
             vector: float32, shape (dimensions,).
-            model: the name of the embedder that made it.
+            model: name of the embedding model.
 
         Returns:
             Whether it was stored.
@@ -165,7 +151,7 @@ class Memories:
         return result.matched_count == 1
 
     async def vectors(self, scope: UserScope, model: str) -> dict[str, tuple[datetime | None, Any]]:
-        """The slots' vectors made by `model`: label to (updated_at, BSON value)."""
+        """The slots' vectors of this embedding model: label to (updated_at, BSON value)."""
 
         async def find() -> dict[str, tuple[datetime | None, Any]]:
             cursor = self._memories.find(
@@ -180,36 +166,34 @@ class Memories:
         return await operations.read(find)
 
     async def vector_model(self, scope: UserScope, label: str) -> str | None:
-        """The name of the embedder that made the slot's vector; None without a vector or a slot.
+        """The embedding model of the slot's vector; None without a vector or a slot.
 
         Raises:
-            InvalidTextError: the label cannot be one.
+            InvalidTextError: not a valid label.
         """
         selector = scope.filter | {"memory_type": slot_name(label), "embedding": {"$exists": True}}
         document = await operations.read(lambda: self._memories.find_one(selector, {"_id": 0, "embedding_model": 1}))
         return str(document.get("embedding_model", "unknown")) if document else None
 
     async def count(self, scope: UserScope, labels: Sequence[str] | None = None) -> int:
-        """How many slots there are, of these labels or of all."""
         selector = self._selector(scope, labels)
         return await operations.read(lambda: self._memories.count_documents(selector))
 
-    async def forget(self, scope: UserScope, labels: Sequence[str] | None = None, *, at: datetime | None = None) -> int:
-        """Delete the slots of these labels, or all, and what the next call would know of the last one.
+    async def delete(
+        self, scope: UserScope, labels: Sequence[str] | None = None, *, not_after: datetime | None = None
+    ) -> int:
+        """Delete slots; `lkmongo.store.people.forget` also keeps what they held from coming back.
 
         Args:
-            scope: whose slots.
-            labels: which; None for all.
-            at: when that was asked for; by default now. What was said after it stays to be remembered.
+            scope: the person.
+            labels: which slots; None for all.
+            not_after: keep what was written after this time.
 
         Returns:
             How many slots were deleted.
         """
-        selector = self._selector(scope, labels)
-        # First the gist: were this to fail halfway, nothing forgotten could come back through it.
-        await self._users.note_forgotten(scope, at or now())
-        result = await operations.write(lambda: self._memories.delete_many(selector))
-        return result.deleted_count
+        selector = self._selector(scope, labels) | ({"updated_at": {"$lte": not_after}} if not_after else {})
+        return (await operations.write(lambda: self._memories.delete_many(selector))).deleted_count
 
     @staticmethod
     def _selector(scope: UserScope, labels: Sequence[str] | None) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Make one person out of two: a guest who turned out to be somebody with a login.
+"""Merge two people into one: a guest who turned out to be somebody with a login.
 
-Everything of the guest becomes the login's. It is done in one transaction where the server has them and the guest's
-documents fit into one; else in steps, in an order in which every step can be repeated: a merge that was interrupted
-is completed by the next, and leaves nothing twice.
+Everything of the guest becomes the login's: in one transaction if the server supports them and the guest's documents
+fit; otherwise in steps that can each be repeated, so that an interrupted merge is completed by the next one without
+duplicates.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,19 +27,19 @@ from lkmongo.errors import LkmongoError, NotReadyError, UsageError
 from lkmongo.model import MAX_ID, MAX_SLOTS, Memory, UserScope, now
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import MEMORIES, ORDERS, SESSIONS, TURNS, USERS, VISITORS
-from lkmongo.store.people.person import count
+from lkmongo.store.people.person import count, is_known, unknown_person
 from lkmongo.store.people.tombstones import Tombstones
 from lkmongo.store.sessions.sessions import Sessions
 
 Document = dict[str, Any]
 
 _ATOMIC = 2_000
-"""Documents of a guest up to which one transaction is tried: it has to fit into a small server's cache, and a minute."""
+"""The most documents for which a transaction is tried: it must fit a small server's cache, and take under a minute."""
 _TRIES = 5
 _BATCH = 1_000
 _DUPLICATE = 11000
 _STEP_SECONDS = 10.0
-"""For one step without a transaction: what a merge that was killed had locked is free again after a minute."""
+"""For one step without a transaction; what a killed merge had locked is released after a minute."""
 _ORDER = {
     MEMORIES: ("memory_type",),
     ORDERS: ("order_id",),
@@ -52,7 +52,7 @@ _LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A slot that both had with different contents; the newer one is kept."""
+    """A slot that both had with different contents; the newer is kept."""
 
     memory_type: str
     kept: str
@@ -68,9 +68,9 @@ class Merged:
         moved: the guest's documents that became the login's, by collection; the profile is merged into theirs.
         conflicts: slots that both had with different contents.
         dropped: slots of the guest that were not newer than the login's of the same label.
-        filled: fields of the profile that the login lacked and the guest had.
-        renamed: calls that both had under one id, and the id under which the guest's is kept.
-        in_transaction: whether it happened all at once.
+        filled: profile fields that only the guest had.
+        renamed: ids of sessions that both had, and the new id of the guest's.
+        in_transaction: whether it was atomic.
     """
 
     moved: dict[str, int]
@@ -82,36 +82,67 @@ class Merged:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there was nothing to merge."""
         return not any(self.moved.values()) and not self.dropped
+
+
+async def merge_known(
+    db: AsyncDatabase[Document],
+    guest: UserScope,
+    login: UserScope,
+    *,
+    dry_run: bool = False,
+    confirm: Callable[[Mapping[str, int], bool], None],
+) -> Merged:
+    """As `merge`, of a guest who is known; nothing happens if they may have been merged before.
+
+    Args:
+        db: the database.
+        guest: see `merge`.
+        login: see `merge`.
+        dry_run: change nothing.
+        confirm: called with the number of the guest's documents by collection, and whether the login is known, unless
+            there is nothing to merge; raises to prevent it.
+
+    Raises:
+        NotFoundError: both are unknown.
+        LkmongoError: as `merge`.
+    """
+    planned = await merge(db, guest, login, dry_run=True)
+    is_login_known = await is_known(db, login)
+    if planned.is_empty and not is_login_known:
+        raise await unknown_person(db, guest)
+    if dry_run or planned.is_empty:
+        return planned
+    confirm(await count(db, guest), is_login_known)
+    return await merge(db, guest, login)
 
 
 async def merge(
     db: AsyncDatabase[Document], guest: UserScope, login: UserScope, *, dry_run: bool = False, atomic: bool = True
 ) -> Merged:
-    """Move everything of `guest` to `login`, and remove the guest; do nothing where there is nothing of the guest.
+    """Move everything of `guest` to `login` and remove the guest, if there is anything of them.
 
     Args:
         db: the database.
-        guest: who is no more after.
-        login: who is both after; made where there is nobody of that id yet.
+        guest: who disappears.
+        login: who stays; created if unknown.
         dry_run: change nothing.
-        atomic: use a transaction where that can be done.
+        atomic: use a transaction if possible.
 
     Raises:
-        UsageError: both are the same person, or of two tenants.
-        NotReadyError: the guest is in a call, or one of the two is being erased.
-        LkmongoError: they would have more than 10,000 slots together.
-        DatabaseError: MongoDB answered with an error; without a transaction some steps may be done, run it again.
+        UsageError: both are the same person, or belong to two tenants.
+        NotReadyError: the guest is in a session, or one of them is being erased.
+        LkmongoError: together they would have more than 10,000 slots.
+        DatabaseError: MongoDB answered with an error; without a transaction some steps may be done: run it again.
     """
     if guest == login:
-        raise UsageError("that is one and the same person", hint="name the guest first, then the login")
+        raise UsageError("guest and login are the same person", hint="name the guest first, then the login")
     if guest.tenant_id != login.tenant_id:
-        raise UsageError("two people of two tenants cannot be one", hint="name two ids of one tenant")
+        raise UsageError("people of two tenants cannot be merged", hint="name two ids of one tenant")
     await _refuse_while_erased(db, guest, login)
     if live := await Sessions(db).live(guest):
         raise NotReadyError(
-            f"{guest.user_id} is still in a call: {', '.join(live)}", hint="run it again when the call has ended"
+            f"{guest.user_id} is still in a session: {', '.join(live)}", hint="run it again when that has ended"
         )
     documents = sum((await count(db, guest)).values())
     if atomic and not dry_run and documents <= _ATOMIC and await _has_transactions(db):
@@ -120,7 +151,7 @@ async def merge(
                 lambda: _in_transaction(db, lambda session: _run(db, guest, login, session))
             )
         except _GiveUpError:
-            pass  # others write too much at the same time, or the server's cache is too small: in steps, then
+            pass  # too many concurrent writes, or the server's cache is too small
     return await operations.transact(lambda: _in_steps(lambda: _run(db, guest, login, None, dry_run=dry_run)))
 
 
@@ -139,13 +170,13 @@ async def _has_transactions(db: AsyncDatabase[Document]) -> bool:
 
 
 class _GiveUpError(Exception):
-    """The transaction was tried often enough."""
+    """The transaction failed too often."""
 
 
 async def _in_transaction(
     db: AsyncDatabase[Document], work: Callable[[AsyncClientSession], Awaitable[Merged]]
 ) -> Merged:
-    # The driver's own `with_transaction` repeats for two minutes, also what can never fit into the server's cache.
+    # The driver's `with_transaction` repeats for two minutes even what can never fit into the server's cache.
     async with db.client.start_session() as session:
         for attempt in range(_TRIES):
             try:
@@ -161,7 +192,7 @@ async def _in_transaction(
 async def _in_steps(work: Callable[[], Awaitable[Merged]]) -> Merged:
     try:
         for _ in range(_TRIES - 1):
-            with suppress(DuplicateKeyError):  # a call of the login has just begun in a room of the guest's
+            with suppress(DuplicateKeyError):  # a session of the login has just begun in a room of the guest's
                 return await work()
         return await work()
     except PyMongoError as error:
@@ -169,7 +200,7 @@ async def _in_steps(work: Callable[[], Awaitable[Merged]]) -> Merged:
             raise
         raise NotReadyError(
             "their data could not be moved in time",
-            why="MongoDB is slow, or a merge that was interrupted still holds them",
+            why="MongoDB is slow, or an interrupted merge still locks them",
             hint="run it again in a minute",
         ) from error
 
@@ -186,13 +217,13 @@ async def _run(
     moved = await count(db, guest, session=session)
     conflicts: dict[str, Conflict] = {}
     dropped = await mover.settle_slots(conflicts)
-    while not await mover.move_slots():  # each time the newer of two slots stays, so this ends
+    while not await mover.move_slots():  # ends, since each time the newer of two slots stays
         dropped += await mover.settle_slots(conflicts)
     moved[MEMORIES] -= dropped
     await mover.move(ORDERS)
     await mover.move(VISITORS)
     renamed = await mover.free_session_ids()
-    # Turns first: a call that has its session document is then whole.
+    # Turns first, so that whoever has a session document has the whole session.
     await mover.move(TURNS)
     await mover.move(SESSIONS)
     filled = await mover.merge_profiles() if any(moved.values()) or dropped else []
@@ -200,7 +231,7 @@ async def _run(
 
 
 class _Mover:
-    """The steps of a merge; each can be repeated."""
+    """The steps of a merge; each is repeatable."""
 
     def __init__(
         self,
@@ -218,13 +249,9 @@ class _Mover:
         self._dry_run = dry_run
 
     async def settle_slots(self, conflicts: dict[str, Conflict]) -> int:
-        """Delete the older of two slots of one label.
+        """Delete the older of two slots of one label; returns how many of them were the guest's.
 
-        Args:
-            conflicts: takes those whose contents differed, by label.
-
-        Returns:
-            How many of the deleted are the guest's.
+        Those whose contents differed are added to `conflicts`, by label.
         """
         shown = {"memory_type": 1, "content": 1, "updated_at": 1}
         ours = {slot["memory_type"]: slot async for slot in self._find(MEMORIES, self._guest, shown)}
@@ -251,7 +278,7 @@ class _Mover:
         return await self._delete_slots(older_ours)
 
     async def _delete_slots(self, slots: Sequence[Document]) -> int:
-        """Delete slots that are still as they were read: a call may have written one anew, and that is the newer."""
+        """Delete slots unless they changed since they were read: what a session writes meanwhile is newer."""
         deleted = 0
         for batch in _batches(slots):
             as_read = [{"_id": slot["_id"], "updated_at": slot.get("updated_at")} for slot in batch]
@@ -261,7 +288,7 @@ class _Mover:
         return deleted
 
     async def move_slots(self) -> bool:
-        """Make the guest's slots the login's; False when the login has one of the same label by now."""
+        """Move the guest's slots; False if the login has one of the same label by now."""
         if self._session or self._dry_run:
             await self.move(MEMORIES)
             return True
@@ -279,16 +306,16 @@ class _Mover:
         return True
 
     async def free_session_ids(self) -> dict[str, str]:
-        """Give the guest's calls another id where the login has one of the same id: both were in one room."""
-        ours = await self._turns_of_calls(self._guest)
-        theirs = await self._turns_of_calls(self._login, list(ours))
+        """Rename sessions of the guest whose id the login has, too: both were in one room."""
+        ours = await self._turns_of(self._guest)
+        theirs = await self._turns_of(self._login, list(ours))
         with_document = {
             each["session_id"] async for each in self._find(SESSIONS, self._login, {"session_id": 1}, list(ours))
         }
         taken = set(ours)
         renamed = {}
         for name, turns in ours.items():
-            # Turns alone, of other numbers, are what a merge that was interrupted has moved.
+            # Turns alone, with other numbers, were moved by a merge that was interrupted.
             if name not in with_document and not turns & theirs.get(name, set()):
                 continue
             new = await self._free_name(name, turns, taken)
@@ -309,38 +336,37 @@ class _Mover:
             selector = self._login.filter | {"session_id": new}
             if new in taken or await self._db[SESSIONS].find_one(selector, {"_id": 1}, session=self._session):
                 continue
-            if not turns & (await self._turns_of_calls(self._login, [new])).get(new, set()):
+            if not turns & (await self._turns_of(self._login, [new])).get(new, set()):
                 return new
-        raise LkmongoError(f"there is no free id for the call {name}")
+        raise LkmongoError(f"there is no free id for the session {name}")
 
-    async def _turns_of_calls(self, person: UserScope, calls: Sequence[str] | None = None) -> dict[str, set[int]]:
-        """The person's calls, of these ids or all, and the numbers of their turns."""
+    async def _turns_of(self, person: UserScope, sessions: Sequence[str] | None = None) -> dict[str, set[int]]:
+        """The numbers of the turns by session, of these sessions or all."""
         found: dict[str, set[int]] = defaultdict(set)
-        async for document in self._find(SESSIONS, person, {"session_id": 1}, calls):
-            found[document["session_id"]]  # a call without turns is one, too
-        async for document in self._find(TURNS, person, {"session_id": 1, "seq": 1}, calls):
+        async for document in self._find(SESSIONS, person, {"session_id": 1}, sessions):
+            found[document["session_id"]]  # a session without turns counts, too
+        async for document in self._find(TURNS, person, {"session_id": 1, "seq": 1}, sessions):
             found[document["session_id"]].add(document["seq"])
         return found
 
     async def move(self, collection: str) -> None:
-        """Make the guest's documents the login's."""
         if self._dry_run:
             return
-        # Last first. Where the login's place in an index is just before the guest's, each document that is moved
-        # would be looked for behind all entries that were moved, and so deleted, before it.
+        # Last first: if the login directly precedes the guest in an index, the search for each document would otherwise
+        # pass the deleted entries of all that were moved before it.
         found = self._find(collection, self._guest, {"_id": 1}).sort([(key, -1) for key in _ORDER[collection]])
         ids = [document["_id"] async for document in found]
         change = {"$set": {"user_id": self._login.user_id}}
         for batch in _batches(ids):
             selector = self._guest.filter | {"_id": {"$in": batch}}
             with self._in_time():
-                # By the ids; the planner may take the index of the person, and read all of theirs for each batch.
+                # Otherwise the planner may choose the person's index, and read all their documents for each batch.
                 await self._db[collection].update_many(selector, change, session=self._session, hint="_id_")
 
     async def merge_profiles(self) -> list[str]:
-        """Fill the gaps of the login's profile and delete the guest's; returns the fields that were filled."""
+        """Fill gaps in the login's profile and delete the guest's; returns the fields that were filled."""
         users, tombstones = self._db[USERS], Tombstones(self._db)
-        # Before the profiles, which may not change while this looks elsewhere.
+        # Before the profiles, which must not change between being read and written.
         noted = [await tombstones.forgotten_at(person) for person in (self._guest, self._login)]
         guest = await users.find_one(self._guest.filter, session=self._session) or {}
         login = await users.find_one(self._login.filter, session=self._session) or {}
@@ -365,7 +391,7 @@ class _Mover:
         if not self._dry_run:
             used = {operator: fields for operator, fields in update.items() if fields}
             with self._in_time():
-                # As it was read: a call of the login's may have forgotten something since, and then all is done anew.
+                # Unless it changed since it was read: a session may have forgotten something; then it is all redone.
                 read = ("memory_version", "last_session", "forgotten_at")
                 as_read = self._login.filter | {path: login.get(path, {"$exists": False}) for path in read}
                 await users.update_one(as_read, used, upsert=True, session=self._session)
@@ -373,18 +399,18 @@ class _Mover:
         return [path for path in filled if not path.startswith("changed_at")]
 
     def _in_time(self) -> AbstractContextManager[None]:
-        """Bound a step; a transaction ends by itself."""
+        """Bound a step; a transaction has its own limit."""
         return nullcontext() if self._session else pymongo.timeout(_STEP_SECONDS)
 
     def _find(
-        self, collection: str, person: UserScope, fields: Document, calls: Sequence[str] | None = None
+        self, collection: str, person: UserScope, fields: Document, sessions: Sequence[str] | None = None
     ) -> AsyncCursor[Document]:
-        selector = person.filter | ({} if calls is None else {"session_id": {"$in": list(calls)}})
+        selector = person.filter | ({} if sessions is None else {"session_id": {"$in": list(sessions)}})
         return self._db[collection].find(selector, fields, session=self._session)
 
 
 def _flat(document: Document) -> Document:
-    """A profile's fields by path; `preferences` is the one field that has fields of its own."""
+    """A profile's fields by path; only `preferences` is nested."""
     preferences = document.get("preferences") or {}
     rest = {name: value for name, value in document.items() if name != "preferences"}
     return rest | {f"preferences.{name}": value for name, value in preferences.items()}

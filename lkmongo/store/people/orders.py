@@ -1,7 +1,7 @@
-"""Orders: looked up by number, and only by the person whose they are.
+"""Orders: looked up by number, and only by the person they belong to.
 
-Another program may have written them, in a shape of its own: what can be told of such an order is told, and the log
-says what cannot be, by the names of fields, without what is in them.
+Other programs may have written them in a different shape: what can be read of such an order is used, and the log names
+the fields that cannot, without their contents.
 """
 
 from __future__ import annotations
@@ -23,29 +23,27 @@ from lkmongo.store.mongo.schema import ORDERS
 logger = logging.getLogger(__name__)
 
 UNNAMED = "an item without a name"
-"""How an item is called whose name cannot be told."""
 _NAME = ("name", "title", "product", "description", "sku", "item", "id")
 _QUANTITY = ("quantity", "qty", "count")
 _STATUS = ("name", "status", "state", "code", "label", "value")
 _AMOUNT = ("amount", "value", "total")
-# With a currency before or after it. A comma may part thousands or cents: such a number is not guessed at.
+# With a currency before or after it. A comma may separate thousands or cents, so such numbers are not accepted.
 _NUMBER = re.compile(r"([^\s\d.,-]*)\s*(-?\d+(?:\.\d+)?)\s*([^\s\d.,-]*)", re.ASCII)
 _NAMED = 8
-"""Fields that one line of the log names."""
+"""Fields that a log line names at most."""
 
 
 class Orders:
-    """The collection `orders`, one person at a time."""
+    """The collection `orders`."""
 
     def __init__(self, db: AsyncDatabase[dict[str, Any]]) -> None:
-        """Work on `db`."""
         self._orders = db[ORDERS]
 
     async def get(self, scope: UserScope, order_id: str) -> Order | None:
-        """The person's order of this number; None when there is none, or when it is somebody else's.
+        """The person's order with this number; None also if it is somebody else's.
 
         Raises:
-            InvalidIdError: the number cannot be one.
+            InvalidIdError: not a valid order number.
         """
         number = check_id("order", order_id)
         selector = scope.filter | {"order_id": {"$in": [number, int(number)]} if _is_whole(number) else number}
@@ -53,7 +51,7 @@ class Orders:
         return read_order(document) if document else None
 
     async def all(self, scope: UserScope) -> list[Order]:
-        """All of the person's orders, by number."""
+        """The person's orders, sorted by number."""
 
         async def find() -> list[Order]:
             return [read_order(document) async for document in self._orders.find(scope.filter).sort("order_id")]
@@ -61,7 +59,7 @@ class Orders:
         return await operations.read(find)
 
     async def latest(self, scope: UserScope, limit: int) -> list[Order]:
-        """The person's orders that were stored last, those first."""
+        """The person's most recently stored orders, newest first."""
 
         async def find() -> list[Order]:
             cursor = self._orders.find(scope.filter).sort("_id", -1).limit(limit)
@@ -71,53 +69,53 @@ class Orders:
 
 
 def _is_whole(number: str) -> bool:
-    """Whether an order's number may be stored as a number, too: 1001, and not 0042."""
+    """Whether other programs may have stored the order number as an integer: 1001, but not 0042."""
     return re.fullmatch(r"[1-9][0-9]{0,17}", number) is not None
 
 
 def read_order(document: Mapping[str, Any]) -> Order:
-    """What a document tells of an order; what it does not is left out, and logged."""
-    untold: list[str] = []
-    items = _items(document.get("items"), untold)
+    """Read what can be read of an order; the rest is omitted, and logged."""
+    unread: list[str] = []
+    items = _items(document.get("items"), unread)
     total, currency = _amount(document.get("total"))
     if total is None:
-        untold.append(f"total is {_kind(document.get('total'))}")
+        unread.append(f"total is {_kind(document.get('total'))}")
     status = _text(document.get("status"), _STATUS)
     if status is None:
-        untold.append(f"status is {_kind(document.get('status'))}")
-    if untold:
-        logger.warning("an order cannot be told whole, for it has another shape: %s", "; ".join(untold))
+        unread.append(f"status is {_kind(document.get('status'))}")
+    if unread:
+        logger.warning("an order has an unexpected shape and was read in part: %s", "; ".join(unread))
     currency = currency or _text(document.get("currency")) or "USD"
     return Order(str(document.get("order_id")), items, total, status, currency)
 
 
-def _items(value: Any, untold: list[str]) -> tuple[OrderItem, ...]:
+def _items(value: Any, unread: list[str]) -> tuple[OrderItem, ...]:
     if isinstance(value, str):
         value = [value]
     if not isinstance(value, Sequence):
-        untold.append(f"items is {_kind(value)}")
+        unread.append(f"items is {_kind(value)}")
         return ()
-    return tuple(_item(item, f"items[{index}]", untold) for index, item in enumerate(value))
+    return tuple(_item(item, f"items[{index}]", unread) for index, item in enumerate(value))
 
 
-def _item(value: Any, path: str, untold: list[str]) -> OrderItem:
+def _item(value: Any, path: str, unread: list[str]) -> OrderItem:
     name = _text(value, _NAME)
     if name is None:
         names = [str(field)[:40] for field in list(value)[:_NAMED]] if isinstance(value, Mapping) else []
         fields = f" with the fields {', '.join(names)}" if names else ""
-        untold.append(f"{path} has no name: it is {_kind(value)}{fields}")
+        unread.append(f"{path} has no name: it is {_kind(value)}{fields}")
         return OrderItem(UNNAMED)
     if not isinstance(value, Mapping) or (key := next((key for key in _QUANTITY if key in value), None)) is None:
         return OrderItem(name)
     quantity, _ = _amount(value[key])
     if quantity is None or quantity != int(quantity):
-        untold.append(f"{path}.{key} is {_kind(value[key])}")
+        unread.append(f"{path}.{key} is {_kind(value[key])}")
         return OrderItem(name)
     return OrderItem(name, int(quantity))
 
 
 def _text(value: Any, keys: Sequence[str] = ()) -> str | None:
-    """One line of text; of a mapping, what stands under the first of `keys` that holds any."""
+    """One line of text; of a mapping, the value of the first of `keys` that has any."""
     if isinstance(value, Mapping):
         return next((text for key in keys if (text := _text(value.get(key), keys))), None)
     if isinstance(value, str):
@@ -126,7 +124,7 @@ def _text(value: Any, keys: Sequence[str] = ()) -> str | None:
 
 
 def _amount(value: Any) -> tuple[float | None, str | None]:
-    """A number, and the currency that stands with it."""
+    """A number, and its currency if stated."""
     if isinstance(value, Mapping):
         number = next((number for key in _AMOUNT if (number := _amount(value.get(key))[0]) is not None), None)
         return number, _text(value.get("currency"))
@@ -140,11 +138,11 @@ def _amount(value: Any) -> tuple[float | None, str | None]:
 
 
 def _kind(value: Any) -> str:
-    """What a value is, without what is in it."""
+    """What a value is, without its contents."""
     if value is None:
         return "missing"
     if isinstance(value, str):
-        return "text of another form"
+        return "text in an unexpected form"
     if isinstance(value, int | float | Decimal128) and not isinstance(value, bool):
-        return "no number of that kind"
+        return "not a usable number"
     return {dict: "a mapping", list: "a list", bool: "a boolean"}.get(type(value), f"of type {type(value).__name__}")

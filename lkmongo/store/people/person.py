@@ -1,21 +1,23 @@
-"""Everything that is kept of one person: counted, shown line by line, exported for an access request."""
+"""Everything stored about one person: whether they are known, counts, lines to show, the export for an access request."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import re
+import shlex
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, Protocol
 
 import orjson
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.errors import NotFoundError
-from lkmongo.model import PROFILE_FIELDS, UserScope, now, slot_words
+from lkmongo.model import DEFAULT_TENANT, PROFILE_FIELDS, Memory, UserScope, now, slot_words
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import MEMORIES, ORDERS, PERSONAL, SESSIONS, TURNS, USERS, VISITORS
 from lkmongo.store.people.memories import Memories
@@ -37,13 +39,25 @@ _TECHNICAL = (
     "metrics",
     "item_id",
 )
-"""Fields that say nothing of the person, or that the file says once."""
-_CALLS = 50
-"""Calls whose turns are read, and held in memory, at a time."""
+"""Fields that say nothing about the person, or that the file states once."""
+_SESSIONS_AT_ONCE = 50
+"""Sessions whose turns are read, and held in memory, at a time."""
+_NEAR_AMONG = 1_000
+"""Ids that are searched for the one that may have been meant."""
 _FIRST = ("memory_type", "order_id", "session_id", "seq", "name", "email", "content", "role")
-# Valid in JSON, and obeyed by a terminal or an editor that shows the file: other control characters, marks that turn
-# the direction of writing, line separators.
+# Valid in JSON, but interpreted by terminals and editors: more control characters, bidirectional marks, line separators.
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+class People(Protocol):
+    """The parts of a `Store` that hold people."""
+
+    @property
+    def db(self) -> AsyncDatabase[Document]: ...
+    @property
+    def users(self) -> Users: ...
+    @property
+    def memories(self) -> Memories: ...
 
 
 async def count(
@@ -53,7 +67,7 @@ async def count(
     *,
     session: AsyncClientSession | None = None,
 ) -> dict[str, int]:
-    """How many documents of the person each collection has; within a transaction, raises the driver's errors."""
+    """How many documents of the person each collection has; raises the driver's errors within a transaction."""
 
     async def documents(name: str) -> int:
         if session:
@@ -63,8 +77,16 @@ async def count(
     return {name: await documents(name) for name in collections}
 
 
+async def count_known(db: AsyncDatabase[Document], scope: UserScope) -> dict[str, int]:
+    """As `count`; raises NotFoundError if there is nothing at all."""
+    counts = await count(db, scope)
+    if not any(counts.values()):
+        raise await unknown_person(db, scope)
+    return counts
+
+
 async def is_known(db: AsyncDatabase[Document], scope: UserScope) -> bool:
-    """Whether anything is kept of the person, in whichever collection."""
+    """Whether anything is stored about the person, in any collection."""
 
     async def there(name: str) -> bool:
         return await operations.read(lambda: db[name].find_one(scope.filter, {"_id": 1})) is not None
@@ -72,14 +94,78 @@ async def is_known(db: AsyncDatabase[Document], scope: UserScope) -> bool:
     return any(await asyncio.gather(*map(there, PERSONAL)))
 
 
-async def export(db: AsyncDatabase[Document], scope: UserScope) -> AsyncIterator[str]:
-    """Yield the pieces of one JSON object with everything that is kept of the person, readable by them.
-
-    Its keys are exported_at, tenant_id, user_id, profile, memories, orders, browsers and calls, each call with its turns. Times
-    are ISO 8601; vectors and technical reports stay out. Characters that a terminal would obey are escaped.
+async def require_known(db: AsyncDatabase[Document], user_id: str | None, tenant_id: str | None) -> None:
+    """Check that something is stored about the person, or about one of that id in any tenant; None is everybody.
 
     Raises:
-        DatabaseError: MongoDB answered with an error; what was yielded is then no whole file.
+        NotFoundError: nothing is.
+    """
+    if user_id is None:
+        return
+    tenants = await Users(db).tenants() if tenant_id is None else [tenant_id]
+    for each in tenants:
+        if await is_known(db, UserScope(tenant_id=each, user_id=user_id)):
+            return
+    if tenant_id is not None:
+        raise await unknown_person(db, UserScope(tenant_id=tenant_id, user_id=user_id))
+    raise NotFoundError(
+        f"nothing is stored about {user_id} in any tenant", hint="check the id; lkmongo users list --all-tenants"
+    )
+
+
+async def unknown_person(db: AsyncDatabase[Document], scope: UserScope, *, why: str | None = None) -> NotFoundError:
+    """The error for an id without any data; it suggests similar ids."""
+    ids = [person["user_id"] for person in await Users(db).page(scope.tenant, limit=_NEAR_AMONG)]
+    near = get_close_matches(scope.user_id, ids, cutoff=0.75)
+    first = f"did you mean {' or '.join(near)}?" if near else "check the id and --tenant;"
+    return NotFoundError(
+        f"nothing is stored about {scope.user_id} in tenant {scope.tenant_id}",
+        why="\n".join(filter(None, [f"looked at the collections {', '.join(PERSONAL)}", why])),
+        hint=f"{first} lkmongo users list{_tenant_option(scope)}",
+    )
+
+
+def no_memory(scope: UserScope, labels: str) -> NotFoundError:
+    """The error for slots that a known person does not have."""
+    hint = f"lkmongo memory list {shlex.quote(scope.user_id)}{_tenant_option(scope)}"
+    return NotFoundError(f"{scope.user_id} has no memory called {labels}", hint=hint)
+
+
+def _tenant_option(scope: UserScope) -> str:
+    return "" if scope.tenant_id == DEFAULT_TENANT else f" --tenant {shlex.quote(scope.tenant_id)}"
+
+
+async def slots_of(people: People, scope: UserScope) -> list[Memory]:
+    """The slots of a known person, newest first; raises NotFoundError for an unknown one."""
+    slots = await people.memories.slots(scope)
+    if not slots:
+        await require_known(people.db, scope.user_id, scope.tenant_id)
+    return slots
+
+
+async def slot_of(people: People, scope: UserScope, label: str) -> tuple[Memory, str | None]:
+    """One slot, and the embedding model of its vector if it has one.
+
+    Raises:
+        NotFoundError: the person or the slot is unknown.
+        InvalidTextError: not a valid label.
+    """
+    slot = await people.memories.recall(scope, label)
+    if slot is None:
+        await require_known(people.db, scope.user_id, scope.tenant_id)
+        raise no_memory(scope, label)
+    return slot, await people.memories.vector_model(scope, label)
+
+
+async def export(db: AsyncDatabase[Document], scope: UserScope) -> AsyncIterator[str]:
+    """Yield the pieces of one JSON object with everything that is stored about the person, readable by them.
+
+    Its keys are exported_at, tenant_id, user_id, profile, memories, orders, browsers and calls, which hold the sessions
+    with their turns. Times are ISO 8601; vectors and technical reports are omitted. Characters that a terminal would
+    interpret are escaped.
+
+    Raises:
+        DatabaseError: MongoDB answered with an error; what was yielded is then incomplete.
     """
     head = {"exported_at": now(), "tenant_id": scope.tenant_id, "user_id": scope.user_id}
     yield "{\n" + "".join(f"  {_json(key)}: {_json(value)},\n" for key, value in head.items())
@@ -91,20 +177,20 @@ async def export(db: AsyncDatabase[Document], scope: UserScope) -> AsyncIterator
         yield f'  "{called}": {_indented([_of_person(document) for document in documents], 2)},\n'
     yield '  "calls": ['
     first = True
-    async for call in _calls(db, scope):
-        yield ("" if first else ",") + f"\n    {_indented(call, 4)}"
+    async for session in _sessions(db, scope):
+        yield ("" if first else ",") + f"\n    {_indented(session, 4)}"
         first = False
     yield ("]" if first else "\n  ]") + "\n}\n"
 
 
-async def _calls(db: AsyncDatabase[Document], scope: UserScope) -> AsyncIterator[Document]:
-    """The person's calls with their turns, oldest first; last the turns of which no call is known."""
+async def _sessions(db: AsyncDatabase[Document], scope: UserScope) -> AsyncIterator[Document]:
+    """The person's sessions with their turns, oldest first; last the turns without a session document."""
     sessions = await _find(db, SESSIONS, scope.filter, "started_at", leave_out="report")
     known = {session["session_id"] for session in sessions}
     spoken = await operations.read(lambda: db[TURNS].distinct("session_id", scope.filter))
     sessions += [{"session_id": name} for name in sorted(set(spoken) - known)]
-    for start in range(0, len(sessions), _CALLS):
-        batch = sessions[start : start + _CALLS]
+    for start in range(0, len(sessions), _SESSIONS_AT_ONCE):
+        batch = sessions[start : start + _SESSIONS_AT_ONCE]
         turns: dict[str, list[Document]] = {session["session_id"]: [] for session in batch}
         selector = scope.filter | {"session_id": {"$in": list(turns)}}
         for turn in await _find(db, TURNS, selector, "seq"):
@@ -125,7 +211,7 @@ async def _find(
 
 
 def _of_person(document: Mapping[str, Any]) -> Document:
-    """The fields that tell of the person, those by which a document is known first."""
+    """The fields about the person, identifying ones first."""
     names: Iterable[str] = sorted(document, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
     return {name: _readable(document[name]) for name in names if name not in _TECHNICAL}
 
@@ -155,12 +241,13 @@ def _plain(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-LAST_CALL = "last_call"
+LAST_SESSION = "last_call"
+"""The `name` of the line with the last session's gist."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One thing that is remembered; `kind` and `name` say which, `label` what it is in words."""
+    """Something remembered; `kind` ("profile" or "memory") and `name` identify it, `label` is for people."""
 
     kind: str
     name: str
@@ -169,40 +256,16 @@ class Line:
     at: datetime | None = None
 
 
-async def lines(users: Users, memories: Memories, scope: UserScope) -> list[Line]:
-    """The person's profile, the last call's gist, and their memories, newest first."""
-    profile, slots = await asyncio.gather(users.get(scope), memories.slots(scope))
+async def lines(people: People, scope: UserScope) -> list[Line]:
+    """The person's profile, the last session's gist, and their memories, newest first."""
+    profile, slots = await asyncio.gather(people.users.get(scope), people.memories.slots(scope))
     found = []
     if profile:
-        told = [(name, getattr(profile, name)) for name in PROFILE_FIELDS]
-        found = [Line("profile", name, slot_words(name).capitalize(), value) for name, value in told if value]
+        values = [(name, getattr(profile, name)) for name in PROFILE_FIELDS]
+        found = [Line("profile", name, slot_words(name).capitalize(), value) for name, value in values if value]
         if last := profile.last_session:
-            found.append(Line("profile", LAST_CALL, "Last conversation", last.gist, last.at))
+            found.append(Line("profile", LAST_SESSION, "Last conversation", last.gist, last.at))
     return found + [
         Line("memory", slot.memory_type, slot_words(slot.memory_type).capitalize(), slot.content, slot.updated_at)
         for slot in slots
     ]
-
-
-async def forget(users: Users, memories: Memories, scope: UserScope, kind: str, name: str) -> None:
-    """Forget one line.
-
-    Raises:
-        NotFoundError: there is none of this kind and name.
-        InvalidTextError: no memory can be called so.
-    """
-    if kind == "memory":
-        gone = bool(await memories.forget(scope, [name]))
-    elif name == LAST_CALL:
-        gone = await users.forget_last_session(scope)
-    else:
-        gone = name in PROFILE_FIELDS and bool(await users.forget_profile(scope, [name]))
-    if not gone:
-        raise NotFoundError("that is not remembered")
-
-
-async def forget_everything(users: Users, memories: Memories, scope: UserScope) -> int:
-    """Forget every line; returns how many there were."""
-    before = len(await lines(users, memories, scope))
-    await asyncio.gather(memories.forget(scope), users.forget_profile(scope))
-    return before

@@ -1,15 +1,13 @@
-"""What must not come back: who was erased and when, under a keyed hash of their id.
+"""Tombstones: who was erased and when, under a keyed hash of their id.
 
-A tombstone bars the calls that began before the person was erased: nothing of them may be written any more, by
-the call itself or by whoever replays what it could not store. A call that begins later is a new customer's, and is
-not barred. How long ago each of the two was is what is compared, each measured by its own clock: the clocks of two
-hosts need not agree.
+A tombstone bars the sessions that began before the erasure: neither the session itself nor a replay of its journal may
+write anything more. A later session is a new customer's. Ages are compared, each measured by its own clock, so the
+clocks of two hosts need not agree.
 
-Somebody may ask to be forgotten of whom nothing is here yet: what they said may wait on the disk of a worker that could
-not reach MongoDB. When that was is a document of its own beside the tombstones. It is nobody's profile, so it makes
-nobody known; the profile takes it over when there is one.
+When somebody without a profile is forgotten, that time is a document beside the tombstones, which makes nobody known;
+a profile created later takes it over. What they said may still wait on the disk of a worker that cannot reach MongoDB.
 
-Tombstones are kept for good. They hold no id: `_id` is HMAC-SHA256 over tenant and user, under a secret that is made
+Tombstones are kept for good and contain no id: `_id` is HMAC-SHA256 over tenant and user under a secret that is created
 once and kept in the database, so that every host computes the same.
 """
 
@@ -37,29 +35,29 @@ from lkmongo.store.mongo.schema import KEYS, TOMBSTONES
 
 _KEY = "person-hash"
 _FORGOTTEN = "forgotten/"
-"""What the `_id` begins with of a document that says when something was forgotten: it erases nobody."""
+"""Prefix of the `_id` of a document that only says when something was forgotten."""
 _BATCH = 1_000
 _ROUNDING = timedelta(milliseconds=5)
-"""BSON cuts times to milliseconds; in doubt a call is barred."""
+"""BSON truncates times to milliseconds; in doubt a session is barred."""
 
 
 class ErasedError(LkmongoError):
-    """This person was erased while the call went on; nothing more is stored of it."""
+    """This person was erased during the session; nothing more of it is stored."""
 
     code = "erased"
 
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """That a person was erased, or is being erased.
+    """A finished or unfinished erasure; times are by the server's clock.
 
     Attributes:
         hash: the keyed hash of the person's id, 64 hexadecimal digits.
-        erase_id: which erasure this is; one that is resumed keeps it.
-        begun_at: when it was first asked for, by the server's clock.
-        erased_at: calls that began before are barred, by the server's clock.
+        erase_id: of the erasure; a resumed one keeps it.
+        begun_at: when it was first requested.
+        erased_at: sessions that began before are barred.
         done: whether nothing was left and the receipt is written.
-        found: documents that were there when it began, by collection; until it is done.
+        found: documents at the beginning, by collection; until it is done.
     """
 
     hash: str
@@ -71,16 +69,15 @@ class Tombstone:
 
 
 class Tombstones:
-    """The collection `tombstones`, one person at a time."""
+    """The collection `tombstones`."""
 
     def __init__(self, db: AsyncDatabase[dict[str, Any]]) -> None:
-        """Work on `db`."""
         self._tombstones = db[TOMBSTONES]
         self._keys = db[KEYS]
         self._key: bytes | None = None
 
     async def hash_of(self, scope: UserScope) -> str | None:
-        """The keyed hash of the person's id; None where nobody was ever erased, so that there is no secret yet."""
+        """The keyed hash of the person's id; None while there is no secret because nobody was ever erased."""
         if self._key is None:
             document = await operations.read(lambda: self._keys.find_one({"_id": _KEY}))
             if document is None:
@@ -89,12 +86,7 @@ class Tombstones:
         return _hash(self._key, scope)
 
     async def bars(self, scope: UserScope, age: timedelta) -> bool:
-        """Whether a call that began `age` ago may write nothing more, because the person was erased since.
-
-        Args:
-            scope: whose call it is.
-            age: the time since the call began, measured where it runs or ran.
-        """
+        """Whether a session that began `age` ago, by its own clock, may write nothing more: the person was erased since."""
         if (person := await self.hash_of(scope)) is None:
             return False
         fields = {"_id": 0, "erased_at": 1, "now": "$$NOW"}
@@ -102,17 +94,13 @@ class Tombstones:
         return document is not None and age + _ROUNDING >= document["now"] - document["erased_at"]
 
     async def get(self, scope: UserScope) -> Tombstone | None:
-        """The person's tombstone, or None when they were never erased."""
         if (person := await self.hash_of(scope)) is None:
             return None
         document = await operations.read(lambda: self._tombstones.find_one({"_id": person}))
         return _tombstone(document) if document else None
 
     async def among(self, people: Iterable[UserScope]) -> tuple[frozenset[UserScope], dict[UserScope, datetime]]:
-        """Those of `people` who were erased, or are being erased; and when something was forgotten, as `forgotten_at`.
-
-        The first holds also those who have come back since.
-        """
+        """Those of `people` with a tombstone, including any who have come back since; and `forgotten_at` by person."""
         everybody = list(people)
         erased: set[UserScope] = set()
         forgotten: dict[UserScope, datetime] = {}
@@ -133,14 +121,14 @@ class Tombstones:
         return frozenset(erased), forgotten
 
     async def forgotten_at(self, scope: UserScope) -> datetime | None:
-        """When something was last forgotten of a person of whom there was nothing; None when that never was."""
+        """When something was last forgotten of the person while they had no profile."""
         if (person := await self.hash_of(scope)) is None:
             return None
         document = await operations.read(lambda: self._tombstones.find_one({"_id": _FORGOTTEN + person}))
         return document["at"] if document else None
 
     async def note_forgotten(self, scope: UserScope, at: datetime) -> None:
-        """Keep what a person of whom nothing is here said before the time `at` from being stored later."""
+        """Keep what a person without a profile said before `at` from being stored later."""
         await self._make_key()
         person = await self.hash_of(scope)
         await operations.write(
@@ -148,12 +136,11 @@ class Tombstones:
         )
 
     async def begin(self, scope: UserScope, found: Mapping[str, int]) -> Tombstone:
-        """Bar the calls of the person that have begun by now, and begin an erasure, or resume one that is not done.
+        """Bar the person's sessions that have begun by now, and begin an erasure or resume an unfinished one.
 
         Args:
             scope: who is erased.
-            found: how many documents of theirs there are, by collection; an erasure that is resumed keeps what was
-                found when it began.
+            found: number of their documents by collection; a resumed erasure keeps the larger numbers.
         """
         await self._make_key()
         person = await self.hash_of(scope)
@@ -178,9 +165,9 @@ class Tombstones:
         return _tombstone(document)
 
     async def bar(self, scope: UserScope) -> None:
-        """Bar the calls that have begun by now of somebody of whom nothing is left, or nothing was ever here.
+        """Bar the sessions that have begun by now of somebody who has no data here.
 
-        What they said may wait on the disk of a worker that could not reach MongoDB.
+        What they said may wait on the disk of a worker that cannot reach MongoDB.
         """
         await self._make_key()
         person = await self.hash_of(scope)
@@ -193,7 +180,7 @@ class Tombstones:
         )
 
     async def extend(self, tombstone: Tombstone) -> Tombstone:
-        """Bar also the calls that have begun since."""
+        """Bar the sessions that have begun since, too."""
         document = await operations.write(
             lambda: self._tombstones.find_one_and_update(
                 {"_id": tombstone.hash},
@@ -204,7 +191,6 @@ class Tombstones:
         return _tombstone(document)
 
     async def finish(self, tombstone: Tombstone) -> None:
-        """Note that nothing is left and that the receipt is written."""
         await operations.write(
             lambda: self._tombstones.update_one(
                 {"_id": tombstone.hash, "erase_id": tombstone.erase_id},
@@ -219,7 +205,7 @@ class Tombstones:
                     {"_id": _KEY}, {"$setOnInsert": {"key": secrets.token_bytes(32)}}, upsert=True
                 )
             except DuplicateKeyError:
-                return  # another process made it meanwhile
+                return  # another process created it meanwhile
 
         await operations.write(make)
 

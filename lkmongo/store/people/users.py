@@ -1,7 +1,4 @@
-"""Profiles: one document a person, created when they are first seen; and which web visitor's browser is whose.
-
-A browser is known by the hash of a secret that only its cookie holds.
-"""
+"""Profiles, one document per person; and which browser belongs to whom, by the hash of its cookie's secret."""
 
 from __future__ import annotations
 
@@ -31,16 +28,16 @@ _PATHS = {
 }
 _MAX_FIELD = 200
 COUNTED = 10_000
-"""People that a list counts; of more it says that there are more, so that its first page does not take ever longer."""
+"""Where counting people stops, so that the first page of a list does not get slower as they grow in number."""
 
 
 def check_profile_value(field: str, value: object) -> str:
-    """Return `value` as it is stored in a profile's `field`.
+    """Normalise `value` for a profile's `field`.
 
     Raises:
-        InvalidTextError: the field is not one of `PROFILE_FIELDS`, or the value cannot be one of its kind; the
-            message can be read out to the caller.
-        SecretError: the value tells a secret.
+        InvalidTextError: no such field in `PROFILE_FIELDS`, or an unsuitable value; the message can be read out to the
+            caller.
+        SecretError: the value contains a secret.
     """
     if field not in PROFILE_FIELDS:
         raise InvalidTextError(f"{field!r} is not a profile field; these are: {', '.join(PROFILE_FIELDS)}")
@@ -70,7 +67,7 @@ def _email(text: str) -> str:
 
 @functools.cache
 def _zones() -> dict[str, str]:
-    """Every IANA zone by its name and by its city, in small letters; reading them takes tens of milliseconds."""
+    """Every IANA zone by its name and its city, lowercased; reading them takes tens of milliseconds."""
     names = sorted(available_timezones())
     return {name.rpartition("/")[2].casefold(): name for name in reversed(names)} | {n.casefold(): n for n in names}
 
@@ -87,12 +84,13 @@ def _not_after(path: str, at: datetime) -> dict[str, Any]:
 
 
 def _told(value: str | None) -> str | None:
-    """A field as it may be told: a secret that was stored when it was not refused yet is left out."""
+    """The value, or None for a secret that was stored before secrets were refused."""
     return None if value and holds_secret(value) else value
 
 
-def _forgetting(at: datetime) -> dict[str, Any]:
-    return {"$unset": {"last_session": True}, "$max": {"forgotten_at": at}, "$inc": {"memory_version": 1}}
+def _forgetting(at: datetime, paths: Sequence[str] = ()) -> dict[str, Any]:
+    unset = dict.fromkeys(["last_session", *paths], True)
+    return {"$unset": unset, "$max": {"forgotten_at": at}, "$inc": {"memory_version": 1}}
 
 
 def _profile(scope: UserScope, document: dict[str, Any] | None) -> Profile:
@@ -113,16 +111,24 @@ def _profile(scope: UserScope, document: dict[str, Any] | None) -> Profile:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One page of people, how many there are (see `Users.count`), and, if there are none, tenants that have some."""
+
+    people: list[dict[str, Any]]
+    total: int
+    other_tenants: list[str]
+
+
 class Users:
-    """The collection `users`, one person at a time."""
+    """The collection `users`."""
 
     def __init__(self, db: AsyncDatabase[dict[str, Any]]) -> None:
-        """Work on `db`."""
         self._users = db[USERS]
         self._tombstones = Tombstones(db)
 
     async def seen(self, scope: UserScope) -> Profile:
-        """Note that the person is here, make their document when it is missing, and return the profile."""
+        """Update `last_seen_at`, creating the profile if it is missing."""
         moment = now()
         update = {"$set": {"last_seen_at": moment}}
 
@@ -136,18 +142,18 @@ class Users:
         return _profile(scope, document)
 
     async def get(self, scope: UserScope) -> Profile | None:
-        """Return the profile, or None for somebody who was never here."""
+        """The profile; None for somebody who was never here."""
         document = await operations.read(lambda: self._users.find_one(scope.filter))
         return _profile(scope, document) if document else None
 
     async def page(
         self, tenant: TenantScope | None = None, *, after: str | None = None, limit: int = 50
     ) -> list[dict[str, Any]]:
-        """Ids, names, addresses and times of people in the order of their ids, from after the id `after`.
+        """Ids, names, e-mail addresses and times of people, ordered by id.
 
         Args:
             tenant: whose people; None for all, tenant by tenant.
-            after: an id of that tenant.
+            after: start after this id of that tenant.
             limit: how many at most.
         """
         selector: dict[str, Any] = dict(tenant.filter) if tenant else {}
@@ -164,41 +170,36 @@ class Users:
             {name: _told(value) if name in PROFILE_FIELDS else value for name, value in each.items()} for each in people
         ]
 
+    async def listing(self, tenant: TenantScope | None, *, after: str | None, limit: int) -> Listing:
+        """As `page`, with what puts it into context."""
+        people = await self.page(tenant, after=after, limit=limit)
+        is_part = not people or len(people) == limit
+        total = await self.count(tenant) if is_part else len(people)
+        return Listing(people, total, await self.tenants() if tenant and not total else [])
+
     async def count(self, tenant: TenantScope | None = None) -> int:
-        """How many people of the tenant, or of all tenants, have a profile; the count stops after `COUNTED` and one."""
+        """How many people of the tenant, or of all, have a profile; at most `COUNTED` + 1."""
         selector = tenant.filter if tenant else {}
         return await operations.read(lambda: self._users.count_documents(selector, limit=COUNTED + 1))
 
     async def tenants(self) -> list[str]:
-        """The ids of the tenants whose people have profiles."""
+        """The ids of tenants with profiles."""
         return sorted(await operations.read(lambda: self._users.distinct("tenant_id")))
 
     async def set_field(self, scope: UserScope, field: str, value: object) -> str:
-        """Write one profile field and return the value as it is stored.
-
-        Raises:
-            InvalidTextError: see `check_profile_value`.
-        """
+        """Write one profile field and return the stored value; raises as `check_profile_value` does."""
         text = check_profile_value(field, value)
         await self._set(scope, field, text, now())
         return text
 
     async def set_field_if_newer(self, scope: UserScope, field: str, value: object, at: datetime) -> bool:
-        """Write one profile field as it was told at the time `at`, unless it was changed or forgotten since.
-
-        Raises:
-            InvalidTextError: see `check_profile_value`.
-        """
+        """Write a profile field stated at `at`, unless it was changed, or anything forgotten, since."""
         text = check_profile_value(field, value)
         newer = _not_after(f"changed_at.{field}", at), _not_after("forgotten_at", at)
         return await self._set(scope, field, text, at, *newer, said_at=at)
 
     async def fill_field(self, scope: UserScope, field: str, value: object, at: datetime) -> bool:
-        """Write one profile field that is empty, and was not forgotten since the time `at`.
-
-        Raises:
-            InvalidTextError: see `check_profile_value`.
-        """
+        """Write a profile field stated at `at` if it is empty and nothing was forgotten since."""
         text = check_profile_value(field, value)
         is_empty = {_PATHS[field]: {"$exists": False}}
         return await self._set(scope, field, text, at, is_empty, _not_after("forgotten_at", at), said_at=at)
@@ -223,16 +224,12 @@ class Users:
     async def _change(
         self, scope: UserScope, update: dict[str, Any], *conditions: dict[str, Any], said_at: datetime | None = None
     ) -> bool:
-        """Change the person's document where the conditions hold, and make it where there is none.
+        """Update the person's document if it meets the conditions; create it if it is missing.
 
-        Args:
-            scope: the person.
-            update: what is changed, with what a new document begins with.
-            conditions: queries over the document; without one they hold.
-            said_at: when it was said: no document is made where something was forgotten after that.
+        Nothing is created if something was forgotten at or after `said_at`.
 
         Returns:
-            Whether that was done.
+            Whether anything was written.
         """
         selector = scope.filter | ({"$and": list(conditions)} if conditions else {})
         changed = await operations.write(lambda: self._users.update_one(selector, update))
@@ -241,7 +238,7 @@ class Users:
     async def _make(
         self, scope: UserScope, update: dict[str, Any], *conditions: dict[str, Any], said_at: datetime | None = None
     ) -> bool:
-        """Make the person's document, with the time at which something was forgotten of them before; see `_change`."""
+        """Create the person's document, carrying over when something of theirs was last forgotten; see `_change`."""
         selector = scope.filter | ({"$and": list(conditions)} if conditions else {})
         forgotten_at = await self._tombstones.forgotten_at(scope)
         if forgotten_at and said_at and forgotten_at >= said_at:
@@ -254,7 +251,7 @@ class Users:
             return True
 
         made = await operations.upsert(make)
-        # Who forgets what this is about did not see it made, and noted that, perhaps after the look above.
+        # A concurrent `forget` that found no document may have left its note after the look above.
         later = await self._tombstones.forgotten_at(scope)
         if later and later != forgotten_at:
             forgetting = _forgetting(later)
@@ -262,7 +259,7 @@ class Users:
         return made
 
     async def forgot_after(self, scope: UserScope, at: datetime) -> bool:
-        """Whether something of the person was forgotten after the time `at`."""
+        """Whether anything of the person was forgotten after `at`."""
         document = await operations.read(lambda: self._users.find_one(scope.filter, {"_id": 0, "forgotten_at": 1}))
         if document is None:
             forgotten_at = await self._tombstones.forgotten_at(scope)
@@ -271,70 +268,44 @@ class Users:
         return forgotten_at is not None and forgotten_at > at
 
     async def memory_version(self, scope: UserScope) -> int:
-        """A number that grows with every change of the person's slots and profile."""
+        """Increases with every change of the person's slots and profile."""
         document = await operations.read(lambda: self._users.find_one(scope.filter, {"_id": 0, "memory_version": 1}))
         return int((document or {}).get("memory_version", 0))
 
     async def touch_memories(self, scope: UserScope) -> None:
-        """Tell other processes that the slots changed."""
+        """Increase `memory_version` because a slot changed."""
         await self._change(scope, {"$inc": {"memory_version": 1}, "$setOnInsert": {"created_at": now()}})
 
-    async def forget_profile(self, scope: UserScope, fields: Sequence[str] | None = None) -> list[str]:
-        """Delete what the profile tells of the person, and return the fields that it had.
+    async def forget(self, scope: UserScope, fields: Sequence[str] = (), *, at: datetime) -> tuple[list[str], bool]:
+        """Delete the last session's gist and these profile fields; nothing said before `at` is stored any more.
 
-        Args:
-            scope: the person.
-            fields: of `PROFILE_FIELDS`, those to delete; None for all, and the last call's gist.
+        The gist always goes, since what is forgotten could come back through it. For somebody without a profile none is
+        created, but the time is noted: what they said may still wait on the disk of a worker that cannot reach MongoDB.
+
+        Returns:
+            The fields that had a value, and whether there was a gist.
         """
-        profile = await self.get(scope)
-        if profile is None:
-            return []
-        # The gist goes in any case: what is forgotten could come back through it.
-        paths = ["name", "email", "preferences"] if fields is None else [_PATHS[field] for field in fields]
-        await operations.write(
-            lambda: self._users.update_one(
-                scope.filter,
-                {
-                    "$unset": dict.fromkeys([*paths, "last_session"], ""),
-                    "$set": {"forgotten_at": now()},
-                    "$inc": {"memory_version": 1},
-                },
-            )
-        )
-        return [field for field in fields or PROFILE_FIELDS if getattr(profile, field)]
+        paths = [_PATHS[field] for field in fields]
+        unset = ["name", "email", "preferences"] if set(fields) == set(PROFILE_FIELDS) else paths
+        update = _forgetting(at, unset)
+        shown = {"_id": 0, "last_session.at": 1} | dict.fromkeys(paths, 1)
 
-    async def note_forgotten(self, scope: UserScope, at: datetime) -> None:
-        """Take the last call's gist away, and keep calls that are going on from writing theirs.
+        async def change() -> dict[str, Any] | None:
+            return await self._users.find_one_and_update(scope.filter, update, projection=shown)
 
-        Of somebody who has no document none is made, and what they said before is kept from being stored all the same:
-        it may wait on the disk of a worker that could not reach MongoDB yet.
-
-        Args:
-            scope: the person.
-            at: when something was forgotten.
-        """
-        update = _forgetting(at)
-        if (await operations.write(lambda: self._users.update_one(scope.filter, update))).matched_count:
-            return
-        await self._tombstones.note_forgotten(scope, at)
-        await operations.write(lambda: self._users.update_one(scope.filter, update))  # it may have been made meanwhile
-
-    async def forget_last_session(self, scope: UserScope) -> bool:
-        """Do as `note_forgotten` does, and return whether there was a gist."""
-        moment = now()
-        before = await operations.write(
-            lambda: self._users.find_one_and_update(scope.filter, _forgetting(moment), projection={"last_session": 1})
-        )
+        before = await operations.write(change)
         if before is None:
-            await self.note_forgotten(scope, moment)
-        return bool(before and before.get("last_session"))
+            await self._tombstones.note_forgotten(scope, at)
+            before = await operations.write(change) or {}  # it may have been created meanwhile
+        profile = _profile(scope, before)
+        return [field for field in fields if getattr(profile, field)], bool(before.get("last_session"))
 
     async def set_last_session(self, scope: UserScope, last: LastSession, *, started_at: datetime) -> bool:
-        """Store what the next call may know of this one.
+        """Store what the next session may know of this one, without secrets.
 
-        What tells a secret is left out of it. Nothing is stored when nothing else is in it, when something was forgotten
-        since the call began, for the gist could hold it, or when a later call has left its own. The profile is made when it is missing: a first call may be over before it is, or may be
-        recovered from the disk of a worker that could not reach MongoDB.
+        Not stored if nothing else remains, if something was forgotten since the session began (the gist could contain
+        it), or if a later session has stored its own. A missing profile is created: a first session may end before that
+        happens, or be recovered from the disk of a worker that could not reach MongoDB.
 
         Returns:
             Whether it was stored.
@@ -354,25 +325,23 @@ class Users:
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Whose browser it is; `ended` when its cookie is good no more."""
+    """Whose browser it is; `ended` when its cookie is no longer valid."""
 
     scope: UserScope
     ended: bool
 
 
 class Visitors:
-    """The collection `visitors`, one browser at a time; `key` is the hash of its secret."""
+    """The collection `visitors`; `key` is the hash of a browser's secret."""
 
     def __init__(self, db: AsyncDatabase[dict[str, Any]]) -> None:
-        """Work on `db`."""
         self._visitors = db[VISITORS]
 
     async def get(self, key: str) -> Visitor | None:
-        """Return whose browser it is, or None when it is not known."""
         return _visitor(await operations.read(lambda: self._visitors.find_one({"_id": key})))
 
     async def seen(self, key: str) -> Visitor | None:
-        """Note that the browser is here, and return whose it is; None, and nothing noted, when it is not known."""
+        """Update `last_seen_at` of a known browser; None for an unknown one."""
         change = {"$set": {"last_seen_at": now()}}
         return _visitor(
             await operations.write(
@@ -381,13 +350,13 @@ class Visitors:
         )
 
     async def add(self, key: str, scope: UserScope) -> None:
-        """Make the browser known as this person's, unless it is known already."""
+        """Register the browser as this person's, unless it is known already."""
         moment = now()
         fields = dict(scope.filter) | {"created_at": moment, "last_seen_at": moment}
         await operations.write(lambda: self._visitors.update_one({"_id": key}, {"$setOnInsert": fields}, upsert=True))
 
     async def end(self, key: str) -> None:
-        """Let the browser's cookie be good no more, also where it was copied."""
+        """Invalidate the browser's cookie and every copy of it."""
         change = {"$set": {"ended_at": now()}}
         await operations.write(lambda: self._visitors.update_one({"_id": key}, change))
 

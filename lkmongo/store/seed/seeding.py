@@ -202,12 +202,12 @@ async def _write_passages(
     on_wait: Callable[[float], None] | None,
 ) -> AsyncIterator[int]:
     """Embed and write, and yield how many passages each write had: a failure later on loses none of them."""
-    from lkmongo.embed.base import ahead
+    from lkmongo.embed.base import prefetch
     from lkmongo.embed.vectors import to_bson
 
     waiting = iter(changed)
     texts = [passage.embedded_text for _, _, passage in changed]
-    async with aclosing(ahead(embedder.embed_many(texts, on_wait=on_wait))) as batches:
+    async with aclosing(prefetch(embedder.embed_many(texts, on_wait=on_wait))) as batches:
         async for vectors in batches:
             moment = now()
             requests = [

@@ -1,1 +1,1 @@
-"""Sessions: the conversations that took place, with their turns; searched, summed up, shown."""
+"""Sessions and their turns: recorded, listed, searched, counted, shown."""

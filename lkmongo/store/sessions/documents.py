@@ -1,4 +1,8 @@
-"""How sessions and turns are stored: their documents, where late turns are inserted, and who owns a session's lease."""
+"""The one mapping between sessions, turns and their documents; where late turns go; and who owns a session's lease.
+
+Reading is tolerant: a document that another program wrote, or that lacks fields, becomes a record with gaps instead of
+an error, so that one of them neither hides a list from operators nor keeps `recover` from the other sessions.
+"""
 
 from __future__ import annotations
 
@@ -7,37 +11,41 @@ import os
 import platform
 import secrets
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lkmongo.model import SessionRecord, SessionStatus, Turn, TurnKind, UserScope, clean
+from lkmongo.model import SessionRecord, SessionStatus, Turn, TurnKind, TurnTotals, UserScope, clean
+from lkmongo.store.sessions.transcript import seconds_of
+
+_KINDS = frozenset(TurnKind)
+_STATUSES = frozenset(SessionStatus)
 
 LOOKING = "/resume"
-"""What the owner of a lease ends with who looks whether another agent is to go on: whoever goes on, takes it."""
+"""Suffix of an owner that only checks whether to send another agent; the agent that continues takes the lease over."""
 
 
 def process_name() -> str:
-    """Which process of which boot of which host this is."""
-    return f"{host_name()}/{os.getpid()}"  # the pid is asked for anew: a process that has forked is another one
+    """Host, boot and pid of this process."""
+    return f"{host_name()}/{os.getpid()}"  # the pid is not cached: it changes with a fork
 
 
 def lease_owner() -> str:
-    """A name for who holds a lease: this process, and which of the agents that it may have in one call."""
+    """A new owner of a lease: this process may run several agents in one session."""
     return f"{process_name()}/{secrets.token_hex(4)}"
 
 
 def is_gone(owner: str) -> bool:
-    """Whether a lease's owner is a process of this machine that has ended; False where that cannot be told."""
+    """Whether a lease's owner is a process of this machine that has ended; False where that is unknown."""
     here, number = host_name() + "/", owner.rpartition(LOOKING)[0] or owner
     pid = number.removeprefix(here).partition("/")[0]
     if not number.startswith(here) or not pid.isdecimal():
         return False
     try:
         os.kill(int(pid), 0)
-        # One that nobody has waited for yet is dead, too.
+        # A zombie is dead, too: its parent has not waited for it yet.
         return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] == "Z"
     except ProcessLookupError:
         return True
@@ -49,7 +57,7 @@ def is_gone(owner: str) -> bool:
 def host_name() -> str:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        # Containers may share a host's name and boot; a pid says nothing outside its own namespace.
+        # Containers may share the host's name and boot; a pid has no meaning outside its own namespace.
         boot += f"-{os.stat('/proc/self/ns/pid').st_ino}"  # noqa: PTH116
     except OSError:
         boot = ""
@@ -57,53 +65,84 @@ def host_name() -> str:
 
 
 def turn_fields(turn: Turn) -> dict[str, Any]:
-    """What is stored of a turn, beside whose and which it is."""
+    """The stored fields of a turn, without the ids and numbers that identify it."""
     kept = asdict(turn).items()
     fields: dict[str, Any] = clean({k: v for k, v in kept if k not in {"seq", "item_id"} and v not in (None, {})})
     return fields | {"kind": turn.kind.value}
 
 
-def turn_of(document: dict[str, Any]) -> Turn:
-    """The turn that a document is."""
+def turn_of(document: Mapping[str, Any]) -> Turn:
+    """The turn of a document; a kind that is unknown counts as a message, a missing time as the epoch."""
+    kind, metrics = _text(document.get("kind")), document.get("metrics")
     return Turn(
-        seq=document["seq"],
-        item_id=document["item_id"],
-        kind=TurnKind(document["kind"]),
-        created_at=document["created_at"],
-        role=document.get("role"),
-        content=document.get("content"),
-        name=document.get("name"),
-        arguments=document.get("arguments"),
-        output=document.get("output"),
-        is_error=document.get("is_error", False),
-        interrupted=document.get("interrupted", False),
-        metrics=document.get("metrics", {}),
+        seq=seq if isinstance(seq := document.get("seq"), int) else 0,
+        # Recovery tells turns apart by their item, so two that lack one must not become the same.
+        item_id=str(document.get("item_id") or document.get("_id", "")),
+        kind=TurnKind(kind) if kind in _KINDS else TurnKind.MESSAGE,
+        created_at=_time(document.get("created_at")) or datetime.fromtimestamp(0, UTC),
+        role=_text(document.get("role")),
+        content=_text(document.get("content")),
+        name=_text(document.get("name")),
+        arguments=_text(document.get("arguments")),
+        output=_text(document.get("output")),
+        is_error=document.get("is_error") is True,
+        interrupted=document.get("interrupted") is True,
+        metrics=dict(metrics) if isinstance(metrics, Mapping) else {},
     )
 
 
-def record_of(document: dict[str, Any]) -> SessionRecord:
-    """The call that a document is."""
+def record_of(document: Mapping[str, Any]) -> SessionRecord:
+    """The record of a session's document, or of the ids in a turn's document."""
+    status, report = _text(document.get("status")), document.get("report")
     return SessionRecord(
-        session_id=document["session_id"],
-        scope=UserScope(tenant_id=document["tenant_id"], user_id=document["user_id"]),
-        room_name=document["room_name"],
-        status=SessionStatus(document["status"]),
-        started_at=document["started_at"],
-        ended_at=document.get("ended_at"),
-        close_reason=document.get("close_reason"),
-        report=document.get("report") or {},
-        participant_identity=document.get("participant"),
-        agent=document.get("agent"),
-        agent_participant=document.get("agent_participant"),
-        livekit=document.get("livekit"),
+        session_id=str(document.get("session_id", "")),
+        scope=_scope_of(document),
+        room_name=_text(document.get("room_name")),
+        status=SessionStatus(status) if status in _STATUSES else status,
+        started_at=_time(document.get("started_at")),
+        ended_at=_time(document.get("ended_at")),
+        close_reason=_text(document.get("close_reason")),
+        report=dict(report) if isinstance(report, Mapping) else {},
+        participant_identity=_text(document.get("participant")),
+        agent=_text(document.get("agent")),
+        agent_participant=_text(document.get("agent_participant")),
+        livekit=_text(document.get("livekit")),
     )
+
+
+def totals_of(document: Mapping[str, Any]) -> TurnTotals:
+    """The totals in a document of `listing.totals_pipeline`."""
+    return TurnTotals(
+        turns=document["turns"],
+        tool_errors=document["tool_errors"],
+        slowest=seconds_of(document.get("slowest")),
+        last_turn_at=_time(document.get("last_turn_at")),
+    )
+
+
+def _scope_of(document: Mapping[str, Any]) -> UserScope:
+    """The scope as it is stored; an id that `check_id` would refuse came from MongoDB, not from a caller."""
+    scope = object.__new__(UserScope)
+    for name in ("tenant_id", "user_id"):
+        object.__setattr__(scope, name, str(document.get(name, "")))
+    return scope
+
+
+def _text(value: object) -> str | None:
+    return value if value is None or isinstance(value, str) else str(value)
+
+
+def _time(value: object) -> datetime | None:
+    if not isinstance(value, datetime):
+        return None
+    return value if value.tzinfo else value.replace(tzinfo=UTC)  # an export decodes without a zone
 
 
 def in_time_order(turns: Sequence[tuple[Turn, bool]]) -> list[tuple[Turn, bool]]:
-    """Sort turns by the time at which they were made, and let them share out their numbers in that order.
+    """Sort turns by the time they were made, and renumber them in that order.
 
-    They were noted as they came, and what was said before a tool is called may come after the call. Those with a number
-    of the database and those without, see `Sessions.append_missing`, keep to their own.
+    They were recorded as they arrived, and what was said before a tool is called may arrive after the tool's result.
+    Turns numbered by the database and turns that are not, see `Sessions.append_missing`, each share their own numbers.
     """
     turns = sorted(turns, key=lambda each: each[0].created_at)
     numbers = {
@@ -116,15 +155,15 @@ def in_time_order(turns: Sequence[tuple[Turn, bool]]) -> list[tuple[Turn, bool]]
 def placed(
     there: Sequence[tuple[str, int, datetime]], turns: Sequence[tuple[Turn, bool]]
 ) -> tuple[list[Turn], list[tuple[str, int, int]]]:
-    """Where turns go among those that are there.
+    """Find the numbers of turns that are to be inserted among stored ones.
 
     Args:
-        there: item id, number and time of those that are there, by number.
+        there: item id, number and time of the stored turns, by number.
         turns: see `Sessions.append_missing`.
 
     Returns:
-        Those that are missing, with their numbers, and (item id, old number, new number) of those that make room,
-        the last one first.
+        The missing turns with their numbers, and (item id, old number, new number) of the stored turns that make room,
+        last one first.
     """
     numbers = {item_id: seq for item_id, seq, _ in there}
     missing: dict[str, tuple[Turn, bool]] = {}
@@ -140,7 +179,7 @@ def placed(
         for turn, numbered in missing.values()
     ]
     taken = set(numbers.values())
-    # A process that has not learned of any number came before whoever has written since.
+    # A process that never learned a number wrote before whoever has written since.
     is_last = (
         known
         or all(numbered for _, numbered in missing.values())

@@ -1,4 +1,4 @@
-"""Find what was said: a part of a text, in whatever case, in the turns of a tenant's calls."""
+"""Search for what was said: a substring, in any case, in the turns of a tenant's sessions."""
 
 from __future__ import annotations
 
@@ -12,36 +12,37 @@ from typing import Any
 from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.errors import DatabaseError, UsageError
-from lkmongo.model import Turn, now
+from lkmongo.model import SessionRecord, Turn, now
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import TURNS
-from lkmongo.store.sessions.calls import MAX_MILLISECONDS, Call, SessionFilter, call_of, turn_of
+from lkmongo.store.sessions.documents import record_of, turn_of
+from lkmongo.store.sessions.listing import MAX_MILLISECONDS, SessionFilter
 
 Document = dict[str, Any]
 
 FIELDS = ("content", "arguments", "output")
-"""Where it is looked for: in what was said, what a tool was given, what it answered. The first that has it is shown."""
+"""What is searched: what was said, a tool's arguments, its output. The first field that matches is shown."""
 LONGEST = 200
-"""Characters of a text to look for."""
+"""Characters of a search text."""
 _AROUND = 40
 _FIRST_SPAN, _LEAST_SPAN = timedelta(days=1), timedelta(hours=1)
 _QUICK, _SLOW = 1.0, 5.0
-"""Seconds: a query below the first is followed by one over a longer span of time, one above the second by a shorter."""
+"""Seconds: a query faster than the first lengthens the next span of time, one slower than the second shortens it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A turn that holds the text.
+    """A turn that matches.
 
     Attributes:
-        call: the ids of its call; the rest is not read.
+        session: its session, of which only the ids are read.
         turn: the turn.
-        text: the whole text that it was found in.
-        start: where in `text` it begins.
-        end: where it ends; equal to `start` when MongoDB and Python disagree on what is a capital of what.
+        text: the whole text in which the match is.
+        start: where in `text` the match begins.
+        end: where it ends; equal to `start` if MongoDB and Python disagree about upper and lower case.
     """
 
-    call: Call
+    session: SessionRecord
     turn: Turn
     text: str
     start: int
@@ -49,7 +50,7 @@ class Found:
 
     @property
     def snippet(self) -> str:
-        """What stands around it, on one line, with it in double brackets."""
+        """The match in double brackets with some text around it, on one line."""
         before, match, after = self.text[: self.start], self.text[self.start : self.end], self.text[self.end :]
         before = ("..." if len(before) > _AROUND else "") + before[-_AROUND:]
         after = after[:_AROUND] + ("..." if len(after) > _AROUND else "")
@@ -71,21 +72,21 @@ async def search(
     limit: int = 50,
     on_progress: Callable[[datetime], None] = lambda _: None,
 ) -> list[Found]:
-    """Turns that hold `text`, newest first. Of `wanted`, status and length do not apply.
+    """Turns that contain `text`, newest first; the filter's status and length do not apply.
 
-    This reads turn after turn until `limit` are found, as no index helps with a part of a text: span after span of
-    time, so that no query takes long.
+    No index helps with a substring, so this scans one span of time after the other, from the newest, until `limit`
+    turns are found. The spans adapt so that each query stays short.
 
     Args:
-        db: where.
-        wanted: whose turns, and of when.
-        text: what to look for.
-        limit: at most so many.
-        on_progress: told how far back it has come.
+        db: the database.
+        wanted: whose turns, and from when.
+        text: the text to find, taken literally.
+        limit: the most turns to return.
+        on_progress: called with the time back to which the turns have been searched.
 
     Raises:
         UsageError: the text is empty or too long.
-        DatabaseError: MongoDB answered with an error; the turns of one hour took longer than a query may.
+        DatabaseError: MongoDB answered with an error, or one hour of turns took longer than a query may.
     """
     if not text.strip():
         raise UsageError("there is nothing to search for: the text is empty", hint="name words that were said")
@@ -99,7 +100,7 @@ async def search(
     else:
         tenants = [wanted.tenant_id]
     found: list[Found] = []
-    for tenant in tenants:  # the index by time begins with it
+    for tenant in tenants:  # the index on time begins with the tenant
         found += await _search(db, replace(wanted, tenant_id=tenant), text, limit, on_progress)
     return sorted(found, key=lambda one: one.turn.created_at, reverse=True)[:limit]
 
@@ -129,20 +130,24 @@ async def _search(
 
 
 async def _ends(db: AsyncDatabase[Document], wanted: SessionFilter) -> tuple[datetime, datetime]:
-    """From when to when there are turns; the first after the second when there are none."""
+    """When the first and the last turn were made; the first is after the last if there are none."""
     query = wanted.turns()
     query["created_at"] = {"$type": "date"} | query.get("created_at", {})
-    found: list[datetime] = []
-    for direction in (1, -1):
-        cursor = db[TURNS].find(query, {"created_at": 1}, max_time_ms=MAX_MILLISECONDS)
-        async for document in cursor.sort("created_at", direction).limit(1):
-            found.append(document["created_at"])  # noqa: PERF401 - there is one
-    return (found[0], found[1] + timedelta(milliseconds=1)) if len(found) == 2 else (now(), now() - timedelta(1))
+    first, last = [
+        await db[TURNS].find_one(
+            query, {"created_at": 1}, sort=[("created_at", direction)], max_time_ms=MAX_MILLISECONDS
+        )
+        for direction in (1, -1)
+    ]
+    if first is None or last is None:
+        return now(), now() - timedelta(1)
+    return first["created_at"], last["created_at"] + timedelta(milliseconds=1)
 
 
 async def _find(db: AsyncDatabase[Document], query: Document, text: str, limit: int) -> list[Found]:
-    cursor = db[TURNS].find(query, {"embedding": 0}, max_time_ms=MAX_MILLISECONDS)
-    return [_found(document, text) async for document in cursor.sort("created_at", -1).limit(limit)]
+    order = [("created_at", -1)]
+    cursor = db[TURNS].find(query, {"embedding": 0}, sort=order, limit=limit, max_time_ms=MAX_MILLISECONDS)
+    return [_found(document, text) async for document in cursor]
 
 
 def _found(document: Document, text: str) -> Found:
@@ -150,5 +155,5 @@ def _found(document: Document, text: str) -> Found:
     texts = [value for field in FIELDS if isinstance(value := document.get(field), str)]
     for value in texts:
         if match := pattern.search(value):
-            return Found(call_of(document), turn_of(document), value, *match.span())
-    return Found(call_of(document), turn_of(document), texts[0] if texts else "", 0, 0)
+            return Found(record_of(document), turn_of(document), value, *match.span())
+    return Found(record_of(document), turn_of(document), texts[0] if texts else "", 0, 0)

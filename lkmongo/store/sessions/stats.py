@@ -1,9 +1,9 @@
-"""What calls sum up to: how many, how long, how quick the answers, which tools, what failed; in all and a day.
+"""Statistics of sessions, in total and per day: how many, how long, how fast the answers, which tools, what failed.
 
-Calls are counted by MongoDB, on the day they began. Turns are read as a stream, and count on the day they were made:
-MongoDB before 7.0 has no percentiles, and a sum over all of them at once may take longer than a socket waits. Times
-are kept as numbers of milliseconds that occurred so and so often, so that memory does not grow with the turns and
-percentiles are exact to the millisecond. Days are in UTC.
+MongoDB counts sessions, on the day they started. Turns are streamed, and count on the day they were made, as MongoDB
+before 7.0 has no percentiles, and one aggregation over all turns may take longer than the socket timeout. Waits are kept
+as a histogram in milliseconds, so that memory does not grow with the turns and percentiles are exact to the millisecond.
+Days are in UTC.
 """
 
 from __future__ import annotations
@@ -16,24 +16,26 @@ from typing import Any
 
 from pymongo.asynchronous.database import AsyncDatabase
 
+from lkmongo.model import SessionRecord
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.extended_json import READ, decode
 from lkmongo.store.mongo.schema import SESSIONS, TURNS
-from lkmongo.store.sessions.calls import MAX_MILLISECONDS, Call, SessionFilter, call_of, sums_pipeline, with_sums
+from lkmongo.store.sessions.documents import record_of
+from lkmongo.store.sessions.listing import MAX_MILLISECONDS, SessionFilter, with_totals
 from lkmongo.store.sessions.transcript import DURATIONS, TOOL, seconds_of, wait
 
 Document = dict[str, Any]
 
 MODEL_ERRORS = ("llm", "stt", "tts", "realtime", "interruption")
-"""What the SDK's session report counts errors of."""
+"""The models whose errors the SDK's session report counts."""
 _TURNS_A_REPLY = 5_000
-_OPEN_CALLS = 500
+_OPEN_SESSIONS = 500
 _MOST_DAYS = 3_660
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Waits of one kind, in seconds; the percentiles are None when there were none."""
+    """Waits of one kind, in seconds; the percentiles are None if there were none."""
 
     count: int
     p50: float | None
@@ -42,7 +44,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
-    """What a tool was used for, and how it went."""
+    """The calls of one tool."""
 
     name: str
     calls: int
@@ -52,18 +54,18 @@ class ToolUse:
 
 @dataclass(slots=True)
 class Period:
-    """A day, or all of them.
+    """One day, or all days.
 
     Attributes:
-        calls: calls that began.
-        minutes: their length: to their end, or to their last turn while they have none.
+        sessions: sessions that started.
+        minutes: their length, to their end or, without one, to their last turn.
         turns: turns that were made.
-        tool_calls: turns that are the use of a tool.
-        answers: how long the caller waited for an answer.
-        failures: what failed, by kind; kinds that did not occur are there too.
+        tool_calls: turns that are tool calls.
+        answers: how long callers waited for an answer.
+        failures: how many failures of each kind in `FAILURES`, including 0.
     """
 
-    calls: int
+    sessions: int
     minutes: float
     turns: int
     tool_calls: int
@@ -73,7 +75,7 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """All of it. `days` has every day from the first with anything to the last; `latencies` only what was measured."""
+    """`days` has every day from the first with data to the last; `latencies` only what was measured."""
 
     total: Period
     latencies: dict[str, Latency]
@@ -82,7 +84,7 @@ class Stats:
 
 
 class _Times:
-    """How often each number of milliseconds occurred."""
+    """A histogram of waits, by milliseconds."""
 
     def __init__(self) -> None:
         self._times: Counter[int] = Counter()
@@ -100,7 +102,7 @@ class _Times:
         return Latency(count, *(self._percentile(share, count) for share in (0.50, 0.95)))
 
     def _percentile(self, share: float, count: int) -> float:
-        """The smallest time that at least `share` of the times do not exceed (nearest rank)."""
+        """The smallest wait that at least `share` of the waits do not exceed (nearest rank)."""
         rank = max(1, -int(-share * count // 1))
         for milliseconds in sorted(self._times):
             rank -= self._times[milliseconds]
@@ -111,7 +113,7 @@ class _Times:
 
 @dataclass(slots=True)
 class _Sum:
-    calls: int = 0
+    sessions: int = 0
     milliseconds: int = 0
     turns: int = 0
     tool_calls: int = 0
@@ -119,7 +121,7 @@ class _Sum:
     failures: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: _Sum) -> None:
-        self.calls += other.calls
+        self.sessions += other.sessions
         self.milliseconds += other.milliseconds
         self.turns += other.turns
         self.tool_calls += other.tool_calls
@@ -129,15 +131,15 @@ class _Sum:
     def period(self) -> Period:
         failures = {kind: self.failures[kind] for kind in FAILURES}
         minutes = round(self.milliseconds / 60_000, 1)
-        return Period(self.calls, minutes, self.turns, self.tool_calls, self.answers.latency(), failures)
+        return Period(self.sessions, minutes, self.turns, self.tool_calls, self.answers.latency(), failures)
 
 
 FAILURES = ("interrupted_calls", "calls_ended_by_error", "tool_errors", *(f"{name}_errors" for name in MODEL_ERRORS))
-"""Kinds of failure: calls that were cut off, calls that an error ended, tools, and the models of the session reports."""
+"""Kinds of failure, by their names in JSON: interrupted sessions, sessions ended by an error, tools, models."""
 
 
-def calls_pipeline(wanted: SessionFilter) -> list[Document]:
-    """Calls by the day they began: a document a day, `_id` being the day as text."""
+def sessions_pipeline(wanted: SessionFilter) -> list[Document]:
+    """Over `sessions`: a document for each day on which sessions started; its `_id` is the day as text."""
     length = {"$subtract": ["$ended_at", "$started_at"]}
     by_error = {"$or": [{"$eq": ["$close_reason", "error"]}, {"$eq": ["$report.close_reason", "CR_ERROR"]}]}
     return [
@@ -145,7 +147,7 @@ def calls_pipeline(wanted: SessionFilter) -> list[Document]:
         {
             "$group": {
                 "_id": {"$dateToString": {"date": "$started_at", "format": "%Y-%m-%d"}},
-                "calls": {"$sum": 1},
+                "sessions": {"$sum": 1},
                 "milliseconds": {"$sum": {"$cond": [{"$eq": [{"$type": "$ended_at"}, "date"]}, length, 0]}},
                 "interrupted_calls": {"$sum": {"$cond": [{"$eq": ["$status", "interrupted"]}, 1, 0]}},
                 "calls_ended_by_error": {"$sum": {"$cond": [by_error, 1, 0]}},
@@ -158,14 +160,14 @@ def calls_pipeline(wanted: SessionFilter) -> list[Document]:
 TURN_FIELDS: Document = {"_id": 0, "created_at": 1, "kind": 1, "name": 1, "is_error": 1} | {
     f"metrics.{name}": 1 for name in DURATIONS
 }
-"""What is read of a turn."""
+"""The projection of a turn."""
 
 
 class SessionStats:
-    """Sums up what `wanted` means."""
+    """The statistics of the sessions and turns that match a filter."""
 
     def __init__(self, db: AsyncDatabase[Document], wanted: SessionFilter) -> None:
-        """Nothing is read yet."""
+        """`wanted` matches sessions by their start and turns by the time they were made."""
         self._sessions = db[SESSIONS]
         self._turns = db[TURNS]
         self._raw_turns = self._turns.with_options(codec_options=READ)
@@ -175,46 +177,42 @@ class SessionStats:
         self._tools: defaultdict[str, list[Any]] = defaultdict(lambda: [0, 0, _Times()])
 
     async def read(self, on_progress: Callable[[int], None] = lambda _: None) -> Stats:
-        """Read it all; `on_progress` is told how many turns have been.
+        """Read everything; `on_progress` is called with the number of turns so far.
 
         Raises:
             DatabaseUnavailableError: MongoDB cannot be reached.
-            DatabaseError: any other answer that is an error, such as that it took too long.
+            DatabaseError: MongoDB answered with an error, such as a query that took too long.
         """
-        await operations.read(self._read_calls)
-        await operations.read(self._read_open_calls)
+        await operations.read(self._read_sessions)
+        await operations.read(self._read_open_sessions)
         await operations.read(lambda: self._read_turns(on_progress))
         return self._stats()
 
-    async def _read_calls(self) -> None:
-        cursor = await self._sessions.aggregate(calls_pipeline(self._wanted), maxTimeMS=MAX_MILLISECONDS)
+    async def _read_sessions(self) -> None:
+        cursor = await self._sessions.aggregate(sessions_pipeline(self._wanted), maxTimeMS=MAX_MILLISECONDS)
         for document in await cursor.to_list():
             day = self._days[date.fromisoformat(document["_id"])]
-            day.calls, day.milliseconds = document["calls"], document["milliseconds"]
+            day.sessions, day.milliseconds = document["sessions"], document["milliseconds"]
             day.failures = Counter({kind: document[kind] for kind in FAILURES if kind in document})
 
-    async def _read_open_calls(self) -> None:
-        """Calls without an end are as long as their turns say."""
+    async def _read_open_sessions(self) -> None:
+        """Sessions without an end are as long as their turns say."""
         query = self._wanted.sessions() | {"ended_at": None}
         found: Counter[date] = Counter()
-        part: list[Call] = []
+        part: list[SessionRecord] = []
         async for document in self._sessions.find(query, {"report": 0}, max_time_ms=MAX_MILLISECONDS):
-            part.append(call_of(document))
-            if len(part) == _OPEN_CALLS:
+            part.append(record_of(document))
+            if len(part) == _OPEN_SESSIONS:
                 await self._add_lengths(found, part)
                 part.clear()
         await self._add_lengths(found, part)
         for day, milliseconds in found.items():
             self._days[day].milliseconds += milliseconds
 
-    async def _add_lengths(self, days: Counter[date], calls: Sequence[Call]) -> None:
-        if not calls:
-            return
-        cursor = await self._turns.aggregate(sums_pipeline(calls), maxTimeMS=MAX_MILLISECONDS)
-        sums = {tuple(document["_id"]): document async for document in cursor}
-        for call in (with_sums(call, sums.get(call.key, {})) for call in calls):
-            if call.started_at and call.length:
-                days[call.started_at.date()] += call.length // timedelta(milliseconds=1)
+    async def _add_lengths(self, days: Counter[date], records: Sequence[SessionRecord]) -> None:
+        for record in await with_totals(self._turns, records) if records else []:
+            if record.started_at and record.length:
+                days[record.started_at.date()] += record.length // timedelta(milliseconds=1)
 
     async def _read_turns(self, on_progress: Callable[[int], None]) -> None:
         turns: defaultdict[date, _Sum] = defaultdict(_Sum)
@@ -273,6 +271,6 @@ def _all_days(days: Mapping[date, object]) -> Sequence[date]:
     if not days:
         return []
     first, last = min(days), max(days)
-    if (last - first).days > _MOST_DAYS:  # a clock that was wrong somewhere; a row for each day between helps nobody
+    if (last - first).days > _MOST_DAYS:  # some clock was wrong, and a row for each day in between helps nobody
         return sorted(days)
     return [first + timedelta(days=number) for number in range((last - first).days + 1)]

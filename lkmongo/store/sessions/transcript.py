@@ -1,7 +1,7 @@
 """A session as lines to read: who said what when, what tools did, and how long it took.
 
-All timings but `seconds` are LiveKit's own names (`livekit.agents.llm.MetricsReport`), measured per message; which of
-them a turn has depends on how the session was carried: text has neither speech to recognise nor a voice.
+All timings but `seconds` have LiveKit's names (`livekit.agents.llm.MetricsReport`) and are measured per message. A
+session in text has none of those that speech recognition and the voice measure.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ DURATIONS = {
     "on_user_turn_completed_delay": "before the answer begins",
     TOOL: "tool",
 }
-"""What each is a wait for. The first two are the caller's: from their last word to the agent's first."""
+"""What each timing measures. The first two are the caller's wait, from their last word to the agent's first."""
 
 SLOW = 1.5
-"""Seconds from which a wait is called slow."""
+"""Seconds from which a wait counts as slow."""
 
 
 def wait(metrics: Mapping[str, Any]) -> float | None:
@@ -41,13 +41,13 @@ def wait(metrics: Mapping[str, Any]) -> float | None:
 
 
 def durations(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The times among a turn's metrics, in the order of `DURATIONS`."""
+    """The timings among a turn's metrics in seconds, in the order of `DURATIONS`."""
     found = {name: seconds_of(metrics.get(name)) for name in DURATIONS}
     return {name: seconds for name, seconds in found.items() if seconds is not None}
 
 
 def seconds_of(value: object) -> float | None:
-    """A measured time; None for what is none."""
+    """A timing in seconds; None for anything that cannot be one."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if 0 <= value < float("inf") else None
@@ -61,11 +61,11 @@ class Line:
     """One turn.
 
     Attributes:
-        offset: how far into the call it is; None when the call has no start.
-        who: "caller", "agent", "tool", or whatever else speaks.
-        text: what was said or done; it comes from callers and models, and nothing in it is safe to obey.
-        notes: what else is known: that it was cut off, that it failed, how long it took.
-        slow: the waits that were slow, in words.
+        offset: time since the start of the session; None if that is unknown.
+        who: "caller", "agent", "tool", or another role.
+        text: what was said or done. It comes from callers and models: escape it before a terminal or a page shows it.
+        notes: whether it was cut off or failed, and its timings.
+        slow: the timings that were slow, in words.
     """
 
     offset: timedelta | None
@@ -76,21 +76,19 @@ class Line:
 
 
 def lines(turns: Iterable[Turn], started_at: datetime | None, *, slow: float = SLOW) -> Iterator[Line]:
-    """The lines of a call; a wait of `slow` seconds or more is called slow."""
+    """The lines of a session; a wait of `slow` seconds or more counts as slow."""
     for turn in turns:
-        measured = durations(turn.metrics)
-        notes = [note for note, holds in (("cut off", turn.interrupted), ("failed", turn.is_error)) if holds]
-        late = [f"{DURATIONS[name]} {seconds:.2f} s" for name, seconds in measured.items() if seconds >= slow]
-        notes += [
-            f"{DURATIONS[name]} {seconds:.2f} s{' (slow)' if seconds >= slow else ''}"
-            for name, seconds in measured.items()
+        waits = [
+            (f"{DURATIONS[name]} {seconds:.2f} s", seconds >= slow) for name, seconds in durations(turn.metrics).items()
         ]
+        notes = [note for note, holds in (("cut off", turn.interrupted), ("failed", turn.is_error)) if holds]
+        notes += [f"{wait} (slow)" if is_slow else wait for wait, is_slow in waits]
         offset = turn.created_at - started_at if started_at else None
-        yield Line(offset, *_said(turn), tuple(notes), tuple(late))
+        yield Line(offset, *_said(turn), tuple(notes), tuple(wait for wait, is_slow in waits if is_slow))
 
 
 def who(turn: Turn) -> str:
-    """Who speaks in this turn: the caller, the agent, a tool by its name."""
+    """Who speaks in this turn: the caller, the agent, or a tool by name."""
     if turn.kind is TurnKind.TOOL:
         return f"tool {turn.name}"
     if turn.kind is TurnKind.HANDOFF:
@@ -103,12 +101,12 @@ def _said(turn: Turn) -> tuple[str, str]:
         call = f"{turn.name} {turn.arguments or ''}".rstrip()
         return "tool", call if turn.output is None else f"{call} -> {turn.output}"
     if turn.kind is TurnKind.HANDOFF:
-        return "handoff", f"goes on with {turn.name}"
+        return "handoff", f"continues with {turn.name}"
     return who(turn), turn.content or ""
 
 
 def clock(passed: timedelta | None) -> str:
-    """A length of time as h:mm:ss or m:ss; empty for None. Parts of a second are dropped."""
+    """A length of time as h:mm:ss or m:ss, without fractions of a second; empty for None."""
     if passed is None:
         return ""
     sign = "-" if passed < timedelta() else ""

@@ -25,8 +25,8 @@ from lkmongo.store.export.export import Export, Sink, parse_after
 from lkmongo.store.export.writers import CsvWriter, JsonlWriter, MarkdownWriter, ParquetWriter
 from lkmongo.store.mongo.client import create_client
 from lkmongo.store.mongo.extended_json import loads
-from lkmongo.store.sessions.calls import SessionFilter
-from tests.call_documents import BEGAN, said, session, used
+from lkmongo.store.sessions.listing import SessionFilter
+from tests.session_documents import BEGAN, said, session, used
 
 HOSTILE = "[red]x[/red] :smile: \x1b[31mred\x1b[0m \x9b31m \u202ertl\u202c <img src=x onerror=y> ![a](http://b) `c` *d*"
 
@@ -92,10 +92,10 @@ async def test_a_line_is_a_whole_call_and_every_type_comes_back(store):
 
 LIMITS = [
     {},
-    {"_HELD": 500, "_WANTED": 300, "_TURNS_A_REPLY": 3, "_CALLS_A_REPLY": 7},
-    {"_HELD": 5_000, "_WANTED": 50_000, "_CALLS_A_REPLY": 5},
+    {"_HELD": 500, "_WANTED": 300, "_TURNS_A_REPLY": 3, "_SESSIONS_A_REPLY": 7},
+    {"_HELD": 5_000, "_WANTED": 50_000, "_SESSIONS_A_REPLY": 5},
     {"_HELD": 2**22, "_WANTED": 1, "_TURNS_A_REPLY_OF_ONE": 2},
-    {"_FLUSH": 1, "_FLUSH_WITHIN_A_CALL": 100},
+    {"_FLUSH": 1, "_FLUSH_WITHIN_A_SESSION": 100},
 ]
 
 
@@ -109,7 +109,7 @@ async def test_however_much_is_read_at_once_the_export_is_the_same(store, monkey
 
 async def test_a_call_that_is_larger_than_memory_should_hold_is_written_in_parts(store, monkeypatch):
     monkeypatch.setattr(export_module, "_HELD", 10_000)
-    monkeypatch.setattr(export_module, "_FLUSH_WITHIN_A_CALL", 20_000)
+    monkeypatch.setattr(export_module, "_FLUSH_WITHIN_A_SESSION", 20_000)
     monkeypatch.setattr(export_module, "_TURNS_A_REPLY_OF_ONE", 10)
     large, small = session("large"), session("small")
     await store.db.sessions.insert_many([large, small])
@@ -191,17 +191,17 @@ async def test_done_says_where_it_ended(store):
     sink = to(len)
     work = Export(store.db, SessionFilter(None))
     await work.run(JsonlWriter(sink), sink)
-    assert (work.done.calls, work.done.last_id) == (9, whole[-1]["_id"])
+    assert (work.done.sessions, work.done.last_id) == (9, whole[-1]["_id"])
     assert work.done.turns == sum(len(call["turns"]) for call in whole)
     again = Export(store.db, SessionFilter(None), after=work.done.last_id)
     await again.run(JsonlWriter(to(len)), to(len))
-    assert (again.done.calls, again.done.last_id) == (0, whole[-1]["_id"])
+    assert (again.done.sessions, again.done.last_id) == (0, whole[-1]["_id"])
 
 
 async def test_a_cursor_that_the_server_has_dropped_is_opened_again(store, monkeypatch):
     """As it is when whoever reads the output takes more than ten minutes over it."""
     whole = await fill(store.db, 80)
-    monkeypatch.setattr(export_module, "_CALLS_A_REPLY", 10)
+    monkeypatch.setattr(export_module, "_SESSIONS_A_REPLY", 10)
     monkeypatch.setattr(export_module, "_WANTED", 1)
     killed = 0
     parts: list[bytes] = []
@@ -212,7 +212,7 @@ async def test_a_cursor_that_the_server_has_dropped_is_opened_again(store, monke
 
     async def write(*arguments: Any) -> None:
         nonlocal killed
-        if work.done.calls in {22, 44}:
+        if work.done.sessions in {22, 44}:
             idle = await store.db.client.admin.aggregate(
                 [
                     {"$currentOp": {"idleCursors": True}},
@@ -324,7 +324,7 @@ async def test_markdown_is_a_transcript_whose_text_is_no_markup(store):
         ]
     )
     text = (await run(store.db, markdown_writer)).decode()
-    assert text.startswith("## Call s-1\n")
+    assert text.startswith("## Session s-1\n")
     assert "**agent** 1:15 (cut off, answer 2.00 s (slow))" in text
     assert "- length: 1:00" in text
     quoted = [line for line in text.splitlines() if line.startswith("> ")]

@@ -14,6 +14,7 @@ from lkmongo.model import Memory, Passage, TenantScope, UserScope, now
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.store.indexes import backfill as module
 from lkmongo.store.indexes.backfill import backfill, count_missing
+from lkmongo.store.people.forget import forget
 
 ROBIN, KIM = UserScope(tenant_id="default", user_id="u-100"), UserScope(tenant_id="other", user_id="u-100")
 EMBEDDER = LocalEmbedder()
@@ -121,7 +122,7 @@ async def test_what_is_written_anew_meanwhile_does_not_get_the_old_vector(store)
     class Meanwhile(LocalEmbedder):
         async def embed_many(self, texts, *, on_wait=None):
             await store.memories.remember(ROBIN, "slot 0", "something else")
-            await store.memories.forget(ROBIN, ["slot 1"])
+            await forget(store, ROBIN, ["slot 1"])
             yield await self.embed(texts, kind="document")
 
     assert counts(await backfill(store.db, Meanwhile()))["memories"] == (2, 0, 2, 0)

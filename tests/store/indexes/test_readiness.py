@@ -21,7 +21,7 @@ from lkmongo.errors import (
 )
 from lkmongo.model import now
 from lkmongo.store.indexes import search_indexes
-from lkmongo.store.indexes.canary import RESERVED_TENANT, Coverage, Outcome, look
+from lkmongo.store.indexes.canary import RESERVED_TENANT, Coverage, Outcome, check_canary
 from lkmongo.store.indexes.readiness import SETTLING, IndexFailedError, database_status, states, wait_ready
 from lkmongo.store.indexes.search_indexes import read_listing
 from lkmongo.store.mongo.client import create_client
@@ -406,7 +406,7 @@ async def test_words_that_the_index_does_not_have_are_missed(start):
     fields = {path: way for path, way in TEXT.definition["mappings"]["fields"].items() if path != "label_words"}
     await it.make(TEXT, {"mappings": {"fields": fields}})
     await add(it, TEXT)
-    assert (await look(it.db, TEXT, EMBEDDER)).outcome is Outcome.MISSED
+    assert (await check_canary(it.db, TEXT, EMBEDDER)).outcome is Outcome.MISSED
 
 
 async def test_a_document_among_many_is_not_missed_for_want_of_candidates(start):
@@ -414,13 +414,13 @@ async def test_a_document_among_many_is_not_missed_for_want_of_candidates(start)
     await it.make(MEMORIES)
     for number in range(150):
         await add(it, MEMORIES, memory_type=f"slot {number}", embedding=to_bson(vector_of(number)))
-    assert (await look(it.db, MEMORIES, EMBEDDER)).outcome is Outcome.FOUND
+    assert (await check_canary(it.db, MEMORIES, EMBEDDER)).outcome is Outcome.FOUND
 
 
 async def test_looking_without_a_document_writes_none(start):
     it = await start()
     await it.make(MEMORIES)
-    assert (await look(it.db, MEMORIES, EMBEDDER)).outcome is Outcome.NO_DOCUMENT
+    assert (await check_canary(it.db, MEMORIES, EMBEDDER)).outcome is Outcome.NO_DOCUMENT
     assert "insert" not in it.standin.seen
 
 

@@ -17,7 +17,7 @@ from tests.auth_mongod import guarded_mongod
 
 
 async def limits(store) -> dict[str, timedelta | None]:
-    return {row.subject: row.keep for row in await database_indexes.current(store.db)}
+    return {row.subject: row.keep for row in await database_indexes.current_retention(store.db)}
 
 
 async def test_nothing_is_deleted_unless_it_is_said(store):
@@ -26,14 +26,14 @@ async def test_nothing_is_deleted_unless_it_is_said(store):
 
 async def test_a_limit_is_set_changed_and_taken_away(store):
     for keep in (timedelta(days=90), timedelta(days=30), timedelta(days=365), None):
-        await database_indexes.keep_for(store.db, "calls", keep)
+        await database_indexes.set_retention(store.db, "calls", keep)
         assert (await limits(store))["calls"] == keep
     information = await store.db.turns.index_information()
     assert not any("expireAfterSeconds" in index for index in information.values())
 
 
 async def test_calls_and_their_turns_go_together_and_a_call_that_goes_on_stays(store):
-    await database_indexes.keep_for(store.db, "calls", timedelta(days=90))
+    await database_indexes.set_retention(store.db, "calls", timedelta(days=90))
     sessions = await store.db.sessions.index_information()
     turns = await store.db.turns.index_information()
     assert sessions["retention"]["key"] == [("ended_at", 1)]
@@ -46,14 +46,14 @@ async def test_what_would_go_is_counted(store):
     await store.db.memories.insert_many(
         [{"memory_type": str(n), "updated_at": old if n < 3 else new} for n in range(5)]
     )
-    assert await database_indexes.older(store.db, "memories", timedelta(days=30)) == 3
-    assert await database_indexes.older(store.db, "memories", timedelta(days=50)) == 0
+    assert await database_indexes.count_older(store.db, "memories", timedelta(days=30)) == 3
+    assert await database_indexes.count_older(store.db, "memories", timedelta(days=50)) == 0
 
 
 async def test_a_collection_that_is_not_there_yet_can_have_a_limit(store):
     await store.db.memories.drop()
     assert (await limits(store))["memories"] is None
-    await database_indexes.keep_for(store.db, "memories", timedelta(days=1))
+    await database_indexes.set_retention(store.db, "memories", timedelta(days=1))
     assert (await limits(store))["memories"] == timedelta(days=1)
 
 
@@ -75,7 +75,7 @@ async def test_the_role_readwrite_is_enough_to_change_a_limit(tmp_path):
         async with create_client(uri) as client:
             db = client["lkmongo"]
             for days in (90, 30):
-                await database_indexes.keep_for(db, "memories", timedelta(days=days))
-                assert {row.subject: row.keep for row in await database_indexes.current(db)}["memories"] == timedelta(
-                    days=days
-                )
+                await database_indexes.set_retention(db, "memories", timedelta(days=days))
+                assert {row.subject: row.keep for row in await database_indexes.current_retention(db)}[
+                    "memories"
+                ] == timedelta(days=days)

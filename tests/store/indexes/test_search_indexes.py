@@ -138,7 +138,7 @@ async def test_a_broken_index_is_named_and_made_again_only_when_asked(start, sta
     await it.make(TEXT)
     it.standin.set_status(it.db.name, "memories", TEXT.name, status, "out of disk")
     (change,) = await apply(it, [TEXT])
-    assert (change.action, change.broken, change.late) == (Action.UNCHANGED, True, False)
+    assert (change.action, change.broken, change.pending) == (Action.UNCHANGED, True, False)
     assert status in change.detail
     assert ("out of disk" in change.detail) is (status == "FAILED"), "the server says it of those alone"
     assert "--replace" in change.hint
@@ -154,11 +154,11 @@ async def test_an_update_that_failed_is_broken_while_the_definition_before_serve
     await it.make(MEMORIES, NARROW)
     await apply(it, [MEMORIES])
     (change,) = await search_provision.plan(it.db, [MEMORIES])
-    assert (change.action, change.broken, change.late) == (Action.UNCHANGED, False, True)
+    assert (change.action, change.broken, change.pending) == (Action.UNCHANGED, False, True)
     assert change.detail == "it is BUILDING, and the definition before serves"
     it.standin.set_status(it.db.name, "memories", MEMORIES.name, "FAILED", "out of disk")
     (change,) = await search_provision.plan(it.db, [MEMORIES])
-    assert (change.action, change.broken, change.late) == (Action.UNCHANGED, True, False)
+    assert (change.action, change.broken, change.pending) == (Action.UNCHANGED, True, False)
     assert change.detail == "it is FAILED, and the definition before serves: out of disk"
 
 
@@ -178,7 +178,7 @@ async def test_an_index_is_late_until_it_serves(start, profile):
     said = []
     while True:
         (change,) = await search_provision.plan(it.db, [TEXT])
-        if not change.late:
+        if not change.pending:
             break
         said.append(change.detail)
         await asyncio.to_thread(it.standin.advance, 1)
@@ -376,11 +376,13 @@ async def test_a_server_without_search_is_told_by_its_code(start, options, code)
 async def test_a_mongod_without_the_commands_is_told_too(mongodb_uri, database_name):
     """The commands themselves answer 59 there, should the list ever get past."""
     from lkmongo.backoff import Backoff
-    from lkmongo.store.indexes.search_indexes import managed
+    from lkmongo.store.indexes.search_indexes import retry_management
 
     async with create_client(mongodb_uri) as client:
         with pytest.raises(NotSupportedError, match="no search") as caught:
-            await managed(lambda: client[database_name].memories.create_search_index({"definition": {}}), Backoff(0))
+            await retry_management(
+                lambda: client[database_name].memories.create_search_index({"definition": {}}), Backoff(0)
+            )
         assert "code 59" in caught.value.why
 
 

@@ -15,8 +15,8 @@ from lkmongo.errors import AuthenticationError, DatabaseError
 from lkmongo.model import Passage, TenantScope
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.store.knowledge.ingest import (
-    Added,
     Document,
+    IngestResult,
     Library,
     add_documents,
     find_documents,
@@ -53,7 +53,7 @@ def document(source, *contents, root=None):
     return Document(source, tuple(passages), root)
 
 
-async def add(store, *documents, tenant=SHOP, embedder=None, folders=(), present=(), dry_run=False) -> Added:
+async def add(store, *documents, tenant=SHOP, embedder=None, folders=(), present=(), dry_run=False) -> IngestResult:
     library = Library(list(documents), list(folders), {*present, *(d.source for d in documents)})
     return await add_documents(
         store.db,

@@ -10,7 +10,7 @@ import pytest
 from lkmongo.embed.choose import create_embedder
 from lkmongo.errors import DatabaseUnavailableError
 from lkmongo.model import UserScope
-from lkmongo.search.choose import AtlasFirst
+from lkmongo.search.choose import AtlasWithFallback
 from lkmongo.settings import Settings
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.mongo import client
@@ -37,7 +37,7 @@ async def test_everything_a_call_asks_of_the_store_goes_over_the_bridge(bridge, 
         await store.memories.remember(ROBIN, "favorite_color", "teal")
         assert [slot.content for slot in await store.memories.slots(ROBIN)] == ["teal"]
         assert (await store.users.get(ROBIN)).memory_version == 1
-        search = AtlasFirst(store.db, embedder)
+        search = AtlasWithFallback(store.db, embedder)
         assert [hit.item.content for hit in (await search.memories(ROBIN, "which color?")).hits] == ["teal"]
         assert (await search.knowledge(ROBIN.tenant, "returns")).hits == []
         await client.run_on_client_loop(lambda: store.db.client.drop_database(database_name))

@@ -14,6 +14,7 @@ from lkmongo.model import LastSession, Profile, SessionRecord, SessionStatus, no
 from lkmongo.outbox.journal import Journal
 from lkmongo.outbox.recovery import recover
 from lkmongo.store.people.erase import erase, receipts
+from lkmongo.store.people.forget import forget
 from lkmongo.store.people.memories import Memories
 from lkmongo.store.people.merge import merge
 from lkmongo.store.people.person import count, is_known
@@ -25,8 +26,8 @@ from tests.overlaps import DATABASE, GUEST, ROBIN, ROOM, SID, a_call, away, say
 from tests.waiting import until
 
 LONG_AGO = now() - timedelta(minutes=5)
-MONGODB = [(Memories, name) for name in ("remember", "remember_if_newer", "forget", "forget_if_older", "contents")]
-MONGODB += [(Users, name) for name in ("get", "seen", "set_field", "set_field_if_newer", "set_last_session")]
+MONGODB = [(Memories, name) for name in ("remember", "remember_if_newer", "delete", "contents")]
+MONGODB += [(Users, name) for name in ("get", "seen", "set_field", "set_field_if_newer", "set_last_session", "forget")]
 
 
 def leave(folder, began, *, who=ROBIN):
@@ -75,7 +76,7 @@ MEANWHILE = {
 @pytest.mark.parametrize("meanwhile", MEANWHILE)
 async def test_what_waited_does_not_come_back_and_what_is_said_later_stays(store, tmp_path, meanwhile):
     leave(tmp_path, LONG_AGO)
-    await store.memories.forget(ROBIN)
+    await forget(store, ROBIN)
     assert not any((await count(store.db, ROBIN)).values())
     assert not await is_known(store.db, ROBIN)
     assert await store.users.page() == []
@@ -90,7 +91,7 @@ async def test_what_waited_does_not_come_back_and_what_is_said_later_stays(store
 
 
 async def test_nor_as_another_persons_whom_they_turned_out_to_be(store, tmp_path):
-    await store.memories.forget(GUEST)
+    await forget(store, GUEST)
     await store.memories.remember(GUEST, "colour", "teal")
     await merge(store.db, GUEST, ROBIN)
     leave(tmp_path, LONG_AGO)
@@ -100,7 +101,7 @@ async def test_nor_as_another_persons_whom_they_turned_out_to_be(store, tmp_path
 
 async def test_nor_by_a_call_that_reaches_mongodb_later(store, tmp_path, monkeypatch):
     monkeypatch.setattr(backoff, "RETRY_SCHEDULE", (0.05,))
-    forget = Memories.forget
+    note, delete = Users.forget, Memories.delete
     async with a_call(store, ROBIN, tmp_path) as call:
         with away(*MONGODB):
             call.recorder.start()
@@ -108,7 +109,8 @@ async def test_nor_by_a_call_that_reaches_mongodb_later(store, tmp_path, monkeyp
             await call.caller.remember("pet", "a heron")
             await call.caller.set_profile("name", "Robin")
             await asyncio.sleep(0.02)  # times are kept in whole milliseconds
-            await forget(store.memories, ROBIN)
+            await note(store.users, ROBIN, at=now())
+            await delete(store.memories, ROBIN)
             assert await store.db.users.find_one() is None
         await until(lambda: call.caller.saved == "stored")
         await store.users.seen(ROBIN)
@@ -150,7 +152,7 @@ async def test_what_the_profile_says_of_the_last_call_is_gone_also_when_it_is_ma
         await note(*arguments)
 
     monkeypatch.setattr(Tombstones, "note_forgotten", made_meanwhile)
-    await store.memories.forget(ROBIN)
+    await forget(store, ROBIN)
     assert await known_of(store) == NOTHING
 
 
@@ -161,7 +163,7 @@ async def test_what_is_forgotten_just_before_the_profile_is_made_stays_forgotten
         found = await look(*arguments)
         if not looks:
             looks.append(found)
-            await store.memories.forget(ROBIN)
+            await forget(store, ROBIN)
         return found
 
     monkeypatch.setattr(Tombstones, "forgotten_at", look_and_then_forget)

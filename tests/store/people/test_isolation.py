@@ -14,6 +14,7 @@ from lkmongo.errors import InvalidIdError, InvalidTextError
 from lkmongo.model import Passage, UserScope, check_content, slot_name
 from lkmongo.search.atlas import AtlasStrategy
 from lkmongo.search.strategy import ExactStrategy
+from lkmongo.store.people.forget import forget
 from lkmongo.store.people.person import export
 from tests.search_backends import OLD, open_backend, place
 
@@ -126,11 +127,11 @@ async def test_nobody_ever_sees_or_changes_what_is_anothers(backend, people, dat
         number = data.draw(st.integers(0, len(people) - 1))
         others = await everything(backend, but=people[number])
         if whole:
-            await backend.store.memories.forget(people[number])
+            await forget(backend.store, people[number])
             marked[number] = {}
         else:
             label = data.draw(st.sampled_from(sorted(set().union(*marked))))
-            await backend.store.memories.forget(people[number], [label])
+            await forget(backend.store, people[number], [label])
             marked[number].pop(label, None)
         assert await everything(backend, but=people[number]) == others
         left = await backend.store.memories.slots(people[number])

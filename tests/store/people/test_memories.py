@@ -25,7 +25,7 @@ from lkmongo.model import (
 )
 from lkmongo.store.mongo.client import create_client, is_local
 from lkmongo.store.open import Store
-from lkmongo.store.people.memories import Memories
+from lkmongo.store.people.forget import forget
 
 ROBIN = UserScope(tenant_id="default", user_id="u-100")
 SAME_ID_ELSEWHERE = UserScope(tenant_id="other", user_id="u-100")
@@ -51,7 +51,7 @@ async def test_nobody_reads_or_forgets_what_is_not_theirs(store):
     for other in (SAME_ID_ELSEWHERE, SOMEBODY_ELSE):
         assert await store.memories.slots(other) == []
         assert await store.memories.recall(other, "city") is None
-        assert await store.memories.forget(other) == 0
+        assert (await forget(store, other)).deleted == 0
     assert await store.memories.count(ROBIN) == 1
 
 
@@ -75,9 +75,9 @@ async def test_what_is_forgotten_is_not_sent_back_and_makes_nobody_known(store, 
     await store.users.set_last_session(ROBIN, LastSession(now(), "a heron"), started_at=now())
     answers = Answers()
     async with AsyncMongoClient(mongodb_uri, event_listeners=[answers]) as client:
-        memories = Memories(client[store.db.name])
-        await memories.forget(ROBIN, ["pet"])
-        await memories.forget_if_older(SOMEBODY_ELSE, "pet", now())
+        watched = Store.of(client[store.db.name])
+        await forget(watched, ROBIN, ["pet"])
+        await forget(watched, SOMEBODY_ELSE, ["pet"], unless_newer=True)
     assert len(answers.said) >= 4
     assert "heron" not in str(answers.said)
     robin, other = await store.users.get(ROBIN), await store.users.get(SOMEBODY_ELSE)
@@ -108,7 +108,7 @@ async def test_slots_come_newest_first_and_without_vectors(store):
 async def test_forgetting_one_slot_leaves_the_others(store):
     for name in ("a", "b", "c"):
         await store.memories.remember(ROBIN, name, name)
-    assert await store.memories.forget(ROBIN, ["A", "c"]) == 2
+    assert (await forget(store, ROBIN, ["A", "c"])).deleted == 2
     assert [slot.memory_type for slot in await store.memories.slots(ROBIN)] == ["b"]
 
 
@@ -118,7 +118,7 @@ async def test_forgetting_takes_the_gist_and_a_call_going_on_cannot_bring_it_bac
     assert await store.users.set_last_session(ROBIN, LastSession(now(), "teal"), started_at=started)
     assert (await store.users.get(ROBIN)).last_session.gist == "teal"
     await asyncio.sleep(0.003)
-    await store.memories.forget(ROBIN)
+    await forget(store, ROBIN)
     assert (await store.users.get(ROBIN)).last_session is None
     assert not await store.users.set_last_session(ROBIN, LastSession(now(), "teal"), started_at=started)
     assert (await store.users.get(ROBIN)).last_session is None
@@ -183,7 +183,7 @@ async def test_each_change_raises_the_version_that_other_processes_watch(store):
     versions.append(await store.users.memory_version(ROBIN))
     await store.users.set_field(ROBIN, "name", "Robin")
     versions.append(await store.users.memory_version(ROBIN))
-    await store.memories.forget(ROBIN)
+    await forget(store, ROBIN)
     versions.append(await store.users.memory_version(ROBIN))
     assert versions == sorted(set(versions))
 
@@ -243,7 +243,7 @@ def test_whatever_is_stored_nobody_else_is_touched(mongodb_uri, database_name, d
             for scope in {reader, *expected}:
                 found = {slot.memory_type for slot in await store.memories.slots(scope)}
                 assert found == expected.get(scope, set())
-            assert await store.memories.forget(reader) == len(expected.pop(reader, set()))
+            assert (await forget(store, reader)).deleted == len(expected.pop(reader, set()))
             for scope, names in expected.items():
                 assert {slot.memory_type for slot in await store.memories.slots(scope)} == names
             await client.drop_database(database_name)

@@ -182,7 +182,7 @@ async def test_a_guest_who_is_in_a_call_or_a_person_who_is_being_erased_is_not_m
         await until(lambda: store.sessions.live(GUEST))
         with pytest.raises(NotReadyError) as caught:
             await merge(store.db, GUEST, LOGIN)
-    assert "still in a call" in caught.value.message
+    assert "still in a session" in caught.value.message
     await Tombstones(store.db).begin(LOGIN, {"memories": 0})
     with pytest.raises(NotReadyError) as caught:
         await merge(store.db, GUEST, LOGIN)

@@ -11,7 +11,8 @@ from bson import Binary, Decimal128, ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lkmongo.model import LastSession, Turn, TurnKind, UserScope, now
+from lkmongo.model import PROFILE_FIELDS, LastSession, Turn, TurnKind, UserScope, now
+from lkmongo.store.people.forget import forget
 from lkmongo.store.people.person import count, export
 from tests.people import furnish
 
@@ -105,11 +106,12 @@ def test_whatever_was_said_comes_back(text):
 async def test_forgetting_the_profile_leaves_the_person_and_nothing_told_of_them(store, profile):
     await store.db.users.insert_one(ROBIN.filter | profile | {"created_at": now(), "memory_version": 1})
     await furnish(store, SOMEBODY_ELSE)
-    fields = await store.users.forget_profile(ROBIN)
+    fields = (await forget(store, ROBIN, [], fields=PROFILE_FIELDS)).profile_fields
     assert fields == {"name": ["name"], "preferences": ["preferred_language"]}.get(next(iter(profile), ""), [])
     left = await store.users.get(ROBIN)
     assert (left.name, left.email, left.preferred_language, left.timezone) == (None, None, None, None)
     assert left.created_at is not None
     assert left.memory_version > 1
     assert (await store.users.get(SOMEBODY_ELSE)).name
-    assert await store.users.forget_profile(UserScope(tenant_id="default", user_id="nobody")) == []
+    nobody = UserScope(tenant_id="default", user_id="nobody")
+    assert (await forget(store, nobody, [], fields=PROFILE_FIELDS)).profile_fields == []

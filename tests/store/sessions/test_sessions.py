@@ -1,28 +1,29 @@
-"""Calls as operators read them: lists, one call, search, and what they sum up to."""
+"""Sessions as operators read them: lists, one session, search, statistics."""
 
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
 
 from lkmongo.errors import InvalidIdError, NotFoundError, UsageError
 from lkmongo.model import SessionStatus, UserScope
-from lkmongo.store.sessions import calls
-from lkmongo.store.sessions import search as call_search
-from lkmongo.store.sessions.calls import Calls, SessionFilter
+from lkmongo.store.sessions import listing
+from lkmongo.store.sessions import search as session_search
+from lkmongo.store.sessions.listing import SessionFilter
 from lkmongo.store.sessions.search import search
 from lkmongo.store.sessions.stats import SessionStats
-from tests.call_documents import BEGAN, said, session, used
 from tests.fake_llm import calls as scripted
+from tests.session_documents import BEGAN, said, session, used
 from tests.talk import talk
 
 MINUTE = timedelta(minutes=1)
 
 
 async def ids(store, **wanted) -> list[str]:
-    return [call.session_id for call in await Calls(store.db).newest(SessionFilter(**wanted))]
+    return [record.session_id for record in await listing.newest(store.db, SessionFilter(**wanted))]
 
 
 async def test_a_list_is_newest_first_and_of_one_tenant(store):
@@ -50,7 +51,7 @@ async def test_a_list_is_narrowed_by_person_time_status_and_length(store):
     assert await ids(store, status=SessionStatus.INTERRUPTED) == ["cut off"]
     assert await ids(store, min_length=3 * MINUTE) == ["cut off", "early"]
     assert await ids(store, min_length=MINUTE, max_length=3 * MINUTE) == ["now", "cut off"]
-    assert await Calls(store.db).count(SessionFilter(max_length=3 * MINUTE)) == 2
+    assert await listing.count(store.db, SessionFilter(max_length=3 * MINUTE)) == 2
 
 
 async def test_a_call_tells_what_its_turns_sum_up_to(store):
@@ -65,22 +66,22 @@ async def test_a_call_tells_what_its_turns_sum_up_to(store):
             said(70, "still there?", of=open_session),
         ]
     )
-    found = {(call.session_id, call.user_id): call for call in await Calls(store.db).newest(SessionFilter())}
-    call = found["same", "u"]
-    assert (call.turns, call.tool_errors, call.slowest, call.length) == (3, 1, 2.5, MINUTE)
-    assert (found["same", "v"].turns, found["same", "v"].slowest) == (0, None)
+    found = {(each.session_id, each.scope.user_id): each for each in await listing.newest(store.db, SessionFilter())}
+    record, none = found["same", "u"], found["same", "v"].totals
+    assert (record.totals.turns, record.totals.tool_errors, record.totals.slowest) == (3, 1, 2.5)
+    assert record.length == MINUTE
+    assert (none.turns, none.slowest) == (0, None)
     assert found["open", "u"].length == timedelta(seconds=70)
 
 
 async def test_one_call_is_found_in_its_tenant_alone(store):
     await store.db.sessions.insert_many([session("a"), session("b"), session("b", user="v")])
-    found = Calls(store.db)
-    assert (await found.get(SessionFilter(), "a")).user_id == "u"
-    with pytest.raises(NotFoundError, match="no call a in tenant acme"):
-        await found.get(SessionFilter("acme"), "a")
-    with pytest.raises(UsageError, match="more than one call b"):
-        await found.get(SessionFilter(), "b")
-    assert (await found.get(SessionFilter(user_id="v"), "b")).user_id == "v"
+    assert (await listing.find(store.db, SessionFilter(), "a")).scope.user_id == "u"
+    with pytest.raises(NotFoundError, match="no session a in tenant acme"):
+        await listing.find(store.db, SessionFilter("acme"), "a")
+    with pytest.raises(UsageError, match="more than one session b"):
+        await listing.find(store.db, SessionFilter(), "b")
+    assert (await listing.find(store.db, SessionFilter(user_id="v"), "b")).scope.user_id == "v"
 
 
 @pytest.mark.parametrize("wrong", ["", " ", "a\x1b", "x" * 129])
@@ -94,11 +95,36 @@ def test_ids_are_checked(wrong):
 async def test_what_something_else_wrote_can_be_read_too(store):
     await store.db.sessions.insert_one({"session_id": "bare", "user_id": "u", "tenant_id": "default", "report": {}})
     await store.db.turns.insert_one({"session_id": "bare", "user_id": "u", "tenant_id": "default", "metrics": "?"})
-    found = Calls(store.db)
-    call = await found.get(SessionFilter(), "bare")
-    assert (call.started_at, call.length, call.status, call.turns) == (None, None, None, 1)
-    assert [turn.content for turn in await found.turns(call)] == [None]
-    assert (await SessionStats(store.db, SessionFilter()).read()).total.calls == 0
+    record = await listing.find(store.db, SessionFilter(), "bare")
+    assert (record.started_at, record.length, record.status, record.totals.turns) == (None, None, None, 1)
+    assert [turn.content for turn in await store.sessions.turns(record.scope, "bare")] == [None]
+    assert (await SessionStats(store.db, SessionFilter()).read()).total.sessions == 0
+
+
+async def test_a_session_whose_ids_are_not_valid_hides_no_other(store):
+    strange = {"session_id": "strange", "user_id": "", "tenant_id": "a\x1bb", "status": {"a": 1}, "started_at": BEGAN}
+    await store.db.sessions.insert_many([strange, session()])
+    await store.db.turns.insert_one({"session_id": "strange", "user_id": "", "tenant_id": "a\x1bb", "kind": ["?"]})
+    found = {record.session_id: record for record in await listing.newest(store.db, SessionFilter(None))}
+    assert set(found) == {"strange", "s-1"}
+    assert (found["strange"].scope.tenant_id, found["strange"].totals.turns) == ("a\x1bb", 1)
+    assert [turn.kind for turn in await store.sessions.turns(found["strange"].scope, "strange")] == ["message"]
+
+
+async def test_a_strange_document_keeps_no_lost_session_from_being_ended(store):
+    lost = {"status": "active", "agent": "front-desk", "livekit": "host"}
+    await store.db.sessions.insert_many([session(ended_at=None, **lost), {"session_id": "strange", **lost}])
+    assert {record.session_id for record in await store.sessions.expired("front-desk", "host")} == {"s-1", "strange"}
+    assert {session_id for _, session_id in await store.sessions.lost()} == {"s-1", "strange"}
+    await store.sessions.interrupt_lost()
+    assert (await store.sessions.get(UserScope(tenant_id="default", user_id="u"), "s-1")).status == "interrupted"
+
+
+async def test_turns_without_an_item_of_their_own_are_told_apart(store):
+    record = session()
+    await store.db.turns.insert_many([{**said(n, f"turn {n}", of=record), "item_id": None} for n in range(2)])
+    turns = await store.sessions.turns(UserScope(tenant_id="default", user_id="u"), "s-1")
+    assert len({turn.item_id for turn in turns}) == 2
 
 
 async def test_a_call_that_the_agent_held_is_read_as_it_was(store):
@@ -106,10 +132,11 @@ async def test_a_call_that_the_agent_held_is_read_as_it_was(store):
     script = scripted(("remember_detail", {"memory_type": "color", "content": "teal"}), greeting="Hello there.")
     async with talk(store, scope, script) as call:
         await call.say("remember that my color is teal")
-    found = Calls(store.db)
-    (listed,) = await found.newest(SessionFilter())
-    assert (listed.session_id, listed.turns, listed.status) == ("console-test", 4, "complete")
-    assert await found.turns(listed) == await store.sessions.turns(scope, "console-test")
+    (listed,) = await listing.newest(store.db, SessionFilter())
+    assert (listed.session_id, listed.totals.turns, listed.status) == ("console-test", 4, "complete")
+    assert listed.scope == scope
+    assert listed == replace(await store.sessions.get(scope, "console-test"), report={}, totals=listed.totals)
+    assert [turn.seq for turn in await store.sessions.turns(scope, "console-test")] == [0, 1, 2, 3]
 
 
 # Search
@@ -125,9 +152,9 @@ async def test_a_search_takes_the_text_literally_and_in_whatever_case(store):
             said(3, "order (a.b)", of=others),
         ]
     )
-    assert [(one.call.session_id, one.turn.seq) for one in await search(store.db, SessionFilter(), "order (A.b)")] == [
-        ("mine", 0)
-    ]
+    assert [
+        (one.session.session_id, one.turn.seq) for one in await search(store.db, SessionFilter(), "order (A.b)")
+    ] == [("mine", 0)]
     (found,) = await search(store.db, SessionFilter(), "über")
     assert (found.text, found.start, found.end, found.snippet) == ("Über den Order", 0, 4, "[[Über]] den Order")
     assert [one.turn.seq for one in await search(store.db, SessionFilter(), "order")] == [2, 1, 0]
@@ -149,7 +176,7 @@ async def test_a_search_goes_back_span_after_span_and_misses_none(store, monkeyp
     moments = [BEGAN - timedelta(hours=rng.randrange(24 * 60)) for _ in range(200)]
     await store.db.turns.insert_many([said(n, f"needle {n}", of=call, created_at=at) for n, at in enumerate(moments)])
     for width in (timedelta(hours=1), timedelta(days=7)):
-        monkeypatch.setattr(call_search, "_FIRST_SPAN", width)
+        monkeypatch.setattr(session_search, "_FIRST_SPAN", width)
         told = []
         found = await search(store.db, SessionFilter(), "needle", limit=500, on_progress=told.append)
         assert {one.turn.seq for one in found} == set(range(200))
@@ -204,7 +231,7 @@ async def test_what_calls_sum_up_to_is_what_counting_by_hand_gives(store):
     stats = await SessionStats(store.db, SessionFilter()).read()
     total = stats.total
     every = [value for day in answers.values() for value in day]
-    assert (total.calls, total.turns, total.tool_calls) == (60, len(turns), 60)
+    assert (total.sessions, total.turns, total.tool_calls) == (60, len(turns), 60)
     assert total.minutes == pytest.approx(54 * 2 + 6 * 0.5)  # a call that was cut off is as long as its turns say
     assert (total.answers.p50, total.answers.p95) == (percentile(every, 0.5), percentile(every, 0.95))
     assert total.failures["interrupted_calls"] == 6
@@ -216,7 +243,7 @@ async def test_what_calls_sum_up_to_is_what_counting_by_hand_gives(store):
     for day, values in answers.items():
         assert stats.days[day].answers.count == len(values)
         assert stats.days[day].answers.p50 == percentile(values, 0.5)
-    assert sum(day.calls for day in stats.days.values()) == 60
+    assert sum(day.sessions for day in stats.days.values()) == 60
     assert sum(day.failures["tool_errors"] for day in stats.days.values()) == 3
 
 
@@ -226,11 +253,11 @@ async def test_statistics_are_of_a_time_and_a_person(store):
     await store.db.turns.insert_many([said(0, "x", of=first), said(0, "y", of=second)])
     both = await SessionStats(store.db, SessionFilter()).read()
     assert [day.isoformat() for day in both.days] == [f"2026-11-0{number}" for number in (1, 2, 3, 4, 5)]
-    assert [period.calls for period in both.days.values()] == [1, 0, 0, 0, 1]
+    assert [period.sessions for period in both.days.values()] == [1, 0, 0, 0, 1]
     later = await SessionStats(store.db, SessionFilter(since=BEGAN + timedelta(days=1))).read()
-    assert (later.total.calls, later.total.turns) == (1, 1)
+    assert (later.total.sessions, later.total.turns) == (1, 1)
     hers = await SessionStats(store.db, SessionFilter(user_id="v")).read()
-    assert (hers.total.calls, hers.total.turns, len(hers.days)) == (1, 1, 1)
+    assert (hers.total.sessions, hers.total.turns, len(hers.days)) == (1, 1, 1)
 
 
 async def test_metrics_that_are_no_times_are_left_out(store):
@@ -241,14 +268,14 @@ async def test_metrics_that_are_no_times_are_left_out(store):
     stats = await SessionStats(store.db, SessionFilter()).read()
     assert stats.latencies == {}
     assert stats.total.answers.count == 0
-    assert (await Calls(store.db).newest(SessionFilter()))[0].slowest is None
+    assert (await listing.newest(store.db, SessionFilter()))[0].totals.slowest is None
 
 
 async def test_reading_writes_nothing(store):
     await store.db.sessions.insert_one(session())
     before = (await store.db.command("dbHash"))["md5"]
-    await Calls(store.db).newest(SessionFilter())
+    await listing.newest(store.db, SessionFilter())
     await search(store.db, SessionFilter(), "x")
     await SessionStats(store.db, SessionFilter()).read()
     assert (await store.db.command("dbHash"))["md5"] == before
-    assert calls.MAX_MILLISECONDS < 30_000  # below the socket's timeout, so that the server gives up first
+    assert listing.MAX_MILLISECONDS < 30_000  # below the socket's timeout, so that the server gives up first

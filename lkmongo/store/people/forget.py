@@ -1,0 +1,143 @@
+"""Forget what is remembered of a person: memory slots, profile fields, and the last session's gist.
+
+The command line, the web's memory view, a live session and the recovery of its journal all forget through `forget`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from lkmongo.errors import NotFoundError
+from lkmongo.model import PROFILE_FIELDS, UserScope, now, slot_name
+from lkmongo.store.people.person import LAST_SESSION, People, is_known, lines, no_memory, unknown_person
+
+NOT_STORED_LATER = "anything said under that id until now that a worker still holds on its disk will not be stored"
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What was forgotten, or would be.
+
+    Attributes:
+        deleted: number of slots that were deleted.
+        profile_fields: those that had a value.
+        last_session: whether there was a gist of the last session.
+        memory_types: labels of the slots; from `forget_known` only.
+    """
+
+    deleted: int = 0
+    profile_fields: Sequence[str] = ()
+    last_session: bool = False
+    memory_types: Sequence[str] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.deleted or self.profile_fields or self.last_session or self.memory_types)
+
+
+async def forget(
+    people: People,
+    scope: UserScope,
+    labels: Sequence[str] | None = None,
+    *,
+    fields: Sequence[str] = (),
+    at: datetime | None = None,
+    unless_newer: bool = False,
+) -> Forgotten:
+    """Forget slots and profile fields, and in any case the last session's gist, which could contain them.
+
+    Args:
+        people: the store.
+        scope: the person.
+        labels: which slots; None for all.
+        fields: of `PROFILE_FIELDS`.
+        at: when the person asked for it; by default now. Nothing said before is stored later.
+        unless_newer: keep slots written after `at`.
+
+    Raises:
+        InvalidTextError: not a valid label; nothing was forgotten.
+    """
+    at = at or now()
+    names = None if labels is None else [slot_name(label) for label in labels]
+    # The slots last: if that fails, nothing forgotten can come back through the gist.
+    had, had_gist = await people.users.forget(scope, fields, at=at)
+    deleted = 0
+    if names is None or names:
+        deleted = await people.memories.delete(scope, names, not_after=at if unless_newer else None)
+    return Forgotten(deleted, had, had_gist)
+
+
+async def forget_known(
+    people: People,
+    scope: UserScope,
+    labels: Sequence[str] | None = None,
+    *,
+    profile: bool = False,
+    dry_run: bool = False,
+    confirm: Callable[[Forgotten], None],
+) -> Forgotten:
+    """Forget on behalf of a person, who must be known and have all slots that are named.
+
+    For an unknown person without named slots the time is noted all the same, so that nothing of theirs that waits
+    elsewhere is stored later.
+
+    Args:
+        people: the store.
+        scope: the person.
+        labels: which slots; None for all.
+        profile: forget the profile as well.
+        dry_run: change nothing.
+        confirm: called with what will be forgotten, unless that is nothing; raises to prevent it.
+
+    Raises:
+        NotFoundError: nobody has that id, or they do not have such a slot.
+        InvalidTextError: not a valid label.
+    """
+    names = None if labels is None else list(dict.fromkeys(map(slot_name, labels)))
+    slots = [slot.memory_type for slot in await people.memories.slots(scope)]
+    if not slots and not await is_known(people.db, scope):
+        if names is not None or dry_run:
+            raise await unknown_person(people.db, scope)
+        await forget(people, scope)
+        raise await unknown_person(people.db, scope, why=NOT_STORED_LATER)
+    if missing := [name for name in names or [] if name not in slots]:
+        raise no_memory(scope, ", ".join(missing))
+    known = await people.users.get(scope)
+    fields = PROFILE_FIELDS if profile else ()
+    found = Forgotten(
+        profile_fields=[field for field in fields if getattr(known, field, None)],
+        last_session=known is not None and known.last_session is not None,
+        memory_types=slots if names is None else names,
+    )
+    if dry_run:
+        return found
+    if found:
+        confirm(found)
+    # Even if nothing was found: a session in progress must not store what was said before.
+    done = await forget(people, scope, names, fields=fields)
+    return replace(found, deleted=done.deleted)
+
+
+async def forget_line(people: People, scope: UserScope, kind: str, name: str) -> None:
+    """Forget one of the `lines` that a person sees of themselves.
+
+    Raises:
+        NotFoundError: there is no such line.
+        InvalidTextError: not a valid label.
+    """
+    if kind == "memory":
+        gone: object = (await forget(people, scope, [name])).deleted
+    elif name == LAST_SESSION:
+        gone = (await forget(people, scope, [])).last_session
+    else:
+        gone = name in PROFILE_FIELDS and (await forget(people, scope, [], fields=[name])).profile_fields
+    if not gone:
+        raise NotFoundError("that is not remembered")
+
+
+async def forget_everything(people: People, scope: UserScope) -> int:
+    """Forget all `lines` of a person; returns how many there were."""
+    before = len(await lines(people, scope))
+    await forget(people, scope, fields=PROFILE_FIELDS)
+    return before
