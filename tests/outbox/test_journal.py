@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import math
 import os
@@ -10,8 +9,6 @@ import resource
 import stat
 import subprocess
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,8 +17,6 @@ import pytest
 from lkmongo.model import SessionRecord, SessionStatus, UserScope
 from lkmongo.outbox import journal
 from lkmongo.outbox.journal import Journal, JournalError, database_of, journal_folder
-from lkmongo.outbox.outbox import Outbox
-from tests.waiting import PATIENCE
 
 ROBIN = UserScope(tenant_id="default", user_id="u-100")
 AT = datetime(2026, 11, 3, 12, 30, 15, 250_000, UTC)
@@ -345,99 +340,3 @@ def test_databases_are_told_apart_without_their_passwords():
         database_of("mongodb://db2.example", "lkmongo"),
     }
     assert len(others | {database_of(same[0], "lkmongo")}) == 4
-
-
-async def test_a_call_goes_on_without_a_disk_and_tells_it_once(folder, caplog, monkeypatch):
-    outbox = Outbox(lambda: begin(folder))
-    monkeypatch.setattr(journal, "MAX_ALL", -1)
-    await outbox.open()
-    assert not await outbox.add({"a": ENTRIES[0]})
-    assert not await outbox.add({"b": ENTRIES[1]})
-    assert [entry.levelname for entry in caplog.records] == ["WARNING"]
-    monkeypatch.undo()
-    assert await outbox.add({"b": ENTRIES[1]}), "the disk takes it again"
-    await outbox.close(delete=True)
-    assert list(folder.iterdir()) == []
-
-
-async def test_what_is_stored_goes_with_the_last_that_waits(folder):
-    outbox = Outbox(lambda: begin(folder))
-    await outbox.add({"a": ENTRIES[0], "b": ENTRIES[1]})
-    (path,) = journal.files(folder)
-    await outbox.acknowledge(["a", "never kept"])
-    assert journal.read(path).entries == ENTRIES[:2]
-    await outbox.acknowledge(["b"])
-    assert journal.read(path).entries == []
-    assert outbox.is_empty
-    await outbox.close(delete=outbox.is_empty)
-    assert journal.files(folder) == []
-
-
-async def test_what_is_noted_is_synced_with_what_is_kept_after_it(folder, monkeypatch):
-    synced, fsync = [], os.fsync
-    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(descriptor) or fsync(descriptor))
-    outbox = Outbox(lambda: begin(folder))
-    assert await outbox.add({"a": ENTRIES[0]}, sync=False)
-    (path,) = journal.files(folder)
-    assert journal.read(path).entries == ENTRIES[:1]
-    assert synced == []
-    assert await outbox.add({})
-    assert len(synced) == 2, "the file, and the folder that names it"
-    assert await outbox.add({})
-    assert len(synced) == 2
-    await outbox.close(delete=True)
-
-
-async def test_a_name_server_that_is_away_does_not_keep_the_disk_waiting(folder):
-    asking, answer = ThreadPoolExecutor(1), threading.Event()
-    loop = asyncio.get_running_loop()
-    loop.set_default_executor(asking)
-    loop.run_in_executor(None, answer.wait)
-    try:
-        async with asyncio.timeout(PATIENCE):
-            outbox = Outbox(lambda: begin(folder))
-            assert await outbox.add({"a": ENTRIES[0]})
-            await outbox.close(delete=True)
-    finally:
-        answer.set()
-
-
-async def test_who_loses_patience_with_the_disk_leaves_whole_lines_in_their_order(folder, monkeypatch):
-    started, go_on = asyncio.Event(), asyncio.Event()
-    loop, fsync = asyncio.get_running_loop(), os.fsync
-    outbox = Outbox(lambda: begin(folder))
-    await outbox.open()
-
-    def slow(descriptor):
-        loop.call_soon_threadsafe(started.set)
-        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result()
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", slow)
-    first = asyncio.create_task(outbox.add({"a": ENTRIES[0]}))
-    await started.wait()
-    first.cancel()
-    second = asyncio.create_task(outbox.add({"b": ENTRIES[1]}))
-    third = asyncio.create_task(outbox.close(delete=False))
-    await asyncio.sleep(0)
-    go_on.set()
-    with pytest.raises(asyncio.CancelledError):
-        await first
-    assert await second
-    await third
-    (path,) = journal.files(folder)
-    assert journal.read(path).entries == ENTRIES[:2]
-    assert not await outbox.add({"c": ENTRIES[2]}), "the call is over"
-
-
-async def test_a_guest_who_turns_out_to_be_somebody_loses_nothing_that_was_kept(folder):
-    who = [UserScope(tenant_id="default", user_id="guest-1"), ROBIN]
-    outbox = Outbox(lambda: begin(folder, scope=who[0]))
-    await outbox.add({"a": ENTRIES[0]})
-    who.pop(0)
-    await outbox.reopen()
-    (path,) = journal.files(folder)
-    left = journal.read(path)
-    assert left.record.scope == ROBIN
-    assert left.entries == [{"op": "was", "tenant_id": "default", "user_id": "guest-1"}, ENTRIES[0]]
-    await outbox.close(delete=True)
