@@ -36,7 +36,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-async def within(deadline: float, work: Awaitable[T], doing: str) -> T:
+async def with_deadline(deadline: float, work: Awaitable[T], doing: str) -> T:
     """Wait `deadline` seconds for `work`; failures are logged and become a sentence that can be read out.
 
     The model and the report get the text of a tool's exception, so internal messages must not leave here.
@@ -65,7 +65,7 @@ async def within(deadline: float, work: Awaitable[T], doing: str) -> T:
 
 
 def or_tool_error(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    """Call a synchronous function; invalid arguments raise ToolError, as in `within`."""
+    """Call a synchronous function; invalid arguments raise ToolError, as in `with_deadline`."""
     try:
         return function(*arguments, **named)
     except (InvalidTextError, InvalidIdError) as error:
@@ -177,7 +177,7 @@ class Assistant(Agent):
         """
         caller_session = context.userdata
         async with status_line(context, caller_session.status_lines, caller_session.caller.profile.preferred_language):
-            result = await within(deadlines.TOOL_SEARCH, caller_session.search_knowledge(query), "search")
+            result = await with_deadline(deadlines.TOOL_SEARCH, caller_session.search_knowledge(query), "search")
         if not result.hits:
             return "Nothing about that was found in the knowledge base."
         return json.dumps(
@@ -199,7 +199,7 @@ class Assistant(Agent):
         """
         caller_session = context.userdata
         if order_id is None:
-            orders = await within(
+            orders = await with_deadline(
                 deadlines.TOOL_READ, caller_session.latest_orders(_MAX_LATEST_ORDERS + 1), "look that up"
             )
             if not orders:
@@ -207,7 +207,7 @@ class Assistant(Agent):
             more = ["For another one, tell me its number."] if len(orders) > _MAX_LATEST_ORDERS else []
             return " ".join([*map(_order_sentence, orders[:_MAX_LATEST_ORDERS]), *more])
         number = order_id.strip().lstrip("#").strip()
-        order = await within(deadlines.TOOL_READ, caller_session.order(number), "look that up")
+        order = await with_deadline(deadlines.TOOL_READ, caller_session.order(number), "look that up")
         if order is None:
             raise ToolError(f"You have no order {number}.")
         return _order_sentence(order)
@@ -222,7 +222,7 @@ class Assistant(Agent):
         """
         finish_despite_interruption(context)
         caller = context.userdata.caller
-        memory = await within(deadlines.TOOL_CHANGE, caller.remember(memory_type, content), "save that")
+        memory = await with_deadline(deadlines.TOOL_CHANGE, caller.remember(memory_type, content), "save that")
         slot = slot_words(memory.memory_type)
         if caller.guest:
             return f"For this call I will remember your {slot}: {memory.content}."
@@ -254,7 +254,7 @@ class Assistant(Agent):
         """
         finish_despite_interruption(context)
         caller = context.userdata.caller
-        slot = slot_words(await within(deadlines.TOOL_CHANGE, caller.forget(memory_type), "delete that"))
+        slot = slot_words(await with_deadline(deadlines.TOOL_CHANGE, caller.forget(memory_type), "delete that"))
         if caller.saved == "not saved":
             raise ToolError(f"I will not use your {slot} in this call, but I could not delete it for good.")
         return f"I have forgotten your {slot}.{_stored_later(caller.saved, 'deleted for good')}"
@@ -267,7 +267,9 @@ class Assistant(Agent):
             query: what to look for, in a few words
         """
         caller = context.userdata.caller
-        found = await within(deadlines.TOOL_READ, context.userdata.search_memories(query), "search what I remember")
+        found = await with_deadline(
+            deadlines.TOOL_READ, context.userdata.search_memories(query), "search what I remember"
+        )
         if not found:
             if not caller.loaded:
                 raise _not_loaded(caller)
@@ -308,7 +310,7 @@ class Assistant(Agent):
         finish_despite_interruption(context)
         caller = context.userdata.caller
         words = {"email": "e-mail address", "timezone": "time zone"}.get(field, slot_words(field))
-        text = await within(deadlines.TOOL_CHANGE, caller.set_profile(field, value), "save that")
+        text = await with_deadline(deadlines.TOOL_CHANGE, caller.set_profile(field, value), "save that")
         if caller.guest:
             return f"Your {words} is {text}."
         if caller.saved == "not saved":

@@ -15,7 +15,7 @@ from prompt_toolkit.utils import get_cwidth
 
 from lkmongo.cli.command import Cli
 from lkmongo.cli.output import Output, is_terminal, styled, visible
-from lkmongo.console.devices import AudioError, Device, DevicePair, Kind, choose, list_devices
+from lkmongo.console.devices import AudioError, Device, DevicePair, Kind, choose_device, list_devices
 from lkmongo.console.lines import Line, Listener, OpenSound, Outcome, Switch, no_lines, piped, typed, typed_or_spoken
 from lkmongo.console.lines import script as lines_of
 from lkmongo.console.text import NoSpeechError, converse
@@ -276,7 +276,7 @@ async def choose_sound(settings: Settings, microphone: str | None, loudspeaker: 
     else:
         for kind, wanted in sides:
             try:
-                found.append(choose(devices, kind, wanted))
+                found.append(choose_device(devices, kind, wanted))
             except AudioError as error:
                 missing.append(error)
     missing += _no_speech(settings)

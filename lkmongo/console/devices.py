@@ -91,10 +91,10 @@ async def list_devices() -> list[Device]:
                 hint="apt install libportaudio2, dnf install portaudio, or brew install portaudio",
             )
         raise AudioError("the audio devices cannot be listed", why=last)
-    return parse(json.loads(listed))
+    return parse_devices(json.loads(listed))
 
 
-def parse(answer: dict[str, Any]) -> list[Device]:
+def parse_devices(answer: dict[str, Any]) -> list[Device]:
     """Parse the answer of the subprocess."""
     kinds: tuple[Kind, Kind] = ("input", "output")
     return [
@@ -109,7 +109,7 @@ def parse(answer: dict[str, Any]) -> list[Device]:
     ]
 
 
-def choose(devices: list[Device], kind: Kind, wanted: str | None) -> Device:
+def choose_device(devices: list[Device], kind: Kind, wanted: str | None) -> Device:
     """Choose a device.
 
     Args:

@@ -21,7 +21,7 @@ from lkmongo.console.devices import AudioError, DevicePair
 
 logger = logging.getLogger(__name__)
 
-HEARD_RATE = 16_000
+RECOGNITION_RATE = 16_000
 """Sample rate in hertz for speech recognition."""
 RATE = 48_000
 """Sample rate in hertz of the devices, the only one at which MediaDevices cancels echoes."""
@@ -169,7 +169,9 @@ async def open_sound(pair: DevicePair) -> AsyncIterator[Sound]:
             with _device_errors(f"the loudspeaker {pair.loudspeaker.name}", "--output-device"):
                 stack.enter_context(_playing(loudspeaker, capture, pair.loudspeaker.index))
         recorded = rtc.AudioStream(
-            rtc.LocalAudioTrack.create_audio_track("microphone", capture.source), sample_rate=HEARD_RATE, num_channels=1
+            rtc.LocalAudioTrack.create_audio_track("microphone", capture.source),
+            sample_rate=RECOGNITION_RATE,
+            num_channels=1,
         )
         stack.push_async_callback(recorded.aclose)
         yield Sound(Microphone(_frames(recorded, capture.source)), loudspeaker)

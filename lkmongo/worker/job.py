@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CALLER = "lkmongo.caller"
+CALLER_ATTRIBUTE = "lkmongo.caller"
 """The participant attribute in which a server passes, sealed, the identity of a guest."""
 TOO_LONG = "That is too long for me. Please tell me in parts."
 """The answer to typed text that exceeds the limit of an utterance."""
@@ -90,7 +90,7 @@ class JobSession:
         self._tasks: set[asyncio.Task[None]] = set()
         self._began = False
         self._closed: CloseEvent | None = None
-        self._room_is_gone = asyncio.Event()
+        self._room_closed = asyncio.Event()
 
     async def begin(self) -> None:
         """Identify the caller, load them while joining the room, and start the conversation.
@@ -166,13 +166,13 @@ class JobSession:
 
     def _on_attributes(self, changed: dict[str, str], participant: rtc.Participant) -> None:
         """Identify a guest by the sealed attribute; only the participant who is served."""
-        if not changed.get(CALLER) or self._caller_session is None or not self._caller_session.caller.guest:
+        if not changed.get(CALLER_ATTRIBUTE) or self._caller_session is None or not self._caller_session.caller.guest:
             return
-        if participant.identity != self._served():
+        if participant.identity != self._served_identity():
             return
         try:
             sealed = unseal(
-                changed[CALLER],
+                changed[CALLER_ATTRIBUTE],
                 room=self._job.job.room.name,
                 participant_identity=participant.identity,
                 secret=self._secret or "",
@@ -188,7 +188,7 @@ class JobSession:
         if self._caller_session and await self._caller_session.identify(scope):
             logger.info("the guest is identified now")
 
-    def _served(self) -> str | None:
+    def _served_identity(self) -> str | None:
         if self._dispatched and self._dispatched.participant_identity:
             return self._dispatched.participant_identity
         try:
@@ -198,7 +198,7 @@ class JobSession:
         return linked.identity if linked else None
 
     def _on_disconnected(self, *_: Any) -> None:
-        self._room_is_gone.set()
+        self._room_closed.set()
 
     def _on_close(self, event: CloseEvent) -> None:
         self._closed = event
@@ -215,7 +215,7 @@ class JobSession:
         if self._caller_session and self._caller_session.ended_by_agent:
             return "agent"
         # When the job is shut down, the SDK closes the session itself, with one reason for all cases.
-        return "room closed" if self._room_is_gone.is_set() else "shutdown"
+        return "room closed" if self._room_closed.is_set() else "shutdown"
 
     async def end(self) -> None:
         """Store the record; the AgentSession is closed, or never started."""
@@ -223,7 +223,7 @@ class JobSession:
         if self.reason == "shutdown":
             # When a room is deleted, LiveKit notifies the worker and the room, and the worker may hear of it first.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._room_is_gone.wait(), deadlines.ROOM_CLOSED_NEWS)
+                await asyncio.wait_for(self._room_closed.wait(), deadlines.ROOM_CLOSED_NEWS)
         for task in list(self._tasks):
             await asyncio.gather(task, return_exceptions=True)
         try:

@@ -31,43 +31,44 @@ if TYPE_CHECKING:
     from lkmongo.embed.base import Embedder
     from lkmongo.settings import LiveKitCredentials, Settings
 
-LEVELS = ("debug", "info", "warning", "error")
 LogFormat = Literal["text", "json"]
 
-_OWN = ("lkmongo", "livekit")
+_OWN_LOGGERS = ("lkmongo", "livekit")
 """Loggers that follow the requested level. Below warning, other libraries log requests and documents."""
-_STANDARD = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
-_SHOWN = ("room", "job_id")
+_STANDARD_FIELDS = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_SHOWN_FIELDS = ("room", "job_id")
 
 
 def configure(level: str, log_format: LogFormat, secrets: Sequence[str]) -> None:
     """Log to stderr from `level` on; the SDK forwards the logs of jobs to the worker."""
     handler = logging.StreamHandler(sys.stderr)
     template = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    handler.setFormatter(JsonLines(secrets=secrets) if log_format == "json" else Text(template, secrets=secrets))
+    handler.setFormatter(
+        JsonFormatter(secrets=secrets) if log_format == "json" else TextFormatter(template, secrets=secrets)
+    )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     wanted = logging.getLevelName(level.upper())
     root.setLevel(max(logging.WARNING, wanted))
-    for name in _OWN:
+    for name in _OWN_LOGGERS:
         logging.getLogger(name).setLevel(wanted)
     # Set explicitly, so that the SDK passes the level on to the job processes: at debug, pymongo logs documents.
     logging.getLogger("pymongo").setLevel(max(logging.WARNING, wanted))
 
 
-class Text(RedactingFormatter):
+class TextFormatter(RedactingFormatter):
     """A line of text: time, level, logger, message, room and error."""
 
     def write(self, record: logging.LogRecord) -> str:
         """Format the record, with room, job and error appended."""
-        about = [f"{name}={value}" for name in _SHOWN if (value := getattr(record, name, None))]
+        about = [f"{name}={value}" for name in _SHOWN_FIELDS if (value := getattr(record, name, None))]
         if error := getattr(record, "error", None):
             about.append(f"error={error}")
         head, newline, rest = super().write(record).partition("\n")
         return f"{head}{f' [{chr(32).join(about)}]' if about else ''}{newline}{rest}"
 
 
-class JsonLines(RedactingFormatter):
+class JsonFormatter(RedactingFormatter):
     """One JSON object per line: time, level, logger, message, extra fields and the exception."""
 
     def write(self, record: logging.LogRecord) -> str:
@@ -81,7 +82,7 @@ class JsonLines(RedactingFormatter):
         line |= {
             name: value
             for name, value in record.__dict__.items()
-            if name not in _STANDARD and name not in line and "pii" not in name.split(".")
+            if name not in _STANDARD_FIELDS and name not in line and "pii" not in name.split(".")
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
@@ -145,12 +146,12 @@ def run(settings: Settings, options: Options) -> None:
 
 
 async def _run(settings: Settings, credentials: LiveKitCredentials, options: Options) -> None:
-    stop = _on_signals()
+    stop = _stop_on_signal()
     if not await _run_until_signal(stop, _check_livekit(credentials, patience=0.0 if options.dev else CONNECT_TIMEOUT)):
         return
     logger.info("LiveKit at %s accepts the key (LIVEKIT_URL: %s)", credentials.url, settings.source("LIVEKIT_URL"))
-    server = await asyncio.to_thread(_prepare, settings, options)
-    async with _database(settings, credentials):
+    server = await asyncio.to_thread(_create_server, settings, options)
+    async with _background_work(settings, credentials):
         from lkmongo.worker.agent_server import start_forkserver
 
         start_forkserver()
@@ -179,7 +180,7 @@ async def _check_livekit(credentials: LiveKitCredentials, *, patience: float) ->
             return
 
 
-def _prepare(settings: Settings, options: Options) -> AgentServer:
+def _create_server(settings: Settings, options: Options) -> AgentServer:
     """Check what the jobs need, warn about what is missing, and create the server; importing the SDK takes seconds."""
     from lkmongo.agent import models
     from lkmongo.agent.custom_agent import check_assistant, unused_tools_warning
@@ -210,7 +211,7 @@ def _prepare(settings: Settings, options: Options) -> AgentServer:
 
 
 @asynccontextmanager
-async def _database(settings: Settings, credentials: LiveKitCredentials) -> AsyncIterator[None]:
+async def _background_work(settings: Settings, credentials: LiveKitCredentials) -> AsyncIterator[None]:
     """Hold the store open for the jobs, and run backfill, recovery and resumption in the background."""
     async with AsyncExitStack() as stack:
         embedder = embedder_for(settings)
@@ -292,7 +293,7 @@ async def _drain(server: AgentServer, options: Options) -> None:
         logger.warning("the worker ends %d sessions", len(server.active_jobs))
 
 
-def _on_signals() -> asyncio.Event:
+def _stop_on_signal() -> asyncio.Event:
     """Set the event at the first signal to stop; the next one gets its default handler, which kills the process."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()

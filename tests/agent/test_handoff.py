@@ -1,4 +1,4 @@
-"""A call that goes from one agent to another: the example of the documentation, and what survives."""
+"""Handoff from one agent to another: the example of the documentation, and what survives."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from lkmongo.dispatch import seal
 from lkmongo.livekit_api import send_agent
 from lkmongo.model import UserScope
 from lkmongo.tokens import Permissions, new_participant, new_room
-from lkmongo.worker.job import CALLER
+from lkmongo.worker.job import CALLER_ATTRIBUTE
 from tests.e2e.caller import PATIENCE
 from tests.e2e.conftest import TEXT
 from tests.e2e.looking import WISH, look_into_a_call
@@ -97,12 +97,14 @@ async def test_a_guest_becomes_a_person_by_what_the_server_says_and_not_by_what_
     async with call(room=room, participant_identity=identity, permissions=permissions, agent_name=TEXT) as caller:
         await caller.reads("Hello", "Hi")
         for number, value in enumerate(forged.values(), 1):
-            await caller.room.local_participant.set_attributes({CALLER: value})
+            await caller.room.local_participant.set_attributes({CALLER_ATTRIBUTE: value})
             await logged(text_worker, room, "the caller stays a guest", number)
         await caller.type(QUESTION)
         assert "teal" not in await caller.reads("favorite color")
 
-        update = api.UpdateParticipantRequest(room=room, identity=identity, attributes={CALLER: seal(who, **good)})
+        update = api.UpdateParticipantRequest(
+            room=room, identity=identity, attributes={CALLER_ATTRIBUTE: seal(who, **good)}
+        )
         await rooms.update_participant(update)
         await logged(text_worker, room, "the guest is identified now")
         await caller.type(QUESTION)
