@@ -140,7 +140,7 @@ def test_a_question_on_a_terminal_takes_no_for_an_answer(run, at_terminal):
     run("agent", "console", "--user", "u", input="remember that my shoe size is 42\n")
     for answer, code, left in (("n", 1, 1), ("y", 0, 0)):
         child = at_terminal("memory", "forget", "u")
-        child.expect(r"Forget 1 memory and what was known of the last call of u in tenant default\? \[y/N\]")
+        child.expect(r"Forget 1 memory and what was known of the last session of u in tenant default\? \[y/N\]")
         child.sendline(answer)
         child.expect(pexpect.EOF)
         child.close()

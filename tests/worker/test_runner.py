@@ -69,11 +69,11 @@ class Shop(Assistant):
 
 
 def test_tools_that_the_demo_responder_never_calls_are_reported(caplog):
-    runner._prepare(settings("ws://x", LKMONGO_AGENT=f"{__name__}:Shop"), Options(demo=True))
+    runner._create_server(settings("ws://x", LKMONGO_AGENT=f"{__name__}:Shop"), Options(demo=True))
     told = [record.message for record in caplog.records]
     assert "The tools that Shop adds (check_stock) are not called: they need a language model." in told
     caplog.clear()
-    runner._prepare(settings("ws://x"), Options(demo=True))
+    runner._create_server(settings("ws://x"), Options(demo=True))
     assert not [record for record in caplog.records if "need a language model" in record.message]
 
 
@@ -119,7 +119,7 @@ async def test_a_server_that_starts_meanwhile_is_reached(monkeypatch, livekit):
 def test_an_unusable_setting_is_refused_at_the_start(variable, value):
     wrong = settings("ws://x", LIVEKIT_INFERENCE_URL="http://127.0.0.1:1/v1", **{variable: value})
     with pytest.raises(SettingsError, match=variable):
-        runner._prepare(wrong, Options())
+        runner._create_server(wrong, Options())
 
 
 def test_livekits_own_tools_find_the_server_and_its_functions_can_be_sent_to_other_processes(monkeypatch):
@@ -146,7 +146,7 @@ async def test_an_unreachable_mongodb_is_logged_once_and_delays_nothing(monkeypa
     def warnings():
         return [record.message for record in caplog.records if record.levelname == "WARNING"]
 
-    async with runner._database(away, away.livekit):
+    async with runner._background_work(away, away.livekit):
         await until(warnings)
         await asyncio.sleep(0.5)  # in which it is looked for again
     assert len(warnings()) == 1
