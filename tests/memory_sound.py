@@ -11,10 +11,10 @@ from itertools import count
 import numpy as np
 from livekit import rtc
 
-from lkmongo.console.sound import HEARD_RATE, RATE, Loudspeaker, Microphone, Sound
+from lkmongo.console.sound import RATE, RECOGNITION_RATE, Loudspeaker, Microphone, Sound
 from tests.speech_sound import speech
 
-FRAME = HEARD_RATE // 50
+FRAME = RECOGNITION_RATE // 50
 
 
 class MemorySound:
@@ -32,7 +32,7 @@ class MemorySound:
 
     def say(self, seconds: float = 1.5) -> None:
         """Speak into the microphone."""
-        self._said += speech(seconds, HEARD_RATE).tobytes()
+        self._said += speech(seconds, RECOGNITION_RATE).tobytes()
 
     async def _frames(self) -> AsyncIterator[rtc.AudioFrame]:
         began = time.monotonic()
@@ -42,7 +42,7 @@ class MemorySound:
             number += 1
             await asyncio.sleep(max(0.0, began + number * 0.02 - time.monotonic()))
             data, self._said = self._said[:size], self._said[size:]
-            yield rtc.AudioFrame(data.ljust(size, b"\0"), HEARD_RATE, 1, FRAME)
+            yield rtc.AudioFrame(data.ljust(size, b"\0"), RECOGNITION_RATE, 1, FRAME)
 
     async def _listen(self, loudspeaker: Loudspeaker) -> None:
         began = time.monotonic()

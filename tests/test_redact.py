@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lkmongo.redact import RedactingFormatter, mask, redact
-from lkmongo.worker.runner import JsonLines, Text
+from lkmongo.worker.runner import JsonFormatter, TextFormatter
 
 word = st.text(st.characters(categories=["L", "N"], include_characters="-_.~%!*"), min_size=8, max_size=30)
 
@@ -54,7 +54,7 @@ def test_a_mask_tells_long_keys_apart_and_hides_short_ones():
     assert mask("short") == "***"
 
 
-@pytest.mark.parametrize("formatter", [RedactingFormatter, Text, JsonLines])
+@pytest.mark.parametrize("formatter", [RedactingFormatter, TextFormatter, JsonFormatter])
 def test_what_is_logged_holds_no_secret_neither_does_its_traceback(formatter):
     try:
         raise ValueError("no key such as sk-canary")
@@ -67,5 +67,5 @@ def test_what_is_logged_holds_no_secret_neither_does_its_traceback(formatter):
     assert "mongodb://***@db.example" in text
     assert "ValueError: no key such as ***" in text
     assert "canary" not in text.replace("***", "")
-    if formatter is JsonLines:
+    if formatter is JsonFormatter:
         assert json.loads(text)["level"] == "warning"

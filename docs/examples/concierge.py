@@ -17,8 +17,8 @@ class Concierge(Assistant):
     @function_tool
     async def count_orders(self, context: RunContext[CallerSession]) -> str:
         """Tell how many orders the caller has, and how many are still open."""
-        call = context.userdata
+        session = context.userdata
         # The scope is the call's, never an argument: a model cannot ask for somebody else's.
-        orders = await call.store.orders.all(call.scope)
+        orders = await session.store.orders.all(session.scope)
         open_orders = [order for order in orders if order.status not in {"delivered", "cancelled"}]
         return f"You have {len(orders)} orders, {len(open_orders)} of them open."

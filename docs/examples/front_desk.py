@@ -35,6 +35,6 @@ class ReturnsDesk(Assistant):
         Args:
             order_id: the order number
         """
-        call = context.userdata
-        order = await call.store.orders.get(call.scope, order_id)
+        session = context.userdata
+        order = await session.store.orders.get(session.scope, order_id)
         return f"The return of order {order.order_id} has begun." if order else "There is no such order of yours."

@@ -36,7 +36,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-async def within(deadline: float, work: Awaitable[T], doing: str) -> T:
+async def with_deadline(deadline: float, work: Awaitable[T], doing: str) -> T:
     """Wait `deadline` seconds for `work`; failures are logged and become a sentence that can be read out.
 
     The model and the report get the text of a tool's exception, so internal messages must not leave here.
@@ -65,7 +65,7 @@ async def within(deadline: float, work: Awaitable[T], doing: str) -> T:
 
 
 def or_tool_error(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    """Call a synchronous function; invalid arguments raise ToolError, as in `within`."""
+    """Call a synchronous function; invalid arguments raise ToolError, as in `with_deadline`."""
     try:
         return function(*arguments, **named)
     except (InvalidTextError, InvalidIdError) as error:
@@ -90,16 +90,16 @@ _MAX_LATEST_ORDERS = 3
 """Orders read out when the caller names none: as many as one can follow by ear."""
 
 DEFAULT_INSTRUCTIONS = """\
-You are a friendly voice assistant who remembers the people you talk to. You are heard, not read: answer in one to
-three short plain sentences, without lists, symbols or formatting.
+You are a friendly voice assistant who remembers the people you talk to. Your answers are spoken: answer in one to three
+short plain sentences, without lists, symbols or formatting.
 
 Questions about the business, its products or its rules: call search_knowledge and answer from what it returns. If it
-returns nothing fitting, say that you do not know.
+returns nothing relevant, say that you do not know.
 Orders: call lookup_order with the number that the caller gives, or without one for their latest orders.
-Facts that the caller tells of themselves and that are worth knowing next time: call remember_detail with a short
+Facts that the caller tells you about themselves and that are worth knowing next time: call remember_detail with a short
 label in snake_case, such as favorite_color. Never store passwords, card numbers or anything else that is secret.
 Name, e-mail address, preferred language and time zone: call update_profile instead.
-What you already know stands in the caller_data of your briefing: answer from it without a tool when it is there.
+What you already know is in the caller_data of your briefing: when the answer is there, give it without a tool.
 Otherwise use recall_detail when you know the label, search_memories when you do not, list_user_memories when they ask
 for everything. When they want something forgotten, call forget_detail.
 Confirm in a few words what you have stored or deleted. When a tool reports an error, tell the caller in your own words
@@ -108,17 +108,17 @@ and offer what is possible.
 
 GREETING = (
     "Greet the caller in one or two short sentences. If their name is known, use it. If there was a last call, mention "
-    "briefly what it was about. Do not recite what is remembered of them. If they are new, introduce yourself."
+    "briefly what it was about. Do not recite what you remember about them. If they are new, introduce yourself."
 )
 
 TAKEOVER = (
     "You have just taken over this call from a colleague. Do not greet the caller again: say in one short sentence "
-    "what you can do for them, and go on with what they asked for."
+    "what you can do for them, and continue with what they asked for."
 )
 
 RESUMPTION = (
     "You were cut off from the caller for a moment. Do not greet them again: say in one short sentence that you are "
-    "back, and go on where the conversation stopped."
+    "back, and continue where the conversation stopped."
 )
 
 
@@ -168,18 +168,16 @@ class Assistant(Agent):
         async for chunk in Agent.default.llm_node(self, context, tools, model_settings):
             yield chunk
 
-    # ------------------------------------------------------------------ knowledge and orders
-
     @function_tool
     async def search_knowledge(self, context: Context, query: str) -> str:
         """Search the knowledge base for facts about the business, its products and its rules.
 
         Args:
-            query: what is to be found out, in a few words
+            query: what to find out, in a few words
         """
         caller_session = context.userdata
         async with status_line(context, caller_session.status_lines, caller_session.caller.profile.preferred_language):
-            result = await within(deadlines.TOOL_SEARCH, caller_session.search_knowledge(query), "search")
+            result = await with_deadline(deadlines.TOOL_SEARCH, caller_session.search_knowledge(query), "search")
         if not result.hits:
             return "Nothing about that was found in the knowledge base."
         return json.dumps(
@@ -201,24 +199,22 @@ class Assistant(Agent):
         """
         caller_session = context.userdata
         if order_id is None:
-            orders = await within(
+            orders = await with_deadline(
                 deadlines.TOOL_READ, caller_session.latest_orders(_MAX_LATEST_ORDERS + 1), "look that up"
             )
             if not orders:
-                raise ToolError("There is no order of yours.")
+                raise ToolError("You have no orders.")
             more = ["For another one, tell me its number."] if len(orders) > _MAX_LATEST_ORDERS else []
             return " ".join([*map(_order_sentence, orders[:_MAX_LATEST_ORDERS]), *more])
         number = order_id.strip().lstrip("#").strip()
-        order = await within(deadlines.TOOL_READ, caller_session.order(number), "look that up")
+        order = await with_deadline(deadlines.TOOL_READ, caller_session.order(number), "look that up")
         if order is None:
-            raise ToolError(f"There is no order {number} of yours.")
+            raise ToolError(f"You have no order {number}.")
         return _order_sentence(order)
-
-    # ------------------------------------------------------------------ memory
 
     @function_tool
     async def remember_detail(self, context: Context, memory_type: str, content: str) -> str:
-        """Remember a fact that the caller tells of themselves; a label that is there already gets the new value.
+        """Remember a fact that the caller tells about themselves; an existing label gets the new value.
 
         Args:
             memory_type: short label in snake_case, such as favorite_color
@@ -226,7 +222,7 @@ class Assistant(Agent):
         """
         finish_despite_interruption(context)
         caller = context.userdata.caller
-        memory = await within(deadlines.TOOL_CHANGE, caller.remember(memory_type, content), "save that")
+        memory = await with_deadline(deadlines.TOOL_CHANGE, caller.remember(memory_type, content), "save that")
         slot = slot_words(memory.memory_type)
         if caller.guest:
             return f"For this call I will remember your {slot}: {memory.content}."
@@ -258,20 +254,22 @@ class Assistant(Agent):
         """
         finish_despite_interruption(context)
         caller = context.userdata.caller
-        slot = slot_words(await within(deadlines.TOOL_CHANGE, caller.forget(memory_type), "delete that"))
+        slot = slot_words(await with_deadline(deadlines.TOOL_CHANGE, caller.forget(memory_type), "delete that"))
         if caller.saved == "not saved":
             raise ToolError(f"I will not use your {slot} in this call, but I could not delete it for good.")
         return f"I have forgotten your {slot}.{_stored_later(caller.saved, 'deleted for good')}"
 
     @function_tool
     async def search_memories(self, context: Context, query: str) -> str:
-        """Search what is remembered of the caller when the label is not known.
+        """Search what you remember about the caller when you do not know the label.
 
         Args:
-            query: what is looked for, in a few words
+            query: what to look for, in a few words
         """
         caller = context.userdata.caller
-        found = await within(deadlines.TOOL_READ, context.userdata.search_memories(query), "search what I remember")
+        found = await with_deadline(
+            deadlines.TOOL_READ, context.userdata.search_memories(query), "search what I remember"
+        )
         if not found:
             if not caller.loaded:
                 raise _not_loaded(caller)
@@ -280,7 +278,7 @@ class Assistant(Agent):
 
     @function_tool
     async def list_user_memories(self, context: Context) -> str:
-        """List everything that is known of the caller: profile and remembered facts."""
+        """List everything known about the caller: profile and remembered facts."""
         caller = context.userdata.caller
         profile = caller.profile
         known = [
@@ -312,7 +310,7 @@ class Assistant(Agent):
         finish_despite_interruption(context)
         caller = context.userdata.caller
         words = {"email": "e-mail address", "timezone": "time zone"}.get(field, slot_words(field))
-        text = await within(deadlines.TOOL_CHANGE, caller.set_profile(field, value), "save that")
+        text = await with_deadline(deadlines.TOOL_CHANGE, caller.set_profile(field, value), "save that")
         if caller.guest:
             return f"Your {words} is {text}."
         if caller.saved == "not saved":
@@ -325,7 +323,7 @@ def _not_loaded(caller: Caller) -> ToolError:
     error = caller.load_error
     why = f"{error.message} ({error.why})" if error else "it is still being loaded"
     logger.warning("the caller's memory is not available: %s", why)
-    return ToolError("What I remember is not at hand right now; please ask me again in a moment.")
+    return ToolError("I cannot look up what I remember right now; please ask me again in a moment.")
 
 
 def _stored_later(saved: Saved, done: str) -> str:
@@ -342,4 +340,4 @@ def _order_sentence(order: Order) -> str:
         told.append(f"{order.total:.2f} {order.currency} in total")
     if listed := ", ".join(filter(None, told)):
         return f"{head}: {listed}."
-    return f"{head}." if order.status else f"{head} is there, and more I cannot tell of it."
+    return f"{head}." if order.status else f"{head} exists, but I have no details about it."

@@ -103,8 +103,6 @@ class Caller:
         """How durably the caller's changes are saved; for a guest, always "stored"."""
         return self._changes.saved
 
-    # ------------------------------------------------------------------ loading
-
     async def preload(self, deadline: float = deadlines.PRELOAD) -> bool:
         """Load profile and slots concurrently; loading continues in the background after the deadline.
 
@@ -156,7 +154,7 @@ class Caller:
         if self.guest:
             return
         profile = profile or Profile(self.scope)
-        self._take(profile, slots)
+        self._apply(profile, slots)
         self._was_known = bool(slots or profile.name or profile.last_session or profile.memory_version)
         self.loaded = True
         self._background.begin(self._save_then_embed())
@@ -196,7 +194,7 @@ class Caller:
         self.scope = scope
         self.guest = self.loaded = False
         self.profile = Profile(scope)
-        self._slots.drop_vectors()  # those of a guest are not stored, so they must be made again
+        self._slots.clear_vectors()  # those of a guest are not stored, so they must be made again
         self._lease = lease
         for field, value in told.items():
             # Does not overwrite the person's profile: somebody else may have spoken before they were identified.
@@ -214,13 +212,13 @@ class Caller:
         self.load_error = None
         self.scope = UserScope.guest(self.scope.tenant_id)
         self._changes.clear()
-        self._take(Profile(self.scope), [])
-        self._slots.drop()
+        self._apply(Profile(self.scope), [])
+        self._slots.clear()
 
-    def _take(self, profile: Profile, slots: list[Memory]) -> None:
+    def _apply(self, profile: Profile, slots: list[Memory]) -> None:
         self._version = profile.memory_version
         known, self.profile = self._changes.applied_to({memory.memory_type: memory for memory in slots}, profile)
-        self._slots.take(known)
+        self._slots.replace_all(known)
 
     async def refresh(self) -> None:
         """Reload profile and slots if another process has changed them; meant to run in the background."""
@@ -236,7 +234,7 @@ class Caller:
         profile = await self._store.users.get(scope) or Profile(scope)
         slots = await self._store.memories.contents(scope)
         if not self.guest:
-            self._take(profile, slots)
+            self._apply(profile, slots)
             await self._load_vectors()
 
     def refresh_in_background(self) -> None:
@@ -252,17 +250,15 @@ class Caller:
     async def _load_vectors(self) -> None:
         """Load the slots' vectors, and embed the slots that have none."""
         stored = await self._store.memories.vectors(self.scope, self._embedder.model)
-        if missing := self._slots.take_vectors(stored):
+        if missing := self._slots.add_vectors(stored):
             await self._embed(missing)
 
     async def _embed(self, memories: list[Memory]) -> None:
         vectors = await self._embedder.embed([memory.embedded_text for memory in memories], kind="document")
         for memory, vector in zip(memories, vectors, strict=True):
-            self._slots.take_vector(memory, vector)
+            self._slots.add_vector(memory, vector)
             if not self.guest:
                 await self._store.memories.set_vector(self.scope, memory, vector, self._embedder.model)
-
-    # ------------------------------------------------------------------ what the tools do
 
     async def remember(self, label: str, content: str) -> Memory:
         """Write a slot; `saved` says how durably. Its vector follows in the background.
@@ -351,8 +347,6 @@ class Caller:
         """Journal the gist if it is not stored soon: it waits for the record to be completed, which may take long."""
         await asyncio.sleep(deadlines.ACKNOWLEDGED)
         await self._changes.journal()
-
-    # ------------------------------------------------------------------ storing
 
     async def _store_change(self, change: Change) -> None:
         if not self.guest:

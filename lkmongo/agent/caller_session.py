@@ -225,7 +225,7 @@ async def begin_session(
         if isinstance(search, AtlasWithFallback):
             await search.warm()
 
-    async def prepare_to_answer() -> None:
+    async def warm_up() -> None:
         async with running(warm_search()) as warming:
             # Loading an embedding model blocks the interpreter for half a second: not while MongoDB's first answer is
             # awaited, and not in a later turn either.
@@ -234,7 +234,7 @@ async def begin_session(
                 await embedder.warm()
             await warming
 
-    async with running(prepare_to_answer()):
+    async with running(warm_up()):
         await asyncio.sleep(0)  # sends its first read before the block runs
         try:
             speculation = Speculation(search, lambda: caller.scope.tenant) if settings.speculation else None

@@ -1,8 +1,8 @@
 """The record of a session: each turn as it completes and, at the end, when and why it ended and the session report.
 
 Turns are written in the background and never delay speech. Each is journaled at once, so that even a killed process
-loses none, and removed from the journal when MongoDB has it. Items arrive out of order (a tool call comes in an event of
-its own, after the words that precede it), so they are held briefly and stored sorted by creation time.
+loses none, and removed from the journal when MongoDB has it. Items arrive out of order (a tool call comes in an event
+of its own, after the words that precede it), so they are held briefly and stored sorted by creation time.
 """
 
 from __future__ import annotations
@@ -154,8 +154,8 @@ class Recorder:
 
     def _unjournaled(self) -> list[Turn]:
         """The turns neither stored nor journaled, with provisional numbers: an earlier turn may still arrive."""
-        waiting = [replace(turn, seq=seq) for seq, turn in enumerate(self._unordered, len(self.turns))]
-        return [turn for turn in [*self.turns[self._stored :], *waiting] if turn.item_id not in self._journaled]
+        unordered = [replace(turn, seq=seq) for seq, turn in enumerate(self._unordered, len(self.turns))]
+        return [turn for turn in [*self.turns[self._stored :], *unordered] if turn.item_id not in self._journaled]
 
     async def _journal(self, turns: list[Turn], *, sync: bool) -> bool:
         """Journal turns; returns whether they are written and, with `sync`, on the disk with all before them."""
@@ -188,9 +188,7 @@ class Recorder:
                 await wait_for_disk(self._outbox.close(delete=True))
                 return
             except SupersededError:
-                await (
-                    self._sync_journal()
-                )  # what was said before belongs to the call, and is put into it when that is over
+                await self._sync_journal()  # recovery adds the turns that this agent still had
                 return
             except LkmongoError as error:
                 if self.error is None:
@@ -227,21 +225,21 @@ class Recorder:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    def _number(self) -> None:
-        waiting, self._unordered = sorted(self._unordered, key=lambda turn: turn.created_at), []
-        for turn in waiting:
+    def _number_turns(self) -> None:
+        unordered, self._unordered = sorted(self._unordered, key=lambda turn: turn.created_at), []
+        for turn in unordered:
             self.turns.append(replace(turn, seq=len(self.turns)))
 
     async def _sync_journal(self) -> bool:
         """Sync the turns that are not stored to the disk; returns whether that succeeded."""
         if self.erased:
             return False
-        kept = asyncio.create_task(self._journal(self._unjournaled(), sync=True))
-        return await wait_for_disk(kept) and kept.result()
+        journaling = asyncio.create_task(self._journal(self._unjournaled(), sync=True))
+        return await wait_for_disk(journaling) and journaling.result()
 
     async def _flush(self) -> None:
         async with self._lock:
-            self._number()
+            self._number_turns()
             scope, session_id = self.record.scope, self.record.session_id
             pending = self.turns[self._stored :]
             async with self.lease.writing():
@@ -329,20 +327,20 @@ class Recorder:
             report=facts,
         )
         # If turns must be written, the record gets both connections first.
-        other = asyncio.create_task(alongside) if alongside and not self._unwritten else alongside
+        side_task = asyncio.create_task(alongside) if alongside and not self._has_pending_turns else alongside
         try:
             is_stored = await self._end(until)
         finally:
             if self._writer:  # not earlier, which would cut off its current write and drop the connection
                 self._writer.cancel()
                 await asyncio.gather(self._writer, return_exceptions=True)
-            if other:
-                await other
+            if side_task:
+                await side_task
         await wait_for_disk(self._outbox.close(delete=self.erased, when_empty=True))
         return is_stored
 
     @property
-    def _unwritten(self) -> bool:
+    def _has_pending_turns(self) -> bool:
         return bool(self._unordered) or self._stored < len(self.turns)
 
     async def _end(self, until: float) -> bool:
@@ -365,9 +363,9 @@ class Recorder:
                 "ended_at": record.ended_at,
                 "report": record.report,
             }
-            kept = await self._sync_journal()
+            journaling = await self._sync_journal()
             ended = asyncio.create_task(self._outbox.add({"end": end}))
-            self.is_journaled = await wait_for_disk(ended) and ended.result() and kept
+            self.is_journaled = await wait_for_disk(ended) and ended.result() and journaling
             return False
         return True
 
@@ -387,13 +385,13 @@ class Recorder:
     async def _save_record(self) -> None:
         sessions, owner = self._store.sessions, self.lease.owner
         async with self.lease.writing():
-            if self._saved(await sessions.save(self.record, owner=owner, keep_lease=True)):
+            if self._note_saved(await sessions.save(self.record, owner=owner, keep_lease=True)):
                 return
         await self.lease.check()  # the lease may have expired or been taken over since the last check
-        if not self._saved(await sessions.save(self.record, owner=owner, keep_lease=True)):
+        if not self._note_saved(await sessions.save(self.record, owner=owner, keep_lease=True)):
             raise SupersededError
 
-    def _saved(self, done: bool) -> bool:
+    def _note_saved(self, done: bool) -> bool:
         self.lease.ended = done
         return done
 

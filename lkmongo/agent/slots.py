@@ -33,7 +33,7 @@ _SPELLINGS = (
 )
 
 
-def _plain(name: str) -> str:
+def _american(name: str) -> str:
     """A label in American spelling, for comparison."""
     for spelling, american in _SPELLINGS:
         name = spelling.sub(american, name)
@@ -51,7 +51,7 @@ class Slots:
         self._tokenizer = Tokenizer()
         self._last_error: str | None = None
 
-    def take(self, slots: dict[str, Memory]) -> None:
+    def replace_all(self, slots: dict[str, Memory]) -> None:
         """Replace all slots; vectors are kept."""
         self.all = slots
         self._index = None
@@ -69,19 +69,17 @@ class Slots:
         self._vectors.pop(name, None)
         self._index = None
 
-    def drop_vectors(self) -> None:
+    def clear_vectors(self) -> None:
         """Discard the vectors."""
         self._vectors = {}
 
-    def drop(self) -> None:
+    def clear(self) -> None:
         """Discard everything, including the tokenizer's cache of words."""
-        self.take({})
-        self.drop_vectors()
+        self.replace_all({})
+        self.clear_vectors()
         self._tokenizer = Tokenizer()
 
-    # ------------------------------------------------------------------ vectors
-
-    def take_vectors(self, stored: Mapping[str, tuple[datetime | None, Any]]) -> list[Memory]:
+    def add_vectors(self, stored: Mapping[str, tuple[datetime | None, Any]]) -> list[Memory]:
         """Add stored vectors of slots that have not changed since; returns the slots without a vector."""
         from lkmongo.embed.vectors import from_bson
 
@@ -93,13 +91,11 @@ class Slots:
         self._index = None
         return [memory for name, memory in self.all.items() if self._vectors.get(name) is None]
 
-    def take_vector(self, memory: Memory, vector: Any) -> None:
+    def add_vector(self, memory: Memory, vector: Any) -> None:
         """Add a new vector unless its slot has changed since."""
         if self.all.get(memory.memory_type) == memory:
             self._vectors[memory.memory_type] = vector
             self._index = None
-
-    # ------------------------------------------------------------------ finding
 
     def recall(self, label: str) -> Memory | None:
         """The slot with this label or another spelling of it.
@@ -112,15 +108,15 @@ class Slots:
         name = slot_name(label)
         if name in self.all:
             return self.all[name]
-        near = process.extractOne(name, list(self.all), scorer=fuzz.ratio, score_cutoff=_NEAR_LABEL)
-        return self.all[near[0]] if near else None
+        closest = process.extractOne(name, list(self.all), scorer=fuzz.ratio, score_cutoff=_NEAR_LABEL)
+        return self.all[closest[0]] if closest else None
 
     def existing_label(self, name: str) -> str:
         """The existing label that differs from `name` in British or American spelling only; else `name`."""
         if name in self.all:
             return name
-        plain = _plain(name)
-        return next((other for other in self.all if _plain(other) == plain), name)
+        american_name = _american(name)
+        return next((other for other in self.all if _american(other) == american_name), name)
 
     async def search(self, query: str, limit: int, *, vector_of: str | None = None) -> list[Memory]:
         """The slots that match the query best, by words and by meaning.
@@ -133,8 +129,8 @@ class Slots:
         if not self.all:
             return []
         embedder, vector = self._embedder, None
-        named = self._named(query)
-        if self._vectors and named is None:  # a query that is a label needs no vector
+        exact = self._exact_label(query)
+        if self._vectors and exact is None:  # a query that is a label needs no vector
             try:
                 async with asyncio.timeout(deadlines.MEMORY_QUERY_EMBEDDING):
                     (vector,) = await embedder.embed(
@@ -151,11 +147,11 @@ class Slots:
                 self._last_error = reason
             else:
                 self._last_error = None
-        hits = self._searchable().search(query, vector, limit, weights=embedder.weights, floor=embedder.floor)
-        found = dict.fromkeys(([named] if named else []) + [hit.key for hit in hits])
+        hits = self._built_index().search(query, vector, limit, weights=embedder.weights, floor=embedder.floor)
+        found = dict.fromkeys(([exact] if exact else []) + [hit.key for hit in hits])
         return [self.all[name] for name in found if name in self.all][:limit]
 
-    def _named(self, query: str) -> str | None:
+    def _exact_label(self, query: str) -> str | None:
         """The label that the query is, if any."""
         try:
             name = slot_name(query)
@@ -168,10 +164,10 @@ class Slots:
         if not self.all or not text:
             return []
         embedder = self._embedder
-        hits = self._searchable().search(text, None, limit, weights=embedder.weights, floor=embedder.floor)
+        hits = self._built_index().search(text, None, limit, weights=embedder.weights, floor=embedder.floor)
         return [self.all[hit.key] for hit in hits]
 
-    def _searchable(self) -> ExactIndex[str]:
+    def _built_index(self) -> ExactIndex[str]:
         if self._index is None:
             memories = list(self.all.values())
             vectors = [self._vectors.get(memory.memory_type) for memory in memories]

@@ -81,8 +81,8 @@ def is_worth_a_search(sentence: str) -> bool:
 def overlap(searched: frozenset[str], asked: frozenset[str]) -> float:
     """The share of the words in `asked` that are in `searched`, 0 to 1.
 
-    It is 0 if they are less than a third of `searched`, because the result is then about other things as well. It is not
-    symmetric, because a model's query is usually shorter than what was said.
+    It is 0 if they are less than a third of `searched`, because the result is then about other things as well. It is
+    not symmetric, because a model's query is usually shorter than what was said.
     """
     shared = len(searched & asked)
     return shared / len(asked) if asked and 3 * shared >= len(searched) else 0.0
@@ -152,8 +152,6 @@ class Speculation:
         """The counts, for the session report."""
         return asdict(self.counts)
 
-    # ------------------------------------------------------------------ what the tools ask for
-
     async def knowledge(self, query: str) -> SearchResult[Passage] | None:
         """Await and return the result of an early search that matches `query`; None if there is none."""
         early = self._matching(query)
@@ -188,8 +186,6 @@ class Speculation:
         self._rerun = False
         self.counts.misses += 1
         return None
-
-    # ------------------------------------------------------------------ what is heard
 
     def _on_transcribed(self, event: UserInputTranscribedEvent) -> None:
         if not event.transcript.strip():
@@ -230,8 +226,6 @@ class Speculation:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-
-    # ------------------------------------------------------------------ searching
 
     def _search_if_new(self) -> None:
         """Search for the question in the transcript unless a search matches it; after the one that is running."""

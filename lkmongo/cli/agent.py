@@ -1,4 +1,4 @@
-"""`lkmongo agent`: talk to the agent, or have it serve rooms."""
+"""`lkmongo agent`: talk to the agent, or run the worker."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ async def console(
     cli: Cli,
     user: Annotated[
         str | None,
-        typer.Option("--user", help="Id of the person who talks; by default your login.", show_default=False),
+        typer.Option("--user", help="Id of the caller; by default your login.", show_default=False),
     ] = None,
     tenant: Tenant = DEFAULT_TENANT,
-    guest: Annotated[bool, typer.Option("--guest", help="Talk as nobody: what you say is not remembered.")] = False,
+    guest: Annotated[bool, typer.Option("--guest", help="Talk as a guest: what you say is not remembered.")] = False,
     script: Annotated[
         Path | None, typer.Option("--script", help="Say the lines of this file, then hang up.", show_default=False)
     ] = None,
     voice: Annotated[
-        bool, typer.Option("--voice", help="Talk aloud, by microphone and loudspeaker; Enter to type, and back.")
+        bool, typer.Option("--voice", help="Talk aloud, by microphone and loudspeaker; press Enter to type.")
     ] = False,
     input_device: Annotated[
         str | None,
-        typer.Option(help="Microphone, by its number or a part of its name.", metavar="DEVICE", show_default=False),
+        typer.Option(help="Microphone, by number or part of its name.", metavar="DEVICE", show_default=False),
     ] = None,
     output_device: Annotated[
         str | None,
@@ -37,10 +37,10 @@ async def console(
     ] = None,
     list_devices: Annotated[bool, typer.Option("--list-devices", help="List microphones and loudspeakers.")] = False,
 ) -> None:
-    """Talk to the agent, here in the terminal: in text, or aloud.
+    """Talk to the agent in the terminal, in text or aloud.
 
     It is the agent that callers talk to, with the same tools and the same memory. End with Ctrl-D. Lines can be piped
-    in; with --json each message, tool call and tool output is a JSON object on a line of its own.
+    in; with --json each message, tool call and tool output is one line of JSON.
     """
     from lkmongo.cli import console as one
     from lkmongo.errors import UsageError
@@ -50,7 +50,7 @@ async def console(
         await one.show_devices(cli)
         return
     if (input_device or output_device) and not voice:
-        raise UsageError("--input-device and --output-device are for a conversation aloud", hint="add --voice")
+        raise UsageError("--input-device and --output-device need --voice", hint="add --voice")
     if guest and user is not None:
         raise UsageError("--guest and --user exclude each other", hint="a guest has no id; leave one of them out")
     scope = (
@@ -69,31 +69,33 @@ def run(
     dev: Annotated[
         bool,
         typer.Option(
-            "--dev", help="For development: end without waiting for calls, and let anybody in a room look into them."
+            "--dev", help="For development: stop without waiting for calls, and let anyone in a room inspect them."
         ),
     ] = False,
     demo: Annotated[
         bool,
-        typer.Option("--demo", help="Answer callers by fixed rules where there is no language model."),
+        typer.Option("--demo", help="Answer callers by fixed rules if there is no language model."),
     ] = False,
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], typer.Option(help="What is logged.")] = "info",
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], typer.Option(help="Lowest level logged.")
+    ] = "info",
     log_format: Annotated[
-        Literal["text", "json"], typer.Option(help="How it is logged, on stderr: lines, or a JSON object a line.")
+        Literal["text", "json"], typer.Option(help="Format of the log on stderr: text, or one JSON object per line.")
     ] = "text",
     drain_timeout: Annotated[
-        str, typer.Option(help="How long calls may go on after SIGTERM, such as 20s or 15m; 0s ends them at once.")
+        str, typer.Option(help="How long calls may continue after SIGTERM, such as 20s or 15m; 0s ends them at once.")
     ] = "20s",
     host: Annotated[
         str | None,
         typer.Option(
-            help="Where health and metrics listen; by default everywhere, with --dev on this machine.",
+            help="Listen address for health and metrics; by default every interface, with --dev localhost.",
             show_default=False,
         ),
     ] = None,
     port: Annotated[
         int | None,
         typer.Option(
-            help="Port of the health endpoint; by default 8081, with --dev a free one.",
+            help="Port of the health endpoint; by default 8081, with --dev any free port.",
             min=0,
             max=65535,
             show_default=False,
@@ -101,16 +103,14 @@ def run(
     ] = None,
     metrics_port: Annotated[
         int | None,
-        typer.Option(
-            help="Port of Prometheus' metrics; by default there are none.", min=0, max=65535, show_default=False
-        ),
+        typer.Option(help="Port of the Prometheus metrics; by default none.", min=0, max=65535, show_default=False),
     ] = None,
 ) -> None:
-    """Serve the rooms of a LiveKit server.
+    """Run the worker that serves the rooms of a LiveKit server.
 
-    It registers under LKMONGO_AGENT_NAME and takes the calls that tokens dispatch to that name. SIGTERM or Ctrl-C: it
-    takes no more calls, lets those that go on end for the time of --drain-timeout, and stores their records; a second
-    signal ends it at once.
+    It registers as LKMONGO_AGENT_NAME and takes the calls that tokens dispatch to that name. On SIGTERM or Ctrl-C it
+    takes no new calls, waits up to --drain-timeout for the others to end, and stores their records; a second signal
+    stops it at once.
     """
     from lkmongo.times import parse_duration
     from lkmongo.worker import runner
@@ -124,22 +124,21 @@ def run(
 
 @command(app, "download-files")
 def download_files(cli: Cli) -> None:
-    """Fetch the model that LKMONGO_TURN_DETECTION=multilingual needs.
+    """Download the model for LKMONGO_TURN_DETECTION=multilingual.
 
-    Everything else comes with the installation and works offline. The files go into Hugging Face's cache, which
-    HF_HOME names.
+    Everything else is installed with lkmongo and works offline. The files go into Hugging Face's cache (HF_HOME).
     """
     from lkmongo.agent.models import MULTILINGUAL, download_multilingual
 
     if cli.settings.turn_detection != "multilingual":
-        cli.output.note("LKMONGO_TURN_DETECTION is bundled: nothing has to be fetched for it. Fetching all the same.")
-    cli.output.note(f"Fetching {MULTILINGUAL}, about 400 MB, from Hugging Face ...")
+        cli.output.note("LKMONGO_TURN_DETECTION is bundled and needs no download. Downloading anyway.")
+    cli.output.note(f"Downloading {MULTILINGUAL}, about 400 MB, from Hugging Face ...")
     download_multilingual()
-    cli.output.note("It is here: LKMONGO_TURN_DETECTION=multilingual can be used.")
+    cli.output.note("Done: LKMONGO_TURN_DETECTION=multilingual can be used.")
 
 
 def _login() -> str:
-    """The operating system's name for whoever runs this, so that a stranger who comes back is known."""
+    """The login name, so that a first-time user is recognised the next time."""
     import getpass
 
     from lkmongo.errors import UsageError
@@ -147,4 +146,4 @@ def _login() -> str:
     try:
         return getpass.getuser()
     except (OSError, KeyError) as error:
-        raise UsageError("this system does not tell who you are", hint="add --user ID, or --guest") from error
+        raise UsageError("the login name cannot be determined", hint="add --user ID, or --guest") from error

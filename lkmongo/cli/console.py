@@ -1,4 +1,4 @@
-"""`lkmongo agent console` in the terminal: where lines come from, how the conversation is shown, typed or spoken."""
+"""The terminal of `lkmongo agent console`: where lines come from, and how a typed or spoken conversation is shown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prompt_toolkit.utils import get_cwidth
 
 from lkmongo.cli.command import Cli
 from lkmongo.cli.output import Output, is_terminal, styled, visible
-from lkmongo.console.devices import AudioError, Device, DevicePair, Kind, choose, list_devices
+from lkmongo.console.devices import AudioError, Device, DevicePair, Kind, choose_device, list_devices
 from lkmongo.console.lines import Line, Listener, OpenSound, Outcome, Switch, no_lines, piped, typed, typed_or_spoken
 from lkmongo.console.lines import script as lines_of
 from lkmongo.console.text import NoSpeechError, converse
@@ -39,10 +39,10 @@ _STATES = {
 
 
 class Transcript:
-    """Shows the conversation to a person: who said what, and tool calls in passing."""
+    """Shows the conversation to a person: messages and tool calls."""
 
     def __init__(self, output: Output, *, echo: bool) -> None:
-        """With `echo` also what the person said, which they have not typed where it is seen."""
+        """`echo` also shows the person's messages, if they are not visible as typed input."""
         self._output = output
         self._echo = echo
         self._dim = ("\x1b[2m", "\x1b[0m") if styled(sys.stdout) else ("", "")
@@ -61,13 +61,12 @@ class Transcript:
 
 
 class LiveTranscript:
-    """A transcript whose last line changes while somebody speaks; what is final takes its place.
+    """A transcript with a live last line for partial transcripts, which final messages replace.
 
-    Only what can move a cursor has such a line; elsewhere, what is final is shown and nothing else.
+    Terminals that cannot move the cursor show final messages only.
     """
 
     def __init__(self, output: Output) -> None:
-        """Show through `output`."""
         self._output = output
         self._final: Callable[[dict[str, Any]], None] = Transcript(output, echo=True)
         self._dim = ("\x1b[2m", "\x1b[0m") if styled(sys.stdout) else ("", "")
@@ -77,13 +76,13 @@ class LiveTranscript:
         self._drawn = ""
 
     def event(self, event: dict[str, Any]) -> None:
-        """Show what is final."""
+        """Show a final event."""
         if event["type"] == "message":
             self._said[event["role"]] = ""
         self._redraw(lambda: self._final(event))
 
     def live(self, who: str, text: str) -> None:
-        """Show what "user" or "assistant" have said so far, or what the agent does now, its "state"."""
+        """Show the partial transcript of "user" or "assistant", or the agent's "state"."""
         if who == "state":
             self._state = _STATES.get(text, "")
             if text != "speaking":
@@ -95,25 +94,25 @@ class LiveTranscript:
         self._redraw()
 
     def note(self, text: str) -> None:
-        """Tell the person something on stderr."""
+        """Show a note on stderr."""
         self._redraw(lambda: self._output.note(text))
 
     def warn(self, text: str) -> None:
-        """Warn the person on stderr."""
+        """Show a warning on stderr."""
         self._redraw(lambda: self._output.warn(text))
 
     def refuse(self, error: LkmongoError) -> None:
-        """Tell the person what cannot be taken."""
+        """Show why a line was refused."""
         self._redraw(lambda: self._output.error(error))
 
     def end(self) -> None:
-        """Leave no line that is not final."""
+        """Remove the live line."""
         self._said = {"user": "", "assistant": ""}
         self._state = ""
         self._redraw()
 
     def _redraw(self, show: Callable[[], None] | None = None) -> None:
-        """Put what `show` shows in the place of the line that changes, and that line below it."""
+        """Call `show` in place of the live line, and draw the live line below it."""
         if not self._moves:
             if show:
                 show()
@@ -134,7 +133,7 @@ class LiveTranscript:
 
 
 def fit_to_width(text: str, columns: int) -> str:
-    """`text` on one line of so many columns: of what somebody says the end, which is what was said last."""
+    """Shorten `text` to one line of `columns`; of a speaker's words the end is kept."""
     text = visible(text, one_line=True)
     if get_cwidth(text) <= columns:
         return text
@@ -152,16 +151,15 @@ def fit_to_width(text: str, columns: int) -> str:
 
 
 class NoVoiceError(UsageError):
-    """This console cannot talk aloud."""
+    """This console cannot hold a spoken conversation."""
 
     code = "no_voice"
 
 
 class Console:
-    """The conversation of one command."""
+    """The conversation of one `lkmongo agent console` command."""
 
     def __init__(self, cli: Cli, scope: UserScope, *, guest: bool, script: Path | None) -> None:
-        """Nothing is opened yet."""
         self._cli = cli
         self._scope = scope
         self._guest = guest
@@ -170,12 +168,7 @@ class Console:
         self._interactive = at_terminal and script is None
 
     async def in_text(self) -> None:
-        """Talk in text.
-
-        Raises:
-            LkmongoError: the language model did not answer.
-            SettingsError: a setting does not fit.
-        """
+        """Talk in text; errors of the conversation are raised at its end."""
         output = self._cli.output
         if self._interactive:
             output.note("Type what you would say; Ctrl-D ends the call.")
@@ -184,20 +177,11 @@ class Console:
         self._raise_failure(await self._converse(self._lines(aloud=False), listener))
 
     async def aloud(self, microphone: str | None, loudspeaker: str | None) -> None:
-        """Talk aloud; where that cannot be, say why, and talk in text where there is somebody to type.
+        """Talk aloud; if that is impossible, say why, and at a terminal continue in text.
 
-        Args:
-            microphone: its number or a part of its name; None for the system's default.
-            loudspeaker: likewise.
-
-        Raises:
-            LkmongoError: speech recognition, the voice or the language model failed.
-            NoDeviceError: there is no such device as was asked for.
-            NoVoiceError: something is missing; it says all that is.
-            SettingsError: a setting does not fit.
-            UsageError: a device's name fits several.
+        The devices are given by number or part of their name; None is the system's default.
         """
-        import prompt_toolkit  # noqa: F401 - later it would hold up the sound for half a second
+        import prompt_toolkit  # noqa: F401 - importing it later would interrupt the sound for half a second
 
         try:
             open_sound = await choose_sound(self._cli.settings, microphone, loudspeaker)
@@ -206,7 +190,7 @@ class Console:
             outcome = Outcome(session_id="", failure=error)
         if outcome.failure and self._interactive:
             self._cli.output.error(outcome.failure)
-            self._cli.output.note("Going on in text.")
+            self._cli.output.note("Continuing in text.")
             await self.in_text()
             return
         self._raise_failure(outcome)
@@ -244,7 +228,7 @@ class Console:
         if self._interactive:
             return typed_or_spoken("type> ") if aloud else typed("you> ")
         if sys.stdin is None:
-            return no_lines()  # closed: by now descriptor 0 may be anything
+            return no_lines()  # closed: descriptor 0 may be any file now
         return piped(0)
 
     def _raise_failure(self, outcome: Outcome) -> None:
@@ -252,7 +236,7 @@ class Console:
             raise outcome.failure
         if outcome.unanswered and not self._interactive:
             raise LkmongoError(
-                f"{outcome.unanswered} times the language model did not answer",
+                f"the language model did not answer {outcome.unanswered} times",
                 hint="check LKMONGO_LLM_BASE_URL, LKMONGO_LLM and their key",
             )
         if outcome.refused and not self._interactive:
@@ -260,12 +244,6 @@ class Console:
 
 
 async def show_devices(cli: Cli) -> None:
-    """List what there is to speak into and to hear with.
-
-    Raises:
-        AudioError: PortAudio is missing, or does not answer.
-        MissingExtraError: the package that asks it is not installed.
-    """
     devices = await list_devices()
     rows = [
         {
@@ -281,12 +259,12 @@ async def show_devices(cli: Cli) -> None:
 
 
 async def choose_sound(settings: Settings, microphone: str | None, loudspeaker: str | None) -> OpenSound:
-    """Find what to speak into and to hear with, and see that there is somebody who recognises speech and speaks.
+    """Choose microphone and loudspeaker, and check that speech models are set up.
 
     Raises:
-        NoDeviceError: there is no such device as was asked for.
-        NoVoiceError: something is missing; it says all that is.
-        UsageError: a device's name fits several.
+        NoDeviceError: there is no such device.
+        NoVoiceError: something is missing; the message lists everything that is.
+        UsageError: a device's name matches several.
     """
     missing: list[LkmongoError] = []
     found: list[Device] = []
@@ -298,7 +276,7 @@ async def choose_sound(settings: Settings, microphone: str | None, loudspeaker: 
     else:
         for kind, wanted in sides:
             try:
-                found.append(choose(devices, kind, wanted))
+                found.append(choose_device(devices, kind, wanted))
             except AudioError as error:
                 missing.append(error)
     missing += _no_speech(settings)

@@ -1,1 +1,1 @@
-"""The same agent in a terminal: typed, or aloud through microphone and loudspeaker."""
+"""The agent in a terminal: typed, or aloud through microphone and loudspeaker."""

@@ -1,4 +1,4 @@
-"""Microphones and loudspeakers of this machine: which there are, and which one is meant."""
+"""The microphones and loudspeakers of this machine: listing and choosing them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lkmongo.imports import extra
 Kind = Literal["input", "output"]
 
 DEADLINE = 10.0
-"""Seconds that the drivers may take to say what there is."""
+"""Seconds that the drivers may take to list the devices."""
 _WORDS = {"input": ("microphone", "--input-device"), "output": ("loudspeaker", "--output-device")}
 _ASK = """
 import json, sounddevice
@@ -38,7 +38,7 @@ class NoDeviceError(NotFoundError):
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A sound device, as PortAudio numbers them; a number holds until something is plugged in or out."""
+    """A sound device; PortAudio's index is valid until a device is plugged in or out."""
 
     index: int
     name: str
@@ -47,20 +47,17 @@ class Device:
     default_for: tuple[Kind, ...] = ()
 
     def channels(self, kind: Kind) -> int:
-        """How many channels it has to speak into, or to hear with."""
         return self.inputs if kind == "input" else self.outputs
 
 
 @dataclass(frozen=True, slots=True)
 class DevicePair:
-    """What to speak into and what to hear with, by PortAudio's numbers."""
-
     microphone: Device
     loudspeaker: Device
 
 
 async def list_devices() -> list[Device]:
-    """Ask PortAudio, in a process of its own: drivers print, hang and crash.
+    """Ask PortAudio in a subprocess, because drivers print, hang and crash.
 
     Raises:
         AudioError: the library is missing, or it does not answer.
@@ -81,9 +78,7 @@ async def list_devices() -> list[Device]:
         async with asyncio.timeout(DEADLINE):
             listed, complaint = await process.communicate()
     except TimeoutError as error:
-        raise AudioError(
-            f"the audio drivers did not say within {DEADLINE:.0f} seconds which devices there are"
-        ) from error
+        raise AudioError(f"the audio drivers did not list their devices within {DEADLINE:.0f} seconds") from error
     finally:
         if process.returncode is None:
             process.kill()
@@ -95,12 +90,12 @@ async def list_devices() -> list[Device]:
                 "the library PortAudio is not installed",
                 hint="apt install libportaudio2, dnf install portaudio, or brew install portaudio",
             )
-        raise AudioError("audio devices cannot be listed", why=last)
-    return parse(json.loads(listed))
+        raise AudioError("the audio devices cannot be listed", why=last)
+    return parse_devices(json.loads(listed))
 
 
-def parse(answer: dict[str, Any]) -> list[Device]:
-    """Devices out of what PortAudio says."""
+def parse_devices(answer: dict[str, Any]) -> list[Device]:
+    """Parse the answer of the subprocess."""
     kinds: tuple[Kind, Kind] = ("input", "output")
     return [
         Device(
@@ -114,18 +109,18 @@ def parse(answer: dict[str, Any]) -> list[Device]:
     ]
 
 
-def choose(devices: list[Device], kind: Kind, wanted: str | None) -> Device:
-    """The device that is meant.
+def choose_device(devices: list[Device], kind: Kind, wanted: str | None) -> Device:
+    """Choose a device.
 
     Args:
-        devices: what there is.
-        kind: whether it is to be spoken into or heard with.
-        wanted: its index or a part of its name, in upper or lower case; None for the system's default.
+        devices: the available devices.
+        kind: which kind to choose.
+        wanted: its index or a part of its name, in any case; None for the system's default.
 
     Raises:
-        AudioError: there is none at all.
-        NoDeviceError: there is none of that name or number.
-        UsageError: the name fits several.
+        AudioError: there is no device of this kind.
+        NoDeviceError: none has that index or name.
+        UsageError: the name matches several.
     """
     word, flag = _WORDS[kind]
     able = [device for device in devices if device.channels(kind) > 0]
@@ -146,7 +141,7 @@ def choose(devices: list[Device], kind: Kind, wanted: str | None) -> Device:
         raise NoDeviceError(f"{flag}: there is no {word} {wanted!r}", hint=f"there are: {names}")
     if len(found) > 1:
         raise UsageError(
-            f"{flag}: {wanted!r} fits {len(found)} devices",
-            hint=f"name one by its number: {', '.join(f'{device.index} {device.name}' for device in found)}",
+            f"{flag}: {wanted!r} matches {len(found)} devices",
+            hint=f"choose one by its number: {', '.join(f'{device.index} {device.name}' for device in found)}",
         )
     return found[0]

@@ -1,4 +1,4 @@
-"""Lines in and events out: what a person types or pipes, read without blocking, and what the conversation shows."""
+"""Input lines and output events: what a person types or pipes, read without blocking, and what is shown."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lkmongo.console.sound import Sound
 
 Show = Callable[[dict[str, Any]], None]
-"""Takes one event: a message, a tool_call or a tool_output."""
+"""Shows one event: a message, a tool_call or a tool_output."""
 
 OpenSound = Callable[[], "AbstractAsyncContextManager[Sound]"]
 """Opens a microphone and a loudspeaker."""
@@ -42,14 +42,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Where the conversation is shown."""
+    """Callbacks that show the conversation."""
 
     event: Show
     note: Callable[[str], None]
     warn: Callable[[str], None]
     refuse: Callable[[InvalidTextError], None]
     live: Callable[[str, str], None] = lambda _who, _text: None
-    """Aloud: what "user" or "assistant" have said so far of what they are saying, or the agent's "state"."""
+    """Aloud: the partial transcript of "user" or "assistant", or the agent's "state"."""
 
 
 def tool_call(item: llm.FunctionCall) -> dict[str, Any]:
@@ -60,6 +60,11 @@ def tool_call(item: llm.FunctionCall) -> dict[str, Any]:
 def tool_output(item: llm.FunctionCallOutput, name: str) -> dict[str, Any]:
     """The event that says what a tool returned; `name` is the tool's."""
     return {"type": "tool_output", "name": item.name or name, "output": item.output, "is_error": item.is_error}
+
+
+def first_line(error: BaseException) -> str:
+    """The kind of an error and the first line of its text, for messages."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
 
 
 def _arguments(text: str) -> dict[str, Any]:
@@ -83,7 +88,7 @@ class Line:
 
 
 class Switch(Enum):
-    """What a person at a terminal does in a conversation aloud, other than to type a line."""
+    """What a person at a terminal does in a spoken conversation, other than typing a line."""
 
     TYPE = "type"
     TALK = "talk"
@@ -91,31 +96,31 @@ class Switch(Enum):
 
 
 def parse_line(number: int, raw: bytes, *, cut: bool = False) -> Line:
-    """Check one line: UTF-8, at most 4,000 characters.
+    """Decode and check one line: UTF-8, at most 4,000 characters.
 
     Args:
-        number: from 1, for the message.
-        raw: the line without its end; of a line that is longer than any allowed one, the beginning.
-        cut: whether `raw` is only the beginning.
+        number: line number from 1, for messages.
+        raw: the line without its end.
+        cut: whether `raw` is only the beginning of a line that is too long.
     """
     try:
         text = raw.decode("utf-8", errors="ignore" if cut else "strict").strip()
     except UnicodeDecodeError:
-        return Line(number, refused=InvalidTextError(f"line {number} is not UTF-8 text; it was left out"))
+        return Line(number, refused=InvalidTextError(f"line {number} is not UTF-8 text; it was skipped"))
     if cut or len(text) > MAX_CONTENT:
         size = f"more than {len(text)}" if cut else str(len(text))
         return Line(
             number,
             refused=InvalidTextError(
-                f"line {number} has {size} characters; {MAX_CONTENT} are allowed. It was left out",
-                hint="say it in several lines",
+                f"line {number} has {size} characters; {MAX_CONTENT} are allowed. It was skipped",
+                hint="split it into several lines",
             ),
         )
     return Line(number, text)
 
 
 def split_lines(chunks: Iterator[bytes]) -> Iterator[Line]:
-    """Lines out of chunks of bytes, in memory that does not grow with a line's length."""
+    """Split chunks of bytes into lines, in bounded memory however long a line is."""
     number, buffer, cut = 1, b"", False
     for chunk in chunks:
         parts = chunk.split(b"\n")
@@ -132,7 +137,7 @@ def split_lines(chunks: Iterator[bytes]) -> Iterator[Line]:
 
 
 async def piped(descriptor: int) -> AsyncIterator[Line]:
-    """The lines of a pipe or a file, as they come."""
+    """The lines of a pipe or a file, as they arrive."""
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[Line | None] = asyncio.Queue()
 
@@ -144,7 +149,7 @@ async def piped(descriptor: int) -> AsyncIterator[Line]:
             while chunk := os.read(descriptor, 65_536):
                 yield chunk
         except OSError:
-            return  # standard input is closed: there is nothing to read
+            return  # standard input is closed
 
     def read() -> None:
         try:
@@ -152,7 +157,7 @@ async def piped(descriptor: int) -> AsyncIterator[Line]:
                 put(line)
             put(None)
         except RuntimeError:
-            return  # the loop has ended; nobody waits any more
+            return  # the event loop is closed
 
     threading.Thread(target=read, name="lkmongo-input", daemon=True).start()
     while (line := await queue.get()) is not None:
@@ -160,13 +165,12 @@ async def piped(descriptor: int) -> AsyncIterator[Line]:
 
 
 async def no_lines() -> AsyncIterator[Line]:
-    """No lines at all."""
     for line in split_lines(iter(())):
         yield line
 
 
 def script(path: Path) -> AsyncIterator[Line]:
-    """The lines of a file, which is read at once.
+    """The lines of a file, which is read immediately.
 
     Raises:
         UsageError: it cannot be read.
@@ -177,7 +181,7 @@ def script(path: Path) -> AsyncIterator[Line]:
         raise UsageError(
             f"the script {path} cannot be read",
             why=error.strerror,
-            hint="name a file with a line of text for each turn",
+            hint="name a file with one line of text per turn",
         ) from error
 
     async def lines() -> AsyncIterator[Line]:
@@ -191,15 +195,15 @@ async def typed(prompt: str, *, leave: str | None = None) -> AsyncIterator[Line]
     """The lines that a person types, with line editing and history; ends at Ctrl-D.
 
     Args:
-        prompt: what stands before a line.
-        leave: a key, such as "c-t", that gives an empty line whatever was typed.
+        prompt: shown before each line.
+        leave: a key, such as "c-t", that discards what was typed and yields an empty line.
     """
     from prompt_toolkit import PromptSession
     from prompt_toolkit.history import InMemoryHistory
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
     from prompt_toolkit.output.vt100 import Vt100_Output
 
-    # Without asking the terminal where its cursor is: not every terminal answers, and one line needs no answer.
+    # Do not query the cursor position: not every terminal answers, and a single line does not need it.
     output = Vt100_Output.from_pty(sys.stdout)
     output.enable_cpr = False
     keys = KeyBindings()
@@ -214,7 +218,7 @@ async def typed(prompt: str, *, leave: str | None = None) -> AsyncIterator[Line]
     while True:
         number += 1
         try:
-            # Aloud, frames are dropped when the machine is busy, which is nothing to stop a conversation for.
+            # Aloud, a busy machine drops audio frames, which must not end the conversation.
             text = await session.prompt_async(prompt, handle_sigint=False, set_exception_handler=leave is None)
         except EOFError:
             return
@@ -222,7 +226,7 @@ async def typed(prompt: str, *, leave: str | None = None) -> AsyncIterator[Line]
 
 
 async def typed_or_spoken(prompt: str) -> AsyncIterator[Line | Switch]:
-    """What a person at a terminal does while they talk: Enter or Ctrl-T to type, an empty line to talk again, Ctrl-D."""
+    """The keys of a spoken conversation: Enter or Ctrl-T to type, an empty line to talk again, Ctrl-D to hang up."""
     typing = typed(prompt, leave="c-t")
     while await wait_for_key("\r\n\x14", "\x04"):
         yield Switch.TYPE
@@ -235,10 +239,10 @@ async def typed_or_spoken(prompt: str) -> AsyncIterator[Line | Switch]:
 
 
 async def wait_for_key(keys: str, end: str) -> bool:
-    """Wait for one of `keys`, or of those that mean the end; nothing that is pressed meanwhile is shown.
+    """Wait, without echo, for one of `keys` or `end`.
 
     Returns:
-        Whether it was one of `keys`; also False where the terminal is gone.
+        Whether it was one of `keys`; False also if the terminal is gone.
     """
     import termios
     import tty

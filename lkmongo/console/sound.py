@@ -1,4 +1,4 @@
-"""The ears and the mouth of a session on this machine: a microphone and a loudspeaker with echo cancellation."""
+"""Audio input and output of a session on this machine: microphone and loudspeaker with echo cancellation."""
 
 from __future__ import annotations
 
@@ -21,28 +21,26 @@ from lkmongo.console.devices import AudioError, DevicePair
 
 logger = logging.getLogger(__name__)
 
-HEARD_RATE = 16_000
-"""Hertz of what goes to recognition."""
+RECOGNITION_RATE = 16_000
+"""Sample rate in hertz for speech recognition."""
 RATE = 48_000
-"""Hertz of the devices; MediaDevices cancels echoes at no other."""
-_CHUNK = 480  # samples, ten milliseconds: what the echo canceller takes
-_BLOCK = 5 * _CHUNK  # MediaDevices' own 100 ms, in and out, are heard as slowness
-_LATE = 0.4  # seconds; a block makes a twentieth of one
+"""Sample rate in hertz of the devices, the only one at which MediaDevices cancels echoes."""
+_CHUNK = 480  # samples, ten milliseconds: what the echo canceller processes
+_BLOCK = 5 * _CHUNK  # MediaDevices' default of 100 ms, in and out, is a noticeable delay
+_MAX_QUEUED = 0.4  # seconds; a block is 0.05 s
 
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """What a session hears with and speaks through."""
-
     microphone: io.AudioInput
     loudspeaker: io.AudioOutput
 
 
 class Microphone(io.AudioInput):
-    """Frames as they are recorded; silence while nothing may be heard, for recognition hangs up on a dead line."""
+    """Recorded frames; silence while muted, because speech recognition disconnects without input."""
 
     def __init__(self, frames: AsyncIterable[rtc.AudioFrame]) -> None:
-        """Hear `frames`, which come in real time."""
+        """Pass on `frames`, which arrive in real time."""
         super().__init__(label="microphone")
         self._frames = aiter(frames)
         self._muted = False
@@ -55,22 +53,21 @@ class Microphone(io.AudioInput):
         return rtc.AudioFrame(silence, frame.sample_rate, frame.num_channels, frame.samples_per_channel)
 
     def on_attached(self) -> None:
-        """Hear again."""
+        """Unmute."""
         self._muted = False
 
     def on_detached(self) -> None:
-        """Hear nothing."""
+        """Mute."""
         self._muted = True
 
 
 class Loudspeaker(io.AudioOutput):
-    """Plays what it is given as fast as the device asks for it; can be paused, and cut off at once."""
+    """Plays audio as the device requests it with `read`; can be paused and interrupted immediately."""
 
     def __init__(self) -> None:
-        """Play nothing yet; `read` is what the device asks."""
         super().__init__(label="loudspeaker", capabilities=io.AudioOutputCapabilities(pause=True), sample_rate=RATE)
         self.latency = 0.0
-        """Seconds that a sound takes from `read` to the ear."""
+        """Seconds from `read` until the sound is audible."""
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._waiting = bytearray()
@@ -83,7 +80,7 @@ class Loudspeaker(io.AudioOutput):
         self._ready.set()
 
     async def capture_frame(self, frame: rtc.AudioFrame) -> None:
-        """Play a frame after those before it."""
+        """Queue a frame."""
         if self._complete:
             await self._ready.wait()
         await super().capture_frame(frame)
@@ -92,7 +89,7 @@ class Loudspeaker(io.AudioOutput):
             self._waiting += frame.data.cast("b")
 
     def flush(self) -> None:
-        """Tell when what was captured so far has been heard."""
+        """Mark the end of an utterance; `on_playback_finished` follows when it has been heard."""
         super().flush()
         with self._lock:
             if self._open:
@@ -100,24 +97,24 @@ class Loudspeaker(io.AudioOutput):
                 self._ready.clear()
 
     def clear_buffer(self) -> None:
-        """Be silent at once, and tell how much was heard."""
+        """Stop immediately, and report how much was heard."""
         if not self._open:
             return
-        super().flush()  # what comes next is another utterance
+        super().flush()  # later frames belong to another utterance
         self._finish(self._utterance, interrupted=True)
 
     def pause(self) -> None:
-        """Hold still, until `resume` or `clear_buffer`."""
+        """Pause until `resume` or `clear_buffer`."""
         super().pause()
         self._paused = True
 
     def resume(self) -> None:
-        """Go on."""
+        """Resume playback."""
         super().resume()
         self._paused = False
 
     def read(self, samples: int) -> bytes:
-        """Give the device what is to be heard next, silence where there is nothing; called in the device's thread."""
+        """Return the next samples, padded with silence; called in the device's thread."""
         with self._lock:
             if self._paused or not self._open:
                 return bytes(2 * samples)
@@ -132,7 +129,7 @@ class Loudspeaker(io.AudioOutput):
         return piece.ljust(2 * samples, b"\0")
 
     def _call_in_loop(self, function: Callable[..., Any], *arguments: Any) -> None:
-        with suppress(RuntimeError):  # the conversation is over, and its loop closed
+        with suppress(RuntimeError):  # the event loop is closed
             self._loop.call_soon_threadsafe(function, *arguments)
 
     def _start(self, utterance: int, at: float) -> None:
@@ -142,7 +139,7 @@ class Loudspeaker(io.AudioOutput):
     def _finish(self, utterance: int, *, interrupted: bool = False) -> None:
         with self._lock:
             if utterance != self._utterance:
-                return  # it was cut off meanwhile
+                return  # interrupted meanwhile
             heard = self._read / (2 * RATE)
             self._waiting.clear()
             self._utterance += 1
@@ -155,10 +152,10 @@ class Loudspeaker(io.AudioOutput):
 
 @asynccontextmanager
 async def open_sound(pair: DevicePair) -> AsyncIterator[Sound]:
-    """Open a microphone and a loudspeaker; what comes out of the one is taken out of the other.
+    """Open a microphone and a loudspeaker, with the loudspeaker's echo cancelled in the microphone's signal.
 
     Raises:
-        AudioError: one of them cannot be opened, for example because another program holds it.
+        AudioError: one of them cannot be opened, for example because another program uses it.
     """
     loudspeaker = Loudspeaker()
     async with AsyncExitStack() as stack:
@@ -172,7 +169,9 @@ async def open_sound(pair: DevicePair) -> AsyncIterator[Sound]:
             with _device_errors(f"the loudspeaker {pair.loudspeaker.name}", "--output-device"):
                 stack.enter_context(_playing(loudspeaker, capture, pair.loudspeaker.index))
         recorded = rtc.AudioStream(
-            rtc.LocalAudioTrack.create_audio_track("microphone", capture.source), sample_rate=HEARD_RATE, num_channels=1
+            rtc.LocalAudioTrack.create_audio_track("microphone", capture.source),
+            sample_rate=RECOGNITION_RATE,
+            num_channels=1,
         )
         stack.push_async_callback(recorded.aclose)
         yield Sound(Microphone(_frames(recorded, capture.source)), loudspeaker)
@@ -180,10 +179,10 @@ async def open_sound(pair: DevicePair) -> AsyncIterator[Sound]:
 
 @contextmanager
 def _playing(loudspeaker: Loudspeaker, capture: Any, device: int) -> Iterator[None]:
-    """Have a device play, and the echo canceller of the microphone know what is played.
+    """Play on a device, and feed what is played to the microphone's echo canceller.
 
-    MediaDevices' own player takes a track in real time: whenever the machine is busy, what is heard stays behind by
-    that much for the rest of the conversation, and an interrupted answer goes on for as long.
+    MediaDevices' own player plays a track in real time: each time the machine is busy, playback lags behind by that
+    much for the rest of the conversation, and an interrupted answer continues for as long.
     """
     import sounddevice
 
@@ -195,8 +194,8 @@ def _playing(loudspeaker: Loudspeaker, capture: Any, device: int) -> Iterator[No
             frame = rtc.AudioFrame(piece[start : start + 2 * _CHUNK], RATE, 1, _CHUNK)
             try:
                 capture.apm.process_reverse_stream(frame)
-            except RuntimeError as error:  # an exception would end the playing
-                logger.debug("the echo canceller did not take what is played: %s", error)
+            except RuntimeError as error:  # an exception would stop playback
+                logger.debug("the echo canceller rejected a frame: %s", error)
 
     stream = sounddevice.RawOutputStream(
         samplerate=RATE, blocksize=_BLOCK, channels=1, dtype="int16", device=device, callback=play
@@ -207,16 +206,16 @@ def _playing(loudspeaker: Loudspeaker, capture: Any, device: int) -> Iterator[No
 
 
 async def _frames(stream: rtc.AudioStream, source: rtc.AudioSource) -> AsyncIterator[rtc.AudioFrame]:
-    """What is recorded, as it comes: what has piled up while the machine was busy would be heard late ever after."""
+    """The recorded frames; drops what queued up while the machine was busy, which would delay everything after it."""
     async for event in stream:
-        if source.queued_duration > _LATE:
+        if source.queued_duration > _MAX_QUEUED:
             source.clear_queue()
         yield event.frame
 
 
 @contextmanager
 def _device_errors(device: str, flag: str) -> Iterator[None]:
-    """Say which device it is that fails.
+    """Name the device in errors.
 
     Raises:
         AudioError: it cannot be opened, or PortAudio cannot be loaded.
@@ -231,13 +230,13 @@ def _device_errors(device: str, flag: str) -> Iterator[None]:
         raise AudioError(
             f"{device} cannot be opened",
             why=str(error).splitlines()[0][:200],
-            hint=f"close what else uses it, or choose another with {flag}; --list-devices shows them",
+            hint=f"close other programs that use it, or choose another with {flag}; --list-devices shows them",
         ) from error
 
 
 @contextmanager
 def _drivers_silenced() -> Iterator[None]:
-    """Keep what audio drivers print on stderr out of the conversation; with --debug it is logged."""
+    """Keep what audio drivers print on stderr out of the terminal; with --debug it is logged."""
     try:
         before = os.dup(2)
     except OSError:  # stderr is closed
@@ -257,14 +256,14 @@ def _drivers_silenced() -> Iterator[None]:
 
 @contextmanager
 def _alsa_silenced() -> Iterator[None]:
-    """Have ALSA log what it prints on stderr otherwise, such as that the machine was too slow for a moment."""
+    """Log ALSA's messages, such as underruns, which it would print on stderr."""
     try:
         alsa = ctypes.CDLL("libasound.so.2")
     except OSError:  # another system, or a Linux without it
         yield
         return
 
-    # The arguments that would fill the message are of any number and type, and are left alone.
+    # The variadic arguments for the message's placeholders are ignored.
     def log(_file: bytes, _line: int, function: bytes, _error: int, message: bytes) -> None:
         logger.debug("ALSA said in %s: %s", function.decode(errors="replace"), message.decode(errors="replace"))
 

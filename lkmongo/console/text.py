@@ -1,4 +1,4 @@
-"""A conversation in text through a real AgentSession: the same agent, tools and record as in a room."""
+"""A console conversation through a real AgentSession: the same agent, tools and record as in a room."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from lkmongo.console.lines import Line, Listener, OpenSound, Outcome, Switch, tool_call, tool_output
+from lkmongo.console.lines import Line, Listener, OpenSound, Outcome, Switch, first_line, tool_call, tool_output
 from lkmongo.errors import LkmongoError, SettingsError
 from lkmongo.model import UserScope, now
 from lkmongo.settings import Settings
@@ -33,25 +33,25 @@ async def converse(
     guest: bool = False,
     aloud: OpenSound | None = None,
 ) -> Outcome:
-    """Hold one call from greeting to hang-up and store its record, however it ends.
+    """Run one session from greeting to hang-up, and store its record however it ends.
 
     Args:
-        settings: which database, embedder, mind and agent.
-        scope: who is talking.
-        lines: what they say; the call ends when they end.
-        listener: told of everything that is to be shown.
-        guest: remember the caller for this call only.
-        aloud: opens what is spoken into and heard with; without, the conversation is in text.
+        settings: choose the database, embedder, models and agent.
+        scope: the caller.
+        lines: what they say; the session ends with them.
+        listener: shows the conversation.
+        guest: remember the caller for this session only.
+        aloud: opens microphone and loudspeaker; None for text.
 
     Raises:
-        AudioError: the microphone or the loudspeaker cannot be opened; there was no call.
-        SettingsError: a setting does not fit, or there is no speech recognition to talk aloud with.
+        AudioError: the microphone or the loudspeaker cannot be opened; nothing was recorded.
+        SettingsError: a setting is wrong, or there is no speech recognition for a spoken conversation.
         EmbeddedError: the embedded mongod cannot run here.
     """
-    # Before the other: PyMongo's modules import each other, which two threads at once do not survive.
+    # Imported before the thread starts: PyMongo's circular imports fail when two threads import them at once.
     from lkmongo.agent.caller_session import open_session
 
-    # The SDK takes seconds to import: that is done beside the start of the database.
+    # Importing the SDK takes seconds, so it runs while the database starts.
     importing = asyncio.create_task(asyncio.to_thread(importlib.import_module, "lkmongo.agent.custom_agent"))
     outcome = Outcome(session_id=f"console-{uuid4()}")
     await asyncio.sleep(0)
@@ -68,7 +68,7 @@ async def converse(
             error = caller_session.caller.load_error
             listener.warn(
                 f"{f'{error.message}: {error.why}' if error else 'MongoDB does not answer'}. "
-                "The call goes on without memory; what is said is kept on this machine until that changes"
+                "The session continues without memory; it is kept on this machine until MongoDB is available"
             )
         await _run_session(settings, caller_session, lines, listener, outcome, aloud)
     return outcome
@@ -113,7 +113,7 @@ async def _run_session(
                 reason = "interrupted"
                 raise
             except BrokenPipeError:
-                reason = "hang-up"  # whoever read the answers has enough
+                reason = "hang-up"  # the reader of our output has left
                 raise
             except _SessionEndedError as error:
                 outcome.failure = error
@@ -128,14 +128,14 @@ async def _run_session(
                     model=model,
                 )
                 if caller_session.recorder.erased:
-                    listener.note("What was kept of this caller was erased during the call; nothing of it is stored.")
+                    listener.note("This caller was erased during the session; nothing of it is stored.")
                 elif caller_session.recorder.is_journaled:
                     listener.note(
-                        "MongoDB has not taken this call: it is kept on this machine, and stored by the next call or by "
-                        "lkmongo sessions recover."
+                        "MongoDB has not stored this session: it is kept on this machine, and will be stored by the "
+                        "next session or by lkmongo sessions recover."
                     )
                 elif not outcome.stored:
-                    listener.warn("this call could not be stored, neither in MongoDB nor on this machine")
+                    listener.warn("this session could not be stored, neither in MongoDB nor on this machine")
 
 
 async def _talk_in_text(
@@ -148,7 +148,7 @@ async def _talk_in_text(
     await _show_run(session.start(assistant, capture_run=True, record=False), listener, outcome)
     async for line in lines:
         if isinstance(line, Switch):
-            continue  # there is nothing to switch to
+            continue  # only a spoken conversation can switch
         if line.refused:
             outcome.refused += 1
             listener.refuse(line.refused)
@@ -158,7 +158,6 @@ async def _talk_in_text(
 
 
 def _choose_model(settings: Settings, agent: type[Assistant], listener: Listener) -> ModelChoice:
-    """Who answers: a language model, else the demo responder."""
     from lkmongo.agent.custom_agent import unused_tools_warning
     from lkmongo.agent.models import choose_model
 
@@ -175,48 +174,46 @@ def _choose_model(settings: Settings, agent: type[Assistant], listener: Listener
 
 
 def _speech(settings: Settings, listener: Listener) -> Speech:
-    """What hears and speaks at this machine."""
     from lkmongo.agent.models import choose_speech
 
     if settings.turn_detection == "multilingual":
-        listener.note("The console uses the bundled turn detector: the multilingual one works in a worker alone.")
+        listener.note("The console uses the bundled turn detector: the multilingual one works only in a worker.")
         settings = settings.model_copy(update={"turn_detection": "bundled"})
     speech = choose_speech(settings)
     if speech is None:
         raise NoSpeechError
-    listener.note(f"You are heard and answered by {speech.description}.")
+    listener.note(f"Speech recognition and voice: {speech.description}.")
     return speech
 
 
 class NoSpeechError(SettingsError):
-    """There is no LiveKit Inference to recognise speech and to speak."""
+    """LiveKit Inference, which speech needs, is not set up."""
 
     code = "no_speech"
 
     def __init__(self) -> None:
-        """Say what it comes with."""
         super().__init__(
-            "there is no LiveKit Inference to recognise speech and to speak",
+            "LiveKit Inference is not set up, which speech recognition and the voice need",
             hint="set LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET of a LiveKit Cloud project, or "
             "LIVEKIT_INFERENCE_URL and its keys",
         )
 
 
 class _SessionEndedError(LkmongoError):
-    """The conversation ended after too many failures of the language model."""
+    """The session ended after too many failures of the language model."""
 
     code = "session_ended"
 
 
 async def _show_run(run: Awaitable[Any], listener: Listener, outcome: Outcome) -> None:
-    """Wait for what the agent does, and show it; a language model that does not answer is told, and the call goes on."""
+    """Await a reply and show it; if the language model fails, warn and let the session continue."""
     from livekit.agents import APIError
 
     try:
         result = await run
     except APIError as error:
         outcome.unanswered += 1
-        listener.warn(f"the language model did not answer: {_cause(error)}")
+        listener.warn(f"the language model did not answer: {first_line(error.__cause__ or error)}")
         return
     except RuntimeError as error:
         raise _SessionEndedError(why=str(error)) from error
@@ -231,8 +228,3 @@ async def _show_run(run: Awaitable[Any], listener: Listener, outcome: Outcome) -
             show(tool_call(item))
         elif event.type == "function_call_output":
             show(tool_output(item, names.get(item.call_id, "")))
-
-
-def _cause(error: BaseException) -> str:
-    cause = error.__cause__ or error
-    return f"{type(cause).__name__}: {(str(cause).splitlines() or [''])[0][:200]}"

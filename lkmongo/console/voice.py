@@ -1,4 +1,4 @@
-"""A conversation aloud at this machine: microphone and loudspeaker in place of a room, and typing where that is better."""
+"""A spoken conversation in the console: microphone and loudspeaker instead of a room, with typing in between."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from livekit.agents import (
 )
 from livekit.agents.voice import TranscriptSynchronizer, io
 
-from lkmongo.console.lines import Line, Switch
+from lkmongo.console.lines import Line, Switch, first_line, tool_call, tool_output
 from lkmongo.errors import AuthenticationError, LkmongoError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _PARTS = {"stt_error": "speech recognition", "tts_error": "the voice", "llm_erro
 
 
 class SpeechFailedError(LkmongoError):
-    """The conversation ended after too many failures of speech recognition, the voice or the language model."""
+    """The session ended after too many failures of speech recognition, the voice or the language model."""
 
     code = "speech_failed"
 
@@ -51,14 +51,14 @@ async def talk(
     listener: Listener,
     outcome: Outcome,
 ) -> str:
-    """Talk until one side hangs up; the session is left to be closed.
+    """Talk until one side hangs up.
 
     Args:
-        session: has ears and a voice, and has not begun.
-        assistant: who answers.
-        sound: what is heard, and where the answer is played.
-        lines: what is typed between, and when to switch; the call ends with them.
-        listener: told of everything that is to be shown.
+        session: an AgentSession with speech that has not started.
+        assistant: the agent.
+        sound: microphone and loudspeaker.
+        lines: typed lines and switches between typing and talking; the session ends with them.
+        listener: shows the conversation.
         outcome: where failures are noted.
 
     Returns:
@@ -96,7 +96,7 @@ class _VoiceConversation:
         session.on("close", self._on_close)
 
     async def until_hang_up(self, assistant: Assistant, lines: AsyncIterator[Line | Switch]) -> str:
-        # It ends with the greeting; meanwhile the caller may interrupt, type or hang up.
+        # Completes with the greeting; meanwhile the caller may interrupt, type or hang up.
         start = self._session.start(assistant, capture_run=True, record=False)
         self._greeting = asyncio.create_task(start)
         self._greeting.add_done_callback(self._on_greeted)
@@ -115,7 +115,7 @@ class _VoiceConversation:
                 item = upcoming.result()
                 if isinstance(item, KeyboardInterrupt):
                     raise item
-                if item is None:  # what was piped in is at its end; its last answer is still to be heard
+                if item is None:  # the piped input has ended, but the last answer is still to be heard
                     await self._greeted()
                 if item is None or item is Switch.HANG_UP:
                     return self._close_reason()
@@ -129,8 +129,6 @@ class _VoiceConversation:
             await asyncio.gather(self._greeting, return_exceptions=True)
         await self._session.aclose()
         await self._synchronizer.aclose()
-
-    # ------------------------------------------------------------------ typing
 
     async def _handle(self, item: Line | Switch) -> None:
         if isinstance(item, Switch):
@@ -152,7 +150,7 @@ class _VoiceConversation:
             try:
                 await session.interrupt(force=True)
                 session.clear_user_turn()
-            except RuntimeError:  # it is not in the conversation yet, or no longer
+            except RuntimeError:  # the session has not started yet, or has ended
                 pass
             self._final_transcripts.clear()
         session.input.set_audio_enabled(aloud)
@@ -163,13 +161,11 @@ class _VoiceConversation:
         if self._greeting:
             await asyncio.wait({self._greeting})
 
-    # ------------------------------------------------------------------ what happens
-
     def _on_greeted(self, greeting: asyncio.Task[Any]) -> None:
         if greeting.cancelled():
             return
         error = greeting.exception()
-        # What the model did not answer was told as an error of the session already.
+        # A failure of the model was already reported by the session's error event.
         if error is not None and not isinstance(error, APIError) and not self._session_is_over():
             self._greeting_error = error
             self._over.set()
@@ -191,8 +187,6 @@ class _VoiceConversation:
         self._listener.event(shown | ({"interrupted": True} if item.interrupted else {}))
 
     def _on_tools(self, event: FunctionToolsExecutedEvent) -> None:
-        from lkmongo.console.lines import tool_call, tool_output
-
         for call, output in event.zipped():
             self._listener.event(tool_call(call))
             if output:
@@ -210,16 +204,14 @@ class _VoiceConversation:
             self._outcome.unanswered += 1
         cause = error.error.__cause__ or error.error
         part = _PARTS.get(error.type, "a part of the conversation")
-        warning = f"{part} does not answer: {_first_line(cause)}"
-        if warning not in self._warned:  # it is tried again several times
+        warning = f"{part} does not answer: {first_line(cause)}"
+        if warning not in self._warned:  # it is retried several times
             self._warned.add(warning)
             self._listener.warn(warning)
 
     def _on_close(self, event: CloseEvent) -> None:
         self._closed = event
         self._over.set()
-
-    # ------------------------------------------------------------------ the end
 
     def _session_is_over(self) -> bool:
         return self._closed is not None
@@ -234,7 +226,7 @@ class _VoiceConversation:
 
 
 class _SpokenText(io.TextOutput):
-    """What the agent says, at the pace at which it is heard."""
+    """Shows what the agent says at the pace at which it is heard."""
 
     def __init__(self, listener: Listener) -> None:
         super().__init__(label="transcript", next_in_chain=None)
@@ -250,7 +242,7 @@ class _SpokenText(io.TextOutput):
 
 
 async def _next(lines: AsyncIterator[Line | Switch]) -> Line | Switch | KeyboardInterrupt | None:
-    """The next of `lines`, None at their end; Ctrl-C at the prompt as a value, for no task may end by it."""
+    """The next of `lines`, None at their end; Ctrl-C is returned, because it must not be raised in a task."""
     try:
         return await anext(lines, None)
     except KeyboardInterrupt as interrupt:
@@ -263,16 +255,12 @@ def _failure(error: Any) -> LkmongoError:
     if isinstance(cause, APIStatusError) and cause.status_code in {401, 403}:
         return SpeechRefusedError(
             f"{part} refuses the credentials",
-            why=_first_line(cause),
+            why=first_line(cause),
             hint="check LIVEKIT_API_KEY and LIVEKIT_API_SECRET, or LIVEKIT_INFERENCE_API_KEY and its secret; "
             "lkmongo agent console without --voice needs none",
         )
     return SpeechFailedError(
         f"{part} failed too often",
-        why=_first_line(cause) if cause else None,
+        why=first_line(cause) if cause else None,
         hint="try again later, or leave out --voice to talk in text",
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"

@@ -50,15 +50,14 @@ class Change:
         """The change as a journal entry."""
         match self.operation:
             case "remember":
-                return {"op": "remember", "label": self.name, "content": self.value, "at": self.at}
+                fields: Entry = {"label": self.name, "content": self.value}
             case "forget":
-                return {"op": "forget", "label": self.name, "at": self.at}
-            case "profile":
-                return {"op": "profile", "field": self.name, "value": self.value, "at": self.at}
-            case "told":
-                return {"op": "told", "field": self.name, "value": self.value, "at": self.at}
+                fields = {"label": self.name}
+            case "profile" | "told":
+                fields = {"field": self.name, "value": self.value}
             case "gist":
-                return {"op": "gist", "gist": self.value, "at": self.at, "since": self.since}
+                fields = {"gist": self.value, "since": self.since}
+        return {"op": self.operation, "at": self.at, **fields}
 
 
 class Changes:

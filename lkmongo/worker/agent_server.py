@@ -1,4 +1,4 @@
-"""The worker as LiveKit's SDK knows it: which functions a job runs, and how its processes are made."""
+"""LiveKit's AgentServer for the worker: which functions a job runs, and how job processes are started."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lkmongo.worker import job
 from lkmongo.worker.prewarm import MODULES
 
 PORT = 8081
-"""Where the health of the worker is told: `GET /` is 200 or 503, `GET /worker` tells jobs and load."""
+"""Port of the health endpoint: `GET /` answers 200 or 503, `GET /worker` with jobs and load."""
 _MOST_IDLE = 4
 _OWN_MODULES = (job.__name__, *MODULES)
 _SDK_MODULES = ("livekit.agents.ipc._preload", "livekit.agents.ipc._preload_freeze")
@@ -36,17 +36,17 @@ def create_server(
     metrics_port: int | None = None,
     drain_seconds: int = 20,
 ) -> AgentServer:
-    """Make the worker's server; nothing is started.
+    """Create the server without starting it.
 
     Args:
         settings: the LiveKit project and the agent's name.
-        dev: for development: sessions can be looked into, processes are made when a job comes, and the port is free.
-        demo: let the demo responder answer where there is no language model.
-        host: where health and metrics listen; None for every interface, since probes come from outside a container,
-            and with `dev` for this machine alone.
-        port: of the health endpoint; None for `PORT`, and with `dev` for a free one.
-        metrics_port: of Prometheus' metrics; None for none.
-        drain_seconds: how long calls may go on when the worker is to end.
+        dev: for development: sessions can be inspected by anyone in the room, and processes start only for a job.
+        demo: let the demo responder answer if there is no language model.
+        host: listen address for health and metrics; None for every interface, since probes come from outside a
+            container, or with `dev` for localhost.
+        port: port of the health endpoint; None for `PORT`, or with `dev` for a free one.
+        metrics_port: port of the Prometheus metrics; None for no metrics.
+        drain_seconds: how long sessions may continue after the worker was told to stop.
 
     Raises:
         SettingsError: some of the LiveKit variables are set and others are missing.
@@ -72,14 +72,14 @@ def create_server(
 
 
 def start_forkserver() -> None:
-    """Start the process that all jobs are forked from, deaf to the signals that end the worker.
+    """Start the process that all jobs are forked from, with the signals that end the worker ignored.
 
-    A signal to the whole process group, as systemd, a shell or a terminal sends it, would end it, and with it every
-    call before its record is written. What is ignored when a process starts stays ignored. It must know what to import
-    before it starts, and the SDK would tell it when it is too late: hence the SDK's own list.
+    A signal to the whole process group, as sent by systemd, a shell or a terminal, would kill it, and every session
+    with it before its record is written. Signals ignored when a process starts stay ignored. The list of
+    modules to preload must be set before it starts, which the SDK does too late: hence the copy of the SDK's list.
     """
     if not sys.platform.startswith("linux"):
-        return  # the processes are spawned there
+        return  # elsewhere job processes are spawned
     plugins: list[Any] = [plugin.package for plugin in Plugin.registered_plugins]
     modules = [*dict.fromkeys([*plugins, *_OWN_MODULES]), *_SDK_MODULES]
     multiprocessing.get_context("forkserver").set_forkserver_preload(modules)

@@ -1,7 +1,7 @@
-"""One job of the worker: who it is for, the call, its session in the room, and the record at the end.
+"""One job of the worker: identify the caller, run the session in the room, and store the record at the end.
 
-LiveKit runs `setup` in a process before a job arrives, `entrypoint` when one does, and `on_session_end` when it is over,
-however that came about.
+LiveKit runs `setup` in a process before a job arrives, `entrypoint` when one does, and `on_session_end` when it is over
+for whatever reason.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CALLER = "lkmongo.caller"
-"""The participant attribute by which a server tells, sealed, who a guest has turned out to be."""
+CALLER_ATTRIBUTE = "lkmongo.caller"
+"""The participant attribute in which a server passes, sealed, the identity of a guest."""
 TOO_LONG = "That is too long for me. Please tell me in parts."
-"""What is answered to more characters than an utterance may have."""
+"""The answer to typed text that exceeds the limit of an utterance."""
 _PREWARM = "lkmongo.prewarm"
 _JOB_SESSION = "lkmongo.job_session"
 _REASONS = {
@@ -49,38 +49,37 @@ _REASONS = {
 
 
 def setup(process: JobProcess, *, dev: bool = False, demo: bool = False) -> None:
-    """Make a process ready for a job; runs without an event loop.
+    """Prewarm a process for a job; runs without an event loop.
 
     Raises:
-        SettingsError: a setting does not fit, or there is no language model, and this is no `demo`.
+        SettingsError: a setting is wrong, or there is no language model and `demo` is not set.
     """
     settings = Settings.load()
     if not demo:
         check_language_model(settings)
     process.userdata[_PREWARM] = Prewarm(settings, dev=dev)
-    # What is imported stays. A collection that looks at all of it stops the voice for more than a tenth of a second.
+    # A full collection over all imported modules would stop speech for more than a tenth of a second.
     gc.collect()
     gc.freeze()
 
 
 async def entrypoint(job: JobContext) -> None:
-    """Take the call that this job is; returns when the conversation goes on by itself."""
+    """Begin the session of a job; returns while the conversation continues."""
     job_session = JobSession(job, job.proc.userdata[_PREWARM])
     job.proc.userdata[_JOB_SESSION] = job_session
     await job_session.begin()
 
 
 async def on_session_end(job: JobContext) -> None:
-    """Store the record of the call, and close what is open."""
+    """Store the record of the session, and close everything."""
     if job_session := job.proc.userdata.pop(_JOB_SESSION, None):
         await job_session.end()
 
 
 class JobSession:
-    """The call of a job, from its beginning to its record."""
+    """The session of a job, from its beginning to its record."""
 
     def __init__(self, job: JobContext, prewarm: Prewarm) -> None:
-        """Nothing is opened yet."""
         self._job = job
         self._prewarm = prewarm
         self._secret = prewarm.settings.livekit.api_secret.get_secret_value() if prewarm.settings.livekit else None
@@ -91,16 +90,14 @@ class JobSession:
         self._tasks: set[asyncio.Task[None]] = set()
         self._began = False
         self._closed: CloseEvent | None = None
-        self._room_is_gone = asyncio.Event()
-
-    # ------------------------------------------------------------------ the beginning
+        self._room_closed = asyncio.Event()
 
     async def begin(self) -> None:
-        """Tell who calls, look them up beside the way into the room, and begin the conversation.
+        """Identify the caller, load them while joining the room, and start the conversation.
 
         Raises:
             EmbeddedError: the embedded mongod cannot run here.
-            SettingsError: a setting does not fit.
+            SettingsError: a setting is wrong.
         """
         job, prewarm = self._job, self._prewarm
         settings = prewarm.settings
@@ -122,7 +119,7 @@ class JobSession:
                 livekit=settings.livekit.host if settings.livekit else None,
             )
         )
-        # Before anything is written of this one: whether it goes on with a call whose worker died.
+        # Before this session writes anything: does it resume one whose worker died?
         earlier_turns = asyncio.create_task(self._read_earlier_turns(caller_session))
         speech = choose_speech(settings, prewarm.vad)
         if speech:
@@ -133,26 +130,26 @@ class JobSession:
         job.room.on("participant_connected", self._on_participant)
         job.room.on("participant_attributes_changed", self._on_attributes)
         assistant = create_assistant(settings)
-        # Before the session: to serve one participant alone, the SDK must know who the agent itself is in the room.
+        # Before the session starts: to serve one participant only, the SDK must know the agent's own identity.
         await job.connect()
         if turns := await earlier_turns:
             caller_session.resume_after(turns)
             await assistant.update_chat_ctx(chat_context(turns))
-            logger.info("the call goes on after %d turns", len(turns))
+            logger.info("the session resumes after %d turns", len(turns))
         caller_session.attach(session)
         await session.start(
             assistant,
             room=job.room,
             room_options=room_options(dispatched, aloud=speech is not None),
-            # Otherwise it answers history, tools and settings to whoever asks in the room.
+            # Otherwise anyone in the room can query history, tools and settings.
             session_host=prewarm.dev,
-            # What LiveKit Cloud would keep of the call, an erasure could not reach.
+            # An erasure could not reach a recording in LiveKit Cloud.
             record=False,
         )
         self._began = True
         for participant in job.room.remote_participants.values():
             self._on_participant(participant)
-        logger.info("a call began: %s, %s", caller_session.caller.status, "aloud" if speech else "in text alone")
+        logger.info("a session began: %s, %s", caller_session.caller.status, "aloud" if speech else "in text only")
 
     async def _read_earlier_turns(self, caller_session: CallerSession) -> list[Turn]:
         try:
@@ -161,23 +158,21 @@ class JobSession:
                 lambda: sessions.left_off(caller_session.scope, caller_session.session_id), deadlines.RESUME_READ
             )
         except LkmongoError as error:
-            logger.info("it is not known whether this call was begun by another agent: %s (%s)", error, error.why)
+            logger.info("it is unknown whether another agent began this session: %s (%s)", error, error.why)
             return []
-
-    # ------------------------------------------------------------------ meanwhile
 
     def _on_participant(self, participant: rtc.RemoteParticipant) -> None:
         self._on_attributes(dict(participant.attributes), participant)
 
     def _on_attributes(self, changed: dict[str, str], participant: rtc.Participant) -> None:
-        """Take a guest for the person that the server says, sealed, they are; only the one who is served."""
-        if not changed.get(CALLER) or self._caller_session is None or not self._caller_session.caller.guest:
+        """Identify a guest by the sealed attribute; only the participant who is served."""
+        if not changed.get(CALLER_ATTRIBUTE) or self._caller_session is None or not self._caller_session.caller.guest:
             return
-        if participant.identity != self._served():
+        if participant.identity != self._served_identity():
             return
         try:
             sealed = unseal(
-                changed[CALLER],
+                changed[CALLER_ATTRIBUTE],
                 room=self._job.job.room.name,
                 participant_identity=participant.identity,
                 secret=self._secret or "",
@@ -191,47 +186,44 @@ class JobSession:
 
     async def _identify(self, scope: Any) -> None:
         if self._caller_session and await self._caller_session.identify(scope):
-            logger.info("the guest is a person now")
+            logger.info("the guest is identified now")
 
-    def _served(self) -> str | None:
-        """The identity of the participant that the agent talks with."""
+    def _served_identity(self) -> str | None:
         if self._dispatched and self._dispatched.participant_identity:
             return self._dispatched.participant_identity
         try:
             linked = self._agent_session.room_io.linked_participant if self._agent_session else None
-        except RuntimeError:  # the session is not in the room yet, or no longer
+        except RuntimeError:  # the session has not joined the room yet, or has left it
             return None
         return linked.identity if linked else None
 
     def _on_disconnected(self, *_: Any) -> None:
-        self._room_is_gone.set()
+        self._room_closed.set()
 
     def _on_close(self, event: CloseEvent) -> None:
         self._closed = event
-        # Otherwise the job would stay in an empty room until LiveKit closes that.
+        # Otherwise the job would stay in the empty room until LiveKit closes it.
         self._job.shutdown(reason=f"session closed: {event.reason.value}")
-
-    # ------------------------------------------------------------------ the end
 
     @property
     def reason(self) -> str:
-        """Why the call ended, in a word or two."""
+        """Why the session ended, in a word or two."""
         if not self._began:
             return "crash"
         if self._closed and self._closed.reason in _REASONS:
             return _REASONS[self._closed.reason]
         if self._caller_session and self._caller_session.ended_by_agent:
             return "agent"
-        # The SDK closes the session itself as the job is shut down, and gives the same reason for everything.
-        return "room closed" if self._room_is_gone.is_set() else "shutdown"
+        # When the job is shut down, the SDK closes the session itself, with one reason for all cases.
+        return "room closed" if self._room_closed.is_set() else "shutdown"
 
     async def end(self) -> None:
-        """Store the record; the session is closed, or never began."""
+        """Store the record; the AgentSession is closed, or never started."""
         ended_at: datetime = now()
         if self.reason == "shutdown":
-            # Of a room that is deleted LiveKit tells the worker and the room, and the worker may hear of it first.
+            # When a room is deleted, LiveKit notifies the worker and the room, and the worker may hear of it first.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._room_is_gone.wait(), deadlines.ROOM_CLOSED_NEWS)
+                await asyncio.wait_for(self._room_closed.wait(), deadlines.ROOM_CLOSED_NEWS)
         for task in list(self._tasks):
             await asyncio.gather(task, return_exceptions=True)
         try:
@@ -241,7 +233,7 @@ class JobSession:
                 )
                 outcome = "erased" if self._caller_session.recorder.erased else "stored" if stored else "NOT stored"
                 level = logging.INFO if stored else logging.WARNING
-                logger.log(level, "a call ended: %s; its record is %s", self.reason, outcome)
+                logger.log(level, "a session ended: %s; its record is %s", self.reason, outcome)
         finally:
             await self._stack.aclose()
             await self._prewarm.close()
@@ -254,12 +246,12 @@ class JobSession:
 
 
 def _own_identity(job: JobContext) -> str | None:
-    """The identity that the agent has in the room, which its token says before it is there."""
+    """The agent's identity in the room, known from its token before it joins."""
     return None if job.is_fake_job() else job.local_participant_identity
 
 
 def room_options(dispatched: Dispatched, *, aloud: bool) -> RoomOptions:
-    """How the agent takes part in the room: with the one it was dispatched for, aloud or in text alone."""
+    """The options of the agent's participation: for the participant it was dispatched for, aloud or in text only."""
     options = RoomOptions(
         audio_input=aloud, audio_output=aloud, text_input=TextInputOptions(text_input_cb=on_typed_text)
     )
@@ -269,20 +261,20 @@ def room_options(dispatched: Dispatched, *, aloud: bool) -> RoomOptions:
 
 
 async def on_typed_text(session: AgentSession[Any], event: TextInputEvent) -> None:
-    """Answer what the caller has typed: at once where the agent speaks, else after what it is about to do.
+    """Answer typed text: at once if the agent is speaking, else after its pending reply.
 
-    The SDK's own way loses messages: the one before, which it drops unanswered, or this one, while a tool that changes
-    data is at work and cannot be interrupted.
+    The SDK's default loses messages: the previous one, which it drops unanswered, or this one, if it arrives while a
+    tool that cannot be interrupted is running.
     """
     if len(event.text) > MAX_CONTENT:
         session.say(TOO_LONG)
     elif event.text.strip():
-        # A model that is asked before the last tool has answered does not know what was just said.
+        # A model that is asked before the last tool has returned does not see what was just said.
         while session.agent_state != "speaking" and (speech := session.current_speech):
             await speech.wait_for_playout()
         if session.agent_state == "speaking":
             try:
                 await session.interrupt()
             except RuntimeError:
-                logger.debug("the agent finishes what it does, and answers then")
+                logger.debug("the agent cannot be interrupted; it answers afterwards")
         session.generate_reply(user_input=clean_text(event.text))

@@ -1,6 +1,6 @@
-"""What a job's process makes ready before a job arrives: modules, connections, models.
+"""Prewarming of a process before its job arrives: modules, connections, models.
 
-A caller waits for what happens after; so everything that does not depend on who calls is done here.
+A caller waits for everything that happens later, so whatever does not depend on the caller is done here.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ MODULES = (
     "rapidfuzz.process",
     "bm25s",
 )
-"""What a call imports on its way, here before it: together a second and a half."""
+"""What a session would import on demand, which takes a second and a half."""
 MODELS_MODULES = ("openai.resources.chat.completions", "openai.lib.streaming.chat", "anyio._backends._asyncio")
-"""What the first request to a language model imports beside: a third of a second."""
+"""What the first request to a language model would import, which takes a third of a second."""
 
 
 class Prewarm:
-    """The store with its connections, the embedder and what hears speech, for the one job of this process."""
+    """The store with its connections, the embedder and the models, for the one job of this process."""
 
     def __init__(self, settings: Settings, *, dev: bool = False) -> None:
-        """Begin to connect, without waiting for it: MongoDB may be away.
+        """Start connecting, without waiting: MongoDB may be unreachable.
 
         Args:
-            settings: this process's.
-            dev: let anybody in the room look into the session.
+            settings: the settings of this process.
+            dev: let anyone in the room inspect the session.
 
         Raises:
-            SettingsError: a setting does not fit.
+            SettingsError: a setting is wrong.
         """
         self.settings = settings
         self.dev = dev
@@ -57,7 +57,7 @@ class Prewarm:
         telemetry.configure(settings)
         models.import_plugins(settings)
         self.vad: vad.VAD | None = models.load_vad(settings) if models.has_speech(settings) else None
-        # Its certificates take up to half a second to load. It belongs to no loop before its first request.
+        # Loading its certificates takes up to half a second. It is bound to no event loop before its first request.
         model = choose_model(settings)
         for name in (*MODULES, *MODELS_MODULES) if model else MODULES:
             importlib.import_module(name)
@@ -69,7 +69,7 @@ class Prewarm:
         self._opening = asyncio.run_coroutine_threadsafe(self._open(), client.start_client_loop())
 
     async def store(self) -> Store:
-        """The store, open.
+        """Wait until the store is open.
 
         Raises:
             EmbeddedError: the embedded mongod cannot run here.
@@ -77,7 +77,6 @@ class Prewarm:
         return await asyncio.wrap_future(self._opening)
 
     async def close(self) -> None:
-        """Close the connections."""
         await client.run_on_client_loop(self._close)
         await self.embedder.close()
         await self.model.close()
@@ -89,14 +88,15 @@ class Prewarm:
 
     async def _warm(self, store: Store) -> None:
         try:
-            await asyncio.gather(store.ping(), store.ping())  # two at a time, so that both connections are made
+            await asyncio.gather(store.ping(), store.ping())  # two at once, to open both connections
         except LkmongoError as error:
-            logger.debug("there are no connections yet: %s (%s)", error.message, error.why)
+            logger.debug("MongoDB is not connected yet: %s (%s)", error.message, error.why)
         try:
+            # A local model belongs to the process; a Voyage client would be bound to this loop.
             if self.settings.embedder_kind == "local":
-                await self.embedder.warm()  # the model is the process's; a Voyage client would be this loop's
+                await self.embedder.warm()
         except LkmongoError as error:
-            logger.debug("the model is not warm: %s (%s)", error.message, error.why)
+            logger.debug("the embedding model is not warm: %s (%s)", error.message, error.why)
 
     async def _close(self) -> None:
         if self._warming:

@@ -1,7 +1,7 @@
-"""Going on with a call whose worker died: the turns so far are read, and the conversation continues after them.
+"""Resuming sessions whose worker died: another agent is dispatched, reads the turns so far and continues after them.
 
-LiveKit Cloud sends an agent into the room again by itself. A server of one's own never does, so every worker looks for
-calls whose lease has run out, wins one by compare-and-set, sees that the caller is still in the room, and dispatches.
+LiveKit Cloud dispatches the job again by itself. A self-hosted server never does, so every worker polls for sessions
+whose lease has expired, claims one by compare-and-set, checks that the caller is still in the room, and dispatches.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 POLL_INTERVAL = 2.0
-"""Seconds between two looks for calls whose lease has run out."""
+"""Seconds between two searches for sessions whose lease has expired."""
 DISPATCH_TIMEOUT = 15.0
-"""Seconds in which an agent that was sent is in the room, if it comes at all."""
+"""Seconds within which a dispatched agent joins the room, if it comes at all."""
 _MAX_TURNS = 200
-"""Of a long call: what a model is told of it."""
+"""How many of the last turns the model gets."""
 
 
 def chat_context(turns: Iterable[Turn]) -> llm.ChatContext:
-    """What a model is told of a conversation so far: what was said, and what tools were called and gave."""
+    """The conversation so far as a chat context: messages, tool calls and their outputs."""
     from livekit.agents import llm
 
     context = llm.ChatContext.empty()
@@ -70,7 +70,7 @@ def chat_context(turns: Iterable[Turn]) -> llm.ChatContext:
 
 
 async def resume_lost_sessions(store: Store, credentials: LiveKitCredentials, agent_name: str) -> None:
-    """Look for calls whose worker died, and send an agent to each whose caller still waits; never returns."""
+    """Poll for sessions whose worker died, and dispatch an agent to each whose caller still waits; never returns."""
     told = False
     while True:
         try:
@@ -86,10 +86,10 @@ async def resume_lost_sessions(store: Store, credentials: LiveKitCredentials, ag
             told = False
         except LkmongoError as error:
             if not told:
-                logger.info("calls that were lost are not gone on with now: %s (%s)", error.message, error.why)
+                logger.info("lost sessions could not be resumed; retrying: %s (%s)", error.message, error.why)
             told = True
         except Exception:
-            logger.exception("calls that were lost could not be looked for")
+            logger.exception("lost sessions could not be looked up")
         await asyncio.sleep(POLL_INTERVAL)
 
 
@@ -101,20 +101,20 @@ async def resume(
     *,
     dead: str | None = None,
 ) -> bool:
-    """Send an agent to a call whose lease has run out, unless another worker does, or nobody waits for one.
+    """Dispatch an agent to a session whose lease has expired, unless another worker does or nobody waits.
 
-    LiveKit takes some 20 seconds to see that a process was killed. Only where that is known here, its participant is
-    removed before: elsewhere the agent may live, and only not reach MongoDB.
+    LiveKit takes some 20 seconds to notice a killed process, so a dead agent's participant is removed first. Only if it
+    is known to be dead: otherwise it may be alive and merely unable to reach MongoDB.
 
     Args:
         store: the database.
         credentials: the LiveKit project.
-        agent_name: which agent is sent.
-        record: the call.
-        dead: the owner of its lease, if that is known to be gone.
+        agent_name: the agent to dispatch.
+        record: the session.
+        dead: the owner of its lease, if known to be dead.
 
     Returns:
-        Whether one was sent.
+        Whether an agent was dispatched.
 
     Raises:
         DatabaseError: MongoDB answered with an error.
@@ -123,12 +123,12 @@ async def resume(
     """
     if record.room_name is None or record.started_at is None:
         return False  # not recorded by an agent
-    # Won by one worker; its lease runs out again, should nobody come after all, or the room not be as it seems.
+    # One worker wins the claim. Its lease expires again if no agent comes.
     if not await store.sessions.claim(record, lease_owner() + LOOKING, instead_of=dead or "", make=False):
         return False
     match await _inspect_room(credentials, record, is_dead=dead is not None):
         case "agent":
-            return False  # its worker lives, and cannot reach MongoDB; or it is not gone yet
+            return False  # alive but unable to reach MongoDB, or its participant is not gone yet
         case "nobody":
             await store.sessions.interrupt(record.scope, record.session_id, LOST, for_good=True)
             return False
@@ -140,7 +140,7 @@ async def resume(
         metadata = resuming_metadata(record.scope, record.participant_identity)
     else:
         metadata = plain_metadata(record.scope, record.participant_identity)
-    logger.warning("the call %s lost its agent: another one is sent to go on with it", record.session_id)
+    logger.warning("session %s lost its agent: dispatching another one to resume it", record.session_id)
     await send_agent(credentials, room=record.room_name, agent_name=agent_name, metadata=metadata, wait=timedelta(0))
     return True
 
@@ -148,7 +148,7 @@ async def resume(
 async def _inspect_room(
     credentials: LiveKitCredentials, record: SessionRecord, *, is_dead: bool
 ) -> Literal["agent", "nobody", "waiting"]:
-    """Tell who is in a call's room: an agent already, or one that is on its way; the caller alone; or not even they."""
+    """Look who is in the room: an agent (or one on its way), only the caller (waiting), or nobody."""
     from livekit import api
 
     from lkmongo.livekit_api import PATIENCE, livekit_errors
@@ -156,7 +156,7 @@ async def _inspect_room(
     room, began = record.room_name or "", record.started_at or now()
     secret = credentials.api_secret.get_secret_value()
     with livekit_errors(credentials.url), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a short secret, at each call
+        warnings.simplefilter("ignore")  # about a short secret, at each request
         async with (
             asyncio.timeout(PATIENCE),
             api.LiveKitAPI(credentials.url, credentials.api_key, secret, failover=False) as client,
@@ -168,7 +168,7 @@ async def _inspect_room(
             dispatches = await client.agent_dispatch.list_dispatch(room)
             agents = {each.identity for each in present if each.kind == api.ParticipantInfo.Kind.AGENT}
             if record.agent_participant:
-                agents &= {record.agent_participant}  # others do other work
+                agents &= {record.agent_participant}  # other agents do other work
             callers = {each.identity for each in present if each.kind != api.ParticipantInfo.Kind.AGENT}
             if not callers or (record.participant_identity and record.participant_identity not in callers):
                 return "nobody"
@@ -182,7 +182,7 @@ async def _inspect_room(
 
 
 def _is_on_its_way(dispatch: AgentDispatchState, session_began: datetime) -> bool:
-    """Whether an agent that was sent since may still come: a server tells nobody of one that no worker has taken."""
+    """Whether a dispatched agent may still come: a server does not report that no worker took the job."""
     from livekit.protocol.agent import JobStatus
 
     over = {JobStatus.JS_SUCCESS, JobStatus.JS_FAILED, JobStatus.JS_CANCELLED}

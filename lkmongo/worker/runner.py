@@ -1,4 +1,4 @@
-"""Run the worker: check before it starts, hold the database for its jobs, log, and drain when it is told to stop."""
+"""Run the worker: check LiveKit and the settings, hold the database for the jobs, log, and drain on a signal."""
 
 from __future__ import annotations
 
@@ -31,47 +31,48 @@ if TYPE_CHECKING:
     from lkmongo.embed.base import Embedder
     from lkmongo.settings import LiveKitCredentials, Settings
 
-LEVELS = ("debug", "info", "warning", "error")
 LogFormat = Literal["text", "json"]
 
-_OWN = ("lkmongo", "livekit")
-"""Loggers that follow the level asked for. Below warning, those of other libraries log requests and documents."""
-_STANDARD = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
-_SHOWN = ("room", "job_id")
+_OWN_LOGGERS = ("lkmongo", "livekit")
+"""Loggers that follow the requested level. Below warning, other libraries log requests and documents."""
+_STANDARD_FIELDS = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_SHOWN_FIELDS = ("room", "job_id")
 
 
 def configure(level: str, log_format: LogFormat, secrets: Sequence[str]) -> None:
-    """Send everything that is logged to stderr, from `level` on; the SDK brings what jobs log to the worker."""
+    """Log to stderr from `level` on; the SDK forwards the logs of jobs to the worker."""
     handler = logging.StreamHandler(sys.stderr)
     template = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    handler.setFormatter(JsonLines(secrets=secrets) if log_format == "json" else Text(template, secrets=secrets))
+    handler.setFormatter(
+        JsonFormatter(secrets=secrets) if log_format == "json" else TextFormatter(template, secrets=secrets)
+    )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     wanted = logging.getLevelName(level.upper())
     root.setLevel(max(logging.WARNING, wanted))
-    for name in _OWN:
+    for name in _OWN_LOGGERS:
         logging.getLogger(name).setLevel(wanted)
-    # Named, so that the SDK hands the level to each job's process: at debug they log documents.
+    # Set explicitly, so that the SDK passes the level on to the job processes: at debug, pymongo logs documents.
     logging.getLogger("pymongo").setLevel(max(logging.WARNING, wanted))
 
 
-class Text(RedactingFormatter):
-    """A line for people: when, how grave, who, what, and which room."""
+class TextFormatter(RedactingFormatter):
+    """A line of text: time, level, logger, message, room and error."""
 
     def write(self, record: logging.LogRecord) -> str:
-        """The line, with what the record tells beside it."""
-        about = [f"{name}={value}" for name in _SHOWN if (value := getattr(record, name, None))]
+        """Format the record, with room, job and error appended."""
+        about = [f"{name}={value}" for name in _SHOWN_FIELDS if (value := getattr(record, name, None))]
         if error := getattr(record, "error", None):
             about.append(f"error={error}")
         head, newline, rest = super().write(record).partition("\n")
         return f"{head}{f' [{chr(32).join(about)}]' if about else ''}{newline}{rest}"
 
 
-class JsonLines(RedactingFormatter):
-    """One object a line: time, level, logger, message, what the record has beside, and the exception."""
+class JsonFormatter(RedactingFormatter):
+    """One JSON object per line: time, level, logger, message, extra fields and the exception."""
 
     def write(self, record: logging.LogRecord) -> str:
-        """The object, without what the SDK marks as being about a person."""
+        """Format the record, without fields that the SDK marks as personal data."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -81,7 +82,7 @@ class JsonLines(RedactingFormatter):
         line |= {
             name: value
             for name, value in record.__dict__.items()
-            if name not in _STANDARD and name not in line and "pii" not in name.split(".")
+            if name not in _STANDARD_FIELDS and name not in line and "pii" not in name.split(".")
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
@@ -91,14 +92,14 @@ class JsonLines(RedactingFormatter):
 logger = logging.getLogger(__name__)
 
 DRAIN = timedelta(seconds=20)
-"""How long calls may go on after SIGTERM: with the time their records take it fits Kubernetes' 30 seconds."""
+"""How long sessions may continue after SIGTERM: with the time to store their records it fits Kubernetes' 30 seconds."""
 CONNECT_TIMEOUT = 15.0
-"""Seconds in which LiveKit must have answered; it may start at the same time as we do."""
+"""Seconds within which LiveKit must answer; it may be starting at the same time."""
 REGISTER_TIMEOUT = 60.0
-"""Seconds in which the worker must have registered: it imports models and starts processes before."""
+"""Seconds within which the worker must register: before that it imports models and starts processes."""
 _CONNECT_RETRY = 1.0
 _SIGNAL_ECHO = 0.3
-"""Seconds in which a second signal is the first one's echo: `timeout` signals its child and then the child's group."""
+"""Seconds within which a second signal is an echo: `timeout` signals its child and then the child's group."""
 _BACKFILL_RETRY = 60.0
 
 
@@ -110,10 +111,7 @@ class ListenError(LkmongoError):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How the worker runs; see `lkmongo.worker.agent_server.create_server` for `host` and the ports.
-
-    `demo` lets the demo responder answer where there is no language model.
-    """
+    """How the worker runs; see `lkmongo.worker.agent_server.create_server`."""
 
     dev: bool = False
     drain: timedelta = DRAIN
@@ -124,12 +122,12 @@ class Options:
 
 
 def run(settings: Settings, options: Options) -> None:
-    """Serve rooms until a signal says stop; the signal after that one ends the process at once.
+    """Serve rooms until a signal; a second signal kills the process.
 
     Raises:
-        SettingsError: LiveKit's variables are not set, there is no language model, or a setting does not fit.
+        SettingsError: LiveKit's variables are not set, there is no language model, or a setting is wrong.
         AuthenticationError: LiveKit refused the key.
-        UnreachableError: LiveKit cannot be reached, or lets no worker register.
+        UnreachableError: LiveKit cannot be reached, or the worker could not register.
         EmbeddedError: the embedded mongod cannot run here.
         ListenError: the port is taken.
     """
@@ -137,7 +135,7 @@ def run(settings: Settings, options: Options) -> None:
     if credentials is None:
         raise SettingsError(
             "LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET are not set",
-            why="the worker registers with a LiveKit server, which sends it the calls",
+            why="the worker registers with a LiveKit server, which assigns calls to it",
             hint="set all three in .env.local; lkmongo agent console needs none of them",
         )
     if not options.demo:
@@ -148,25 +146,22 @@ def run(settings: Settings, options: Options) -> None:
 
 
 async def _run(settings: Settings, credentials: LiveKitCredentials, options: Options) -> None:
-    stop = _on_signals()
+    stop = _stop_on_signal()
     if not await _run_until_signal(stop, _check_livekit(credentials, patience=0.0 if options.dev else CONNECT_TIMEOUT)):
         return
-    logger.info("LiveKit at %s takes the key (LIVEKIT_URL: %s)", credentials.url, settings.source("LIVEKIT_URL"))
-    server = await asyncio.to_thread(_prepare, settings, options)
-    async with _database(settings, credentials):
+    logger.info("LiveKit at %s accepts the key (LIVEKIT_URL: %s)", credentials.url, settings.source("LIVEKIT_URL"))
+    server = await asyncio.to_thread(_create_server, settings, options)
+    async with _background_work(settings, credentials):
         from lkmongo.worker.agent_server import start_forkserver
 
         start_forkserver()
         await _serve(server, stop, options)
 
 
-# ---------------------------------------------------------------------- before
-
-
 async def _check_livekit(credentials: LiveKitCredentials, *, patience: float) -> None:
-    """See that LiveKit is there and takes the key: the SDK would try for minutes, and drop the cause.
+    """Check that LiveKit answers and accepts the key: the SDK would retry for minutes, and hide the cause.
 
-    A server that cannot be reached is tried again for `patience` seconds.
+    An unreachable server is retried for `patience` seconds.
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + patience
@@ -178,15 +173,15 @@ async def _check_livekit(credentials: LiveKitCredentials, *, patience: float) ->
             if loop.time() + _CONNECT_RETRY >= until:
                 raise
             if not logged:
-                logger.warning("%s (%s); trying again for %g s", error.message, error.why, patience)
+                logger.warning("%s (%s); retrying for %g s", error.message, error.why, patience)
             logged = True
             await asyncio.sleep(_CONNECT_RETRY)
         else:
             return
 
 
-def _prepare(settings: Settings, options: Options) -> AgentServer:
-    """Check what the jobs will need, and say what they will be; takes seconds, for it imports the SDK."""
+def _create_server(settings: Settings, options: Options) -> AgentServer:
+    """Check what the jobs need, warn about what is missing, and create the server; importing the SDK takes seconds."""
     from lkmongo.agent import models
     from lkmongo.agent.custom_agent import check_assistant, unused_tools_warning
     from lkmongo.worker.agent_server import create_server
@@ -200,7 +195,7 @@ def _prepare(settings: Settings, options: Options) -> AgentServer:
     if not aloud:
         logger.warning(models.TEXT_ONLY)
         if not settings.llm_base_url:
-            logger.warning("callers are answered by the demo responder: there is no language model")
+            logger.warning("callers are answered by the demo responder, because there is no language model")
             if unused := unused_tools_warning(agent):
                 logger.warning(unused)
         models.skip_model_preload()
@@ -216,8 +211,8 @@ def _prepare(settings: Settings, options: Options) -> AgentServer:
 
 
 @asynccontextmanager
-async def _database(settings: Settings, credentials: LiveKitCredentials) -> AsyncIterator[None]:
-    """Hold the embedded mongod open for the jobs, and see in the background to what every start sees to."""
+async def _background_work(settings: Settings, credentials: LiveKitCredentials) -> AsyncIterator[None]:
+    """Hold the store open for the jobs, and run backfill, recovery and resumption in the background."""
     async with AsyncExitStack() as stack:
         embedder = embedder_for(settings)
         stack.push_async_callback(embedder.close)
@@ -231,7 +226,7 @@ async def _database(settings: Settings, credentials: LiveKitCredentials) -> Asyn
 
 
 async def _backfill(store: Store, embedder: Embedder) -> None:
-    """Make the vectors that are missing, as soon as MongoDB and the embedder answer."""
+    """Make missing vectors as soon as MongoDB and the embedder answer."""
     logged = False
     while True:
         try:
@@ -239,22 +234,19 @@ async def _backfill(store: Store, embedder: Embedder) -> None:
             filled = await backfill(store.db, embedder)
         except LkmongoError as error:
             if not logged:
-                said = "%s (%s); calls go on without what it holds, and it is tried again every minute"
-                logger.warning(said, error.message, error.why)
+                message = "%s (%s); sessions continue without it, and it is retried every minute"
+                logger.warning(message, error.message, error.why)
             logged = True
         except Exception:
-            logger.exception("vectors that are missing could not be made")
+            logger.exception("missing vectors could not be made")
             return
         else:
             if made := sum(each.embedded for each in filled):
-                logger.info("%d vectors that were missing are made", made)
+                logger.info("made %d missing vectors", made)
             elif logged:
                 logger.info("MongoDB answers")
             return
         await asyncio.sleep(_BACKFILL_RETRY)
-
-
-# ---------------------------------------------------------------------- meanwhile
 
 
 async def _serve(server: AgentServer, stop: asyncio.Event, options: Options) -> None:
@@ -265,9 +257,9 @@ async def _serve(server: AgentServer, stop: asyncio.Event, options: Options) -> 
         await _wait_for_any({running}, stop, registered, within=REGISTER_TIMEOUT)
         if not (running.done() or stop.is_set() or registered.is_set()):
             raise UnreachableError(
-                "LiveKit takes the key, and the worker could not register",
-                why=f"it did not succeed within {REGISTER_TIMEOUT:g} s; the log says what was tried",
-                hint="check that LIVEKIT_URL lets websockets through",
+                "LiveKit accepts the key, but the worker could not register",
+                why=f"it did not succeed within {REGISTER_TIMEOUT:g} s; the log shows the attempts",
+                hint="check that nothing between here and LIVEKIT_URL blocks WebSockets",
             )
         await _wait_for_any({running}, stop)
         if running.done():
@@ -285,27 +277,24 @@ async def _serve(server: AgentServer, stop: asyncio.Event, options: Options) -> 
             running.cancel()  # its processes end with this one
         await server.aclose()
         await asyncio.gather(running, return_exceptions=True)
-    logger.info("the worker has ended")
+    logger.info("the worker has stopped")
 
 
 async def _drain(server: AgentServer, options: Options) -> None:
-    """Take no new calls, and let those that go on end by themselves as long as they may."""
+    """Take no new jobs, and wait for active sessions until the drain timeout."""
     seconds = 0 if options.dev else int(options.drain.total_seconds())
     active = len(server.active_jobs)
     if not (seconds and active):
         return
-    logger.info("%d calls go on; they have %d s to end", active, seconds)
+    logger.info("draining %d sessions; they have %d s to end", active, seconds)
     try:
         await server.drain(seconds)
     except asyncio.TimeoutError:  # noqa: UP041 - what the SDK says it raises
-        logger.warning("%d calls are ended by the worker", len(server.active_jobs))
+        logger.warning("the worker ends %d sessions", len(server.active_jobs))
 
 
-# ---------------------------------------------------------------------- signals
-
-
-def _on_signals() -> asyncio.Event:
-    """Set the event at the first signal that says stop, and leave the next one to the operating system."""
+def _stop_on_signal() -> asyncio.Event:
+    """Set the event at the first signal to stop; the next one gets its default handler, which kills the process."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -317,7 +306,7 @@ def _on_signals() -> asyncio.Event:
 
     def received(number: signal.Signals) -> None:
         if not stop.is_set():
-            logger.info("%s: ending; once more to end at once", number.name)
+            logger.info("%s: stopping; send it again to stop at once", number.name)
             stop.set()
             loop.call_later(_SIGNAL_ECHO, leave_to_the_system)
 
@@ -327,7 +316,7 @@ def _on_signals() -> asyncio.Event:
 
 
 async def _run_until_signal(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Do `work` to its end, and return True; when a signal comes first, stop it, and return False."""
+    """Run `work` and return True; if a signal comes first, cancel it and return False."""
     task = asyncio.create_task(work)
     await _wait_for_any({task}, stop)
     if not task.done():
@@ -339,7 +328,7 @@ async def _run_until_signal(stop: asyncio.Event, work: Coroutine[Any, Any, None]
 
 
 async def _wait_for_any(tasks: set[asyncio.Task[None]], *events: asyncio.Event, within: float | None = None) -> None:
-    """Wait until one of the tasks is done or one of the events is set; neither is touched."""
+    """Wait until one of the tasks is done or one of the events is set; cancels neither."""
     waiting = {asyncio.create_task(event.wait()) for event in events}
     await asyncio.wait(tasks | waiting, timeout=within, return_when=asyncio.FIRST_COMPLETED)
     for task in waiting:

@@ -1,7 +1,7 @@
-"""The worker's server as a module's variable, where LiveKit's own tools look for it.
+"""The AgentServer as a module variable, where LiveKit's own tools look for it.
 
 `lk agent start|dev|console lkmongo/worker/server.py` and `python -m livekit.agents start` find `server` here, with
-the settings of the environment and of the current folder's dotenv files. `lkmongo agent run` does not need it.
+settings from the environment and the current folder's dotenv files. `lkmongo agent run` does not use it.
 """
 
 from __future__ import annotations

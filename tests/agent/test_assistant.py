@@ -165,7 +165,7 @@ async def test_an_order_is_read_out_to_its_owner_alone(store):
             False,
         )
     async with talk(store, SOMEBODY_ELSE, calls()) as call:
-        assert await call.tool("lookup_order", order_id="1001") == ("There is no order 1001 of yours.", True)
+        assert await call.tool("lookup_order", order_id="1001") == ("You have no order 1001.", True)
 
 
 async def test_who_names_no_order_is_told_of_their_latest_ones(store):
@@ -173,7 +173,7 @@ async def test_who_names_no_order_is_told_of_their_latest_ones(store):
         return {"order_id": str(number), "items": [{"name": "Lamp"}], "total": 4, "status": "packed"}
 
     async with talk(store, ROBIN, calls()) as call:
-        assert await call.tool("lookup_order") == ("There is no order of yours.", True)
+        assert await call.tool("lookup_order") == ("You have no orders.", True)
         await store.db.orders.insert_one(ROBIN.filter | order(7))
         sentence = "Order 7 is packed: Lamp, 4.00 USD in total."
         assert await call.tool("lookup_order") == (sentence, False)
@@ -182,7 +182,7 @@ async def test_who_names_no_order_is_told_of_their_latest_ones(store):
         assert re.findall(r"Order (\d+)", output) == ["8", "9", "3"]
         assert output.endswith("in total. For another one, tell me its number.")
     async with talk(store, SOMEBODY_ELSE, calls()) as call:
-        assert await call.tool("lookup_order") == ("There is no order of yours.", True)
+        assert await call.tool("lookup_order") == ("You have no orders.", True)
 
 
 async def test_knowledge_is_found_in_the_callers_tenant_alone(store):

@@ -1,4 +1,4 @@
-"""What must not be remembered is nowhere but in the transcript of what was said, whichever mind answers."""
+"""Secrets are nowhere but in the transcript, whichever model answers."""
 
 from __future__ import annotations
 

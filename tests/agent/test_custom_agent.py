@@ -1,4 +1,4 @@
-"""One's own agent: the example of the documentation works over the same scoped store."""
+"""Custom agents: the example of the documentation works over the same scoped store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A MongoDB that is away, silent, slow or busy: no part of a call waits for it longer than its time, nor twice."""
+"""With MongoDB unreachable, silent, slow or busy, no part of a session waits longer than its deadline, nor twice."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ async def tool(call, name, **arguments):
 
 
 @pytest.mark.parametrize("fault", ["refuse", "stall", "cut"])
-async def test_with_mongodb_away_at_the_start_it_is_greeted_and_known_as_soon_as_it_is_back(store, proxy, held, fault):
+async def test_an_unreachable_mongodb_delays_neither_greeting_nor_later_loading(store, proxy, held, fault):
     await store.memories.remember(ROBIN, "shoe size", "42")
     proxy.begin(fault)
     async with held() as call:
@@ -200,7 +200,7 @@ class Watched(LocalEmbedder):
         await super().warm()
 
 
-async def test_the_model_is_read_while_mongodb_is_waited_for_and_not_in_the_turn_after(proxy, database_name, home):
+async def test_the_embedding_model_is_loaded_while_mongodb_is_awaited(proxy, database_name, home):
     proxy.begin("stall")
     given = {"MONGODB_URI": f"mongodb://127.0.0.1:{proxy.port}/?directConnection=true", "MONGODB_DB": database_name}
     settings = Settings.load(given | {"LKMONGO_HOME": str(home)})
@@ -214,7 +214,7 @@ async def test_the_model_is_read_while_mongodb_is_waited_for_and_not_in_the_turn
     assert watched.given_up == [False]
 
 
-async def test_the_end_of_an_erased_call_does_not_wait_for_a_mongodb_that_is_away(store, monkeypatch):
+async def test_the_end_of_an_erased_session_does_not_wait_for_an_unreachable_mongodb(store, monkeypatch):
     monkeypatch.setattr(deadlines, "AWAY", 0.01)
     monkeypatch.setattr(deadlines, "ERASED_END", math.inf)
     lease = Lease(store, SessionRecord(SID, ROBIN, "room", SessionStatus.ACTIVE, now()))
@@ -233,9 +233,9 @@ async def test_the_end_of_an_erased_call_does_not_wait_for_a_mongodb_that_is_awa
 
 
 @pytest.mark.parametrize("fault", ["refuse", "stall"])
-async def test_one_turn_finds_out_that_mongodb_is_away_and_no_later_one_pays_again(store, proxy, held, fault):
+async def test_only_one_turn_waits_to_find_out_that_mongodb_is_unreachable(store, proxy, held, fault):
     async with held() as call:
-        assert (await tool(call, "lookup_order", order_id="7"))[0] == "There is no order 7 of yours."
+        assert (await tool(call, "lookup_order", order_id="7"))[0] == "You have no order 7."
         assert not (await tool(call, "search_knowledge", query="delivery"))[1]
         asked = counted(call.call)
         proxy.begin(fault)
@@ -249,13 +249,13 @@ async def test_one_turn_finds_out_that_mongodb_is_away_and_no_later_one_pays_aga
         assert asked == []
         await proxy.end()
         await until(lambda: not call.call.store.breaker.is_open)
-        assert (await tool(call, "lookup_order", order_id="7"))[0] == "There is no order 7 of yours."
+        assert (await tool(call, "lookup_order", order_id="7"))[0] == "You have no order 7."
         assert not (await tool(call, "search_knowledge", query="delivery"))[1]
         assert asked
 
 
 @pytest.mark.parametrize("fault", ["stall", "refuse"])
-async def test_away_at_the_hang_up_the_call_ends_and_is_kept(store, proxy, held, fault, patient, monkeypatch):
+async def test_without_mongodb_at_the_end_the_session_is_journaled(store, proxy, held, fault, patient, monkeypatch):
     monkeypatch.setattr("lkmongo.store.open._CLOSE_DEADLINE", 0.1)
     async with held() as call:
         await until(lambda: store.sessions.turns(ROBIN, SID))
@@ -267,13 +267,13 @@ async def test_away_at_the_hang_up_the_call_ends_and_is_kept(store, proxy, held,
     await proxy.end()
 
 
-async def test_slow_is_not_away(store, proxy, held):
+async def test_a_slow_mongodb_is_not_unreachable(store, proxy, held):
     async with held() as call:
         await until(lambda: store.sessions.turns(ROBIN, SID))
         await tool(call, "search_knowledge", query="returns")  # what it imports is not the database's slowness
         proxy.begin("slow")
         await asyncio.sleep(1)  # connections that are on their way
-        assert (await tool(call, "lookup_order", order_id="7"))[0] == "There is no order 7 of yours."
+        assert (await tool(call, "lookup_order", order_id="7"))[0] == "You have no order 7."
         assert not (await tool(call, "search_knowledge", query="delivery"))[1]
         assert (await tool(call, "remember_detail", memory_type="a", content="b"))[0].startswith("I will remember")
         assert not call.call.store.breaker.is_open
@@ -312,10 +312,10 @@ async def test_with_every_connection_taken_a_turn_does_not_wait_for_one(store, h
             await store.db.client.admin.command("killOp", op=number)
         await asyncio.gather(*busy, return_exceptions=True)
         await until(lambda: not call.call.store.breaker.is_open)
-        assert (await tool(call, "lookup_order", order_id="7"))[0] == "There is no order 7 of yours."
+        assert (await tool(call, "lookup_order", order_id="7"))[0] == "You have no order 7."
 
 
-async def test_a_user_who_may_do_nothing_any_more_keeps_no_call_from_going_on(held, tmp_path, database_name):
+async def test_a_database_user_without_rights_does_not_stop_a_session(held, tmp_path, database_name):
     (tmp_path / "guarded").mkdir()
     role = {"role": "readWrite", "db": database_name}
     with guarded_mongod(tmp_path / "guarded") as guarded, MongoClient(guarded.uri("root")) as root:

@@ -1,4 +1,4 @@
-"""What the next call knows of the last one: when it was and what it was about, and nothing that was forgotten in it."""
+"""What the next session knows of the last one: when it was, what it was about, and nothing that was forgotten."""
 
 from __future__ import annotations
 

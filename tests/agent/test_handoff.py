@@ -1,4 +1,4 @@
-"""A call that goes from one agent to another: the example of the documentation, and what survives."""
+"""Handoff from one agent to another: the example of the documentation, and what survives."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def test_the_second_agent_knows_the_caller_and_what_was_said_and_everythin
 
         assert await call.tool("start_return", order_id="1") == ("The return of order 1 has begun.", False)
         assert await call.tool("start_return", order_id="2") == ("There is no such order of yours.", False)
-        assert await call.tool("lookup_order", order_id="2") == ("There is no order 2 of yours.", True)
+        assert await call.tool("lookup_order", order_id="2") == ("You have no order 2.", True)
         await call.tool("remember_detail", memory_type="hat_size", content="58")
     assert {memory.memory_type for memory in await store.memories.slots(ROBIN)} == {"pet", "shoe_size", "hat_size"}
     assert await store.db.memories.count_documents({"user_id": {"$ne": "u-100"}}) == 0

@@ -1,4 +1,4 @@
-"""Three minds, one agent: which one answers, and a whole conversation through each kind of server."""
+"""The choice of the language model, and a conversation through each kind of server."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def said(*texts: str) -> AsyncIterator[Line]:
         (CLOUD | {"LKMONGO_LLM_BASE_URL": "http://localhost:1/v1", "LKMONGO_LLM": "llama"}, "llama at http"),
     ],
 )
-async def test_the_mind_follows_from_the_settings(environment, description):
+async def test_the_model_follows_from_the_settings(environment, description):
     mind = choose_model(Settings.load(environment))
     if description is None:
         assert mind is None

@@ -1,4 +1,4 @@
-"""What is worth a search while the caller still speaks, and how like two questions are."""
+"""Partial transcripts: what is worth a search, and how similar two questions are."""
 
 from __future__ import annotations
 

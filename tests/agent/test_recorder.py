@@ -1,4 +1,4 @@
-"""The record of a call: in order, exactly once, whatever is in it."""
+"""The record of a session: in order, exactly once, whatever it contains."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.waiting import PATIENCE, until
 ROBIN = UserScope(tenant_id="default", user_id="u-100")
 
 
-async def test_a_call_is_stored_with_its_turns(store):
+async def test_a_session_is_stored_with_its_turns(store):
     before = now()
     script = calls(("remember_detail", {"memory_type": "color", "content": "teal"}), greeting="Hello there.")
     async with talk(store, ROBIN, script) as call:
@@ -52,7 +52,7 @@ async def test_a_call_is_stored_with_its_turns(store):
     assert [turn.created_at for turn in turns] == sorted(turn.created_at for turn in turns)
 
 
-async def test_turns_are_there_while_the_call_goes_on(store):
+async def test_turns_are_stored_during_the_session(store):
     async with talk(store, ROBIN, calls()) as call:
         await call.say("is anybody there?")
 
@@ -65,14 +65,14 @@ async def test_turns_are_there_while_the_call_goes_on(store):
         assert len(await store.sessions.turns(ROBIN, "console-test")) == 3
 
 
-async def test_a_room_name_that_was_used_before_loses_no_call(store):
+async def test_a_reused_room_name_loses_no_session(store):
     for session_id in ("RM_1", "RM_2"):
         async with talk(store, ROBIN, calls(), session_id=session_id) as call:
             await call.say("hello")
     assert len(await store.sessions.recent(ROBIN)) == 2
 
 
-async def test_lone_surrogates_and_a_report_that_cannot_be_made_lose_nothing_else(store):
+async def test_lone_surrogates_and_a_failing_report_lose_nothing_else(store):
     recorder = Recorder(store, ROBIN, "s-1", "room \ud800")
     message = llm.ChatMessage(role="user", content=["half a \ud83d face"])
     recorder._on_item(ConversationItemAddedEvent(item=message))
@@ -86,7 +86,7 @@ async def test_lone_surrogates_and_a_report_that_cannot_be_made_lose_nothing_els
     assert [turn.content for turn in await store.sessions.turns(ROBIN, "s-1")] == ["half a \ufffd face"]
 
 
-async def test_a_value_that_bson_cannot_hold_is_kept_as_text(store):
+async def test_a_value_that_bson_cannot_encode_is_stored_as_text(store):
     recorder = Recorder(store, ROBIN, "s-1", "room")
     assert await recorder.close("hang-up", lambda: {"huge": 2**70, "object": object(), "nested": [{"fine": 1}]})
     report = (await store.sessions.get(ROBIN, "s-1")).report
@@ -95,7 +95,7 @@ async def test_a_value_that_bson_cannot_hold_is_kept_as_text(store):
     assert report["nested"] == [{"fine": 1}]
 
 
-async def test_items_that_come_late_are_put_in_their_place_and_only_once(store):
+async def test_late_items_are_ordered_and_deduplicated(store):
     recorder = Recorder(store, ROBIN, "s-1", "room")
     said = llm.ChatMessage(role="user", content=["first"], created_at=100.0)
     answer = llm.ChatMessage(role="assistant", content=["third"], created_at=102.0)
@@ -134,7 +134,7 @@ async def die(recorder):
     await recorder._outbox.close(delete=False)
 
 
-async def test_what_is_said_is_noted_at_once_and_outlives_a_process_that_is_killed(store, kept, tmp_path, monkeypatch):
+async def test_turns_are_journaled_at_once_and_survive_a_kill(store, kept, tmp_path, monkeypatch):
     monkeypatch.setattr(deadlines, "TURN_ORDER", 3_600)
     recorder, noted = kept(store)
     recorder.start()
@@ -149,7 +149,7 @@ async def test_what_is_said_is_noted_at_once_and_outlives_a_process_that_is_kill
     assert [(turn.seq, turn.content) for turn in turns] == [(0, "first"), (1, "second"), (2, "third")]
 
 
-async def test_what_mongodb_has_is_noted_no_longer(store, kept):
+async def test_acknowledged_turns_leave_the_journal(store, kept):
     recorder, noted = kept(store)
     recorder.start()
     for number in range(3):
@@ -160,7 +160,7 @@ async def test_what_mongodb_has_is_noted_no_longer(store, kept):
     assert len(await store.sessions.turns(ROBIN, "s-1")) == 3
 
 
-async def test_what_an_attempt_has_stored_that_was_given_up_is_noted_no_longer(store, kept, monkeypatch):
+async def test_turns_stored_by_a_cancelled_attempt_leave_the_journal(store, kept, monkeypatch):
     acknowledge = Outbox.acknowledge
 
     async def too_late(outbox, keys):
@@ -176,7 +176,7 @@ async def test_what_an_attempt_has_stored_that_was_given_up_is_noted_no_longer(s
     assert await recorder.close("hang-up", dict)
 
 
-async def test_a_disk_that_hangs_keeps_no_turn_from_mongodb_and_no_call_from_ending(store, kept, monkeypatch):
+async def test_a_hanging_disk_delays_neither_turns_nor_the_end(store, kept, monkeypatch):
     monkeypatch.setattr(deadlines, "DISK", 0.1)
     it_works, append = threading.Event(), Journal.append
 
@@ -196,7 +196,7 @@ async def test_a_disk_that_hangs_keeps_no_turn_from_mongodb_and_no_call_from_end
     await recorder._outbox.close(delete=True)
 
 
-async def test_a_turn_that_is_noted_before_another_one_is_stored_comes_after_it(store, kept, tmp_path, monkeypatch):
+async def test_a_turn_journaled_before_another_is_stored_follows_it(store, kept, tmp_path, monkeypatch):
     recorder, noted = kept(store)
     recorder.start()
     say(recorder, ("first", 100.0))
@@ -211,7 +211,7 @@ async def test_a_turn_that_is_noted_before_another_one_is_stored_comes_after_it(
     assert [(turn.seq, turn.content) for turn in turns] == [(0, "first"), (1, "second"), (2, "third")]
 
 
-async def test_instructions_are_no_turn(store):
+async def test_instructions_are_not_recorded(store):
     recorder = Recorder(store, ROBIN, "s-1", "room")
     for role in ("system", "developer"):
         item = llm.ChatMessage(role=role, content=["what the agent was told"])
@@ -220,7 +220,7 @@ async def test_instructions_are_no_turn(store):
     assert await store.sessions.turns(ROBIN, "s-1") == []
 
 
-async def test_a_database_that_is_away_does_not_raise(caplog):
+async def test_an_unreachable_database_does_not_raise(caplog):
     caplog.set_level("INFO")
     async with create_client("mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100") as client:
         recorder = Recorder(Store.of(client["x"]), ROBIN, "s-1", "room")
@@ -230,7 +230,7 @@ async def test_a_database_that_is_away_does_not_raise(caplog):
     assert "could not be stored" in caplog.text
 
 
-async def test_a_database_that_refuses_is_a_warning(store, monkeypatch, caplog):
+async def test_a_database_error_is_a_warning(store, monkeypatch, caplog):
     async def refuse(*_, **__):
         raise DatabaseError(why="quota")
 
@@ -240,14 +240,14 @@ async def test_a_database_that_refuses_is_a_warning(store, monkeypatch, caplog):
     say(recorder, ("hello", 100.0))
     assert not await recorder.close("hang-up", dict)
     assert [(line.levelname, line.message) for line in caplog.records if line.name == recording.__name__] == [
-        ("WARNING", "the call could not be stored: MongoDB answered with an error (quota)")
+        ("WARNING", "the session could not be stored: MongoDB answered with an error (quota)")
     ]
 
 
 # ---------------------------------------------------------------- the end
 
 
-async def test_the_end_is_written_beside_the_last_turns_within_the_lease(store, monkeypatch):
+async def test_the_end_is_written_alongside_the_last_turns_within_the_lease(store, monkeypatch):
     monkeypatch.setattr(deadlines, "TURN_ORDER", 3_600)
     append, save, saved = store.sessions.append, store.sessions.save, asyncio.Event()
 
@@ -273,7 +273,7 @@ async def test_the_end_is_written_beside_the_last_turns_within_the_lease(store, 
     assert await store.sessions.live(ROBIN) == []
 
 
-async def test_a_turn_that_is_not_stored_beside_the_end_is_kept_and_comes_later(store, kept, tmp_path, monkeypatch):
+async def test_a_turn_not_stored_with_the_end_is_journaled_and_stored_later(store, kept, tmp_path, monkeypatch):
     monkeypatch.setattr(deadlines, "TURN_ORDER", 3_600)
 
     async def refused(*_):
@@ -294,7 +294,7 @@ async def test_a_turn_that_is_not_stored_beside_the_end_is_kept_and_comes_later(
     assert (record.status, record.close_reason) == (SessionStatus.COMPLETE, "hang-up")
 
 
-async def test_what_else_is_left_of_a_call_is_stored_beside_its_end_and_waited_for(store):
+async def test_other_work_runs_alongside_the_end_and_is_awaited(store):
     steps = []
 
     async def settle():

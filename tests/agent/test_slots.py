@@ -1,4 +1,4 @@
-"""What is remembered of a person, as it is found in a call."""
+"""A person's memory slots as they are found in a session."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ async def slots():
     embedder = Watched()
     slots = Slots(embedder)
     memories = [Memory("favorite_color", "teal"), Memory("color_of_the_car", "red"), Memory("dog", "Rex, a poodle")]
-    slots.take({memory.memory_type: memory for memory in memories})
+    slots.replace_all({memory.memory_type: memory for memory in memories})
     for memory, vector in zip(
         memories, await embedder.embed([m.embedded_text for m in memories], kind="document"), strict=True
     ):
-        slots.take_vector(memory, vector)
+        slots.add_vector(memory, vector)
     return slots
 
 
@@ -59,7 +59,7 @@ async def test_other_questions_are_compared_by_meaning(slots):
     ],
 )
 async def test_a_label_in_another_spelling_is_the_one_that_is_there(slots, there, said):
-    slots.take({there: Memory(there, "x")})
+    slots.replace_all({there: Memory(there, "x")})
     assert slots.existing_label(said) == there
     assert slots.existing_label(there) == there
 

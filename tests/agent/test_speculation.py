@@ -1,4 +1,4 @@
-"""Searching while the caller speaks: what is used, what is not, and what it costs."""
+"""Speculative search: what is used, what is not, and what it costs."""
 
 from __future__ import annotations
 

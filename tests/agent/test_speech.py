@@ -1,4 +1,4 @@
-"""Which models a call is heard, answered and spoken with, and what is said of settings that cannot be."""
+"""The choice of speech models, and errors for invalid settings."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_an_empty_agent_name_is_the_default(value):
     assert Settings.load({"LKMONGO_AGENT_NAME": value}).agent_name == "lkmongo-agent"
 
 
-async def test_a_second_language_model_is_fallen_back_on():
+async def test_the_second_language_model_is_a_fallback():
     mind = choose_model(Settings.load(CLOUD | {"LKMONGO_LLM": "openai/gpt-4.1-mini, google/gemini-3-flash"}))
     assert isinstance(mind.llm, llm.FallbackAdapter)
     assert [each.model for each in mind.parts] == ["openai/gpt-4.1-mini", "google/gemini-3-flash"]
@@ -77,11 +77,11 @@ async def test_speech_needs_an_inference_gateway():
 
 
 @pytest.mark.parametrize(("value", "made"), [("bundled", "livekit.agents.inference"), ("silero", "silero")])
-def test_who_hears_speech_is_as_set(value, made):
+def test_the_voice_activity_detector_is_as_set(value, made):
     assert made in type(models.load_vad(Settings.load({"LKMONGO_VAD": value}))).__module__
 
 
-async def test_turns_are_told_by_the_bundled_model_unless_another_is_asked_for(monkeypatch):
+async def test_the_bundled_turn_detector_is_the_default(monkeypatch):
     from livekit.agents.utils import http_context
 
     async with http_context.open():

@@ -1,4 +1,4 @@
-"""The line that is spoken when a search takes long: when it comes, when it is withdrawn, and where it is not kept."""
+"""Status lines: when they are spoken, when they are cancelled, and that they are not recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever goes wrong around a tool or a briefing, the caller hears a sentence, and nobody reads an exception."""
+"""Whatever fails in a tool or a briefing, the caller hears a sentence and never an exception."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ async def test_an_order_number_of_another_type_reads_nobodys_order(store):
             assert clean_text(output) == output, order_id
 
 
-async def test_a_briefing_that_cannot_be_made_kills_no_reply(store, monkeypatch, caplog):
+async def test_a_failing_briefing_prevents_no_reply(store, monkeypatch, caplog):
     async with talk(store, ROBIN, calls()) as call:
 
         def broken(*_):
@@ -130,7 +130,7 @@ async def test_a_briefing_that_cannot_be_made_kills_no_reply(store, monkeypatch,
     assert "without a briefing" in caplog.text
 
 
-async def test_when_memory_is_not_at_hand_the_log_says_why(store, monkeypatch, caplog):
+async def test_when_memory_is_not_loaded_the_log_says_why(store, monkeypatch, caplog):
     monkeypatch.setattr(type(store.memories), "contents", refuse)
     monkeypatch.setattr(Caller.preload, "__defaults__", (0.1,))  # the greeting would wait for it, in vain
     async with talk(store, ROBIN, calls()) as call:
@@ -141,12 +141,12 @@ async def test_when_memory_is_not_at_hand_the_log_says_why(store, monkeypatch, c
         ):
             caplog.clear()
             output, is_error = await call.tool(name, **arguments)
-            assert (output.startswith("What I remember is not at hand"), is_error) == (True, True)
+            assert (output.startswith("I cannot look up what I remember"), is_error) == (True, True)
             (line,) = [each for each in caplog.records if each.name == "lkmongo.agent.assistant"]
             assert (line.levelname, "MongoDB answered with an error" in line.message) == ("WARNING", True)
 
 
-async def test_what_could_be_saved_nowhere_is_logged_with_the_cause(store, monkeypatch, caplog):
+async def test_a_change_that_could_not_be_saved_is_logged_with_the_cause(store, monkeypatch, caplog):
     monkeypatch.setattr(type(store.memories), "remember", refuse)
     async with talk(store, ROBIN, calls()) as call:
         output, is_error = await call.tool("remember_detail", memory_type="pet", content="a heron")

@@ -1,4 +1,4 @@
-"""The whole default stack, spoken: sound in, recognition, language model, tools, and a voice out."""
+"""The whole default stack aloud: audio in, recognition, language model, tools, and a voice out."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def test_the_console_starts_without_mongodb_warns_once_and_goes_on(run):
     assert len(result.answers) == 3
     assert "teal" in result.answers[2]
     assert result.stderr.count("warning:") == 1
-    assert "goes on without memory" in result.stderr
+    assert "continues without memory" in result.stderr
     assert CANARY not in result.stderr + result.stdout
 
 

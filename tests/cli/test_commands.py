@@ -86,7 +86,7 @@ def test_what_goes_wrong_in_a_tool_of_ones_own_is_shown(run, tmp_path):
 def test_tools_of_ones_own_are_said_to_need_a_language_model(run, tmp_path):
     (tmp_path / "mine.py").write_text(MINE)
     told = run("agent", "console", input="is the lamp in stock?\n", env={"LKMONGO_AGENT": "mine:Mine"})
-    assert "The tools of Mine itself (check_stock) need a language model: they are not called." in told.stderr
+    assert "The tools that Mine adds (check_stock) are not called: they need a language model." in told.stderr
     assert "check_stock" not in told.stdout
     assert "need a language model" not in run("agent", "console", input="hello\n").stderr
 

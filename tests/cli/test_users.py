@@ -283,7 +283,7 @@ async def test_erased_in_the_middle_of_a_call_by_a_process_that_is_killed_and_ru
         assert "Oslo" in say(call, "what is my city?")
         told = call.communicate()[1].decode()
         assert call.returncode == 0
-        assert "erased during the call" in told
+        assert "erased during the session" in told
     assert not any((await count(store.db, ROBIN)).values())
     assert await documents(store) == others
     assert await anywhere(store, "Zeppelin of robin", "teal", "Oslo") == []

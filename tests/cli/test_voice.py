@@ -14,7 +14,7 @@ def test_without_speech_a_pipe_gets_one_error_that_names_it_and_what_to_do(run):
     result = run("agent", "console", "--voice", "--user", "u-100", "--json", input="hello\n")
     assert (result.code, result.stdout) == (2, "")
     assert result.stderr.count("\n") == 1
-    assert "there is no LiveKit Inference to recognise speech" in result.stderr
+    assert "LiveKit Inference is not set up, which speech recognition" in result.stderr
     assert "leave out --voice to talk in text" in result.stderr
 
 
@@ -27,7 +27,7 @@ def test_a_device_is_of_no_use_without_a_voice(run_inside):
 def test_a_person_at_a_terminal_goes_on_in_text(at_terminal):
     child = at_terminal("agent", "console", "--voice", "--user", "u-100")
     child.expect("this console cannot talk aloud")
-    child.expect("Going on in text")
+    child.expect("Continuing in text")
     child.expect("you>")
     child.send("remember that my dog is called Rex\r")
     child.expect("agent> .*Rex")

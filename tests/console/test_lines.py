@@ -1,4 +1,4 @@
-"""Lines of input: a bad one is refused by its number, and the ones after it are read."""
+"""Input lines: a bad one is refused by its number, and the next ones are read."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ def read(*chunks: bytes) -> list[Line]:
     return list(split_lines(iter(chunks)))
 
 
-def test_lines_come_as_they_were_said():
+def test_lines_are_split_and_numbered():
     assert [line.text for line in read(b"one\ntwo\r\n\nthree")] == ["one", "two", "", "three"]
 
 
-def test_a_line_that_is_no_text_is_refused_and_the_next_is_read():
+def test_a_line_that_is_not_utf8_is_refused_and_the_next_is_read():
     first, second, third = read(b"hello\n\xff\xfe bad\nstill here\n")
     assert (first.text, third.text) == ("hello", "still here")
-    assert second.refused.message == "line 2 is not UTF-8 text; it was left out"
+    assert second.refused.message == "line 2 is not UTF-8 text; it was skipped"
 
 
 def test_a_line_that_is_too_long_is_refused_and_the_next_is_read():
     first, second = read(b"x" * 10_000 + b"\nshort\n")
-    assert first.refused.message == "line 1 has 10000 characters; 4000 are allowed. It was left out"
+    assert first.refused.message == "line 1 has 10000 characters; 4000 are allowed. It was skipped"
     assert second.text == "short"
 
 
-def test_a_line_without_end_does_not_fill_the_memory():
+def test_an_endless_line_does_not_exhaust_memory():
     lines = read(*[b"x" * 65_536] * 100, b"\nafter\n")
     assert lines[0].refused is not None
     assert lines[1].text == "after"

@@ -31,7 +31,7 @@ async def speaker():
     return speaker
 
 
-async def test_what_is_said_is_played_once_and_then_there_is_silence(speaker):
+async def test_an_utterance_is_played_once_followed_by_silence(speaker):
     assert heard(speaker) == [0]
     for level in (1, 2):
         await speaker.capture_frame(frame(level))
@@ -41,7 +41,7 @@ async def test_what_is_said_is_played_once_and_then_there_is_silence(speaker):
     assert speaker.ended == [(0.02, False)]
 
 
-async def test_a_pause_keeps_what_is_left_for_later(speaker):
+async def test_a_pause_keeps_the_rest_for_later(speaker):
     for level in (1, 2):
         await speaker.capture_frame(frame(level))
     speaker.flush()
@@ -56,7 +56,7 @@ async def test_a_pause_keeps_what_is_left_for_later(speaker):
     assert speaker.ended == [(0.02, False)]
 
 
-async def test_what_is_cut_off_is_silent_at_once_and_what_comes_next_is_played(speaker):
+async def test_an_interrupted_utterance_stops_at_once_and_the_next_is_played(speaker):
     for level in (1, 2, 3):
         await speaker.capture_frame(frame(level))
     assert heard(speaker) == [1]
@@ -72,7 +72,7 @@ async def test_what_is_cut_off_is_silent_at_once_and_what_comes_next_is_played(s
     assert speaker.ended == [(0.01, True), (0.01, False)]
 
 
-async def test_what_is_on_its_way_to_the_ear_counts_as_not_heard_when_it_is_cut_off(speaker):
+async def test_audio_still_in_the_device_counts_as_unheard_when_interrupted(speaker):
     speaker.latency = 0.005
     await speaker.capture_frame(frame(1))
     heard(speaker)
@@ -91,7 +91,7 @@ async def test_an_utterance_waits_until_the_one_before_it_was_heard(speaker):
     assert heard(speaker) == [2]
 
 
-async def test_a_microphone_that_is_off_gives_silence_of_the_same_length():
+async def test_a_muted_microphone_gives_silence_of_the_same_length():
     async def frames() -> AsyncIterator[rtc.AudioFrame]:
         while True:
             yield frame(5)

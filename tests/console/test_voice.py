@@ -1,4 +1,4 @@
-"""The console aloud: a real session with the bundled voice activity and turn detection, sound from memory."""
+"""The spoken console: a real session with the bundled voice activity and turn detection, on audio from memory."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ async def test_a_spoken_question_is_transcribed_answered_aloud_and_an_answer_can
     ]
 
 
-async def test_who_types_is_neither_heard_nor_spoken_to_until_they_talk_again(begin, store):
+async def test_typing_mutes_microphone_and_loudspeaker(begin, store):
     async with begin(calls(greeting=LONG), ["This is aloud."]) as (person, talk):
         await until(lambda: person.is_saying("word word"))
         person.typed.put_nowait(Switch.TYPE)
@@ -167,7 +167,7 @@ async def test_lines_that_are_piped_in_are_answered_aloud_to_the_last_word(begin
     assert (await stored(store, outcome))[0].close_reason == "hang-up"
 
 
-async def test_credentials_that_are_refused_end_the_call_which_says_so(begin, store):
+async def test_refused_credentials_end_the_session_with_an_error(begin, store):
     async with begin(calls(), refused={"stt"}) as (person, talk):
         outcome = await talk
     assert outcome.failure.exit_code is ExitCode.AUTHENTICATION
@@ -176,7 +176,7 @@ async def test_credentials_that_are_refused_end_the_call_which_says_so(begin, st
     assert (await stored(store, outcome))[0].close_reason == "error"
 
 
-async def test_a_device_that_cannot_be_opened_is_told_and_there_was_no_call(begin, store):
+async def test_a_device_that_cannot_be_opened_is_an_error_and_nothing_is_recorded(begin, store):
     @asynccontextmanager
     async def open_busy() -> AsyncIterator[None]:
         raise AudioError("the microphone headset cannot be opened")
@@ -188,7 +188,7 @@ async def test_a_device_that_cannot_be_opened_is_told_and_there_was_no_call(begi
     assert await store.db.sessions.count_documents({}) == 0
 
 
-async def test_a_call_that_is_cut_off_is_stored_as_interrupted(begin, store):
+async def test_an_interrupted_session_is_stored_as_such(begin, store):
     async with begin(calls(greeting=LONG)) as (person, talk):
         await until(lambda: person.sound.loud)
         talk.cancel()

@@ -33,7 +33,7 @@ async def test_calls_may_end_by_themselves_after_a_signal_and_those_that_do_not_
             await caller.reads("favorite color: teal")
         short_id, long_id = await first.room.sid, await second.room.sid
         worker.signal(signal.SIGTERM, group=True)
-        await worker.logs("2 calls go on; they have 8 s to end")
+        await worker.logs("draining 2 sessions; they have 8 s to end")
         await first.hang_up()
         record, _ = await completed(records, short, short_id)
         assert record.close_reason == "hang-up"

@@ -38,7 +38,7 @@ async def test_when_the_worker_of_a_call_is_killed_another_ones_agent_goes_on(st
                 workers.remove(holder)
                 holder.signal(signal.SIGKILL, group=True)
                 await another_speaks(caller)
-                assert any("the call goes on after 4 turns" in each.log for each in workers)
+                assert any("the session resumes after 4 turns" in each.log for each in workers)
                 assert not caller.said()[-1].startswith(("Hello", "Hi")), "it greets again"
                 if who is person:  # what a guest said is nowhere but in the conversation
                     await caller.type(QUESTION)

@@ -12,7 +12,7 @@ from lkmongo.dispatch import seal
 from lkmongo.livekit_api import send_agent
 from lkmongo.model import UserScope
 from lkmongo.tokens import Permissions, new_participant, new_room
-from lkmongo.worker.job import CALLER
+from lkmongo.worker.job import CALLER_ATTRIBUTE
 from tests.e2e.caller import PATIENCE
 from tests.e2e.conftest import TEXT
 from tests.e2e.looking import WISH, look_into_a_call
@@ -25,7 +25,7 @@ QUESTION = "What is my favorite color?"
 
 async def test_what_is_typed_is_answered_in_writing_and_known_in_the_next_call(text_worker, records, call):
     who = UserScope(tenant_id="text", user_id="u-100")
-    assert "the agent joins in text alone" in text_worker.log
+    assert "the agent joins in text only" in text_worker.log
     assert "answered by the demo responder" in text_worker.log
     async with call(who=who, sealed=True, agent_name=TEXT) as caller:
         await caller.reads("Hello", "Hi")
@@ -97,14 +97,16 @@ async def test_a_guest_becomes_a_person_by_what_the_server_says_and_not_by_what_
     async with call(room=room, participant_identity=identity, permissions=permissions, agent_name=TEXT) as caller:
         await caller.reads("Hello", "Hi")
         for number, value in enumerate(forged.values(), 1):
-            await caller.room.local_participant.set_attributes({CALLER: value})
+            await caller.room.local_participant.set_attributes({CALLER_ATTRIBUTE: value})
             await logged(text_worker, room, "the caller stays a guest", number)
         await caller.type(QUESTION)
         assert "teal" not in await caller.reads("favorite color")
 
-        update = api.UpdateParticipantRequest(room=room, identity=identity, attributes={CALLER: seal(who, **good)})
+        update = api.UpdateParticipantRequest(
+            room=room, identity=identity, attributes={CALLER_ATTRIBUTE: seal(who, **good)}
+        )
         await rooms.update_participant(update)
-        await logged(text_worker, room, "the guest is a person now")
+        await logged(text_worker, room, "the guest is identified now")
         await caller.type(QUESTION)
         await caller.reads("teal")
         session_id = await caller.room.sid

@@ -1,8 +1,7 @@
-"""What a call keeps on disk: whole lines, readable by their owner alone, whatever happens to the file."""
+"""The journal: whole lines, readable by the owner only, whatever happens to the file."""
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import math
 import os
@@ -10,8 +9,6 @@ import resource
 import stat
 import subprocess
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,8 +17,6 @@ import pytest
 from lkmongo.model import SessionRecord, SessionStatus, UserScope
 from lkmongo.outbox import journal
 from lkmongo.outbox.journal import Journal, JournalError, database_of, journal_folder
-from lkmongo.outbox.outbox import Outbox
-from tests.waiting import PATIENCE
 
 ROBIN = UserScope(tenant_id="default", user_id="u-100")
 AT = datetime(2026, 11, 3, 12, 30, 15, 250_000, UTC)
@@ -53,14 +48,14 @@ def left_by_a_call(folder: Path, entries=ENTRIES) -> Path:
     return call.path
 
 
-def test_what_is_kept_comes_back(folder):
+def test_entries_are_read_back(folder):
     path = left_by_a_call(folder)
     left = journal.read(path)
     assert (left.record, left.owner, left.database) == (record(), "host/boot/1", "db")
     assert (left.entries, left.damaged) == (ENTRIES, 0)
 
 
-def test_only_its_owner_can_read_it(folder):
+def test_only_the_owner_can_read_a_journal(folder):
     before = os.umask(0)
     try:
         path = left_by_a_call(folder)
@@ -73,7 +68,7 @@ def test_only_its_owner_can_read_it(folder):
 @pytest.mark.parametrize(
     "name", ["../../etc", "a/b", "\ud800", "\x00", '"}\n{"op":"end"}', "{$gt: ''}", "名前", "x" * 10_000, "%s%n", "."]
 )
-def test_whatever_a_room_or_a_call_is_called_it_stays_in_the_folder_and_on_its_line(folder, name):
+def test_no_room_or_session_name_escapes_its_folder_or_line(folder, name):
     call = begin(folder, session_id=name, room=name)
     call.append([{"op": "turn", "content": name}])
     left = journal.read(call.path)
@@ -85,14 +80,14 @@ def test_whatever_a_room_or_a_call_is_called_it_stays_in_the_folder_and_on_its_l
     assert list(folder.iterdir()) == []
 
 
-def test_numbers_that_json_has_not_come_back(folder):
+def test_numbers_beyond_json_are_read_back(folder):
     path = left_by_a_call(folder, [{"op": "turn", "metrics": {"a": math.nan, "b": -math.inf, "c": 2**62, "d": 2**80}}])
     metrics = journal.read(path).entries[0]["metrics"]
     assert math.isnan(metrics["a"])
     assert metrics == {"a": metrics["a"], "b": -math.inf, "c": 2**62, "d": str(2**80)}
 
 
-def test_torn_at_any_byte_it_holds_the_lines_before(folder):
+def test_a_journal_torn_at_any_byte_holds_the_lines_before(folder):
     path = left_by_a_call(folder)
     whole = path.read_bytes()
     ends = [place for place, byte in enumerate(whole) if byte == ord("\n")]
@@ -124,7 +119,7 @@ def test_torn_at_any_byte_it_holds_the_lines_before(folder):
         b"",
     ],
 )
-def test_a_damaged_line_costs_no_other(folder, line):
+def test_a_damaged_line_affects_no_other(folder, line):
     path = left_by_a_call(folder)
     lines = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join([*lines[:2], line, *lines[2:]]))
@@ -145,21 +140,21 @@ def test_a_damaged_line_costs_no_other(folder, line):
         b"[" * 10**5,
     ],
 )
-def test_what_does_not_say_whose_it_is_is_told_and_left_alone(folder, first):
+def test_a_file_without_a_valid_header_is_refused_and_left_alone(folder, first):
     path = left_by_a_call(folder)
     path.write_bytes(first + b"\n" + b'{"op": "end"}\n')
     with pytest.raises(JournalError, match="not the journal of a session"):
         journal.read(path)
 
 
-def test_an_id_that_cannot_be_one_is_refused(folder):
+def test_an_invalid_id_in_the_header_is_refused(folder):
     path = left_by_a_call(folder)
     path.write_bytes(path.read_bytes().replace(b'"u-100"', b'{"$gt":""}'))
     with pytest.raises(JournalError, match="not the journal of a session"):
         journal.read(path)
 
 
-def test_a_live_calls_file_is_locked_and_one_of_a_dead_process_is_not(folder):
+def test_a_live_sessions_journal_is_locked_and_a_dead_ones_is_not(folder):
     code = (
         "import sys, pathlib; from tests.outbox.test_journal import begin; call = begin(pathlib.Path(sys.argv[1]));"
         "call.append([{'op': 'end'}]); print(call.path, flush=True); sys.stdin.read()"
@@ -183,7 +178,7 @@ def test_a_live_calls_file_is_locked_and_one_of_a_dead_process_is_not(folder):
     assert journal.read(path).entries == [{"op": "end"}]
 
 
-def test_nobody_takes_a_file_whose_owner_has_just_deleted_it(folder):
+def test_a_journal_deleted_by_its_owner_cannot_be_locked(folder):
     call = begin(folder)
     descriptor = os.open(call.path, os.O_RDWR)
     call.close(delete=True)
@@ -192,7 +187,7 @@ def test_nobody_takes_a_file_whose_owner_has_just_deleted_it(folder):
         assert not is_ours
 
 
-def test_a_file_is_never_seen_without_its_first_line(folder, monkeypatch):
+def test_a_journal_is_never_visible_without_its_header(folder, monkeypatch):
     seen = []
     write = journal.write_all
 
@@ -207,7 +202,7 @@ def test_a_file_is_never_seen_without_its_first_line(folder, monkeypatch):
     call.close(delete=True)
 
 
-def test_a_file_that_is_cleaned_away_while_it_is_begun_is_begun_again(folder, monkeypatch):
+def test_a_journal_deleted_while_it_is_created_is_created_again(folder, monkeypatch):
     flock, cleaned = fcntl.flock, []
 
     def late(descriptor, how):
@@ -239,7 +234,7 @@ def limited(size: int):
     return Limit()
 
 
-def test_on_a_full_disk_all_of_an_append_is_kept_or_nothing(folder):
+def test_on_a_full_disk_an_append_is_all_or_nothing(folder):
     call = begin(folder)
     call.append(ENTRIES[:1])
     size = call.path.stat().st_size
@@ -251,13 +246,13 @@ def test_on_a_full_disk_all_of_an_append_is_kept_or_nothing(folder):
     call.close(delete=True)
 
 
-def test_on_a_full_disk_a_file_that_cannot_begin_leaves_nothing(folder):
+def test_on_a_full_disk_a_failed_create_leaves_nothing(folder):
     with limited(10), pytest.raises(JournalError):
         begin(folder)
     assert list(folder.iterdir()) == []
 
 
-def test_too_much_is_refused_and_what_is_there_stays(folder, monkeypatch):
+def test_the_size_limits_refuse_entries_and_keep_existing_ones(folder, monkeypatch):
     call = begin(folder)
     call.append(ENTRIES)
     monkeypatch.setattr(journal, "MAX_FILE", call.path.stat().st_size + 10)
@@ -273,7 +268,7 @@ def test_too_much_is_refused_and_what_is_there_stays(folder, monkeypatch):
     call.close(delete=True)
 
 
-def test_a_folder_that_is_none_or_is_locked_up_is_told(tmp_path):
+def test_an_unusable_folder_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(JournalError, match="cannot be accessed"):
         begin(tmp_path / "file" / "spool")
@@ -283,7 +278,7 @@ def test_a_folder_that_is_none_or_is_locked_up_is_told(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written_to_is_told(folder):
+def test_a_read_only_folder_is_an_error(folder):
     path = left_by_a_call(folder)
     folder.chmod(0o500)
     try:
@@ -295,7 +290,7 @@ def test_a_folder_that_may_not_be_written_to_is_told(folder):
         folder.chmod(0o700)
 
 
-def test_what_is_no_plain_file_is_no_call(folder):
+def test_only_regular_files_are_journals(folder):
     path = left_by_a_call(folder)
     (folder / "folder.jsonl").mkdir()
     os.mkfifo(folder / "pipe.jsonl")
@@ -305,7 +300,7 @@ def test_what_is_no_plain_file_is_no_call(folder):
     assert journal.files(folder) == [path]
 
 
-def test_what_is_too_old_goes_unless_its_call_goes_on(folder):
+def test_expired_journals_are_deleted_unless_their_session_is_alive(folder):
     old, young, live = left_by_a_call(folder), left_by_a_call(folder), begin(folder)
     half = folder / "x.begun"
     half.write_bytes(b"")
@@ -317,7 +312,7 @@ def test_what_is_too_old_goes_unless_its_call_goes_on(folder):
     live.close(delete=True)
 
 
-def test_files_come_in_the_order_in_which_their_calls_began(folder):
+def test_journals_are_listed_in_the_order_their_sessions_began(folder):
     paths = []
     for seconds in (50, 3, 20):
         call = Journal.create(
@@ -331,7 +326,7 @@ def test_files_come_in_the_order_in_which_their_calls_began(folder):
     assert journal.files(folder) == [paths[1], paths[2], paths[0]]
 
 
-def test_databases_are_told_apart_without_their_passwords():
+def test_databases_are_distinguished_without_their_passwords():
     same = [
         "mongodb://db.example/",
         "mongodb://db.example",
@@ -345,99 +340,3 @@ def test_databases_are_told_apart_without_their_passwords():
         database_of("mongodb://db2.example", "lkmongo"),
     }
     assert len(others | {database_of(same[0], "lkmongo")}) == 4
-
-
-async def test_a_call_goes_on_without_a_disk_and_tells_it_once(folder, caplog, monkeypatch):
-    outbox = Outbox(lambda: begin(folder))
-    monkeypatch.setattr(journal, "MAX_ALL", -1)
-    await outbox.open()
-    assert not await outbox.add({"a": ENTRIES[0]})
-    assert not await outbox.add({"b": ENTRIES[1]})
-    assert [entry.levelname for entry in caplog.records] == ["WARNING"]
-    monkeypatch.undo()
-    assert await outbox.add({"b": ENTRIES[1]}), "the disk takes it again"
-    await outbox.close(delete=True)
-    assert list(folder.iterdir()) == []
-
-
-async def test_what_is_stored_goes_with_the_last_that_waits(folder):
-    outbox = Outbox(lambda: begin(folder))
-    await outbox.add({"a": ENTRIES[0], "b": ENTRIES[1]})
-    (path,) = journal.files(folder)
-    await outbox.acknowledge(["a", "never kept"])
-    assert journal.read(path).entries == ENTRIES[:2]
-    await outbox.acknowledge(["b"])
-    assert journal.read(path).entries == []
-    assert outbox.is_empty
-    await outbox.close(delete=outbox.is_empty)
-    assert journal.files(folder) == []
-
-
-async def test_what_is_noted_is_synced_with_what_is_kept_after_it(folder, monkeypatch):
-    synced, fsync = [], os.fsync
-    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(descriptor) or fsync(descriptor))
-    outbox = Outbox(lambda: begin(folder))
-    assert await outbox.add({"a": ENTRIES[0]}, sync=False)
-    (path,) = journal.files(folder)
-    assert journal.read(path).entries == ENTRIES[:1]
-    assert synced == []
-    assert await outbox.add({})
-    assert len(synced) == 2, "the file, and the folder that names it"
-    assert await outbox.add({})
-    assert len(synced) == 2
-    await outbox.close(delete=True)
-
-
-async def test_a_name_server_that_is_away_does_not_keep_the_disk_waiting(folder):
-    asking, answer = ThreadPoolExecutor(1), threading.Event()
-    loop = asyncio.get_running_loop()
-    loop.set_default_executor(asking)
-    loop.run_in_executor(None, answer.wait)
-    try:
-        async with asyncio.timeout(PATIENCE):
-            outbox = Outbox(lambda: begin(folder))
-            assert await outbox.add({"a": ENTRIES[0]})
-            await outbox.close(delete=True)
-    finally:
-        answer.set()
-
-
-async def test_who_loses_patience_with_the_disk_leaves_whole_lines_in_their_order(folder, monkeypatch):
-    started, go_on = asyncio.Event(), asyncio.Event()
-    loop, fsync = asyncio.get_running_loop(), os.fsync
-    outbox = Outbox(lambda: begin(folder))
-    await outbox.open()
-
-    def slow(descriptor):
-        loop.call_soon_threadsafe(started.set)
-        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result()
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", slow)
-    first = asyncio.create_task(outbox.add({"a": ENTRIES[0]}))
-    await started.wait()
-    first.cancel()
-    second = asyncio.create_task(outbox.add({"b": ENTRIES[1]}))
-    third = asyncio.create_task(outbox.close(delete=False))
-    await asyncio.sleep(0)
-    go_on.set()
-    with pytest.raises(asyncio.CancelledError):
-        await first
-    assert await second
-    await third
-    (path,) = journal.files(folder)
-    assert journal.read(path).entries == ENTRIES[:2]
-    assert not await outbox.add({"c": ENTRIES[2]}), "the call is over"
-
-
-async def test_a_guest_who_turns_out_to_be_somebody_loses_nothing_that_was_kept(folder):
-    who = [UserScope(tenant_id="default", user_id="guest-1"), ROBIN]
-    outbox = Outbox(lambda: begin(folder, scope=who[0]))
-    await outbox.add({"a": ENTRIES[0]})
-    who.pop(0)
-    await outbox.reopen()
-    (path,) = journal.files(folder)
-    left = journal.read(path)
-    assert left.record.scope == ROBIN
-    assert left.entries == [{"op": "was", "tenant_id": "default", "user_id": "guest-1"}, ENTRIES[0]]
-    await outbox.close(delete=True)

@@ -1,4 +1,4 @@
-"""What a call left on disk is stored exactly once, in order, whenever recovery is stopped and whoever runs it."""
+"""Recovery: journals are stored exactly once and in order, whenever it is stopped and whoever runs it."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def one(store: Store, folder: Path) -> Recovered:
 END: Entry = {"op": "end", "reason": "hang-up", "ended_at": later(60), "report": {"job_id": "j"}}
 
 
-async def test_a_call_that_mongodb_never_saw_is_stored_whole(store, folder):
+async def test_a_session_that_mongodb_never_saw_is_stored_completely(store, folder):
     leave(
         folder,
         [
@@ -99,7 +99,7 @@ async def test_a_call_that_mongodb_never_saw_is_stored_whole(store, folder):
     assert await recover(store, folder, "db") == []
 
 
-async def test_a_killed_call_ends_with_its_last_turn(store, folder):
+async def test_a_killed_session_ends_with_its_last_turn(store, folder):
     await store.sessions.open(CALL, OWNER)
     await store.sessions.append(ROBIN, "call-1", [turn(0), turn(1)])
     leave(folder, kept(turn(1), turn(2)))
@@ -111,14 +111,14 @@ async def test_a_killed_call_ends_with_its_last_turn(store, folder):
     assert await store.sessions.live(ROBIN) == []
 
 
-async def test_a_killed_call_is_found_although_nothing_had_to_be_kept(store, folder):
+async def test_a_killed_session_is_found_even_with_an_empty_journal(store, folder):
     await store.sessions.open(CALL, OWNER)
     leave(folder, [])
     assert (await one(store, folder)).outcome == "interrupted"
     assert (await store.sessions.get(ROBIN, "call-1")).ended_at == BEGAN
 
 
-async def test_a_call_that_had_ended_stays_as_it_is(store, folder):
+async def test_a_completed_session_is_not_changed(store, folder):
     ended = replace(CALL, status=SessionStatus.COMPLETE, ended_at=later(9), close_reason="hang-up")
     await store.sessions.open(CALL, OWNER)
     await store.sessions.append(ROBIN, "call-1", [turn(0)])
@@ -130,7 +130,7 @@ async def test_a_call_that_had_ended_stays_as_it_is(store, folder):
     assert "lease" not in await store.db.sessions.find_one({})
 
 
-async def test_a_call_that_goes_on_in_another_process_keeps_its_lease_and_is_completed_at_its_end(store, folder):
+async def test_a_session_continued_by_another_process_keeps_its_lease_and_is_completed_at_its_end(store, folder):
     await store.sessions.append(ROBIN, "call-1", [turn(0)])
     path = leave(
         folder,
@@ -159,14 +159,14 @@ async def test_a_call_that_goes_on_in_another_process_keeps_its_lease_and_is_com
     ]
 
 
-async def test_a_call_that_went_on_after_one_that_knew_no_number(store, folder):
+async def test_a_session_resumed_after_one_without_sequence_numbers(store, folder):
     await store.sessions.append(ROBIN, "call-1", [turn(0, "second", 10), turn(1, "third", 11)])
     leave(folder, kept(turn(0, "first", 1), is_numbered=False))
     await one(store, folder)
     assert await stored(store) == ["first", "second", "third"]
 
 
-async def test_turns_come_after_those_of_the_process_before(store, folder):
+async def test_turns_follow_those_of_the_previous_process(store, folder):
     await store.sessions.append(ROBIN, "call-1", [turn(0, "first", 1), turn(1, "second", 2)])
     leave(folder, kept(turn(0, "third", 3), turn(1, "fourth", 4), is_numbered=False))
     await one(store, folder)
@@ -175,7 +175,7 @@ async def test_turns_come_after_those_of_the_process_before(store, folder):
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
-async def test_every_turn_is_there_once_and_in_order(store, folder, data):
+async def test_every_turn_is_stored_once_and_in_order(store, folder, data):
     """Any part of a call is stored, any part is on disk, some in both, and the process is followed by another or not."""
     count = data.draw(st.integers(1, 12))
     said = [turn(number) for number in range(count)]
@@ -198,7 +198,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("after", range(14))
-async def test_it_may_be_killed_after_any_write_and_run_again(store, folder, monkeypatch, after):
+async def test_recovery_can_be_killed_after_any_write_and_repeated(store, folder, monkeypatch, after):
     await store.sessions.append(ROBIN, "call-1", [turn(0), turn(1, "of another process", 50)])
     await store.sessions.append(GUEST, "call-1", [turn(1), turn(3)])
     await store.memories.remember(ROBIN, "size", "M")
@@ -237,7 +237,7 @@ async def test_it_may_be_killed_after_any_write_and_run_again(store, folder, mon
     assert (await store.users.get(ROBIN)).name == "Robin"
 
 
-async def test_several_may_recover_at_the_same_time(store, folder):
+async def test_concurrent_recoveries_store_everything_once(store, folder):
     for number in range(20):
         leave(folder, [*kept(turn(0), turn(1)), END], replace(CALL, session_id=f"call-{number}"))
     found = await asyncio.gather(*(recover(store, folder, "db") for _ in range(4)))
@@ -247,7 +247,7 @@ async def test_several_may_recover_at_the_same_time(store, folder):
     assert await store.db.turns.count_documents({}) == 40
 
 
-async def test_a_call_that_goes_on_here_is_left_alone(store, folder):
+async def test_a_live_session_is_left_alone(store, folder):
     call = Journal.create(folder, CALL, owner=OWNER, database="db")
     call.append(kept(turn(0)))
     await store.sessions.open(CALL, OWNER)
@@ -256,7 +256,7 @@ async def test_a_call_that_goes_on_here_is_left_alone(store, folder):
     call.close(delete=True)
 
 
-async def test_what_is_for_another_database_stays(store, folder):
+async def test_a_journal_for_another_database_is_left_alone(store, folder):
     path = leave(folder, kept(turn(0)), database="another")
     before = path.read_bytes()
     assert await recover(store, folder, "db") == []
@@ -264,7 +264,7 @@ async def test_what_is_for_another_database_stays(store, folder):
     assert await store.db.turns.count_documents({}) == 0
 
 
-async def test_nothing_comes_back_of_somebody_who_was_erased(store, folder):
+async def test_nothing_of_an_erased_person_is_replayed(store, folder):
     entries = [
         previous_scope_entry(GUEST),
         *kept(turn(0)),
@@ -284,7 +284,7 @@ async def test_nothing_comes_back_of_somebody_who_was_erased(store, folder):
     assert await store.memories.slots(ROBIN) == []
 
 
-async def test_who_is_erased_while_a_call_is_recovered_leaves_nothing(store, folder, monkeypatch):
+async def test_a_person_erased_during_recovery_leaves_nothing(store, folder, monkeypatch):
     leave(folder, [*kept(turn(0)), {"op": "remember", "label": "colour", "content": "teal", "at": later(1)}])
     append = Sessions.append_missing
 
@@ -301,7 +301,7 @@ async def test_who_is_erased_while_a_call_is_recovered_leaves_nothing(store, fol
         assert await store.db[name].count_documents({}) == 0, name
 
 
-async def test_the_newest_of_two_values_stays(store, folder):
+async def test_the_newer_of_two_values_wins(store, folder):
     await store.users.set_field(ROBIN, "name", "Robin the Second")
     await store.memories.remember(ROBIN, "colour", "green")
     leave(
@@ -324,7 +324,7 @@ async def test_the_newest_of_two_values_stays(store, folder):
     assert (profile.name, profile.email) == ("Robin the Second", "robin@example.org")
 
 
-async def test_what_was_forgotten_since_does_not_come_back(store, folder):
+async def test_a_slot_forgotten_since_is_not_replayed(store, folder):
     leave(
         folder,
         [
@@ -341,13 +341,13 @@ async def test_what_was_forgotten_since_does_not_come_back(store, folder):
     assert profile is None or profile.last_session is None
 
 
-async def test_the_gist_of_a_first_call_that_mongodb_saw_nothing_of_is_there_for_the_next(store, folder):
+async def test_the_gist_of_a_first_session_that_mongodb_never_saw_is_stored(store, folder):
     leave(folder, [{"op": "gist", "gist": "teal, please", "at": later(2)}])
     await one(store, folder)
     assert (await store.users.get(ROBIN)).last_session == LastSession(later(2), "teal, please")
 
 
-async def test_the_gist_of_a_later_call_stays(store, folder):
+async def test_the_gist_of_a_later_session_is_not_overwritten(store, folder):
     await store.users.seen(ROBIN)
     await store.users.set_last_session(ROBIN, LastSession(now(), "the later one"), started_at=BEGAN)
     leave(folder, [{"op": "gist", "gist": "the earlier one", "at": later(2)}])
@@ -355,7 +355,7 @@ async def test_the_gist_of_a_later_call_stays(store, folder):
     assert (await store.users.get(ROBIN)).last_session.gist == "the later one"
 
 
-async def test_a_guest_who_became_somebody_leaves_no_second_call(store, folder):
+async def test_an_identified_guest_leaves_no_second_session(store, folder):
     await store.sessions.open(replace(CALL, scope=GUEST), OWNER)
     await store.sessions.append(GUEST, "call-1", [turn(0), turn(1)])
     leave(folder, [previous_scope_entry(GUEST), *kept(turn(2))])
@@ -366,7 +366,7 @@ async def test_a_guest_who_became_somebody_leaves_no_second_call(store, folder):
     assert await stored(store, GUEST) == []
 
 
-async def test_calls_of_other_hosts_end_when_their_lease_has_run_out(store, folder):
+async def test_sessions_of_other_hosts_end_when_their_lease_expires(store, folder):
     for name in ("lost", "alive", "over"):
         await store.sessions.open(replace(CALL, session_id=name), "elsewhere/boot/2")
     await store.sessions.append(ROBIN, "lost", [turn(0), turn(1)])
@@ -400,7 +400,7 @@ HOSTILE: list[Entry] = [
 
 
 @pytest.mark.parametrize("entry", HOSTILE, ids=range(len(HOSTILE)))
-async def test_an_entry_that_makes_no_sense_costs_no_other_and_is_set_aside(store, folder, entry):
+async def test_an_invalid_entry_affects_no_other_and_the_journal_is_quarantined(store, folder, entry):
     path = leave(folder, [*kept(turn(0)), entry, *kept(turn(1))])
     told = []
     (found,) = await recover(store, folder, "db", on_error=told.append)
@@ -424,13 +424,13 @@ async def test_an_entry_that_makes_no_sense_costs_no_other_and_is_set_aside(stor
     ],
     ids=range(5),
 )
-async def test_a_value_that_is_not_accepted_is_left_out(store, folder, entry):
+async def test_an_invalid_value_is_left_out(store, folder, entry):
     leave(folder, [entry, *kept(turn(0))])
     found = await one(store, folder)
     assert (found.left_out, found.changes, found.damaged, found.turns) == (1, 0, 0, 1)
 
 
-async def test_one_file_that_cannot_be_stored_keeps_no_other_from_it(store, folder):
+async def test_a_journal_that_cannot_be_stored_does_not_block_others(store, folder):
     poison = leave(folder, [{"op": "end", "reason": "r", "ended_at": later(1), "report": {"nul\0": 1}}])
     broken = leave(folder, [])
     broken.write_bytes(b"nonsense\n")
@@ -442,7 +442,7 @@ async def test_one_file_that_cannot_be_stored_keeps_no_other_from_it(store, fold
     assert len(told) == 2
 
 
-async def test_with_mongodb_away_everything_stays_on_disk(folder):
+async def test_without_mongodb_everything_stays_on_disk(folder):
     paths = [leave(folder, kept(turn(0))), leave(folder, kept(turn(1)))]
     before = [path.read_bytes() for path in paths]
     async with create_client("mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100") as client:
@@ -451,7 +451,7 @@ async def test_with_mongodb_away_everything_stays_on_disk(folder):
     assert [path.read_bytes() for path in paths] == before
 
 
-async def test_a_turn_of_ten_thousand_characters_and_strange_ones_comes_back_as_it_was(store, folder):
+async def test_a_long_turn_with_unusual_characters_is_stored_unchanged(store, folder):
     strange = replace(
         turn(0), content="\u2028\x00\x1b[2J 名前 " + "x" * 10_000, metrics={"a": float("inf"), "b": 1}, interrupted=True
     )

@@ -1,4 +1,4 @@
-"""A job in this process, in LiveKit's own stand-in for a room: who is served, and what the others in the room learn."""
+"""A job in this process, in LiveKit's mock room: who is served, and what others in the room learn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lkmongo.dispatch import plain_metadata, seal
 from lkmongo.model import UserScope
 from lkmongo.settings import Settings
 from lkmongo.store.mongo import client
-from lkmongo.worker.job import CALLER, JobSession
+from lkmongo.worker.job import CALLER_ATTRIBUTE, JobSession
 from lkmongo.worker.prewarm import Prewarm
 from tests.livekit_api import KEY, SECRET
 from tests.waiting import until
@@ -107,7 +107,7 @@ async def test_only_a_seal_for_the_served_participant_in_this_room_makes_a_guest
 ):
     async with hold() as (job_session, _):
         await until(lambda: job_session._agent_session.room_io.linked_participant)
-        job_session._on_attributes({CALLER: value}, SimpleNamespace(identity=shown_by))
+        job_session._on_attributes({CALLER_ATTRIBUTE: value}, SimpleNamespace(identity=shown_by))
         for task in list(job_session._tasks):
             await task
         assert (job_session._caller_session.scope == ROBIN) is becomes

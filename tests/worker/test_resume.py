@@ -1,4 +1,4 @@
-"""Going on with a call whose worker died: found, won by one, looked into, and gone on with where it stopped."""
+"""Resuming a session whose worker died: found, claimed by one worker, inspected, and continued where it stopped."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def turn(seq, item_id, role="user", content="hello", **more):
 # ---------------------------------------------------------------- which calls
 
 
-async def test_only_calls_of_this_agent_in_rooms_whose_lease_has_run_out_are_found(store):
+async def test_only_expired_sessions_of_this_agent_in_rooms_are_found(store):
     for name, more in {
         "lost": {},
         "another agent's": {"agent": "elsewhere"},
@@ -103,14 +103,14 @@ async def test_only_calls_of_this_agent_in_rooms_whose_lease_has_run_out_are_fou
     ]
 
 
-async def test_of_several_workers_one_wins(store):
+async def test_one_of_several_workers_wins_the_claim(store):
     await cut_off(store)
     won = await asyncio.gather(*(store.sessions.claim(CALL, f"worker-{n}", instead_of="") for n in range(5)))
     assert sorted(won) == [False] * 4 + [True]
     assert await store.sessions.expired(AGENT, HERE) == []
 
 
-async def test_a_call_that_is_renewed_before_it_is_claimed_is_left_alone(store):
+async def test_a_session_renewed_before_the_claim_is_left_alone(store):
     await cut_off(store)
     (found,) = await store.sessions.expired(AGENT, HERE)
     assert await store.sessions.renew(ROBIN, SID, "host/boot/1/abc") == "held"
@@ -118,7 +118,7 @@ async def test_a_call_that_is_renewed_before_it_is_claimed_is_left_alone(store):
     assert await store.sessions.renew(ROBIN, SID, "host/boot/1/abc") == "held"
 
 
-async def test_the_turns_so_far_are_those_of_a_call_that_was_cut_off(store):
+async def test_the_earlier_turns_are_those_of_an_interrupted_session(store):
     assert await store.sessions.left_off(ROBIN, SID) == []
     await cut_off(store)
     turns = [turn(0, "a", "assistant"), turn(1, "b")]
@@ -133,7 +133,7 @@ async def test_the_turns_so_far_are_those_of_a_call_that_was_cut_off(store):
 # ---------------------------------------------------------------- who is sent
 
 
-async def test_an_agent_is_sent_to_the_caller_who_waits(store, livekit):
+async def test_an_agent_is_dispatched_to_a_waiting_caller(store, livekit):
     rooms, credentials = livekit
     await cut_off(store)
     sent = await asyncio.gather(*(resume.resume(store, credentials, AGENT, CALL) for _ in range(4)))
@@ -144,7 +144,7 @@ async def test_an_agent_is_sent_to_the_caller_who_waits(store, livekit):
     assert (await store.sessions.get(ROBIN, SID)).status is SessionStatus.ACTIVE
 
 
-async def test_a_guests_call_is_gone_on_with_as_the_same_guests(store, livekit):
+async def test_a_guests_session_is_resumed_as_the_same_guest(store, livekit):
     rooms, credentials = livekit
     guest = UserScope.guest("acme")
     record = replace(CALL, scope=guest)
@@ -233,7 +233,7 @@ async def test_an_agent_that_is_on_its_way_is_not_doubled_and_one_that_never_cam
 
 
 @pytest.mark.parametrize("present", [[], [OTHER], None])
-async def test_where_nobody_is_left_the_call_is_over(store, livekit, present):
+async def test_a_session_without_participants_is_ended(store, livekit, present):
     rooms, credentials = livekit
     if present is None:
         rooms.names.clear()
@@ -248,7 +248,7 @@ async def test_where_nobody_is_left_the_call_is_over(store, livekit, present):
     assert await store.sessions.expired(AGENT, HERE) == [], "it would be looked into again and again"
 
 
-async def test_one_call_that_cannot_be_looked_into_keeps_no_other_from_it(store, livekit, monkeypatch):
+async def test_a_room_that_cannot_be_inspected_does_not_block_others(store, livekit, monkeypatch):
     rooms, credentials = livekit
     monkeypatch.setattr(resume, "POLL_INTERVAL", 0.02)
     look_into = resume._inspect_room
@@ -270,7 +270,7 @@ async def test_one_call_that_cannot_be_looked_into_keeps_no_other_from_it(store,
 # ---------------------------------------------------------------- going on
 
 
-async def test_what_a_model_is_told_of_the_turns_so_far(store):
+async def test_the_chat_context_of_the_earlier_turns(store):
     script = calls(("remember_detail", {"memory_type": "color", "content": "teal"}), greeting="Hello there.")
     async with talk(store, ROBIN, script, session_id=SID) as call:
         await call.say("remember that my color is teal")
@@ -293,7 +293,7 @@ async def test_what_a_model_is_told_of_the_turns_so_far(store):
     assert {item.call_id: item.name for item in told.items if item.type == "function_call_output"} == names
 
 
-async def test_of_a_long_call_a_model_is_told_the_end_and_never_half_a_tool(store):
+async def test_a_long_chat_context_is_cut_at_the_start_and_never_inside_a_tool_call(store):
     turns = [
         turn(seq, f"i-{seq}")
         if seq % 2
@@ -310,7 +310,7 @@ async def test_of_a_long_call_a_model_is_told_the_end_and_never_half_a_tool(stor
 
 
 @pytest.mark.parametrize("mind", ["language model", "responder"])
-async def test_the_agent_goes_on_without_greeting_and_the_record_is_one_call_in_order(store, mind):
+async def test_the_agent_resumes_without_greeting_in_one_ordered_record(store, mind):
     before = [turn(0, "a", "assistant", "Hello, I am your assistant."), turn(1, "b", "user", "hi")]
     before += [turn(2, "c", "assistant", "How can I help?")]
     await cut_off(store)
@@ -342,7 +342,7 @@ async def test_the_agent_goes_on_without_greeting_and_the_record_is_one_call_in_
     assert (record.status, record.started_at) == (SessionStatus.COMPLETE, before_seconds(CALL.started_at))
 
 
-async def test_what_was_said_last_and_never_answered_is_answered(store):
+async def test_the_last_unanswered_utterance_is_answered(store):
     before = [turn(0, "a", "assistant", "Hello."), turn(1, "b", "user", "what is my size?")]
     agent = Assistant()
     await agent.update_chat_ctx(resume.chat_context(before))
@@ -369,7 +369,7 @@ async def said(store):
     return [each.content for each in await store.sessions.turns(ROBIN, SID)]
 
 
-async def test_the_late_one_of_two_agents_writes_no_more_and_overwrites_nothing(store, monkeypatch, caplog):
+async def test_a_superseded_agent_writes_nothing_more(store, monkeypatch, caplog):
     monkeypatch.setattr(deadlines, "TURN_ORDER", 0.01)
     monkeypatch.setattr("lkmongo.deadlines.LEASE_RENEWAL_EVERY", 0.02)
     first, second = (Recorder(store, ROBIN, SID, ROOM) for _ in range(2))
@@ -394,7 +394,7 @@ async def test_the_late_one_of_two_agents_writes_no_more_and_overwrites_nothing(
     assert (record.close_reason, record.report) == ("hang-up", {"of": "the second"})
 
 
-async def test_a_late_one_that_trusts_its_lease_still_cannot_end_the_call_of_the_other(store):
+async def test_a_superseded_agent_with_a_trusted_lease_cannot_end_the_session(store):
     first, second = (Recorder(store, ROBIN, SID, ROOM) for _ in range(2))
     async with first.lease.writing():
         pass
@@ -406,7 +406,7 @@ async def test_a_late_one_that_trusts_its_lease_still_cannot_end_the_call_of_the
     assert await second.close("hang-up", dict)
 
 
-async def test_after_the_call_has_ended_a_late_one_does_not_bring_it_back(store):
+async def test_a_superseded_agent_does_not_reopen_a_completed_session(store):
     first, second = (Recorder(store, ROBIN, SID, ROOM) for _ in range(2))
     async with first.lease.writing():
         pass
@@ -416,7 +416,7 @@ async def test_after_the_call_has_ended_a_late_one_does_not_bring_it_back(store)
     assert (await store.sessions.get(ROBIN, SID)).status is SessionStatus.COMPLETE
 
 
-async def test_turns_that_meet_at_one_number_are_all_kept_in_order(store, monkeypatch):
+async def test_turns_with_conflicting_numbers_are_all_stored_in_order(store, monkeypatch):
     first, second = (Recorder(store, ROBIN, SID, ROOM) for _ in range(2))
     await first._flush()
     await second._flush()
@@ -442,7 +442,7 @@ async def test_a_number_that_another_turn_has_is_refused_and_the_same_turn_is_no
     assert [each.item_id for each in await store.sessions.turns(ROBIN, SID)] == ["a", "b"]
 
 
-async def test_a_call_that_was_taken_for_dead_goes_on_when_its_process_is_back(store):
+async def test_a_session_mistaken_for_dead_continues_when_its_process_is_back(store):
     lease = Lease(store, CALL)
     await lease.check()
     await run_out(store)
@@ -454,7 +454,7 @@ async def test_a_call_that_was_taken_for_dead_goes_on_when_its_process_is_back(s
     await lease.release()
 
 
-async def test_what_is_left_of_a_call_may_be_written_after_its_end(store):
+async def test_the_rest_of_a_session_may_be_written_after_its_end(store):
     lease = Lease(store, CALL)
     await lease.check()
     record = replace(CALL, status=SessionStatus.COMPLETE, ended_at=now(), close_reason="hang-up")

@@ -1,4 +1,4 @@
-"""Starting the worker: what is missing, refused or out of reach is said before anything is started."""
+"""Starting the worker: what is missing, refused or unreachable is reported before anything starts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_without_credentials_one_error_names_all_three():
 
 
 @pytest.mark.parametrize("demo", [False, True])
-def test_callers_are_answered_by_the_demo_responder_only_where_that_is_asked_for(demo):
+def test_the_demo_responder_answers_callers_only_on_request(demo):
     """The demo goes on to LiveKit, where nobody is."""
     with pytest.raises(UnreachableError if demo else SettingsError) as caught:
         runner.run(settings("ws://127.0.0.1:1"), Options(dev=True, demo=demo))
@@ -68,31 +68,31 @@ class Shop(Assistant):
         return "There are some."
 
 
-def test_tools_that_the_demo_responder_does_not_call_are_told(caplog):
-    runner._prepare(settings("ws://x", LKMONGO_AGENT=f"{__name__}:Shop"), Options(demo=True))
+def test_tools_that_the_demo_responder_never_calls_are_reported(caplog):
+    runner._create_server(settings("ws://x", LKMONGO_AGENT=f"{__name__}:Shop"), Options(demo=True))
     told = [record.message for record in caplog.records]
-    assert "The tools of Shop itself (check_stock) need a language model: they are not called." in told
+    assert "The tools that Shop adds (check_stock) are not called: they need a language model." in told
     caplog.clear()
-    runner._prepare(settings("ws://x"), Options(demo=True))
+    runner._create_server(settings("ws://x"), Options(demo=True))
     assert not [record for record in caplog.records if "need a language model" in record.message]
 
 
-async def test_a_key_that_is_refused_is_an_error_of_authentication(livekit):
+async def test_a_refused_key_is_an_authentication_error(livekit):
     with pytest.raises(AuthenticationError) as caught:
         await runner._check_livekit(settings(livekit, "another secret, as long as they should be").livekit, patience=9)
     assert caught.value.exit_code == 4
 
 
-async def test_a_server_that_is_away_is_tried_again_for_a_while(monkeypatch, caplog):
+async def test_an_unreachable_server_is_retried(monkeypatch, caplog):
     monkeypatch.setattr(runner, "_CONNECT_RETRY", 0.1)
     with pytest.raises(UnreachableError) as caught:
         await runner._check_livekit(settings("ws://127.0.0.1:1").livekit, patience=0.5)
     assert caught.value.exit_code == 1
-    assert [record.message for record in caplog.records if "trying again" in record.message]
+    assert [record.message for record in caplog.records if "retrying" in record.message]
     assert runner.CONNECT_TIMEOUT < 30
 
 
-async def test_a_server_that_comes_up_meanwhile_is_waited_for(monkeypatch, livekit):
+async def test_a_server_that_starts_meanwhile_is_reached(monkeypatch, livekit):
     monkeypatch.setattr(runner, "_CONNECT_RETRY", 0.05)
     down = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     port = down.sockets[0].getsockname()[1]
@@ -116,10 +116,10 @@ async def test_a_server_that_comes_up_meanwhile_is_waited_for(monkeypatch, livek
         ("LKMONGO_EMBEDDINGS", "voyage"),
     ],
 )
-def test_a_setting_that_no_call_could_be_held_with_is_refused_at_the_start(variable, value):
+def test_an_unusable_setting_is_refused_at_the_start(variable, value):
     wrong = settings("ws://x", LIVEKIT_INFERENCE_URL="http://127.0.0.1:1/v1", **{variable: value})
     with pytest.raises(SettingsError, match=variable):
-        runner._prepare(wrong, Options())
+        runner._create_server(wrong, Options())
 
 
 def test_livekits_own_tools_find_the_server_and_its_functions_can_be_sent_to_other_processes(monkeypatch):
@@ -139,15 +139,15 @@ def test_livekits_own_tools_find_the_server_and_its_functions_can_be_sent_to_oth
     assert server._agent_name == "lkmongo-agent"
 
 
-async def test_mongodb_that_is_away_is_told_once_and_nothing_waits_for_it(monkeypatch, caplog):
+async def test_an_unreachable_mongodb_is_logged_once_and_delays_nothing(monkeypatch, caplog):
     monkeypatch.setattr(runner, "_BACKFILL_RETRY", 0.05)
     away = settings("ws://x", MONGODB_URI="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=50")
 
     def warnings():
         return [record.message for record in caplog.records if record.levelname == "WARNING"]
 
-    async with runner._database(away, away.livekit):
+    async with runner._background_work(away, away.livekit):
         await until(warnings)
         await asyncio.sleep(0.5)  # in which it is looked for again
     assert len(warnings()) == 1
-    assert "calls go on without" in warnings()[0]
+    assert "sessions continue without" in warnings()[0]

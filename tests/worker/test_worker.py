@@ -1,4 +1,4 @@
-"""The worker: real job processes, from a dispatch to the record of a call, and every way in which they end."""
+"""The worker: real job processes, from dispatch to the record of a session, and every way they end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def call_of(store, session_id):
     return await store.db.sessions.find_one({"session_id": f"RM_{session_id}"})
 
 
-async def test_each_call_is_its_callers_and_a_signal_to_the_whole_group_loses_none(store, environment, tmp_path):
+async def test_each_session_is_its_callers_and_a_signal_to_the_group_loses_none(store, environment, tmp_path):
     sealed = sealed_metadata(KIM, room="remember-kim", participant_identity="mock_user", secret=SECRET)
     elsewhere = sealed_metadata(KIM, room="another room", participant_identity="mock_user", secret=SECRET)
     strangers = {"list": "[]", "null": "null", "text": "abc", "number": '{"user_id": 42}', "seal": elsewhere}
@@ -80,7 +80,7 @@ async def test_each_call_is_its_callers_and_a_signal_to_the_whole_group_loses_no
         await said(store, "one", "two")
         process.signal(signal.SIGTERM, group=True)
         process.signal(signal.SIGTERM)  # as `timeout` does; not a second wish to end
-        await process.logs("2 calls go on")
+        await process.logs("draining 2 sessions")
         assert await process.ended() == 0
     for name in ("one", "two"):
         document = await call_of(store, name)
@@ -94,9 +94,7 @@ async def test_each_call_is_its_callers_and_a_signal_to_the_whole_group_loses_no
     assert not any(secret in process.log for secret in (SECRET, "teal", "$gt"))
 
 
-async def test_after_a_signal_calls_may_end_by_themselves_and_a_second_signal_ends_at_once(
-    store, environment, tmp_path
-):
+async def test_a_signal_drains_sessions_and_a_second_one_stops_at_once(store, environment, tmp_path):
     async with (
         dispatch_server() as livekit,
         worker(
@@ -108,7 +106,7 @@ async def test_after_a_signal_calls_may_end_by_themselves_and_a_second_signal_en
         await livekit.send("long", room="stay-1")
         await said(store, "short", "long")
         process.signal(signal.SIGTERM)
-        await process.logs("2 calls go on; they have 600 s")
+        await process.logs("draining 2 sessions; they have 600 s")
         (tmp_path / "they-may-leave").touch()
         await livekit.ended("short")
         assert (await call_of(store, "short"))["close_reason"] == "hang-up"
@@ -116,7 +114,7 @@ async def test_after_a_signal_calls_may_end_by_themselves_and_a_second_signal_en
         assert await process.ended(by=signal.SIGTERM) == -signal.SIGTERM
 
 
-async def test_of_a_job_that_is_killed_or_stands_still_nothing_is_lost(store, environment, tmp_path):
+async def test_a_killed_or_suspended_job_loses_nothing(store, environment, tmp_path):
     async with (
         dispatch_server() as livekit,
         worker(tmp_path, livekit.environment | environment, "--demo", "--port", "0"),

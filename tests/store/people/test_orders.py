@@ -69,7 +69,7 @@ def test_a_shape_of_its_own_is_told_whole(changed, said, caplog):
         ),
         (
             {"items": None, "total": None, "status": " "},
-            "Order 7 is there, and more I cannot tell of it.",
+            "Order 7 exists, but I have no details about it.",
             "items is missing; total is missing; status is text in an unexpected form",
         ),
     ],

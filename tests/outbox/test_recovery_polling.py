@@ -1,4 +1,4 @@
-"""A worker goes on looking for calls of its machine that have died, while it serves others."""
+"""A running worker polls for dead sessions of its machine and recovers them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def worker(store, mongodb_uri, database_name, tmp_path, monkeypatch):
         await looking
 
 
-async def test_a_worker_that_lives_brings_in_a_call_whose_process_dies(store, worker):
+async def test_a_running_worker_recovers_a_session_whose_process_dies(store, worker):
     folder, database = worker
     call = Journal.create(folder, CALL, owner=OWNER, database=database)
     call.append(kept(turn(0), turn(1)))
@@ -45,7 +45,7 @@ async def test_a_worker_that_lives_brings_in_a_call_whose_process_dies(store, wo
     assert (await store.sessions.get(ROBIN, "call-1")).status is SessionStatus.INTERRUPTED
 
 
-async def test_a_worker_brings_in_what_is_left_of_a_call_that_another_agent_went_on_with(store, worker):
+async def test_a_worker_recovers_the_journal_of_a_session_that_another_agent_resumed(store, worker):
     folder, database = worker
     await store.sessions.open(CALL, "elsewhere/boot/2")
     path = leave(folder, kept(turn(0)), database=database)
@@ -58,7 +58,7 @@ async def test_a_worker_brings_in_what_is_left_of_a_call_that_another_agent_went
     assert await stored(store) == ["turn 0", "of the other"]
 
 
-async def test_a_worker_looks_on_while_mongodb_is_away(store, worker, monkeypatch):
+async def test_a_worker_keeps_polling_while_mongodb_is_unreachable(store, worker, monkeypatch):
     folder, database = worker
     asked = []
     real = Sessions.claim

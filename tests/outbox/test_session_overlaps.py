@@ -1,4 +1,4 @@
-"""Things that happen to a call at the same time, or one right after the other: no word is lost, doubled or back."""
+"""Concurrent events in a session: no turn is lost, duplicated or restored after erasure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lkmongo.store.people.forget import forget
 from lkmongo.store.people.users import Users
 from lkmongo.store.sessions.sessions import Sessions
 from lkmongo.worker import resume
-from lkmongo.worker.job import CALLER, JobSession
+from lkmongo.worker.job import CALLER_ATTRIBUTE, JobSession
 from tests.fake_llm import calls
 from tests.overlaps import DATABASE, GUEST, ROBIN, ROOM, SID, a_call, away, die, kinds, said, say, with_file
 from tests.talk import talk
@@ -38,7 +38,7 @@ BEGAN = SessionRecord(SID, ROBIN, ROOM, SessionStatus.ACTIVE, now() - timedelta(
 # ---------------------------------------------------------------- a guest becomes a person
 
 
-async def test_a_guest_who_is_recognised_twice_keeps_what_they_said(store):
+async def test_a_guest_identified_twice_keeps_their_turns(store):
     async with talk(store, GUEST, calls(), guest=True, session_id=SID) as call:
         await call.say("I said this as a guest")
         await asyncio.gather(call.call.identify(ROBIN), call.call.identify(ROBIN))
@@ -48,7 +48,7 @@ async def test_a_guest_who_is_recognised_twice_keeps_what_they_said(store):
     assert (await store.sessions.get(ROBIN, SID)).status is SessionStatus.COMPLETE
 
 
-async def test_of_two_people_that_a_guest_is_said_to_be_the_first_counts(store):
+async def test_of_two_identities_for_one_guest_the_first_wins(store):
     async with talk(store, GUEST, calls(), guest=True, session_id=SID) as call:
         await call.tool("remember_detail", memory_type="favorite_color", content="teal")
         assert await asyncio.gather(call.call.identify(ROBIN), call.call.identify(KIM)) == [True, False]
@@ -57,12 +57,12 @@ async def test_of_two_people_that_a_guest_is_said_to_be_the_first_counts(store):
     assert await store.memories.slots(KIM) == []
 
 
-async def test_an_attribute_that_is_set_while_the_session_starts_is_seen_twice_and_loses_nothing(store):
+async def test_an_attribute_seen_twice_while_the_session_starts_loses_nothing(store):
     credentials = SimpleNamespace(api_secret=SimpleNamespace(get_secret_value=lambda: SECRET))
     job = SimpleNamespace(job=SimpleNamespace(room=SimpleNamespace(name=ROOM)))
     job_session = JobSession(job, SimpleNamespace(settings=SimpleNamespace(livekit=credentials)))
     sealed = seal(ROBIN, room=ROOM, participant_identity="web-1", secret=SECRET)
-    participant = SimpleNamespace(identity="web-1", attributes={CALLER: sealed})
+    participant = SimpleNamespace(identity="web-1", attributes={CALLER_ATTRIBUTE: sealed})
     async with a_call(store, GUEST, guest=True) as call:
         job_session._caller_session, job_session._dispatched = call, SimpleNamespace(participant_identity="web-1")
         call.recorder.start()
@@ -75,7 +75,7 @@ async def test_an_attribute_that_is_set_while_the_session_starts_is_seen_twice_a
     assert await said(store, ROBIN) == ["as a guest"]
 
 
-async def test_a_guest_who_is_recognised_while_the_call_ends_leaves_no_second_call(store, tmp_path, monkeypatch):
+async def test_a_guest_identified_while_the_session_ends_leaves_no_second_session(store, tmp_path, monkeypatch):
     recognised, save = [], Sessions.save
 
     async def then_recognised(*arguments, **named):
@@ -97,7 +97,7 @@ async def test_a_guest_who_is_recognised_while_the_call_ends_leaves_no_second_ca
         assert await said(store, records[0].scope) == ["as a guest"]
 
 
-async def test_what_a_guest_said_to_the_agent_before_stays_when_they_become_a_person(store):
+async def test_turns_with_an_earlier_agent_are_kept_when_the_guest_is_identified(store):
     first, second = (Recorder(store, GUEST, SID, ROOM) for _ in range(2))
     first.start()
     say(first, "said to the first agent", 100.0)
@@ -114,7 +114,7 @@ async def test_what_a_guest_said_to_the_agent_before_stays_when_they_become_a_pe
     assert await said(store, GUEST) == []
 
 
-async def test_a_guests_copy_that_could_not_be_deleted_before_the_end_goes_later(store, tmp_path):
+async def test_a_guests_copy_that_could_not_be_deleted_is_deleted_later(store, tmp_path):
     recorder = with_file(store, GUEST, tmp_path)
     recorder.start()
     say(recorder, "as a guest", 100.0)
@@ -133,7 +133,7 @@ async def test_a_guests_copy_that_could_not_be_deleted_before_the_end_goes_later
     assert await store.sessions.recent(GUEST) == []
 
 
-async def test_a_turn_that_is_noted_while_a_guest_becomes_a_person_stays_noted(store, tmp_path, monkeypatch):
+async def test_a_turn_journaled_while_a_guest_is_identified_stays_journaled(store, tmp_path, monkeypatch):
     monkeypatch.setattr(deadlines, "TURN_ORDER", 3_600)
     recorder = with_file(store, GUEST, tmp_path)
     recorder.start()
@@ -160,9 +160,7 @@ async def test_a_turn_that_is_noted_while_a_guest_becomes_a_person_stays_noted(s
 # ---------------------------------------------------------------- a person is erased
 
 
-async def test_of_a_person_who_is_erased_right_after_they_were_recognised_no_guest_is_left(
-    store, tmp_path, monkeypatch
-):
+async def test_erasing_a_person_just_identified_leaves_no_guest_data(store, tmp_path, monkeypatch):
     monkeypatch.setattr(deadlines, "LEASE_RENEWAL_EVERY", 0.05)
     recorder = with_file(store, GUEST, tmp_path)
     recorder.start()
@@ -182,7 +180,7 @@ async def test_of_a_person_who_is_erased_right_after_they_were_recognised_no_gue
         assert await store.db[name].count_documents({}) == 0
 
 
-async def test_an_erasure_leaves_nothing_of_a_call_whose_last_turns_take_long(store, monkeypatch):
+async def test_an_erasure_leaves_nothing_of_a_session_with_slow_last_turns(store, monkeypatch):
     for owner, name, value in [
         (deadlines, "TURN_ORDER", 3_600),
         (recording, "_BATCH", 1),
@@ -214,7 +212,7 @@ async def test_an_erasure_leaves_nothing_of_a_call_whose_last_turns_take_long(st
     assert await store.sessions.recent(ROBIN) == []
 
 
-async def test_looking_for_lost_calls_brings_nobody_back_who_was_erased(store, monkeypatch):
+async def test_polling_for_lost_sessions_restores_no_erased_person(store, monkeypatch):
     async def nobody(*_, **__):
         return "nobody"
 
@@ -231,7 +229,7 @@ async def test_looking_for_lost_calls_brings_nobody_back_who_was_erased(store, m
 # ---------------------------------------------------------------- a process dies
 
 
-async def test_the_gist_outlives_a_process_that_is_killed_while_the_end_is_written(store, tmp_path, monkeypatch):
+async def test_the_gist_survives_a_kill_while_the_end_is_written(store, tmp_path, monkeypatch):
     monkeypatch.setattr(deadlines, "TURN_ORDER", 3_600)
     folder, as_killed = tmp_path / "spool", tmp_path / "as killed"
 
@@ -257,7 +255,7 @@ async def test_the_gist_outlives_a_process_that_is_killed_while_the_end_is_writt
     assert (await store.users.get(ROBIN)).last_session.gist == "my kettle is broken"
 
 
-async def test_what_a_slow_disk_takes_after_the_end_is_found_by_who_recovers(store, tmp_path, monkeypatch):
+async def test_entries_written_late_by_a_slow_disk_are_recovered(store, tmp_path, monkeypatch):
     monkeypatch.setattr(deadlines, "DISK", 0.1)
     it_works, begin = threading.Event(), Journal.create
 
@@ -282,7 +280,7 @@ async def test_what_a_slow_disk_takes_after_the_end_is_found_by_who_recovers(sto
     assert (await store.sessions.get(ROBIN, SID)).close_reason == "hang-up"
 
 
-async def test_what_a_dead_agent_left_does_not_replace_the_end_of_the_one_that_went_on(store, tmp_path):
+async def test_a_dead_agents_journal_does_not_replace_a_later_end(store, tmp_path):
     began = BEGAN.started_at
     left = Journal.create(tmp_path, BEGAN, owner="elsewhere/boot/1", database=DATABASE)
     left.append([{"op": "end", "reason": "shutdown", "ended_at": began + timedelta(seconds=10), "report": {"of": 1}}])
@@ -297,7 +295,7 @@ async def test_what_a_dead_agent_left_does_not_replace_the_end_of_the_one_that_w
     assert journal.files(tmp_path) == []
 
 
-async def test_what_was_forgotten_elsewhere_does_not_come_back_in_the_gist_of_a_resumed_call(store):
+async def test_something_forgotten_elsewhere_is_not_in_the_gist_of_a_resumed_session(store):
     await store.users.seen(ROBIN)
     first = Recorder(store, ROBIN, SID, ROOM)
     first.start()

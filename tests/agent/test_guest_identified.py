@@ -1,4 +1,4 @@
-"""A guest who turns out to be a person: what was said so far is theirs, and nobody else is ever made another."""
+"""Identifying a guest: their turns move to the person, and a person never becomes another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROBIN = UserScope(tenant_id="default", user_id="u-100")
 KIM = UserScope(tenant_id="default", user_id="u-200")
 
 
-async def test_the_call_so_far_and_what_was_to_be_remembered_become_the_persons(store):
+async def test_turns_and_memories_move_to_the_identified_person(store):
     await store.users.set_field(ROBIN, "name", "Robin")
     await store.memories.remember(ROBIN, "favorite_food", "pasta")
     guest = UserScope.guest()
@@ -42,7 +42,7 @@ async def test_the_call_so_far_and_what_was_to_be_remembered_become_the_persons(
         assert await store.db[name].count_documents(guest.filter) == 0
 
 
-async def test_nobody_else_is_read_before_the_guest_is_a_person(store):
+async def test_no_other_person_is_read_before_the_guest_is_identified(store):
     await store.memories.remember(ROBIN, "favorite_food", "pasta")
     async with talk(store, UserScope.guest(), calls(), guest=True) as call:
         output, failed = await call.tool("recall_detail", memory_type="favorite_food")
@@ -51,7 +51,7 @@ async def test_nobody_else_is_read_before_the_guest_is_a_person(store):
         assert "pasta" not in str([context.items for context in call.llm.contexts])
 
 
-async def test_a_person_who_was_erased_during_the_call_is_not_made_a_person_again(store, monkeypatch):
+async def test_a_person_erased_during_the_session_is_not_identified_again(store, monkeypatch):
     monkeypatch.setattr("lkmongo.deadlines.LEASE_RENEWAL_EVERY", 0.05)
     async with talk(store, ROBIN, calls()) as call:
         await call.say("hello")

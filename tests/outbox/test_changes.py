@@ -1,4 +1,4 @@
-"""What is to be remembered or forgotten in several places at once: the latest wish counts, and none is lost."""
+"""Concurrent changes to memory and profile: the latest wins, and none is lost."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def content(store, label):
 
 
 @pytest.mark.parametrize("meanwhile", ["remembered anew", "forgotten"])
-async def test_what_waited_for_mongodb_does_not_replace_what_is_newer(store, meanwhile):
+async def test_a_delayed_change_does_not_replace_a_newer_one(store, meanwhile):
     remember, forget_last_session = Memories.remember, Users.forget
     await store.users.seen(ROBIN)
     async with a_call(store, ROBIN) as call:
@@ -58,7 +58,7 @@ async def test_what_waited_for_mongodb_does_not_replace_what_is_newer(store, mea
     assert await content(store, "city") == (None if meanwhile == "forgotten" else "Paris")
 
 
-async def test_what_is_to_be_remembered_survives_an_earlier_forgetting_that_is_stored_late(store, monkeypatch):
+async def test_a_memory_survives_an_earlier_forget_that_is_stored_late(store, monkeypatch):
     await store.memories.remember(ROBIN, "pet", "a heron")
     dropped = False
 
@@ -91,9 +91,7 @@ async def test_what_is_to_be_remembered_survives_an_earlier_forgetting_that_is_s
     assert await content(store, "pet") is None
 
 
-async def test_a_disk_that_hangs_while_mongodb_is_away_keeps_neither_a_tool_nor_the_end_waiting(
-    store, tmp_path, monkeypatch
-):
+async def test_a_hanging_disk_without_mongodb_delays_neither_tools_nor_the_end(store, tmp_path, monkeypatch):
     monkeypatch.setattr(deadlines, "DISK", 0.2)
     it_works, append = threading.Event(), Journal.append
 
@@ -118,7 +116,7 @@ async def test_a_disk_that_hangs_while_mongodb_is_away_keeps_neither_a_tool_nor_
             await asyncio.gather(*tasks)
 
 
-async def test_what_is_forgotten_while_the_person_is_loaded_does_not_come_back(store, monkeypatch):
+async def test_a_slot_forgotten_during_loading_does_not_come_back(store, monkeypatch):
     await store.memories.remember(ROBIN, "pet", "a heron")
     await store.users.set_last_session(ROBIN, LastSession(now(), "about the heron"), started_at=now())
     contents, get = Memories.contents, Users.get
@@ -152,7 +150,7 @@ async def test_what_is_forgotten_while_the_person_is_loaded_does_not_come_back(s
 # ---------------------------------------------------------------- a guest becomes a person
 
 
-async def test_what_was_said_as_a_guest_does_not_replace_what_the_person_said_later(store):
+async def test_a_guests_memory_does_not_replace_a_newer_one_of_the_person(store):
     async with a_call(store, GUEST, guest=True) as call:
         await call.caller.remember("city", "Rome")
         await asyncio.sleep(0.05)
@@ -191,7 +189,7 @@ WHY = ["the caller hangs up at once", "MongoDB is away"]
 
 
 @pytest.mark.parametrize("why", WHY)
-async def test_what_a_guest_told_of_themselves_is_kept_when_the_call_ends_before_the_person_is_loaded(
+async def test_a_guests_profile_is_kept_if_the_session_ends_before_the_person_is_loaded(
     store, tmp_path, monkeypatch, why
 ):
     await recognised_at_the_end(store, tmp_path, monkeypatch, why)
@@ -201,13 +199,13 @@ async def test_what_a_guest_told_of_themselves_is_kept_when_the_call_ends_before
 
 
 @pytest.mark.parametrize("why", WHY)
-async def test_and_does_not_replace_what_the_persons_profile_says_already(store, tmp_path, monkeypatch, why):
+async def test_a_guests_profile_does_not_overwrite_the_persons(store, tmp_path, monkeypatch, why):
     await store.users.set_field(ROBIN, "name", "Robin")
     await recognised_at_the_end(store, tmp_path, monkeypatch, why)
     assert (await store.users.get(ROBIN)).name == "Robin"
 
 
-async def test_what_a_guest_asked_to_be_remembered_is_on_disk_once_they_are_a_person(store, tmp_path):
+async def test_a_guests_memories_are_journaled_once_they_are_identified(store, tmp_path):
     async with a_call(store, GUEST, tmp_path, guest=True) as call:
         call.recorder.start()
         await call.caller.remember("city", "Rome")
@@ -222,7 +220,7 @@ async def test_what_a_guest_asked_to_be_remembered_is_on_disk_once_they_are_a_pe
 # ---------------------------------------------------------------- what is forgotten from outside the call
 
 
-async def test_what_is_forgotten_before_there_is_a_profile_does_not_come_back(store, tmp_path):
+async def test_a_slot_forgotten_before_there_is_a_profile_does_not_come_back(store, tmp_path):
     began = now() - timedelta(minutes=5)
     record = SessionRecord(SID, ROBIN, ROOM, SessionStatus.ACTIVE, began)
     left = Journal.create(tmp_path, record, owner="elsewhere/boot/1", database=DATABASE)
@@ -233,7 +231,7 @@ async def test_what_is_forgotten_before_there_is_a_profile_does_not_come_back(st
     assert await content(store, "pet") is None
 
 
-async def test_a_merge_does_not_bring_back_the_gist_that_is_forgotten_meanwhile(store, monkeypatch):
+async def test_a_merge_does_not_restore_a_gist_that_is_forgotten_meanwhile(store, monkeypatch):
     await store.users.set_last_session(ROBIN, LastSession(now(), "about the heron"), started_at=now())
     await store.users.set_field(GUEST, "name", "Ada")
     await store.memories.remember(GUEST, "city", "Rome")

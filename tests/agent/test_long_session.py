@@ -1,4 +1,4 @@
-"""A call that is longer than any: thousands of turns with large outputs of tools."""
+"""A very long session: thousands of turns with large tool outputs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def is_whole(call):
     assert call["status"] == "complete"
 
 
-async def test_a_call_of_three_thousand_turns_of_ten_kilobytes_is_stored_and_exported_whole(store, monkeypatch):
+async def test_a_session_of_three_thousand_large_turns_is_stored_and_exported(store, monkeypatch):
     monkeypatch.setattr(deadlines, "TURN_ORDER", 0.01)
     monkeypatch.setattr(deadlines, "AWAY", PATIENCE)  # thirty megabytes may keep MongoDB from answering in time
     recorder = Recorder(store, ROBIN, "long", "room")
@@ -72,7 +72,7 @@ async def test_a_call_of_three_thousand_turns_of_ten_kilobytes_is_stored_and_exp
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_so_is_one_that_mongodb_has_seen_nothing_of(store, home, database_name, monkeypatch):
+async def test_a_long_session_is_recovered_that_mongodb_never_saw(store, home, database_name, monkeypatch):
     monkeypatch.setattr(deadlines, "DISK", PATIENCE)  # thirty megabytes at once: in a call they come turn by turn
     away = Settings.load(
         {"MONGODB_URI": "mongodb://127.0.0.1:1", "MONGODB_DB": database_name, "LKMONGO_HOME": str(home)}
@@ -89,7 +89,7 @@ async def test_so_is_one_that_mongodb_has_seen_nothing_of(store, home, database_
     assert journal.files(journal.journal_folder(home)) == []
 
 
-async def test_of_many_turns_on_a_slow_line_each_attempt_gets_some_through(store, monkeypatch):
+async def test_each_attempt_on_a_slow_line_stores_some_turns(store, monkeypatch):
     recorder = Recorder(store, ROBIN, "long", "room")
     use_tools(recorder, range(250))
     append, asked, hangs = store.sessions.append, [], asyncio.Event()
