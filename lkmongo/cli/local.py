@@ -1,4 +1,4 @@
-"""`lkmongo local`: the embedded mongod, which runs on for a while after the command that started it."""
+"""`lkmongo local`: the embedded mongod, which lingers after the command that started it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lkmongo.local.running import Running
 
 app = typer.Typer(
-    help="The embedded mongod, which stays for the next command.", no_args_is_help=True, rich_markup_mode=None
+    help="The embedded mongod, which lingers for the next command.", no_args_is_help=True, rich_markup_mode=None
 )
 
 _FIELDS = ("running", "in_use", "used_by", "stops_in_seconds", "version", "process", "data")
@@ -21,33 +21,33 @@ _FIELDS = ("running", "in_use", "used_by", "stops_in_seconds", "version", "proce
 
 @command(app, "status", data=True)
 def status(cli: Cli) -> None:
-    """Say whether the embedded mongod runs, who uses it, and when it stops.
+    """Show whether the embedded mongod is running, who uses it, and when it stops.
 
-    It starts with the first command that needs it, and stops LKMONGO_LINGER after the last. With MONGODB_URI none is
+    It starts with the first command that needs it, and stops LKMONGO_LINGER after the last. With MONGODB_URI it is not
     used.
     """
-    from lkmongo.local.running import look
+    from lkmongo.local.running import states
 
-    found = [_fields(each) for each in look(cli.settings.data_home)]
+    found = [_fields(each) for each in states(cli.settings.data_home)]
     if cli.output.format is Format.TABLE and found:
         for fields in found:
             show_fields(cli.output, fields | {"used_by": ", ".join(map(str, fields["used_by"]))})
         return
-    cli.output.rows(_FIELDS, found, empty=f"No embedded mongod was started yet in {cli.settings.data_home}")
+    cli.output.rows(_FIELDS, found, empty=f"No embedded mongod has been started in {cli.settings.data_home}")
 
 
 @command(app, "stop", data=True)
 def stop(cli: Cli) -> None:
-    """Stop the embedded mongod now, and wait until it is gone, such as before its folder is copied or moved.
+    """Stop the embedded mongod and wait for its end, for example before its folder is copied or moved.
 
-    One that is in use is left alone: exit code 1.
+    If it is in use, it keeps running: exit code 1.
     """
     from lkmongo.local import running
 
     stopped = running.stop(cli.settings.data_home)
     cli.output.record(
         {"stopped": [each.process for each in stopped]},
-        "Stopped" if stopped else f"No embedded mongod runs in {cli.settings.data_home}",
+        "Stopped" if stopped else f"No embedded mongod is running in {cli.settings.data_home}",
     )
 
 

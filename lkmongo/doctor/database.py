@@ -14,7 +14,7 @@ from lkmongo.doctor.machine import address
 from lkmongo.errors import AuthenticationError, ExitCode, NotSupportedError
 from lkmongo.model import now
 from lkmongo.store.indexes import database_indexes
-from lkmongo.store.indexes.canary import Coverage, coverage
+from lkmongo.store.indexes.backfill import Coverage, coverage
 from lkmongo.store.indexes.database_indexes import Action
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.client import is_local

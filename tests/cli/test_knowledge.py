@@ -100,7 +100,7 @@ def test_stdin_has_a_name_of_its_own(run, docs):
     for arguments, said in [
         (["-"], "add --source NAME"),
         ([str(docs), "--source", "a.md"], "--source names what comes from stdin"),
-        (["-", "--source", "a.docx"], "does not say what it is"),
+        (["-", "--source", "a.docx"], "names no supported format"),
         (["-", "--source", "a.md"], "a.md: is empty"),
         ([str(docs), "-", "--source", "hours.txt"], "a file and stdin would both be hours.txt"),
     ]:

@@ -201,7 +201,7 @@ async def test_an_index_in_the_way_is_named(store, environ):
     await store.db.orders.create_index([("tenant_id", 1), ("order_id", 1)], name="mine")
     found = (await look_at(environ, "indexes"))["indexes"]
     assert found.status is Status.FAIL
-    assert "orders.order: an index mine is there and is not unique" in found.facts[0]
+    assert "orders.order: the index mine exists and is not unique" in found.facts[0]
 
 
 @pytest.mark.parametrize(

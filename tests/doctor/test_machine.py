@@ -20,7 +20,7 @@ from lkmongo.errors import AuthenticationError, ExitCode, NotReadyError, Setting
 from lkmongo.model import SessionRecord, SessionStatus, UserScope, now
 from lkmongo.outbox.journal import Journal, journal_folder
 from lkmongo.settings import Settings
-from lkmongo.store.indexes.canary import Coverage
+from lkmongo.store.indexes.backfill import Coverage
 
 SECRET = "canary-s3cret-98765-98765-98765-98765"
 URI = f"mongodb+srv://app:{SECRET}@cluster0.ab1cd.mongodb.net/?appName=x"

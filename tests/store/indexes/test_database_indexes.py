@@ -42,7 +42,7 @@ async def test_an_index_that_is_not_unique_where_it_must_be_is_named(empty):
     await empty.orders.create_index([("tenant_id", 1), ("order_id", 1)], name="order")
     blocked = [change for change in await database_indexes.apply(empty) if change.action is Action.BLOCKED]
     assert [(change.index.name, change.detail) for change in blocked] == [
-        ("order", "an index order is there and is not unique")
+        ("order", "the index order exists and is not unique")
     ]
 
 

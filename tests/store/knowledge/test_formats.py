@@ -127,11 +127,11 @@ class TestFolders:
         os.mkfifo(tmp_path / "pipe.md")
         found = find_documents([tmp_path])
         assert sources(found) == ["a.md"]
-        assert found.skipped == [f"{tmp_path}/pipe.md: skipped, it is no ordinary file"]
+        assert found.skipped == [f"{tmp_path}/pipe.md: skipped, it is not a regular file"]
 
     def test_a_folder_with_nothing_in_it_is_refused(self, tmp_path):
         put(tmp_path, photo_jpg="x")
-        with pytest.raises(DocumentError, match="holds nothing that can be added") as caught:
+        with pytest.raises(DocumentError, match="has no documents") as caught:
             find_documents([tmp_path])
         assert caught.value.exit_code == ExitCode.USAGE
 
@@ -186,7 +186,7 @@ class TestNamedFiles:
         assert caught.value.hint == "it must end in .md, .markdown, .txt, .html, .htm or .pdf"
 
     def test_a_device_is_refused(self):
-        with pytest.raises(DocumentError, match="/dev/null is not an ordinary file"):
+        with pytest.raises(DocumentError, match="/dev/null is not a regular file"):
             find_documents([Path("/dev/null")])
 
     def test_a_file_may_hold_so_much_and_no_more(self, tmp_path, monkeypatch):
