@@ -62,15 +62,16 @@ _NUMBER_KIND = _words(
 )  # fmt: skip
 _KIND = re.compile(rf"(?P<word>{_WORD_KIND})|(?P<key>{_KEY_KIND})|(?P<pin>{_PIN_KIND})|(?P<number>{_NUMBER_KIND})", _I)
 _OF_ANOTHER_KIND = re.compile(
-    r"[ -](?:managers?|resets?|polic(?:y|ies)|hints?|protect\w*|change|field|page|link|e?-?mail|screen|prompt|problems?|"
-    r"issues?|boards?|collections?|cushions?|badges?|stripes?|wheels?|offices?|"
+    r"[ -](?:managers?|resets?|polic(?:y|ies)|hints?|protect\w*|change|field|page|link|e?-?mail|screen|prompt|"
+    r"problems?|issues?|boards?|collections?|cushions?|badges?|stripes?|wheels?|offices?|"
     r"holder|expir\w+|renewal|control|media|life)\b",
     _I,
 )
 _LABEL = re.compile(
     rf"{_NO_OTHER}\b(?:pass ?(?:words?|codes?|phrases?)|passwort|kennwort|wachtwoord|mot de passe|contrase[nñ]a|senha|"
-    r"pin(?: ?(?:code|number|nummer))?|geheimzahl|cv[vc]2?|security code|ssn|social security(?: number)?|"
-    r"one time code|otp|(?:recovery|backup) codes?|(?:seed|recovery) phrase|(?:api|access|secret|private) (?:keys?|tokens?))\b"
+    r"pin(?: ?(?:code|number|nummer))?|geheimzahl|cv[vc]2?|security code|ssn|"
+    r"social security(?: number)?|one time code|otp|(?:recovery|backup) codes?|"
+    r"(?:seed|recovery) phrase|(?:api|access|secret|private) (?:keys?|tokens?))\b"
     r"(?! (?:managers?|resets?|polic(?:y|ies)|boards?|collections?|cushions?|badges?|changed)\b)",
     _I,
 )
@@ -122,13 +123,15 @@ _VALUE_FIRST = re.compile(
     _I,
 )
 _NO_VALUE = frozenset(
-    """not no never wrong incorrect invalid expired lost gone forgotten being too required needed working safe secure
-    strong weak reset changed old same missing blocked locked still so very what where how why when who whether case kept stored
-    saved private secret confidential important hard easy short long in on at for from with without about an and or but
-    because if unknown compromised leaked stolen always also only enough problem issue ready there here good bad fine
-    correct right accepted rejected denied hidden protected me you they it that this none nothing mine yours impossible
-    optional supposed going getting asked encrypted falsch nicht weg vergessen abgelaufen ungültig zu pas perdu oublié
-    incorrecta incorrecto olvidada olvidado errata sbagliata""".split()
+    """
+    not no never wrong incorrect invalid expired lost gone forgotten being too required needed working safe secure
+    strong weak reset changed old same missing blocked locked still so very what where how why when who whether case
+    kept stored saved private secret confidential important hard easy short long in on at for from with without about
+    an and or but because if unknown compromised leaked stolen always also only enough problem issue ready there here
+    good bad fine correct right accepted rejected denied hidden protected me you they it that this none nothing mine
+    yours impossible optional supposed going getting asked encrypted falsch nicht weg vergessen abgelaufen ungültig zu
+    pas perdu oublié incorrecta incorrecto olvidada olvidado errata sbagliata
+    """.split()
 )
 _NO_SUBJECT = _NO_VALUE | frozenset(
     "question thing answer reason point one he she trouble worst first last email name".split()

@@ -21,7 +21,7 @@ MAX_METADATA = 4 * 1024
 MAX_PARTICIPANT = 256
 """Bytes of a participant's identity: the server's own limit."""
 SEAL_LIFE = timedelta(days=1)
-"""How long a seal is valid: LiveKit Cloud dispatches the call of a dead worker again, hours later, with this metadata."""
+"""How long a seal is valid: LiveKit Cloud may dispatch the call of a dead worker again hours later."""
 LEEWAY = timedelta(seconds=60)
 """Tolerated clock difference, the same as LiveKit's servers have for tokens."""
 

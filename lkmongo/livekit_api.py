@@ -85,7 +85,7 @@ def livekit_errors(url: str) -> Iterator[None]:
             raise AuthenticationError(
                 f"LiveKit at {url} refused the API key",
                 why=error.message or f"HTTP status {error.status}",
-                hint="check that LIVEKIT_API_KEY and LIVEKIT_API_SECRET belong to LIVEKIT_URL, and this machine's clock",
+                hint="check that LIVEKIT_API_KEY and LIVEKIT_API_SECRET belong to LIVEKIT_URL, and the local clock",
             ) from error
         raise UnreachableError(
             f"what answers at {url} is not LiveKit, or has failed",

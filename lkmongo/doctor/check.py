@@ -109,8 +109,8 @@ async def run(
         if limit.expired():
             finding = failed(NotReadyError(f"no answer within {deadline} s", hint="try again"))
         else:
-            text = f"something went wrong that should not: {type(error).__name__}: {str(error)[:300]}"
-            finding = fail(text, "run it again with --debug and report what it prints")
+            text = f"unexpected error: {type(error).__name__}: {str(error)[:300]}"
+            finding = fail(text, "run it again with --debug and report the output")
     return check_of(name, finding, time.perf_counter() - started, secrets)
 
 

@@ -77,8 +77,9 @@ def _embedded(store: Store, home: Path) -> tuple[str, list[str]]:
         return "the embedded MongoDB", []
     server = mongod.server
     folder = Folder(home, server.series)
+    source = "on PATH" if server.source == "PATH" else f"of the {server.source}"
     facts = [
-        f"mongod {server.version}, {'on PATH' if server.source == 'PATH' else f'of the {server.source}'}: {server.path}",
+        f"mongod {server.version}, {source}: {server.path}",
         f"data in {folder.data}, {size(folder.data) / 1024**2:,.0f} MiB; log in {folder.log}",
         f"address while it runs: {mongod.uri}",
     ]

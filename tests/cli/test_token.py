@@ -198,7 +198,7 @@ def test_a_weak_secret_and_a_long_life_are_warned_of_once(token):
         (["--token-only", "--env"], "contradict each other"),
         (["--token-only", "--json"], "contradict each other"),
         (["--env", "-o", "table"], "contradict each other"),
-        (["--user", "u-100", "inspect"], "--user is no option of token inspect"),
+        (["--user", "u-100", "inspect"], "--user is not an option of token inspect"),
         (["u-100"], "u-100"),
     ],
 )

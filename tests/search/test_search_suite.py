@@ -1,4 +1,4 @@
-"""One suite for every way to search: the exact scan, the indexes with and without fusion on the server, and Atlas itself.
+"""One suite for all search backends: exact, the indexes with and without fusion on the server, and Atlas.
 
 With LKMONGO_TEST_ATLAS_URI set (`make test-atlas`) it also runs against Atlas or Atlas Local.
 """

@@ -120,7 +120,7 @@ class Knowledge:
             raise SourceTakenError(
                 f"tenant {tenant.tenant_id} has {listed} already, from db seed or another program",
                 why="knowledge add does not overwrite what others wrote",
-                hint=f"lkmongo knowledge remove {shlex.quote(named[0])} first, rename the file, or use another --tenant",
+                hint=f"lkmongo knowledge remove {shlex.quote(named[0])} first, rename the file, or use --tenant",
             )
 
     async def put(self, tenant: TenantScope, document: Document, model: str, *, dry_run: bool = False) -> Counts:

@@ -261,9 +261,7 @@ async def test_an_index_that_says_ready_and_learns_nothing_is_found_out(start, i
     await it.make(index)
     it.standin.freeze(it.db.name, index.collection, index.name)
     scope = await add(it, index)
-    with pytest.raises(
-        NotReadyError, match=f"{index.name} is READY, but misses existing documents"
-    ) as caught:
+    with pytest.raises(NotReadyError, match=f"{index.name} is READY, but misses existing documents") as caught:
         await wait(it, [index], seconds=20)
     assert str(scope) in caught.value.why
     assert sum(it.pauses) == pytest.approx(20)

@@ -323,7 +323,10 @@ class TestHtml:
         assert said(html, "a.html") == [("A", "Speed: Slow; Price: 5 | 6.\n\nPacked\n\nIn its box.")]
 
     def test_an_answer_that_unfolds_is_titled_by_its_question(self):
-        html = "<h1>FAQ</h1><details><summary>How long?</summary><p>45 days.</p></details><details><summary>Where?</summary>Ohio.</details>"
+        html = (
+            "<h1>FAQ</h1><details><summary>How long?</summary><p>45 days.</p></details>"
+            "<details><summary>Where?</summary>Ohio.</details>"
+        )
         assert said(html, "faq.html") == [("FAQ: How long?", "45 days."), ("FAQ: Where?", "Ohio.")]
 
     def test_text_that_looks_like_markdown_stays_as_it_is(self):
@@ -366,7 +369,8 @@ class TestPdf:
             ["off any network tunnel on the phone before you begin."],
         )
         assert said(data, "a.pdf")[0][1] == (
-            "Hold the speaker within ten feet of the router and turn off any network tunnel on the phone before you begin."
+            "Hold the speaker within ten feet of the router "
+            "and turn off any network tunnel on the phone before you begin."
         )
 
     def test_what_stands_on_every_page_is_left_out(self):
@@ -409,7 +413,7 @@ class TestPdf:
         with pytest.raises(DocumentError, match="holds no text") as caught:
             passages_of(pdf([]), "a.pdf")
         assert not isinstance(caught.value, NoTextError)
-        assert "pictures" in caught.value.why
+        assert "images" in caught.value.why
 
     @pytest.mark.parametrize("data", [b"", b"%PDF-1.7", b"no pdf at all", pdf(["Text."])[:200]])
     def test_a_damaged_file_is_said(self, data):
