@@ -80,24 +80,14 @@ def read_dispatch(metadata: str, *, room: str, secret: str | None, at: datetime 
             )
             return Dispatched(sealed.scope, guest=False, participant_identity=sealed.participant_identity, why=None)
         tenant = _id(fields, "tenant_id", DEFAULT_TENANT)
-        participant_identity = (
-            _participant(fields["participant_identity"]) if "participant_identity" in fields else None
-        )
+        participant = _participant(fields["participant_identity"]) if "participant_identity" in fields else None
         if "guest_id" in fields:  # of a resumed call; only a server can dispatch
-            return Dispatched(_guest(fields, tenant), guest=True, participant_identity=participant_identity, why=None)
+            return Dispatched(_guest(fields, tenant), guest=True, participant_identity=participant, why=None)
         if "user_id" not in fields:
-            return Dispatched(
-                UserScope.guest(tenant),
-                guest=True,
-                participant_identity=participant_identity,
-                why="the metadata has no user_id",
-            )
-        return Dispatched(
-            UserScope(tenant_id=tenant, user_id=_id(fields, "user_id")),
-            guest=False,
-            participant_identity=participant_identity,
-            why=None,
-        )
+            why = "the metadata has no user_id"
+            return Dispatched(UserScope.guest(tenant), guest=True, participant_identity=participant, why=why)
+        scope = UserScope(tenant_id=tenant, user_id=_id(fields, "user_id"))
+        return Dispatched(scope, guest=False, participant_identity=participant, why=None)
     except SealError as error:
         why = error.message
     except _MalformedError as error:

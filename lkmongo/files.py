@@ -111,7 +111,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename survive a power loss, if the file system can."""
+    """Make a rename in the folder survive a power loss, if the file system can."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

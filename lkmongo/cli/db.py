@@ -39,7 +39,7 @@ async def seed(
     Existing profiles are never overwritten, and nothing is deleted that an earlier seed did not write. People who were
     erased (`users erase`) are left out with their orders, and named. A database on another machine needs --yes.
     """
-    from lkmongo.embed.choose import embedder_for
+    from lkmongo.embed.choose import open_embedder
     from lkmongo.store.indexes import database_indexes
     from lkmongo.store.mongo.client import is_local
     from lkmongo.store.open import open_store
@@ -50,21 +50,12 @@ async def seed(
     uri = cli.settings.mongodb_uri
     if uri and not is_local(uri.get_secret_value()):
         cli.confirm(f"Load {folder or 'the sample data'} into a database on another machine?", yes=yes)
-    embedder = embedder_for(cli.settings)
-    try:
-        async with open_store(cli.settings, on_status=cli.output.note) as store:
-            await database_indexes.apply(store.db)
-            with progress("seeding") as tell:
-                counts = await write_seeds(
-                    store.db,
-                    data,
-                    embedder,
-                    on_progress=tell,
-                    on_wait=lambda seconds: cli.output.note(f"The embedding service asks to wait {seconds:.0f} s"),
-                    erased_too=erased,
-                )
-    finally:
-        await embedder.close()
+    async with open_embedder(cli.settings) as embedder, open_store(cli.settings, on_status=cli.output.note) as store:
+        await database_indexes.apply(store.db)
+        with progress("seeding") as report:
+            counts = await write_seeds(
+                store.db, data, embedder, on_progress=report, on_wait=cli.output.note_wait, erased_too=erased
+            )
     columns = ["collection", "inserted", "updated", "unchanged", "kept", "removed", "left_out"]
     cli.output.rows(columns, counts.rows())
     if counts.erased:
@@ -91,29 +82,25 @@ async def embed(
     """
     from dataclasses import asdict
 
-    from lkmongo.embed.choose import embedder_for
+    from lkmongo.embed.choose import open_embedder
     from lkmongo.model import TenantScope
     from lkmongo.store.indexes.backfill import backfill, count_missing
     from lkmongo.store.open import open_store
 
     within = TenantScope(tenant) if tenant is not None else None
-    embedder = embedder_for(cli.settings)
-    try:
-        async with open_store(cli.settings, on_status=cli.output.note) as store:
-            if dry_run:
-                filled = await count_missing(store.db, embedder, tenant=within, thorough=True)
-            else:
-                with progress("embedding") as tell:
-                    filled = await backfill(
-                        store.db,
-                        embedder,
-                        tenant=within,
-                        thorough=True,
-                        on_progress=tell,
-                        on_wait=lambda seconds: cli.output.note(f"The embedding service asks to wait {seconds:.0f} s"),
-                    )
-    finally:
-        await embedder.close()
+    async with open_embedder(cli.settings) as embedder, open_store(cli.settings, on_status=cli.output.note) as store:
+        if dry_run:
+            filled = await count_missing(store.db, embedder, tenant=within, thorough=True)
+        else:
+            with progress("embedding") as report:
+                filled = await backfill(
+                    store.db,
+                    embedder,
+                    tenant=within,
+                    thorough=True,
+                    on_progress=report,
+                    on_wait=cli.output.note_wait,
+                )
     cli.output.rows(
         ["collection", "missing", "embedded", "changed", "unfit", "model"],
         ({**asdict(each), "model": embedder.model} for each in filled),

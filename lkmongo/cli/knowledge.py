@@ -52,18 +52,17 @@ async def add(
     their document are removed, and so are documents that vanished from an added folder. Files of more than 20 MB are
     refused; in folders, hidden files and links to folders are skipped.
     """
-    from lkmongo.embed.choose import embedder_for
+    from lkmongo.embed.choose import open_embedder
     from lkmongo.model import TenantScope
     from lkmongo.store.indexes import database_indexes
     from lkmongo.store.knowledge.ingest import add_documents
     from lkmongo.store.open import open_store
 
     scope = TenantScope(tenant)
-    embedder = embedder_for(cli.settings)
-    with progress("adding") as tell:
-        library = await _read(paths, source, tell)
-        _warn_about_skipped(library, cli)
-        try:
+    async with open_embedder(cli.settings) as embedder:
+        with progress("adding") as report:
+            library = await _read(paths, source, report)
+            _warn_about_skipped(library, cli)
             async with open_store(cli.settings, on_status=cli.output.note) as store:
                 if not dry_run:
                     await database_indexes.apply(store.db)
@@ -73,11 +72,9 @@ async def add(
                     library,
                     embedder,
                     dry_run=dry_run,
-                    on_progress=tell,
-                    on_wait=lambda seconds: cli.output.note(f"The embedding service asks to wait {seconds:.0f} s"),
+                    on_progress=report,
+                    on_wait=cli.output.note_wait,
                 )
-        finally:
-            await embedder.close()
     _show(added, cli, dry_run=dry_run)
     _raise_if_incomplete(added, library, dry_run=dry_run)
 

@@ -198,6 +198,10 @@ class Output:
         """Write a message to stderr."""
         print(redact(visible(text), self._secrets), file=sys.stderr, flush=True)
 
+    def note_wait(self, seconds: float) -> None:
+        """Report that the embedder waits."""
+        self.note(f"The embedding service asks to wait {seconds:.0f} s")
+
     def warn(self, text: str) -> None:
         self.note(f"warning: {text}")
 
@@ -309,10 +313,4 @@ def cut(output: Output, text: Any, limit: int = 1_000) -> Any:
 
 
 def _words(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, datetime):
-        return value.astimezone().isoformat(sep=" ", timespec="seconds")
-    return str(value)
+    return ("yes" if value else "no") if isinstance(value, bool) else _cell(value)

@@ -42,20 +42,16 @@ def clean_query(query: str) -> str:
 @contextlib.asynccontextmanager
 async def searching(cli: Cli) -> AsyncIterator[tuple[Store, SearchStrategy]]:
     """Open the store and the search strategy that the settings name."""
-    from lkmongo.embed.choose import embedder_for
+    from lkmongo.embed.choose import open_embedder
     from lkmongo.search.choose import strategy_for
     from lkmongo.store.open import open_store
 
     if not cli.debug:  # its warnings are part of the result
         logging.getLogger("lkmongo.search").setLevel(logging.ERROR)
-    embedder = embedder_for(cli.settings)
-    try:
-        async with open_store(cli.settings, on_status=cli.output.note) as store:
-            # There is time to load the model; an unreachable database fails at once.
-            await asyncio.gather(store.ping(), _warm(embedder))
-            yield store, strategy_for(cli.settings, store.db, embedder)
-    finally:
-        await embedder.close()
+    async with open_embedder(cli.settings) as embedder, open_store(cli.settings, on_status=cli.output.note) as store:
+        # There is time to load the model; an unreachable database fails at once.
+        await asyncio.gather(store.ping(), _warm(embedder))
+        yield store, strategy_for(cli.settings, store.db, embedder)
 
 
 async def _warm(embedder: Embedder) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -243,19 +243,11 @@ async def search_indexes_ready(store: Store, capabilities: Capabilities, embedde
         NotReadyError: the service that manages search indexes does not answer.
         DatabaseError, AuthenticationError: MongoDB could not be asked.
     """
-    from lkmongo.backoff import Backoff
-    from lkmongo.store.indexes.canary import check_canary
-    from lkmongo.store.indexes.definitions import search_indexes
-    from lkmongo.store.indexes.readiness import states
+    from lkmongo.store.indexes.readiness import tested_states
 
     if not capabilities.search:
         return skip("this MongoDB has no search")
-    found = await states(store.db, search_indexes(embedder.dimensions, embedder.similarity), Backoff(0))
-    found = [
-        replace(each, canary=await check_canary(store.db, each.index, embedder)) if each.ready else each
-        for each in found
-    ]
-    return judge_search_indexes(found)
+    return judge_search_indexes(await tested_states(store.db, embedder))
 
 
 def judge_search_indexes(found: Sequence[IndexState]) -> Finding:

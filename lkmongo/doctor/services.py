@@ -40,16 +40,13 @@ async def embedder(settings: Settings) -> Finding:
         SettingsError: the key, the model, its dimensions or the address is invalid.
         EmbeddingError: the local model is not installed.
     """
-    from lkmongo.embed.choose import embedder_for
+    from lkmongo.embed.choose import open_embedder
 
-    chosen = embedder_for(settings)
-    try:
+    async with open_embedder(settings) as chosen:
         if settings.embedder_kind == "voyage":
             return ok(f"Voyage's {settings.embedding_model}, {chosen.dimensions} numbers a vector")
         await chosen.embed(["hello"], kind="query")
         return ok(f"on this machine: {chosen.model}, {chosen.dimensions} numbers a vector")
-    finally:
-        await chosen.close()
 
 
 async def voyage(settings: Settings) -> Finding:
@@ -60,20 +57,18 @@ async def voyage(settings: Settings) -> Finding:
         EmbeddingError: any other failure.
     """
     from lkmongo.embed.base import RateLimitedError
-    from lkmongo.embed.choose import embedder_for
+    from lkmongo.embed.choose import open_embedder
 
     if settings.embedder_kind == "local":
         unused = " is set, and LKMONGO_EMBEDDINGS=local" if settings.voyage_api_key else " is not set"
         return skip(f"VOYAGE_API_KEY{unused}: text is embedded on this machine")
-    # The client takes up to 2 s to import: which is not the service's fault.
+    # Importing the client takes up to 2 s, which must not count as the service's time.
     await asyncio.to_thread(importlib.import_module, "lkmongo.embed.voyage_answers")
-    chosen = embedder_for(settings)
     try:
-        await chosen.embed(["hello"], kind="query", deadline=PATIENCE)
+        async with open_embedder(settings) as chosen:
+            await chosen.embed(["hello"], kind="query", deadline=PATIENCE)
     except RateLimitedError as error:
         return warn(f"the key is valid, and {error.message}", error.hint or "wait a minute", [error.why or ""])
-    finally:
-        await chosen.close()
     return ok(f"the key is valid for {settings.embedding_model}")
 
 

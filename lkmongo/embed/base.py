@@ -108,7 +108,6 @@ class Embedder(Protocol):
     @property
     def model(self) -> str:
         """Stored with every vector; only vectors of the same model may be compared."""
-        ...
 
     @property
     def dimensions(self) -> int: ...
@@ -116,21 +115,17 @@ class Embedder(Protocol):
     @property
     def weights(self) -> FusionWeights:
         """The weight of this model's vectors relative to words."""
-        ...
 
     @property
     def similarity(self) -> Similarity:
         """How an index compares this model's vectors."""
-        ...
 
     @property
     def floor(self) -> float:
         """The cosine below which two texts are unrelated."""
-        ...
 
     async def warm(self) -> None:
         """Load what the first call needs, so that no turn waits for it. Raises EmbeddingError."""
-        ...
 
     async def embed(
         self, texts: Sequence[str], *, kind: TextKind, deadline: float | None = None
@@ -150,7 +145,6 @@ class Embedder(Protocol):
             EmbeddingError: the subclass tells the cause.
             AuthenticationError: the key was refused.
         """
-        ...
 
     def embed_many(
         self, texts: Sequence[str], *, on_wait: Callable[[float], None] | None = None
@@ -167,11 +161,9 @@ class Embedder(Protocol):
         Raises:
             InvalidTextError, EmbeddingError, AuthenticationError: as `embed` does.
         """
-        ...
 
     async def close(self) -> None:
         """Let go of connections."""
-        ...
 
 
 def check_texts(texts: Sequence[str]) -> list[str]:

@@ -8,18 +8,20 @@ from __future__ import annotations
 import asyncio
 import unicodedata
 from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal
 
 from lkmongo.embed.base import EmbeddingTimeoutError
 from lkmongo.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from lkmongo.embed.base import Embedder, FusionWeights, Similarity, TextKind
+    from lkmongo.embed.base import Embedder, TextKind
     from lkmongo.settings import Settings
 
 _Key = tuple[str, str, str]
@@ -34,26 +36,11 @@ class CachedEmbedder:
         self._size = size
         self._known: OrderedDict[_Key, NDArray[np.float32]] = OrderedDict()
         self._underway: dict[_Key, asyncio.Task[NDArray[np.float32]]] = {}
-
-    @property
-    def model(self) -> str:
-        return self._inner.model
-
-    @property
-    def dimensions(self) -> int:
-        return self._inner.dimensions
-
-    @property
-    def weights(self) -> FusionWeights:
-        return self._inner.weights
-
-    @property
-    def similarity(self) -> Similarity:
-        return self._inner.similarity
-
-    @property
-    def floor(self) -> float:
-        return self._inner.floor
+        self.model = inner.model
+        self.dimensions = inner.dimensions
+        self.weights = inner.weights
+        self.similarity = inner.similarity
+        self.floor = inner.floor
 
     async def warm(self) -> None:
         await self._inner.warm()
@@ -144,6 +131,16 @@ def create_embedder(
     from lkmongo.embed.voyage import VoyageEmbedder
 
     return CachedEmbedder(VoyageEmbedder(voyage_key, model=model, dimensions=dimensions, base_url=voyage_base_url))
+
+
+@asynccontextmanager
+async def open_embedder(settings: Settings) -> AsyncIterator[Embedder]:
+    """Yield the embedder that the settings name, and close it at the end. Raises as `create_embedder` does."""
+    embedder = embedder_for(settings)
+    try:
+        yield embedder
+    finally:
+        await embedder.close()
 
 
 def embedder_for(settings: Settings) -> Embedder:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lkmongo.errors import EmbeddedError
+from lkmongo.files import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -192,18 +193,10 @@ class Folder:
         with writing(self.path):
             if self._unfinished.exists():  # before anybody can write data that the mark would delete
                 self._unfinished.unlink()
-                self._sync()
+                sync_folder(self.path)  # else the mark may reappear after a power loss
             fresh = self._address.with_name("address.new")
             fresh.write_bytes(os.fsencode(socket))
             fresh.replace(self._address)
-
-    def _sync(self) -> None:
-        """Sync the folder, so that the mark does not reappear after a power loss."""
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     def address(self) -> Path | None:
         """The socket of the server that is, or was last, ready."""

@@ -16,7 +16,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pymongo.errors import OperationFailure, PyMongoError
-from pymongo.read_concern import ReadConcern
 
 from lkmongo import deadlines
 from lkmongo.aio import running
@@ -48,6 +47,7 @@ from lkmongo.search.strategy import (
     one_line,
 )
 from lkmongo.store.indexes.definitions import MEMORIES_TEXT
+from lkmongo.store.mongo.capabilities import searchable
 from lkmongo.store.mongo.client import run_on_client_loop
 
 if TYPE_CHECKING:
@@ -236,8 +236,7 @@ class AtlasStrategy:
         return answer
 
     async def _aggregate(self, target: SearchTarget[Any], stages: list[Document], until: float) -> list[Document]:
-        # Search requires read concern local; the URI may set another.
-        collection = self._db.get_collection(target.collection, read_concern=ReadConcern("local"))
+        collection = searchable(self._db, target.collection)
 
         async def ask() -> list[Document]:
             cursor = await collection.aggregate(stages, maxTimeMS=self._max_time_ms, batchSize=_BATCH)

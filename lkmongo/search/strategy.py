@@ -169,11 +169,9 @@ class SearchStrategy(Protocol):
 
     async def memories(self, scope: UserScope, query: str, limit: int = 5) -> SearchResult[Memory]:
         """Search one person's slots. Raises DatabaseError."""
-        ...
 
     async def knowledge(self, tenant: TenantScope, query: str, limit: int = 3) -> SearchResult[Passage]:
         """Search one tenant's passages. Raises as `memories` does."""
-        ...
 
 
 def memory_index(

@@ -71,7 +71,7 @@ def test_no_on_a_terminal_changes_nothing_and_exits_with_1(at_terminal, run):
     ("arguments", "message"),
     [
         (["orders", "90d"], "'orders' has no retention; one of calls, memories, profiles"),
-        (["calls"], "how long?"),
+        (["calls"], "the time is missing"),
         (["calls", "ninety"], "'ninety' is not a duration"),
         (["calls", "30m"], "30m is shorter than an hour"),
     ],

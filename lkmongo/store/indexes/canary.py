@@ -16,12 +16,12 @@ from uuid import uuid4
 from bson import ObjectId
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ExecutionTimeout, OperationFailure
-from pymongo.read_concern import ReadConcern
 
 from lkmongo.backoff import Backoff
 from lkmongo.model import now
 from lkmongo.store.indexes.definitions import EMBEDDING, LABEL_WORDS, SearchIndex
 from lkmongo.store.mongo import operations
+from lkmongo.store.mongo.capabilities import searchable
 from lkmongo.store.mongo.schema import KNOWLEDGE
 
 if TYPE_CHECKING:
@@ -162,8 +162,7 @@ async def _remove(db: AsyncDatabase[Document], index: SearchIndex, document: Doc
 
 
 async def _search(db: AsyncDatabase[Document], index: SearchIndex, document: Document) -> Canary:
-    # Search requires read concern local; the URI may set another.
-    collection = db[index.collection].with_options(read_concern=ReadConcern("local"))
+    collection = searchable(db, index.collection)
     stages = [_stage(index, document), {"$match": {"_id": document["_id"]}}, {"$project": {"_id": 1}}]
 
     async def ask() -> Canary:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -39,20 +39,22 @@ class Change(Generic[T]):
 
 async def plan(db: AsyncDatabase[dict[str, Any]]) -> list[Change[Index]]:
     """Compare the existing indexes with the needed ones, without writing."""
-
-    async def existing(collection: str) -> Mapping[str, Any]:
-        async def information() -> Mapping[str, Any]:
-            try:
-                return await db[collection].index_information()
-            except OperationFailure as error:
-                if error.code == 26:  # NamespaceNotFound
-                    return {}
-                raise
-
-        return await operations.read(information)
-
-    there = {name: await existing(name) for name in dict.fromkeys(index.collection for index in INDEXES)}
+    there = {name: await _existing(db, name) for name in dict.fromkeys(index.collection for index in INDEXES)}
     return [_compare(index, there[index.collection]) for index in INDEXES]
+
+
+async def _existing(db: AsyncDatabase[dict[str, Any]], collection: str) -> Mapping[str, Any]:
+    """The indexes of a collection by name."""
+
+    async def information() -> Mapping[str, Any]:
+        try:
+            return await db[collection].index_information()
+        except OperationFailure as error:
+            if error.code == 26:  # NamespaceNotFound
+                return {}
+            raise
+
+    return await operations.read(information)
 
 
 def _compare(index: Index, there: Mapping[str, Any]) -> Change[Index]:
@@ -158,18 +160,9 @@ async def set_retention(db: AsyncDatabase[dict[str, Any]], subject: str, keep: t
 
 async def _ttl_index(db: AsyncDatabase[dict[str, Any]], collection: str, path: str) -> tuple[str, int] | None:
     """Name and seconds of the TTL index on `path`."""
-
-    async def indexes() -> Sequence[Any]:
-        try:
-            return [index async for index in await db[collection].list_indexes()]
-        except OperationFailure as error:
-            if error.code == 26:  # NamespaceNotFound
-                return []
-            raise
-
-    for index in await operations.read(indexes):
-        if list(index["key"]) == [path] and "expireAfterSeconds" in index:
-            return str(index["name"]), int(index["expireAfterSeconds"])
+    for name, index in (await _existing(db, collection)).items():
+        if [key for key, _ in index["key"]] == [path] and "expireAfterSeconds" in index:
+            return name, int(index["expireAfterSeconds"])
     return None
 
 

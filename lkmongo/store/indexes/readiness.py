@@ -206,6 +206,14 @@ def _timeout_error(known: Sequence[IndexState], backoff: Backoff) -> NotReadyErr
     )
 
 
+async def tested_states(db: AsyncDatabase[Document], embedder: Embedder) -> list[IndexState]:
+    """The state of all search indexes, with a canary search for those that are ready. Raises as `listed` does."""
+    found = await states(db, search_indexes(embedder.dimensions, embedder.similarity), Backoff(0))
+    return [
+        replace(each, canary=await check_canary(db, each.index, embedder)) if each.ready else each for each in found
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class DatabaseStatus:
     """The state of a database.
@@ -236,12 +244,9 @@ async def database_status(db: AsyncDatabase[Document], embedder: Embedder) -> Da
     trouble = ""
     if capabilities.search:
         try:
-            found = await states(db, search_indexes(embedder.dimensions, embedder.similarity), Backoff(0))
+            found = await tested_states(db, embedder)
         except (NotReadyError, NotSupportedError) as error:
             trouble = error.why or error.message
-    found = [
-        replace(each, canary=await check_canary(db, each.index, embedder)) if each.ready else each for each in found
-    ]
     return DatabaseStatus(
         capabilities, await database_indexes.plan(db), found, trouble, await coverage(db, embedder.model)
     )

@@ -91,11 +91,6 @@ class Knowledge:
             "root": {"$first": "$root"},
             "updated_at": {"$max": "$updated_at"},
         }
-
-        async def aggregate() -> list[Stored]:
-            pipeline: list[Stored] = [{"$match": tenant.filter}, {"$group": group}, {"$sort": {"_id": 1}}]
-            return await (await self._knowledge.aggregate(pipeline)).to_list()
-
         return [
             Source(
                 found["_id"],
@@ -105,7 +100,7 @@ class Knowledge:
                 found["root"],
                 found["updated_at"],
             )
-            for found in await operations.read(aggregate)
+            for found in await self._group(tenant.filter, group)
         ]
 
     async def check_free(self, tenant: TenantScope, sources: Collection[str]) -> None:
@@ -170,14 +165,8 @@ class Knowledge:
 
     async def vanished(self, tenant: TenantScope, root: str, present: Collection[str]) -> list[Counts]:
         """The sources that were added from the folder `root` and are not `present` any more."""
-        match = tenant.filter | {"root": root, "origin": ORIGIN}
-        group = {"_id": "$source", "passages": {"$sum": 1}}
-
-        async def aggregate() -> list[Stored]:
-            pipeline: list[Stored] = [{"$match": match}, {"$group": group}, {"$sort": {"_id": 1}}]
-            return await (await self._knowledge.aggregate(pipeline)).to_list()
-
-        found = await operations.read(aggregate)
+        added = tenant.filter | {"root": root, "origin": ORIGIN}
+        found = await self._group(added, {"_id": "$source", "passages": {"$sum": 1}})
         return [Counts(each["_id"], removed=each["passages"]) for each in found if each["_id"] not in present]
 
     async def remove(self, tenant: TenantScope, sources: Sequence[str]) -> int:
@@ -253,6 +242,13 @@ class Knowledge:
             return {}
         found = await self._find(scope | {"chunk": {"$in": chunks}}, {"content_hash": 1, "embedding": 1})
         return {each["content_hash"]: each["embedding"] for each in found}
+
+    async def _group(self, selector: Stored, group: Stored) -> list[Stored]:
+        async def aggregate() -> list[Stored]:
+            pipeline: list[Stored] = [{"$match": selector}, {"$group": group}, {"$sort": {"_id": 1}}]
+            return await (await self._knowledge.aggregate(pipeline)).to_list()
+
+        return await operations.read(aggregate)
 
     async def _find(self, selector: Stored, shown: Stored) -> list[Stored]:
         async def find() -> list[Stored]:

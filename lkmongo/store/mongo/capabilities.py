@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
@@ -65,9 +66,13 @@ async def probe(db: AsyncDatabase[Document]) -> Capabilities:
     return Capabilities(number, search, search and fusion)
 
 
+def searchable(db: AsyncDatabase[Document], name: str) -> AsyncCollection[Document]:
+    """A collection for search stages: they require read concern local, and the URI may set another."""
+    return db.get_collection(name, read_concern=ReadConcern("local"))
+
+
 async def _accepts(db: AsyncDatabase[Document], pipeline: list[Document], refusals: frozenset[int]) -> bool:
-    # Search requires read concern local; the URI may set another.
-    collection = db[MEMORIES].with_options(read_concern=ReadConcern("local"))
+    collection = searchable(db, MEMORIES)
 
     async def ask() -> bool:
         try:
