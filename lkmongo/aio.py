@@ -24,8 +24,6 @@ def level_of(error: Exception) -> int:
 
 
 class Background:
-    """The background tasks of one call."""
-
     def __init__(self) -> None:
         self._tasks: set[Task] = set()
 

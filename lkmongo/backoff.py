@@ -38,7 +38,6 @@ class Backoff:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the start."""
         return self._clock() - self._began
 
     @property

@@ -105,7 +105,6 @@ def plain_metadata(who: UserScope | TenantScope, participant_identity: str | Non
 
 
 def resuming_metadata(guest: UserScope, participant_identity: str | None = None) -> str:
-    """Make metadata for an agent that resumes the call of a guest."""
     fields = {"guest_id": guest.user_id, "tenant_id": guest.tenant_id}
     if participant_identity is not None:
         fields["participant_identity"] = participant_identity

@@ -197,8 +197,6 @@ class LastSession:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Who a person is."""
-
     scope: UserScope
     name: str | None = None
     email: str | None = None
@@ -340,6 +338,6 @@ class SessionRecord:
 
     @property
     def length(self) -> timedelta | None:
-        """From its start to its end; while it has no end, to its last turn."""
+        """From the start to the end, or to the last turn while it is running."""
         end = self.ended_at or (self.totals.last_turn_at if self.totals else None)
         return end - self.started_at if end and self.started_at else None

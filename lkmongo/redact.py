@@ -32,7 +32,6 @@ class RedactingFormatter(logging.Formatter):
     """Redacts log records, tracebacks included; a subclass overrides `write` for another layout."""
 
     def __init__(self, template: str | None = None, *, secrets: Collection[str]) -> None:
-        """Format with `template`, and redact `secrets`."""
         super().__init__(template)
         self._secrets = secrets
 
@@ -178,17 +177,17 @@ def words_to_digits(text: str) -> str:
     return _SPOKEN_RUN.sub(lambda match: _digits(match[0].casefold().replace("-", " ").split()), text)
 
 
-def _digits(said: list[str]) -> str:
-    if "thousand" in said or "hundred" in said:
-        return _cardinal(said)
+def _digits(words: list[str]) -> str:
+    if "thousand" in words or "hundred" in words:
+        return _cardinal(words)
     out, times, index = "", 1, 0
-    while index < len(said):
-        word = said[index]
+    while index < len(words):
+        word = words[index]
         if word in {"double", "triple"}:
             times = 2 if word == "double" else 3
         elif word in _TENS:
             value = _TENS[word]
-            following = _UNITS.get(said[index + 1], "") if index + 1 < len(said) else ""
+            following = _UNITS.get(words[index + 1], "") if index + 1 < len(words) else ""
             if len(following) == 1 and following != "0":
                 value += int(following)
                 index += 1
@@ -197,12 +196,12 @@ def _digits(said: list[str]) -> str:
             out += _UNITS[word] * times
             times = 1
         index += 1
-    return out or " ".join(said)
+    return out or " ".join(words)
 
 
-def _cardinal(said: list[str]) -> str:
+def _cardinal(words: list[str]) -> str:
     total, part = 0, 0
-    for word in said:
+    for word in words:
         if word == "thousand":
             total, part = total + (part or 1) * 1000, 0
         elif word == "hundred":

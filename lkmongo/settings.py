@@ -126,7 +126,6 @@ class LiveKitCredentials:
 
     @property
     def host(self) -> str:
-        """Host and port of the server."""
         return urlsplit(self.url).netloc.rpartition("@")[2]
 
 
@@ -305,7 +304,7 @@ class Settings(BaseModel):
     telemetry_allow_pii: Switch = Field(
         False,
         alias="LIVEKIT_TELEMETRY_ALLOW_PII",
-        description="include what is said, and the arguments of tools, in traces: `on` or `off`",
+        description="include speech and the arguments of tools in traces: `on` or `off`",
         examples=["off"],
     )
     output: Literal["table", "plain", "json", "jsonl"] | None = Field(
@@ -359,7 +358,6 @@ class Settings(BaseModel):
 
     @classmethod
     def variables(cls) -> Iterator[Variable]:
-        """All settings, in the order of the documentation."""
         for field in cls.model_fields.values():
             default = (field.examples or [f"`{field.default}`" if field.default is not None else "unset"])[0]
             secret = "SecretStr" in str(field.annotation)
@@ -392,7 +390,6 @@ class Settings(BaseModel):
 
     @property
     def data_home(self) -> Path:
-        """The folder of all local data."""
         if self.home:
             return self.home.expanduser().absolute()
         if (own := os.environ.get("XDG_DATA_HOME", "").strip()) and Path(own).is_absolute():
@@ -404,7 +401,7 @@ class Settings(BaseModel):
         """The embedder: as set, else Voyage if there is a key for it.
 
         Raises:
-            SettingsError: Voyage is asked for and its key is missing.
+            SettingsError: Voyage is set, but its key is missing.
         """
         if self.embeddings == "voyage" and not self.voyage_api_key:
             raise SettingsError(

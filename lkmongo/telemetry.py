@@ -71,7 +71,6 @@ def share_with_livekit() -> None:
 
 
 def is_on() -> bool:
-    """Whether a tracer provider is set in this process."""
     trace = sys.modules.get("opentelemetry.trace")
     # Another thread may be importing it, as LiveKit's SDK does: then it is incomplete, and has no provider yet.
     if trace is None or getattr(trace.__spec__, "_initializing", False):
@@ -80,7 +79,6 @@ def is_on() -> bool:
 
 
 def listeners() -> list[CommandListener]:
-    """The event listeners for a new MongoDB client."""
     return [_Spans()] if is_on() else []
 
 

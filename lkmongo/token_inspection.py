@@ -89,7 +89,7 @@ def find_token(text: str) -> str:
     if not _JWT.fullmatch(text):
         raise UsageError(
             "there is no token in that",
-            hint="give the token itself, or what `lkmongo token --json` or an endpoint said",
+            hint="give the token itself, or the output of `lkmongo token --json` or of a token endpoint",
         )
     return text
 

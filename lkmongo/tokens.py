@@ -163,8 +163,6 @@ class TokenRequest:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A signed token and its expiry."""
-
     text: str
     expires_at: datetime
 
@@ -206,7 +204,6 @@ def mint(key: SigningKey, wanted: TokenRequest, *, send: bool = True) -> Token:
 
 
 def concerns(key: SigningKey, wanted: TokenRequest) -> list[str]:
-    """Warnings about a valid token and its key."""
     found = []
     if (length := len(key.secret.encode())) < SHORTEST_SECRET:
         found.append(

@@ -78,7 +78,6 @@ def program() -> Callable[..., Any]:
 
 
 def main() -> None:
-    """Run the command line and exit with its code."""
     _use_named_shell(sys.argv[1:])
     _escape_unencodable()
     try:

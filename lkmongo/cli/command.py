@@ -41,7 +41,6 @@ class Cli:
     """The first argument of every command function: settings and output."""
 
     def __init__(self, output: Output, *, debug: bool = False) -> None:
-        """Settings are read by `load`."""
         from lkmongo.settings import Settings
 
         self.output = output
@@ -196,7 +195,6 @@ def _runner(function: Function, *, data: bool, lenient: bool) -> Function:
 
 
 def _first_sentence(function: Function) -> str:
-    """The short help of a command."""
     paragraph = inspect.cleandoc(function.__doc__ or "").partition("\n\n")[0]
     return " ".join(paragraph.split()).partition(". ")[0].rstrip(".") + "."
 

@@ -31,7 +31,6 @@ class IndexWatch:
     """Shows the states of indexes on stderr while the block runs, and keeps the last of each."""
 
     def __init__(self, output: Output) -> None:
-        """Write lines to `output`, or draw a table on the terminal."""
         self.states: dict[str, IndexState] = {}
         self._output = output
         self._stack = ExitStack()
@@ -59,7 +58,6 @@ class IndexWatch:
             self._output.note(f"index {state.index.name}: {_change(state, before)} ({seconds:.0f} s)")
 
     def rows(self) -> list[dict[str, Any]]:
-        """The last state of each index as a row."""
         return [state_row(state) for state in self.states.values()]
 
     def _table(self) -> Table:
@@ -201,7 +199,6 @@ def _row(change: Change[Any], kind: str) -> dict[str, Any]:
 
 
 def _definitions(wanted: Sequence[SearchIndex]) -> list[dict[str, Any]]:
-    """The definitions of all indexes."""
     from lkmongo.store.mongo.schema import INDEXES
 
     ordinary = [
@@ -238,8 +235,8 @@ def _raise_if_wrong(changes: Sequence[Change[Any]], *, check: bool) -> None:
     why = "; ".join(named[:_NAMED]) + (f"; and {len(named) - _NAMED} more" if len(named) > _NAMED else "")
     for kind, those in found.items():
         if those:
-            said = f"{len(those)} of {len(changes)} indexes {kinds[kind]}"
-            raise kind(said, why=why, hint=next((each.hint for each in those if each.hint), "lkmongo db indexes"))
+            summary = f"{len(those)} of {len(changes)} indexes {kinds[kind]}"
+            raise kind(summary, why=why, hint=next((each.hint for each in those if each.hint), "lkmongo db indexes"))
 
 
 def _error_kind(change: Change[Any], *, check: bool) -> type[LkmongoError] | None:

@@ -61,7 +61,6 @@ async def doctor(
 
 
 def _show(cli: Cli, check: Check) -> None:
-    """Show one check, as an object or as lines for people."""
     if cli.output.is_json:
         cli.output.event(_row(check))
         return

@@ -80,7 +80,6 @@ async def add(
 
 
 async def _read(paths: Sequence[str], source: str | None, tell: ReportProgress) -> Library:
-    """Read the named documents, standard input last."""
     import asyncio
     from pathlib import Path
 

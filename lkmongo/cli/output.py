@@ -134,7 +134,6 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 def is_unicode(stream: TextIO | None) -> bool:
-    """Whether a stream can encode every character."""
     return (getattr(stream, "encoding", None) or "utf-8").lower().startswith("utf")
 
 
@@ -155,13 +154,11 @@ class Format(StrEnum):
 
 class Output:
     def __init__(self, fmt: Format | None = None, secrets: Sequence[str] = ()) -> None:
-        """By default a table on a terminal, else plain lines."""
         self.format = fmt or (Format.TABLE if is_terminal(sys.stdout) else Format.PLAIN)
         self._secrets = secrets
 
     @property
     def is_json(self) -> bool:
-        """Whether the format is JSON or JSON Lines."""
         return self.format in {Format.JSON, Format.JSONL}
 
     def rows(self, columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, empty: str = "") -> None:
@@ -187,7 +184,6 @@ class Output:
         self._line(to_json(dict(fields)) if self.is_json else visible(sentence))
 
     def event(self, fields: Mapping[str, Any]) -> None:
-        """Write one object of a stream."""
         self._line(to_json(dict(fields)))
 
     def say(self, text: str) -> None:
@@ -195,18 +191,15 @@ class Output:
         self._line(visible(text))
 
     def note(self, text: str) -> None:
-        """Write a message to stderr."""
         print(redact(visible(text), self._secrets), file=sys.stderr, flush=True)
 
     def note_wait(self, seconds: float) -> None:
-        """Report that the embedder waits."""
         self.note(f"The embedding service asks to wait {seconds:.0f} s")
 
     def warn(self, text: str) -> None:
         self.note(f"warning: {text}")
 
     def error(self, error: LkmongoError) -> None:
-        """Write an error to stderr."""
         parts = {
             "code": error.code,
             "message": redact(error.message, self._secrets),
@@ -306,7 +299,6 @@ def show_fields(output: Output, fields: Mapping[str, Any]) -> None:
 
 
 def cut(output: Output, text: Any, limit: int = 1_000) -> Any:
-    """Shorten a long text in a table."""
     if output.format is not Format.TABLE or not isinstance(text, str) or len(text) <= limit:
         return text
     return f"{text[:limit]} ... ({len(text):,} characters)"

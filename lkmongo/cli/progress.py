@@ -15,7 +15,6 @@ ReportProgress = Callable[[str, int, int], None]
 
 @contextmanager
 def progress(title: str) -> Iterator[ReportProgress]:
-    """Show a bar for each part while the block runs."""
     if not is_terminal(sys.stderr):
         yield lambda _part, _done, _total: None
         return
@@ -49,7 +48,6 @@ def rate(title: str, unit: str, *, shown: bool = True) -> Iterator[Callable[[str
 
 @contextmanager
 def watched(title: str, *, shown: bool = True) -> Iterator[Callable[[str], None]]:
-    """Yield a function that shows progress in words."""
     if not (shown and is_terminal(sys.stderr)):
         yield lambda _text: None
         return

@@ -41,7 +41,6 @@ def clean_query(query: str) -> str:
 
 @contextlib.asynccontextmanager
 async def searching(cli: Cli) -> AsyncIterator[tuple[Store, SearchStrategy]]:
-    """Open the store and the search strategy that the settings name."""
     from lkmongo.embed.choose import open_embedder
     from lkmongo.search.choose import strategy_for
     from lkmongo.store.open import open_store
@@ -63,7 +62,6 @@ async def _warm(embedder: Embedder) -> None:
 
 
 def show_memories(cli: Cli, result: SearchResult[Memory], *, empty: str) -> None:
-    """Show slots, or the note `empty`."""
     _show(
         cli,
         result,
@@ -74,7 +72,6 @@ def show_memories(cli: Cli, result: SearchResult[Memory], *, empty: str) -> None
 
 
 def show_passages(cli: Cli, result: SearchResult[Passage], *, empty: str) -> None:
-    """Show passages, or the note `empty`."""
     _show(
         cli,
         result,

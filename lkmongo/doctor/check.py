@@ -115,7 +115,6 @@ async def run(
 
 
 def check_of(name: str, finding: Finding, seconds: float = 0.0, secrets: Iterable[str] = ()) -> Check:
-    """Name a finding, with secrets redacted."""
     hidden = list(secrets)
     check = Check(name, finding.status, finding.detail, finding.hint, finding.facts, seconds, finding.exit_code)
     return replace(

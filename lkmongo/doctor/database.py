@@ -52,10 +52,10 @@ async def ping(store: Store, settings: Settings) -> Finding:
         trips.append(time.perf_counter() - started)
     hello = await operations.read(lambda: store.db.command("hello"))
     where, facts = _embedded(store, settings.data_home) if settings.mongodb_uri is None else _own(settings, hello)
-    said = f"{where} answers in {min(trips) * 1000:.1f} ms, database {store.db.name}"
+    summary = f"{where} answers in {min(trips) * 1000:.1f} ms, database {store.db.name}"
     if min(trips) > SLOW:
-        return warn(said, "run the agent where the database is: each turn waits for it", facts)
-    return ok(said, *facts)
+        return warn(summary, "run the agent near the database: each turn waits for it", facts)
+    return ok(summary, *facts)
 
 
 def _own(settings: Settings, hello: dict[str, Any]) -> tuple[str, list[str]]:
@@ -67,7 +67,6 @@ def _own(settings: Settings, hello: dict[str, Any]) -> tuple[str, list[str]]:
 
 
 def _embedded(store: Store, home: Path) -> tuple[str, list[str]]:
-    """Name and details of the embedded mongod."""
     from lkmongo.doctor.machine import size
     from lkmongo.local import data_of_other_versions
     from lkmongo.local.folder import Folder
@@ -88,16 +87,15 @@ def _embedded(store: Store, home: Path) -> tuple[str, list[str]]:
 
 
 def version(capabilities: Capabilities) -> Finding:
-    """Whether the server has `$rankFusion`."""
-    said = f"MongoDB {capabilities.release}"
+    summary = f"MongoDB {capabilities.release}"
     if not capabilities.search:
-        return skip(f"{said}; it only matters on a server with search")
+        return skip(f"{summary}; it only matters on a server with search")
     if capabilities.rank_fusion:
-        return ok(f"{said}, with $rankFusion")
+        return ok(f"{summary}, with $rankFusion")
     hint = "upgrade the cluster to MongoDB 8.0 or later"
     if capabilities.version[:2] >= FUSION_SINCE:
-        return warn(f"{said}, and $rankFusion is switched off: the two searches are fused here", hint)
-    return warn(f"{said} has no $rankFusion: the two searches are fused here", hint)
+        return warn(f"{summary}, and $rankFusion is switched off: the two searches are fused here", hint)
+    return warn(f"{summary} has no $rankFusion: the two searches are fused here", hint)
 
 
 def search(capabilities: Capabilities, settings: Settings) -> Finding:
@@ -200,10 +198,10 @@ async def _nobody(store: Store, settings: Settings) -> Finding:
         ) from error
     if uri is None:
         return ok("no password is needed on a socket that you alone can open")
-    said = "this MongoDB asks nobody for a password"
+    summary = "this MongoDB requires no password"
     if is_local(uri.get_secret_value()):
-        return ok(f"{said}; it is on this machine")
-    return warn(f"{said}: whoever reaches it can read and change everything", "switch its access control on")
+        return ok(f"{summary}; it is on this machine")
+    return warn(f"{summary}: whoever can reach it can read and change everything", "enable its access control")
 
 
 _MAKE = "lkmongo db indexes"
@@ -230,10 +228,10 @@ async def ordinary(store: Store) -> Finding:
         )
     if not missing:
         return ok(f"all {len(changes)} exist")
-    said = f"{len(missing)} of {len(changes)} indexes are missing"
+    summary = f"{len(missing)} of {len(changes)} indexes are missing"
     if store.embedded:
-        return warn(f"{said}; the next call creates them", _MAKE, named)
-    return fail(said, _MAKE, named)
+        return warn(f"{summary}; the next call creates them", _MAKE, named)
+    return fail(summary, _MAKE, named)
 
 
 async def search_indexes_ready(store: Store, capabilities: Capabilities, embedder: Embedder) -> Finding:
@@ -272,8 +270,8 @@ def judge_search_indexes(found: Sequence[IndexState]) -> Finding:
     for wrong, what, hint, exit_code in kinds:
         if wrong:
             names = ", ".join(each.index.name for each in wrong[:_NAMED])
-            said = f"{len(wrong)} of {len(found)} search indexes are {what}: {names}"
-            return fail(said, hint, facts, exit_code=exit_code)
+            summary = f"{len(wrong)} of {len(found)} search indexes are {what}: {names}"
+            return fail(summary, hint, facts, exit_code=exit_code)
     return ok(f"all {len(found)} are ready", *facts)
 
 
@@ -303,8 +301,8 @@ def judge_vectors(counted: Sequence[Coverage], model: str) -> Finding:
     ]
     left = sum((each.no_vector or 0) + (each.other_model or 0) for each in counted)
     if left:
-        said = f"{left:,} {'document has' if left == 1 else 'documents have'} no vector of {model}"
-        return warn(f"{said}: found by words alone", "lkmongo db embed", facts)
+        summary = f"{left:,} {'document has' if left == 1 else 'documents have'} no vector of {model}"
+        return warn(f"{summary}: found by words alone", "lkmongo db embed", facts)
     if uncounted := [each.collection for each in counted if each.documents is None]:
         return warn(f"{' and '.join(uncounted)}: too many to count in time", "lkmongo db embed --dry-run", facts)
     total = sum(each.documents or 0 for each in counted)

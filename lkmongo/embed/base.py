@@ -48,7 +48,7 @@ class RateLimitedError(EmbeddingError):
     code: ClassVar[str] = "embedding_rate_limited"
 
     retry_after: float | None = None
-    """Seconds, when the service said so."""
+    """Seconds, from the Retry-After header."""
 
 
 class TransientEmbeddingError(EmbeddingError):
@@ -91,7 +91,6 @@ class FusionWeights:
             raise ValueError("one of the two weights must be above 0")
 
     def by_branch(self) -> dict[str, float]:
-        """The weights by branch, for `fuse` and `$rankFusion`."""
         return {"vector": self.vector, "text": self.text}
 
 
@@ -142,7 +141,7 @@ class Embedder(Protocol):
 
         Raises:
             InvalidTextError: a text is empty.
-            EmbeddingError: the subclass tells the cause.
+            EmbeddingError: see its subclasses for the causes.
             AuthenticationError: the key was refused.
         """
 

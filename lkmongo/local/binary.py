@@ -37,7 +37,6 @@ class Server:
 
     @property
     def number(self) -> tuple[int, int]:
-        """The major version, for comparisons."""
         major, minor = self.series.split(".")
         return int(major), int(minor)
 

@@ -91,7 +91,7 @@ def startup_error(binary: Path, version: str, code: int, data: Path, log: Path) 
         return EmbeddedError(
             f"the embedded MongoDB {version} does not open the data of another version in {data}",
             why=_last_error(output),
-            hint=f"use the version that wrote it, or move the folder away to begin anew; the log is {log}",
+            hint=f"use the version that wrote it, or move the folder away to start over; the log is {log}",
         )
     if "DBPathInUse" in output:
         return EmbeddedError(
@@ -105,7 +105,7 @@ def startup_error(binary: Path, version: str, code: int, data: Path, log: Path) 
     return EmbeddedError(
         f"the embedded MongoDB {version} {how} while it started",
         why=_last_error(output),
-        hint=f"read the log {log} (if the data is damaged, move {data} away to begin anew), or {OWN_MONGODB}",
+        hint=f"read the log {log} (if the data is damaged, move {data} away to start over), or {OWN_MONGODB}",
     )
 
 
@@ -116,7 +116,6 @@ def _tail(log: Path, size: int = 256 * 1024) -> str:
 
 
 def _last_error(output: str) -> str | None:
-    """The last error message in the log."""
     errors = [text for line in output.splitlines() if (text := _error_text(line))]
     return errors[-1] if errors else None
 
@@ -206,7 +205,6 @@ class Folder:
             return None
 
     def unpublish(self) -> None:
-        """Keep others from joining the server."""
         with writing(self.path):
             self._address.unlink(missing_ok=True)
 
@@ -246,7 +244,6 @@ def make_home(home: Path) -> None:
 
 
 def folders(home: Path) -> list[Folder]:
-    """The folders of all versions."""
     return [Folder(home, path.name.removeprefix(_PREFIX)) for path in sorted(home.glob(f"{_PREFIX}*")) if path.is_dir()]
 
 

@@ -18,8 +18,6 @@ _POLL = 0.01
 
 
 class Lock:
-    """A lock on a permanent file."""
-
     def __init__(self, path: Path) -> None:
         """Open the file without locking it. Raises OSError."""
         self.path = path
@@ -40,7 +38,6 @@ class Lock:
         unlock(self.descriptor)
 
     def is_held(self) -> bool:
-        """Whether somebody else holds it."""
         if not self.take():
             return True
         self.release()
@@ -68,7 +65,6 @@ class Lock:
         return os.pread(self.descriptor, 4096, 0).decode(errors="replace")
 
     def write(self, text: str) -> None:
-        """Replace the content of the file."""
         os.ftruncate(self.descriptor, 0)
         os.pwrite(self.descriptor, text.encode(), 0)
 

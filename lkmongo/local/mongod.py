@@ -204,7 +204,6 @@ class _Membership:
         self._process.retire()
 
     def _serve(self, on_start: Callable[[], None] = lambda: None) -> bool:
-        """Join the server if it is ready, else start it."""
         address = self._folder.address()
         if self._process.is_alive():
             if address and is_listening(address):

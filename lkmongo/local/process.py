@@ -45,7 +45,6 @@ _LAUNCH = 'printf "%s %s" "$$" "$1" > "$0" && shift && exec "$@"'
 
 
 def uri_of(socket: Path) -> str:
-    """The MongoDB URI of the server at `socket`."""
     return f"mongodb://{_host(socket)}/?replicaSet={REPLICA_SET}"
 
 
@@ -117,7 +116,6 @@ class Process:
     """The mongod of `folder`, started by this process or another."""
 
     def __init__(self, folder: Folder) -> None:
-        """Open the lock. Raises OSError."""
         self._folder = folder
         self._lock = Lock(folder.server_lock)
         self._child: subprocess.Popen[bytes] | None = None
@@ -188,7 +186,6 @@ class Process:
         )
 
     def leave(self) -> None:
-        """Leave it running."""
         self._lock.close()
         if self._child and self._child.poll() is None:
             try:  # Somebody has to reap it when another process has stopped it.

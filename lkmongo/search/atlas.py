@@ -124,8 +124,11 @@ class AtlasStrategy:
         since, depth = now() - INDEX_LAG, atlas_queries.depth_for(limit)
         words = atlas_queries.query_words(query)
         recent = [scope.filter | {"updated_at": {"$gte": since}}]
-        async with self._embedding_of(query, query_embedding) as asked, running(self._read(MEMORY, recent)) as reading:
-            vector, missing = await asked.vector()
+        async with (
+            self._embedding_of(query, query_embedding) as embedding,
+            running(self._read(MEMORY, recent)) as reading,
+        ):
+            vector, missing = await embedding.vector()
             until = time.monotonic() + self._deadline
             answer = await self._ask_memories(scope, vector, words, depth, until)
             await self._check_empty_result(MEMORY, answer, scope.filter, since)
@@ -156,10 +159,10 @@ class AtlasStrategy:
             tenant.filter | {"embedding_model": {"$ne": model}},
         ]
         async with (
-            self._embedding_of(query, query_embedding) as asked,
+            self._embedding_of(query, query_embedding) as embedding,
             running(self._read(PASSAGE, unknown)) as reading,
         ):
-            vector, missing = await asked.vector()
+            vector, missing = await embedding.vector()
             if vector is None:
                 raise NotForAtlasError(why=missing)
             until = time.monotonic() + self._deadline

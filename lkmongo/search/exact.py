@@ -103,7 +103,6 @@ class Tokenizer:
         self._known: dict[str, list[str]] = {}
 
     def __call__(self, texts: Sequence[str]) -> list[list[str]]:
-        """The stems of each text, in order."""
         stem_of = _Stems().__getitem__
         before, self._known = self._known, {}
         for text in texts:

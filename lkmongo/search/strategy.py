@@ -98,7 +98,6 @@ class DegradationLog:
         self._last: dict[str, str | None] = {}
 
     def note(self, collection: str, degraded: str | None) -> None:
-        """Note the `degraded` of a search of `collection`."""
         if degraded and degraded != self._last.get(collection):
             logger.warning("searches of %s are degraded: %s", collection, degraded)
         self._last[collection] = degraded
@@ -269,9 +268,9 @@ class ExactStrategy:
     ) -> SearchResult[Any]:
         if not query.strip():
             return SearchResult("exact", [])
-        async with nullcontext(query_embedding) if query_embedding else self._ask(query) as asked:
+        async with nullcontext(query_embedding) if query_embedding else self._ask(query) as embedding:
             loaded: _Loaded[Any] = await load(scope)
-            vector, missing = await asked.vector()
+            vector, missing = await embedding.vector()
         hits = await asyncio.to_thread(loaded.search, query, vector, limit, self._embedder)
         if missing is None and loaded.foreign:
             missing = foreign_note(f"{loaded.foreign} of {len(loaded.items)} have", self._embedder)

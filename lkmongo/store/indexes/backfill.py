@@ -133,7 +133,6 @@ async def _fill(
     counts: BackfillCounts,
     on_wait: Callable[[float], None] | None,
 ) -> AsyncIterator[None]:
-    """Embed and write; yield after each write."""
     async for documents in _batches(collection, selector):
         texts = [(document, _text(document)) for document in documents]
         todo = [(document, text) for document, text in texts if text]

@@ -118,7 +118,6 @@ async def _existing(db: AsyncDatabase[Document], index: SearchIndex, embedder: E
 
 
 def _temporary(index: SearchIndex, embedder: Embedder) -> Document:
-    """A unique document of the reserved tenant."""
     import numpy as np
 
     vector = np.random.default_rng().standard_normal(embedder.dimensions)

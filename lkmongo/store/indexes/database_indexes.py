@@ -44,7 +44,6 @@ async def plan(db: AsyncDatabase[dict[str, Any]]) -> list[Change[Index]]:
 
 
 async def _existing(db: AsyncDatabase[dict[str, Any]], collection: str) -> Mapping[str, Any]:
-    """The indexes of a collection by name."""
 
     async def information() -> Mapping[str, Any]:
         try:
@@ -131,7 +130,6 @@ def check_subject(subject: str) -> str:
 
 
 async def current_retention(db: AsyncDatabase[dict[str, Any]]) -> list[Retention]:
-    """How long each subject is kept."""
     found = []
     for subject, parts in SUBJECTS.items():
         indexes = [await _ttl_index(db, collection, path) for collection, path in parts]
@@ -141,7 +139,6 @@ async def current_retention(db: AsyncDatabase[dict[str, Any]]) -> list[Retention
 
 
 async def count_older(db: AsyncDatabase[dict[str, Any]], subject: str, keep: timedelta) -> int:
-    """How many documents of the subject are older than `keep`."""
     before = now() - keep
     counts = [
         await operations.read(

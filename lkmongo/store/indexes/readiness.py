@@ -68,7 +68,6 @@ class IndexState:
 
     @property
     def remedy(self) -> str:
-        """The hint for an index that is not ready."""
         if self.status in BROKEN:
             return BROKEN[self.status]
         return "lkmongo db indexes" if self.different or self.status == MISSING else "lkmongo db wait-ready"
@@ -85,7 +84,6 @@ OnChange = Callable[[IndexState, "IndexState | None", float], None]
 
 
 def state_of(index: SearchIndex, found: ListedIndex | None) -> IndexState:
-    """The state of an index by the server's listing."""
     if found is None:
         return IndexState(index, MISSING, queryable=False, ready=False, detail="there is no such index")
     if found.type != index.type:
@@ -180,7 +178,6 @@ async def _poll(
 
 
 def _raise_if_failed(polled: Sequence[IndexState], backoff: Backoff) -> None:
-    """Raise for states that do not change by waiting."""
     for state in polled:
         if state.status in BROKEN:
             raise IndexFailedError(f"{state.index.name} is {state.status}", why=state.detail or None, hint=state.remedy)

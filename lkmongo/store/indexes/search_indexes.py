@@ -64,7 +64,6 @@ class ListedIndex:
 
 
 def read_listing(document: Mapping[str, Any]) -> ListedIndex:
-    """Parse a document of `$listSearchIndexes`."""
     definition = document.get("latestDefinition") or {}
     version = (document.get("latestDefinitionVersion") or {}).get("version")
     hosts = document.get("statusDetail") or []
@@ -231,7 +230,6 @@ def _compare(  # noqa: PLR0911 - one answer for each way in which an index can s
 
 
 def _describe_state(found: ListedIndex) -> str:
-    """Describe an index that is broken or not ready."""
     if not found.queryable:
         serves = "not queryable"
     else:

@@ -24,7 +24,6 @@ class CircuitBreaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether MongoDB counts as unreachable."""
         return time.monotonic() < self._away_until
 
     def answered(self) -> None:
@@ -32,7 +31,6 @@ class CircuitBreaker:
         self._away_until = 0.0
 
     def failed(self) -> None:
-        """MongoDB has not answered."""
         self._away_until = time.monotonic() + deadlines.CIRCUIT_OPEN
 
     async def read(self, work: Callable[[], Coroutine[Any, Any, T]], deadline: float = deadlines.MONGODB_READ) -> T:

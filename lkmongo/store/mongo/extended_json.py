@@ -40,7 +40,6 @@ _SAFE = 2**53
 
 
 def decode(batch: Any) -> list[dict[str, Any]]:
-    """Decode a batch of a raw cursor."""
     return bson.decode_all(batch, READ)
 
 
