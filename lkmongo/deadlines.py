@@ -71,7 +71,7 @@ HANG_UP = 10.0
 RECORD_END = 8.0
 """Storing the rest of the record at a hang-up."""
 AWAY = 1.0
-"""How long the end waits for an unreachable MongoDB: the rest is on disk; of an erased call, the erasure deletes it when
+"""How long the end waits for an unreachable MongoDB: the rest is on disk; the erasure of an erased call deletes it once
 the lease has expired."""
 ERASED_END = LEASE + 1.0
 """How long an erased call may take to delete its traces, as an abandoned write may arrive within the lease."""

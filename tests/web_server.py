@@ -16,7 +16,7 @@ from lkmongo.dispatch import Dispatched, read_dispatch
 from lkmongo.settings import LiveKitCredentials
 from lkmongo.store.open import Store
 from lkmongo.tokens import SigningKey
-from lkmongo.web.api import Calls
+from lkmongo.web.api import LiveKitServer
 from lkmongo.web.caller import Hook, Login
 from lkmongo.web.guard import Origins
 from lkmongo.web.handle import CookieKeys
@@ -60,7 +60,7 @@ async def web_server(
     """Serve on 127.0.0.1."""
     plan = Plan(
         Options(tenant_id=tenant),
-        Calls(url, key, agent_name),
+        LiveKitServer(url, key, agent_name),
         Login(hook),
         CookieKeys(list(keys)),
         Origins(origins, loopback=loopback),

@@ -1,4 +1,4 @@
-"""`lkmongo local`: the embedded mongod, which lingers after the command that started it."""
+"""`lkmongo local`: the embedded mongod, which keeps running for a while after the command that started it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lkmongo.local.running import Running
 
 app = typer.Typer(
-    help="The embedded mongod, which lingers for the next command.", no_args_is_help=True, rich_markup_mode=None
+    help="The embedded mongod, which keeps running for the next command.", no_args_is_help=True, rich_markup_mode=None
 )
 
 _FIELDS = ("running", "in_use", "used_by", "stops_in_seconds", "version", "process", "data")
@@ -21,10 +21,10 @@ _FIELDS = ("running", "in_use", "used_by", "stops_in_seconds", "version", "proce
 
 @command(app, "status", data=True)
 def status(cli: Cli) -> None:
-    """Show whether the embedded mongod is running, who uses it, and when it stops.
+    """Show whether the embedded mongod runs, who uses it, and when it stops.
 
-    It starts with the first command that needs it, and stops LKMONGO_LINGER after the last. With MONGODB_URI it is not
-    used.
+    It starts with the first command that needs it, and stops LKMONGO_LINGER after the last. It is not used with
+    MONGODB_URI.
     """
     from lkmongo.local.running import states
 
@@ -38,9 +38,9 @@ def status(cli: Cli) -> None:
 
 @command(app, "stop", data=True)
 def stop(cli: Cli) -> None:
-    """Stop the embedded mongod and wait for its end, for example before its folder is copied or moved.
+    """Stop the embedded mongod now and wait until it has, for example before its folder is copied or moved.
 
-    If it is in use, it keeps running: exit code 1.
+    One that is in use is not stopped: exit code 1.
     """
     from lkmongo.local import running
 

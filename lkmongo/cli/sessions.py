@@ -100,15 +100,8 @@ Person = Annotated[str | None, typer.Option("--user", help="Id of one user; by d
 Status = Annotated[SessionStatus | None, typer.Option("--status", help="Only sessions with this status.")]
 _STATS_OF = timedelta(days=30)
 _COLUMNS = (
-    "session_id",
-    "tenant_id",
-    "user_id",
-    "status",
-    "started_at",
-    "length",
-    "turns",
-    "failed",
-    "slowest",
+    *("session_id", "tenant_id", "user_id", "status", "started_at"),
+    *("length", "turns", "failed", "slowest"),
 )
 _FIELDS = (
     *("session_id", "tenant_id", "user_id", "room_name", "status", "started_at", "ended_at", "close_reason"),
@@ -283,6 +276,7 @@ async def stats(
     from lkmongo.errors import UsageError
     from lkmongo.model import now
     from lkmongo.store.open import open_store
+    from lkmongo.store.people.person import require_known
     from lkmongo.store.sessions.stats import SessionStats
 
     if html == Path("-") and cli.asked:
@@ -294,6 +288,8 @@ async def stats(
     async with open_store(cli.settings) as store:
         with rate("Reading", "turns") as tell:
             found = await SessionStats(store.db, wanted).read(lambda turns: tell(counted(turns, "turn"), turns))
+        if not found.total.sessions:
+            await require_known(store.db, wanted.user_id, wanted.tenant_id)
     if html is not None:
         from lkmongo.cli.stats import page
         from lkmongo.files import whole_file

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,7 +25,7 @@ from lkmongo.cli.progress import rate
 from lkmongo.cli.sessions import AllTenants, Person, Status, TenantOrAll, app, session_filter
 from lkmongo.errors import LkmongoError, UsageError
 from lkmongo.files import whole_file, write_all
-from lkmongo.model import DEFAULT_TENANT
+from lkmongo.model import DEFAULT_TENANT, UserScope
 from lkmongo.times import Since, Until
 
 if TYPE_CHECKING:
@@ -136,21 +137,17 @@ def _format_of(file: Path) -> ExportFormat:
 
 
 def _writer(chosen: ExportFormat, sink: Sink) -> Writer:
-    if chosen is ExportFormat.PARQUET:
-        from lkmongo.store.export.writers import ParquetWriter
+    from lkmongo.store.export import writers
 
-        return ParquetWriter(sink)
-    if chosen is ExportFormat.CSV:
-        from lkmongo.store.export.writers import CsvWriter
-
-        return CsvWriter(sink, visible)
-    if chosen is ExportFormat.MARKDOWN:
-        from lkmongo.store.export.writers import MarkdownWriter
-
-        return MarkdownWriter(sink, visible)
-    from lkmongo.store.export.writers import JsonlWriter
-
-    return JsonlWriter(sink)
+    match chosen:
+        case ExportFormat.PARQUET:
+            return writers.ParquetWriter(sink)
+        case ExportFormat.CSV:
+            return writers.CsvWriter(sink, visible)
+        case ExportFormat.MARKDOWN:
+            return writers.MarkdownWriter(sink, visible)
+        case ExportFormat.JSONL:
+            return writers.JsonlWriter(sink)
 
 
 @contextmanager
@@ -261,10 +258,8 @@ async def recover(cli: Cli, dry_run: DryRun = False) -> None:
     async with open_store(cli.settings) as store:
         if dry_run:
             rows = [_waiting(left) for left in files.left]
-            known = {(row["session_id"], row["tenant_id"], row["user_id"]) for row in rows}
-            for scope, session_id in await store.sessions.lost():
-                if (session_id, scope.tenant_id, scope.user_id) not in known:
-                    rows.append(_row(scope.tenant_id, scope.user_id, session_id, "lost"))
+            waiting = {(left.record.scope, left.record.session_id) for left in files.left}
+            rows += [_row(*lost, "lost") for lost in await store.sessions.lost() if lost not in waiting]
         else:
             troubles.clear()
             rows = [_recovered(found) for found in await store_all(store, folder, database, on_error=troubles.append)]
@@ -280,11 +275,11 @@ async def recover(cli: Cli, dry_run: DryRun = False) -> None:
         )
 
 
+@dataclass(slots=True)
 class _Files:
-    def __init__(self) -> None:
-        self.left: list[JournalContents] = []
-        self.foreign = 0
-        self.live = 0
+    left: list[JournalContents] = field(default_factory=list)
+    foreign: int = 0
+    live: int = 0
 
 
 def _look(folder: Path, database: str, troubles: list[JournalError]) -> _Files:
@@ -318,16 +313,14 @@ def _look(folder: Path, database: str, troubles: list[JournalError]) -> _Files:
 
 def _waiting(left: JournalContents) -> dict[str, Any]:
     operations = [entry["op"] for entry in left.entries]
-    scope = left.record.scope
     changes = sum(operation in {"remember", "forget", "profile"} for operation in operations)
-    return _row(scope.tenant_id, scope.user_id, left.record.session_id, "waits", operations.count("turn"), changes)
+    return _row(left.record.scope, left.record.session_id, "waits", operations.count("turn"), changes)
 
 
 def _recovered(found: Recovered) -> dict[str, Any]:
-    scope = found.scope
-    counts = (found.turns, found.changes, found.left_out)
-    return _row(scope.tenant_id, scope.user_id, found.session_id, found.outcome, *counts)
+    return _row(found.scope, found.session_id, found.outcome, found.turns, found.changes, found.left_out)
 
 
-def _row(tenant: str, user: str, session: str, outcome: str, *counts: int) -> dict[str, Any]:
-    return dict(zip(_COLUMNS, (session, tenant, user, outcome, *counts, 0, 0, 0), strict=False))
+def _row(scope: UserScope, session: str, outcome: str, *counts: int) -> dict[str, Any]:
+    values = (session, scope.tenant_id, scope.user_id, outcome, *counts, 0, 0, 0)
+    return dict(zip(_COLUMNS, values, strict=False))

@@ -54,7 +54,7 @@ def columns(days: Sequence[str], values: Sequence[float], title: str, *, style: 
         if value
     )
     about = f"{title}, from {days[0]} to {days[-1]}; at most {max(values):,.0f}."
-    return _plot(days, most, title, about, shapes, lambda value: f"{value:,.4g}")
+    return _svg(title, about, _HEIGHT, (*_grid(days, most, lambda value: f"{value:,.4g}"), *shapes))
 
 
 def lines(days: Sequence[str], series: Sequence[Series], title: str, *, unit: str = "s") -> str:
@@ -65,7 +65,7 @@ def lines(days: Sequence[str], series: Sequence[Series], title: str, *, unit: st
         f"{one.name} is at most {max((v for v in one.values if v is not None), default=0):.2f} {unit}" for one in series
     )
     shapes = (shape for one in series for shape in _line(days, one, most, unit))
-    return _plot(days, most, title, about + ".", shapes, lambda value: f"{value:.4g} {unit}")
+    return _svg(title, f"{about}.", _HEIGHT, (*_grid(days, most, lambda value: f"{value:.4g} {unit}"), *shapes))
 
 
 def _line(days: Sequence[str], series: Series, most: float, unit: str) -> Iterator[str]:
@@ -102,12 +102,6 @@ def bars(values: Sequence[tuple[str, int]], title: str) -> str:
     )
     about = f"{title}: " + ", ".join(f"{name} {value:,}" for name, value in values) + "."
     return _svg(title, about, _ROW * len(values) + 6, shapes)
-
-
-def _plot(
-    days: Sequence[str], most: float, title: str, about: str, shapes: Iterator[str], scale: Callable[[float], str]
-) -> str:
-    return _svg(title, about, _HEIGHT, (*_grid(days, most, scale), *shapes))
 
 
 def _grid(days: Sequence[str], most: float, scale: Callable[[float], str]) -> Iterator[str]:
@@ -207,7 +201,7 @@ def _plain(day: str, period: Period) -> dict[str, Any]:
 
 def tables(stats: Stats, wanted: SessionFilter) -> Iterator[Rows]:
     """The tables for a terminal: title, columns, rows."""
-    yield _heading(stats, wanted), *_days(stats)
+    yield f"{scope_text(wanted)}\n{summary(stats)}\n", *_days(stats)
     if stats.latencies:
         yield (
             "\nWaits",
@@ -227,10 +221,6 @@ def tables(stats: Stats, wanted: SessionFilter) -> Iterator[Rows]:
         )
     failures = [{"failure": FAILURES[kind], "count": n} for kind, n in stats.total.failures.items() if n]
     yield "\nFailures" if failures else "\nFailures: none", ["failure", "count"] if failures else [], failures
-
-
-def _heading(stats: Stats, wanted: SessionFilter) -> str:
-    return f"{scope_text(wanted)}\n{summary(stats)}\n"
 
 
 def scope_text(wanted: SessionFilter) -> str:
@@ -285,13 +275,9 @@ def bar(value: float, most: float, width: int = _BAR) -> str:
     eighths = round(width * 8 * value / most) if most else 0
     if value and not eighths:
         eighths = 1  # even the smallest value is visible
-    if not _has_blocks(sys.stdout.encoding):
+    if not (sys.stdout.encoding or "").lower().startswith("utf"):
         return "#" * max(bool(eighths), eighths // 8)
     return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
-
-
-def _has_blocks(encoding: str | None) -> bool:
-    return (encoding or "").lower().replace("-", "").startswith("utf")
 
 
 _PERCENTILES = "p50 and p95: half of the waits, and 95 percent of them, were no longer."
@@ -383,13 +369,10 @@ def _answers(stats: Stats) -> str:
         [day, f"{wait.count:,}", seconds(wait.p50), seconds(wait.p95)]
         for day, wait in zip(_day_names(stats), waits, strict=True)
     ]
-    series = [
-        Series("p95", "two", [wait.p95 for wait in waits]),
-        Series("p50", "one", [wait.p50 for wait in waits]),
-    ]
+    p95, p50 = Series("p95", "two", [wait.p95 for wait in waits]), Series("p50", "one", [wait.p50 for wait in waits])
     return _section(
         "How long callers waited for an answer",
-        lines(_day_names(stats), series, "Seconds until an answer, per day"),
+        lines(_day_names(stats), [p95, p50], "Seconds until an answer, per day"),
         _table(["day", "answers", "p50", "p95"], rows),
         "Solid line with dots: p50. Dashed line with squares: p95.",
     )

@@ -1,4 +1,4 @@
-"""`lkmongo token`: mint a token that lets a client into a room and dispatches the agent; take a token apart."""
+"""`lkmongo token`: mint a token that lets a client into a room and dispatches the agent; inspect a token."""
 
 from __future__ import annotations
 
@@ -22,11 +22,7 @@ if TYPE_CHECKING:
 
 
 def show_inspection(cli: Cli, token: Inspection) -> None:
-    """Write what a token says.
-
-    Raises:
-        RefusedTokenError: a server would refuse it.
-    """
+    """Write what a token contains; raises RefusedTokenError if a server would refuse it."""
     from lkmongo.token_inspection import RefusedTokenError
 
     if cli.output.is_json:
@@ -40,7 +36,7 @@ def show_inspection(cli: Cli, token: Inspection) -> None:
             f"a server would refuse this token: {'; '.join(token.problems)}",
             hint="compare LIVEKIT_API_KEY and LIVEKIT_API_SECRET with those of the server"
             if token.signature == "wrong"
-            else "mint another one: lkmongo token",
+            else "mint a new one: lkmongo token",
         )
 
 
@@ -64,7 +60,7 @@ def _for_programs(token: Inspection) -> dict[str, Any]:
 
 
 def _agent(sent: SentAgent) -> dict[str, Any]:
-    """What an agent is told; null where only LIVEKIT_API_SECRET could tell."""
+    """What an agent is told; null if that needs LIVEKIT_API_SECRET."""
     found = sent.dispatched
     return {
         "agent_name": sent.agent_name,
@@ -82,7 +78,7 @@ def _for_people(token: Inspection) -> dict[str, Any]:
 
     at = datetime.now(UTC)
     when = {
-        name: f"{moment.isoformat()}, {relative(moment, at)}" if moment else "(not said)"
+        name: f"{moment.isoformat()}, {relative(moment, at)}" if moment else "(not set)"
         for name, moment in (("valid from", token.not_before), ("expires", token.expires_at))
     }
     fields: dict[str, Any] = {"room": token.room, "identity": token.participant_identity}
@@ -94,7 +90,7 @@ def _for_people(token: Inspection) -> dict[str, Any]:
         fields["attributes"] = ", ".join(f"{key}={value}" for key, value in token.attributes.items())
     fields |= when | {"may": ", ".join(token.may) or "nothing", "issuer": token.issuer, "signature": token.signature}
     if not token.agents:
-        fields["agent"] = "none is sent"
+        fields["agent"] = "none is dispatched"
     for number, sent in enumerate(token.agents, 1):
         fields["agent" if number == 1 else f"agent {number}"] = _sentence(sent)
     return fields
@@ -106,27 +102,23 @@ def _sentence(sent: SentAgent) -> str:
         return f"{name} is told who the caller is, sealed"
     who = "a guest" if found.guest else found.scope.user_id
     why = f" ({found.why})" if found.why else " (sealed)" if sent.sealed else ""
-    return f"{name} takes the caller for {who} of tenant {found.scope.tenant_id}{why}"
+    return f"{name} treats the caller as {who} of tenant {found.scope.tenant_id}{why}"
 
 
 app = typer.Typer(
-    help="Let a client into a room, and send the agent there.",
+    help="Let a client into a room, and dispatch the agent there.",
     rich_markup_mode=None,
     subcommand_metavar="[COMMAND] [ARGS]...",
 )
 
 
 class Purpose(StrEnum):
-    """What a token is for."""
-
     TALK = "talk"
     OBSERVER = "observer"
     ADMIN = "admin"
 
 
 class TrackSource(StrEnum):
-    """What a published track is of."""
-
     CAMERA = "camera"
     MICROPHONE = "microphone"
     SCREEN_SHARE = "screen_share"
@@ -137,52 +129,57 @@ class TrackSource(StrEnum):
 async def token(
     cli: Cli,
     user: Annotated[
-        str | None, typer.Option("--user", help="Id of the person; without it the agent takes the caller for a guest.")
+        str | None, typer.Option("--user", help="Id of the person; without it the agent treats the caller as a guest.")
     ] = None,
     tenant: Tenant = DEFAULT_TENANT,
     sealed: Annotated[
-        bool, typer.Option("--sealed", help="Keep the ids of person and tenant from those who hold the token.")
+        bool, typer.Option("--sealed", help="Hide the ids of person and tenant from whoever holds the token.")
     ] = False,
-    room: Annotated[str | None, typer.Option("--room", help="Name of the room; a new one unless given.")] = None,
+    room: Annotated[str | None, typer.Option("--room", help="Name of the room; by default a new one.")] = None,
     identity: Annotated[
         str | None,
         typer.Option(
-            "--identity", help="The caller's identity in the room, seen by all there; a new one unless given."
+            "--identity", help="The caller's identity in the room, visible to everybody there; by default a new one."
         ),
     ] = None,
-    name: Annotated[str, typer.Option("--name", help="What the others in the room see the caller called.")] = "",
+    name: Annotated[str, typer.Option("--name", help="The caller's name as displayed to others in the room.")] = "",
     ttl: Annotated[
-        str, typer.Option("--ttl", metavar="TIME", help="How long the token lets in: 90s, 15m, 6h, 1d.")
+        str, typer.Option("--ttl", metavar="TIME", help="How long the token is valid for joining: 90s, 15m, 6h, 1d.")
     ] = "15m",
     purpose: Annotated[
         Purpose,
-        typer.Option("--for", help="observer: listen unseen; admin: join and administer the room. Both send no agent."),
+        typer.Option(
+            "--for", help="observer: listen unseen; admin: join and administer the room. Neither dispatches an agent."
+        ),
     ] = Purpose.TALK,
     agent: Annotated[
-        str | None, typer.Option("--agent", metavar="NAME", help="The agent to send; LKMONGO_AGENT_NAME unless given.")
+        str | None,
+        typer.Option("--agent", metavar="NAME", help="The agent to dispatch; by default LKMONGO_AGENT_NAME."),
     ] = None,
     metadata: Annotated[
         str | None,
-        typer.Option("--metadata", metavar="JSON|@FILE|-", help="The caller's metadata, seen by all in the room."),
+        typer.Option(
+            "--metadata", metavar="JSON|@FILE|-", help="The caller's metadata, visible to everybody in the room."
+        ),
     ] = None,
     attribute: Annotated[
         list[str] | None,
-        typer.Option(
-            "--attribute", metavar="KEY=VALUE", help="An attribute of the caller; may be given several times."
-        ),
+        typer.Option("--attribute", metavar="KEY=VALUE", help="An attribute of the caller; may be repeated."),
     ] = None,
     attribute_file: Annotated[
         Path | None,
-        typer.Option("--attribute-file", metavar="FILE", help="A JSON object of attributes; --attribute wins over it."),
+        typer.Option(
+            "--attribute-file", metavar="FILE", help="A JSON object of attributes; --attribute takes precedence."
+        ),
     ] = None,
     no_publish: Annotated[bool, typer.Option("--no-publish", help="The caller may not publish tracks.")] = False,
     no_subscribe: Annotated[
         bool, typer.Option("--no-subscribe", help="The caller may not hear or see others.")
     ] = False,
     no_data: Annotated[
-        bool, typer.Option("--no-data", help="The caller may not send data, so not type either.")
+        bool, typer.Option("--no-data", help="The caller may not send data, so cannot type either.")
     ] = False,
-    hidden: Annotated[bool, typer.Option("--hidden", help="The caller is not seen by others.")] = False,
+    hidden: Annotated[bool, typer.Option("--hidden", help="Others do not see the caller.")] = False,
     update_metadata: Annotated[
         bool, typer.Option("--update-metadata", help="The caller may change their own name, metadata and attributes.")
     ] = False,
@@ -191,25 +188,29 @@ async def token(
         typer.Option(
             "--source",
             metavar="SOURCE",
-            help="The caller may publish this alone: camera, microphone, screen_share or screen_share_audio; "
-            "may be given several times.",
+            help="The caller may publish only this: camera, microphone, screen_share or screen_share_audio; "
+            "may be repeated.",
         ),
     ] = None,
     dispatch: Annotated[
-        bool, typer.Option("--dispatch", help="Send the agent now, into the --room that exists already.")
+        bool, typer.Option("--dispatch", help="Dispatch the agent now, into the existing --room.")
     ] = False,
     wait: Annotated[
         str | None,
-        typer.Option("--wait", metavar="TIME", help="With --dispatch: how long to wait for the agent; 20s, 0s not to."),
+        typer.Option(
+            "--wait",
+            metavar="TIME",
+            help="With --dispatch: how long to wait for the agent; by default 20s; 0s does not wait.",
+        ),
     ] = None,
     token_only: Annotated[bool, typer.Option("--token-only", help="Write the token and nothing else.")] = False,
     env: Annotated[bool, typer.Option("--env", help="Write LIVEKIT_URL=... and LIVEKIT_TOKEN=... lines.")] = False,
 ) -> None:
-    """Mint a token that lets one client into a room, and sends the agent there to talk with them.
+    """Mint a token that lets one client into a room, and dispatches the agent there to talk with them.
 
-    It is signed on this machine with LIVEKIT_API_KEY and LIVEKIT_API_SECRET; nobody is asked. The agent is sent as the
-    room is made, which is when the first one joins; into a room that exists already, --dispatch sends it.
-    Whoever holds the token can read it, the ids of the person and the tenant too unless they are --sealed.
+    It is signed on this machine with LIVEKIT_API_KEY and LIVEKIT_API_SECRET, without contacting a server. The agent is
+    dispatched when the room is created, as the first participant joins; for an existing room use --dispatch. Whoever
+    holds the token can read it, including the ids of person and tenant unless --sealed.
     """
     from lkmongo.model import TenantScope, UserScope
     from lkmongo.times import parse_duration
@@ -283,14 +284,14 @@ def inspect(
         str,
         typer.Argument(
             metavar="[TOKEN|-]",
-            help="The token, or - for one on stdin: alone, in the answer of a token endpoint, or as LIVEKIT_TOKEN=...",
+            help="The token, or - for stdin: alone, in a token endpoint's response, or as LIVEKIT_TOKEN=...",
             show_default=False,
         ),
     ] = "-",
 ) -> None:
-    """Show what a token says, and what the agent will make of it; exit with 1 when a server would refuse it.
+    """Show what a token contains, and whom the agent will recognise; exits with 1 if a server would refuse it.
 
-    The signature is checked when LIVEKIT_API_SECRET is set, and a sealed person is shown then.
+    With LIVEKIT_API_SECRET the signature is checked, and a sealed person shown.
     """
     from lkmongo.token_inspection import find_token
     from lkmongo.token_inspection import inspect as take_apart
@@ -306,10 +307,10 @@ def inspect(
 
 
 def _server_url(cli: Cli) -> str | None:
-    """The address that clients connect to: a WebSocket's; None, with a warning, where none is set."""
+    """The WebSocket address for clients; None, with a warning, if none is set."""
     url = cli.settings.livekit_url
     if url is None:
-        cli.output.warn("LIVEKIT_URL is not set: clients need to be told the server's address; set it in .env.local")
+        cli.output.warn("LIVEKIT_URL is not set, and clients need the server's address; set it in .env.local")
         return None
     return f"ws{url.removeprefix('http')}" if url.startswith("http") else url
 
@@ -330,12 +331,12 @@ def _stdin() -> str:
     from lkmongo.cli.output import is_terminal
 
     if is_terminal(sys.stdin):
-        raise UsageError("there is no token", hint="give it as an argument, or pipe it in")
+        raise UsageError("there is no token", hint="pass it as an argument, or pipe it in")
     return sys.stdin.buffer.read(4 * 1024 * 1024).decode(errors="replace")
 
 
 def _content(text: str) -> str:
-    """What an option gives: itself, what is in the file after @, or what is on stdin."""
+    """An option's value: the text itself, the contents of @FILE, or stdin for -."""
     if text == "-":
         return _stdin()
     return _read(Path(text[1:])) if text.startswith("@") else text
@@ -345,7 +346,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"{path} cannot be read", why=error.strerror, hint="name a file that is there") from error
+        raise UsageError(f"{path} cannot be read", why=error.strerror, hint="name an existing file") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text", why=error.reason, hint="save it as UTF-8") from error
 
@@ -368,7 +369,7 @@ async def _dispatch(cli: Cli, wanted: TokenRequest, key: SigningKey, wait: Any) 
     from lkmongo.settings import LiveKitCredentials
 
     if not cli.settings.livekit_url:
-        raise SettingsError("LIVEKIT_URL is not set", why="--dispatch asks the server", hint="set it in .env.local")
+        raise SettingsError("LIVEKIT_URL is not set", why="--dispatch contacts the server", hint="set it in .env.local")
     credentials = LiveKitCredentials(cli.settings.livekit_url, key.api_key, key.api_secret)
     return await send_agent(
         credentials,
@@ -380,7 +381,7 @@ async def _dispatch(cli: Cli, wanted: TokenRequest, key: SigningKey, wait: Any) 
 
 
 def _tell(cli: Cli, wanted: TokenRequest, minted: Token, arrival: Arrival | None) -> None:
-    """Say on stderr what was made up, and what will come of it."""
+    """Describe on stderr what was minted."""
     from lkmongo.model import UserScope
     from lkmongo.times import show_duration
 
@@ -388,12 +389,12 @@ def _tell(cli: Cli, wanted: TokenRequest, minted: Token, arrival: Arrival | None
     cli.output.note(f"identity  {wanted.participant_identity}")
     cli.output.note(f"expires   {minted.expires_at.isoformat()}, in {show_duration(wanted.ttl)}")
     if wanted.agent_name is None:
-        cli.output.note("agent     none is sent")
+        cli.output.note("agent     none is dispatched")
         return
     who = "a guest" if not isinstance(wanted.who, UserScope) else wanted.who.user_id
-    sent = "is in the room" if arrival and arrival.agent_identity else "is sent"
+    sent = "is in the room" if arrival and arrival.agent_identity else "is dispatched"
     cli.output.note(
-        f"agent     {wanted.agent_name} {sent}; it takes the caller for {who} of tenant {wanted.who.tenant_id}"
+        f"agent     {wanted.agent_name} {sent}; it treats the caller as {who} of tenant {wanted.who.tenant_id}"
     )
 
 
@@ -406,7 +407,7 @@ def _write_env(cli: Cli, url: str | None, minted: Token) -> None:
 
 
 def _write(cli: Cli, url: str | None, wanted: TokenRequest, minted: Token, arrival: Arrival | None) -> None:
-    """Write what a token endpoint answers, or for a person what the playground asks for."""
+    """Write a token endpoint's response, or for people the fields of the playground."""
     if cli.output.is_json:
         fields: dict[str, Any] = {
             "server_url": url,

@@ -1,4 +1,4 @@
-"""`lkmongo web`: a page to talk on, and the token endpoint behind it."""
+"""`lkmongo web`: a page for talking to the agent, and its token endpoint."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import typer
 from lkmongo.cli.command import DEFAULT_TENANT, Cli, Tenant
 
 _LOCAL_LIVEKIT = """\
-A LiveKit server on this machine, for trying it out:
+To try it with a LiveKit server on this machine:
   1. install livekit-server: https://docs.livekit.io/transport/self-hosting/local/
   2. livekit-server --dev
   3. in .env.local: LIVEKIT_URL=ws://localhost:7880, LIVEKIT_API_KEY=devkey, LIVEKIT_API_SECRET=secret
   4. lkmongo agent run --dev --demo, and beside it lkmongo web
-Without speech services (LiveKit Cloud's, or a gateway that LIVEKIT_INFERENCE_URL names) that is in writing alone: you
+Without speech services (LiveKit Cloud's, or a gateway named by LIVEKIT_INFERENCE_URL) this works in writing only: you
 type on the page, and the agent answers there."""
 
 
@@ -23,7 +23,7 @@ async def web(
     cli: Cli,
     host: Annotated[
         str,
-        typer.Option("--host", help="Address to listen on; another than this machine's own needs LKMONGO_WEB_AUTH."),
+        typer.Option("--host", help="Address to listen on; any but a loopback address needs LKMONGO_WEB_AUTH."),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 for a free one.")] = 8080,
     tenant: Tenant = DEFAULT_TENANT,
@@ -37,11 +37,11 @@ async def web(
         ),
     ] = None,
 ) -> None:
-    """Serve a page to talk on, and the tokens for it.
+    """Serve a page for talking to the agent, and the tokens for it.
 
-    POST /api/token is LiveKit's standard token endpoint, for this page and for any other client. Who comes without a
-    login is a guest, known again by a signed cookie. lkmongo agent run, beside it, takes the calls. It ends at SIGTERM
-    or Ctrl-C.
+    POST /api/token is LiveKit's standard token endpoint, for this page and any other client. Callers without a login
+    are guests, recognised by a signed cookie. Run lkmongo agent run beside it to answer them. It stops at SIGTERM or
+    Ctrl-C.
     """
     from lkmongo.errors import SettingsError
     from lkmongo.web.server import Options, plan, serve
@@ -53,10 +53,10 @@ async def web(
             cli.output.note(_LOCAL_LIVEKIT)
         raise
     if not planned.client.is_pinned:
-        cli.output.warn("livekit-client.umd.js is not of the version that the page was written for")
+        cli.output.warn("livekit-client.umd.js is not the version that the page was written for")
 
     def ready(url: str) -> None:
         cli.output.record({"url": url, "token_endpoint": f"{url}api/token"}, f"Talk on {url}")
-        cli.output.note("lkmongo agent run, beside this, takes the calls. Ctrl-C ends.")
+        cli.output.note("Run lkmongo agent run beside this to answer callers. Ctrl-C stops.")
 
     await serve(cli.settings, planned, on_ready=ready, on_status=cli.output.note)

@@ -255,7 +255,7 @@ async def _replay_change(store: Store, record: SessionRecord, entry: Entry, foun
             case "remember":
                 done = await store.memories.remember_if_newer(scope, entry["label"], entry["content"], at)
             case "forget":
-                done = bool((await forget(store, scope, [entry["label"]], at=at, unless_newer=True)).deleted)
+                done = bool(await forget(store, scope, [entry["label"]], at=at, unless_newer=True))
             case "profile":
                 done = await store.users.set_field_if_newer(scope, entry["field"], entry["value"], at)
             case "told":

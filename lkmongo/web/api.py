@@ -34,7 +34,7 @@ _PING_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Calls:
+class LiveKitServer:
     """The LiveKit server, its key pair, and the agent to dispatch."""
 
     server_url: str
@@ -45,10 +45,10 @@ class Calls:
 class Interface:
     """The handlers."""
 
-    def __init__(self, store: Store, callers: Callers, calls: Calls) -> None:
+    def __init__(self, store: Store, callers: Callers, livekit: LiveKitServer) -> None:
         self._store = store
         self._callers = callers
-        self._calls = calls
+        self._livekit = livekit
         self._per_caller = Limit(PER_CALLER)
         self._new_guests = Limit(NEW_GUESTS)
         self._away: str | None = None
@@ -66,7 +66,7 @@ class Interface:
         body = await _json_body(request)
         if isinstance(body, web.Response):
             return body
-        name = read_token_request(body, self._calls.agent_name)
+        name = read_token_request(body, self._livekit.agent_name)
         caller = await self._callers.recognise(request)
         if caller is None:
             if seconds := self._new_guests.wait(address_key(request.remote)):
@@ -74,8 +74,8 @@ class Interface:
             caller = await self._callers.welcome(request)
         elif seconds := self._per_caller.wait("\n".join(caller.scope.filter.values())):
             return too_many(seconds)
-        wanted = TokenRequest(who=caller.scope, name=name, agent_name=self._calls.agent_name, sealed=True)
-        answer = {"server_url": self._calls.server_url, "participant_token": mint(self._calls.key, wanted).text}
+        wanted = TokenRequest(who=caller.scope, name=name, agent_name=self._livekit.agent_name, sealed=True)
+        answer = {"server_url": self._livekit.server_url, "participant_token": mint(self._livekit.key, wanted).text}
         return self._settled(request, web.json_response(answer, status=201), caller)
 
     async def memories(self, request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""What every request passes: allowed hosts and origins, rate limits, what a token request may ask, headers, errors."""
+"""What every request passes: allowed hosts and origins, rate limits, token request validation, headers, errors."""
 
 from __future__ import annotations
 
@@ -21,46 +21,35 @@ from lkmongo.web.caller import LoginError
 if TYPE_CHECKING:
     from aiohttp.typedefs import Middleware
 
-_FIELDS = (
-    "room_name",
-    "participant_name",
-    "participant_identity",
-    "participant_metadata",
-    "participant_attributes",
-    "room_config",
-)
-_WHY = {
-    "room_name": "each call has a room of its own",
-    "participant_identity": "the server says who is calling",
-    "participant_metadata": "the server says who is calling",
-    "participant_attributes": "the server says who is calling",
-}
+_IDENTIFYING = ("participant_identity", "participant_metadata", "participant_attributes")
+_WHY = dict.fromkeys(_IDENTIFYING, "the server says who is calling") | {"room_name": "each session has its own room"}
+_FIELDS = ("room_name", "participant_name", *_IDENTIFYING, "room_config")
 
 
 class RequestError(LkmongoError):
-    """The request cannot be taken."""
+    """The request is invalid."""
 
     code = "bad_request"
     status = 400
 
 
 class ForbiddenFieldError(RequestError):
-    """A client may not set that."""
+    """A client may not set this field."""
 
     code = "forbidden_field"
     status = 403
 
 
 def read_token_request(body: bytes, agent_name: str) -> str:
-    """Return the participant's name that is asked for, "" for none.
+    """Return the requested participant name, "" for none.
 
     Args:
-        body: what the client sent; nothing is as good as an empty object.
-        agent_name: the agent that is sent; a client may name it, and no other.
+        body: what the client sent; may be empty.
+        agent_name: the agent that is dispatched; the client may name it, but no other.
 
     Raises:
-        RequestError: it is no JSON object, or has a field that there is not.
-        ForbiddenFieldError: it sets what a client may not; the message names the field.
+        RequestError: not a JSON object, or an unknown field.
+        ForbiddenFieldError: a field that a client may not set; the message names it.
     """
     if not body.strip():
         return ""
@@ -73,7 +62,7 @@ def read_token_request(body: bytes, agent_name: str) -> str:
     fields = {_snake_case(name): value for name, value in asked.items()}
     for name, value in fields.items():
         if name not in _FIELDS:
-            raise RequestError(f"there is no field {name[:64]!r}", hint=f"these are: {', '.join(_FIELDS)}")
+            raise RequestError(f"there is no field {name[:64]!r}", hint=f"accepted are {', '.join(_FIELDS)}")
         if name in _WHY and value:
             raise ForbiddenFieldError(f"{name} is not the client's to set: {_WHY[name]}")
     _check_room_config(fields.get("room_config"), agent_name)
@@ -84,7 +73,7 @@ def read_token_request(body: bytes, agent_name: str) -> str:
 
 
 def _check_room_config(config: Any, agent_name: str) -> None:
-    """Let through what names the agent that is sent anyway."""
+    """Accept only the name of the agent that is dispatched anyway."""
     if not config:
         return
     if not isinstance(config, dict):
@@ -114,25 +103,24 @@ def _not_to_set(path: str) -> ForbiddenFieldError:
 
 
 def _snake_case(name: str) -> str:
-    """The name as LiveKit's protocol has it; JSON of protocol buffers may write it in camelCase."""
+    """The name as in LiveKit's protocol; the JSON form of protocol buffers may be camelCase."""
     return re.sub(r"(?<=[a-z])[A-Z]", lambda match: f"_{match[0].lower()}", name)
 
 
 _MOST_KEYS = 10_000
-"""Beyond so many the one that asked longest ago is forgotten: who asks much stays."""
+"""Beyond this the least recently used key is dropped, so frequent callers stay limited."""
 
 
 class Limit:
-    """So many a minute for each key, at once if need be, and then as they come back."""
+    """A token bucket per key: `per_minute` in a burst, refilled at that rate."""
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Allow `per_minute`; `clock` tells seconds."""
         self._most = float(per_minute)
         self._clock = clock
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def wait(self, key: str) -> float:
-        """Take one; returns 0, or the seconds after which there is one again, and then none is taken."""
+        """Take one and return 0; or take none and return the seconds until one is available."""
         now = self._clock()
         left, at = self._left.pop(key, (self._most, now))
         left = min(self._most, left + (now - at) * self._most / 60)
@@ -144,7 +132,7 @@ class Limit:
 
 
 def address_key(remote: str | None) -> str:
-    """What an address is counted as: of IPv6 the first 64 bits, since one customer has all the rest."""
+    """The key that an address is limited by: of IPv6 the first 64 bits, since one customer owns the rest."""
     try:
         address = ipaddress.ip_address((remote or "").partition("%")[0])
     except ValueError:
@@ -159,7 +147,7 @@ _HEADERS = "authorization, content-type"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address is this machine alone."""
+    """Whether a host name or address is reachable from this machine only."""
     if host.lower().rstrip(".") == "localhost":
         return True
     try:
@@ -172,13 +160,13 @@ class Origins:
     """Judges a request by its headers Host, Origin and Sec-Fetch-Site."""
 
     def __init__(self, listed: str | None, *, loopback: bool) -> None:
-        """Take the origins of `listed`, with commas between; `loopback`: the server listens on this machine alone."""
+        """`listed` are comma-separated origins; with `loopback` the server is reachable from this machine only."""
         self._listed = frozenset(listed.split(",")) if listed else frozenset()
         self._hosts = {urlsplit(origin).netloc for origin in self._listed}
         self._loopback = loopback
 
     def knows_host(self, request: web.Request) -> bool:
-        """Whether the request means this server: a page elsewhere can give its own name our address (DNS rebinding)."""
+        """Whether the request is meant for this server; protects against DNS rebinding."""
         host = request.headers.get("Host", "").lower()
         if host in self._hosts:
             return True
@@ -186,20 +174,20 @@ class Origins:
         return is_loopback(name) if self._loopback else not self._listed
 
     def is_secure(self, request: web.Request) -> bool:
-        """Whether the browser came by https, as a proxy or the list of origins tells."""
+        """Whether the browser uses https, directly, or according to a proxy or the listed origins."""
         host = request.headers.get("Host", "").lower()
         proxied = request.headers.get("X-Forwarded-Proto", "").lower() == "https"
         return request.secure or proxied or f"https://{host}" in self._listed
 
     def allows(self, request: web.Request) -> bool:
-        """Whether the page that asks may; what asks without a page names none."""
+        """Whether the requesting page may; clients that are no browser name no origin."""
         origin = request.headers.get("Origin")
         if origin is None:
             return request.headers.get("Sec-Fetch-Site", "none") in {"none", "same-origin"}
         return self._is_same(origin, request) or origin.lower() in self._listed
 
     def cors(self, request: web.Request) -> dict[str, str]:
-        """The headers that let a listed page of another origin read the answer, with its cookies."""
+        """The headers that let a listed page of another origin read the response, with cookies."""
         origin = request.headers.get("Origin", "")
         if origin.lower() not in self._listed or self._is_same(origin, request):
             return {}
@@ -211,7 +199,7 @@ class Origins:
 
     @staticmethod
     def _is_same(origin: str, request: web.Request) -> bool:
-        # The scheme is not compared: behind a proxy that ends TLS the server does not know its own.
+        # The scheme is not compared: behind a proxy that terminates TLS the server does not know its own.
         parts = urlsplit(origin.lower())
         return parts.scheme in {"http", "https"} and parts.netloc == request.headers.get("Host", "").lower()
 
@@ -220,17 +208,17 @@ logger = logging.getLogger(__name__)
 
 API = "/api/"
 PER_ADDRESS = 600
-"""Requests a minute to the interface from one address."""
+"""Requests per minute to the interface from one address."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def content_security_policy(livekit_url: str, scripts: str = "") -> str:
-    """What the page may load and talk to: this server, the LiveKit server, and `scripts` beside its own."""
+    """Lets the page load from and talk to this server and the LiveKit server; `scripts` is an additional source."""
     parts = urlsplit(livekit_url)
     secure = "s" if parts.scheme in {"wss", "https"} else ""
     servers = [f"{scheme}{secure}://{parts.netloc}" for scheme in ("ws", "http")]
-    if (parts.hostname or "").endswith(".livekit.cloud"):  # its servers tell the client to go to one nearer by
+    if (parts.hostname or "").endswith(".livekit.cloud"):  # redirects clients to a nearby server
         servers += ["wss://*.livekit.cloud", "https://*.livekit.cloud"]
     return "; ".join(
         [
@@ -248,20 +236,18 @@ def content_security_policy(livekit_url: str, scripts: str = "") -> str:
 
 
 def problem(status: int, code: str, message: str, **headers: str) -> web.Response:
-    """An answer that says what is wrong, as LiveKit's clients show it to developers."""
+    """An error response; LiveKit's clients show its text to developers."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return web.json_response({"error": code, "message": message}, status=status, headers=named)
 
 
 def too_many(seconds: float) -> web.Response:
-    """The answer to who asks too often."""
     return problem(
         429, "too_many_requests", "too many requests; try again later", Retry_After=str(math.ceil(seconds) or 1)
     )
 
 
 def guard(origins: Origins, policy: str) -> Middleware:
-    """The middleware of all requests."""
     gate = _Gate(origins)
     headers = _headers(policy)
 
@@ -279,14 +265,12 @@ def guard(origins: Origins, policy: str) -> Middleware:
 
 
 class _Gate:
-    """Lets a request through to the handlers, or answers it."""
-
     def __init__(self, origins: Origins) -> None:
         self._origins = origins
         self._per_address = Limit(PER_ADDRESS)
 
     def refusal(self, request: web.Request) -> web.Response | None:
-        if request.path == "/health":  # asked by probes, under any name
+        if request.path == "/health":  # probes use any host name
             return None
         if not self._origins.knows_host(request):
             return problem(421, "misdirected_request", "this server has another name")
@@ -300,7 +284,6 @@ class _Gate:
 
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """What the handler answers; whatever goes wrong is an answer, too."""
     try:
         return await handler(request)
     except web.HTTPException as error:  # aiohttp's own: no such path, no such method
@@ -310,7 +293,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _failure(request, error)
     except Exception:
         logger.exception("%s %s failed", request.method, request.path)
-        return problem(500, "failed", "something went wrong; the server's log tells what")
+        return problem(500, "failed", "something went wrong; see the server's log")
 
 
 def _headers(policy: str) -> dict[str, Any]:
@@ -326,17 +309,17 @@ def _headers(policy: str) -> dict[str, Any]:
 
 
 def _failure(request: web.Request, error: LkmongoError) -> web.Response:
-    """Say what a client may know of it; the rest goes to the log."""
+    """Tell the client what it may know; the rest goes to the log."""
     if isinstance(error, RequestError):
         return problem(error.status, error.code, f"{error.message}{f'; {error.hint}' if error.hint else ''}")
     if isinstance(error, NotFoundError):
         return problem(404, error.code, error.message)
     if isinstance(error, LoginError):
-        return problem(503, error.code, "the login does not answer; try again later", Retry_After="5")
+        return problem(503, error.code, "the login is not available; try again later", Retry_After="5")
     if isinstance(error, DatabaseError):
         logger.warning("%s %s: %s (%s)", request.method, request.path, error.message, error.why)
-        return problem(503, "memory_unavailable", "the memory cannot be reached; try again later", Retry_After="5")
+        return problem(503, "memory_unavailable", "the memory is unavailable; try again later", Retry_After="5")
     if isinstance(error, InvalidTextError | UsageError):
         return problem(400, error.code, error.message)
     logger.warning("%s %s: %s (%s)", request.method, request.path, error.message, error.why)
-    return problem(500, "failed", "something went wrong; the server's log tells what")
+    return problem(500, "failed", "something went wrong; see the server's log")

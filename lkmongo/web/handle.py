@@ -1,7 +1,7 @@
-"""The cookie: a random handle that a browser is known by, signed so that nobody makes up another.
+"""The cookie: a random handle that identifies a browser, signed so that nobody can invent another.
 
-It is no user id, and none can be read out of it. What the database holds is a hash of it, and so is the id of the
-guest it stands for: whoever reads either cannot make the cookie, and a guest is known before the database answers.
+It contains no user id. The database holds a hash of it, and the guest's id is another one: neither allows forging the
+cookie, and a guest is known before the database answers.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from lkmongo.model import UserScope
 from lkmongo.settings import Settings
 
 MAX_AGE = 365 * 24 * 3600
-"""Seconds for which a cookie is good; it is renewed in time for who comes back."""
+"""Seconds for which a cookie is valid; it is renewed for those who come back."""
 RENEW_AFTER = 7 * 24 * 3600
-"""Seconds from which on a cookie is renewed."""
+"""Age in seconds from which a cookie is renewed."""
 GUEST_PREFIX = "web-"
-"""What the user id of a guest begins with; a login's must not, else it could name a guest's memory."""
+"""Prefix of guests' user ids; not allowed for logins, which could otherwise name a guest's memory."""
 
 _FORM = re.compile(r"([\w-]{43})\.([0-9a-f]{8})\.([0-9a-f]{64})", re.ASCII)
 _KEY_FILE = "web-keys"
@@ -35,26 +35,25 @@ _KEY_FILE = "web-keys"
 
 @dataclass(frozen=True, slots=True)
 class Handle:
-    """What one browser is known by: 32 random bytes, and when its cookie was made (seconds of the epoch)."""
+    """Identifies a browser: 32 random bytes, and when its cookie was made (seconds since the epoch)."""
 
     secret: str
     made_at: int
 
     @classmethod
     def new(cls) -> Handle:
-        """A handle that nobody has."""
         return cls(secrets.token_urlsafe(32), int(time.time()))
 
     def key(self, tenant_id: str) -> str:
-        """The hash that the database knows the browser by: 64 hexadecimal digits."""
+        """The browser's `_id` in the database, a hash of 64 hexadecimal digits."""
         return self._hash("visitor", tenant_id)
 
     def guest(self, tenant_id: str) -> UserScope:
-        """Who the browser's user is as long as nobody says otherwise: always the same guest."""
+        """The guest that this browser stands for, always the same."""
         return UserScope(tenant_id=tenant_id, user_id=GUEST_PREFIX + self._hash("guest", tenant_id)[:32])
 
     def renewed(self) -> Handle:
-        """The same with a cookie of now."""
+        """The same handle, made now."""
         return Handle(self.secret, int(time.time()))
 
     def _hash(self, use: str, tenant_id: str) -> str:
@@ -62,19 +61,18 @@ class Handle:
 
 
 class CookieKeys:
-    """Signs with the first key, and takes what any of them has signed."""
+    """Signs with the first key, and accepts signatures of any."""
 
     def __init__(self, keys: list[str]) -> None:
-        """Hold the keys, the current one first."""
         self._keys = [key.encode() for key in keys]
 
     def write(self, handle: Handle) -> str:
-        """The value of the cookie (HMAC-SHA256)."""
+        """The value of the cookie, signed with HMAC-SHA256."""
         signed = f"{handle.secret}.{handle.made_at:08x}"
         return f"{signed}.{_signature(self._keys[0], signed)}"
 
     def read(self, value: str) -> tuple[Handle, bool] | None:
-        """The handle, and whether its cookie should be renewed; None for what is forged, damaged or too old."""
+        """The handle, and whether its cookie should be renewed; None if it is forged, damaged or too old."""
         if not (form := _FORM.fullmatch(value)):
             return None
         secret, made, signature = form.groups()
@@ -86,10 +84,10 @@ class CookieKeys:
 
 
 def load_keys(settings: Settings) -> CookieKeys:
-    """The keys of the settings; else those of a file in the data folder, which is made once.
+    """The keys from the settings, or from a file in the data folder, which is created if missing.
 
     Raises:
-        SettingsError: the file cannot be made or read, others may read it, or it holds no keys.
+        SettingsError: the file cannot be created or read, others can read it, or it contains no valid keys.
     """
     if settings.web_keys:
         return CookieKeys(settings.web_keys.get_secret_value().split(","))
@@ -103,21 +101,21 @@ def load_keys(settings: Settings) -> CookieKeys:
         raise SettingsError(
             f"the keys that sign cookies cannot be kept in {file}",
             why=error.strerror if isinstance(error, OSError) else "it is not ASCII text",
-            hint="set LKMONGO_HOME to a folder that can be written, or set LKMONGO_WEB_KEYS",
+            hint="set LKMONGO_HOME to a writable folder, or set LKMONGO_WEB_KEYS",
         ) from error
     keys = text.split()
     if shared:
         raise SettingsError(f"others can read the keys in {file}", hint=f"chmod 600 {file}")
     if not keys or any(len(key) < 32 for key in keys):
         raise SettingsError(
-            f"{file} does not hold keys of at least 32 characters",
-            hint="delete it: a new one is made, and who comes back is a new guest",
+            f"{file} does not contain keys of at least 32 characters",
+            hint="delete it: a new one is created, and returning visitors become new guests",
         )
     return CookieKeys(keys)
 
 
 def _make(file: Path) -> None:
-    """Make the file, whole and readable by its owner alone, unless another process does it meanwhile."""
+    """Create the file atomically, readable by its owner only, unless another process does so meanwhile."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
     try:

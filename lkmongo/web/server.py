@@ -1,4 +1,4 @@
-"""The web server: put together, run until it is told to stop; and the talk page's files."""
+"""The web server: assembled and run; the talk page's files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lkmongo.model import DEFAULT_TENANT, TenantScope
 from lkmongo.store.indexes.database_indexes import apply
 from lkmongo.store.open import Store, open_store
 from lkmongo.tokens import SigningKey
-from lkmongo.web.api import MAX_BODY, Calls, Interface
+from lkmongo.web.api import MAX_BODY, Interface, LiveKitServer
 from lkmongo.web.caller import Callers, Login, load_login
 from lkmongo.web.guard import Origins, content_security_policy, guard, is_loopback
 from lkmongo.web.handle import CookieKeys, load_keys
@@ -36,7 +36,7 @@ CLIENT_VERSION = "2.23.0"
 CLIENT_FILE = "livekit-client.umd.js"
 CLIENT_URL = f"https://cdn.jsdelivr.net/npm/livekit-client@{CLIENT_VERSION}/dist/{CLIENT_FILE}"
 CLIENT_INTEGRITY = "sha384-HkA7rQNo8H04l1p4zoXX1Cy+h9YoYp8LvKt4vfMFhv4KFk07UkrNwIUnyBum8Pw6"
-"""Of the file as it was published: a browser runs no other."""
+"""Hash of the published file; browsers refuse any other."""
 
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 _PLACE = "<!-- livekit-client -->"
@@ -44,20 +44,19 @@ _PLACE = "<!-- livekit-client -->"
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """LiveKit's browser client: its bytes, or None where the browser fetches it from the content network."""
+    """LiveKit's browser client; without `content` the browser fetches it from jsDelivr."""
 
     content: bytes | None = None
 
     @property
     def tag(self) -> str:
-        """The element that loads it."""
         if self.content is not None:
             return f'<script src="{CLIENT_FILE}" defer></script>'
         return f'<script src="{CLIENT_URL}" integrity="{CLIENT_INTEGRITY}" crossorigin="anonymous" defer></script>'
 
     @property
     def source(self) -> str:
-        """Where scripts come from beside this server, for the content security policy."""
+        """An additional script source for the content security policy."""
         return CLIENT_URL if self.content is None else ""
 
     @property
@@ -70,11 +69,7 @@ class Client:
 
 
 def load_client(folder: Path | None) -> Client:
-    """The client of a folder, or that of the content network.
-
-    Raises:
-        UsageError: it is not there.
-    """
+    """The client in `folder`, or jsDelivr's without one; raises UsageError if it cannot be read."""
     if folder is None:
         return Client()
     try:
@@ -83,12 +78,12 @@ def load_client(folder: Path | None) -> Client:
         raise UsageError(
             f"{folder / CLIENT_FILE} cannot be read",
             why=error.strerror,
-            hint=f"npm pack livekit-client@{CLIENT_VERSION}, unpack it, and give its folder package/dist",
+            hint=f"npm pack livekit-client@{CLIENT_VERSION}, unpack it, and name its folder package/dist",
         ) from error
 
 
 def routes(client: Client) -> Iterable[web.RouteDef]:
-    """The paths of the page; its files are read once."""
+    """The routes of the page; its files are read once."""
     folder = files("lkmongo.web") / "static"
     for path, name in {"/": "talk.html", "/talk.css": "talk.css", "/talk.js": "talk.js"}.items():
         text = (folder / name).read_text(encoding="utf-8")
@@ -100,7 +95,7 @@ def routes(client: Client) -> Iterable[web.RouteDef]:
 
 
 def _file(content: bytes, content_type: str) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """A handler that answers with `content`, unless the browser has it."""
+    """A handler that serves `content`, with an ETag."""
     tag = hashlib.sha256(content).hexdigest()[:32]
 
     async def answer(request: web.Request) -> web.Response:
@@ -119,7 +114,7 @@ logger = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 PORT = 8080
 _FINISH = 5.0
-"""Seconds that requests which go on may take when the server ends."""
+"""Seconds for requests in progress when the server stops."""
 
 
 class ListenError(LkmongoError):
@@ -130,7 +125,7 @@ class ListenError(LkmongoError):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Where the server listens, whose customers come, and where LiveKit's browser client is."""
+    """Where the server listens, its tenant, and the folder of LiveKit's browser client."""
 
     host: str = HOST
     port: int = PORT
@@ -140,10 +135,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a server is made of, all of it looked at before anything is started."""
+    """The parts of a server, all checked before anything is started."""
 
     options: Options
-    calls: Calls
+    livekit: LiveKitServer
     login: Login
     keys: CookieKeys
     origins: Origins
@@ -151,32 +146,34 @@ class Plan:
 
 
 def plan(settings: Settings, options: Options) -> Plan:
-    """See that everything is there that a server needs.
+    """Check everything that a server needs.
 
     Raises:
-        SettingsError: LiveKit's variables are not set, the login cannot be loaded, the keys cannot be kept, or the
-            server would be open to others with nobody to ask who they are.
-        UsageError: the tenant cannot be one, or LiveKit's client is not in the folder.
+        SettingsError: LiveKit's variables are not set, the login cannot be loaded, the keys cannot be read or stored,
+            or the server would be reachable by others without a login.
+        UsageError: an invalid tenant, or no LiveKit client in the folder.
     """
     TenantScope(options.tenant_id)
     credentials = settings.livekit
     if credentials is None:
         raise SettingsError(
             "LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET are not set",
-            why="the page talks through a LiveKit server, and the tokens for it are signed with its key pair",
-            hint="set all three in .env.local; a LiveKit server on this machine: livekit-server --dev, with devkey and secret",
+            why="the page connects to a LiveKit server, and tokens for it are signed with its key pair",
+            hint="set all three in .env.local; for a LiveKit server on this machine run livekit-server --dev, "
+            "with devkey and secret",
         )
     loopback = is_loopback(options.host)
     if not loopback and not settings.web_auth:
         raise SettingsError(
             f"others could reach {options.host}, and LKMONGO_WEB_AUTH is not set",
-            why="whoever reaches the server may talk, at your cost, and nobody asks who they are",
-            hint="set LKMONGO_WEB_AUTH to your login (docs/web.md), or listen on 127.0.0.1 behind a proxy that asks",
+            why="anybody who reaches the server could talk at your cost without logging in",
+            hint="set LKMONGO_WEB_AUTH to your login (docs/web.md), or listen on 127.0.0.1 behind a proxy that "
+            "authenticates",
         )
     url = credentials.url.replace("http", "ws", 1) if credentials.url.startswith("http") else credentials.url
     return Plan(
         options,
-        Calls(url, SigningKey(credentials.api_key, credentials.api_secret), settings.agent_name),
+        LiveKitServer(url, SigningKey(credentials.api_key, credentials.api_secret), settings.agent_name),
         load_login(settings.web_auth),
         load_keys(settings),
         Origins(settings.web_origins, loopback=loopback),
@@ -185,11 +182,10 @@ def plan(settings: Settings, options: Options) -> Plan:
 
 
 def create_app(plan: Plan, store: Store) -> web.Application:
-    """The application, for a server or a test."""
     callers = Callers(store, plan.keys, plan.login, plan.origins, plan.options.tenant_id)
-    policy = content_security_policy(plan.calls.server_url, plan.client.source)
+    policy = content_security_policy(plan.livekit.server_url, plan.client.source)
     app = web.Application(client_max_size=MAX_BODY, middlewares=[guard(plan.origins, policy)])
-    app.router.add_routes([*Interface(store, callers, plan.calls).routes(), *routes(plan.client)])
+    app.router.add_routes([*Interface(store, callers, plan.livekit).routes(), *routes(plan.client)])
 
     async def close(_: web.Application) -> None:
         await callers.close()
@@ -201,16 +197,16 @@ def create_app(plan: Plan, store: Store) -> web.Application:
 async def serve(
     settings: Settings, plan: Plan, *, on_ready: Callable[[str], None], on_status: Callable[[str], None]
 ) -> None:
-    """Serve until cancelled; then requests that go on have some seconds to end.
+    """Serve until cancelled; requests in progress then have some seconds to finish.
 
     Args:
-        settings: where the database is.
-        plan: what the server is made of.
-        on_ready: told the address, once it is listened on.
-        on_status: told in a sentence what takes a while, or is away.
+        settings: name the database.
+        plan: from `plan`.
+        on_ready: called with the address once it is listening.
+        on_status: called with a sentence about what takes a while or is unavailable.
 
     Raises:
-        ListenError: the address is taken, or is none of this machine's.
+        ListenError: the address is in use, or not one of this machine.
         EmbeddedError: the embedded mongod cannot run here.
     """
     async with AsyncExitStack() as stack:
@@ -223,7 +219,7 @@ async def serve(
 
 @asynccontextmanager
 async def _listening(app: web.Application, options: Options) -> AsyncIterator[str]:
-    """Serve `app`; yields the address that a browser on this machine takes."""
+    """Serve `app`; yields its address for a browser on this machine."""
     runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=_FINISH, keepalive_timeout=30)
     await runner.setup()
     try:
@@ -233,8 +229,8 @@ async def _listening(app: web.Application, options: Options) -> AsyncIterator[st
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
             raise ListenError(
-                f"nobody can listen on {options.host}, port {options.port}",
-                why="another program does already" if taken else error.strerror,
+                f"cannot listen on {options.host}, port {options.port}",
+                why="another program already does" if taken else error.strerror,
                 hint="choose another with --port" if taken else "choose an address of this machine with --host",
             ) from error
         yield _url(options.host, runner.addresses[0][1])
@@ -249,11 +245,11 @@ def _url(host: str, port: int) -> str:
 
 
 async def _prepare(store: Store, on_status: Callable[[str], None]) -> None:
-    """Create what is missing in the database, or say that it is away: guests are then known by their cookies alone."""
+    """Create missing indexes; without the database guests are known by their cookies alone."""
     try:
         await apply(store.db)
     except LkmongoError as error:
-        on_status(f"warning: {error.message} ({error.why}); tokens are given all the same")
+        on_status(f"warning: {error.message} ({error.why}); tokens are issued all the same")
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

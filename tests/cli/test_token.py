@@ -63,7 +63,7 @@ def test_a_person_gets_what_the_playground_asks_for_and_the_rest_on_stderr(token
     found = claims(text.removeprefix("token").strip())
     assert found.identity in result.stderr
     assert found.video.room in result.stderr
-    assert "it takes the caller for u-100 of tenant default" in result.stderr
+    assert "it treats the caller as u-100 of tenant default" in result.stderr
     assert "in 15m" in result.stderr
     plain = token("--user", "u-100").stdout.splitlines()
     assert plain[1] == "URL\twss://voice.example"
@@ -75,7 +75,7 @@ def test_the_token_alone_still_tells_where_and_who_on_stderr(token):
     found = claims(result.stdout.strip())
     assert found.identity in result.stderr
     assert found.video.room in result.stderr
-    assert "for a guest of tenant default" in result.stderr
+    assert "as a guest of tenant default" in result.stderr
 
 
 def test_env_lines(token):
@@ -248,11 +248,11 @@ def test_what_was_minted_is_inspected(token, run):
 def test_a_person_reads_what_the_agent_will_make_of_it(token, run):
     result = run("token", "inspect", "-o", "table", input=token("--env", "--user", "u-100").stdout, env=LIVEKIT)
     assert result.code == 0
-    assert "lkmongo-agent takes the caller for u-100 of tenant default" in result.stdout
+    assert "lkmongo-agent treats the caller as u-100 of tenant default" in result.stdout
     assert "in 15 minutes" in result.stdout
     assert "publish, subscribe, send data" in result.stdout
     guest = run("token", "inspect", input=token("--token-only").stdout, env=LIVEKIT)
-    assert "for a guest of tenant default (the metadata has no user_id)" in guest.stdout
+    assert "as a guest of tenant default (the metadata has no user_id)" in guest.stdout
 
 
 def test_without_a_secret_the_signature_is_not_checked_and_that_is_said(token, run):

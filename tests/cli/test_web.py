@@ -25,7 +25,7 @@ def test_with_nothing_configured_it_says_what_is_missing_and_how_to_try_it(run_i
         "livekit-server --dev",
         "LIVEKIT_API_KEY=devkey",
         "lkmongo agent run --dev",
-        "in writing alone",
+        "in writing only",
         "error: LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET are not set",
     ):
         assert part in result.stderr
@@ -75,7 +75,7 @@ def test_keys_that_others_can_read_are_refused(run_inside, tmp_path):
     assert f"chmod 600 {file}" in result.stderr
     file.chmod(0o600)
     file.write_text("too short")
-    assert "does not hold keys" in run_inside("web", env=env).stderr
+    assert "does not contain keys" in run_inside("web", env=env).stderr
 
 
 def ask(url: str, data: bytes | None = None):

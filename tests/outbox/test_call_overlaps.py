@@ -275,7 +275,7 @@ async def test_what_a_slow_disk_takes_after_the_end_is_found_by_who_recovers(sto
             assert not await recorder.close("hang-up", dict, 0.1)
         finally:
             it_works.set()
-    await until(lambda: recorder._outbox._ended and not recorder._outbox._lock.locked())
+    await until(lambda: recorder._outbox._closed and not recorder._outbox._lock.locked())
     assert set(kinds(tmp_path)) == {"turn", "end"}
     await recover(store, tmp_path, DATABASE)
     assert await said(store, ROBIN) == ["my kettle is broken"]

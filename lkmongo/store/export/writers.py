@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -57,31 +58,33 @@ _TURN = (
 _METRICS = tuple(Column(name, Kind.NUMBER, name) for name in DURATIONS)
 COLUMNS = (*_SESSION, *_TURN, *_METRICS)
 
-_NOTHING: Mapping[str, Any] = {}
 
-
-class Rows:
-    """Makes rows of sessions: values in the order of `COLUMNS`, each of its column's kind or None."""
+class _RowWriter(ABC):
+    """A format with a row per turn: values in the order of `COLUMNS`, each of its column's kind or None."""
 
     def __init__(self) -> None:
         self._session: list[Any] = []
-        self._empty = False
+        self._is_empty = False
 
-    def begin(self, session: Mapping[str, Any]) -> None:
+    def begin(self, session: dict[str, Any]) -> None:
         self._session = _values(_SESSION, session)
-        self._empty = True
+        self._is_empty = True
 
-    def turns(self, turns: Sequence[Mapping[str, Any]]) -> Iterator[list[Any]]:
-        for turn in turns:
-            self._empty = False
-            metrics = turn.get("metrics")
-            measured = metrics if isinstance(metrics, Mapping) else _NOTHING
-            yield self._session + _values(_TURN, turn) + _values(_METRICS, measured)
+    def turns(self, turns: Sequence[dict[str, Any]]) -> None:
+        self._is_empty = self._is_empty and not turns
+        self._put(map(self._row, turns))
 
-    def end(self) -> Iterator[list[Any]]:
-        """The row of a session without turns."""
-        if self._empty:
-            yield self._session + [None] * (len(COLUMNS) - len(_SESSION))
+    def end(self) -> None:
+        if self._is_empty:  # a session without turns has a row, too
+            self._put([self._session + [None] * (len(COLUMNS) - len(_SESSION))])
+
+    @abstractmethod
+    def _put(self, rows: Iterable[list[Any]]) -> None: ...
+
+    def _row(self, turn: Mapping[str, Any]) -> list[Any]:
+        metrics = turn.get("metrics")
+        measured = metrics if isinstance(metrics, Mapping) else {}
+        return self._session + _values(_TURN, turn) + _values(_METRICS, measured)
 
 
 def _values(columns: Sequence[Column], document: Mapping[str, Any]) -> list[Any]:
@@ -119,32 +122,23 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """First characters of a formula in a spreadsheet: https://owasp.org/www-community/attacks/CSV_Injection"""
 
 
-class CsvWriter:
+class CsvWriter(_RowWriter):
     """RFC 4180 in UTF-8, with a header. Text is escaped; only JSON lines have it exactly."""
 
     def __init__(self, sink: Sink, show: Callable[[str], str]) -> None:
         """Write the header to `sink`; `show` makes text safe for a terminal."""
+        super().__init__()
         self._sink = sink
         self._show = show
-        self._rows = Rows()
-        self._write_rows([[column.name for column in COLUMNS]])
+        self._put([[column.name for column in COLUMNS]])
 
-    def begin(self, session: dict[str, Any]) -> None:
-        self._rows.begin(session)
-
-    def turns(self, turns: Sequence[dict[str, Any]]) -> None:
-        self._write_rows([cell(value, self._show) for value in row] for row in self._rows.turns(turns))
-
-    def end(self) -> None:
-        self._write_rows([cell(value, self._show) for value in row] for row in self._rows.end())
+    def _put(self, rows: Iterable[list[Any]]) -> None:
+        text = io.StringIO()
+        csv.writer(text).writerows([cell(value, self._show) for value in row] for row in rows)
+        self._sink.write(text.getvalue().encode())
 
     def close(self) -> None:
         pass
-
-    def _write_rows(self, rows: Iterable[Sequence[Any]]) -> None:
-        text = io.StringIO()
-        csv.writer(text).writerows(rows)
-        self._sink.write(text.getvalue().encode())
 
 
 def cell(value: Any, show: Callable[[str], str]) -> Any:
@@ -234,7 +228,7 @@ _CHARACTERS = 16 * 2**20
 """A row group is written when it reaches either limit, which bounds memory."""
 
 
-class ParquetWriter:
+class ParquetWriter(_RowWriter):
     """Writes one file with columns compressed by Zstandard; times are milliseconds in UTC."""
 
     def __init__(self, sink: Sink) -> None:
@@ -256,24 +250,15 @@ class ParquetWriter:
         self._schema = pa.schema([(column.name, types[column.kind]) for column in COLUMNS])
         self._pa = pa
         self._file = pq.ParquetWriter(pa.PythonFile(_Output(sink), mode="w"), self._schema, compression="zstd")
-        self._rows = Rows()
+        super().__init__()
         self._held: list[list[Any]] = []
         self._characters = 0
-
-    def begin(self, session: dict[str, Any]) -> None:
-        self._rows.begin(session)
-
-    def turns(self, turns: Sequence[dict[str, Any]]) -> None:
-        self._hold(self._rows.turns(turns))
-
-    def end(self) -> None:
-        self._hold(self._rows.end())
 
     def close(self) -> None:
         self._write()
         self._file.close()
 
-    def _hold(self, rows: Iterable[list[Any]]) -> None:
+    def _put(self, rows: Iterable[list[Any]]) -> None:
         for row in rows:
             self._held.append(row)
             self._characters += sum(len(value) for value in row if isinstance(value, str))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +24,7 @@ from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import ORDERS, PERSONAL, RECEIPTS, SESSIONS
 from lkmongo.store.people.forget import NOT_STORED_LATER
 from lkmongo.store.people.person import count, unknown_person
-from lkmongo.store.people.tombstones import Tombstone, Tombstones
+from lkmongo.store.people.tombstones import Tombstones
 from lkmongo.store.sessions.sessions import LIVE, Sessions
 
 Document = dict[str, Any]
@@ -57,9 +57,9 @@ class Receipt:
     began_at: datetime
     erased_at: datetime
     by: str
-    reason: str | None
-    counts: Mapping[str, int]
-    orders_kept: int
+    reason: str | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    orders_kept: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,24 +119,14 @@ async def erase_known(
     confirm: Callable[[Erasure], None],
     on_wait: Callable[[list[str]], None] = lambda _sessions: None,
 ) -> Erasure:
-    """Erase a person of whom there is, or was, anything.
+    """As `erase`, after `confirm` was called with what will be erased; it raises to prevent that.
 
-    Where nothing is left to erase, sessions that have begun by now are barred all the same, so that nothing that waits
-    on a worker's disk is stored later.
-
-    Args:
-        db: the database.
-        scope: who is erased.
-        by: who does it; see `erase`.
-        reason: likewise.
-        orders: likewise.
-        dry_run: change nothing.
-        confirm: called with what will be erased, unless that is nothing; raises to prevent it.
-        on_wait: see `erase`.
+    If there is nothing to erase, sessions that have begun by now are barred all the same, so that nothing that waits on
+    a worker's disk is stored later. A dry run changes nothing.
 
     Raises:
         NotFoundError: nobody has that id, and nobody was erased under it.
-        NotReadyError, InvalidTextError: as `erase`.
+        LkmongoError: see `erase`.
     """
     by, reason = _checked_notes(by, reason, scope)
     counts = await count(db, scope)
@@ -211,7 +201,20 @@ async def erase(
     kept = 0 if orders else (await count(db, scope, [ORDERS]))[ORDERS]
     # Includes what an interrupted run had found, and what this run found only after its beginning.
     counts = {name: tombstone.found.get(name, 0) + max(0, deleted[name] - found[name]) for name in names}
-    receipt = await _write_receipt(db, scope, tombstone, by, reason, counts, kept)
+    receipt = Receipt(
+        erase_id=tombstone.erase_id,
+        hash=tombstone.hash,
+        tenant_id=scope.tenant_id,
+        began_at=tombstone.begun_at,
+        erased_at=tombstone.erased_at,
+        by=by,
+        reason=reason,
+        counts=counts,
+        orders_kept=kept,
+    )
+    stored = asdict(receipt)
+    selector = {"_id": stored.pop("erase_id")}
+    await operations.write(lambda: db[RECEIPTS].update_one(selector, {"$set": stored}, upsert=True))
     await tombstones.finish(tombstone)
     return receipt
 
@@ -246,29 +249,6 @@ def _still_written(scope: UserScope, live: list[str], left: Mapping[str, int]) -
     return NotReadyError(what, why=f"left so far: {found}", hint="run it again; it continues where it stopped")
 
 
-async def _write_receipt(
-    db: AsyncDatabase[Document],
-    scope: UserScope,
-    tombstone: Tombstone,
-    by: str,
-    reason: str | None,
-    counts: Mapping[str, int],
-    orders_kept: int,
-) -> Receipt:
-    fields = {
-        "hash": tombstone.hash,
-        "tenant_id": scope.tenant_id,
-        "began_at": tombstone.begun_at,
-        "erased_at": tombstone.erased_at,
-        "by": by,
-        "reason": reason,
-        "counts": dict(counts),
-        "orders_kept": orders_kept,
-    }
-    await operations.write(lambda: db[RECEIPTS].update_one({"_id": tombstone.erase_id}, {"$set": fields}, upsert=True))
-    return _receipt(fields | {"_id": tombstone.erase_id})
-
-
 async def receipts(
     db: AsyncDatabase[Document], tenant: TenantScope, *, scope: UserScope | None = None, limit: int = 50
 ) -> list[Receipt]:
@@ -283,15 +263,6 @@ async def receipts(
     return await operations.read(find)
 
 
-def _receipt(document: Mapping[str, Any]) -> Receipt:
-    return Receipt(
-        document["_id"],
-        document["hash"],
-        document["tenant_id"],
-        document["began_at"],
-        document["erased_at"],
-        document["by"],
-        document.get("reason"),
-        document.get("counts") or {},
-        document.get("orders_kept", 0),
-    )
+def _receipt(document: Document) -> Receipt:
+    known = {each.name: document[each.name] for each in fields(Receipt) if each.name in document}
+    return Receipt(erase_id=document["_id"], **known)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from lkmongo.errors import NotFoundError
-from lkmongo.model import PROFILE_FIELDS, UserScope, now, slot_name
+from lkmongo.model import PROFILE_FIELDS, Profile, UserScope, now, slot_name
 from lkmongo.store.people.person import LAST_SESSION, People, is_known, lines, no_memory, unknown_person
 
 NOT_STORED_LATER = "anything said under that id until now that a worker still holds on its disk will not be stored"
@@ -21,19 +21,19 @@ class Forgotten:
     """What was forgotten, or would be.
 
     Attributes:
-        deleted: number of slots that were deleted.
+        memory_types: labels of the slots.
         profile_fields: those that had a value.
         last_session: whether there was a gist of the last session.
-        memory_types: labels of the slots; from `forget_known` only.
+        deleted: number of slots that were deleted.
     """
 
+    memory_types: Sequence[str]
+    profile_fields: Sequence[str]
+    last_session: bool
     deleted: int = 0
-    profile_fields: Sequence[str] = ()
-    last_session: bool = False
-    memory_types: Sequence[str] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.deleted or self.profile_fields or self.last_session or self.memory_types)
+        return bool(self.memory_types or self.profile_fields or self.last_session)
 
 
 async def forget(
@@ -44,7 +44,7 @@ async def forget(
     fields: Sequence[str] = (),
     at: datetime | None = None,
     unless_newer: bool = False,
-) -> Forgotten:
+) -> int:
     """Forget slots and profile fields, and in any case the last session's gist, which could contain them.
 
     Args:
@@ -55,17 +55,19 @@ async def forget(
         at: when the person asked for it; by default now. Nothing said before is stored later.
         unless_newer: keep slots written after `at`.
 
+    Returns:
+        How many slots were deleted.
+
     Raises:
         InvalidTextError: not a valid label; nothing was forgotten.
     """
     at = at or now()
     names = None if labels is None else [slot_name(label) for label in labels]
     # The slots last: if that fails, nothing forgotten can come back through the gist.
-    had, had_gist = await people.users.forget(scope, fields, at=at)
-    deleted = 0
-    if names is None or names:
-        deleted = await people.memories.delete(scope, names, not_after=at if unless_newer else None)
-    return Forgotten(deleted, had, had_gist)
+    await people.users.forget(scope, fields, at=at)
+    if names is not None and not names:
+        return 0
+    return await people.memories.delete(scope, names, not_after=at if unless_newer else None)
 
 
 async def forget_known(
@@ -77,18 +79,10 @@ async def forget_known(
     dry_run: bool = False,
     confirm: Callable[[Forgotten], None],
 ) -> Forgotten:
-    """Forget on behalf of a person, who must be known and have all slots that are named.
+    """As `forget`, of a known person, after `confirm` was called with what will be forgotten, unless that is nothing.
 
-    For an unknown person without named slots the time is noted all the same, so that nothing of theirs that waits
-    elsewhere is stored later.
-
-    Args:
-        people: the store.
-        scope: the person.
-        labels: which slots; None for all.
-        profile: forget the profile as well.
-        dry_run: change nothing.
-        confirm: called with what will be forgotten, unless that is nothing; raises to prevent it.
+    It raises to prevent it. Without labels, the time is noted for an unknown person, too, so that nothing of theirs
+    that waits on a worker's disk is stored later. A dry run changes nothing.
 
     Raises:
         NotFoundError: nobody has that id, or they do not have such a slot.
@@ -106,17 +100,16 @@ async def forget_known(
     known = await people.users.get(scope)
     fields = PROFILE_FIELDS if profile else ()
     found = Forgotten(
-        profile_fields=[field for field in fields if getattr(known, field, None)],
+        slots if names is None else names,
+        [field for field in fields if getattr(known, field, None)],
         last_session=known is not None and known.last_session is not None,
-        memory_types=slots if names is None else names,
     )
     if dry_run:
         return found
     if found:
         confirm(found)
     # Even if nothing was found: a session in progress must not store what was said before.
-    done = await forget(people, scope, names, fields=fields)
-    return replace(found, deleted=done.deleted)
+    return replace(found, deleted=await forget(people, scope, names, fields=fields))
 
 
 async def forget_line(people: People, scope: UserScope, kind: str, name: str) -> None:
@@ -127,12 +120,14 @@ async def forget_line(people: People, scope: UserScope, kind: str, name: str) ->
         InvalidTextError: not a valid label.
     """
     if kind == "memory":
-        gone: object = (await forget(people, scope, [name])).deleted
-    elif name == LAST_SESSION:
-        gone = (await forget(people, scope, [])).last_session
+        was_there: object = await forget(people, scope, [name])
     else:
-        gone = name in PROFILE_FIELDS and (await forget(people, scope, [], fields=[name])).profile_fields
-    if not gone:
+        profile = await people.users.get(scope) or Profile(scope)
+        values = {LAST_SESSION: profile.last_session} | {field: getattr(profile, field) for field in PROFILE_FIELDS}
+        was_there = values.get(name)
+        if was_there:
+            await forget(people, scope, [], fields=[] if name == LAST_SESSION else [name])
+    if not was_there:
         raise NotFoundError("that is not remembered")
 
 

@@ -93,19 +93,13 @@ async def merge_known(
     dry_run: bool = False,
     confirm: Callable[[Mapping[str, int], bool], None],
 ) -> Merged:
-    """As `merge`, of a guest who is known; nothing happens if they may have been merged before.
+    """As `merge`, after `confirm` was called with the guest's documents by collection and whether the login is known.
 
-    Args:
-        db: the database.
-        guest: see `merge`.
-        login: see `merge`.
-        dry_run: change nothing.
-        confirm: called with the number of the guest's documents by collection, and whether the login is known, unless
-            there is nothing to merge; raises to prevent it.
+    It raises to prevent the merge, and is not called if there is nothing to merge: that may have been done before.
 
     Raises:
         NotFoundError: both are unknown.
-        LkmongoError: as `merge`.
+        LkmongoError: see `merge`.
     """
     planned = await merge(db, guest, login, dry_run=True)
     is_login_known = await is_known(db, login)

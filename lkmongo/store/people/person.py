@@ -1,4 +1,4 @@
-"""Everything stored about one person: whether they are known, counts, lines to show, the export for an access request."""
+"""Everything stored about one person: whether they are known, counts, lines to show, the access request's file."""
 
 from __future__ import annotations
 
@@ -25,19 +25,9 @@ from lkmongo.store.people.users import Users
 
 Document = dict[str, Any]
 
-_TECHNICAL = (
-    "_id",
-    "tenant_id",
-    "user_id",
-    "embedding",
-    "embedding_model",
-    "label_words",
-    "memory_version",
-    "origin",
-    "lease",
-    "report",
-    "metrics",
-    "item_id",
+_TECHNICAL = frozenset(
+    "_id tenant_id user_id embedding embedding_model label_words memory_version "
+    "origin lease report metrics item_id".split()
 )
 """Fields that say nothing about the person, or that the file states once."""
 _SESSIONS_AT_ONCE = 50
@@ -45,7 +35,7 @@ _SESSIONS_AT_ONCE = 50
 _NEAR_AMONG = 1_000
 """Ids that are searched for the one that may have been meant."""
 _FIRST = ("memory_type", "order_id", "session_id", "seq", "name", "email", "content", "role")
-# Valid in JSON, but interpreted by terminals and editors: more control characters, bidirectional marks, line separators.
+# Valid in JSON, but interpreted by terminals and editors: control characters, bidirectional marks, line separators.
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
@@ -136,7 +126,7 @@ def _tenant_option(scope: UserScope) -> str:
 
 
 async def slots_of(people: People, scope: UserScope) -> list[Memory]:
-    """The slots of a known person, newest first; raises NotFoundError for an unknown one."""
+    """The slots, newest first; raises NotFoundError for an unknown person."""
     slots = await people.memories.slots(scope)
     if not slots:
         await require_known(people.db, scope.user_id, scope.tenant_id)
@@ -203,9 +193,8 @@ async def _find(
     db: AsyncDatabase[Document], collection: str, selector: Document, order: str, *, leave_out: str = "embedding"
 ) -> list[Document]:
     async def find() -> list[Document]:
-        return [
-            document async for document in db[collection].find(selector, {leave_out: 0}).sort([(order, 1), ("_id", 1)])
-        ]
+        cursor = db[collection].find(selector, {leave_out: 0})
+        return [document async for document in cursor.sort([(order, 1), ("_id", 1)])]
 
     return await operations.read(find)
 

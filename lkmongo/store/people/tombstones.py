@@ -86,7 +86,7 @@ class Tombstones:
         return _hash(self._key, scope)
 
     async def bars(self, scope: UserScope, age: timedelta) -> bool:
-        """Whether a session that began `age` ago, by its own clock, may write nothing more: the person was erased since."""
+        """Whether the person was erased after a session began, `age` ago by the session's own clock."""
         if (person := await self.hash_of(scope)) is None:
             return False
         fields = {"_id": 0, "erased_at": 1, "now": "$$NOW"}

@@ -276,29 +276,19 @@ class Users:
         """Increase `memory_version` because a slot changed."""
         await self._change(scope, {"$inc": {"memory_version": 1}, "$setOnInsert": {"created_at": now()}})
 
-    async def forget(self, scope: UserScope, fields: Sequence[str] = (), *, at: datetime) -> tuple[list[str], bool]:
+    async def forget(self, scope: UserScope, fields: Sequence[str] = (), *, at: datetime) -> None:
         """Delete the last session's gist and these profile fields; nothing said before `at` is stored any more.
 
         The gist always goes, since what is forgotten could come back through it. For somebody without a profile none is
         created, but the time is noted: what they said may still wait on the disk of a worker that cannot reach MongoDB.
-
-        Returns:
-            The fields that had a value, and whether there was a gist.
         """
-        paths = [_PATHS[field] for field in fields]
-        unset = ["name", "email", "preferences"] if set(fields) == set(PROFILE_FIELDS) else paths
-        update = _forgetting(at, unset)
-        shown = {"_id": 0, "last_session.at": 1} | dict.fromkeys(paths, 1)
-
-        async def change() -> dict[str, Any] | None:
-            return await self._users.find_one_and_update(scope.filter, update, projection=shown)
-
-        before = await operations.write(change)
-        if before is None:
-            await self._tombstones.note_forgotten(scope, at)
-            before = await operations.write(change) or {}  # it may have been created meanwhile
-        profile = _profile(scope, before)
-        return [field for field in fields if getattr(profile, field)], bool(before.get("last_session"))
+        is_all = set(fields) == set(PROFILE_FIELDS)
+        update = _forgetting(at, ["name", "email", "preferences"] if is_all else [_PATHS[field] for field in fields])
+        if (await operations.write(lambda: self._users.update_one(scope.filter, update))).matched_count:
+            return
+        await self._tombstones.note_forgotten(scope, at)
+        # It may have been created meanwhile.
+        await operations.write(lambda: self._users.update_one(scope.filter, update))
 
     async def set_last_session(self, scope: UserScope, last: LastSession, *, started_at: datetime) -> bool:
         """Store what the next session may know of this one, without secrets.

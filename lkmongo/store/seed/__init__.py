@@ -1,1 +1,1 @@
-"""Sample data: read from YAML, checked, written."""
+"""Sample data: read from YAML, checked and written."""

@@ -1,4 +1,4 @@
-"""Write seed data to a database: repeatable, never over what others wrote. And the first start's sample shop."""
+"""Write seed data, repeatably and never over what others wrote; the sample shop of a first start."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES, ORDERS, SESSIONS, US
 from lkmongo.store.people.tombstones import Tombstones
 
 if TYPE_CHECKING:
-    from lkmongo.embed.base import Embedder
     from lkmongo.store.seed.seeds import SeedData
 
 T = TypeVar("T")
@@ -31,11 +30,11 @@ _Collection = AsyncCollection[Document]
 _Request = InsertOne[Document] | UpdateOne
 _Change = Callable[[Document, Document], _Request]
 Progress = Callable[[str, int, int], None]
-"""Told a collection's name, how many of its documents are done, and how many there are."""
+"""Called with a collection's name, how many of its documents are done, and how many there are."""
 
 ORIGIN = "seed"
 _BATCH = 500
-"""Documents, or files of knowledge, looked up in one round trip."""
+"""Documents, or knowledge files, per round trip."""
 _COMPARED = ("content_hash", "embedding_model", "has_vector")
 _STATE = {
     "_id": 0,
@@ -46,14 +45,14 @@ _STATE = {
     "embedding_model": 1,
     "has_vector": {"$eq": [{"$type": "$embedding"}, "binData"]},
 }
-"""What of a passage is read to see whether it has to be written: neither its text nor its vector."""
+"""What is read of a passage to decide whether it must be written: neither its text nor its vector."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """What became of the documents of one collection.
+    """What happened to the documents of a collection.
 
-    `kept` are those that a seed did not write, `left_out` those of people who were erased from this database.
+    `kept` were not written by a seed; `left_out` belong to people who were erased from this database.
     """
 
     inserted: int = 0
@@ -66,7 +65,7 @@ class Counts:
 
 @dataclass(slots=True)
 class SeedCounts:
-    """What became of the documents, by collection; `erased` are the people who were left out."""
+    """What happened to the documents, by collection; `erased` are the people who were left out."""
 
     users: Counts = field(default_factory=Counts)
     orders: Counts = field(default_factory=Counts)
@@ -74,7 +73,7 @@ class SeedCounts:
     erased: frozenset[UserScope] = frozenset()
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one row a collection: its name and its counts."""
+        """One row per collection: its name and its counts."""
         by_name = {USERS: self.users, ORDERS: self.orders, KNOWLEDGE: self.knowledge}
         return [{"collection": name, **asdict(counts)} for name, counts in by_name.items()]
 
@@ -88,23 +87,23 @@ async def seed(
     *,
     erased_too: bool = False,
 ) -> SeedCounts:
-    """Bring a database to what the seed data says; a second run changes nothing.
+    """Bring a database in line with the seed data; a second run changes nothing.
 
-    Profiles are only ever made. Orders and passages are made, and those of an earlier seed are updated; passages that
-    their file no longer has are removed. A passage is embedded when its text or the embedder's model is another one.
-    An interrupted run leaves whole documents behind, and the next one completes it.
+    Profiles are only created. Orders and passages are created, and those of an earlier seed updated; passages that are
+    gone from their file are removed. A passage is embedded if its text or the embedding model changed. An interrupted
+    run leaves whole documents, and the next one completes it.
 
     Args:
-        db: the database; with its unique indexes, two runs at a time write no document twice.
-        data: what `load_seeds` returned.
-        embedder: makes the vectors of the passages.
+        db: the database; with its unique indexes, concurrent runs write no document twice.
+        data: from `load_seeds`.
+        embedder: for the passages.
         on_progress: called after each batch.
         on_wait: called with the seconds for which the embedder is about to wait.
-        erased_too: write also people who were erased from this database, and their orders.
+        erased_too: include people who were erased from this database, and their orders.
 
     Raises:
-        DatabaseError: MongoDB cannot be reached, or does not take a document.
-        EmbeddingError: text could not be turned into vectors; users and orders are written by then.
+        DatabaseError: MongoDB cannot be reached, or rejects a document.
+        EmbeddingError: the passages could not be embedded; users and orders are written by then.
     """
     counts = SeedCounts()
     tell = on_progress or (lambda _collection, _done, _total: None)
@@ -138,7 +137,7 @@ async def _seed_users(
     done = 0
     for batch in _batches(profiles):
         written = Counts()
-        # Not inserts: nobody has looked which of them are there, and most are when it is done again.
+        # Upserts, since in a repeated run most of them exist.
         requests = [
             UpdateOne(each.scope.filter, {"$setOnInsert": _user(each, forgotten.get(each.scope))}, upsert=True)
             for each in batch
@@ -172,7 +171,7 @@ async def _seed_orders(
 async def _compare(
     collection: _Collection, passages: Sequence[tuple[TenantScope, Passage]], model: str, counts: Counts
 ) -> tuple[list[tuple[_Change, TenantScope, Passage]], list[DeleteMany]]:
-    """The passages that have to be written, and the requests that remove what their files no longer have."""
+    """The passages that must be written, and requests that remove those that are gone from their files."""
     changed: list[tuple[_Change, TenantScope, Passage]] = []
     gone: list[DeleteMany] = []
     for tenant_id, owned in _grouped(passages, lambda pair: pair[0].tenant_id):
@@ -201,7 +200,7 @@ async def _write_passages(
     counts: Counts,
     on_wait: Callable[[float], None] | None,
 ) -> AsyncIterator[int]:
-    """Embed and write, and yield how many passages each write had: a failure later on loses none of them."""
+    """Embed and write in batches, so that a later failure loses none; yields the size of each."""
     from lkmongo.embed.base import prefetch
     from lkmongo.embed.vectors import to_bson
 
@@ -223,7 +222,7 @@ async def _write_passages(
                         "origin": ORIGIN,
                     },
                 )
-                # The vectors come first: zip then takes no passage from `waiting` for which there is no vector yet.
+                # Vectors first, so that zip takes no passage from `waiting` without a vector.
                 for vector, (change, tenant, passage) in zip(vectors, waiting, strict=False)
             ]
             await _write(collection, requests, counts)
@@ -254,7 +253,7 @@ def _order(owner: UserScope, order: Order) -> Document:
 
 
 def _change(before: Document | None, counts: Counts, *, same: bool) -> _Change | None:
-    """How a document has to be written, given what is there; None, and counted, when it has not."""
+    """How a document must be written, given the stored one; None, and counted, if it need not be."""
     if before is None:
         return _insert
     if before.get("origin") != ORIGIN:
@@ -267,12 +266,12 @@ def _change(before: Document | None, counts: Counts, *, same: bool) -> _Change |
 
 
 def _insert(key: Document, document: Document) -> InsertOne[Document]:
-    """Make a document; where there is one by now, it is kept."""
+    """Insert a document, unless one exists by now."""
     return InsertOne(key | document)
 
 
 def _update(key: Document, document: Document) -> UpdateOne:
-    """Change a document as long as it is a seed's."""
+    """Update a document if it is still a seed's."""
     return UpdateOne(key | {"origin": ORIGIN}, {"$set": document})
 
 
@@ -284,7 +283,7 @@ async def _find(collection: _Collection, selector: Document, projection: Documen
 
 
 async def _write(collection: _Collection, requests: Sequence[_Request], counts: Counts) -> None:
-    """Write and count; a request without effect met a document that somebody else wrote in between."""
+    """Write and count; a request has no effect on a document that somebody else wrote meanwhile."""
     if requests:
         result, _ = await operations.bulk(collection, requests)
         made = result.inserted_count + result.upserted_count
@@ -305,7 +304,7 @@ def _batches(values: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 ORDER = Order("1011", (OrderItem("Wren smart speaker, chalk"),), 89.0, "shipped")
-"""What the shop has sold to whoever comes first, so that they have something to ask about."""
+"""An order for the first customer, so that they have something to ask about."""
 
 
 async def prepare(
@@ -315,16 +314,16 @@ async def prepare(
     on_status: Callable[[str], None],
     customer: UserScope | None = None,
 ) -> None:
-    """Create missing indexes, and load the sample shop into a database that holds nothing at all.
+    """Create missing indexes, and load the sample shop into an empty database.
 
     Args:
         db: the embedded database.
-        embedder: makes the vectors of what the shop knows.
-        on_status: told in a sentence what takes a while.
-        customer: who is to have an order of the shop's, too.
+        embedder: for the shop's passages.
+        on_status: called with a sentence about what takes a while.
+        customer: gets an order, too.
 
     Raises:
-        DatabaseError: MongoDB refuses.
+        DatabaseError: MongoDB answered with an error.
     """
     await database_indexes.apply(db)
     if not await _is_empty(db):

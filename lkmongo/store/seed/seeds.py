@@ -1,6 +1,6 @@
-"""Read a folder of seed data from YAML and check it against the schema that `seeds/README.md` describes.
+"""Read a folder of seed data and check it against the schema in `seeds/README.md`.
 
-Whatever does not fit is named with its file, its line and its field.
+Every problem is reported with its file, line and field.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _KINDS = {_BOOL: "the boolean", _DATE: "the date", _INT: "the number", _FLOAT: "
 
 
 def read_text(path: Path, problems: list[str]) -> str | None:
-    """Return the text of a UTF-8 file; None, and one problem more, when it cannot be read."""
+    """The text of a UTF-8 file; None, and a problem is added, if it cannot be read."""
     name = clean_text(str(path))
     try:
         data = path.read_bytes()
@@ -57,21 +57,20 @@ def read_text(path: Path, problems: list[str]) -> str | None:
 
 
 class YamlFile:
-    """One file that holds a list of records; what does not fit is added to `problems`."""
+    """A file with a list of records; errors are added to `problems`."""
 
     def __init__(self, path: Path, problems: list[str]) -> None:
-        """Read `path` when the records are asked for."""
         self._path = path
         self._problems = problems
         self._found: list[tuple[bool, int, str]] = []
 
     def records(self, model: type[BaseModel], *, unique: str) -> Iterator[dict[str, Any]]:
-        """Yield the fields of records that have no problem; `unique` is the one that is their key within the tenant."""
+        """Yield the fields of valid records; the field `unique` is their key within the tenant."""
         root, name = self._compose(), self._path.stem
         if root is None:
             return
         if not isinstance(root, SequenceNode):
-            self._say(root.start_mark.line, f"must be a list of {name}, each begun with a dash, not {shown(root)}")
+            self._say(root.start_mark.line, f"must be a list of {name}, each starting with a dash, not {shown(root)}")
             return
         first: dict[tuple[str, str], int] = {}
         for index, node in enumerate(root.value):
@@ -90,7 +89,7 @@ class YamlFile:
                 yield values
 
     def record(self, node: Node, path: str, model: type[BaseModel]) -> dict[str, Any]:
-        """Return the fields of a mapping, also of one within another; empty, and a problem noted, where it does not fit."""
+        """The fields of a mapping, which may be nested; empty, and a problem is added, if it is invalid."""
         names, line = model.model_fields, node.start_mark.line
         if not isinstance(node, MappingNode):
             self._find(line, f"{path} must have fields such as {next(iter(names))}, not be {shown(node)}")
@@ -118,11 +117,11 @@ class YamlFile:
         return {}
 
     def _find(self, line: int, text: str, *, missing: bool = False) -> None:
-        """Note a problem of the present record; they are told in the order of lines, and last what is missing."""
+        """Add a problem of the current record; they are reported by line, missing fields last."""
         self._found.append((missing, line, text))
 
     def _compose(self) -> Node | None:
-        """The root node. PyYAML's loader in C is ten times as fast, but deep nesting crashes the process with it."""
+        """The root node. PyYAML's C loader is ten times as fast, but crashes the process on deep nesting."""
         text = read_text(self._path, self._problems)
         if text is None:
             return None
@@ -134,10 +133,10 @@ class YamlFile:
             self._say(mark.line if mark else 0, f"is not YAML: {', '.join(filter(None, (context, error.problem)))}")
         except yaml.reader.ReaderError as error:
             line = text.count("\n", 0, error.position)
-            self._say(line, f"is not YAML: it holds the character U+{ord(text[error.position]):04X}")
+            self._say(line, f"is not YAML: it contains the character U+{ord(text[error.position]):04X}")
         except RecursionError:
             self._say(0, "is nested too deeply")
-        except (ValueError, OverflowError) as error:  # an escape such as "\UFFFFFFFF" that is no character
+        except (ValueError, OverflowError) as error:  # an escape such as "\UFFFFFFFF", which is not a character
             self._say(0, f"is not YAML: {error}")
         else:
             if root is None:
@@ -146,17 +145,17 @@ class YamlFile:
         return None
 
     def _say(self, line: int, text: str) -> None:
-        """Note a problem; `line` counts from 0, as PyYAML does."""
+        """Add a problem; `line` is zero-based, as in PyYAML."""
         self._problems.append(clean_text(f"{self._path}:{line + 1}: {text}"))
 
 
 def _tag(node: Node) -> str | None:
-    """The type of a single value; None for a list or a mapping, whatever type it claims: `!!str [1]` is YAML too."""
+    """The type of a scalar; None for lists and mappings, whatever tag they have: `!!str [1]` is valid YAML."""
     return node.tag if isinstance(node, ScalarNode) else None
 
 
 def shown(node: Node) -> str:
-    """Return a node's value as whoever wrote the file knows it."""
+    """A node's value as the author of the file knows it."""
     if isinstance(node, MappingNode):
         return "a mapping"
     if isinstance(node, SequenceNode):
@@ -168,13 +167,13 @@ def shown(node: Node) -> str:
 
 
 def field(read: Callable[[Node, str], str]) -> BeforeValidator:
-    """Make a validator of a function that takes a value's node and its field's name."""
+    """A validator from a function of a value's node and its field's name."""
 
     def validate(node: Node, info: ValidationInfo) -> str:
         try:
             return read(node, str(info.field_name))
         except ValueError as error:
-            raise ValueError(clean_text(f" {error}")) from error  # pydantic hands it on as UTF-8
+            raise ValueError(clean_text(f" {error}")) from error  # pydantic encodes it as UTF-8
         except (InvalidIdError, InvalidTextError) as error:
             raise ValueError(clean_text(f": {error.message}")) from error
 
@@ -188,7 +187,7 @@ def _id(node: Node, name: str) -> str:
 
 
 def line_of_text(node: Node, limit: int) -> str:
-    """Return one line of at most `limit` characters, as it is written."""
+    """One line of at most `limit` characters, as written."""
     if _tag(node) not in {_TEXT, *_KINDS}:
         raise ValueError(f"must be text, not {shown(node)}")
     text = clean_text(node.value).strip()
@@ -202,7 +201,7 @@ def line_of_text(node: Node, limit: int) -> str:
 
 
 def _written(tags: str, pattern: str, what: str, more: str = "") -> BeforeValidator:
-    """A value of one of the YAML types that is written so; the model's field decides what becomes of it."""
+    """A scalar of one of the YAML types `tags` that matches `pattern`; the model's field converts it."""
 
     def read(node: Node, _name: str) -> str:
         if (_tag(node) or "").rpartition(":")[2] not in tags.split():
@@ -215,11 +214,11 @@ def _written(tags: str, pattern: str, what: str, more: str = "") -> BeforeValida
 
 
 Id = Annotated[str, field(_id)]
-"""An id as it is written: 1001 without quotes is the text "1001"."""
+"""An id as written: 1001 without quotes is the text "1001"."""
 Amount = Annotated[
     float, _written("int float", r"[0-9]{1,9}(\.[0-9]{1,6})?", "a number", " from 0 to 999999999, such as 42.50")
 ]
-"""A number of a currency's units."""
+"""In units of the currency."""
 Quantity = Annotated[int, _written("int", "[1-9][0-9]{0,5}", "a whole number from 1 to 999999")]
 Currency = Annotated[str, _written("str", "[A-Z]{3}", "three capital letters such as USD")]
 """ISO 4217."""
@@ -230,15 +229,15 @@ _PARTS = f"{USERS}, {ORDERS} and {KNOWLEDGE}/"
 _BESIDE = re.compile(
     r"\..*|(readme|licen[cs]e|copying|notice|changelog)(\..*)?|.*(~|\.(bak|orig|rej|sw[op]|tmp))|#.*#", re.IGNORECASE
 )
-"""What lies in a folder and is not meant to be read: hidden files, words about the folder, an editor's copies."""
+"""Files that are ignored without a problem: hidden files, notes about the folder, editors' backups."""
 _MAX_NAME = 200
 _LISTED = 20
-"""Problems that one error lists besides the first."""
+"""Problems that an error lists besides the first."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeedData:
-    """What a seed folder holds, checked; each order and each passage beside whose it is."""
+    """The checked contents of a seed folder; orders and passages with their owners."""
 
     users: tuple[Profile, ...] = ()
     orders: tuple[tuple[UserScope, Order], ...] = ()
@@ -246,25 +245,20 @@ class SeedData:
 
 
 def default_seed_folder() -> Path:
-    """Return the folder of the sample data: inside the package when installed, beside it in a checkout.
-
-    Raises:
-        SeedError: there is neither.
-    """
+    """The folder of the sample data, inside the package when installed, beside it in a checkout; raises SeedError."""
     package = Path(__file__).resolve().parents[2]
     for folder in (package / "_seeds", package.parent / "seeds"):
         if folder.is_dir():
             return folder
-    raise SeedError("the sample data is not part of this installation", hint="name a folder of your own with --dir")
+    raise SeedError("the sample data is not part of this installation", hint="name your own folder with --dir")
 
 
 def load_seeds(folder: Path) -> SeedData:
-    """Read `users.yaml`, `orders.yaml` and the Markdown files below `knowledge`; one or two of the three may be missing.
+    """Read `users.yaml`, `orders.yaml` and the Markdown files below `knowledge`, of which one or two may be missing.
 
     Raises:
-        SeedError: the folder is not there or holds none of the three, a file does not fit the schema, or something lies
-            there that would not be read. The first problem is the message (`seeds/orders.yaml:12: ...`), the others are
-            in `why`, one a line.
+        SeedError: the folder does not exist or has none of the three, a file violates the schema, or would not be read.
+            The message is the first problem (`seeds/orders.yaml:12: ...`); `why` has the others, one per line.
     """
     if not folder.is_dir():
         what = f"{folder} is not a folder" if folder.exists() else f"there is no folder {folder}"
@@ -272,13 +266,11 @@ def load_seeds(folder: Path) -> SeedData:
     try:
         there = sorted(path.name for path in folder.iterdir())
     except OSError as error:
-        raise SeedError(
-            f"{folder} cannot be read", why=error.strerror, hint="name a folder that you may read"
-        ) from error
+        raise SeedError(f"{folder} cannot be read", why=error.strerror, hint="name a readable folder") from error
     parts = {USERS, ORDERS, KNOWLEDGE}
     strange = [name for name in there if name not in parts and not _BESIDE.fullmatch(name)]
     if parts.isdisjoint(there) and not any(map(_meant, strange)):
-        raise SeedError(f"{folder} holds no seed data", hint=f"put {_PARTS} there; one or two of them will do")
+        raise SeedError(f"{folder} contains no seed data", hint=f"put {_PARTS} there; one or two of them are enough")
     problems = [_not_read(folder / name) for name in strange]
     data = SeedData(
         tuple(_users(folder / USERS, problems)) if USERS in there else (),
@@ -289,24 +281,24 @@ def load_seeds(folder: Path) -> SeedData:
         first, *others = problems
         if len(others) > _LISTED:
             others = [*others[:_LISTED], f"and {len(others) - _LISTED} more"]
-        holds = f"a seed folder holds {_PARTS} (a README may lie beside); " if strange else ""
+        holds = f"a seed folder contains {_PARTS} (and may contain a README); " if strange else ""
         hint = f"{holds}correct it and run this again; nothing was written"
         raise SeedError(first, why="\n".join(others) or None, hint=hint)
     return data
 
 
 def _meant(name: str) -> str | None:
-    """The part of a seed folder whose name is misspelt so, as in order.yaml or users.yml."""
+    """The part of a seed folder whose name this is a misspelling of, as order.yaml or users.yml."""
     stems = {part.partition(".")[0]: part for part in (USERS, ORDERS, KNOWLEDGE)}
     return next((stems[stem] for stem in get_close_matches(name.partition(".")[0].lower(), stems, 1, 0.7)), None)
 
 
 def _not_read(path: Path) -> str:
-    """The problem of a file or folder that is no part of a seed folder."""
+    """The problem of a file or folder that does not belong in a seed folder."""
     if meant := _meant(path.name):
         what = f"did you mean {meant}?"
     elif path.is_dir() or is_supported(path.name):
-        what = f"what is to be known belongs into {KNOWLEDGE}/"
+        what = f"knowledge files belong in {KNOWLEDGE}/"
     else:
         what = f"only {_PARTS} are"
     return clean_text(f"{path}: is not read; {what}")
@@ -323,7 +315,7 @@ def _orders(path: Path, problems: list[str]) -> Iterator[tuple[UserScope, Order]
 
 
 def _passages(folder: Path, problems: list[str]) -> Iterator[tuple[TenantScope, Passage]]:
-    """A file directly in the folder belongs to the default tenant, one in a subfolder to the tenant of that name."""
+    """A file in a subfolder belongs to the tenant of that name, others to the default tenant."""
     files = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
     files = [file for file in files if is_supported(file.name) and not any(part.startswith(".") for part in file.parts)]
     others = [file for file in files if file.suffix.lower() != ".md"]

@@ -130,7 +130,7 @@ class Sessions:
         Returns:
             Whether it was taken; False when another process continues the session.
         """
-        # The condition is part of the update: an upsert whose query has it would insert a second document.
+        # The condition is part of the update: MongoDB allows no $expr in the query of an upsert.
         free = {"$or": [_is_held_by(instead_of), _HAS_RUN_OUT]} if instead_of else _HAS_RUN_OUT
         goes_on = {"$and": [free, {"$ne": ["$status", SessionStatus.COMPLETE.value]}]}
         update = {

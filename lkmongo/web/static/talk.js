@@ -1,10 +1,10 @@
-/* The talk page: a LiveKit room with the agent in it, in words and in writing, and what is remembered of the caller.
+/* The talk page: a LiveKit room with the agent, by voice and in writing, and what is remembered of the caller.
    Everything that was said or is remembered comes into the page as text, never as markup. */
 (() => {
   "use strict";
 
-  const AGENT_PATIENCE = 20_000; // milliseconds until the agent should be there
-  const VOICE_PATIENCE = 4_000; // milliseconds in which an agent that has a voice publishes it
+  const AGENT_PATIENCE = 20_000; // milliseconds for the agent to join
+  const VOICE_PATIENCE = 4_000; // milliseconds for an agent with a voice to publish its track
   const TITLE = document.title;
   const STATES = {
     initializing: "The assistant is getting ready",
@@ -15,7 +15,7 @@
   };
 
   const $ = (id) => document.getElementById(id);
-  let call = null; // the conversation that goes on: { room, agent, ended, ... }
+  let call = null; // the current conversation: { room, agent, ended, ... }
 
   // ------------------------------------------------------------------ words to the user
 
@@ -78,7 +78,7 @@
     warn("start", "");
     show("connecting");
     say("Connecting");
-    $("conversation").focus(); // the button that had it is gone
+    $("conversation").focus(); // the button that had the focus is gone
     listen(mine);
     try {
       const { server_url, participant_token } = await ask("POST", "api/token", {});
@@ -169,7 +169,7 @@
       mine.room.localParticipant.setMicrophoneEnabled(false).catch(() => {});
       warn("microphone", "");
       warn("voice", "The assistant has no voice here: type, and it answers in writing.");
-      const onButton = document.activeElement === $("mute"); // which goes
+      const onButton = document.activeElement === $("mute"); // which is hidden next
       showMicrophone(mine);
       if (onButton) $("message").focus();
     }, VOICE_PATIENCE);
@@ -255,10 +255,10 @@
         if (!mine.ended) interim(mine, segment, number, own, text);
       }
     } catch (error) {
-      console.info(`A transcript broke off: ${error.message}`); // what came of it is shown
+      console.info(`A transcript broke off: ${error.message}`); // what arrived so far is shown
     }
     if (mine.ended) return;
-    // What the caller says comes anew and whole each time; what the agent says comes once, in pieces.
+    // The caller's words arrive whole with each update; the agent's arrive once, in pieces.
     if (!own || reader.info.attributes?.["lk.transcription_final"] === "true") final(mine, segment, own, text);
   }
 

@@ -10,14 +10,15 @@ import pytest
 from lkmongo import backoff
 from lkmongo.agent.ending import end_session
 from lkmongo.embed.local import LocalEmbedder
+from lkmongo.errors import DeclinedError, InvalidTextError, NotFoundError
 from lkmongo.model import LastSession, Profile, SessionRecord, SessionStatus, now
 from lkmongo.outbox.journal import Journal
 from lkmongo.outbox.recovery import recover
 from lkmongo.store.people.erase import erase, receipts
-from lkmongo.store.people.forget import forget
+from lkmongo.store.people.forget import forget, forget_known, forget_line
 from lkmongo.store.people.memories import Memories
 from lkmongo.store.people.merge import merge
-from lkmongo.store.people.person import count, is_known
+from lkmongo.store.people.person import LAST_SESSION, count, is_known
 from lkmongo.store.people.tombstones import Tombstones
 from lkmongo.store.people.users import Users
 from lkmongo.store.seed.seeding import seed
@@ -187,3 +188,52 @@ async def test_somebody_unknown_who_is_to_be_erased_is_barred_and_can_be_erased_
     await tombstones.bar(ROBIN)
     there = await tombstones.get(ROBIN)
     assert (there.erase_id, there.done, there.erased_at > receipt.erased_at) == (receipt.erase_id, True, True)
+
+
+async def about_a_heron(store):
+    await store.memories.remember(ROBIN, "pet", "a heron")
+    await store.users.set_field(ROBIN, "name", "Robin")
+    await store.users.set_last_session(ROBIN, LastSession(now(), "about the heron"), started_at=LONG_AGO)
+
+
+async def test_one_label_that_cannot_be_one_and_nothing_is_forgotten(store):
+    await about_a_heron(store)
+    with pytest.raises(InvalidTextError):
+        await forget(store, ROBIN, ["pet", "!!"])
+    assert await known_of(store) == ({"pet"}, "Robin", None, "about the heron")
+
+
+async def test_nothing_is_forgotten_before_the_answer_and_nothing_is_asked_for_nothing(store):
+    await about_a_heron(store)
+    before = await known_of(store)
+
+    def decline(found):
+        assert (found.memory_types, found.profile_fields, found.last_session) == (["pet"], ["name"], True)
+        raise DeclinedError
+
+    with pytest.raises(DeclinedError):
+        await forget_known(store, ROBIN, profile=True, confirm=decline)
+    assert (await forget_known(store, ROBIN, profile=True, dry_run=True, confirm=decline)).deleted == 0
+    assert await known_of(store) == before
+    asked = []
+    assert (await forget_known(store, ROBIN, profile=True, confirm=asked.append)).deleted == 1
+    assert await known_of(store) == NOTHING
+    assert not await forget_known(store, ROBIN, profile=True, confirm=asked.append)
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "left"),
+    [
+        ("memory", "pet", (set(), "Robin", None, None)),
+        ("profile", "name", ({"pet"}, None, None, None)),
+        ("profile", LAST_SESSION, ({"pet"}, "Robin", None, None)),
+    ],
+)
+async def test_a_line_is_forgotten_once_and_the_last_sessions_gist_with_it(store, kind, name, left):
+    await about_a_heron(store)
+    await forget_line(store, ROBIN, kind, name)
+    assert await known_of(store) == left
+    for missing in ((kind, name), ("profile", "user_id")):
+        with pytest.raises(NotFoundError):
+            await forget_line(store, ROBIN, *missing)

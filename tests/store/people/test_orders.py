@@ -77,7 +77,7 @@ def test_a_shape_of_its_own_is_told_whole(changed, said, caplog):
 def test_what_cannot_be_told_is_left_out_and_its_cause_is_logged_without_what_it_holds(changed, said, cause, caplog):
     assert _order_sentence(read_order(PLAIN | changed)) == said
     (line,) = caplog.records
-    assert (line.levelname, line.message.endswith(f"for it has another shape: {cause}")) == ("WARNING", True)
+    assert (line.levelname, line.message.endswith(f"was read in part: {cause}")) == ("WARNING", True)
     assert not {"Secret", "1.234", "dozen", "Lamp"} & set(line.message.split())
 
 

@@ -11,8 +11,9 @@ from bson import Binary, Decimal128, ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lkmongo.model import PROFILE_FIELDS, LastSession, Turn, TurnKind, UserScope, now
-from lkmongo.store.people.forget import forget
+from lkmongo.errors import NotFoundError
+from lkmongo.model import LastSession, Turn, TurnKind, UserScope, now
+from lkmongo.store.people.forget import forget_known
 from lkmongo.store.people.person import count, export
 from tests.people import furnish
 
@@ -106,7 +107,8 @@ def test_whatever_was_said_comes_back(text):
 async def test_forgetting_the_profile_leaves_the_person_and_nothing_told_of_them(store, profile):
     await store.db.users.insert_one(ROBIN.filter | profile | {"created_at": now(), "memory_version": 1})
     await furnish(store, SOMEBODY_ELSE)
-    fields = (await forget(store, ROBIN, [], fields=PROFILE_FIELDS)).profile_fields
+    asked = []
+    fields = (await forget_known(store, ROBIN, profile=True, confirm=asked.append)).profile_fields
     assert fields == {"name": ["name"], "preferences": ["preferred_language"]}.get(next(iter(profile), ""), [])
     left = await store.users.get(ROBIN)
     assert (left.name, left.email, left.preferred_language, left.timezone) == (None, None, None, None)
@@ -114,4 +116,6 @@ async def test_forgetting_the_profile_leaves_the_person_and_nothing_told_of_them
     assert left.memory_version > 1
     assert (await store.users.get(SOMEBODY_ELSE)).name
     nobody = UserScope(tenant_id="default", user_id="nobody")
-    assert (await forget(store, nobody, [], fields=PROFILE_FIELDS)).profile_fields == []
+    with pytest.raises(NotFoundError):
+        await forget_known(store, nobody, profile=True, confirm=asked.append)
+    assert [found.profile_fields for found in asked] == ([fields] if fields else []), "nothing is asked for nothing"

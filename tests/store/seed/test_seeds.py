@@ -203,7 +203,7 @@ class TestWrongFolder:
         assert refused(tmp_path / "nowhere") == [f"there is no folder {tmp_path / 'nowhere'}"]
 
     def test_a_folder_without_any_part(self, tmp_path):
-        assert refused(tmp_path) == [f"{tmp_path} holds no seed data"]
+        assert refused(tmp_path) == [f"{tmp_path} contains no seed data"]
 
     @pytest.mark.parametrize(
         ("name", "said"),
@@ -215,8 +215,8 @@ class TestWrongFolder:
             ("orders.json", "did you mean orders.yaml?"),
             ("memories.yaml", "only users.yaml, orders.yaml and knowledge/ are"),
             ("load.py", "only users.yaml, orders.yaml and knowledge/ are"),
-            ("returns.md", "what is to be known belongs into knowledge/"),
-            ("returns.pdf", "what is to be known belongs into knowledge/"),
+            ("returns.md", "knowledge files belong in knowledge/"),
+            ("returns.pdf", "knowledge files belong in knowledge/"),
             ("knowledge/returns.txt", None),
         ],
     )
@@ -227,7 +227,7 @@ class TestWrongFolder:
 
     @pytest.mark.parametrize(
         ("name", "said"),
-        [("knowlege", "did you mean knowledge?"), ("hotel", "what is to be known belongs into knowledge/")],
+        [("knowlege", "did you mean knowledge?"), ("hotel", "knowledge files belong in knowledge/")],
     )
     def test_a_folder_that_would_not_be_read_is_named(self, folder, name, said):
         (folder / name).mkdir()
@@ -306,11 +306,11 @@ class TestWrongFolder:
             ),
             ("shipped", "*name", "3: is not YAML: found undefined alias 'name'"),
             ("shipped", '"\\UFFFFFFFF"', "1: is not YAML: "),
-            ("shipped", "a\x07b", "3: is not YAML: it holds the character U+0007"),
+            ("shipped", "a\x07b", "3: is not YAML: it contains the character U+0007"),
             ("  status", "\tstatus", "3: is not YAML: "),
             ("- {", "---\n- {", "10: is not YAML: expected a single document in the stream"),
             (ORDERS, "# nothing\n", "1: is empty; fill it or remove it"),
-            (ORDERS, "orders:\n" + ORDERS, "1: must be a list of orders, each begun with a dash, not a mapping"),
+            (ORDERS, "orders:\n" + ORDERS, "1: must be a list of orders, each starting with a dash, not a mapping"),
             (ORDERS, "[" * 20_000, "1: is nested too deeply"),
             (ORDERS, "- " * 20_000, "1: is nested too deeply"),
             (ORDERS, "&a [*a]", "1: orders[0] must have fields such as order_id, not be a list"),
