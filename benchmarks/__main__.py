@@ -58,7 +58,8 @@ def main() -> None:
         write_json(RESULTS, results, machine)
         subprocess.run([sys.executable, "-m", "docs.generate"], cwd=RESULTS.parents[1], check=True)
         tell(
-            f"written: {RESULTS.relative_to(RESULTS.parents[1])}, docs/performance.md, docs/scale.md, docs/images/performance.svg"
+            f"written: {RESULTS.relative_to(RESULTS.parents[1])}, docs/performance.md, docs/scale.md, "
+            "docs/images/performance.svg"
         )
 
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.growth [--only CURVE] [--quick | --full] [--json FILE]
 
-The exponent is the slope of log figure over log n, over the upper half of the sizes: 0 for what does not grow, 1 for what
-grows as n does. It says nothing where the largest figure is under a millisecond: there everything is noise. The standard
-run takes about ten minutes on two cores, `--quick` one; `--full` exports a million sessions, too, and takes an hour.
+The exponent is the slope of the log of the figure over log n, for the upper half of the sizes: 0 for no growth, 1 for
+linear growth. It means nothing if the largest figure is under a millisecond, where everything is noise. The standard
+run takes about ten minutes on two cores, `--quick` one; `--full` also exports a million sessions, and takes an hour.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How work over much data grows: with the passages that are searched, the calls that are exported, and calls at once."""
+"""How bulk work grows: with the number of passages searched, calls exported, and concurrent calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How what a caller waits for grows: with what is known of them, with how long the call is, and with how many people."""
+"""How a caller's waits grow: with what is known of them, the length of the call, and the number of people."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ _GUIDES = {"local": 500, "far": 50}
 
 
 class FarInBulk(FarEmbedder):
-    """A service 90 ms away that takes 128 texts in a request; its vectors cost this machine nothing, and mean nothing."""
+    """A service 90 ms away that takes 128 texts per request; its vectors are free and meaningless."""
 
     async def embed_many(
         self,

@@ -3,8 +3,8 @@
     python -m benchmarks.jobs [--calls 200] [--pause 10] [--json FILE]
 
 A real worker is sent calls by a stand-in of LiveKit's dispatch; there is no media server, so each meets the SDK's own
-stand-in for a room and is talked to in text. When all are on the line, each has said something some times more, they
-hang up within half a minute. It prints memory, connections and times, and exits with 1 when a call or a turn is missing.
+stand-in for a room and is talked to in text. Once all are connected and each has had a few more turns, they hang up
+within half a minute. It prints memory, connections and times, and exits with 1 if a call or a turn is missing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The proxy of `benchmarks.network`, a program of its own: it delays what passes between a driver and a mongod, and counts.
+"""The proxy of `benchmarks.network`, a separate program: it delays and counts the traffic of a driver and a mongod.
 
     python benchmarks/network_proxy.py SOCKET
 
@@ -289,7 +289,7 @@ class _Watch:
 
 
 def _messages(unread: bytearray, data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
-    """Each whole message of `unread` and `data`, taken out: its number, that of its request, its code, and its bytes."""
+    """Take the whole messages out of `unread` and `data`: number, number of the request, code, and bytes of each."""
     unread += data
     while len(unread) >= 16:
         length, number, answered, code = struct.unpack_from("<4i", unread)

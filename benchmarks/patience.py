@@ -2,7 +2,7 @@
 
 How fast a machine is then decides nothing: no deadline passes while something is still being worked at, requests that
 are sent side by side are under way at the same time, and what goes on in the background is answered only after whoever
-waits in the foreground has gone on. The driver is on a loop of its own, as in a job's process (`lkmongo.store.mongo.client`).
+waits in the foreground has gone on. The driver has its own loop, as in a job's process (`lkmongo.store.mongo.client`).
 
     patience = Patience()
     monitoring.register(patience)               # before a client is made

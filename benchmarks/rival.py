@@ -10,8 +10,8 @@ README says by `rival_runner.py` in a process of its own, which takes the times 
   its server and word search.
 
 Session start is what a call waits for before it knows the caller: `Caller.preload` in a process that is ready for a
-job, `SubjectMemory.load` of an open `RecallMemory`. Of the caller 1 fact is known, and 10: what recall-livekit sends grows
-with them.
+job, `SubjectMemory.load` of an open `RecallMemory`. Of the caller 1 fact is known, then 10: what recall-livekit
+sends grows with them.
 """
 
 from __future__ import annotations
@@ -163,9 +163,9 @@ def works(
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where both keep what they remember: lkmongo by its settings, recall-livekit by options that hold the number of facts.
+    """Where both store memories: lkmongo by its settings, recall-livekit by options that include the number of facts.
 
-    It reads the history of what it was told, too: each number of facts begins with an empty database.
+    It also reads its history, so each number of facts begins with an empty database.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""recall-livekit in an environment and a process of its own, spoken to line by line: `rival_runner.py` is the other end.
+"""recall-livekit in its own environment and process, driven line by line; `rival_runner.py` is the other end.
 
 The environment is `.bench/recall-livekit`, made with pip when it is missing. Nothing of it comes near ours: it has its
 own LiveKit SDK, and a database server of its own that its local mode starts.

@@ -1,4 +1,4 @@
-"""Rows of the side-by-side table that are about a call: its beginning, its tools, its end, and a MongoDB that is away."""
+"""Rows of the side-by-side table about a call: its start, its tools, its end, and an unreachable MongoDB."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _DIMENSIONS = 1_024
 
 
 async def slot_bytes(ways: Ways) -> list[Result]:
-    """What a slot of 120 characters with a vector of 1,024 numbers takes in a database, and between it and a process."""
+    """The size of a slot of 120 characters with a vector of 1,024 numbers, in the database and on the wire."""
     vectors = _unit_vectors(_SLOTS, _DIMENSIONS)
     network, moment = ways.stage.network, now()
     content = "c" * 120

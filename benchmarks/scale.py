@@ -70,8 +70,8 @@ def _tables(seen: Mapping[tuple[str, str], float], people: int) -> Iterator[str]
     bson, _, indexes = (
         sum(_of_a_person(name) * seen[what, unit] for name, what in COLLECTIONS.items()) for unit in KINDS.values()
     )
-    yield "\nWhat the benchmark says is drawn from a few words, and is packed better on disk than speech would be: below,"
-    yield "documents count as their BSON."
+    yield "\nWhat the benchmark says is drawn from a few words, and is packed better on disk than speech would be:"
+    yield "below, documents count as their BSON."
     yield f"A person with {SLOTS} slots and a call of {TURNS} turns has {bson / 1000:,.1f} KB of documents and"
     yield f"{indexes / 1000:,.1f} KB of indexes. More people than {people:,} are counted up from that, not measured:\n"
     yield "| people | documents | indexes | vectors of slots | as they are | scalar | binary |"

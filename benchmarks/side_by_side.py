@@ -2,8 +2,8 @@
 
     python -m benchmarks.side_by_side [--only NAME ...] [--quick] [--json FILE]
 
-The names are the functions in `rows_calls`, `rows_endings`, `rows_processes` and `rows_data`. A vector takes 90 ms for both where a
-service would make it. A full run takes some fifteen minutes, `--quick` about one.
+The names are the functions in `rows_calls`, `rows_endings`, `rows_processes` and `rows_data`. A vector takes 90 ms for
+both where a service would make it. A full run takes some fifteen minutes, `--quick` about one.
 """
 
 from __future__ import annotations

@@ -93,7 +93,10 @@ def picture(text: str) -> str:
     rows = [(_kind(line), row) for line in text.splitlines() for row in _wrapped(line)]
     width, height = 2 * _MARGIN + 8 * _COLUMNS, 2 * _MARGIN + _LINE * len(rows)
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-label="A second call">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+            'role="img" aria-label="A second call">'
+        ),
         _STYLE,
         f'<rect x=".5" y=".5" width="{width - 1}" height="{height - 1}" rx="8"/>',
     ]

@@ -1,4 +1,4 @@
-"""asyncio helpers: work beside a block, work beside a whole session, and temporary signal handlers."""
+"""asyncio helpers: tasks that run beside a block or a session, and temporary signal handlers."""
 
 from __future__ import annotations
 
@@ -19,19 +19,16 @@ Task = asyncio.Task[None]
 
 
 def level_of(error: Exception) -> int:
-    """How a failure is logged: that MongoDB is away passes, and is told where it matters; all else needs somebody."""
+    """The log level of a failure: an unreachable MongoDB is expected and reported elsewhere."""
     return logging.INFO if isinstance(error, DatabaseUnavailableError | TimeoutError) else logging.WARNING
 
 
 class Background:
-    """What goes on beside one call."""
-
     def __init__(self) -> None:
-        """Nothing does."""
         self._tasks: set[Task] = set()
 
     def begin(self, work: Coroutine[Any, Any, None]) -> Task:
-        """Do `work` in the background."""
+        """Run `work` in the background; its failure is logged."""
 
         async def guarded() -> None:
             try:
@@ -45,16 +42,15 @@ class Background:
         task = asyncio.create_task(guarded())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: work.close())  # cancelled before it began, it would complain
+        task.add_done_callback(lambda _: work.close())  # else one cancelled before it began would warn
         return task
 
     async def finish(self, deadline: float, *, without: Iterable[Task | None]) -> None:
-        """Give what goes on `deadline` seconds, except `without`, which has no end of its own."""
+        """Wait up to `deadline` seconds for all tasks except `without`, which do not end by themselves."""
         if tasks := self._tasks - set(without):
             await asyncio.wait(tasks, timeout=deadline)
 
     async def cancel(self) -> None:
-        """End what goes on still."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -62,7 +58,7 @@ class Background:
 
 @contextmanager
 def handling(handlers: Mapping[signal.Signals, Any]) -> Iterator[None]:
-    """Set these handlers, as `signal.signal` takes them, and those that were there before again at the end."""
+    """Install signal handlers for the block, and restore the previous ones after."""
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
@@ -73,7 +69,7 @@ def handling(handlers: Mapping[signal.Signals, Any]) -> Iterator[None]:
 
 @asynccontextmanager
 async def running(work: Coroutine[Any, Any, R]) -> AsyncIterator[asyncio.Task[R]]:
-    """Let `work` run beside the block, and no longer than it."""
+    """Run `work` concurrently with the block; cancel it at the end."""
     task = asyncio.create_task(work)
     try:
         yield task

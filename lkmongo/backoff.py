@@ -1,4 +1,4 @@
-"""Backoff: how long to wait before the next attempt.
+"""Backoff between attempts.
 
 `retry_pause` is for writes that are retried until MongoDB takes them; `Backoff` is for polling until a deadline.
 """
@@ -10,17 +10,17 @@ import time
 from collections.abc import Awaitable, Callable
 
 RETRY_SCHEDULE = (0.5, 1, 2, 4, 5)
-"""Seconds between attempts on a database that is away; the last one again and again."""
+"""Seconds between attempts while the database is away; the last one repeats."""
 FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.5, 5.0, 1.5
 
 
 def retry_pause(failures: int) -> float:
-    """Seconds to wait after that many failed attempts in a row, 1 or more."""
+    """Seconds to wait after `failures` (1 or more) failed attempts in a row."""
     return RETRY_SCHEDULE[min(failures, len(RETRY_SCHEDULE)) - 1]
 
 
 class Backoff:
-    """The pauses between one look and the next, until the time is over."""
+    """Pauses that grow between polls, until a deadline."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Backoff:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin to wait for at most `seconds`; `sleep` and `clock` are those of a test, if any."""
+        """Start now, for at most `seconds`; tests pass their own `sleep` and `clock`."""
         self._sleep = sleep
         self._clock = clock
         self._began = clock()
@@ -38,16 +38,15 @@ class Backoff:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the beginning."""
         return self._clock() - self._began
 
     @property
     def left(self) -> float:
-        """Seconds until the time is over; never negative."""
+        """Seconds until the deadline; never negative."""
         return max(0.0, self._seconds - self.elapsed)
 
     async def pause(self) -> bool:
-        """Wait a little, longer each time; False at once when the time is over."""
+        """Sleep, longer each time; returns False at once after the deadline."""
         if not self.left:
             return False
         await self._sleep(min(self._pause, self.left))
@@ -55,5 +54,5 @@ class Backoff:
         return True
 
     def reset(self) -> None:
-        """Begin with short pauses again: something else is waited for now."""
+        """Start again with short pauses, for another wait within the same deadline."""
         self._pause = FIRST_PAUSE

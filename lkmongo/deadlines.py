@@ -1,11 +1,11 @@
-"""Every wait of a call, in seconds: of a turn, of its start, of its end, of its lease. Each with its reason.
+"""All deadlines of a call in seconds, with reasons: of a turn, the start, the lease, and the end.
 
-Deadlines of commands, of the web server and of bulk work are not here: they stand beside the work they limit.
+Deadlines of commands, the web server and bulk work are defined where they are used.
 """
 
 from __future__ import annotations
 
-# A turn: somebody listens to the silence.
+# A turn: the caller is waiting.
 TOOL_READ = 1.0
 """A tool that looks up the caller's data: `MONGODB_READ` for the database, the rest for a busy machine."""
 TOOL_CHANGE = 2.0
@@ -13,67 +13,67 @@ TOOL_CHANGE = 2.0
 TOOL_SEARCH = 3.0
 """A tool that searches the knowledge base."""
 STATUS_LINE = 0.5
-"""Silence before a slow search says that it is still searching."""
+"""Silence before the agent says that it is still searching."""
 MONGODB_READ = 0.5
 """One read of MongoDB in a turn."""
 PING_AFTER = 0.25
-"""How long something slow, such as a search, may run before MongoDB is pinged to see whether it is there at all."""
+"""How long slow work, such as a search, may run before MongoDB is pinged."""
 CIRCUIT_OPEN = 6.0
-"""How long MongoDB counts as away after it did not answer: longer than until the next renewal of a lease tells."""
+"""How long MongoDB counts as unreachable after a failure: longer than until the next renewal of the lease."""
 SEARCH = 1.0
-"""A search on the server, beside the embedding of the query."""
+"""A search on the server, without the embedding of the query."""
 QUERY_EMBEDDING = 1.0
-"""A knowledge search waits so long for the vector of its query; after that it goes by words alone."""
+"""Embedding the query of a knowledge search; after that it is by words alone."""
 MEMORY_QUERY_EMBEDDING = 0.4
-"""The same of a search among memories: they are loaded, so words alone find more."""
+"""The same for memories: shorter, because they are loaded and words alone find more."""
 ACKNOWLEDGED = 0.5
-"""A change or a turn waits so long for MongoDB to take it; after that it is synced to disk, and stored later."""
+"""Storing a change or a turn in MongoDB; after that it is synced to disk, and stored later."""
 TURN_ORDER = 0.25
-"""A turn waits so long for one that was made before it: tool calls come by their own event, later than their text."""
+"""How long a turn waits for an earlier one: tool calls are reported by a separate event, after their text."""
 DISK = 1.0
-"""The record waits so long for the disk: one that hangs keeps no turn from MongoDB and no call from ending."""
+"""Writing to disk: a hanging disk must not keep turns from MongoDB, or calls from ending."""
 
-# Beside the turns: nobody waits, but an attempt that hangs must give way to the next.
+# In the background: nobody waits, but a hanging attempt must give way to the next.
 LOAD_ATTEMPT = 5.0
 """One attempt to load what is known of the caller."""
 SAVE_ATTEMPT = 5.0
 """One attempt to store what the caller asked to have remembered."""
 RECORD_ATTEMPT = 10.0
-"""One attempt to store turns, of which there may be many on a slow line."""
+"""One attempt to store turns, possibly many over a slow network."""
 
 # The start of a call.
 PRELOAD = 1.0
-"""The greeting waits so long for what is known of the caller."""
+"""How long the greeting waits for the caller's data."""
 RESUME_READ = 1.0
-"""An agent that takes over waits so long for the turns of the call it continues."""
+"""How long an agent that resumes a call waits for its turns."""
 
 # The lease of a call (see `outbox/lease.py`).
 LEASE = 6.0
-"""How long a call counts as alive after its last renewal, by the server's clock."""
+"""How long a call counts as alive after the last renewal, by the server's clock."""
 LEASE_RENEWAL_EVERY = 2.0
 """Between two renewals."""
 LEASE_RENEWAL = 3.0
 """One renewal; a renewal that hangs is given up so that the next can be tried."""
 LEASE_TRUSTED = 4.0
-"""After a renewal, a write may begin so long. Less than the lease: the rest is time for the write to arrive."""
+"""How long after a renewal a write may begin; the rest of the lease is time for the write to arrive."""
 
 # The end of a call.
 ROOM_CLOSED_NEWS = 0.5
-"""The news that the room was closed may arrive so long after the order to shut down."""
+"""How long the event of a closed room may arrive after the shutdown."""
 SUMMARY = 2.0
-"""The language model has so long to say what the call was about."""
+"""Summarizing the call with the language model."""
 SETTLE = 2.0
-"""What is still to be stored of the caller, the gist included."""
+"""Storing the caller's remaining data, including the gist."""
 KEEP_ON_DISK = 2.0
-"""Of `HANG_UP`, what is left for the disk when everything before it took too long."""
+"""The part of `HANG_UP` that is reserved for the disk."""
 HANG_UP = 10.0
-"""Everything at the end together; what is not stored by then is on disk."""
+"""The end as a whole; what is not stored by then is on disk."""
 RECORD_END = 8.0
 """Storing the rest of the record at a hang-up."""
 AWAY = 1.0
-"""The end waits so long for a MongoDB that is known to be away: what is left is on disk, and of an erased call the
-erasure deletes it when the lease has run out."""
+"""How long the end waits for an unreachable MongoDB: the rest is on disk; the erasure of an erased call deletes it once
+the lease has expired."""
 ERASED_END = LEASE + 1.0
-"""An erased call may take so long to delete its traces: a write that was given up may still arrive within the lease."""
+"""How long an erased call may take to delete its traces, as an abandoned write may arrive within the lease."""
 SESSION_END = 20.0
-"""What LiveKit's SDK allows for all of it before it kills the job."""
+"""The limit of LiveKit's SDK for the end, after which it kills the job."""

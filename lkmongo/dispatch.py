@@ -1,9 +1,9 @@
-"""Whom a call is for: the metadata that a job is dispatched with, written by the minter and checked by the agent.
+"""Dispatch metadata: who the caller of a job is, written when a token is minted and validated by the agent.
 
-It is a JSON object in one of two forms. Plain: `user_id`, with `tenant_id` and `participant_identity` where they are
-known; a browser that holds the token can read it. Sealed: `caller` alone, which only the holder of LIVEKIT_API_SECRET
-can read or make, for one room and one participant. (Fernet: AES-128-CBC and HMAC-SHA256. It shows when it was made.)
-Whatever else arrives is a guest of this call, never somebody.
+It is a JSON object in one of two forms. Plain: `user_id`, optionally `tenant_id` and `participant_identity`; whoever
+holds the token can read it. Sealed: only `caller`, which needs LIVEKIT_API_SECRET to make or read and is bound to one
+room and one participant. (Fernet: AES-128-CBC and HMAC-SHA256, with a readable time stamp.) Anything else makes the
+caller a guest.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ MAX_METADATA = 4 * 1024
 MAX_PARTICIPANT = 256
 """Bytes of a participant's identity: the server's own limit."""
 SEAL_LIFE = timedelta(days=1)
-"""How long a seal opens. LiveKit Cloud dispatches a dead worker's call again with the same metadata, hours into it."""
+"""How long a seal is valid: LiveKit Cloud may dispatch the call of a dead worker again hours later."""
 LEEWAY = timedelta(seconds=60)
-"""What two machines' clocks may differ by, as LiveKit's servers take tokens."""
+"""Tolerated clock difference, the same as LiveKit's servers have for tokens."""
 
 _PLAIN = {"user_id", "tenant_id", "participant_identity", "guest_id"}
 _SEALED = {"caller"}
@@ -37,10 +37,10 @@ class SealError(LkmongoError):
 
 @dataclass(frozen=True, slots=True)
 class Dispatched:
-    """Whom the agent was dispatched for.
+    """The caller that an agent was dispatched for.
 
-    `participant_identity` is the identity of the participant to serve, None where the metadata does not tell. `why` says what
-    was wrong with the metadata of a guest, without a word of it, so that it can be logged.
+    `participant_identity` is the participant to serve, None if the metadata does not say. `why` is what was wrong with
+    a guest's metadata; it quotes nothing of it, so that it can be logged.
     """
 
     scope: UserScope
@@ -51,8 +51,6 @@ class Dispatched:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """What a seal holds."""
-
     scope: UserScope
     room: str
     participant_identity: str
@@ -60,17 +58,17 @@ class Sealed:
 
 
 class _MalformedError(Exception):
-    """The metadata is not what an agent is dispatched with; the text is a sentence without any of its values."""
+    """The metadata is malformed; the message contains none of its values."""
 
 
 def read_dispatch(metadata: str, *, room: str, secret: str | None, at: datetime | None = None) -> Dispatched:
-    """Tell whom a job is for. Never raises: what is not well formed is a guest of this call.
+    """Return the caller of a job. Never raises: malformed metadata makes a guest.
 
     Args:
-        metadata: what the job was dispatched with (`ctx.job.metadata`); empty means a guest.
-        room: name of the room that the job is for.
-        secret: LIVEKIT_API_SECRET, with which a sealed caller is opened.
-        at: the present, for tests.
+        metadata: of the job (`ctx.job.metadata`); empty means a guest.
+        room: name of the job's room.
+        secret: LIVEKIT_API_SECRET, to open a sealed caller.
+        at: the current time, for tests.
     """
     if not metadata.strip():
         return Dispatched(UserScope.guest(), guest=True, participant_identity=None, why=None)
@@ -82,24 +80,14 @@ def read_dispatch(metadata: str, *, room: str, secret: str | None, at: datetime 
             )
             return Dispatched(sealed.scope, guest=False, participant_identity=sealed.participant_identity, why=None)
         tenant = _id(fields, "tenant_id", DEFAULT_TENANT)
-        participant_identity = (
-            _participant(fields["participant_identity"]) if "participant_identity" in fields else None
-        )
-        if "guest_id" in fields:  # of a call that is gone on with; nobody but a server can dispatch
-            return Dispatched(_guest(fields, tenant), guest=True, participant_identity=participant_identity, why=None)
+        participant = _participant(fields["participant_identity"]) if "participant_identity" in fields else None
+        if "guest_id" in fields:  # of a resumed call; only a server can dispatch
+            return Dispatched(_guest(fields, tenant), guest=True, participant_identity=participant, why=None)
         if "user_id" not in fields:
-            return Dispatched(
-                UserScope.guest(tenant),
-                guest=True,
-                participant_identity=participant_identity,
-                why="the metadata has no user_id",
-            )
-        return Dispatched(
-            UserScope(tenant_id=tenant, user_id=_id(fields, "user_id")),
-            guest=False,
-            participant_identity=participant_identity,
-            why=None,
-        )
+            why = "the metadata has no user_id"
+            return Dispatched(UserScope.guest(tenant), guest=True, participant_identity=participant, why=why)
+        scope = UserScope(tenant_id=tenant, user_id=_id(fields, "user_id"))
+        return Dispatched(scope, guest=False, participant_identity=participant, why=None)
     except SealError as error:
         why = error.message
     except _MalformedError as error:
@@ -108,7 +96,7 @@ def read_dispatch(metadata: str, *, room: str, secret: str | None, at: datetime 
 
 
 def plain_metadata(who: UserScope | TenantScope, participant_identity: str | None = None) -> str:
-    """Write metadata that anybody who holds the token can read; a `Tenant` alone is a guest of that tenant."""
+    """Make metadata that the holder of the token can read; a `TenantScope` means a guest of that tenant."""
     fields = {"user_id": who.user_id} if isinstance(who, UserScope) else {}
     fields["tenant_id"] = who.tenant_id
     if participant_identity is not None:
@@ -117,7 +105,6 @@ def plain_metadata(who: UserScope | TenantScope, participant_identity: str | Non
 
 
 def resuming_metadata(guest: UserScope, participant_identity: str | None = None) -> str:
-    """Write metadata for an agent that goes on with the call of this guest."""
     fields = {"guest_id": guest.user_id, "tenant_id": guest.tenant_id}
     if participant_identity is not None:
         fields["participant_identity"] = participant_identity
@@ -133,7 +120,7 @@ def sealed_metadata(
     life: timedelta = SEAL_LIFE,
     at: datetime | None = None,
 ) -> str:
-    """Write metadata that only the holder of `secret` can read, and that is good in one room alone."""
+    """Make metadata that only the holder of `secret` can read, valid in one room."""
     return _compact(
         {"caller": seal(scope, room=room, participant_identity=participant_identity, secret=secret, life=life, at=at)}
     )
@@ -148,15 +135,15 @@ def seal(
     life: timedelta = SEAL_LIFE,
     at: datetime | None = None,
 ) -> str:
-    """Seal who a participant of a room is.
+    """Encrypt who a participant is, for one room.
 
     Args:
         scope: the person.
-        room: name of the room that it is good for.
-        participant_identity: the participant's identity, which must not tell who the person is.
+        room: name of the only room where it is valid.
+        participant_identity: visible to others, so it must not reveal who the person is.
         secret: LIVEKIT_API_SECRET.
-        life: how long it opens: the token's life, and as long as the call may then last.
-        at: the present, for tests.
+        life: how long it is valid: the life of the token plus the longest call.
+        at: the current time, for tests.
 
     Returns:
         URL-safe base64, about 300 characters for ids of usual length.
@@ -180,13 +167,13 @@ def unseal(
     Args:
         text: the seal.
         room: name of the room it is presented in.
-        participant_identity: identity of the participant it is presented for; None where it is the seal that tells.
+        participant_identity: of the participant it is presented for; None to accept the one in the seal.
         secret: LIVEKIT_API_SECRET.
-        at: the present, for tests.
+        at: the current time, for tests.
 
     Raises:
-        SealError: it is none, was made with another secret, for another room or participant, or is too old.
-            The message holds nothing of the seal.
+        SealError: it is invalid, made with another secret, for another room or participant, or has expired. The
+            message contains nothing of the seal.
     """
     from cryptography.fernet import InvalidToken
 
@@ -212,11 +199,8 @@ def unseal(
     return sealed
 
 
-# ---------------------------------------------------------------------- inside
-
-
 def _fields(metadata: str) -> dict[str, Any]:
-    """The metadata as an object that has the keys of one of the two forms."""
+    """Parse the metadata, and check that its keys are those of one form."""
     if (size := len(metadata.encode("utf-8", "surrogatepass"))) > MAX_METADATA:
         raise _MalformedError(f"the metadata has {size} bytes; {MAX_METADATA} are allowed")
     try:
@@ -229,7 +213,9 @@ def _fields(metadata: str) -> dict[str, Any]:
         raise _MalformedError("the metadata has no user_id")
     if "caller" in value and value.keys() - _SEALED:
         raise _MalformedError("the metadata has both a sealed caller and other keys")
-    if value.keys() - _PLAIN - _SEALED:  # not ignored: with "tenant" for "tenant_id" it would be somebody else
+    if (
+        value.keys() - _PLAIN - _SEALED
+    ):  # never ignored: with "tenant" instead of "tenant_id" it would be another person
         raise _MalformedError("the metadata has keys other than user_id, tenant_id, participant_identity and caller")
     return value
 
@@ -275,7 +261,7 @@ def _compact(fields: dict[str, Any]) -> str:
 
 
 def _fernet(secret: str) -> Any:
-    """The cipher of this secret: a key of its own, so that what is sealed tells nothing about what signs tokens."""
+    """A cipher with a derived key, so that seals reveal nothing about the secret that signs tokens."""
     import base64
 
     from cryptography.fernet import Fernet

@@ -1,4 +1,4 @@
-"""The dotenv files of the current folder: they fill in what the environment does not set, and override nothing."""
+"""Loads the dotenv files of a folder into the environment; variables that are set already keep their value."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from lkmongo.errors import SettingsError
 
 DOTENV_FILES = (".env.local", ".env")
-"""In the order in which they count."""
+"""In order of precedence."""
 
 
 def load_dotenv_files(
@@ -17,18 +17,18 @@ def load_dotenv_files(
 ) -> dict[str, str]:
     """Fill `environ` (default `os.environ`) from the dotenv files of `folder`.
 
-    They go into the environment itself because LiveKit's worker processes read theirs from there.
+    LiveKit's worker processes read their settings from the environment.
 
     Args:
-        folder: where they are looked for.
-        environ: what is filled.
-        problems: takes what would be raised, by the file's name, and the rest is read nevertheless.
+        folder: with the dotenv files.
+        environ: filled in place.
+        problems: if given, collects the errors by file instead of raising them.
 
     Returns:
-        For each variable that was filled in, the file it came from.
+        The file of each variable that was filled in.
 
     Raises:
-        SettingsError: a file is not UTF-8, cannot be read, or has a line that is not `NAME=value`.
+        SettingsError: a file is unreadable, not UTF-8, or has a line that is not `NAME=value`.
     """
     target: Any = os.environ if environ is None else environ
     sources: dict[str, str] = {}
@@ -56,7 +56,7 @@ def load_dotenv_files(
 
 
 def _bindings(path: Path) -> list[tuple[str | None, str | None, int]]:
-    """Name, value, and the line's number where it is neither; empty where there is no such file."""
+    """Name and value of each line, and its number if it is invalid; empty if there is no such file."""
     from dotenv.parser import parse_stream
 
     try:
@@ -68,5 +68,5 @@ def _bindings(path: Path) -> list[tuple[str | None, str | None, int]]:
         raise SettingsError(f"{path.name} is not UTF-8 text", why=str(error.reason), hint="save it as UTF-8") from error
     except OSError as error:
         raise SettingsError(
-            f"{path.name} cannot be read", why=error.strerror, hint="see to it that you may read it, or remove it"
+            f"{path.name} cannot be read", why=error.strerror, hint="change its permissions, or remove it"
         ) from error

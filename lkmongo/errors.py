@@ -1,21 +1,21 @@
-"""What can go wrong, said so that the reader knows what to do next.
+"""All errors, each with a message, a cause and a hint.
 
 LkmongoError (1)
-├── UsageError (2)             wrong input: an option, a file, an id, a line
-│   ├── SettingsError          a variable with a value that is not accepted, or one that is missing
-│   ├── MissingExtraError      a part that only some need is not installed
-│   ├── InvalidIdError         a user, tenant or order id that cannot be one
-│   ├── InvalidTextError       a text that is empty, too long or not text
-│   │   └── SecretError            a text that tells a password, a PIN, a card's number or the like
-│   └── SeedError              a seed file that does not fit its schema
-├── DeclinedError (1)          the person answered no; nothing was changed
+├── UsageError (2)             invalid input: an option, a file, an id, a line
+│   ├── SettingsError          a setting that is invalid or missing
+│   ├── MissingExtraError      an optional dependency is not installed
+│   ├── InvalidIdError         an invalid user, tenant or order id
+│   ├── InvalidTextError       text that is empty, too long or not text
+│   │   └── SecretError            text with a password, a PIN, a card number or the like
+│   └── SeedError              an invalid seed file
+├── DeclinedError (1)          the user answered no; nothing was changed
 ├── NotReadyError (3)          not yet: try again
-├── AuthenticationError (4)    credentials that are missing, wrong or too weak for the task
-├── NotFoundError (5)          what was named does not exist
-├── DriftError (6)             what is there differs from what should be there
-├── NotSupportedError (7)      this server cannot do it
+├── AuthenticationError (4)    credentials that are missing, wrong or insufficient
+├── NotFoundError (5)          a named thing does not exist
+├── DriftError (6)             the actual state differs from the expected one
+├── NotSupportedError (7)      the server lacks a feature
 ├── DatabaseError (1)          MongoDB answered with an error
-│   └── DatabaseUnavailableError   MongoDB could not be reached in time
+│   └── DatabaseUnavailableError   MongoDB cannot be reached
 ├── EmbeddedError (1)          the embedded mongod could not be started or stopped
 └── EmbeddingError (1)         text could not be turned into vectors
 
@@ -31,7 +31,7 @@ from typing import ClassVar
 
 
 class ExitCode(IntEnum):
-    """How a command ended; the table in docs/cli.md is made from this."""
+    """Exit codes; the table in docs/cli.md is generated from them."""
 
     OK = 0
     FAILED = 1
@@ -46,18 +46,18 @@ class ExitCode(IntEnum):
 
     @property
     def meaning(self) -> str:
-        """The line that the table of exit codes shows."""
+        """As the table of exit codes shows it."""
         return _MEANINGS[self]
 
 
 _MEANINGS = {
     ExitCode.OK: "done",
-    ExitCode.FAILED: "the operation failed, or the question was answered with no",
-    ExitCode.USAGE: "wrong usage, bad or missing configuration, or a question without a terminal to ask it on",
+    ExitCode.FAILED: "the operation failed, or a confirmation was declined",
+    ExitCode.USAGE: "wrong usage, invalid or missing configuration, or no terminal for a confirmation",
     ExitCode.NOT_READY: "not ready yet; try again",
-    ExitCode.AUTHENTICATION: "credentials are missing, wrong, or do not allow it",
-    ExitCode.NOT_FOUND: "what was named does not exist",
-    ExitCode.DRIFT: "what is there differs from what should be there",
+    ExitCode.AUTHENTICATION: "credentials are missing, wrong or insufficient",
+    ExitCode.NOT_FOUND: "not found",
+    ExitCode.DRIFT: "the actual state differs from the expected one",
     ExitCode.NOT_SUPPORTED: "not supported by this server",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C)",
     ExitCode.TERMINATED: "terminated (SIGTERM)",
@@ -193,7 +193,7 @@ class UnreachableError(LkmongoError):
 
 
 def connection_failure(error: BaseException, seconds: float) -> str:
-    """What to say of a connection that came to nothing."""
+    """The `why` for a failed connection."""
     if isinstance(error, TimeoutError):
         return f"no answer within {seconds:g} s"
     return (str(error).splitlines() or [""])[0][:200] or type(error).__name__

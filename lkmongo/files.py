@@ -1,4 +1,4 @@
-"""Files: locks that end with the process that holds them, and files that are written whole or not at all."""
+"""File locks that end with their process, and files that are written atomically."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if sys.platform != "win32":  # where lkmongo does not run; its commands say so t
 
 
 def lock(descriptor: int, *, shared: bool = False, wait: bool = False) -> bool:
-    """Take an advisory lock (flock), or say that it is not to be had; with `wait` it is waited for. Raises OSError.
+    """Take an advisory lock (flock); returns False if it is taken, unless `wait`. Raises OSError.
 
-    A shared lock that is held becomes an exclusive one; where that fails, the shared one may be lost.
+    A held shared lock is converted to an exclusive one; if that fails, the shared one may be lost.
     """
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
@@ -29,7 +29,7 @@ def lock(descriptor: int, *, shared: bool = False, wait: bool = False) -> bool:
 
 
 def unlock(descriptor: int) -> None:
-    """Give it back, also where a forked child has a copy of the descriptor."""
+    """Release it, even if a forked child has a copy of the descriptor."""
     fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
@@ -38,14 +38,14 @@ Write = Callable[[bytes], None]
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Write]:
-    """Yield a function that writes; `path` changes at the end, at once, and not at all when anything goes wrong.
+    """Yield a function that writes to `path` atomically: either everything is written or nothing changes.
 
-    What is written goes to a hidden file beside `path`, which takes its place when it is on the disk, and is removed
-    on any failure, an interruption included. Only its owner can read it. What is there already and is no ordinary
-    file, such as `/dev/null` or a named pipe, is written to as it stands. A link stays, and what it points to changes.
+    The data goes to a hidden temporary file beside `path`, readable by its owner only, which replaces `path` once it
+    is synced, and is removed on any failure. A special file, such as `/dev/null` or a named pipe, is written to
+    directly. A symbolic link is kept and its target replaced.
 
     Raises:
-        UsageError: nothing can be written there.
+        UsageError: `path` cannot be written to.
         LkmongoError: writing failed, for instance because the disk is full.
     """
     if path.is_dir():
@@ -79,11 +79,7 @@ def whole_file(path: Path) -> Iterator[Write]:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of `data`: one call may write a part, into a pipe for example.
-
-    Raises:
-        OSError: as `os.write`.
-    """
+    """Write all of `data`, as one `os.write` may write only a part. Raises OSError."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
@@ -115,7 +111,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Keep the new name through a loss of power, where the file system can."""
+    """Make a rename in the folder survive a power loss, if the file system can."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

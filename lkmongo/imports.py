@@ -1,4 +1,4 @@
-"""Imports that may fail for a reason that the user can mend."""
+"""Imports that fail with a hint: of optional dependencies, and of what a setting names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lkmongo.errors import MissingExtraError, SettingsError
 
 @contextmanager
 def extra(name: str, what: str) -> Iterator[None]:
-    """Import what only the extra `name` brings; `what`, the subject of a sentence, needs it.
+    """Import what the extra `name` installs; `what` needs it and is the subject of the message.
 
     Raises:
         MissingExtraError: it cannot be imported.
@@ -30,12 +30,12 @@ def extra(name: str, what: str) -> Iterator[None]:
 
 
 def import_string(variable: str, path: str, what: str) -> Any:
-    """Import what a setting names, from the current folder or from what is installed.
+    """Import the object that a setting names, from the current folder or the installed packages.
 
     Args:
         variable: the setting, such as LKMONGO_AGENT.
         path: its value, such as `concierge:Concierge`.
-        what: what stands behind the colon, such as Class.
+        what: the kind of object after the colon, such as Class.
 
     Raises:
         SettingsError: it cannot be imported.

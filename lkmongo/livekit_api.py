@@ -1,6 +1,6 @@
-"""LiveKit's server API: whether the server takes the key, and sending the agent into a room that exists already.
+"""LiveKit's server API: checking the API key, and dispatching the agent into an existing room.
 
-A token's own dispatch works only as its room is made; into a room that is there, LiveKit sends an agent on request.
+A token dispatches an agent only when its room is created; into an existing room, an explicit dispatch is needed.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from lkmongo.settings import LiveKitCredentials
 
 PATIENCE = 3.0
-"""Seconds for one answer of a service over HTTP."""
-_LOOK_EVERY = 0.25
-"""Seconds between two looks at whether the agent is there."""
+"""Seconds to wait for one HTTP answer."""
+_POLL = 0.25
+"""Seconds between two checks whether the agent has joined."""
 
 
 class JobFailedError(LkmongoError):
@@ -40,24 +40,24 @@ class JobFailedError(LkmongoError):
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A dispatch, and the identity of the agent in the room: None when it was not waited for."""
+    """A dispatch, and the agent's participant identity: None if not waited for."""
 
     dispatch_id: str
     agent_identity: str | None
 
 
 async def call_livekit(credentials: LiveKitCredentials) -> None:
-    """Make one signed call to LiveKit that changes nothing.
+    """Make one signed read-only call to LiveKit.
 
     Raises:
-        UnreachableError: nobody answers, or not as LiveKit does.
+        UnreachableError: nothing answers, or something other than LiveKit.
         AuthenticationError: the key and the secret were refused.
     """
     await asyncio.to_thread(importlib.import_module, "livekit.api")
     from livekit import api
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a short secret: we tell that in our own words
+        warnings.simplefilter("ignore")  # of a short secret: reported elsewhere
         token = (
             api.AccessToken(credentials.api_key, credentials.api_secret.get_secret_value())
             .with_grants(api.VideoGrants(room_list=True))
@@ -65,20 +65,15 @@ async def call_livekit(credentials: LiveKitCredentials) -> None:
         )
     url = credentials.url
     with livekit_errors(url):
-        # The client's own timeout is lost on the way to its requests.
+        # The client does not pass its own timeout on to its requests.
         async with asyncio.timeout(PATIENCE), api.LiveKitAPI(url, token=token, failover=False) as client:
-            # Of a name that no room has: the answer is short, however many rooms there are.
+            # A name that no room has keeps the answer short.
             await client.room.list_rooms(api.ListRoomsRequest(names=["lkmongo doctor"]))
 
 
 @contextmanager
 def livekit_errors(url: str) -> Iterator[None]:
-    """Say in our own words what went wrong with a call to LiveKit at `url`.
-
-    Raises:
-        UnreachableError: nobody answers, or not as LiveKit does.
-        AuthenticationError: the key and the secret were refused.
-    """
+    """Translate errors of calls to LiveKit at `url` into ours, as `call_livekit` raises them."""
     import aiohttp
     from google.protobuf.message import DecodeError
     from livekit import api
@@ -90,10 +85,10 @@ def livekit_errors(url: str) -> Iterator[None]:
             raise AuthenticationError(
                 f"LiveKit at {url} refused the API key",
                 why=error.message or f"HTTP status {error.status}",
-                hint="check that LIVEKIT_API_KEY and LIVEKIT_API_SECRET are of this LIVEKIT_URL, and this machine's clock",
+                hint="check that LIVEKIT_API_KEY and LIVEKIT_API_SECRET belong to LIVEKIT_URL, and the local clock",
             ) from error
         raise UnreachableError(
-            f"what answers at {url} is not LiveKit, or is in trouble",
+            f"what answers at {url} is not LiveKit, or has failed",
             why=error.message or f"HTTP status {error.status}",
             hint="check LIVEKIT_URL",
         ) from error
@@ -103,41 +98,40 @@ def livekit_errors(url: str) -> Iterator[None]:
             why=connection_failure(error, PATIENCE),
             hint="check LIVEKIT_URL and the network",
         ) from error
-    except DecodeError as error:  # the client takes any answer with status 200 for a protocol message
+    except DecodeError as error:  # the client parses any answer with status 200 as a protocol message
         raise UnreachableError(f"what answers at {url} is not LiveKit", hint="check LIVEKIT_URL") from error
 
 
 async def send_agent(
     credentials: LiveKitCredentials, *, room: str, agent_name: str, metadata: str, wait: timedelta
 ) -> Arrival:
-    """Send an agent into a room that exists, and wait up to `wait` until it is there.
+    """Dispatch an agent into an existing room, and wait up to `wait` until it has joined.
 
     Args:
         credentials: the LiveKit project.
         room: name of the room.
         agent_name: the name that the worker registered with.
-        metadata: what the agent is told, as `lkmongo.dispatch` writes it; nobody in the room sees it.
-        wait: how long to wait for it; nothing to send it and go.
+        metadata: see `lkmongo.dispatch`; participants cannot see it.
+        wait: how long to wait; zero returns at once.
 
     Raises:
         NotFoundError: there is no such room.
-        NotReadyError: the agent is not there in time; it may still come.
-        JobFailedError: a worker took the job and could not do it.
-        UnreachableError: nobody answers, or not as LiveKit does.
-        AuthenticationError: the key and the secret were refused.
+        NotReadyError: the agent has not joined in time; it still may.
+        JobFailedError: a worker accepted the job and failed.
+        UnreachableError, AuthenticationError: as `call_livekit` raises them.
     """
     from livekit import api
 
     secret = credentials.api_secret.get_secret_value()
     with livekit_errors(credentials.url), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a short secret, at each call: it is told of once, in our own words
+        warnings.simplefilter("ignore")  # of a short secret, at each call: reported elsewhere
         async with api.LiveKitAPI(credentials.url, credentials.api_key, secret, failover=False) as client:
             async with asyncio.timeout(PATIENCE):
                 found = await client.room.list_rooms(api.ListRoomsRequest(names=[room]))
             if not found.rooms:
                 raise NotFoundError(
                     f"there is no room called {room}",
-                    hint="leave --dispatch out: the token itself sends the agent when it makes the room",
+                    hint="leave --dispatch out: the token itself dispatches the agent when the room is created",
                 )
             there = await _agents(client, room)
             async with asyncio.timeout(PATIENCE):
@@ -149,7 +143,6 @@ async def send_agent(
 
 
 async def _agents(client: Any, room: str) -> set[str]:
-    """The identities of the agents in a room."""
     from livekit import api
 
     async with asyncio.timeout(PATIENCE):
@@ -160,14 +153,14 @@ async def _agents(client: Any, room: str) -> set[str]:
 async def _arrival(
     client: Any, dispatch_id: str, room: str, agent_name: str, wait: timedelta, there_before: set[str]
 ) -> str:
-    """Look until another agent is in the room, and return its identity there."""
+    """Poll until another agent is in the room, and return its identity."""
     from livekit.protocol.agent import JobStatus
 
     over = {JobStatus.JS_SUCCESS, JobStatus.JS_FAILED, JobStatus.JS_CANCELLED}
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait.total_seconds()
     while True:
-        # Asked of the room, not of the dispatch: a server of one's own lists a dispatch's jobs seconds after they began.
+        # Poll the room, not the dispatch: a self-hosted server lists the jobs of a dispatch seconds late.
         if new := await _agents(client, room) - there_before:
             return new.pop()
         async with asyncio.timeout(PATIENCE):
@@ -175,19 +168,19 @@ async def _arrival(
         jobs = [job.state for job in dispatch.state.jobs] if dispatch else []
         if jobs and all(job.status in over for job in jobs):
             raise JobFailedError(
-                f"a worker took the job for {room}, and it ended before the agent was there",
+                f"a worker accepted the job for {room}, and it ended before the agent joined",
                 why=jobs[-1].error or None,
-                hint="look into the worker's log",
+                hint="check the worker's log",
             )
-        if loop.time() + _LOOK_EVERY >= deadline:
+        if loop.time() + _POLL >= deadline:
             break
-        await asyncio.sleep(_LOOK_EVERY)
+        await asyncio.sleep(_POLL)
     if jobs:
-        why, hint = "a worker took the job and has not joined", "look into the worker's log"
+        why, hint = "a worker accepted the job and has not joined", "check the worker's log"
     else:
         why = (
-            f"no worker took the job: usually none that is called {agent_name} runs against this server, "
-            "or those that do are at full capacity"
+            f"no worker accepted the job: most likely none called {agent_name} runs against this server, "
+            "or all are at full capacity"
         )
         hint = "start one (lkmongo agent run, with the same LKMONGO_AGENT_NAME), then run this again"
     raise NotReadyError(f"{agent_name} is not in {room} after {wait.total_seconds():g} s", why=why, hint=hint)

@@ -1,7 +1,6 @@
-"""The nouns: who is meant, what is known of them, and what a call leaves behind.
+"""The data model: scopes, profiles, memories, passages, orders, sessions and turns; plain data without I/O.
 
-Everything here is plain data without I/O. `UserScope` is the one door to a person's data: every read and
-write of the store takes one, and none can be built from unchecked input.
+Every read and write of a person's data takes a `UserScope`, which cannot be built from unchecked input.
 """
 
 from __future__ import annotations
@@ -24,27 +23,27 @@ MAX_LABEL = 64
 MAX_CONTENT = 4_000
 """Characters in a memory's content and in one utterance."""
 MAX_SLOTS = 10_000
-"""Slots of one person."""
+"""Memory slots of one person."""
 DEFAULT_TENANT = "default"
 PROFILE_FIELDS = ("name", "email", "preferred_language", "timezone")
-"""What lives on the profile instead of in a memory slot."""
+"""Facts stored in the profile instead of in a memory slot."""
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def now() -> datetime:
-    """The present in UTC, to the millisecond, which is what BSON keeps."""
+    """The current time in UTC, to the millisecond as in BSON."""
     moment = datetime.now(UTC)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def clean_text(text: str) -> str:
-    """Replace lone surrogates with U+FFFD: BSON is UTF-8 and refuses a document that holds one."""
+    """Replace lone surrogates with U+FFFD: BSON is UTF-8 and cannot hold them."""
     return _SURROGATES.sub("\ufffd", text)
 
 
 def clean(value: Any) -> Any:
-    """Make a tree of dicts and lists encodable: `clean_text` for strings and keys, text for what BSON has no type for."""
+    """Make a tree of dicts and lists encodable: `clean_text` for strings and keys, `str` for types unknown to BSON."""
     if isinstance(value, str):
         return clean_text(str(value))
     if isinstance(value, dict):
@@ -59,16 +58,16 @@ def clean(value: Any) -> Any:
 
 
 def check_id(kind: str, value: object) -> str:
-    """Return `value` as an id, or say why it cannot be one.
+    """Return `value` if it is a valid id.
 
     Args:
-        kind: what the id names, for the message: "user", "tenant", "order".
-        value: anything at all; only a plain string of 1 to 128 printable characters passes, so that an
-            operator document such as `{"$gt": ""}` never reaches a query.
+        kind: what it identifies, for the message: "user", "tenant", "order".
+        value: only a string of 1 to 128 printable characters passes, so that an operator document such as
+            `{"$gt": ""}` never reaches a query.
 
     Raises:
-        InvalidIdError: the value is not a string, empty, too long, or holds control characters or
-            spaces at its ends.
+        InvalidIdError: the value is not a string, is empty or too long, or has control characters or surrounding
+            spaces.
     """
     if not isinstance(value, str):
         raise InvalidIdError(f"a {kind} id must be text, not {type(value).__name__}")
@@ -87,17 +86,16 @@ def check_id(kind: str, value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TenantScope:
-    """A customer whose data is apart from every other's: the scope of knowledge."""
+    """One tenant, isolated from all others: the scope of knowledge."""
 
     tenant_id: str
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be a tenant id."""
         object.__setattr__(self, "tenant_id", check_id("tenant", self.tenant_id))
 
     @property
     def filter(self) -> dict[str, str]:
-        """The filter that every read of this tenant's data begins with."""
+        """The MongoDB filter that every query of this tenant includes."""
         return {"tenant_id": self.tenant_id}
 
 
@@ -113,28 +111,26 @@ class UserScope:
     user_id: str
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be an id."""
         object.__setattr__(self, "tenant_id", check_id("tenant", self.tenant_id))
         object.__setattr__(self, "user_id", check_id("user", self.user_id))
 
     @classmethod
     def guest(cls, tenant_id: str = DEFAULT_TENANT) -> UserScope:
-        """Somebody nobody knows, for the length of one call."""
+        """An unknown caller, for one call."""
         return cls(tenant_id=tenant_id, user_id=f"guest-{uuid4().hex}")
 
     @property
     def is_guest(self) -> bool:
-        """Whether the id is one that `guest` makes."""
+        """Whether `guest` made the id."""
         return re.fullmatch(r"guest-[0-9a-f]{32}", self.user_id) is not None
 
     @property
     def tenant(self) -> TenantScope:
-        """The tenant alone."""
         return TenantScope(self.tenant_id)
 
     @property
     def filter(self) -> dict[str, str]:
-        """The filter that every read and write of this person's data begins with."""
+        """The MongoDB filter that every read and write for this person includes."""
         return {"tenant_id": self.tenant_id, "user_id": self.user_id}
 
 
@@ -142,7 +138,7 @@ def slot_name(label: object) -> str:
     """Normalise a memory's label to snake_case: "Favorite Color" and favorite_color are one slot.
 
     Raises:
-        InvalidTextError: nothing is left of it, or more than 64 characters are.
+        InvalidTextError: the result is empty or has more than 64 characters.
     """
     if not isinstance(label, str):
         raise InvalidTextError(f"a memory's label must be text, not {type(label).__name__}")
@@ -158,15 +154,15 @@ def slot_name(label: object) -> str:
 
 
 def slot_words(memory_type: str) -> str:
-    """The words of a slot's name apart: favorite_color is "favorite color"."""
+    """The words of a slot's name: favorite_color is "favorite color"."""
     return memory_type.replace("_", " ")
 
 
 def check_content(content: object) -> str:
-    """Return text that can be remembered: cleaned, not empty, at most 4,000 characters.
+    """Return cleaned text that can be remembered.
 
     Raises:
-        InvalidTextError: it is not text, empty or too long.
+        InvalidTextError: it is not text, is empty, or has more than 4,000 characters.
     """
     if not isinstance(content, str):
         raise InvalidTextError(f"what is to be remembered must be text, not {type(content).__name__}")
@@ -179,11 +175,11 @@ def check_content(content: object) -> str:
 
 
 def check_memory(label: object, content: object) -> tuple[str, str]:
-    """Return a slot's name, normalised, and what it is to hold, cleaned.
+    """Return the normalised name and the cleaned content of a slot.
 
     Raises:
-        InvalidTextError: one of the two cannot be such.
-        SecretError: it would hold what must not be remembered.
+        InvalidTextError: one of them is invalid.
+        SecretError: it must not be remembered.
     """
     name, text = slot_name(label), check_content(content)
     if is_secret(name, text):
@@ -193,7 +189,7 @@ def check_memory(label: object, content: object) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class LastSession:
-    """What the next call may know of the one before: when it was and what it was about."""
+    """When the previous call was, and what it was about."""
 
     at: datetime
     gist: str
@@ -201,8 +197,6 @@ class LastSession:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Identity-like facts, on one document a person."""
-
     scope: UserScope
     name: str | None = None
     email: str | None = None
@@ -215,7 +209,7 @@ class Profile:
 
 
 class Memory(NamedTuple):
-    """One slot: a label that holds one value. A tuple: of the thousand that a call may begin with, each is made faster."""
+    """One slot: a label with one value. A tuple, as a call may load a thousand and these are faster to make."""
 
     memory_type: str
     content: str
@@ -224,18 +218,18 @@ class Memory(NamedTuple):
 
     @property
     def told(self) -> Memory:
-        """The slot as it is spoken, shown and embedded: a secret that was stored when it was not refused yet is withheld."""
+        """The slot as it may be spoken, shown and embedded: a secret stored before it was refused is withheld."""
         return self._replace(content=WITHHELD) if is_secret(self.memory_type, self.content) else self
 
     @property
     def embedded_text(self) -> str:
-        """What the embedding covers: a short value alone does not say what it is a value of."""
+        """What is embedded: the label too, since a short value means little without it."""
         return f"{self.memory_type}: {self.told.content}"
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A piece of knowledge small enough to be read out; `source` and `chunk` say where it is from."""
+    """A piece of a document, small enough to be read out; `source` and `chunk` identify it."""
 
     source: str
     chunk: int
@@ -244,21 +238,19 @@ class Passage:
 
     @property
     def embedded_text(self) -> str:
-        """What the embedding covers: the title says what the passage is about."""
+        """What is embedded: the title says what the passage is about."""
         return f"{self.title}\n{self.content}"
 
 
 @dataclass(frozen=True, slots=True)
 class OrderItem:
-    """One line of an order."""
-
     name: str
     quantity: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An order of one person; `total` is in the currency's units, such as 42.50. None is what its document does not tell."""
+    """An order of one person; `total` is in units of `currency`, such as 42.50. None if the document lacks it."""
 
     order_id: str
     items: tuple[OrderItem, ...]
@@ -268,15 +260,13 @@ class Order:
 
 
 class SessionStatus(StrEnum):
-    """Where a call is in its life."""
-
     ACTIVE = "active"
     COMPLETE = "complete"
     INTERRUPTED = "interrupted"
 
 
 class TurnKind(StrEnum):
-    """What a turn is: something said, or a tool's call with what came of it."""
+    """A turn is a message, a tool call with its result, or a handoff."""
 
     MESSAGE = "message"
     TOOL = "tool"
@@ -303,12 +293,12 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class TurnTotals:
-    """What the turns of a session add up to.
+    """Totals over the turns of a session.
 
     Attributes:
         last_turn_at: when the last turn was made.
-        turns: how many there are.
-        tool_errors: how many of them are tool calls that failed.
+        turns: their number.
+        tool_errors: the number of failed tool calls.
         slowest: seconds of the longest wait for an answer; None if none was measured.
     """
 
@@ -320,17 +310,16 @@ class TurnTotals:
 
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
-    """One session: whose, when, how it ended. Its turns are documents of their own.
+    """One session; its turns are separate documents.
 
-    What an agent records has a room, a status and a start; only in documents that another program wrote are they missing,
-    or the status is some other text.
+    Room, status and start are only missing, and the status is only another text, in documents of other programs.
 
     Attributes:
-        participant_identity: LiveKit's identity of the participant that is served.
-        agent: the name its workers register with.
-        agent_participant: the agent's own participant identity.
+        participant_identity: LiveKit's identity of the caller.
+        agent: the name that its workers register with.
+        agent_participant: LiveKit's identity of the agent.
         livekit: host of the LiveKit server.
-        totals: what its turns add up to, where they were read with it.
+        totals: of its turns, if they were read as well.
     """
 
     session_id: str
@@ -349,6 +338,6 @@ class SessionRecord:
 
     @property
     def length(self) -> timedelta | None:
-        """From its start to its end; while it has no end, to its last turn."""
+        """From the start to the end, or to the last turn while it is running."""
         end = self.ended_at or (self.totals.last_turn_at if self.totals else None)
         return end - self.started_at if end and self.started_at else None

@@ -1,4 +1,4 @@
-"""Secrets: kept out of every message, log line and table; and recognised by their shape in what people say."""
+"""Secrets: redacted from messages, logs and tables, and recognised by their shape in what people say."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return `text` without credentials in addresses, tokens, and the given secrets.
+    """Redact credentials in addresses, tokens, and the given secrets.
 
-    Values shorter than four characters are left alone: replacing them would garble the text and they
-    protect nothing.
+    Secrets shorter than four characters are left alone: replacing them would garble the text and protect nothing.
     """
     for secret in sorted((value for value in secrets if len(value) >= 4), key=len, reverse=True):
         text = text.replace(secret, "***")
@@ -25,24 +24,21 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def mask(secret: str) -> str:
-    """Show enough of a key to tell two apart, and no more."""
+    """Show just enough of a key to tell two apart."""
     return f"{secret[:4]}***{secret[-2:]}" if len(secret) >= 16 else "***"
 
 
 class RedactingFormatter(logging.Formatter):
-    """Takes secrets out of what is logged, tracebacks included; a subclass makes the text in `write`."""
+    """Redacts log records, tracebacks included; a subclass overrides `write` for another layout."""
 
     def __init__(self, template: str | None = None, *, secrets: Collection[str]) -> None:
-        """Show everything but `secrets`, as `template` says."""
         super().__init__(template)
         self._secrets = secrets
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format, and take secrets out."""
         return redact(self.write(record), self._secrets)
 
     def write(self, record: logging.LogRecord) -> str:
-        """The text with its secrets."""
         return super().format(record)
 
 
@@ -51,7 +47,8 @@ _I = re.IGNORECASE
 RUN = re.compile(r"(?<!\d)\d(?:[ .,\-\u2013\u2014/_]{0,3}\d)*")
 """Digits however they are grouped."""
 CARD_NAME = re.compile(
-    r"\bcards?\b|kreditkarte|kartennummer|bankkarte|\bcarte (?:bancaire|bleue|de (?:crédit|débit))|numéro de (?:la |ma )?carte|"
+    r"\bcards?\b|kreditkarte|kartennummer|bankkarte|"
+    r"\bcarte (?:bancaire|bleue|de (?:crédit|débit))|numéro de (?:la |ma )?carte|"
     r"\btarjetas?\b|\bcartão\b|\bcarta di\b|\bnumero (?:di|della) carta\b|kaartnummer|\bmaster ?card\b|\bamex\b",
     _I,
 )
@@ -67,9 +64,9 @@ _HARMLESS_NUMBER = re.compile(
     r"(?: (?:numbers?|no\.?|nr\.?|ids?|codes?|at|on))*(?: (?:is|are|was|were)|[\s:#=,])*$",
     _I,
 )
-"""What stands before the number of something that is no secret."""
+"""Words before a number that is not a secret."""
 _NEAR = 60
-"""Characters before a number that say what it is the number of."""
+"""Characters before a number in which such words count."""
 _LEAST_DIGITS = 9
 _CARD_DIGITS = range(12, 20)
 _FOUR_BY_FOUR = [4, 4, 4, 4]
@@ -77,7 +74,7 @@ _ISSUERS = re.compile(
     r"4(?:\d{15}|\d{18})|5[1-5]\d{14}|2(?:2[2-9]|[3-6]\d|7[01])\d{13}|220[0-4]\d{12}|3[47]\d{13}|3(?:0[0-5]|[689]\d)\d{11}|"
     r"35\d{14}|(?:5[06-8]|6\d)\d{14,17}|8[12]\d{14}"
 )
-"""The first digits of cards, and how many they have."""
+"""Prefixes and lengths of card numbers."""
 _KEY = re.compile(
     r"\b[srp]k[-_][\w-]{16,}|\bgh[pousr]_\w{20,}|\bgithub_pat_\w{20,}|\bglpat-[\w-]{16,}|\bxox[abprs]-[\w-]{10,}|"
     r"\bAKIA[A-Z0-9]{12,}|\bAIza[\w-]{20,}|-----BEGIN [A-Z ]*PRIVATE KEY"
@@ -87,25 +84,25 @@ _IBAN = re.compile(r"(?<![a-z\d])[a-z] ?[a-z] ?\d ?\d(?:[ -]?[a-z\d]){11,30}", _
 _IBAN_LENGTHS = {
     country: length
     for length, countries in {
-        15: "NO", 16: "BE", 18: "DK FI NL", 20: "AT BA EE LT LU", 21: "CH HR LI LV SI", 22: "BG DE GB IE ME RS", 23: "AE GI IL",
-        24: "CZ ES RO SA SE SK", 25: "PT", 26: "IS TR", 27: "FR GR IT SM", 28: "CY HU PL", 29: "BR EG UA", 31: "MT",
+        15: "NO", 16: "BE", 18: "DK FI NL", 20: "AT BA EE LT LU", 21: "CH HR LI LV SI", 22: "BG DE GB IE ME RS",
+        23: "AE GI IL", 24: "CZ ES RO SA SE SK", 25: "PT", 26: "IS TR", 27: "FR GR IT SM", 28: "CY HU PL",
+        29: "BR EG UA", 31: "MT",
     }.items()
     for country in countries.split()
 }  # fmt: skip
 
 
 def digits(text: str) -> str:
-    """The digits of a text."""
     return re.sub(r"\D", "", text)
 
 
 def is_harmless_number(plain: str, start: int) -> bool:
-    """Whether the number that starts there is that of something that is no secret: an order's, a house's."""
+    """Whether the number that starts there is not a secret, such as the number of an order or a house."""
     return _HARMLESS_NUMBER.search(plain, max(0, start - _NEAR), start) is not None
 
 
 def secrets_by_shape(plain: str) -> Iterator[str]:
-    """What a text holds of them, numbers as their digits."""
+    """The secrets in a text that their shape gives away, numbers as digits."""
     if re.search("[_-]|eyJ|AKIA|AIza|://", plain):
         for pattern in (_KEY, JWT, URI_CREDENTIALS):
             yield from (found[0] for found in pattern.finditer(plain))
@@ -123,7 +120,7 @@ def secrets_by_shape(plain: str) -> Iterator[str]:
 
 
 def _cards(plain: str) -> Iterator[str]:
-    """Numbers of cards: by their check digit, as four times four digits, or because a card is named in the text."""
+    """Card numbers: by their check digit, as four groups of four, or because the text names a card."""
     runs = [run for run in RUN.finditer(plain) if len(digits(run[0])) >= _CARD_DIGITS.start]
     is_named = bool(runs) and CARD_NAME.search(_HARMLESS_CARD.sub("", plain)) is not None
     for run in runs:
@@ -152,12 +149,15 @@ def _is_card(number: str) -> bool:
     return sum(value - 9 if value > 9 else value for value in doubled) % 10 == 0
 
 
-_UNIT_WORDS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
+_UNIT_WORDS = (
+    "zero one two three four five six seven eight nine ten "
+    "eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
+)
 _TEN_WORDS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _UNITS = {"oh": "0", "o": "0", "nought": "0"} | {word: str(value) for value, word in enumerate(_UNIT_WORDS.split())}
 _TENS = {word: 10 * value for value, word in enumerate(_TEN_WORDS.split(), start=2)}
 NUMBER_WORDS = frozenset([*_UNITS, *_TENS])
-"""The words of which numbers are made, but for the large ones."""
+"""The words that numbers are made of, except hundred and thousand."""
 _SPOKEN = rf"(?:{'|'.join([*_UNITS, *_TENS, 'hundred', 'thousand', 'double', 'triple'])})"
 _SPOKEN_RUN = re.compile(rf"\b{_SPOKEN}(?:[ -](?:and )?{_SPOKEN})*\b", re.IGNORECASE)
 _DIGIT_RUN = re.compile(r"\b\d(?:[ -]\d+)+\b")
@@ -171,23 +171,23 @@ def spoken_to_digits(text: str) -> str:
 
 
 def words_to_digits(text: str) -> str:
-    """Write words for numbers and dashes as digits and dashes; what stands apart stays apart."""
+    """Write words for numbers and dashes as digits and dashes; separate numbers stay separate."""
     text = re.sub(r"\b([a-z]) (?:dash|hyphen|minus) ", lambda match: f"{match[1].upper()}-", text, flags=re.IGNORECASE)
     text = re.sub(r"(?<=\w) (?:dash|hyphen) (?=\w)", "-", text, flags=re.IGNORECASE)
     return _SPOKEN_RUN.sub(lambda match: _digits(match[0].casefold().replace("-", " ").split()), text)
 
 
-def _digits(said: list[str]) -> str:
-    if "thousand" in said or "hundred" in said:
-        return _cardinal(said)
+def _digits(words: list[str]) -> str:
+    if "thousand" in words or "hundred" in words:
+        return _cardinal(words)
     out, times, index = "", 1, 0
-    while index < len(said):
-        word = said[index]
+    while index < len(words):
+        word = words[index]
         if word in {"double", "triple"}:
             times = 2 if word == "double" else 3
         elif word in _TENS:
             value = _TENS[word]
-            following = _UNITS.get(said[index + 1], "") if index + 1 < len(said) else ""
+            following = _UNITS.get(words[index + 1], "") if index + 1 < len(words) else ""
             if len(following) == 1 and following != "0":
                 value += int(following)
                 index += 1
@@ -196,12 +196,12 @@ def _digits(said: list[str]) -> str:
             out += _UNITS[word] * times
             times = 1
         index += 1
-    return out or " ".join(said)
+    return out or " ".join(words)
 
 
-def _cardinal(said: list[str]) -> str:
+def _cardinal(words: list[str]) -> str:
     total, part = 0, 0
-    for word in said:
+    for word in words:
         if word == "thousand":
             total, part = total + (part or 1) * 1000, 0
         elif word == "hundred":

@@ -1,6 +1,6 @@
-"""One typed Settings: every variable, its meaning, where its value came from. Secrets never print.
+"""Typed settings: every variable, its meaning, and the source of its value. Secrets are never printed.
 
-An empty value means unset. Beside `lkmongo.dotenv_files`, this is the only module that reads `os.environ`.
+An empty value means unset. Besides `lkmongo.dotenv_files`, this is the only module that reads `os.environ`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lkmongo.times import parse_duration
 
 ENVIRONMENT = "environment"
 LINGER_AT_TERMINAL = timedelta(seconds=60)
-_FOREIGN = {"LKMONGO_TEST_ATLAS_URI"}  # read by the test suite alone
+_TEST_VARIABLES = {"LKMONGO_TEST_ATLAS_URI"}
 
 
 def _mongodb_uri(value: Any) -> Any:
@@ -56,19 +56,16 @@ def _linger(value: Any) -> Any:
     try:
         return timedelta() if str(value) == "0" else parse_duration(str(value))
     except UsageError as error:
-        raise ValueError("must be a length of time such as 60s or 10m, or 0") from error
+        raise ValueError("must be a duration such as 60s or 10m, or 0") from error
 
 
-def _agent_path(value: Any) -> Any:
-    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", str(value)):
-        raise ValueError("must be package.module:Class")
-    return value
+def _import_path(what: str) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", str(value)):
+            raise ValueError(f"must be package.module:{what}")
+        return value
 
-
-def _callable_path(value: Any) -> Any:
-    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", str(value)):
-        raise ValueError("must be package.module:callable")
-    return value
+    return BeforeValidator(check)
 
 
 def _web_keys(value: Any) -> Any:
@@ -95,7 +92,7 @@ def _model_names(value: Any) -> Any:
 
 
 def _speech_models(tail: str, example: str) -> BeforeValidator:
-    """LiveKit Inference strings for STT and TTS; `tail` names what may follow the model."""
+    """LiveKit Inference strings for STT or TTS; `tail` names the part after the model."""
 
     def check(value: Any) -> Any:
         names = [name.strip() for name in str(value).split(",")]
@@ -121,7 +118,7 @@ HttpUrl = Annotated[str, _url("http", "https")]
 
 @dataclass(frozen=True, slots=True)
 class LiveKitCredentials:
-    """A LiveKit project: where it is and the key pair that signs for it."""
+    """Address and key pair of a LiveKit project."""
 
     url: str
     api_key: str
@@ -129,13 +126,12 @@ class LiveKitCredentials:
 
     @property
     def host(self) -> str:
-        """Host and port of the server, or the project's own host; without credentials."""
         return urlsplit(self.url).netloc.rpartition("@")[2]
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A setting as the documentation and `doctor` show it."""
+    """A setting as documentation and `doctor` show it."""
 
     name: str
     meaning: str
@@ -186,7 +182,7 @@ class Settings(BaseModel):
         None,
         alias="VOYAGE_API_KEY",
         description="key for Voyage embeddings",
-        examples=["embeddings are made on this machine"],
+        examples=["text is embedded on this machine"],
     )
     voyage_base_url: HttpUrl | None = Field(
         None, alias="VOYAGE_BASE_URL", description="another address of the Voyage API", examples=["depends on the key"]
@@ -194,7 +190,7 @@ class Settings(BaseModel):
     embeddings: Literal["voyage", "local"] | None = Field(
         None,
         alias="LKMONGO_EMBEDDINGS",
-        description="what makes the embeddings: `voyage` or `local`",
+        description="which embedder is used: `voyage` or `local`",
         examples=["`voyage` with a VOYAGE_API_KEY, else `local`"],
     )
     embedding_model: str = Field("voyage-4-lite", alias="LKMONGO_EMBEDDING_MODEL", description="the Voyage model")
@@ -204,7 +200,7 @@ class Settings(BaseModel):
     search: Literal["auto", "atlas", "exact"] = Field(
         "auto",
         alias="LKMONGO_SEARCH",
-        description="how memories and knowledge are searched: `auto` (Atlas Search where it answers), `atlas` or `exact`",
+        description=("how memories and knowledge are searched: `auto` (Atlas Search if available), `atlas` or `exact`"),
     )
     speculation: Switch = Field(
         True,
@@ -252,7 +248,7 @@ class Settings(BaseModel):
         alias="LKMONGO_AGENT_NAME",
         description="the name under which the agent registers with LiveKit, and which tokens dispatch",
     )
-    agent: Annotated[str, BeforeValidator(_agent_path)] | None = Field(
+    agent: Annotated[str, _import_path("Class")] | None = Field(
         None,
         alias="LKMONGO_AGENT",
         description="your own agent class, `package.module:Class`",
@@ -267,19 +263,24 @@ class Settings(BaseModel):
     web_keys: Annotated[SecretStr, BeforeValidator(_web_keys)] | None = Field(
         None,
         alias="LKMONGO_WEB_KEYS",
-        description="keys for the cookies of `lkmongo web`, separated by commas: the first one signs, the others are still accepted",
+        description=(
+            "keys for the cookies of `lkmongo web`, separated by commas: "
+            "the first one signs, the others are still accepted"
+        ),
         examples=["generated once, in a file under LKMONGO_HOME"],
     )
-    web_auth: Annotated[str, BeforeValidator(_callable_path)] | None = Field(
+    web_auth: Annotated[str, _import_path("callable")] | None = Field(
         None,
         alias="LKMONGO_WEB_AUTH",
-        description="your own login for `lkmongo web`, `package.module:callable`: tells who sent a request",
+        description="your own login for `lkmongo web`, `package.module:callable`: returns who sent a request",
         examples=["every visitor is a guest"],
     )
     web_origins: Annotated[str, BeforeValidator(_origins)] | None = Field(
         None,
         alias="LKMONGO_WEB_ORIGINS",
-        description="origins that may use `lkmongo web`, separated by commas: its own public origin and those of other pages",
+        description=(
+            "origins that may use `lkmongo web`, separated by commas: its own public origin and those of other pages"
+        ),
         examples=["the same origin only"],
     )
     home: Path | None = Field(
@@ -303,7 +304,7 @@ class Settings(BaseModel):
     telemetry_allow_pii: Switch = Field(
         False,
         alias="LIVEKIT_TELEMETRY_ALLOW_PII",
-        description="include what is said, and the arguments of tools, in traces: `on` or `off`",
+        description="include speech and the arguments of tools in traces: `on` or `off`",
         examples=["off"],
     )
     output: Literal["table", "plain", "json", "jsonl"] | None = Field(
@@ -323,7 +324,7 @@ class Settings(BaseModel):
         """Read the settings from `environ` (default `os.environ`); `sources` names the dotenv file of each.
 
         Raises:
-            SettingsError: a value is not accepted; the message names the variable and what is.
+            SettingsError: a value is invalid; the message names the variable and the accepted values.
         """
         settings, problems = cls.load_what_fits(environ, sources)
         for error in problems.values():
@@ -334,7 +335,7 @@ class Settings(BaseModel):
     def load_what_fits(
         cls, environ: Mapping[str, str] | None = None, sources: Mapping[str, str] | None = None
     ) -> tuple[Settings, dict[str, SettingsError]]:
-        """Read the settings as `load` does, and leave out what is not accepted: the errors come by variable."""
+        """Read the settings as `load` does, but ignore invalid ones; returns their errors by variable."""
         environ = os.environ if environ is None else environ
         names = {field.alias for field in cls.model_fields.values() if field.alias}
         values = {name: environ[name].strip() for name in names if environ.get(name, "").strip()}
@@ -347,17 +348,16 @@ class Settings(BaseModel):
                 problems.setdefault(name, _explain(name, each, sources or {}))
             values = {name: value for name, value in values.items() if name not in problems}
             settings = cls.model_validate(values)
-        # pydantic's private attributes are set from outside its constructor by design
+        # pydantic sets private attributes outside the constructor by design
         settings._is_ci = bool(environ.get("CI"))  # noqa: SLF001
         settings._sources = {name: (sources or {}).get(name, ENVIRONMENT) for name in values}  # noqa: SLF001
         settings._unknown = tuple(  # noqa: SLF001
-            sorted(n for n in environ if n.startswith("LKMONGO_") and n not in names and n not in _FOREIGN)
+            sorted(n for n in environ if n.startswith("LKMONGO_") and n not in names and n not in _TEST_VARIABLES)
         )
         return settings, problems
 
     @classmethod
     def variables(cls) -> Iterator[Variable]:
-        """Every setting in the order of the documentation."""
         for field in cls.model_fields.values():
             default = (field.examples or [f"`{field.default}`" if field.default is not None else "unset"])[0]
             secret = "SecretStr" in str(field.annotation)
@@ -369,13 +369,13 @@ class Settings(BaseModel):
 
     @property
     def unknown(self) -> list[tuple[str, str | None]]:
-        """Variables that look like settings and are none, each with the one that was perhaps meant."""
+        """Unknown variables that look like settings, each with the setting that was perhaps meant."""
         names = [variable.name for variable in self.variables()]
         return [(name, next(iter(difflib.get_close_matches(name, names, 1, 0.8)), None)) for name in self._unknown]
 
     @property
     def secrets(self) -> list[str]:
-        """The values that must not be shown anywhere, for `redact`."""
+        """The values to `redact` everywhere."""
         values = [value.get_secret_value() for value in self.__dict__.values() if isinstance(value, SecretStr)]
         for uri in list(values):
             if match := re.match(r"mongodb(?:\+srv)?://[^@/:]*:([^@/]+)@", uri):
@@ -383,14 +383,13 @@ class Settings(BaseModel):
         return values + (self.web_keys.get_secret_value().split(",") if self.web_keys else [])
 
     def at_terminal(self) -> Settings:
-        """The same for a command that somebody types: the embedded mongod stays for the next one."""
+        """The same for an interactive command: the embedded mongod keeps running for the next one."""
         if self.linger is not None or self._is_ci:
             return self
         return self.model_copy(update={"linger": LINGER_AT_TERMINAL})
 
     @property
     def data_home(self) -> Path:
-        """The folder that holds what lkmongo keeps on this machine."""
         if self.home:
             return self.home.expanduser().absolute()
         if (own := os.environ.get("XDG_DATA_HOME", "").strip()) and Path(own).is_absolute():
@@ -399,10 +398,10 @@ class Settings(BaseModel):
 
     @property
     def embedder_kind(self) -> Literal["voyage", "local"]:
-        """Who embeds: as set, else Voyage when there is a key for it.
+        """The embedder: as set, else Voyage if there is a key for it.
 
         Raises:
-            SettingsError: Voyage is asked for and its key is missing.
+            SettingsError: Voyage is set, but its key is missing.
         """
         if self.embeddings == "voyage" and not self.voyage_api_key:
             raise SettingsError(
@@ -413,10 +412,10 @@ class Settings(BaseModel):
 
     @property
     def livekit(self) -> LiveKitCredentials | None:
-        """The LiveKit project, or None when nothing of it is set.
+        """The LiveKit project, or None if none of its variables is set.
 
         Raises:
-            SettingsError: one or two of the three variables are set; names the rest.
+            SettingsError: some of the three variables are set; the message names the missing ones.
         """
         three = {
             "LIVEKIT_URL": self.livekit_url,
@@ -437,10 +436,10 @@ class Settings(BaseModel):
 
     @property
     def inference(self) -> tuple[str, str] | None:
-        """Key and secret for LiveKit Inference, or None where it cannot be used.
+        """Key and secret for LiveKit Inference, or None if it cannot be used.
 
         Raises:
-            SettingsError: some of the LiveKit variables are set and others are missing.
+            SettingsError: some of the LiveKit variables are set, others missing.
         """
         livekit = self.livekit
         if self.inference_url or self.inference_api_key:
@@ -458,7 +457,7 @@ class Settings(BaseModel):
 
 
 def _explain(name: str, first: ErrorDetails, sources: Mapping[str, str]) -> SettingsError:
-    """Name the variable, what is accepted, and where the wrong value stands; never the value of a secret."""
+    """Name the variable, the accepted values and the source of the invalid one, which is not shown."""
     if first["type"] == "literal_error":
         accepted = f"must be {first['ctx']['expected'].replace(chr(39), '')}"
     elif first["type"].startswith("int_"):

@@ -1,8 +1,8 @@
-"""OpenTelemetry spans of what is sent to MongoDB, for a host that traces; nothing is imported or measured otherwise.
+"""OpenTelemetry spans of MongoDB commands; nothing is imported or measured unless tracing is on.
 
-Traces are on when OTEL_EXPORTER_OTLP_ENDPOINT is set, or when the host has set a tracer provider of its own before the
-store is opened. The SDK of LiveKit makes the spans of calls, requests to models and tools, and those of the store lie
-inside them. A span of ours names the operation, the collection and the number of documents, never what is in them.
+Tracing is on if OTEL_EXPORTER_OTLP_ENDPOINT is set, or if the host program has set its own tracer provider before it
+opens the store. LiveKit's SDK makes the spans of calls, model requests and tools, which contain ours. Our spans name
+the operation, the collection and the number of documents, never their content.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FLUSH_DEADLINE = 2.0
-"""Seconds that the end of a call or a command waits for its spans to be sent."""
+"""Seconds that the end of a call or a command waits for the export of its spans."""
 _ON_A_COLLECTION = frozenset(
     "aggregate count create createIndexes createSearchIndexes delete distinct drop dropIndexes dropSearchIndex find "
     "findAndModify insert listIndexes update updateSearchIndex".split()
 )
-"""Commands whose value is the collection that they are for; that of others may be anything."""
+"""Commands whose value is the name of a collection."""
 
 _ours: TracerProvider | None = None
 _allow_pii = False
 
 
 def configure(settings: Settings) -> None:
-    """Send traces to where the settings say; once a process, and not when the host traces already.
+    """Set up the export of traces; once per process, and not if the host traces already.
 
     Raises:
-        MissingExtraError: there is somewhere to send them, and nothing to send them with.
+        MissingExtraError: an endpoint is set, but the exporter is not installed.
     """
     global _ours, _allow_pii  # noqa: PLW0603 - OpenTelemetry has one provider a process too
     if settings.otlp_endpoint is None or is_on():
@@ -55,7 +55,7 @@ def configure(settings: Settings) -> None:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     resource = Resource.create({SERVICE_NAME: "lkmongo"}).merge(OTELResourceDetector().detect())
-    # Its own way to shut down may wait 30 s for a collector that is away; `flush` does not.
+    # Its own shutdown may wait 30 s for an unreachable collector; `flush` does not.
     _ours = TracerProvider(resource=resource, shutdown_on_exit=False)
     _ours.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=f"{settings.otlp_endpoint}/v1/traces")))
     _allow_pii = settings.telemetry_allow_pii
@@ -63,7 +63,7 @@ def configure(settings: Settings) -> None:
 
 
 def share_with_livekit() -> None:
-    """Let LiveKit's SDK trace to our provider, without what is said in calls unless the settings allow it."""
+    """Let LiveKit's SDK use our provider, without the content of calls unless the settings allow it."""
     if _ours is not None:
         from livekit.agents import telemetry
 
@@ -71,25 +71,23 @@ def share_with_livekit() -> None:
 
 
 def is_on() -> bool:
-    """Whether a tracer provider is set in this process."""
     trace = sys.modules.get("opentelemetry.trace")
-    # Another thread may be importing it, as LiveKit's SDK does: half of it is there, and nobody has set a provider yet.
+    # Another thread may be importing it, as LiveKit's SDK does: then it is incomplete, and has no provider yet.
     if trace is None or getattr(trace.__spec__, "_initializing", False):
         return False
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 def listeners() -> list[CommandListener]:
-    """What a new client of MongoDB is to be given: nothing when nobody traces."""
     return [_Spans()] if is_on() else []
 
 
 async def flush() -> None:
-    """Send what was measured, if we are the ones who send; give up after `FLUSH_DEADLINE` seconds."""
+    """Export our spans; give up after `FLUSH_DEADLINE` seconds."""
     provider = _ours
     if provider is None:
         return
-    # A thread of its own that may be left behind: the exporter does not keep to a deadline.
+    # In a thread that may be abandoned: the exporter has no deadline.
     sent, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def send() -> None:
@@ -108,7 +106,7 @@ async def flush() -> None:
 
 
 class _Spans(CommandListener):
-    """One span for each command, by OpenTelemetry's conventions for database clients."""
+    """One span per command, by OpenTelemetry's conventions for database clients."""
 
     def __init__(self) -> None:
         from opentelemetry import trace
@@ -122,7 +120,7 @@ class _Spans(CommandListener):
         name = event.command_name
         key = "collection" if name == "getMore" else name if name in _ON_A_COLLECTION else None
         target = event.command.get(key) if key else None
-        collection = target if isinstance(target, str) else None  # 1 where a pipeline is for the whole database
+        collection = target if isinstance(target, str) else None  # 1 if a pipeline is for the whole database
         attributes: dict[str, Any] = {
             "db.system.name": "mongodb",
             "db.namespace": event.database_name,
@@ -150,7 +148,7 @@ class _Spans(CommandListener):
 
 
 def _returned(reply: Any) -> int | None:
-    """How many documents a reply holds, where it holds any."""
+    """The number of documents in a reply that has a cursor."""
     cursor = reply.get("cursor") if hasattr(reply, "get") else None
     batch = (cursor.get("firstBatch") or cursor.get("nextBatch") or []) if cursor else None
     return None if batch is None else len(batch)

@@ -1,4 +1,4 @@
-"""Times as people type them: durations such as 90s, 15m or 30d, dates, and ages such as 7d."""
+"""Parses durations such as 90s, 15m or 30d, dates, and ages such as 7d."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ _LONGEST = timedelta(days=36_500)
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read a length of time such as 90s, 15m, 6h, 30d or 2w.
+    """Parse a duration such as 90s, 15m, 6h, 30d or 2w.
 
     Raises:
-        UsageError: it is none, or longer than a hundred years.
+        UsageError: it is invalid, or longer than a hundred years.
     """
     match = re.fullmatch(r"([0-9]{1,10})([smhdw])", text.strip().lower())
     if not match:
-        raise UsageError(f"{text!r} is not a length of time", hint="write it as 90s, 15m, 6h, 30d or 2w")
+        raise UsageError(f"{text!r} is not a duration", hint="write it as 90s, 15m, 6h, 30d or 2w")
     number, unit = match.groups()
     seconds = int(number) * _SECONDS[unit]
     if seconds > _LONGEST.total_seconds():
-        raise UsageError(f"{text} is more than a hundred years", hint="name a shorter time")
+        raise UsageError(f"{text} is more than a hundred years", hint="choose a shorter time")
     return timedelta(seconds=seconds)
 
 
 def show_duration(length: timedelta) -> str:
-    """Write a length of time in the largest unit that fits without a rest."""
+    """Write a duration in the largest unit without a remainder."""
     seconds = int(length.total_seconds())
     for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
         if seconds and seconds % size == 0:
@@ -47,20 +47,14 @@ Since = Annotated[
     typer.Option(
         "--since",
         metavar="TIME",
-        help="At this time or later: 2026-11-01, 2026-11-01T09:30 (UTC), or so long ago: 7d, 24h, 30m.",
+        help="From this time on: 2026-11-01, 2026-11-01T09:30 (UTC), or an age: 7d, 24h, 30m.",
     ),
 ]
-Until = Annotated[
-    str | None, typer.Option("--until", metavar="TIME", help="Before this time; a date means its first moment.")
-]
+Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Before this time; a date means its start.")]
 
 
 def moment(text: str) -> datetime:
-    """The time that `text` names: in ISO 8601, UTC where it does not say, or so long ago.
-
-    Raises:
-        UsageError: it names none.
-    """
+    """Parse a time in ISO 8601 (UTC by default) or an age such as 7d. Raises UsageError."""
     try:
         if _AGE.fullmatch(text):
             return now() - parse_duration(text)
@@ -72,16 +66,12 @@ def moment(text: str) -> datetime:
         return found
     raise UsageError(
         f"{text!r} is not a time",
-        hint="give a date (2026-11-01), a date with a time (2026-11-01T09:30), or how long ago (7d, 24h, 30m)",
+        hint="give a date (2026-11-01), a date with a time (2026-11-01T09:30), or an age (7d, 24h, 30m)",
     )
 
 
 def span(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
-    """Both ends of a time that `--since` and `--until` name.
-
-    Raises:
-        UsageError: one of them names no time, or nothing is between them.
-    """
+    """Parse `--since` and `--until`. Raises UsageError if one is invalid or nothing is between them."""
     start, end = (moment(text) if text is not None else None for text in (since, until))
     if start and end and start >= end:
         raise UsageError(f"--since {since} is not before --until {until}", hint="nothing is between them")

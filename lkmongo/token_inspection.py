@@ -1,7 +1,6 @@
-"""What a join token says, whether a server would take it, and what the agent would make of it.
+"""Inspects a join token: its content, whether a server would accept it, and who the agent would take the caller for.
 
-Nothing is asked of a server: the rules are those of livekit-server's own check (its `auth` package, and `initJoin` for
-what a join needs).
+No server is contacted: the rules are those of livekit-server (its `auth` package, and `initJoin` for a join).
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ class RefusedTokenError(LkmongoError):
 
 @dataclass(frozen=True, slots=True)
 class SentAgent:
-    """An agent that the token sends into its room as that is made, and whom it takes the caller for.
+    """An agent that the token dispatches, and its caller.
 
-    `dispatched` is None when that is sealed and there is no secret to open it with.
+    `dispatched` is None if the caller is sealed and there is no secret to open it.
     """
 
     agent_name: str
@@ -43,13 +42,13 @@ class SentAgent:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """A token, taken apart.
+    """The content of a token and what is wrong with it.
 
     Attributes:
-        signature: whether the secret at hand made it; "not checked" without a secret.
-        may: what its holder may do, in words.
-        agents: whom it sends.
-        problems: why a server would refuse it, a sentence each; empty when it would not.
+        signature: "not checked" without a secret.
+        may: the holder's permissions, in words.
+        agents: those it dispatches.
+        problems: why a server would refuse it, a sentence each.
         notes: what else is worth knowing.
     """
 
@@ -69,7 +68,7 @@ class Inspection:
 
 
 def find_token(text: str) -> str:
-    """Take the token out of a text: a token, a token endpoint's answer, or a line such as LIVEKIT_TOKEN=...
+    """Extract the token from a text: a token, a token endpoint's answer, or a line such as LIVEKIT_TOKEN=...
 
     Raises:
         UsageError: there is none.
@@ -90,7 +89,7 @@ def find_token(text: str) -> str:
     if not _JWT.fullmatch(text):
         raise UsageError(
             "there is no token in that",
-            hint="give the token itself, or what `lkmongo token --json` or an endpoint said",
+            hint="give the token itself, or the output of `lkmongo token --json` or of a token endpoint",
         )
     return text
 
@@ -98,14 +97,14 @@ def find_token(text: str) -> str:
 def inspect(
     token: str, *, api_key: str | None, secret: str | None, agent_name: str, at: datetime | None = None
 ) -> Inspection:
-    """Take a token apart.
+    """Inspect a token.
 
     Args:
         token: the token alone; see `find_token`.
-        api_key: LIVEKIT_API_KEY, to compare the issuer with.
-        secret: LIVEKIT_API_SECRET, to check the signature with and to open a sealed caller.
-        agent_name: name of the agent that is expected to be sent.
-        at: the present, for tests.
+        api_key: LIVEKIT_API_KEY, the expected issuer.
+        secret: LIVEKIT_API_SECRET, to check the signature and to open a sealed caller.
+        agent_name: the agent expected to be dispatched.
+        at: the current time, for tests.
 
     Raises:
         UsageError: it is not a token of any kind.
@@ -143,26 +142,26 @@ def inspect(
 
 
 def _parts(token: str) -> tuple[dict[str, Any], dict[str, Any], bytes]:
-    """Header, claims and signature, which is not checked here."""
+    """Header, claims and the signature, unchecked."""
     try:
         header, claims, signature = (urlsafe_b64decode(f"{part}===") for part in token.split("."))
         objects = json.loads(header), json.loads(claims)
     except (ValueError, RecursionError) as error:
         raise _no_token(str(error)) from error
     if not all(isinstance(each, dict) for each in objects):
-        raise _no_token("its parts are no JSON objects")
+        raise _no_token("its parts are not JSON objects")
     return *objects, signature
 
 
 def _no_token(why: str) -> UsageError:
-    return UsageError("that is not a token", why=why, hint="give all of it: three parts with dots between them")
+    return UsageError("that is not a token", why=why, hint="give all of it: three parts separated by dots")
 
 
 # ---------------------------------------------------------------------- what a server refuses
 
 
 def _signature(token: str, secret: str | None) -> Literal["valid", "wrong", "not checked"]:
-    """Whether the secret made it with HS256, the only algorithm that servers take."""
+    """Whether it was signed with the secret and HS256, the only algorithm that servers accept."""
     if not secret:
         return "not checked"
     header, _, signature = _parts(token)
@@ -172,27 +171,27 @@ def _signature(token: str, secret: str | None) -> Literal["valid", "wrong", "not
 
 def _signing_problems(token: Inspection, algorithm: str, api_key: str | None) -> Iterator[str]:
     if algorithm != "HS256":
-        yield "it is not signed as servers want it, with HS256"
+        yield "it is not signed with HS256, which servers require"
     elif token.signature == "wrong":
         yield "its signature was not made with this LIVEKIT_API_SECRET"
     if not token.issuer:
-        yield "it does not tell by which API key it was issued (iss)"
+        yield "it does not name the API key that issued it (iss)"
     elif api_key and token.issuer != api_key:
         yield f"it was issued by the API key {token.issuer}, not by {api_key}"
 
 
 def _time_problems(token: Inspection, at: datetime) -> Iterator[str]:
     if token.expires_at is None:
-        yield "it has no time of expiry (exp)"
+        yield "it has no expiry (exp)"
     elif at > token.expires_at + LEEWAY:
         yield f"it expired {relative(token.expires_at, at)}"
     if token.not_before and token.not_before > at + LEEWAY:
-        yield f"it is not valid yet: it will be {relative(token.not_before, at)}, by this machine's clock"
+        yield f"it is not valid yet; by this machine's clock it will be {relative(token.not_before, at)}"
 
 
 def _content_problems(token: Inspection, video: Mapping[str, Any]) -> Iterator[str]:
     if video.get("roomJoin") is not True:
-        yield "it does not allow to join a room (video.roomJoin)"
+        yield "it does not permit joining a room (video.roomJoin)"
     elif not token.room:
         yield "it names no room (video.room)"
     if not token.participant_identity:
@@ -204,28 +203,28 @@ def _content_problems(token: Inspection, video: Mapping[str, Any]) -> Iterator[s
         ("attributes", sum(_size(k) + _size(v) for k, v in token.attributes.items()), MAX_ATTRIBUTES),
     ):
         if size > limit:
-            yield f"its {what} {'have' if what == 'attributes' else 'has'} {size:,} bytes; servers take {limit:,}"
+            yield f"its {what} {'have' if what == 'attributes' else 'has'} {size:,} bytes; servers accept {limit:,}"
 
 
 def _notes(token: Inspection, agent_name: str, at: datetime) -> Iterator[str]:
     if token.signature == "not checked":
-        yield "the signature was not checked: there is no LIVEKIT_API_SECRET to check it with"
+        yield "the signature was not checked: LIVEKIT_API_SECRET is not set"
     if token.expires_at and at <= token.expires_at + LEEWAY and token.expires_at - at <= SHORTEST_LIFE:
-        yield "LiveKit's clients take it for expired already: that is its last minute"
+        yield "it is in its last minute: LiveKit's clients already treat it as expired"
     if token.not_before and at < token.not_before <= at + LEEWAY:
         seconds = (token.not_before - at).total_seconds()
-        yield f"this machine's clock is {seconds:.0f} s behind the one it was made by; servers overlook 60 s"
+        yield f"this machine's clock is {seconds:.0f} s behind the clock that made it; servers tolerate 60 s"
     if not token.agents:
-        yield "it sends no agent: one must be in the room, or be sent there"
+        yield "it dispatches no agent: one must be in the room already, or be dispatched there"
     for sent in token.agents:
         if not sent.agent_name:
-            yield "it sends an agent without a name: no worker that has one will come"
+            yield "it dispatches an agent without a name: no worker with a name will join"
         elif sent.agent_name != agent_name:
-            yield f"it sends {sent.agent_name}, and the agent that is configured here is {agent_name}"
+            yield f"it dispatches {sent.agent_name}, but the agent configured here is {agent_name}"
         if sent.dispatched and sent.dispatched.participant_identity not in {None, token.participant_identity}:
-            yield "the agent is sent for another participant than the one this token is for"
+            yield "the agent is dispatched for another participant than this token's"
         if not sent.dispatched:
-            yield "who the caller is, is sealed: it takes LIVEKIT_API_SECRET to tell"
+            yield "the caller is sealed: it takes LIVEKIT_API_SECRET to open"
 
 
 # ---------------------------------------------------------------------- what it says
@@ -246,7 +245,7 @@ def _agents(claims: Mapping[str, Any], room: str, secret: str | None, at: dateti
 
 
 def _may(video: Mapping[str, Any]) -> Iterator[str]:
-    """The grants in words; a server takes what is not said for allowed here."""
+    """The grants in words; a server permits these by default."""
     sources = video.get("canPublishSources")
     if isinstance(sources, list) and sources:
         yield f"publish {', '.join(str(source) for source in sources)}"
@@ -270,7 +269,7 @@ def _may(video: Mapping[str, Any]) -> Iterator[str]:
 
 
 def relative(moment: datetime, at: datetime) -> str:
-    """How far a moment is from the present, as one says it: "in 15 minutes", "2 days ago"."""
+    """A moment relative to `at`, in words: "in 15 minutes", "2 days ago"."""
     seconds = round((moment - at).total_seconds())
     for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)):
         if abs(seconds) >= 2 * size or size == 1:

@@ -1,7 +1,7 @@
-"""Join tokens: what lets a client into a room, and sends the agent there as the first one comes in.
+"""Join tokens: they admit a client to a room, and dispatch the agent when the room is created.
 
-LiveKit's tokens are signed, not encrypted: whoever holds one reads all of it. The limits are those that a server has
-unless its configuration says otherwise (livekit-server, `LimitConfig`); it counts bytes of UTF-8.
+LiveKit's tokens are signed, not encrypted: whoever holds one can read all of it. The limits are a server's defaults
+(livekit-server, `LimitConfig`), in bytes of UTF-8.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ MAX_METADATA = 512 * 1024
 MAX_ATTRIBUTES = 64 * 1024
 """Bytes of a participant's attributes, keys and values together."""
 SHORTEST_LIFE = timedelta(seconds=60)
-"""A token must live longer: LiveKit's clients take the last minute of one for expired."""
+"""A token must live longer: LiveKit's clients treat one as expired in its last minute."""
 LONG_LIFE = timedelta(hours=24)
-"""From here on a lost token is a risk that is worth a warning."""
+"""A token that lives longer is worth a warning, in case it is lost."""
 SHORTEST_SECRET = 32
-"""Bytes that a key for HMAC-SHA256 should have at least (RFC 7518, section 3.2)."""
+"""Minimum bytes of a key for HMAC-SHA256 (RFC 7518, section 3.2)."""
 
 Source = Literal["camera", "microphone", "screen_share", "screen_share_audio"]
 
@@ -47,22 +47,21 @@ class TokenError(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """The key pair that tokens of a LiveKit project are signed with."""
+    """The key pair that signs tokens of a LiveKit project."""
 
     api_key: str
     api_secret: SecretStr
 
     @property
     def secret(self) -> str:
-        """The secret itself."""
         return self.api_secret.get_secret_value()
 
     @classmethod
     def of(cls, settings: Settings) -> SigningKey:
-        """The key pair of the settings; LIVEKIT_URL is not needed to sign.
+        """The key pair of the settings; signing does not need LIVEKIT_URL.
 
         Raises:
-            SettingsError: the key, the secret or both are not set.
+            SettingsError: the key or the secret is not set.
         """
         pair = {"LIVEKIT_API_KEY": settings.livekit_api_key, "LIVEKIT_API_SECRET": settings.livekit_api_secret}
         missing = [name for name, value in pair.items() if not value]
@@ -77,7 +76,7 @@ class SigningKey:
 
 @dataclass(frozen=True, slots=True)
 class Permissions:
-    """What the holder of a token may do in its room; no `sources` means any."""
+    """What the holder of a token may do in its room; empty `sources` means any."""
 
     publish: bool = True
     subscribe: bool = True
@@ -89,30 +88,30 @@ class Permissions:
 
 
 def new_room() -> str:
-    """A room's name that nobody guesses: two strangers never meet in one."""
+    """An unguessable room name, so that strangers never meet in one."""
     return f"room-{secrets.token_hex(8)}"
 
 
 def new_participant() -> str:
-    """A participant's identity that nobody guesses, and that tells nothing of the person."""
+    """An unguessable participant identity that reveals nothing about the person."""
     return f"caller-{secrets.token_hex(8)}"
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """What a token is to say.
+    """The content of a token to mint.
 
     Attributes:
-        who: whom the agent is to take the caller for; a tenant alone means a guest of it.
+        who: the caller; a tenant alone means a guest.
         room: name of the room.
-        participant_identity: the caller's identity in the room, which everybody there sees.
-        name: what the others see the caller called.
-        ttl: how long the token lets in; who is in stays in.
-        agent_name: which agent is sent when the room is made, None for none.
-        sealed: keep `who` from those who hold the token.
+        participant_identity: the caller's identity in the room, visible to everybody there.
+        name: the caller's display name.
+        ttl: how long the token admits; a participant who has joined may stay.
+        agent_name: the agent to dispatch when the room is created, or None.
+        sealed: hide `who` from the holder of the token.
         metadata: of the participant, JSON or any other text.
         attributes: of the participant.
-        permissions: what the holder may do.
+        permissions: of the holder.
 
     Raises:
         TokenError: something is empty, too large for a server, or not text.
@@ -130,7 +129,6 @@ class TokenRequest:
     permissions: Permissions = field(default_factory=Permissions)
 
     def __post_init__(self) -> None:
-        """Refuse what a server or a client would."""
         _check_name("room", self.room, MAX_NAME)
         _check_name("identity", self.participant_identity, MAX_PARTICIPANT)
         if self.name:
@@ -147,10 +145,10 @@ class TokenRequest:
         size = sum(_bytes(key) + _bytes(value) for key, value in self.attributes.items())
         _check_size("attributes", size, MAX_ATTRIBUTES)
         if self.sealed and not isinstance(self.who, UserScope):
-            raise TokenError("there is nobody to seal: the caller is a guest", hint="name the person")
+            raise TokenError("a guest cannot be sealed", hint="name the person")
 
     def dispatch_metadata(self, key: SigningKey, at: datetime | None = None) -> str:
-        """What the agent is told of the caller, as `lkmongo.dispatch.read_dispatch` takes it."""
+        """The dispatch metadata, for `lkmongo.dispatch.read_dispatch`."""
         if not (self.sealed and isinstance(self.who, UserScope)):
             return plain_metadata(self.who, self.participant_identity)
         return sealed_metadata(
@@ -165,14 +163,12 @@ class TokenRequest:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A signed token and when it stops to let in."""
-
     text: str
     expires_at: datetime
 
 
 def mint(key: SigningKey, wanted: TokenRequest, *, send: bool = True) -> Token:
-    """Make and sign a token that says what is wanted, and nothing beside it; `send=False` leaves out the agent."""
+    """Make and sign a token; `send=False` leaves out the dispatch of the agent."""
     from livekit import api
 
     may = wanted.permissions
@@ -203,12 +199,11 @@ def mint(key: SigningKey, wanted: TokenRequest, *, send: bool = True) -> Token:
         token = token.with_room_config(api.RoomConfiguration(agents=[sent]))
     expires_at = datetime.now(UTC).replace(microsecond=0) + wanted.ttl
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a short secret: `concerns` tells that in our own words
+        warnings.simplefilter("ignore")  # of a short secret: `concerns` reports that
         return Token(token.to_jwt(), expires_at)
 
 
 def concerns(key: SigningKey, wanted: TokenRequest) -> list[str]:
-    """What is not wrong with a token and its key, and yet should be known."""
     found = []
     if (length := len(key.secret.encode())) < SHORTEST_SECRET:
         found.append(
@@ -225,11 +220,7 @@ def concerns(key: SigningKey, wanted: TokenRequest) -> list[str]:
 
 
 def parse_metadata(text: str) -> str:
-    """Return a participant's metadata as it was given, once it is known to be JSON.
-
-    Raises:
-        TokenError: it is not.
-    """
+    """Return a participant's metadata unchanged if it is JSON. Raises TokenError."""
     try:
         json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -240,11 +231,7 @@ def parse_metadata(text: str) -> str:
 
 
 def parse_attributes(text: str) -> dict[str, str]:
-    """Read attributes from a JSON object whose values are text.
-
-    Raises:
-        TokenError: it is something else.
-    """
+    """Parse a JSON object whose values are strings. Raises TokenError."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:

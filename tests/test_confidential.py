@@ -216,10 +216,11 @@ def test_what_is_no_secret_is_kept_whole(text: str) -> None:
 @pytest.mark.parametrize(
     ("label", "content"),
     [
-        ("pin", "1234"), ("pin_code", "the usual"), ("phone_pin", "1234"), ("wifi_password", "hunter2"), ("passwords", "a and b"),
-        ("cvv", "123"), ("social_security_number", "078051120"), ("api_key", "abc"), ("passwort", "sonne"), ("contraseña", "gato"),
-        ("note", "4111 1111 1111 1111"), ("card", "4929 0000 0000 0001"), ("card_4111_1111_1111_1111", "mine"), ("note", "pin 1234"),
-        ("pin_1234", "yes"), ("passport_number", "C01X00T47"), ("bank_account", "12345678"), ("iban", "DE89370400440532013000"),
+        ("pin", "1234"), ("pin_code", "the usual"), ("phone_pin", "1234"), ("wifi_password", "hunter2"),
+        ("passwords", "a and b"), ("cvv", "123"), ("social_security_number", "078051120"), ("api_key", "abc"),
+        ("passwort", "sonne"), ("contraseña", "gato"), ("note", "4111 1111 1111 1111"), ("card", "4929 0000 0000 0001"),
+        ("card_4111_1111_1111_1111", "mine"), ("note", "pin 1234"), ("pin_1234", "yes"),
+        ("passport_number", "C01X00T47"), ("bank_account", "12345678"), ("iban", "DE89370400440532013000"),
     ],
 )  # fmt: skip
 def test_a_slot_is_secret_by_its_name_or_by_what_it_holds(label: str, content: str) -> None:
@@ -234,8 +235,9 @@ def test_a_slot_is_secret_by_its_name_or_by_what_it_holds(label: str, content: s
 @pytest.mark.parametrize(
     ("label", "content"),
     [
-        ("favorite_number", "1234"), ("phone_number", "+1 415 555 2671"), ("birthday", "1985-03-12"), ("locker_code", "4471"),
-        ("password_manager", "1Password"), ("pin_collection", "150 enamel pins"), ("bowling_pin", "red"), ("card_color", "blue"),
+        ("favorite_number", "1234"), ("phone_number", "+1 415 555 2671"), ("birthday", "1985-03-12"),
+        ("locker_code", "4471"), ("password_manager", "1Password"), ("pin_collection", "150 enamel pins"),
+        ("bowling_pin", "red"), ("card_color", "blue"),
         ("credit_card", "a Visa that ends in 1111"), ("passport_expires", "in 2031"), ("loyalty_card", "1234567890123"),
         ("order", "1001"), ("opinion", "tea is fine"), ("spin_class", "on Tuesdays at 18:30"), ("house_number", "1204"),
     ],
@@ -383,7 +385,8 @@ cards = drawn(
         numbers(13, "36"),
     ).map(with_check_digit),
     {16: [4, 4, 4, 4], 15: [4, 6, 5], 14: [4, 6, 4]},
-    "{}", "it's {}", "my card number is {}", "card {}", "{} is my card", "the number of my Visa card: {}", "charge {} for it",
+    "{}", "it's {}", "my card number is {}", "card {}", "{} is my card", "the number of my Visa card: {}",
+    "charge {} for it",
 )  # fmt: skip
 persons = drawn(
     numbers(9),
@@ -393,8 +396,9 @@ persons = drawn(
 pins = drawn(
     st.integers(4, 8).flatmap(numbers),
     {4: [2, 2], 6: [3, 3], 8: [4, 4]},
-    "my pin is {}", "pin {}", "my PIN's {}", "the pin for my card is {}", "{} is my pin", "use {} as my pin", "pin code: {}",
-    "I changed my pin to {}", "the pin I use for my phone is {}", "meine Geheimzahl ist {}", "the cvv is {}",
+    "my pin is {}", "pin {}", "my PIN's {}", "the pin for my card is {}", "{} is my pin", "use {} as my pin",
+    "pin code: {}", "I changed my pin to {}", "the pin I use for my phone is {}", "meine Geheimzahl ist {}",
+    "the cvv is {}",
 )  # fmt: skip
 
 

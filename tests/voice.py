@@ -59,7 +59,7 @@ class _EarStream(stt.RecognizeStream):
 
 
 class Mouth(tts.TTS):
-    """Says everything in a fifth of a second of silence, after `delay` seconds; `begun` is what was begun, `sounded` what was heard."""
+    """Speaks 0.2 s of silence after `delay` seconds; `begun` are the texts begun, `sounded` those heard."""
 
     def __init__(self) -> None:
         super().__init__(capabilities=tts.TTSCapabilities(streaming=False), sample_rate=RATE, num_channels=1)

@@ -1,6 +1,6 @@
-"""The command line: parse, call one library function, show what came of it.
+"""The command line: each command parses its arguments, calls one library function, and shows the result.
 
-Everything heavy is imported inside the commands, so that `lkmongo --help` answers at once.
+Heavy imports are inside the commands, so that `lkmongo --help` is fast.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from lkmongo import __version__
 from lkmongo.cli import (
     agent,
     db,
-    db_search,  # noqa: F401 - its commands add themselves to db.app
+    db_search,  # noqa: F401 - registers its commands with db.app
     doctor,
     knowledge,
     local,
     memory,
     sessions,
-    sessions_export,  # noqa: F401 - likewise, to sessions.app
+    sessions_export,  # noqa: F401 - likewise, with sessions.app
     token,
     users,
     web,
@@ -53,7 +53,7 @@ command(app, "web", data=True)(web.web)
 command(app, "doctor", data=True, lenient=True)(doctor.doctor)
 for group in app.registered_groups:
     if group.typer_instance:
-        group.short_help = str(group.typer_instance.info.help)  # else Typer cuts it off where a line ends
+        group.short_help = str(group.typer_instance.info.help)  # else Typer truncates it at a line break
 
 
 def _show_version(value: bool) -> None:
@@ -68,63 +68,62 @@ def root(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Take the options that stand before every command."""
+    """Parse the global options."""
 
 
 @functools.cache
 def program() -> Callable[..., Any]:
-    """All commands with their parameters; building them takes 20 ms."""
+    """The Click command; building it takes 20 ms."""
     return typer.main.get_command(app)
 
 
 def main() -> None:
-    """Run the command line and exit with its code."""
-    _obey_named_shell(sys.argv[1:])
-    _write_what_cannot_be_encoded()
+    _use_named_shell(sys.argv[1:])
+    _escape_unencodable()
     try:
         code = program()(standalone_mode=False, prog_name="lkmongo")
     except typer.TyperException as error:
         sys.exit(_usage_error(error))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(ExitCode.INTERRUPTED)
-    except OSError as error:  # writing a help text or the version; commands explain their own
-        sys.exit(_not_written(error))
+    except OSError as error:  # from writing a help text or the version; commands handle their own
+        sys.exit(_output_failed(error))
     sys.exit(code if isinstance(code, int) else ExitCode.OK)
 
 
-def _write_what_cannot_be_encoded() -> None:
-    r"""Have a character that a stream's encoding does not have written as \xe1, not end the command."""
+def _escape_unencodable() -> None:
+    r"""Write characters that a stream cannot encode as \xe1, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and not is_unicode(stream):
             stream.reconfigure(errors="backslashreplace")
 
 
-def _not_written(error: OSError) -> int:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python tries once more when it ends
+def _output_failed(error: OSError) -> int:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python tries to write again when it ends
     if isinstance(error, BrokenPipeError):
         return ExitCode.OK
     Output().error(unwritable(error))
     return ExitCode.FAILED
 
 
-def _obey_named_shell(arguments: list[str]) -> None:
-    """Let `--show-completion zsh` be about zsh: Typer takes the shell that runs, unless this variable is set."""
+def _use_named_shell(arguments: list[str]) -> None:
+    """Make `--show-completion zsh` work: without this variable, Typer uses the detected shell instead."""
     if len(arguments) == 2 and arguments[0] in {"--show-completion", "--install-completion"}:
         os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
-        program.cache_clear()  # which of the two these options are is decided when they are built
+        program.cache_clear()  # Typer reads the variable when it builds the options
 
 
 def _usage_error(error: typer.TyperException) -> int:
-    """Show what Typer found wrong with the command line as any other error is shown."""
+    """Show Typer's usage errors in the format of ours."""
     context = getattr(error, "ctx", None)
     message = getattr(error, "format_message", lambda: str(error))()
-    if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command: its help is the message
+    if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command: the message is its help
         typer.echo(message, err=True)
         return ExitCode.USAGE
     as_json = "--json" in sys.argv or any(word in {"json", "jsonl"} for word in sys.argv)
     Output(Format.JSON if as_json else None).error(
         UsageError(
-            message.replace("Value error, ", "").rstrip("."),  # pydantic's word for it
+            message.replace("Value error, ", "").rstrip("."),  # pydantic's prefix
             hint=f"{context.command_path if context is not None else _command_path(sys.argv[1:])} --help",
         )
     )
@@ -132,7 +131,7 @@ def _usage_error(error: typer.TyperException) -> int:
 
 
 def _command_path(arguments: list[str]) -> str:
-    """The command that is named, such as "lkmongo sessions export": an option without its value does not tell."""
+    """The command in the arguments, such as "lkmongo sessions export"; some of Typer's errors lack it."""
     path, named = "lkmongo", program()
     for word in arguments:
         if (inner := getattr(named, "commands", {}).get(word)) is None:

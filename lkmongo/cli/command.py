@@ -1,7 +1,6 @@
-"""What every command shares: settings, output, errors, signals, exit codes, common options.
+"""What all commands share: settings, output, errors, signals, exit codes, common options.
 
-Typer ends with exit code 0 when a command returns a value or is a coroutine function; `command` runs coroutines
-and refuses return values.
+Typer would exit with 0 for coroutine functions and for return values; `command` runs the former and refuses the latter.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ from lkmongo.redact import RedactingFormatter
 
 User = Annotated[str, typer.Argument(metavar="USER", help="Id of the person.", show_default=False)]
 Tenant = Annotated[str, typer.Option("--tenant", help="Id of the tenant.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, without changing anything.")]
 
 __all__ = ["DEFAULT_TENANT", "DryRun", "Tenant", "User", "Yes"]
 
@@ -39,27 +38,22 @@ Function = Callable[..., Any]
 
 
 class Cli:
-    """What a command function gets as its first argument, `cli`."""
+    """The first argument of every command function: settings and output."""
 
     def __init__(self, output: Output, *, debug: bool = False) -> None:
-        """Hold the command's output; the settings are read by `load`."""
         from lkmongo.settings import Settings
 
         self.output = output
         self.asked: Format | None = None
-        """The format that an option named; None where it is by the settings or the terminal."""
+        """The format given as an option; None if the settings or the terminal decide."""
         self.debug = debug
         self.settings = Settings.load({})
         self.wrong_settings: dict[str, SettingsError] = {}
 
     def load(self, *, leniently: bool = False) -> None:
-        """Read the dotenv files and the environment.
+        """Read the dotenv files and the environment. Raises SettingsError.
 
-        Leniently, what is wrong with them is left out and kept in `wrong_settings`, by variable or file; unknown
-        variables are not told.
-
-        Raises:
-            SettingsError: a value is not accepted.
+        Leniently, invalid settings are ignored and kept in `wrong_settings`, by variable or file.
         """
         from lkmongo.dotenv_files import load_dotenv_files
         from lkmongo.settings import Settings
@@ -73,15 +67,15 @@ class Cli:
             for name, meant in self.settings.unknown:
                 self.output.warn(f"{name} is not a setting" + (f"; did you mean {meant}?" if meant else ""))
         self.debug = self.debug or self.settings.debug
-        if is_terminal(sys.stderr) and os.getpid() != 1:  # with a container's first process everything ends
+        if is_terminal(sys.stderr) and os.getpid() != 1:  # as the first process of a container, everything ends with it
             self.settings = self.settings.at_terminal()
 
     def confirm(self, question: str, *, yes: bool, flag: str = "--yes") -> None:
-        """Ask before something is changed that cannot be brought back.
+        """Ask before an irreversible change.
 
         Raises:
             DeclinedError: the answer was no.
-            UsageError: there is no terminal to ask on, and `flag` was not given.
+            UsageError: there is no terminal, and `flag` was not given.
         """
         if yes:
             return
@@ -91,16 +85,16 @@ class Cli:
             raise DeclinedError
 
     def confirm_id(self, warning: str, wanted: str, given: str | None, *, flag: str = "--confirm") -> None:
-        """Have the id typed of what is about to be lost for good; `given` is what the option `flag` said.
+        """Require the id of what is about to be deleted, typed or as `given` with the option `flag`.
 
         Raises:
             DeclinedError: something else was typed.
-            UsageError: the option says something else, or there is neither an option nor a terminal to ask on.
+            UsageError: the option has another id, or there is neither the option nor a terminal.
         """
         if given is not None:
             if given != wanted:
                 raise UsageError(
-                    f"{flag} says {given!r}, not {wanted!r}; nothing was changed",
+                    f"{flag} is {given!r}, not {wanted!r}; nothing was changed",
                     hint=f"add {flag} {shlex.quote(wanted)}",
                 )
             return
@@ -108,12 +102,12 @@ class Cli:
             raise UsageError(
                 f"{warning} There is no terminal to ask on", hint=f"add {flag} {shlex.quote(wanted)}, the id once more"
             )
-        if _answer(f"{visible(warning)}\nType {visible(wanted)} to go on: ").rstrip("\n") != wanted:
+        if _answer(f"{visible(warning)}\nType {visible(wanted)} to continue: ").rstrip("\n") != wanted:
             raise DeclinedError
 
 
 def _answer(question: str) -> str:
-    """A line from the terminal. A signal ends the waiting at once: a task that is cancelled waits for a loop that stands still."""
+    """Read a line from the terminal. Signals end this at once: the blocked loop could not cancel the task."""
 
     def terminate(_number: int, _frame: object) -> None:
         raise typer.Exit(ExitCode.TERMINATED)
@@ -121,7 +115,7 @@ def _answer(question: str) -> str:
     handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: terminate, signal.SIGHUP: terminate}
     with handling(handlers):
         try:
-            if _is_cancelled():  # by a signal before those handlers were there
+            if _is_cancelled():  # by a signal before these handlers were installed
                 raise asyncio.CancelledError
             sys.stderr.write(question)
             sys.stderr.flush()
@@ -132,7 +126,7 @@ def _answer(question: str) -> str:
 
 
 def _is_cancelled() -> bool:
-    with contextlib.suppress(RuntimeError):  # a command that is no coroutine
+    with contextlib.suppress(RuntimeError):  # not a coroutine command
         task = asyncio.current_task()
         return task is not None and task.cancelling() > 0
     return False
@@ -141,14 +135,14 @@ def _is_cancelled() -> bool:
 def command(
     app: typer.Typer, name: str, *, data: bool = False, lenient: bool = False
 ) -> Callable[[Function], Function]:
-    """Register a function as `app`'s command `name`.
+    """Register a function, which may be a coroutine function, as `app`'s command `name`.
 
-    The function's first parameter is a `Cli`; it may be a coroutine function; it returns None. `--debug` is added
-    to its options, and with `data` also `--output` and `--json`. A `lenient` one runs with wrong settings, too.
+    Its first parameter is a `Cli`; it returns None. It gets the option `--debug`, with `data` also `--output` and
+    `--json`. A `lenient` command runs even with invalid settings.
     """
 
     def register(function: Function) -> Function:
-        # Without it Typer cuts the first sentence off where a line ends.
+        # Without it Typer truncates the first sentence at a line break.
         app.command(name, short_help=_first_sentence(function))(_runner(function, data=data, lenient=lenient))
         return function
 
@@ -156,7 +150,7 @@ def command(
 
 
 def own_command(app: typer.Typer, *, data: bool = False) -> Callable[[Function], Function]:
-    """Register a function, as `command` does, as what the group `app` itself does when none of its commands is named."""
+    """Register a function, as `command` does, for the group `app` itself, without a subcommand."""
 
     def register(function: Function) -> Function:
         run = _runner(function, data=data, lenient=False)
@@ -170,7 +164,7 @@ def own_command(app: typer.Typer, *, data: bool = False) -> Callable[[Function],
             if given := [
                 p for p in context.command.params if p.name and getattr(source(p.name), "name", "") == "COMMANDLINE"
             ]:
-                context.fail(f"{given[0].opts[0]} is no option of {context.info_name} {context.invoked_subcommand}")
+                context.fail(f"{given[0].opts[0]} is not an option of {context.info_name} {context.invoked_subcommand}")
 
         signature = inspect.signature(run)
         first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
@@ -183,7 +177,7 @@ def own_command(app: typer.Typer, *, data: bool = False) -> Callable[[Function],
 
 
 def _runner(function: Function, *, data: bool, lenient: bool) -> Function:
-    """What Typer is to call: it takes the options that all commands have, and sees to settings and errors."""
+    """Wrap a command function for Typer: adds the common options, loads settings, and handles errors."""
 
     @functools.wraps(function)
     def run(**arguments: Any) -> None:
@@ -201,7 +195,6 @@ def _runner(function: Function, *, data: bool, lenient: bool) -> Function:
 
 
 def _first_sentence(function: Function) -> str:
-    """What a list of commands says of one."""
     paragraph = inspect.cleandoc(function.__doc__ or "").partition("\n\n")[0]
     return " ".join(paragraph.split()).partition(". ")[0].rstrip(".") + "."
 
@@ -215,7 +208,7 @@ def _common(*, data: bool) -> Iterator[inspect.Parameter]:
             "output",
             Annotated[
                 Format | None,
-                typer.Option("--output", "-o", help="How to write data; table on a terminal, else plain."),
+                typer.Option("--output", "-o", help="Format of the data; table on a terminal, else plain."),
             ],
             None,
         )
@@ -250,25 +243,25 @@ def _run(function: Function, arguments: dict[str, Any], fmt: Format | None, *, d
         output.note("interrupted")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     except BrokenPipeError:
-        # The reader, such as `head`, has enough. Keep Python from complaining when it flushes at exit.
+        # The reader, such as `head`, is done. Keep Python from warning when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         if cli.debug:
             logging.getLogger(__name__).exception(
                 "%s failed", function.__name__
-            )  # not raised: that would redact nothing
+            )  # not raised, as that would redact nothing
         output.error(
             LkmongoError(
-                f"something went wrong that should not: {type(error).__name__}",
+                f"unexpected error: {type(error).__name__}",
                 why=str(error)[:300] or None,
-                hint=f"{'' if cli.debug else 'run it again with --debug and '}report what it prints",
+                hint=f"{'' if cli.debug else 'run it again with --debug and '}report the output",
             )
         )
         raise typer.Exit(ExitCode.FAILED) from None
 
 
 def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run to the end; SIGTERM and SIGHUP cancel it, so that whatever is open is closed, and exit with 143."""
+    """Run to the end; SIGTERM and SIGHUP cancel it, so that it can clean up, and exit with 143."""
     received: list[int] = []
 
     async def main() -> Any:
@@ -276,7 +269,7 @@ def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
         loop = asyncio.get_running_loop()
 
         def stop(number: int, _frame: object) -> None:
-            # Not by loop.add_signal_handler: a question that stands in the loop's way is to see it.
+            # Not with loop.add_signal_handler, which does not run while a question blocks the loop.
             received.append(number)
             if task:
                 task.cancel()
@@ -296,15 +289,12 @@ def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 def _is_shown(record: logging.LogRecord) -> bool:
-    """Whether it is shown without --debug: of the SDK's, only that a tool of one's own failed.
-
-    The caller hears of an internal error then, and nobody else tells which it was.
-    """
-    return not record.name.startswith("livekit") or hasattr(record, "function")  # how the SDK names a tool
+    """Whether to show a record without --debug: of the SDK's, only that a tool failed, as nothing else reports that."""
+    return not record.name.startswith("livekit") or hasattr(record, "function")  # the name of a tool
 
 
 def _configure_logging(cli: Cli) -> None:
-    """Warnings of our own reach stderr; libraries speak only with --debug, but for tools. Secrets never do."""
+    """Log our warnings to stderr, and those of libraries only with --debug; secrets are redacted."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(RedactingFormatter("%(levelname)s %(name)s: %(message)s", secrets=cli.settings.secrets))
     if not cli.debug:
@@ -314,4 +304,4 @@ def _configure_logging(cli: Cli) -> None:
     root.setLevel(logging.INFO if cli.debug else logging.CRITICAL)
     logging.getLogger("lkmongo").setLevel(logging.DEBUG if cli.debug else logging.WARNING)
     logging.getLogger("livekit").setLevel(logging.NOTSET if cli.debug else logging.ERROR)
-    logging.getLogger("pymongo").setLevel(logging.WARNING)  # its debug records hold documents
+    logging.getLogger("pymongo").setLevel(logging.WARNING)  # its debug records contain documents

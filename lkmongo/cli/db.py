@@ -1,4 +1,4 @@
-"""`lkmongo db seed`, `embed` and `retention`: sample data, missing vectors, and how long data is kept."""
+"""`lkmongo db seed`, `embed` and `retention`: sample data, missing vectors, and the retention of data."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from lkmongo.store.indexes.database_indexes import Retention
 
 _NAMED = 20
-"""People that one warning names."""
+"""People that a warning names."""
 
-app = typer.Typer(help="Make a database ready for the agent.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Prepare a database for the agent.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @command(app, "seed", data=True)
@@ -30,17 +30,16 @@ async def seed(
         Path | None, typer.Option("--dir", help="A folder of your own instead of the sample data.", show_default=False)
     ] = None,
     erased: Annotated[
-        bool, typer.Option("--erased", help="Load also people who were erased from this database, as new ones.")
+        bool, typer.Option("--erased", help="Also load people who were erased from this database, as new ones.")
     ] = False,
     yes: Yes = False,
 ) -> None:
     """Load users, orders and knowledge from a folder; run it as often as you like.
 
-    What is there already is kept: an existing profile is never overwritten, and nothing is deleted that an
-    earlier seed did not write. People who were erased (`users erase`) are left out with their orders, and named.
-    A database on another machine needs --yes.
+    Existing profiles are never overwritten, and nothing is deleted that an earlier seed did not write. People who were
+    erased (`users erase`) are left out with their orders, and named. A database on another machine needs --yes.
     """
-    from lkmongo.embed.choose import embedder_for
+    from lkmongo.embed.choose import open_embedder
     from lkmongo.store.indexes import database_indexes
     from lkmongo.store.mongo.client import is_local
     from lkmongo.store.open import open_store
@@ -51,21 +50,12 @@ async def seed(
     uri = cli.settings.mongodb_uri
     if uri and not is_local(uri.get_secret_value()):
         cli.confirm(f"Load {folder or 'the sample data'} into a database on another machine?", yes=yes)
-    embedder = embedder_for(cli.settings)
-    try:
-        async with open_store(cli.settings, on_status=cli.output.note) as store:
-            await database_indexes.apply(store.db)
-            with progress("seeding") as tell:
-                counts = await write_seeds(
-                    store.db,
-                    data,
-                    embedder,
-                    on_progress=tell,
-                    on_wait=lambda seconds: cli.output.note(f"The embedding service asks to wait {seconds:.0f} s"),
-                    erased_too=erased,
-                )
-    finally:
-        await embedder.close()
+    async with open_embedder(cli.settings) as embedder, open_store(cli.settings, on_status=cli.output.note) as store:
+        await database_indexes.apply(store.db)
+        with progress("seeding") as report:
+            counts = await write_seeds(
+                store.db, data, embedder, on_progress=report, on_wait=cli.output.note_wait, erased_too=erased
+            )
     columns = ["collection", "inserted", "updated", "unchanged", "kept", "removed", "left_out"]
     cli.output.rows(columns, counts.rows())
     if counts.erased:
@@ -85,36 +75,32 @@ async def embed(
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Embed the memories and the passages that have no vector, or one of another model than the settings name.
+    """Embed the memories and passages that have no vector, or one of another model.
 
-    Run it after the embedder was changed, or after its service was away. It may be interrupted: what is done stays
-    done, and the next run goes on. What is written anew meanwhile is left to whoever writes it.
+    Run it after a change of the embedder or an outage of its service. It can be interrupted: the next run continues.
+    Documents that change meanwhile are left to the program that changes them.
     """
     from dataclasses import asdict
 
-    from lkmongo.embed.choose import embedder_for
+    from lkmongo.embed.choose import open_embedder
     from lkmongo.model import TenantScope
     from lkmongo.store.indexes.backfill import backfill, count_missing
     from lkmongo.store.open import open_store
 
     within = TenantScope(tenant) if tenant is not None else None
-    embedder = embedder_for(cli.settings)
-    try:
-        async with open_store(cli.settings, on_status=cli.output.note) as store:
-            if dry_run:
-                filled = await count_missing(store.db, embedder, tenant=within, thorough=True)
-            else:
-                with progress("embedding") as tell:
-                    filled = await backfill(
-                        store.db,
-                        embedder,
-                        tenant=within,
-                        thorough=True,
-                        on_progress=tell,
-                        on_wait=lambda seconds: cli.output.note(f"The embedding service asks to wait {seconds:.0f} s"),
-                    )
-    finally:
-        await embedder.close()
+    async with open_embedder(cli.settings) as embedder, open_store(cli.settings, on_status=cli.output.note) as store:
+        if dry_run:
+            filled = await count_missing(store.db, embedder, tenant=within, thorough=True)
+        else:
+            with progress("embedding") as report:
+                filled = await backfill(
+                    store.db,
+                    embedder,
+                    tenant=within,
+                    thorough=True,
+                    on_progress=report,
+                    on_wait=cli.output.note_wait,
+                )
     cli.output.rows(
         ["collection", "missing", "embedded", "changed", "unfit", "model"],
         ({**asdict(each), "model": embedder.model} for each in filled),
@@ -138,8 +124,8 @@ async def retention(
 ) -> None:
     """Show or set how long data is kept.
 
-    Calls count from their end, memories from their last change, profiles from the last call. MongoDB deletes what is
-    older, within a minute or so. A shorter time asks first and says how much would go.
+    For calls, the time counts from their end, for memories from the last change, for profiles from the last call.
+    MongoDB deletes older data within a minute or so. A shorter time needs confirmation, which says how much is deleted.
     """
     from lkmongo.errors import UsageError
     from lkmongo.store.indexes import database_indexes
@@ -153,36 +139,32 @@ async def retention(
         return
     database_indexes.check_subject(subject)
     if keep is None:
-        raise UsageError("how long?", hint=f"lkmongo db retention {subject} 90d, or forever")
+        raise UsageError("the time is missing", hint=f"lkmongo db retention {subject} 90d, or forever")
     limit = None if keep.lower() == "forever" else parse_duration(keep)
     if limit is not None and limit.total_seconds() < 3_600:
-        raise UsageError(
-            f"{keep} is shorter than an hour", why="a call could be deleted while it goes on", hint="1h or more"
-        )
+        raise UsageError(f"{keep} is shorter than an hour", why="a running call could be deleted", hint="1h or more")
     async with open_store(cli.settings) as store:
         before = next(row.keep for row in await database_indexes.current_retention(store.db) if row.subject == subject)
         shorter = limit is not None and (before is None or limit < before)
-        going = await database_indexes.count_older(store.db, subject, limit) if limit is not None and shorter else 0
+        expired = await database_indexes.count_older(store.db, subject, limit) if limit is not None and shorter else 0
         if not dry_run:
             if shorter:
-                cli.confirm(
-                    f"Keep {subject} for {keep} instead of {_shown(before)}? {counted(going, 'document')} would go for good.",
-                    yes=yes,
-                )
+                question = f"Keep {subject} for {keep} instead of {_shown(before)}?"
+                cli.confirm(f"{question} {counted(expired, 'document')} will be deleted.", yes=yes)
             await database_indexes.set_retention(store.db, subject, limit)
     fields: dict[str, Any] = {
         "subject": subject,
         "before": _shown(before),
         "keep": _shown(limit),
-        "would_go": going,
+        "would_go": expired,
         "dry_run": dry_run,
     }
     verb = "Would keep" if dry_run else "Keeping"
-    cli.output.record(fields, f"{verb} {subject} for {_shown(limit)}; older than that: {counted(going, 'document')}")
+    cli.output.record(fields, f"{verb} {subject} for {_shown(limit)}; older than that: {counted(expired, 'document')}")
 
 
 def kept(limits: Sequence[Retention]) -> list[dict[str, str]]:
-    """A row for each subject, as `db status` shows them, too."""
+    """A row for each subject, also for `db status`."""
     return [{"subject": limit.subject, "keep": _shown(limit.keep)} for limit in limits]
 
 

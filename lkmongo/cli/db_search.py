@@ -1,4 +1,4 @@
-"""`lkmongo db indexes`, `wait-ready` and `status`: create search indexes, watch them become ready, look at them."""
+"""`lkmongo db indexes`, `wait-ready` and `status`: create indexes, wait until they are ready, show their state."""
 
 from __future__ import annotations
 
@@ -28,10 +28,9 @@ if TYPE_CHECKING:
 
 
 class IndexWatch:
-    """Shows the states it is told of on stderr while the block runs, and keeps the last of each index."""
+    """Shows the states of indexes on stderr while the block runs, and keeps the last of each."""
 
     def __init__(self, output: Output) -> None:
-        """Write lines by `output`, or draw on the terminal."""
         self.states: dict[str, IndexState] = {}
         self._output = output
         self._stack = ExitStack()
@@ -40,7 +39,6 @@ class IndexWatch:
         self._spinner: Any = None
 
     def __enter__(self) -> Self:
-        """Begin to draw."""
         if self._moving:
             from rich.console import Console
             from rich.live import Live
@@ -52,17 +50,14 @@ class IndexWatch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Clear the view."""
         self._stack.close()
 
     def __call__(self, state: IndexState, before: IndexState | None, seconds: float) -> None:
-        """Take the new state of an index, and the one before."""
         self.states[state.index.name] = state
         if not self._moving:
             self._output.note(f"index {state.index.name}: {_change(state, before)} ({seconds:.0f} s)")
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the last state of each index as a row."""
         return [state_row(state) for state in self.states.values()]
 
     def _table(self) -> Table:
@@ -86,7 +81,6 @@ COLUMNS = ("collection", "index", "kind", "status", "queryable", "ready", "canar
 
 
 def state_row(state: IndexState) -> dict[str, Any]:
-    """One index as a row of `COLUMNS`."""
     canary = state.canary
     return {
         "collection": state.index.collection,
@@ -106,9 +100,7 @@ def _change(state: IndexState, before: IndexState | None) -> str:
     return f"{before.label} \u2192 {state.label}" if before else state.label
 
 
-RequireSearch = Annotated[
-    bool, typer.Option("--require-search", help="Fail (exit code 7) on a server that has no search.")
-]
+RequireSearch = Annotated[bool, typer.Option("--require-search", help="Fail (exit code 7) on a server without search.")]
 _NAMED = 5  # indexes that an error names; the rest is in the list
 _EXACT = "This MongoDB has no search: searches run exact, which needs no search index"
 
@@ -120,27 +112,25 @@ async def indexes(
         bool,
         typer.Option(
             "--check",
-            help="Write nothing; say what is not as it should be, and exit with 1 when a search index is FAILED, STALE or "
-            "without its collection, else with 6 when something differs, else with 3 when an index is not ready yet.",
+            help="Change nothing; report problems, and exit with 1 if a search index is FAILED, STALE or without its "
+            "collection, else with 6 if something differs, else with 3 if an index is not ready yet.",
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the definitions as JSON; connects to nothing.")
+        bool, typer.Option("--dry-run", help="Print the definitions as JSON, without connecting.")
     ] = False,
     replace: Annotated[
         bool,
-        typer.Option(
-            "--replace", help="Drop and make again the search indexes that are broken or that no update can mend."
-        ),
+        typer.Option("--replace", help="Drop and recreate search indexes that are broken or cannot be updated."),
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until they are ready, as `db wait-ready` does.")] = False,
     require_search: RequireSearch = False,
 ) -> None:
     """Create and update the collections, indexes and search indexes.
 
-    Run it as often as you like: definitions are compared by what they mean, unknown indexes are left alone, and
-    nothing is dropped without --replace: a search index that is broken is named and left alone, with exit code 1. On
-    a server that has no search, the ordinary indexes are made.
+    Run it as often as you like: definitions are compared by meaning, unknown indexes are left alone, and nothing is
+    dropped without --replace: a broken search index is reported, with exit code 1. On a server without search, only the
+    ordinary indexes are created.
     """
     from lkmongo.embed.choose import embedder_for
     from lkmongo.errors import NotSupportedError, UsageError
@@ -151,7 +141,8 @@ async def indexes(
 
     if (check and (replace or wait)) or (dry_run and (check or replace or wait)):
         raise UsageError(
-            "--check and --dry-run write nothing: they go with no other of these options", hint="leave the others out"
+            "--check and --dry-run change nothing and cannot be combined with each other, --replace or --wait",
+            hint="leave the others out",
         )
     embedder = embedder_for(cli.settings)
     wanted = search_indexes(embedder.dimensions, embedder.similarity)
@@ -192,7 +183,7 @@ def _note_next_steps(cli: Cli, search: Sequence[SearchChange], *, wait: bool) ->
     from lkmongo.store.indexes.database_indexes import Action
 
     if any("numDimensions" in change.detail for change in search):
-        cli.output.note("Documents with vectors of another length are not found by them until lkmongo db embed")
+        cli.output.note("Documents with vectors of another length are not found until lkmongo db embed")
     if not wait and any(change.action is not Action.UNCHANGED or change.pending for change in search):
         cli.output.note("Search indexes take a minute or two to build; lkmongo db wait-ready waits for them")
 
@@ -208,7 +199,6 @@ def _row(change: Change[Any], kind: str) -> dict[str, Any]:
 
 
 def _definitions(wanted: Sequence[SearchIndex]) -> list[dict[str, Any]]:
-    """Every index with what the server is asked for."""
     from lkmongo.store.mongo.schema import INDEXES
 
     ordinary = [
@@ -227,16 +217,13 @@ def _definitions(wanted: Sequence[SearchIndex]) -> list[dict[str, Any]]:
 
 
 def _raise_if_wrong(changes: Sequence[Change[Any]], *, check: bool) -> None:
-    """Raise for what could not be made right, and for whatever `--check` finds; the worst decides what is raised.
-
-    What running this once more does not mend is the worst, and what only needs time the least.
-    """
+    """Raise for the worst problem that remains, or that `--check` finds: broken, then different, then not ready."""
     from lkmongo.errors import DriftError, NotReadyError
     from lkmongo.store.indexes.readiness import IndexFailedError
 
     kinds: dict[type[LkmongoError], str] = {
         IndexFailedError: "are broken",
-        DriftError: "are not as they should be" if check else "could not be made",
+        DriftError: "differ from what is needed" if check else "could not be created",
         NotReadyError: "are not ready",
     }
     found = {kind: [each for each in changes if _error_kind(each, check=check) is kind] for kind in kinds}
@@ -248,12 +235,12 @@ def _raise_if_wrong(changes: Sequence[Change[Any]], *, check: bool) -> None:
     why = "; ".join(named[:_NAMED]) + (f"; and {len(named) - _NAMED} more" if len(named) > _NAMED else "")
     for kind, those in found.items():
         if those:
-            said = f"{len(those)} of {len(changes)} indexes {kinds[kind]}"
-            raise kind(said, why=why, hint=next((each.hint for each in those if each.hint), "lkmongo db indexes"))
+            summary = f"{len(those)} of {len(changes)} indexes {kinds[kind]}"
+            raise kind(summary, why=why, hint=next((each.hint for each in those if each.hint), "lkmongo db indexes"))
 
 
 def _error_kind(change: Change[Any], *, check: bool) -> type[LkmongoError] | None:
-    """What kind of error an index is after it was looked at (`check`) or made, if it is one."""
+    """The error for a planned (`check`) or applied change, or None."""
     from lkmongo.errors import DriftError, NotReadyError
     from lkmongo.store.indexes.database_indexes import Action
     from lkmongo.store.indexes.readiness import IndexFailedError
@@ -275,10 +262,10 @@ async def wait_ready(
     ] = 300,
     require_search: RequireSearch = False,
 ) -> None:
-    """Wait until every search index serves by its definition and finds what is there.
+    """Wait until every search index serves its definition and finds existing documents.
 
-    Then a document of each collection is looked for by its own vector or words; where there is none, one is made
-    for it and removed. Exits with 3 when the time is over, and at once with 1 when an index failed.
+    As a test, a document of each collection is searched for by its own vector or words; if there is none, a temporary
+    one is inserted. Exits with 3 when the time is over, and at once with 1 if an index has failed.
     """
     from lkmongo.backoff import Backoff
     from lkmongo.embed.choose import embedder_for
@@ -304,9 +291,9 @@ async def wait_ready(
 
 @command(app, "status", data=True)
 async def status(cli: Cli) -> None:
-    """Show what the server can do, how the indexes stand, how many documents lack a vector, and what is kept how long.
+    """Show the features of the server, the state of indexes, missing vectors, and the retention.
 
-    Nothing is written and nothing is waited for.
+    Changes nothing, and does not wait.
     """
     from lkmongo.cli.db import kept
     from lkmongo.embed.choose import embedder_for

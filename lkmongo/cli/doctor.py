@@ -1,4 +1,4 @@
-"""`lkmongo doctor`: look at every part that a user can get wrong."""
+"""`lkmongo doctor`: check everything that can be set up wrong."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ async def doctor(
         typer.Option(
             "--only",
             metavar="NAME",
-            help="Look at this part or group only, such as mongodb; may be given several times.",
+            help="Run only this check or group, such as mongodb; may be given several times.",
             autocompletion=_complete_name,
         ),
     ] = None,
 ) -> None:
-    """Look at everything that can be set up wrong, and say what to do about it.
+    """Check everything that can be set up wrong, and say what to do about it.
 
-    Each part is ok, warn, fail, or skip when it is not in use. Nothing is changed. Exits with 0 when no part failed,
-    with 4 when only credentials were refused, with 3 when it only takes time, else with 1.
+    Each check is ok, warn, fail, or skip if it does not apply. Nothing is changed. Exits with 0 if no check failed,
+    with 4 if only credentials were refused, with 3 if something only needs time, else with 1.
     """
     from lkmongo.doctor import examine, worst
 
@@ -47,7 +47,7 @@ async def doctor(
         cli.settings,
         cli.wrong_settings,
         only=only or (),
-        on_check=(lambda check: _tell(cli, check)) if live else lambda _check: None,
+        on_check=(lambda check: _show(cli, check)) if live else lambda _check: None,
         on_status=cli.output.note,
     )
     if not live:
@@ -60,8 +60,7 @@ async def doctor(
         cli.output.note(", ".join(f"{number} {status}" for status, number in counts.items() if number))
 
 
-def _tell(cli: Cli, check: Check) -> None:
-    """Show one part at once: as an object, or in lines for people."""
+def _show(cli: Cli, check: Check) -> None:
     if cli.output.is_json:
         cli.output.event(_row(check))
         return

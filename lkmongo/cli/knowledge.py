@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 app = typer.Typer(help="What the agent may quote.", no_args_is_help=True, rich_markup_mode=None)
 
 _LISTED = 20
-"""Notes on files that were passed over, before the rest is only counted."""
+"""Notes on skipped files to show."""
 
 Sources = Annotated[
-    list[str], typer.Argument(metavar="SOURCE", help="Names as knowledge list shows them.", show_default=False)
+    list[str], typer.Argument(metavar="SOURCE", help="Names as shown by knowledge list.", show_default=False)
 ]
 
 
@@ -40,28 +40,29 @@ async def add(
     tenant: Tenant = DEFAULT_TENANT,
     source: Annotated[
         str | None,
-        typer.Option("--source", metavar="NAME", help="What to call stdin, such as notes.md.", show_default=False),
+        typer.Option(
+            "--source", metavar="NAME", help="Name for the document from stdin, such as notes.md.", show_default=False
+        ),
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Add documents, or bring those that were added before up to date.
+    """Add documents, or update those that were added before.
 
-    They are split by headings and size. Only passages that changed are written and embedded; those that vanished
-    from their document are removed, and so are documents that vanished from a folder that is added again. Files of
-    more than 20 MB are refused; in folders, hidden files and links to folders are passed over.
+    They are split by headings and size. Only changed passages are written and embedded; passages that vanished from
+    their document are removed, and so are documents that vanished from an added folder. Files of more than 20 MB are
+    refused; in folders, hidden files and links to folders are skipped.
     """
-    from lkmongo.embed.choose import embedder_for
+    from lkmongo.embed.choose import open_embedder
     from lkmongo.model import TenantScope
     from lkmongo.store.indexes import database_indexes
     from lkmongo.store.knowledge.ingest import add_documents
     from lkmongo.store.open import open_store
 
     scope = TenantScope(tenant)
-    embedder = embedder_for(cli.settings)
-    with progress("adding") as tell:
-        library = await _read(paths, source, tell)
-        _warn_about_skipped(library, cli)
-        try:
+    async with open_embedder(cli.settings) as embedder:
+        with progress("adding") as report:
+            library = await _read(paths, source, report)
+            _warn_about_skipped(library, cli)
             async with open_store(cli.settings, on_status=cli.output.note) as store:
                 if not dry_run:
                     await database_indexes.apply(store.db)
@@ -71,17 +72,14 @@ async def add(
                     library,
                     embedder,
                     dry_run=dry_run,
-                    on_progress=tell,
-                    on_wait=lambda seconds: cli.output.note(f"The embedding service asks to wait {seconds:.0f} s"),
+                    on_progress=report,
+                    on_wait=cli.output.note_wait,
                 )
-        finally:
-            await embedder.close()
     _show(added, cli, dry_run=dry_run)
     _raise_if_incomplete(added, library, dry_run=dry_run)
 
 
 async def _read(paths: Sequence[str], source: str | None, tell: ReportProgress) -> Library:
-    """Read what was named, standard input last."""
     import asyncio
     from pathlib import Path
 
@@ -89,13 +87,13 @@ async def _read(paths: Sequence[str], source: str | None, tell: ReportProgress) 
     from lkmongo.store.knowledge.ingest import STDIN, Library, find_documents, read_documents
 
     named = [Path(path) for path in paths if path != STDIN]
-    if "" in paths:  # which Path takes for the current folder; a variable that is not set, mostly
+    if "" in paths:  # Path takes it for the current folder; usually an unset variable
         raise UsageError("a path is empty", hint="name a file or a folder; the current folder is .")
     if STDIN not in paths:
         if source is not None:
-            raise UsageError("--source names what comes from stdin", hint="name - too, or leave --source out")
+            raise UsageError("--source names the document from stdin", hint="add -, or leave --source out")
     elif source is None:
-        raise UsageError("what comes from stdin needs a name", hint="add --source NAME, such as --source notes.md")
+        raise UsageError("a document from stdin needs a name", hint="add --source NAME, such as --source notes.md")
     library = await read_documents(find_documents(named), tell) if named else Library()
     if source is not None:
         library.documents.append(await asyncio.to_thread(_read_stdin, source, library.present))
@@ -131,30 +129,31 @@ def _show(added: IngestResult, cli: Cli, *, dry_run: bool) -> None:
     cli.output.rows(columns, ({name: getattr(row, name) for name in columns} for row in added.rows))
     for row in added.rows:
         if row.moved_from:
-            cli.output.warn(f"{row.source} was added from {row.moved_from} before; it is this one now")
+            cli.output.warn(f"{row.source} was previously added from {row.moved_from}; this one replaces it")
     total = totals(added.rows)
     cli.output.note(
-        f"{counted(total.passages, 'passage')}: {total.added} added, {total.replaced} replaced, {total.unchanged} unchanged, "
-        f"{total.removed} removed" + ("; this was a dry run, nothing is changed" if dry_run else "")
+        f"{counted(total.passages, 'passage')}: {total.added} added, {total.replaced} replaced, "
+        f"{total.unchanged} unchanged, {total.removed} removed"
+        + ("; this was a dry run, nothing was changed" if dry_run else "")
     )
 
 
 def _raise_if_incomplete(added: IngestResult, library: Library, *, dry_run: bool) -> None:
-    """Fail when something is not as it was meant to be, though all the rest was done."""
+    """Raise if some documents could not be read or embedded, after all others were added."""
     from lkmongo.errors import LkmongoError
 
     if added.failure:
         raise LkmongoError(
             f"{added.without_vector} passages have no vector yet and are found by their words alone",
             why=added.failure.message,
-            hint=f"{added.failure.hint or 'try again'}; then run lkmongo db embed, or this again",
+            hint=f"{added.failure.hint or 'try again'}; then run lkmongo db embed, or repeat this",
         )
     if library.problems:
         raise LkmongoError(
             f"{len(library.problems)} files or folders could not be read"
             + ("" if dry_run else "; all others were added"),
             why="; ".join(library.problems[:_LISTED]),
-            hint="correct or remove them, and run this again",
+            hint="correct or remove them, and repeat this",
         )
 
 
@@ -162,9 +161,9 @@ def _raise_if_incomplete(added: IngestResult, library: Library, *, dry_run: bool
 async def list_(
     cli: Cli,
     tenant: Tenant = DEFAULT_TENANT,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Maximum number.")] = 50,
 ) -> None:
-    """List the documents of a tenant, by name, and how many of their passages have a vector of the model in use."""
+    """List the documents of a tenant, with the numbers of passages and of vectors of the current model."""
     from lkmongo.embed.choose import embedder_for
     from lkmongo.model import TenantScope
     from lkmongo.store.knowledge.knowledge import Knowledge
@@ -181,18 +180,18 @@ async def list_(
         empty=f"Tenant {tenant} has no knowledge; add some with lkmongo knowledge add",
     )
     if len(sources) > limit:
-        cli.output.note(f"showing {limit:,} of {len(sources):,}; see more with --limit")
+        cli.output.note(f"showing {limit:,} of {len(sources):,}; raise --limit for more")
     if missing := sum(source.passages - source.embedded for source in sources):
         cli.output.note(f"{missing} passages have no vector of {embedder.model}; run lkmongo db embed")
 
 
 @command(app, "search", data=True)
 async def search(cli: Cli, query: Query, tenant: Tenant = DEFAULT_TENANT, limit: Limit = 5) -> None:
-    """Search a tenant's knowledge as the agent does, and show the ranks of both branches."""
-    from lkmongo.cli.search_view import asked_for, searching, show_passages
+    """Search a tenant's knowledge like the agent, and show the ranks of both branches."""
+    from lkmongo.cli.search_view import clean_query, searching, show_passages
     from lkmongo.model import TenantScope
 
-    scope, text = TenantScope(tenant), asked_for(query)
+    scope, text = TenantScope(tenant), clean_query(query)
     async with searching(cli) as (_, strategy):
         result = await strategy.knowledge(scope, text, limit)
     show_passages(cli, result, empty=f"Nothing about that was found in tenant {tenant}")
@@ -204,7 +203,7 @@ async def remove(
 ) -> None:
     """Remove documents, whoever wrote them.
 
-    What db seed wrote comes back with the next db seed, and a file that is still in its folder when that is added.
+    Documents of db seed come back with the next db seed, and files that are still in their folder when it is added.
     """
     from difflib import get_close_matches
 

@@ -26,14 +26,14 @@ def status(cli: Cli) -> None:
     It starts with the first command that needs it, and stops LKMONGO_LINGER after the last. It is not used with
     MONGODB_URI.
     """
-    from lkmongo.local.running import look
+    from lkmongo.local.running import states
 
-    found = [_fields(each) for each in look(cli.settings.data_home)]
+    found = [_fields(each) for each in states(cli.settings.data_home)]
     if cli.output.format is Format.TABLE and found:
         for fields in found:
             show_fields(cli.output, fields | {"used_by": ", ".join(map(str, fields["used_by"]))})
         return
-    cli.output.rows(_FIELDS, found, empty=f"No embedded mongod was started yet in {cli.settings.data_home}")
+    cli.output.rows(_FIELDS, found, empty=f"No embedded mongod has been started in {cli.settings.data_home}")
 
 
 @command(app, "stop", data=True)
@@ -47,7 +47,7 @@ def stop(cli: Cli) -> None:
     stopped = running.stop(cli.settings.data_home)
     cli.output.record(
         {"stopped": [each.process for each in stopped]},
-        "Stopped" if stopped else f"No embedded mongod runs in {cli.settings.data_home}",
+        "Stopped" if stopped else f"No embedded mongod is running in {cli.settings.data_home}",
     )
 
 

@@ -1,7 +1,7 @@
-"""Where output goes: data to stdout in one of four formats, everything else to stderr.
+"""Output of commands: data to stdout in one of four formats, everything else to stderr.
 
-Stored text comes from callers, and a terminal obeys what it is sent: `visible` makes it safe. In tables ids stay whole,
-so that they can be copied; everything else gives way to the width of the terminal.
+Stored text comes from callers and could contain terminal escape sequences: `visible` makes it safe. In tables, ids are
+never wrapped, so that they can be copied; everything else fits the width of the terminal.
 """
 
 from __future__ import annotations
@@ -23,39 +23,39 @@ from rich.cells import cell_len, chop_cells
 from lkmongo.errors import LkmongoError
 from lkmongo.redact import redact
 
-# Control characters but the line break, what changes the direction of text, its own line breaks, and half characters.
+# Control characters except the line break, direction marks, Unicode line separators, and surrogates.
 _HIDDEN = re.compile("[\0-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def visible(text: str, *, one_line: bool = False) -> str:
-    r"""Return `text` with control and direction-changing characters written out, such as \x1b.
+    r"""Escape control and direction-changing characters, such as \x1b.
 
-    Args:
-        text: anything.
-        one_line: put line breaks and tabs as spaces, for a cell of a table or of tab-separated output.
+    `one_line` replaces line breaks and tabs with spaces, for tables and tab-separated output.
     """
     if one_line:
         text = " ".join(text.split("\n")).replace("\t", " ").replace("\r", " ")
-    return _HIDDEN.sub(_written, text)
+    return _HIDDEN.sub(_escaped, text)
 
 
 def counted(number: int, noun: str) -> str:
-    """A number of things, such as "1 call" and "1,000 calls"; the noun takes an s."""
+    """A number with a regular noun: "1 call", "1,000 calls"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _written(hidden: re.Match[str]) -> str:
+def _escaped(hidden: re.Match[str]) -> str:
     code = ord(hidden[0])
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 _IDS = frozenset({"session_id", "user_id", "tenant_id", "order_id", "source", "root"})
-"""Columns whose values may hold spaces and are never broken."""
+"""Columns that are never wrapped, even at spaces."""
 _PROSE = frozenset({"content", "snippet", "title", "name", "detail", "by", "reason"})
-"""Columns in which a long word may be broken; in all others a line breaks only between words."""
+"""Columns in which long words may be broken; all others are only wrapped between words."""
 _WORD, _LINE, _LINES = 20, 40, 6
-"""Of prose, how wide a column is at least for a long word, and for a text that would be of more lines than so many."""
+"""Minimum widths of a prose column: for a long word, and for a text that would take more than `_LINES` lines."""
 _INDENT = "  "
+_WHY_LINES = 40
+"""Maximum lines of a cause, which may list many problems."""
 
 Row = Sequence[str]
 
@@ -63,8 +63,8 @@ Row = Sequence[str]
 def lines(columns: Sequence[str], rows: Sequence[Row], width: int) -> Iterator[tuple[str, bool]]:
     """Yield the lines of a table, each with whether it is a heading.
 
-    Where the columns do not stand side by side, the first of each row stands on a line of its own, above the others;
-    where even those do not, each field does.
+    If the columns do not fit, the first one is on a separate line above the others; if that does not fit either, each
+    field is on a separate line.
     """
     table = [columns, *rows]
     if widths := _widths(table, width):
@@ -83,7 +83,7 @@ def lines(columns: Sequence[str], rows: Sequence[Row], width: int) -> Iterator[t
 
 
 def _widths(table: Sequence[Row], width: int) -> list[int] | None:
-    """How wide each column of a table, whose first row names them, is; None where they do not fit."""
+    """The widths of the columns of a table, whose first row is the heading; None if they do not fit."""
     columns = list(zip(*table, strict=True))
     wanted = [max(map(cell_len, column)) for column in columns]
     widths = [max(_narrowest(column[0], cell) for cell in column) for column in columns]
@@ -104,20 +104,20 @@ def _narrowest(name: str, cell: str) -> int:
 
 
 def _field(name: str, value: str, names: int, width: int) -> Iterator[str]:
-    first, *others = _broken(value, max(width - names - 2, _WORD)) if name in _PROSE else [value]
+    first, *others = _wrapped(value, max(width - names - 2, _WORD)) if name in _PROSE else [value]
     yield f"{name:{names}}  {first}"
     yield from (f"{'':{names}}  {line}" for line in others)
 
 
 def _side_by_side(row: Row, widths: Sequence[int]) -> Iterator[str]:
-    broken = [_broken(cell, width) for cell, width in zip(row, widths, strict=True)]
+    broken = [_wrapped(cell, width) for cell, width in zip(row, widths, strict=True)]
     for cells in zip_longest(*broken, fillvalue=""):
         padded = (cell + " " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=True))
         yield " ".join(padded).rstrip()
 
 
-def _broken(cell: str, width: int) -> list[str]:
-    """The lines of a cell; what is wider than them is broken."""
+def _wrapped(cell: str, width: int) -> list[str]:
+    """The lines of a cell; longer words are broken."""
     lines = [""]
     for word in cell.split(" "):
         longer = f"{lines[-1]} {word}" if lines[-1] else word
@@ -129,27 +129,22 @@ def _broken(cell: str, width: int) -> list[str]:
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether a person is at the other end; a stream that was closed before we started is None."""
+    """Whether a stream is a terminal; one that was closed before the start is None."""
     return stream is not None and stream.isatty()
 
 
 def is_unicode(stream: TextIO | None) -> bool:
-    """Whether every character can be written to a stream."""
     return (getattr(stream, "encoding", None) or "utf-8").lower().startswith("utf")
 
 
 def styled(stream: TextIO | None) -> bool:
-    """Whether colours and other styles may go to a stream: to a terminal, unless NO_COLOR or TERM=dumb is set."""
+    """Whether to use colours: on a terminal, unless NO_COLOR or TERM=dumb is set."""
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
     return is_terminal(stream) and not plain
 
 
-_WHY_LINES = 40
-"""Of a cause at most; of many problems each has a line of its own."""
-
-
 class Format(StrEnum):
-    """How data is written: for people, for `cut` and `awk`, for programs, for streams."""
+    """The format of data: for people, for `cut` and `awk`, for programs, for streams."""
 
     TABLE = "table"
     PLAIN = "plain"
@@ -158,20 +153,16 @@ class Format(StrEnum):
 
 
 class Output:
-    """One command's way to the outside."""
-
     def __init__(self, fmt: Format | None = None, secrets: Sequence[str] = ()) -> None:
-        """Write in `fmt`; by default a table on a terminal and plain lines elsewhere."""
         self.format = fmt or (Format.TABLE if is_terminal(sys.stdout) else Format.PLAIN)
         self._secrets = secrets
 
     @property
     def is_json(self) -> bool:
-        """Whether a program reads the output."""
         return self.format in {Format.JSON, Format.JSONL}
 
     def rows(self, columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, empty: str = "") -> None:
-        """Write many of one kind; `empty` is said on stderr when there are none and a person reads."""
+        """Write rows; without rows, write `empty` to stderr for people."""
         listed = [{column: row.get(column) for column in columns} for row in rows]
         if self.format is Format.JSON:
             self._line(to_json(listed))
@@ -189,27 +180,26 @@ class Output:
                 self._line("\t".join(visible(_cell(row[column]), one_line=True) for column in columns))
 
     def record(self, fields: Mapping[str, Any], sentence: str) -> None:
-        """Write one result: as an object for programs, as `sentence` for people."""
+        """Write one result: an object for programs, `sentence` for people."""
         self._line(to_json(dict(fields)) if self.is_json else visible(sentence))
 
     def event(self, fields: Mapping[str, Any]) -> None:
-        """Write one object of a stream, at once."""
         self._line(to_json(dict(fields)))
 
     def say(self, text: str) -> None:
-        """Write a line for people to stdout: for a command whose data is text, such as a conversation."""
+        """Write a line of text to stdout, for commands whose data is text."""
         self._line(visible(text))
 
     def note(self, text: str) -> None:
-        """Tell the person at the terminal something on stderr."""
         print(redact(visible(text), self._secrets), file=sys.stderr, flush=True)
 
+    def note_wait(self, seconds: float) -> None:
+        self.note(f"The embedding service asks to wait {seconds:.0f} s")
+
     def warn(self, text: str) -> None:
-        """Tell of something that is not as it should be, on stderr."""
         self.note(f"warning: {text}")
 
     def error(self, error: LkmongoError) -> None:
-        """Say what is wrong, why, and what to do next, on stderr."""
         parts = {
             "code": error.code,
             "message": redact(error.message, self._secrets),
@@ -226,7 +216,7 @@ class Output:
         print("\n".join(lines), file=sys.stderr, flush=True)
 
     def write(self, text: str) -> None:
-        """Write a piece of data to stdout as it is: for what is a file in itself, and harmless."""
+        """Write safe data to stdout unchanged."""
         with _standard_output() as stream:
             stream.write(text)
             stream.flush()
@@ -240,9 +230,9 @@ class Output:
 
 @contextmanager
 def _standard_output() -> Iterator[TextIO]:
-    """Yield where data go, and tell as such when they cannot; a reader that has enough is no failure."""
+    """Yield stdout, and translate its errors, except for a closed pipe."""
     if sys.stdout is None:
-        raise LkmongoError("standard output is closed", hint="let it go to a file or to another command")
+        raise LkmongoError("standard output is closed", hint="redirect it to a file or a command")
     try:
         yield sys.stdout
     except BrokenPipeError:
@@ -252,14 +242,14 @@ def _standard_output() -> Iterator[TextIO]:
 
 
 def unwritable(error: OSError) -> LkmongoError:
-    """What is said when standard output takes no more, such as on a full disk."""
+    """The error for a failed write to stdout, for example on a full disk."""
     return LkmongoError(
-        "standard output cannot be written", why=error.strerror, hint="make room, or let it go somewhere else"
+        "standard output cannot be written", why=error.strerror, hint="make room, or redirect it elsewhere"
     )
 
 
 def to_json(value: Any) -> str:
-    """JSON on one line, exact, with times in ISO 8601."""
+    """JSON on one line, with times in ISO 8601."""
     return json.dumps(value, ensure_ascii=not is_unicode(sys.stdout), default=_plain)
 
 
@@ -297,7 +287,7 @@ def _brief(value: Any) -> str:
 
 
 def show_fields(output: Output, fields: Mapping[str, Any]) -> None:
-    """Write one object for programs, a field a line for people."""
+    """Write one object: for people, a field per line."""
     if output.is_json:
         output.record(fields, "")
     elif output.format is Format.PLAIN:
@@ -309,17 +299,10 @@ def show_fields(output: Output, fields: Mapping[str, Any]) -> None:
 
 
 def cut(output: Output, text: Any, limit: int = 1_000) -> Any:
-    """Shorten a long text where a table is shown: it would be hard to read, and slow to lay out."""
     if output.format is not Format.TABLE or not isinstance(text, str) or len(text) <= limit:
         return text
     return f"{text[:limit]} ... ({len(text):,} characters)"
 
 
 def _words(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, datetime):
-        return value.astimezone().isoformat(sep=" ", timespec="seconds")
-    return str(value)
+    return ("yes" if value else "no") if isinstance(value, bool) else _cell(value)

@@ -1,4 +1,4 @@
-"""Progress and speed of long work, on stderr, and only where a person watches."""
+"""Progress bars and speed of long work, on stderr if that is a terminal."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from contextlib import contextmanager
 from lkmongo.cli.output import is_terminal
 
 ReportProgress = Callable[[str, int, int], None]
-"""Takes the name of a part, how much of it is done, and how much there is."""
+"""Called with the name of a part, how much of it is done, and how much there is."""
 
 
 @contextmanager
 def progress(title: str) -> Iterator[ReportProgress]:
-    """Show a bar for each part while the block runs; nothing at all when stderr is no terminal."""
     if not is_terminal(sys.stderr):
         yield lambda _part, _done, _total: None
         return
@@ -36,7 +35,7 @@ def progress(title: str) -> Iterator[ReportProgress]:
 
 @contextmanager
 def rate(title: str, unit: str, *, shown: bool = True) -> Iterator[Callable[[str, int], None]]:
-    """Yield a function that takes what has been done in words and as a number of `unit`; nothing stays of it after."""
+    """Yield a function that shows progress in words, and as a speed from the number of `unit` done."""
     with watched(title, shown=shown) as say:
         began = time.monotonic()
 
@@ -49,7 +48,6 @@ def rate(title: str, unit: str, *, shown: bool = True) -> Iterator[Callable[[str
 
 @contextmanager
 def watched(title: str, *, shown: bool = True) -> Iterator[Callable[[str], None]]:
-    """Yield a function that takes how far the work is, in words; nothing stays of it after."""
     if not (shown and is_terminal(sys.stderr)):
         yield lambda _text: None
         return

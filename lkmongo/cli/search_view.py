@@ -1,4 +1,4 @@
-"""How a search is shown: what was found, by which strategy, and the ranks of both branches."""
+"""Shows the results of a search with its strategy and the ranks of both branches."""
 
 from __future__ import annotations
 
@@ -19,61 +19,49 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", "Memory", "Passage")
 
-Query = Annotated[str, typer.Argument(metavar="QUERY", help="What to look for, in a few words.", show_default=False)]
-Limit = Annotated[int, typer.Option("--limit", min=1, max=500, help="How many to show at most.")]
+Query = Annotated[str, typer.Argument(metavar="QUERY", help="A few words to search for.", show_default=False)]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=500, help="Maximum number of results.")]
 
 _WARM_SECONDS = 3.0
 _RANKS = ("score", "vector_rank", "text_rank")
 
 
-def asked_for(query: str) -> str:
-    """The query, cleaned.
-
-    Raises:
-        UsageError: it is empty, or longer than anything that is searched.
-    """
+def clean_query(query: str) -> str:
+    """Clean the query. Raises UsageError if it is empty or too long."""
     from lkmongo.errors import UsageError
     from lkmongo.model import MAX_CONTENT, clean_text
 
     text = clean_text(query).strip()
     if not text:
-        raise UsageError("there is nothing to search for: the query is empty", hint="say it in a few words")
+        raise UsageError("the query is empty", hint="give a few words to search for")
     if len(text) > MAX_CONTENT:
-        raise UsageError(
-            f"the query has {len(text)} characters; {MAX_CONTENT} are allowed", hint="say it in fewer words"
-        )
+        raise UsageError(f"the query has {len(text)} characters; {MAX_CONTENT} are allowed", hint="use fewer words")
     return text
 
 
 @contextlib.asynccontextmanager
 async def searching(cli: Cli) -> AsyncIterator[tuple[Store, SearchStrategy]]:
-    """Open the store, the embedder and the strategy that the settings name, and close them after."""
-    from lkmongo.embed.choose import embedder_for
+    from lkmongo.embed.choose import open_embedder
     from lkmongo.search.choose import strategy_for
     from lkmongo.store.open import open_store
 
-    if not cli.debug:  # what it warns of is in the result, and shown with it
+    if not cli.debug:  # its warnings are part of the result
         logging.getLogger("lkmongo.search").setLevel(logging.ERROR)
-    embedder = embedder_for(cli.settings)
-    try:
-        async with open_store(cli.settings, on_status=cli.output.note) as store:
-            # Nobody talks here, so it may take the time that loading a model takes. A database that is away ends it.
-            await asyncio.gather(store.ping(), _warm(embedder))
-            yield store, strategy_for(cli.settings, store.db, embedder)
-    finally:
-        await embedder.close()
+    async with open_embedder(cli.settings) as embedder, open_store(cli.settings, on_status=cli.output.note) as store:
+        # There is time to load the model; an unreachable database fails at once.
+        await asyncio.gather(store.ping(), _warm(embedder))
+        yield store, strategy_for(cli.settings, store.db, embedder)
 
 
 async def _warm(embedder: Embedder) -> None:
     from lkmongo.errors import LkmongoError
 
-    with contextlib.suppress(LkmongoError, TimeoutError):  # the search says that it went by words alone
+    with contextlib.suppress(LkmongoError, TimeoutError):  # the result will say that it was by words alone
         async with asyncio.timeout(_WARM_SECONDS):
             await embedder.warm()
 
 
 def show_memories(cli: Cli, result: SearchResult[Memory], *, empty: str) -> None:
-    """Show slots that were found; `empty` is said to a person when there are none."""
     _show(
         cli,
         result,
@@ -84,7 +72,6 @@ def show_memories(cli: Cli, result: SearchResult[Memory], *, empty: str) -> None
 
 
 def show_passages(cli: Cli, result: SearchResult[Passage], *, empty: str) -> None:
-    """Show passages that were found; `empty` is said to a person when there are none."""
     _show(
         cli,
         result,
@@ -102,9 +89,9 @@ def show_passages(cli: Cli, result: SearchResult[Passage], *, empty: str) -> Non
 def _show(
     cli: Cli, result: SearchResult[T], columns: tuple[str, ...], fields: Callable[[T], Mapping[str, Any]], empty: str
 ) -> None:
-    """With --json one object, which names the strategy also when nothing was found; otherwise a row a hit.
+    """With --json one object, which names the strategy even without results; otherwise a row per result.
 
-    A rank is the place in that branch, from 1, and empty where the branch did not return it.
+    A rank counts from 1, and is empty if the branch did not return the result.
     """
     from lkmongo.cli.output import Format
 

@@ -109,13 +109,12 @@ async def run(
         if limit.expired():
             finding = failed(NotReadyError(f"no answer within {deadline} s", hint="try again"))
         else:
-            text = f"something went wrong that should not: {type(error).__name__}: {str(error)[:300]}"
-            finding = fail(text, "run it again with --debug and report what it prints")
+            text = f"unexpected error: {type(error).__name__}: {str(error)[:300]}"
+            finding = fail(text, "run it again with --debug and report the output")
     return check_of(name, finding, time.perf_counter() - started, secrets)
 
 
 def check_of(name: str, finding: Finding, seconds: float = 0.0, secrets: Iterable[str] = ()) -> Check:
-    """Name a finding, with secrets redacted."""
     hidden = list(secrets)
     check = Check(name, finding.status, finding.detail, finding.hint, finding.facts, seconds, finding.exit_code)
     return replace(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from lkmongo.doctor.machine import address
 from lkmongo.errors import AuthenticationError, ExitCode, NotSupportedError
 from lkmongo.model import now
 from lkmongo.store.indexes import database_indexes
-from lkmongo.store.indexes.canary import Coverage, coverage
+from lkmongo.store.indexes.backfill import Coverage, coverage
 from lkmongo.store.indexes.database_indexes import Action
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.client import is_local
@@ -52,10 +52,10 @@ async def ping(store: Store, settings: Settings) -> Finding:
         trips.append(time.perf_counter() - started)
     hello = await operations.read(lambda: store.db.command("hello"))
     where, facts = _embedded(store, settings.data_home) if settings.mongodb_uri is None else _own(settings, hello)
-    said = f"{where} answers in {min(trips) * 1000:.1f} ms, database {store.db.name}"
+    summary = f"{where} answers in {min(trips) * 1000:.1f} ms, database {store.db.name}"
     if min(trips) > SLOW:
-        return warn(said, "run the agent where the database is: each turn waits for it", facts)
-    return ok(said, *facts)
+        return warn(summary, "run the agent near the database: each turn waits for it", facts)
+    return ok(summary, *facts)
 
 
 def _own(settings: Settings, hello: dict[str, Any]) -> tuple[str, list[str]]:
@@ -67,7 +67,6 @@ def _own(settings: Settings, hello: dict[str, Any]) -> tuple[str, list[str]]:
 
 
 def _embedded(store: Store, home: Path) -> tuple[str, list[str]]:
-    """Name and details of the embedded mongod."""
     from lkmongo.doctor.machine import size
     from lkmongo.local import data_of_other_versions
     from lkmongo.local.folder import Folder
@@ -77,8 +76,9 @@ def _embedded(store: Store, home: Path) -> tuple[str, list[str]]:
         return "the embedded MongoDB", []
     server = mongod.server
     folder = Folder(home, server.series)
+    source = "on PATH" if server.source == "PATH" else f"of the {server.source}"
     facts = [
-        f"mongod {server.version}, {'on PATH' if server.source == 'PATH' else f'of the {server.source}'}: {server.path}",
+        f"mongod {server.version}, {source}: {server.path}",
         f"data in {folder.data}, {size(folder.data) / 1024**2:,.0f} MiB; log in {folder.log}",
         f"address while it runs: {mongod.uri}",
     ]
@@ -87,16 +87,15 @@ def _embedded(store: Store, home: Path) -> tuple[str, list[str]]:
 
 
 def version(capabilities: Capabilities) -> Finding:
-    """Whether the server has `$rankFusion`."""
-    said = f"MongoDB {capabilities.release}"
+    summary = f"MongoDB {capabilities.release}"
     if not capabilities.search:
-        return skip(f"{said}; it only matters on a server with search")
+        return skip(f"{summary}; it only matters on a server with search")
     if capabilities.rank_fusion:
-        return ok(f"{said}, with $rankFusion")
+        return ok(f"{summary}, with $rankFusion")
     hint = "upgrade the cluster to MongoDB 8.0 or later"
     if capabilities.version[:2] >= FUSION_SINCE:
-        return warn(f"{said}, and $rankFusion is switched off: the two searches are fused here", hint)
-    return warn(f"{said} has no $rankFusion: the two searches are fused here", hint)
+        return warn(f"{summary}, and $rankFusion is switched off: the two searches are fused here", hint)
+    return warn(f"{summary} has no $rankFusion: the two searches are fused here", hint)
 
 
 def search(capabilities: Capabilities, settings: Settings) -> Finding:
@@ -199,10 +198,10 @@ async def _nobody(store: Store, settings: Settings) -> Finding:
         ) from error
     if uri is None:
         return ok("no password is needed on a socket that you alone can open")
-    said = "this MongoDB asks nobody for a password"
+    summary = "this MongoDB requires no password"
     if is_local(uri.get_secret_value()):
-        return ok(f"{said}; it is on this machine")
-    return warn(f"{said}: whoever reaches it can read and change everything", "switch its access control on")
+        return ok(f"{summary}; it is on this machine")
+    return warn(f"{summary}: whoever can reach it can read and change everything", "enable its access control")
 
 
 _MAKE = "lkmongo db indexes"
@@ -229,10 +228,10 @@ async def ordinary(store: Store) -> Finding:
         )
     if not missing:
         return ok(f"all {len(changes)} exist")
-    said = f"{len(missing)} of {len(changes)} indexes are missing"
+    summary = f"{len(missing)} of {len(changes)} indexes are missing"
     if store.embedded:
-        return warn(f"{said}; the next call creates them", _MAKE, named)
-    return fail(said, _MAKE, named)
+        return warn(f"{summary}; the next call creates them", _MAKE, named)
+    return fail(summary, _MAKE, named)
 
 
 async def search_indexes_ready(store: Store, capabilities: Capabilities, embedder: Embedder) -> Finding:
@@ -242,19 +241,11 @@ async def search_indexes_ready(store: Store, capabilities: Capabilities, embedde
         NotReadyError: the service that manages search indexes does not answer.
         DatabaseError, AuthenticationError: MongoDB could not be asked.
     """
-    from lkmongo.backoff import Backoff
-    from lkmongo.store.indexes.canary import check_canary
-    from lkmongo.store.indexes.definitions import search_indexes
-    from lkmongo.store.indexes.readiness import states
+    from lkmongo.store.indexes.readiness import tested_states
 
     if not capabilities.search:
         return skip("this MongoDB has no search")
-    found = await states(store.db, search_indexes(embedder.dimensions, embedder.similarity), Backoff(0))
-    found = [
-        replace(each, canary=await check_canary(store.db, each.index, embedder)) if each.ready else each
-        for each in found
-    ]
-    return judge_search_indexes(found)
+    return judge_search_indexes(await tested_states(store.db, embedder))
 
 
 def judge_search_indexes(found: Sequence[IndexState]) -> Finding:
@@ -279,8 +270,8 @@ def judge_search_indexes(found: Sequence[IndexState]) -> Finding:
     for wrong, what, hint, exit_code in kinds:
         if wrong:
             names = ", ".join(each.index.name for each in wrong[:_NAMED])
-            said = f"{len(wrong)} of {len(found)} search indexes are {what}: {names}"
-            return fail(said, hint, facts, exit_code=exit_code)
+            summary = f"{len(wrong)} of {len(found)} search indexes are {what}: {names}"
+            return fail(summary, hint, facts, exit_code=exit_code)
     return ok(f"all {len(found)} are ready", *facts)
 
 
@@ -310,8 +301,8 @@ def judge_vectors(counted: Sequence[Coverage], model: str) -> Finding:
     ]
     left = sum((each.no_vector or 0) + (each.other_model or 0) for each in counted)
     if left:
-        said = f"{left:,} {'document has' if left == 1 else 'documents have'} no vector of {model}"
-        return warn(f"{said}: found by words alone", "lkmongo db embed", facts)
+        summary = f"{left:,} {'document has' if left == 1 else 'documents have'} no vector of {model}"
+        return warn(f"{summary}: found by words alone", "lkmongo db embed", facts)
     if uncounted := [each.collection for each in counted if each.documents is None]:
         return warn(f"{' and '.join(uncounted)}: too many to count in time", "lkmongo db embed --dry-run", facts)
     total = sum(each.documents or 0 for each in counted)

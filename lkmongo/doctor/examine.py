@@ -134,7 +134,6 @@ class _Examination:
         self._on_check(check)
 
     async def _look(self, name: str, look: CheckFunction, **options: float | None) -> Check | None:
-        """Run a check if it was asked for."""
         if name not in self._parts:
             return None
         check = await self._check(name, look, **options)

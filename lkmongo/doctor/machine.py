@@ -118,20 +118,20 @@ def space(home: Path, *, needed: int = NEEDED, comfortable: int = COMFORTABLE) -
     if not os.access(there, os.W_OK | os.X_OK):
         return fail(f"{there} cannot be written to", elsewhere)
     free = shutil.disk_usage(there).free
-    said = f"{free / GIB:,.1f} GiB are free at {home}"
+    summary = f"{free / GIB:,.1f} GiB are free at {home}"
     if free < needed:
-        return fail(f"only {said}", "free some space, or set LKMONGO_HOME to a folder on another disk")
+        return fail(f"only {summary}", "free some space, or set LKMONGO_HOME to a folder on another disk")
     if free < comfortable:
-        return warn(said, "free some space, or set LKMONGO_HOME to a folder on another disk")
-    return waiting(journal.journal_folder(home), said)
+        return warn(summary, "free some space, or set LKMONGO_HOME to a folder on another disk")
+    return waiting(journal.journal_folder(home), summary)
 
 
-def waiting(folder: Path, said: str) -> Finding:
+def waiting(folder: Path, summary: str) -> Finding:
     """Whether finished calls have left data that is not stored in MongoDB yet.
 
     Args:
         folder: of the journals.
-        said: the rest of the report on the disk.
+        summary: of the check of the disk, to be extended.
     """
     paths = []
     size = 0
@@ -142,19 +142,18 @@ def waiting(folder: Path, said: str) -> Finding:
                     paths.append(path)
                     size += path.stat().st_size
     except journal.JournalError as error:
-        return warn(f"{said}; {error.message}", error.hint or "run lkmongo as its owner")
+        return warn(f"{summary}; {error.message}", error.hint or "run lkmongo as its owner")
     if not paths:
-        return ok(said)
+        return ok(summary)
     calls = "1 call waits" if len(paths) == 1 else f"{len(paths):,} calls wait"
     return warn(
-        f"{calls} for MongoDB ({size:,} bytes in {folder}); {said}",
+        f"{calls} for MongoDB ({size:,} bytes in {folder}); {summary}",
         "lkmongo sessions recover",
         [f"the oldest began at {_began(paths[0])}"],
     )
 
 
 def size(folder: Path) -> int:
-    """Bytes of all files below a folder."""
     total = 0
     for root, _, names in os.walk(folder):
         for name in names:

@@ -24,13 +24,13 @@ async def livekit(settings: Settings) -> Finding:
     if credentials is None:
         return skip("LIVEKIT_URL is not set: the console works without, calls and tokens need it")
     await call_livekit(credentials)
-    said = f"{credentials.url} answers, and the key {credentials.api_key} is valid"
+    summary = f"{credentials.url} answers, and the key {credentials.api_key} is valid"
     if (length := len(credentials.api_secret.get_secret_value().encode())) < SHORTEST_SECRET:
         return warn(
-            f"{said}; its secret has only {length} bytes and could be guessed",
+            f"{summary}; its secret has only {length} bytes and could be guessed",
             f"give the server a secret of at least {SHORTEST_SECRET} bytes: openssl rand -hex 32",
         )
-    return ok(said)
+    return ok(summary)
 
 
 async def embedder(settings: Settings) -> Finding:
@@ -40,16 +40,13 @@ async def embedder(settings: Settings) -> Finding:
         SettingsError: the key, the model, its dimensions or the address is invalid.
         EmbeddingError: the local model is not installed.
     """
-    from lkmongo.embed.choose import embedder_for
+    from lkmongo.embed.choose import open_embedder
 
-    chosen = embedder_for(settings)
-    try:
+    async with open_embedder(settings) as chosen:
         if settings.embedder_kind == "voyage":
             return ok(f"Voyage's {settings.embedding_model}, {chosen.dimensions} numbers a vector")
         await chosen.embed(["hello"], kind="query")
         return ok(f"on this machine: {chosen.model}, {chosen.dimensions} numbers a vector")
-    finally:
-        await chosen.close()
 
 
 async def voyage(settings: Settings) -> Finding:
@@ -60,20 +57,18 @@ async def voyage(settings: Settings) -> Finding:
         EmbeddingError: any other failure.
     """
     from lkmongo.embed.base import RateLimitedError
-    from lkmongo.embed.choose import embedder_for
+    from lkmongo.embed.choose import open_embedder
 
     if settings.embedder_kind == "local":
         unused = " is set, and LKMONGO_EMBEDDINGS=local" if settings.voyage_api_key else " is not set"
         return skip(f"VOYAGE_API_KEY{unused}: text is embedded on this machine")
-    # The client takes up to 2 s to import: which is not the service's fault.
+    # Importing the client takes up to 2 s, which must not count as the service's time.
     await asyncio.to_thread(importlib.import_module, "lkmongo.embed.voyage_answers")
-    chosen = embedder_for(settings)
     try:
-        await chosen.embed(["hello"], kind="query", deadline=PATIENCE)
+        async with open_embedder(settings) as chosen:
+            await chosen.embed(["hello"], kind="query", deadline=PATIENCE)
     except RateLimitedError as error:
         return warn(f"the key is valid, and {error.message}", error.hint or "wait a minute", [error.why or ""])
-    finally:
-        await chosen.close()
     return ok(f"the key is valid for {settings.embedding_model}")
 
 
@@ -88,8 +83,8 @@ async def own_class(settings: Settings) -> Finding:
     """
     loading = await asyncio.to_thread(importlib.import_module, "lkmongo.agent.custom_agent")  # the SDK takes seconds
     assistant = loading.create_assistant(settings)
-    said = f"{settings.agent or 'the assistant'}, with {len(assistant.tools)} tools"
-    return ok(said, *([f"instructions from {settings.instructions}"] if settings.instructions else []))
+    summary = f"{settings.agent or 'the assistant'}, with {len(assistant.tools)} tools"
+    return ok(summary, *([f"instructions from {settings.instructions}"] if settings.instructions else []))
 
 
 async def language_model(settings: Settings) -> Finding:
@@ -103,10 +98,12 @@ async def language_model(settings: Settings) -> Finding:
     pipeline = await asyncio.to_thread(importlib.import_module, "lkmongo.agent.models")
     chosen = pipeline.choose_model(settings)
     if chosen is None:
-        said = "the demo responder: there is no language model"
+        summary = "the demo responder: there is no language model"
         if settings.livekit is None:
-            return ok(said)
-        return warn(said, "set LKMONGO_LLM_BASE_URL; lkmongo agent run takes no calls without it, unless with --demo")
+            return ok(summary)
+        return warn(
+            summary, "set LKMONGO_LLM_BASE_URL; lkmongo agent run takes no calls without it, unless with --demo"
+        )
     await chosen.close()
     return await _language_model_server(settings) if settings.llm_base_url else ok(chosen.description)
 
@@ -131,8 +128,8 @@ async def _language_model_server(settings: Settings) -> Finding:
                     )
                 )
             if response.status != 200:
-                said = f"{where} answers, and does not list its models (HTTP status {response.status})"
-                return warn(said, "check LKMONGO_LLM_BASE_URL; it often ends in /v1")
+                summary = f"{where} answers, and does not list its models (HTTP status {response.status})"
+                return warn(summary, "check LKMONGO_LLM_BASE_URL; it often ends in /v1")
             names = await _model_names(response)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise UnreachableError(
@@ -140,13 +137,13 @@ async def _language_model_server(settings: Settings) -> Finding:
             why=connection_failure(error, PATIENCE),
             hint="start the language model's server, or correct LKMONGO_LLM_BASE_URL",
         ) from error
-    said = f"{settings.llm} at {where}"
+    summary = f"{settings.llm} at {where}"
     if not names:
-        return ok(f"{said}, which does not say what models it has")
+        return ok(f"{summary}, which does not say what models it has")
     if missing := [name for name in settings.llm.split(",") if name not in names]:
         known = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
         return warn(f"{where} does not list {missing[0]}", f"set LKMONGO_LLM to one that it has: {known}")
-    return ok(said)
+    return ok(summary)
 
 
 async def _model_names(response: aiohttp.ClientResponse) -> list[str]:
@@ -162,7 +159,6 @@ _TEXT_NEEDS_NONE = "the text console needs none"
 
 
 async def audio() -> Finding:
-    """Which microphones and loudspeakers this machine has."""
     try:
         devices = await list_devices()
     except (AudioError, MissingExtraError) as error:

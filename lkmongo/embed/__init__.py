@@ -1,1 +1,1 @@
-"""Turning text into vectors: with Voyage, or on this machine without any account."""
+"""Text embeddings: by Voyage, or locally without an account."""

@@ -1,4 +1,4 @@
-"""What every embedder can do, why text could not be embedded, and a pipeline that embeds while storing."""
+"""The interface of embedders, their errors, and prefetching for bulk embedding."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class NotInstalledError(EmbeddingError):
-    """What the chosen embedder needs is not installed."""
+    """What the embedder needs is not installed."""
 
     code: ClassVar[str] = "embedding_not_installed"
 
@@ -48,7 +48,7 @@ class RateLimitedError(EmbeddingError):
     code: ClassVar[str] = "embedding_rate_limited"
 
     retry_after: float | None = None
-    """Seconds, when the service said so."""
+    """Seconds, from the Retry-After header."""
 
 
 class TransientEmbeddingError(EmbeddingError):
@@ -75,123 +75,98 @@ class OverloadedError(TransientEmbeddingError):
 
 TextKind = Literal["document", "query"]
 Similarity = Literal["cosine", "dotProduct"]
-"""How an index compares two vectors; of unit length they score (1 + product) / 2 either way."""
+"""How an index compares vectors; those of unit length score (1 + product) / 2 either way."""
 
 
 @dataclass(frozen=True, slots=True)
 class FusionWeights:
-    """How much each branch counts; only their ratio matters for the order.
-
-    Raises:
-        ValueError: a weight is negative or not a number, or both are zero.
-    """
+    """The weights of the branches; only their ratio matters for the order. Raises ValueError."""
 
     vector: float
     text: float
 
     def __post_init__(self) -> None:
-        """Refuse what the server would refuse."""
         check_weights({"vector": self.vector, "text": self.text})
         if not self.vector + self.text > 0:
             raise ValueError("one of the two weights must be above 0")
 
     def by_branch(self) -> dict[str, float]:
-        """The weights under the names of the branches, as `fuse` and `$rankFusion` take them."""
         return {"vector": self.vector, "text": self.text}
 
 
 def check_weights(weights: Mapping[str, float]) -> None:
-    """Refuse weights that the server would refuse, with a ValueError."""
+    """Raise ValueError for weights that the server would refuse."""
     for name, weight in weights.items():
         if not (math.isfinite(weight) and weight >= 0):
             raise ValueError(f"the weight of {name!r} must be a number from 0 up, not {weight!r}")
 
 
 class Embedder(Protocol):
-    """Turns text into vectors of unit length, so that a product of two is their cosine."""
+    """Turns text into vectors of unit length, so that the product of two is their cosine."""
 
     @property
     def model(self) -> str:
-        """Recorded with every vector; two vectors may be compared only when it is the same."""
-        ...
+        """Stored with every vector; only vectors of the same model may be compared."""
 
     @property
-    def dimensions(self) -> int:
-        """The length of each vector."""
-        ...
+    def dimensions(self) -> int: ...
 
     @property
     def weights(self) -> FusionWeights:
-        """How much this model's vectors count beside words."""
-        ...
+        """The weight of this model's vectors relative to words."""
 
     @property
     def similarity(self) -> Similarity:
-        """How an index shall compare this model's vectors."""
-        ...
+        """How an index compares this model's vectors."""
 
     @property
     def floor(self) -> float:
-        """The cosine below which two texts have nothing to do with each other."""
-        ...
+        """The cosine below which two texts are unrelated."""
 
     async def warm(self) -> None:
-        """Load what the first call needs, so that no turn waits for it.
-
-        Raises:
-            EmbeddingError: it is not installed or cannot be reached.
-        """
-        ...
+        """Load what the first call needs, so that no turn waits for it. Raises EmbeddingError."""
 
     async def embed(
         self, texts: Sequence[str], *, kind: TextKind, deadline: float | None = None
     ) -> NDArray[np.float32]:
-        """Embed a few texts while somebody waits; fails rather than keeps them waiting.
+        """Embed a few texts during a turn, within a deadline.
 
         Args:
             texts: none of them empty.
-            kind: what the texts are: what is stored, or what is asked.
-            deadline: seconds from now within which the answer or an error comes; None for the embedder's own.
+            kind: documents to store, or queries.
+            deadline: seconds; None for the embedder's default.
 
         Returns:
             Shape (len(texts), dimensions), rows of unit length, in the order of the texts.
 
         Raises:
             InvalidTextError: a text is empty.
-            EmbeddingError: with a subclass for each cause that calls for something else to be done.
+            EmbeddingError: see its subclasses for the causes.
             AuthenticationError: the key was refused.
         """
-        ...
 
     def embed_many(
         self, texts: Sequence[str], *, on_wait: Callable[[float], None] | None = None
     ) -> AsyncIterator[NDArray[np.float32]]:
-        """Embed documents in bulk, patiently: a rate limit is waited for, a passing failure tried again.
+        """Embed documents in bulk; waits for rate limits and retries transient errors.
 
         Args:
             texts: none of them empty.
             on_wait: called with the seconds before each wait.
 
         Yields:
-            The vectors of the next texts, shape (m, dimensions), until every text had its turn: what has been
-            yielded can be stored before the rest is done.
+            The vectors of the next m texts, shape (m, dimensions), as soon as they are made.
 
         Raises:
             InvalidTextError, EmbeddingError, AuthenticationError: as `embed` does.
         """
-        ...
 
     async def close(self) -> None:
         """Let go of connections."""
-        ...
 
 
 def check_texts(texts: Sequence[str]) -> list[str]:
-    """Return texts that can be embedded: lone surrogates replaced, none empty.
-
-    Raises:
-        InvalidTextError: a text is empty; the place is named from 0.
-    """
+    """Replace lone surrogates. Raises InvalidTextError if a text is empty; its position counts from 0."""
     cleaned = [clean_text(text) for text in texts]
     for place, text in enumerate(cleaned):
         if not text.strip():
@@ -200,10 +175,10 @@ def check_texts(texts: Sequence[str]) -> list[str]:
 
 
 async def prefetch(batches: AsyncIterator[NDArray[np.float32]]) -> AsyncGenerator[NDArray[np.float32], None]:
-    """Yield what `Embedder.embed_many` yields, while it makes the next one, and no more than that.
+    """Yield the batches of `Embedder.embed_many` while the next one is being made.
 
-    An error of its comes after everything before it was yielded. Use it within `contextlib.aclosing`: left early, it
-    stops what is being made.
+    An error is raised after all batches before it were yielded. Use it within `contextlib.aclosing`, so that leaving
+    early cancels the next batch.
     """
     task = asyncio.create_task(_next(batches))
     try:

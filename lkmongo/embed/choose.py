@@ -1,6 +1,6 @@
-"""The embedder that the settings name, and a cache of recent queries in front of it.
+"""Chooses the embedder by the settings, and caches the embeddings of recent queries.
 
-Speculation embeds a question before the turn is over and the tool embeds it again; the second time should cost nothing.
+Speculation embeds a query before the turn is over, and the tool embeds it again: the second time should cost nothing.
 """
 
 from __future__ import annotations
@@ -8,25 +8,27 @@ from __future__ import annotations
 import asyncio
 import unicodedata
 from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal
 
 from lkmongo.embed.base import EmbeddingTimeoutError
 from lkmongo.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from lkmongo.embed.base import Embedder, FusionWeights, Similarity, TextKind
+    from lkmongo.embed.base import Embedder, TextKind
     from lkmongo.settings import Settings
 
 _Key = tuple[str, str, str]
 
 
 class CachedEmbedder:
-    """An embedder that remembers the vectors of the last questions; documents pass through."""
+    """An embedder with a cache for queries; documents pass through."""
 
     def __init__(self, inner: Embedder, size: int = 512) -> None:
         """Wrap `inner`; at most `size` vectors are kept (2 KB each at 512 dimensions)."""
@@ -34,40 +36,19 @@ class CachedEmbedder:
         self._size = size
         self._known: OrderedDict[_Key, NDArray[np.float32]] = OrderedDict()
         self._underway: dict[_Key, asyncio.Task[NDArray[np.float32]]] = {}
-
-    @property
-    def model(self) -> str:
-        """The wrapped embedder's."""
-        return self._inner.model
-
-    @property
-    def dimensions(self) -> int:
-        """The wrapped embedder's."""
-        return self._inner.dimensions
-
-    @property
-    def weights(self) -> FusionWeights:
-        """The wrapped embedder's."""
-        return self._inner.weights
-
-    @property
-    def similarity(self) -> Similarity:
-        """The wrapped embedder's."""
-        return self._inner.similarity
-
-    @property
-    def floor(self) -> float:
-        """The wrapped embedder's."""
-        return self._inner.floor
+        self.model = inner.model
+        self.dimensions = inner.dimensions
+        self.weights = inner.weights
+        self.similarity = inner.similarity
+        self.floor = inner.floor
 
     async def warm(self) -> None:
-        """Warm the wrapped embedder."""
         await self._inner.warm()
 
     async def embed(
         self, texts: Sequence[str], *, kind: TextKind, deadline: float | None = None
     ) -> NDArray[np.float32]:
-        """Embed; a single question is looked up first. The array is shared: it cannot be written to."""
+        """Embed; a single query is cached. The returned array is shared and read-only."""
         if kind != "query" or len(texts) != 1:
             return await self._inner.embed(texts, kind=kind, deadline=deadline)
         key = (self._inner.model, kind, _normalised(texts[0]))
@@ -80,7 +61,7 @@ class CachedEmbedder:
             self._underway[key] = task
             task.add_done_callback(lambda done: self._forget(key, done))
         try:
-            # Shielded: whoever asked first may be cancelled while another waits for the same answer.
+            # Shielded: the first caller may be cancelled while another waits for the same vector.
             async with asyncio.timeout(deadline):
                 return await asyncio.shield(task)
         except TimeoutError as error:
@@ -89,11 +70,10 @@ class CachedEmbedder:
     def embed_many(
         self, texts: Sequence[str], *, on_wait: Callable[[float], None] | None = None
     ) -> AsyncIterator[NDArray[np.float32]]:
-        """Pass documents through."""
         return self._inner.embed_many(texts, on_wait=on_wait)
 
     async def close(self) -> None:
-        """End what is underway and close the wrapped embedder."""
+        """Cancel what is under way, and close the wrapped embedder."""
         tasks = list(self._underway.values())
         for task in tasks:
             task.cancel()
@@ -111,11 +91,11 @@ class CachedEmbedder:
     def _forget(self, key: _Key, task: asyncio.Task[NDArray[np.float32]]) -> None:
         del self._underway[key]
         if not task.cancelled():
-            task.exception()  # looked at, lest asyncio complain when everybody who asked has gone
+            task.exception()  # retrieved, else asyncio would warn if nobody waits any more
 
 
 def _normalised(text: str) -> str:
-    """The same question however it was written: recognisers change their mind on case and punctuation."""
+    """The cache key of a query: speech recognition varies case and punctuation."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(folded.split()).rstrip(" .!?\u3002\uff1f")
 
@@ -128,17 +108,17 @@ def create_embedder(
     model: str = "voyage-4-lite",
     dimensions: int = 512,
 ) -> Embedder:
-    """Make an embedder with a cache for questions; nothing is loaded or sent yet.
+    """Make an embedder with a cache for queries, without I/O.
 
     Args:
-        kind: whose model; for "local" the other arguments mean nothing.
+        kind: for "local" the other arguments are ignored.
         voyage_key: the API key.
-        voyage_base_url: another address than the key's own.
+        voyage_base_url: overrides the default address of the key.
         model: the Voyage model.
-        dimensions: how long its vectors shall be.
+        dimensions: of its vectors.
 
     Raises:
-        SettingsError: the key is missing, or the model, the dimensions or the address cannot be right.
+        SettingsError: the key is missing, or the model, the dimensions or the address is invalid.
     """
     if kind == "local":
         from lkmongo.embed.local import LocalEmbedder
@@ -151,6 +131,16 @@ def create_embedder(
     from lkmongo.embed.voyage import VoyageEmbedder
 
     return CachedEmbedder(VoyageEmbedder(voyage_key, model=model, dimensions=dimensions, base_url=voyage_base_url))
+
+
+@asynccontextmanager
+async def open_embedder(settings: Settings) -> AsyncIterator[Embedder]:
+    """Yield the embedder that the settings name, and close it at the end. Raises as `create_embedder` does."""
+    embedder = embedder_for(settings)
+    try:
+        yield embedder
+    finally:
+        await embedder.close()
 
 
 def embedder_for(settings: Settings) -> Embedder:

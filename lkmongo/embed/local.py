@@ -1,9 +1,8 @@
-"""Embeddings without account or network: the static model that comes inside the wordllama package.
+"""Embeddings without account or network, by the static model inside the wordllama package.
 
-A text's vector is the mean of its tokens' vectors. The package's two files are read here instead of through its
-own loader, which configures the root logger when imported, takes 1 s instead of 0.3, and pads every text of a
-batch to the longest: 64 utterances of 4,000 emoji took 2.2 GB instead of 0.2. The vectors are the same to the bit as
-the package makes of the text in small letters.
+A text's vector is the mean of its tokens' vectors. The package's two files are read here, without its own loader, which
+configures the root logger when imported, takes 1 s instead of 0.3, and pads every text of a batch to the longest: 64
+utterances of 4,000 emoji took 2.2 GB instead of 0.2. The vectors are identical to the package's for lower-case text.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 _WEIGHTS = "weights/l2_supercat_256.safetensors"
 _TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
 _BATCH = 256
-_INLINE_CHARACTERS = 500  # under a millisecond: not worth the way to a thread and back
+_INLINE_CHARACTERS = 500  # under a millisecond: not worth a thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +51,17 @@ class _Model:
 
 
 class LocalEmbedder:
-    """Embeds on this machine; one copy of the model for the whole process.
+    """Embeds locally, with one copy of the model per process.
 
-    The weights and the floor come from `benchmarks/retrieval.py`: 452 questions, other words than the answers' and
-    some misheard, on the 250 slots of ten people and 86 passages of a shop and a hotel. The weights were fitted on one
-    half of them. On the other, the right document is first for 70 % by vector, 49 % by words and 70 % by both, and
-    among five for 88, 61 and 88 %; the mean of 1 / rank is 0.776, 0.542 and 0.785. With the model this weak, words
-    that are the same say little more than the vector does, so that they decide between near neighbours only.
+    The weights and the floor come from `benchmarks/retrieval.py`: 452 questions, phrased differently from the answers
+    and some misheard, on the 250 slots of ten people and 86 passages of a shop and a hotel. The weights were fitted on
+    one half. On the other, the right document is first for 70 % by vector, 49 % by words and 70 % by both, and among
+    the first five for 88, 61 and 88 %; the mean reciprocal rank is 0.776, 0.542 and 0.785. With such a small model,
+    equal words add little to the vector, so they only decide between near neighbours.
 
-    The floor hides 5 % of the answers that would be among five. At it, something is found for 51 % of the questions
-    on other subjects in a person's slots and 35 % in the passages; at 0.20 it would be 26 and 18 %, and 12 % of the
-    answers would be hidden. Small letters and the words of a label apart put 2 % more of the answers first.
+    The floor hides 5 % of the answers that would be among the first five, and lets something be found for 51 % of the
+    questions on other subjects among a person's slots, 35 % among the passages; at 0.20 it would be 26 and 18 %, with
+    12 % of the answers hidden. Lower case and the split of labels put 2 % more of the answers first.
     """
 
     model = "wordllama-l2-supercat-lower@256"
@@ -72,7 +71,7 @@ class LocalEmbedder:
     similarity: Similarity = "cosine"
 
     async def warm(self) -> None:
-        """Read the model, 34 MB, unless this process has it already."""
+        """Read the model (34 MB) unless it is loaded."""
         if _loaded is None:
             await asyncio.to_thread(_load)
 
@@ -83,7 +82,7 @@ class LocalEmbedder:
         kind: TextKind,  # noqa: ARG002
         deadline: float | None = None,
     ) -> NDArray[np.float32]:
-        """Embed texts; questions and documents are treated alike. See `Embedder.embed`."""
+        """Embed texts; queries and documents are treated alike. See `Embedder.embed`."""
         texts = check_texts(texts)
         if _loaded is not None and sum(map(len, texts)) <= _INLINE_CHARACTERS:
             return _loaded.embed(texts)
@@ -92,7 +91,7 @@ class LocalEmbedder:
                 return await asyncio.to_thread(lambda: _load().embed(texts))
         except TimeoutError as error:
             raise EmbeddingTimeoutError(
-                f"the local model took longer than {deadline:g} s", hint="the first call loads it; warm it up before"
+                f"the local model took longer than {deadline:g} s", hint="the first call loads it: call warm() before"
             ) from error
 
     async def embed_many(
@@ -101,17 +100,17 @@ class LocalEmbedder:
         *,
         on_wait: Callable[[float], None] | None = None,  # noqa: ARG002
     ) -> AsyncIterator[NDArray[np.float32]]:
-        """Embed documents, 256 at a time; there is nothing to wait for. See `Embedder.embed_many`."""
+        """Embed documents, 256 at a time. See `Embedder.embed_many`."""
         texts = check_texts(texts)
         for start in range(0, len(texts), _BATCH):
             yield await self.embed(texts[start : start + _BATCH], kind="document")
 
     async def close(self) -> None:
-        """Keep the model: the process may need it again."""
+        """Does nothing: the model stays loaded."""
 
 
 def _plain(text: str) -> str:
-    """In small letters, as speech recognition writes, and with the words of a label apart."""
+    """In lower case, as speech recognition writes, and with the words of a label separated."""
     return text.lower().replace("_", " ").strip() or text
 
 
@@ -130,7 +129,7 @@ def _load() -> _Model:
 def _package() -> Path:
     from importlib.util import find_spec
 
-    spec = find_spec("wordllama")  # finds it without importing it
+    spec = find_spec("wordllama")  # does not import it
     if spec is None or not spec.submodule_search_locations:
         raise NotInstalledError(
             "local embeddings are not installed",
@@ -149,7 +148,7 @@ def _read(package: Path) -> _Model:
         tokenizer.no_truncation()
         with safe_open(package / _WEIGHTS, framework="np") as file:
             return _Model(tokenizer, file.get_tensor("embedding.weight"))
-    except Exception as error:  # the two libraries raise plain Exception for a file that is missing or damaged
+    except Exception as error:  # both libraries raise plain Exception for a missing or damaged file
         raise NotInstalledError(
             "the local embedding model cannot be read",
             why=str(error),

@@ -1,8 +1,8 @@
-"""Vectors as they lie in MongoDB: `Binary` subtype 9 of 32-bit floats, a third of an array's size.
+"""Vectors in MongoDB: `Binary` subtype 9 of 32-bit floats, a third of an array's size.
 
-A subtype 9 value is a byte for the number's type (0x27: float32), a byte of padding, and the numbers, lowest byte
-first. (BSON specification, binary vector.) It is written and read raw here: `Binary.from_vector` and `as_vector`
-go through Python lists and take ten times as long.
+A subtype 9 value is a type byte (0x27: float32), a byte of padding, and little-endian numbers (BSON specification,
+binary vector). It is packed and unpacked here, because `Binary.from_vector` and `as_vector` use Python lists and take
+ten times as long.
 """
 
 from __future__ import annotations
@@ -20,20 +20,19 @@ _FLOAT32 = b"\x27\x00"
 
 
 def to_bson(vector: NDArray[np.float32]) -> Binary:
-    """Pack a vector of shape (d,) for storing."""
+    """Pack a vector of shape (d,)."""
     return Binary(_FLOAT32 + np.ascontiguousarray(vector, dtype="<f4").tobytes(), VECTOR_SUBTYPE)
 
 
 def from_bson(value: object, dimensions: int) -> NDArray[np.float32] | None:
-    """Read a stored vector of either form, as unit length.
+    """Unpack a stored vector, scaled to unit length.
 
     Args:
-        value: a `Binary` of subtype 9 with 32-bit floats, or an array of numbers as older documents have it.
-        dimensions: the length it must have.
+        value: a `Binary` of subtype 9 with 32-bit floats, or an array of numbers, as in older documents.
+        dimensions: its required length.
 
     Returns:
-        Shape (dimensions,), or None for what cannot be compared: another form, type or length, a number that is
-        not finite, or all zeros.
+        Shape (dimensions,), or None if it has another type or length, is not finite, or is all zeros.
     """
     vector = _numbers(value, dimensions)
     if vector is None:
@@ -53,7 +52,7 @@ def _numbers(value: object, dimensions: int) -> NDArray[np.float32] | None:
         return np.frombuffer(value, dtype="<f4", offset=2)
     if isinstance(value, list) and len(value) == dimensions:
         try:
-            with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as such
+            with np.errstate(over="ignore"):  # too large numbers become infinite, and are refused as such
                 numbers = np.array(value, dtype=np.float64).astype(np.float32)
         except (TypeError, ValueError):
             return None

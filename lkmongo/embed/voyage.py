@@ -1,9 +1,9 @@
 """Embeddings from Voyage over HTTP: fast for a turn, patient for a backfill.
 
-The `voyageai` package speaks the protocol. Three of its habits are worked around here: it opens a connection, TLS
-handshake included, for every request unless its context variable holds a session, so the variable is set around
-each call (what a task sets is not seen by the next one); it retries after 1 to 16 s and ignores Retry-After, so
-the retries are made here; and it logs texts at level DEBUG, so its logger is kept at WARNING.
+The `voyageai` package implements the protocol, with three workarounds: it opens a TLS connection for every request
+unless its context variable holds a session, so that is set around each call (tasks do not share it); it retries after
+1 to 16 s and ignores Retry-After, so retries are made here; and it logs texts at level DEBUG, so its logger is kept at
+WARNING.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _MILLION, _MEDIUM, _SMALL = 1_000_000, 320_000, 120_000
 
 @dataclass(frozen=True, slots=True)
 class VoyageModel:
-    """One model: its allowed dimensions, the tokens one request may hold, and the space its vectors live in."""
+    """A model: its possible dimensions, the tokens per request, and the embedding space of its vectors."""
 
     name: str
     dimensions: tuple[int, ...]
@@ -50,7 +50,7 @@ class VoyageModel:
 
     @property
     def has_choice(self) -> bool:
-        """Whether the number of dimensions may be asked for; the older models refuse the parameter."""
+        """Whether the dimensions can be chosen; older models refuse the parameter."""
         return len(self.dimensions) > 1
 
 
@@ -59,8 +59,8 @@ def _model(name: str, dimensions: tuple[int, ...], request_tokens: int, space: s
 
 
 _VOYAGE_4 = "voyage-4-family"
-"""The three general models of the fourth generation share one space: documents embedded with one are found with
-another, so that changing between them needs no new vectors. (Voyage documentation, text embeddings.)"""
+"""The three general models of the fourth generation share one embedding space, so that switching between them needs no
+new vectors. (Voyage documentation, text embeddings.)"""
 
 VOYAGE_MODELS = {
     model.name: model
@@ -83,11 +83,7 @@ VOYAGE_MODELS = {
 
 
 def check_model(name: str, dimensions: int) -> VoyageModel:
-    """Return the model, or say what is wrong with the two settings.
-
-    Raises:
-        SettingsError: there is no such model, or it cannot give that many dimensions.
-    """
+    """Return the model. Raises SettingsError if it is unknown or does not have these dimensions."""
     model = VOYAGE_MODELS.get(name)
     if model is None:
         near = get_close_matches(name, VOYAGE_MODELS, n=1)
@@ -98,30 +94,30 @@ def check_model(name: str, dimensions: int) -> VoyageModel:
     if dimensions not in model.dimensions:
         allowed = ", ".join(map(str, model.dimensions))
         raise SettingsError(
-            f"LKMONGO_EMBEDDING_DIMENSIONS: {name} cannot give {dimensions} dimensions", hint=f"it gives {allowed}"
+            f"LKMONGO_EMBEDDING_DIMENSIONS: {name} does not have {dimensions} dimensions", hint=f"it has {allowed}"
         )
     return model
 
 
 _REQUEST_TEXTS = 1000
 _REQUEST_SECONDS = 30.0
-"""How long an answer may take when nobody set a deadline."""
+"""The default deadline of a request."""
 _FIRST_TRY_SHARE = 0.6
-"""The share of a deadline that the first try may use: a request that hangs leaves time for another."""
+"""The share of a deadline for the first try, so that a hanging request leaves time for another."""
 _FREE_TIER_TOKENS = 7_500
-"""What a request is cut to once it met a rate limit: without a payment method 10,000 tokens a minute are allowed,
-and a larger request would be refused for ever. (Voyage documentation, rate limits.)"""
+"""The size of requests after hitting a rate limit: without a payment method only 10,000 tokens a minute are allowed,
+and a larger request would never succeed. (Voyage documentation, rate limits.)"""
 _RATE_LIMIT_WAIT = 20.0
-"""Seconds to wait when the service does not say: three requests a minute are allowed without a payment method."""
+"""Seconds to wait without a Retry-After: three requests a minute are allowed without a payment method."""
 _MAX_WAIT = 900.0
-"""Seconds of waiting without a single vector after which bulk embedding gives up."""
+"""Seconds without progress after which bulk embedding gives up."""
 
 
 class VoyageEmbedder:
-    """Embeds with a Voyage model; belongs to the event loop that first awaits it, as its connections do.
+    """Embeds with a Voyage model; belongs to the event loop that first awaits it, like its connections.
 
-    The floor is a guess and was not measured against the service. It is set low on purpose: one too low lets a weak
-    hit through, which the language model can pass over; one too high hides good ones for good.
+    The floor is a guess, not measured against the service, and deliberately low: the language model can ignore a weak
+    hit, but never sees a hidden one.
     """
 
     weights = FusionWeights(vector=0.7, text=0.3)
@@ -137,17 +133,17 @@ class VoyageEmbedder:
         base_url: str | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Make an embedder; nothing is sent yet.
+        """Make an embedder, without I/O.
 
         Args:
-            api_key: a key of Voyage, or of Atlas (begins with "al-"): each has its own address.
+            api_key: a key of Voyage, or of Atlas (begins with "al-"), which has another default address.
             model: one of `VOYAGE_MODELS`.
-            dimensions: how long the vectors shall be.
-            base_url: another address than the key's own, such as a gateway's, up to and including "/v1".
-            sleep: waits between tries; tests pass their own.
+            dimensions: of the vectors.
+            base_url: overrides the default address, for example with a gateway's, including "/v1".
+            sleep: for tests.
 
         Raises:
-            SettingsError: the model, the dimensions, the key or the address cannot be right.
+            SettingsError: the model, the dimensions, the key or the address is invalid.
         """
         self._model = check_model(model, dimensions)
         self._api_key = _check_key(api_key)
@@ -160,21 +156,21 @@ class VoyageEmbedder:
         self.model = f"{self._model.space}@{dimensions}"
 
     async def warm(self) -> None:
-        """Import the client, which takes up to 2 s, and open a connection. See `Embedder.warm`."""
+        """Import the client (up to 2 s), and open a connection. See `Embedder.warm`."""
         session = await self._open()
         import aiohttp
 
         timeout = aiohttp.ClientTimeout(total=_REQUEST_SECONDS)
         try:
             async with session.get(self._address(), timeout=timeout, allow_redirects=False) as response:
-                await response.read()  # any answer will do; read to its end, the connection can be used again
+                await response.read()  # any answer will do; read completely, so that the connection can be reused
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise UnreachableError(why=str(error) or type(error).__name__) from error
 
     async def embed(
         self, texts: Sequence[str], *, kind: TextKind, deadline: float | None = None
     ) -> NDArray[np.float32]:
-        """Embed with one quick retry of what may pass, never beyond the deadline. See `Embedder.embed`."""
+        """Embed, with one quick retry of transient errors within the deadline. See `Embedder.embed`."""
         texts = check_texts(texts)
         end = time.monotonic() + (_REQUEST_SECONDS if deadline is None else deadline)
         parts = [await self._embed_with_retry(batch, kind, end) for batch in self._batches(texts)]
@@ -185,7 +181,7 @@ class VoyageEmbedder:
     async def embed_many(
         self, texts: Sequence[str], *, on_wait: Callable[[float], None] | None = None
     ) -> AsyncIterator[NDArray[np.float32]]:
-        """Embed documents within the service's limits, waiting as long as it takes. See `Embedder.embed_many`.
+        """Embed documents within the service's rate limits. See `Embedder.embed_many`.
 
         Raises:
             RateLimitedError, PassingError: nothing came for 15 minutes of waiting.
@@ -231,7 +227,7 @@ class VoyageEmbedder:
         return await self._request(texts, kind, left)
 
     async def _request(self, texts: list[str], kind: TextKind, seconds: float) -> NDArray[np.float32]:
-        """One try, which ends within `seconds` one way or another."""
+        """One attempt, limited to `seconds`."""
         try:
             async with asyncio.timeout(seconds):
                 session = await self._open()
@@ -257,7 +253,7 @@ class VoyageEmbedder:
                 texts,
                 model=self._model.name,
                 input_type=kind,
-                truncation=False,  # half a text under a whole text's name would never be found out
+                truncation=False,  # a silently truncated text would go unnoticed
                 output_dimension=self.dimensions if self._model.has_choice else None,
             )
         finally:
@@ -270,7 +266,7 @@ class VoyageEmbedder:
             if self._session is None:
                 import aiohttp
 
-                # A turn comes every 10 to 60 s, and aiohttp would drop an idle connection after 15.
+                # Turns are 10 to 60 s apart, and aiohttp drops idle connections after 15.
                 self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(keepalive_timeout=75))
             return self._session
 
@@ -282,7 +278,7 @@ class VoyageEmbedder:
         return str(get_default_base_url(self._api_key))
 
     def _batches(self, texts: Sequence[str], tokens: int | None = None) -> Iterator[list[str]]:
-        """Cut into requests; three bytes of UTF-8 are counted as a token, which is more than there are."""
+        """Split into requests; counts a token per three bytes of UTF-8, which overestimates."""
         budget = self._model.request_tokens if tokens is None else tokens
         batch: list[str] = []
         size = 0
@@ -298,10 +294,10 @@ class VoyageEmbedder:
 
 
 def _make_client(api_key: str, base_url: str | None) -> Any:
-    """Import and build the client; for a thread, as the imports take up to 2 s."""
+    """Import and build the client; in a thread, as that takes up to 2 s."""
     import voyageai
 
-    import lkmongo.embed.voyage_answers  # noqa: F401 - so that nobody waits for it on the loop
+    import lkmongo.embed.voyage_answers  # noqa: F401 - else its import would block the loop
 
     logging.getLogger("voyage").setLevel(logging.WARNING)
     return voyageai.AsyncClient(  # type: ignore[attr-defined]  # re-exported without saying so

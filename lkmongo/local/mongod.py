@@ -1,13 +1,14 @@
-"""One mongod for every process of this user that needs one: the first starts it, the last one stops it.
+"""One mongod, shared by all processes of a user that need one: the first starts it, the last stops it.
 
 Two locks in the data folder, which the kernel releases however a process ends:
 
-- `use.lock` is held shared by everyone who uses the server. Who gets it exclusively is the last one.
+- `use.lock` is held shared by every user of the server; whoever gets it exclusively is the last.
 - `start.lock` is held exclusively while the server is started, joined, left or stopped.
 
-The last one may let the server linger, for whoever comes next: then a keeper stops it (`keeper.py`). Where there is none,
-a user that is killed leaves the server running; the next one to come joins it, and stops it when it is the last.
-No signal handler is installed here: a process that wants to clean up on SIGTERM turns it into SystemExit.
+The last user may let the server linger for the next one, then a keeper stops it (`keeper.py`). Without a keeper, a user
+that is killed leaves the server running; the next one joins it, and stops it if it is the last.
+
+No signal handler is installed here: a process that wants to clean up on SIGTERM must turn it into SystemExit.
 """
 
 from __future__ import annotations
@@ -33,29 +34,28 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _WAIT_SECONDS = 2 * START_SECONDS + 2 * STOP_SECONDS
-"""For another process that starts or stops the server: as long as it may take."""
+"""As long as another process may take to start and stop the server."""
 
 
 class EmbeddedMongod:
-    """A single-node replica set under `home`, shared with other processes, on a socket of its owner's alone.
+    """A single-node replica set under `home`, shared with other processes, on a private socket.
 
-    All methods block; call them through `asyncio.to_thread` where there is an event loop. One that is not
-    closed is closed when the interpreter ends.
+    All methods block; call them with `asyncio.to_thread` from an event loop. It is closed at the latest when the
+    interpreter ends.
 
     Attributes:
-        uri: its address for a driver, after `open`. `ensure` keeps it, unless another process restarted the
-            server under another TMPDIR.
-        first_start: True when this `open` began the data.
-        server: the program, after `open`.
+        uri: set by `open`. `ensure` changes it only if another process restarted the server with another TMPDIR.
+        first_start: whether `open` found no data.
+        server: the binary; set by `open`.
     """
 
     def __init__(self, home: Path, *, binary: Path | None = None, linger: float = 0) -> None:
-        """Name the folder; nothing is started, and nothing is looked for.
+        """Without I/O; see `open`.
 
         Args:
-            home: the folder that the data folder lies in, such as `<home>/mongodb-6.0`. It is made if missing.
-            binary: another mongod than the one that `find_server` finds.
-            linger: seconds for which the server runs on, unused, after this was its last user.
+            home: the parent of the data folder, such as `<home>/mongodb-6.0`; made if missing.
+            binary: overrides the mongod that `find_server` finds.
+            linger: seconds for which the server keeps running after its last user.
         """
         self.uri = ""
         self.first_start = False
@@ -67,17 +67,17 @@ class EmbeddedMongod:
         self._mutex = threading.RLock()
 
     def open(self, *, on_start: Callable[[], None] = lambda: None) -> None:
-        """Start the server, or join the one that runs. Takes 0.7 s to start, 2 ms to join.
+        """Start the server (0.7 s), or join a running one (2 ms).
 
         Args:
-            on_start: called before it is started, and not where it is joined.
+            on_start: called before it is started, not if it is joined.
 
         Raises:
-            EmbeddedError: it cannot run here; message, why and hint say what to do.
+            EmbeddedError: it cannot run here.
         """
         with self._mutex:
             if self._membership and self._membership.inherited:
-                self._membership.drop()  # a forked child becomes a user of its own
+                self._membership.drop()  # a forked child becomes a separate user
                 self._membership = None
             if self._membership:
                 self.ensure()
@@ -98,17 +98,13 @@ class EmbeddedMongod:
             atexit.register(self.close)
         if self.first_start and (others := data_of_other_versions(self._home, server.series)):
             logger.warning(
-                "The embedded MongoDB %s begins with no data: %s is another version's",
+                "The embedded MongoDB %s starts without data: %s is of another version",
                 server.version,
                 ", ".join(str(other) for other in others),
             )
 
     def ensure(self) -> None:
-        """Start the server again if it died; takes 0.2 ms when it lives. Opens it where it is not open.
-
-        Raises:
-            EmbeddedError: as `open`.
-        """
+        """Restart the server if it died (0.2 ms if not); open it if needed. Raises as `open` does."""
         with self._mutex:
             if self._membership is None or self._membership.inherited:
                 self.open()
@@ -117,9 +113,7 @@ class EmbeddedMongod:
             self.uri = uri_of(self._membership.socket)
 
     def close(self) -> None:
-        """Leave; the last one out stops the server and waits until its process is gone, unless it lingers.
-
-        Does nothing when closed.
+        """Leave; the last user stops the server and waits for its end, unless it lingers.
 
         Raises:
             EmbeddedError: the server does not end.
@@ -136,19 +130,17 @@ class EmbeddedMongod:
                 membership.drop()
 
     def __enter__(self) -> Self:
-        """Open it."""
         self.open()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close it."""
         self.close()
 
 
 class _Membership:
-    """One use of the server of a folder: the locks that say so, and the way in and out."""
+    """The locks with which a process uses the server of a folder."""
 
     def __init__(self, folder: Folder, server: Server) -> None:
         self._folder = folder
@@ -163,37 +155,38 @@ class _Membership:
 
     @property
     def inherited(self) -> bool:
-        """Whether this is a forked child's copy of its parent's."""
+        """Whether this is a forked child's copy."""
         return self._pid != os.getpid()
 
     def enter(self, on_start: Callable[[], None], *, is_kept: bool) -> bool:
-        """Become a user of a server that runs; True when the data begins with it."""
+        """Start or join the server; returns True if there was no data."""
         with self._start.within(_WAIT_SECONDS):
-            if not self._use.take(shared=True):  # it is taken exclusively under the start lock only
-                raise EmbeddedError(f"another process holds {self._folder.use_lock} alone", hint="end that process")
+            if not self._use.take(shared=True):  # it is only taken exclusively under the start lock
+                raise EmbeddedError(
+                    f"another process holds {self._folder.use_lock} exclusively", hint="end that process"
+                )
             try:
                 first = self._serve(on_start)
                 if is_kept:
-                    keeper.start(self._folder)  # already now, lest a user who is killed leave the server behind
-            except BaseException:  # Ctrl-C after the server has started, for one
+                    keeper.start(self._folder)  # now already, in case this process is killed
+            except BaseException:  # for example Ctrl-C after the server has started
                 self._stop_after_last()
                 raise
             return first
 
     def ensure(self) -> None:
-        """See to it that the server runs."""
         if not is_listening(self.socket):
             with self._start.within(_WAIT_SECONDS):
                 self._serve()
         self._folder.bound_log()
 
     def leave(self, linger: float) -> None:
-        """Stop using it; after the last user, have it stopped so many seconds later, or stop it."""
+        """Stop using the server; the last user stops it, or lets it linger for so many seconds."""
         with self._start.within(_WAIT_SECONDS):
             self._stop_after_last(linger)
 
     def drop(self) -> None:
-        """Close the locks' files, in which the locks end unless a parent holds them too."""
+        """Close the lock files, which releases the locks unless a parent holds them too."""
         if not self.inherited:
             self._use.release()
             self._process.leave()
@@ -211,7 +204,6 @@ class _Membership:
         self._process.retire()
 
     def _serve(self, on_start: Callable[[], None] = lambda: None) -> bool:
-        """Join the server if it is ready, else start it."""
         address = self._folder.address()
         if self._process.is_alive():
             if address and is_listening(address):
@@ -224,7 +216,7 @@ class _Membership:
                     why=f"{address} is in a folder that only the other process sees, such as a service's private /tmp",
                     hint="set TMPDIR to the same folder for both, or an LKMONGO_HOME for each",
                 )
-            # It is ending, its starter died before it was ready, or its socket was deleted.
+            # It is ending, or its starter died before it was ready, or its socket was deleted.
             self._process.stop()
         on_start()
         self._folder.check_space()

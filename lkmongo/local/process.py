@@ -1,11 +1,10 @@
-"""The one mongod process of a data folder: whether it lives, how it starts and ends, and its replica set of one node.
+"""The mongod process of a data folder: whether it lives, how it starts and ends, and its replica set of one node.
 
-Everything here is called by the holder of the folder's start lock. `server.lock` is the process's life: mongod
-inherits it, locked, when it starts, so that it is held exactly as long as the process exists, from before it
-opens its files until after it has closed them, whoever else dies meanwhile. The file holds its process id and
-the name of its socket, by which it is told from a process that has the same id elsewhere or later.
+Everything here requires the folder's start lock. mongod inherits `server.lock`, locked, so that it is held exactly as
+long as the process exists, from before it opens its files until after it has closed them. The file contains its process
+id and the name of its socket, which distinguish it from a process with the same id elsewhere or later.
 
-A replica set is what gives a single mongod change streams and transactions.
+A replica set gives a single mongod change streams and transactions.
 """
 
 from __future__ import annotations
@@ -36,10 +35,17 @@ _NOT_INITIALIZED = 94
 _ALREADY_INITIALIZED = 23
 _POLL = 0.01
 _GONE_AFTER_MS = 5_000
+START_SECONDS = 120
+"""Recovery after a crash reads the journal, which takes time."""
+STOP_SECONDS = 20
+_FIND_SECONDS = 2
+
+# The shell writes its process id and becomes mongod, so that the holder of the lock can be found even if the starting
+# process was killed.
+_LAUNCH = 'printf "%s %s" "$$" "$1" > "$0" && shift && exec "$@"'
 
 
 def uri_of(socket: Path) -> str:
-    """The address of the server at `socket`, for a driver."""
     return f"mongodb://{_host(socket)}/?replicaSet={REPLICA_SET}"
 
 
@@ -48,19 +54,16 @@ def _host(socket: Path) -> str:
 
 
 def make_primary(socket: Path, seconds: float) -> None:
-    """Bring the server at `socket` to where it takes writes, within `seconds`.
+    """Make the server at `socket` accept writes, within `seconds`. Raises EmbeddedError.
 
-    A new one is initiated. One whose socket has another path than last time, because its home or the
-    temporary folder is another, no longer finds itself among the members: it is told its new name.
-
-    Raises:
-        EmbeddedError: it did not become primary.
+    A new replica set is initiated. If the socket's path has changed, with the home or the temporary folder, the member
+    is reconfigured, else it would not find itself in the replica set.
     """
     from pymongo import MongoClient
     from pymongo.errors import AutoReconnect, PyMongoError, ServerSelectionTimeoutError
 
     deadline = time.monotonic() + seconds
-    # Only to give these commands: a client that saw the server before it was initiated refuses sessions after.
+    # A separate client: one that saw the server before it was initiated refuses sessions afterwards.
     client: MongoClient[dict[str, Any]] = MongoClient(
         f"mongodb://{_host(socket)}/?directConnection=true",
         serverSelectionTimeoutMS=_GONE_AFTER_MS,
@@ -77,7 +80,7 @@ def make_primary(socket: Path, seconds: float) -> None:
                     _configure(client.admin, str(socket))
                 why = str(hello.get("info", why))
             except PyMongoError as error:
-                # A server closes its connections when it finds that it is no member; one that is gone is not found again.
+                # A server that is not a member closes its connections, but can be selected again.
                 if not isinstance(error, AutoReconnect) or isinstance(error, ServerSelectionTimeoutError):
                     raise EmbeddedError(
                         "the embedded MongoDB stopped answering while it started", why=str(error)
@@ -100,7 +103,7 @@ def _configure(admin: Database[dict[str, Any]], host: str) -> None:
         try:
             admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": [{"_id": 0, "host": host}]})
         except OperationFailure as error:
-            # While it still reads its configuration it says the one or the other; the next look tells.
+            # Either may occur while it still reads its configuration; the next attempt will tell.
             if error.code not in {_ALREADY_INITIALIZED, _NOT_INITIALIZED}:
                 raise
     elif config["members"][0]["host"] != host:
@@ -110,31 +113,20 @@ def _configure(admin: Database[dict[str, Any]], host: str) -> None:
         admin.command("replSetReconfig", config, force=True)
 
 
-START_SECONDS = 120
-"""Recovery after a crash reads the journal: be patient as long as the process lives."""
-STOP_SECONDS = 20
-_FIND_SECONDS = 2
-
-# The shell notes its process id and becomes mongod: whoever finds the lock held finds whom to stop, even where
-# the starting process was killed in between.
-_LAUNCH = 'printf "%s %s" "$$" "$1" > "$0" && shift && exec "$@"'
-
-
 class Process:
     """The mongod of `folder`, started by this process or another."""
 
     def __init__(self, folder: Folder) -> None:
-        """Open its lock. Raises OSError."""
         self._folder = folder
         self._lock = Lock(folder.server_lock)
         self._child: subprocess.Popen[bytes] | None = None
 
     def is_alive(self) -> bool:
-        """Whether the process exists, even where it does not answer yet or any more."""
+        """Whether the process exists, whether or not it answers."""
         return self._lock.is_held()
 
     def is_in_other_mount_namespace(self) -> bool:
-        """Whether it sees other files than this process, as a service with a private /tmp does."""
+        """Whether it sees other files than this process, like a service with a private /tmp."""
         process = self._lock.read().partition(" ")[0]
         try:
             return Path(f"/proc/{process}/ns/mnt").readlink() != Path("/proc/self/ns/mnt").readlink()
@@ -143,12 +135,12 @@ class Process:
 
     @property
     def number(self) -> int | None:
-        """Its process id, as it said when it started."""
-        said = self._lock.read().partition(" ")[0]
-        return int(said) if said.isdecimal() else None
+        """Its process id, as written when it started."""
+        process = self._lock.read().partition(" ")[0]
+        return int(process) if process.isdecimal() else None
 
     def start(self, server: Server, socket: Path) -> None:
-        """Start `server`, and wait until it takes writes at `socket`. Leaves none behind when that fails.
+        """Start `server`, and wait until it accepts writes at `socket`; kill it if that fails.
 
         Raises:
             EmbeddedError: it ended, or did not answer in time.
@@ -157,7 +149,7 @@ class Process:
         life = Lock(self._folder.server_lock)
         if not life.take():
             life.close()
-            raise EmbeddedError("the embedded MongoDB runs already", hint="try again")
+            raise EmbeddedError("the embedded MongoDB is already running", hint="try again")
         try:
             try:
                 os.ftruncate(life.descriptor, 0)
@@ -165,20 +157,16 @@ class Process:
             finally:
                 life.close()  # not released: mongod holds its copy
             self._wait_until_ready(server, self._child, socket)
-        except BaseException:  # Ctrl-C too, which may come before Popen has returned the child
+        except BaseException:  # Ctrl-C may even come before Popen has returned the child
             self._end(signal.SIGKILL)
             raise
 
     def stop(self) -> None:
-        """End it and wait until it is gone.
-
-        Raises:
-            EmbeddedError: it cannot be ended from here.
-        """
+        """Terminate it, and wait for its end. Raises EmbeddedError."""
         self._end(signal.SIGTERM, signal.SIGKILL)
 
     def retire(self) -> None:
-        """Stop it for good: nobody joins it any more. What others have where its folder was is not this server's."""
+        """Stop it, and keep others from joining it, unless its folder has been replaced by another."""
         if self._lock.is_in_place():
             self._folder.unpublish()
         self.stop()
@@ -199,17 +187,16 @@ class Process:
         )
 
     def leave(self) -> None:
-        """Let it run on without this process."""
         self._lock.close()
         if self._child and self._child.poll() is None:
-            try:  # Somebody has to take its exit code when another process has ended it.
+            try:  # Somebody has to reap it when another process has stopped it.
                 threading.Thread(target=self._child.wait, name="lkmongo-mongod", daemon=True).start()
-            except RuntimeError:  # The interpreter is ending, and init will.
+            except RuntimeError:  # The interpreter is ending: init will reap it.
                 self._child.returncode = 0
         self._child = None
 
     def forget(self) -> None:
-        """Close what a forked child inherited; the process stays its parent's."""
+        """Close what a forked child inherited; the process belongs to its parent."""
         self._lock.close()
         if self._child:
             self._child.returncode = 0
@@ -225,13 +212,13 @@ class Process:
                     stderr=subprocess.STDOUT,
                     cwd=self._folder.path,
                     pass_fds=(life.descriptor,),
-                    start_new_session=True,  # the terminal's Ctrl-C is for its users
+                    start_new_session=True,  # not interrupted by the terminal's Ctrl-C
                 )
         except OSError as error:
             raise EmbeddedError("the embedded MongoDB cannot be started", why=str(error), hint=OWN_MONGODB) from error
 
     def _wait_until_ready(self, server: Server, child: subprocess.Popen[bytes], socket: Path) -> None:
-        import pymongo  # noqa: F401 - needed next; it takes 0.2 s, in which mongod opens its files
+        import pymongo  # noqa: F401 - needed next; importing it takes 0.2 s, while mongod starts
 
         deadline = time.monotonic() + START_SECONDS
         while not is_listening(socket):
@@ -252,20 +239,20 @@ class Process:
 
     def _options(self, server: Server, socket: Path) -> list[str | Path]:
         options: list[str | Path] = [
-            *("--dbpath", self._folder.data.name),  # below its working folder, with which it may be moved while it runs
-            *("--bind_ip", socket),  # and nothing else: no TCP port
-            "--nounixsocket",  # the usual one beside it, /tmp/mongodb-27017.sock
+            *("--dbpath", self._folder.data.name),  # relative, so that the folder may be moved while it runs
+            *("--bind_ip", socket),  # no TCP port
+            "--nounixsocket",  # without the default one, /tmp/mongodb-27017.sock
             *("--replSet", REPLICA_SET),
-            *("--oplogSize", "64"),  # MB; the default is 5 % of the disk, and no other node reads it
+            *("--oplogSize", "64"),  # MB; the default is 5 % of the disk, and there is no other node
             *("--wiredTigerCacheSizeGB", "0.25"),
-            # Its journal files are three of 100 MB, written in full ahead of time: 1 s of every start.
+            # By default it preallocates three journal files of 100 MB, which takes 1 s.
             *("--wiredTigerEngineConfigString", "log=(file_max=16MB,prealloc=false)"),
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
-            *("--slowms", str(2**31 - 1)),  # the log of slow operations would hold what people said
+            *("--slowms", str(2**31 - 1)),  # slow operations are not logged, as that would include what people said
             "--quiet",
         ]
         if server.number < (7, 0):
-            options += ["--enableFreeMonitoring", "off"]  # 7.0 has neither it nor its option
+            options += ["--enableFreeMonitoring", "off"]  # 7.0 removed it
         return options
 
     def _signal(self, number: signal.Signals) -> None:
@@ -280,7 +267,7 @@ class Process:
                 with suppress(ProcessLookupError):  # it ended just now; the lock tells
                     os.kill(int(process), number)
                 return
-            time.sleep(_POLL)  # the shell has not written it yet, or the process is ending
+            time.sleep(_POLL)  # the process is starting or ending
         if self.is_alive():
             raise EmbeddedError(
                 f"the embedded MongoDB of {self._folder.path} runs on another machine or in another container",
@@ -304,14 +291,14 @@ def is_listening(socket: Path) -> bool:
         try:
             connection.connect(os.fsencode(socket))
         except (BlockingIOError, TimeoutError):
-            return True  # it is there, and busy
+            return True  # it is busy
         except OSError:
             return False
     return True
 
 
 def _command(process: int) -> str:
-    """The command line of a process of this machine; empty where there is none."""
+    """The command line of a process; empty if there is none."""
     try:
         return Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace")
     except OSError:

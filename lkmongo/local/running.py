@@ -1,4 +1,4 @@
-"""Which embedded mongods run on this machine, who uses them, and how to stop them before their time."""
+"""Lists the running embedded mongods with their users, and stops unused ones."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from lkmongo.local.process import START_SECONDS, STOP_SECONDS, Process
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """How the mongod of one folder stands.
+    """The state of the mongod of one folder.
 
     Attributes:
-        data: the folder of its data.
+        data: its data folder.
         series: its major version, such as 6.0.
-        process: its process id; None where it does not run.
+        process: its process id, or None.
         in_use: whether a process uses it.
-        users: the processes that do, as far as this system tells.
-        seconds_left: until it is stopped, where nobody comes; None where it is in use or nobody will stop it.
+        users: those processes, if the system lists them.
+        seconds_left: until it is stopped if unused; None if it is in use or nothing will stop it.
     """
 
     data: Path
@@ -38,18 +38,18 @@ class Running:
     seconds_left: float | None = None
 
 
-def look(home: Path) -> list[Running]:
-    """How the mongods of a home stand, one for each major version that has data in it. Nothing is changed.
+def states(home: Path) -> list[Running]:
+    """The states of the mongods of a home, one per major version with data, without changing anything.
 
     Raises:
-        EmbeddedError: on Windows, or where another process starts or stops one for minutes.
+        EmbeddedError: on Windows, or if another process has been starting or stopping one for minutes.
     """
     refuse_platform()
-    return [_look(folder) for folder in folders(home)]
+    return [_state_of(folder) for folder in folders(home)]
 
 
 def stop(home: Path) -> list[Running]:
-    """Stop the mongods of a home that nobody uses, and wait until they are gone; those that ran.
+    """Stop the unused mongods of a home, and wait for their end; returns those that were running.
 
     Raises:
         EmbeddedError: one is in use, or does not end.
@@ -60,11 +60,11 @@ def stop(home: Path) -> list[Running]:
         if not folder.server_lock.exists():
             continue
         with _held(folder) as (use, process):
-            found = _seen(folder, use, process)
+            found = _state(folder, use, process)
             if found.in_use:
                 raise EmbeddedError(
                     f"the embedded MongoDB of {folder.path} is in use",
-                    why=_by(found.users),
+                    why=_used_by(found.users),
                     hint="end what uses it, then try again; it stops with its last user or soon after",
                 )
             if found.process is not None:
@@ -75,7 +75,7 @@ def stop(home: Path) -> list[Running]:
 
 @contextmanager
 def _held(folder: Folder) -> Iterator[tuple[Lock, Process]]:
-    """The use lock and the process of a folder, while nobody can start, join or leave."""
+    """The use lock and the process of a folder, while the start lock is held."""
     start, use, process = Lock(folder.start_lock), Lock(folder.use_lock), Process(folder)
     try:
         with start.within(START_SECONDS + STOP_SECONDS):
@@ -86,15 +86,15 @@ def _held(folder: Folder) -> Iterator[tuple[Lock, Process]]:
         start.close()
 
 
-def _look(folder: Folder) -> Running:
-    if not folder.server_lock.exists():  # nothing was started here yet, and looking leaves nothing behind
+def _state_of(folder: Folder) -> Running:
+    if not folder.server_lock.exists():  # never started; opening the locks would create files
         return Running(folder.data, folder.series, None)
     with _held(folder) as (use, process):
-        return _seen(folder, use, process)
+        return _state(folder, use, process)
 
 
-def _seen(folder: Folder, use: Lock, process: Process) -> Running:
-    """How it stands, for who holds the folder; where nobody uses it, the use lock is held alone then."""
+def _state(folder: Folder, use: Lock, process: Process) -> Running:
+    """The state, with the start lock held; if it is unused, the use lock is held exclusively afterwards."""
     if not process.is_alive():
         return Running(folder.data, folder.series, None)
     if not use.take():
@@ -106,7 +106,7 @@ def _seen(folder: Folder, use: Lock, process: Process) -> Running:
 
 
 def _users(lock: Path) -> tuple[int, ...]:
-    """The processes that hold a file lock; none where the system does not list them (proc(5), /proc/locks)."""
+    """The processes that hold a file lock, if the system lists them (proc(5), /proc/locks)."""
     try:
         lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -117,7 +117,7 @@ def _users(lock: Path) -> tuple[int, ...]:
     return tuple(sorted(pids - {0, os.getpid()}))
 
 
-def _by(users: tuple[int, ...]) -> str | None:
+def _used_by(users: tuple[int, ...]) -> str | None:
     if not users:
         return None
     return (

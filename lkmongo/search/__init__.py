@@ -1,1 +1,1 @@
-"""Finding what is meant among what is known: rank fusion, the exact scan, and the strategies behind one interface."""
+"""Search of memories and knowledge: exact and Atlas strategies behind one interface, with rank fusion."""

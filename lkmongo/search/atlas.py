@@ -1,9 +1,8 @@
-"""The Atlas strategy: `$vectorSearch`, `$search` and `$rankFusion`, within a scope, a deadline and one attempt.
+"""The Atlas strategy: `$vectorSearch`, `$search` and `$rankFusion`, within a scope and a deadline, without retries.
 
-`$rankFusion` is used where it tells the ranks and scores it was made from (`scoreDetails`, server 8.1 and later), for
-the embedder's floor is one on cosines, which a fused score no longer holds. Elsewhere both branches are sent at the same
-time and fused here. A branch that fails is missing from the result, which says so; no query is ever repeated without its
-scope.
+`$rankFusion` is used if it reports the scores it was made from (`scoreDetails`, server 8.1 and later): the embedder's
+floor applies to cosines, which a fused score does not contain. Otherwise both branches are sent concurrently and fused
+here. If a branch fails, the result lacks it and says so; no query is ever sent without its scope.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pymongo.errors import OperationFailure, PyMongoError
-from pymongo.read_concern import ReadConcern
 
 from lkmongo import deadlines
 from lkmongo.aio import running
@@ -49,6 +47,7 @@ from lkmongo.search.strategy import (
     one_line,
 )
 from lkmongo.store.indexes.definitions import MEMORIES_TEXT
+from lkmongo.store.mongo.capabilities import searchable
 from lkmongo.store.mongo.client import run_on_client_loop
 
 if TYPE_CHECKING:
@@ -65,24 +64,24 @@ T = TypeVar("T", Memory, Passage)
 Document = dict[str, Any]
 
 SERVER_SHARE = 0.8
-"""The part of the deadline that one operation may take on the server, so that it is done there when we give up."""
+"""The share of the deadline that one operation may take on the server, so that it has ended there when we give up."""
 INDEX_LAG = timedelta(seconds=30)
-"""How far an index may trail: what was written since is read from the collection itself.
+"""How far an index may lag: newer documents are read from the collection.
 
-The service promises no figure; it is a few seconds as a rule. The clocks of two writers may differ by the rest."""
+A few seconds are usual, none are guaranteed; the rest allows for clock differences between writers."""
 MAX_RECENT = 200
-"""Documents that a search reads itself, at most."""
+"""Most documents that a search reads from the collection."""
 _FUSION_RETRY_AFTER = 30.0
-_REPLY = 1_000
+_BATCH = 1_000
 _NO_RETRY_APART = {6, 7, 13, 18, 50, 89, 91, 189, 262, 8000, 9001, 10107, 11600, 11602, 13435, 13436}
-"""Codes of a fusion that failed after which asking the branches apart would only lose time."""
+"""Error codes of `$rankFusion` after which separate branches would fail as well."""
 
 
 class AtlasStrategy:
-    """Searches by the indexes of `lkmongo.store.indexes.definitions`; belongs to one event loop, as its database does.
+    """Searches with the indexes of `lkmongo.store.indexes.definitions`; belongs to one event loop, like its database.
 
-    The text branch of knowledge is made here, over the passages that the vector branch returned: small clusters allow
-    three search indexes, and knowledge has one of them.
+    The text branch of knowledge is computed here from the results of the vector branch, because small clusters allow
+    only three search indexes.
     """
 
     def __init__(
@@ -97,12 +96,12 @@ class AtlasStrategy:
         """Search the collections `memories` and `knowledge` of `db`.
 
         Args:
-            db: of a client with `retryReads=False`, or a search that failed is sent twice.
+            db: of a client with `retryReads=False`, else the driver repeats a failed search.
             embedder: only vectors of its model are compared.
             fuses: whether the server has `$rankFusion` with `scoreDetails`.
-            needs_vectors: raise when the vector branch fails, because somebody has a better answer than one by words
-                alone, instead of giving that one.
-            deadline: seconds for everything but the question's embedding.
+            needs_vectors: raise if the vector branch fails, because the caller has a better fallback than a search by
+                words alone.
+            deadline: seconds for everything except the query's embedding.
         """
         self._db = db
         self._embedder = embedder
@@ -115,18 +114,21 @@ class AtlasStrategy:
     async def memories(
         self, scope: UserScope, query: str, limit: int = 5, *, query_embedding: QueryEmbedding | None = None
     ) -> SearchResult[Memory]:
-        """Search one person's slots; `question` is `query` when it is asked already.
+        """Search one person's slots; `query_embedding` is that of `query` if it is under way.
 
         Raises:
-            DatabaseError, DriftError, NotReadyError, NotSupportedError: no branch answered.
+            DatabaseError, DriftError, NotReadyError, NotSupportedError: all branches failed.
         """
         if not query.strip():
             return SearchResult("atlas", [])
         since, depth = now() - INDEX_LAG, atlas_queries.depth_for(limit)
-        words = atlas_queries.question_words(query)
+        words = atlas_queries.query_words(query)
         recent = [scope.filter | {"updated_at": {"$gte": since}}]
-        async with self._embedding_of(query, query_embedding) as asked, running(self._read(MEMORY, recent)) as reading:
-            vector, missing = await asked.vector()
+        async with (
+            self._embedding_of(query, query_embedding) as embedding,
+            running(self._read(MEMORY, recent)) as reading,
+        ):
+            vector, missing = await embedding.vector()
             until = time.monotonic() + self._deadline
             answer = await self._ask_memories(scope, vector, words, depth, until)
             await self._check_empty_result(MEMORY, answer, scope.filter, since)
@@ -141,31 +143,31 @@ class AtlasStrategy:
     async def knowledge(
         self, tenant: TenantScope, query: str, limit: int = 3, *, query_embedding: QueryEmbedding | None = None
     ) -> SearchResult[Passage]:
-        """Search one tenant's passages; `question` is `query` when it is asked already.
+        """Search one tenant's passages; `query_embedding` is that of `query` if it is under way.
 
         Raises:
-            NotForAtlasError: the question has no vector, or too many passages have none.
+            NotForAtlasError: the query has no vector, or too many passages have none.
             DatabaseError, DriftError, NotReadyError, NotSupportedError: the search failed.
         """
         if not query.strip():
             return SearchResult("atlas", [])
         since, depth = now() - INDEX_LAG, atlas_queries.depth_for(limit)
         model = self._embedder.model
-        # There is no text index by which those without a vector could be found.
+        # There is no text index to find passages without a vector.
         unknown: list[Document] = [
             tenant.filter | {"updated_at": {"$gte": since}},
             tenant.filter | {"embedding_model": {"$ne": model}},
         ]
         async with (
-            self._embedding_of(query, query_embedding) as asked,
+            self._embedding_of(query, query_embedding) as embedding,
             running(self._read(PASSAGE, unknown)) as reading,
         ):
-            vector, missing = await asked.vector()
+            vector, missing = await embedding.vector()
             if vector is None:
                 raise NotForAtlasError(why=missing)
             until = time.monotonic() + self._deadline
             stages = atlas_queries.knowledge_by_vector(tenant.filter, vector, model, depth)
-            answer = await self._apart(PASSAGE, {"vector": stages}, until)
+            answer = await self._separately(PASSAGE, {"vector": stages}, until)
             await self._check_empty_result(PASSAGE, answer, tenant.filter, since)
             read = await reading
         if len(read) > MAX_RECENT:
@@ -195,27 +197,29 @@ class AtlasStrategy:
             branches["vector"] = atlas_queries.memories_by_vector(scope.filter, vector, model, depth)
         if words:
             branches["text"] = atlas_queries.memories_by_text(scope.filter, words, depth)
-        return await self._apart(MEMORY, branches, until)
+        return await self._separately(MEMORY, branches, until)
 
     async def _fused(self, stages: list[Document], until: float) -> Answer | None:
-        """Both branches in one round trip, or None when they have to be asked apart."""
+        """Both branches in one round trip, or None if they must be sent separately."""
         try:
             return answer_from_score_details(await self._aggregate(MEMORY, stages, until), MEMORY)
         except OperationFailure as error:
             if error.code in _NO_RETRY_APART:
                 raise explain(error) from error
-            # One index that is not ready fails both branches (8); anything else is a server that cannot do this.
+            # An index that is not ready fails both branches (8); any other code is a server without it.
             self._fuse_from = time.monotonic() + _FUSION_RETRY_AFTER if error.code == 8 else float("inf")
-            logger.debug("$rankFusion failed (code %s): the branches are asked apart", error.code)
+            logger.debug("$rankFusion failed (code %s): sending the branches separately", error.code)
         except KeyError:
             self._fuse_from = float("inf")
-            logger.debug("$rankFusion does not tell its scores: the branches are asked apart")
+            logger.debug("$rankFusion reports no scores: sending the branches separately")
         except (PyMongoError, TimeoutError) as error:
             raise explain(error) from error
         return None
 
-    async def _apart(self, target: SearchTarget[Any], branches: Mapping[str, list[Document]], until: float) -> Answer:
-        """The branches at the same time: one that fails or is late is a problem, all of them an error."""
+    async def _separately(
+        self, target: SearchTarget[Any], branches: Mapping[str, list[Document]], until: float
+    ) -> Answer:
+        """Send the branches concurrently; raises only if all of them fail."""
 
         async def branch(stages: list[Document]) -> list[Document] | LkmongoError:
             try:
@@ -235,11 +239,10 @@ class AtlasStrategy:
         return answer
 
     async def _aggregate(self, target: SearchTarget[Any], stages: list[Document], until: float) -> list[Document]:
-        # Search refuses every read concern but local, and the address of the database may ask for another.
-        collection = self._db.get_collection(target.collection, read_concern=ReadConcern("local"))
+        collection = searchable(self._db, target.collection)
 
         async def ask() -> list[Document]:
-            cursor = await collection.aggregate(stages, maxTimeMS=self._max_time_ms, batchSize=_REPLY)
+            cursor = await collection.aggregate(stages, maxTimeMS=self._max_time_ms, batchSize=_BATCH)
             return await cursor.to_list()
 
         async with asyncio.timeout(until - time.monotonic()):
@@ -248,15 +251,15 @@ class AtlasStrategy:
     # ------------------------------------------------------------------ the collection
 
     async def _read(self, target: SearchTarget[Any], selectors: list[Document]) -> list[Document]:
-        """What the index may not know: the newest documents that one of the selectors, each with the scope, names."""
+        """The newest documents that match a selector, each of which includes the scope: the index may lack them."""
         ours = {"$eq": ["$embedding_model", self._embedder.model]}
         shown: Document = {"_id": 0} | dict.fromkeys(target.fields, 1)
-        shown["embedding"] = {"$cond": [ours, "$embedding", "$$REMOVE"]}  # another model's is of no use here
+        shown["embedding"] = {"$cond": [ours, "$embedding", "$$REMOVE"]}  # not those of other models
         selector = selectors[0] if len(selectors) == 1 else {"$or": selectors}
         collection = self._db[target.collection]
 
         async def find() -> list[Document]:
-            cursor = collection.find(selector, shown, max_time_ms=self._max_time_ms, batch_size=_REPLY)
+            cursor = collection.find(selector, shown, max_time_ms=self._max_time_ms, batch_size=_BATCH)
             return await cursor.sort("updated_at", -1).limit(MAX_RECENT + 1).to_list()
 
         try:
@@ -268,7 +271,7 @@ class AtlasStrategy:
     async def _check_empty_result(
         self, target: SearchTarget[Any], answer: Answer, scope: Mapping[str, str], since: datetime
     ) -> None:
-        """A vector branch returns the nearest there are. When it returns none, see whether that can be."""
+        """A vector search always finds something: if it found nothing, check whether there is nothing to find."""
         if answer.near != []:
             return
         known = {**scope, "embedding_model": self._embedder.model, "updated_at": {"$lt": since}}
@@ -325,13 +328,13 @@ class AtlasStrategy:
                 for hit in hits[:limit]
             ]
 
-        said = [missing] if missing else []
-        said += [one_line(problem) for problem in answer.problems.values()]
+        notes = [missing] if missing else []
+        notes += [one_line(problem) for problem in answer.problems.values()]
         foreign = sum(
             document.get("embedding_model") not in {None, self._embedder.model} for document in documents.values()
         )
         if foreign:
-            said.append(foreign_note(f"{foreign} {'has' if foreign == 1 else 'have'}", self._embedder))
-        degraded = "; ".join(said) or None
+            notes.append(foreign_note(f"{foreign} {'has' if foreign == 1 else 'have'}", self._embedder))
+        degraded = "; ".join(notes) or None
         self._degradation_log.note(target.collection, degraded)
         return SearchResult("atlas", await asyncio.to_thread(work), degraded)

@@ -1,12 +1,11 @@
-"""The aggregations of the Atlas strategy and what their answers mean: pure functions that need no server.
+"""The aggregations of the Atlas strategy and the interpretation of their results: pure functions without I/O.
 
-In every aggregation the scope stands twice: in the search stage, where it keeps other people's documents from taking
-the places of one's own, and in a `$match` behind it, because an index is as old as its last update while the documents
-behind it are current.
+Every aggregation contains the scope twice: in the search stage, so that other people's documents do not use up the
+limit, and in a `$match` after it, because the index may lag behind the documents it returns.
 
-An index trails its collection. What was written in the last moments is therefore read from the collection itself and
-compared here, and what the index says of it is dropped. Cosines of both are on one scale and go into one branch; BM25
-scores are not, so all candidates' words are scored anew when a freshly read document matches the query.
+For the same reason, recently written documents are read from the collection, and replace what the index returned for
+them. Cosines of both are on one scale and are merged into one branch; BM25 scores are not, so all candidates are
+scored again if a recent document matches the words of the query.
 """
 
 from __future__ import annotations
@@ -33,35 +32,39 @@ if TYPE_CHECKING:
 
     from lkmongo.embed.base import FusionWeights
 
+K = TypeVar("K", bound=Any)
+T = TypeVar("T", Memory, Passage)
+Document = dict[str, Any]
 Stage = dict[str, Any]
 Scope = Mapping[str, str]
+Ranked = list[tuple[K, float]]
 
 CANDIDATES_PER_HIT = 20
-"""How many neighbours an approximate search looks at for each that it returns: what the manual recommends at least."""
+"""`numCandidates` per result of an approximate search: the minimum that the manual recommends."""
 MAX_CANDIDATES = 10_000
-"""The most that `numCandidates` may be; a search for so many that it would be more is exact."""
+"""The limit of `numCandidates`; a search that would exceed it is exact."""
 FUZZY = {"maxEdits": 1, "prefixLength": 2, "maxExpansions": 10}
-"""One letter wrong, missing, too many or swapped, behind the first two. Without bounds the default of two edits makes
-short words match almost anything, and the variants are drawn from the words of all people."""
+"""One edit after the first two letters. The default of two edits makes short words match almost anything, and the
+variants come from the words of all people."""
 _FUZZY_FROM = 5
 MAX_WORDS = 24
-"""Words of a question that are looked up: each is up to 22 clauses, and small clusters allow 1,024 in a query."""
+"""Words per query: each makes up to 22 clauses, and small clusters allow 1,024."""
 _SPOKEN_WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 
 _MEMORY = {"_id": 0, "memory_type": 1, "content": 1, "created_at": 1, "updated_at": 1, "embedding_model": 1}
 _PASSAGE = {"_id": 0, "source": 1, "chunk": 1, "title": 1, "content": 1, "updated_at": 1, "embedding_model": 1}
-# The embedding is two thirds of a document's bytes, and nobody reads it.
+# Without the embedding, which is two thirds of a document's bytes.
 
 
 def depth_for(limit: int) -> int:
-    """How many documents each branch hands to the fusion when `limit` are wanted."""
+    """How many documents each branch contributes to the fusion for `limit` results."""
     return max(BRANCH_DEPTH, limit)
 
 
-def question_words(query: str) -> list[str]:
-    """The first 24 words of a question that may cause a match, in lower case, each once.
+def query_words(query: str) -> list[str]:
+    """The first 24 distinct words of a query that may cause a match, in lower case.
 
-    Stop words are left out: the standard analyzer has none, and "what is my" would match what most people have.
+    Without stop words: the standard analyzer keeps them, and "what is my" would match most documents.
     """
     wanted = set(content_words(query)[0])
     spoken = dict.fromkeys(word.casefold() for word in _SPOKEN_WORD.findall(query))
@@ -69,30 +72,30 @@ def question_words(query: str) -> list[str]:
 
 
 def memories_by_vector(scope: Scope, vector: NDArray[np.float32], model: str, depth: int) -> list[Stage]:
-    """A person's slots by meaning: up to `depth`, nearest first, each with its `score`, (1 + cosine) / 2."""
+    """Stages for up to `depth` slots of a person, nearest first, with `score` (1 + cosine) / 2."""
     return [*_near_memories(scope, vector, model, depth), {"$project": _scored(_MEMORY, "vectorSearchScore")}]
 
 
-def memories_by_text(scope: Scope, found_words: Sequence[str], depth: int) -> list[Stage]:
-    """A person's slots by the words of label and content: up to `depth`, best first, each with its BM25 `score`."""
-    return [*_worded_memories(scope, found_words, depth), {"$project": _scored(_MEMORY, "searchScore")}]
+def memories_by_text(scope: Scope, terms: Sequence[str], depth: int) -> list[Stage]:
+    """Stages for up to `depth` slots of a person by the words of label and content, best first, with a BM25 `score`."""
+    return [*_worded_memories(scope, terms, depth), {"$project": _scored(_MEMORY, "searchScore")}]
 
 
 def memories_by_both(
     scope: Scope,
     vector: NDArray[np.float32],
-    found_words: Sequence[str],
+    terms: Sequence[str],
     model: str,
     weights: FusionWeights,
     depth: int,
 ) -> list[Stage]:
-    """Both branches and their fusion in one round trip; `details` has the rank and the score in each branch.
+    """Stages for both branches and their fusion; `details` has the rank and the score in each branch.
 
-    All of both branches is returned, not only the best: the floor of the embedder is applied to what comes back.
+    They return all results of both branches, because the embedder's floor is applied afterwards.
     """
     pipelines = {
         "vector": _near_memories(scope, vector, model, depth),
-        "text": _worded_memories(scope, found_words, depth),
+        "text": _worded_memories(scope, terms, depth),
     }
     fusion = {
         "input": {"pipelines": pipelines},
@@ -104,7 +107,7 @@ def memories_by_both(
 
 
 def knowledge_by_vector(scope: Scope, vector: NDArray[np.float32], model: str, depth: int) -> list[Stage]:
-    """A tenant's passages by meaning: up to `depth`, nearest first, each with its `score`, (1 + cosine) / 2."""
+    """Stages for up to `depth` passages of a tenant, nearest first, with `score` (1 + cosine) / 2."""
     candidates = CANDIDATES_PER_HIT * depth
     how: Stage = {"exact": True} if candidates > MAX_CANDIDATES else {"numCandidates": candidates}
     return [
@@ -115,24 +118,24 @@ def knowledge_by_vector(scope: Scope, vector: NDArray[np.float32], model: str, d
 
 
 def _near_memories(scope: Scope, vector: NDArray[np.float32], model: str, depth: int) -> list[Stage]:
-    # A person has at most 10,000 slots. Up to there the manual recommends to compare them all, and it misses none.
+    # A person has at most 10,000 slots, up to which the manual recommends an exact search.
     return [
         _vector_stage(MEMORIES_VECTOR, scope, vector, depth, {"exact": True}),
-        # A slot that was written anew has lost its vector and its model; the index may not know that yet.
+        # A changed slot has no vector and no model until it is embedded again; the index may not know that yet.
         {"$match": {**scope, "embedding_model": model}},
     ]
 
 
-def _worded_memories(scope: Scope, found_words: Sequence[str], depth: int) -> list[Stage]:
+def _worded_memories(scope: Scope, terms: Sequence[str], depth: int) -> list[Stage]:
     paths = [LABEL_WORDS, "content"]
-    should: list[Stage] = [{"text": {"query": list(found_words), "path": paths}}]
-    # A word that is there as it was said scores in both clauses, and so above its neighbours.
-    if near := [word for word in found_words if len(word) >= _FUZZY_FROM and word.isalpha()]:
+    should: list[Stage] = [{"text": {"query": list(terms), "path": paths}}]
+    # An exact match scores in both clauses, and so above a fuzzy one.
+    if near := [word for word in terms if len(word) >= _FUZZY_FROM and word.isalpha()]:
         should.append({"text": {"query": near, "path": paths, "fuzzy": FUZZY}})
     compound = {
         "filter": [{"equals": {"path": path, "value": value}} for path, value in scope.items()],
         "should": should,
-        "minimumShouldMatch": 1,  # beside a filter it is 0, and everything that the person has would match
+        "minimumShouldMatch": 1,  # with a filter the default is 0, which matches all documents of the person
     }
     search = {"$search": {"index": MEMORIES_TEXT, "compound": compound}}
     return [search, {"$match": dict(scope)}, {"$limit": depth}]
@@ -153,13 +156,9 @@ def _scored(shown: Mapping[str, Any], score: str) -> Stage:
     return {**shown, "score": {"$meta": score}}
 
 
-K = TypeVar("K", bound=Any)
-Ranked = list[tuple[K, float]]
-
-
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A document that may be a hit: what its text branch reads, and whether it has a vector that can be compared."""
+    """A possible hit: the text for its text branch, and whether it has a comparable vector."""
 
     text: str
     embedded: bool
@@ -167,12 +166,12 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Branches(Generic[K]):
-    """What an index returned: (key, score) of each branch, best first.
+    """What the indexes returned: (key, score) of each branch, best first.
 
     Attributes:
         near: by cosine.
-        worded: by BM25; None where there is no text index, and the words of the candidates are scored here.
-        candidates: every document of both branches.
+        worded: by BM25; None without a text index, then the candidates are scored here.
+        candidates: the documents of both branches.
     """
 
     near: Ranked[K]
@@ -182,7 +181,7 @@ class Branches(Generic[K]):
 
 @dataclass(frozen=True, slots=True)
 class RecentDocuments(Generic[K]):
-    """Documents that were read from the collection itself; `vectors` has those that can be compared, of unit length."""
+    """Documents read from the collection; `vectors` has the comparable ones, of unit length."""
 
     candidates: Mapping[K, Candidate]
     vectors: Mapping[K, NDArray[np.float32]]
@@ -200,9 +199,9 @@ def merge(
     """Fuse both branches as `ExactIndex.search` does.
 
     Args:
-        branches: of the index.
-        fresh: what replaces the index's word on these documents.
-        query: the question.
+        branches: of the indexes.
+        recent: replaces what the indexes returned for these documents.
+        query: the text.
         query_vector: of unit length, shape (d,); None searches by words alone.
         weights: of the two branches.
         floor: a cosine below this counts as none.
@@ -213,7 +212,7 @@ def merge(
     if query_vector is not None and recent.vectors:
         near += [(key, float(vector @ query_vector)) for key, vector in recent.vectors.items()]
         near.sort(key=lambda entry: (-entry[1], entry[0]))
-    # Ranks say nothing of distance: what is too far is dropped before they are given.
+    # Ranks say nothing about distance, so the floor is applied before ranking.
     near = [(key, cosine) for key, cosine in near[:depth] if cosine >= floor]
     worded = _worded(branches.worded, candidates, recent, query, beside_vectors=query_vector is not None)[:depth]
     hits = [
@@ -233,7 +232,7 @@ def _worded(
     *,
     beside_vectors: bool,
 ) -> Ranked[K]:
-    """The text branch: those that fit as `ExactIndex` sees it, in the index's order as long as it knows them all."""
+    """The text branch: what `ExactIndex` would find, in the order of the text index if that has all of them."""
     keys = sorted(candidates)
     bare = {place for place, key in enumerate(keys) if not candidates[key].embedded} if beside_vectors else None
     found = TextIndex([candidates[key].text for key in keys]).search(query, len(keys), spared=bare)
@@ -244,13 +243,9 @@ def _worded(
     return [(key, score) for key, score in worded if key in fitting]
 
 
-T = TypeVar("T", Memory, Passage)
-Document = dict[str, Any]
-
-
 @dataclass(frozen=True, slots=True)
 class SearchTarget(Generic[T]):
-    """What is searched, and how its documents are read."""
+    """A searched collection, and how to read its documents."""
 
     collection: str
     vector_index: str
@@ -280,7 +275,7 @@ PASSAGE = SearchTarget(
 
 @dataclass(slots=True)
 class Answer:
-    """What the indexes said; a branch is None where it was not asked or failed, and `problems` names those that failed."""
+    """The results of the indexes; a branch is None if it was not sent or failed, see `problems`."""
 
     near: Ranked[Any] | None = None
     worded: Ranked[Any] | None = None
@@ -288,7 +283,7 @@ class Answer:
     problems: dict[str, LkmongoError] = field(default_factory=dict)
 
     def take(self, branch: str, rows: Sequence[Document], target: SearchTarget[Any]) -> None:
-        """Add the rows of one branch, best first, each with its `score`."""
+        """Add the rows of one branch, best first, each with a `score`."""
         keyed = [(target.key(row), row) for row in rows]
         self.documents |= dict(keyed)
         if branch == "vector":
@@ -303,11 +298,7 @@ def cosine(score: float) -> float:
 
 
 def answer_from_score_details(rows: Iterable[Document], target: SearchTarget[Any]) -> Answer:
-    """Both branches out of the `scoreDetails` of a `$rankFusion` whose pipelines are called "vector" and "text".
-
-    Raises:
-        KeyError: the details do not hold the scores of the branches.
-    """
+    """Extract both branches from the `scoreDetails` of `$rankFusion`. Raises KeyError if they lack the scores."""
     branches: dict[str, list[tuple[int, Document]]] = {"vector": [], "text": []}
     for row in rows:
         for detail in row["details"]["details"]:
@@ -321,10 +312,10 @@ def answer_from_score_details(rows: Iterable[Document], target: SearchTarget[Any
 
 
 def text_index_missed(answer: Answer, words: Sequence[str], since: datetime, target: SearchTarget[Any]) -> bool:
-    """Whether the text branch found nothing though a document that it must know holds a word of the question.
+    """Whether the text branch found nothing although an indexed document contains a word of the query.
 
-    A text index that is missing, or that lacks the mapping of a scope, finds nothing and says nothing. What the vector
-    branch returned is a sample to catch it by; what was written after `since` it need not know yet.
+    A text index that is missing, or that lacks the mapping of a scope, finds nothing without an error. The results of
+    the vector branch are a sample to detect that; documents written after `since` may not be indexed yet.
     """
     if answer.worded != [] or not answer.near:
         return False
@@ -337,5 +328,5 @@ def text_index_missed(answer: Answer, words: Sequence[str], since: datetime, tar
 
 
 def _whole_words(text: str) -> set[str]:
-    """What any analyzer takes for a word: letters between spaces, punctuation at the ends taken off."""
+    """The words that any analyzer would find: split at spaces, without surrounding punctuation."""
     return {word.strip(string.punctuation).casefold() for word in text.split()}

@@ -1,4 +1,4 @@
-"""Which strategy answers: what LKMONGO_SEARCH says, what the server can do, and what it just failed to do."""
+"""Chooses the search strategy by LKMONGO_SEARCH and the server's features, and falls back from Atlas to exact."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ T = TypeVar("T", Memory, Passage)
 Document = dict[str, Any]
 
 PAUSE_AFTER_TIMEOUT = 10.0
-"""Seconds for which the indexes are left alone after they did not answer in time, lest every turn wait for them."""
+"""Seconds without searches on Atlas after a timeout, so that not every turn waits for one."""
 DETAILS_SINCE = (8, 1)
-"""The server from which on `$rankFusion` gives `scoreDetails`. (MongoDB manual, `$rankFusion`.)"""
+"""The first server version whose `$rankFusion` has `scoreDetails`. (MongoDB manual, `$rankFusion`.)"""
 
 
 def strategy_for(settings: Settings, db: AsyncDatabase[Document], embedder: Embedder) -> SearchStrategy:
-    """Make the strategy that LKMONGO_SEARCH names; make one for each client, and keep it: it learns about the server.
+    """Make the strategy that LKMONGO_SEARCH names, without I/O; keep it as long as the client.
 
-    Nothing is sent yet. The embedded mongod has no search, so that "auto" is exact where MONGODB_URI is not set.
+    The embedded mongod has no search, so "auto" is exact without MONGODB_URI.
     """
     if settings.search == "exact" or (settings.search == "auto" and settings.mongodb_uri is None):
         return ExactStrategy(db, embedder)
@@ -53,10 +53,10 @@ def strategy_for(settings: Settings, db: AsyncDatabase[Document], embedder: Embe
 
 
 class AtlasWithFallback:
-    """The Atlas strategy, and the exact one for each search that it cannot answer.
+    """The Atlas strategy, with the exact one as the fallback.
 
-    What the server can do is asked once. A search that fails is answered exactly, and its result says why; the log
-    says so when it begins and when it is over, not for each search.
+    The server's features are probed once. A result of the fallback says why it was used; the log says so when that
+    begins and ends, not for each search.
     """
 
     def __init__(
@@ -72,8 +72,8 @@ class AtlasWithFallback:
         Args:
             db: belongs to the event loop the searches run on.
             embedder: only vectors of its model are compared.
-            insist: raise what keeps Atlas from answering. Only what its indexes are not for is searched exactly.
-            deadline: seconds that Atlas has for a search, and the server to say what it can do.
+            require_atlas: raise instead of falling back, except for searches that the indexes cannot answer.
+            deadline: seconds for a search on Atlas, and for probing the server.
         """
         self._db = db
         self._embedder = embedder
@@ -87,17 +87,17 @@ class AtlasWithFallback:
         self._problems: dict[str, str] = {}
 
     async def warm(self) -> None:
-        """Ask what the server can do, so that no search waits for it; what goes wrong shows there."""
+        """Probe the server, so that no search waits for that; errors are left to the first search."""
         try:
             await self._probe()
         except LkmongoError as error:
-            logger.debug("what the server can do is not known yet: %s (%s)", error.message, error.why)
+            logger.debug("the server could not be probed yet: %s (%s)", error.message, error.why)
 
     async def memories(self, scope: UserScope, query: str, limit: int = 5) -> SearchResult[Memory]:
         """Search one person's slots. See `SearchStrategy.memories`.
 
         Raises:
-            NotSupportedError, NotReadyError, DriftError: the strategy insists on Atlas.
+            NotSupportedError, NotReadyError, DriftError: Atlas is required.
         """
         async with QueryEmbedding(query, self._embedder) as query_embedding:
             return await self._search(
@@ -140,25 +140,23 @@ class AtlasWithFallback:
         result = await exactly()
         if trouble is None:
             return result
-        said = f"searched exactly: {one_line(trouble)}"
-        return replace(result, degraded=f"{said}; {result.degraded}" if result.degraded else said)
+        note = f"searched exactly: {one_line(trouble)}"
+        return replace(result, degraded=f"{note}; {result.degraded}" if result.degraded else note)
 
     async def _available(self) -> AtlasStrategy | None:
         """The Atlas strategy, or None on a server without search.
 
         Raises:
-            NotSupportedError: likewise, when it is insisted on.
-            SearchTimeoutError: it was too slow a moment ago, or what the server can do is not known in time.
+            NotSupportedError: likewise, if Atlas is required.
+            SearchTimeoutError: a search timed out a moment ago, or probing the server did.
         """
         if time.monotonic() < self._paused_until:
-            raise SearchTimeoutError(
-                why=f"it did less than {PAUSE_AFTER_TIMEOUT:g} s ago, and is left alone for so long"
-            )
+            raise SearchTimeoutError(why=f"a search timed out less than {PAUSE_AFTER_TIMEOUT:g} s ago")
         try:
             async with asyncio.timeout(self._deadline):
                 return await self._probe()
         except TimeoutError as error:
-            raise SearchTimeoutError(why="the server did not say in time what it can do") from error
+            raise SearchTimeoutError(why="the server did not report its version and features in time") from error
 
     async def _probe(self) -> AtlasStrategy | None:
         async with self._probing:
@@ -188,7 +186,7 @@ class AtlasWithFallback:
         return self._atlas
 
     def _log_problem(self, what: str, trouble: LkmongoError | None) -> None:
-        """Log when something begins or ceases to keep the indexes from answering; one cause is told once."""
+        """Log once when a problem with the indexes begins, and when it ends."""
         before = self._problems.pop(what, None)
         if trouble is not None:
             if trouble.message not in {before, *self._problems.values()}:

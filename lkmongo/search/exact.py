@@ -1,14 +1,14 @@
 """Exact search in memory: every vector of the scope, a BM25 text branch, and the fusion of both.
 
-For the data of one person or one tenant this is faster than any index over a network (10,000 vectors of 512 numbers
-take about a millisecond), and it needs nothing of the server but a read.
+For the data of one person or tenant this is faster than any index over a network (10,000 vectors of 512 numbers take
+about a millisecond), and it only needs a read from the server.
 
-Fusion works as MongoDB's `$rankFusion` does: a document's score is the sum over the branches of `weight / (60 + rank)`;
-ranks begin at 1, equal values share a rank and the next rank skips, a branch without the document adds nothing. The
-order is by score, best first, then by key. (MongoDB manual, `$rankFusion`; the server's own numbers are in the tests.)
+Fusion works like MongoDB's `$rankFusion`: a document's score is the sum of `weight / (60 + rank)` over its branches.
+Ranks begin at 1; equal values share a rank, and the next rank skips. Results are ordered by score, then by key.
+(MongoDB manual, `$rankFusion`; the tests have results of a real server.)
 
-The BM25 library's "lucene" variant is used for its inverse document frequency, `ln(1 + (N - df + 0.5) / (df + 0.5))`:
-it stays above zero for a word that every text contains, so that a match counts in a corpus of one.
+BM25 is the "lucene" variant: its inverse document frequency, `ln(1 + (N - df + 0.5) / (df + 0.5))`, stays positive for
+a word in every text, so that a match counts even in a corpus of one.
 """
 
 from __future__ import annotations
@@ -29,9 +29,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+BRANCH_DEPTH = 30
+"""Minimum number of documents that each branch contributes to the fusion."""
 RANK_CONSTANT = 60
-"""Fixed in the server too."""
+"""The server's constant."""
 
+_SOUNDS = str.maketrans("cqzv", "kksf", "aeiouyhw")
+_K1, _B = 1.2, 0.75  # Lucene's defaults, which Atlas Search scores with
+_MIN_SHARE = 0.5
+_MIN_COMPOUND = 5  # letters; shorter compounds are often accidental: "in to", "a way"
 K = TypeVar("K", bound=Any)
 
 
@@ -51,9 +57,9 @@ def fuse(
     """Merge ranked lists into one.
 
     Args:
-        branches: name of the branch to its `(key, value)` pairs, best first; the value is what the branch sorted
-            by, so that equal neighbours share a rank. Keys must be sortable among each other.
-        weights: a factor for each branch, 1 for those not named.
+        branches: `(key, value)` pairs by name, best first; the value is the sort criterion, so that ties share a
+            rank. Keys must be sortable.
+        weights: a factor for each branch, 1 by default.
 
     Raises:
         ValueError: a weight is negative, not a number, or names no branch.
@@ -61,10 +67,10 @@ def fuse(
     factors = dict(weights or {})
     check_weights(factors)
     if unknown := sorted(set(factors) - set(branches)):
-        raise ValueError(f"there is a weight for {unknown[0]!r}, which is not a branch: {', '.join(sorted(branches))}")
+        raise ValueError(f"the weight {unknown[0]!r} names none of the branches {', '.join(sorted(branches))}")
     scores: dict[K, float] = {}
     ranks: dict[K, dict[str, int]] = {}
-    for name in sorted(branches):  # the server's order; floating point sums depend on it in the last bit
+    for name in sorted(branches):  # the server's order, on which the last bit of a sum depends
         factor = factors.get(name, 1.0)
         for (key, _), rank in zip(branches[name], _ranks(branches[name]), strict=True):
             scores[key] = scores.get(key, 0.0) + factor * (1.0 / (RANK_CONSTANT + rank))
@@ -81,32 +87,22 @@ def _ranks(branch: Sequence[tuple[Any, Any]]) -> list[int]:
     return ranks
 
 
-_SOUNDS = str.maketrans("cqzv", "kksf", "aeiouyhw")
-_K1, _B = 1.2, 0.75  # Lucene's defaults, which Atlas Search scores with
-_MOST = 0.5
-_JOINED = 5  # letters; shorter words are often two by accident: "in to", "a way"
-
-
 class _Stems(dict[str, str]):
-    """The stems of the words that were asked for."""
-
     def __missing__(self, word: str) -> str:
         found = self[word] = stem(word)
         return found
 
 
 class Tokenizer:
-    """Cuts texts into the stems of their words; one that was there the last time is not cut again.
+    """Splits texts into the stems of their words, and caches those of the last call.
 
-    For what is indexed anew whenever a little of it changes. It holds the texts of the last time, and no others.
+    For a collection that is indexed again after small changes.
     """
 
     def __init__(self) -> None:
-        """Nothing was cut yet."""
         self._known: dict[str, list[str]] = {}
 
     def __call__(self, texts: Sequence[str]) -> list[list[str]]:
-        """The stems of each text, in their order."""
         stem_of = _Stems().__getitem__
         before, self._known = self._known, {}
         for text in texts:
@@ -117,10 +113,10 @@ class Tokenizer:
 
 
 class TextIndex:
-    """Texts that can be searched by words. Building one touches no event loop: it may run in a thread."""
+    """A BM25 index; may be built in a thread."""
 
     def __init__(self, texts: Sequence[str], tokenizer: Tokenizer | None = None) -> None:
-        """Index `texts`; a hit is told by its position among them. `tokenizer` may know most of them already."""
+        """Index `texts`; hits are positions in it. The `tokenizer` of an earlier, similar index has a warm cache."""
         cut = (tokenizer or Tokenizer())(texts)
         self._size = len(texts)
         self._vocabulary = {base: number for number, base in enumerate(sorted(set(chain.from_iterable(cut))))}
@@ -136,20 +132,20 @@ class TextIndex:
         self._bm25.index((numbers, self._vocabulary), create_empty_token=False, show_progress=False)
 
     def search(self, query: str, limit: int, *, spared: AbstractSet[int] | None = None) -> list[tuple[int, float]]:
-        """Return up to `limit` texts that hold a content word of the query, as (position, score), best first.
+        """Return up to `limit` texts with content words of the query, as (position, score), best first.
 
-        Equal scores come in order of position, so the same texts and query give the same answer everywhere.
+        Ties are ordered by position, so that results are reproducible.
 
         Args:
-            query: the words to look for.
-            limit: how many at most.
-            spared: positions for which one word is enough; of all others more than half of the query's content
-                words are asked. None spares every text.
+            query: the words.
+            limit: maximum number of results.
+            spared: positions for which one matching word suffices; all others need more than half of the query's
+                content words. None spares every text.
         """
         scores, shares = self._compare(query)
         fit = np.flatnonzero(scores)
         if spared is not None:
-            enough = shares[fit] > _MOST
+            enough = shares[fit] > _MIN_SHARE
             if spared:
                 enough |= np.array([position in spared for position in fit.tolist()], dtype=bool)
             fit = fit[enough]
@@ -157,7 +153,7 @@ class TextIndex:
         return [(position, float(scores[position])) for position in best.tolist()]
 
     def _compare(self, query: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The BM25 score of every text, shape (n,), and the share of the query's content words that it holds."""
+        """The BM25 score of every text, shape (n,), and its share of the query's content words."""
         total = np.zeros(self._size, dtype=np.float32)
         held = np.zeros(self._size, dtype=np.float32)
         if not self._vocabulary:
@@ -171,11 +167,11 @@ class TextIndex:
         return total, held
 
     def _wanted(self, query: str) -> tuple[list[str], frozenset[str]]:
-        """The content words; two that the texts write as one, such as "sound bar", are one."""
+        """The content words; two that the texts write as one, such as "sound bar", are joined."""
         wanted, never = content_words(query)
         for parts in pairwise(words(query)):
             joined = stem("".join(parts))
-            if len(joined) >= _JOINED and joined in self._vocabulary and joined not in never:
+            if len(joined) >= _MIN_COMPOUND and joined in self._vocabulary and joined not in never:
                 apart = {stem(part) for part in parts}
                 wanted = [*(word for word in wanted if word not in {*apart, joined}), joined]
         return wanted, never
@@ -184,8 +180,8 @@ class TextIndex:
         if word in self._vocabulary:
             return self._scores_of(word)
         best = np.zeros(self._size, dtype=np.float32)
-        for near, likeness in self._near(word, never):
-            np.maximum(best, self._scores_of(near) * np.float32(likeness), out=best)
+        for near, similarity in self._near(word, never):
+            np.maximum(best, self._scores_of(near) * np.float32(similarity), out=best)
         return best
 
     def _scores_of(self, word: str) -> NDArray[np.float32]:
@@ -193,11 +189,11 @@ class TextIndex:
         return scores
 
     def _near(self, word: str, never: frozenset[str]) -> list[tuple[str, float]]:
-        """The known words fewest edits away from one that is not known, with a likeness below 1.
+        """The indexed words with the fewest edits from an unknown one, with a similarity below 1.
 
-        One edit is allowed from 4 letters, two from 8; two letters that changed places are one edit, as in
-        Atlas Search. The first letter must be the same, and below 6 letters the consonants must sound alike:
-        "Marc" is "Mark", but "tire" is not "time". Numbers are never bent into others.
+        One edit is allowed from 4 letters on, two from 8; a transposition is one edit, as in Atlas Search. The first
+        letter must match, and below 6 letters the consonants must sound alike: "Marc" is "Mark", but "tire" is not
+        "time". Numbers must match exactly.
         """
         allowed = 2 if len(word) >= 8 else 1 if len(word) >= 4 else 0
         if not allowed or any(char.isdigit() for char in word):
@@ -216,18 +212,14 @@ class TextIndex:
 
 
 def _sound(word: str) -> str:
-    """The consonants of a word, those that sound alike as one: "marc" and "mark" are "mrk"."""
+    """The consonants of a word by sound: "marc" and "mark" are both "mrk"."""
     plain = word.replace("ph", "f").translate(_SOUNDS)
     return "".join(letter for letter, _ in groupby(plain))
 
 
-BRANCH_DEPTH = 30
-"""How many documents each branch hands to the fusion, at least: what the Atlas strategy asks of its branches."""
-
-
 @dataclass(frozen=True, slots=True)
 class Hit(Generic[K]):
-    """One document that was found; a rank is None where its branch did not return the document."""
+    """A result; a rank is None if its branch did not return the document."""
 
     key: K
     score: float
@@ -236,7 +228,7 @@ class Hit(Generic[K]):
 
 
 class ExactIndex(Generic[K]):
-    """Documents held in memory, to be searched by vector and by words. Immutable; may be built in a thread."""
+    """An in-memory index by vector and by words. Immutable; may be built in a thread."""
 
     def __init__(
         self,
@@ -248,14 +240,13 @@ class ExactIndex(Generic[K]):
         """Index documents.
 
         Args:
-            keys: what names each document, sortable; ties in score come in the order of keys.
-            texts: what the text branch reads, with the words of a label apart.
-            vectors: shape (n, d), or n rows of which those without a vector are None. Unit length, all of one
-                model: only then do their products with a query mean anything.
-            cutter: what cut most of the texts the last time, where they are indexed again and again.
+            keys: one per document, sortable; ties in score are ordered by key.
+            texts: for the text branch; the words of a label separated.
+            vectors: shape (n, d), or n rows with None for a missing vector; of unit length and of one model.
+            tokenizer: of an earlier, similar index, to reuse its cache.
 
         Raises:
-            ValueError: the three differ in length, or the vectors among each other.
+            ValueError: the lengths of the arguments or of the vectors differ.
         """
         if not len(keys) == len(texts) == len(vectors):
             raise ValueError(f"{len(keys)} keys, {len(texts)} texts and {len(vectors)} vectors do not belong together")
@@ -269,12 +260,10 @@ class ExactIndex(Generic[K]):
         self._matrix = np.array(rows, dtype=np.float32) if rows else np.zeros((0, 0), dtype=np.float32)
 
     def __len__(self) -> int:
-        """How many documents there are."""
         return len(self._keys)
 
     @property
     def vector_count(self) -> int:
-        """How many of them have a vector."""
         return len(self._places)
 
     def search(
@@ -285,15 +274,14 @@ class ExactIndex(Generic[K]):
         weights: FusionWeights,
         floor: float,
     ) -> list[Hit[K]]:
-        """Return up to `limit` documents, best first; none when nothing fits.
+        """Return up to `limit` documents, best first.
 
         Args:
-            query: the words to look for.
-            query_vector: of unit length, shape (d,), from the model of the documents' vectors; None searches by
-                words alone.
-            limit: how many at most; below 1 finds nothing.
+            query: the words.
+            query_vector: of unit length, shape (d,), of the documents' model; None searches by words alone.
+            limit: maximum number of results.
             weights: of the two branches.
-            floor: a cosine below this counts as none; without a matching word the document is not a hit.
+            floor: the vector branch ignores lower cosines.
 
         Raises:
             ValueError: the query's vector has another length than the documents'.
@@ -302,11 +290,11 @@ class ExactIndex(Generic[K]):
             return []
         depth = max(BRANCH_DEPTH, limit)
         near = [] if query_vector is None else self.nearest(query_vector, depth)
-        # The floor is applied before the fusion: ranks say nothing of distance, and in a small set even the
-        # farthest document would get points for being thirtieth, enough for a stray word to beat a good vector.
+        # The floor is applied before the fusion: ranks say nothing about distance, and of few documents even the
+        # farthest would score for being thirtieth, enough for a chance word to beat a good vector.
         near = [(place, cosine) for place, cosine in near if cosine >= floor]
-        # Ranks say nothing of how well words fit, either: beside vectors, one word in common of many is no reason to
-        # put a document before those that mean the same. Without a vector a document has nothing but its words.
+        # Nor do ranks say how well words match: next to vectors, one of many words is not enough to rank a document
+        # above those with the same meaning. A document without a vector only has its words.
         without_vector = self._without_vector if query_vector is not None else None
         worded = self._text.search(query, depth, spared=without_vector)
         hits = [
@@ -318,10 +306,7 @@ class ExactIndex(Generic[K]):
         return [Hit(self._keys[hit.key], hit.score, hit.vector_rank, hit.text_rank) for hit in hits[:limit]]
 
     def nearest(self, query_vector: NDArray[np.float32], count: int) -> list[tuple[int, float]]:
-        """The vector branch alone: up to `count` (place, cosine), best first, ties in order of place.
-
-        A place is a document's position in the order of the keys.
-        """
+        """The vector branch: up to `count` (position in the order of the keys, cosine), best first."""
         if not len(self._places):
             return []
         if query_vector.shape != self._matrix.shape[1:]:
@@ -330,7 +315,7 @@ class ExactIndex(Generic[K]):
             )
         cosines = self._matrix @ query_vector
         count = min(count, len(cosines))
-        # Which of several equal cosines a partition leaves inside is arbitrary: take all that reach the last one.
+        # A partition picks arbitrarily among equal cosines: take all that reach the last one.
         least = cosines[np.argpartition(cosines, -count)[-count]]
         rows = np.flatnonzero(cosines >= least)
         rows = rows[np.lexsort((rows, -cosines[rows]))][:count]
@@ -338,9 +323,9 @@ class ExactIndex(Generic[K]):
 
 
 def without_handicap(hits: Sequence[Hit[K]], weights: FusionWeights, has_vector: Callable[[K], bool]) -> list[Hit[K]]:
-    """Let words count for both branches where there is no vector to be ranked by.
+    """Let words count for both branches if a document has no vector.
 
-    A slot that was written a moment ago has none yet; without this, every vague neighbour would come before it.
+    A slot written a moment ago has none yet, and would otherwise rank below every vague neighbour.
     """
     fair = [
         hit

@@ -1,4 +1,4 @@
-"""The interface of every search backend, the query embedding they share, their errors, and the exact strategy."""
+"""The interface of search backends, what they share (query embedding, errors), and the exact strategy."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 _PROVISION = "lkmongo db indexes"
 _UNREACHABLE = {6, 7, 89, 91, 9001}
-_TOO_LATE = {50, 262}
+_TIMED_OUT = {50, 262}
 
 
 class SearchTimeoutError(DatabaseError):
@@ -59,73 +59,69 @@ class NotForAtlasError(LkmongoError):
 
 
 def explain(error: PyMongoError | TimeoutError) -> LkmongoError:  # noqa: PLR0911 - one answer for each kind of error
-    """Say what kept a search from being answered; equal causes have equal messages, so that one can be told once."""
+    """Translate the driver's error for a failed search; equal causes have equal messages, to be logged once."""
     if isinstance(error, TimeoutError):
         return SearchTimeoutError(why="no answer within the deadline")
     why = operations.explain(error).why
     code = error.code if isinstance(error, OperationFailure) else None
     if code in NO_SEARCH:
         return NotSupportedError("this MongoDB has no search", why=why, hint="unset LKMONGO_SEARCH")
-    if isinstance(error, ExecutionTimeout) or code in _TOO_LATE:
+    if isinstance(error, ExecutionTimeout) or code in _TIMED_OUT:
         return SearchTimeoutError(why=why)
     if code in _UNREACHABLE:
         return DatabaseUnavailableError("the search process of MongoDB cannot be reached", why=why)
     if code == 8:  # UnknownError: whatever the search process itself says
         if "while in state" in str(error) or "not initialized" in str(error):
             return NotReadyError("a search index is not ready yet", why=why, hint=_PROVISION)
-        return DriftError("a search index does not fit the search", why=why, hint=_PROVISION)
+        return DriftError("a search index does not match the search", why=why, hint=_PROVISION)
     return operations.explain(error)
 
 
 def empty_index_error(index: str) -> LkmongoError:
-    """What to say of an index that returned nothing of what is there: the server gives no error for that."""
+    """The error for an index that finds no existing document, for which the server reports none."""
     return DriftError(
-        f"{index} finds nothing of what is there",
-        why="it is missing, of another name, not built yet, or made for other fields or vectors",
+        f"{index} finds no existing documents",
+        why="it is missing, has another name, is not built yet, or is for other fields or vectors",
         hint=_PROVISION,
     )
 
 
 def one_line(error: LkmongoError) -> str:
-    """An error on one line, for a result that is degraded by it."""
+    """An error on one line, for the `degraded` of a result."""
     return error.message + (f" ({error.why})" if error.why else "") + (f"; run {error.hint}" if error.hint else "")
 
 
 class DegradationLog:
-    """Logs what the searches of one strategy go without; each cause once, as long as it lasts."""
+    """Logs why the results of a strategy are degraded; each cause once while it lasts."""
 
     def __init__(self) -> None:
-        """They lack nothing."""
-        self._said: dict[str, str | None] = {}
+        self._last: dict[str, str | None] = {}
 
     def note(self, collection: str, degraded: str | None) -> None:
-        """Note how a search of `collection` went: the `degraded` of its result."""
-        if degraded and degraded != self._said.get(collection):
-            logger.warning("not all of %s can be found: %s", collection, degraded)
-        self._said[collection] = degraded
+        if degraded and degraded != self._last.get(collection):
+            logger.warning("searches of %s are degraded: %s", collection, degraded)
+        self._last[collection] = degraded
 
 
 class QueryEmbedding:
-    """A query whose embedding is under way; use it as an async context manager, which ends what is left of it."""
+    """The embedding of a query, computed in the background; an async context manager that cancels it at the end."""
 
     def __init__(self, text: str, embedder: Embedder, deadline: float = deadlines.QUERY_EMBEDDING) -> None:
-        """Begin to embed `text`; give up `deadline` seconds from now. Needs a running event loop."""
+        """Start embedding `text`, for at most `deadline` seconds. Needs a running event loop."""
         self.text = text
         self._embedder = embedder
         self._deadline = deadline
         self._task = asyncio.create_task(self._embed())
 
     async def __aenter__(self) -> Self:
-        """Nothing: it began already."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Stop embedding; nobody waits for it any more."""
         if not self._task.cancel() and not self._task.cancelled():
-            self._task.exception()  # looked at, lest asyncio complain of one that nobody was left to hear
+            self._task.exception()  # retrieved, else asyncio would warn
 
     async def vector(self) -> tuple[NDArray[np.float32] | None, str | None]:
-        """The vector, of unit length and shape (d,), or None and why there is none. Ask as often as you like."""
+        """The vector, of unit length and shape (d,), or None and the reason. May be awaited repeatedly."""
         return await asyncio.shield(self._task)
 
     async def _embed(self) -> tuple[NDArray[np.float32] | None, str | None]:
@@ -143,14 +139,14 @@ T = TypeVar("T", Memory, Passage)
 Document = dict[str, Any]
 
 MAX_TIME_MS = 2_000
-"""What one read may take on the server, so that none goes on after everybody has left."""
-_BATCH = 2_000  # documents a reply: decoding one takes about 10 ms, during which the event loop stands still
+"""The limit of one read on the server, so that it does not outlive its caller for long."""
+_BATCH = 2_000  # documents per reply: decoding so many blocks the event loop for about 10 ms
 _CACHED_TENANTS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class SearchHit(Generic[T]):
-    """One thing that was found; a rank is None where its branch did not return it."""
+    """One result; a rank is None if its branch did not return it."""
 
     item: T
     score: float
@@ -160,7 +156,7 @@ class SearchHit(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class SearchResult(Generic[T]):
-    """What was found, best first, by which strategy; `degraded` says what was missing, None when nothing was."""
+    """Results, best first; `degraded` says what the search had to do without, or is None."""
 
     strategy: Literal["exact", "atlas"]
     hits: list[SearchHit[T]]
@@ -168,25 +164,19 @@ class SearchResult(Generic[T]):
 
 
 class SearchStrategy(Protocol):
-    """How memories and knowledge are searched. Nothing outside the given scope is ever read."""
+    """Searches memories and knowledge. Nothing outside the given scope is ever read."""
 
     async def memories(self, scope: UserScope, query: str, limit: int = 5) -> SearchResult[Memory]:
-        """Search one person's slots.
-
-        Raises:
-            DatabaseError: they could not be read.
-        """
-        ...
+        """Search one person's slots. Raises DatabaseError."""
 
     async def knowledge(self, tenant: TenantScope, query: str, limit: int = 3) -> SearchResult[Passage]:
         """Search one tenant's passages. Raises as `memories` does."""
-        ...
 
 
 def memory_index(
     memories: Sequence[Memory], vectors: Sequence[NDArray[np.float32] | None], tokenizer: Tokenizer | None = None
 ) -> ExactIndex[str]:
-    """Index slots that are loaded already; the keys of its hits are their labels. `tokenizer`: see `ExactIndex`."""
+    """Index loaded slots, with their labels as keys. `tokenizer`: see `ExactIndex`."""
     texts = [memory_text(memory) for memory in memories]
     return ExactIndex([memory.memory_type for memory in memories], texts, vectors, tokenizer)
 
@@ -194,39 +184,34 @@ def memory_index(
 def passage_index(
     passages: Sequence[Passage], vectors: Sequence[NDArray[np.float32] | None]
 ) -> ExactIndex[tuple[str, int]]:
-    """Index passages; the keys of its hits are (source, chunk)."""
+    """Index passages, with (source, chunk) as keys."""
     keys = [(passage.source, passage.chunk) for passage in passages]
     return ExactIndex(keys, [passage_text(passage) for passage in passages], vectors)
 
 
 def memory_text(memory: Memory) -> str:
-    """What the text branch reads of a slot: the words of its label apart."""
+    """The text of a slot for the text branch, with the words of its label separated."""
     return f"{slot_words(memory.memory_type)} {memory.content}"
 
 
 def passage_text(passage: Passage) -> str:
-    """What the text branch reads of a passage."""
     return f"{passage.title}\n{passage.content}"
 
 
 def memory_of(document: Document) -> Memory:
-    """The slot that a document holds."""
     return Memory(document["memory_type"], document["content"], document.get("created_at"), document.get("updated_at"))
 
 
 def passage_of(document: Document) -> Passage:
-    """The passage that a document holds."""
     return Passage(document["source"], document["chunk"], document["title"], document["content"])
 
 
 @dataclass(frozen=True, slots=True)
 class _Loaded(Generic[T]):
-    """The documents of one scope, ready to be searched."""
-
     items: dict[Any, T]
     index: ExactIndex[Any]
     foreign: int
-    """How many have a vector that cannot be compared with the embedder's."""
+    """How many have a vector of another model."""
 
     def search(
         self, query: str, vector: NDArray[np.float32] | None, limit: int, embedder: Embedder
@@ -236,10 +221,10 @@ class _Loaded(Generic[T]):
 
 
 class ExactStrategy:
-    """Reads the scope's own documents and compares them all; needs no search index.
+    """Reads all documents of the scope and compares them; needs no search index.
 
-    Slots are read at each search. Passages are kept, for up to 16 tenants, until their number, the newest change
-    or the number of vectors made by the embedder's model says that they changed.
+    Slots are read for each search. Passages are cached, for up to 16 tenants, until their number, the newest change or
+    the number of vectors of the embedder's model has changed.
     """
 
     def __init__(
@@ -249,8 +234,8 @@ class ExactStrategy:
 
         Args:
             db: belongs to the event loop the searches run on.
-            embedder: only vectors of its model are compared; other documents take part by their words.
-            embed_deadline: seconds to wait for the question's vector.
+            embedder: only vectors of its model are compared; other documents are found by words.
+            embed_deadline: seconds to wait for the query's vector.
         """
         self._memories = db[MEMORIES]
         self._knowledge = db[KNOWLEDGE]
@@ -263,7 +248,7 @@ class ExactStrategy:
     async def memories(
         self, scope: UserScope, query: str, limit: int = 5, *, query_embedding: QueryEmbedding | None = None
     ) -> SearchResult[Memory]:
-        """Search one person's slots. See `SearchStrategy.memories`; `question` is `query` when it is asked already."""
+        """Search one person's slots; `query_embedding` is that of `query` if it is under way."""
         return await self._search(MEMORIES, self._load_memories, scope, query, limit, query_embedding)
 
     async def knowledge(
@@ -283,9 +268,9 @@ class ExactStrategy:
     ) -> SearchResult[Any]:
         if not query.strip():
             return SearchResult("exact", [])
-        async with nullcontext(query_embedding) if query_embedding else self._ask(query) as asked:
+        async with nullcontext(query_embedding) if query_embedding else self._ask(query) as embedding:
             loaded: _Loaded[Any] = await load(scope)
-            vector, missing = await asked.vector()
+            vector, missing = await embedding.vector()
         hits = await asyncio.to_thread(loaded.search, query, vector, limit, self._embedder)
         if missing is None and loaded.foreign:
             missing = foreign_note(f"{loaded.foreign} of {len(loaded.items)} have", self._embedder)
@@ -301,8 +286,8 @@ class ExactStrategy:
         return await asyncio.to_thread(_memories_of, documents, self._embedder)
 
     async def _load_knowledge(self, tenant: TenantScope) -> _Loaded[Passage]:
-        # One at a time for a tenant: two searches that find the passages changed shall not both read them. It goes on
-        # when who waits for it gives up: a search of very many finds them there the next time.
+        # One load per tenant at a time, so that concurrent searches do not read the passages twice. It continues after
+        # its search has timed out: with very many passages, the next search finds them cached.
         name = tenant.tenant_id
         while name in self._loading:
             await asyncio.wait({self._loading[name]})
@@ -313,10 +298,10 @@ class ExactStrategy:
     def _loaded(self, name: str, task: asyncio.Task[_Loaded[Passage]]) -> None:
         del self._loading[name]
         if not task.cancelled():
-            task.exception()  # looked at, lest asyncio complain when everybody who waited has gone
+            task.exception()  # retrieved, else asyncio would warn if nobody waits any more
 
     async def _load_passages(self, tenant: TenantScope) -> _Loaded[Passage]:
-        stamp = await self._stamp(tenant)  # before the passages: a change in between shows at the next search
+        stamp = await self._stamp(tenant)  # before the passages: a change in between is noticed by the next search
         known = self._passages.get(tenant.tenant_id)
         if known is not None and known[0] == stamp:
             self._passages.move_to_end(tenant.tenant_id)
@@ -329,7 +314,7 @@ class ExactStrategy:
         return loaded
 
     async def _stamp(self, tenant: TenantScope) -> Document:
-        """The newest change, the number of passages, and of those with our vectors: indexes tell, no passage is read."""
+        """The newest change and the numbers of passages and of vectors, all from ordinary indexes."""
 
         def counted(name: str, selector: Document) -> Document:
             return {"$unionWith": {"coll": KNOWLEDGE, "pipeline": [{"$match": selector}, {"$count": name}]}}
@@ -363,7 +348,7 @@ class ExactStrategy:
 
 
 def foreign_note(how_many: str, embedder: Embedder) -> str:
-    """Say that documents have a vector that cannot be compared; `how_many` ends in "has" or "have"."""
+    """The note on documents with a vector of another model; `how_many` ends in "has" or "have"."""
     return (
         f"{how_many} a vector of another model than {embedder.model} "
         "and were searched by words alone; run lkmongo db embed"

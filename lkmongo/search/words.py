@@ -1,8 +1,8 @@
-"""What the text branch takes for a word: the same cut for what is stored and for what is asked.
+"""Tokenization for the text branch, the same for stored texts and queries.
 
-Case, accents and compatibility forms are folded, parts of a label or a hyphenated word stand apart, and the forms of
-an English word meet in its stem. Scripts that put no spaces between words are cut into pairs of characters,
-as Lucene's CJK analyzer does. Stop words are taken from the query only: what is stored keeps every word.
+Case, accents and compatibility forms are folded, labels and hyphenated words are split, and English words are stemmed.
+Scripts without spaces between words are split into pairs of characters, like Lucene's CJK analyzer does. Stop words
+are removed from the query only.
 """
 
 from __future__ import annotations
@@ -16,95 +16,40 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_SPOKEN = frozenset(
+_SPOKEN_FILLERS = frozenset(
     {"could", "hello", "hey", "might", "ok", "okay", "please", "tell", "uh", "um", "would", "yeah", "yes"}
 )
-"""What people say around a question and no list of written English holds."""
-_LIGHT = frozenset(
-    [
-        "able",
-        "anything",
-        "come",
-        "comes",
-        "everything",
-        "find",
-        "get",
-        "gets",
-        "getting",
-        "give",
-        "gives",
-        "go",
-        "goes",
-        "going",
-        "got",
-        "happen",
-        "happens",
-        "keep",
-        "keeps",
-        "kind",
-        "know",
-        "knows",
-        "let",
-        "like",
-        "likes",
-        "lot",
-        "lots",
-        "make",
-        "makes",
-        "making",
-        "many",
-        "mean",
-        "means",
-        "much",
-        "need",
-        "needs",
-        "one",
-        "ones",
-        "put",
-        "puts",
-        "really",
-        "say",
-        "says",
-        "see",
-        "sees",
-        "something",
-        "sort",
-        "still",
-        "take",
-        "takes",
-        "taking",
-        "thing",
-        "things",
-        "use",
-        "uses",
-        "using",
-        "want",
-        "wants",
-    ]
+"""Spoken filler words that lists of written English lack."""
+_WEAK = frozenset(
+    """
+    able anything come comes everything find get gets getting give gives go goes going got happen happens keep
+    keeps kind know knows let like likes lot lots make makes making many mean means much need needs one ones put
+    puts really say says see sees something sort still take takes taking thing things use uses using want wants
+    """.split()
 )
-"""Words that seldom say what a question is about; they count only in one that has no others."""
+"""Words that seldom say what a query is about; they count only if it has no others."""
 _LANGUAGES = ("DUTCH", "FRENCH", "GERMAN", "ITALIAN", "PORTUGUESE", "RUSSIAN", "SPANISH")
 _ACCENTS = re.compile("[\u0300-\u036f]")
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
-_GAPS = {ord(char): " " for char in map(chr, range(128)) if not (char.isalnum() or char in "'-")}
-"""For `str.translate`: what parts words where all is ASCII. Ten times as fast as the pattern."""
+_SEPARATORS = {ord(char): " " for char in map(chr, range(128)) if not (char.isalnum() or char in "'-")}
+"""Separators in ASCII text, for `str.translate`, which is ten times as fast as the pattern."""
 
 
 def words(text: str) -> list[str]:
-    """Cut text into folded words, in order: "Mother's Wi-Fi" is mother, wi, fi, wifi."""
+    """Split text into folded words, in order: "Mother's Wi-Fi" is mother, wi, fi, wifi."""
     folded = fold(text)
     if not folded.isascii():
-        return _cut(folded)
+        return _split(folded)
     found: list[str] = []
-    for piece in folded.translate(_GAPS).split():
+    for piece in folded.translate(_SEPARATORS).split():
         if piece.isalnum():
             found.append(piece)
         else:
-            found += _cut(piece)
+            found += _split(piece)
     return found
 
 
-def _cut(folded: str) -> list[str]:
+def _split(folded: str) -> list[str]:
     found: list[str] = []
     for word in _pattern().findall(folded.replace("_", " ")):
         if word.isascii() and word.isalnum():
@@ -115,7 +60,7 @@ def _cut(folded: str) -> list[str]:
 
 
 def fold(text: str) -> str:
-    """Take case, accents and compatibility forms away: "Crème BRÛLÉE" is "creme brulee"."""
+    """Fold case, accents and compatibility forms: "Crème BRÛLÉE" is "creme brulee"."""
     if text.isascii():
         return text.lower()
     bare = _ACCENTS.sub("", unicodedata.normalize("NFKD", text.casefold()))
@@ -123,15 +68,15 @@ def fold(text: str) -> str:
 
 
 def stem(word: str) -> str:
-    """Take the endings off an English word, by Snowball's algorithm: "returns", "returned" and "returning" are "return".
+    """Stem an English word with Snowball: "returns", "returned" and "returning" become "return".
 
-    Words of other scripts and words with digits are left alone.
+    Words with digits or letters beyond ASCII are left unchanged.
     """
     return _snowball.stem(word) if word.isascii() and word.isalpha() else word
 
 
 class _Snowball(threading.local):
-    """A stemmer of each thread's own: it keeps words that it knows, without a lock."""
+    """One stemmer per thread: it has a cache without a lock."""
 
     @cached_property
     def stem(self) -> Callable[[str], str]:
@@ -145,15 +90,15 @@ _snowball = _Snowball()
 
 
 def content_words(query: str) -> tuple[list[str], frozenset[str]]:
-    """The stems of a query that may cause a match, each once, and the stems that never may.
+    """The distinct stems of a query that may cause a match, and the stems of stop words.
 
-    The language of the stop words is the one that has most of them in the query, English when in doubt.
+    The stop words are those of the language that has most of them in the query, English when in doubt.
     """
     spoken = words(query)
     stop = _stop_words(spoken)
     wanted = [word for word in spoken if word not in stop]
-    weighty = [word for word in wanted if word not in _LIGHT]
-    return list(dict.fromkeys(stem(word) for word in weighty or wanted)), _stems(stop)
+    strong = [word for word in wanted if word not in _WEAK]
+    return list(dict.fromkeys(stem(word) for word in strong or wanted)), _stems(stop)
 
 
 def _parts(word: str) -> list[str]:
@@ -169,7 +114,7 @@ def _parts(word: str) -> list[str]:
 
 
 def _pairs(word: str) -> list[str]:
-    """Cut runs of a script without spaces into pairs of characters, and leave the rest whole."""
+    """Split runs of scripts without spaces into pairs of characters."""
     found: list[str] = []
     end = 0
     for run in _UNSPACED.finditer(word):
@@ -180,11 +125,11 @@ def _pairs(word: str) -> list[str]:
 
 
 def _stop_words(spoken: Sequence[str]) -> frozenset[str]:
-    """English unless another language has more of its stop words in the query, two at least, and a word is left.
+    """English, unless another language has more stop words in the query, at least two, and a word remains.
 
-    "dog", "hat" and "door" are stop words too, in Danish, German and Dutch: one or two of them prove nothing.
+    "dog", "hat" and "door" are stop words in Danish, German and Dutch: one or two prove nothing.
     """
-    best = _listed("EN_PLUS") | _SPOKEN
+    best = _listed("EN_PLUS") | _SPOKEN_FILLERS
     most = max(1, sum(word in best for word in spoken))
     for language in _LANGUAGES:
         listed = _listed(language)
@@ -207,7 +152,7 @@ def _stems(stop: frozenset[str]) -> frozenset[str]:
 
 @cache
 def _pattern() -> re.Pattern[str]:
-    # `\w` leaves out the vowel signs of Devanagari, Tamil and others, and would cut their words apart.
+    # `\w` lacks the vowel signs of Devanagari, Tamil and others, and would split their words.
     marks = "".join(re.escape(chr(c)) for c in range(0x300, 0x10000) if unicodedata.category(chr(c)) in {"Mn", "Mc"})
-    letters = f"[\\w{marks}]+"  # one set: an alternative for each letter would take five times as long
+    letters = f"[\\w{marks}]+"  # one character class: alternatives would take five times as long
     return re.compile(f"{letters}(?:['\u2019-]{letters})*")

@@ -1,4 +1,4 @@
-"""Open the store: connect to MongoDB, or start a mongod of our own when no address is given."""
+"""Opens the store: connects to MONGODB_URI, or starts the embedded mongod."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _CLOSE_DEADLINE = 1.0
-"""Seconds in which a server may take note that its client leaves."""
+"""Seconds for a graceful close of the connections."""
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """The data of one database; every part takes an `UserScope` or a `Tenant` and stays within it."""
+    """The repositories of one database; each stays within the `UserScope` or `TenantScope` it is given."""
 
     db: AsyncDatabase[dict[str, Any]]
     users: Users
@@ -44,16 +44,10 @@ class Store:
 
     @classmethod
     def of(cls, db: AsyncDatabase[dict[str, Any]], embedded: EmbeddedMongod | None = None) -> Store:
-        """The store over `db`."""
         return cls(db, Users(db), Memories(db), Orders(db), Sessions(db), embedded)
 
     async def ping(self) -> None:
-        """Ask MongoDB for a sign of life.
-
-        Raises:
-            DatabaseUnavailableError: there is none.
-            AuthenticationError: the credentials were refused.
-        """
+        """Ping MongoDB. Raises as `operations.read` does."""
         await operations.read(lambda: self.db.command("ping"))
 
 
@@ -61,19 +55,18 @@ class Store:
 async def open_store(
     settings: Settings, *, on_status: Callable[[str], None] = lambda _: None, stays_warm: bool = False
 ) -> AsyncIterator[Store]:
-    """Yield the store that the settings name, and close it after.
+    """Yield the store that the settings name, and close it at the end.
 
-    With MONGODB_URI nothing is connected yet: the first operation does that. Without, the embedded mongod is
-    started or joined.
+    With MONGODB_URI, the first operation connects. Without, the embedded mongod is started or joined.
 
     Args:
-        settings: where the database is.
-        on_status: told in a sentence what takes a while.
-        stays_warm: keep connections open that nobody needs for a while.
+        settings: with the address of the database.
+        on_status: called with a sentence when something takes a while.
+        stays_warm: keep idle connections open.
 
     Raises:
         EmbeddedError: the embedded mongod cannot run here.
-        SettingsError: MONGODB_URI cannot be parsed.
+        SettingsError: MONGODB_URI is invalid.
     """
     telemetry.configure(settings)
     async with AsyncExitStack() as stack:
@@ -88,13 +81,13 @@ async def open_store(
                 settings.data_home,
                 linger=settings.linger.total_seconds() if settings.linger else 0,
             )
-            stack.push_async_callback(_finish, embedded.close)
+            stack.push_async_callback(_run_to_end, embedded.close)
             loop = asyncio.get_running_loop()
 
-            def say_so() -> None:
+            def report_start() -> None:
                 loop.call_soon_threadsafe(on_status, "Starting the embedded MongoDB ...")
 
-            await _finish(lambda: embedded.open(on_start=say_so))
+            await _run_to_end(lambda: embedded.open(on_start=report_start))
             uri = embedded.uri
         client = create_client(uri, stays_warm=stays_warm)
         stack.push_async_callback(run_on_client_loop, lambda: _close(client))
@@ -102,16 +95,16 @@ async def open_store(
 
 
 async def _close(client: Client) -> None:
-    """Close the connections; the server is told that its sessions are over, as long as it listens."""
+    """Close the connections, and end the server's sessions if it answers in time."""
     try:
         async with asyncio.timeout(_CLOSE_DEADLINE):
             await client.close()
     except TimeoutError:
-        await client.close()  # the sessions are forgotten by now: this one does not speak to the server
+        await client.close()  # without sessions left, this does not contact the server
 
 
-async def _finish(work: Callable[[], None]) -> None:
-    """Run blocking work in a thread to its end, also when cancelled: a mongod half started would stay behind."""
+async def _run_to_end(work: Callable[[], None]) -> None:
+    """Run blocking work in a thread to its end, even if cancelled, so that no half-started mongod is left."""
     task = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         await asyncio.shield(task)

@@ -105,7 +105,7 @@ def _is_problem(text: str) -> bool:
 
 
 async def violations(page: Any) -> list[str]:
-    """What the accessibility checker finds wrong with the page as it is, by the rules of WCAG 2.2 A and AA and its own."""
+    """The accessibility checker's findings on the page, by WCAG 2.2 A and AA and its own rules."""
     # Evaluated, not loaded as an element: the page's policy lets no foreign script in.
     await page.evaluate(AXE.read_text(encoding="utf-8"))
     found = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
@@ -113,7 +113,7 @@ async def violations(page: Any) -> list[str]:
 
 
 async def becomes(page: Any, expression: str) -> None:
-    """Wait until an expression is true in the page; asked from outside, for the page's policy lets nothing be evaluated."""
+    """Wait until an expression is true in the page; polled from outside, as the page's policy forbids `eval`."""
     try:
         await until(lambda: page.evaluate(expression))
     except AssertionError as error:

@@ -98,7 +98,10 @@ def test_a_misspelt_seed_file_is_named_before_anything_is_written(run, tmp_path)
     parts = "users.yaml, orders.yaml and knowledge/"
     assert result.stderr.splitlines() == [
         "error: mine/order.yaml: is not read; did you mean orders.yaml?",
-        f"  try: a seed folder contains {parts} (and may contain a README); correct it and run this again; nothing was written",
+        (
+            f"  try: a seed folder contains {parts} (and may contain a README); "
+            "correct it and run this again; nothing was written"
+        ),
     ]
     assert run("users", "list", "--json").json == []
 

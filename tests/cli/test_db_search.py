@@ -113,11 +113,11 @@ def test_a_definition_changed_by_hand_is_drift_and_named(start, run, db):
     assert (put_right.code, actions(put_right)[MEMORIES_VECTOR]) == (0, "update")
     building = run("db", "indexes", "--check")
     assert building.code == 3
-    assert "memories_embedding_index: it is BUILDING, and the definition before serves\n" in error_of(building)
+    assert "memories_embedding_index: it is BUILDING, and the previous definition serves\n" in error_of(building)
     with built_once_seen(standin):
         waited = run("db", "wait-ready", "--timeout", "60")
     assert waited.code == 0
-    assert "BUILDING (the definition before serves) \u2192 READY" in waited.stderr
+    assert "BUILDING (the previous definition serves) \u2192 READY" in waited.stderr
     assert run("db", "indexes", "--check").code == 0
 
 
@@ -173,10 +173,10 @@ def test_an_index_that_failed_is_left_alone_until_it_is_to_be_replaced(start, ru
         "code": "search_index_failed",
         "message": f"1 of {len(left.json)} indexes are broken",
         "why": "memories.memories_text_index: it is FAILED, and not queryable: out of disk",
-        "hint": "mend the cause; lkmongo db indexes --replace drops it and makes it again",
+        "hint": "fix the cause; lkmongo db indexes --replace drops and recreates it",
     }
     told = run("db", "status")
-    assert (told.code, "memories_text_index is FAILED; out of disk; mend the cause" in told.stderr) == (0, True)
+    assert (told.code, "memories_text_index is FAILED; out of disk; fix the cause" in told.stderr) == (0, True)
 
     mended = run("db", "indexes", "--replace", "--json")
     assert (mended.code, actions(mended)[MEMORIES_TEXT]) == (0, "replace")
@@ -194,12 +194,12 @@ def test_the_workflow_for_pull_requests_does_not_pass_on_an_index_that_does_not_
     words = command.removeprefix(".venv/bin/lkmongo ").split()
     assert run(*words).code == 0
     for status, serves, code, hint in (
-        ("FAILED", "not queryable", 1, "mend the cause; lkmongo db indexes --replace"),
+        ("FAILED", "not queryable", 1, "fix the cause; lkmongo db indexes --replace"),
         (
             "STALE",
-            "finds nothing new",
+            "does not find new documents",
             1,
-            "see that the search nodes have disk space left; lkmongo db indexes --replace",
+            "make sure that the search nodes have disk space; lkmongo db indexes --replace",
         ),
         ("DOES_NOT_EXIST", "not queryable", 1, "its collection is gone; lkmongo db indexes --replace"),
         ("BUILDING", "not queryable", 3, "lkmongo db wait-ready"),
@@ -233,7 +233,7 @@ def test_the_worst_that_a_check_finds_decides_how_it_ends(start, run, db, cli_en
     standin.set_status(cli_env["MONGODB_DB"], "knowledge", WANTED[0].name, "STALE")
     broken = run("db", "indexes", "--check")
     assert broken.code == 1
-    stale = "knowledge.knowledge_embedding_index: it is STALE, and finds nothing new"
+    stale = "knowledge.knowledge_embedding_index: it is STALE, and does not find new documents"
     assert f"  why: {stale}; memories.memories_embedding_index: it is missing; {late}\n" in broken.stderr
 
 
@@ -295,8 +295,8 @@ def test_a_full_m0_cluster_is_explained_after_the_list(start, run, db):
     full = run("db", "indexes", "--json")
     assert (full.code, actions(full)[MEMORIES_TEXT]) == (1, "blocked")
     error = json.loads(full.stderr)["error"]
-    assert error["message"] == "the cluster has no place for memories_text_index"
-    assert "M0 cluster holds 3 search indexes" in error["hint"]
+    assert error["message"] == "the cluster has no room for memories_text_index"
+    assert "M0 cluster can have 3 search indexes" in error["hint"]
 
 
 def test_an_index_of_another_type_is_blocked(start, run, db):
@@ -325,7 +325,7 @@ def test_a_user_who_may_only_read_can_wait(start, run):
     waited = run("db", "wait-ready", "--timeout", "30", "--json")
     assert waited.code == 0
     assert {row["canary"] for row in waited.json} == {"read-only"}
-    assert "this user may not write one" in waited.stderr
+    assert "this user may not insert one" in waited.stderr
 
 
 def test_definitions_are_printed_without_a_connection(run):

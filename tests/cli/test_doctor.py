@@ -62,7 +62,7 @@ def test_a_database_that_is_away_is_1_with_what_to_try(run):
     assert result.code == 1
     head, *rest = result.stdout.splitlines()
     assert head.startswith("fail  mongodb ")
-    assert rest[0].startswith("      try: check that it runs and that MONGODB_URI")
+    assert rest[0].startswith("      try: check that it is running, MONGODB_URI")
     assert "skip  livekit" in result.stdout
     assert result.stderr.startswith("error: 1 part does not work: mongodb\n  why: mongodb: MongoDB cannot be reached")
     assert CANARY not in result.stdout + result.stderr

@@ -81,10 +81,11 @@ def test_what_changed_is_replaced_and_what_vanished_is_removed(run, docs):
     (docs / "hours.txt").unlink()
     dry = run("knowledge", "add", str(docs), "--dry-run", "--json")
     expected = {
-        "hotel/pets.html": (0, 0, 1, 0), "manual.pdf": (0, 0, 1, 0), "returns.md": (0, 1, 0, 1), "hours.txt": (0, 0, 0, 1),
+        "hotel/pets.html": (0, 0, 1, 0), "manual.pdf": (0, 0, 1, 0),
+        "returns.md": (0, 1, 0, 1), "hours.txt": (0, 0, 0, 1),
     }  # fmt: skip
     assert counted(dry) == expected
-    assert "nothing is changed" in dry.stderr
+    assert "nothing was changed" in dry.stderr
     assert run("knowledge", "search", "45 days", "--json").json["hits"][0]["content"] == "45 days."
     assert counted(run("knowledge", "add", str(docs), "--json")) == expected
     assert run("knowledge", "search", "45 days", "--json").json["hits"][0]["content"] == "30 days."
@@ -99,8 +100,8 @@ def test_stdin_has_a_name_of_its_own(run, docs):
     assert counted(both) == {"hours.txt": (1, 0, 0, 0), "notes/a.md": (0, 1, 0, 0)}
     for arguments, said in [
         (["-"], "add --source NAME"),
-        ([str(docs), "--source", "a.md"], "--source names what comes from stdin"),
-        (["-", "--source", "a.docx"], "does not say what it is"),
+        ([str(docs), "--source", "a.md"], "--source names the document from stdin"),
+        (["-", "--source", "a.docx"], "names no supported format"),
         (["-", "--source", "a.md"], "a.md: is empty"),
         ([str(docs), "-", "--source", "hours.txt"], "a file and stdin would both be hours.txt"),
     ]:
@@ -129,7 +130,7 @@ def test_a_folder_that_takes_over_a_name_is_told(run, docs, tmp_path):
     run("knowledge", "add", str(docs / "hours.txt"))
     (tmp_path / "hours.txt").write_text("Never.")
     assert (
-        f"warning: hours.txt was added from {docs} before"
+        f"warning: hours.txt was previously added from {docs}"
         in run("knowledge", "add", str(tmp_path / "hours.txt")).stderr
     )
 

@@ -82,8 +82,11 @@ def test_nothing_was_started_yet(run, tmp_path):
     nowhere = tmp_path / "nowhere"
     status = run("local", "status", env={"LKMONGO_HOME": str(nowhere)})
     assert (status.code, status.stdout) == (0, "")
-    assert status.stderr == f"No embedded mongod was started yet in {nowhere}\n"
-    assert run("local", "stop", env={"LKMONGO_HOME": str(nowhere)}).stdout == f"No embedded mongod runs in {nowhere}\n"
+    assert status.stderr == f"No embedded mongod has been started in {nowhere}\n"
+    assert (
+        run("local", "stop", env={"LKMONGO_HOME": str(nowhere)}).stdout
+        == f"No embedded mongod is running in {nowhere}\n"
+    )
     assert not nowhere.exists()
 
 
@@ -91,4 +94,4 @@ def test_nothing_was_started_yet(run, tmp_path):
 def test_a_time_that_is_none_is_named(run_inside, value):
     result = run_inside("users", "list", env={"LKMONGO_LINGER": value})
     assert result.code == 2
-    assert "LKMONGO_LINGER must be a length of time such as 60s or 10m, or 0" in result.stderr
+    assert "LKMONGO_LINGER must be a duration such as 60s or 10m, or 0" in result.stderr

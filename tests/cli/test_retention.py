@@ -42,10 +42,12 @@ def test_nothing_has_a_limit_until_one_is_set_and_it_can_be_taken_away(run):
 
 def test_a_shorter_time_is_asked_about_with_what_would_go(run, db):
     old, new = now() - timedelta(days=40), now()
-    db.memories.insert_many([{"tenant_id": "t", "user_id": "u", "memory_type": str(n), "updated_at": old if n < 3 else new} for n in range(5)])  # fmt: skip
+    db.memories.insert_many(
+        {"tenant_id": "t", "user_id": "u", "memory_type": str(n), "updated_at": old if n < 3 else new} for n in range(5)
+    )
     refused = run("db", "retention", "memories", "30d")
     assert refused.code == 2
-    assert "3 documents would go for good" in refused.stderr
+    assert "3 documents will be deleted" in refused.stderr
     assert "--yes" in refused.stderr
     assert limits(run) == FOREVER
     tried = run("db", "retention", "memories", "30d", "--dry-run")
@@ -57,7 +59,7 @@ def test_a_shorter_time_is_asked_about_with_what_would_go(run, db):
 
 def test_no_on_a_terminal_changes_nothing_and_exits_with_1(at_terminal, run):
     child = at_terminal("db", "retention", "profiles", "365d")
-    child.expect(r"Keep profiles for 365d instead of forever\? 0 documents would go for good\. \[y/N\]")
+    child.expect(r"Keep profiles for 365d instead of forever\? 0 documents will be deleted\. \[y/N\]")
     child.sendline("n")
     child.expect(pexpect.EOF)
     child.close()
@@ -69,8 +71,8 @@ def test_no_on_a_terminal_changes_nothing_and_exits_with_1(at_terminal, run):
     ("arguments", "message"),
     [
         (["orders", "90d"], "'orders' has no retention; one of calls, memories, profiles"),
-        (["calls"], "how long?"),
-        (["calls", "ninety"], "'ninety' is not a length of time"),
+        (["calls"], "the time is missing"),
+        (["calls", "ninety"], "'ninety' is not a duration"),
         (["calls", "30m"], "30m is shorter than an hour"),
     ],
 )

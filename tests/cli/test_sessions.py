@@ -241,7 +241,7 @@ def test_who_made_no_such_calls_is_told_from_nobody_of_that_id(run, tmp_path):
         (["show", "call-1", "--tenant", "acme"], 5, "there is no session call-1 in tenant acme"),
         (["list", "--since", "soon"], 2, "'soon' is not a time"),
         (["list", "--since", "1d", "--until", "2d"], 2, "is not before"),
-        (["list", "--min-length", "long"], 2, "'long' is not a length of time"),
+        (["list", "--min-length", "long"], 2, "'long' is not a duration"),
         (["list", "--tenant", "a", "--all-tenants"], 2, "contradict each other"),
         (["list", "--user", "a\x1bb"], 2, "control character"),
         (["list", "--limit", "0"], 2, "--limit"),

@@ -174,7 +174,7 @@ def test_a_weak_secret_and_a_long_life_are_warned_of_once(token):
     [
         (["--ttl", "30s"], "too short"),
         (["--ttl", "60s"], "too short"),
-        (["--ttl", "soon"], "not a length of time"),
+        (["--ttl", "soon"], "not a duration"),
         (["--agent", ""], "the agent's name is empty"),
         (["--user", ""], "the user id is empty"),
         (["--tenant", " "], "the tenant id is empty"),
@@ -198,7 +198,7 @@ def test_a_weak_secret_and_a_long_life_are_warned_of_once(token):
         (["--token-only", "--env"], "contradict each other"),
         (["--token-only", "--json"], "contradict each other"),
         (["--env", "-o", "table"], "contradict each other"),
-        (["--user", "u-100", "inspect"], "--user is no option of token inspect"),
+        (["--user", "u-100", "inspect"], "--user is not an option of token inspect"),
         (["u-100"], "u-100"),
     ],
 )
@@ -322,8 +322,8 @@ async def test_an_agent_that_is_not_waited_for(sent):
 @pytest.mark.parametrize(
     ("workers", "code", "words"),
     [
-        ({}, 3, "no worker took the job: usually none that is called lkmongo-agent runs"),
-        ({"lkmongo-agent": "stays away"}, 3, "a worker took the job and has not joined"),
+        ({}, 3, "no worker accepted the job: most likely none called lkmongo-agent runs"),
+        ({"lkmongo-agent": "stays away"}, 3, "a worker accepted the job and has not joined"),
         ({"lkmongo-agent": "fails"}, 1, "the entrypoint raised"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What the tests of commands stand on: each gets the exit code and the output of its own command, whatever went before."""
+"""The zygote of the command tests: each test gets the exit code and the output of its own command."""
 
 from __future__ import annotations
 

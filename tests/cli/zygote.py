@@ -7,8 +7,8 @@ that a command is still a process of its own: its own arguments, environment, fo
 It reads requests from standard input, a line each, and answers each with {"to": the request's number, "is": answer},
 or with {"to", "error"}:
 
-- {"number", "start": {"arguments", "env", "cwd", "files": [stdin, stdout, stderr], "patient"}}: the number of the process,
-  as soon as it runs; the files may be pipes or a terminal, and a patient one waits longer for MongoDB;
+- {"number", "start": {"arguments", "env", "cwd", "files": [stdin, stdout, stderr], "patient"}}: the number of the
+  process, as soon as it runs; the files may be pipes or a terminal, and a patient one waits longer for MongoDB;
 - {"number", "wait": number of a process}: its exit code.
 
 `Zygote` of `tests/cli/started.py` starts it, and talks to it.

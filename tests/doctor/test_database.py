@@ -201,7 +201,7 @@ async def test_an_index_in_the_way_is_named(store, environ):
     await store.db.orders.create_index([("tenant_id", 1), ("order_id", 1)], name="mine")
     found = (await look_at(environ, "indexes"))["indexes"]
     assert found.status is Status.FAIL
-    assert "orders.order: an index mine is there and is not unique" in found.facts[0]
+    assert "orders.order: the index mine exists and is not unique" in found.facts[0]
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,10 @@ async def test_search_indexes_from_missing_to_found(mongodb_uri, database_name):
 
 async def test_a_search_index_with_vectors_of_another_length_is_named(mongodb_uri, database_name):
     async with rig(mongodb_uri, database_name) as it:
-        fields = [field | {"numDimensions": 512} if "numDimensions" in field else field for field in MEMORIES.definition["fields"]]  # fmt: skip
+        fields = [
+            field | {"numDimensions": 512} if "numDimensions" in field else field
+            for field in MEMORIES.definition["fields"]
+        ]
         await it.make(MEMORIES, {"fields": fields})
         for index in WANTED:
             if index is not MEMORIES:

@@ -20,7 +20,7 @@ from lkmongo.errors import AuthenticationError, ExitCode, NotReadyError, Setting
 from lkmongo.model import SessionRecord, SessionStatus, UserScope, now
 from lkmongo.outbox.journal import Journal, journal_folder
 from lkmongo.settings import Settings
-from lkmongo.store.indexes.canary import Coverage
+from lkmongo.store.indexes.backfill import Coverage
 
 SECRET = "canary-s3cret-98765-98765-98765-98765"
 URI = f"mongodb+srv://app:{SECRET}@cluster0.ab1cd.mongodb.net/?appName=x"
@@ -62,10 +62,18 @@ def test_nothing_set_is_fine():
 @pytest.mark.parametrize(
     ("environ", "said", "hint"),
     [
-        ({"LKMONGO_EMBEDDING": "local"}, "LKMONGO_EMBEDDING is not a setting", "rename LKMONGO_EMBEDDING to LKMONGO_EMBEDDINGS"),
-        ({"LKMONGO_XYZZY": "1", "LKMONGO_AGENTS": "1"}, "LKMONGO_AGENTS, LKMONGO_XYZZY are not settings", "LKMONGO_AGENT"),
+        (
+            {"LKMONGO_EMBEDDING": "local"},
+            "LKMONGO_EMBEDDING is not a setting",
+            "rename LKMONGO_EMBEDDING to LKMONGO_EMBEDDINGS",
+        ),
+        (
+            {"LKMONGO_XYZZY": "1", "LKMONGO_AGENTS": "1"},
+            "LKMONGO_AGENTS, LKMONGO_XYZZY are not settings",
+            "LKMONGO_AGENT",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_variable_that_is_none_is_a_warning(environ, said, hint):
     found = look_at(environ)
     assert (found.status, found.detail) == (Status.WARN, said)
@@ -206,7 +214,11 @@ def test_the_size_of_a_folder_is_that_of_its_files(tmp_path):
         ([Coverage("knowledge", 0, 0, 0)], Status.OK, "none yet"),
         ([Coverage("knowledge", 3, 0, 0), Coverage("memories", 4, 0, 0)], Status.OK, "all 7 are of m"),
         ([Coverage("knowledge", 3, 1, 0)], Status.WARN, "1 document has no vector of m"),
-        ([Coverage("knowledge", 3, 1, 2), Coverage("memories", 4, 0, 0)], Status.WARN, "3 documents have no vector of m"),
+        (
+            [Coverage("knowledge", 3, 1, 2), Coverage("memories", 4, 0, 0)],
+            Status.WARN,
+            "3 documents have no vector of m",
+        ),
         ([Coverage("knowledge", None, None, None)], Status.WARN, "too many to count"),
         ([Coverage("knowledge", None, None, None), Coverage("memories", 4, 4, 0)], Status.WARN, "4 documents"),
     ],

@@ -149,7 +149,7 @@ async def nothing_here(_request):
 @pytest.mark.parametrize(
     ("app", "said"),
     [
-        (web.Application, "is not LiveKit, or is in trouble: HTTP status 404"),
+        (web.Application, "is not LiveKit, or has failed: HTTP status 404"),
         (lambda: app_with("POST", "/{path:.*}", nothing_here), "is not LiveKit"),
         (lambda: app_with("POST", "/{path:.*}", hang), "cannot be reached at ws://"),
     ],

@@ -133,7 +133,7 @@ async def test_an_agent_nobody_runs_does_not_arrive_and_that_is_said(livekit_ser
             metadata="",
             wait=timedelta(seconds=1),
         )
-    assert "no worker took the job" in raised.value.why
+    assert "no worker accepted the job" in raised.value.why
 
 
 async def test_no_agent_is_sent_into_a_room_that_there_is_not(livekit_server):

@@ -54,9 +54,9 @@ def test_an_unknown_model_is_answered_with_the_nearest():
 
 
 def test_wrong_dimensions_are_answered_with_the_right_ones():
-    with pytest.raises(SettingsError, match="voyage-4-lite cannot give 300 dimensions") as caught:
+    with pytest.raises(SettingsError, match="voyage-4-lite does not have 300 dimensions") as caught:
         check_model("voyage-4-lite", 300)
-    assert caught.value.hint == "it gives 256, 512, 1024, 2048"
+    assert caught.value.hint == "it has 256, 512, 1024, 2048"
 
 
 def test_an_address_must_be_one():

@@ -112,7 +112,8 @@ from pathlib import Path
 import wordllama
 own = wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
 import numpy
-numpy.testing.assert_array_equal(vectors, own.embed(["when do i get my money back", "\\U0001f600 caf\\u00e9"], norm=True))
+theirs = own.embed(["when do i get my money back", "\\U0001f600 caf\\u00e9"], norm=True)
+numpy.testing.assert_array_equal(vectors, theirs)
 """
 
 

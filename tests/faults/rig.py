@@ -73,7 +73,7 @@ class Mongod:
             await until(is_primary)
 
     def disturb(self, kind: Kind) -> None:
-        """Kill it with SIGKILL or SIGTERM, by turns, and start it again, or have it step down, unless that is under way."""
+        """Kill it with SIGKILL or SIGTERM in turn and restart it, or make it step down, unless that is under way."""
         if self._disturbing is None or self._disturbing.done():
             self._disturbing = asyncio.create_task(self._step_down() if kind == "step down" else self._restart())
 

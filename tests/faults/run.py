@@ -44,7 +44,8 @@ async def run(calls: int, kills: int, kinds: Sequence[Kind], at_once: int, seed:
             if left := await left_over(before):
                 wrong.append(f"left open: {dict(left)}")
             print(
-                f"{len(held)} calls with a fault each, {mongod.restarts} restarts of mongod, {mongod.step_downs} step-downs\n"
+                f"{len(held)} calls with a fault each, "
+                f"{mongod.restarts} restarts of mongod, {mongod.step_downs} step-downs\n"
             )
             print(table(held), flush=True)
             some = killed.plan(kills)

@@ -1,4 +1,4 @@
-"""Calls with a fault of MongoDB each: every turn is there afterwards, once and in order. The long form: `make faults`."""
+"""Calls with one fault of MongoDB each: every turn is stored once and in order. The long form: `make faults`."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ async def test_an_index_that_trails_for_longer_than_that_is_noticed_by_its_silen
         await asyncio.to_thread(backend.standin.freeze, backend.db.name, "memories", name)
     await backend.remember(ROBIN, SLOTS)
     result = await backend.strategy.memories(ROBIN, "golden retriever")
-    assert "memories_embedding_index finds nothing of what is there" in result.degraded
+    assert "memories_embedding_index finds no existing documents" in result.degraded
     for name in (MEMORIES_VECTOR, MEMORIES_TEXT):
         await asyncio.to_thread(backend.standin.set_status, backend.db.name, "memories", name, None)
 
@@ -189,7 +189,7 @@ async def test_without_the_vector_index_words_find_and_the_result_says_so(backen
     result = await backend.strategy.memories(ROBIN, "golden retriever")
     assert labels(result) == ["pet"]
     assert (result.hits[0].vector_rank, result.hits[0].text_rank) == (None, 1)
-    assert "memories_embedding_index finds nothing of what is there" in result.degraded
+    assert "memories_embedding_index finds no existing documents" in result.degraded
     assert "lkmongo db indexes" in result.degraded
 
 
@@ -201,13 +201,13 @@ async def test_a_text_index_that_is_silent_is_noticed_and_its_words_are_found_ot
         await remake(backend, MEMORIES_TEXT, spoilt)
     result = await backend.strategy.memories(ROBIN, "golden retriever")
     assert (labels(result)[0], result.hits[0].vector_rank, result.hits[0].text_rank) == ("pet", 1, 1)
-    assert "memories_text_index finds nothing of what is there" in result.degraded
+    assert "memories_text_index finds no existing documents" in result.degraded
 
 
 async def test_without_the_index_of_knowledge_the_search_fails_and_says_why(backend):
     await backend.add(SHOP, PASSAGES)
     await drop(backend, KNOWLEDGE_VECTOR)
-    with pytest.raises(DriftError, match="knowledge_embedding_index finds nothing of what is there"):
+    with pytest.raises(DriftError, match="knowledge_embedding_index finds no existing documents"):
         await backend.strategy.knowledge(SHOP, "return an item")
     assert (await backend.strategy.knowledge(TenantScope("nobody"), "return an item")).hits == []
 

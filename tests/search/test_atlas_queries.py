@@ -134,17 +134,17 @@ def test_an_approximate_search_looks_at_twenty_times_what_it_returns_or_at_all(l
     ],
 )
 def test_the_words_of_a_question(query, found):
-    assert atlas_queries.question_words(query) == found
+    assert atlas_queries.query_words(query) == found
 
 
 def test_a_long_question_is_cut():
-    assert len(atlas_queries.question_words(" ".join(f"word{n}" for n in range(500)))) == atlas_queries.MAX_WORDS
+    assert len(atlas_queries.query_words(" ".join(f"word{n}" for n in range(500)))) == atlas_queries.MAX_WORDS
 
 
 @given(st.text(max_size=200), st.text(min_size=1, max_size=20), st.text(min_size=1, max_size=20))
 def test_whatever_is_asked_the_scope_is_compared_and_never_interpreted(query, tenant, user):
     scope = {"tenant_id": tenant, "user_id": user}
-    words = atlas_queries.question_words(query)
+    words = atlas_queries.query_words(query)
     for word in words:
         assert word.strip()
     search, match, limit = atlas_queries.memories_by_text(scope, words or ["word"], 30)[:3]

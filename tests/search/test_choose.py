@@ -159,7 +159,7 @@ async def test_without_the_questions_vector_knowledge_is_searched_by_words_witho
         assert result.degraded == "searched by words alone: Voyage answered 503"
         assert embedder.asked == before + 1
     assert (
-        warnings(caplog) == [f"not all of knowledge can be found: {result.degraded}"] * 2
+        warnings(caplog) == [f"searches of knowledge are degraded: {result.degraded}"] * 2
     )  # and nothing of the indexes
 
 

@@ -69,7 +69,7 @@ def test_a_weight_must_be_a_number_from_zero_up(weight):
 
 
 def test_a_weight_for_no_branch_is_refused_by_name():
-    with pytest.raises(ValueError, match="'vectors', which is not a branch: text, vector"):
+    with pytest.raises(ValueError, match="'vectors' names none of the branches text, vector"):
         fuse({"vector": [("x", 1)], "text": []}, {"vectors": 0.7})
 
 

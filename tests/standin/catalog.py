@@ -1,7 +1,7 @@
 """The life of search indexes: from accepted to queryable, staged updates, failure, removal.
 
-State is a function of time: nothing runs in the background. A host may lag behind another; then the list shows the worst
-of both, and a query meets the state of the host it reaches.
+State is a function of time: nothing runs in the background. A host may lag behind another; then the list shows the
+worst of both, and a query meets the state of the host it reaches.
 """
 
 from __future__ import annotations

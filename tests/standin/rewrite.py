@@ -1,7 +1,7 @@
 """From search results to an ordinary pipeline: the ids are looked up in the collection as it is NOW.
 
-That gives the semantics of the service: what a document looks like is fresh, whether it was found is as old as the index,
-and what was deleted since is missing. A hidden field carries the score; `$meta` reads it.
+That gives the semantics of the service: documents are current, whether they were found is as old as the index, and
+those deleted since are missing. A hidden field carries the score; `$meta` reads it.
 """
 
 from __future__ import annotations

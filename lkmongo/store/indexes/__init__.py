@@ -1,1 +1,1 @@
-"""Indexes: defined, compared, created, waited for, filled with vectors; and how long data is kept."""
+"""Indexes: definitions, creation, readiness, missing vectors; and the retention of data."""

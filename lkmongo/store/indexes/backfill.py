@@ -1,7 +1,7 @@
-"""Vectors that are missing are made: after an outage of the embedding service, or for another embedder than before.
+"""Counts and makes missing vectors: after an outage of the embedding service, or after a change of the embedder.
 
-Documents are taken as they come and written as soon as their vectors are there, each only if it has not changed since.
-What is done is not found again, so that a run that was interrupted is gone on with by the next one, from any process.
+Vectors are written as soon as they are made, each only if its document has not changed since. An interrupted run is
+continued by the next one, in any process.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 from pymongo import UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import ExecutionTimeout
 
 from lkmongo.model import Memory, Passage, TenantScope
+from lkmongo.store.indexes.canary import RESERVED_TENANT
+from lkmongo.store.indexes.definitions import EMBEDDING
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES
 
@@ -26,24 +29,25 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 Progress = Callable[[str, int, int], None]
-"""Told a collection's name, how many of its documents are done, and how many there were to do."""
+"""Called with a collection's name, how many of its documents are done, and how many there are."""
 
 _BATCH = 500
-"""Documents read at once, and offered to the embedder."""
+"""Documents per read."""
 _READ = ("tenant_id", "user_id", "memory_type", "source", "chunk", "title", "content", "updated_at")
+_COUNT_MAX_TIME_MS = 20_000
 _HEADER = 2
-"""Bytes before the numbers of a stored vector."""
+"""Bytes of a stored vector before its numbers."""
 
 
 @dataclass(slots=True)
 class BackfillCounts:
-    """What became of the documents of one collection that had no vector of the embedder's.
+    """Counts of the documents of one collection without a vector of the embedder.
 
     Attributes:
-        missing: how many there were at the beginning.
-        embedded: how many have one now.
-        changed: how many were written anew meanwhile; whoever did that embeds them, or the next run.
-        unfit: how many have no text to embed.
+        missing: at the beginning.
+        embedded: by this run.
+        changed: meanwhile; they are embedded by the writer or the next run.
+        unfit: without a text to embed.
     """
 
     collection: str
@@ -66,15 +70,15 @@ async def backfill(
 
     Args:
         db: the database.
-        embedder: makes the vectors; what another model made is replaced.
-        tenant: of this tenant only; of all by default.
-        thorough: look at each stored vector, and replace those that cannot be used although they bear the name of the
-            model. It reads every document, which without it an index saves.
+        embedder: makes the vectors; those of other models are replaced.
+        tenant: only this one; all by default.
+        thorough: also replace unusable vectors of the model, such as those of a wrong length. This reads every document
+            instead of using an index.
         on_progress: called at the beginning and after each write.
-        on_wait: called with the seconds for which the embedder is about to wait.
+        on_wait: called with the seconds before the embedder waits.
 
     Raises:
-        EmbeddingError, AuthenticationError: text could not be turned into vectors; what was written before stays.
+        EmbeddingError, AuthenticationError: embedding failed; what was written before remains.
         DatabaseError: MongoDB cannot be reached, or refuses a write.
     """
     filled = []
@@ -92,7 +96,7 @@ async def backfill(
 async def count_missing(
     db: AsyncDatabase[Document], embedder: Embedder, *, tenant: TenantScope | None = None, thorough: bool = False
 ) -> list[BackfillCounts]:
-    """Count what `backfill` would embed; nothing is written. Arguments and errors as there."""
+    """Count what `backfill` would embed, with the same arguments and errors."""
     selector = _selector(embedder, tenant, thorough=thorough)
     return [BackfillCounts(name, missing=await _count(db[name], selector)) for name in (MEMORIES, KNOWLEDGE)]
 
@@ -129,14 +133,13 @@ async def _fill(
     counts: BackfillCounts,
     on_wait: Callable[[float], None] | None,
 ) -> AsyncIterator[None]:
-    """Embed and write; yields after each write."""
     async for documents in _batches(collection, selector):
         texts = [(document, _text(document)) for document in documents]
         todo = [(document, text) for document, text in texts if text]
         counts.unfit += len(texts) - len(todo)
         waiting = iter(todo)
         async for vectors in embedder.embed_many([text for _, text in todo], on_wait=on_wait):
-            # The vectors come first: zip then takes no document from `waiting` for which there is no vector yet.
+            # Vectors first, so that zip takes no document from `waiting` without a vector.
             pairs = [(document, vector) for vector, (document, _) in zip(vectors, waiting, strict=False)]
             written = await _write(collection, pairs, embedder.model)
             counts.embedded += written
@@ -147,7 +150,7 @@ async def _fill(
 
 
 async def _batches(collection: AsyncCollection[Document], selector: Document) -> AsyncIterator[list[Document]]:
-    """The selected documents in the order of their `_id`; no cursor is held open while the embedder waits."""
+    """The selected documents by `_id`, without a cursor that would time out while the embedder waits."""
     beyond: Document = {}
     while True:
         wanted = {**selector, **beyond}
@@ -164,7 +167,7 @@ async def _batches(collection: AsyncCollection[Document], selector: Document) ->
 
 
 def _text(document: Document) -> str | None:
-    """What the embedding covers, or None for a document, made by other hands, that has no such text."""
+    """The text to embed, or None if the document, written by another program, has none."""
     content = document.get("content")
     if not isinstance(content, str):
         return None
@@ -178,12 +181,12 @@ def _text(document: Document) -> str | None:
 async def _write(
     collection: AsyncCollection[Document], pairs: Sequence[tuple[Document, NDArray[np.float32]]], model: str
 ) -> int:
-    """Store vectors with the documents that still say what was embedded; returns how many did."""
+    """Store the vectors of documents that have not changed; returns their number."""
     from lkmongo.embed.vectors import to_bson
 
     requests = [
         UpdateOne(
-            # The scope is part of the filter because it is the shard key.
+            # The filter includes the shard key.
             {name: document[name] for name in ("_id", "tenant_id", "user_id") if name in document}
             | {"updated_at": document.get("updated_at"), "content": document["content"]},
             {"$set": {"embedding": to_bson(vector), "embedding_model": model}},
@@ -192,3 +195,41 @@ async def _write(
     ]
     result = await operations.write(lambda: collection.bulk_write(requests, ordered=False))
     return result.matched_count
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How many documents of one collection have a vector, of all tenants; None if counting timed out."""
+
+    collection: str
+    documents: int | None
+    no_vector: int | None
+    other_model: int | None
+
+
+async def coverage(db: AsyncDatabase[Document], model: str) -> list[Coverage]:
+    """Count the documents without a vector, and those with a vector of another model than `model`.
+
+    Raises:
+        DatabaseError, AuthenticationError: MongoDB could not be asked.
+    """
+    return [await _count_vectors(db, name, model) for name in (KNOWLEDGE, MEMORIES)]
+
+
+async def _count_vectors(db: AsyncDatabase[Document], name: str, model: str) -> Coverage:
+    bare = {"$lte": [f"${EMBEDDING}", None]}  # missing or null
+    foreign = {"$and": [{"$not": bare}, {"$ne": ["$embedding_model", model]}]}
+    totals = {"_id": None, "documents": {"$sum": 1}} | {
+        key: {"$sum": {"$cond": [condition, 1, 0]}} for key, condition in (("bare", bare), ("foreign", foreign))
+    }
+    pipeline: list[Document] = [{"$match": {"tenant_id": {"$ne": RESERVED_TENANT}}}, {"$group": totals}]
+
+    async def aggregate() -> Coverage:
+        try:
+            cursor = await db[name].aggregate(pipeline, maxTimeMS=_COUNT_MAX_TIME_MS)
+            found = next(iter(await cursor.to_list(1)), {})
+        except ExecutionTimeout:
+            return Coverage(name, None, None, None)
+        return Coverage(name, found.get("documents", 0), found.get("bare", 0), found.get("foreign", 0))
+
+    return await operations.read(aggregate)

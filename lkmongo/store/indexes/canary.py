@@ -1,7 +1,7 @@
-"""Canary searches: the only proof that an index has the documents that exist; and how many documents have a vector.
+"""Canary searches: the only proof that a search index finds existing documents.
 
-An index that is READY may know nothing of new documents, and a search with a wrong name, path or vector length finds
-nothing without an error. So an existing document is searched for by its own vector, or its own words, in its own scope.
+An index that is READY may lack new documents, and a search with a wrong name, path or vector length finds nothing
+without an error. So an existing document is searched for by its own vector or words, in its own scope.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from uuid import uuid4
 from bson import ObjectId
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ExecutionTimeout, OperationFailure
-from pymongo.read_concern import ReadConcern
 
 from lkmongo.backoff import Backoff
 from lkmongo.model import now
 from lkmongo.store.indexes.definitions import EMBEDDING, LABEL_WORDS, SearchIndex
 from lkmongo.store.mongo import operations
-from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES
+from lkmongo.store.mongo.capabilities import searchable
+from lkmongo.store.mongo.schema import KNOWLEDGE
 
 if TYPE_CHECKING:
     from lkmongo.embed.base import Embedder
@@ -30,19 +30,17 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 
 RESERVED_TENANT = " lkmongo canary"
-"""The tenant of documents that are made to be searched for. No identity can have it: an id begins with no space."""
+"""The tenant of temporary documents. It is not a valid id, as it begins with a space."""
 
 _LEFT_BEHIND = timedelta(hours=1)
-_READ_ONLY = frozenset({13, 8000})  # Unauthorized, and how Atlas says it on its smallest clusters
-_NOT_YET = frozenset({6, 7, 8, 50, 89})  # the search process cannot be reached, does not serve yet, or is slow
+_READ_ONLY = frozenset({13, 8000})  # Unauthorized, and its equivalent on the smallest Atlas clusters
+_NOT_YET = frozenset({6, 7, 8, 50, 89})  # the search process is unreachable, not ready or slow
 _MAX_TIME_MS = 10_000
 _CANDIDATES = 20
-_LIMIT = 100  # documents with the very same vector, such as the same passage in several files, rank before or after
+_LIMIT = 100  # allows for documents with the same vector, such as the same passage in several files
 
 
 class Outcome(StrEnum):
-    """What came of looking for a document."""
-
     FOUND = "found"
     MISSED = "missed"
     NO_DOCUMENT = "no document"
@@ -51,42 +49,40 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """What came of looking for a document by one index."""
-
     outcome: Outcome
     detail: str = ""
 
 
 async def check_canary(db: AsyncDatabase[Document], index: SearchIndex, embedder: Embedder) -> Canary:
-    """Look once for a document that is there; writes nothing.
+    """Search once for an existing document; writes nothing.
 
     Raises:
         DatabaseError, AuthenticationError: MongoDB could not be asked.
     """
     document = await _existing(db, index, embedder)
     if document is None:
-        return Canary(Outcome.NO_DOCUMENT, "there is no document to look for")
+        return Canary(Outcome.NO_DOCUMENT, "there is no document to search for")
     return await _search(db, index, document)
 
 
 async def wait_for_canary(
     db: AsyncDatabase[Document], index: SearchIndex, embedder: Embedder, backoff: Backoff
 ) -> Canary:
-    """Look for a document until it is found or the time is over; at least once.
+    """Search for an existing document, at least once, until it is found or the backoff's time is over.
 
-    Where none is there, one of a reserved tenant is made, and removed after.
+    If there is none, a temporary one of a reserved tenant is inserted.
 
     Raises:
         DatabaseError, AuthenticationError: MongoDB could not be asked.
     """
     canary = await check_canary(db, index, embedder)
     while canary.outcome is Outcome.MISSED and await backoff.pause():
-        canary = await check_canary(db, index, embedder)  # another one, perhaps: what was there may have been changed
+        canary = await check_canary(db, index, embedder)  # perhaps another one, as it may have been changed
     if canary.outcome is not Outcome.NO_DOCUMENT:
         return canary
-    document = _made_up(index, embedder)
+    document = _temporary(index, embedder)
     if not await operations.write(lambda: _insert(db, index, document)):
-        return Canary(Outcome.READ_ONLY, "there is no document to look for, and this user may not write one")
+        return Canary(Outcome.READ_ONLY, "there is no document to search for, and this user may not insert one")
     try:
         canary = await _search(db, index, document)
         while canary.outcome is Outcome.MISSED and await backoff.pause():
@@ -97,11 +93,11 @@ async def wait_for_canary(
 
 
 async def _existing(db: AsyncDatabase[Document], index: SearchIndex, embedder: Embedder) -> Document | None:
-    """The newest document that the index must have, with a plain list as its vector."""
+    """The newest document that the index must contain, with its vector as a list."""
     from lkmongo.embed.vectors import from_bson
 
     scoped = {path: {"$type": "string"} for path in index.scope}
-    scoped["tenant_id"] |= {"$ne": RESERVED_TENANT}  # another process's own may be gone in a moment
+    scoped["tenant_id"] |= {"$ne": RESERVED_TENANT}  # another process may remove its own at any time
     indexed = {LABEL_WORDS: {"$type": "string"}} if index.type == "search" else {"embedding_model": embedder.model}
     shown = dict.fromkeys((*index.scope, LABEL_WORDS if index.type == "search" else EMBEDDING), 1)
 
@@ -110,19 +106,18 @@ async def _existing(db: AsyncDatabase[Document], index: SearchIndex, embedder: E
         try:
             return await cursor.sort("_id", -1).limit(_CANDIDATES).to_list()
         except ExecutionTimeout:
-            return []  # many documents, and none of them of this model
+            return []  # many documents, but none of this model
 
     for document in await operations.read(find):
         if index.type == "search":
             return document
         vector = from_bson(document.get(EMBEDDING), embedder.dimensions)
-        if vector is not None:  # else the index leaves it out, rightly
+        if vector is not None:  # else the index rightly lacks it
             return document | {EMBEDDING: vector.tolist()}
     return None
 
 
-def _made_up(index: SearchIndex, embedder: Embedder) -> Document:
-    """A document of the reserved tenant that no other run has made."""
+def _temporary(index: SearchIndex, embedder: Embedder) -> Document:
     import numpy as np
 
     vector = np.random.default_rng().standard_normal(embedder.dimensions)
@@ -136,7 +131,7 @@ def _made_up(index: SearchIndex, embedder: Embedder) -> Document:
         "_id": ObjectId(),
         "tenant_id": RESERVED_TENANT,
         **names,
-        "content": "made to see whether search finds it; it is removed at once",
+        "content": "temporary, to test whether search finds it",
         EMBEDDING: (vector / np.linalg.norm(vector)).tolist(),
         "embedding_model": embedder.model,
         "updated_at": now(),
@@ -159,15 +154,14 @@ async def _insert(db: AsyncDatabase[Document], index: SearchIndex, document: Doc
 
 
 async def _remove(db: AsyncDatabase[Document], index: SearchIndex, document: Document) -> None:
-    """Remove it, and what a process that was killed left behind."""
+    """Remove it, and leftovers of killed processes."""
     old = {"updated_at": {"$lt": now() - _LEFT_BEHIND}}
     selector = {"tenant_id": RESERVED_TENANT, "$or": [{"_id": document["_id"]}, old]}
     await operations.write(lambda: db[index.collection].delete_many(selector))
 
 
 async def _search(db: AsyncDatabase[Document], index: SearchIndex, document: Document) -> Canary:
-    # Search refuses every read concern but local, and the address of the database may ask for another.
-    collection = db[index.collection].with_options(read_concern=ReadConcern("local"))
+    collection = searchable(db, index.collection)
     stages = [_stage(index, document), {"$match": {"_id": document["_id"]}}, {"$project": {"_id": 1}}]
 
     async def ask() -> Canary:
@@ -179,7 +173,7 @@ async def _search(db: AsyncDatabase[Document], index: SearchIndex, document: Doc
             if error.code not in _NOT_YET:
                 raise
             return Canary(Outcome.MISSED, f"{(error.details or {}).get('errmsg', error)} (code {error.code})")
-        return Canary(Outcome.MISSED, f"it does not find the document {document['_id']}, which is there")
+        return Canary(Outcome.MISSED, f"it does not find the existing document {document['_id']}")
 
     return await operations.read(ask)
 
@@ -189,7 +183,7 @@ def _stage(index: SearchIndex, document: Document) -> Document:
         scope = [{"equals": {"path": path, "value": document[path]}} for path in index.scope]
         words = {"text": {"path": LABEL_WORDS, "query": document[LABEL_WORDS]}}
         return {"$search": {"index": index.name, "compound": {"filter": scope, "must": [words]}}}
-    # Exact: an approximate search may miss a document that the index has.
+    # Exact, as an approximate search may miss a document.
     return {
         "$vectorSearch": {
             "index": index.name,
@@ -200,44 +194,3 @@ def _stage(index: SearchIndex, document: Document) -> Document:
             "filter": {path: document[path] for path in index.scope},
         }
     }
-
-
-_COUNT_MAX_TIME_MS = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """The documents of one collection, of every tenant; None for what took too long to count."""
-
-    collection: str
-    documents: int | None
-    no_vector: int | None
-    other_model: int | None
-
-
-async def coverage(db: AsyncDatabase[Document], model: str) -> list[Coverage]:
-    """Count the documents without a vector, and those whose vector another model than `model` made.
-
-    Raises:
-        DatabaseError, AuthenticationError: MongoDB could not be asked.
-    """
-    return [await _count(db, name, model) for name in (KNOWLEDGE, MEMORIES)]
-
-
-async def _count(db: AsyncDatabase[Document], name: str, model: str) -> Coverage:
-    bare = {"$lte": [f"${EMBEDDING}", None]}  # missing or null
-    foreign = {"$and": [{"$not": bare}, {"$ne": ["$embedding_model", model]}]}
-    totals = {"_id": None, "documents": {"$sum": 1}} | {
-        key: {"$sum": {"$cond": [condition, 1, 0]}} for key, condition in (("bare", bare), ("foreign", foreign))
-    }
-    pipeline: list[Document] = [{"$match": {"tenant_id": {"$ne": RESERVED_TENANT}}}, {"$group": totals}]
-
-    async def aggregate() -> Coverage:
-        try:
-            cursor = await db[name].aggregate(pipeline, maxTimeMS=_COUNT_MAX_TIME_MS)
-            found = next(iter(await cursor.to_list(1)), {})
-        except ExecutionTimeout:
-            return Coverage(name, None, None, None)
-        return Coverage(name, found.get("documents", 0), found.get("bare", 0), found.get("foreign", 0))
-
-    return await operations.read(aggregate)

@@ -1,8 +1,8 @@
-"""The ordinary indexes of the collections, made what they should be; and how long data is kept, by TTL indexes."""
+"""Creates the collections and their ordinary indexes; and sets the retention of data, with TTL indexes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -20,8 +20,6 @@ T = TypeVar("T")
 
 
 class Action(StrEnum):
-    """What an index needs."""
-
     CREATE = "create"
     UPDATE = "update"
     REPLACE = "replace"
@@ -31,7 +29,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change(Generic[T]):
-    """One index and what is to be done, or was done, about it; `hint` says what to do where `db indexes` alone does not."""
+    """One index and the action planned or taken; `hint` is set if `db indexes` alone does not suffice."""
 
     index: T
     action: Action
@@ -40,41 +38,42 @@ class Change(Generic[T]):
 
 
 async def plan(db: AsyncDatabase[dict[str, Any]]) -> list[Change[Index]]:
-    """Compare the indexes that are there with those that should be; writes nothing."""
-
-    async def existing(collection: str) -> Mapping[str, Any]:
-        async def information() -> Mapping[str, Any]:
-            try:
-                return await db[collection].index_information()
-            except OperationFailure as error:
-                if error.code == 26:  # NamespaceNotFound: the collection is not there yet
-                    return {}
-                raise
-
-        return await operations.read(information)
-
-    there = {name: await existing(name) for name in dict.fromkeys(index.collection for index in INDEXES)}
+    """Compare the existing indexes with the needed ones, without writing."""
+    there = {name: await _existing(db, name) for name in dict.fromkeys(index.collection for index in INDEXES)}
     return [_compare(index, there[index.collection]) for index in INDEXES]
+
+
+async def _existing(db: AsyncDatabase[dict[str, Any]], collection: str) -> Mapping[str, Any]:
+
+    async def information() -> Mapping[str, Any]:
+        try:
+            return await db[collection].index_information()
+        except OperationFailure as error:
+            if error.code == 26:  # NamespaceNotFound
+                return {}
+            raise
+
+    return await operations.read(information)
 
 
 def _compare(index: Index, there: Mapping[str, Any]) -> Change[Index]:
     for name, found in there.items():
         same_keys = [tuple(key) for key in found["key"]] == list(index.keys)
         if same_keys and bool(found.get("unique")) == index.unique:
-            return Change(index, Action.UNCHANGED, "" if name == index.name else f"there as {name}")
+            return Change(index, Action.UNCHANGED, "" if name == index.name else f"exists as {name}")
         if same_keys or name == index.name:
             what = "is not unique" if same_keys and index.unique else "has other keys or options"
             return Change(
-                index, Action.BLOCKED, f"an index {name} is there and {what}", "drop it first, then lkmongo db indexes"
+                index, Action.BLOCKED, f"the index {name} exists and {what}", "drop it first, then lkmongo db indexes"
             )
     return Change(index, Action.CREATE)
 
 
 async def apply(db: AsyncDatabase[dict[str, Any]]) -> list[Change[Index]]:
-    """Create what is missing, collections first; run it as often as you like.
+    """Create missing collections and indexes; idempotent.
 
     Raises:
-        DatabaseError: MongoDB refuses, for instance because duplicates stand in the way of a unique index.
+        DatabaseError: MongoDB refuses, for instance because of duplicates in a unique index.
     """
     changes = await plan(db)
     names = set(await operations.read(db.list_collection_names))
@@ -93,50 +92,44 @@ async def apply(db: AsyncDatabase[dict[str, Any]]) -> list[Change[Index]]:
 
 
 async def create_collection(db: AsyncDatabase[dict[str, Any]], name: str) -> None:
-    """Create a collection unless it is there; raises the driver's errors."""
+    """Create a collection unless it exists; raises the driver's errors."""
     try:
         await db.create_collection(name)
     except CollectionInvalid:
-        return  # another process made it meanwhile
+        return  # another process created it
     except OperationFailure as error:
-        if error.code != 48:  # NamespaceExists: likewise
+        if error.code != 48:  # NamespaceExists
             raise
 
 
 INDEX_NAME = "retention"
-_NOT_ALLOWED = frozenset({13, 8000})  # the role readWrite may make and drop indexes, and has no collMod
+_NOT_ALLOWED = frozenset({13, 8000})  # the role readWrite can create and drop indexes, but lacks collMod
 
 SUBJECTS: dict[str, tuple[tuple[str, str], ...]] = {
-    # A call that is going on has no end yet and is never deleted; its turns go by their own time.
+    # A running call has no end yet and is not deleted; turns expire individually.
     "calls": ((SESSIONS, "ended_at"), (TURNS, "created_at")),
     "memories": ((MEMORIES, "updated_at"),),
     "profiles": ((USERS, "last_seen_at"), (VISITORS, "last_seen_at")),
 }
-"""What can be given a limit: the collections that it covers, and the date that counts."""
+"""What can have a retention: its collections, and the date that counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long one subject is kept; None is for ever. `would_go` counts documents older than a proposed limit."""
+    """How long one subject is kept; None means forever."""
 
     subject: str
     keep: timedelta | None
-    would_go: int = 0
 
 
 def check_subject(subject: str) -> str:
-    """Return `subject` if it is one.
-
-    Raises:
-        UsageError: it is not.
-    """
+    """Return `subject` if it has a retention. Raises UsageError."""
     if subject not in SUBJECTS:
         raise UsageError(f"{subject!r} has no retention", hint=f"one of {', '.join(SUBJECTS)}")
     return subject
 
 
 async def current_retention(db: AsyncDatabase[dict[str, Any]]) -> list[Retention]:
-    """How long each subject is kept now."""
     found = []
     for subject, parts in SUBJECTS.items():
         indexes = [await _ttl_index(db, collection, path) for collection, path in parts]
@@ -146,7 +139,6 @@ async def current_retention(db: AsyncDatabase[dict[str, Any]]) -> list[Retention
 
 
 async def count_older(db: AsyncDatabase[dict[str, Any]], subject: str, keep: timedelta) -> int:
-    """How many documents of the subject are older than `keep`."""
     before = now() - keep
     counts = [
         await operations.read(
@@ -158,29 +150,16 @@ async def count_older(db: AsyncDatabase[dict[str, Any]], subject: str, keep: tim
 
 
 async def set_retention(db: AsyncDatabase[dict[str, Any]], subject: str, keep: timedelta | None) -> None:
-    """Set how long the subject is kept; None keeps it for ever.
-
-    Raises:
-        DatabaseError: MongoDB refuses.
-    """
+    """Set how long the subject is kept; None keeps it forever. Raises DatabaseError."""
     for collection, path in SUBJECTS[subject]:
         await operations.write(lambda c=collection, p=path: _set(db, c, p, keep))  # type: ignore[misc]
 
 
 async def _ttl_index(db: AsyncDatabase[dict[str, Any]], collection: str, path: str) -> tuple[str, int] | None:
-    """Name and seconds of the TTL index on `path`, whatever it is called."""
-
-    async def indexes() -> Sequence[Any]:
-        try:
-            return [index async for index in await db[collection].list_indexes()]
-        except OperationFailure as error:
-            if error.code == 26:  # NamespaceNotFound
-                return []
-            raise
-
-    for index in await operations.read(indexes):
-        if list(index["key"]) == [path] and "expireAfterSeconds" in index:
-            return str(index["name"]), int(index["expireAfterSeconds"])
+    """Name and seconds of the TTL index on `path`."""
+    for name, index in (await _existing(db, collection)).items():
+        if [key for key, _ in index["key"]] == [path] and "expireAfterSeconds" in index:
+            return name, int(index["expireAfterSeconds"])
     return None
 
 

@@ -1,8 +1,8 @@
-"""The search indexes as data: names, fields, scope; and whether two definitions of one mean the same.
+"""The search indexes as data: names, fields and scope; and the comparison of definitions by meaning.
 
-`$vectorSearch` filters only on paths that its index declares. `$search` compares a path by `equals` only where the
-index has it as a token, and silently finds nothing where it has not. The server keeps a definition as it was given, so
-field order, and whether defaults are written out, are the writer's choice and make no difference here.
+`$vectorSearch` can only filter on paths that its index declares. `$search` can only compare a path with `equals` if its
+index maps it as a token, and silently finds nothing otherwise. The server keeps a definition as it was given, so the
+comparison ignores the order of fields and explicit defaults.
 """
 
 from __future__ import annotations
@@ -23,30 +23,25 @@ MEMORIES_TEXT = "memories_text_index"
 EMBEDDING = "embedding"
 """The path of the vector in every collection that has one."""
 LABEL_WORDS = "label_words"
-"""The path of a memory's label with its words apart: the standard analyzer keeps favorite_color as one word."""
+"""The path of a memory's label as separate words: the standard analyzer keeps favorite_color as one."""
 
 IndexType = Literal["vectorSearch", "search"]
 
 
 @dataclass(frozen=True, slots=True)
 class SearchIndex:
-    """A search index; its definition is what the server is given, word for word."""
+    """A search index; `definition` is sent to the server as it is."""
 
     collection: str
     name: str
     type: IndexType
     definition: Mapping[str, Any] = field(hash=False)
     scope: tuple[str, ...]
-    """The paths by which a search is kept within its tenant, or its person."""
+    """The paths that restrict a search to its tenant or person."""
 
 
 def search_indexes(dimensions: int, similarity: Similarity = "cosine") -> tuple[SearchIndex, ...]:
-    """Every search index, for the vectors of one embedder.
-
-    Args:
-        dimensions: the length of the embedder's vectors.
-        similarity: how the embedder wants two of them to be compared.
-    """
+    """All search indexes, for the dimensions and the similarity of an embedder."""
     person = ("user_id", "tenant_id")
     return (
         _vector(KNOWLEDGE, KNOWLEDGE_VECTOR, dimensions, similarity, ("tenant_id",)),
@@ -94,33 +89,33 @@ _DEFAULTS: dict[str, Any] = {
     "numPartitions": 1,
     "storedSource": False,
 }
-"""What the service assumes where a definition says nothing (MongoDB Search documentation, index definitions)."""
+"""The defaults of the service (MongoDB Search documentation, index definitions)."""
 
 
 def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """Say in what `found` differs from `wanted`; nothing when they mean the same."""
+    """Describe how `found` differs from `wanted`; empty if they mean the same."""
     should, there = dict(_leaves(wanted, "")), dict(_leaves(found, ""))
-    said = []
+    changes = []
     for path in dict.fromkeys([*should, *there]):
         if path not in there:
-            said.append(f"{path} is missing, should be {should[path]}")
+            changes.append(f"{path} is missing, should be {should[path]}")
         elif path not in should:
             default = _DEFAULTS.get(path.rpartition(".")[2])
-            said.append(
+            changes.append(
                 f"{path} is {there[path]}, should " + (f"be {default}" if default is not None else "not be there")
             )
         elif should[path] != there[path]:
-            said.append(f"{path} is {there[path]}, should be {should[path]}")
-    return said
+            changes.append(f"{path} is {there[path]}, should be {should[path]}")
+    return changes
 
 
 def type_of(definition: Mapping[str, Any]) -> IndexType:
-    """What kind of index a definition is for; self-managed search does not say it in its list."""
+    """The index type of a definition; self-managed search does not list it."""
     return "vectorSearch" if "fields" in definition else "search"
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Every single setting that is not the default, by its path."""
+    """Every setting that is not the default, by its path."""
     name = path.rpartition(".")[2]
     if isinstance(value, Mapping):
         for key, item in value.items():
@@ -139,7 +134,7 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _mapped(item: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """How one path is mapped: in one way, or as a list of several in any order."""
+    """The mappings of one path: one, or a list in any order."""
     ways = item if isinstance(item, list) else [item]
     if len(ways) == 1:
         yield from _leaves(ways[0], path)

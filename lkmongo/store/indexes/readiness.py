@@ -1,4 +1,4 @@
-"""Wait until every search index serves the definition it should have and finds what is there; or report without waiting."""
+"""Waits until all search indexes serve the right definition and find existing documents; or reports their state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from lkmongo.errors import (
     NotSupportedError,
 )
 from lkmongo.store.indexes import database_indexes
-from lkmongo.store.indexes.canary import Canary, Coverage, Outcome, check_canary, coverage, wait_for_canary
+from lkmongo.store.indexes.backfill import Coverage, coverage
+from lkmongo.store.indexes.canary import Canary, Outcome, check_canary, wait_for_canary
 from lkmongo.store.indexes.definitions import SearchIndex, differences, search_indexes
 from lkmongo.store.indexes.search_indexes import BROKEN, ListedIndex, listed
 from lkmongo.store.mongo.capabilities import Capabilities, probe
@@ -30,25 +31,25 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 TIMEOUT = 300.0
-"""Seconds. A first build on Atlas takes a minute or two; of a large collection, longer."""
+"""Seconds. A first build on Atlas takes a minute or two, longer for a large collection."""
 SETTLING = 10.0
-"""Seconds after which an index that is not listed, or by another definition, counts as such: the list may trail."""
+"""Seconds before a missing index or a different definition is reported, as the list may lag."""
 MISSING = "MISSING"
-"""Our own word for an index that the server does not list."""
-_POLL_SECONDS = 5.0  # a last look may take this long when the time is over
+"""Our own status for an index that the server does not list."""
+_POLL_SECONDS = 5.0  # allowed for a last poll after the deadline
 
 
 @dataclass(frozen=True, slots=True)
 class IndexState:
-    """Where one search index stands.
+    """The state of one search index.
 
     Attributes:
-        status: the server's word for it, or MISSING.
-        queryable: it answers, perhaps still by an older definition.
-        ready: it answers by the definition that it should have.
-        different: its definition is not the one that it should have.
-        detail: what is not as it should be, or empty.
-        canary: whether it finds a document that is there; None when that was not tried.
+        status: of the server, or MISSING.
+        queryable: it answers, perhaps with an older definition.
+        ready: it answers with the needed definition.
+        different: its definition is not the needed one.
+        detail: what is wrong, or empty.
+        canary: whether it finds an existing document; None if not tested.
     """
 
     index: SearchIndex
@@ -61,13 +62,12 @@ class IndexState:
 
     @property
     def label(self) -> str:
-        """The status as a person reads it; an index that is updated goes on serving."""
+        """The status for display; an index that is being updated still serves."""
         updating = self.queryable and not self.ready and self.status == "BUILDING"
-        return f"{self.status} (the definition before serves)" if updating else self.status
+        return f"{self.status} (the previous definition serves)" if updating else self.status
 
     @property
     def remedy(self) -> str:
-        """What to do about an index that is not ready."""
         if self.status in BROKEN:
             return BROKEN[self.status]
         return "lkmongo db indexes" if self.different or self.status == MISSING else "lkmongo db wait-ready"
@@ -80,11 +80,10 @@ class IndexFailedError(LkmongoError):
 
 
 OnChange = Callable[[IndexState, "IndexState | None", float], None]
-"""Told the new state of an index, the one before (None at first), and the seconds since the wait began."""
+"""Called with the new state of an index, the previous one or None, and the seconds since the start."""
 
 
 def state_of(index: SearchIndex, found: ListedIndex | None) -> IndexState:
-    """Judge one index by what the server says of it."""
     if found is None:
         return IndexState(index, MISSING, queryable=False, ready=False, detail="there is no such index")
     if found.type != index.type:
@@ -99,13 +98,7 @@ def state_of(index: SearchIndex, found: ListedIndex | None) -> IndexState:
 async def states(
     db: AsyncDatabase[Document], indexes: Sequence[SearchIndex], backoff: Backoff | None = None
 ) -> list[IndexState]:
-    """Where each index stands now.
-
-    Raises:
-        NotSupportedError: this server has no search.
-        NotReadyError: the service that manages search indexes does not answer.
-        DatabaseError, AuthenticationError: MongoDB could not be asked.
-    """
+    """The current state of each index. Raises as `listed` does."""
     there = await listed(db, indexes, backoff=backoff)
     return [state_of(index, there.get((index.collection, index.name))) for index in indexes]
 
@@ -117,19 +110,19 @@ async def wait_ready(
     backoff: Backoff,
     on_change: OnChange = lambda _state, _before, _seconds: None,
 ) -> list[IndexState]:
-    """Wait until every index serves by its definition, then let each find a document that is there.
+    """Wait until every index serves its definition, then until each finds an existing document.
 
     Args:
-        db: where the indexes are.
-        indexes: those that are waited for.
-        embedder: whose vectors are looked for; it embeds nothing.
-        pace: for how long, and how often to look.
-        on_change: told of every change of state, and of every canary.
+        db: with the indexes.
+        indexes: to wait for.
+        embedder: with the vectors' model; it embeds nothing.
+        backoff: how long to wait, and how often to poll.
+        on_change: called for each change of state, and each canary search.
 
     Raises:
         IndexFailedError: an index is FAILED, STALE or DOES_NOT_EXIST; at once.
         NotReadyError: the time is over.
-        NotFoundError: an index is not there; after a few seconds.
+        NotFoundError: an index is missing; after a few seconds.
         DriftError: an index has another definition; after a few seconds.
         NotSupportedError: this server has no search.
         DatabaseError, AuthenticationError: MongoDB could not be asked.
@@ -143,7 +136,7 @@ async def wait_ready(
     for state in found:
         if state.canary and state.canary.outcome is Outcome.MISSED:
             raise NotReadyError(
-                f"{state.index.name} is {state.status}, but a search by it misses what is there",
+                f"{state.index.name} is {state.status}, but misses existing documents",
                 why=state.canary.detail,
                 hint="new documents take a moment to be indexed: run lkmongo db wait-ready again",
             )
@@ -155,23 +148,23 @@ async def _until_ready(
 ) -> list[IndexState]:
     known: dict[str, IndexState] = {}
     while True:
-        looked = await _look(db, indexes, backoff, first=not known)
-        for state in looked:
+        polled = await _poll(db, indexes, backoff, first=not known)
+        for state in polled:
             before = known.get(state.index.name)
             known[state.index.name] = state
             if before is None or before.label != state.label:
                 on_change(state, before, backoff.elapsed)
-        _raise_if_failed(looked, backoff)
-        if looked and all(state.ready for state in looked):
-            return looked
+        _raise_if_failed(polled, backoff)
+        if polled and all(state.ready for state in polled):
+            return polled
         if not await backoff.pause():
             raise _timeout_error(list(known.values()), backoff)
 
 
-async def _look(
+async def _poll(
     db: AsyncDatabase[Document], indexes: Sequence[SearchIndex], backoff: Backoff, *, first: bool
 ) -> list[IndexState]:
-    """The states, or nothing when a look after the first one fails: there may be an election, which passes."""
+    """The states, or nothing if a poll after the first one fails, for instance during an election."""
     try:
         async with asyncio.timeout(max(backoff.left, _POLL_SECONDS)):
             return await states(db, indexes, backoff)
@@ -184,19 +177,18 @@ async def _look(
     return []
 
 
-def _raise_if_failed(looked: Sequence[IndexState], backoff: Backoff) -> None:
-    """Raise for what waiting cannot mend."""
-    for state in looked:
+def _raise_if_failed(polled: Sequence[IndexState], backoff: Backoff) -> None:
+    for state in polled:
         if state.status in BROKEN:
             raise IndexFailedError(f"{state.index.name} is {state.status}", why=state.detail or None, hint=state.remedy)
     if backoff.elapsed < SETTLING:
         return
-    for state in looked:
+    for state in polled:
         if state.status == MISSING:
             raise NotFoundError(f"there is no search index {state.index.name}", hint="lkmongo db indexes")
         if state.different:
             raise DriftError(
-                f"{state.index.name} has another definition than it should have",
+                f"{state.index.name} has another definition than needed",
                 why=state.detail,
                 hint="lkmongo db indexes",
             )
@@ -211,16 +203,24 @@ def _timeout_error(known: Sequence[IndexState], backoff: Backoff) -> NotReadyErr
     )
 
 
+async def tested_states(db: AsyncDatabase[Document], embedder: Embedder) -> list[IndexState]:
+    """The state of all search indexes, with a canary search for those that are ready. Raises as `listed` does."""
+    found = await states(db, search_indexes(embedder.dimensions, embedder.similarity), Backoff(0))
+    return [
+        replace(each, canary=await check_canary(db, each.index, embedder)) if each.ready else each for each in found
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class DatabaseStatus:
     """The state of a database.
 
     Attributes:
-        capabilities: what the server can do.
-        indexes: the ordinary indexes, with what each would need.
-        search: the search indexes; empty on a server without search, and when they could not be listed.
+        capabilities: of the server.
+        indexes: the ordinary indexes, with the action that each needs.
+        search: the search indexes; empty without search, or if they could not be listed.
         trouble: why the search indexes could not be listed, or empty.
-        documents: what a search by vectors can find.
+        documents: how many have a vector.
     """
 
     capabilities: Capabilities
@@ -231,11 +231,7 @@ class DatabaseStatus:
 
 
 async def database_status(db: AsyncDatabase[Document], embedder: Embedder) -> DatabaseStatus:
-    """Find out how things stand. An index that is ready is also asked for a document that is there.
-
-    Args:
-        db: looked at only.
-        embedder: whose vectors the indexes should be made for; it embeds nothing.
+    """Report the state of a database, with a canary search for each ready search index; writes nothing.
 
     Raises:
         DatabaseError, AuthenticationError: MongoDB could not be asked.
@@ -245,12 +241,9 @@ async def database_status(db: AsyncDatabase[Document], embedder: Embedder) -> Da
     trouble = ""
     if capabilities.search:
         try:
-            found = await states(db, search_indexes(embedder.dimensions, embedder.similarity), Backoff(0))
+            found = await tested_states(db, embedder)
         except (NotReadyError, NotSupportedError) as error:
             trouble = error.why or error.message
-    found = [
-        replace(each, canary=await check_canary(db, each.index, embedder)) if each.ready else each for each in found
-    ]
     return DatabaseStatus(
         capabilities, await database_indexes.plan(db), found, trouble, await coverage(db, embedder.model)
     )

@@ -1,7 +1,7 @@
-"""Search indexes: as the server lists them, and brought to what they should be by a plan that is then applied.
+"""Lists search indexes, plans their creation and updates, and applies the plan.
 
-Indexes that are not ours are left alone, and none is dropped unless `replace` asks for it. What changed meanwhile, by
-another process or by a command whose answer was lost, is looked up again and taken as it is.
+Unknown indexes are left alone, and none is dropped without `replace`. Changes made meanwhile, by another process or
+by a command whose answer was lost, are taken into account.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ Key = tuple[str, str]
 """The names of a collection and of an index on it."""
 
 MANAGEMENT_DOWN = 125
-"""CommandFailed: the service that manages search indexes cannot be reached, as in the first seconds of a container."""
+"""CommandFailed: the search management service is unreachable, as in the first seconds of a container."""
 PATIENCE = 30.0
-"""Seconds to wait for that service, and for an index that is being dropped."""
+"""Seconds to wait for that service, and for the end of a drop."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListedIndex:
-    """One search index as the server sees it.
+    """One search index as listed by the server.
 
     Attributes:
         status: PENDING, BUILDING, READY, STALE, FAILED, DELETING or DOES_NOT_EXIST.
-        queryable: it answers, perhaps still by an older definition.
-        definition: the latest one, which is the one that serves only when `current`.
-        version: its number; 0 for the definition that the index was created with. None when the server does not tell.
-        current: every host serves by the latest definition.
+        queryable: it answers, perhaps with an older definition.
+        definition: the latest one.
+        version: of the latest definition, 0 for the first; None if the server does not say.
+        current: all hosts serve the latest definition.
         message: why a build failed, or empty.
     """
 
@@ -55,16 +55,15 @@ class ListedIndex:
 
     @property
     def ready(self) -> bool:
-        """Whether searches go by the latest definition, on every host.
+        """Whether all hosts serve the latest definition.
 
-        A new index needs to be queryable only. One that was updated is queryable all along: until it is READY, the
-        old definition serves.
+        A new index only needs to be queryable. An updated one is queryable all along, but serves the previous
+        definition until it is READY.
         """
         return self.queryable and self.current and (self.status == "READY" or self.version == 0)
 
 
 def read_listing(document: Mapping[str, Any]) -> ListedIndex:
-    """Read one document of `$listSearchIndexes`."""
     definition = document.get("latestDefinition") or {}
     version = (document.get("latestDefinitionVersion") or {}).get("version")
     hosts = document.get("statusDetail") or []
@@ -84,14 +83,12 @@ def read_listing(document: Mapping[str, Any]) -> ListedIndex:
 async def listed(
     db: AsyncDatabase[Document], indexes: Iterable[SearchIndex], *, backoff: Backoff | None = None
 ) -> dict[Key, ListedIndex]:
-    """List every search index, ours or not, of the collections of `indexes`.
-
-    A collection that does not exist has none.
+    """List all search indexes of the collections of `indexes`.
 
     Raises:
         NotSupportedError: this server has no search.
-        NotReadyError: the service that manages search indexes does not answer.
-        DatabaseError, AuthenticationError: as the store's other reads.
+        NotReadyError: the search management service does not answer.
+        DatabaseError, AuthenticationError: as `operations.read` does.
     """
     backoff = backoff or Backoff(PATIENCE)
     found: dict[Key, ListedIndex] = {}
@@ -106,7 +103,7 @@ async def listed(
 
 
 async def retry_management(operation: Callable[[], Awaitable[T]], backoff: Backoff) -> T:
-    """Run a command of the service that manages search indexes, again while it cannot be reached.
+    """Run a command of the search management service; retry while the service is unreachable.
 
     Raises:
         NotSupportedError: this server has no search.
@@ -123,70 +120,64 @@ async def retry_management(operation: Callable[[], Awaitable[T]], backoff: Backo
                 raise
             if not await backoff.pause():
                 raise NotReadyError(
-                    "MongoDB does not reach the service that manages its search indexes",
+                    "MongoDB cannot reach its search management service",
                     why=f"{(error.details or {}).get('errmsg', error)} (code {error.code})",
                     hint="try again in a moment",
                 ) from error
 
 
 def no_search_error(code: int | None = None) -> NotSupportedError:
-    """The error for a server that has no search."""
     return NotSupportedError(
         "this MongoDB has no search",
-        why=f"it does not know $listSearchIndexes (code {code})" if code else None,
-        hint="use Atlas, or a MongoDB with mongot beside it; without, searches run exact and need no search index",
+        why=f"it does not support $listSearchIndexes (code {code})" if code else None,
+        hint="use Atlas, or MongoDB with mongot; without, searches run exact and need no search index",
     )
 
 
 _ILLEGAL, _NO_COLLECTION, _NO_INDEX, _INDEX_EXISTS = 20, 26, 27, 68
-_REPLACE = "lkmongo db indexes --replace drops it and makes it again"
+_REPLACE = "lkmongo db indexes --replace drops and recreates it"
 BROKEN = {
-    "FAILED": f"mend the cause; {_REPLACE}",
-    "STALE": f"see that the search nodes have disk space left; {_REPLACE}",
+    "FAILED": f"fix the cause; {_REPLACE}",
+    "STALE": f"make sure that the search nodes have disk space; {_REPLACE}",
     "DOES_NOT_EXIST": f"its collection is gone; {_REPLACE}",
 }
-"""States that an index does not leave by waiting, and what to do."""
+"""States that do not change by waiting, with the hint for each."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchChange(Change[SearchIndex]):
-    """One search index and what is to be done, or was done, about it.
-
-    Attributes:
-        found: what the server said of it before; None for an index that is not listed.
-    """
+    """One search index and the action planned or taken; `found` is its listing before that, or None."""
 
     found: ListedIndex | None = None
 
     @property
     def broken(self) -> bool:
-        """Whether it is in a state that waiting does not mend."""
+        """Whether it is in a state that does not change by waiting."""
         return self.found is not None and self.found.status in BROKEN
 
     @property
     def pending(self) -> bool:
-        """Whether nothing is to be done but to wait until it serves by its definition."""
+        """Whether it only needs time until it serves its definition."""
         done = self.action is Action.UNCHANGED and not self.broken
         return done and self.found is not None and not self.found.ready
 
 
 class QuotaError(DatabaseError):
-    """The cluster holds as many search indexes as it may.
+    """The cluster has reached its limit of search indexes.
 
     Attributes:
-        changes: what became of every index; those without a place are blocked.
+        changes: of all indexes; those that did not fit are blocked.
     """
 
     code = "search_index_quota"
 
     def __init__(self, changes: Sequence[SearchChange], why: str) -> None:
-        """Name the indexes that had no place."""
         names = ", ".join(change.index.name for change in changes if change.action is Action.BLOCKED)
         super().__init__(
-            f"the cluster has no place for {names}",
+            f"the cluster has no room for {names}",
             why=why,
-            hint="an M0 cluster holds 3 search indexes in all its databases together, a Flex cluster 10: "
-            "drop one that nobody needs, or use a larger cluster",
+            hint="an M0 cluster can have 3 search indexes in all its databases together, a Flex cluster 10: "
+            "drop one, or use a larger cluster",
         )
         self.changes = changes
 
@@ -198,18 +189,16 @@ async def plan(
     replace: bool = False,
     backoff: Backoff | None = None,
 ) -> list[SearchChange]:
-    """Compare the search indexes that are there with those that should be; writes nothing.
+    """Compare the existing search indexes with the needed ones, without writing.
 
     Args:
-        db: where they belong.
-        indexes: those that should be there.
-        replace: plan to drop and make again what cannot be updated, and what is broken.
-        pace: how to wait for the service that manages search indexes.
+        db: the database.
+        indexes: the needed ones.
+        replace: plan to drop and recreate indexes that are broken or cannot be updated.
+        backoff: for waiting for the search management service.
 
     Raises:
-        NotSupportedError: this server has no search.
-        NotReadyError: the service that manages search indexes does not answer.
-        DatabaseError, AuthenticationError: MongoDB answered with another error.
+        NotSupportedError, NotReadyError, DatabaseError, AuthenticationError: as `listed` does.
     """
     there = await listed(db, indexes, backoff=backoff)
     return [_compare(index, there.get((index.collection, index.name)), replace=replace) for index in indexes]
@@ -224,7 +213,7 @@ def _compare(  # noqa: PLR0911 - one answer for each way in which an index can s
     if found is None:
         return change(Action.CREATE)
     if found.status == "DELETING":
-        return change(Action.CREATE, "the one before is still being deleted")
+        return change(Action.CREATE, "the previous one is still being deleted")
     if found.type != index.type:
         detail = f"it is an index of type {found.type}, should be {index.type}, which an update cannot change"
         return change(Action.REPLACE, detail) if replace else change(Action.BLOCKED, detail, _REPLACE)
@@ -241,11 +230,10 @@ def _compare(  # noqa: PLR0911 - one answer for each way in which an index can s
 
 
 def _describe_state(found: ListedIndex) -> str:
-    """In what state an index is that does not serve as it should, and why if the server says so."""
     if not found.queryable:
         serves = "not queryable"
     else:
-        serves = "finds nothing new" if found.status == "STALE" else "the definition before serves"
+        serves = "does not find new documents" if found.status == "STALE" else "the previous definition serves"
     return f"it is {found.status}, and {serves}" + (f": {found.message}" if found.message else "")
 
 
@@ -256,13 +244,11 @@ async def apply(
     replace: bool = False,
     backoff: Backoff | None = None,
 ) -> list[SearchChange]:
-    """Create and update what differs, collections first; run it as often as you like.
-
-    It does not wait until they are built. Returns what was done about each.
+    """Create and update search indexes, without waiting for the build; idempotent.
 
     Raises:
-        QuotaError: the cluster is full; indexes that needed no place were made nevertheless.
-        NotReadyError: an index that is being dropped does not go away.
+        QuotaError: the cluster is full; all other changes were made.
+        NotReadyError: dropping an index takes too long.
         NotSupportedError, DatabaseError, AuthenticationError: as `plan` does.
     """
     backoff = backoff or Backoff(PATIENCE)
@@ -271,7 +257,7 @@ async def apply(
     for change in await plan(db, indexes, replace=replace, backoff=backoff):
         backoff.reset()
         try:
-            changes.append(await _carry_out(db, change, backoff, replace=replace))
+            changes.append(await _apply_change(db, change, backoff, replace=replace))
         except OperationFailure as error:
             if error.code != _ILLEGAL:
                 raise operations.explain(error) from error
@@ -284,10 +270,10 @@ async def apply(
     return changes
 
 
-async def _carry_out(
+async def _apply_change(
     db: AsyncDatabase[Document], planned: SearchChange, backoff: Backoff, *, replace: bool
 ) -> SearchChange:
-    """Do what the plan says; when something came in between, look again at what is left to do."""
+    """Apply a planned change; after a conflict, plan again."""
     change = planned
     while True:
         try:
@@ -300,7 +286,7 @@ async def _carry_out(
         (change,) = await plan(db, [planned.index], replace=replace, backoff=backoff)
         if change.action is Action.BLOCKED:
             return change
-        if change.action is Action.UNCHANGED:  # another process did it, or ours was done and its answer lost
+        if change.action is Action.UNCHANGED:  # done by another process, or by ours with its answer lost
             return planned
 
 
@@ -316,8 +302,8 @@ async def _do(db: AsyncDatabase[Document], change: SearchChange, backoff: Backof
 
 
 async def _is_conflict(db: AsyncDatabase[Document], change: SearchChange, error: PyMongoError) -> bool:
-    """Whether an error comes of what others do, or of the way there, so that another look may help."""
-    if isinstance(error, AutoReconnect):  # the driver does not repeat these commands: they may have been carried out
+    """Whether an error may be due to another process or the network, so that planning again may help."""
+    if isinstance(error, AutoReconnect):  # the driver does not retry these commands, which may have succeeded
         return not isinstance(error, ServerSelectionTimeoutError)
     code = error.code if isinstance(error, OperationFailure) else None
     if code == _NO_COLLECTION:
@@ -332,7 +318,7 @@ async def _create(db: AsyncDatabase[Document], index: SearchIndex) -> None:
 
 
 async def _update(db: AsyncDatabase[Document], index: SearchIndex) -> None:
-    # Not by the driver's method, which takes "the collection does not exist" for success.
+    # Not with the driver's method, which ignores a missing collection.
     await db.command("updateSearchIndex", index.collection, name=index.name, definition=dict(index.definition))
 
 
@@ -340,12 +326,12 @@ async def _drop(db: AsyncDatabase[Document], index: SearchIndex, backoff: Backof
     try:
         await retry_management(lambda: db[index.collection].drop_search_index(index.name), backoff)
     except OperationFailure as error:
-        if error.code not in {_NO_INDEX, _ILLEGAL}:  # it is gone, or going
+        if error.code not in {_NO_INDEX, _ILLEGAL}:  # it is deleted, or being deleted
             raise
 
 
 async def _until_gone(db: AsyncDatabase[Document], index: SearchIndex, backoff: Backoff) -> None:
-    """Wait while an index of that name is on its way out: Atlas drops in its own time."""
+    """Wait while an index of that name is being deleted, which Atlas does asynchronously."""
     while (found := (await listed(db, [index], backoff=backoff)).get((index.collection, index.name))) is not None:
         if found.status != "DELETING":
             return

@@ -1,4 +1,4 @@
-"""What a file holds becomes passages: Markdown, plain text, HTML and PDF, each read by a library made for it."""
+"""Converts Markdown, plain text, HTML and PDF files to passages."""
 
 from __future__ import annotations
 
@@ -18,10 +18,18 @@ from lkmongo.store.knowledge.passages import split_markdown, split_plain
 if TYPE_CHECKING:
     from lkmongo.model import Passage
 
+logger = logging.getLogger(__name__)
+
+_Headings = dict[int, list[tuple[int, str]]]
+"""The bookmarks of a PDF by page: pairs of depth, from 0, and title."""
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _BULLET = re.compile(r"\s*(?:[-*+\u2022\u25aa\u25e6\u2013]|\d{1,3}[.)]|\(?[a-z]\))\s")
 _NARROW = 40
-"""Characters below which no line is full, be the others as short: the columns of a page are wider."""
+"""A line with fewer characters is never full, even if the others are as short: columns are wider."""
+_NOT_CONTENT = (
+    "head, script, style, template, noscript, svg, iframe, nav, footer, aside, button, select, input, textarea, "
+    '[hidden], [aria-hidden="true"], a.headerlink'
+)
 _ENDS = (".", "!", "?", ":", ";", "\u2026", "\u3002")
 
 
@@ -36,11 +44,7 @@ class NoTextError(DocumentError):
 
 
 def decode(data: bytes) -> str:
-    """Return the text of a file in UTF-8, or in UTF-16 if it says so.
-
-    Raises:
-        DocumentError: it is in another encoding, or no text at all.
-    """
+    """Decode UTF-8, or UTF-16 with a byte order mark. Raises DocumentError."""
     try:
         text = data.decode("utf-16" if data.startswith(_UTF_16) else "utf-8-sig")
     except UnicodeDecodeError as error:
@@ -55,44 +59,38 @@ def decode(data: bytes) -> str:
 
 
 def lines_of(text: str) -> list[str]:
-    """Cut text into lines, without spaces at their ends and without empty ones at its ends."""
+    """Split text into lines, without trailing spaces, and without empty lines at the ends."""
     lines = [line.rstrip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
     filled = [place for place, line in enumerate(lines) if line]
     return lines[filled[0] : filled[-1] + 1] if filled else []
 
 
 def unwrap(lines: list[str]) -> str:
-    """Join the lines of paragraphs, so that a long one is cut between sentences and not where a line was full.
+    """Join the lines of paragraphs, so that passages are split between sentences, not where lines were full.
 
-    A line goes on in the next unless it is short, ends with a sentence before it is full, or a list's item follows.
+    A line continues in the next unless it is short, ends a sentence before it is full, or a list item follows.
     """
     widths = [len(line) for line in lines if line]
     width = max((each for each in widths if each <= 2 * median(widths)), default=0)
     short = max(_NARROW, 0.7 * width)
     joined: list[str] = []
-    goes_on = False
+    continues = False
     for line in lines:
-        if goes_on and line and not _BULLET.match(line):
+        if continues and line and not _BULLET.match(line):
             before, after = joined[-1], line.lstrip()
             hyphenated = re.search(r"[^\W\d_]-$", before) and after[0].islower()
             joined[-1] = before[:-1] + after if hyphenated else f"{before} {after}"
         else:
             joined.append(line)
-        goes_on = len(line) >= (max(short, 0.85 * width) if line.endswith(_ENDS) else short)
+        continues = len(line) >= (max(short, 0.85 * width) if line.endswith(_ENDS) else short)
     return "\n".join(joined)
-
-
-logger = logging.getLogger(__name__)
-
-_Headings = dict[int, list[tuple[int, str]]]
-"""The bookmarks of a PDF: page to pairs of depth, from 0, and title."""
 
 
 def pdf_passages(data: bytes, source: str) -> list[Passage]:
     """Split a PDF by its bookmarks, if it has any, and by size.
 
     Raises:
-        DocumentError: it is damaged, encrypted, or holds pictures of text only.
+        DocumentError: it is damaged, encrypted, or only contains images.
         MissingExtraError: pypdf is not installed.
     """
     with extra("pdf", "PDF"):
@@ -105,11 +103,11 @@ def pdf_passages(data: bytes, source: str) -> list[Passage]:
         pages = [lines_of(page.extract_text()) for page in reader.pages]
     except DocumentError:
         raise
-    except Exception as error:  # the library raises whatever a damaged file makes it stumble over
+    except Exception as error:  # the library raises anything for a damaged file
         raise DocumentError("cannot be read as PDF", why=f"{type(error).__name__}: {error}"[:200]) from error
     passages = split_plain(_sections(_without_running_lines(pages), _headings(reader)), source)
     if not passages:
-        raise DocumentError("holds no text", why="its pages may be pictures", hint="run text recognition on it first")
+        raise DocumentError("holds no text", why="its pages may be images", hint="run text recognition on it first")
     return passages
 
 
@@ -127,13 +125,13 @@ def _headings(reader: Any) -> _Headings:
 
     try:
         walk(reader.outline, 0)
-    except Exception as error:  # noqa: BLE001 - bookmarks that lead nowhere are common; the text is there all the same
+    except Exception as error:  # noqa: BLE001 - dangling bookmarks are common, and not needed for the text
         logger.debug("the bookmarks of a PDF cannot be read: %s", error)
     return found
 
 
 def _sections(pages: Sequence[Sequence[str]], headings: _Headings) -> Iterator[tuple[list[str], str]]:
-    """The text under each bookmark: from the line that repeats its title, else from the top of its page."""
+    """The text under each bookmark: from the line with its title, else from the top of its page."""
     path: list[tuple[int, str]] = []
     lines: list[str] = []
 
@@ -161,12 +159,12 @@ def _same(line: str, title: str) -> bool:
 
 
 def _bare(text: str) -> str:
-    """What is left of a heading without its number, spaces and signs."""
+    """A heading without its number, spaces and punctuation."""
     return re.sub(r"[\W_]+", "", re.sub(r"^[\d.\s]+", "", text).casefold())
 
 
 def _without_running_lines(pages: Sequence[list[str]]) -> list[list[str]]:
-    """Drop what stands at the top or the foot of most pages, numbers aside: titles of the book, numbers of pages."""
+    """Drop lines that repeat at the top or bottom of most pages, ignoring digits: titles and page numbers."""
     kept = [list(page) for page in pages]
     for end in (0, -1):
         for _ in range(3):
@@ -180,19 +178,13 @@ def _without_running_lines(pages: Sequence[list[str]]) -> list[list[str]]:
     return kept
 
 
-_NOT_READ = (
-    "head, script, style, template, noscript, svg, iframe, nav, footer, aside, button, select, input, textarea, "
-    '[hidden], [aria-hidden="true"], a.headerlink'
-)
-
-
 def passages_of(data: bytes, source: str) -> list[Passage]:
-    """Read a document; the suffix of `source` says what it is.
+    """Read a document, by the suffix of `source`.
 
     Raises:
-        NoTextError: it is empty, or holds headings alone.
-        DocumentError: it is not what its suffix says. The message is meant to follow the document's name.
-        MissingExtraError: reading HTML or PDF is not installed.
+        NoTextError: it is empty, or only has headings.
+        DocumentError: it does not match its suffix. The message is to be prefixed with the document's name.
+        MissingExtraError: the reader of HTML or PDF is not installed.
     """
     passages = _READERS[suffix_of(source)](data, source)
     if not passages:
@@ -201,12 +193,11 @@ def passages_of(data: bytes, source: str) -> list[Passage]:
 
 
 def suffix_of(name: str) -> str:
-    """The suffix of a file's name, in small letters: `.md`."""
+    """The suffix of a file name in lower case, such as `.md`."""
     return PurePosixPath(name).suffix.lower()
 
 
 def is_supported(name: str) -> bool:
-    """Whether a file of this name can be read."""
     return suffix_of(name) in _READERS
 
 
@@ -225,16 +216,16 @@ def _html(data: bytes, source: str) -> list[Passage]:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it takes short documents for file names, and says so
+            warnings.simplefilter("ignore")  # it suspects short documents to be file names
             page = BeautifulSoup(data, "html.parser")
         title = " ".join(page.title.extract().get_text().split()) if page.title else ""
         body: Any = page.find("main") or page.find(role="main") or page.body or page
-        for element in body.select(_NOT_READ):
+        for element in body.select(_NOT_CONTENT):
             element.decompose()
         for element in body.find_all(["dt", "dd"]):
             element.name = "p"
         for element in body.find_all("summary"):
-            element.name = "h6"  # the question of an answer that unfolds
+            element.name = "h6"  # the title of a collapsible section
         if title:
             heading = page.new_tag("h1")
             heading.string = title
@@ -254,4 +245,3 @@ _READERS: dict[str, Callable[[bytes, str], list[Passage]]] = {
     ".pdf": pdf_passages,
 }
 SUFFIXES = tuple(_READERS)
-"""What can be read."""

@@ -1,4 +1,4 @@
-"""Ingest: find the documents that a person names, read them within bounds, store their passages, then embed those."""
+"""Ingest: finds the named documents, reads them, stores their passages, and embeds those."""
 
 from __future__ import annotations
 
@@ -22,15 +22,19 @@ if TYPE_CHECKING:
     from lkmongo.embed.base import Embedder
 
 MAX_BYTES = 20 * 1024 * 1024
-"""What a file may hold."""
+"""Maximum size of a file."""
 MAX_SOURCE = 512
-"""Characters in a source's name."""
+"""Maximum characters of a source's name."""
 STDIN = "-"
+_PORTION = 1_000
+"""Passages that are written before they are embedded: as many as a request of the embedder can have."""
+Progress = Callable[[str, int, int], None]
+"""Called with the kind of work, how much of it is done, and how much there is."""
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that can be read; `root` is the folder its source is below, `named` whether it was named itself."""
+    """A readable file; `root` is the folder that `source` is relative to, `named` whether the user named the file."""
 
     path: Path
     source: str
@@ -40,13 +44,13 @@ class File:
 
 @dataclass(slots=True)
 class FoundFiles:
-    """What the named paths hold.
+    """The files in the named paths.
 
     Attributes:
-        files: what can be read, by source.
-        folders: the roots that were searched whole, so that what is not there has gone.
-        skipped: what is no document, each as a sentence; nothing is wrong with it.
-        problems: what should have been looked at and could not, likewise.
+        files: readable ones, by source.
+        folders: roots that were searched completely, so that absent files are known to be deleted.
+        skipped: notes on files that are not documents.
+        problems: notes on files and folders that could not be read.
     """
 
     files: list[File] = field(default_factory=list)
@@ -56,11 +60,11 @@ class FoundFiles:
 
 
 def find_documents(paths: Sequence[Path]) -> FoundFiles:
-    """Look for documents. In folders, hidden files and links to folders are passed over.
+    """Find documents. In folders, hidden files and links to folders are skipped.
 
     Raises:
-        DocumentError: a named path is not there or cannot be read as a document, a named folder holds none, or two
-            different files have one source.
+        DocumentError: a named path does not exist or is not a document, a named folder has no documents, or two
+            different files have the same source.
     """
     found = FoundFiles()
     for path in paths:
@@ -81,12 +85,11 @@ def find_documents(paths: Sequence[Path]) -> FoundFiles:
 
 
 def read_file(file: File) -> Document:
-    """Read one file.
+    """Read one file. The message of an error begins with the path.
 
     Raises:
-        DocumentError: it cannot be read, is too large, or is not what its suffix says. The message begins with its
-            path.
-        MissingExtraError: what reads its format is not installed; the message begins so, too.
+        DocumentError: it cannot be read, is too large, or does not match its suffix.
+        MissingExtraError: the reader of its format is not installed.
     """
     name = _shown(file.path)
     try:
@@ -100,15 +103,15 @@ def read_file(file: File) -> Document:
 
 
 def read_stream(stream: BinaryIO, source: str) -> Document:
-    """Read a document that has no file, such as standard input; the suffix of `source` says what it is.
+    """Read a document from a stream, such as standard input, by the suffix of `source`.
 
     Raises:
-        DocumentError: `source` cannot be a source, or the document cannot be read.
-        MissingExtraError: what reads its format is not installed.
+        DocumentError: `source` is invalid, or the document cannot be read.
+        MissingExtraError: the reader of its format is not installed.
     """
     _check_source(source)
     if not is_supported(source):
-        raise DocumentError(f"{source}: its suffix does not say what it is", hint=f"end it in {_listed(SUFFIXES)}")
+        raise DocumentError(f"{source}: its suffix names no supported format", hint=f"end it in {_listed(SUFFIXES)}")
     try:
         return Document(source, tuple(passages_of(_bounded(stream), source)))
     except (DocumentError, MissingExtraError) as error:
@@ -120,7 +123,7 @@ def _named(path: Path) -> File:
     if not path.exists():
         raise DocumentError(f"there is no file or folder {name}", hint="check the path")
     if not path.is_file():
-        raise DocumentError(f"{name} is not an ordinary file", hint="pipe it in, and name - and --source NAME")
+        raise DocumentError(f"{name} is not a regular file", hint="pipe it in, and name - and --source NAME")
     if not is_supported(path.name):
         raise DocumentError(f"{name}: this kind of file cannot be read", hint=f"it must end in {_listed(SUFFIXES)}")
     _check_source(path.name)
@@ -143,8 +146,8 @@ def _search(folder: Path, found: FoundFiles) -> None:
         else:
             found.files.append(File(path, source, root, named=False))
     if len(found.files) == before:
-        # A disk that is not mounted looks like this: it is no reason to remove what was added from it before.
-        raise DocumentError(f"{_shown(folder)} holds nothing that can be added", hint=f"put {_listed(SUFFIXES)} there")
+        # An unmounted disk looks like this, and must not remove what was added from it before.
+        raise DocumentError(f"{_shown(folder)} has no documents", hint=f"add {_listed(SUFFIXES)} files")
     if len(found.problems) == troubles:
         found.folders.append(root)
 
@@ -170,11 +173,13 @@ def _walk(folder: Path, found: FoundFiles) -> Iterator[Path]:
 
 
 def _skip_reason(entry: DirEntry[str]) -> str | None:
-    """Why an entry is not looked into; a link to a folder might lead in circles."""
+    """Why to skip an entry; a link to a folder might lead in circles."""
     try:
         if entry.is_file():
             return None
-        return "a link to a folder" if entry.is_dir() else "a broken link" if entry.is_symlink() else "no ordinary file"
+        return (
+            "a link to a folder" if entry.is_dir() else "a broken link" if entry.is_symlink() else "not a regular file"
+        )
     except OSError:  # a link to itself
         return "a broken link"
 
@@ -203,23 +208,16 @@ def _listed(suffixes: Sequence[str]) -> str:
     return ", ".join(suffixes[:-1]) + f" or {suffixes[-1]}"
 
 
-_PORTION = 1_000
-"""Passages that are written before the embedder gets them: as many as a request may have."""
-
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is."""
-
-
 @dataclass(slots=True)
 class Library:
-    """Documents that were read, and what there is to say of those that were not.
+    """The documents to ingest, with notes on those that could not be read.
 
     Attributes:
-        documents: in order of their sources; one without passages had text when it was added before.
-        folders: the roots from which what is no longer there is to be removed.
-        present: every source that is there, readable or not.
-        notes: of what was passed over.
-        problems: of what could not be read and should have been.
+        documents: by source; those without text have no passages.
+        folders: roots whose absent documents are to be removed.
+        present: all existing sources, readable or not.
+        notes: on skipped files.
+        problems: with files that could not be read.
     """
 
     documents: list[Document] = field(default_factory=list)
@@ -231,7 +229,7 @@ class Library:
 
 @dataclass(slots=True)
 class IngestResult:
-    """What became of each source, and how many passages are without a vector, for the reason in `failure`."""
+    """The counts of each source; `failure` is why `without_vector` passages could not be embedded."""
 
     rows: list[Counts]
     without_vector: int = 0
@@ -242,8 +240,8 @@ async def read_documents(found: FoundFiles, on_progress: Progress) -> Library:
     """Read what `find_documents` found.
 
     Raises:
-        DocumentError: a file that was named itself cannot be read; in a folder it becomes one of the problems.
-        MissingExtraError: what reads the format of one of them is not installed.
+        DocumentError: a file that the user named cannot be read; for others, this becomes one of the problems.
+        MissingExtraError: the reader of a format is not installed.
     """
     library = Library(folders=found.folders, notes=list(found.skipped), problems=list(found.problems))
     for number, file in enumerate(found.files, 1):
@@ -272,22 +270,22 @@ async def add_documents(
     on_progress: Progress,
     on_wait: Callable[[float], None],
 ) -> IngestResult:
-    """Make the tenant's knowledge hold these documents as they are now; doing it again changes nothing.
+    """Store and embed the documents of a library, and remove those that vanished from its folders; idempotent.
 
-    A failure to embed is part of the result: the passages are stored by then and are found by their words.
+    A failure to embed is part of the result: the passages are stored then, and found by words.
 
     Args:
         db: the database, with its unique indexes.
-        tenant: whose knowledge it is.
-        library: what was read. Sources that are no longer in its folders are removed.
+        tenant: owner of the knowledge.
+        library: what was read.
         embedder: makes the vectors.
-        dry_run: count, and change nothing.
+        dry_run: only count.
         on_progress: called after each document and each batch of vectors.
-        on_wait: called with the seconds for which the embedder is about to wait.
+        on_wait: called with the seconds before the embedder waits.
 
     Raises:
-        SourceTakenError: a source of the same name was written by something else; nothing is changed.
-        DatabaseError: MongoDB cannot be reached, or does not take a passage.
+        SourceTakenError: another program wrote a source with the same name; nothing is changed.
+        DatabaseError: MongoDB cannot be reached, or refuses a passage.
     """
     knowledge = Knowledge(db)
     sources = [document.source for document in library.documents]
@@ -308,7 +306,7 @@ async def add_documents(
 
 @dataclass(slots=True)
 class _IngestRun:
-    """Two jobs at the same time: `put` writes passages and tells whose are written, `embed` gives them vectors."""
+    """Two concurrent tasks: `put` writes passages and queues their sources, `embed` adds the vectors."""
 
     knowledge: Knowledge
     tenant: TenantScope
@@ -347,18 +345,17 @@ class _IngestRun:
         try:
             while (portion := await self.written.get()) is not None:
                 self.embedded += await self.knowledge.embed(
-                    self.tenant, portion, self.embedder, self._tell, self.on_wait
+                    self.tenant, portion, self.embedder, self._report, self.on_wait
                 )
         except (EmbeddingError, AuthenticationError) as error:
             self.added.failure = error
 
-    def _tell(self, done: int, total: int) -> None:
-        """Tell of all portions so far: how many passages need a vector is known when they are written."""
+    def _report(self, done: int, total: int) -> None:
+        """Report the total so far; it grows as passages are written."""
         self.on_progress("vectors", self.embedded + done, self.embedded + total)
 
 
 def totals(rows: Sequence[Counts]) -> Counts:
-    """The sum of the counts."""
     total = Counts("")
     for name in ("passages", "added", "replaced", "unchanged", "removed"):
         setattr(total, name, sum(getattr(row, name) for row in rows))

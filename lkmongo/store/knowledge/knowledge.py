@@ -1,8 +1,7 @@
-"""The knowledge of one tenant: documents are added, replaced, listed and removed, a passage at a time.
+"""The repository of a tenant's knowledge: adds, replaces, lists and removes documents, passage by passage.
 
-What is added here carries `origin: "knowledge"`; what `db seed` or another program wrote is never written over. A
-passage is written first, without a vector, and is found by its words at once; its vector follows. Whatever is
-interrupted is completed by doing it again.
+Passages written here have `origin: "knowledge"`; those of `db seed` or another program are never overwritten. A passage
+is first written without a vector and found by words; its vector follows. Interrupted work is completed by repeating it.
 """
 
 from __future__ import annotations
@@ -29,17 +28,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Stored = dict[str, Any]
 Progress = Callable[[int, int], None]
-"""Told how much is done and how much there is."""
+"""Called with how much is done and how much there is."""
 
 ORIGIN = "knowledge"
 _BATCH = 500
-"""Documents in one round trip."""
+"""Documents per round trip."""
 _HAS_VECTOR = {"$eq": [{"$type": "$embedding"}, "binData"]}
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document that was read; standard input has no root."""
+    """A document that was read; `root` is None for standard input."""
 
     source: str
     passages: tuple[Passage, ...]
@@ -54,7 +53,7 @@ class SourceTakenError(UsageError):
 
 @dataclass(slots=True)
 class Counts:
-    """What became of the passages of one source; `moved_from` is the folder it was added from before, if another."""
+    """Counts of the passages of one source; `moved_from` is its previous folder, if another."""
 
     source: str
     passages: int = 0
@@ -67,7 +66,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One source as it is stored; `embedded` passages have a vector of the model that was asked about."""
+    """A stored source; `embedded` counts passages with a vector of the given model."""
 
     source: str
     passages: int
@@ -78,14 +77,11 @@ class Source:
 
 
 class Knowledge:
-    """The collection `knowledge`, one tenant at a time."""
-
     def __init__(self, db: AsyncDatabase[Stored]) -> None:
-        """Work on `db`."""
         self._knowledge = db[KNOWLEDGE]
 
     async def sources(self, tenant: TenantScope, model: str) -> list[Source]:
-        """Every source, by name; `model` is the embedder's."""
+        """All sources by name; `model` is the embedder's."""
         ours = {"$and": [{"$eq": ["$embedding_model", model]}, _HAS_VECTOR]}
         group = {
             "_id": "$source",
@@ -95,11 +91,6 @@ class Knowledge:
             "root": {"$first": "$root"},
             "updated_at": {"$max": "$updated_at"},
         }
-
-        async def aggregate() -> list[Stored]:
-            pipeline: list[Stored] = [{"$match": tenant.filter}, {"$group": group}, {"$sort": {"_id": 1}}]
-            return await (await self._knowledge.aggregate(pipeline)).to_list()
-
         return [
             Source(
                 found["_id"],
@@ -109,15 +100,11 @@ class Knowledge:
                 found["root"],
                 found["updated_at"],
             )
-            for found in await operations.read(aggregate)
+            for found in await self._group(tenant.filter, group)
         ]
 
     async def check_free(self, tenant: TenantScope, sources: Collection[str]) -> None:
-        """Make sure that none of these sources is somebody else's.
-
-        Raises:
-            SourceTakenError: one is; the message names up to five.
-        """
+        """Raise SourceTakenError if another program wrote one of these sources."""
         taken: set[str] = set()
         for batch in _batches(sorted(sources)):
             selector = tenant.filter | {"source": {"$in": list(batch)}, "origin": {"$ne": ORIGIN}}
@@ -127,23 +114,23 @@ class Knowledge:
             listed = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
             raise SourceTakenError(
                 f"tenant {tenant.tenant_id} has {listed} already, from db seed or another program",
-                why="what knowledge add did not write, it does not write over",
-                hint=f"lkmongo knowledge remove {shlex.quote(named[0])} first, rename the file, or choose another --tenant",
+                why="knowledge add does not overwrite what others wrote",
+                hint=f"lkmongo knowledge remove {shlex.quote(named[0])} first, rename the file, or use --tenant",
             )
 
     async def put(self, tenant: TenantScope, document: Document, model: str, *, dry_run: bool = False) -> Counts:
-        """Make a source what the document says: passages that changed are replaced, those that vanished are removed.
+        """Store a document: changed passages are replaced, vanished ones removed.
 
-        A passage that only moved keeps the vector that `model` made; others lose theirs until `embed` is run.
+        A passage that only moved keeps its vector of `model`; others lose theirs until `embed` is run.
 
         Args:
-            tenant: whose knowledge it is.
-            document: the passages and where they are from.
+            tenant: owner of the knowledge.
+            document: to store.
             model: the embedder's.
-            dry_run: count, and change nothing.
+            dry_run: only count.
 
         Raises:
-            DatabaseError: MongoDB does not take it, for instance because `check_free` was not asked.
+            DatabaseError: MongoDB refuses, for instance because `check_free` was not called.
         """
         scope = tenant.filter | {"source": document.source}
         shown = {"chunk": 1, "content_hash": 1, "embedding_model": 1, "root": 1, "has_vector": _HAS_VECTOR}
@@ -177,19 +164,13 @@ class Knowledge:
         return counts
 
     async def vanished(self, tenant: TenantScope, root: str, present: Collection[str]) -> list[Counts]:
-        """The sources that were added from the folder `root` and are not among those `present` in it now."""
-        match = tenant.filter | {"root": root, "origin": ORIGIN}
-        group = {"_id": "$source", "passages": {"$sum": 1}}
-
-        async def aggregate() -> list[Stored]:
-            pipeline: list[Stored] = [{"$match": match}, {"$group": group}, {"$sort": {"_id": 1}}]
-            return await (await self._knowledge.aggregate(pipeline)).to_list()
-
-        found = await operations.read(aggregate)
+        """The sources that were added from the folder `root` and are not `present` any more."""
+        added = tenant.filter | {"root": root, "origin": ORIGIN}
+        found = await self._group(added, {"_id": "$source", "passages": {"$sum": 1}})
         return [Counts(each["_id"], removed=each["passages"]) for each in found if each["_id"] not in present]
 
     async def remove(self, tenant: TenantScope, sources: Sequence[str]) -> int:
-        """Delete sources, whoever wrote them; return how many passages they had."""
+        """Delete sources, whoever wrote them; return the number of passages."""
         removed = 0
         for batch in _batches(sources):
             selector = tenant.filter | {"source": {"$in": list(batch)}}
@@ -198,7 +179,7 @@ class Knowledge:
         return removed
 
     async def count_without_vector(self, tenant: TenantScope, sources: Collection[str], model: str) -> int:
-        """How many passages of these sources have no vector of this model."""
+        """Count the passages of these sources without a vector of this model."""
         selector = tenant.filter | {"source": {"$in": list(sources)}} | _without(model)
         return await operations.read(lambda: self._knowledge.count_documents(selector))
 
@@ -210,17 +191,17 @@ class Knowledge:
         on_progress: Progress | None = None,
         on_wait: Callable[[float], None] | None = None,
     ) -> int:
-        """Give the passages of these sources the vectors they lack; return how many were made.
+        """Embed the passages of these sources that have no vector; return their number.
 
         Args:
-            tenant: whose knowledge it is.
-            sources: which.
-            embedder: makes the vectors, in batches; while one is stored, the next is made.
+            tenant: owner of the knowledge.
+            sources: to embed.
+            embedder: makes the next batch while one is stored.
             on_progress: called after each batch.
-            on_wait: called with the seconds for which the embedder is about to wait.
+            on_wait: called with the seconds before the embedder waits.
 
         Raises:
-            EmbeddingError, AuthenticationError: no more vectors can be made; those that were made are stored.
+            EmbeddingError, AuthenticationError: embedding failed; earlier batches are stored.
         """
         from lkmongo.embed.base import prefetch
         from lkmongo.embed.vectors import to_bson
@@ -234,7 +215,7 @@ class Knowledge:
             async for vectors in batches:
                 batch = found[done : done + len(vectors)]
                 requests = [
-                    # The hash: a vector must not find a passage by what it no longer says.
+                    # With the hash: the passage may have changed meanwhile.
                     UpdateOne(
                         tenant.filter | {name: each[name] for name in ("source", "chunk", "content_hash")},
                         {"$set": {"embedding": to_bson(vector), "embedding_model": embedder.model}},
@@ -250,7 +231,7 @@ class Knowledge:
     async def _known_vectors(
         self, scope: Stored, there: Collection[Stored], changed: Sequence[Passage], model: str
     ) -> dict[str, Any]:
-        """The vectors of `model` that passages with these hashes have elsewhere in the source, by hash."""
+        """The vectors of `model` that passages with the same text have in the source already, by hash."""
         wanted = {content_hash(passage) for passage in changed}
         chunks = [
             each["chunk"]
@@ -262,6 +243,13 @@ class Knowledge:
         found = await self._find(scope | {"chunk": {"$in": chunks}}, {"content_hash": 1, "embedding": 1})
         return {each["content_hash"]: each["embedding"] for each in found}
 
+    async def _group(self, selector: Stored, group: Stored) -> list[Stored]:
+        async def aggregate() -> list[Stored]:
+            pipeline: list[Stored] = [{"$match": selector}, {"$group": group}, {"$sort": {"_id": 1}}]
+            return await (await self._knowledge.aggregate(pipeline)).to_list()
+
+        return await operations.read(aggregate)
+
     async def _find(self, selector: Stored, shown: Stored) -> list[Stored]:
         async def find() -> list[Stored]:
             return await self._knowledge.find(selector, {"_id": 0} | shown).to_list()
@@ -269,7 +257,7 @@ class Knowledge:
         return await operations.read(find)
 
     async def _put(self, keys: Sequence[Stored], values: Sequence[Stored], there: Collection[int]) -> None:
-        """Write passages, in place of those `there`; one that somebody else has in its place is refused by the index."""
+        """Write passages, replacing those `there`; the unique index protects those of other programs."""
         replacing = [
             UpdateOne(
                 key | {"origin": ORIGIN},
@@ -284,12 +272,12 @@ class Knowledge:
             for key, value, replace in zip(keys, values, replacing, strict=True)
         ]
         _, met = await operations.bulk(self._knowledge, requests)
-        if met:  # written in between: by another run of this, or by somebody else
+        if met:  # written meanwhile by another run, or by another program
             await operations.write(lambda: self._knowledge.bulk_write([replacing[place] for place in met]))
 
 
 def _values(passage: Passage, vectors: dict[str, Any], model: str, root: str | None, moment: datetime) -> Stored:
-    """What a passage has beside its key; with its vector where that is known."""
+    """The fields of a passage besides its key; with its vector if that is known."""
     hashed = content_hash(passage)
     values = {"title": passage.title, "content": passage.content, "content_hash": hashed, "root": root}
     vector = {"embedding": vectors[hashed], "embedding_model": model} if hashed in vectors else {}

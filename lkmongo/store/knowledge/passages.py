@@ -1,6 +1,6 @@
-"""Documents become passages: pieces of plain text, each small enough to be found, quoted and read out.
+"""Splits documents into passages: pieces of plain text, small enough to be searched, quoted and read out.
 
-A heading begins a passage and titles it. What is longer than a passage may be is cut where a reader would pause.
+A heading starts a passage and is its title. Longer text is split where a reader would pause.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 MAX_PASSAGE = 1_200
-"""Characters in a passage: about a minute and a quarter of speech."""
+"""Maximum characters of a passage: about 75 seconds of speech."""
 MAX_TITLE = 200
-"""Characters in a passage's title."""
+"""Maximum characters of a passage's title."""
 _EMPTY_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
 _BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
 _PAUSES = (
@@ -36,9 +36,9 @@ _PAUSES = (
     ),
     re.compile(r"\s"),
 )
-"""Where a reader would pause, the longest pause first: after a block, a line, a sentence, a word."""
+"""Where a reader would pause, in order of preference: after a block, a line, a sentence, a word."""
 
-# A key must follow the first line: a document may also begin with a rule and have another one later.
+# A key must follow the first line, as a document may also begin with a horizontal rule.
 _FRONT_MATTER = re.compile(
     r"\A---[ \t]*\n(?=[A-Za-z_][\w -]*:).*?^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE
 )
@@ -47,16 +47,16 @@ _NOT_SPOKEN = re.compile(r"<!--.*?(?:-->|\Z)|<(script|style)\b.*?(?:</\1>|\Z)|<[
 
 
 def split_markdown(text: str, source: str) -> list[Passage]:
-    """Split a Markdown document by its headings, and what is still too long by size.
+    """Split a Markdown document by headings, then by size.
 
     Args:
-        text: the document. Front matter (YAML between two `---` lines at the top) is skipped, but for a title on a
-            line of its own, which stands for a heading at the top.
-        source: where it is from, such as `returns.md`; text above the first heading is titled by it.
+        text: the document. Front matter (YAML between two `---` lines at the top) is skipped, except for its title,
+            which counts as a top-level heading.
+        source: such as `returns.md`; the title of text above the first heading.
 
     Returns:
         Passages in reading order, `chunk` counting from 0: plain text of at most `MAX_PASSAGE` characters, titled with
-        the path of headings that leads to it. A heading without text makes none, so there may be no passage at all.
+        the path of headings. Headings without text make no passage.
     """
     text = clean_text(text).removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     front = _FRONT_MATTER.match(text)
@@ -66,15 +66,14 @@ def split_markdown(text: str, source: str) -> list[Passage]:
 
 
 def split_plain(sections: Iterable[tuple[Sequence[str], str]], source: str) -> list[Passage]:
-    """Split text without markup, by size alone.
+    """Split text without markup by size.
 
     Args:
-        sections: pairs of the headings that lead to a text, if there are any, and the text; empty lines part its
-            paragraphs.
-        source: where it is from; text without a heading is titled by it.
+        sections: pairs of a path of headings, may be empty, and a text with paragraphs separated by empty lines.
+        source: the title of text without a heading.
 
     Returns:
-        Passages as `split_markdown` makes them.
+        Passages like those of `split_markdown`.
     """
     blocks = (
         (_title(path, source), [part.strip("\n") for part in _EMPTY_LINES.split(clean_text(text)) if part.strip()])
@@ -84,7 +83,7 @@ def split_plain(sections: Iterable[tuple[Sequence[str], str]], source: str) -> l
 
 
 def content_hash(passage: Passage) -> str:
-    """The SHA-256 of what the embedding covers, in hex: it changes when the passage has to be embedded again."""
+    """The SHA-256 of the embedded text, in hex."""
     return sha256(passage.embedded_text.encode()).hexdigest()
 
 
@@ -94,7 +93,7 @@ def _passages(sections: Iterable[tuple[str, Iterable[str]]], source: str) -> lis
 
 
 def _sections(tree: SyntaxTreeNode, source: str, title: str) -> Iterator[tuple[str, list[str]]]:
-    """Pairs of a title and the blocks of text under that heading."""
+    """Pairs of a title and the blocks of text under its heading."""
     path: list[tuple[int, str]] = [(1, title)] if title else []
     blocks: list[str] = []
     for node in tree.children:
@@ -120,7 +119,7 @@ def _title(path: Sequence[str], source: str) -> str:
 
 
 def _blocks(node: SyntaxTreeNode) -> Iterator[str]:
-    """The plain text of what stands between two headings; a list, a table or a code block is one block of lines."""
+    """Blocks of plain text; a list, a table or a code block is one block."""
     if node.type in {"fence", "code_block"}:
         text = node.content.strip("\n")
     elif node.type in {"bullet_list", "ordered_list"}:
@@ -150,7 +149,7 @@ def _list_lines(node: SyntaxTreeNode) -> Iterator[str]:
 
 
 def _table_lines(node: SyntaxTreeNode) -> Iterator[str]:
-    """A line a row that names its columns, since a listener has no header to look back to."""
+    """A line per row with the names of the columns, as a listener cannot see the header."""
     header, *body = [
         [_inline(cell).strip() for cell in row.children] for part in node.children for row in part.children
     ]
@@ -163,7 +162,7 @@ def _table_lines(node: SyntaxTreeNode) -> Iterator[str]:
 
 
 def _inline(node: SyntaxTreeNode) -> str:
-    """The words of a paragraph: without emphasis, without a link's address, with a picture's description."""
+    """The text of a paragraph, without emphasis and addresses of links, with descriptions of images."""
     if node.type in {"text", "code_inline"}:
         return node.content
     if node.type in {"softbreak", "hardbreak"}:
@@ -174,25 +173,25 @@ def _inline(node: SyntaxTreeNode) -> str:
 
 
 def _fit(blocks: Iterable[str]) -> Iterator[str]:
-    """Join blocks to passages of at most MAX_PASSAGE characters and of about one length, so that no crumb is left."""
+    """Join blocks to passages of at most MAX_PASSAGE characters and of similar length."""
     text = "\n\n".join(blocks)
     start = 0
     while start < len(text):
         end = _end(text, start)
-        # Line breaks at the ends go, the indent of a first line of code stays.
+        # Strip line breaks, but not the indentation of code.
         if passage := _BLANK_LINES.sub("", text[start:end]).rstrip():
             yield passage
         start = end
 
 
 def _end(text: str, start: int) -> int:
-    """Where the passage that begins at `start` ends: where a reader would pause, near an even share of what is left."""
+    """The end of the passage that begins at `start`: a pause near an even share of the remaining text."""
     left = len(text) - start
     if left <= MAX_PASSAGE:
         return len(text)
     goal = start + -(-left // -(-left // MAX_PASSAGE))
     for pause in _PAUSES:
-        # One character more, which may be the space that follows.
+        # One more character, which may be the space after the pause.
         ends = [match.end() for match in pause.finditer(text, start + MAX_PASSAGE // 4, start + MAX_PASSAGE + 1)]
         ends = [end for end in ends if end - start <= MAX_PASSAGE or text[end - 1].isspace()]
         if ends:

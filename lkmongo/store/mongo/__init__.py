@@ -1,1 +1,1 @@
-"""MongoDB as the store speaks to it: the client and its loop, operations and their errors, collections."""
+"""Access to MongoDB: the client and its event loop, operations and their errors, the schema."""

@@ -1,7 +1,4 @@
-"""What this MongoDB can do: found out by asking for it once, and judged by the code of the answer.
-
-Versions alone do not say it: the same server has search on Atlas and none elsewhere.
-"""
+"""Probes the features of a MongoDB server by using them once; the version does not tell whether it has search."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
@@ -19,14 +17,14 @@ from lkmongo.store.mongo.schema import MEMORIES
 Document = dict[str, Any]
 
 NO_SEARCH = frozenset({59, 40324, 31082, 115, 323})
-"""Codes of a server that has no search: CommandNotFound, an unknown stage, SearchNotEnabled, CommandNotSupported,
-and APIStrictError, for search is not part of the stable API."""
-_NO_FUSION = NO_SEARCH | {224}  # QueryFeatureNotAllowed: the server has the stage, switched off
-_THERE_BUT_TROUBLED = frozenset({6, 7, 8, 50, 89, 125})
-"""Codes that only a server with search gives: its search process cannot be reached, is not ready or too slow."""
+"""Error codes of a server without search: CommandNotFound, an unknown stage, SearchNotEnabled, CommandNotSupported, and
+APIStrictError, as search is not part of the stable API."""
+_NO_FUSION = NO_SEARCH | {224}  # QueryFeatureNotAllowed: the stage is disabled
+_SEARCH_FAILED = frozenset({6, 7, 8, 50, 89, 125})
+"""Error codes of a server with search whose search process is unreachable, not ready or too slow."""
 
 _MAX_TIME_MS = 2_000
-_NO_SUCH_INDEX = "lkmongo_probe"  # what searches an index that is not there finds nothing
+_NO_SUCH_INDEX = "lkmongo_probe"  # searching an index that does not exist finds nothing
 _SEARCH: list[Document] = [{"$search": {"index": _NO_SUCH_INDEX, "exists": {"path": "_id"}}}, {"$limit": 1}]
 _NOTHING: list[Document] = [{"$match": {"_id": {"$in": []}}}, {"$sort": {"_id": 1}}]
 _RANK_FUSION: list[Document] = [{"$rankFusion": {"input": {"pipelines": {"nothing": _NOTHING}}}}, {"$limit": 1}]
@@ -34,12 +32,12 @@ _RANK_FUSION: list[Document] = [{"$rankFusion": {"input": {"pipelines": {"nothin
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a server can do.
+    """The features of a server.
 
     Attributes:
         version: such as (8, 0, 12).
-        search: it has `$search` and `$vectorSearch`, whether or not an index is there.
-        rank_fusion: it has search and `$rankFusion`. From 8.1 on `{$meta: "score"}` gives the fused score.
+        search: it has `$search` and `$vectorSearch`, whether or not there are indexes.
+        rank_fusion: it has search and `$rankFusion`. From 8.1 on, `{$meta: "score"}` is the fused score.
     """
 
     version: tuple[int, ...]
@@ -48,17 +46,14 @@ class Capabilities:
 
     @property
     def release(self) -> str:
-        """The version as people write it."""
         return ".".join(map(str, self.version))
 
 
 async def probe(db: AsyncDatabase[Document]) -> Capabilities:
-    """Ask what the server can do: one round trip on two connections; nothing is read and nothing written.
+    """Probe a server in one round trip on two connections, without reading or writing data.
 
     Raises:
-        DatabaseUnavailableError: MongoDB cannot be reached.
-        AuthenticationError: the credentials were refused or do not allow it.
-        DatabaseError: any other answer that is an error.
+        DatabaseError, AuthenticationError: as `operations.read` does.
     """
 
     async def version() -> tuple[int, ...]:
@@ -71,9 +66,13 @@ async def probe(db: AsyncDatabase[Document]) -> Capabilities:
     return Capabilities(number, search, search and fusion)
 
 
+def searchable(db: AsyncDatabase[Document], name: str) -> AsyncCollection[Document]:
+    """A collection for search stages: they require read concern local, and the URI may set another."""
+    return db.get_collection(name, read_concern=ReadConcern("local"))
+
+
 async def _accepts(db: AsyncDatabase[Document], pipeline: list[Document], refusals: frozenset[int]) -> bool:
-    # Search refuses every read concern but local, and the address of the database may ask for another.
-    collection = db[MEMORIES].with_options(read_concern=ReadConcern("local"))
+    collection = searchable(db, MEMORIES)
 
     async def ask() -> bool:
         try:
@@ -82,7 +81,7 @@ async def _accepts(db: AsyncDatabase[Document], pipeline: list[Document], refusa
         except OperationFailure as error:
             if error.code in refusals:
                 return False
-            if error.code in _THERE_BUT_TROUBLED:
+            if error.code in _SEARCH_FAILED:
                 return True
             raise
         return True

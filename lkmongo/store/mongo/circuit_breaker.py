@@ -1,4 +1,4 @@
-"""Whether MongoDB answers: found out once and paid for once, not anew in each turn that needs it."""
+"""A circuit breaker: while MongoDB does not answer, turns fail at once instead of waiting for it."""
 
 from __future__ import annotations
 
@@ -14,33 +14,30 @@ T = TypeVar("T")
 
 
 class CircuitBreaker:
-    """Opens when MongoDB does not answer, and closes as soon as it answers anything.
+    """Opens when MongoDB does not answer, and closes with its next answer.
 
-    The lease of a call is renewed in the background every two seconds: that is what finds out, so that no turn has to.
+    The renewal of the call's lease, every two seconds in the background, usually notices first.
     """
 
     def __init__(self) -> None:
-        """Closed: nothing is known against it."""
         self._away_until = 0.0
 
     @property
     def is_open(self) -> bool:
-        """Whether MongoDB has not answered lately."""
         return time.monotonic() < self._away_until
 
     def answered(self) -> None:
-        """Note that MongoDB has answered, if only with an error."""
+        """MongoDB has answered, possibly with an error."""
         self._away_until = 0.0
 
     def failed(self) -> None:
-        """Note that it has not."""
         self._away_until = time.monotonic() + deadlines.CIRCUIT_OPEN
 
     async def read(self, work: Callable[[], Coroutine[Any, Any, T]], deadline: float = deadlines.MONGODB_READ) -> T:
-        """Wait `deadline` seconds for a read; not at all while MongoDB is away.
+        """Read within `deadline` seconds; fail at once while the circuit is open.
 
         Raises:
-            DatabaseUnavailableError: it is away, or does not answer in time.
+            DatabaseUnavailableError: the circuit is open, or MongoDB does not answer in time.
         """
         if self.is_open:
             raise DatabaseUnavailableError(why="it did not answer a moment ago")
@@ -56,10 +53,10 @@ class CircuitBreaker:
     async def watch(
         self, work: Callable[[], Coroutine[Any, Any, T]], ping: Callable[[], Coroutine[Any, Any, object]]
     ) -> T:
-        """Wait for what may be slow, such as a search, as long as MongoDB is there.
+        """Run slow `work`, such as a search, as long as MongoDB answers pings.
 
         Raises:
-            DatabaseUnavailableError: it is not.
+            DatabaseUnavailableError: the circuit is open, or MongoDB does not answer.
         """
         if self.is_open:
             raise DatabaseUnavailableError(why="it did not answer a moment ago")
@@ -67,7 +64,7 @@ class CircuitBreaker:
         try:
             await asyncio.wait({task}, timeout=deadlines.PING_AFTER)
             if not task.done():
-                await self._first(task, ping)
+                await self._ping_or_done(task, ping)
             result = await task
         except DatabaseUnavailableError:
             self.failed()
@@ -77,13 +74,13 @@ class CircuitBreaker:
             await asyncio.wait({task})
         return result
 
-    async def _first(self, task: asyncio.Task[T], ping: Callable[[], Coroutine[Any, Any, object]]) -> None:
-        """Wait for a sign of life, or for `task` where that is done before."""
-        sign = asyncio.create_task(self.read(ping))
+    async def _ping_or_done(self, task: asyncio.Task[T], ping: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Wait for a ping or for `task`, whichever comes first."""
+        pinging = asyncio.create_task(self.read(ping))
         try:
-            await asyncio.wait({task, sign}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({task, pinging}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                sign.result()
+                pinging.result()
         finally:
-            sign.cancel()
-            await asyncio.wait({sign})
+            pinging.cancel()
+            await asyncio.wait({pinging})

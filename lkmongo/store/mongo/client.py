@@ -1,14 +1,13 @@
-"""The one client of a process, the event loop it lives on, and a fix for PyMongo on Python 3.11.
+"""The MongoDB client, the event loop it runs on, and a fix for PyMongo on Python 3.11.
 
-A client belongs to the loop that first awaits it, and a process that waits for a job has no loop yet: the job brings
-its own. So that connections are there before the job is, they live on a loop in a thread of this module's. Everything
-the store asks of the driver goes through `run_on_client_loop`; in a process without such a loop, as in the console and
-in every other command, that is a plain await.
+A client belongs to the loop that first awaits it, but a process that waits for a job does not have the job's loop yet.
+So that it can connect before the job arrives, the client runs on a loop in a background thread. The store awaits the
+driver through `run_on_client_loop`; without such a loop, as in the console and other commands, that is a plain await.
 
-PyMongo waits for a server or for a free connection in `asyncio.wait_for`, which before Python 3.12 runs the wait in a
-task of its own. When the caller is cancelled while that task is taking the client's lock back, the lock is released by
-a task that does not hold it and then held by one that is gone: no operation of the client ever finishes, nor does
-closing it. Deadlines cancel, and an unreachable database is exactly when they do.
+PyMongo waits for a server or a free connection with `asyncio.wait_for`, which before Python 3.12 runs the wait in a
+separate task. If the caller is cancelled while that task reacquires the client's lock, the lock is released by a task
+that does not hold it, then held by one that has ended: no operation of the client ever finishes, not even closing it.
+Deadlines cancel, and they do so when the database is unreachable.
 """
 
 from __future__ import annotations
@@ -37,10 +36,7 @@ _thread: threading.Thread | None = None
 
 
 def start_client_loop() -> asyncio.AbstractEventLoop:
-    """Start the loop, once for the process and for good: the thread is a daemon and ends with it.
-
-    Call it before any client of the process is used.
-    """
+    """Start the client loop, once per process, in a daemon thread; call it before any client is used."""
     global _home, _thread  # noqa: PLW0603 - one for the process, as the clients' connections are
     with _lock:
         if _home is None:
@@ -51,10 +47,10 @@ def start_client_loop() -> asyncio.AbstractEventLoop:
 
 
 async def run_on_client_loop(work: Callable[[], Awaitable[T]]) -> T:
-    """Await `work()` on the clients' loop.
+    """Await `work()` on the client loop, with the caller's context variables.
 
-    The context variables of the caller go with it; a cancellation of the caller cancels it there, without waiting for
-    it to end. It must return data, no cursor: a cursor would be read on the wrong loop.
+    Cancelling the caller cancels the work without waiting for its end. It must not return a cursor, which would be read
+    on the wrong loop.
     """
     home = _home
     if home is None or home is asyncio.get_running_loop():
@@ -67,7 +63,7 @@ async def run_on_client_loop(work: Callable[[], Awaitable[T]]) -> T:
 
 
 def _abandon() -> None:
-    """End the loop; for tests, which share a process with others."""
+    """Stop the client loop; for tests."""
     global _home, _thread
     loop, thread, _home, _thread = _home, _thread, None, None
     if loop is not None and thread is not None:
@@ -77,13 +73,13 @@ def _abandon() -> None:
 
 
 async def _wait_for(work: Awaitable[T], timeout: float | None) -> T:  # noqa: ASYNC109 - the signature that is replaced
-    """Do what `asyncio.wait_for` does from Python 3.12 on: await in the caller's own task."""
+    """`asyncio.wait_for` as of Python 3.12: awaits in the caller's task."""
     async with asyncio.timeout(timeout):
         return await work
 
 
 def patch_pymongo() -> None:
-    """Have the driver wait in the caller's task; nothing is done where it does so already."""
+    """Replace `wait_for` in PyMongo before Python 3.12; see the module's docstring."""
     if sys.version_info < (3, 12):
         vars(pymongo.lock)["wait_for"] = _wait_for
 
@@ -92,27 +88,27 @@ Document = dict[str, Any]
 Client = AsyncMongoClient[Document]
 
 _OPTIONS: dict[str, Any] = {
-    # Three sockets to one node: two for operations, one for monitoring, which polls instead of streaming.
-    # Atlas counts connections: replicas x concurrent calls x (pool + monitors).
+    # Three sockets per node: two for operations, one for monitoring, which polls instead of streaming.
+    # Atlas limits connections: nodes x concurrent calls x (pool + monitors).
     "maxPoolSize": 2,
     "serverMonitoringMode": "poll",
-    # A command on data answers within five seconds when nobody is there; the agent's own deadlines are shorter.
+    # Commands fail within five seconds without a server; the agent's deadlines are shorter.
     "serverSelectionTimeoutMS": 3_000,
     "connectTimeoutMS": 3_000,
     "socketTimeoutMS": 30_000,
     "maxIdleTimeMS": 300_000,
-    # See store.operations.read.
+    # See operations.read.
     "retryReads": False,
     "appname": "lkmongo",
 }
 
 
 def create_client(uri: str, *, stays_warm: bool = False) -> Client:
-    """Build a client that connects on first use; what the URI itself sets is left as it is.
+    """Build a client that connects on first use; options in the URI take precedence.
 
     Args:
-        uri: the address.
-        stays_warm: once it is connected, keep the connections open however long nobody needs them.
+        uri: of MongoDB.
+        stays_warm: keep idle connections open.
 
     Raises:
         SettingsError: the URI cannot be parsed.
@@ -139,7 +135,7 @@ def create_client(uri: str, *, stays_warm: bool = False) -> Client:
 
 
 def is_local(uri: str) -> bool:
-    """Whether every host of the URI is this machine: a loopback address or a Unix socket."""
+    """Whether every host of the URI is a loopback address or a Unix socket."""
     if uri.startswith("mongodb+srv://"):
         return False
     hosts = re.sub(r"^mongodb://(?:[^@/]*@)?", "", uri).partition("/")[0].partition("?")[0]

@@ -1,8 +1,7 @@
-"""MongoDB's extended JSON, fast: orjson writes what JSON has a type for, a hook writes the rest.
+"""MongoDB's extended JSON, written fast by orjson with a hook for other types.
 
-The relaxed form of https://github.com/mongodb/specifications/blob/master/source/extended-json.rst, with two
-kinds of number in the canonical form because the relaxed one would change them: what was a 64-bit integer and
-would come back as one of 32 bits, and what a reader that holds every number as a double would round.
+The relaxed form of https://github.com/mongodb/specifications/blob/master/source/extended-json.rst, except for 64-bit
+integers that it would turn into 32-bit ones, or that readers with double precision would round.
 """
 
 from __future__ import annotations
@@ -22,53 +21,51 @@ from bson.int64 import Int64
 from bson.objectid import ObjectId
 
 READ: CodecOptions[dict[str, Any]] = CodecOptions(
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO,  # a year that Python has not is kept as a number
-    unicode_decode_error_handler="replace",  # one damaged string must not end an export; JSON has only UTF-8
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,  # a year beyond Python's range is kept as a number
+    unicode_decode_error_handler="replace",  # a damaged string must not end an export
 )
-"""How documents are decoded for `dumps`: times are in UTC without saying so, which is quicker to make and to write."""
+"""Decodes documents for `dumps`: naive times in UTC, which are faster to make and to write."""
 OPTIONS = json_util.JSONOptions(
     json_mode=json_util.JSONMode.RELAXED,
     tz_aware=True,
     tzinfo=UTC,
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
 )
-"""How to read it back: `json_util.loads(line, json_options=OPTIONS)`. Without, times come back without a zone."""
+"""For reading: `json_util.loads(line, json_options=OPTIONS)`; without them, times are naive."""
 
 _FLAGS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - READ makes times without a zone
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - READ makes naive times
 _INT32 = 2**31
 _SAFE = 2**53
 
 
 def decode(batch: Any) -> list[dict[str, Any]]:
-    """The documents of a batch of a raw cursor."""
     return bson.decode_all(batch, READ)
 
 
 def dumps(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> bytes:
-    """Return a document, or several as an array, as extended JSON on one line; `loads` makes an equal one of it.
+    """Encode a document, or several as an array, on one line; `loads` restores it.
 
-    A field whose name is one of extended JSON's own, such as `$date`, cannot be told from a value of that type by
-    any reader of the format.
+    The format cannot distinguish a field named like one of its types, such as `$date`, from a value of that type.
 
     Args:
-        value: decoded with `READ`, or with times in a zone.
+        value: decoded with `READ`, or with aware times.
     """
     line = orjson.dumps(value, _typed, _FLAGS)
     if b"null" in line and not _is_finite(value):
-        # orjson writes NaN and the infinities as null, without asking the hook. They are rare, null is not common.
+        # orjson writes NaN and infinities as null, without calling the hook.
         line = orjson.dumps(_finite(value), _typed, _FLAGS)
     return line
 
 
 def loads(line: bytes | str) -> dict[str, Any]:
-    """Return the document that `dumps` wrote, with times in UTC."""
+    """Decode a document that `dumps` wrote; times are in UTC."""
     document: dict[str, Any] = json_util.loads(line, json_options=OPTIONS)
     return document
 
 
 def _typed(value: Any) -> Any:
-    """The hook for what JSON has no type for; the commonest come first."""
+    """The hook for types unknown to JSON, most frequent first."""
     kind = type(value)
     if kind is ObjectId:
         return {"$oid": str(value)}
@@ -105,7 +102,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def _finite(value: Any) -> Any:
-    """A copy of `value` with the numbers that JSON has not in extended JSON's form."""
+    """A copy of `value` with NaN and infinities in extended JSON's form."""
     if isinstance(value, float) and not isfinite(value):
         return {"$numberDouble": "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"}  # noqa: PLR0124
     if isinstance(value, dict):

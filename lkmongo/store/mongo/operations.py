@@ -1,4 +1,4 @@
-"""How the store talks to PyMongo: on the client's loop, one retry for reads, and errors that say what to do."""
+"""Runs PyMongo operations on the client loop, with one retry for reads, and translates errors."""
 
 from __future__ import annotations
 
@@ -36,21 +36,20 @@ _NOT_ALLOWED = {13}
 
 
 async def read(operation: Callable[[], Awaitable[T]]) -> T:
-    """Run a read on the client's loop, and once more after a dropped connection.
+    """Run a read on the client loop, with one retry after a dropped connection.
 
-    The driver's own retry is off: with a deadline set it repeats without a pause until the deadline, and hides
-    the error behind a timeout.
+    The driver's own retry is off: with a deadline it repeats without a pause, and hides the error behind a timeout.
 
     Raises:
         DatabaseUnavailableError: MongoDB cannot be reached.
-        AuthenticationError: the credentials were refused or do not allow it.
-        DatabaseError: any other answer that is an error.
+        AuthenticationError: the credentials were refused or are insufficient.
+        DatabaseError: any other error.
     """
     try:
         try:
             return await _cancellable(operation)
         except ServerSelectionTimeoutError:
-            raise  # the driver has looked for a server all the while
+            raise  # the driver has retried already
         except AutoReconnect:
             await asyncio.sleep(random.uniform(0.02, 0.08))  # noqa: S311
             return await _cancellable(operation)
@@ -59,7 +58,7 @@ async def read(operation: Callable[[], Awaitable[T]]) -> T:
 
 
 async def write(operation: Callable[[], Awaitable[T]]) -> T:
-    """Run a write on the client's loop; the driver retries those that are safe to repeat. Raises as `read` does."""
+    """Run a write on the client loop; the driver retries those that are safe to repeat. Raises as `read` does."""
     try:
         return await _cancellable(operation)
     except (PyMongoError, InvalidDocument) as error:
@@ -67,9 +66,9 @@ async def write(operation: Callable[[], Awaitable[T]]) -> T:
 
 
 async def transact(work: Callable[[], Awaitable[T]]) -> T:
-    """Run several operations that belong together; who is cancelled waits until they have cleaned up, as `write` raises.
+    """Run a transaction; a cancelled caller waits for its abort, else its locks would be held for a minute.
 
-    A transaction has to be aborted: what it holds would otherwise be held for a minute.
+    Raises as `read` does.
     """
     try:
         return await run_on_client_loop(work)
@@ -78,10 +77,10 @@ async def transact(work: Callable[[], Awaitable[T]]) -> T:
 
 
 async def _cancellable(operation: Callable[[], Awaitable[T]]) -> T:
-    """Await the operation on the client's loop; a caller who is cancelled waits for it no longer.
+    """Await the operation on the client loop; a cancelled caller does not wait for its end.
 
-    The driver takes some cancellations for a lost connection, and tries the operation again: cancelled once, it goes on
-    for half a minute, beyond every deadline.
+    The driver treats some cancellations as a lost connection and retries: cancelled once, an operation may continue for
+    half a minute, beyond every deadline.
     """
 
     async def run() -> T:
@@ -101,11 +100,11 @@ async def _cancellable(operation: Callable[[], Awaitable[T]]) -> T:
 _CLEAN_UP = 1.0
 """Seconds between two attempts to cancel an operation."""
 _stopping: set[asyncio.Task[None]] = set()
-"""What sees to it that operations end which nobody waits for: the loop alone does not keep it."""
+"""References to the tasks that cancel abandoned operations; the loop only has weak ones."""
 
 
 async def _stop(task: asyncio.Future[Any]) -> None:
-    """Cancel a task until it has ended, each time with a while to clean up: a transaction has to be aborted.
+    """Cancel a task repeatedly until it has ended, with time to clean up: a transaction has to be aborted.
 
     A loop that closes cancels both once and waits for both; without this, the task could then go on for half a minute.
     """
@@ -114,19 +113,17 @@ async def _stop(task: asyncio.Future[Any]) -> None:
         with suppress(asyncio.CancelledError):
             await asyncio.wait({task}, timeout=_CLEAN_UP)
     if not task.cancelled():
-        task.exception()  # nobody else asks for it, and unread it would be reported
+        task.exception()  # retrieved, else asyncio would warn
 
 
 async def bulk(collection: AsyncCollection[Any], requests: Sequence[Any]) -> tuple[BulkWriteResult, list[int]]:
-    """Run requests in any order; a document that is there already keeps only its own insert from being done.
-
-    An insert costs MongoDB a third of an upsert.
+    """Run requests in any order; duplicate keys are not an error. An insert costs MongoDB a third of an upsert.
 
     Returns:
-        What was done, and the places of the requests that met a document with their key.
+        The result, and the positions of the requests with a duplicate key.
 
     Raises:
-        DatabaseError: as `write` does, of any other request that was refused.
+        DatabaseError: as `write` does; also if any other request was refused.
     """
 
     async def run() -> tuple[BulkWriteResult, list[int]]:
@@ -143,17 +140,17 @@ async def bulk(collection: AsyncCollection[Any], requests: Sequence[Any]) -> tup
 
 
 async def upsert(operation: Callable[[], Awaitable[bool]]) -> bool:
-    """Run an upsert whose query holds a condition beside the document's key; raises as `read` does.
+    """Run an upsert whose filter has a condition besides the key. Raises as `read` does.
 
     Returns:
-        What the operation returned; False where the document is there and the condition does not hold.
+        The operation's result; False if the document exists and the condition does not hold.
     """
 
     async def run() -> bool:
         try:
             return await operation()
         except DuplicateKeyError:
-            # Another process may have made it meanwhile: only the second time it was surely there.
+            # Another process may have inserted it meanwhile: only the second failure proves the condition.
             try:
                 return await operation()
             except DuplicateKeyError:
@@ -163,7 +160,7 @@ async def upsert(operation: Callable[[], Awaitable[bool]]) -> bool:
 
 
 def explain(error: Exception) -> LkmongoError:  # noqa: PLR0911 - one answer for each kind of error
-    """Turn a driver's error into ours: what is wrong and what to do, without documents or credentials."""
+    """Translate a driver's error, without documents or credentials."""
     if isinstance(error, OperationFailure) and error.code in _WRONG_CREDENTIALS:
         return AuthenticationError(
             "MongoDB rejected the credentials",
@@ -183,7 +180,7 @@ def explain(error: Exception) -> LkmongoError:  # noqa: PLR0911 - one answer for
     if isinstance(error, ConnectionFailure):
         return DatabaseUnavailableError(
             why=_short(error),
-            hint="check that it runs and that MONGODB_URI and the network (on Atlas: the IP access list) let you in",
+            hint="check that it is running, MONGODB_URI, and the network (on Atlas: the IP access list)",
         )
     if isinstance(error, DuplicateKeyError):
         return DatabaseError("a document with this key exists already", why="duplicate key (code 11000)")
@@ -197,7 +194,7 @@ def explain(error: Exception) -> LkmongoError:  # noqa: PLR0911 - one answer for
 
 
 def _short(error: Exception) -> str:
-    """The first sentence of a driver's message: the rest is timeouts and a description of the topology."""
+    """A driver's message without timeouts and topology."""
     text = str(error).partition(" (configured timeouts")[0].partition(", Timeout:")[0]
     text = text.partition(", full error")[0]
     return redact(text)[:300]

@@ -1,7 +1,7 @@
 """The collections and their ordinary indexes, as data.
 
-Every unique index begins with `tenant_id`, and those of a person's collections with `tenant_id, user_id`, so that
-a sharded cluster can use `{tenant_id, user_id}` as the shard key: a unique index must begin with it.
+Unique indexes begin with `tenant_id`, those of personal collections with `tenant_id, user_id`, as required for using
+`{tenant_id, user_id}` as the shard key.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ KEYS = "keys"
 VISITORS = "visitors"
 
 COLLECTIONS = (USERS, MEMORIES, KNOWLEDGE, ORDERS, SESSIONS, TURNS, VISITORS, RECEIPTS, TOMBSTONES, KEYS)
-"""Every collection, in the order in which they are created and listed."""
+"""All collections, in the order in which they are created and listed."""
 PERSONAL = (MEMORIES, TURNS, SESSIONS, USERS, VISITORS, ORDERS)
-"""Those whose documents belong to a person, by `tenant_id` and `user_id`: what is exported, merged and erased."""
+"""Collections with documents of a person, by `tenant_id` and `user_id`: these are exported, merged and erased."""
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An ordinary index; `keys` pairs each path with 1 or -1."""
+    """An ordinary index; `keys` are pairs of a path and 1 or -1."""
 
     collection: str
     name: str

@@ -42,14 +42,14 @@ async def test_an_index_that_is_not_unique_where_it_must_be_is_named(empty):
     await empty.orders.create_index([("tenant_id", 1), ("order_id", 1)], name="order")
     blocked = [change for change in await database_indexes.apply(empty) if change.action is Action.BLOCKED]
     assert [(change.index.name, change.detail) for change in blocked] == [
-        ("order", "an index order is there and is not unique")
+        ("order", "the index order exists and is not unique")
     ]
 
 
 async def test_the_same_index_under_another_name_will_do(empty):
     await empty.orders.create_index([("tenant_id", 1), ("order_id", 1)], name="mine", unique=True)
     (change,) = [c for c in await database_indexes.plan(empty) if c.index.name == "order"]
-    assert (change.action, change.detail) == (Action.UNCHANGED, "there as mine")
+    assert (change.action, change.detail) == (Action.UNCHANGED, "exists as mine")
 
 
 async def test_the_same_order_number_may_stand_in_two_tenants_and_not_twice_in_one(empty):

@@ -21,7 +21,8 @@ from lkmongo.errors import (
 )
 from lkmongo.model import now
 from lkmongo.store.indexes import search_indexes
-from lkmongo.store.indexes.canary import RESERVED_TENANT, Coverage, Outcome, check_canary
+from lkmongo.store.indexes.backfill import Coverage
+from lkmongo.store.indexes.canary import RESERVED_TENANT, Outcome, check_canary
 from lkmongo.store.indexes.readiness import SETTLING, IndexFailedError, database_status, states, wait_ready
 from lkmongo.store.indexes.search_indexes import read_listing
 from lkmongo.store.mongo.client import create_client
@@ -90,9 +91,9 @@ async def test_after_an_update_the_new_definition_is_waited_for(start, index):
     await it.make(index, OLD[index])
     await search_indexes.apply(it.db, [index])
     (state,) = await states(it.db, [index])
-    assert state.queryable, "the definition before serves"
+    assert state.queryable, "the previous definition serves"
     assert not state.ready
-    assert state.label == "BUILDING (the definition before serves)"
+    assert state.label == "BUILDING (the previous definition serves)"
     asked = []
 
     def told(state, before, seconds):
@@ -260,9 +261,7 @@ async def test_an_index_that_says_ready_and_learns_nothing_is_found_out(start, i
     await it.make(index)
     it.standin.freeze(it.db.name, index.collection, index.name)
     scope = await add(it, index)
-    with pytest.raises(
-        NotReadyError, match=f"{index.name} is READY, but a search by it misses what is there"
-    ) as caught:
+    with pytest.raises(NotReadyError, match=f"{index.name} is READY, but misses existing documents") as caught:
         await wait(it, [index], seconds=20)
     assert str(scope) in caught.value.why
     assert sum(it.pauses) == pytest.approx(20)
@@ -320,7 +319,7 @@ async def test_a_user_who_may_only_read_is_told_that_it_was_not_tried(start, cod
     (found,) = await wait(it, [MEMORIES])
     assert found.ready
     assert found.canary.outcome is Outcome.READ_ONLY
-    assert "may not write" in found.canary.detail
+    assert "may not insert" in found.canary.detail
 
 
 async def test_only_documents_that_the_index_must_have_are_looked_for(start):

@@ -155,11 +155,11 @@ async def test_an_update_that_failed_is_broken_while_the_definition_before_serve
     await apply(it, [MEMORIES])
     (change,) = await search_provision.plan(it.db, [MEMORIES])
     assert (change.action, change.broken, change.pending) == (Action.UNCHANGED, False, True)
-    assert change.detail == "it is BUILDING, and the definition before serves"
+    assert change.detail == "it is BUILDING, and the previous definition serves"
     it.standin.set_status(it.db.name, "memories", MEMORIES.name, "FAILED", "out of disk")
     (change,) = await search_provision.plan(it.db, [MEMORIES])
     assert (change.action, change.broken, change.pending) == (Action.UNCHANGED, True, False)
-    assert change.detail == "it is FAILED, and the definition before serves: out of disk"
+    assert change.detail == "it is FAILED, and the previous definition serves: out of disk"
 
 
 async def test_a_broken_index_of_another_definition_is_updated_and_named(start):
@@ -221,7 +221,7 @@ async def test_a_new_index_waits_until_the_one_before_is_gone(start):
     await it.make(TEXT)
     await it.db.memories.drop_search_index(TEXT.name)
     (change,) = await search_provision.plan(it.db, [TEXT])
-    assert (change.action, change.detail) == (Action.CREATE, "the one before is still being deleted")
+    assert (change.action, change.detail) == (Action.CREATE, "the previous one is still being deleted")
     await apply(it, [TEXT])
     assert (await it.listed(TEXT))["status"] == "PENDING"
     assert sum(it.pauses) >= 7.0
@@ -325,11 +325,11 @@ async def test_a_full_m0_cluster_names_the_index_without_a_place_and_what_m0_all
     await it.db.create_collection("orders")
     await it.db.orders.create_search_index(SearchIndexModel({"mappings": {"dynamic": True}}, name="mine"))
     await it.make(MEMORIES, NARROW)
-    with pytest.raises(QuotaError, match="no place for memories_text_index") as caught:
+    with pytest.raises(QuotaError, match="no room for memories_text_index") as caught:
         await apply(it)
     actions = {change.index.name: change.action for change in caught.value.changes}
     assert actions == {KNOWLEDGE.name: Action.CREATE, MEMORIES.name: Action.UPDATE, TEXT.name: Action.BLOCKED}
-    assert "M0 cluster holds 3 search indexes" in caught.value.hint
+    assert "M0 cluster can have 3 search indexes" in caught.value.hint
     assert "code 20" in caught.value.why
     assert caught.value.exit_code == ExitCode.FAILED
     assert await right(it, KNOWLEDGE, MEMORIES), "what needs no place is made right nevertheless"

@@ -127,11 +127,11 @@ class TestFolders:
         os.mkfifo(tmp_path / "pipe.md")
         found = find_documents([tmp_path])
         assert sources(found) == ["a.md"]
-        assert found.skipped == [f"{tmp_path}/pipe.md: skipped, it is no ordinary file"]
+        assert found.skipped == [f"{tmp_path}/pipe.md: skipped, it is not a regular file"]
 
     def test_a_folder_with_nothing_in_it_is_refused(self, tmp_path):
         put(tmp_path, photo_jpg="x")
-        with pytest.raises(DocumentError, match="holds nothing that can be added") as caught:
+        with pytest.raises(DocumentError, match="has no documents") as caught:
             find_documents([tmp_path])
         assert caught.value.exit_code == ExitCode.USAGE
 
@@ -186,7 +186,7 @@ class TestNamedFiles:
         assert caught.value.hint == "it must end in .md, .markdown, .txt, .html, .htm or .pdf"
 
     def test_a_device_is_refused(self):
-        with pytest.raises(DocumentError, match="/dev/null is not an ordinary file"):
+        with pytest.raises(DocumentError, match="/dev/null is not a regular file"):
             find_documents([Path("/dev/null")])
 
     def test_a_file_may_hold_so_much_and_no_more(self, tmp_path, monkeypatch):
@@ -323,7 +323,10 @@ class TestHtml:
         assert said(html, "a.html") == [("A", "Speed: Slow; Price: 5 | 6.\n\nPacked\n\nIn its box.")]
 
     def test_an_answer_that_unfolds_is_titled_by_its_question(self):
-        html = "<h1>FAQ</h1><details><summary>How long?</summary><p>45 days.</p></details><details><summary>Where?</summary>Ohio.</details>"
+        html = (
+            "<h1>FAQ</h1><details><summary>How long?</summary><p>45 days.</p></details>"
+            "<details><summary>Where?</summary>Ohio.</details>"
+        )
         assert said(html, "faq.html") == [("FAQ: How long?", "45 days."), ("FAQ: Where?", "Ohio.")]
 
     def test_text_that_looks_like_markdown_stays_as_it_is(self):
@@ -366,7 +369,8 @@ class TestPdf:
             ["off any network tunnel on the phone before you begin."],
         )
         assert said(data, "a.pdf")[0][1] == (
-            "Hold the speaker within ten feet of the router and turn off any network tunnel on the phone before you begin."
+            "Hold the speaker within ten feet of the router "
+            "and turn off any network tunnel on the phone before you begin."
         )
 
     def test_what_stands_on_every_page_is_left_out(self):
@@ -409,7 +413,7 @@ class TestPdf:
         with pytest.raises(DocumentError, match="holds no text") as caught:
             passages_of(pdf([]), "a.pdf")
         assert not isinstance(caught.value, NoTextError)
-        assert "pictures" in caught.value.why
+        assert "images" in caught.value.why
 
     @pytest.mark.parametrize("data", [b"", b"%PDF-1.7", b"no pdf at all", pdf(["Text."])[:200]])
     def test_a_damaged_file_is_said(self, data):
