@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from lkmongo.agent.turns import RedactedTurns, gist, redact_secrets
 from lkmongo.confidential import REFUSAL, WITHHELD, holds_secret, is_secret, secrets_in, tells, without_secrets
-from lkmongo.demo.caller_data import CallerData
-from lkmongo.demo.replies import greeting
+from lkmongo.demo.replies import CallerData, greeting
 from lkmongo.errors import SecretError
 from lkmongo.model import Memory, Turn, TurnKind, check_memory, now
 from lkmongo.redact import words_to_digits

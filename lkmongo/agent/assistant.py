@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterable, Awaitable, Callable
+from pathlib import Path
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from livekit.agents import (
@@ -19,6 +20,7 @@ from livekit.agents import (
     function_tool,
     llm,
 )
+from livekit.agents.llm import FunctionTool, RawFunctionTool
 
 from lkmongo import deadlines
 from lkmongo.agent.briefing import with_briefing
@@ -26,9 +28,11 @@ from lkmongo.agent.caller import Caller
 from lkmongo.agent.caller_session import CallerSession
 from lkmongo.agent.status_line import status_line
 from lkmongo.confidential import REFUSAL
-from lkmongo.errors import InvalidIdError, InvalidTextError, LkmongoError, NotFoundError, SecretError
+from lkmongo.errors import InvalidIdError, InvalidTextError, LkmongoError, NotFoundError, SecretError, SettingsError
+from lkmongo.imports import import_string
 from lkmongo.model import Order, slot_name, slot_words
 from lkmongo.outbox.changes import Saved
+from lkmongo.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -341,3 +345,69 @@ def _order_sentence(order: Order) -> str:
     if listed := ", ".join(filter(None, told)):
         return f"{head}: {listed}."
     return f"{head}." if order.status else f"{head} exists, but I have no details about it."
+
+
+def create_assistant(settings: Settings) -> Assistant:
+    """Create the agent that the settings name, by default the `Assistant`.
+
+    Raises:
+        SettingsError: the class cannot be imported or is no `Assistant`, or the file cannot be read.
+    """
+    return _agent_class(settings.agent)(instructions=_instructions(settings.instructions))
+
+
+def unused_tools_warning(agent: type[Assistant]) -> str:
+    """A sentence about a subclass's own tools, which the demo responder never calls; empty if it has none."""
+    tools = {
+        tool.id
+        for name in dir(agent)
+        if isinstance(tool := getattr(agent, name, None), FunctionTool | RawFunctionTool)
+        and not hasattr(Assistant, name)
+    }
+    if not tools:
+        return ""
+    return (
+        f"The tools that {agent.__name__} adds ({', '.join(sorted(tools))}) are not called: they need a language model."
+    )
+
+
+def check_assistant(settings: Settings) -> type[Assistant]:
+    """Check the class and the instructions without creating an agent, which may need a session.
+
+    Raises:
+        SettingsError: as in `create_assistant`.
+    """
+    agent = _agent_class(settings.agent)
+    _instructions(settings.instructions)
+    return agent
+
+
+def _agent_class(path: str | None) -> type[Assistant]:
+    if path is None:
+        return Assistant
+    found = import_string("LKMONGO_AGENT", path, "Class")
+    if not (isinstance(found, type) and issubclass(found, Assistant)):
+        raise SettingsError(
+            f"LKMONGO_AGENT names {path}, which is not an agent",
+            hint="make it a subclass of lkmongo.agent.assistant.Assistant",
+        )
+    return found
+
+
+def _instructions(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        text = path.expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"LKMONGO_INSTRUCTIONS names {path}, which cannot be read",
+            why=error.strerror if isinstance(error, OSError) else "it is not UTF-8 text",
+            hint="name a text file with the agent's instructions, or unset it",
+        ) from error
+    if not text:
+        raise SettingsError(
+            f"LKMONGO_INSTRUCTIONS names {path}, which is empty",
+            hint="write the agent's instructions into it, or unset it",
+        )
+    return text

@@ -10,7 +10,7 @@ from lkmongo.cli.command import Cli, command
 from lkmongo.cli.output import Format, show_fields
 
 if TYPE_CHECKING:
-    from lkmongo.local.running import Running
+    from lkmongo.local.keeper import Running
 
 app = typer.Typer(
     help="The embedded mongod, which keeps running for the next command.", no_args_is_help=True, rich_markup_mode=None
@@ -26,7 +26,7 @@ def status(cli: Cli) -> None:
     It starts with the first command that needs it, and stops LKMONGO_LINGER after the last. It is not used with
     MONGODB_URI.
     """
-    from lkmongo.local.running import states
+    from lkmongo.local.keeper import states
 
     found = [_fields(each) for each in states(cli.settings.data_home)]
     if cli.output.format is Format.TABLE and found:
@@ -42,9 +42,9 @@ def stop(cli: Cli) -> None:
 
     One that is in use is not stopped: exit code 1.
     """
-    from lkmongo.local import running
+    from lkmongo.local import keeper
 
-    stopped = running.stop(cli.settings.data_home)
+    stopped = keeper.stop(cli.settings.data_home)
     cli.output.record(
         {"stopped": [each.process for each in stopped]},
         "Stopped" if stopped else f"No embedded mongod is running in {cli.settings.data_home}",

@@ -52,7 +52,7 @@ async def converse(
     from lkmongo.agent.caller_session import open_session
 
     # Importing the SDK takes seconds, so it runs while the database starts.
-    importing = asyncio.create_task(asyncio.to_thread(importlib.import_module, "lkmongo.agent.custom_agent"))
+    importing = asyncio.create_task(asyncio.to_thread(importlib.import_module, "lkmongo.agent.assistant"))
     outcome = Outcome(session_id=f"console-{uuid4()}")
     await asyncio.sleep(0)
     async with open_session(
@@ -85,7 +85,7 @@ async def _run_session(
     from livekit.agents import utils
     from livekit.agents.testing import fake_job_context
 
-    from lkmongo.agent.custom_agent import create_assistant
+    from lkmongo.agent.assistant import create_assistant
     from lkmongo.agent.ending import end_session
     from lkmongo.agent.models import create_agent_session
 
@@ -158,7 +158,7 @@ async def _talk_in_text(
 
 
 def _choose_model(settings: Settings, agent: type[Assistant], listener: Listener) -> ModelChoice:
-    from lkmongo.agent.custom_agent import unused_tools_warning
+    from lkmongo.agent.assistant import unused_tools_warning
     from lkmongo.agent.models import choose_model
 
     model = choose_model(settings)

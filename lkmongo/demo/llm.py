@@ -14,9 +14,8 @@ from livekit.agents.llm import ChatChunk, ChoiceDelta, CompletionUsage, Function
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, APIConnectOptions, NotGivenOr
 
 from lkmongo.agent.models import ModelChoice
-from lkmongo.demo.caller_data import read_caller_data
 from lkmongo.demo.intents import understand
-from lkmongo.demo.replies import Output, ToolCall, going_on, greeting, next_step, reply
+from lkmongo.demo.replies import Output, ToolCall, going_on, greeting, next_step, read_caller_data, reply
 
 
 class DemoLLM(llm.LLM[str]):

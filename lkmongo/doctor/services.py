@@ -81,7 +81,7 @@ async def own_class(settings: Settings) -> Finding:
     Raises:
         SettingsError: LKMONGO_AGENT or LKMONGO_INSTRUCTIONS does not fit.
     """
-    loading = await asyncio.to_thread(importlib.import_module, "lkmongo.agent.custom_agent")  # the SDK takes seconds
+    loading = await asyncio.to_thread(importlib.import_module, "lkmongo.agent.assistant")  # the SDK takes seconds
     assistant = loading.create_assistant(settings)
     summary = f"{settings.agent or 'the assistant'}, with {len(assistant.tools)} tools"
     return ok(summary, *([f"instructions from {settings.instructions}"] if settings.instructions else []))

@@ -17,8 +17,8 @@ from livekit.agents import AgentSession, CloseEvent, CloseReason, JobContext, Jo
 from livekit.agents.voice.room_io import RoomOptions, TextInputEvent, TextInputOptions
 
 from lkmongo import deadlines
+from lkmongo.agent.assistant import create_assistant
 from lkmongo.agent.caller_session import CallerSession, begin_session
-from lkmongo.agent.custom_agent import create_assistant
 from lkmongo.agent.ending import end_session
 from lkmongo.agent.models import check_language_model, choose_speech, create_agent_session
 from lkmongo.dispatch import Dispatched, SealError, read_dispatch, unseal

@@ -183,7 +183,7 @@ async def _check_livekit(credentials: LiveKitCredentials, *, patience: float) ->
 def _create_server(settings: Settings, options: Options) -> AgentServer:
     """Check what the jobs need, warn about what is missing, and create the server; importing the SDK takes seconds."""
     from lkmongo.agent import models
-    from lkmongo.agent.custom_agent import check_assistant, unused_tools_warning
+    from lkmongo.agent.assistant import check_assistant, unused_tools_warning
     from lkmongo.worker.agent_server import create_server
 
     aloud = models.has_speech(settings)

@@ -7,8 +7,7 @@ import sys
 import pytest
 
 from docs import generate
-from lkmongo.agent.assistant import Assistant
-from lkmongo.agent.custom_agent import create_assistant
+from lkmongo.agent.assistant import Assistant, create_assistant
 from lkmongo.errors import SettingsError
 from lkmongo.model import UserScope
 from lkmongo.settings import Settings

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from docs import generate
-from lkmongo.agent.custom_agent import create_assistant
+from lkmongo.agent.assistant import create_assistant
 from lkmongo.model import TurnKind, UserScope
 from lkmongo.settings import Settings
 from tests.fake_llm import calls

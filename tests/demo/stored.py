@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from lkmongo.demo.caller_data import CallerData
 from lkmongo.demo.intents import understand
-from lkmongo.demo.replies import ToolCall, next_step
+from lkmongo.demo.replies import CallerData, ToolCall, next_step
 
 ARGUMENTS = {
     "update_profile": {"field", "value"},

@@ -9,9 +9,8 @@ import sys
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from lkmongo.demo.caller_data import CallerData, read_caller_data
 from lkmongo.demo.intents import Recall, understand
-from lkmongo.demo.replies import Output, ToolCall, greeting, quote, reply
+from lkmongo.demo.replies import CallerData, Output, ToolCall, greeting, quote, read_caller_data, reply
 from lkmongo.model import MAX_CONTENT, MAX_ID, MAX_LABEL, check_content, check_id, slot_name
 from tests.demo.stored import ARGUMENTS, CHANGING, ROBIN, answer
 from tests.demo.test_utterances import ROWS

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lkmongo.demo.caller_data import CallerData
 from lkmongo.demo.intents import MAX_LENGTH, american, understand
-from lkmongo.demo.replies import NOT_AT_HAND, NOTHING_CERTAIN, ToolCall, next_step, quote
+from lkmongo.demo.replies import NOT_AT_HAND, NOTHING_CERTAIN, CallerData, ToolCall, next_step, quote
 from tests.demo.stored import ROBIN, answer
 
 LINES = Path(__file__).with_name("utterances.txt").read_text(encoding="utf-8").splitlines()

@@ -15,7 +15,7 @@ import pytest
 from pymongo import MongoClient
 
 from lkmongo.errors import EmbeddedError
-from lkmongo.local import EmbeddedMongod, keeper, running
+from lkmongo.local import EmbeddedMongod, keeper
 from tests.local_support import (
     User,
     folder_of,
@@ -130,7 +130,7 @@ def test_the_end_of_a_terminal_ends_neither_server_nor_keeper(home: Path, number
 def test_a_killed_keeper_is_replaced(home: Path) -> None:
     User(home, LONG).end()
     kill(keepers(home))
-    assert running.states(home)[0].seconds_left is None  # nobody will stop it: it is not said that somebody does
+    assert keeper.states(home)[0].seconds_left is None  # nobody will stop it: it is not said that somebody does
     User(home, SHORT).end()
     until(lambda: not servers(home))
 
@@ -192,25 +192,25 @@ def test_a_home_that_is_deleted_meanwhile_begins_anew(home: Path) -> None:
 
 class TestFromOutside:
     def test_nothing_was_started_yet(self, home: Path) -> None:
-        assert running.states(home) == running.stop(home) == []
+        assert keeper.states(home) == running.stop(home) == []
         assert not home.exists()
 
     def test_one_that_lingers(self, home: Path) -> None:
         User(home, LONG).end()
-        (found,) = running.states(home)
+        (found,) = keeper.states(home)
         assert (found.process, found.in_use, found.users) == (only(home).pid, False, ())
         assert 0 < found.seconds_left <= 600
-        assert [each.process for each in running.stop(home)] == [found.process]
-        assert running.states(home)[0].process is None
+        assert [each.process for each in keeper.stop(home)] == [found.process]
+        assert keeper.states(home)[0].process is None
         until(lambda: not servers(home))
 
     def test_one_that_is_used_is_left_alone(self, home: Path) -> None:
         user = User(home)
-        (found,) = running.states(home)
+        (found,) = keeper.states(home)
         assert (found.process, found.in_use, found.users) == (only(home).pid, True, (user.process.pid,))
         assert found.seconds_left is None
         with pytest.raises(EmbeddedError, match="in use") as refused:
-            running.stop(home)
+            keeper.stop(home)
         assert f"process {user.process.pid} uses it" in refused.value.why
         assert user.do("keep a") == ["a"]
         user.end()

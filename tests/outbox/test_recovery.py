@@ -176,7 +176,7 @@ async def test_turns_follow_those_of_the_previous_process(store, folder):
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 async def test_every_turn_is_stored_once_and_in_order(store, folder, data):
-    """Any part of a call is stored, any part is on disk, some in both, and the process is followed by another or not."""
+    """Any part of a call is stored, any part on disk, some in both, and another process follows, or none."""
     count = data.draw(st.integers(1, 12))
     said = [turn(number) for number in range(count)]
     first = data.draw(st.integers(0, count))  # turns of the process that died; another one has the rest

@@ -1,8 +1,8 @@
 """Statistics of sessions, in total and per day: how many, how long, how fast the answers, which tools, what failed.
 
 MongoDB counts sessions, on the day they started. Turns are streamed, and count on the day they were made, as MongoDB
-before 7.0 has no percentiles, and one aggregation over all turns may take longer than the socket timeout. Waits are kept
-as a histogram in milliseconds, so that memory does not grow with the turns and percentiles are exact to the millisecond.
+before 7.0 has no percentiles, and one aggregation over all turns may exceed the socket timeout. Waits are kept
+as a histogram in milliseconds: memory does not grow with the turns, and percentiles are exact to the millisecond.
 Days are in UTC.
 """
 

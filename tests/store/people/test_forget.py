@@ -1,4 +1,4 @@
-"""Forgetting somebody of whom nothing is here: nobody becomes known by it, and what waits elsewhere does not come back."""
+"""Forgetting somebody of whom nothing is here: nobody becomes known by it, and nothing that waits comes back."""
 
 from __future__ import annotations
 
