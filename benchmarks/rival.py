@@ -34,7 +34,6 @@ from benchmarks.rival_process import RIVAL, Rival, rival
 from lkmongo.agent.caller_session import CallerSession, begin_session
 from lkmongo.local.mongod import EmbeddedMongod
 from lkmongo.model import UserScope
-from lkmongo.search.choose import AtlasWithFallback
 from lkmongo.settings import Settings
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.mongo.client import run_on_client_loop
@@ -105,8 +104,7 @@ def works(
             took = time.perf_counter() - began
             assert len(new.caller.slots) == len(facts)
             await new.caller.flush(10)
-            if isinstance(new.search, AtlasWithFallback):
-                await new.search.warm()  # cut off in the middle, it would cost the next call a connection
+            await new.search.warm()  # cut off in the middle, it would cost the next call a connection
         return took * 1000
 
     async def their_start() -> float:

@@ -22,7 +22,7 @@ from lkmongo.model import Memory, Order, Passage, Turn, UserScope
 from lkmongo.outbox import journal
 from lkmongo.outbox.outbox import Outbox
 from lkmongo.outbox.recovery import recover_and_log
-from lkmongo.search.choose import AtlasWithFallback, strategy_for
+from lkmongo.search.choose import strategy_for
 from lkmongo.search.strategy import SearchResult, SearchStrategy
 from lkmongo.settings import Settings
 from lkmongo.store.open import Store, open_store
@@ -222,8 +222,7 @@ async def begin_session(
 
     async def warm_search() -> None:
         await caller.preload()  # first: the caller's own data, on the few connections
-        if isinstance(search, AtlasWithFallback):
-            await search.warm()
+        await search.warm()
 
     async def warm_up() -> None:
         async with running(warm_search()) as warming:

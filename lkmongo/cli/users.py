@@ -80,7 +80,7 @@ async def list_(
 @command(app, "show", data=True)
 async def show(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
     """Show a person's profile and how much is stored about them."""
-    from lkmongo.model import UserScope
+    from lkmongo.model import PROFILE_FIELDS, UserScope
     from lkmongo.store.open import open_store
     from lkmongo.store.people.person import count_known
 
@@ -94,7 +94,7 @@ async def show(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
     fields = {
         "user_id": user,
         "tenant_id": tenant,
-        **{name: known.get(name) for name in ("name", "email", "preferred_language", "timezone")},
+        **{name: known.get(name) for name in PROFILE_FIELDS},
         "created_at": known.get("created_at"),
         "last_seen_at": known.get("last_seen_at"),
         "last_call_at": last.get("at"),

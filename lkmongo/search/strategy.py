@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from pymongo.errors import ExecutionTimeout, OperationFailure, PyMongoError
 
@@ -158,7 +158,7 @@ class SearchHit(Generic[T]):
 class SearchResult(Generic[T]):
     """Results, best first; `degraded` says what the search had to do without, or is None."""
 
-    strategy: Literal["exact", "atlas"]
+    strategy: str
     hits: list[SearchHit[T]]
     degraded: str | None = None
 
@@ -171,6 +171,9 @@ class SearchStrategy(Protocol):
 
     async def knowledge(self, tenant: TenantScope, query: str, limit: int = 3) -> SearchResult[Passage]:
         """Search one tenant's passages. Raises as `memories` does."""
+
+    async def warm(self) -> None:
+        """Find out now what the first search would otherwise have to find out."""
 
 
 def memory_index(
@@ -244,6 +247,9 @@ class ExactStrategy:
         self._passages: OrderedDict[str, tuple[Document, _Loaded[Passage]]] = OrderedDict()
         self._loading: dict[str, asyncio.Task[_Loaded[Passage]]] = {}
         self._degradation_log = DegradationLog()
+
+    async def warm(self) -> None:
+        """Nothing: every search reads what it needs."""
 
     async def memories(
         self, scope: UserScope, query: str, limit: int = 5, *, query_embedding: QueryEmbedding | None = None

@@ -192,7 +192,7 @@ def test_a_home_that_is_deleted_meanwhile_begins_anew(home: Path) -> None:
 
 class TestFromOutside:
     def test_nothing_was_started_yet(self, home: Path) -> None:
-        assert keeper.states(home) == running.stop(home) == []
+        assert keeper.states(home) == keeper.stop(home) == []
         assert not home.exists()
 
     def test_one_that_lingers(self, home: Path) -> None:

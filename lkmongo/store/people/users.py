@@ -20,12 +20,13 @@ from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import USERS, VISITORS
 from lkmongo.store.people.tombstones import Tombstones
 
-_PATHS = {
+PROFILE_PATHS = {
     "name": "name",
     "email": "email",
     "preferred_language": "preferences.language",
     "timezone": "preferences.timezone",
 }
+"""Where each field of `PROFILE_FIELDS` is stored."""
 _MAX_FIELD = 200
 COUNTED = 10_000
 """Where counting people stops, so that the first page of a list does not get slower as they grow in number."""
@@ -93,17 +94,18 @@ def _forgetting(at: datetime, paths: Sequence[str] = ()) -> dict[str, Any]:
     return {"$unset": unset, "$max": {"forgotten_at": at}, "$inc": {"memory_version": 1}}
 
 
+def _at(document: dict[str, Any], path: str) -> Any:
+    outer, _, name = path.rpartition(".")
+    return ((document.get(outer) or {}) if outer else document).get(name)
+
+
 def _profile(scope: UserScope, document: dict[str, Any] | None) -> Profile:
     document = document or {}
-    preferences = document.get("preferences") or {}
     last = document.get("last_session") or {}
     gist = without_secrets(last.get("gist") or "")
     return Profile(
         scope,
-        name=_told(document.get("name")),
-        email=_told(document.get("email")),
-        preferred_language=_told(preferences.get("language")),
-        timezone=preferences.get("timezone"),
+        **{field: _told(_at(document, path)) for field, path in PROFILE_PATHS.items()},
         created_at=document.get("created_at"),
         last_seen_at=document.get("last_seen_at"),
         last_session=LastSession(last["at"], gist) if last.get("at") and gist else None,
@@ -201,7 +203,7 @@ class Users:
     async def fill_field(self, scope: UserScope, field: str, value: object, at: datetime) -> bool:
         """Write a profile field stated at `at` if it is empty and nothing was forgotten since."""
         text = check_profile_value(field, value)
-        is_empty = {_PATHS[field]: {"$exists": False}}
+        is_empty = {PROFILE_PATHS[field]: {"$exists": False}}
         return await self._set(scope, field, text, at, is_empty, _not_after("forgotten_at", at), said_at=at)
 
     async def _set(
@@ -214,7 +216,7 @@ class Users:
         said_at: datetime | None = None,
     ) -> bool:
         update = {
-            "$set": {_PATHS[field]: text, f"changed_at.{field}": at},
+            "$set": {PROFILE_PATHS[field]: text, f"changed_at.{field}": at},
             "$max": {"last_seen_at": at},
             "$setOnInsert": {"created_at": at},
             "$inc": {"memory_version": 1},
@@ -283,7 +285,8 @@ class Users:
         created, but the time is noted: what they said may still wait on the disk of a worker that cannot reach MongoDB.
         """
         is_all = set(fields) == set(PROFILE_FIELDS)
-        update = _forgetting(at, ["name", "email", "preferences"] if is_all else [_PATHS[field] for field in fields])
+        paths = [PROFILE_PATHS[field] for field in fields]
+        update = _forgetting(at, sorted({path.partition(".")[0] for path in paths}) if is_all else paths)
         if (await operations.write(lambda: self._users.update_one(scope.filter, update))).matched_count:
             return
         await self._tombstones.note_forgotten(scope, at)

@@ -20,6 +20,7 @@ from lkmongo.store.knowledge.passages import content_hash
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES, ORDERS, SESSIONS, USERS
 from lkmongo.store.people.tombstones import Tombstones
+from lkmongo.store.people.users import PROFILE_PATHS
 
 if TYPE_CHECKING:
     from lkmongo.store.seed.seeds import SeedData
@@ -230,15 +231,14 @@ async def _write_passages(
 
 
 def _user(profile: Profile, forgotten_at: datetime | None) -> Document:
-    preferences = {"language": profile.preferred_language, "timezone": profile.timezone}
-    document = {
-        "name": profile.name,
-        "email": profile.email,
-        "preferences": {name: value for name, value in preferences.items() if value} or None,
-        "forgotten_at": forgotten_at,
-    }
-    known = {name: value for name, value in document.items() if value}
-    return known | {"created_at": now(), "memory_version": 0}
+    document: Document = {"created_at": now(), "memory_version": 0}
+    if forgotten_at:
+        document["forgotten_at"] = forgotten_at
+    for field, path in PROFILE_PATHS.items():
+        if value := getattr(profile, field):
+            outer, _, name = path.rpartition(".")
+            (document.setdefault(outer, {}) if outer else document)[name] = value
+    return document
 
 
 def _order(owner: UserScope, order: Order) -> Document:
