@@ -92,7 +92,7 @@ async def test_a_merge_asks_tells_and_can_be_repeated(run, store):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize(
     ("command", "question"),
-    [(["memory", "forget"], r"\[y/N\] "), (["users", "erase"], "Type robin-1764 to go on: ")],
+    [(["memory", "forget"], r"\[y/N\] "), (["users", "erase"], "Type robin-1764 to continue: ")],
 )
 async def test_a_signal_ends_a_question_at_once_and_changes_nothing(
     store, at_terminal, command, question, number, code
@@ -188,7 +188,7 @@ async def test_erasing_needs_the_id_twice(run, store, at_terminal):
     for answer, code in (("y", 1), ("robin-1764", 0)):
         assert await documents(store) == before
         child = at_terminal("users", "erase", "robin-1764")
-        child.expect("Type robin-1764 to go on: ")
+        child.expect("Type robin-1764 to continue: ")
         child.sendline(answer)
         child.expect(pexpect.EOF)
         child.close()
