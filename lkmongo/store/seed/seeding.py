@@ -234,10 +234,10 @@ def _user(profile: Profile, forgotten_at: datetime | None) -> Document:
     document: Document = {"created_at": now(), "memory_version": 0}
     if forgotten_at:
         document["forgotten_at"] = forgotten_at
-    for field, path in PROFILE_PATHS.items():
-        if value := getattr(profile, field):
-            outer, _, name = path.rpartition(".")
-            (document.setdefault(outer, {}) if outer else document)[name] = value
+    for name, path in PROFILE_PATHS.items():
+        if value := getattr(profile, name):
+            outer, _, inner = path.rpartition(".")
+            (document.setdefault(outer, {}) if outer else document)[inner] = value
     return document
 
 
