@@ -317,8 +317,11 @@ async def test_what_is_remembered_is_shown_and_deleted_line_by_line_or_all(store
         await store.users.set_field(guest, "timezone", "Europe/Lisbon")
         await store.users.set_field(guest, "preferred_language", "pt")
         await store.users.set_last_session(guest, LastSession(now(), "a trip to Porto"), started_at=now())
-        for name in ("city", "höhe", "favorite_color", "dog"):
-            await store.memories.remember(guest, name, f"<b>{name}</b>")
+        began = now() - timedelta(seconds=1)
+        for number, name in enumerate(
+            ("city", "höhe", "favorite_color", "dog")
+        ):  # two of one millisecond have no order
+            await store.memories.remember(guest, name, f"<b>{name}</b>", at=began + number * timedelta(milliseconds=1))
         version = await store.users.memory_version(guest)
 
         async def shown():
