@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import timedelta
 
 import aiohttp
 import pytest
@@ -318,9 +319,7 @@ async def test_what_is_remembered_is_shown_and_deleted_line_by_line_or_all(store
         await store.users.set_field(guest, "preferred_language", "pt")
         await store.users.set_last_session(guest, LastSession(now(), "a trip to Porto"), started_at=now())
         began = now() - timedelta(seconds=1)
-        for number, name in enumerate(
-            ("city", "höhe", "favorite_color", "dog")
-        ):  # two of one millisecond have no order
+        for number, name in enumerate(("city", "höhe", "favorite_color", "dog")):  # within one millisecond: no order
             await store.memories.remember(guest, name, f"<b>{name}</b>", at=began + number * timedelta(milliseconds=1))
         version = await store.users.memory_version(guest)
 
