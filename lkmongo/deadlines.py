@@ -28,6 +28,9 @@ MEMORY_QUERY_EMBEDDING = 0.4
 """The same for memories: shorter, because they are loaded and words alone find more."""
 ACKNOWLEDGED = 0.5
 """Storing a change or a turn in MongoDB; after that it is synced to disk, and stored later."""
+STABLE_TRANSCRIPT = 0.45
+"""Without a new word for so long, a partial transcript is searched for. At three words a second words are 0.33 s apart: a
+shorter wait would search for half a question, and each search costs an embedding."""
 TURN_ORDER = 0.25
 """How long a turn waits for an earlier one: tool calls are reported by a separate event, after their text."""
 DISK = 1.0
@@ -44,6 +47,8 @@ RECORD_ATTEMPT = 10.0
 # The start of a call.
 PRELOAD = 1.0
 """How long the greeting waits for the caller's data."""
+USUAL_PRELOAD = 0.2
+"""How long the caller's data usually takes: the embedding model, which blocks the process, is loaded after it."""
 RESUME_READ = 1.0
 """How long an agent that resumes a call waits for its turns."""
 

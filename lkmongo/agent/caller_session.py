@@ -39,9 +39,6 @@ logger = logging.getLogger(__name__)
 FORGET_TOOL = "forget_detail"
 """The tool that forgets: a session in which it was called leaves no gist for the next one."""
 
-USUAL_PRELOAD = 0.2
-"""Seconds within which the caller is usually loaded."""
-
 
 @dataclass(slots=True)
 class CallerSession:
@@ -228,7 +225,7 @@ async def begin_session(
         async with running(warm_search()) as warming:
             # Loading an embedding model blocks the interpreter for half a second: not while MongoDB's first answer is
             # awaited, and not in a later turn either.
-            await asyncio.wait({warming}, timeout=USUAL_PRELOAD)
+            await asyncio.wait({warming}, timeout=deadlines.USUAL_PRELOAD)
             with suppress(LkmongoError):  # it is reported when a search needs the embedder
                 await embedder.warm()
             await warming

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from lkmongo import deadlines
 from lkmongo.agent.status_line import polite_stems, statement_opening
 from lkmongo.model import Passage, TenantScope
 from lkmongo.search.strategy import SearchResult, SearchStrategy
@@ -97,9 +98,6 @@ logger = logging.getLogger(__name__)
 
 LIMIT = 3
 """Passages returned by a search of the knowledge base."""
-STABLE_AFTER = 0.45
-"""Seconds without a new word after which a transcript counts as stable. At three words a second words are 0.33 s apart:
-a shorter wait would search for half a question, and each search costs an embedding."""
 MAX_SEARCHES = 3
 """Searches per turn, one at a time."""
 OVERLAP = 0.6
@@ -199,7 +197,7 @@ class Speculation:
         if event.is_final:
             self._search_if_new()
         else:
-            self._timer = asyncio.get_running_loop().call_later(STABLE_AFTER, self._search_if_new)
+            self._timer = asyncio.get_running_loop().call_later(deadlines.STABLE_TRANSCRIPT, self._search_if_new)
 
     def _on_item(self, event: ConversationItemAddedEvent) -> None:
         if getattr(event.item, "role", None) == "user":
