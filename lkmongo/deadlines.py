@@ -29,7 +29,7 @@ MEMORY_QUERY_EMBEDDING = 0.4
 ACKNOWLEDGED = 0.5
 """Storing a change or a turn in MongoDB; after that it is synced to disk, and stored later."""
 STABLE_TRANSCRIPT = 0.45
-"""A partial transcript is searched for after so long without a new word. At three words a second words are 0.33 s apart:
+"""A partial transcript is searched for after so long without a new word. At three words a second they are 0.33 s apart:
 a shorter wait would search for half a question, and each search costs an embedding."""
 TURN_ORDER = 0.25
 """How long a turn waits for an earlier one: tool calls are reported by a separate event, after their text."""
