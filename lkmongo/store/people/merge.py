@@ -36,6 +36,8 @@ Document = dict[str, Any]
 _ATOMIC = 2_000
 """The most documents for which a transaction is tried: it must fit a small server's cache, and take under a minute."""
 _TRIES = 5
+_STEP_TRIES = 25
+"""Repeating the steps is cheap: what was moved stays moved. A session may write a slot every few milliseconds."""
 _BATCH = 1_000
 _DUPLICATE = 11000
 _STEP_SECONDS = 10.0
@@ -185,8 +187,9 @@ async def _in_transaction(
 
 async def _in_steps(work: Callable[[], Awaitable[Merged]]) -> Merged:
     try:
-        for _ in range(_TRIES - 1):
-            with suppress(DuplicateKeyError):  # a session of the login has just begun in a room of the guest's
+        for _ in range(_STEP_TRIES - 1):
+            # A session of the login has just begun in a room of the guest's, or changed the login's profile.
+            with suppress(DuplicateKeyError):
                 return await work()
         return await work()
     except PyMongoError as error:

@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pymongo.asynchronous.collection import AsyncCollection
 
 from lkmongo.errors import LkmongoError, NotReadyError, UsageError
 from lkmongo.model import MAX_SLOTS, LastSession, UserScope, now
@@ -229,6 +230,24 @@ async def test_slots_that_others_write_meanwhile_are_no_obstacle(store):
         await asyncio.gather(writer, return_exceptions=True)
         assert not any((await count(store.db, GUEST)).values())
         assert await store.memories.count(LOGIN) == 20
+
+
+async def test_a_profile_that_changes_ten_times_between_read_and_write_is_no_obstacle(store, monkeypatch):
+    await furnish(store, LOGIN, slots=[])
+    await furnish(store, GUEST, slots=["pet"], calls=[])
+    find_one, left = AsyncCollection.find_one, [10]
+
+    async def then_it_changes(self, *arguments, **named):
+        found = await find_one(self, *arguments, **named)
+        if left[0] and self.name == "users" and arguments[:1] == (LOGIN.filter,):
+            left[0] -= 1
+            await self.update_one(LOGIN.filter, {"$inc": {"memory_version": 1}})
+        return found
+
+    monkeypatch.setattr(AsyncCollection, "find_one", then_it_changes)
+    await merge(store.db, GUEST, LOGIN, atomic=False)
+    assert left == [0]
+    assert not any((await count(store.db, GUEST)).values())
 
 
 async def _true(value: bool) -> bool:
