@@ -160,14 +160,6 @@ NUMBER_WORDS = frozenset([*_UNITS, *_TENS])
 """The words that numbers are made of, except hundred and thousand."""
 _SPOKEN = rf"(?:{'|'.join([*_UNITS, *_TENS, 'hundred', 'thousand', 'double', 'triple'])})"
 _SPOKEN_RUN = re.compile(rf"\b{_SPOKEN}(?:[ -](?:and )?{_SPOKEN})*\b", re.IGNORECASE)
-_DIGIT_RUN = re.compile(r"\b\d(?:[ -]\d+)+\b")
-
-
-def spoken_to_digits(text: str) -> str:
-    """Write spoken numbers as digits: "one zero zero one" and "ten oh one" are 1001, "1 0 0 2" is 1002."""
-    text = words_to_digits(text)
-    text = re.sub(r"\b([A-Z]-)(\d) (?=\d)", r"\1\2", text)
-    return _DIGIT_RUN.sub(lambda match: re.sub(r"[ -]", "", match[0]) if " " in match[0] else match[0], text)
 
 
 def words_to_digits(text: str) -> str:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
         UserInputTranscribedEvent,
     )
 
+logger = logging.getLogger(__name__)
+
 _SENTENCE = re.compile("(?<=[.?!\u3002\uff1f\uff01\u061f])\\s*")
 _QUESTION_MARKS = ("?", "\uff1f", "\u061f")
 _MAX_TRANSCRIPT = 600
@@ -93,8 +95,6 @@ def stems_of(text: str) -> frozenset[str]:
     """The stems of the content words of a text."""
     return frozenset(content_words(text)[0])
 
-
-logger = logging.getLogger(__name__)
 
 LIMIT = 3
 """Passages returned by a search of the knowledge base."""

@@ -23,6 +23,8 @@ from lkmongo.search.words import fold, stem, words
 if TYPE_CHECKING:
     from livekit.agents import AgentSession, RunContext, SpeechHandle
 
+logger = logging.getLogger(__name__)
+
 DEFAULT = "en"
 
 
@@ -64,9 +66,6 @@ def statement_opening() -> re.Pattern[str]:
     """Matches the beginning of a folded sentence that states something instead of asking."""
     openings = {fold(said) for each in languages().values() for said in each.telling}
     return re.compile(rf"(?:{'|'.join(re.escape(each) for each in sorted(openings, key=len, reverse=True))})\b")
-
-
-logger = logging.getLogger(__name__)
 
 
 class StatusLines:

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from lkmongo.cli.command import DEFAULT_TENANT, Cli, Tenant, command
+from lkmongo.cli.command import Cli, Tenant, command
+from lkmongo.model import DEFAULT_TENANT
 
 app = typer.Typer(help="Talk to the agent, or have it take calls.", no_args_is_help=True, rich_markup_mode=None)
 

@@ -23,15 +23,12 @@ import typer
 from lkmongo.aio import handling
 from lkmongo.cli.output import Format, Output, is_terminal, visible
 from lkmongo.errors import DeclinedError, ExitCode, LkmongoError, SettingsError, UsageError
-from lkmongo.model import DEFAULT_TENANT
 from lkmongo.redact import RedactingFormatter
 
 User = Annotated[str, typer.Argument(metavar="USER", help="Id of the person.", show_default=False)]
 Tenant = Annotated[str, typer.Option("--tenant", help="Id of the tenant.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, without changing anything.")]
-
-__all__ = ["DEFAULT_TENANT", "DryRun", "Tenant", "User", "Yes"]
 
 
 Function = Callable[..., Any]

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lkmongo.cli.command import DEFAULT_TENANT, Cli, DryRun, Tenant, Yes, command
+from lkmongo.cli.command import Cli, DryRun, Tenant, Yes, command
 from lkmongo.cli.output import counted
 from lkmongo.cli.progress import ReportProgress, progress
 from lkmongo.cli.search_view import Limit, Query
+from lkmongo.model import DEFAULT_TENANT
 
 if TYPE_CHECKING:
     from lkmongo.store.knowledge.ingest import IngestResult, Library

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lkmongo.cli.command import DEFAULT_TENANT, Cli, DryRun, Tenant, User, Yes, command
+from lkmongo.cli.command import Cli, DryRun, Tenant, User, Yes, command
 from lkmongo.cli.output import cut, show_fields
 from lkmongo.cli.search_view import Limit, Query
+from lkmongo.model import DEFAULT_TENANT
 
 if TYPE_CHECKING:
     from lkmongo.store.people.forget import Forgotten
@@ -181,5 +182,5 @@ async def search(cli: Cli, user: User, query: Query, limit: Limit = 5, tenant: T
     async with searching(cli) as (store, strategy):
         result = await strategy.memories(scope, text, limit)
         if not result.hits:
-            await require_known(store.db, user, tenant)
+            await require_known(store.db, user_id=user, tenant_id=tenant)
     show_memories(cli, result, empty=f"Nothing fitting is remembered of {user} in tenant {tenant}")

@@ -176,7 +176,7 @@ async def list_(
         found = await listing.newest(store.db, wanted, limit=limit)
         count = await listing.count(store.db, wanted) if len(found) == limit else len(found)
         if not found:
-            await require_known(store.db, wanted.user_id, wanted.tenant_id)
+            await require_known(store.db, user_id=wanted.user_id, tenant_id=wanted.tenant_id)
     fields = _fields if cli.output.is_json else _cells
     columns = [name for name in (_FIELDS if cli.output.is_json else _COLUMNS) if all_tenants or name != "tenant_id"]
     cli.output.rows(columns, map(fields, found), empty="There are no such sessions")
@@ -243,7 +243,7 @@ async def search(
                 store.db, wanted, text, limit=limit, on_progress=lambda to: tell(f"back to {to:%Y-%m-%d %H:%M}")
             )
         if not found:
-            await require_known(store.db, wanted.user_id, wanted.tenant_id)
+            await require_known(store.db, user_id=wanted.user_id, tenant_id=wanted.tenant_id)
     columns = ["session_id", *(["tenant_id"] if all_tenants else []), "user_id", "created_at", "who", "snippet"]
     columns += ["seq", "text", "start", "end"] if cli.output.is_json else []
     cli.output.rows(columns, map(_match, found), empty=f"No turn contains {text!r}")
@@ -289,7 +289,7 @@ async def stats(
         with rate("Reading", "turns") as tell:
             found = await SessionStats(store.db, wanted).read(lambda turns: tell(counted(turns, "turn"), turns))
         if not found.total.sessions:
-            await require_known(store.db, wanted.user_id, wanted.tenant_id)
+            await require_known(store.db, user_id=wanted.user_id, tenant_id=wanted.tenant_id)
     if html is not None:
         from lkmongo.cli.stats import page
         from lkmongo.files import whole_file

@@ -94,7 +94,7 @@ async def export(
         )
     began = time.monotonic()
     async with open_store(cli.settings) as store:
-        await require_known(store.db, wanted.user_id, wanted.tenant_id)
+        await require_known(store.db, user_id=wanted.user_id, tenant_id=wanted.tenant_id)
         work = Export(store.db, wanted, after=start, with_embeddings=with_embeddings)
         try:
             with _output(file) as write, _progress(file) as tell:

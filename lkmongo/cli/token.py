@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lkmongo.cli.command import DEFAULT_TENANT, Cli, Tenant, command, own_command
+from lkmongo.cli.command import Cli, Tenant, command, own_command
 from lkmongo.cli.output import Format, show_fields
 from lkmongo.errors import UsageError
+from lkmongo.model import DEFAULT_TENANT
 
 if TYPE_CHECKING:
     from lkmongo.cli.command import Cli

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lkmongo.cli.command import DEFAULT_TENANT, Cli, DryRun, Tenant, User, Yes, command
+from lkmongo.cli.command import Cli, DryRun, Tenant, User, Yes, command
 from lkmongo.cli.output import cut, show_fields, visible
+from lkmongo.model import DEFAULT_TENANT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from lkmongo.cli.command import DEFAULT_TENANT, Cli, Tenant
+from lkmongo.cli.command import Cli, Tenant
+from lkmongo.model import DEFAULT_TENANT
 
 _LOCAL_LIVEKIT = """\
 To try it with a LiveKit server on this machine:

@@ -21,6 +21,8 @@ from lkmongo.store.mongo.circuit_breaker import CircuitBreaker
 from lkmongo.store.open import Store
 from lkmongo.store.people.forget import forget
 
+logger = logging.getLogger(__name__)
+
 _UNCONDITIONAL = timedelta(milliseconds=20)
 """A change this recent is written unconditionally; another process may have written after an older one."""
 
@@ -185,9 +187,6 @@ class Changes:
                 slots.pop(change.name, None)
                 profile = replace(profile, last_session=None)
         return slots, profile
-
-
-logger = logging.getLogger(__name__)
 
 
 class ChangeWriter:

@@ -21,6 +21,8 @@ from lkmongo.web.caller import LoginError
 if TYPE_CHECKING:
     from aiohttp.typedefs import Middleware
 
+logger = logging.getLogger(__name__)
+
 _IDENTIFYING = ("participant_identity", "participant_metadata", "participant_attributes")
 _WHY = dict.fromkeys(_IDENTIFYING, "the server says who is calling") | {"room_name": "each session has its own room"}
 _FIELDS = ("room_name", "participant_name", *_IDENTIFYING, "room_config")
@@ -203,8 +205,6 @@ class Origins:
         parts = urlsplit(origin.lower())
         return parts.scheme in {"http", "https"} and parts.netloc == request.headers.get("Host", "").lower()
 
-
-logger = logging.getLogger(__name__)
 
 API = "/api/"
 PER_ADDRESS = 600

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from lkmongo.settings import Settings
 
+logger = logging.getLogger(__name__)
+
 CLIENT_VERSION = "2.23.0"
 CLIENT_FILE = "livekit-client.umd.js"
 CLIENT_URL = f"https://cdn.jsdelivr.net/npm/livekit-client@{CLIENT_VERSION}/dist/{CLIENT_FILE}"
@@ -108,8 +110,6 @@ def _file(content: bytes, content_type: str) -> Callable[[web.Request], Awaitabl
 
     return answer
 
-
-logger = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 PORT = 8080

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from lkmongo.embed.base import Embedder
     from lkmongo.settings import LiveKitCredentials, Settings
 
+logger = logging.getLogger(__name__)
+
 LogFormat = Literal["text", "json"]
 
 _OWN_LOGGERS = ("lkmongo", "livekit")
@@ -88,8 +90,6 @@ class JsonFormatter(RedactingFormatter):
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False, default=str)
 
-
-logger = logging.getLogger(__name__)
 
 DRAIN = timedelta(seconds=20)
 """How long sessions may continue after SIGTERM: with the time to store their records it fits Kubernetes' 30 seconds."""

@@ -84,7 +84,7 @@ async def is_known(db: AsyncDatabase[Document], scope: UserScope) -> bool:
     return any(await asyncio.gather(*map(there, PERSONAL)))
 
 
-async def require_known(db: AsyncDatabase[Document], user_id: str | None, tenant_id: str | None) -> None:
+async def require_known(db: AsyncDatabase[Document], *, user_id: str | None, tenant_id: str | None) -> None:
     """Check that something is stored about the person, or about one of that id in any tenant; None is everybody.
 
     Raises:
@@ -129,7 +129,7 @@ async def slots_of(people: People, scope: UserScope) -> list[Memory]:
     """The slots, newest first; raises NotFoundError for an unknown person."""
     slots = await people.memories.slots(scope)
     if not slots:
-        await require_known(people.db, scope.user_id, scope.tenant_id)
+        await require_known(people.db, user_id=scope.user_id, tenant_id=scope.tenant_id)
     return slots
 
 
@@ -142,7 +142,7 @@ async def slot_of(people: People, scope: UserScope, label: str) -> tuple[Memory,
     """
     slot = await people.memories.recall(scope, label)
     if slot is None:
-        await require_known(people.db, scope.user_id, scope.tenant_id)
+        await require_known(people.db, user_id=scope.user_id, tenant_id=scope.tenant_id)
         raise no_memory(scope, label)
     return slot, await people.memories.vector_model(scope, label)
 
