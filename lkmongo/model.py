@@ -158,6 +158,11 @@ def slot_words(memory_type: str) -> str:
     return memory_type.replace("_", " ")
 
 
+def profile_words(field: str) -> str:
+    """The words of a profile field: timezone is "time zone"."""
+    return {"email": "e-mail address", "timezone": "time zone"}.get(field, slot_words(field))
+
+
 def check_content(content: object) -> str:
     """Return cleaned text that can be remembered.
 

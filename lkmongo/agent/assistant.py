@@ -30,7 +30,7 @@ from lkmongo.agent.status_line import status_line
 from lkmongo.confidential import REFUSAL
 from lkmongo.errors import InvalidIdError, InvalidTextError, LkmongoError, NotFoundError, SecretError, SettingsError
 from lkmongo.imports import import_string
-from lkmongo.model import PROFILE_FIELDS, Order, slot_name, slot_words
+from lkmongo.model import PROFILE_FIELDS, Order, profile_words, slot_name, slot_words
 from lkmongo.outbox.changes import Saved
 from lkmongo.settings import Settings
 
@@ -285,7 +285,7 @@ class Assistant(Agent):
         """List everything known about the caller: profile and remembered facts."""
         caller = context.userdata.caller
         values = {field: getattr(caller.profile, field) for field in PROFILE_FIELDS}
-        known = [f"Your {_field_words(field)} is {value}." for field, value in values.items() if value]
+        known = [f"Your {profile_words(field)} is {value}." for field, value in values.items() if value]
         memories = (memory.told for memory in caller.slots.values())
         known += [f"Your {slot_words(memory.memory_type)}: {memory.content}." for memory in memories]
         if known:
@@ -304,7 +304,7 @@ class Assistant(Agent):
         """
         finish_despite_interruption(context)
         caller = context.userdata.caller
-        words = _field_words(field)
+        words = profile_words(field)
         text = await with_deadline(deadlines.TOOL_CHANGE, caller.set_profile(field, value), "save that")
         if caller.guest:
             return f"Your {words} is {text}."
@@ -312,10 +312,6 @@ class Assistant(Agent):
             raise ToolError(f"I will use your {words} in this call, but I could not save it for the next one.")
         saved = "Saved. " if caller.saved == "stored" else ""
         return f"{saved}Your {words} is {text}.{_stored_later(caller.saved, 'saved')}"
-
-
-def _field_words(field: str) -> str:
-    return {"email": "e-mail address", "timezone": "time zone"}.get(field, slot_words(field))
 
 
 def _not_loaded(caller: Caller) -> ToolError:

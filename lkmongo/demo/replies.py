@@ -23,7 +23,7 @@ from lkmongo.demo.intents import (
     TalkKind,
     american,
 )
-from lkmongo.model import PROFILE_FIELDS, slot_words
+from lkmongo.model import PROFILE_FIELDS, profile_words, slot_words
 
 _FENCE = "<caller_data>"
 _MORE_THAN_ONE_FACT = re.compile(
@@ -111,12 +111,6 @@ NOTHING_CERTAIN = "I found nothing certain about that in the knowledge base."
 NOT_AT_HAND = "What I remember is not at hand right now; please tell me again in a moment."
 _LIST_HINT = 'Say "what do you know about me" to hear everything that I remember.'
 _EXAMPLE = '"remember that my favorite color is teal"'
-_FIELD_WORDS = {
-    "name": "name",
-    "email": "e-mail address",
-    "preferred_language": "preferred language",
-    "timezone": "time zone",
-}
 _ABILITIES = (
     ("remember_detail", "remember what you tell me", _EXAMPLE),
     ("lookup_order", "look up an order", '"where is my order"'),
@@ -265,7 +259,7 @@ def _nothing_stored(labels: Sequence[str], therefore: str = "") -> str:
 
 
 def _tell_field(name: str, caller: CallerData) -> str:
-    words = _FIELD_WORDS[name]
+    words = profile_words(name)
     if value := caller.profile.get(name):
         return f"Your {words} is {value}."
     return f"I don't know your {words} yet." if caller.is_at_hand else NOT_AT_HAND
