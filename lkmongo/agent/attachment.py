@@ -15,7 +15,7 @@ import logging
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 from lkmongo.agent.briefing import brief, with_briefing, without_briefing
 from lkmongo.agent.caller import Caller
@@ -147,27 +147,27 @@ async def _with_edits(
         chat_ctx.items[:] = after
 
 
-_next_sessions: WeakKeyDictionary[asyncio.Task[Any], Caller] = WeakKeyDictionary()
-"""The caller for the next session with a realtime model that a task begins: models may be shared between callers."""
+_NEXT_CALLER = "_lkmongo_next_caller"
 
 
 def _brief_next_session(model: llm.RealtimeModel, caller: Caller) -> None:
     """Brief the model in the session that the running task is about to begin: from its first instructions on.
 
-    Some models accept no others later.
+    Some models accept no others later. The caller is noted at the task, as models may be shared between sessions.
     """
-    if task := asyncio.current_task():
-        _next_sessions[task] = caller
+    setattr(asyncio.current_task(), _NEXT_CALLER, caller)
     begin = model.session
     if getattr(begin, "is_briefed", False):
         return
 
     def session(**options: Any) -> llm.RealtimeSession[Any]:
         task = asyncio.current_task()
-        caller = _next_sessions.pop(task, None) if task else None
+        caller: Caller | None = getattr(task, _NEXT_CALLER, None)
+        if caller is None:
+            return begin(**options)
+        setattr(task, _NEXT_CALLER, None)
         begun = begin(**options)
-        if caller:
-            _BriefedInstructions(begun, caller)
+        _BriefedInstructions(begun, caller)
         return begun
 
     session.is_briefed = True  # type: ignore[attr-defined]
