@@ -124,6 +124,7 @@ class CallerSession:
             exclude: names of tools to leave out.
 
         Raises:
+            TypeError: a name is given instead of a list.
             ValueError: there is no tool with such a name; the message lists those there are.
         """
         from livekit.agents.llm import find_function_tools
@@ -133,7 +134,7 @@ class CallerSession:
         tools = {tool.id: tool for tool in find_function_tools(BoundTools(self))}
         for names in (include or (), exclude):
             if isinstance(names, str):
-                raise ValueError(f"the tools are named in a list, not in the text {names!r}")
+                raise TypeError(f"the tools are named in a list, not in the text {names!r}")
             if unknown := set(names) - tools.keys():
                 raise ValueError(f"there is no tool {', '.join(sorted(unknown))}; the tools are {', '.join(tools)}")
         return [tool for name, tool in tools.items() if (include is None or name in include) and name not in exclude]

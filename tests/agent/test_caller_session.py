@@ -47,7 +47,7 @@ async def test_an_unknown_tool_is_named_with_those_there_are(store, which):
     async with calling(store, ROBIN) as call:
         with pytest.raises(ValueError, match=f"^there is no tool orders, recall; the tools are {', '.join(NAMES)}$"):
             call.tools(**{which: ["recall_detail", "recall", "orders"]})
-        with pytest.raises(ValueError, match="named in a list, not in the text 'recall_detail'"):
+        with pytest.raises(TypeError, match="named in a list, not in the text 'recall_detail'"):
             call.tools(**{which: "recall_detail"})
 
 

@@ -200,20 +200,20 @@ async def test_calls_at_the_same_time_with_one_model_do_not_mix(store):
     async with (
         calling(store, ROBIN, session_id="console-robin") as robin,
         calling(store, KIM, session_id="console-kim") as kim,
+        talking(robin, model, Plain(), userdata=None),
+        talking(kim, model, Plain(), userdata=None),
+        AgentSession(llm=model, vad=None, turn_handling={"turn_detection": None}) as nobody,
     ):
-        async with talking(robin, model, Plain(), userdata=None), talking(kim, model, Plain(), userdata=None):
-            with fake_job_context(job_id="console-nobody"):
-                async with AgentSession(llm=model, vad=None, turn_handling={"turn_detection": None}) as session:
-                    await session.start(Plain(), record=False)
-                    await robin.remember("flower", "foxglove")
-                    await kim.remember("flower", "hemlock")
-                    of_robin, of_kim, of_nobody = model.sessions
-                    await until(lambda: "foxglove" in of_robin.told[-1] and "hemlock" in of_kim.told[-1])
-                    assert "Quillon" not in str(of_robin.told)
-                    assert "hemlock" not in str(of_robin.told)
-                    assert "Zephyrine" not in str(of_kim.told)
-                    assert "foxglove" not in str(of_kim.told)
-                    assert of_nobody.told == ["You are a florist."]
+        await nobody.start(Plain(), record=False)
+        await robin.remember("flower", "foxglove")
+        await kim.remember("flower", "hemlock")
+        of_robin, of_kim, of_nobody = model.sessions
+        await until(lambda: "foxglove" in of_robin.told[-1] and "hemlock" in of_kim.told[-1])
+        assert "Quillon" not in str(of_robin.told)
+        assert "hemlock" not in str(of_robin.told)
+        assert "Zephyrine" not in str(of_kim.told)
+        assert "foxglove" not in str(of_kim.told)
+        assert of_nobody.told == ["You are a florist."]
 
 
 async def test_a_model_that_takes_no_instructions_later_has_the_briefing_from_the_beginning(store):
