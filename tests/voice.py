@@ -93,7 +93,7 @@ class _Silence(io.AudioInput):
         return rtc.AudioFrame(bytes(RATE // 10), RATE, 1, RATE // 20)
 
 
-class _Speaker(io.AudioOutput):
+class Speaker(io.AudioOutput):
     """Plays in real time, to nobody."""
 
     def __init__(self) -> None:
@@ -181,7 +181,7 @@ async def voice_call(
             session_close_transcript_timeout=0.1,  # nobody is in the middle of a word
         )
         session.input.audio = _Silence()
-        session.output.audio = _Speaker()
+        session.output.audio = Speaker()
         async with session:
             call.attach(session)
             await session.start(agent or Assistant(), record=False)

@@ -288,6 +288,7 @@ async def test_an_agent_that_is_used_again_knows_the_new_caller_alone(store):
     async with talk(store, KIM, calls(), agent=agent, userdata=None, session_id="console-kim") as held:
         await held.say("hello")
         assert_briefed_once(held.llm, "Quillon", requests=2)
+        assert agent.llm_node.own == Agent.llm_node.__get__(agent)  # and not what was put around it before
         assert "Zephyrine" not in str([briefings(context) for context in held.llm.contexts])
     model = ScriptedLLM(calls())
     with fake_job_context(job_id="console-nobody"):
