@@ -213,7 +213,7 @@ class Profile:
     memory_version: int = 0
 
 
-class Memory(NamedTuple):
+class Fact(NamedTuple):
     """One slot: a label with one value. A tuple, as a call may load a thousand and these are faster to make."""
 
     memory_type: str
@@ -222,7 +222,7 @@ class Memory(NamedTuple):
     updated_at: datetime | None = None
 
     @property
-    def told(self) -> Memory:
+    def told(self) -> Fact:
         """The slot as it may be spoken, shown and embedded: a secret stored before it was refused is withheld."""
         return self._replace(content=WITHHELD) if is_secret(self.memory_type, self.content) else self
 

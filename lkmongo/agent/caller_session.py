@@ -18,7 +18,7 @@ from lkmongo.agent.turns import redact_secrets
 from lkmongo.aio import running
 from lkmongo.embed.choose import embedder_for
 from lkmongo.errors import LkmongoError
-from lkmongo.model import Memory, Order, Passage, Turn, UserScope
+from lkmongo.model import Fact, Order, Passage, Turn, UserScope
 from lkmongo.outbox import journal
 from lkmongo.outbox.outbox import Outbox
 from lkmongo.outbox.recovery import recover_and_log
@@ -119,7 +119,7 @@ class CallerSession:
 
         return await self.store.breaker.watch(search, self.store.ping)
 
-    async def search_memories(self, query: str) -> list[Memory]:
+    async def search_memories(self, query: str) -> list[Fact]:
         """Search the caller's memories, reusing a vector that was made while they spoke."""
         return await self.caller.search(
             query, vector_of=self.speculation.similar_query(query) if self.speculation else None

@@ -13,11 +13,11 @@ import typer
 if TYPE_CHECKING:
     from lkmongo.cli.command import Cli
     from lkmongo.embed.base import Embedder
-    from lkmongo.model import Memory, Passage
+    from lkmongo.model import Fact, Passage
     from lkmongo.search.strategy import SearchResult, SearchStrategy
     from lkmongo.store.open import Store
 
-T = TypeVar("T", "Memory", "Passage")
+T = TypeVar("T", "Fact", "Passage")
 
 Query = Annotated[str, typer.Argument(metavar="QUERY", help="A few words to search for.", show_default=False)]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=500, help="Maximum number of results.")]
@@ -61,7 +61,7 @@ async def _warm(embedder: Embedder) -> None:
             await embedder.warm()
 
 
-def show_memories(cli: Cli, result: SearchResult[Memory], *, empty: str) -> None:
+def show_memories(cli: Cli, result: SearchResult[Fact], *, empty: str) -> None:
     _show(
         cli,
         result,
