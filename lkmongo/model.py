@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 from lkmongo.confidential import WITHHELD, is_secret
-from lkmongo.errors import InvalidIdError, InvalidTextError, SecretError
+from lkmongo.errors import InvalidIdError, InvalidTextError, SecretError, UsageError
 
 MAX_ID = 128
 """Characters in a user, tenant, session or order id."""
@@ -176,6 +176,20 @@ def check_content(content: object) -> str:
         raise InvalidTextError("there is nothing to remember: the text is empty")
     if len(text) > MAX_CONTENT:
         raise InvalidTextError(f"the text has {len(text)} characters; {MAX_CONTENT} are allowed")
+    return text
+
+
+def clean_query(query: str) -> str:
+    """Return a query as it is searched for.
+
+    Raises:
+        UsageError: it is empty, or has more than 4,000 characters.
+    """
+    text = clean_text(query).strip()
+    if not text:
+        raise UsageError("the query is empty", hint="give a few words to search for")
+    if len(text) > MAX_CONTENT:
+        raise UsageError(f"the query has {len(text)} characters; {MAX_CONTENT} are allowed", hint="use fewer words")
     return text
 
 

@@ -26,19 +26,6 @@ _WARM_SECONDS = 3.0
 _RANKS = ("score", "vector_rank", "text_rank")
 
 
-def clean_query(query: str) -> str:
-    """Clean the query. Raises UsageError if it is empty or too long."""
-    from lkmongo.errors import UsageError
-    from lkmongo.model import MAX_CONTENT, clean_text
-
-    text = clean_text(query).strip()
-    if not text:
-        raise UsageError("the query is empty", hint="give a few words to search for")
-    if len(text) > MAX_CONTENT:
-        raise UsageError(f"the query has {len(text)} characters; {MAX_CONTENT} are allowed", hint="use fewer words")
-    return text
-
-
 @contextlib.asynccontextmanager
 async def searching(cli: Cli) -> AsyncIterator[tuple[Store, SearchStrategy]]:
     from lkmongo.embed.choose import open_embedder

@@ -93,7 +93,7 @@ async def merge_known(
     login: UserScope,
     *,
     dry_run: bool = False,
-    confirm: Callable[[Mapping[str, int], bool], None],
+    confirm: Callable[[Mapping[str, int], bool], None] = lambda _counts, _is_known: None,
 ) -> Merged:
     """As `merge`, after `confirm` was called with the guest's documents by collection and whether the login is known.
 
