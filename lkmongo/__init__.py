@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from lkmongo.agent.assistant import Assistant
+    from lkmongo.agent.assistant import Assistant, MemoryAgent
     from lkmongo.agent.caller_session import CallerSession
     from lkmongo.errors import (
         DatabaseError,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lkmongo.settings import Settings
 
 _HOMES = {
-    "lkmongo.agent.assistant": ("Assistant",),
+    "lkmongo.agent.assistant": ("Assistant", "MemoryAgent"),
     "lkmongo.agent.caller_session": ("CallerSession",),
     "lkmongo.errors": (
         "DatabaseError",
@@ -52,6 +52,7 @@ __all__ = [
     "InvalidTextError",
     "LkmongoError",
     "Memory",
+    "MemoryAgent",
     "NotFoundError",
     "NotReadyError",
     "Passage",

@@ -66,6 +66,8 @@ class Caller:
         self.forgot_something = False
         self.spoken_secrets: Callable[[], frozenset[str]] = frozenset
         """Returns the secrets mentioned in this session, which must not be remembered under any label."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called after what is known has changed, for a model that is not told in each request."""
         self._was_known = False
         self._store = store
         self._embedder = embedder
@@ -205,6 +207,7 @@ class Caller:
         lease.on_lost(self._become_guest)
         self._background.begin(self._changes.journal())
         self._begin_loading(deadlines.PRELOAD)
+        self.on_change()
 
     def _become_guest(self) -> None:
         """Continue without the data of a person who was erased during the session."""
@@ -219,6 +222,7 @@ class Caller:
         self._version = profile.memory_version
         known, self.profile = self._changes.applied_to({memory.memory_type: memory for memory in slots}, profile)
         self._slots.replace_all(known)
+        self.on_change()
 
     async def refresh(self) -> None:
         """Reload profile and slots if another process has changed them; meant to run in the background."""
@@ -274,6 +278,7 @@ class Caller:
         if memory.memory_type not in self.slots and len(self.slots) >= MAX_SLOTS:
             raise InvalidTextError(f"one person can have at most {MAX_SLOTS} memories")
         self._slots.put(memory)
+        self.on_change()
         await self._store_change(Change("remember", memory.memory_type, memory.updated_at or now(), memory.content))
         self.slots.setdefault(memory.memory_type, memory)  # gone if they were erased meanwhile
         self._background.begin(self._embed([memory]))
@@ -311,6 +316,7 @@ class Caller:
         self.forgot_something = True
         self._slots.pop(name)
         self.profile = replace(self.profile, last_session=None)
+        self.on_change()
         await self._store_change(Change("forget", name, now()))
         return name
 
@@ -333,6 +339,7 @@ class Caller:
         self._refuse_spoken_secret(text)
         changed = cast("dict[str, Any]", {field: text})
         self.profile = replace(self.profile, **changed)
+        self.on_change()
         await self._store_change(Change("profile", field, now(), text))
         self.profile = replace(self.profile, **changed)  # gone if they were erased meanwhile
         return text
