@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from lkmongo.agent.caller import Caller
-from lkmongo.model import PROFILE_FIELDS, Memory
+from lkmongo.model import PROFILE_FIELDS, Fact
 
 if TYPE_CHECKING:
     from livekit.agents import llm
@@ -99,7 +99,7 @@ def brief(caller: Caller, last_words: str = "") -> str:
     return _fenced(head, data)
 
 
-def _by_relevance(caller: Caller, last_words: str) -> list[Memory]:
+def _by_relevance(caller: Caller, last_words: str) -> list[Fact]:
     first = {memory.memory_type: memory for memory in caller.relevant(last_words)}
     return [*first.values(), *(memory for name, memory in caller.slots.items() if name not in first)]
 

@@ -24,7 +24,7 @@ from lkmongo.errors import DatabaseUnavailableError, InvalidTextError, LkmongoEr
 from lkmongo.model import (
     MAX_SLOTS,
     PROFILE_FIELDS,
-    Memory,
+    Fact,
     Profile,
     UserScope,
     check_memory,
@@ -88,8 +88,8 @@ class Caller:
         self.load_error: LkmongoError | None = None
 
     @property
-    def slots(self) -> dict[str, Memory]:
-        """The slots by label, newest first; `Memory.told` is what may be told to the caller or the model."""
+    def slots(self) -> dict[str, Fact]:
+        """The slots by label, newest first; `Fact.told` is what may be told to the caller or the model."""
         return self._slots.all
 
     @property
@@ -161,7 +161,7 @@ class Caller:
         self.loaded = True
         self._background.begin(self._save_then_embed())
 
-    async def _read(self) -> tuple[list[Memory], Profile | None]:
+    async def _read(self) -> tuple[list[Fact], Profile | None]:
         while True:
             before = self._changes.stored_count
             # The slots first: there may be many of them, and the profile arrives before the last one.
@@ -218,7 +218,7 @@ class Caller:
         self._apply(Profile(self.scope), [])
         self._slots.clear()
 
-    def _apply(self, profile: Profile, slots: list[Memory]) -> None:
+    def _apply(self, profile: Profile, slots: list[Fact]) -> None:
         self._version = profile.memory_version
         known, self.profile = self._changes.applied_to({memory.memory_type: memory for memory in slots}, profile)
         self._slots.replace_all(known)
@@ -257,14 +257,14 @@ class Caller:
         if missing := self._slots.add_vectors(stored):
             await self._embed(missing)
 
-    async def _embed(self, memories: list[Memory]) -> None:
+    async def _embed(self, memories: list[Fact]) -> None:
         vectors = await self._embedder.embed([memory.embedded_text for memory in memories], kind="document")
         for memory, vector in zip(memories, vectors, strict=True):
             self._slots.add_vector(memory, vector)
             if not self.guest:
                 await self._store.memories.set_vector(self.scope, memory, vector, self._embedder.model)
 
-    async def remember(self, label: str, content: str) -> Memory:
+    async def remember(self, label: str, content: str) -> Fact:
         """Write a slot; `saved` says how durably. Its vector follows in the background.
 
         Raises:
@@ -274,7 +274,7 @@ class Caller:
         name, text = check_memory(label, content)
         self._refuse_spoken_secret(f"{slot_words(name)}: {text}")
         # A label in another spelling replaces the existing slot.
-        memory = Memory(self._slots.existing_label(name), text, updated_at=now())
+        memory = Fact(self._slots.existing_label(name), text, updated_at=now())
         if memory.memory_type not in self.slots and len(self.slots) >= MAX_SLOTS:
             raise InvalidTextError(f"one person can have at most {MAX_SLOTS} memories")
         self._slots.put(memory)
@@ -288,7 +288,7 @@ class Caller:
         if tells(text, self.spoken_secrets()):
             raise SecretError
 
-    def recall(self, label: str) -> Memory | None:
+    def recall(self, label: str) -> Fact | None:
         """The slot with this label or another spelling of it, as it may be told.
 
         Raises:
@@ -320,11 +320,11 @@ class Caller:
         await self._store_change(Change("forget", name, now()))
         return name
 
-    async def search(self, query: str, limit: int = 5, *, vector_of: str | None = None) -> list[Memory]:
+    async def search(self, query: str, limit: int = 5, *, vector_of: str | None = None) -> list[Fact]:
         """The slots that match best, as they may be told; see `Slots.search`."""
         return [memory.told for memory in await self._slots.search(query, limit, vector_of=vector_of)]
 
-    def relevant(self, text: str, limit: int = 20) -> list[Memory]:
+    def relevant(self, text: str, limit: int = 20) -> list[Fact]:
         """The slots that share words with `text`, best first."""
         return self._slots.relevant(text, limit)
 

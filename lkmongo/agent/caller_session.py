@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from lkmongo import deadlines, telemetry
 from lkmongo.agent.attachment import Attachment
@@ -18,18 +18,15 @@ from lkmongo.agent.speculation import LIMIT, Speculation
 from lkmongo.agent.status_line import StatusLines
 from lkmongo.agent.turns import redact_secrets
 from lkmongo.aio import running
-from lkmongo.embed.choose import embedder_for
 from lkmongo.errors import AttachmentError, LkmongoError
-from lkmongo.model import Memory, Order, Passage, Profile, Turn, UserScope
+from lkmongo.model import Fact, Order, Passage, Profile, Turn, UserScope
 from lkmongo.outbox import journal
 from lkmongo.outbox.changes import Saved
 from lkmongo.outbox.outbox import Outbox
-from lkmongo.outbox.recovery import recover_and_log
 from lkmongo.search.choose import strategy_for
 from lkmongo.search.strategy import SearchResult, SearchStrategy
 from lkmongo.settings import Settings
-from lkmongo.store.open import Store, open_store
-from lkmongo.store.seed.seeding import prepare
+from lkmongo.store.open import Store
 
 if TYPE_CHECKING:
     from livekit.agents import AgentSession
@@ -45,6 +42,14 @@ _ATTACHED = "_lkmongo_caller_session"
 
 FORGET_TOOL = "forget_detail"
 """The tool that forgets: a session in which it was called leaves no gist for the next one."""
+
+
+class Lifetime(Protocol):
+    """What ends a session: see `lkmongo.memory.lifetime`."""
+
+    def attached(self, session: AgentSession[Any]) -> None: ...
+    async def end(self, reason: str | None = None) -> bool: ...
+    async def leave(self, *, failed: bool) -> None: ...
 
 
 @dataclass(slots=True)
@@ -64,6 +69,7 @@ class CallerSession:
     resumed: bool = False
     ended_by_agent: bool = False
     ending: bool = False
+    lifetime: Lifetime | None = None
     _attachment: Attachment | None = field(default=None, init=False, repr=False)
     _identifying: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
 
@@ -113,6 +119,29 @@ class CallerSession:
         if self.speculation:
             self.speculation.attach(agent_session)
             self.recorder.facts["speculation"] = self.speculation.report
+        if self.lifetime:
+            self.lifetime.attached(agent_session)
+
+    async def end(self, reason: str = "ended") -> bool:
+        """End the session and store its record, unless that is done or under way; at most ten seconds.
+
+        A session that is attached ends by itself when its AgentSession closes or its job is shut down.
+
+        Args:
+            reason: why, in a word or two; `lkmongo sessions list` shows it.
+
+        Returns:
+            Whether everything is in MongoDB; if not, it is on this machine, and will be stored later.
+        """
+        return self.lifetime is None or await self.lifetime.end(reason)
+
+    async def __aenter__(self) -> Self:
+        """Use the session in a block; leaving the block ends a session that is not attached."""
+        return self
+
+    async def __aexit__(self, kind: object, *_: object) -> None:
+        if self.lifetime:
+            await self.lifetime.leave(failed=kind is not None)
 
     def tools(
         self, *, include: Collection[str] | None = None, exclude: Collection[str] = ()
@@ -150,7 +179,7 @@ class CallerSession:
         return self.caller.profile
 
     @property
-    def facts(self) -> dict[str, Memory]:
+    def facts(self) -> dict[str, Fact]:
         """What is remembered about the caller, by label, newest first, as it may be told: secrets are withheld."""
         return {label: memory.told for label, memory in self.caller.slots.items()}
 
@@ -163,7 +192,7 @@ class CallerSession:
         """What the model is told about the caller, newest facts first; at most 4,800 characters."""
         return brief(self.caller)
 
-    async def remember(self, label: str, content: str) -> Memory:
+    async def remember(self, label: str, content: str) -> Fact:
         """Remember a fact under a label; an existing label gets the new value. `saved` says how durably.
 
         Waits for MongoDB half a second at most; what is late is stored later, even by another process.
@@ -178,7 +207,7 @@ class CallerSession:
         """
         return await self.caller.remember(label, content)
 
-    def recall(self, label: str) -> Memory | None:
+    def recall(self, label: str) -> Fact | None:
         """The fact with this label, or another spelling of it, as it may be told; None if there is none.
 
         Raises:
@@ -258,7 +287,7 @@ class CallerSession:
 
         return await self.store.breaker.watch(search, self.store.ping)
 
-    async def search_memories(self, query: str) -> list[Memory]:
+    async def search_memories(self, query: str) -> list[Fact]:
         """The five facts about the caller that fit best by words and meaning, as they may be told, best first.
 
         A vector that was made while they spoke is used again. If there is none within a deadline, words decide alone.
@@ -280,38 +309,6 @@ class CallerSession:
             self.caller.identify(scope, self.recorder.lease)
             self.recorder.start()
             return True
-
-
-@asynccontextmanager
-async def open_session(
-    settings: Settings,
-    scope: UserScope,
-    *,
-    guest: bool,
-    session_id: str,
-    room_name: str,
-    on_status: Callable[[str], None],
-) -> AsyncIterator[CallerSession]:
-    """Open the store and begin a session, with the caller loaded if possible; close everything afterwards.
-
-    An unreachable MongoDB does not prevent the session: `caller.load_error` then says why.
-
-    Raises:
-        SettingsError: a setting is wrong.
-        EmbeddedError: the embedded mongod cannot run here.
-    """
-    async with AsyncExitStack() as stack:
-        embedder = embedder_for(settings)
-        stack.push_async_callback(embedder.close)
-        store = await stack.enter_async_context(open_store(settings, on_status=on_status))
-        if store.embedded:
-            await prepare(store.db, embedder, on_status=on_status, customer=None if guest else scope)
-        session = await stack.enter_async_context(
-            begin_session(settings, store, embedder, scope, guest=guest, session_id=session_id, room_name=room_name)
-        )
-        await session.caller.preload()
-        async with running(recover_and_log(settings, store)):
-            yield session
 
 
 @asynccontextmanager

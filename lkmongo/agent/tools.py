@@ -18,7 +18,7 @@ from lkmongo.agent.caller import Caller
 from lkmongo.agent.status_line import StatusLines, status_line
 from lkmongo.confidential import REFUSAL
 from lkmongo.errors import InvalidIdError, InvalidTextError, LkmongoError, NotFoundError, SecretError
-from lkmongo.model import PROFILE_FIELDS, Memory, Order, Passage, profile_words, slot_name, slot_words
+from lkmongo.model import PROFILE_FIELDS, Fact, Order, Passage, profile_words, slot_name, slot_words
 from lkmongo.outbox.changes import Saved
 from lkmongo.search.strategy import SearchResult
 
@@ -87,7 +87,7 @@ class ToolSession(Protocol):
     status_lines: StatusLines
 
     async def search_knowledge(self, query: str) -> SearchResult[Passage]: ...
-    async def search_memories(self, query: str) -> list[Memory]: ...
+    async def search_memories(self, query: str) -> list[Fact]: ...
     async def order(self, order_id: str) -> Order | None: ...
     async def latest_orders(self, limit: int) -> list[Order]: ...
 

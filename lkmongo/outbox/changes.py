@@ -13,7 +13,7 @@ from lkmongo import deadlines
 from lkmongo.aio import Background, Task, level_of
 from lkmongo.backoff import retry_pause
 from lkmongo.errors import LkmongoError
-from lkmongo.model import LastSession, Memory, Profile, UserScope, now
+from lkmongo.model import Fact, LastSession, Profile, UserScope, now
 from lkmongo.outbox.journal import Entry
 from lkmongo.outbox.lease import Lease
 from lkmongo.outbox.outbox import Outbox, wait_for_disk
@@ -169,7 +169,7 @@ class Changes:
                 return 0
         return 1
 
-    def applied_to(self, slots: dict[str, Memory], profile: Profile) -> tuple[dict[str, Memory], Profile]:
+    def applied_to(self, slots: dict[str, Fact], profile: Profile) -> tuple[dict[str, Fact], Profile]:
         """Slots and profile as loaded, with the pending changes applied: those are newer."""
         slots = dict(slots)
         for change in self:
@@ -182,7 +182,7 @@ class Changes:
                 continue
             elif change.operation == "remember":
                 slots.pop(change.name, None)
-                slots = {change.name: Memory(change.name, change.value, updated_at=change.at)} | slots
+                slots = {change.name: Fact(change.name, change.value, updated_at=change.at)} | slots
             else:
                 slots.pop(change.name, None)
                 profile = replace(profile, last_session=None)
