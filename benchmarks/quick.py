@@ -119,9 +119,8 @@ async def _beginnings(ways: Ways, figures: Figures) -> None:
 
 
 async def _tools(ways: Ways, figures: Figures) -> None:
-    from lkmongo.agent.assistant import Assistant
+    from lkmongo.agent.tools import BoundTools
 
-    assistant: Any = Assistant()
     async with ways.call() as call:
         await known(call)
         async with _counted(ways, figures, "open the record of a call", has_bytes=False):
@@ -129,16 +128,17 @@ async def _tools(ways: Ways, figures: Figures) -> None:
             await ways.quiet()
         async with _counted(ways, figures, "renew the lease"):
             await call.recorder.lease.check()
-        context: Any = SimpleNamespace(userdata=call, disallow_interruptions=lambda: None)
+        bound: Any = BoundTools(call)
+        context: Any = SimpleNamespace(disallow_interruptions=lambda: None)
         tools: dict[str, Callable[[], Awaitable[object]]] = {
-            "remember": lambda: assistant.remember_detail(context, "favorite_color", "teal, most of the time"),
-            "remember again": lambda: assistant.remember_detail(context, "favorite_color", "teal, most of the year"),
-            "recall": lambda: assistant.recall_detail(context, "favorite_color"),
-            "list": lambda: assistant.list_user_memories(context),
-            "search memories": lambda: assistant.search_memories(context, "what did I say of thing 3?"),
-            "set a profile field": lambda: assistant.update_profile(context, "name", "Robin"),
-            "forget": lambda: assistant.forget_detail(context, "favorite_color"),
-            "look up an order": lambda: assistant.lookup_order(context, ORDER),
+            "remember": lambda: bound.remember_detail(context, "favorite_color", "teal, most of the time"),
+            "remember again": lambda: bound.remember_detail(context, "favorite_color", "teal, most of the year"),
+            "recall": lambda: bound.recall_detail(context, "favorite_color"),
+            "list": lambda: bound.list_user_memories(context),
+            "search memories": lambda: bound.search_memories(context, "what did I say of thing 3?"),
+            "set a profile field": lambda: bound.update_profile(context, "name", "Robin"),
+            "forget": lambda: bound.forget_detail(context, "favorite_color"),
+            "look up an order": lambda: bound.lookup_order(context, ORDER),
             "search knowledge, the first time": lambda: call.search_knowledge("how long may I return a lamp?"),
             "search knowledge": lambda: call.search_knowledge("when are you open on Saturdays?"),
         }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import yaml
 
-from lkmongo.model import Memory
+from lkmongo.model import Fact
 from lkmongo.search.exact import ExactIndex
 from lkmongo.search.strategy import memory_index, passage_index
 from lkmongo.store.seed.seeds import default_seed_folder, load_seeds
@@ -95,7 +95,7 @@ def _scopes() -> Iterator[tuple[str, Kind, list[str], Any, Answers]]:
 def _people() -> Iterator[tuple[str, Kind, list[str], Any, Answers]]:
     for person in _yaml("people.yaml"):
         name, slots = person["person"], {label: str(content) for label, content in person["memories"].items()}
-        memories = [Memory(label, content) for label, content in slots.items()]
+        memories = [Fact(label, content) for label, content in slots.items()]
         answers: Answers = {
             text: {right} if isinstance(right, str) else set(right) for text, right in person["questions"].items()
         }

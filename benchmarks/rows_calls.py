@@ -15,9 +15,9 @@ from benchmarks.guide import Guide
 from benchmarks.measure import Result, Way, result, take_turns, tell
 from benchmarks.network import Network, socket_path
 from benchmarks.stage import CALLER, Ways, give_slots, vectors_of
-from lkmongo.agent.assistant import Assistant
 from lkmongo.agent.briefing import brief, with_briefing
 from lkmongo.agent.caller_session import begin_session
+from lkmongo.agent.tools import BoundTools
 from lkmongo.model import Order, OrderItem, UserScope
 from lkmongo.store.seed.seeding import seed
 from lkmongo.store.seed.seeds import SeedData, default_seed_folder, load_seeds
@@ -116,21 +116,21 @@ def one(work: str, way: str, value: float, unit: str, rtt_ms: float | None = Non
 
 async def tools(ways: Ways, rtt_ms: float, rounds: int) -> list[Result]:
     """What a caller waits for in each tool, in a call of somebody with 100 slots."""
-    assistant: Any = Assistant()
     guide, user = ways.guide, CROWD.user_id
     results: list[Result] = []
     async with ways.call(CROWD) as call:
         call.recorder.start()
         await call.caller.preload()
         await ways.quiet()
-        context: Any = SimpleNamespace(userdata=call, disallow_interruptions=lambda: None)
+        bound: Any = BoundTools(call)
+        context: Any = SimpleNamespace(disallow_interruptions=lambda: None)
         count = 0
 
         async def remember() -> float:
             nonlocal count
             count += 1
             began = time.perf_counter()
-            said = await assistant.remember_detail(context, "detail_0001", f"value {count}")
+            said = await bound.remember_detail(context, "detail_0001", f"value {count}")
             took = (time.perf_counter() - began) * 1000
             if "I will remember" not in said or "in a moment" in said:
                 raise RuntimeError(said)
@@ -146,25 +146,25 @@ async def tools(ways: Ways, rtt_ms: float, rounds: int) -> list[Result]:
             ("remember", remember, lambda: _none(guide.remember(user, "detail_0001", "value")), ""),
             (
                 "recall",
-                lambda: _none(assistant.recall_detail(context, "detail_0002")),
+                lambda: _none(bound.recall_detail(context, "detail_0002")),
                 lambda: _none(guide.recall(user, "detail_0002")),
                 "of what is loaded",
             ),
             (
                 "list, 100 slots",
-                lambda: _none(assistant.list_user_memories(context)),
+                lambda: _none(bound.list_user_memories(context)),
                 lambda: _none(guide.list_memories(user)),
                 "of what is loaded",
             ),
             (
                 "search memories, by a label",
-                lambda: _none(assistant.search_memories(context, "detail 0003")),
+                lambda: _none(bound.search_memories(context, "detail 0003")),
                 lambda: _none(guide.search_memories(user, "detail 0003")),
                 "words suffice",
             ),
             (
                 "search memories, a new question",
-                lambda: _none(assistant.search_memories(context, f"what did I say about thing {another()}")),
+                lambda: _none(bound.search_memories(context, f"what did I say about thing {another()}")),
                 lambda: _none(guide.search_memories(user, f"what did I say about thing {another()}")),
                 "the question's vector takes 90 ms",
             ),
@@ -176,7 +176,7 @@ async def tools(ways: Ways, rtt_ms: float, rounds: int) -> list[Result]:
             ),
             (
                 "look up an order",
-                lambda: _none(assistant.lookup_order(context, ORDER)),
+                lambda: _none(bound.lookup_order(context, ORDER)),
                 lambda: _none(guide.lookup_order(ORDER)),
                 "",
             ),
@@ -242,7 +242,7 @@ async def _greet(ways: Ways, network: Network) -> float:
         async with begin_session(
             ready.settings, store, ways.embedder, CALLER, guest=False, session_id=f"RM_{another()}", room_name="r"
         ) as call:
-            await with_briefing(llm.ChatContext.empty(), lambda: call.caller)
+            await with_briefing(llm.ChatContext.empty(), call.caller)
             return (time.perf_counter() - began) * 1000
     finally:
         await ready.close()

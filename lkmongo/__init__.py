@@ -1,3 +1,79 @@
-"""lkmongo: a LiveKit voice agent that remembers, with MongoDB as its memory."""
+"""lkmongo: a LiveKit voice agent that remembers, with MongoDB as its memory.
+
+The names in `__all__` are public (docs/library.md); everything else may change in any version. They are imported when
+they are first used, so `import lkmongo` is quick, and imports LiveKit only for what needs it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from lkmongo.agent.assistant import Assistant, MemoryAgent
+    from lkmongo.agent.caller_session import CallerSession
+    from lkmongo.errors import (
+        DatabaseError,
+        InvalidTextError,
+        LkmongoError,
+        NotFoundError,
+        NotReadyError,
+        SecretError,
+        SettingsError,
+    )
+    from lkmongo.memory.memory import Memory
+    from lkmongo.model import Fact, Passage, Profile, SessionRecord, TenantScope, Turn, UserScope
+    from lkmongo.settings import Settings
+
+_HOMES = {
+    "lkmongo.agent.assistant": ("Assistant", "MemoryAgent"),
+    "lkmongo.agent.caller_session": ("CallerSession",),
+    "lkmongo.errors": (
+        "DatabaseError",
+        "InvalidTextError",
+        "LkmongoError",
+        "NotFoundError",
+        "NotReadyError",
+        "SecretError",
+        "SettingsError",
+    ),
+    "lkmongo.memory.memory": ("Memory",),
+    "lkmongo.model": ("Fact", "Passage", "Profile", "SessionRecord", "TenantScope", "Turn", "UserScope"),
+    "lkmongo.settings": ("Settings",),
+}
+
+__all__ = [
+    "Assistant",
+    "CallerSession",
+    "DatabaseError",
+    "Fact",
+    "InvalidTextError",
+    "LkmongoError",
+    "Memory",
+    "MemoryAgent",
+    "NotFoundError",
+    "NotReadyError",
+    "Passage",
+    "Profile",
+    "SecretError",
+    "SessionRecord",
+    "Settings",
+    "SettingsError",
+    "TenantScope",
+    "Turn",
+    "UserScope",
+]
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(home), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

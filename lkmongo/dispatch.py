@@ -24,6 +24,8 @@ SEAL_LIFE = timedelta(days=1)
 """How long a seal is valid: LiveKit Cloud may dispatch the call of a dead worker again hours later."""
 LEEWAY = timedelta(seconds=60)
 """Tolerated clock difference, the same as LiveKit's servers have for tokens."""
+CALLER_ATTRIBUTE = "lkmongo.caller"
+"""The participant attribute in which a server passes, sealed, the identity of a guest."""
 
 _PLAIN = {"user_id", "tenant_id", "participant_identity", "guest_id"}
 _SEALED = {"caller"}

@@ -7,7 +7,8 @@ LkmongoError (1)
 │   ├── InvalidIdError         an invalid user, tenant or order id
 │   ├── InvalidTextError       text that is empty, too long or not text
 │   │   └── SecretError            text with a password, a PIN, a card number or the like
-│   └── SeedError              an invalid seed file
+│   ├── SeedError              an invalid seed file
+│   └── AttachmentError        a caller session attached twice, or not at all
 ├── DeclinedError (1)          the user answered no; nothing was changed
 ├── NotReadyError (3)          not yet: try again
 ├── AuthenticationError (4)    credentials that are missing, wrong or insufficient
@@ -119,6 +120,12 @@ class SeedError(UsageError):
     """A seed file does not fit its schema."""
 
     code = "bad_seed"
+
+
+class AttachmentError(UsageError):
+    """A caller session is attached twice, or not at all."""
+
+    code = "bad_attachment"
 
 
 class DeclinedError(LkmongoError):

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 from lkmongo.confidential import WITHHELD, is_secret
-from lkmongo.errors import InvalidIdError, InvalidTextError, SecretError
+from lkmongo.errors import InvalidIdError, InvalidTextError, SecretError, UsageError
 
 MAX_ID = 128
 """Characters in a user, tenant, session or order id."""
@@ -179,6 +179,20 @@ def check_content(content: object) -> str:
     return text
 
 
+def clean_query(query: str) -> str:
+    """Return a query as it is searched for.
+
+    Raises:
+        UsageError: it is empty, or has more than 4,000 characters.
+    """
+    text = clean_text(query).strip()
+    if not text:
+        raise UsageError("the query is empty", hint="give a few words to search for")
+    if len(text) > MAX_CONTENT:
+        raise UsageError(f"the query has {len(text)} characters; {MAX_CONTENT} are allowed", hint="use fewer words")
+    return text
+
+
 def check_memory(label: object, content: object) -> tuple[str, str]:
     """Return the normalised name and the cleaned content of a slot.
 
@@ -213,7 +227,7 @@ class Profile:
     memory_version: int = 0
 
 
-class Memory(NamedTuple):
+class Fact(NamedTuple):
     """One slot: a label with one value. A tuple, as a call may load a thousand and these are faster to make."""
 
     memory_type: str
@@ -222,7 +236,7 @@ class Memory(NamedTuple):
     updated_at: datetime | None = None
 
     @property
-    def told(self) -> Memory:
+    def told(self) -> Fact:
         """The slot as it may be spoken, shown and embedded: a secret stored before it was refused is withheld."""
         return self._replace(content=WITHHELD) if is_secret(self.memory_type, self.content) else self
 

@@ -356,6 +356,32 @@ class Settings(BaseModel):
         )
         return settings, problems
 
+    def override(self, **values: Any) -> Settings:
+        """The same with other values, each by the name of its field, such as `mongodb_uri`; None and "" mean unset.
+
+        Raises:
+            SettingsError: there is no such setting, or it does not take that value.
+        """
+        aliases = {name: field.alias or "" for name, field in type(self).model_fields.items()}
+        for name in values.keys() - aliases.keys():
+            near = difflib.get_close_matches(name.lower(), aliases, 1, 0.6)
+            by_alias = [field for field, alias in aliases.items() if alias == name.upper()]
+            meant = next(iter(by_alias + near), None)
+            raise SettingsError(
+                f"there is no setting {name}",
+                hint=f"did you mean {meant}?" if meant else f"these are: {', '.join(aliases)}",
+            )
+        given = {aliases[name]: value for name, value in values.items() if value is not None and value != ""}
+        try:
+            checked = type(self).model_validate(given)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            name = next(name for name, alias in aliases.items() if alias == first["loc"][0])
+            raise _explain(name, first, {name: "the program"}) from None
+        settings = self.model_copy(update={name: getattr(checked, name) for name in values})
+        settings._sources = self._sources | {aliases[name]: "the program" for name in values}  # noqa: SLF001
+        return settings
+
     @classmethod
     def variables(cls) -> Iterator[Variable]:
         for field in cls.model_fields.values():

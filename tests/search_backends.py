@@ -20,7 +20,7 @@ from lkmongo.backoff import Backoff
 from lkmongo.embed.base import Embedder, OverloadedError, TextKind
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.embed.vectors import to_bson
-from lkmongo.model import Memory, Passage, TenantScope, UserScope, now, slot_words
+from lkmongo.model import Fact, Passage, TenantScope, UserScope, now, slot_words
 from lkmongo.search.atlas import AtlasStrategy
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.store.indexes import database_indexes
@@ -143,7 +143,7 @@ class Backend:
     ) -> None:
         """Write slots of this age, with their vectors; what is old enough is in the indexes after."""
         moment = now() - age
-        memories = [Memory(label, content) for label, content in slots.items()]
+        memories = [Fact(label, content) for label, content in slots.items()]
         vectors = await self._vectors([memory.embedded_text for memory in memories], embedder) if embedded else []
         documents = [
             scope.filter

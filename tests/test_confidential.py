@@ -14,7 +14,7 @@ from lkmongo.agent.turns import RedactedTurns, gist, redact_secrets
 from lkmongo.confidential import REFUSAL, WITHHELD, holds_secret, is_secret, secrets_in, tells, without_secrets
 from lkmongo.demo.replies import CallerData, greeting
 from lkmongo.errors import SecretError
-from lkmongo.model import Memory, Turn, TurnKind, check_memory, now
+from lkmongo.model import Fact, Turn, TurnKind, check_memory, now
 from lkmongo.redact import words_to_digits
 
 SECRETS = """
@@ -226,8 +226,8 @@ def test_a_slot_is_secret_by_its_name_or_by_what_it_holds(label: str, content: s
     assert is_secret(label, content)
     with pytest.raises(SecretError):
         check_memory(label, content)
-    told = Memory(label, content).told
-    assert told == Memory(label, WITHHELD)
+    told = Fact(label, content).told
+    assert told == Fact(label, WITHHELD)
     assert content not in told.embedded_text
 
 
@@ -243,7 +243,7 @@ def test_a_slot_is_secret_by_its_name_or_by_what_it_holds(label: str, content: s
 )  # fmt: skip
 def test_a_slot_of_another_kind_is_kept_as_it_is(label: str, content: str) -> None:
     assert check_memory(label, content) == (label, content)
-    assert Memory(label, content).told == Memory(label, content)
+    assert Fact(label, content).told == Fact(label, content)
 
 
 def test_the_sentences_beside_a_secret_stay() -> None:
@@ -410,7 +410,7 @@ def test_the_digits_are_in_no_gist_greeting_slot_or_embedding(secret: tuple[str,
     greeted = greeting(CallerData("known", gist=from_before), set())
     with pytest.raises(SecretError):
         check_memory(label, said)
-    slot = Memory(label, said)
+    slot = Fact(label, said)
     for text in (left, from_before, greeted, slot.told.content, slot.embedded_text):
         assert number not in re.sub(r"\D", "", words_to_digits(text))
     assert left.startswith("I want a lamp")

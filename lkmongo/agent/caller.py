@@ -24,7 +24,7 @@ from lkmongo.errors import DatabaseUnavailableError, InvalidTextError, LkmongoEr
 from lkmongo.model import (
     MAX_SLOTS,
     PROFILE_FIELDS,
-    Memory,
+    Fact,
     Profile,
     UserScope,
     check_memory,
@@ -62,6 +62,8 @@ class Caller:
         self.forgot_something = False
         self.spoken_secrets: Callable[[], frozenset[str]] = frozenset
         """Returns the secrets mentioned in this session, which must not be remembered under any label."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called after what is known has changed, for a model that is not told in each request."""
         self._was_known = False
         self._store = store
         self._embedder = embedder
@@ -79,8 +81,8 @@ class Caller:
         self.load_error: LkmongoError | None = None
 
     @property
-    def slots(self) -> dict[str, Memory]:
-        """The slots by label, newest first; `Memory.told` is what may be told to the caller or the model."""
+    def slots(self) -> dict[str, Fact]:
+        """The slots by label, newest first; `Fact.told` is what may be told to the caller or the model."""
         return self._slots.all
 
     @property
@@ -152,7 +154,7 @@ class Caller:
         self.loaded = True
         self._background.begin(self._save_then_embed())
 
-    async def _read(self) -> tuple[list[Memory], Profile | None]:
+    async def _read(self) -> tuple[list[Fact], Profile | None]:
         while True:
             before = self._outbox.stored_count
             # The slots first: there may be many of them, and the profile arrives before the last one.
@@ -192,6 +194,7 @@ class Caller:
         for memory in reversed(self.slots.values()):
             self._outbox.add(Remember(memory.updated_at or now(), memory.memory_type, memory.content))
         self._begin_loading(deadlines.PRELOAD)
+        self.on_change()
 
     def _become_guest(self) -> None:
         """Continue without the data of a person who was erased during the session."""
@@ -201,11 +204,12 @@ class Caller:
         self._apply(Profile(self.scope), [])
         self._slots.clear()
 
-    def _apply(self, profile: Profile, slots: list[Memory]) -> None:
+    def _apply(self, profile: Profile, slots: list[Fact]) -> None:
         self._version, self._own_changes = profile.memory_version, self._outbox.increments
         stored = {memory.memory_type: memory for memory in slots}
         known, self.profile = applied_to(self._outbox.pending("memory"), stored, profile)
         self._slots.replace_all(known)
+        self.on_change()
 
     async def refresh(self) -> None:
         """Reload profile and slots if another process has changed them; meant to run in the background."""
@@ -241,14 +245,14 @@ class Caller:
         if missing := self._slots.add_vectors(stored):
             await self._embed(missing)
 
-    async def _embed(self, memories: list[Memory]) -> None:
+    async def _embed(self, memories: list[Fact]) -> None:
         vectors = await self._embedder.embed([memory.embedded_text for memory in memories], kind="document")
         for memory, vector in zip(memories, vectors, strict=True):
             self._slots.add_vector(memory, vector)
             if not self.guest:
                 await self._store.memories.set_vector(self.scope, memory, vector, self._embedder.model)
 
-    async def remember(self, label: str, content: str) -> Memory:
+    async def remember(self, label: str, content: str) -> Fact:
         """Write a slot; `saved` says how durably. Its vector follows in the background.
 
         Raises:
@@ -258,10 +262,11 @@ class Caller:
         name, text = check_memory(label, content)
         self._refuse_spoken_secret(f"{slot_words(name)}: {text}")
         # A label in another spelling replaces the existing slot.
-        memory = Memory(self._slots.existing_label(name), text, updated_at=now())
+        memory = Fact(self._slots.existing_label(name), text, updated_at=now())
         if memory.memory_type not in self.slots and len(self.slots) >= MAX_SLOTS:
             raise InvalidTextError(f"one person can have at most {MAX_SLOTS} memories")
         self._slots.put(memory)
+        self.on_change()
         await self._write(Remember(memory.updated_at or now(), memory.memory_type, memory.content))
         self.slots.setdefault(memory.memory_type, memory)  # gone if they were erased meanwhile
         self._background.begin(self._embed([memory]))
@@ -271,7 +276,7 @@ class Caller:
         if tells(text, self.spoken_secrets()):
             raise SecretError
 
-    def recall(self, label: str) -> Memory | None:
+    def recall(self, label: str) -> Fact | None:
         """The slot with this label or another spelling of it, as it may be told.
 
         Raises:
@@ -299,14 +304,15 @@ class Caller:
         self.forgot_something = True
         self._slots.pop(name)
         self.profile = replace(self.profile, last_session=None)
+        self.on_change()
         await self._write(Forget(now(), name))
         return name
 
-    async def search(self, query: str, limit: int = 5, *, vector_of: str | None = None) -> list[Memory]:
+    async def search(self, query: str, limit: int = 5, *, vector_of: str | None = None) -> list[Fact]:
         """The slots that match best, as they may be told; see `Slots.search`."""
         return [memory.told for memory in await self._slots.search(query, limit, vector_of=vector_of)]
 
-    def relevant(self, text: str, limit: int = 20) -> list[Memory]:
+    def relevant(self, text: str, limit: int = 20) -> list[Fact]:
         """The slots that share words with `text`, best first."""
         return self._slots.relevant(text, limit)
 
@@ -321,6 +327,7 @@ class Caller:
         self._refuse_spoken_secret(text)
         changed = cast("dict[str, Any]", {field: text})
         self.profile = replace(self.profile, **changed)
+        self.on_change()
         await self._write(SetProfile(now(), field, text))
         self.profile = replace(self.profile, **changed)  # gone if they were erased meanwhile
         return text

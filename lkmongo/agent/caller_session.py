@@ -5,45 +5,56 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from lkmongo import deadlines, telemetry
+from lkmongo.agent.attachment import Attachment
+from lkmongo.agent.briefing import brief
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.recorder import Recorder
 from lkmongo.agent.speculation import LIMIT, Speculation
 from lkmongo.agent.status_line import StatusLines
 from lkmongo.agent.turns import redact_secrets
 from lkmongo.aio import running
-from lkmongo.embed.choose import embedder_for
-from lkmongo.errors import LkmongoError
-from lkmongo.model import Memory, Order, Passage, SessionRecord, SessionStatus, Turn, UserScope, now
+from lkmongo.errors import AttachmentError, LkmongoError
+from lkmongo.model import Fact, Order, Passage, Profile, SessionRecord, SessionStatus, Turn, UserScope, now
 from lkmongo.outbox.journal import create_journal
-from lkmongo.outbox.outbox import Outbox
-from lkmongo.outbox.recovery import recover_and_log
+from lkmongo.outbox.outbox import Outbox, Saved
 from lkmongo.search.choose import strategy_for
 from lkmongo.search.strategy import SearchResult, SearchStrategy
 from lkmongo.settings import Settings
-from lkmongo.store.open import Store, open_store
-from lkmongo.store.seed.seeding import prepare
+from lkmongo.store.open import Store
 
 if TYPE_CHECKING:
     from livekit.agents import AgentSession
+    from livekit.agents.llm import FunctionTool, RawFunctionTool
 
     from lkmongo.embed.base import Embedder
 
 
 logger = logging.getLogger(__name__)
 
+_ATTACHED = "_lkmongo_caller_session"
+"""The attribute of an AgentSession for what is attached to it: unlike a table's entry, it goes when they go."""
+
 FORGET_TOOL = "forget_detail"
 """The tool that forgets: a session in which it was called leaves no gist for the next one."""
 
 
+class Lifetime(Protocol):
+    """What ends a session: see `lkmongo.memory.lifetime`."""
+
+    def attached(self, session: AgentSession[Any]) -> None: ...
+    async def end(self, reason: str | None = None) -> bool: ...
+    async def leave(self, *, failed: bool) -> None: ...
+
+
 @dataclass(slots=True)
 class CallerSession:
-    """The `userdata` of an AgentSession; tools reach it as `context.userdata`."""
+    """The session of one caller: attach it to an AgentSession, and give its agents the tools."""
 
     session_id: str
     room_name: str
@@ -58,6 +69,8 @@ class CallerSession:
     resumed: bool = False
     ended_by_agent: bool = False
     ending: bool = False
+    lifetime: Lifetime | None = None
+    _attachment: Attachment | None = field(default=None, init=False, repr=False)
     _identifying: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -68,18 +81,167 @@ class CallerSession:
         """The conversation so far, including that with an earlier agent."""
         return [*self.before, *self.recorder.turns]
 
+    @staticmethod
+    def of(agent_session: AgentSession[Any]) -> CallerSession:
+        """The caller session that is attached to an AgentSession.
+
+        Raises:
+            AttachmentError: none is attached.
+        """
+        caller_session: CallerSession | None = getattr(agent_session, _ATTACHED, None)
+        if caller_session is None:
+            raise AttachmentError(
+                "no caller session is attached to this AgentSession: call caller_session.attach(agent_session) "
+                "before agent_session.start(...)"
+            )
+        return caller_session
+
+    def attach(self, agent_session: AgentSession[Any]) -> None:
+        """Record each turn of an AgentSession, brief the models of its agents, and search while the caller speaks.
+
+        It does not matter what the `userdata` is, which agents run, and how many hand over to each other. What was said
+        before is recorded too, but a realtime model whose instructions cannot be changed is only briefed if this is
+        called before the session starts.
+
+        Raises:
+            AttachmentError: this session is attached already, or another one is attached to the AgentSession.
+        """
+        if self._attachment:
+            raise AttachmentError(
+                "this caller session is attached to an AgentSession already: begin one of its own for each AgentSession"
+            )
+        if hasattr(agent_session, _ATTACHED):
+            raise AttachmentError("another caller session is attached to this AgentSession already")
+        setattr(agent_session, _ATTACHED, self)
+        telemetry.share_with_livekit()
+        self.recorder.attach(agent_session)
+        self._attachment = Attachment(agent_session, self.caller)
+        if self.speculation:
+            self.speculation.attach(agent_session)
+            self.recorder.facts["speculation"] = self.speculation.report
+        if self.lifetime:
+            self.lifetime.attached(agent_session)
+
+    async def end(self, reason: str = "ended") -> bool:
+        """End the session and store its record, unless that is done or under way; at most ten seconds.
+
+        A session that is attached ends by itself when its AgentSession closes or its job is shut down.
+
+        Args:
+            reason: why, in a word or two; `lkmongo sessions list` shows it.
+
+        Returns:
+            Whether everything is in MongoDB; if not, it is on this machine, and will be stored later.
+        """
+        return self.lifetime is None or await self.lifetime.end(reason)
+
+    async def __aenter__(self) -> Self:
+        """Use the session in a block; leaving the block ends a session that is not attached."""
+        return self
+
+    async def __aexit__(self, kind: object, *_: object) -> None:
+        if self.lifetime:
+            await self.lifetime.leave(failed=kind is not None)
+
+    def tools(
+        self, *, include: Collection[str] | None = None, exclude: Collection[str] = ()
+    ) -> list[FunctionTool[..., Any] | RawFunctionTool[..., Any]]:
+        """The tools over this caller's data, for `Agent(tools=...)`; a `MemoryAgent` has them already.
+
+        Args:
+            include: names of the tools to give; all by default.
+            exclude: names of tools to leave out.
+
+        Raises:
+            TypeError: a name is given instead of a list.
+            ValueError: there is no tool with such a name; the message lists those there are.
+        """
+        from livekit.agents.llm import find_function_tools
+
+        from lkmongo.agent.tools import BoundTools
+
+        tools = {tool.id: tool for tool in find_function_tools(BoundTools(self))}
+        for names in (include or (), exclude):
+            if isinstance(names, str):
+                raise TypeError(f"the tools are named in a list, not in the text {names!r}")
+            if unknown := set(names) - tools.keys():
+                raise ValueError(f"there is no tool {', '.join(sorted(unknown))}; the tools are {', '.join(tools)}")
+        return [tool for name, tool in tools.items() if (include is None or name in include) and name not in exclude]
+
     @property
     def scope(self) -> UserScope:
-        """Whose data this session may read and write."""
+        """Whose data this session may read and write; a guest's changes when they are identified."""
         return self.caller.scope
 
-    def attach(self, session: AgentSession[Any]) -> None:
-        """Listen to an AgentSession: record it, and search while the caller speaks."""
-        telemetry.share_with_livekit()
-        self.recorder.attach(session)
-        if self.speculation:
-            self.speculation.attach(session)
-            self.recorder.facts["speculation"] = self.speculation.report
+    @property
+    def profile(self) -> Profile:
+        """The caller's profile as it is known now: empty until it is loaded, and for a guest."""
+        return self.caller.profile
+
+    @property
+    def facts(self) -> dict[str, Fact]:
+        """What is remembered about the caller, by label, newest first, as it may be told: secrets are withheld."""
+        return {label: memory.told for label, memory in self.caller.slots.items()}
+
+    @property
+    def saved(self) -> Saved:
+        """How durable what was changed is: "stored" in MongoDB, "kept" on disk to be stored later, or "not saved"."""
+        return self.caller.saved
+
+    def briefing(self) -> str:
+        """What the model is told about the caller, newest facts first; at most 4,800 characters."""
+        return brief(self.caller)
+
+    async def remember(self, label: str, content: str) -> Fact:
+        """Remember a fact under a label; an existing label gets the new value. `saved` says how durably.
+
+        Waits for MongoDB half a second at most; what is late is stored later, even by another process.
+
+        Args:
+            label: at most 64 characters; it is normalised to snake_case.
+            content: at most 4,000 characters.
+
+        Raises:
+            InvalidTextError: the label or the content is invalid, or the caller has too many facts.
+            SecretError: it is a secret, such as a password, which must not be remembered.
+        """
+        return await self.caller.remember(label, content)
+
+    def recall(self, label: str) -> Fact | None:
+        """The fact with this label, or another spelling of it, as it may be told; None if there is none.
+
+        Raises:
+            InvalidTextError: the label is invalid.
+        """
+        return self.caller.recall(label)
+
+    async def forget(self, label: str) -> str:
+        """Forget a fact for good, and what this session and the last one were about. `saved` says how durably.
+
+        Waits as `remember` does.
+
+        Returns:
+            The fact's label as it was stored.
+
+        Raises:
+            InvalidTextError: the label is invalid.
+            NotFoundError: nothing is remembered under it.
+        """
+        return await self.caller.forget(label)
+
+    async def update_profile(self, field: str, value: str) -> str:
+        """Store a field of the profile: name, email, preferred_language or timezone. `saved` says how durably.
+
+        Waits as `remember` does.
+
+        Returns:
+            The value as it is stored, such as an e-mail address in lower case.
+
+        Raises:
+            InvalidTextError: there is no such field, or the value does not fit it.
+            SecretError: it is a secret, which must not be remembered.
+        """
+        return await self.caller.set_profile(field, value)
 
     def resume_after(self, turns: Sequence[Turn]) -> None:
         """Resume a session that was interrupted after these turns."""
@@ -107,7 +269,12 @@ class CallerSession:
         return await self.store.breaker.read(lambda: self.store.orders.latest(self.scope, limit))
 
     async def search_knowledge(self, query: str) -> SearchResult[Passage]:
-        """Search the tenant's knowledge, reusing a search that was started while the caller spoke.
+        """Search the tenant's knowledge for the three passages that fit best.
+
+        A search that was started while the caller spoke is used again.
+
+        Returns:
+            The `hits`, best first, each with its `item` and `score`; `degraded` says why the search was not the best.
 
         Raises:
             DatabaseError: it could not be searched.
@@ -120,8 +287,11 @@ class CallerSession:
 
         return await self.store.breaker.watch(search, self.store.ping)
 
-    async def search_memories(self, query: str) -> list[Memory]:
-        """Search the caller's memories, reusing a vector that was made while they spoke."""
+    async def search_memories(self, query: str) -> list[Fact]:
+        """The five facts about the caller that fit best by words and meaning, as they may be told, best first.
+
+        A vector that was made while they spoke is used again. If there is none within a deadline, words decide alone.
+        """
         return await self.caller.search(
             query, vector_of=self.speculation.similar_query(query) if self.speculation else None
         )
@@ -139,38 +309,6 @@ class CallerSession:
             self.caller.identify(scope)
             self.recorder.start()
             return True
-
-
-@asynccontextmanager
-async def open_session(
-    settings: Settings,
-    scope: UserScope,
-    *,
-    guest: bool,
-    session_id: str,
-    room_name: str,
-    on_status: Callable[[str], None],
-) -> AsyncIterator[CallerSession]:
-    """Open the store and begin a session, with the caller loaded if possible; close everything afterwards.
-
-    An unreachable MongoDB does not prevent the session: `caller.load_error` then says why.
-
-    Raises:
-        SettingsError: a setting is wrong.
-        EmbeddedError: the embedded mongod cannot run here.
-    """
-    async with AsyncExitStack() as stack:
-        embedder = embedder_for(settings)
-        stack.push_async_callback(embedder.close)
-        store = await stack.enter_async_context(open_store(settings, on_status=on_status))
-        if store.embedded:
-            await prepare(store.db, embedder, on_status=on_status, customer=None if guest else scope)
-        session = await stack.enter_async_context(
-            begin_session(settings, store, embedder, scope, guest=guest, session_id=session_id, room_name=room_name)
-        )
-        await session.caller.preload()
-        async with running(recover_and_log(settings, store)):
-            yield session
 
 
 @asynccontextmanager

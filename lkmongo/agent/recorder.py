@@ -20,6 +20,7 @@ from lkmongo.outbox.outbox import Outbox
 
 if TYPE_CHECKING:
     from livekit.agents import AgentSession, ConversationItemAddedEvent, FunctionToolsExecutedEvent
+    from livekit.agents.llm import FunctionCall
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +36,17 @@ class Recorder:
         outbox.on_erased(self._turns.clear)
 
     def attach(self, session: AgentSession[Any]) -> None:
-        """Record the events of an AgentSession."""
+        """Record the events of an AgentSession, with what was said before."""
         session.on("conversation_item_added", self._on_item)
         session.on("function_tools_executed", self._on_tools)
+        calls: dict[str, FunctionCall] = {}
+        for item in session.history.items:
+            if item.type == "function_call":
+                calls[item.call_id] = item
+            elif item.type == "function_call_output" and item.call_id in calls:
+                self._add(turn_of_tool(calls.pop(item.call_id), item))
+            else:
+                self._add(turn_of(item))
         self.start()
 
     def start(self) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lkmongo import deadlines
 from lkmongo.embed.base import EmbeddingTimeoutError
 from lkmongo.errors import InvalidTextError, LkmongoError
-from lkmongo.model import Memory, slot_name
+from lkmongo.model import Fact, slot_name
 from lkmongo.search.exact import ExactIndex, Tokenizer
 from lkmongo.search.strategy import memory_index
 
@@ -44,19 +44,19 @@ class Slots:
     """The slots of one person, newest first, with the vectors available so far."""
 
     def __init__(self, embedder: Embedder) -> None:
-        self.all: dict[str, Memory] = {}
+        self.all: dict[str, Fact] = {}
         self._embedder = embedder
         self._vectors: dict[str, Any] = {}
         self._index: ExactIndex[str] | None = None
         self._tokenizer = Tokenizer()
         self._last_error: str | None = None
 
-    def replace_all(self, slots: dict[str, Memory]) -> None:
+    def replace_all(self, slots: dict[str, Fact]) -> None:
         """Replace all slots; vectors are kept."""
         self.all = slots
         self._index = None
 
-    def put(self, memory: Memory) -> None:
+    def put(self, memory: Fact) -> None:
         """Write a slot, and discard its old vector."""
         name = memory.memory_type
         self.all = {name: memory} | {other: slot for other, slot in self.all.items() if other != name}
@@ -79,7 +79,7 @@ class Slots:
         self.clear_vectors()
         self._tokenizer = Tokenizer()
 
-    def add_vectors(self, stored: Mapping[str, tuple[datetime | None, Any]]) -> list[Memory]:
+    def add_vectors(self, stored: Mapping[str, tuple[datetime | None, Any]]) -> list[Fact]:
         """Add stored vectors of slots that have not changed since; returns the slots without a vector."""
         from lkmongo.embed.vectors import from_bson
 
@@ -91,13 +91,13 @@ class Slots:
         self._index = None
         return [memory for name, memory in self.all.items() if self._vectors.get(name) is None]
 
-    def add_vector(self, memory: Memory, vector: Any) -> None:
+    def add_vector(self, memory: Fact, vector: Any) -> None:
         """Add a new vector unless its slot has changed since."""
         if self.all.get(memory.memory_type) == memory:
             self._vectors[memory.memory_type] = vector
             self._index = None
 
-    def recall(self, label: str) -> Memory | None:
+    def recall(self, label: str) -> Fact | None:
         """The slot with this label or another spelling of it.
 
         Raises:
@@ -118,7 +118,7 @@ class Slots:
         american_name = _american(name)
         return next((other for other in self.all if _american(other) == american_name), name)
 
-    async def search(self, query: str, limit: int, *, vector_of: str | None = None) -> list[Memory]:
+    async def search(self, query: str, limit: int, *, vector_of: str | None = None) -> list[Fact]:
         """The slots that match the query best, by words and by meaning.
 
         Args:
@@ -159,7 +159,7 @@ class Slots:
             return None
         return name if name in self.all else None
 
-    def relevant(self, text: str, limit: int) -> list[Memory]:
+    def relevant(self, text: str, limit: int) -> list[Fact]:
         """The slots that share words with `text`, best first."""
         if not self.all or not text:
             return []

@@ -118,5 +118,12 @@ async def status_line(
 
 
 def has_audio_output(session: AgentSession[Any]) -> bool:
-    """Whether the session speaks: in text a line would only stand in the way."""
-    return session.output.audio is not None and session.output.audio_enabled
+    """Whether a line can be spoken: in text it would only stand in the way.
+
+    A realtime model that speaks itself would put it into the history.
+    """
+    from livekit.agents.utils import is_given
+
+    agent = session.current_agent
+    tts = agent.tts if is_given(agent.tts) else session.tts
+    return tts is not None and session.output.audio is not None and session.output.audio_enabled

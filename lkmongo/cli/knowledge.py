@@ -189,8 +189,8 @@ async def list_(
 @command(app, "search", data=True)
 async def search(cli: Cli, query: Query, tenant: Tenant = DEFAULT_TENANT, limit: Limit = 5) -> None:
     """Search a tenant's knowledge like the agent, and show the ranks of both branches."""
-    from lkmongo.cli.search_view import clean_query, searching, show_passages
-    from lkmongo.model import TenantScope
+    from lkmongo.cli.search_view import searching, show_passages
+    from lkmongo.model import TenantScope, clean_query
 
     scope, text = TenantScope(tenant), clean_query(query)
     async with searching(cli) as (_, strategy):
@@ -206,9 +206,6 @@ async def remove(
 
     Documents of db seed come back with the next db seed, and files that are still in their folder when it is added.
     """
-    from difflib import get_close_matches
-
-    from lkmongo.errors import NotFoundError
     from lkmongo.model import TenantScope
     from lkmongo.store.knowledge.knowledge import Knowledge
     from lkmongo.store.open import open_store
@@ -217,15 +214,7 @@ async def remove(
     chosen = list(dict.fromkeys(sources))
     async with open_store(cli.settings) as store:
         knowledge = Knowledge(store.db)
-        there = {source.source: source.passages for source in await knowledge.sources(scope, "")}
-        if missing := [source for source in chosen if source not in there]:
-            near = get_close_matches(missing[0], there, n=1)
-            other = "" if tenant == DEFAULT_TENANT else f" --tenant {tenant}"
-            raise NotFoundError(
-                f"tenant {tenant} has no source {', '.join(missing)}",
-                hint=f"did you mean {near[0]}?" if near else f"lkmongo knowledge list{other}",
-            )
-        passages = sum(there[source] for source in chosen)
+        passages = await knowledge.require(scope, chosen)
         what = f"{counted(passages, 'passage')} of {', '.join(chosen)} in tenant {tenant}"
         removed = 0
         if not dry_run:

@@ -174,8 +174,8 @@ async def search(cli: Cli, user: User, query: Query, limit: Limit = 5, tenant: T
 
     Shows which strategy answered (see LKMONGO_SEARCH), and the rank of each memory by meaning and by words.
     """
-    from lkmongo.cli.search_view import clean_query, searching, show_memories
-    from lkmongo.model import UserScope
+    from lkmongo.cli.search_view import searching, show_memories
+    from lkmongo.model import UserScope, clean_query
     from lkmongo.store.people.person import require_known
 
     scope, text = UserScope(tenant_id=tenant, user_id=user), clean_query(query)

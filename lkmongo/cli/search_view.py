@@ -13,30 +13,17 @@ import typer
 if TYPE_CHECKING:
     from lkmongo.cli.command import Cli
     from lkmongo.embed.base import Embedder
-    from lkmongo.model import Memory, Passage
+    from lkmongo.model import Fact, Passage
     from lkmongo.search.strategy import SearchResult, SearchStrategy
     from lkmongo.store.open import Store
 
-T = TypeVar("T", "Memory", "Passage")
+T = TypeVar("T", "Fact", "Passage")
 
 Query = Annotated[str, typer.Argument(metavar="QUERY", help="A few words to search for.", show_default=False)]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=500, help="Maximum number of results.")]
 
 _WARM_SECONDS = 3.0
 _RANKS = ("score", "vector_rank", "text_rank")
-
-
-def clean_query(query: str) -> str:
-    """Clean the query. Raises UsageError if it is empty or too long."""
-    from lkmongo.errors import UsageError
-    from lkmongo.model import MAX_CONTENT, clean_text
-
-    text = clean_text(query).strip()
-    if not text:
-        raise UsageError("the query is empty", hint="give a few words to search for")
-    if len(text) > MAX_CONTENT:
-        raise UsageError(f"the query has {len(text)} characters; {MAX_CONTENT} are allowed", hint="use fewer words")
-    return text
 
 
 @contextlib.asynccontextmanager
@@ -61,7 +48,7 @@ async def _warm(embedder: Embedder) -> None:
             await embedder.warm()
 
 
-def show_memories(cli: Cli, result: SearchResult[Memory], *, empty: str) -> None:
+def show_memories(cli: Cli, result: SearchResult[Fact], *, empty: str) -> None:
     _show(
         cli,
         result,

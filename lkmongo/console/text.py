@@ -12,14 +12,14 @@ from uuid import uuid4
 
 from lkmongo.console.lines import Line, Listener, OpenSound, Outcome, Switch, first_line, tool_call, tool_output
 from lkmongo.errors import LkmongoError, SettingsError
-from lkmongo.model import UserScope, now
+from lkmongo.model import UserScope
 from lkmongo.settings import Settings
 from lkmongo.store.sessions.sessions import CONSOLE
 
 if TYPE_CHECKING:
     from lkmongo.agent.assistant import Assistant
-    from lkmongo.agent.caller_session import CallerSession
     from lkmongo.agent.models import CallerAgentSession, ModelChoice, Speech
+    from lkmongo.memory.lifetime import Lifetime
 
 logger = logging.getLogger(__name__)
 
@@ -49,34 +49,35 @@ async def converse(
         EmbeddedError: the embedded mongod cannot run here.
     """
     # Imported before the thread starts: PyMongo's circular imports fail when two threads import them at once.
-    from lkmongo.agent.caller_session import open_session
+    from lkmongo.memory.memory import Memory
+    from lkmongo.store.seed.seeding import prepare
 
     # Importing the SDK takes seconds, so it runs while the database starts.
     importing = asyncio.create_task(asyncio.to_thread(importlib.import_module, "lkmongo.agent.assistant"))
     outcome = Outcome(session_id=f"console-{uuid4()}")
     await asyncio.sleep(0)
-    async with open_session(
-        settings,
-        scope,
-        guest=guest,
-        session_id=outcome.session_id,
-        room_name=CONSOLE,
-        on_status=listener.note,
-    ) as caller_session:
+    memory = Memory(settings, on_status=listener.note)
+    memory.furnish = lambda store: prepare(
+        store.db, memory.embedder, on_status=listener.note, customer=None if guest else scope
+    )
+    async with memory:
+        lifetime = await memory.begin_without_job(scope, guest=guest, session_id=outcome.session_id, room_name=CONSOLE)
+        lifetime.ends_on_close = False  # why it ends is known after that
         await importing
-        if not caller_session.caller.loaded:
-            error = caller_session.caller.load_error
+        caller = lifetime.caller.caller
+        if not caller.loaded:
+            error = caller.load_error
             listener.warn(
                 f"{f'{error.message}: {error.why}' if error else 'MongoDB does not answer'}. "
                 "The session continues without memory; it is kept on this machine until MongoDB is available"
             )
-        await _run_session(settings, caller_session, lines, listener, outcome, aloud)
+        await _run_session(settings, lifetime, lines, listener, outcome, aloud)
     return outcome
 
 
 async def _run_session(
     settings: Settings,
-    caller_session: CallerSession,
+    lifetime: Lifetime,
     lines: AsyncIterator[Line | Switch],
     listener: Listener,
     outcome: Outcome,
@@ -86,15 +87,14 @@ async def _run_session(
     from livekit.agents.testing import fake_job_context
 
     from lkmongo.agent.assistant import create_assistant
-    from lkmongo.agent.ending import end_session
     from lkmongo.agent.models import create_agent_session
 
-    assistant = create_assistant(settings)
-    model = _choose_model(settings, type(assistant), listener)
+    assistant, caller_session = create_assistant(settings), lifetime.caller
+    model = lifetime.model = _choose_model(settings, type(assistant), listener)
     reason = "error"
     async with utils.http_context.open(), AsyncExitStack() as stack:
         stack.push_async_callback(model.close)
-        with fake_job_context(job_id=caller_session.session_id) as job:
+        with fake_job_context(job_id=caller_session.session_id):
             speech = _speech(settings, listener) if aloud else None
             if speech:
                 stack.push_async_callback(speech.close)
@@ -119,14 +119,7 @@ async def _run_session(
                 outcome.failure = error
             finally:
                 await session.aclose()
-                ended_at = now()
-                outcome.stored = await end_session(
-                    caller_session,
-                    reason,
-                    lambda: job.make_session_report(session).to_dict(include_chat_history=False, include_events=False),
-                    ended_at=ended_at,
-                    model=model,
-                )
+                outcome.stored = await lifetime.end(reason)
                 if caller_session.recorder.erased:
                     listener.note("This caller was erased during the session; nothing of it is stored.")
                 elif caller_session.recorder.is_journaled:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, ClassVar, Literal, Self, cast, get_args
 
-from lkmongo.model import Memory, Profile, Turn, TurnKind, UserScope, clean
+from lkmongo.model import Fact, Profile, Turn, TurnKind, UserScope, clean
 
 Entry = dict[str, Any]
 Lane = Literal["memory", "turns", "end"]
@@ -193,8 +193,8 @@ def operation_of(entry: Entry) -> Operation:
 
 
 def applied_to(
-    changes: Iterable[Operation], slots: dict[str, Memory], profile: Profile
-) -> tuple[dict[str, Memory], Profile]:
+    changes: Iterable[Operation], slots: dict[str, Fact], profile: Profile
+) -> tuple[dict[str, Fact], Profile]:
     """Slots and profile as loaded, with pending changes applied: those are newer."""
     slots = dict(slots)
     for change in changes:
@@ -207,14 +207,14 @@ def applied_to(
                 pass
             case Remember(label=label):
                 slots.pop(label, None)
-                slots = {label: Memory(label, change.content, updated_at=change.at)} | slots
+                slots = {label: Fact(label, change.content, updated_at=change.at)} | slots
             case Forget():
                 slots.pop(change.label, None)
                 profile = replace(profile, last_session=None)
     return slots, profile
 
 
-def _is_newer(slot: Memory | None, at: datetime) -> bool:
+def _is_newer(slot: Fact | None, at: datetime) -> bool:
     return bool(slot and slot.updated_at and slot.updated_at > at)
 
 

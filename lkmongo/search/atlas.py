@@ -21,7 +21,7 @@ from lkmongo import deadlines
 from lkmongo.aio import running
 from lkmongo.embed.vectors import from_bson
 from lkmongo.errors import LkmongoError
-from lkmongo.model import Memory, Passage, TenantScope, UserScope, now
+from lkmongo.model import Fact, Passage, TenantScope, UserScope, now
 from lkmongo.search import atlas_queries
 from lkmongo.search.atlas_queries import (
     MEMORY,
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
-T = TypeVar("T", Memory, Passage)
+T = TypeVar("T", Fact, Passage)
 Document = dict[str, Any]
 
 SERVER_SHARE = 0.8
@@ -113,7 +113,7 @@ class AtlasStrategy:
 
     async def memories(
         self, scope: UserScope, query: str, limit: int = 5, *, query_embedding: QueryEmbedding | None = None
-    ) -> SearchResult[Memory]:
+    ) -> SearchResult[Fact]:
         """Search one person's slots; `query_embedding` is that of `query` if it is under way.
 
         Raises:

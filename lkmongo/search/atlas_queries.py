@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from lkmongo.embed.base import FusionWeights
 from lkmongo.errors import LkmongoError
-from lkmongo.model import Memory, Passage
+from lkmongo.model import Fact, Passage
 from lkmongo.search.exact import BRANCH_DEPTH, Hit, TextIndex, fuse, without_handicap
 from lkmongo.search.strategy import memory_of, memory_text, passage_of, passage_text
 from lkmongo.search.words import content_words, stem, words
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from lkmongo.embed.base import FusionWeights
 
 K = TypeVar("K", bound=Any)
-T = TypeVar("T", Memory, Passage)
+T = TypeVar("T", Fact, Passage)
 Document = dict[str, Any]
 Stage = dict[str, Any]
 Scope = Mapping[str, str]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lkmongo import deadlines
 from lkmongo.errors import LkmongoError, NotSupportedError
-from lkmongo.model import Memory, Passage, TenantScope, UserScope
+from lkmongo.model import Fact, Passage, TenantScope, UserScope
 from lkmongo.search.atlas import AtlasStrategy
 from lkmongo.search.strategy import (
     ExactStrategy,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T", Memory, Passage)
+T = TypeVar("T", Fact, Passage)
 Document = dict[str, Any]
 
 PAUSE_AFTER_TIMEOUT = 10.0
@@ -93,7 +93,7 @@ class AtlasWithFallback:
         except LkmongoError as error:
             logger.debug("the server could not be probed yet: %s (%s)", error.message, error.why)
 
-    async def memories(self, scope: UserScope, query: str, limit: int = 5) -> SearchResult[Memory]:
+    async def memories(self, scope: UserScope, query: str, limit: int = 5) -> SearchResult[Fact]:
         """Search one person's slots. See `SearchStrategy.memories`.
 
         Raises:

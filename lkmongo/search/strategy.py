@@ -22,7 +22,7 @@ from lkmongo.errors import (
     NotReadyError,
     NotSupportedError,
 )
-from lkmongo.model import Memory, Passage, TenantScope, UserScope, slot_words
+from lkmongo.model import Fact, Passage, TenantScope, UserScope, slot_words
 from lkmongo.search.exact import ExactIndex
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.capabilities import NO_SEARCH
@@ -135,7 +135,7 @@ class QueryEmbedding:
         return vectors[0], None
 
 
-T = TypeVar("T", Memory, Passage)
+T = TypeVar("T", Fact, Passage)
 Document = dict[str, Any]
 
 MAX_TIME_MS = 2_000
@@ -166,7 +166,7 @@ class SearchResult(Generic[T]):
 class SearchStrategy(Protocol):
     """Searches memories and knowledge. Nothing outside the given scope is ever read."""
 
-    async def memories(self, scope: UserScope, query: str, limit: int = 5) -> SearchResult[Memory]:
+    async def memories(self, scope: UserScope, query: str, limit: int = 5) -> SearchResult[Fact]:
         """Search one person's slots. Raises DatabaseError."""
 
     async def knowledge(self, tenant: TenantScope, query: str, limit: int = 3) -> SearchResult[Passage]:
@@ -177,7 +177,7 @@ class SearchStrategy(Protocol):
 
 
 def memory_index(
-    memories: Sequence[Memory], vectors: Sequence[NDArray[np.float32] | None], tokenizer: Tokenizer | None = None
+    memories: Sequence[Fact], vectors: Sequence[NDArray[np.float32] | None], tokenizer: Tokenizer | None = None
 ) -> ExactIndex[str]:
     """Index loaded slots, with their labels as keys. `tokenizer`: see `ExactIndex`."""
     texts = [memory_text(memory) for memory in memories]
@@ -192,7 +192,7 @@ def passage_index(
     return ExactIndex(keys, [passage_text(passage) for passage in passages], vectors)
 
 
-def memory_text(memory: Memory) -> str:
+def memory_text(memory: Fact) -> str:
     """The text of a slot for the text branch, with the words of its label separated."""
     return f"{slot_words(memory.memory_type)} {memory.content}"
 
@@ -201,8 +201,8 @@ def passage_text(passage: Passage) -> str:
     return f"{passage.title}\n{passage.content}"
 
 
-def memory_of(document: Document) -> Memory:
-    return Memory(document["memory_type"], document["content"], document.get("created_at"), document.get("updated_at"))
+def memory_of(document: Document) -> Fact:
+    return Fact(document["memory_type"], document["content"], document.get("created_at"), document.get("updated_at"))
 
 
 def passage_of(document: Document) -> Passage:
@@ -253,7 +253,7 @@ class ExactStrategy:
 
     async def memories(
         self, scope: UserScope, query: str, limit: int = 5, *, query_embedding: QueryEmbedding | None = None
-    ) -> SearchResult[Memory]:
+    ) -> SearchResult[Fact]:
         """Search one person's slots; `query_embedding` is that of `query` if it is under way."""
         return await self._search(MEMORIES, self._load_memories, scope, query, limit, query_embedding)
 
@@ -286,7 +286,7 @@ class ExactStrategy:
     def _ask(self, query: str) -> QueryEmbedding:
         return QueryEmbedding(query, self._embedder, self._embed_deadline)
 
-    async def _load_memories(self, scope: UserScope) -> _Loaded[Memory]:
+    async def _load_memories(self, scope: UserScope) -> _Loaded[Fact]:
         shown = ("memory_type", "content", "created_at", "updated_at")
         documents = await self._read(self._memories, scope.filter, shown)
         return await asyncio.to_thread(_memories_of, documents, self._embedder)
@@ -361,7 +361,7 @@ def foreign_note(how_many: str, embedder: Embedder) -> str:
     )
 
 
-def _memories_of(documents: Sequence[Document], embedder: Embedder) -> _Loaded[Memory]:
+def _memories_of(documents: Sequence[Document], embedder: Embedder) -> _Loaded[Fact]:
     memories = [memory_of(document) for document in documents]
     vectors, foreign = _vectors(documents, embedder)
     return _Loaded({m.memory_type: m for m in memories}, memory_index(memories, vectors), foreign)

@@ -15,9 +15,9 @@ from livekit.agents import AgentServer, Plugin
 
 from lkmongo import deadlines
 from lkmongo.aio import handling
+from lkmongo.memory.memory import MODULES
 from lkmongo.settings import Settings
 from lkmongo.worker import job
-from lkmongo.worker.prewarm import MODULES
 
 PORT = 8081
 """Port of the health endpoint: `GET /` answers 200 or 503, `GET /worker` with jobs and load."""

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from lkmongo.agent.briefing import BUDGET
-from lkmongo.model import LastSession, Memory, UserScope, now
+from lkmongo.model import Fact, LastSession, UserScope, now
 from lkmongo.store.people.forget import forget
 from tests.fake_llm import calls
 from tests.talk import talk
@@ -254,7 +254,7 @@ async def test_a_near_label_is_found_and_a_different_one_is_not(store):
     async with talk(store, ROBIN, calls()) as call:
         caller = call.call.caller
         for label in ("favorite_color", "dog_name", "home_city"):
-            caller.slots[label] = Memory(label, "x")
+            caller.slots[label] = Fact(label, "x")
         assert caller.recall("favourite colour").memory_type == "favorite_color"
         assert caller.recall("home city").memory_type == "home_city"
         for other in ("favorite_food", "cat_name", "work_city", "name"):

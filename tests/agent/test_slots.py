@@ -7,7 +7,7 @@ import pytest
 from lkmongo.agent.slots import Slots
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.errors import AuthenticationError
-from lkmongo.model import Memory
+from lkmongo.model import Fact
 
 
 class Watched(LocalEmbedder):
@@ -24,7 +24,7 @@ class Watched(LocalEmbedder):
 async def slots():
     embedder = Watched()
     slots = Slots(embedder)
-    memories = [Memory("favorite_color", "teal"), Memory("color_of_the_car", "red"), Memory("dog", "Rex, a poodle")]
+    memories = [Fact("favorite_color", "teal"), Fact("color_of_the_car", "red"), Fact("dog", "Rex, a poodle")]
     slots.replace_all({memory.memory_type: memory for memory in memories})
     for memory, vector in zip(
         memories, await embedder.embed([m.embedded_text for m in memories], kind="document"), strict=True
@@ -59,7 +59,7 @@ async def test_other_questions_are_compared_by_meaning(slots):
     ],
 )
 async def test_a_label_in_another_spelling_is_the_one_that_is_there(slots, there, said):
-    slots.replace_all({there: Memory(there, "x")})
+    slots.replace_all({there: Fact(there, "x")})
     assert slots.existing_label(said) == there
     assert slots.existing_label(there) == there
 
@@ -67,7 +67,7 @@ async def test_a_label_in_another_spelling_is_the_one_that_is_there(slots, there
 @pytest.mark.parametrize("name", ["hour", "phone_2", "favorite_band", "four", "tour", "house_number"])
 async def test_a_label_that_only_looks_alike_is_another_one(slots, name):
     for other in ("her", "phone_1", "favorite_brand", "for", "tor", "horse_number"):
-        slots.put(Memory(other, "x"))
+        slots.put(Fact(other, "x"))
     assert slots.existing_label(name) == name
 
 

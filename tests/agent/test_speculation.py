@@ -131,7 +131,7 @@ async def test_an_answer_that_the_model_began_early_stays_valid(call, caplog):
 async def test_in_text_nothing_is_searched_before_it_is_asked_for(store, embedded):
     async with talk(store, ROBIN, calls()) as text:
         text.call.speculation = Speculation(text.call.search, lambda: ROBIN.tenant)
-        text.call.attach(text.session)
+        text.call.speculation.attach(text.session)
         await text.tool("search_knowledge", query="return policy")
         assert text.call.speculation.report() == {"started": 0, "hits": 0, "misses": 0}
     assert embedded == ["return policy"]

@@ -73,7 +73,7 @@ async def test_every_tool_that_waits_has_a_deadline_and_a_sentence_for_failure_a
             assert is_error, name
             assert output.startswith("I could not "), name
             assert output.endswith("."), name
-            (line,) = [each for each in caplog.records if each.name == "lkmongo.agent.assistant"]
+            (line,) = [each for each in caplog.records if each.name == "lkmongo.agent.tools"]
             cause = {fail: line.exc_text, refuse: line.message, hang: line.message}[how]
             assert {fail: "RuntimeError", refuse: "MongoDB answered with an error", hang: " s"}[how] in cause, name
             assert line.levelname in {"WARNING", "ERROR"}, name
@@ -142,7 +142,7 @@ async def test_when_memory_is_not_loaded_the_log_says_why(store, monkeypatch, ca
             caplog.clear()
             output, is_error = await call.tool(name, **arguments)
             assert (output.startswith("I cannot look up what I remember"), is_error) == (True, True)
-            (line,) = [each for each in caplog.records if each.name == "lkmongo.agent.assistant"]
+            (line,) = [each for each in caplog.records if each.name == "lkmongo.agent.tools"]
             assert (line.levelname, "MongoDB answered with an error" in line.message) == ("WARNING", True)
 
 

@@ -8,11 +8,10 @@ from datetime import timedelta
 import pytest
 from livekit import api
 
-from lkmongo.dispatch import seal
+from lkmongo.dispatch import CALLER_ATTRIBUTE, seal
 from lkmongo.livekit_api import send_agent
 from lkmongo.model import UserScope
 from lkmongo.tokens import Permissions, new_participant, new_room
-from lkmongo.worker.job import CALLER_ATTRIBUTE
 from tests.e2e.caller import PATIENCE
 from tests.e2e.conftest import TEXT
 from tests.e2e.looking import WISH, look_into_a_call

@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import shutil
 import threading
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 
+from livekit.agents.ipc.mock_room import create_mock_room
+from livekit.agents.testing import fake_job_context
+
 from lkmongo import deadlines
 from lkmongo.agent.ending import end_session
-from lkmongo.dispatch import seal
+from lkmongo.dispatch import CALLER_ATTRIBUTE, seal
+from lkmongo.memory.lifetime import Lifetime
 from lkmongo.model import SessionRecord, SessionStatus, UserScope, now
 from lkmongo.outbox import journal, outbox
 from lkmongo.outbox.journal import Journal
@@ -22,7 +27,6 @@ from lkmongo.store.people.forget import forget
 from lkmongo.store.people.users import Users
 from lkmongo.store.sessions.sessions import Sessions
 from lkmongo.worker import resume
-from lkmongo.worker.job import CALLER_ATTRIBUTE, JobSession
 from tests.fake_llm import calls
 from tests.overlaps import DATABASE, GUEST, ROBIN, ROOM, SID, a_call, away, die, kinds, recorder_of, said, say
 from tests.talk import talk
@@ -56,19 +60,19 @@ async def test_of_two_identities_for_one_guest_the_first_wins(store):
 
 
 async def test_an_attribute_seen_twice_while_the_session_starts_loses_nothing(store):
-    credentials = SimpleNamespace(api_secret=SimpleNamespace(get_secret_value=lambda: SECRET))
-    job = SimpleNamespace(job=SimpleNamespace(room=SimpleNamespace(name=ROOM)))
-    job_session = JobSession(job, SimpleNamespace(settings=SimpleNamespace(livekit=credentials)))
     sealed = seal(ROBIN, room=ROOM, participant_identity="web-1", secret=SECRET)
     participant = SimpleNamespace(identity="web-1", attributes={CALLER_ATTRIBUTE: sealed})
     async with a_call(store, GUEST, guest=True) as call:
-        job_session._caller_session, job_session._dispatched = call, SimpleNamespace(participant_identity="web-1")
+        room = create_mock_room.__wrapped__()
+        room.name, room.remote_participants = ROOM, {"web-1": participant}
+        with fake_job_context(room=room) as job:
+            lifetime = Lifetime(call, AsyncExitStack(), job=job, participant_identity="web-1", secret=SECRET)
         call.recorder.start()
         say(call.recorder, "as a guest", 100.0)
         await until(lambda: said(store, GUEST))
-        job_session._on_attributes(participant.attributes, participant)  # the event, before the session has begun
-        job_session._on_participant(participant)  # whoever is there when it has
-        await asyncio.gather(*job_session._tasks)
+        lifetime._on_attributes(participant.attributes, participant)  # the event, before the session has begun
+        lifetime._on_started()  # whoever is there when it has
+        await asyncio.gather(*lifetime._identifying)
         await call.recorder.close("hang-up", dict)
     assert await said(store, ROBIN) == ["as a guest"]
 

@@ -13,7 +13,7 @@ from lkmongo.embed.base import OverloadedError
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.embed.vectors import to_bson
 from lkmongo.errors import DatabaseUnavailableError
-from lkmongo.model import Memory, Passage, TenantScope, UserScope, now
+from lkmongo.model import Fact, Passage, TenantScope, UserScope, now
 from lkmongo.search.strategy import ExactStrategy, memory_index, passage_index
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.mongo.client import create_client
@@ -386,7 +386,7 @@ async def test_ten_thousand_slots_are_all_searched(store, search):
 
 def test_what_is_loaded_already_can_be_searched_without_a_database():
     east = np.array([1, 0], dtype=np.float32)
-    memories = memory_index([Memory("favorite_color", "teal"), Memory("pet", "dog")], [east, None])
+    memories = memory_index([Fact("favorite_color", "teal"), Fact("pet", "dog")], [east, None])
     assert [hit.key for hit in memories.search("color", None, 5, LocalEmbedder.weights, 0.2)] == ["favorite_color"]
     assert [hit.key for hit in memories.search("?", east, 5, LocalEmbedder.weights, 0.2)] == ["favorite_color"]
     passages = passage_index(PASSAGES, [None, None, None])

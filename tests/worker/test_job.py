@@ -11,11 +11,11 @@ from livekit.agents import utils
 from livekit.agents.ipc.mock_room import create_mock_room
 from livekit.agents.testing import fake_job_context
 
-from lkmongo.dispatch import plain_metadata, seal
+from lkmongo.dispatch import CALLER_ATTRIBUTE, plain_metadata, seal
 from lkmongo.model import UserScope
 from lkmongo.settings import Settings
 from lkmongo.store.mongo import client
-from lkmongo.worker.job import CALLER_ATTRIBUTE, JobSession
+from lkmongo.worker.job import JobSession
 from lkmongo.worker.prewarm import Prewarm
 from tests.livekit_api import KEY, SECRET
 from tests.waiting import until
@@ -78,11 +78,11 @@ async def test_the_agent_serves_the_participant_it_was_dispatched_for_and_no_oth
     async with hold(plain_metadata(ROBIN, "somebody who comes later")) as (job_session, _):
         await asyncio.sleep(0.1)
         assert job_session._agent_session.room_io.linked_participant is None  # another one is in the room already
-        assert job_session._caller_session.scope == ROBIN
+        assert job_session._lifetime.caller.scope == ROBIN
     async with hold() as (job_session, _):
         await until(lambda: job_session._agent_session.room_io.linked_participant)
         assert job_session._agent_session.room_io.linked_participant.identity == CALLING
-        assert job_session._caller_session.caller.guest
+        assert job_session._lifetime.caller.caller.guest
 
 
 def sealed(*, room="room", participant_identity=CALLING, secret=SECRET):
@@ -107,8 +107,8 @@ async def test_only_a_seal_for_the_served_participant_in_this_room_makes_a_guest
 ):
     async with hold() as (job_session, _):
         await until(lambda: job_session._agent_session.room_io.linked_participant)
-        job_session._on_attributes({CALLER_ATTRIBUTE: value}, SimpleNamespace(identity=shown_by))
-        for task in list(job_session._tasks):
+        job_session._lifetime._on_attributes({CALLER_ATTRIBUTE: value}, SimpleNamespace(identity=shown_by))
+        for task in list(job_session._lifetime._identifying):
             await task
-        assert (job_session._caller_session.scope == ROBIN) is becomes
-        assert job_session._caller_session.caller.guest is not becomes
+        assert (job_session._lifetime.caller.scope == ROBIN) is becomes
+        assert job_session._lifetime.caller.caller.guest is not becomes

@@ -15,7 +15,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ExecutionTimeout
 
-from lkmongo.model import Memory, Passage, TenantScope
+from lkmongo.model import Fact, Passage, TenantScope
 from lkmongo.store.indexes.canary import RESERVED_TENANT
 from lkmongo.store.indexes.definitions import EMBEDDING
 from lkmongo.store.mongo import operations
@@ -172,7 +172,7 @@ def _text(document: Document) -> str | None:
     if not isinstance(content, str):
         return None
     if isinstance(label := document.get("memory_type"), str):
-        return Memory(label, content).embedded_text
+        return Fact(label, content).embedded_text
     if isinstance(title := document.get("title"), str) and (title + content).strip():
         return Passage("", 0, title, content).embedded_text
     return None

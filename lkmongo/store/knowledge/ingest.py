@@ -229,14 +229,22 @@ class Library:
 
 @dataclass(slots=True)
 class IngestResult:
-    """The counts of each source; `failure` is why `without_vector` passages could not be embedded."""
+    """What was added.
+
+    Attributes:
+        rows: the counts of each source.
+        without_vector: passages that could not be embedded.
+        failure: why.
+        problems: with files that could not be read.
+    """
 
     rows: list[Counts]
     without_vector: int = 0
     failure: LkmongoError | None = None
+    problems: list[str] = field(default_factory=list)
 
 
-async def read_documents(found: FoundFiles, on_progress: Progress) -> Library:
+async def read_documents(found: FoundFiles, on_progress: Progress = lambda _kind, _done, _total: None) -> Library:
     """Read what `find_documents` found.
 
     Raises:
@@ -266,9 +274,9 @@ async def add_documents(
     library: Library,
     embedder: Embedder,
     *,
-    dry_run: bool,
-    on_progress: Progress,
-    on_wait: Callable[[float], None],
+    dry_run: bool = False,
+    on_progress: Progress = lambda _kind, _done, _total: None,
+    on_wait: Callable[[float], None] = lambda _seconds: None,
 ) -> IngestResult:
     """Store and embed the documents of a library, and remove those that vanished from its folders; idempotent.
 
@@ -299,6 +307,7 @@ async def add_documents(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     added = work.added
+    added.problems = list(library.problems)
     if added.failure:
         added.without_vector = await knowledge.count_without_vector(tenant, sources, embedder.model)
     return added

@@ -11,13 +11,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pymongo import InsertOne, UpdateOne
 from pymongo.asynchronous.database import AsyncDatabase
 
-from lkmongo.errors import UsageError
-from lkmongo.model import Passage, TenantScope, now
+from lkmongo.errors import NotFoundError, UsageError
+from lkmongo.model import DEFAULT_TENANT, Passage, TenantScope, now
 from lkmongo.store.knowledge.passages import content_hash
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import KNOWLEDGE
@@ -102,6 +103,22 @@ class Knowledge:
             )
             for found in await self._group(tenant.filter, group)
         ]
+
+    async def require(self, tenant: TenantScope, sources: Sequence[str]) -> int:
+        """How many passages these sources have.
+
+        Raises:
+            NotFoundError: there is no such source; it suggests a similar one.
+        """
+        there = {source.source: source.passages for source in await self.sources(tenant, "")}
+        if missing := [source for source in sources if source not in there]:
+            near = get_close_matches(missing[0], there, n=1)
+            other = "" if tenant.tenant_id == DEFAULT_TENANT else f" --tenant {tenant.tenant_id}"
+            raise NotFoundError(
+                f"tenant {tenant.tenant_id} has no source {', '.join(missing)}",
+                hint=f"did you mean {near[0]}?" if near else f"lkmongo knowledge list{other}",
+            )
+        return sum(there[source] for source in sources)
 
     async def check_free(self, tenant: TenantScope, sources: Collection[str]) -> None:
         """Raise SourceTakenError if another program wrote one of these sources."""

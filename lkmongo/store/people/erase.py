@@ -116,7 +116,7 @@ async def erase_known(
     reason: str | None = None,
     orders: bool = False,
     dry_run: bool = False,
-    confirm: Callable[[Erasure], None],
+    confirm: Callable[[Erasure], None] = lambda _: None,
     on_wait: Callable[[list[str]], None] = lambda _sessions: None,
 ) -> Erasure:
     """As `erase`, after `confirm` was called with what will be erased; it raises to prevent that.

@@ -77,7 +77,7 @@ async def forget_known(
     *,
     profile: bool = False,
     dry_run: bool = False,
-    confirm: Callable[[Forgotten], None],
+    confirm: Callable[[Forgotten], None] = lambda _: None,
 ) -> Forgotten:
     """As `forget`, of a known person, after `confirm` was called with what will be forgotten, unless that is nothing.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pymongo.asynchronous.database import AsyncDatabase
 
-from lkmongo.model import MAX_SLOTS, Memory, UserScope, check_memory, now, slot_name, slot_words
+from lkmongo.model import MAX_SLOTS, Fact, UserScope, check_memory, now, slot_name, slot_words
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import MEMORIES
 from lkmongo.store.people.users import Users
@@ -25,8 +25,8 @@ _SHOWN = _CONTENTS | {"created_at": 1}
 _combine = datetime.combine
 
 
-def _memory(document: dict[str, Any]) -> Memory:
-    return Memory(
+def _memory(document: dict[str, Any]) -> Fact:
+    return Fact(
         document["memory_type"], document["content"], _utc(document, "created_at"), _utc(document, "updated_at")
     )
 
@@ -36,7 +36,7 @@ def _utc(document: dict[str, Any], name: str) -> datetime | None:
     return _combine(moment, moment.time(), UTC) if moment else None  # five times as fast as `replace`
 
 
-def _update(memory: Memory) -> dict[str, Any]:
+def _update(memory: Fact) -> dict[str, Any]:
     return {
         "$set": {
             "content": memory.content,
@@ -56,22 +56,22 @@ class Memories:
         self._memories = db.get_collection(MEMORIES, db.codec_options.with_options(tz_aware=False))
         self._users = Users(db)
 
-    async def slots(self, scope: UserScope, *, limit: int = MAX_SLOTS) -> list[Memory]:
+    async def slots(self, scope: UserScope, *, limit: int = MAX_SLOTS) -> list[Fact]:
         """The slots, newest first, with secrets withheld."""
         return [memory.told for memory in await self._newest(scope, _SHOWN, limit)]
 
-    async def contents(self, scope: UserScope) -> list[Memory]:
+    async def contents(self, scope: UserScope) -> list[Fact]:
         """Every slot, newest first, as stored; without `created_at`, which makes reading very many a fifth faster."""
         return await self._newest(scope, _CONTENTS, MAX_SLOTS)
 
-    async def _newest(self, scope: UserScope, shown: dict[str, int], limit: int) -> list[Memory]:
-        async def find() -> list[Memory]:
+    async def _newest(self, scope: UserScope, shown: dict[str, int], limit: int) -> list[Fact]:
+        async def find() -> list[Fact]:
             cursor = self._memories.find(scope.filter, shown, batch_size=MAX_SLOTS)
             return [_memory(document) for document in await cursor.sort("updated_at", -1).limit(limit).to_list()]
 
         return await operations.read(find)
 
-    async def recall(self, scope: UserScope, label: str) -> Memory | None:
+    async def recall(self, scope: UserScope, label: str) -> Fact | None:
         """The slot with this label, with secrets withheld.
 
         Raises:
@@ -83,7 +83,7 @@ class Memories:
         )
         return _memory(document).told if document else None
 
-    async def remember(self, scope: UserScope, label: str, content: str, *, at: datetime | None = None) -> Memory:
+    async def remember(self, scope: UserScope, label: str, content: str, *, at: datetime | None = None) -> Fact:
         """Write a slot, replacing its content; the old vector, which would find what it no longer says, is deleted.
 
         Args:
@@ -95,7 +95,7 @@ class Memories:
         Raises:
             InvalidTextError: the label or the content is invalid, or is a secret.
         """
-        memory = Memory(*check_memory(label, content), updated_at=at or now())
+        memory = Fact(*check_memory(label, content), updated_at=at or now())
         selector = scope.filter | {"memory_type": memory.memory_type}
         await asyncio.gather(
             operations.write(lambda: self._memories.update_one(selector, _update(memory), upsert=True)),
@@ -111,7 +111,7 @@ class Memories:
         Raises:
             InvalidTextError: the label or the content is invalid, or is a secret.
         """
-        memory = Memory(*check_memory(label, content), updated_at=at)
+        memory = Fact(*check_memory(label, content), updated_at=at)
         selector = scope.filter | {
             "memory_type": memory.memory_type,
             "$or": [{"updated_at": {"$exists": False}}, {"updated_at": {"$lte": at}}],
@@ -128,7 +128,7 @@ class Memories:
         await self._users.touch_memories(scope)
         return True
 
-    async def set_vector(self, scope: UserScope, memory: Memory, vector: NDArray[np.float32], model: str) -> bool:
+    async def set_vector(self, scope: UserScope, memory: Fact, vector: NDArray[np.float32], model: str) -> bool:
         """Store the vector of `memory` unless the slot has changed since.
 
         Args:

@@ -24,7 +24,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
 from lkmongo.errors import LkmongoError, NotReadyError, UsageError
-from lkmongo.model import MAX_ID, MAX_SLOTS, Memory, UserScope, now
+from lkmongo.model import MAX_ID, MAX_SLOTS, Fact, UserScope, now
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import MEMORIES, ORDERS, SESSIONS, TURNS, USERS, VISITORS
 from lkmongo.store.people.person import count, is_known, unknown_person
@@ -93,7 +93,7 @@ async def merge_known(
     login: UserScope,
     *,
     dry_run: bool = False,
-    confirm: Callable[[Mapping[str, int], bool], None],
+    confirm: Callable[[Mapping[str, int], bool], None] = lambda _counts, _is_known: None,
 ) -> Merged:
     """As `merge`, after `confirm` was called with the guest's documents by collection and whether the login is known.
 
@@ -267,7 +267,7 @@ class _Mover:
             (older_ours if other is ours[name] else older_theirs).append(other)
             if newest["content"] != other["content"]:
                 kept_of = (self._login if newest is theirs[name] else self._guest).user_id
-                kept, dropped = (Memory(name, each["content"]).told.content for each in (newest, other))
+                kept, dropped = (Fact(name, each["content"]).told.content for each in (newest, other))
                 conflicts[name] = Conflict(name, kept, dropped, kept_of)
         if self._dry_run:
             return len(older_ours)

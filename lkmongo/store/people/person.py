@@ -17,7 +17,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.errors import NotFoundError
-from lkmongo.model import DEFAULT_TENANT, PROFILE_FIELDS, Memory, UserScope, now, slot_words
+from lkmongo.model import DEFAULT_TENANT, PROFILE_FIELDS, Fact, UserScope, now, slot_words
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import MEMORIES, ORDERS, PERSONAL, SESSIONS, TURNS, USERS, VISITORS
 from lkmongo.store.people.memories import Memories
@@ -125,7 +125,7 @@ def _tenant_option(scope: UserScope) -> str:
     return "" if scope.tenant_id == DEFAULT_TENANT else f" --tenant {shlex.quote(scope.tenant_id)}"
 
 
-async def slots_of(people: People, scope: UserScope) -> list[Memory]:
+async def slots_of(people: People, scope: UserScope) -> list[Fact]:
     """The slots, newest first; raises NotFoundError for an unknown person."""
     slots = await people.memories.slots(scope)
     if not slots:
@@ -133,7 +133,7 @@ async def slots_of(people: People, scope: UserScope) -> list[Memory]:
     return slots
 
 
-async def slot_of(people: People, scope: UserScope, label: str) -> tuple[Memory, str | None]:
+async def slot_of(people: People, scope: UserScope, label: str) -> tuple[Fact, str | None]:
     """One slot, and the embedding model of its vector if it has one.
 
     Raises:

@@ -10,7 +10,7 @@ import pytest
 from lkmongo.embed.base import OverloadedError
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.embed.vectors import from_bson, to_bson
-from lkmongo.model import Memory, Passage, TenantScope, UserScope, now
+from lkmongo.model import Fact, Passage, TenantScope, UserScope, now
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.store.indexes import backfill as module
 from lkmongo.store.indexes.backfill import backfill, count_missing
@@ -76,7 +76,7 @@ async def test_what_has_no_vector_or_another_models_gets_one(store):
     assert counts(filled) == {"memories": (5, 5, 0, 0), "knowledge": (2, 2, 0, 0)}
     assert await unembedded(store) == [0, 0]
     slot = await store.db.memories.find_one(KIM.filter | {"memory_type": "slot_1"})
-    (expected,) = await EMBEDDER.embed([Memory("slot_1", "value 1").embedded_text], kind="document")
+    (expected,) = await EMBEDDER.embed([Fact("slot_1", "value 1").embedded_text], kind="document")
     assert from_bson(slot["embedding"], 256) == pytest.approx(expected, abs=1e-6)
     passage = await store.db.knowledge.find_one({"chunk": 1})
     (expected,) = await EMBEDDER.embed([Passage("a.md", 1, "Tea", "Tea number 1.").embedded_text], kind="document")

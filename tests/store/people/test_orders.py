@@ -9,7 +9,7 @@ from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 from bson.objectid import ObjectId
 
-from lkmongo.agent.assistant import _order_sentence
+from lkmongo.agent.tools import _order_sentence
 from lkmongo.store.people.orders import read_order
 
 PLAIN = {"order_id": "7", "items": [{"name": "Lamp", "quantity": 2}], "total": 40, "status": "shipped"}

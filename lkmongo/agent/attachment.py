@@ -1,0 +1,228 @@
+"""How the briefing reaches the model of an agent, whoever wrote the agent.
+
+Each agent that takes over a session gets an `llm_node` of ours around its own, which hands it the chat context with the
+briefing in it. Of all hooks, this is the only one that runs for every request, including the greeting and replies to
+tools, and leaves a preemptive reply valid; the agent's class, its model and its own node stay what they are.
+
+A realtime model has no such requests: the briefing is at the end of its instructions, and is replaced when it changes.
+The instructions are given to the SDK's session with the model and not to the agent, whose instructions are recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+from lkmongo.agent.briefing import brief, with_briefing, without_briefing
+from lkmongo.agent.caller import Caller
+
+if TYPE_CHECKING:
+    from livekit.agents import Agent, AgentSession, ConversationItemAddedEvent, ModelSettings, llm
+
+logger = logging.getLogger(__name__)
+
+
+class Attachment:
+    """Briefs whichever agents run in an AgentSession about one caller."""
+
+    def __init__(self, session: AgentSession[Any], caller: Caller) -> None:
+        """Begin with the agent that runs already, if any."""
+        self._session = ref(session)
+        self.caller = caller
+        self._refreshing: asyncio.Task[None] | None = None
+        self._is_stale = False
+        caller.on_change = self._refresh_soon
+        session.on("conversation_item_added", self._on_item)
+        try:
+            agent = session.current_agent
+        except RuntimeError:  # the session has not started
+            return
+        self._brief(agent)
+        self._brief_running(agent)
+
+    def serves(self, agent: Agent) -> bool:
+        """Whether an agent runs in this session: it may be used again, in one that this caller has no part in."""
+        return agent.session is self._session()
+
+    def _on_item(self, event: ConversationItemAddedEvent) -> None:
+        item = event.item
+        if item.type == "agent_handoff" and (session := self._session()):
+            self._brief(session.current_agent)
+        elif item.type == "message" and item.role == "user" and self._instructions:
+            self.caller.refresh_in_background()
+
+    def _brief(self, agent: Agent) -> None:
+        """Brief an agent that is about to take over, or has just done so."""
+        from livekit.agents import llm
+
+        node = agent.llm_node
+        if not (isinstance(node, _BriefedNode) and node.attachment is self):
+            own = node.own if isinstance(node, _BriefedNode) else node
+            vars(agent)["llm_node"] = _BriefedNode(agent, own, self)
+        model = self._model(agent)
+        if isinstance(model, llm.RealtimeModel):
+            _brief_next_session(model, self.caller)
+
+    def _brief_running(self, agent: Agent) -> None:
+        from livekit.agents import llm
+        from livekit.agents.llm.chat_context import Instructions
+
+        model = self._model(agent)
+        try:
+            connected = agent.realtime_llm_session
+        except RuntimeError:  # not a realtime model, or not connected yet
+            return
+        given: str | Instructions = agent.instructions
+        if isinstance(given, Instructions) and isinstance(model, llm.RealtimeModel):
+            given = given.render(modality="audio" if model.capabilities.audio_output else "text")
+        _BriefedInstructions(connected, self.caller).given = str(given)
+        self._refresh_soon()
+
+    def _model(self, agent: Agent) -> llm.LLM[Any] | llm.RealtimeModel | None:
+        from livekit.agents.utils import is_given
+
+        session = self._session()
+        return agent.llm if is_given(agent.llm) else session.llm if session else None
+
+    @property
+    def _instructions(self) -> _BriefedInstructions | None:
+        """The instructions of the realtime model that is talking now, if it is one."""
+        session = self._session()
+        try:
+            update = session and session.current_agent.realtime_llm_session.update_instructions
+        except RuntimeError:  # no agent runs, or not on a realtime model
+            return None
+        return update if isinstance(update, _BriefedInstructions) else None
+
+    def _refresh_soon(self) -> None:
+        if self._instructions is None:
+            return
+        self._is_stale = True
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.create_task(self._refresh())
+
+    async def _refresh(self) -> None:
+        while self._is_stale:
+            self._is_stale = False
+            try:
+                if instructions := self._instructions:
+                    await instructions.refresh()
+            except Exception:
+                logger.exception("the realtime model could not be told what has changed in the caller's memory")
+
+
+class _BriefedNode:
+    """Stands in for the `llm_node` of one agent."""
+
+    def __init__(self, agent: Agent, own: Any, attachment: Attachment) -> None:
+        self.own = own
+        self.attachment = attachment
+        self._agent = agent
+
+    async def __call__(self, chat_ctx: llm.ChatContext, tools: list[llm.Tool], model_settings: ModelSettings) -> Any:
+        is_ours = self.attachment.serves(self._agent)
+        context = await with_briefing(chat_ctx, self.attachment.caller) if is_ours else chat_ctx
+        answer = self.own(context, tools, model_settings)
+        if asyncio.iscoroutine(answer):
+            answer = await answer
+        return _with_edits(answer, context, chat_ctx) if is_ours and isinstance(answer, AsyncIterable) else answer
+
+
+async def _with_edits(
+    answer: AsyncIterable[Any], context: llm.ChatContext, chat_ctx: llm.ChatContext
+) -> AsyncIterator[Any]:
+    """Pass on an answer; what the node changed in its copy of the chat context holds for the rest of the turn."""
+    before = without_briefing(context)
+    async with AsyncExitStack() as stack:
+        if close := getattr(answer, "aclose", None):
+            stack.push_async_callback(close)
+        async for chunk in answer:
+            yield chunk
+    after = without_briefing(context)
+    if list(map(id, after)) != list(map(id, before)):
+        chat_ctx.items[:] = after
+
+
+_NEXT_CALLER = "_lkmongo_next_caller"
+
+
+def _brief_next_session(model: llm.RealtimeModel, caller: Caller) -> None:
+    """Brief the model in the session that the running task is about to begin: from its first instructions on.
+
+    Some models accept no others later. The caller is noted at the task, as models may be shared between sessions.
+    """
+    setattr(asyncio.current_task(), _NEXT_CALLER, caller)
+    begin = model.session
+    if getattr(begin, "is_briefed", False):
+        return
+
+    def session(**options: Any) -> llm.RealtimeSession[Any]:
+        task = asyncio.current_task()
+        caller: Caller | None = getattr(task, _NEXT_CALLER, None)
+        if caller is None:
+            return begin(**options)
+        setattr(task, _NEXT_CALLER, None)
+        begun = begin(**options)
+        _BriefedInstructions(begun, caller)
+        return begun
+
+    session.is_briefed = True  # type: ignore[attr-defined]
+    vars(model)["session"] = session
+
+
+class _BriefedInstructions:
+    """Stands in for `update_instructions` of one session with a realtime model."""
+
+    def __init__(self, connected: llm.RealtimeSession[Any], caller: Caller) -> None:
+        from livekit.agents import llm
+
+        self.given: str | None = None
+        """The agent's own instructions."""
+        self._sent: str | None = None
+        self._caller = caller
+        self._connected = connected
+        self._update = connected.update_instructions
+        self._lock = asyncio.Lock()
+        vars(connected)["update_instructions"] = self
+        # A full-duplex model takes its first instructions with everything else, at once.
+        if type(connected)._update_session is not llm.RealtimeSession._update_session:  # noqa: SLF001
+            self._update_session = connected._update_session  # noqa: SLF001
+            vars(connected)["_update_session"] = self._configure
+
+    async def __call__(self, instructions: str) -> None:
+        self.given = instructions
+        async with self._lock:
+            await self._send(await self._briefed())
+
+    async def _configure(self, **configuration: Any) -> None:
+        async with self._lock:
+            if isinstance(instructions := configuration.get("instructions"), str):
+                self.given = instructions
+                configuration["instructions"] = self._sent = await self._briefed()
+            await self._update_session(**configuration)
+
+    async def refresh(self) -> None:
+        """Tell the model again what is known about the caller, if that has changed."""
+        if not self._connected.capabilities.mutable_instructions:
+            return
+        async with self._lock:
+            if self.given is not None and (text := await self._briefed()) != self._sent:
+                await self._send(text)
+
+    async def _send(self, text: str) -> None:
+        self._sent = None
+        await self._update(text)
+        self._sent = text
+
+    async def _briefed(self) -> str:
+        """The agent's instructions and the briefing; without it if it fails, which is logged."""
+        try:
+            await self._caller.preload()
+            return f"{self.given}\n\n{brief(self._caller)}".strip()
+        except Exception:
+            logger.exception("the realtime model is not briefed")
+            return self.given or ""

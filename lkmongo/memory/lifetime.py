@@ -1,0 +1,261 @@
+"""The session of a caller from its beginning to its record, whoever ends it.
+
+LiveKit's entrypoint returns while its job runs on, so an attached session ends with no block: it ends when its
+AgentSession closes or the job shuts down, whichever comes first, and only once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING, Any
+
+from lkmongo import deadlines
+from lkmongo.agent.caller_session import CallerSession
+from lkmongo.agent.ending import end_session
+from lkmongo.dispatch import CALLER_ATTRIBUTE, SealError, unseal
+from lkmongo.errors import LkmongoError
+from lkmongo.model import Turn, UserScope, now
+
+if TYPE_CHECKING:
+    from livekit import rtc
+    from livekit.agents import AgentSession, CloseEvent, JobContext
+
+    from lkmongo.agent.models import ModelChoice
+
+logger = logging.getLogger(__name__)
+
+SHUTDOWN = "shutdown"
+"""The close reason of a session whose job is shut down, as far as the job knows."""
+_REASONS = {"participant_disconnected": "hang-up", "error": "error", "task_completed": "agent"}
+"""Close reasons by LiveKit's; of the others LiveKit says the same in several cases."""
+
+
+class Lifetime:
+    """What ends the session of one caller; `end` may be called any number of times, by anybody."""
+
+    def __init__(
+        self,
+        caller: CallerSession,
+        stack: AsyncExitStack,
+        *,
+        job: JobContext | None = None,
+        participant_identity: str | None = None,
+        secret: str | None = None,
+        on_ended: Callable[[Lifetime], None] = lambda _: None,
+    ) -> None:
+        """Watch over `caller`.
+
+        Args:
+            caller: the session.
+            stack: what is to be closed after the session.
+            job: LiveKit's job that the session belongs to; its room is listened to.
+            participant_identity: of the participant who is served; None for whomever the AgentSession is linked to.
+            secret: LIVEKIT_API_SECRET, to open the sealed identity of a guest.
+            on_ended: called when everything is closed.
+        """
+        self.caller = caller
+        caller.lifetime = self
+        self._stack = stack
+        self._job = job
+        self._reporting = job
+        self.participant_identity = participant_identity
+        self.model: ModelChoice | None = None
+        """What answers the caller, if it is not the AgentSession's own language model."""
+        self.ends_on_close = True
+        """Whether the session ends when its AgentSession closes; otherwise `end` is called with the reason."""
+        self._secret = secret
+        self._on_ended = on_ended
+        self._agent_session: AgentSession[Any] | None = None
+        self._reason: str | None = None
+        self._closed: CloseEvent | None = None
+        self._started = False
+        self._room_closed = asyncio.Event()
+        self._identifying: set[asyncio.Task[None]] = set()
+        self._ending: asyncio.Task[bool] | None = None
+        self._has_record = job is not None
+        caller.recorder.lease.on_acquired(self._begin_record)
+        if job:
+            job.add_shutdown_callback(self._on_job_shutdown)
+            job.room.on("disconnected", self._on_room_closed)
+            job.room.on("participant_connected", self._on_participant)
+            job.room.on("participant_attributes_changed", self._on_attributes)
+
+    def _begin_record(self) -> None:
+        """Keep the record of a session that has no AgentSession, since it has something to store."""
+        self._has_record = True
+        self.caller.recorder.start()
+
+    def attached(self, session: AgentSession[Any]) -> None:
+        """Let the session of the caller end with this AgentSession."""
+        self._agent_session = session
+        self._has_record = True
+        if self._reporting is None:
+            from livekit.agents import get_job_context
+
+            self._reporting = get_job_context(required=False)
+        session.on("agent_state_changed", self._on_started)
+        session.on("close", self._on_close)
+
+    async def resume(self) -> list[Turn]:
+        """Continue a session whose worker died; to be awaited before it writes anything.
+
+        Returns:
+            The turns with the earlier agent, none if there was no other.
+        """
+        caller = self.caller
+        try:
+            turns = await caller.store.breaker.read(
+                lambda: caller.store.sessions.left_off(caller.scope, caller.session_id), deadlines.RESUME_READ
+            )
+        except LkmongoError as error:
+            logger.info("it is unknown whether another agent began this session: %s (%s)", error, error.why)
+            return []
+        if turns:
+            caller.resume_after(turns)
+            logger.info("the session resumes after %d turns", len(turns))
+        return turns
+
+    async def end(self, reason: str | None = None) -> bool:
+        """Store the record and close everything, unless that is done or under way.
+
+        Args:
+            reason: why the session ended, in a word or two; by default what LiveKit says.
+
+        Returns:
+            Whether everything that must be stored is in MongoDB.
+        """
+        if self._reason in {None, SHUTDOWN}:
+            self._reason = reason or self._reason
+        return await asyncio.shield(self._begin_end())
+
+    async def leave(self, *, failed: bool) -> None:
+        """End the session with the block that it stood in, unless an AgentSession is attached that goes on."""
+        if self._agent_session is None:
+            await self.end("error" if failed else "ended")
+        elif self._ending:
+            await asyncio.shield(self._ending)
+
+    def _begin_end(self) -> asyncio.Task[bool]:
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._end())
+        return self._ending
+
+    async def _end(self) -> bool:
+        ended_at = now()
+        stored = False
+        try:
+            reason = await self._find_reason()
+            await asyncio.gather(*self._identifying, return_exceptions=True)
+            if not self._has_record:
+                await self.caller.caller.flush(deadlines.SETTLE)
+                return True
+            stored = await end_session(self.caller, reason, self._report, ended_at=ended_at, model=self._summariser)
+            recorder = self.caller.recorder
+            where = "on this machine, and will be stored later" if recorder.is_journaled else "stored nowhere"
+            outcome = "erased" if recorder.erased else "stored" if stored else where
+            level = logging.INFO if stored or recorder.is_journaled else logging.WARNING
+            logger.log(level, "a session ended: %s; its record is %s", reason, outcome)
+        except Exception:
+            logger.exception("the end of a session could not be stored")
+        finally:
+            self.caller.ending = True
+            await self._stack.aclose()
+            self._on_ended(self)
+        return stored
+
+    async def _find_reason(self) -> str:
+        if self._reason not in {None, SHUTDOWN}:
+            return str(self._reason)
+        if self._closed and (told := _REASONS.get(self._closed.reason.value)):
+            return told
+        if self.caller.ended_by_agent:
+            return "agent"
+        if self._job:
+            # LiveKit closes the AgentSession before it says that the job is shut down; and when a room is deleted, it
+            # notifies the worker and the room, and the worker may hear of it first.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._room_closed.wait(), deadlines.ROOM_CLOSED_NEWS)
+        if self._job and self._agent_session and not self._started:
+            return "crash"
+        if self._reason not in {None, SHUTDOWN}:
+            return str(self._reason)
+        return "room closed" if self._room_closed.is_set() else self._reason or "agent"
+
+    @property
+    def _summariser(self) -> ModelChoice | None:
+        """What summarises the session for the next one: what answers the caller, if that is a language model."""
+        if self.model or self._agent_session is None:
+            return self.model
+        from livekit.agents import llm
+
+        from lkmongo.agent.models import ModelChoice
+
+        own = self._agent_session.llm
+        return ModelChoice(own, "the session's language model") if isinstance(own, llm.LLM) else None
+
+    def _report(self) -> dict[str, Any]:
+        if self._reporting is None or self._agent_session is None or not self._started:
+            return {}
+        report = self._reporting.make_session_report(self._agent_session)
+        return report.to_dict(include_chat_history=False, include_events=False)
+
+    # ---------------------------------------------------------------- what LiveKit says
+
+    def _on_close(self, event: CloseEvent) -> None:
+        self._closed = event
+        if self.ends_on_close:
+            self._begin_end()
+
+    async def _on_job_shutdown(self, reason: str) -> None:
+        await self.end("crash" if reason == "job crashed" else SHUTDOWN)
+
+    def _on_room_closed(self, *_: Any) -> None:
+        self._room_closed.set()
+
+    def _on_started(self, *_: Any) -> None:
+        """The AgentSession has joined the room: whoever was there first is told by no event."""
+        self._started = True
+        if self._job and self.caller.caller.guest:
+            for participant in self._job.room.remote_participants.values():
+                self._on_participant(participant)
+
+    # ---------------------------------------------------------------- a guest becomes a person
+
+    def _on_participant(self, participant: rtc.RemoteParticipant) -> None:
+        self._on_attributes(dict(participant.attributes), participant)
+
+    def _on_attributes(self, changed: dict[str, str], participant: rtc.Participant) -> None:
+        """Identify a guest by the sealed attribute; only the participant who is served."""
+        if self._job is None or not self.caller.caller.guest or not changed.get(CALLER_ATTRIBUTE):
+            return
+        if participant.identity != self._served_identity():
+            return
+        try:
+            sealed = unseal(
+                changed[CALLER_ATTRIBUTE],
+                room=self._job.job.room.name,
+                participant_identity=participant.identity,
+                secret=self._secret or "",
+            )
+        except SealError as error:
+            logger.warning("the caller stays a guest: %s", error.message)
+            return
+        task = asyncio.create_task(self._identify(sealed.scope))
+        self._identifying.add(task)
+        task.add_done_callback(self._identifying.discard)
+
+    async def _identify(self, scope: UserScope) -> None:
+        if await self.caller.identify(scope):
+            logger.info("the guest is identified now")
+
+    def _served_identity(self) -> str | None:
+        if self.participant_identity:
+            return self.participant_identity
+        try:
+            linked = self._agent_session.room_io.linked_participant if self._agent_session else None
+        except RuntimeError:  # the session has not joined the room yet, or has left it
+            return None
+        return linked.identity if linked else None
