@@ -46,7 +46,7 @@ class Plain(Agent):
         elif what == "shutdown":
             get_job_context().shutdown("done")
         elif what == "kill":
-            Path("said").touch()
+            Path("said").touch()  # noqa: ASYNC240
             await until(Path("kill").exists)
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -61,7 +61,8 @@ async def entrypoint(ctx: JobContext) -> None:
         session = AgentSession(llm=ScriptedLLM(script), vad=None, turn_handling={"turn_detection": None})
         caller.attach(session)
         options = RoomOptions(audio_input=False, audio_output=False)
-        await session.start(agent=Plain(instructions="Be brief.", tools=caller.tools()), room=ctx.room, room_options=options)
+        agent = Plain(instructions="Be brief.", tools=caller.tools())
+        await session.start(agent=agent, room=ctx.room, room_options=options)
 
 
 async def main() -> None:
