@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from livekit.agents import AgentSession
+from livekit.agents import Agent, AgentSession
 from livekit.agents.testing import fake_job_context
 
 from lkmongo.agent.assistant import Assistant
@@ -20,12 +20,15 @@ from lkmongo.search.strategy import ExactStrategy
 from lkmongo.store.open import Store
 from tests.fake_llm import Script, ScriptedLLM
 
+OURS = object()
+"""As `userdata`: the session of the caller, as our own worker and console have it."""
+
 
 @dataclass
 class Talk:
     """A call that is going on."""
 
-    session: AgentSession[CallerSession]
+    session: AgentSession[Any]
     call: CallerSession
     llm: ScriptedLLM
     job: Any
@@ -59,33 +62,51 @@ async def talk(
     scope: UserScope,
     script: Script,
     *,
-    agent: Assistant | None = None,
+    agent: Agent | None = None,
     guest: bool = False,
     session_id: str = "console-test",
     resumed: Sequence[Turn] = (),
     model: Any = None,
+    userdata: Any = OURS,
 ) -> AsyncIterator[Talk]:
     """Hold a call with `scope`, greeting included; the record is closed after.
 
     `resumed` are the turns of a call that is gone on with, `model` one to take instead of the script.
     """
+    async with calling(store, scope, guest=guest, session_id=session_id) as call:
+        await call.caller.preload()
+        if resumed:
+            call.resume_after(resumed)
+        async with talking(call, model or ScriptedLLM(script), agent or Assistant(), userdata=userdata) as begun:
+            yield begun
+
+
+@asynccontextmanager
+async def calling(
+    store: Store, scope: UserScope, *, guest: bool = False, session_id: str = "console-test"
+) -> AsyncIterator[CallerSession]:
+    """A session of `scope` that is attached to nothing yet; its record is closed after."""
     embedder = create_embedder("local")
     recorder = Recorder(store, scope, session_id, "console")
     caller = Caller(store, embedder, scope, recorder.lease, guest=guest)
     call = CallerSession(session_id, "console", caller, store, ExactStrategy(store.db, embedder), recorder)
-    await caller.preload()
-    if resumed:
-        call.resume_after(resumed)
-    model = model or ScriptedLLM(script)
-    with fake_job_context(job_id=session_id) as job:
-        async with AgentSession(llm=model, userdata=call, vad=None, turn_handling={"turn_detection": None}) as session:
-            call.attach(session)
-            await session.start(agent or Assistant(), capture_run=True, record=False)
-            yield Talk(session, call, model, job)
-        await caller.flush(2)
-        await recorder.close(
-            "hang-up",
-            lambda: job.make_session_report(session).to_dict(include_chat_history=False, include_events=False),
-        )
-        await recorder.lease.release()
+    yield call
+    await caller.flush(2)
+    await recorder.close("hang-up", dict)
+    await recorder.lease.release()
     await embedder.close()
+
+
+@asynccontextmanager
+async def talking(call: CallerSession, model: Any, agent: Agent, *, userdata: Any = OURS) -> AsyncIterator[Talk]:
+    """Attach `call` to a session in text and begin it; `userdata` is the session itself unless it is given."""
+    with fake_job_context(job_id=call.session_id) as job:
+        userdata = call if userdata is OURS else userdata
+        async with AgentSession(
+            llm=model, userdata=userdata, vad=None, turn_handling={"turn_detection": None}
+        ) as session:
+            call.attach(session)
+            await session.start(agent, capture_run=True, record=False)
+            yield Talk(session, call, model, job)
+        report = job.make_session_report(session).to_dict(include_chat_history=False, include_events=False)
+        call.recorder.facts |= {name: lambda value=value: value for name, value in report.items()}

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from livekit import rtc
-from livekit.agents import AgentSession, LanguageCode, stt, tts
+from livekit.agents import Agent, AgentSession, LanguageCode, stt, tts
 from livekit.agents.testing import fake_job_context
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN
 from livekit.agents.voice import io
 
 from lkmongo.agent.assistant import Assistant
 from lkmongo.agent.caller_session import CallerSession
+from tests.talk import OURS
 from tests.waiting import until
 
 RATE = 16_000
@@ -92,7 +93,7 @@ class _Silence(io.AudioInput):
         return rtc.AudioFrame(bytes(RATE // 10), RATE, 1, RATE // 20)
 
 
-class _Speaker(io.AudioOutput):
+class Speaker(io.AudioOutput):
     """Plays in real time, to nobody."""
 
     def __init__(self) -> None:
@@ -126,7 +127,7 @@ class _Speaker(io.AudioOutput):
 class VoiceCall:
     """A call with a voice that is going on."""
 
-    session: AgentSession[CallerSession]
+    session: AgentSession[Any]
     call: CallerSession
     ears: Ears
     mouth: Mouth
@@ -165,22 +166,22 @@ class VoiceCall:
 
 @asynccontextmanager
 async def voice_call(
-    call: CallerSession, model: Any, *, agent: Assistant | None = None, **turns: Any
+    call: CallerSession, model: Any, *, agent: Agent | None = None, userdata: Any = OURS, **turns: Any
 ) -> AsyncIterator[VoiceCall]:
     """Hold `call` by voice; the recogniser says when a turn is over. The record is left to the caller of this."""
     ears, mouth = Ears(), Mouth()
     with fake_job_context(job_id=call.session_id) as job:
-        session: AgentSession[CallerSession] = AgentSession(
+        session: AgentSession[Any] = AgentSession(
             llm=model,
             stt=ears,
             tts=mouth,
             vad=None,
-            userdata=call,
+            userdata=call if userdata is OURS else userdata,
             turn_handling={"turn_detection": "stt", "endpointing": {"min_delay": 0.1, "max_delay": 0.5}} | turns,
             session_close_transcript_timeout=0.1,  # nobody is in the middle of a word
         )
         session.input.audio = _Silence()
-        session.output.audio = _Speaker()
+        session.output.audio = Speaker()
         async with session:
             call.attach(session)
             await session.start(agent or Assistant(), record=False)

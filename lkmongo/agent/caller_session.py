@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self
-from weakref import WeakKeyDictionary
 
 from lkmongo import deadlines, telemetry
 from lkmongo.agent.attachment import Attachment
@@ -37,6 +36,9 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+
+_ATTACHED = "_lkmongo_caller_session"
+"""The attribute of an AgentSession for what is attached to it: unlike a table's entry, it goes when they go."""
 
 FORGET_TOOL = "forget_detail"
 """The tool that forgets: a session in which it was called leaves no gist for the next one."""
@@ -86,13 +88,13 @@ class CallerSession:
         Raises:
             AttachmentError: none is attached.
         """
-        try:
-            return _ATTACHED[agent_session]
-        except KeyError:
+        caller_session: CallerSession | None = getattr(agent_session, _ATTACHED, None)
+        if caller_session is None:
             raise AttachmentError(
                 "no caller session is attached to this AgentSession: call caller_session.attach(agent_session) "
                 "before agent_session.start(...)"
-            ) from None
+            )
+        return caller_session
 
     def attach(self, agent_session: AgentSession[Any]) -> None:
         """Record each turn of an AgentSession, brief the models of its agents, and search while the caller speaks.
@@ -108,9 +110,9 @@ class CallerSession:
             raise AttachmentError(
                 "this caller session is attached to an AgentSession already: begin one of its own for each AgentSession"
             )
-        if agent_session in _ATTACHED:
+        if hasattr(agent_session, _ATTACHED):
             raise AttachmentError("another caller session is attached to this AgentSession already")
-        _ATTACHED[agent_session] = self
+        setattr(agent_session, _ATTACHED, self)
         telemetry.share_with_livekit()
         self.recorder.attach(agent_session)
         self._attachment = Attachment(agent_session, self.caller)
@@ -151,7 +153,8 @@ class CallerSession:
             exclude: names of tools to leave out.
 
         Raises:
-            ValueError: there is no tool with such a name.
+            TypeError: a name is given instead of a list.
+            ValueError: there is no tool with such a name; the message lists those there are.
         """
         from livekit.agents.llm import find_function_tools
 
@@ -159,9 +162,10 @@ class CallerSession:
 
         tools = {tool.id: tool for tool in find_function_tools(BoundTools(self))}
         for names in (include or (), exclude):
-            unknown = [names] if isinstance(names, str) else sorted(set(names) - tools.keys())
-            if unknown:
-                raise ValueError(f"no list of tools: {', '.join(unknown)}; the tools are {', '.join(tools)}")
+            if isinstance(names, str):
+                raise TypeError(f"the tools are named in a list, not in the text {names!r}")
+            if unknown := set(names) - tools.keys():
+                raise ValueError(f"there is no tool {', '.join(sorted(unknown))}; the tools are {', '.join(tools)}")
         return [tool for name, tool in tools.items() if (include is None or name in include) and name not in exclude]
 
     @property
@@ -305,9 +309,6 @@ class CallerSession:
             self.caller.identify(scope, self.recorder.lease)
             self.recorder.start()
             return True
-
-
-_ATTACHED: WeakKeyDictionary[AgentSession[Any], CallerSession] = WeakKeyDictionary()
 
 
 @asynccontextmanager

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from livekit.agents import Agent, AgentSession
+from livekit.agents.types import NOT_GIVEN
 
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.caller_session import CallerSession
 from lkmongo.agent.recorder import Recorder
-from lkmongo.agent.status_line import languages
+from lkmongo.agent.status_line import has_audio_output, languages
 from lkmongo.embed.choose import create_embedder
 from lkmongo.model import Passage, UserScope
 from lkmongo.search.strategy import SearchHit, SearchResult
 from tests.fake_llm import ScriptedLLM, calls
+from tests.fake_realtime import ScriptedRealtime
 from tests.talk import talk
-from tests.voice import voice_call
+from tests.voice import Mouth, Speaker, voice_call
 from tests.waiting import until
 
 ROBIN = UserScope(tenant_id="default", user_id="u-100")
@@ -128,3 +131,18 @@ async def test_in_text_there_is_no_line(store):
         asyncio.get_running_loop().call_later(0.9, text.call.search.let_go.set)
         await text.tool("search_knowledge", query="return policy")
     assert "say" not in spoken
+
+
+@pytest.mark.parametrize(
+    ("of_the_session", "of_the_agent", "spoken"),
+    [(Mouth, NOT_GIVEN, True), (None, Mouth, True), (None, NOT_GIVEN, False), (Mouth, None, False)],
+)
+async def test_a_realtime_model_that_speaks_itself_says_no_line(of_the_session, of_the_agent, spoken):
+    def made(mouth):
+        return mouth() if mouth is Mouth else mouth
+
+    session = AgentSession(llm=ScriptedRealtime(calls()), tts=made(of_the_session) or NOT_GIVEN, vad=None)
+    session.output.audio = Speaker()
+    async with session:
+        await session.start(Agent(instructions="You are a florist.", tts=made(of_the_agent)), record=False)
+        assert has_audio_output(session) is spoken
