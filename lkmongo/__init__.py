@@ -16,12 +16,11 @@ if TYPE_CHECKING:
     from lkmongo.agent.caller_session import CallerSession
     from lkmongo.errors import (
         DatabaseError,
-        InvalidTextError,
         LkmongoError,
         NotFoundError,
         NotReadyError,
         SecretError,
-        SettingsError,
+        UsageError,
     )
     from lkmongo.memory.memory import Memory
     from lkmongo.model import Fact, Passage, Profile, SessionRecord, TenantScope, Turn, UserScope
@@ -32,12 +31,11 @@ _HOMES = {
     "lkmongo.agent.caller_session": ("CallerSession",),
     "lkmongo.errors": (
         "DatabaseError",
-        "InvalidTextError",
         "LkmongoError",
         "NotFoundError",
         "NotReadyError",
         "SecretError",
-        "SettingsError",
+        "UsageError",
     ),
     "lkmongo.memory.memory": ("Memory",),
     "lkmongo.model": ("Fact", "Passage", "Profile", "SessionRecord", "TenantScope", "Turn", "UserScope"),
@@ -49,7 +47,6 @@ __all__ = [
     "CallerSession",
     "DatabaseError",
     "Fact",
-    "InvalidTextError",
     "LkmongoError",
     "Memory",
     "MemoryAgent",
@@ -60,9 +57,9 @@ __all__ = [
     "SecretError",
     "SessionRecord",
     "Settings",
-    "SettingsError",
     "TenantScope",
     "Turn",
+    "UsageError",
     "UserScope",
 ]
 

@@ -122,13 +122,13 @@ class CallerSession:
         if self.lifetime:
             self.lifetime.attached(agent_session)
 
-    async def end(self, reason: str = "ended") -> bool:
+    async def end(self, reason: str | None = None) -> bool:
         """End the session and store its record, unless that is done or under way; at most ten seconds.
 
         A session that is attached ends by itself when its AgentSession closes or its job is shut down.
 
         Args:
-            reason: why, in a word or two; `lkmongo sessions list` shows it.
+            reason: why, in a word or two, as `lkmongo sessions list` shows it; "ended" by default.
 
         Returns:
             Whether everything is in MongoDB; if not, it is on this machine, and will be stored later.

@@ -16,7 +16,7 @@ from lkmongo.aio import running
 from lkmongo.dispatch import Dispatched, read_dispatch
 from lkmongo.embed.choose import embedder_for
 from lkmongo.errors import LkmongoError, UsageError
-from lkmongo.memory.lifetime import SHUTDOWN, Lifetime
+from lkmongo.memory.lifetime import Lifetime
 from lkmongo.memory.records import Knowledge, People, Sessions
 from lkmongo.model import DEFAULT_TENANT, UserScope, check_id
 from lkmongo.outbox.recovery import recover_periodically
@@ -121,7 +121,7 @@ class Memory:
         if self._closed:
             return
         self._closed = True
-        await asyncio.gather(*(lifetime.end(SHUTDOWN) for lifetime in list(self._lifetimes)))
+        await asyncio.gather(*(lifetime.stop() for lifetime in list(self._lifetimes)))
         if self._opening:
             with suppress(Exception):  # that was raised where it was opened
                 await self._opened()
