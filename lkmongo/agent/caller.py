@@ -164,7 +164,7 @@ class Caller:
 
     async def _save_then_embed(self) -> None:
         """Wait for pending changes before vectors, because a vector is accepted only for a stored slot."""
-        await self._outbox.settle("memory", deadlines.WRITE_ATTEMPT)
+        await self._outbox.stored("memory")
         await self._load_vectors()
 
     def _record_last_seen(self) -> None:
