@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
@@ -28,6 +28,7 @@ from lkmongo.agent.caller import Caller
 from lkmongo.agent.caller_session import CallerSession
 from lkmongo.agent.status_line import status_line
 from lkmongo.confidential import REFUSAL
+from lkmongo.declarations import ProfileField, declared
 from lkmongo.errors import InvalidIdError, InvalidTextError, LkmongoError, NotFoundError, SecretError, SettingsError
 from lkmongo.imports import import_string
 from lkmongo.model import PROFILE_FIELDS, Order, profile_words, slot_name, slot_words
@@ -140,6 +141,9 @@ class Assistant(Agent):
 
     def __init__(self, *, instructions: str | None = None, **options: Any) -> None:
         """Create the agent; `instructions` replace the class's, `options` go to `livekit.agents.Agent`."""
+        if own := declared().fields:
+            # Found by the SDK instead of the class's: what the model may set is known when the agent is created.
+            self.update_profile = with_profile_fields(self.update_profile, own)
         super().__init__(instructions=instructions or self.instructions_text, **options)
 
     @property
@@ -284,8 +288,7 @@ class Assistant(Agent):
     async def list_user_memories(self, context: Context) -> str:
         """List everything known about the caller: profile and remembered facts."""
         caller = context.userdata.caller
-        values = {field: getattr(caller.profile, field) for field in PROFILE_FIELDS}
-        known = [f"Your {profile_words(field)} is {value}." for field, value in values.items() if value]
+        known = [f"Your {profile_words(field)} is {value}." for field, value in caller.profile.values.items()]
         memories = (memory.told for memory in caller.slots.values())
         known += [f"Your {slot_words(memory.memory_type)}: {memory.content}." for memory in memories]
         if known:
@@ -314,6 +317,22 @@ class Assistant(Agent):
         return f"{saved}Your {words} is {text}.{_stored_later(caller.saved, 'saved')}"
 
 
+def with_profile_fields(tool: Callable[..., Awaitable[str]], own: Mapping[str, ProfileField]) -> FunctionTool[Any, Any]:
+    """The tool `update_profile` with a description that names the declared fields, too."""
+
+    async def update_profile(context: Context, field: str, value: str) -> str:
+        return await tool(context, field, value)
+
+    words = [f"{each.words} ({', '.join(each.choices)})" if each.choices else each.words for each in own.values()]
+    update_profile.__doc__ = f"""Store the caller's {", ".join([*map(profile_words, PROFILE_FIELDS), *words])}.
+
+        Args:
+            field: one of {", ".join([*PROFILE_FIELDS, *own])}
+            value: the new value; a time zone as an IANA name such as Europe/Berlin
+        """
+    return function_tool(update_profile)
+
+
 def _not_loaded(caller: Caller) -> ToolError:
     error = caller.load_error
     why = f"{error.message} ({error.why})" if error else "it is still being loaded"
@@ -333,9 +352,10 @@ def _order_sentence(order: Order) -> str:
     told = [f"{', '.join(items[:-1])} and {items[-1]}" if len(items) > 1 else "".join(items)]
     if order.total is not None:
         told.append(f"{order.total:.2f} {order.currency} in total")
+    more = "".join(f" {slot_words(name).capitalize()}: {text}." for name, text in order.more.items())
     if listed := ", ".join(filter(None, told)):
-        return f"{head}: {listed}."
-    return f"{head}." if order.status else f"{head} exists, but I have no details about it."
+        return f"{head}: {listed}.{more}"
+    return f"{head}.{more}" if order.status or more else f"{head} exists, but I have no details about it."
 
 
 def create_assistant(settings: Settings) -> Assistant:

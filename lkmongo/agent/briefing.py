@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from lkmongo.agent.caller import Caller
-from lkmongo.model import PROFILE_FIELDS, Memory
+from lkmongo.model import Memory
 
 if TYPE_CHECKING:
     from livekit.agents import llm
@@ -68,8 +68,7 @@ def brief(caller: Caller, last_words: str = "") -> str:
     """
     head = f"{_STATUS[caller.status]} {PREFACE}"
     data: dict[str, Any] = {"status": caller.status}
-    profile = {field: getattr(caller.profile, field) for field in PROFILE_FIELDS if getattr(caller.profile, field)}
-    if profile:
+    if profile := caller.profile.values:
         data["profile"] = profile
     if last := caller.profile.last_session:
         data["last_call"] = {"at": last.at.isoformat(timespec="minutes"), "gist": last.gist[:_MAX_GIST]}

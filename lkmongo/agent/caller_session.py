@@ -16,6 +16,7 @@ from lkmongo.agent.speculation import LIMIT, Speculation
 from lkmongo.agent.status_line import StatusLines
 from lkmongo.agent.turns import redact_secrets
 from lkmongo.aio import running
+from lkmongo.declarations import declared
 from lkmongo.embed.choose import embedder_for
 from lkmongo.errors import LkmongoError
 from lkmongo.model import Memory, Order, Passage, Turn, UserScope
@@ -26,6 +27,8 @@ from lkmongo.search.choose import strategy_for
 from lkmongo.search.strategy import SearchResult, SearchStrategy
 from lkmongo.settings import Settings
 from lkmongo.store.open import Store, open_store
+from lkmongo.store.people.merge import move_own
+from lkmongo.store.people.own import OwnDocuments
 from lkmongo.store.seed.seeding import prepare
 
 if TYPE_CHECKING:
@@ -105,6 +108,20 @@ class CallerSession:
         """
         return await self.store.breaker.read(lambda: self.store.orders.latest(self.scope, limit))
 
+    def collection(self, name: str) -> OwnDocuments:
+        """The caller's documents in a collection of your own; see `OwnDocuments`.
+
+        Raises:
+            NotFoundError: this process has not declared it.
+        """
+        return OwnDocuments(
+            self.store.db,
+            name,
+            lambda: self.scope,
+            breaker=self.store.breaker,
+            writing=lambda: self.recorder.lease.writing(),  # noqa: PLW0108 - an identified guest has another lease
+        )
+
     async def search_knowledge(self, query: str) -> SearchResult[Passage]:
         """Search the tenant's knowledge, reusing a search that was started while the caller spoke.
 
@@ -134,10 +151,22 @@ class CallerSession:
         async with self._identifying:  # two requests may arrive at once
             if self.ending or not self.caller.guest or self.recorder.erased:
                 return False
+            guest = self.scope
             await self.recorder.change_scope(scope)
             self.caller.identify(scope, self.recorder.lease)
             self.recorder.start()
+            await self._move_own(guest)
             return True
+
+    async def _move_own(self, guest: UserScope) -> None:
+        """Give the identified person what tools have stored for the guest in declared collections."""
+        if not declared().own:
+            return
+        try:
+            async with asyncio.timeout(deadlines.SAVE_ATTEMPT), self.recorder.lease.writing():
+                await move_own(self.store.db, guest, self.scope)
+        except (LkmongoError, TimeoutError):
+            logger.warning("documents of the guest %s stay theirs until lkmongo users merge", guest.user_id)
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal, cast
+from typing import Literal
 
 from lkmongo import deadlines
 from lkmongo.aio import Background, Task, level_of
@@ -174,10 +174,10 @@ class Changes:
         slots = dict(slots)
         for change in self:
             existing = slots.get(change.name)
-            if change.operation == "gist" or (change.operation == "told" and getattr(profile, change.name)):
+            if change.operation == "gist" or (change.operation == "told" and change.name in profile.values):
                 continue
             if change.operation in {"profile", "told"}:
-                profile = replace(profile, **cast("dict[str, Any]", {change.name: change.value}))
+                profile = profile.with_value(change.name, change.value)
             elif existing and existing.updated_at and existing.updated_at > change.at:
                 continue
             elif change.operation == "remember":

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 from lkmongo import telemetry
 from lkmongo.agent import models
 from lkmongo.agent.models import ModelChoice, choose_model
+from lkmongo.declarations import declare_agent
 from lkmongo.embed.choose import embedder_for
 from lkmongo.errors import LkmongoError
 from lkmongo.store.mongo import client
+from lkmongo.store.mongo.declared import keep_once
 from lkmongo.store.open import Store, open_store
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ class Prewarm:
         """
         self.settings = settings
         self.dev = dev
+        declare_agent(settings.agent)
         self.embedder: Embedder = embedder_for(settings)
         telemetry.configure(settings)
         models.import_plugins(settings)
@@ -91,6 +94,10 @@ class Prewarm:
             await asyncio.gather(store.ping(), store.ping())  # two at once, to open both connections
         except LkmongoError as error:
             logger.debug("MongoDB is not connected yet: %s (%s)", error.message, error.why)
+        try:
+            await keep_once(store.db)
+        except LkmongoError as error:
+            logger.debug("the declared collections are not in the database yet: %s (%s)", error.message, error.why)
         try:
             # A local model belongs to the process; a Voyage client would be bound to this loop.
             if self.settings.embedder_kind == "local":
