@@ -178,6 +178,11 @@ class Collection:
         return tuple(info.alias or name for name, info in self.document.model_fields.items())
 
     @property
+    def seed_mark(self) -> str:
+        """The field by which `db seed` knows the documents that it wrote."""
+        return "origin" if self.name == "orders" else "_origin"
+
+    @property
     def _takes_any(self) -> bool:
         return self.document is None or self.document.model_config.get("extra") == "allow"
 

@@ -86,7 +86,7 @@ class OwnDocuments:
         """
         selector = self._selector(where)
         order = [(path.lstrip("-"), -1 if path.startswith("-") else 1) for path in _several(sort)]
-        without = dict.fromkeys(["_id", "_origin", *self._ids], 0)
+        without = dict.fromkeys(["_id", self._declared.seed_mark, *self._ids], 0)
 
         async def find() -> list[Document]:
             cursor = self._collection.find(selector, without).limit(limit)

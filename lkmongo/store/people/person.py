@@ -32,7 +32,7 @@ _TECHNICAL = frozenset(
     "origin lease report metrics item_id".split()
 )
 """Fields that say nothing about the person, or that the file states once."""
-_TECHNICAL_OF_OWN = frozenset("_id tenant_id user_id embedding embedding_model origin _origin".split())
+_TECHNICAL_OF_OWN = frozenset("_id tenant_id user_id embedding embedding_model".split())
 """The same in declared collections, where `report` and the like are the project's."""
 _SESSIONS_AT_ONCE = 50
 """Sessions whose turns are read, and held in memory, at a time."""
@@ -172,7 +172,11 @@ async def export(db: AsyncDatabase[Document], scope: UserScope) -> AsyncIterator
     yield f'  "profile": {_indented(_of_person(profile) if profile else None, 2)},\n'
     known = await declarations.read(db)
     lists: list[tuple[str, str, Sequence[str], frozenset[str]]] = [(MEMORIES, MEMORIES, ["updated_at"], _TECHNICAL)]
-    lists += [(each.name, each.name, each.key, _TECHNICAL_OF_OWN) for each in known.personal if each.exported]
+    lists += [
+        (each.name, each.name, each.key, _TECHNICAL_OF_OWN | {each.seed_mark})
+        for each in known.personal
+        if each.exported
+    ]
     lists.append(("browsers", VISITORS, ["created_at"], _TECHNICAL))
     for called, name, order, left_out in lists:
         documents = await _find(db, name, scope.filter, *order)

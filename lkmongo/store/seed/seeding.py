@@ -164,7 +164,6 @@ async def _seed_records(
 ) -> None:
     """Write documents that have their owner's ids."""
     ids = SCOPES[of.owner][:1] if of.unique_within == "tenant" else SCOPES[of.owner]
-    mark = "origin" if of.name == ORDERS else "_origin"
     done = 0
     for tenant_id, owned in _grouped(documents, lambda document: str(document.get("tenant_id"))):
         for batch in _batches(owned):
@@ -175,9 +174,9 @@ async def _seed_records(
             found = {_key(each, keys[0]): each for each in there}
             requests = []
             for key, document in zip(keys, batch, strict=True):
-                before, marked = found.get(_key(key, key)), document | {mark: ORIGIN}
+                before, marked = found.get(_key(key, key)), document | {of.seed_mark: ORIGIN}
                 same = before is not None and all(before.get(name) == value for name, value in marked.items())
-                if change := _change(before, counts, same=same, mark=mark):
+                if change := _change(before, counts, same=same, mark=of.seed_mark):
                     requests.append(change(key, {name: marked[name] for name in marked if name not in key}))
             await _write(collection, requests, counts)
             done += len(batch)
