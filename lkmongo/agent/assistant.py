@@ -32,7 +32,7 @@ from lkmongo.declarations import ProfileField, declared
 from lkmongo.errors import InvalidIdError, InvalidTextError, LkmongoError, NotFoundError, SecretError, SettingsError
 from lkmongo.imports import import_string
 from lkmongo.model import PROFILE_FIELDS, Order, profile_words, slot_name, slot_words
-from lkmongo.outbox.changes import Saved
+from lkmongo.outbox.outbox import Saved
 from lkmongo.settings import Settings
 
 logger = logging.getLogger(__name__)

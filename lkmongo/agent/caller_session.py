@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -16,18 +17,16 @@ from lkmongo.agent.speculation import LIMIT, Speculation
 from lkmongo.agent.status_line import StatusLines
 from lkmongo.agent.turns import redact_secrets
 from lkmongo.aio import running
-from lkmongo.declarations import declared
 from lkmongo.embed.choose import embedder_for
 from lkmongo.errors import LkmongoError
-from lkmongo.model import Memory, Order, Passage, Turn, UserScope
-from lkmongo.outbox import journal
+from lkmongo.model import Memory, Order, Passage, SessionRecord, SessionStatus, Turn, UserScope, now
+from lkmongo.outbox.journal import create_journal
 from lkmongo.outbox.outbox import Outbox
 from lkmongo.outbox.recovery import recover_and_log
 from lkmongo.search.choose import strategy_for
 from lkmongo.search.strategy import SearchResult, SearchStrategy
 from lkmongo.settings import Settings
 from lkmongo.store.open import Store, open_store
-from lkmongo.store.people.merge import move_own
 from lkmongo.store.people.own import OwnDocuments
 from lkmongo.store.seed.seeding import prepare
 
@@ -68,7 +67,7 @@ class CallerSession:
     @property
     def said(self) -> list[Turn]:
         """The conversation so far, including that with an earlier agent."""
-        return [*self.before, *self.recorder.all_turns]
+        return [*self.before, *self.recorder.turns]
 
     @property
     def scope(self) -> UserScope:
@@ -117,7 +116,8 @@ class CallerSession:
         return OwnDocuments(
             self.store.db,
             name,
-            lambda: self.scope,
+            # Of an identified guest, that of the record changes first, with the lease.
+            lambda: self.scope if self.recorder.erased else self.recorder.record.scope,
             breaker=self.store.breaker,
             writing=lambda: self.recorder.lease.writing(),  # noqa: PLW0108 - an identified guest has another lease
         )
@@ -151,22 +151,10 @@ class CallerSession:
         async with self._identifying:  # two requests may arrive at once
             if self.ending or not self.caller.guest or self.recorder.erased:
                 return False
-            guest = self.scope
             await self.recorder.change_scope(scope)
-            self.caller.identify(scope, self.recorder.lease)
+            self.caller.identify(scope)
             self.recorder.start()
-            await self._move_own(guest)
             return True
-
-    async def _move_own(self, guest: UserScope) -> None:
-        """Give the identified person what tools have stored for the guest in declared collections."""
-        if not declared().own:
-            return
-        try:
-            async with asyncio.timeout(deadlines.SAVE_ATTEMPT), self.recorder.lease.writing():
-                await move_own(self.store.db, guest, self.scope)
-        except (LkmongoError, TimeoutError):
-            logger.warning("documents of the guest %s stay theirs until lkmongo users merge", guest.user_id)
 
 
 @asynccontextmanager
@@ -231,19 +219,20 @@ async def begin_session(
         agent_participant: the agent's own identity in the room.
         livekit: the host of the LiveKit server or project.
     """
-    outbox = Outbox(lambda: journal.create_journal(settings, recorder.record))
-    recorder = Recorder(
-        store,
-        scope,
+    record = SessionRecord(
         session_id,
+        scope,
         room_name,
-        outbox,
+        SessionStatus.ACTIVE,
+        now(),
         participant_identity=participant_identity,
         agent=agent,
         agent_participant=agent_participant,
         livekit=livekit,
     )
-    caller = Caller(store, embedder, scope, recorder.lease, outbox, guest=guest)
+    outbox = Outbox(store, record, functools.partial(create_journal, settings))
+    recorder = Recorder(outbox)
+    caller = Caller(store, embedder, outbox, guest=guest)
     search = strategy_for(settings, store.db, embedder)
 
     async def warm_search() -> None:
@@ -266,6 +255,4 @@ async def begin_session(
             yield CallerSession(session_id, room_name, caller, store, search, recorder, speculation)
         finally:
             await recorder.lease.release()
-            with suppress(TimeoutError):  # the disk hangs
-                async with asyncio.timeout(deadlines.DISK):
-                    await outbox.close(delete=False)
+            await outbox.abandon()

@@ -10,7 +10,7 @@ from docs import generate
 from lkmongo.agent.assistant import Assistant, create_assistant
 from lkmongo.agent.briefing import brief
 from lkmongo.declarations import ProfileField, declare, declare_agent
-from lkmongo.errors import DatabaseError, NotFoundError
+from lkmongo.errors import NotFoundError
 from lkmongo.model import UserScope
 from lkmongo.settings import Settings
 from lkmongo.store.indexes import database_indexes
@@ -65,20 +65,9 @@ async def test_a_guests_documents_become_those_of_the_person_they_turn_out_to_be
         await call.tool("book_appointment", service="haircut", at="2026-12-01T10:00")
         assert len(await stored(store, guest)) == 1
         assert await call.call.identify(ROBIN)
-        assert (await stored(store, guest), len(await stored(store, ROBIN))) == ([], 1)
         await call.tool("book_appointment", service="colour", at="2026-12-02T10:00")
     assert [each["service"] for each in await stored(store, ROBIN)] == ["haircut", "colour"]
-
-
-async def test_a_guests_documents_that_cannot_be_moved_are_named(store, salon, monkeypatch, caplog):
-    async def away(*_):
-        raise DatabaseError
-
-    monkeypatch.setattr("lkmongo.agent.caller_session.move_own", away)
-    guest = UserScope.guest()
-    async with talk(store, guest, calls(), agent=salon, guest=True) as call:
-        assert await call.call.identify(ROBIN)
-    assert f"documents of the guest {guest.user_id} stay theirs until lkmongo users merge" in caplog.text
+    assert await stored(store, guest) == []
 
 
 async def test_nothing_is_written_for_somebody_who_was_erased_in_the_session(store, salon):

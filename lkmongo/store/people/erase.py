@@ -245,6 +245,13 @@ async def sweep_behind(db: AsyncDatabase[Document], scope: UserScope, session_id
     await Sessions(db).discard(scope, session_id)
 
 
+async def discard_own(db: AsyncDatabase[Document], guest: UserScope) -> None:
+    """Delete a guest's documents of declared collections: the guest turned out to be somebody who is erased."""
+    known = await declared.read(db)
+    for name in known.own.keys() & set(_split(known, orders=False)[0]):
+        await _sweep(db, guest, name)
+
+
 def _split(known: Declarations, *, orders: bool) -> tuple[list[str], list[str]]:
     """The collections that are erased, and those whose documents stay; `orders` are erased if that is asked for."""
     stay = {each.name for each in known.personal if not (each.erased or (orders and each.name == ORDERS))}

@@ -210,9 +210,11 @@ async def move_own(db: AsyncDatabase[Document], guest: UserScope, login: UserSco
     """Move the guest's documents of declared collections alone: a guest was identified in a session.
 
     Raises:
-        DatabaseError: some may be moved; a merge completes it.
+        DatabaseError: some may be moved; another call moves the others.
     """
     known = await declared.read(db)
+    if not known.own:
+        return
 
     async def run() -> None:
         mover = _Mover(db, guest, login, None, dry_run=False)

@@ -102,11 +102,11 @@ class OwnDocuments:
             ErasedError: the person was erased.
             DatabaseError: it could not be stored, or not be known to be stored, within a second.
         """
-        made: Document = {**storable(self._declared.checked(document)), **self._owner}
+        made: Document = storable(self._declared.checked(document))
 
         async def insert() -> bool:
             try:
-                await self._collection.insert_one(made)
+                await self._collection.insert_one(made | self._owner)
             except DuplicateKeyError:
                 return False
             return True
@@ -126,21 +126,20 @@ class OwnDocuments:
             ErasedError: the person was erased.
             DatabaseError: see `insert`.
         """
-        selector, update = self._selector(where), self._update(changes)
+        update = self._update(changes)
 
-        async def change() -> int:
+        async def change(selector: Document) -> int:
             return (await self._collection.update_many(selector, update)).matched_count
 
-        return await self._write(change)
+        return await self._change(where, change)
 
     async def delete(self, where: Mapping[str, Any]) -> int:
         """Delete the owner's documents that match; returns how many. Raises as `update` does."""
-        selector = self._selector(where)
 
-        async def delete() -> int:
+        async def delete(selector: Document) -> int:
             return (await self._collection.delete_many(selector)).deleted_count
 
-        return await self._write(delete)
+        return await self._change(where, delete)
 
     @property
     def _ids(self) -> tuple[str, ...]:
@@ -149,6 +148,10 @@ class OwnDocuments:
     @property
     def _owner(self) -> dict[str, str]:
         return {name: value for name, value in self._scope().filter.items() if name in self._ids}
+
+    async def _change(self, where: Mapping[str, Any], work: Callable[[Document], Awaitable[int]]) -> int:
+        self._selector(where)  # refused before anything is waited for
+        return await self._write(lambda: work(self._selector(where)))
 
     async def _write(self, work: Callable[[], Awaitable[T]]) -> T:
         async def write() -> T:
