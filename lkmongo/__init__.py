@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from lkmongo.agent.assistant import Assistant, MemoryAgent
     from lkmongo.agent.caller_session import CallerSession
+    from lkmongo.declarations import Collection, ProfileField
     from lkmongo.errors import (
         DatabaseError,
         LkmongoError,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "lkmongo.agent.assistant": ("Assistant", "MemoryAgent"),
     "lkmongo.agent.caller_session": ("CallerSession",),
+    "lkmongo.declarations": ("Collection", "ProfileField"),
     "lkmongo.errors": (
         "DatabaseError",
         "LkmongoError",
@@ -45,6 +47,7 @@ _HOMES = {
 __all__ = [
     "Assistant",
     "CallerSession",
+    "Collection",
     "DatabaseError",
     "Fact",
     "LkmongoError",
@@ -54,6 +57,7 @@ __all__ = [
     "NotReadyError",
     "Passage",
     "Profile",
+    "ProfileField",
     "SecretError",
     "SessionRecord",
     "Settings",

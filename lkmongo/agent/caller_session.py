@@ -27,6 +27,7 @@ from lkmongo.search.choose import strategy_for
 from lkmongo.search.strategy import SearchResult, SearchStrategy
 from lkmongo.settings import Settings
 from lkmongo.store.open import Store
+from lkmongo.store.people.own import OwnDocuments
 
 if TYPE_CHECKING:
     from livekit.agents import AgentSession
@@ -267,6 +268,21 @@ class CallerSession:
             DatabaseError: they could not be read.
         """
         return await self.store.breaker.read(lambda: self.store.orders.latest(self.scope, limit))
+
+    def collection(self, name: str) -> OwnDocuments:
+        """The caller's documents in a collection of your own; see `OwnDocuments`.
+
+        Raises:
+            NotFoundError: this process has not declared it.
+        """
+        return OwnDocuments(
+            self.store.db,
+            name,
+            # Of an identified guest, that of the record changes first, with the lease.
+            lambda: self.scope if self.recorder.erased else self.recorder.record.scope,
+            breaker=self.store.breaker,
+            writing=lambda: self.recorder.lease.writing(),  # noqa: PLW0108 - an identified guest has another lease
+        )
 
     async def search_knowledge(self, query: str) -> SearchResult[Passage]:
         """Search the tenant's knowledge for the three passages that fit best.

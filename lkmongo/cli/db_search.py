@@ -126,7 +126,7 @@ async def indexes(
     wait: Annotated[bool, typer.Option("--wait", help="Wait until they are ready, as `db wait-ready` does.")] = False,
     require_search: RequireSearch = False,
 ) -> None:
-    """Create and update the collections, indexes and search indexes.
+    """Create and update the collections, indexes and search indexes, with those that your agent's module declares.
 
     Run it as often as you like: definitions are compared by meaning, unknown indexes are left alone, and nothing is
     dropped without --replace: a broken search index is reported, with exit code 1. On a server without search, only the
@@ -144,6 +144,7 @@ async def indexes(
             "--check and --dry-run change nothing and cannot be combined with each other, --replace or --wait",
             hint="leave the others out",
         )
+    cli.declare()
     embedder = embedder_for(cli.settings)
     wanted = search_indexes(embedder.dimensions, embedder.similarity)
     if dry_run:
@@ -199,7 +200,8 @@ def _row(change: Change[Any], kind: str) -> dict[str, Any]:
 
 
 def _definitions(wanted: Sequence[SearchIndex]) -> list[dict[str, Any]]:
-    from lkmongo.store.mongo.schema import INDEXES
+    from lkmongo.declarations import declared
+    from lkmongo.store.mongo.schema import all_indexes
 
     ordinary = [
         {
@@ -208,7 +210,7 @@ def _definitions(wanted: Sequence[SearchIndex]) -> list[dict[str, Any]]:
             "kind": "ordinary",
             "definition": {"key": dict(index.keys), "unique": index.unique},
         }
-        for index in INDEXES
+        for index in all_indexes(declared())
     ]
     return ordinary + [
         {"collection": each.collection, "index": each.name, "kind": each.type, "definition": dict(each.definition)}
@@ -302,6 +304,7 @@ async def status(cli: Cli) -> None:
     from lkmongo.store.indexes.readiness import database_status
     from lkmongo.store.open import open_store
 
+    cli.declare()
     embedder = embedder_for(cli.settings)
     async with open_store(cli.settings, on_status=cli.output.note) as store:
         found = await database_status(store.db, embedder)

@@ -26,6 +26,7 @@ from lkmongo.outbox.journal_writer import JournalWriter, Pending
 from lkmongo.outbox.lease import Lease, SupersededError
 from lkmongo.outbox.operations import LANES, AddTurn, Entry, Lane, MoveGuest, Operation
 from lkmongo.store.open import Store
+from lkmongo.store.people.erase import discard_own
 from lkmongo.store.people.tombstones import ErasedError
 
 logger = logging.getLogger(__name__)
@@ -318,6 +319,7 @@ class Outbox:
         for guest in guests:
             try:
                 await self._store.sessions.discard(guest, self.record.session_id)
+                await discard_own(self._store.db, guest)
             except LkmongoError as error:  # else the guest's copy stays until it is erased or expires
                 logger.info("a guest's copy of an erased session could not be deleted: %s", _words(error))
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lkmongo.declarations import SCOPES, Collection, Declarations
+
 USERS = "users"
 MEMORIES = "memories"
 KNOWLEDGE = "knowledge"
@@ -18,11 +20,12 @@ RECEIPTS = "receipts"
 TOMBSTONES = "tombstones"
 KEYS = "keys"
 VISITORS = "visitors"
+DECLARATIONS = "declarations"
 
-COLLECTIONS = (USERS, MEMORIES, KNOWLEDGE, ORDERS, SESSIONS, TURNS, VISITORS, RECEIPTS, TOMBSTONES, KEYS)
-"""All collections, in the order in which they are created and listed."""
+COLLECTIONS = (USERS, MEMORIES, KNOWLEDGE, ORDERS, SESSIONS, TURNS, VISITORS, RECEIPTS, TOMBSTONES, KEYS, DECLARATIONS)
+"""All collections of lkmongo, in the order in which they are created and listed."""
 PERSONAL = (MEMORIES, TURNS, SESSIONS, USERS, VISITORS, ORDERS)
-"""Collections with documents of a person, by `tenant_id` and `user_id`: these are exported, merged and erased."""
+"""Those with documents of a person, by `tenant_id` and `user_id`; `declared.personal` adds those of one's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +61,23 @@ INDEXES = (
     Index(RECEIPTS, "newest", (("tenant_id", 1), ("erased_at", -1))),
     Index(RECEIPTS, "of_person", (("hash", 1),)),
 )
+"""Those of lkmongo; `all_indexes` adds those of one's own collections."""
+
+
+def indexes_of(collection: Collection) -> tuple[Index, ...]:
+    """The indexes of a declared collection, each behind its owner's ids."""
+    scope = SCOPES[collection.owner]
+    unique = scope[:1] if collection.unique_within == "tenant" else scope
+    found = [Index(collection.name, "key", tuple((path, 1) for path in (*unique, *collection.key)), unique=True)]
+    if unique != scope:
+        found.append(Index(collection.name, "of_user", _PERSON))
+    for paths in collection.indexes:
+        keys = [(path.removeprefix("-"), -1 if path.startswith("-") else 1) for path in paths]
+        found.append(Index(collection.name, f"by_{'_'.join(paths)}", (*((path, 1) for path in scope), *keys)))
+    return tuple(found)
+
+
+def all_indexes(declared: Declarations) -> tuple[Index, ...]:
+    """Every ordinary index; an `orders` of one's own has its own instead of ours."""
+    ours = tuple(index for index in INDEXES if index.collection not in declared.own)
+    return ours + tuple(index for each in declared.own.values() for index in indexes_of(each))
