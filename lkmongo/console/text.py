@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -32,6 +32,9 @@ async def converse(
     *,
     guest: bool = False,
     aloud: OpenSound | None = None,
+    session_id: str | None = None,
+    model: ModelChoice | None = None,
+    before: Callable[[CallerSession, Assistant], Awaitable[None]] | None = None,
 ) -> Outcome:
     """Run one session from greeting to hang-up, and store its record however it ends.
 
@@ -42,6 +45,9 @@ async def converse(
         listener: shows the conversation.
         guest: remember the caller for this session only.
         aloud: opens microphone and loudspeaker; None for text.
+        session_id: of a session to continue; a new one by default.
+        model: answers; by default what the settings choose, else the demo responder. It is closed afterwards.
+        before: called before the conversation begins.
 
     Raises:
         AudioError: the microphone or the loudspeaker cannot be opened; nothing was recorded.
@@ -53,7 +59,7 @@ async def converse(
 
     # Importing the SDK takes seconds, so it runs while the database starts.
     importing = asyncio.create_task(asyncio.to_thread(importlib.import_module, "lkmongo.agent.assistant"))
-    outcome = Outcome(session_id=f"console-{uuid4()}")
+    outcome = Outcome(session_id=session_id or f"console-{uuid4()}")
     await asyncio.sleep(0)
     async with open_session(
         settings,
@@ -70,7 +76,7 @@ async def converse(
                 f"{f'{error.message}: {error.why}' if error else 'MongoDB does not answer'}. "
                 "The session continues without memory; it is kept on this machine until MongoDB is available"
             )
-        await _run_session(settings, caller_session, lines, listener, outcome, aloud)
+        await _run_session(settings, caller_session, lines, listener, outcome, aloud, model, before)
     return outcome
 
 
@@ -81,6 +87,8 @@ async def _run_session(
     listener: Listener,
     outcome: Outcome,
     aloud: OpenSound | None,
+    model: ModelChoice | None,
+    before: Callable[[CallerSession, Assistant], Awaitable[None]] | None,
 ) -> None:
     from livekit.agents import utils
     from livekit.agents.testing import fake_job_context
@@ -90,7 +98,7 @@ async def _run_session(
     from lkmongo.agent.models import create_agent_session
 
     assistant = create_assistant(settings)
-    model = _choose_model(settings, type(assistant), listener)
+    model = model or _choose_model(settings, type(assistant), listener)
     reason = "error"
     async with utils.http_context.open(), AsyncExitStack() as stack:
         stack.push_async_callback(model.close)
@@ -100,6 +108,8 @@ async def _run_session(
                 stack.push_async_callback(speech.close)
             sound = await stack.enter_async_context(aloud()) if aloud else None
             session = create_agent_session(caller_session, model, speech)
+            if before:
+                await before(caller_session, assistant)
             caller_session.attach(session)
             try:
                 if sound:
