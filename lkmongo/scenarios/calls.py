@@ -114,7 +114,7 @@ class _Conversation:
 
     async def hold(self) -> list[Heard]:
         if self._answers == "script":
-            model, self._begin_turn = scripted_model()
+            model, self._begin_turn = scripted_model(self._warn)
         else:
             model = (choose_model(self._settings) if self._answers == "configured" else None) or demo_model()
         outcome = await converse(

@@ -13,7 +13,7 @@ from lkmongo.scenarios.calls import Heard
 from lkmongo.scenarios.scenario import After, Call, Said, WantedTool, holds
 from lkmongo.store.open import Store
 
-_A_LABEL = re.compile("[a-z_]+")
+_A_LABEL = re.compile("[a-z_ ]+")
 """What may well be a label: a gist that asks for the city remembers none."""
 _CONTEXT = 60
 """Characters shown on either side of a text that should not be there."""
@@ -70,7 +70,7 @@ _Found = Iterator[tuple[str, str]]
 
 
 def _troubles(came: Heard) -> _Found:
-    yield from (("an answer", trouble) for trouble in came.troubles)
+    yield from (("an answer without trouble", trouble) for trouble in came.troubles)
 
 
 def _of_greeting(call: Call, came: Heard) -> _Found:

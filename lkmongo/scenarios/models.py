@@ -25,8 +25,10 @@ ALL_RIGHT = "All right."
 class ScriptedModel(llm.LLM[str]):
     """Takes one step of the turn each time it is asked; without a step left, it reads out what the tools returned."""
 
-    def __init__(self) -> None:
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        """`warn` is called when the agent does not have a tool: the SDK drops such a call without a word."""
         super().__init__()
+        self._warn = warn
         self._steps: list[Step] = []
 
     @property
@@ -56,6 +58,8 @@ class ScriptedModel(llm.LLM[str]):
         step = self._steps.pop(0) if self._steps else None
         delta = llm.ChoiceDelta(role="assistant")
         if step and step.tool is not None:
+            if step.tool not in (names := {tool.id for tool in tools or []}):
+                self._warn(f"the agent has no tool {step.tool}; it has {', '.join(sorted(names)) or 'none'}")
             arguments = json.dumps(dict(step.arguments))
             delta.tool_calls = [llm.FunctionToolCall(name=step.tool, arguments=arguments, call_id=f"call-{uuid4()}")]
         else:
@@ -120,9 +124,9 @@ class WatchedModel(llm.LLM[str]):
         await self._inner.aclose()
 
 
-def scripted_model() -> tuple[ModelChoice, Callable[[Sequence[Step]], None]]:
+def scripted_model(warn: Callable[[str], None]) -> tuple[ModelChoice, Callable[[Sequence[Step]], None]]:
     """A scripted model, and the function that begins a turn of it."""
-    model = ScriptedModel()
+    model = ScriptedModel(warn)
     return ModelChoice(model, "what the scenario says", is_responder=True), model.begin_turn
 
 

@@ -53,7 +53,7 @@ class Wanted:
     def is_whole(self, found: str) -> bool:
         """Whether `found` is what is wanted from beginning to end: for names, ids and numbers."""
         if self.text is not None:
-            return found.split() == self.text.split() or found.casefold().split() == self.text.casefold().split()
+            return found.casefold().split() == self.text.casefold().split()
         return self.fits(found)
 
     def __str__(self) -> str:
@@ -186,7 +186,7 @@ class _ScenarioFile(YamlFile):
             return None
         values = self.record(root, "scenario", _Scenario)
         if values and not self._found:
-            values.setdefault("name", self._path.stem)
+            values["name"] = values["name"] or self._path.stem
             scenario = Scenario(self._path, **values)
             if scenario.seeds:
                 scenario = replace(scenario, seeds=self._path.parent / scenario.seeds)
