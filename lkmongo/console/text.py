@@ -7,6 +7,7 @@ import importlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -155,7 +156,7 @@ async def _talk_in_text(
     listener: Listener,
     outcome: Outcome,
 ) -> None:
-    await _show_run(session.start(assistant, capture_run=True, record=False), listener, outcome)
+    await _show_run(partial(session.start, assistant, capture_run=True, record=False), listener, outcome)
     async for line in lines:
         if isinstance(line, Switch):
             continue  # only a spoken conversation can switch
@@ -164,7 +165,7 @@ async def _talk_in_text(
             listener.refuse(line.refused)
         elif line.text:
             listener.event({"type": "message", "role": "user", "text": line.text})
-            await _show_run(session.run(user_input=line.text), listener, outcome)
+            await _show_run(partial(session.run, user_input=line.text), listener, outcome)
 
 
 def _choose_model(settings: Settings, agent: type[Assistant], listener: Listener) -> ModelChoice:
@@ -215,12 +216,16 @@ class _SessionEndedError(LkmongoError):
     code = "session_ended"
 
 
-async def _show_run(run: Awaitable[Any], listener: Listener, outcome: Outcome) -> None:
-    """Await a reply and show it; if the language model fails, warn and let the session continue."""
+async def _show_run(run: Callable[[], Awaitable[Any]], listener: Listener, outcome: Outcome) -> None:
+    """Await a reply and show it; if the language model fails, warn and let the session continue.
+
+    Raises:
+        _SessionEndedError: the session has ended; `run` says so when it is called, or when it is awaited.
+    """
     from livekit.agents import APIError
 
     try:
-        result = await run
+        result = await run()
     except APIError as error:
         outcome.unanswered += 1
         listener.warn(f"the language model did not answer: {first_line(error.__cause__ or error)}")

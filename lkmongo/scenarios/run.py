@@ -143,14 +143,15 @@ class _Run:
             if call.killed:
                 self._killed[call.scope].append(session_id)
                 heard = await hold_and_kill(self._settings, call, session_id, self._answers)
-                await self._recover()
             else:
                 heard = await hold(self._settings, call, session_id, self._answers)
+            await self._recover()
             failures += failures_of_call(call, number, heard)
         for after in self._scenario.after:
             failures += await failures_after(self._store, after, self._killed[after.scope])
         return failures
 
     async def _recover(self) -> None:
+        """Store what a call has left in its journal: one that was killed, or on a busy machine any."""
         folder = journal.journal_folder(self._settings.data_home)
         await recover(self._store, folder, journal.database_id(self._settings))

@@ -15,7 +15,9 @@ from aiohttp import web
 from docs import generate
 from lkmongo.errors import SeedError, SettingsError
 from lkmongo.local.mongod import EmbeddedMongod
+from lkmongo.model import UserScope
 from lkmongo.store.mongo.client import create_client
+from lkmongo.store.people.memories import Memories
 from tests.openai_server import create_app
 
 SHIPPED = sorted(generate.ROOT.glob("docs/examples/scenarios/*.yaml"))
@@ -206,6 +208,16 @@ async def test_what_reaches_somebody_else_in_an_answer_a_tool_or_the_briefing_is
     assert "Oslo" in outcome.failures[0].came
 
 
+async def test_a_leak_between_two_people_is_found_by_the_scenario_that_ships(run, monkeypatch):
+    """Everybody is loaded with the memories of u-100."""
+    contents, leaked = Memories.contents, UserScope(tenant_id="default", user_id="u-100")
+    monkeypatch.setattr(Memories, "contents", lambda self, _scope: contents(self, leaked))
+    outcome = await run(generate.ROOT / "docs/examples/scenarios/keeps-callers-apart.yaml")
+    told = [failure for failure in outcome.failures if failure.expected == 'nobody is told "Ferdinand"']
+    assert {failure.caller for failure in told} >= {"u-200"}
+    assert any(failure.came.startswith("what recall_detail returned") for failure in told)
+
+
 KILLED = """\
 calls:
   - caller: robin
@@ -239,7 +251,7 @@ async def test_what_was_not_said_is_not_restored(run):
     (to_the_agent, in_the_record) = failing(outcome)
     assert to_the_agent[:3] == (7, "call 2 (robin)", 'the agent that takes over knows of "my order was lost"')
     assert "My order is late.; I will look into it." in to_the_agent[3]
-    assert in_the_record[:3] == (11, "after all calls (robin)", 'the record of the killed call holds "it was lost"')
+    assert in_the_record[:3] == (12, "after all calls (robin)", 'the record of the killed call holds "it was lost"')
     assert "My order is late." in in_the_record[3]
 
 
@@ -375,6 +387,16 @@ async def test_a_language_model_that_does_not_answer_fails_the_turn(run):
     troubles = [each for each in failing(outcome) if each[2] == "an answer without trouble"]
     assert [each[:2] for each in troubles] == [(1, "call 1 (robin), greeting"), (1, "call 1 (robin), turn 1")]
     assert all("the language model did not answer" in each[3] for each in troubles)
+
+
+async def test_what_is_not_said_because_the_session_has_ended_fails_too(run):
+    says = ", ".join(f"line {number}" for number in range(1, 8))
+    async with language_model(400) as env:
+        outcome = await run(f"calls: [{{ caller: robin, says: [{says}] }}]", env=env)
+    assert [failure.turn for failure in outcome.failures if "language model" in failure.came][:1] == [0]
+    assert any(failure.came.startswith("the session ended: ") for failure in outcome.failures)
+    last = outcome.failures[-1]
+    assert (last.turn, last.said, last.came) == (7, "line 7", "the session had ended")
 
 
 def test_the_scenarios_of_the_documents_are_those_that_ship_or_can_be_read(tmp_path):
