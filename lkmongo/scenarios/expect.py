@@ -166,7 +166,7 @@ def _not_remembered(after: After, remembered: dict[str, str], gist: str) -> _Fou
 
 
 def _arguments(arguments: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={_text(value)!r}" for name, value in arguments.items())
+    return ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in arguments.items())
 
 
 def _text(value: Any) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ValidationInfo
@@ -18,6 +18,7 @@ from lkmongo.model import DEFAULT_TENANT, MAX_CONTENT, UserScope, clean_text, sl
 from lkmongo.store.seed.seeds import Id, YamlFile, line_of_text, shown
 from lkmongo.store.seed.seeds import field as scalar
 
+T = TypeVar("T")
 Model = Literal["demo", "configured"]
 """Who answers instead of a script: the demo responder, or the language model of the settings."""
 _LISTED = 20
@@ -87,7 +88,10 @@ class WantedTool:
     arguments: Mapping[str, Wanted] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        named = [f"{name} that {wanted}" for name, wanted in self.arguments.items()]
+        named = [
+            f"{name} that {wanted}" if wanted.text is None else f'{name}="{wanted.text}"'
+            for name, wanted in self.arguments.items()
+        ]
         return f"{self.name}({', '.join(named)})"
 
 
@@ -227,18 +231,18 @@ class _ScenarioFile(YamlFile):
         return Step(_line(node), **values) if values else None
 
     def tool(self, node: Node, path: str) -> WantedTool | None:
-        if isinstance(node, ScalarNode):
-            text = self.text(node, path)
-            return WantedTool(_line(node), text) if text else None
-        values = self.record(node, path, _Tool)
-        return WantedTool(_line(node), **values) if values else None
+        return self._short_or_long(node, path, _Tool, WantedTool)
 
     def said(self, node: Node, path: str) -> Said | None:
+        return self._short_or_long(node, path, _Said, Said)
+
+    def _short_or_long(self, node: Node, path: str, model: type[BaseModel], make: Callable[..., T]) -> T | None:
+        """What is written as a text alone, or with its fields."""
         if isinstance(node, ScalarNode):
             text = self.text(node, path)
-            return Said(_line(node), text) if text else None
-        values = self.record(node, path, _Said)
-        return Said(_line(node), **values) if values else None
+            return make(_line(node), text) if text else None
+        values = self.record(node, path, model)
+        return make(_line(node), **values) if values else None
 
     def call(self, node: Node, path: str) -> Call | None:
         values = self.record(node, path, _Call)

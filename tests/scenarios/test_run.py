@@ -96,7 +96,7 @@ async def test_a_greeting_that_is_another(run):
     assert failing(outcome) == [(10, "call 2 (alex), greeting", 'a greeting that holds "Alex"', '"Hello."')]
 
 
-RECALLED = "recall_detail(memory_type='favourite colour')"
+RECALLED = 'recall_detail(memory_type="favourite colour")'
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ RECALLED = "recall_detail(memory_type='favourite colour')"
         ("[]", "no tool is called"),
         (
             "[{ name: recall_detail, arguments: { memory_type: favourite } }]",
-            'the tool recall_detail(memory_type that holds "favourite") is called',
+            'the tool recall_detail(memory_type="favourite") is called',
         ),
         (
             "[{ name: recall_detail, arguments: { label: { matches: colour } } }]",
@@ -142,7 +142,7 @@ SCRIPT = (
 )
 async def test_tools_are_called_in_this_order_perhaps_with_others_between(run, tools, is_called):
     outcome = await run(f"calls: [{{ caller: r, says: [{{ say: hi, model: {SCRIPT}, tools: {tools} }}] }}]")
-    called = "list_user_memories(); recall_detail(memory_type='a'); lookup_order()"
+    called = 'list_user_memories(); recall_detail(memory_type="a"); lookup_order()'
     assert [failure.came for failure in outcome.failures] == ([] if is_called else [called])
 
 
