@@ -55,7 +55,7 @@ def failures_of_call(call: Call, number: int, heard: Sequence[Heard]) -> Iterato
     for turn, (said, came) in enumerate(zip((None, *call.says), [*heard, *unsaid], strict=False)):
         line = said.line if said else call.line
         found = [*_troubles(came), *(_of_turn(said, came) if said else _of_greeting(call, came))]
-        found += [(f'nobody is told "{text}"', place) for text in call.never for place in _told(came, text)]
+        found += [(f'the caller is not told "{text}"', place) for text in call.never for place in _told(came, text)]
         for expected, reality in found:
             yield Failure(line, expected, reality, call.who, number, turn, came.said or None)
     known = heard[0].history if heard else []

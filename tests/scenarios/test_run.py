@@ -197,7 +197,7 @@ async def test_what_reaches_somebody_else_in_an_answer_a_tool_or_the_briefing_is
                 model: [{ tool: recall_detail, arguments: { memory_type: city } }, "It is Oslo."]
             never: [Oslo, Bergen]
         """)
-    assert {failure.expected for failure in outcome.failures} == {'nobody is told "Oslo"'}
+    assert {failure.expected for failure in outcome.failures} == {'the caller is not told "Oslo"'}
     found = [(failure.line, failure.where, failure.came.partition(":")[0]) for failure in outcome.failures]
     assert found == [
         (6, "call 2 (robin), greeting", "what the model was told"),
@@ -213,7 +213,7 @@ async def test_a_leak_between_two_people_is_found_by_the_scenario_that_ships(run
     contents, leaked = Memories.contents, UserScope(tenant_id="default", user_id="u-100")
     monkeypatch.setattr(Memories, "contents", lambda self, _scope: contents(self, leaked))
     outcome = await run(generate.ROOT / "docs/examples/scenarios/keeps-callers-apart.yaml")
-    told = [failure for failure in outcome.failures if failure.expected == 'nobody is told "Ferdinand"']
+    told = [failure for failure in outcome.failures if failure.expected == 'the caller is not told "Ferdinand"']
     assert {failure.caller for failure in told} >= {"u-200"}
     assert any(failure.came.startswith("what recall_detail returned") for failure in told)
 
