@@ -18,6 +18,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "agent console": ["--user", "u-100"],
     "agent download-files": [],
     "agent run": ["--dev", "--demo"],
+    "agent test": ["colour.yaml"],
     "db embed": [],
     "db indexes": [],
     "db retention": ["calls", "90d", "--yes"],
@@ -65,6 +66,7 @@ GOES_ON = {"agent console"}
 NO_DATABASE = {
     "agent download-files": 1,
     "agent run": 1,
+    "agent test": 2,
     "local status": 0,
     "local stop": 1,
     "token": 0,
