@@ -1,4 +1,4 @@
-"""The collections and their ordinary indexes, as data.
+"""The collections, their ordinary indexes and the version of their documents, as data.
 
 Unique indexes begin with `tenant_id`, those of personal collections with `tenant_id, user_id`, as required for using
 `{tenant_id, user_id}` as the shard key.
@@ -6,7 +6,9 @@ Unique indexes begin with `tenant_id`, those of personal collections with `tenan
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 USERS = "users"
 MEMORIES = "memories"
@@ -23,6 +25,35 @@ COLLECTIONS = (USERS, MEMORIES, KNOWLEDGE, ORDERS, SESSIONS, TURNS, VISITORS, RE
 """All collections, in the order in which they are created and listed."""
 PERSONAL = (MEMORIES, TURNS, SESSIONS, USERS, VISITORS, ORDERS)
 """Collections with documents of a person, by `tenant_id` and `user_id`: these are exported, merged and erased."""
+
+VERSION = "schema_version"
+SCHEMA_VERSION = 1
+"""The version of the documents that this code writes; one that has none was written before there were versions.
+
+Only a change that the code of the version before cannot read raises it, and needs a migration in
+`store/indexes/upgrade.py`; a further field does not.
+"""
+STAMP = {VERSION: SCHEMA_VERSION}
+"""What a new document carries: 20 bytes."""
+OLDER: dict[str, Any] = {VERSION: {"$not": {"$gte": SCHEMA_VERSION}}}
+NEWER: dict[str, Any] = {VERSION: {"$gt": SCHEMA_VERSION}}
+OURS: dict[str, dict[str, Any]] = {
+    USERS: {},
+    MEMORIES: {},
+    # Another program's orders and passages are read, but belong to it.
+    KNOWLEDGE: {"origin": {"$in": ["knowledge", "seed"]}},
+    ORDERS: {"origin": "seed"},
+    SESSIONS: {},
+    TURNS: {},
+    VISITORS: {},
+}
+"""Which documents have a version, by collection. Receipts, tombstones and keys are written once, and for good."""
+
+
+def is_newer(document: Mapping[str, Any]) -> bool:
+    """Whether a later release wrote the document, in a way that this one cannot be expected to read."""
+    version = document.get(VERSION)
+    return isinstance(version, int) and version > SCHEMA_VERSION
 
 
 @dataclass(frozen=True, slots=True)

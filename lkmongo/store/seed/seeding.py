@@ -18,7 +18,7 @@ from lkmongo.model import DEFAULT_TENANT, Order, OrderItem, Passage, Profile, Te
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.knowledge.passages import content_hash
 from lkmongo.store.mongo import operations
-from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES, ORDERS, SESSIONS, USERS
+from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES, ORDERS, SESSIONS, STAMP, USERS
 from lkmongo.store.people.tombstones import Tombstones
 from lkmongo.store.people.users import PROFILE_PATHS
 
@@ -231,7 +231,7 @@ async def _write_passages(
 
 
 def _user(profile: Profile, forgotten_at: datetime | None) -> Document:
-    document: Document = {"created_at": now(), "memory_version": 0}
+    document: Document = {"created_at": now(), "memory_version": 0} | STAMP
     if forgotten_at:
         document["forgotten_at"] = forgotten_at
     for name, path in PROFILE_PATHS.items():
@@ -267,7 +267,7 @@ def _change(before: Document | None, counts: Counts, *, same: bool) -> _Change |
 
 def _insert(key: Document, document: Document) -> InsertOne[Document]:
     """Insert a document, unless one exists by now."""
-    return InsertOne(key | document)
+    return InsertOne(key | document | STAMP)
 
 
 def _update(key: Document, document: Document) -> UpdateOne:
