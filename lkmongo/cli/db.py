@@ -136,8 +136,10 @@ async def upgrade(cli: Cli, dry_run: DryRun = False) -> None:
         (
             {"collection": each.collection, "change": what, "documents": number}
             for each in found
-            for what, number in [*each.changes.items(), (f"schema version {SCHEMA_VERSION}", each.done)]
+            for what, number in [*each.changes.items(), (f"mark as schema version {SCHEMA_VERSION}", each.done)]
+            if each.older
         ),
+        empty="Every document is of this release",
     )
     if left := sum(each.left for each in found):
         raise NotReadyError(

@@ -236,6 +236,8 @@ class _Upgrade:
 
         while documents := await operations.read(find):
             yield documents
+            if len(documents) < _BATCH:
+                return  # without waiting for the end of what is written meanwhile
             last = documents[-1]["_id"]
 
     async def _upgrade(self, documents: Sequence[Document]) -> int:
