@@ -58,8 +58,8 @@ async def read(store) -> dict[str, Any]:
         "lines": [await lines(store, each) for each in scopes],
         "sessions": sessions,
         "turns": [await store.sessions.turns(each.scope, each.session_id) for each in sessions],
-        "knowledge": [(hit.value, round(hit.score, 5)) for hit in found.hits],
-        "remembered": [(hit.value, round(hit.score, 5)) for hit in remembered.hits],
+        "knowledge": [(hit.item, round(hit.score, 5)) for hit in found.hits],
+        "remembered": [(hit.item, round(hit.score, 5)) for hit in remembered.hits],
         "receipts": await receipts(store.db, TenantScope("default")),
         "file": await file_of(store, ADA),
     }
@@ -118,7 +118,7 @@ async def test_who_is_erased_after_the_upgrade_is_erased_as_before_it(store):
     await restore(store)
     await upgraded(store)
     receipt = await erase(store.db, ADA, by="tests")
-    assert receipt.counts == {"memories": 1, "turns": 30, "sessions": 2, "users": 1, "visitors": 1}
+    assert receipt.counts == {"memories": 1, "turns": 26, "sessions": 2, "users": 1, "visitors": 1}
     assert [each async for each in store.db.turns.find(ADA.filter)] == []
 
 
@@ -191,7 +191,7 @@ async def test_a_vector_as_an_array_is_packed_and_still_finds(store):
     assert (slot["embedding"].subtype, len(slot["embedding"])) == (9, 2 + 4 * 256)
     assert slot["label_words"] == "favorite song"
     after = (await ExactStrategy(store.db, LocalEmbedder()).memories(ADA, "music she likes")).hits
-    assert [hit.value for hit in after] == [hit.value for hit in before]
+    assert [hit.item for hit in after] == [hit.item for hit in before]
     assert after[0].score == pytest.approx(before[0].score, abs=1e-5)
 
 
