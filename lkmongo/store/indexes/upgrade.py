@@ -25,6 +25,7 @@ from lkmongo.store.mongo.schema import (
     MEMORIES,
     OLDER,
     OURS,
+    READABLE_VERSION,
     SCHEMA_VERSION,
     SESSIONS,
     STAMP,
@@ -303,7 +304,7 @@ async def _versions(db: AsyncDatabase[Document], name: str) -> Versions:
     group = {
         "_id": None,
         "older": {"$sum": {"$cond": [{"$lt": [version, SCHEMA_VERSION]}, 1, 0]}},
-        "newer": {"$sum": {"$cond": [{"$gt": [version, SCHEMA_VERSION]}, 1, 0]}},
+        "newer": {"$sum": {"$cond": [{"$gt": [version, READABLE_VERSION]}, 1, 0]}},
     }
     pipeline: list[Document] = [{"$match": OURS[name]}, {"$group": group}]
 

@@ -30,13 +30,15 @@ VERSION = "schema_version"
 SCHEMA_VERSION = 1
 """The version of the documents that this code writes; one that has none was written before there were versions.
 
-Only a change that the code of the version before cannot read raises it, and needs a migration in
-`store/indexes/upgrade.py`; a further field does not.
+Only a change that earlier code cannot read raises it, and needs a migration in `store/indexes/upgrade.py`; a further
+field does not.
 """
+READABLE_VERSION = 1
+"""The latest version that this code reads: one release ahead, as workers of two successive ones run together."""
 STAMP = {VERSION: SCHEMA_VERSION}
 """What a new document carries: 20 bytes."""
 OLDER: dict[str, Any] = {VERSION: {"$not": {"$gte": SCHEMA_VERSION}}}
-NEWER: dict[str, Any] = {VERSION: {"$gt": SCHEMA_VERSION}}
+NEWER: dict[str, Any] = {VERSION: {"$gt": READABLE_VERSION}}
 OURS: dict[str, dict[str, Any]] = {
     USERS: {},
     MEMORIES: {},
@@ -53,7 +55,7 @@ OURS: dict[str, dict[str, Any]] = {
 def is_newer(document: Mapping[str, Any]) -> bool:
     """Whether a later release wrote the document, in a way that this one cannot be expected to read."""
     version = document.get(VERSION)
-    return isinstance(version, int) and version > SCHEMA_VERSION
+    return isinstance(version, int) and version > READABLE_VERSION
 
 
 @dataclass(frozen=True, slots=True)
