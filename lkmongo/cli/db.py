@@ -1,4 +1,4 @@
-"""`lkmongo db seed`, `embed` and `retention`: sample data, missing vectors, and the retention of data."""
+"""`lkmongo db seed`, `embed`, `upgrade` and `retention`: sample data, vectors, older documents, and for how long."""
 
 from __future__ import annotations
 
@@ -111,6 +111,46 @@ async def embed(
     )
     if unfit := sum(each.unfit for each in filled):
         cli.output.warn(f"{unfit} documents have no text to embed; lkmongo did not write them")
+
+
+@command(app, "upgrade", data=True)
+async def upgrade(cli: Cli, dry_run: DryRun = False) -> None:
+    """Bring the documents that an earlier release wrote to the form of this one.
+
+    Workers and calls may go on meanwhile, and this release reads such documents as well: run it once no worker of the
+    earlier release is left. It can be interrupted: the next run continues. Secrets that were remembered before they
+    were refused are deleted for good.
+    """
+    from lkmongo.errors import NotReadyError
+    from lkmongo.store.indexes.upgrade import Upgraded
+    from lkmongo.store.indexes.upgrade import upgrade as upgrade_documents
+    from lkmongo.store.mongo.schema import SCHEMA_VERSION
+    from lkmongo.store.open import open_store
+
+    found: list[Upgraded] = []
+    async with open_store(cli.settings, on_status=cli.output.note) as store:
+        with progress("upgrading") as report:
+            async for each in upgrade_documents(store.db, dry_run=dry_run, on_progress=report):
+                found.append(each)
+                if each.older:
+                    verb = "would be upgraded" if dry_run else "upgraded"
+                    cli.output.note(f"{each.collection}: {each.done:,} of {counted(each.older, 'document')} {verb}")
+    cli.output.rows(
+        ["collection", "change", "documents"],
+        (
+            {"collection": each.collection, "change": what, "documents": number}
+            for each in found
+            for what, number in [*each.changes.items(), (f"mark as schema version {SCHEMA_VERSION}", each.done)]
+            if each.older
+        ),
+        empty="Every document is of this release",
+    )
+    if left := sum(each.left for each in found):
+        raise NotReadyError(
+            f"{counted(left, 'document')} of an earlier release {'is' if left == 1 else 'are'} left",
+            why="a worker of that release still writes",
+            hint="run it again when all workers are of this release",
+        )
 
 
 @command(app, "retention", data=True)

@@ -13,7 +13,7 @@ import typer
 
 from lkmongo.cli.command import Cli, command
 from lkmongo.cli.db import app
-from lkmongo.cli.output import Output, is_terminal
+from lkmongo.cli.output import Output, counted, is_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -293,7 +293,7 @@ async def wait_ready(
 
 @command(app, "status", data=True)
 async def status(cli: Cli) -> None:
-    """Show the features of the server, the state of indexes, missing vectors, and the retention.
+    """Show the server's features, the state of indexes, missing vectors, documents to upgrade, and the retention.
 
     Changes nothing, and does not wait.
     """
@@ -302,6 +302,7 @@ async def status(cli: Cli) -> None:
     from lkmongo.store.indexes import database_indexes
     from lkmongo.store.indexes.database_indexes import Action
     from lkmongo.store.indexes.readiness import database_status
+    from lkmongo.store.indexes.upgrade import versions
     from lkmongo.store.open import open_store
 
     cli.declare()
@@ -309,6 +310,7 @@ async def status(cli: Cli) -> None:
     async with open_store(cli.settings, on_status=cli.output.note) as store:
         found = await database_status(store.db, embedder)
         keep = kept(await database_indexes.current_retention(store.db))
+        schema = [dataclasses.asdict(each) for each in await versions(store.db)]
     server = {
         "version": found.capabilities.release,
         "search": found.capabilities.search,
@@ -332,13 +334,17 @@ async def status(cli: Cli) -> None:
     ] + [state_row(state) for state in found.search]
     documents = [dataclasses.asdict(each) for each in found.documents]
     if cli.output.is_json:
-        cli.output.event({"server": server, "indexes": rows, "documents": documents, "retention": keep})
+        cli.output.event(
+            {"server": server, "indexes": rows, "documents": documents, "schema": schema, "retention": keep}
+        )
     else:
         cli.output.rows(list(server), [server])
         cli.output.say("")
         cli.output.rows(COLUMNS, rows)
         cli.output.say("")
         cli.output.rows(["collection", "documents", "no_vector", "other_model"], documents)
+        cli.output.say("")
+        cli.output.rows(["collection", "older", "newer"], schema)
         cli.output.say("")
         cli.output.rows(["subject", "keep"], keep)
     for each in found.search:
@@ -351,3 +357,11 @@ async def status(cli: Cli) -> None:
     if left := sum((each.no_vector or 0) + (each.other_model or 0) for each in found.documents):
         counted = "1 document has" if left == 1 else f"{left} documents have"
         cli.output.note(f"{counted} no vector of {embedder.model}: found by words alone until lkmongo db embed")
+    if older := sum(each["older"] or 0 for each in schema):
+        cli.output.note(f"{_of(older, 'an earlier')}: lkmongo db upgrade brings them to the form of this one")
+    if newer := sum(each["newer"] or 0 for each in schema):
+        cli.output.warn(f"{_of(newer, 'a later')}, which this one may not be able to read: upgrade lkmongo")
+
+
+def _of(number: int, release: str) -> str:
+    return f"{counted(number, 'document')} {'is' if number == 1 else 'are'} of {release} release of lkmongo"

@@ -19,6 +19,7 @@ from lkmongo.store.sessions.sessions import CONSOLE
 
 if TYPE_CHECKING:
     from lkmongo.agent.assistant import Assistant
+    from lkmongo.agent.caller_session import CallerSession
     from lkmongo.agent.models import CallerAgentSession, ModelChoice, Speech
     from lkmongo.memory.lifetime import Lifetime
 

@@ -15,8 +15,8 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from lkmongo.errors import InvalidTextError, UsageError
 from lkmongo.model import DEFAULT_TENANT, MAX_CONTENT, UserScope, clean_text, slot_name
-from lkmongo.store.seed.seeds import Id, YamlFile, line_of_text, shown
-from lkmongo.store.seed.seeds import field as scalar
+from lkmongo.store.seed.yaml_file import Id, YamlFile, line_of_text, shown
+from lkmongo.store.seed.yaml_file import field as scalar
 
 T = TypeVar("T")
 Model = Literal["demo", "configured"]

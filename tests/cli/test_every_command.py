@@ -24,6 +24,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "db retention": ["calls", "90d", "--yes"],
     "db seed": ["--yes"],
     "db status": [],
+    "db upgrade": [],
     "db wait-ready": ["--timeout", "1"],
     "doctor": ["--only", "settings", "--only", "mongodb", "--only", "voyage", "--only", "livekit"],
     "knowledge add": ["notes.md"],

@@ -1,4 +1,4 @@
-"""The collections and their ordinary indexes, as data.
+"""The collections, their ordinary indexes and the version of their documents, as data.
 
 Unique indexes begin with `tenant_id`, those of personal collections with `tenant_id, user_id`, as required for using
 `{tenant_id, user_id}` as the shard key.
@@ -6,7 +6,9 @@ Unique indexes begin with `tenant_id`, those of personal collections with `tenan
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from lkmongo.declarations import SCOPES, Collection, Declarations
 
@@ -26,6 +28,37 @@ COLLECTIONS = (USERS, MEMORIES, KNOWLEDGE, ORDERS, SESSIONS, TURNS, VISITORS, RE
 """All collections of lkmongo, in the order in which they are created and listed."""
 PERSONAL = (MEMORIES, TURNS, SESSIONS, USERS, VISITORS, ORDERS)
 """Those with documents of a person, by `tenant_id` and `user_id`; `declared.personal` adds those of one's own."""
+
+VERSION = "schema_version"
+SCHEMA_VERSION = 1
+"""The version of the documents that this code writes; one that has none was written before there were versions.
+
+Only a change that earlier code cannot read raises it, and needs a migration in `store/indexes/upgrade.py`; a further
+field does not.
+"""
+READABLE_VERSION = 1
+"""The latest version that this code reads: one release ahead, as workers of two successive ones run together."""
+STAMP = {VERSION: SCHEMA_VERSION}
+"""What a new document carries: 20 bytes."""
+OLDER: dict[str, Any] = {VERSION: {"$not": {"$gte": SCHEMA_VERSION}}}
+NEWER: dict[str, Any] = {VERSION: {"$gt": READABLE_VERSION}}
+OURS: dict[str, dict[str, Any]] = {
+    USERS: {},
+    MEMORIES: {},
+    # Another program's orders and passages are read, but belong to it.
+    KNOWLEDGE: {"origin": {"$in": ["knowledge", "seed"]}},
+    ORDERS: {"origin": "seed"},
+    SESSIONS: {},
+    TURNS: {},
+    VISITORS: {},
+}
+"""Which documents have a version, by collection. Receipts, tombstones and keys are written once, and for good."""
+
+
+def is_newer(document: Mapping[str, Any]) -> bool:
+    """Whether a later release wrote the document, in a way that this one cannot be expected to read."""
+    version = document.get(VERSION)
+    return isinstance(version, int) and version > READABLE_VERSION
 
 
 @dataclass(frozen=True, slots=True)

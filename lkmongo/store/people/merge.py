@@ -27,7 +27,7 @@ from lkmongo.declarations import Collection, Declarations
 from lkmongo.errors import LkmongoError, NotReadyError, UsageError
 from lkmongo.model import MAX_ID, MAX_SLOTS, Fact, UserScope, now
 from lkmongo.store.mongo import declared, operations
-from lkmongo.store.mongo.schema import MEMORIES, SESSIONS, TURNS, USERS, VISITORS
+from lkmongo.store.mongo.schema import MEMORIES, SCHEMA_VERSION, SESSIONS, TURNS, USERS, VERSION, VISITORS
 from lkmongo.store.people.person import count, is_known, unknown_person
 from lkmongo.store.people.tombstones import Tombstones
 from lkmongo.store.sessions.sessions import Sessions
@@ -424,12 +424,14 @@ class _Mover:
         guest = await users.find_one(self._guest.filter, session=self._session) or {}
         login = await users.find_one(self._login.filter, session=self._session) or {}
         known = {"_id", "tenant_id", "user_id", "created_at", "last_seen_at", "last_session", "forgotten_at"}
-        known |= {"memory_version"}
+        known |= {"memory_version", VERSION}
         ours, theirs = _flat(guest), _flat(login)
         filled = sorted(
             path for path in ours if path.partition(".")[0] not in known and ours[path] and not theirs.get(path)
         )
         change: Document = {path: ours[path] for path in filled}
+        # As old as the older of the two, so that an upgrade looks at what was filled.
+        change[VERSION] = min((each.get(VERSION, 0) for each in (guest, login) if each), default=SCHEMA_VERSION)
         last = [session for each in (guest, login) if (session := each.get("last_session")) and session.get("at")]
         if last:
             change["last_session"] = max(last, key=lambda session: session["at"])

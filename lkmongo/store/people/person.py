@@ -29,7 +29,7 @@ Document = dict[str, Any]
 
 _TECHNICAL = frozenset(
     "_id tenant_id user_id embedding embedding_model label_words memory_version "
-    "origin lease report metrics item_id".split()
+    "origin lease report metrics item_id schema_version".split()
 )
 """Fields that say nothing about the person, or that the file states once."""
 _TECHNICAL_OF_OWN = frozenset("_id tenant_id user_id embedding embedding_model".split())

@@ -15,10 +15,10 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.confidential import holds_secret, without_secrets
 from lkmongo.declarations import MAX_FIELD, ProfileField, declared
-from lkmongo.errors import InvalidTextError, SecretError
+from lkmongo.errors import InvalidTextError, NewerVersionError, SecretError
 from lkmongo.model import PROFILE_FIELDS, LastSession, Profile, TenantScope, UserScope, clean_text, now
 from lkmongo.store.mongo import operations
-from lkmongo.store.mongo.schema import USERS, VISITORS
+from lkmongo.store.mongo.schema import STAMP, USERS, VISITORS, is_newer
 from lkmongo.store.people.tombstones import Tombstones
 
 PROFILE_PATHS = {
@@ -119,6 +119,8 @@ def _at(document: dict[str, Any], path: str) -> Any:
 
 def _profile(scope: UserScope, document: dict[str, Any] | None) -> Profile:
     document = document or {}
+    if is_newer(document):
+        raise NewerVersionError
     last = document.get("last_session") or {}
     gist = without_secrets(last.get("gist") or "")
     return Profile(
@@ -273,8 +275,8 @@ class Users:
         forgotten_at = await self._tombstones.forgotten_at(scope)
         if forgotten_at and said_at and forgotten_at >= said_at:
             return False
-        if forgotten_at:
-            update = update | {"$setOnInsert": update.get("$setOnInsert", {}) | {"forgotten_at": forgotten_at}}
+        carried = {"forgotten_at": forgotten_at} if forgotten_at else {}
+        update = update | {"$setOnInsert": update.get("$setOnInsert", {}) | carried | STAMP}
 
         async def make() -> bool:
             await self._users.update_one(selector, update, upsert=True)
@@ -375,7 +377,7 @@ class Visitors:
     async def add(self, key: str, scope: UserScope) -> None:
         """Register the browser as this person's, unless it is known already."""
         moment = now()
-        fields = dict(scope.filter) | {"created_at": moment, "last_seen_at": moment}
+        fields = scope.filter | {"created_at": moment, "last_seen_at": moment} | STAMP
         await operations.write(lambda: self._visitors.update_one({"_id": key}, {"$setOnInsert": fields}, upsert=True))
 
     async def end(self, key: str) -> None:

@@ -21,7 +21,7 @@ from lkmongo.model import DEFAULT_TENANT, Order, OrderItem, Passage, Profile, Te
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.knowledge.passages import content_hash
 from lkmongo.store.mongo import declared, operations
-from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES, ORDERS, SESSIONS, USERS
+from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES, ORDERS, SESSIONS, STAMP, USERS
 from lkmongo.store.people.tombstones import Tombstones
 from lkmongo.store.people.users import profile_path
 
@@ -254,7 +254,7 @@ async def _write_passages(
 
 
 def _user(profile: Profile, forgotten_at: datetime | None) -> Document:
-    document: Document = {"created_at": now(), "memory_version": 0}
+    document: Document = {"created_at": now(), "memory_version": 0} | STAMP
     if forgotten_at:
         document["forgotten_at"] = forgotten_at
     for name, value in profile.values.items():
@@ -289,7 +289,7 @@ def _change(before: Document | None, counts: Counts, *, same: bool, mark: str = 
 
 def _insert(key: Document, document: Document) -> InsertOne[Document]:
     """Insert a document, unless one exists by now."""
-    return InsertOne(key | document)
+    return InsertOne(key | document | STAMP)
 
 
 def _update(key: Document, document: Document, *, mark: str) -> UpdateOne:

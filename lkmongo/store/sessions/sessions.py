@@ -20,7 +20,7 @@ from lkmongo import deadlines
 from lkmongo.errors import DatabaseError
 from lkmongo.model import SessionRecord, SessionStatus, Turn, UserScope, clean
 from lkmongo.store.mongo import operations
-from lkmongo.store.mongo.schema import SESSIONS, TURNS
+from lkmongo.store.mongo.schema import SESSIONS, STAMP, TURNS, VERSION
 from lkmongo.store.sessions.documents import LOOKING, host_name, is_gone, placed, record_of, turn_fields, turn_of
 
 Document = dict[str, Any]
@@ -37,6 +37,9 @@ CONSOLE = "console"
 """The room of sessions that have none."""
 _BATCH = 500
 _DUPLICATE_KEY = 11_000
+
+
+_VERSION = {"$ifNull": [f"${VERSION}", STAMP[VERSION]]}
 
 
 class TakenError(DatabaseError):
@@ -65,6 +68,7 @@ class Sessions:
             "status": {"$literal": clean(record.status)},
             "started_at": {"$ifNull": ["$started_at", record.started_at]},
             "lease": _lease(owner),
+            VERSION: _VERSION,
         }
         where = {
             "participant": record.participant_identity,
@@ -138,6 +142,7 @@ class Sessions:
             "status": {"$cond": [goes_on, SessionStatus.ACTIVE.value, "$status"]},
             "started_at": {"$ifNull": ["$started_at", record.started_at]},
             "lease": {"$cond": [free, _lease(owner), "$lease"]},
+            VERSION: _VERSION,
         }
         selector = _one(record.scope, record.session_id)
         document = await operations.write(
@@ -278,7 +283,7 @@ class Sessions:
             }
         )
         selector = _one(record.scope, record.session_id)
-        update = {"$set": fields, "$min": {"started_at": record.started_at}} | (
+        update = {"$set": fields, "$min": {"started_at": record.started_at}, "$setOnInsert": STAMP} | (
             {} if keep_lease or record.status is SessionStatus.ACTIVE else {"$unset": {"lease": ""}}
         )
         later = {"status": SessionStatus.COMPLETE.value, "ended_at": {"$gt": record.ended_at}}
