@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from lkmongo import telemetry
 from lkmongo.agent import models
 from lkmongo.agent.models import ModelChoice, choose_model
+from lkmongo.aio import level_of
 from lkmongo.declarations import declare_agent
 from lkmongo.embed.choose import embedder_for
 from lkmongo.errors import LkmongoError
@@ -97,7 +98,7 @@ class Prewarm:
         try:
             await keep_once(store.db)
         except LkmongoError as error:
-            logger.debug("the declared collections are not in the database yet: %s (%s)", error.message, error.why)
+            logger.log(level_of(error), "the declarations could not be stored: %s (%s)", error.message, error.why)
         try:
             # A local model belongs to the process; a Voyage client would be bound to this loop.
             if self.settings.embedder_kind == "local":

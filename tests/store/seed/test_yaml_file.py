@@ -116,6 +116,11 @@ def test_documents_are_loaded_with_their_owners_ids(folder):
         ("service: haircut", "service: 7", "4: appointments[0].service must be a valid string, not the number 7"),
         ("haircut", "permanent wave", "4: appointments[0].service: String should have at most 10 characters"),
         ("name: Kim", "name: [Kim]", "6: appointments[0].guests[0].name must be a valid string"),
+        (
+            "name: Kim",
+            "name: Kim\n      nick: K",
+            "7: appointments[0].guests[0].nick is not one of its fields; these are",
+        ),
         ("name: Kim", "nick: Kim", "6: appointments[0].guests[0] has no name"),
         ("  service: haircut\n", "", "1: appointments[0] has no service"),
         ("service: haircut", "sevrice: haircut", "4: appointments[0].sevrice is not one of its fields; these are"),
