@@ -179,6 +179,12 @@ class Collection:
         return tuple(info.alias or name for name, info in self.document.model_fields.items())
 
     @property
+    def identity(self) -> tuple[str, ...]:
+        """The fields that identify a document in the whole collection: ids of its owner, and the key."""
+        ids = SCOPES[self.owner]
+        return (*(ids[:1] if self.unique_within == "tenant" else ids), *self.key)
+
+    @property
     def seed_mark(self) -> str:
         """The field by which `db seed` knows the documents that it wrote."""
         return "origin" if self.name == "orders" else "_origin"

@@ -146,6 +146,8 @@ def test_documents_are_loaded_with_their_owners_ids(folder):
             "user_id: u-1\n",
             '7: appointments[1]: the appointment_id "a-1" of the user_id "u-1" of tenant default is used on line 1',
         ),
+        ("service: haircut", "service: a\n  ? [b]\n  : 1", "5: appointments[0]: found unhashable key"),
+        ("service: haircut", "service: a\n  7: 1", "1: appointments[0] has a field named 7"),
         (GOOD, "u-1", '1: must be a list of appointments, each starting with a dash, not "u-1"'),
         (GOOD, "- u-1", '1: appointments[0] must have fields such as user_id, not be "u-1"'),
         (GOOD, "- [", "1: is not YAML"),
