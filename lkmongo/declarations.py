@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,7 +33,8 @@ _FIELD = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _RESERVED = frozenset(
     "users memories knowledge sessions turns visitors receipts tombstones keys declarations "  # collections of lkmongo
     "memory_history phones audit "  # that it may have later
-    "profile profiles calls browsers exported_at tenant_id user_id in_a_call".split()  # names in exports and commands
+    "profile profiles calls browsers exported_at tenant_id user_id in_a_call name email preferred_language timezone "
+    "created_at last_seen_at last_call last_call_at".split()  # names in exports and commands
 )
 _RESERVED_FIELDS = frozenset(
     "name email preferred_language timezone created_at last_seen_at last_session last_call last_call_at fields "
@@ -178,6 +179,12 @@ class Collection:
         return tuple(info.alias or name for name, info in self.document.model_fields.items())
 
     @property
+    def identity(self) -> tuple[str, ...]:
+        """The fields that identify a document in the whole collection: ids of its owner, and the key."""
+        ids = SCOPES[self.owner]
+        return (*(ids[:1] if self.unique_within == "tenant" else ids), *self.key)
+
+    @property
     def seed_mark(self) -> str:
         """The field by which `db seed` knows the documents that it wrote."""
         return "origin" if self.name == "orders" else "_origin"
@@ -202,6 +209,8 @@ class Collection:
                 made = self.document.model_validate(document)
             except ValidationError as error:
                 raise self._misfit(error, ()) from error
+            if dropped := list(_dropped(document, made.model_dump(by_alias=True), ())):
+                raise ShapeError(self.name, dropped)
             found = made.model_dump(by_alias=True, exclude_none=True)
         wrong = [name for name in self.key if isinstance(found.get(name), dict | list | bool | None)]
         if wrong:
@@ -277,6 +286,19 @@ class Collection:
             seconds = limit["seconds"]
             known["retention"] = (limit["field"], None if seconds is None else timedelta(seconds=seconds))
         return cls(name, **known)
+
+
+def _dropped(given: Any, made: Any, at: Place) -> Iterator[tuple[Place, str]]:
+    """The fields that a model has ignored, as pydantic's do by default: they may be misspelt."""
+    if isinstance(given, Mapping) and isinstance(made, Mapping):
+        for name, value in given.items():
+            if name in made:
+                yield from _dropped(value, made[name], (*at, name))
+            else:
+                yield (*at, name), f" is not one of its fields; these are {', '.join(map(str, made))}"
+    elif isinstance(given, list | tuple) and isinstance(made, list | tuple) and len(given) == len(made):
+        for index, value in enumerate(given):
+            yield from _dropped(value, made[index], (*at, index))
 
 
 @dataclass(frozen=True)

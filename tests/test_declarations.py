@@ -58,6 +58,7 @@ class Scoped(BaseModel):
         ("Turns", {}, "the collection Turns is a name of lkmongo's own"),
         ("calls", {}, "a name of lkmongo's own"),
         ("knowledge", {}, "a name of lkmongo's own"),
+        ("email", {}, "a name of lkmongo's own"),
         ("cats", {"owner": "user"}, "the collection cats cannot belong to 'user'"),
         ("cats", {"key": "cat_id"}, "the collection cats has the key 'cat_id'"),
         ("cats", {"key": ("a.b",)}, "cannot have 'a.b' in its key"),
@@ -113,6 +114,10 @@ def test_a_document_is_checked_and_defaults_are_filled_in():
         (
             {"table": "7", "at": "2026-12-01", "gusts": []},
             "tables.gusts is not one of its fields; these are table, at,",
+        ),
+        (
+            {"table": "7", "at": "2026-12-01", "guests": [{"name": "Kim", "phnoe": 1}]},
+            "tables.guests[0].phnoe is not one of its fields; these are name",
         ),
         ({"table": "7", "at": "2026-12-01", "user_id": "u-1"}, "tables.user_id cannot be given; lkmongo adds"),
         ({"$set": {}}, "tables has a field named '$set'"),

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from lkmongo import telemetry
 from lkmongo.agent.caller_session import CallerSession, begin_session
-from lkmongo.aio import running
+from lkmongo.aio import level_of, running
 from lkmongo.declarations import Collection, ProfileField, declare
 from lkmongo.dispatch import Dispatched, read_dispatch
 from lkmongo.embed.choose import embedder_for
@@ -424,4 +424,4 @@ async def _keep_declarations(store: Store) -> None:
     try:
         await keep_once(store.db)
     except LkmongoError as error:
-        logger.warning("the declared collections are not in the database yet: %s (%s)", error.message, error.why)
+        logger.log(level_of(error), "the declarations could not be stored: %s (%s)", error.message, error.why)

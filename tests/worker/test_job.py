@@ -59,9 +59,7 @@ async def hold(mongodb_uri, database_name, store):
     return hold
 
 
-async def test_a_process_that_waits_for_a_job_stores_what_its_agents_module_declares(
-    store, hold, monkeypatch, tmp_path
-):
+async def test_a_waiting_process_stores_what_its_agents_module_declares(store, hold, monkeypatch, tmp_path):
     (tmp_path / "clinic.py").write_text(
         "from lkmongo.agent.assistant import Assistant\n"
         "from lkmongo.declarations import Collection\n"

@@ -100,9 +100,8 @@ INDEXES = (
 def indexes_of(collection: Collection) -> tuple[Index, ...]:
     """The indexes of a declared collection, each behind its owner's ids."""
     scope = SCOPES[collection.owner]
-    unique = scope[:1] if collection.unique_within == "tenant" else scope
-    found = [Index(collection.name, "key", tuple((path, 1) for path in (*unique, *collection.key)), unique=True)]
-    if unique != scope:
+    found = [Index(collection.name, "key", tuple((path, 1) for path in collection.identity), unique=True)]
+    if collection.unique_within == "tenant":
         found.append(Index(collection.name, "of_user", _PERSON))
     for paths in collection.indexes:
         keys = [(path.removeprefix("-"), -1 if path.startswith("-") else 1) for path in paths]

@@ -15,7 +15,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.declarations import ORDERS as OF_ORDERS
-from lkmongo.declarations import SCOPES, Collection, Declarations
+from lkmongo.declarations import Collection, Declarations
 from lkmongo.embed.base import Embedder
 from lkmongo.model import DEFAULT_TENANT, Order, OrderItem, Passage, Profile, TenantScope, UserScope, now
 from lkmongo.store.indexes import database_indexes
@@ -163,12 +163,11 @@ async def _seed_records(
     collection: _Collection, of: Collection, documents: Sequence[Document], counts: Counts, tell: Progress
 ) -> None:
     """Write documents that have their owner's ids."""
-    ids = SCOPES[of.owner][:1] if of.unique_within == "tenant" else SCOPES[of.owner]
     done = 0
     for tenant_id, owned in _grouped(documents, lambda document: str(document.get("tenant_id"))):
         for batch in _batches(owned):
-            keys = [{name: document[name] for name in (*ids, *of.key)} for document in batch]
-            selector: Document = {"tenant_id": tenant_id} if ids else {}
+            keys = [{name: document[name] for name in of.identity} for document in batch]
+            selector: Document = {"tenant_id": tenant_id} if "tenant_id" in of.identity else {}
             selector |= {name: {"$in": [key[name] for key in keys]} for name in keys[0] if name != "tenant_id"}
             there = await _find(collection, selector, {"_id": 0})
             found = {_key(each, keys[0]): each for each in there}

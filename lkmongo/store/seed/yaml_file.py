@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ValidationError, ValidationInfo
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from lkmongo.declarations import SCOPES, Collection, Owner, Place, ShapeError, place_text
+from lkmongo.declarations import Collection, Owner, Place, ShapeError, place_text
 from lkmongo.errors import InvalidIdError, InvalidTextError
 from lkmongo.model import DEFAULT_TENANT, check_id, clean_text
 from lkmongo.store.people.own import storable
@@ -111,11 +111,9 @@ class YamlFile:
 
     def own_records(self, collection: Collection) -> Iterator[dict[str, Any]]:
         """Yield the valid documents of a declared collection, with their owner's ids, ready to be stored."""
-        key = [*(SCOPES[collection.owner][:1] if collection.unique_within == "tenant" else SCOPES[collection.owner])]
-        key += collection.key
         for index, node, line in self._nodes(collection.name):
             path = f"{collection.name}[{index}]"
-            yield from self._new(self._own_record(node, path, collection), path, line, key)
+            yield from self._new(self._own_record(node, path, collection), path, line, collection.identity)
 
     def _own_record(self, node: Node, path: str, collection: Collection) -> dict[str, Any]:
         ids = _OWNERS[collection.owner]
@@ -123,8 +121,9 @@ class YamlFile:
             names = [*ids.model_fields, *(collection.fields or collection.key)]
             self._find(node.start_mark.line, f"{path} must have fields such as {names[0]}, not be {shown(node)}")
             return {}
-        about_owner = [pair for pair in node.value if pair[0].value in ids.model_fields]
-        rest = MappingNode(node.tag, [pair for pair in node.value if pair not in about_owner], node.start_mark)
+        pairs: list[tuple[Node, Node]] = node.value
+        about_owner = [(key, value) for key, value in pairs if _tag(key) and key.value in ids.model_fields]
+        rest = MappingNode(node.tag, [pair for pair in pairs if pair not in about_owner], node.start_mark)
         owner = self.record(MappingNode(node.tag, about_owner, node.start_mark), path, ids)
         names = [key.value for key, _ in rest.value if isinstance(key, ScalarNode)]
         for key, _ in rest.value:
