@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import warnings
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -71,6 +72,12 @@ class CallerSession:
     def scope(self) -> UserScope:
         """Whose data this session may read and write."""
         return self.caller.scope
+
+    @property
+    def identity(self) -> UserScope:
+        """The name that `scope` had in 0.1.0."""
+        warnings.warn("CallerSession.identity is now CallerSession.scope", DeprecationWarning, stacklevel=2)
+        return self.scope
 
     def attach(self, session: AgentSession[Any]) -> None:
         """Listen to an AgentSession: record it, and search while the caller speaks."""
