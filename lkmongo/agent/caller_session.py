@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import warnings
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -173,6 +174,12 @@ class CallerSession:
     def scope(self) -> UserScope:
         """Whose data this session may read and write; a guest's changes when they are identified."""
         return self.caller.scope
+
+    @property
+    def identity(self) -> UserScope:
+        """The name that `scope` had in 0.1.0."""
+        warnings.warn("CallerSession.identity is now CallerSession.scope", DeprecationWarning, stacklevel=2)
+        return self.scope
 
     @property
     def profile(self) -> Profile:
