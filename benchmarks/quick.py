@@ -47,11 +47,11 @@ Figures = dict[str, float]
 async def measure(patience: Patience) -> Figures:
     """All figures, by what they are of."""
     from lkmongo import deadlines
-    from lkmongo.outbox import changes, lease
+    from lkmongo.outbox import lease, outbox
 
     deadlines.LEASE_RENEWAL_EVERY = deadlines.LEASE_TRUSTED = _AN_HOUR
     lease.lease_owner = lambda: _OWNER  # type: ignore[attr-defined]
-    changes._UNCONDITIONAL = timedelta(seconds=_AN_HOUR)  # noqa: SLF001
+    outbox._FRESH = timedelta(seconds=_AN_HOUR)  # noqa: SLF001
     figures: Figures = {}
     with staged() as stage:
         async with connected(stage, embedding=0) as ways:

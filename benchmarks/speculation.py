@@ -31,7 +31,8 @@ from lkmongo.agent.speculation import Speculation
 from lkmongo.embed.choose import CachedEmbedder
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.local.mongod import EmbeddedMongod
-from lkmongo.model import Passage, UserScope
+from lkmongo.model import Passage, SessionRecord, SessionStatus, UserScope, now
+from lkmongo.outbox.outbox import Outbox
 from lkmongo.search.strategy import ExactStrategy, SearchResult
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.mongo.client import create_client
@@ -118,8 +119,9 @@ async def hold(uri: str, spoken: Sequence[Spoken], *, speculation: bool) -> list
         store = Store.of(client["benchmark"])
         search = ExactStrategy(store.db, embedder)
         await search.knowledge(CALLER.tenant, "warm up")  # the first search of a process loads the passages
-        recorder = Recorder(store, CALLER, f"benchmark-{speculation}", "benchmark")
-        caller = Caller(store, embedder, CALLER, recorder.lease)
+        record = SessionRecord(f"benchmark-{speculation}", CALLER, "benchmark", SessionStatus.ACTIVE, now())
+        outbox = Outbox(store, record)
+        recorder, caller = Recorder(outbox), Caller(store, embedder, outbox)
         early = Speculation(search, lambda: CALLER.tenant) if speculation else None
         call = TimedCall("benchmark", "benchmark", caller, store, search, recorder, early)
         call.waits = []

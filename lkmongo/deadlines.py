@@ -39,10 +39,8 @@ DISK = 1.0
 # In the background: nobody waits, but a hanging attempt must give way to the next.
 LOAD_ATTEMPT = 5.0
 """One attempt to load what is known of the caller."""
-SAVE_ATTEMPT = 5.0
-"""One attempt to store what the caller asked to have remembered."""
-RECORD_ATTEMPT = 10.0
-"""One attempt to store turns, possibly many over a slow network."""
+WRITE_ATTEMPT = 10.0
+"""One attempt to store what a session has written, possibly many turns over a slow network."""
 
 # The start of a call.
 PRELOAD = 1.0

@@ -15,7 +15,7 @@ from lkmongo.agent.caller_session import CallerSession
 from lkmongo.agent.recorder import Recorder
 from lkmongo.embed.choose import create_embedder
 from lkmongo.errors import DatabaseUnavailableError
-from lkmongo.model import UserScope
+from lkmongo.model import SessionRecord, SessionStatus, UserScope, now
 from lkmongo.outbox import journal
 from lkmongo.outbox.journal import Journal
 from lkmongo.outbox.outbox import Outbox
@@ -30,11 +30,24 @@ DATABASE = "db"
 """What the files say that the database is called; whoever recovers them says so, too."""
 
 
-def with_file(store: Store, scope: UserScope, folder: Path) -> Recorder:
-    """A recorder that notes in `folder` what MongoDB does not have yet."""
-    outbox = Outbox(lambda: Journal.create(folder, recorder.record, owner=process_name(), database=DATABASE))
-    recorder = Recorder(store, scope, SID, ROOM, outbox)
-    return recorder
+def outbox_of(
+    store: Store, scope: UserScope, session_id: str = SID, room: str = ROOM, folder: Path | None = None
+) -> Outbox:
+    """The outbox of a session that begins now; with `folder`, its journal is there."""
+
+    def create(record: SessionRecord) -> Journal:
+        assert folder
+        return Journal.create(folder, record, owner=process_name(), database=DATABASE)
+
+    record = SessionRecord(session_id, scope, room, SessionStatus.ACTIVE, now())
+    return Outbox(store, record, create if folder else None)
+
+
+def recorder_of(
+    store: Store, scope: UserScope, session_id: str = SID, room: str = ROOM, folder: Path | None = None
+) -> Recorder:
+    """The recorder of a session that begins now; with `folder`, its journal is there."""
+    return Recorder(outbox_of(store, scope, session_id, room, folder))
 
 
 @asynccontextmanager
@@ -42,9 +55,8 @@ async def a_call(
     store: Store, scope: UserScope, folder: Path | None = None, *, guest: bool = False
 ) -> AsyncIterator[CallerSession]:
     """A call of which nothing is loaded or written yet; with `folder`, what waits is on disk there."""
-    recorder = with_file(store, scope, folder) if folder else Recorder(store, scope, SID, ROOM)
-    embedder = create_embedder("local")
-    caller = Caller(store, embedder, scope, recorder.lease, recorder._outbox, guest=guest)
+    outbox, embedder = outbox_of(store, scope, folder=folder), create_embedder("local")
+    recorder, caller = Recorder(outbox), Caller(store, embedder, outbox, guest=guest)
     try:
         yield CallerSession(SID, ROOM, caller, store, ExactStrategy(store.db, embedder), recorder)
     finally:
@@ -72,13 +84,9 @@ def kinds(folder: Path) -> list[str]:
 async def die(recorder: Recorder, caller: Caller | None = None) -> None:
     """What is left of a process that is killed: its file, which nobody locks any more."""
     if caller:
-        caller._writer.stop()
         await caller._background.cancel()
-        caller._changes.clear()
-    if recorder._writer:
-        recorder._writer.cancel()
+    await recorder._outbox.abandon()
     await recorder.lease.release()
-    await recorder._outbox.close(delete=False)
 
 
 @contextmanager

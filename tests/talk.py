@@ -19,6 +19,7 @@ from lkmongo.model import Turn, UserScope
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.store.open import Store
 from tests.fake_llm import Script, ScriptedLLM
+from tests.overlaps import outbox_of
 
 
 @dataclass
@@ -70,8 +71,8 @@ async def talk(
     `resumed` are the turns of a call that is gone on with, `model` one to take instead of the script.
     """
     embedder = create_embedder("local")
-    recorder = Recorder(store, scope, session_id, "console")
-    caller = Caller(store, embedder, scope, recorder.lease, guest=guest)
+    outbox = outbox_of(store, scope, session_id, "console")
+    recorder, caller = Recorder(outbox), Caller(store, embedder, outbox, guest=guest)
     call = CallerSession(session_id, "console", caller, store, ExactStrategy(store.db, embedder), recorder)
     await caller.preload()
     if resumed:

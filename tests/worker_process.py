@@ -59,8 +59,8 @@ class Actor(Assistant):
             await until(Path("they-may-leave").exists)
             self._leave()
         elif what == "kill":
-            noting = self.caller_session.recorder._journaling
-            await until(noting.done)  # which is some time before MongoDB is told
+            # All turns are in the journal, which is some time before MongoDB is told.
+            await until(self.caller_session.recorder._outbox._journal._writing.done)
             os.kill(os.getpid(), signal.SIGKILL)
         elif what == "block":
             time.sleep(1.2 * deadlines.LEASE)  # noqa: ASYNC251

@@ -31,7 +31,7 @@ from lkmongo.confidential import REFUSAL
 from lkmongo.errors import InvalidIdError, InvalidTextError, LkmongoError, NotFoundError, SecretError, SettingsError
 from lkmongo.imports import import_string
 from lkmongo.model import PROFILE_FIELDS, Order, profile_words, slot_name, slot_words
-from lkmongo.outbox.changes import Saved
+from lkmongo.outbox.outbox import Saved
 from lkmongo.settings import Settings
 
 logger = logging.getLogger(__name__)

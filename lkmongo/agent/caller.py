@@ -32,11 +32,9 @@ from lkmongo.model import (
     slot_name,
     slot_words,
 )
-from lkmongo.outbox.changes import Change, Changes, ChangeWriter, Saved
-from lkmongo.outbox.lease import Lease
-from lkmongo.outbox.outbox import Outbox
+from lkmongo.outbox.operations import Change, FillProfile, Forget, Remember, SaveGist, SetProfile, applied_to
+from lkmongo.outbox.outbox import Outbox, Saved
 from lkmongo.store.open import Store
-from lkmongo.store.people.tombstones import ErasedError
 from lkmongo.store.people.users import check_profile_value
 
 logger = logging.getLogger(__name__)
@@ -52,16 +50,14 @@ class Caller:
         self,
         store: Store,
         embedder: Embedder,
-        scope: UserScope,
-        lease: Lease,
-        outbox: Outbox | None = None,
+        outbox: Outbox,
         *,
         guest: bool = False,
     ) -> None:
         """Load nothing yet; `preload` does. A guest is remembered for this session only."""
-        self.scope = scope
+        self.scope = outbox.record.scope
         self.guest = guest
-        self.profile = Profile(scope)
+        self.profile = Profile(self.scope)
         self.loaded = guest
         self.forgot_something = False
         self.spoken_secrets: Callable[[], frozenset[str]] = frozenset
@@ -69,18 +65,15 @@ class Caller:
         self._was_known = False
         self._store = store
         self._embedder = embedder
-        self._lease = lease
-        lease.on_acquired(self._record_last_seen)
-        lease.on_lost(self._become_guest)
+        self._outbox = outbox
+        outbox.on_acquired(self._record_last_seen)
+        outbox.on_erased(self._become_guest)
         self._slots = Slots(embedder)
-        self._version = 0
+        self._version = self._own_changes = 0
         self._reread = False
-        self._changes = Changes(store, outbox or Outbox())
         self._background = Background()
-        self._writer = ChangeWriter(self._changes, self._save, store.breaker, self._background)
         self._loading: Task | None = None
         self._refreshing: Task | None = None
-        self._gist_journaling: Task | None = None
         self._preload_until = 0.0
         self._closing = False
         self.load_error: LkmongoError | None = None
@@ -101,7 +94,7 @@ class Caller:
     @property
     def saved(self) -> Saved:
         """How durably the caller's changes are saved; for a guest, always "stored"."""
-        return self._changes.saved
+        return self._outbox.saved
 
     async def preload(self, deadline: float = deadlines.PRELOAD) -> bool:
         """Load profile and slots concurrently; loading continues in the background after the deadline.
@@ -161,15 +154,15 @@ class Caller:
 
     async def _read(self) -> tuple[list[Memory], Profile | None]:
         while True:
-            before = self._changes.stored_count
+            before = self._outbox.stored_count
             # The slots first: there may be many of them, and the profile arrives before the last one.
             read = await asyncio.gather(self._store.memories.contents(self.scope), self._store.users.get(self.scope))
-            if self._changes.stored_count == before:  # else it may lack a change stored meanwhile
+            if self._outbox.stored_count == before:  # else it may lack a change stored meanwhile
                 return read
 
     async def _save_then_embed(self) -> None:
-        """Store pending changes before vectors, because a vector is accepted only for a stored slot."""
-        await self._save()
+        """Wait for pending changes before vectors, because a vector is accepted only for a stored slot."""
+        await self._outbox.settle("memory", deadlines.WRITE_ATTEMPT)
         await self._load_vectors()
 
     def _record_last_seen(self) -> None:
@@ -178,32 +171,26 @@ class Caller:
             return
 
         async def seen() -> None:
-            async with self._lease.writing():
+            async with self._outbox.lease.writing():
                 await self._store.users.seen(self.scope)
 
         self._background.begin(seen())
 
-    def identify(self, scope: UserScope, lease: Lease) -> None:
+    def identify(self, scope: UserScope) -> None:
         """Turn the guest into an identified person, who keeps what the guest asked to be remembered.
 
-        Args:
-            scope: the person.
-            lease: the session's lease for writing under this scope.
+        The outbox must have the person's scope already.
         """
         told = {field: value for field in PROFILE_FIELDS if (value := getattr(self.profile, field))}
         self.scope = scope
         self.guest = self.loaded = False
         self.profile = Profile(scope)
         self._slots.clear_vectors()  # those of a guest are not stored, so they must be made again
-        self._lease = lease
         for field, value in told.items():
             # Does not overwrite the person's profile: somebody else may have spoken before they were identified.
-            self._changes.add(Change("told", field, lease.session_began, value))
+            self._outbox.add(FillProfile(self._outbox.lease.session_began, field, value))
         for memory in reversed(self.slots.values()):
-            self._changes.add(Change("remember", memory.memory_type, memory.updated_at or now(), memory.content))
-        lease.on_acquired(self._record_last_seen)
-        lease.on_lost(self._become_guest)
-        self._background.begin(self._changes.journal())
+            self._outbox.add(Remember(memory.updated_at or now(), memory.memory_type, memory.content))
         self._begin_loading(deadlines.PRELOAD)
 
     def _become_guest(self) -> None:
@@ -211,25 +198,26 @@ class Caller:
         self.guest = self.loaded = self.forgot_something = True
         self.load_error = None
         self.scope = UserScope.guest(self.scope.tenant_id)
-        self._changes.clear()
         self._apply(Profile(self.scope), [])
         self._slots.clear()
 
     def _apply(self, profile: Profile, slots: list[Memory]) -> None:
-        self._version = profile.memory_version
-        known, self.profile = self._changes.applied_to({memory.memory_type: memory for memory in slots}, profile)
+        self._version, self._own_changes = profile.memory_version, self._outbox.increments
+        stored = {memory.memory_type: memory for memory in slots}
+        known, self.profile = applied_to(self._outbox.pending("memory"), stored, profile)
         self._slots.replace_all(known)
 
     async def refresh(self) -> None:
         """Reload profile and slots if another process has changed them; meant to run in the background."""
         if self.guest or not self.loaded:
             return
-        await self._save()
+        await self._outbox.settle("memory", deadlines.ACKNOWLEDGED)
         version = await self._store.users.memory_version(self.scope)
-        if version == self._version and not self._reread:
+        is_current = version == self._version + self._outbox.increments - self._own_changes
+        if is_current and not self._reread:
             return
         # A version may be visible before its slot is, so read once more at the next turn.
-        self._reread = version != self._version
+        self._reread = not is_current
         scope = self.scope
         profile = await self._store.users.get(scope) or Profile(scope)
         slots = await self._store.memories.contents(scope)
@@ -274,7 +262,7 @@ class Caller:
         if memory.memory_type not in self.slots and len(self.slots) >= MAX_SLOTS:
             raise InvalidTextError(f"one person can have at most {MAX_SLOTS} memories")
         self._slots.put(memory)
-        await self._store_change(Change("remember", memory.memory_type, memory.updated_at or now(), memory.content))
+        await self._write(Remember(memory.updated_at or now(), memory.memory_type, memory.content))
         self.slots.setdefault(memory.memory_type, memory)  # gone if they were erased meanwhile
         self._background.begin(self._embed([memory]))
         return memory
@@ -311,7 +299,7 @@ class Caller:
         self.forgot_something = True
         self._slots.pop(name)
         self.profile = replace(self.profile, last_session=None)
-        await self._store_change(Change("forget", name, now()))
+        await self._write(Forget(now(), name))
         return name
 
     async def search(self, query: str, limit: int = 5, *, vector_of: str | None = None) -> list[Memory]:
@@ -333,37 +321,25 @@ class Caller:
         self._refuse_spoken_secret(text)
         changed = cast("dict[str, Any]", {field: text})
         self.profile = replace(self.profile, **changed)
-        await self._store_change(Change("profile", field, now(), text))
+        await self._write(SetProfile(now(), field, text))
         self.profile = replace(self.profile, **changed)  # gone if they were erased meanwhile
         return text
 
     def save_gist(self, gist: str) -> None:
-        """Save for the next session what this one was about, unless something was forgotten; `flush` stores it."""
+        """Save for the next session what this one was about, unless something was forgotten."""
         if gist and not self.guest and not self.forgot_something:
-            self._changes.add(Change("gist", "", now(), gist, since=self._lease.session_began))
-            self._gist_journaling = self._background.begin(self._journal_if_slow())
+            self._outbox.add(SaveGist(now(), gist, since=self._outbox.lease.session_began))
 
-    async def _journal_if_slow(self) -> None:
-        """Journal the gist if it is not stored soon: it waits for the record to be completed, which may take long."""
-        await asyncio.sleep(deadlines.ACKNOWLEDGED)
-        await self._changes.journal()
-
-    async def _store_change(self, change: Change) -> None:
+    async def _write(self, change: Change) -> None:
         if not self.guest:
-            await self._writer.store(change)
-
-    async def _save(self) -> None:
-        with suppress(ErasedError):
-            self._version += await self._changes.save(self.scope, self._lease)
+            await self._outbox.write(change)
 
     async def flush(self, deadline: float) -> None:
-        """Give background work `deadline` seconds to finish, then cancel it and journal what is not stored."""
-        if self._changes:
-            self._background.begin(self._save())
-        is_away = self._writer.away or self.load_error is not None
-        endless = (self._loading, self._writer.retrying, self._gist_journaling)
-        await self._background.finish(deadlines.ACKNOWLEDGED if is_away else deadline, without=endless)
+        """Give background work `deadline` seconds to finish, then cancel it; sync to disk what is not stored."""
+        if self._outbox.error or self.load_error:
+            deadline = min(deadline, deadlines.ACKNOWLEDGED)
+        await asyncio.gather(
+            self._background.finish(deadline, without=[self._loading]), self._outbox.settle("memory", deadline)
+        )
         self._closing = True
-        self._writer.stop()
         await self._background.cancel()
-        await self._changes.journal()

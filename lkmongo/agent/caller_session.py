@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -18,8 +19,8 @@ from lkmongo.agent.turns import redact_secrets
 from lkmongo.aio import running
 from lkmongo.embed.choose import embedder_for
 from lkmongo.errors import LkmongoError
-from lkmongo.model import Memory, Order, Passage, Turn, UserScope
-from lkmongo.outbox import journal
+from lkmongo.model import Memory, Order, Passage, SessionRecord, SessionStatus, Turn, UserScope, now
+from lkmongo.outbox.journal import create_journal
 from lkmongo.outbox.outbox import Outbox
 from lkmongo.outbox.recovery import recover_and_log
 from lkmongo.search.choose import strategy_for
@@ -65,7 +66,7 @@ class CallerSession:
     @property
     def said(self) -> list[Turn]:
         """The conversation so far, including that with an earlier agent."""
-        return [*self.before, *self.recorder.all_turns]
+        return [*self.before, *self.recorder.turns]
 
     @property
     def scope(self) -> UserScope:
@@ -135,7 +136,7 @@ class CallerSession:
             if self.ending or not self.caller.guest or self.recorder.erased:
                 return False
             await self.recorder.change_scope(scope)
-            self.caller.identify(scope, self.recorder.lease)
+            self.caller.identify(scope)
             self.recorder.start()
             return True
 
@@ -202,19 +203,20 @@ async def begin_session(
         agent_participant: the agent's own identity in the room.
         livekit: the host of the LiveKit server or project.
     """
-    outbox = Outbox(lambda: journal.create_journal(settings, recorder.record))
-    recorder = Recorder(
-        store,
-        scope,
+    record = SessionRecord(
         session_id,
+        scope,
         room_name,
-        outbox,
+        SessionStatus.ACTIVE,
+        now(),
         participant_identity=participant_identity,
         agent=agent,
         agent_participant=agent_participant,
         livekit=livekit,
     )
-    caller = Caller(store, embedder, scope, recorder.lease, outbox, guest=guest)
+    outbox = Outbox(store, record, functools.partial(create_journal, settings))
+    recorder = Recorder(outbox)
+    caller = Caller(store, embedder, outbox, guest=guest)
     search = strategy_for(settings, store.db, embedder)
 
     async def warm_search() -> None:
@@ -237,6 +239,4 @@ async def begin_session(
             yield CallerSession(session_id, room_name, caller, store, search, recorder, speculation)
         finally:
             await recorder.lease.release()
-            with suppress(TimeoutError):  # the disk hangs
-                async with asyncio.timeout(deadlines.DISK):
-                    await outbox.close(delete=False)
+            await outbox.abandon()

@@ -26,13 +26,12 @@ from bson.errors import BSONError
 from lkmongo.errors import LkmongoError
 from lkmongo.files import lock, sync_folder, write_all
 from lkmongo.model import SessionRecord, SessionStatus, UserScope, clean
+from lkmongo.outbox.operations import Entry
 from lkmongo.settings import Settings
 from lkmongo.store.mongo.extended_json import dumps, loads
 from lkmongo.store.sessions.documents import process_name
 
 logger = logging.getLogger(__name__)
-
-Entry = dict[str, Any]
 
 MAX_FILE = 64 * 2**20
 """Bytes per session; a turn has a few hundred."""
@@ -149,7 +148,7 @@ class Journal:
         """Whether it holds no entries."""
         return self._size == self._header_size
 
-    def append(self, entries: Sequence[Entry], *, sync: bool = True) -> None:
+    def append(self, entries: Sequence[Entry], sync: bool = True) -> None:
         """Append all of `entries`, or none of them.
 
         Args:
@@ -190,7 +189,7 @@ class Journal:
             os.ftruncate(self._open_descriptor(), self._header_size)
             self._size = self._header_size
 
-    def close(self, *, delete: bool) -> None:
+    def close(self, delete: bool) -> None:
         """Close it at the end of the session; unless deleted, it is left for recovery."""
         with self._lock:
             if self._descriptor is None:

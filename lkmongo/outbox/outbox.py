@@ -1,138 +1,361 @@
-"""The outbox of a session: entries that MongoDB has not acknowledged, journaled on disk so that they can be recovered.
+"""The outbox of a session: whatever it writes waits here, and on disk, until MongoDB has it.
 
-A disk failure never ends a session: it is logged once, and pending entries are then in memory only.
+`add` puts an operation into memory and, at once, into the journal. One writer for each lane stores what is pending in
+order, under the session's lease, and tries again with growing pauses. What MongoDB does not acknowledge soon is synced
+to disk. What is left when the session ends stays in the journal for `recovery`, which stores it by the same `apply`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, Literal, TypeVar
 
 from lkmongo import deadlines
-from lkmongo.outbox.journal import Entry, Journal, JournalError, read
-from lkmongo.outbox.recovery import previous_scope_entry
+from lkmongo.aio import Task, level_of
+from lkmongo.backoff import retry_pause
+from lkmongo.errors import DatabaseUnavailableError, InvalidTextError, LkmongoError
+from lkmongo.model import SessionRecord, Turn, UserScope, now
+from lkmongo.outbox.apply import Target, apply
+from lkmongo.outbox.journal import Journal
+from lkmongo.outbox.journal_writer import JournalWriter, Pending
+from lkmongo.outbox.lease import Lease, SupersededError
+from lkmongo.outbox.operations import LANES, AddTurn, Entry, Lane, MoveGuest, Operation
+from lkmongo.store.open import Store
+from lkmongo.store.people.tombstones import ErasedError
 
 logger = logging.getLogger(__name__)
 
-PREVIOUS_SCOPE = "was"
-"""Key of the entry that holds the guest scope a session began under; pending until nothing is stored under it."""
-_threads = ThreadPoolExecutor(4, thread_name_prefix="journal")
-"""Separate from the event loop's pool, which an unreachable name server can block just when the disk is needed."""
+O = TypeVar("O", bound=Operation)  # noqa: E741
+
+Saved = Literal["stored", "kept", "not saved"]
+"""Where a change is: in MongoDB, in the journal on disk, or in this process only."""
+
+_FRESH = timedelta(milliseconds=20)
+"""A change this recent is stored unconditionally; another process may have written after an older one."""
+_BATCH = 100
+"""Turns stored per write, so that on a slow line each attempt makes progress."""
 
 
-@dataclass(slots=True)
 class Outbox:
-    """The unacknowledged entries of one session by key; a later entry replaces a pending one with the same key.
+    """The pending operations of one session.
 
     Attributes:
-        create_journal: creates the session's journal, blocking on the disk; None to journal nothing.
+        record: the session as it began.
+        lease: lets the session write for its person.
+        stored_count: changes of the person's memory stored so far: anything read before it grew may be stale.
+        increments: by how much these have incremented the person's `memory_version`.
     """
 
-    create_journal: Callable[[], Journal] | None = None
-    _pending: set[Hashable] = field(default_factory=set)
-    _journal: Journal | None = None
-    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _warned: bool = False
-    _closed: bool = False
+    def __init__(
+        self, store: Store, record: SessionRecord, create_journal: Callable[[SessionRecord], Journal] | None = None
+    ) -> None:
+        """Write nothing yet; `create_journal` creates the session's journal, None to journal nothing."""
+        self.record = record
+        self.stored_count = self.increments = 0
+        self._store = store
+        self._pending: dict[Hashable, Operation] = {}
+        self._tried: dict[Hashable, Operation] = {}
+        self._lanes: dict[Lane, Task] = {}
+        self._failing: dict[Lane, Exception] = {}
+        self._storing_turns = asyncio.Lock()
+        self._closing = asyncio.Event()
+        self._closed = False
+        self._on_acquired: list[Callable[[], None]] = []
+        self._on_erased: list[Callable[[], None]] = []
+        self._erasing: Task | None = None
+        create = (lambda: create_journal(self.record)) if create_journal else None
+        self._journal = JournalWriter(self._pending, create, self._entries)
+        self._use(Lease(store, record))
 
-    async def open(self) -> None:
-        """Create the journal, so that the session is found if its process dies."""
-        async with self._lock:
-            await self._open()
+    def _use(self, lease: Lease) -> None:
+        self.lease = lease
+        self._target = Target(self._store, self.record, lease.owner, lease, next_seq=0)
+        lease.on_acquired(self._acquired)
+        lease.on_lost(self._erase)
 
-    async def add(self, entries: Mapping[Hashable, Entry], *, sync: bool = True) -> bool:
-        """Append entries to the journal.
+    def _acquired(self) -> None:
+        for callback in self._on_acquired:
+            callback()
 
-        Args:
-            entries: new or changed entries.
-            sync: fsync everything appended so far, to survive a crash of the machine and not only of this process.
+    def on_acquired(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when the lease is first acquired, for a guest who is identified a second time."""
+        self._on_acquired.append(callback)
 
-        Returns:
-            False when the disk failed, which is logged the first time.
-        """
-        async with self._lock:
-            self._pending |= entries.keys()
-            journal = await self._open()
-            if journal is None:
-                return False
-            return await self._try(lambda: journal.append(list(entries.values()), sync=sync))
+    def on_erased(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when the person is erased, before any later write is refused."""
+        self._on_erased.append(callback)
 
-    async def acknowledge(self, keys: Iterable[Hashable]) -> None:
-        """Mark entries as stored in MongoDB; the journal is cleared when none is pending."""
-        async with self._lock:
-            self._pending.difference_update(keys)
-            if not self._pending and self._journal and not self._journal.is_empty:
-                await self._try(self._journal.clear)
+    def start(self) -> None:
+        """Show the session in the database and on disk, so that it is found if its process dies."""
+        self.lease.start()
+        self._journal.update()
 
-    async def reopen(self) -> None:
-        """Start a new journal for a session whose scope has changed.
+    # ---------------------------------------------------------------- what is pending
 
-        It holds the entries of the previous journal and the previous scope until their owners have added them again.
-        """
-        async with self._lock:
-            before, self._journal = self._journal, None
-            self._pending.add(PREVIOUS_SCOPE)
-            await self._open()
-            if before:
-                await self._try(lambda: self._take_over(before))
+    def add(self, operation: Operation) -> None:
+        """Begin to journal and to store an operation; it replaces a pending one with the same key."""
+        if self.lease.lost or self._closed:
+            return
+        self._pending.pop(operation.key, None)
+        self._pending[operation.key] = operation
+        self._journal.update(sync=operation.lane in self._failing)
+        self._begin(operation.lane)
 
-    def _take_over(self, before: Journal) -> None:
-        contents = read(before.path)
-        if self._journal:
-            self._journal.append([previous_scope_entry(contents.record.scope), *contents.entries])
-        before.close(delete=self._journal is not None)
+    async def write(self, operation: Operation) -> None:
+        """Add an operation; return when MongoDB has it or, if MongoDB is slow or unreachable, when the disk has it."""
+        self.add(operation)
+        # Once MongoDB is known to be unreachable, later turns do not wait for it again.
+        is_away = operation.lane in self._failing or self._store.breaker.is_open
+        await self.settle(operation.lane, 0 if is_away else deadlines.ACKNOWLEDGED)
+        if self.saved == "not saved":
+            why = _words(self.error) if self.error else "MongoDB does not answer"
+            logger.warning("a change is in memory only, neither stored nor journaled: %s", why)
+
+    async def settle(self, lane: Lane, deadline: float) -> None:
+        """Wait up to `deadline` seconds until MongoDB has a lane's operations; sync to disk what it has not."""
+        if lane in self._lanes and not self._lanes[lane].done():
+            await asyncio.wait({self._lanes[lane]}, timeout=deadline)
+        if self.pending(lane):
+            await self._journal.sync()
+
+    def pending(self, lane: Lane) -> list[Operation]:
+        """What MongoDB does not have yet, oldest first."""
+        return [operation for operation in self._pending.values() if operation.lane == lane]
 
     @property
     def is_empty(self) -> bool:
-        """Whether MongoDB has acknowledged everything."""
+        """Whether MongoDB has everything."""
         return not self._pending
 
-    async def close(self, *, delete: bool, when_empty: bool = False) -> None:
-        """Close the journal at the end of the session.
+    @property
+    def is_kept(self) -> bool:
+        """Whether all that MongoDB does not have is on disk, even if the machine crashes."""
+        return self._journal.has_synced(self._pending.values())
 
-        Args:
-            delete: delete the file even if entries are pending.
-            when_empty: delete it if nothing is pending once the writes before this one are done.
+    @property
+    def saved(self) -> Saved:
+        """Where the least durable of the changes to the person's memory is."""
+        changes = self.pending("memory")
+        return ("kept" if self._journal.has_synced(changes) else "not saved") if changes else "stored"
+
+    @property
+    def error(self) -> Exception | None:
+        """Why something is not stored yet; None if nothing has failed since the last success."""
+        return next(iter(self._failing.values()), None)
+
+    # ---------------------------------------------------------------- to MongoDB
+
+    def _begin(self, lane: Lane) -> Task:
+        if lane not in self._lanes or self._lanes[lane].done():
+            self._lanes[lane] = asyncio.create_task(self._write_lane(lane))
+        return self._lanes[lane]
+
+    async def _write_lane(self, lane: Lane) -> None:
+        failures = 0
+        while self.pending(lane):
+            if lane == "turns" and not failures:
+                # They arrive out of order: a tool call in an event of its own, after the words that precede it.
+                await self._pause(deadlines.TURN_ORDER)
+            is_last = self._closing.is_set()
+            try:
+                await self._attempt(lane)
+            except ErasedError:
+                return
+            except SupersededError:
+                await self._journal.sync()  # recovery adds what this agent still had
+                return
+            except Exception as error:  # noqa: BLE001 - whatever it is, what is pending must not be lost
+                failures += 1
+                self._note(lane, error, is_first=failures == 1 and not is_last)
+                await self._journal.sync()
+                if is_last:
+                    return
+                await self._pause(retry_pause(failures))
+            else:
+                failures = 0
+                self._failing.pop(lane, None)
+
+    def _note(self, lane: Lane, error: Exception, *, is_first: bool) -> None:
+        self._failing[lane] = error
+        if not isinstance(error, LkmongoError):
+            logger.error("%s not stored yet; retrying", _WHAT[lane], exc_info=error)
+        elif is_first:
+            logger.log(level_of(error), "%s not stored yet; retrying: %s", _WHAT[lane], _words(error))
+
+    async def _attempt(self, lane: Lane) -> None:
+        """Store what is pending in a lane; what takes long is synced to disk meanwhile.
+
+        Raises:
+            DatabaseUnavailableError: it takes longer than `deadlines.WRITE_ATTEMPT`.
         """
-        async with self._lock:
-            self._closed = True
-            if self._journal:
-                journal, self._journal = self._journal, None
-                is_deleted = delete or (when_empty and self.is_empty)
-                await self._try(lambda: journal.close(delete=is_deleted))
-
-    async def _open(self) -> Journal | None:
-        if self._journal is None and self.create_journal and not self._closed:
-            await self._try(self._create)
-        return self._journal
-
-    def _create(self) -> None:
-        if self.create_journal:
-            self._journal = self.create_journal()
-
-    async def _try(self, work: Callable[[], None]) -> bool:
-        task = asyncio.get_running_loop().run_in_executor(_threads, work)
+        task = asyncio.create_task(self._store_lane(lane))
+        until = asyncio.get_running_loop().time() + deadlines.WRITE_ATTEMPT
         try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            await asyncio.wait({task})  # a half-written entry is finished before anything else is written
-            raise
-        except JournalError as error:
-            if not self._warned:
-                logger.warning("%s; what MongoDB has not stored is kept in memory only", error.message)
-                self._warned = True
-            return False
-        return True
+            while not task.done() and (left := until - asyncio.get_running_loop().time()) > 0:
+                await asyncio.wait({task}, timeout=min(left, deadlines.ACKNOWLEDGED))
+                if not task.done():
+                    await self._journal.sync()
+            if not task.done():
+                raise DatabaseUnavailableError(why="it does not answer")
+            await task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _store_lane(self, lane: Lane) -> None:
+        if lane == "turns":
+            async with self._storing_turns:
+                await self._store_pending(lane)
+        else:
+            await self._store_pending(lane)
+
+    async def _store_pending(self, lane: Lane) -> None:
+        while operations := self._next(lane):
+            first = operations[0]
+            # Another process may have written since a change that was tried before or had to wait.
+            is_fresh = self._tried.get(first.key) is not first and now() - _time_of(first) <= _FRESH
+            self._tried[first.key] = first
+            if lane == "end" and (self.lease.continues or self._moves) and not await self._turns_are_stored():
+                raise DatabaseUnavailableError(why="its turns are not stored yet")
+            async with self.lease.writing():  # for each batch: together they may take longer than a lease
+                if self.lease.continues and not self._target.next_seq:
+                    self._target.next_seq = None
+                try:
+                    changed = await apply(operations, self._target, fresh=is_fresh)
+                except InvalidTextError as error:  # it would never be stored
+                    logger.warning("a change is left out: %s", error.message)
+                    changed = 0
+            if lane == "memory":
+                self.stored_count += 1
+                self.increments += changed
+            self._acknowledge(operations)
+
+    def _next(self, lane: Lane) -> Sequence[Operation]:
+        pending = self.pending(lane)
+        turns = sorted((each for each in pending if isinstance(each, AddTurn)), key=lambda each: each.turn.created_at)
+        return turns[:_BATCH] or pending[:1]
+
+    def _acknowledge(self, operations: Sequence[Operation]) -> None:
+        for operation in operations:
+            self._tried.pop(operation.key, None)
+            if self._pending.get(operation.key) is operation:
+                del self._pending[operation.key]
+        self._journal.update()
+
+    @property
+    def _moves(self) -> list[MoveGuest]:
+        return [each for each in self._pending.values() if isinstance(each, MoveGuest)]
+
+    async def _turns_are_stored(self) -> bool:
+        if "turns" in self._lanes:
+            await asyncio.wait({self._lanes["turns"]})
+        return not self.pending("turns")
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, but not beyond the end of the session."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+
+    def _entries(self, operations: Pending) -> list[Entry]:
+        """The journal entries of operations; turns get the numbers that they will probably have."""
+        first = self._target.next_seq
+        seqs = {each.key: seq for seq, each in enumerate(_of_class(self._pending.values(), AddTurn), first or 0)}
+        return [
+            AddTurn(replace(each.turn, seq=seqs.get(key, 0)), numbered=bool(first)).entry
+            if isinstance(each, AddTurn)
+            else each.entry
+            for key, each in operations.items()
+        ]
+
+    # ---------------------------------------------------------------- another scope, and the end
+
+    async def change_scope(self, scope: UserScope, turns: Sequence[Turn]) -> None:
+        """Move the session with all its `turns` from a guest to a person; call `start` afterwards.
+
+        What is stored under the guest's scope is deleted once it is stored under the person's.
+        """
+        async with self._storing_turns:
+            before, guest = self.lease, self.record.scope
+            self.record = replace(self.record, scope=scope)
+            self._use(Lease(self._store, self.record))
+            self.lease.backdate(before.session_began)
+            moved: list[Operation] = [MoveGuest(guest.tenant_id, guest.user_id), *map(AddTurn, turns)]
+            pending = {each.key: each for each in moved} | self._pending
+            self._pending.clear()
+            self._pending.update(pending)
+            self._journal.begin_anew()
+        await before.release()
+        self._journal.update(sync=True)
+        self._begin("turns")
+
+    def _erase(self) -> None:
+        guests = [move.scope for move in self._moves]
+        self._pending.clear()
+        self._erasing = asyncio.create_task(self._forget_guests(guests))
+        for callback in self._on_erased:
+            callback()
+
+    async def _forget_guests(self, guests: Sequence[UserScope]) -> None:
+        await self._journal.close()
+        for guest in guests:
+            try:
+                await self._store.sessions.discard(guest, self.record.session_id)
+            except LkmongoError as error:  # else the guest's copy stays until it is erased or expires
+                logger.info("a guest's copy of an erased session could not be deleted: %s", _words(error))
+
+    async def close(self, deadline: float) -> bool:
+        """Store what is pending, in at most `deadline` seconds, and close the journal, which keeps what is left.
+
+        Returns:
+            Whether everything is in MongoDB, or must not be stored because the person was erased.
+        """
+        self._closing.set()
+        await asyncio.gather(*(self._finish(lane, deadline) for lane in LANES if self.pending(lane)))
+        if self._erasing:
+            await asyncio.wait({self._erasing}, timeout=deadlines.AWAY)
+        if self._pending:
+            await self._journal.sync()
+            if self.error:
+                logger.log(level_of(self.error), "the session could not be stored: %s", _words(self.error))
+        self._closed = True
+        await self._journal.close()
+        return self.is_empty
+
+    async def _finish(self, lane: Lane, deadline: float) -> None:
+        task = self._begin(lane)
+        patience = deadlines.AWAY if lane in self._failing else max(deadlines.AWAY, deadline)
+        await asyncio.wait({task}, timeout=patience)
+        if not task.done():
+            self._failing.setdefault(lane, DatabaseUnavailableError(why="it does not answer"))
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def abandon(self) -> None:
+        """Stop at once, and leave what is pending in the journal for recovery."""
+        self._closed = True
+        for task in self._lanes.values():
+            task.cancel()
+        await asyncio.gather(*self._lanes.values(), return_exceptions=True)
+        await self._journal.close(keep=True)
 
 
-async def wait_for_disk(work: Awaitable[Any]) -> bool:
-    """Wait for disk `work` for at most `deadlines.DISK`, without cancelling it; returns whether it is done."""
-    task = asyncio.ensure_future(work)
-    await asyncio.wait({task}, timeout=deadlines.DISK)
-    if task.done():
-        task.result()
-    return task.done()
+_WHAT: dict[Lane, str] = {"memory": "a change is", "turns": "turns are", "end": "the end of the session is"}
+
+
+def _words(error: Exception) -> str:
+    return f"{error.message} ({error.why})" if isinstance(error, LkmongoError) else repr(error)
+
+
+def _time_of(operation: Operation) -> datetime:
+    at: datetime = getattr(operation, "at", datetime.min.replace(tzinfo=now().tzinfo))
+    return at
+
+
+def _of_class(operations: Any, wanted: type[O]) -> list[O]:
+    return [each for each in operations if isinstance(each, wanted)]

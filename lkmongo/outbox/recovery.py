@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from lkmongo.errors import (
     AuthenticationError,
@@ -23,23 +23,22 @@ from lkmongo.errors import (
     InvalidTextError,
     LkmongoError,
 )
-from lkmongo.model import LastSession, SessionRecord, SessionStatus, Turn, TurnKind, UserScope, clean, now
+from lkmongo.model import UserScope, now
 from lkmongo.outbox import journal
-from lkmongo.outbox.journal import UNREADABLE, Entry, JournalContents, JournalError
+from lkmongo.outbox.apply import Target, apply
+from lkmongo.outbox.journal import UNREADABLE, JournalContents, JournalError
+from lkmongo.outbox.operations import LANES, AddTurn, Change, End, MoveGuest, Operation, operation_of
 from lkmongo.settings import Settings
 from lkmongo.store.open import Store
 from lkmongo.store.people.erase import sweep_behind
-from lkmongo.store.people.forget import forget
 from lkmongo.store.people.tombstones import Tombstones
-from lkmongo.store.sessions.documents import in_time_order, process_name
+from lkmongo.store.sessions.documents import process_name
 
 logger = logging.getLogger(__name__)
 
 Outcome = Literal["complete", "interrupted", "continued", "erased"]
 KILLED = "killed"
 """The close reason of a session whose process died."""
-_CHANGES = {"remember", "forget", "profile", "told", "gist"}
-_MAX_SEQ = 2**31
 POLL_INTERVAL = 10.0
 """Seconds between two searches for abandoned journals on this machine."""
 
@@ -200,139 +199,50 @@ async def _replay(store: Store, contents: JournalContents) -> Recovered:
         return found
     # While the lease is ours, an erasure waits for us. One that gave up waiting is noticed afterwards.
     is_ours = await store.sessions.claim(record, process_name(), instead_of=contents.owner)
-    for entry in contents.entries:
-        await _replay_change(store, record, entry, found)
-    if is_ours:
-        await _replay_turns(store, record, contents.entries, found)
-        for entry in contents.entries:
-            if entry["op"] == "was":
-                await _copy_guest_turns(store, entry, record, found)
-        await _replay_end(store, record, contents.entries, found)
-    else:
+    operations = _read(contents, found)
+    to = Target(store, record, process_name())
+    await _store([each for each in operations if is_ours or each.lane == "memory"], to, found)
+    if not is_ours:
         found.outcome = "continued"
+    elif found.outcome != "complete" and not await store.sessions.interrupt(scope, record.session_id, KILLED):
+        found.outcome = "complete"
     if await is_erased():
         await sweep_behind(store.db, scope, record.session_id)
         found.outcome = "erased"
     return found
 
 
-async def _replay_turns(store: Store, record: SessionRecord, entries: Sequence[Entry], found: Recovered) -> None:
-    turns: dict[str, tuple[Turn, bool]] = {}
-    for entry in entries:
-        if entry["op"] == "turn":
-            try:
-                turn, is_numbered = _turn(entry)
-            except UNREADABLE:
-                found.damaged += 1
-            else:
-                turns[turn.item_id] = turn, is_numbered
-    ordered = in_time_order(list(turns.values()))
-    found.turns += await store.sessions.append_missing(record.scope, record.session_id, ordered)
-
-
-async def _copy_guest_turns(store: Store, entry: Entry, record: SessionRecord, found: Recovered) -> None:
-    """Move the turns stored for a guest to the person who was identified later."""
-    try:
-        before = UserScope(tenant_id=entry["tenant_id"], user_id=entry["user_id"])
-    except (KeyError, InvalidIdError):
-        found.damaged += 1
-        return
-    if before != record.scope:
-        turns = [(turn, True) for turn in await store.sessions.turns(before, record.session_id)]
-        found.turns += await store.sessions.append_missing(record.scope, record.session_id, turns)
-        await store.sessions.discard(before, record.session_id)
-
-
-async def _replay_change(store: Store, record: SessionRecord, entry: Entry, found: Recovered) -> None:
-    if entry["op"] not in _CHANGES:
-        if entry["op"] not in {"turn", "end", "was"}:
-            found.damaged += 1
-        return
-    scope = record.scope
-    try:
-        at = _timestamp(entry["at"])
-        match entry["op"]:
-            case "remember":
-                done = await store.memories.remember_if_newer(scope, entry["label"], entry["content"], at)
-            case "forget":
-                done = bool(await forget(store, scope, [entry["label"]], at=at, unless_newer=True))
-            case "profile":
-                done = await store.users.set_field_if_newer(scope, entry["field"], entry["value"], at)
-            case "told":
-                done = await store.users.fill_field(scope, entry["field"], entry["value"], at)
-            case _:
-                last, since = LastSession(at, str(entry["gist"])), entry.get("since")
-                began = (record.started_at or at) if since is None else _timestamp(since)
-                await store.users.set_last_session(scope, last, started_at=began)
-                return
-    except UNREADABLE:
-        found.damaged += 1
-        return
-    except InvalidTextError as error:  # written by another version, with other limits
-        logger.warning("a change of session %s is left out: %s", record.session_id, error.message)
-        done = False
-    if done:
-        found.changes += 1
-    else:
-        found.left_out += 1
-
-
-async def _replay_end(store: Store, record: SessionRecord, entries: Sequence[Entry], found: Recovered) -> None:
-    """Complete the session with its journaled end, or mark it as interrupted."""
-    ends = [entry for entry in entries if entry["op"] == "end"]
-    if ends:
-        end = ends[-1]
-        report = end.get("report")
+def _read(contents: JournalContents, found: Recovered) -> list[Operation]:
+    """The operations of a journal; the last of several with the same key, but every change of the person's memory."""
+    operations: dict[Hashable, Operation] = {}
+    for number, entry in enumerate(contents.entries):
         try:
-            ended = replace(
-                record,
-                status=SessionStatus.COMPLETE,
-                ended_at=_timestamp(end["ended_at"]),
-                close_reason=str(end["reason"]),
-                report=report if isinstance(report, dict) else {},
-            )
-        except UNREADABLE:
+            operation = operation_of(entry)
+        except (InvalidIdError, *UNREADABLE):
             found.damaged += 1
         else:
-            if not await _ended_later(store, ended):
-                await store.sessions.save(ended)
+            operations[number if operation.lane == "memory" else operation.key] = operation
+    return list(operations.values())
+
+
+async def _store(operations: Sequence[Operation], to: Target, found: Recovered) -> None:
+    turns = [each for each in operations if isinstance(each, AddTurn)]
+    batches: list[Sequence[Operation]] = [turns] if turns else []
+    batches += [[each] for each in operations if not isinstance(each, AddTurn)]
+    for batch in sorted(batches, key=lambda each: LANES.index(each[0].lane)):
+        try:
+            changed = await apply(batch, to)
+        except UNREADABLE:
+            found.damaged += 1
+            continue
+        except InvalidTextError as error:  # written by another version, with other limits
+            logger.warning("a change of session %s is left out: %s", found.session_id, error.message)
+            changed = 0
+        match batch[0]:
+            case Change():
+                found.changes += changed
+                found.left_out += not changed
+            case AddTurn() | MoveGuest():
+                found.turns += changed
+            case End() if changed:
                 found.outcome = "complete"
-                return
-    if not await store.sessions.interrupt(record.scope, record.session_id, KILLED):
-        found.outcome = "complete"
-
-
-async def _ended_later(store: Store, ended: SessionRecord) -> bool:
-    """Whether an agent that took the session over has completed it."""
-    stored = await store.sessions.get(ended.scope, ended.session_id)
-    if stored is None or stored.status is not SessionStatus.COMPLETE or not stored.ended_at or not ended.ended_at:
-        return False
-    return stored.ended_at >= ended.ended_at
-
-
-def previous_scope_entry(before: UserScope) -> Entry:
-    """The entry that says that a session began under the guest scope `before`."""
-    return {"op": "was", "tenant_id": before.tenant_id, "user_id": before.user_id}
-
-
-def turn_entry(turn: Turn, *, is_numbered: bool) -> Entry:
-    """A turn as a journal entry; `is_numbered` if its `seq` is the one it has in the database."""
-    kept = {name: value for name in Turn.__slots__ if (value := getattr(turn, name)) not in (None, {})}
-    return {"op": "turn", "numbered": is_numbered, **kept, "kind": turn.kind.value}
-
-
-def _turn(entry: Entry) -> tuple[Turn, bool]:
-    """The turn of an entry, and whether it is numbered; raises one of `UNREADABLE` for anything else."""
-    fields: dict[str, Any] = {name: clean(entry[name]) for name in Turn.__slots__ if name in entry}
-    turn = Turn(**fields | {"kind": TurnKind(entry["kind"]), "created_at": _timestamp(entry["created_at"])})
-    if not (isinstance(turn.item_id, str) and isinstance(turn.metrics, dict) and type(turn.seq) is int):
-        raise TypeError
-    if not 0 <= turn.seq < _MAX_SEQ:
-        raise ValueError
-    return turn, bool(entry["numbered"])
-
-
-def _timestamp(value: Any) -> datetime:
-    if not isinstance(value, datetime):
-        raise TypeError
-    return value

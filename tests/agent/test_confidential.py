@@ -19,7 +19,8 @@ from lkmongo.embed.choose import create_embedder
 from lkmongo.errors import SecretError
 from lkmongo.model import LastSession, SessionRecord, SessionStatus, Turn, TurnKind, UserScope, now
 from lkmongo.outbox.journal import Journal, journal_folder
-from lkmongo.outbox.recovery import recover, turn_entry
+from lkmongo.outbox.operations import AddTurn
+from lkmongo.outbox.recovery import recover
 from lkmongo.settings import Settings
 from lkmongo.store.indexes import backfill
 from lkmongo.store.people import person
@@ -182,7 +183,7 @@ async def test_a_killed_call_leaves_it_in_its_turns_alone(store, tmp_path):
         Turn(n, f"i-{n}", TurnKind.MESSAGE, began + timedelta(seconds=n), role="user", content=words)
         for n, words in enumerate(SAID)
     ]
-    entries = [turn_entry(turn, is_numbered=True) for turn in turns]
+    entries = [AddTurn(turn, numbered=True).entry for turn in turns]
     at = began + timedelta(seconds=9)
     entries += [
         {"op": "remember", "label": "pin", "content": "1234", "at": at},

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 from livekit.agents import FunctionToolsExecutedEvent, llm
 
-from lkmongo import deadlines
+from lkmongo import backoff, deadlines
 from lkmongo.agent.recorder import Recorder
-from lkmongo.model import UserScope
+from lkmongo.model import SessionRecord, SessionStatus, UserScope, now
 from lkmongo.outbox import journal
 from lkmongo.outbox.outbox import Outbox
 from lkmongo.outbox.recovery import recover
@@ -20,7 +21,8 @@ from lkmongo.store.export.writers import JsonlWriter
 from lkmongo.store.mongo.extended_json import loads
 from lkmongo.store.open import open_store
 from lkmongo.store.sessions.listing import SessionFilter
-from tests.waiting import PATIENCE
+from tests.overlaps import recorder_of
+from tests.waiting import PATIENCE, until
 
 ROBIN = UserScope(tenant_id="default", user_id="u-100")
 TURNS = 3_000
@@ -62,7 +64,7 @@ def is_whole(call):
 async def test_a_session_of_three_thousand_large_turns_is_stored_and_exported(store, monkeypatch):
     monkeypatch.setattr(deadlines, "TURN_ORDER", 0.01)
     monkeypatch.setattr(deadlines, "AWAY", PATIENCE)  # thirty megabytes may keep MongoDB from answering in time
-    recorder = Recorder(store, ROBIN, "long", "room")
+    recorder = recorder_of(store, ROBIN, "long", "room")
     recorder.start()
     for start in range(0, TURNS, 150):
         use_tools(recorder, range(start, start + 150))
@@ -78,8 +80,8 @@ async def test_a_long_session_is_recovered_that_mongodb_never_saw(store, home, d
         {"MONGODB_URI": "mongodb://127.0.0.1:1", "MONGODB_DB": database_name, "LKMONGO_HOME": str(home)}
     )
     async with open_store(away) as nothing:
-        outbox = Outbox(lambda: journal.create_journal(away, recorder.record))
-        recorder = Recorder(nothing, ROBIN, "long", "room", outbox)
+        record = SessionRecord("long", ROBIN, "room", SessionStatus.ACTIVE, now())
+        recorder = Recorder(Outbox(nothing, record, partial(journal.create_journal, away)))
         use_tools(recorder, range(TURNS))
         assert not await recorder.close("hang-up", dict, deadline=0.1)
         assert recorder.is_journaled
@@ -90,26 +92,24 @@ async def test_a_long_session_is_recovered_that_mongodb_never_saw(store, home, d
 
 
 async def test_each_attempt_on_a_slow_line_stores_some_turns(store, monkeypatch):
-    recorder = Recorder(store, ROBIN, "long", "room")
-    use_tools(recorder, range(250))
-    append, asked, hangs = store.sessions.append, [], asyncio.Event()
+    monkeypatch.setattr(deadlines, "WRITE_ATTEMPT", 1.0)
+    monkeypatch.setattr(deadlines, "TURN_ORDER", 0.01)
+    monkeypatch.setattr(backoff, "RETRY_SCHEDULE", (0.01,))
+    recorder = recorder_of(store, ROBIN, "long", "room")
+    append, asked, stored = store.sessions.append, [], []
 
     async def breaks_down(scope, session_id, turns):
         asked.append(turns[0].seq)
         if len(asked) in {2, 4}:
-            hangs.set()
+            stored.append(await store.db.turns.count_documents({}))
             await asyncio.Event().wait()
         await append(scope, session_id, turns)
 
     monkeypatch.setattr(store.sessions, "append", breaks_down)
-    for stored in (100, 200):
-        flushing = asyncio.create_task(recorder._flush())
-        await hangs.wait()
-        hangs.clear()
-        flushing.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await flushing
-        assert await store.db.turns.count_documents({}) == stored
-    await recorder._flush()
+    use_tools(recorder, range(250))
+    await until(lambda: store.db.turns.count_documents({"seq": 249}))
+    assert stored == [100, 200]
     assert asked == [0, 100, 100, 200, 200]
     assert [turn.seq for turn in await store.sessions.turns(ROBIN, "long")] == list(range(250))
+    await recorder.close("hang-up", dict)
+    await recorder.lease.release()

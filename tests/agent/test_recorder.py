@@ -10,18 +10,15 @@ import pytest
 from livekit.agents import ConversationItemAddedEvent, llm
 
 from lkmongo import deadlines
-from lkmongo.agent import recorder as recording
-from lkmongo.agent.recorder import Recorder
 from lkmongo.errors import DatabaseError, DatabaseUnavailableError
 from lkmongo.model import SessionStatus, TurnKind, UserScope, now
-from lkmongo.outbox import journal
+from lkmongo.outbox import journal, outbox
 from lkmongo.outbox.journal import Journal
-from lkmongo.outbox.outbox import Outbox
 from lkmongo.outbox.recovery import recover
 from lkmongo.store.mongo.client import create_client
 from lkmongo.store.open import Store
-from lkmongo.store.sessions.documents import process_name
 from tests.fake_llm import calls
+from tests.overlaps import die, recorder_of
 from tests.talk import talk
 from tests.waiting import PATIENCE, until
 
@@ -73,7 +70,7 @@ async def test_a_reused_room_name_loses_no_session(store):
 
 
 async def test_lone_surrogates_and_a_failing_report_lose_nothing_else(store):
-    recorder = Recorder(store, ROBIN, "s-1", "room \ud800")
+    recorder = recorder_of(store, ROBIN, "s-1", "room \ud800")
     message = llm.ChatMessage(role="user", content=["half a \ud83d face"])
     recorder._on_item(ConversationItemAddedEvent(item=message))
 
@@ -87,7 +84,7 @@ async def test_lone_surrogates_and_a_failing_report_lose_nothing_else(store):
 
 
 async def test_a_value_that_bson_cannot_encode_is_stored_as_text(store):
-    recorder = Recorder(store, ROBIN, "s-1", "room")
+    recorder = recorder_of(store, ROBIN, "s-1", "room")
     assert await recorder.close("hang-up", lambda: {"huge": 2**70, "object": object(), "nested": [{"fine": 1}]})
     report = (await store.sessions.get(ROBIN, "s-1")).report
     assert report["huge"] == str(2**70)
@@ -96,7 +93,7 @@ async def test_a_value_that_bson_cannot_encode_is_stored_as_text(store):
 
 
 async def test_late_items_are_ordered_and_deduplicated(store):
-    recorder = Recorder(store, ROBIN, "s-1", "room")
+    recorder = recorder_of(store, ROBIN, "s-1", "room")
     said = llm.ChatMessage(role="user", content=["first"], created_at=100.0)
     answer = llm.ChatMessage(role="assistant", content=["third"], created_at=102.0)
     late = llm.ChatMessage(role="assistant", content=["second"], created_at=101.0)
@@ -111,9 +108,7 @@ def kept(tmp_path):
     """Have what a recorder notes in a folder; returns the recorder and what is in its file."""
 
     def begin(store):
-        outbox = Outbox(lambda: Journal.create(tmp_path, recorder.record, owner=process_name(), database="db"))
-        recorder = Recorder(store, ROBIN, "s-1", "room", outbox)
-        return recorder, lambda: [
+        return recorder_of(store, ROBIN, "s-1", "room", tmp_path), lambda: [
             entry["content"] for path in journal.files(tmp_path) for entry in journal.read(path).entries
         ]
 
@@ -125,13 +120,6 @@ def say(recorder, *words):
     for content, moment in words:
         message = llm.ChatMessage(role="user", content=[content], created_at=moment)
         recorder._on_item(ConversationItemAddedEvent(item=message))
-
-
-async def die(recorder):
-    """What is left of a process that is killed: its file, which nobody locks any more."""
-    recorder._writer.cancel()
-    await recorder.lease.release()
-    await recorder._outbox.close(delete=False)
 
 
 async def test_turns_are_journaled_at_once_and_survive_a_kill(store, kept, tmp_path, monkeypatch):
@@ -160,20 +148,22 @@ async def test_acknowledged_turns_leave_the_journal(store, kept):
     assert len(await store.sessions.turns(ROBIN, "s-1")) == 3
 
 
-async def test_turns_stored_by_a_cancelled_attempt_leave_the_journal(store, kept, monkeypatch):
-    acknowledge = Outbox.acknowledge
+async def test_turns_stored_by_an_attempt_that_failed_later_leave_the_journal(store, kept, monkeypatch):
+    append = store.sessions.append
 
-    async def too_late(outbox, keys):
-        monkeypatch.setattr(Outbox, "acknowledge", acknowledge)
+    async def too_late(*arguments):
+        monkeypatch.setattr(store.sessions, "append", append)
+        await append(*arguments)
         raise DatabaseUnavailableError
 
-    monkeypatch.setattr(Outbox, "acknowledge", too_late)
+    monkeypatch.setattr(store.sessions, "append", too_late, raising=False)
     recorder, noted = kept(store)
     recorder.start()
     say(recorder, ("first", 100.0))
     await until(lambda: store.db.turns.count_documents({}))
     await until(lambda: noted() == [])
     assert await recorder.close("hang-up", dict)
+    assert len(await store.sessions.turns(ROBIN, "s-1")) == 1
 
 
 async def test_a_hanging_disk_delays_neither_turns_nor_the_end(store, kept, monkeypatch):
@@ -193,7 +183,7 @@ async def test_a_hanging_disk_delays_neither_turns_nor_the_end(store, kept, monk
     assert await recorder.close("hang-up", dict)
     assert (await store.sessions.get(ROBIN, "s-1")).status is SessionStatus.COMPLETE
     it_works.set()
-    await recorder._outbox.close(delete=True)
+    await until(lambda: recorder._outbox._journal._journal is None)
 
 
 async def test_a_turn_journaled_before_another_is_stored_follows_it(store, kept, tmp_path, monkeypatch):
@@ -212,7 +202,7 @@ async def test_a_turn_journaled_before_another_is_stored_follows_it(store, kept,
 
 
 async def test_instructions_are_not_recorded(store):
-    recorder = Recorder(store, ROBIN, "s-1", "room")
+    recorder = recorder_of(store, ROBIN, "s-1", "room")
     for role in ("system", "developer"):
         item = llm.ChatMessage(role=role, content=["what the agent was told"])
         recorder._on_item(ConversationItemAddedEvent(item=item))
@@ -223,7 +213,7 @@ async def test_instructions_are_not_recorded(store):
 async def test_an_unreachable_database_does_not_raise(caplog):
     caplog.set_level("INFO")
     async with create_client("mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100") as client:
-        recorder = Recorder(Store.of(client["x"]), ROBIN, "s-1", "room")
+        recorder = recorder_of(Store.of(client["x"]), ROBIN, "s-1", "room")
         message = llm.ChatMessage(role="user", content=["hello"])
         recorder._on_item(ConversationItemAddedEvent(item=message))
         assert not await recorder.close("hang-up", dict)
@@ -236,10 +226,10 @@ async def test_a_database_error_is_a_warning(store, monkeypatch, caplog):
 
     monkeypatch.setattr(type(store.sessions), "save", refuse)
     monkeypatch.setattr(type(store.sessions), "append", refuse)
-    recorder = Recorder(store, ROBIN, "s-1", "room")
+    recorder = recorder_of(store, ROBIN, "s-1", "room")
     say(recorder, ("hello", 100.0))
     assert not await recorder.close("hang-up", dict)
-    assert [(line.levelname, line.message) for line in caplog.records if line.name == recording.__name__] == [
+    assert [(line.levelname, line.message) for line in caplog.records if line.name == outbox.__name__] == [
         ("WARNING", "the session could not be stored: MongoDB answered with an error (quota)")
     ]
 
@@ -263,7 +253,7 @@ async def test_the_end_is_written_alongside_the_last_turns_within_the_lease(stor
 
     monkeypatch.setattr(store.sessions, "append", appends_late, raising=False)
     monkeypatch.setattr(store.sessions, "save", saves, raising=False)
-    recorder = Recorder(store, ROBIN, "s-1", "room")
+    recorder = recorder_of(store, ROBIN, "s-1", "room")
     recorder.start()
     await until(lambda: store.db.sessions.count_documents({}))
     say(recorder, ("first", 100.0), ("second", 101.0))
@@ -302,7 +292,7 @@ async def test_other_work_runs_alongside_the_end_and_is_awaited(store):
         await until(lambda: store.db.sessions.count_documents({"status": "complete"}))
         steps.append("done")
 
-    recorder = Recorder(store, ROBIN, "s-1", "room")
+    recorder = recorder_of(store, ROBIN, "s-1", "room")
     recorder.start()
     await until(lambda: store.db.sessions.count_documents({}))
     assert await recorder.close("hang-up", dict, alongside=settle())

@@ -26,6 +26,7 @@ from lkmongo.model import Passage, TenantScope, UserScope
 from lkmongo.search.strategy import ExactStrategy, SearchHit, SearchResult
 from lkmongo.settings import Settings
 from tests.fake_llm import ScriptedLLM, calls
+from tests.overlaps import outbox_of
 from tests.talk import talk
 from tests.voice import voice_call
 from tests.waiting import until
@@ -55,8 +56,8 @@ async def call(store):
         ROBIN.tenant.filter
         | {"source": "returns.md", "chunk": 0, "title": "Returns", "content": "Lamps go back within thirty days."}
     )
-    recorder = Recorder(store, ROBIN, "room-1", "room")
-    caller = Caller(store, embedder, ROBIN, recorder.lease)
+    outbox = outbox_of(store, ROBIN, "room-1", "room")
+    recorder, caller = Recorder(outbox), Caller(store, embedder, outbox)
     await caller.preload()
     search = ExactStrategy(store.db, embedder)
     yield CallerSession(

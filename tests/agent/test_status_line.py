@@ -14,6 +14,7 @@ from lkmongo.embed.choose import create_embedder
 from lkmongo.model import Passage, UserScope
 from lkmongo.search.strategy import SearchHit, SearchResult
 from tests.fake_llm import ScriptedLLM, calls
+from tests.overlaps import outbox_of
 from tests.talk import talk
 from tests.voice import voice_call
 from tests.waiting import until
@@ -40,8 +41,8 @@ class SlowSearch:
 async def call(store):
     await store.users.set_field(ROBIN, "preferred_language", "German")
     embedder = create_embedder("local")
-    recorder = Recorder(store, ROBIN, "room-1", "room")
-    caller = Caller(store, embedder, ROBIN, recorder.lease)
+    outbox = outbox_of(store, ROBIN, "room-1", "room")
+    recorder, caller = Recorder(outbox), Caller(store, embedder, outbox)
     await caller.preload()
     yield CallerSession("room-1", "room", caller, store, SlowSearch(), recorder)
     await caller.flush(2)

@@ -151,7 +151,7 @@ async def test_a_change_that_could_not_be_saved_is_logged_with_the_cause(store, 
     async with talk(store, ROBIN, calls()) as call:
         output, is_error = await call.tool("remember_detail", memory_type="pet", content="a heron")
     assert (output.endswith("but I could not save it for the next one."), is_error) == (True, True)
-    lines = [each for each in caplog.records if each.name == "lkmongo.outbox.changes" and each.levelname == "WARNING"]
+    lines = [each for each in caplog.records if each.name == "lkmongo.outbox.outbox" and each.levelname == "WARNING"]
     assert any("in memory only" in each.message and "MongoDB answered with" in each.message for each in lines)
     assert "heron" not in "".join(each.message for each in lines)
 

@@ -10,7 +10,7 @@ import pytest
 
 from lkmongo.model import SessionRecord, SessionStatus, Turn, TurnKind, UserScope, now
 from lkmongo.outbox.journal import Journal, database_of, files, journal_folder
-from lkmongo.outbox.recovery import turn_entry
+from lkmongo.outbox.operations import AddTurn
 
 ROBIN = UserScope(tenant_id="default", user_id="u-100")
 
@@ -34,7 +34,7 @@ def leave(folder, database_name):
             Turn(n, f"{session_id}-{n}", TurnKind.MESSAGE, record.started_at, role="user", content=f"turn {n}")
             for n in range(2)
         ]
-        call.append([turn_entry(turn, is_numbered=True) for turn in turns])
+        call.append([AddTurn(turn, numbered=True).entry for turn in turns])
         call.append([{"op": "remember", "label": "colour", "content": "teal", "at": now()}, *entries.values()])
         call.close(delete=False)
         return call.path

@@ -1,132 +1,323 @@
-"""The outbox of a session: entries stay in the journal until MongoDB has them, whatever the disk does."""
+"""The way of a write: pending until MongoDB has it, stored once by one `apply`, live, again and in recovery."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from lkmongo.model import SessionRecord, SessionStatus, UserScope
+from lkmongo import backoff, deadlines
+from lkmongo.errors import DatabaseError, DatabaseUnavailableError
+from lkmongo.model import SessionRecord, SessionStatus, Turn, TurnKind, now
 from lkmongo.outbox import journal
+from lkmongo.outbox.apply import Target, apply
 from lkmongo.outbox.journal import Journal
-from lkmongo.outbox.outbox import Outbox
-from tests.waiting import PATIENCE
+from lkmongo.outbox.operations import (
+    OPERATIONS,
+    AddTurn,
+    End,
+    FillProfile,
+    Forget,
+    Lane,
+    MoveGuest,
+    Remember,
+    SaveGist,
+    SetProfile,
+    operation_of,
+)
+from lkmongo.outbox.recovery import recover
+from lkmongo.store.mongo.extended_json import dumps, loads
+from lkmongo.store.people.memories import Memories
+from lkmongo.store.sessions.sessions import Sessions
+from tests.overlaps import DATABASE, GUEST, ROBIN, SID, away, kinds, outbox_of, said
+from tests.waiting import until
 
-ROBIN = UserScope(tenant_id="default", user_id="u-100")
 AT = datetime(2026, 11, 3, 12, 30, 15, 250_000, UTC)
-ENTRIES = [
-    {"op": "turn", "content": "line\nbreak \u2028 and é", "at": AT},
-    {"op": "remember", "label": "colour", "content": "teal", "at": AT},
-    {"op": "end", "report": {"nested": [1, None, {"deep": 2.5}]}},
+
+
+def turn(number: int, moment: datetime = AT) -> AddTurn:
+    at = moment + timedelta(seconds=number)
+    return AddTurn(Turn(0, f"item-{number}", TurnKind.MESSAGE, at, role="user", content=f"turn {number}"))
+
+
+@pytest.fixture(autouse=True)
+def _tries_again_soon(monkeypatch):
+    monkeypatch.setattr(backoff, "RETRY_SCHEDULE", (0.02,))
+    monkeypatch.setattr(deadlines, "TURN_ORDER", 0.02)
+
+
+SAMPLES = [
+    Remember(AT, "colour", "teal"),
+    Forget(AT, "colour"),
+    SetProfile(AT, "name", "Robin"),
+    FillProfile(AT, "name", "Robin"),
+    SaveGist(AT, "about a kettle", since=AT),
+    AddTurn(Turn(3, "i", TurnKind.TOOL, AT, name="n", arguments="{}", output="o", metrics={"a": 1.5}), numbered=True),
+    MoveGuest("default", "guest-7"),
+    End("hang-up", AT, {"job_id": "j"}),
 ]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return journal.journal_folder(tmp_path / "home")
+def test_every_operation_survives_the_journal():
+    assert {type(each) for each in SAMPLES} == set(OPERATIONS.values()), "a new operation needs a sample here"
+    for operation in SAMPLES:
+        assert operation_of(loads(dumps(operation.entry))) == operation
 
 
-def create_in(folder: Path, scope: UserScope = ROBIN) -> Journal:
-    record = SessionRecord("call-1", scope, "room", SessionStatus.ACTIVE, AT)
-    return Journal.create(folder, record, owner="host/boot/1", database="db")
+def test_every_operation_has_a_lane():
+    assert {each.lane for each in OPERATIONS.values()} == set(get_args(Lane))
 
 
-async def test_a_failing_disk_is_logged_once_and_retried(folder, caplog, monkeypatch):
-    outbox = Outbox(lambda: create_in(folder))
-    monkeypatch.setattr(journal, "MAX_ALL", -1)
-    await outbox.open()
-    assert not await outbox.add({"a": ENTRIES[0]})
-    assert not await outbox.add({"b": ENTRIES[1]})
-    assert [entry.levelname for entry in caplog.records] == ["WARNING"]
+async def test_every_operation_can_be_stored_and_stored_again(store):
+    record = SessionRecord(SID, ROBIN, "room", SessionStatus.ACTIVE, AT)
+    await store.sessions.open(record, "me")
+    for operation in SAMPLES:
+        for _ in range(2):
+            await apply([operation], Target(store, record, "me"))
+    assert await store.db.turns.count_documents({}) == 1
+    assert (await store.sessions.get(ROBIN, SID)).close_reason == "hang-up"
+
+
+# ---------------------------------------------------------------- lanes
+
+
+async def test_a_turn_that_cannot_be_stored_holds_up_no_change(store):
+    outbox = outbox_of(store, ROBIN)
+    with away((Sessions, "append")):
+        outbox.add(turn(0))
+        await until(lambda: outbox.error)
+        await outbox.write(Remember(now(), "city", "Rome"))
+        assert outbox.saved == "stored"
+        assert (await store.memories.recall(ROBIN, "city")).content == "Rome"
+    assert await outbox.close(1.0)
+    assert await said(store, ROBIN) == ["turn 0"]
+    await outbox.lease.release()
+
+
+async def test_a_change_that_no_longer_may_be_stored_holds_up_no_other(store, caplog):
+    outbox = outbox_of(store, ROBIN)
+    outbox.add(Remember(now() - timedelta(minutes=1), "!", "not a label"))
+    await outbox.write(Remember(now(), "city", "Rome"))
+    assert outbox.saved == "stored"
+    assert (await store.memories.recall(ROBIN, "city")).content == "Rome"
+    assert "a change is left out" in caplog.text
+    await outbox.close(1.0)
+    await outbox.lease.release()
+
+
+async def test_changes_are_stored_in_order_and_only_the_last_of_a_slot(store, monkeypatch):
+    remember, stored = Memories.remember_if_newer, []
+
+    async def notes(memories, scope, label, content, at):
+        stored.append((label, content))
+        return await remember(memories, scope, label, content, at)
+
+    outbox = outbox_of(store, ROBIN)
+    monkeypatch.setattr(Memories, "remember_if_newer", notes)
+    with away((Memories, "remember"), (Memories, "delete")):
+        await asyncio.gather(
+            outbox.write(Forget(now(), "pet")),
+            outbox.write(Remember(now(), "city", "Paris")),
+            outbox.write(Remember(now(), "city", "Rome")),
+            outbox.write(Remember(now(), "food", "pasta")),
+        )
+        assert [each.key for each in outbox.pending("memory")] == [("slot", each) for each in ("pet", "city", "food")]
+    await until(lambda: outbox.saved == "stored")
+    assert stored == [("city", "Rome"), ("food", "pasta")]
+    await outbox.close(1.0)
+    await outbox.lease.release()
+
+
+async def test_turns_are_tried_again_until_they_are_stored_and_each_is_stored_once(store, monkeypatch):
+    append, tries = Sessions.append, []
+
+    async def fails_now_and_then(sessions, scope, session_id, turns):
+        tries.append(len(turns))
+        if len(tries) % 3 == 1:
+            raise DatabaseUnavailableError
+        await append(sessions, scope, session_id, turns)
+        if len(tries) % 3 == 2:
+            raise DatabaseUnavailableError  # the acknowledgement is lost
+
+    monkeypatch.setattr(Sessions, "append", fails_now_and_then)
+    outbox = outbox_of(store, ROBIN)
+    for numbers in ((1, 0), (3, 2)):
+        for number in numbers:
+            outbox.add(turn(number))
+        await until(lambda: outbox.is_empty)
+    turns = await store.sessions.turns(ROBIN, SID)
+    assert [(each.seq, each.content) for each in turns] == [(number, f"turn {number}") for number in range(4)]
+    assert len(tries) > 4
+    await outbox.close(1.0)
+    await outbox.lease.release()
+
+
+async def test_the_end_of_a_continued_session_waits_for_its_turns(store, monkeypatch):
+    first, second = outbox_of(store, ROBIN), outbox_of(store, ROBIN)
+    async with first.lease.writing():
+        pass
+    await first.lease.release()
+    async with second.lease.writing():
+        pass
+    assert second.lease.continues
+    with away((Sessions, "append"), (Sessions, "append_missing")):
+        second.add(turn(0))
+        second.add(End("hang-up", now()))
+        assert not await second.close(0.1)
+    assert (await store.sessions.get(ROBIN, SID)).status is SessionStatus.ACTIVE
+    await second.lease.release()
+
+
+# ---------------------------------------------------------------- the disk
+
+
+async def test_what_is_written_is_in_the_journal_before_mongodb_answers(store, tmp_path, monkeypatch):
+    asked, answer, remember = asyncio.Event(), asyncio.Event(), Memories.remember
+
+    async def slow(*arguments, **named):
+        asked.set()
+        await answer.wait()
+        return await remember(*arguments, **named)
+
+    monkeypatch.setattr(Memories, "remember", slow)
+    outbox = outbox_of(store, ROBIN, folder=tmp_path)
+    outbox.start()
+    writing = asyncio.create_task(outbox.write(Remember(now(), "city", "Rome")))
+    await asked.wait()
+    await until(lambda: kinds(tmp_path) == ["remember"])
+    answer.set()
+    await writing
+    await until(lambda: kinds(tmp_path) == [])
+    assert await outbox.close(1.0)
+    assert journal.files(tmp_path) == []
+    await outbox.lease.release()
+
+
+async def test_a_rejected_end_stays_in_the_journal_with_what_else_is_pending(store, tmp_path, monkeypatch, caplog):
+    async def refuse(*_, **__):
+        raise DatabaseError(why="quota")
+
+    outbox = outbox_of(store, ROBIN, folder=tmp_path)
+    outbox.start()
+    monkeypatch.setattr(Sessions, "save", refuse)
+    outbox.add(turn(0))
+    outbox.add(End("hang-up", now(), {"job_id": "j"}))
+    assert not await outbox.close(0.5)
+    assert kinds(tmp_path)[-1] == "end"
+    assert outbox.is_kept
+    assert caplog.text.count("the session could not be stored: MongoDB answered with an error (quota)") == 1
+    await outbox.lease.release()
     monkeypatch.undo()
-    assert await outbox.add({"b": ENTRIES[1]}), "the disk takes it again"
-    await outbox.close(delete=True)
-    assert list(folder.iterdir()) == []
+    (found,) = await recover(store, tmp_path, DATABASE)
+    assert found.outcome == "complete"
+    assert await said(store, ROBIN) == ["turn 0"]
 
 
-async def test_the_journal_is_cleared_when_the_last_pending_entry_is_acknowledged(folder):
-    outbox = Outbox(lambda: create_in(folder))
-    await outbox.add({"a": ENTRIES[0], "b": ENTRIES[1]})
-    (path,) = journal.files(folder)
-    await outbox.acknowledge(["a", "never kept"])
-    assert journal.read(path).entries == ENTRIES[:2]
-    await outbox.acknowledge(["b"])
-    assert journal.read(path).entries == []
+async def test_nothing_is_accepted_after_the_end(store, tmp_path):
+    outbox = outbox_of(store, ROBIN, folder=tmp_path)
+    outbox.start()
+    assert await outbox.close(1.0)
+    outbox.add(turn(0))
+    await outbox.write(Remember(now(), "city", "Rome"))
     assert outbox.is_empty
-    await outbox.close(delete=outbox.is_empty)
+    assert journal.files(tmp_path) == []
+    await outbox.lease.release()
+    assert await store.memories.count(ROBIN) == 0
+
+
+# ---------------------------------------------------------------- live and recovered
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+async def test_a_session_leaves_the_same_whether_it_is_stored_live_or_recovered(store, tmp_path_factory, data):
+    """Any operations in any order; MongoDB is away from any one of them on, and the process dies or not."""
+    for name in ("sessions", "turns", "memories", "users"):
+        await store.db[name].delete_many({})
+    folder = tmp_path_factory.mktemp("spool")
+    await store.memories.remember(GUEST, "city", "Oslo")
+    began = now()
+    kind = st.sampled_from(["turn", "remember", "forget", "profile"])
+    steps = data.draw(st.lists(st.tuples(kind, st.integers(0, 2)), min_size=1, max_size=8))
+    away_from, is_killed = data.draw(st.integers(0, 8)), data.draw(st.booleans())
+    outbox = outbox_of(store, ROBIN, folder=folder)
+    outbox.start()
+    slots, name, turns = {}, None, []
+    with pytest.MonkeyPatch.context() as patch:
+        for number, (what, which) in enumerate(steps):
+            if number == away_from:
+                _refuse(patch)
+            at = now()
+            match what:
+                case "turn":
+                    turns.append(f"turn {number}")
+                    outbox.add(turn(number, began))
+                case "remember":
+                    slots[f"slot_{which}"] = str(number)
+                    await outbox.write(Remember(at, f"slot_{which}", str(number)))
+                case "forget":
+                    slots.pop(f"slot_{which}", None)
+                    await outbox.write(Forget(at, f"slot_{which}"))
+                case "profile":
+                    name = f"name {number}"
+                    await outbox.write(SetProfile(at, "name", name))
+            await asyncio.sleep(0.002)  # times are kept in whole milliseconds
+        if is_killed:
+            await until(outbox._journal._writing.done)
+            await outbox.abandon()
+        else:
+            outbox.add(End("hang-up", now()))
+            await outbox.close(0.2)
+        await outbox.lease.release()
+    await recover(store, folder, DATABASE)
     assert journal.files(folder) == []
+    assert {each.memory_type: each.content for each in await store.memories.slots(ROBIN)} == slots
+    profile = await store.users.get(ROBIN)
+    assert (profile and profile.name) == name
+    assert await said(store, ROBIN) == turns
+    record = await store.sessions.get(ROBIN, SID)
+    assert record.status is (SessionStatus.INTERRUPTED if is_killed else SessionStatus.COMPLETE)
+    assert [each.content for each in await store.memories.slots(GUEST)] == ["Oslo"]
 
 
-async def test_a_sync_includes_earlier_entries_that_were_not_synced(folder, monkeypatch):
-    synced, fsync = [], os.fsync
-    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(descriptor) or fsync(descriptor))
-    outbox = Outbox(lambda: create_in(folder))
-    assert await outbox.add({"a": ENTRIES[0]}, sync=False)
-    (path,) = journal.files(folder)
-    assert journal.read(path).entries == ENTRIES[:1]
-    assert synced == []
-    assert await outbox.add({})
-    assert len(synced) == 2, "the file, and the folder that names it"
-    assert await outbox.add({})
-    assert len(synced) == 2
-    await outbox.close(delete=True)
+def _refuse(patch: pytest.MonkeyPatch) -> None:
+    async def unavailable(*_, **__):
+        raise DatabaseUnavailableError
+
+    patch.setattr("lkmongo.outbox.outbox.apply", unavailable)
 
 
-async def test_a_busy_default_executor_does_not_delay_the_disk(folder):
-    asking, answer = ThreadPoolExecutor(1), threading.Event()
-    loop = asyncio.get_running_loop()
-    loop.set_default_executor(asking)
-    loop.run_in_executor(None, answer.wait)
-    try:
-        async with asyncio.timeout(PATIENCE):
-            outbox = Outbox(lambda: create_in(folder))
-            assert await outbox.add({"a": ENTRIES[0]})
-            await outbox.close(delete=True)
-    finally:
-        answer.set()
+def test_a_damaged_entry_of_each_operation_is_refused():
+    for operation in SAMPLES:
+        entry = operation.entry
+        for name in set(entry) - {"op", "since", "report", "metrics"}:
+            if isinstance(operation, AddTurn) and name not in {"seq", "item_id", "kind", "created_at", "numbered"}:
+                continue
+            with pytest.raises(journal.UNREADABLE):
+                operation_of({key: value for key, value in entry.items() if key != name})
+    with pytest.raises(LookupError):
+        operation_of({"op": "of a later version"})
 
 
-async def test_cancelling_a_slow_write_leaves_whole_lines_in_order(folder, monkeypatch):
-    started, go_on = asyncio.Event(), asyncio.Event()
-    loop, fsync = asyncio.get_running_loop(), os.fsync
-    outbox = Outbox(lambda: create_in(folder))
-    await outbox.open()
-
-    def slow(descriptor):
-        loop.call_soon_threadsafe(started.set)
-        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result()
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", slow)
-    first = asyncio.create_task(outbox.add({"a": ENTRIES[0]}))
-    await started.wait()
-    first.cancel()
-    second = asyncio.create_task(outbox.add({"b": ENTRIES[1]}))
-    third = asyncio.create_task(outbox.close(delete=False))
-    await asyncio.sleep(0)
-    go_on.set()
-    with pytest.raises(asyncio.CancelledError):
-        await first
-    assert await second
-    await third
-    (path,) = journal.files(folder)
-    assert journal.read(path).entries == ENTRIES[:2]
-    assert not await outbox.add({"c": ENTRIES[2]}), "the call is over"
-
-
-async def test_reopening_for_an_identified_guest_keeps_all_entries(folder):
-    who = [UserScope(tenant_id="default", user_id="guest-1"), ROBIN]
-    outbox = Outbox(lambda: create_in(folder, who[0]))
-    await outbox.add({"a": ENTRIES[0]})
-    who.pop(0)
-    await outbox.reopen()
-    (path,) = journal.files(folder)
-    left = journal.read(path)
-    assert left.record.scope == ROBIN
-    assert left.entries == [{"op": "was", "tenant_id": "default", "user_id": "guest-1"}, ENTRIES[0]]
-    await outbox.close(delete=True)
+def test_journals_can_be_written_by_one_version_and_read_by_another(tmp_path):
+    record = SessionRecord(SID, ROBIN, "room", SessionStatus.ACTIVE, AT)
+    written = Journal.create(tmp_path, record, owner="host/boot/1", database=DATABASE)
+    written.append([each.entry for each in SAMPLES])
+    written.close(delete=False)
+    assert [sorted(entry) for entry in journal.read(written.path).entries] == [
+        ["at", "content", "label", "op"],
+        ["at", "label", "op"],
+        ["at", "field", "op", "value"],
+        ["at", "field", "op", "value"],
+        ["at", "gist", "op", "since"],
+        sorted(
+            ["op", "numbered", "seq", "item_id", "kind", "created_at", "name", "arguments", "output", "metrics"]
+            + [each for each in ("interrupted", "is_error") if each in SAMPLES[5].entry]
+        ),
+        ["op", "tenant_id", "user_id"],
+        ["ended_at", "op", "reason", "report"],
+    ]

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from lkmongo.errors import DatabaseUnavailableError
 from lkmongo.model import LastSession, SessionRecord, SessionStatus, Turn, TurnKind, UserScope, now
 from lkmongo.outbox import journal
-from lkmongo.outbox.journal import Entry, Journal, journal_folder
-from lkmongo.outbox.recovery import Recovered, previous_scope_entry, recover, turn_entry
+from lkmongo.outbox.journal import Journal, journal_folder
+from lkmongo.outbox.operations import AddTurn, Entry, MoveGuest
+from lkmongo.outbox.recovery import Recovered, recover
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.client import create_client
 from lkmongo.store.open import Store
@@ -48,7 +49,7 @@ def turn(number: int, text: str | None = None, at: float | None = None) -> Turn:
 
 
 def kept(*turns: Turn, is_numbered: bool = True) -> list[Entry]:
-    return [turn_entry(each, is_numbered=is_numbered) for each in turns]
+    return [AddTurn(each, numbered=is_numbered).entry for each in turns]
 
 
 def leave(folder: Path, entries: list[Entry], record: SessionRecord = CALL, *, database: str = "db") -> Path:
@@ -205,7 +206,7 @@ async def test_recovery_can_be_killed_after_any_write_and_repeated(store, folder
     leave(
         folder,
         [
-            previous_scope_entry(GUEST),
+            MoveGuest(GUEST.tenant_id, GUEST.user_id).entry,
             *kept(turn(0), turn(1), turn(2)),
             {"op": "remember", "label": "colour", "content": "teal", "at": now()},
             {"op": "forget", "label": "size", "at": now()},
@@ -266,7 +267,7 @@ async def test_a_journal_for_another_database_is_left_alone(store, folder):
 
 async def test_nothing_of_an_erased_person_is_replayed(store, folder):
     entries = [
-        previous_scope_entry(GUEST),
+        MoveGuest(GUEST.tenant_id, GUEST.user_id).entry,
         *kept(turn(0)),
         {"op": "remember", "label": "colour", "content": "teal", "at": later(1)},
         {"op": "profile", "field": "name", "value": "Robin", "at": later(2)},
@@ -358,7 +359,7 @@ async def test_the_gist_of_a_later_session_is_not_overwritten(store, folder):
 async def test_an_identified_guest_leaves_no_second_session(store, folder):
     await store.sessions.open(replace(CALL, scope=GUEST), OWNER)
     await store.sessions.append(GUEST, "call-1", [turn(0), turn(1)])
-    leave(folder, [previous_scope_entry(GUEST), *kept(turn(2))])
+    leave(folder, [MoveGuest(GUEST.tenant_id, GUEST.user_id).entry, *kept(turn(2))])
     found = await one(store, folder)
     assert (found.scope, found.turns) == (ROBIN, 3)
     assert await stored(store) == ["turn 0", "turn 1", "turn 2"]

@@ -10,14 +10,12 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 from lkmongo import deadlines
-from lkmongo.agent import recorder as recording
 from lkmongo.agent.ending import end_session
-from lkmongo.agent.recorder import Recorder
 from lkmongo.dispatch import seal
 from lkmongo.model import SessionRecord, SessionStatus, UserScope, now
-from lkmongo.outbox import journal
-from lkmongo.outbox.changes import Change, Changes
+from lkmongo.outbox import journal, outbox
 from lkmongo.outbox.journal import Journal
+from lkmongo.outbox.operations import Remember
 from lkmongo.outbox.recovery import recover
 from lkmongo.store.people.erase import erase
 from lkmongo.store.people.forget import forget
@@ -26,7 +24,7 @@ from lkmongo.store.sessions.sessions import Sessions
 from lkmongo.worker import resume
 from lkmongo.worker.job import CALLER_ATTRIBUTE, JobSession
 from tests.fake_llm import calls
-from tests.overlaps import DATABASE, GUEST, ROBIN, ROOM, SID, a_call, away, die, kinds, said, say, with_file
+from tests.overlaps import DATABASE, GUEST, ROBIN, ROOM, SID, a_call, away, die, kinds, recorder_of, said, say
 from tests.talk import talk
 from tests.waiting import until
 
@@ -98,14 +96,14 @@ async def test_a_guest_identified_while_the_session_ends_leaves_no_second_sessio
 
 
 async def test_turns_with_an_earlier_agent_are_kept_when_the_guest_is_identified(store):
-    first, second = (Recorder(store, GUEST, SID, ROOM) for _ in range(2))
+    first, second = (recorder_of(store, GUEST, SID, ROOM) for _ in range(2))
     first.start()
     say(first, "said to the first agent", 100.0)
     await until(lambda: said(store, GUEST))
     await die(first)
     second.start()
     say(second, "said to the second agent", 101.0)
-    await until(lambda: second._stored)
+    await until(lambda: second._outbox.is_empty)
     await second.change_scope(ROBIN)
     second.start()
     assert await second.close("hang-up", dict)
@@ -115,7 +113,7 @@ async def test_turns_with_an_earlier_agent_are_kept_when_the_guest_is_identified
 
 
 async def test_a_guests_copy_that_could_not_be_deleted_is_deleted_later(store, tmp_path):
-    recorder = with_file(store, GUEST, tmp_path)
+    recorder = recorder_of(store, GUEST, folder=tmp_path)
     recorder.start()
     say(recorder, "as a guest", 100.0)
     await until(lambda: said(store, GUEST))
@@ -123,7 +121,7 @@ async def test_a_guests_copy_that_could_not_be_deleted_is_deleted_later(store, t
         await recorder.change_scope(ROBIN)
         recorder.start()
         await until(lambda: said(store, ROBIN))
-        await until(lambda: recorder.error)
+        await until(lambda: recorder._outbox.error)
         await recorder.close("hang-up", dict)
         await recorder.lease.release()
     await recover(store, tmp_path, DATABASE)
@@ -135,23 +133,22 @@ async def test_a_guests_copy_that_could_not_be_deleted_is_deleted_later(store, t
 
 async def test_a_turn_journaled_while_a_guest_is_identified_stays_journaled(store, tmp_path, monkeypatch):
     monkeypatch.setattr(deadlines, "TURN_ORDER", 3_600)
-    recorder = with_file(store, GUEST, tmp_path)
+    recorder = recorder_of(store, GUEST, folder=tmp_path)
     recorder.start()
     await until(lambda: journal.files(tmp_path))
     release = recorder.lease.release
 
     async def releases_late():
         say(recorder, "meanwhile", 100.0)
-        await asyncio.wait({recorder._journaling}, timeout=1)
+        await recorder._outbox._journal.sync()
         await release()
 
     monkeypatch.setattr(recorder.lease, "release", releases_late)
     await recorder.change_scope(ROBIN)
     recorder.start()
-    changes = Changes(store, recorder._outbox)
-    changes.add(Change("remember", "city", now(), "Rome"))
-    await changes.journal()
-    await changes.save(ROBIN, recorder.lease)  # with the last that waits the file is emptied
+    await until(lambda: "turn" in kinds(tmp_path))
+    await recorder._outbox.write(Remember(now(), "city", "Rome"))  # with the last that is pending the file is emptied
+    assert recorder._outbox.pending("memory") == []
     await die(recorder)
     await recover(store, tmp_path, DATABASE)
     assert await said(store, ROBIN) == ["meanwhile"]
@@ -162,7 +159,7 @@ async def test_a_turn_journaled_while_a_guest_is_identified_stays_journaled(stor
 
 async def test_erasing_a_person_just_identified_leaves_no_guest_data(store, tmp_path, monkeypatch):
     monkeypatch.setattr(deadlines, "LEASE_RENEWAL_EVERY", 0.05)
-    recorder = with_file(store, GUEST, tmp_path)
+    recorder = recorder_of(store, GUEST, folder=tmp_path)
     recorder.start()
     say(recorder, "as a guest", 100.0)
     await until(lambda: said(store, GUEST))
@@ -171,7 +168,7 @@ async def test_erasing_a_person_just_identified_leaves_no_guest_data(store, tmp_
     recorder.start()
     await until(lambda: store.sessions.recent(ROBIN))
     await erase(store.db, ROBIN, by="tests")
-    await until(recorder._writer.done)
+    await until(lambda: recorder.erased)
     await recorder.close("hang-up", dict)
     await recorder.lease.release()
     await recover(store, tmp_path, DATABASE)
@@ -183,7 +180,7 @@ async def test_erasing_a_person_just_identified_leaves_no_guest_data(store, tmp_
 async def test_an_erasure_leaves_nothing_of_a_session_with_slow_last_turns(store, monkeypatch):
     for owner, name, value in [
         (deadlines, "TURN_ORDER", 3_600),
-        (recording, "_BATCH", 1),
+        (outbox, "_BATCH", 1),
         (deadlines, "LEASE", 1.5),
         (deadlines, "LEASE_TRUSTED", 0.2),
     ]:
@@ -199,7 +196,7 @@ async def test_an_erasure_leaves_nothing_of_a_session_with_slow_last_turns(store
             await asyncio.wait(erasing)
         await append(*arguments)
 
-    recorder = Recorder(store, ROBIN, SID, ROOM)
+    recorder = recorder_of(store, ROBIN, SID, ROOM)
     recorder.start()
     await until(lambda: store.sessions.recent(ROBIN))
     for number in range(3):
@@ -244,36 +241,38 @@ async def test_the_gist_survives_a_kill_while_the_end_is_written(store, tmp_path
         with away((Users, "set_last_session")), monkeypatch.context() as patch:
             patch.setattr(Sessions, "append", hang)
             ending = asyncio.create_task(end_session(call, "hang-up", dict, ended_at=now()))
-            await until(lambda: "gist" in kinds(folder))
+            await until(lambda: "end" in kinds(folder))
             shutil.copytree(folder, as_killed)
-            assert "end" not in kinds(as_killed)
             ending.cancel()
             await asyncio.gather(ending, return_exceptions=True)
             await die(call.recorder, call.caller)
     await recover(store, as_killed, DATABASE)
     assert await said(store, ROBIN) == ["my kettle is broken"]
     assert (await store.users.get(ROBIN)).last_session.gist == "my kettle is broken"
+    record = await store.sessions.get(ROBIN, SID)
+    assert (record.status, record.close_reason) == (SessionStatus.COMPLETE, "hang-up"), "the end was on disk, too"
 
 
 async def test_entries_written_late_by_a_slow_disk_are_recovered(store, tmp_path, monkeypatch):
     monkeypatch.setattr(deadlines, "DISK", 0.1)
-    it_works, begin = threading.Event(), Journal.create
+    it_works, is_making, begin = threading.Event(), threading.Event(), Journal.create
 
     def takes_its_time(*arguments, **named):
+        is_making.set()
         it_works.wait()
         return begin(*arguments, **named)
 
     monkeypatch.setattr(Journal, "create", takes_its_time)
     with away((Sessions, "open"), (Sessions, "append"), (Sessions, "save")):
-        recorder = with_file(store, ROBIN, tmp_path)
+        recorder = recorder_of(store, ROBIN, folder=tmp_path)
         recorder.start()
         try:
-            await until(recorder._outbox._lock.locked)  # the file is being made, and all else waits for that
+            await until(is_making.is_set)  # the file is being made, and all else waits for that
             say(recorder, "my kettle is broken", 100.0)
             assert not await recorder.close("hang-up", dict, 0.1)
         finally:
             it_works.set()
-    await until(lambda: recorder._outbox._closed and not recorder._outbox._lock.locked())
+    await until(lambda: "end" in kinds(tmp_path) and recorder._outbox._journal._journal is None)
     assert set(kinds(tmp_path)) == {"turn", "end"}
     await recover(store, tmp_path, DATABASE)
     assert await said(store, ROBIN) == ["my kettle is broken"]
@@ -297,7 +296,7 @@ async def test_a_dead_agents_journal_does_not_replace_a_later_end(store, tmp_pat
 
 async def test_something_forgotten_elsewhere_is_not_in_the_gist_of_a_resumed_session(store):
     await store.users.seen(ROBIN)
-    first = Recorder(store, ROBIN, SID, ROOM)
+    first = recorder_of(store, ROBIN, SID, ROOM)
     first.start()
     say(first, "my pet is a heron", now().timestamp())
     await until(lambda: said(store, ROBIN))

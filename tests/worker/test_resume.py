@@ -17,7 +17,6 @@ from pydantic import SecretStr
 
 from lkmongo import deadlines
 from lkmongo.agent.assistant import Assistant
-from lkmongo.agent.recorder import Recorder
 from lkmongo.demo.llm import DemoLLM
 from lkmongo.dispatch import plain_metadata, read_dispatch, resuming_metadata
 from lkmongo.errors import LkmongoError
@@ -29,6 +28,7 @@ from lkmongo.store.sessions.sessions import TakenError
 from lkmongo.worker import resume
 from tests.fake_llm import calls
 from tests.livekit_api import KEY, SECRET, Rooms, create_app
+from tests.overlaps import recorder_of
 from tests.talk import talk
 from tests.waiting import until
 
@@ -372,7 +372,7 @@ async def said(store):
 async def test_a_superseded_agent_writes_nothing_more(store, monkeypatch, caplog):
     monkeypatch.setattr(deadlines, "TURN_ORDER", 0.01)
     monkeypatch.setattr("lkmongo.deadlines.LEASE_RENEWAL_EVERY", 0.02)
-    first, second = (Recorder(store, ROBIN, SID, ROOM) for _ in range(2))
+    first, second = (recorder_of(store, ROBIN, SID, ROOM) for _ in range(2))
     first.start()
     say(first, "one")
     await until(lambda: said(store))
@@ -380,7 +380,7 @@ async def test_a_superseded_agent_writes_nothing_more(store, monkeypatch, caplog
     say(second, "two")
     await until(lambda: first.lease.superseded)
     say(first, "lost in the void")
-    assert [each.content for each in first.all_turns] == ["one"]
+    assert [each.content for each in first.turns] == ["one"]
     assert "another agent has taken over this session" in caplog.text
     with pytest.raises(SupersededError):
         async with first.lease.writing():
@@ -395,7 +395,7 @@ async def test_a_superseded_agent_writes_nothing_more(store, monkeypatch, caplog
 
 
 async def test_a_superseded_agent_with_a_trusted_lease_cannot_end_the_session(store):
-    first, second = (Recorder(store, ROBIN, SID, ROOM) for _ in range(2))
+    first, second = (recorder_of(store, ROBIN, SID, ROOM) for _ in range(2))
     async with first.lease.writing():
         pass
     async with second.lease.writing():
@@ -407,7 +407,7 @@ async def test_a_superseded_agent_with_a_trusted_lease_cannot_end_the_session(st
 
 
 async def test_a_superseded_agent_does_not_reopen_a_completed_session(store):
-    first, second = (Recorder(store, ROBIN, SID, ROOM) for _ in range(2))
+    first, second = (recorder_of(store, ROBIN, SID, ROOM) for _ in range(2))
     async with first.lease.writing():
         pass
     assert await second.close("hang-up", dict)
@@ -417,21 +417,25 @@ async def test_a_superseded_agent_does_not_reopen_a_completed_session(store):
 
 
 async def test_turns_with_conflicting_numbers_are_all_stored_in_order(store, monkeypatch):
-    first, second = (Recorder(store, ROBIN, SID, ROOM) for _ in range(2))
-    await first._flush()
-    await second._flush()
+    first, second = (recorder_of(store, ROBIN, SID, ROOM) for _ in range(2))
+    for recorder in (first, second):
+        async with recorder.lease.writing():
+            pass
     say(first, "said to the first")
-    await first._flush()  # it trusts its lease for some seconds
+    await until(lambda: first._outbox.is_empty)  # it trusts its lease for some seconds
     say(second, "said to the second")
-    await second._flush()
+    await until(lambda: second._outbox.is_empty)
+    late = Turn(2, "late", TurnKind.MESSAGE, now(), role="user", content="recovered from its journal")
+    await store.sessions.append(ROBIN, SID, [late])
     say(second, "and again")
     assert await second.close("hang-up", dict)
-    assert await said(store) == ["said to the first", "said to the second", "and again"]
-    assert [each.seq for each in await store.sessions.turns(ROBIN, SID)] == [0, 1, 2]
+    everything = ["said to the first", "said to the second", "recovered from its journal", "and again"]
+    assert await said(store) == everything
+    assert [each.seq for each in await store.sessions.turns(ROBIN, SID)] == [0, 1, 2, 3]
     say(first, "too late")
-    with pytest.raises(SupersededError):
-        await first._append([replace(first._unordered[0], seq=1)])
-    assert len(await said(store)) == 3
+    assert not await first.close("late", dict)
+    assert first.lease.superseded
+    assert await said(store) == everything
 
 
 async def test_a_number_that_another_turn_has_is_refused_and_the_same_turn_is_not(store):

@@ -262,7 +262,7 @@ class Sessions:
 
         Args:
             record: the session.
-            owner: write only while this owner holds the lease.
+            owner: write only while this owner holds the lease, and unless a later end is recorded.
             keep_lease: keep the lease until `let_go`, because other writes of the session are under way.
 
         Returns:
@@ -281,7 +281,8 @@ class Sessions:
         update = {"$set": fields, "$min": {"started_at": record.started_at}} | (
             {} if keep_lease or record.status is SessionStatus.ACTIVE else {"$unset": {"lease": ""}}
         )
-        held = {} if owner is None else {"lease.owner": owner}
+        later = {"status": SessionStatus.COMPLETE.value, "ended_at": {"$gt": record.ended_at}}
+        held = {} if owner is None else {"lease.owner": owner, "$nor": [later]}
         result = await operations.write(
             lambda: self._sessions.update_one(selector | held, update, upsert=owner is None)
         )

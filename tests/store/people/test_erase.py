@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lkmongo.agent.recorder import Recorder
 from lkmongo.errors import InvalidTextError, NotReadyError
 from lkmongo.model import SessionRecord, SessionStatus, TenantScope, Turn, TurnKind, UserScope, now
 from lkmongo.outbox.lease import Lease
@@ -25,6 +24,7 @@ from lkmongo.store.people.person import count
 from lkmongo.store.people.tombstones import ErasedError, Tombstones
 from lkmongo.store.sessions.sessions import Sessions
 from tests.fake_llm import calls
+from tests.overlaps import recorder_of
 from tests.people import anywhere, documents, furnish, killed_at, of, until
 from tests.talk import talk
 
@@ -115,7 +115,7 @@ async def test_a_call_that_goes_on_becomes_a_guests_and_stores_nothing_more(stor
         assert (await call.tool("recall_detail", memory_type="pet"))[1]
         await call.tool("forget_detail", memory_type="boat")
         await call.say("good bye")
-        assert call.call.recorder.all_turns == []
+        assert call.call.recorder.turns == []
     assert receipt.counts["memories"] == 2
     assert await of(store, ROBIN) == {name: [] for name in PERSONAL}
     assert await documents(store) == others
@@ -161,7 +161,7 @@ async def test_a_call_that_shows_itself_too_late_to_be_seen_takes_itself_back(st
             await super().open(record, owner)
 
     await furnish(store, ROBIN)
-    recorder = Recorder(replace(store, sessions=EraseBefore(store.db)), ROBIN, "s-9", "room")
+    recorder = recorder_of(replace(store, sessions=EraseBefore(store.db)), ROBIN, "s-9", "room")
     with pytest.raises(ErasedError):
         async with recorder.lease.writing():
             pytest.fail("it may not write")
@@ -172,7 +172,7 @@ async def test_a_call_that_shows_itself_too_late_to_be_seen_takes_itself_back(st
 @pytest.mark.parametrize("came_back", [False, True])
 async def test_a_process_that_stood_still_for_long_sweeps_behind_itself(store, came_back):
     await furnish(store, ROBIN)
-    recorder = Recorder(store, ROBIN, "s-9", "room")
+    recorder = recorder_of(store, ROBIN, "s-9", "room")
     async with recorder.lease.writing():
         await store.db.sessions.update_one({"session_id": "s-9"}, {"$unset": {"lease": ""}})  # it has run out
         await erase(store.db, ROBIN, by="Sam")
@@ -194,7 +194,7 @@ async def test_a_process_that_stood_still_for_long_sweeps_behind_itself(store, c
 async def test_a_write_that_is_under_way_is_waited_for(store, monkeypatch):
     monkeypatch.setattr("lkmongo.deadlines.LEASE_RENEWAL_EVERY", 0.05)
     await furnish(store, ROBIN)
-    recorder = Recorder(store, ROBIN, "s-9", "room")
+    recorder = recorder_of(store, ROBIN, "s-9", "room")
     recorder.lease.start()
     async with recorder.lease.writing():
         erasing = asyncio.create_task(erase(store.db, ROBIN, by="Sam"))
@@ -260,7 +260,7 @@ async def test_who_comes_back_later_is_a_new_customer(store):
 
 async def test_a_call_that_began_before_writes_nothing_though_it_never_wrote_before(store):
     """As a worker does whose database was away from the beginning of the call until after the erasure."""
-    recorder = Recorder(store, ROBIN, "s-9", "room")
+    recorder = recorder_of(store, ROBIN, "s-9", "room")
     await furnish(store, ROBIN)
     await erase(store.db, ROBIN, by="Sam")
     with pytest.raises(ErasedError):
@@ -284,7 +284,7 @@ async def test_replays_are_barred_by_the_age_of_their_call(store):
 
 
 async def test_a_lease_is_shown_renewed_and_given_up(store):
-    recorder = Recorder(store, ROBIN, "s-9", "room $name")
+    recorder = recorder_of(store, ROBIN, "s-9", "room $name")
     async with recorder.lease.writing():
         assert await store.sessions.live(ROBIN) == ["s-9"]
     document = await store.db.sessions.find_one(ROBIN.filter)

@@ -1,0 +1,146 @@
+"""Storing an operation: the one place that does it, for a live session, its retries and its recovery.
+
+Each operation can be stored again at any time, in part or as a whole: the newer of two values wins, a turn is stored
+once, and an end does not replace a later one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from lkmongo.model import LastSession, SessionRecord, SessionStatus
+from lkmongo.outbox.lease import Lease
+from lkmongo.outbox.operations import (
+    AddTurn,
+    End,
+    FillProfile,
+    Forget,
+    MoveGuest,
+    Operation,
+    Remember,
+    SaveGist,
+    SetProfile,
+)
+from lkmongo.store.open import Store
+from lkmongo.store.people.forget import forget
+from lkmongo.store.sessions.documents import in_time_order
+from lkmongo.store.sessions.sessions import TakenError
+
+
+@dataclass(slots=True)
+class Target:
+    """Where the operations of a session go.
+
+    Attributes:
+        store: the database.
+        record: the session as it began.
+        owner: who holds its lease.
+        lease: the lease of a live session; None when it is recovered.
+        next_seq: the number of the next turn; None if other turns, or these, may be stored already.
+    """
+
+    store: Store
+    record: SessionRecord
+    owner: str
+    lease: Lease | None = None
+    next_seq: int | None = None
+
+
+async def apply(  # noqa: C901, PLR0911 - one branch for each operation
+    operations: Sequence[Operation], to: Target, *, fresh: bool = False
+) -> int:
+    """Store an operation, or several turns.
+
+    Args:
+        operations: one operation, or turns only.
+        to: whose they are.
+        fresh: it was made just now and not tried before, so it is newer than what is stored; this saves the round trips
+            to find out.
+
+    Returns:
+        How many changed what is stored.
+
+    Raises:
+        DatabaseError: MongoDB failed; some of it may be stored.
+        InvalidTextError: a label or a value is not allowed.
+        SupersededError: another agent has taken over the session.
+    """
+    store, scope = to.store, to.record.scope
+    match operations[0]:
+        case Remember(at=at, label=label, content=content) if fresh:
+            await store.memories.remember(scope, label, content, at=at)
+            return 1
+        case Remember(at=at, label=label, content=content):
+            return int(await store.memories.remember_if_newer(scope, label, content, at))
+        case Forget(at=at, label=label):
+            return int(await forget(store, scope, [label], at=at, unless_newer=not fresh) > 0)
+        case FillProfile(at=at, field=field, value=value):
+            return int(await store.users.fill_field(scope, field, value, at))
+        case SetProfile(field=field, value=value) if fresh:
+            await store.users.set_field(scope, field, value)
+            return 1
+        case SetProfile(at=at, field=field, value=value):
+            return int(await store.users.set_field_if_newer(scope, field, value, at))
+        case SaveGist(at=at, gist=gist, since=since):
+            began = since or to.record.started_at or at
+            return int(await store.users.set_last_session(scope, LastSession(at, str(gist)), started_at=began))
+        case AddTurn():
+            return await _add([each for each in operations if isinstance(each, AddTurn)], to)
+        case MoveGuest() as moved:
+            return await _move(moved, to)
+        case End() as end:
+            return await _end(end, to)
+        case unknown:
+            raise TypeError(f"{type(unknown).__name__} cannot be stored")
+
+
+async def _add(operations: Sequence[AddTurn], to: Target) -> int:
+    turns = in_time_order([(each.turn, each.numbered) for each in operations])
+    scope, session_id, sessions = to.record.scope, to.record.session_id, to.store.sessions
+    if to.next_seq is not None:
+        turns = [(replace(turn, seq=seq), True) for seq, (turn, _) in enumerate(turns, to.next_seq)]
+        try:
+            await sessions.append(scope, session_id, [turn for turn, _ in turns])
+        except TakenError:
+            # An agent that seemed dead wrote after all, or its journal was recovered later.
+            if to.lease:
+                await to.lease.check()
+        else:
+            to.next_seq += len(turns)
+            return len(turns)
+    missing = await sessions.append_missing(scope, session_id, turns)
+    to.next_seq = await sessions.next_seq(scope, session_id) if to.lease else None
+    return missing
+
+
+async def _move(operation: MoveGuest, to: Target) -> int:
+    before, after, session_id, sessions = operation.scope, to.record.scope, to.record.session_id, to.store.sessions
+    if before == after:
+        return 0
+    # Turns that an earlier agent recorded, too.
+    turns = [(turn, True) for turn in await sessions.turns(before, session_id)]
+    missing = await sessions.append_missing(after, session_id, turns)
+    if missing and to.lease:
+        to.next_seq = await sessions.next_seq(after, session_id)
+    await sessions.discard(before, session_id)
+    return missing
+
+
+async def _end(operation: End, to: Target) -> int:
+    record = replace(
+        to.record,
+        status=SessionStatus.COMPLETE,
+        ended_at=operation.ended_at,
+        close_reason=str(operation.reason),
+        report=operation.report,
+    )
+    sessions = to.store.sessions
+    if to.lease is None:
+        return int(await sessions.save(record, owner=to.owner))
+    if not await sessions.save(record, owner=to.owner, keep_lease=True):
+        await to.lease.check()  # it may have expired or been taken over since the last check
+        if not await sessions.save(record, owner=to.owner, keep_lease=True):
+            return 0
+    to.lease.ended = True
+    return 1

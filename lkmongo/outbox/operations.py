@@ -1,0 +1,223 @@
+"""What a session writes: a class for each kind of write, which is also its form in the journal.
+
+Journals outlive the version that wrote them: the names of the operations and of their fields stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+from typing import Any, ClassVar, Literal, Self, cast, get_args
+
+from lkmongo.model import Memory, Profile, Turn, TurnKind, UserScope, clean
+
+Entry = dict[str, Any]
+Lane = Literal["memory", "turns", "end"]
+"""Operations of one lane are stored one after the other, those of different lanes side by side."""
+LANES: tuple[Lane, ...] = get_args(Lane)
+
+_MAX_SEQ = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One write of a session.
+
+    Attributes:
+        op: its name in the journal.
+        lane: what it is stored in order with.
+    """
+
+    op: ClassVar[str]
+    lane: ClassVar[Lane]
+
+    @property
+    def key(self) -> Hashable:
+        """Of two pending operations with the same key, the later replaces the earlier."""
+        return self.op
+
+    @property
+    def entry(self) -> Entry:
+        """The operation as a journal entry."""
+        return {"op": self.op} | {each.name: getattr(self, each.name) for each in fields(self)}
+
+    @classmethod
+    def of(cls, entry: Entry) -> Self:
+        """The operation of a journal entry; raises one of `journal.UNREADABLE` for anything else."""
+        names = [each.name for each in fields(cls)]
+        return cls(**{name: entry[name] for name in names if name in entry})
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Operation):
+    """A change to what is remembered of the person, made at `at`: the newer of two wins."""
+
+    lane: ClassVar[Lane] = "memory"
+    at: datetime
+
+    def __post_init__(self) -> None:
+        _check_time(self.at)
+
+
+@dataclass(frozen=True, slots=True)
+class Remember(Change):
+    op: ClassVar[str] = "remember"
+    label: str
+    content: str
+
+    @property
+    def key(self) -> Hashable:
+        return "slot", self.label
+
+
+@dataclass(frozen=True, slots=True)
+class Forget(Change):
+    op: ClassVar[str] = "forget"
+    label: str
+
+    @property
+    def key(self) -> Hashable:
+        return "slot", self.label
+
+
+@dataclass(frozen=True, slots=True)
+class SetProfile(Change):
+    op: ClassVar[str] = "profile"
+    field: str
+    value: str
+
+    @property
+    def key(self) -> Hashable:
+        return self.op, self.field
+
+
+@dataclass(frozen=True, slots=True)
+class FillProfile(SetProfile):
+    """A profile field given by a guest who was identified later: it only fills a missing value."""
+
+    op: ClassVar[str] = "told"
+
+
+@dataclass(frozen=True, slots=True)
+class SaveGist(Operation):
+    """What the session was about, for the next one; not stored if something was forgotten after `since`."""
+
+    op: ClassVar[str] = "gist"
+    lane: ClassVar[Lane] = "memory"
+    at: datetime
+    gist: str
+    since: datetime | None = None
+
+    def __post_init__(self) -> None:
+        _check_time(self.at)
+        if self.since is not None:
+            _check_time(self.since)
+
+
+@dataclass(frozen=True, slots=True)
+class AddTurn(Operation):
+    """A turn; `numbered` if its `seq` is the one in the database, not counted from this process's first turn."""
+
+    op: ClassVar[str] = "turn"
+    lane: ClassVar[Lane] = "turns"
+    turn: Turn
+    numbered: bool = False
+
+    @property
+    def key(self) -> Hashable:
+        return self.op, self.turn.item_id
+
+    @property
+    def entry(self) -> Entry:
+        kept = {name: value for name in Turn.__slots__ if (value := getattr(self.turn, name)) not in (None, {})}
+        return {"op": self.op, "numbered": self.numbered, **kept, "kind": self.turn.kind.value}
+
+    @classmethod
+    def of(cls, entry: Entry) -> Self:
+        values: dict[str, Any] = {name: clean(entry[name]) for name in Turn.__slots__ if name in entry}
+        turn = Turn(**values | {"kind": TurnKind(entry["kind"])})
+        _check_time(turn.created_at)
+        if not (isinstance(turn.item_id, str) and isinstance(turn.metrics, dict) and type(turn.seq) is int):
+            raise TypeError
+        if not 0 <= turn.seq < _MAX_SEQ:
+            raise ValueError
+        return cls(turn, bool(entry["numbered"]))
+
+
+@dataclass(frozen=True, slots=True)
+class MoveGuest(Operation):
+    """Move what is stored under the guest's scope that the session began with to the person they turned out to be."""
+
+    op: ClassVar[str] = "was"
+    lane: ClassVar[Lane] = "turns"
+    tenant_id: str
+    user_id: str
+
+    @property
+    def scope(self) -> UserScope:
+        return UserScope(tenant_id=self.tenant_id, user_id=self.user_id)
+
+
+@dataclass(frozen=True, slots=True)
+class End(Operation):
+    """The session is complete."""
+
+    op: ClassVar[str] = "end"
+    lane: ClassVar[Lane] = "end"
+    reason: str
+    ended_at: datetime
+    report: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_time(self.ended_at)
+        if not isinstance(self.report, dict):
+            raise TypeError
+
+
+OPERATIONS: dict[str, type[Operation]] = {
+    each.op: each for each in (Remember, Forget, SetProfile, FillProfile, SaveGist, AddTurn, MoveGuest, End)
+}
+
+
+def operation_of(entry: Entry) -> Operation:
+    """The operation of a journal entry.
+
+    Raises:
+        LookupError, TypeError, ValueError, InvalidIdError: there is no such operation, or its fields are wrong.
+    """
+    operation = OPERATIONS[entry["op"]].of(entry)
+    if isinstance(operation, MoveGuest):
+        _ = operation.scope
+    return operation
+
+
+def applied_to(
+    changes: Iterable[Operation], slots: dict[str, Memory], profile: Profile
+) -> tuple[dict[str, Memory], Profile]:
+    """Slots and profile as loaded, with pending changes applied: those are newer."""
+    slots = dict(slots)
+    for change in changes:
+        match change:
+            case FillProfile() if getattr(profile, change.field):
+                pass
+            case SetProfile():
+                profile = replace(profile, **cast("dict[str, Any]", {change.field: change.value}))
+            case Remember() | Forget() if _is_newer(slots.get(change.label), change.at):
+                pass
+            case Remember(label=label):
+                slots.pop(label, None)
+                slots = {label: Memory(label, change.content, updated_at=change.at)} | slots
+            case Forget():
+                slots.pop(change.label, None)
+                profile = replace(profile, last_session=None)
+    return slots, profile
+
+
+def _is_newer(slot: Memory | None, at: datetime) -> bool:
+    return bool(slot and slot.updated_at and slot.updated_at > at)
+
+
+def _check_time(value: Any) -> None:
+    if not isinstance(value, datetime):
+        raise TypeError(f"{value!r} is not a time")
