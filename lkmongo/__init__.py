@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         SettingsError,
     )
     from lkmongo.memory.memory import Memory
-    from lkmongo.model import Fact, Passage, Profile, SessionRecord, TenantScope, Turn, UserScope
+    from lkmongo.model import Fact, Passage, Profile, SessionEnd, SessionRecord, TenantScope, Turn, UserScope
     from lkmongo.settings import Settings
 
 _HOMES = {
@@ -40,7 +40,7 @@ _HOMES = {
         "SettingsError",
     ),
     "lkmongo.memory.memory": ("Memory",),
-    "lkmongo.model": ("Fact", "Passage", "Profile", "SessionRecord", "TenantScope", "Turn", "UserScope"),
+    "lkmongo.model": ("Fact", "Passage", "Profile", "SessionEnd", "SessionRecord", "TenantScope", "Turn", "UserScope"),
     "lkmongo.settings": ("Settings",),
 }
 
@@ -58,6 +58,7 @@ __all__ = [
     "Passage",
     "Profile",
     "SecretError",
+    "SessionEnd",
     "SessionRecord",
     "Settings",
     "SettingsError",
