@@ -188,9 +188,7 @@ async def deliver(
         outcome = "given up"
     await store.webhooks.settle(record, owner, answer, delivered=outcome == "delivered", given_up=outcome == "given up")
     if outcome == "given up":
-        logger.warning(
-            "the webhook of session %s is given up after %d attempts: %s", session_id, webhook.attempts, answer
-        )
+        logger.warning("the webhook of session %s is given up at attempt %d: %s", session_id, webhook.attempts, answer)
     elif outcome == "failed":
         logger.info("the webhook of session %s is not delivered yet: %s", session_id, answer)
     return outcome

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import pytest
 from livekit.agents import Agent, AgentSession
 
 import lkmongo
+from docs.examples import session_end
 from lkmongo import backoff, deadlines
 from lkmongo.errors import SettingsError
 from lkmongo.model import UserScope
@@ -98,6 +96,13 @@ async def test_a_callback_is_told_once_how_the_session_ended_when_the_record_is_
     assert told[0].turns >= 2
     assert found[0].status == "complete"
     assert len(found) == 1
+
+
+async def test_the_example_of_the_documents(settings, monkeypatch, capsys):
+    for name, value in (("MONGODB_URI", "mongodb_uri"), ("MONGODB_DB", "mongodb_db"), ("LKMONGO_HOME", "home")):
+        monkeypatch.setenv(name, str(settings[value]))
+    await session_end.main()
+    assert capsys.readouterr().out == "u-100: answered, 0 turns, 1 changes, stored\n"
 
 
 async def test_a_guest_and_a_session_that_has_nothing_to_record_are_told_too(memory):
@@ -231,14 +236,13 @@ async def test_a_process_that_is_killed_while_it_tells_is_followed_by_one_that_t
     own = {"MONGODB_URI": mongodb_uri, "MONGODB_DB": database_name, "LKMONGO_HOME": str(home)}
     environment = clean_environment() | own | receiver.environment
     receiver.goes_on.clear()
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM], env=environment, cwd=ROOT)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", PROGRAM, env=environment, cwd=ROOT)
     try:
-        await until(lambda: receiver.events or process.poll() is not None)
-        assert process.poll() is None
-        os.kill(process.pid, signal.SIGKILL)
+        await until(lambda: receiver.events or process.returncode is not None)
+        assert process.returncode is None
     finally:
         process.kill()
-        await asyncio.to_thread(process.wait)
+        await process.wait()
     receiver.goes_on.set()
     record = await store.sessions.get(ROBIN, "s-1")
     assert (record.status, record.webhook.state) == ("complete", "pending")

@@ -1,15 +1,20 @@
-"""The webhook of a session's end: signed, told once, and told in spite of a receiver, a database or a process that fails."""
+"""The webhook of a session's end: signed, told once, and told although a receiver, a database or a process fails."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import shlex
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from aiohttp.test_utils import TestServer
 
+from docs.examples.webhook_receiver import receiver as example_receiver
+from docs.examples.webhook_receiver import verify
 from lkmongo import backoff, deadlines
 from lkmongo.errors import DatabaseUnavailableError, NotReadyError
 from lkmongo.model import SessionRecord, SessionStatus, Turn, TurnKind, UserScope, now
@@ -224,7 +229,7 @@ async def test_a_receiver_that_wants_no_more_is_asked_once(store, receiver, capl
     assert await deliver_due(store, receiver.endpoint) == []
     given_up = await delivery(store)
     assert (given_up.state, given_up.answer, given_up.due_at) == ("given up", "HTTP 410", None)
-    assert f"the webhook of session {SID} is given up after 1 attempts: HTTP 410" in caplog.text
+    assert f"the webhook of session {SID} is given up at attempt 1: HTTP 410" in caplog.text
 
 
 async def test_after_the_schedule_it_is_given_up(store, receiver):
@@ -239,6 +244,39 @@ def test_the_schedule_ends_after_a_day(monkeypatch):
     monkeypatch.undo()
     assert timedelta(hours=23) < timedelta(seconds=sum(backoff.WEBHOOK_SCHEDULE)) < timedelta(hours=25)
     assert list(backoff.WEBHOOK_SCHEDULE) == sorted(backoff.WEBHOOK_SCHEDULE)
+
+
+def test_the_schedule_and_the_event_are_documented(monkeypatch):
+    monkeypatch.undo()
+    page = Path(__file__).resolve().parents[2].joinpath("docs", "webhook.md").read_text(encoding="utf-8")
+    units = [(3600, "h"), (60, "min"), (1, "s")]
+    named = [
+        next(f"{each // size} {unit}" for size, unit in units if each >= size) for each in backoff.WEBHOOK_SCHEDULE
+    ]
+    assert f"after {', '.join(named[:-1])} and {named[-1]}, by any process" in " ".join(page.split())
+    example = json.loads(page.partition("```json\n")[2].partition("```")[0])
+    told = json.loads(webhook.body_of(SessionRecord("s", ROBIN, "room", SessionStatus.COMPLETE, BEGAN)))
+    assert (list(example), list(example["data"])) == (list(told), list(told["data"]))
+
+
+@pytest.mark.parametrize("change", [{"secret": SECRET[:-4] + "AAAA"}, {"body": b"{}"}, {"sent": -301}, {"id": "msg_2"}])
+def test_the_receiver_of_the_documents_refuses_what_is_forged_or_old(receiver, change):
+    sent, body = int(time.time()) + change.get("sent", 0), b'{"type": "session.ended"}'
+    headers = receiver.endpoint.headers("msg_1", sent, body)
+    assert change.get("sent") or verify(SECRET, headers, body) == {"type": "session.ended"}
+    headers |= {"webhook-id": change["id"]} if "id" in change else {}
+    with pytest.raises(ValueError, match="too old" if "sent" in change else "not signed"):
+        verify(change.get("secret", SECRET), headers, change.get("body", body))
+
+
+async def test_the_receiver_of_the_documents_takes_each_event_once(receiver):
+    ended = []
+    async with TestServer(example_receiver(SECRET, set(), ended)) as server:
+        endpoint = replace(receiver.endpoint, url=str(server.make_url("/lkmongo")))
+        body = webhook.body_of(SessionRecord("s-1", ROBIN, "room", SessionStatus.COMPLETE, BEGAN))
+        assert [await endpoint.post(each, body) for each in ("msg_1", "msg_1", "msg_2")] == [204] * 3
+        assert await replace(endpoint, key=b"another").post("msg_3", body) == 401
+    assert [each["session_id"] for each in ended] == ["s-1", "s-1"]
 
 
 async def test_one_that_fails_holds_up_no_other(store, receiver):

@@ -60,10 +60,6 @@ class Webhooks:
         )
         return [(record.scope, record.session_id) for record in map(record_of, documents)]
 
-    async def count_pending(self) -> int:
-        """How many, of all users, are not delivered yet."""
-        return await operations.read(lambda: self._sessions.count_documents({"webhook.due_at": {"$type": "date"}}))
-
     async def claim(self, scope: UserScope, session_id: str, owner: str) -> SessionRecord | None:
         """Take the lease of a session to make one attempt, which counts from now on, and postpone the next one.
 
