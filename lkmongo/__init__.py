@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from lkmongo.memory.memory import Memory
-    from lkmongo.model import Fact, Passage, Profile, SessionRecord, TenantScope, Turn, UserScope
+    from lkmongo.model import Fact, Passage, Profile, SessionEnd, SessionRecord, TenantScope, Turn, UserScope
     from lkmongo.settings import Settings
 
 _HOMES = {
@@ -40,7 +40,7 @@ _HOMES = {
         "UsageError",
     ),
     "lkmongo.memory.memory": ("Memory",),
-    "lkmongo.model": ("Fact", "Passage", "Profile", "SessionRecord", "TenantScope", "Turn", "UserScope"),
+    "lkmongo.model": ("Fact", "Passage", "Profile", "SessionEnd", "SessionRecord", "TenantScope", "Turn", "UserScope"),
     "lkmongo.settings": ("Settings",),
 }
 
@@ -59,6 +59,7 @@ __all__ = [
     "Profile",
     "ProfileField",
     "SecretError",
+    "SessionEnd",
     "SessionRecord",
     "Settings",
     "TenantScope",

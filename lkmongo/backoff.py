@@ -1,6 +1,7 @@
 """Backoff between attempts.
 
-`retry_pause` is for writes that are retried until MongoDB takes them; `Backoff` is for polling until a deadline.
+`retry_pause` is for writes that are retried until MongoDB takes them; `WEBHOOK_SCHEDULE` for a receiver that does not
+accept; `Backoff` is for polling until a deadline.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Awaitable, Callable
 
 RETRY_SCHEDULE = (0.5, 1, 2, 4, 5)
 """Seconds between attempts while the database is away; the last one repeats."""
+WEBHOOK_SCHEDULE = (5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 28_800, 28_800)
+"""Seconds between attempts to deliver a webhook: eleven attempts in a day, then it is given up."""
 FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.5, 5.0, 1.5
 
 

@@ -80,5 +80,9 @@ AWAY = 1.0
 the lease has expired."""
 ERASED_END = LEASE + 1.0
 """How long an erased call may take to delete its traces, as an abandoned write may arrive within the lease."""
+END_CALLBACK = 5.0
+"""A callback that is told of the end, after the record; they run side by side, and beside the webhook."""
+WEBHOOK = 5.0
+"""One delivery of a webhook: shorter than a lease, so that an erasure waits for it."""
 SESSION_END = 20.0
 """The limit of LiveKit's SDK for the end, after which it kills the job."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
 from lkmongo.confidential import WITHHELD, is_secret
@@ -351,6 +351,31 @@ class TurnTotals:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivery:
+    """The webhook of a session's end: how far it has got.
+
+    Attributes:
+        event_id: the same in every attempt.
+        attempts: requests that were sent, or begun.
+        due_at: the earliest time of the next one; None if there is none.
+        delivered_at: when the receiver accepted it.
+        gave_up_at: when the last attempt had failed.
+        answer: to the last attempt: "HTTP 500", or why there was none.
+    """
+
+    event_id: str
+    attempts: int = 0
+    due_at: datetime | None = None
+    delivered_at: datetime | None = None
+    gave_up_at: datetime | None = None
+    answer: str | None = None
+
+    @property
+    def state(self) -> Literal["delivered", "given up", "pending"]:
+        return "delivered" if self.delivered_at else "given up" if self.gave_up_at else "pending"
+
+
+@dataclass(frozen=True, slots=True)
 class SessionRecord:
     """One session; its turns are separate documents.
 
@@ -362,6 +387,7 @@ class SessionRecord:
         agent_participant: LiveKit's identity of the agent.
         livekit: host of the LiveKit server.
         totals: of its turns, if they were read as well.
+        webhook: the delivery of its end; None while it goes on, or if nobody is told.
     """
 
     session_id: str
@@ -377,9 +403,41 @@ class SessionRecord:
     agent_participant: str | None = None
     livekit: str | None = None
     totals: TurnTotals | None = None
+    webhook: Delivery | None = None
 
     @property
     def length(self) -> timedelta | None:
         """From the start to the end, or to the last turn while it is running."""
         end = self.ended_at or (self.totals.last_turn_at if self.totals else None)
         return end - self.started_at if end and self.started_at else None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnd:
+    """How a session ended, as `CallerSession.on_end` tells it.
+
+    Attributes:
+        session_id: of the record.
+        scope: whose it was; somebody new if the caller was erased meanwhile.
+        guest: whether nobody knew who called.
+        room_name: the LiveKit room.
+        started_at: when it began with this agent.
+        ended_at: when it ended.
+        close_reason: why, in a word or two: "hang-up", "agent", "error", "crash", "shutdown".
+        turns: what was said and done, including with an earlier agent.
+        changes: memories and profile fields of the person that were set or forgotten.
+        saved: where its record is: "stored" in MongoDB; "kept" on this machine, to be stored later; "not saved", which
+            only a broken disk causes; "erased" with the person; or "taken over" by another agent, which goes on with
+            the session.
+    """
+
+    session_id: str
+    scope: UserScope
+    guest: bool
+    room_name: str
+    started_at: datetime
+    ended_at: datetime
+    close_reason: str
+    turns: int
+    changes: int
+    saved: Literal["stored", "kept", "not saved", "erased", "taken over"]

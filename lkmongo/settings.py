@@ -19,101 +19,16 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
-from lkmongo.errors import SettingsError, UsageError
-from lkmongo.times import parse_duration
+from lkmongo import setting_checks as check
+from lkmongo.errors import SettingsError
 
 ENVIRONMENT = "environment"
 LINGER_AT_TERMINAL = timedelta(seconds=60)
 _TEST_VARIABLES = {"LKMONGO_TEST_ATLAS_URI"}
 
 
-def _mongodb_uri(value: Any) -> Any:
-    if not re.match(r"mongodb(\+srv)?://.", str(value)):
-        begins = re.match(r"mongodb(\+srv)?://", str(value))
-        raise ValueError("must name a host" if begins else "must begin with mongodb:// or mongodb+srv://")
-    return value
-
-
-def _url(*schemes: str) -> BeforeValidator:
-    def check(value: Any) -> Any:
-        if not re.match(rf"({'|'.join(schemes)})://[^\s/]+", str(value)):
-            raise ValueError(f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
-        return str(value).rstrip("/")
-
-    return BeforeValidator(check)
-
-
-def _switch(value: Any) -> Any:
-    words = {"on": True, "off": False, "1": True, "0": False, "true": True, "false": False, "yes": True, "no": False}
-    if isinstance(value, bool):
-        return value
-    if str(value).lower() not in words:
-        raise ValueError("must be on or off")
-    return words[str(value).lower()]
-
-
-def _linger(value: Any) -> Any:
-    try:
-        return timedelta() if str(value) == "0" else parse_duration(str(value))
-    except UsageError as error:
-        raise ValueError("must be a duration such as 60s or 10m, or 0") from error
-
-
-def _import_path(what: str) -> BeforeValidator:
-    def check(value: Any) -> Any:
-        if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", str(value)):
-            raise ValueError(f"must be package.module:{what}")
-        return value
-
-    return BeforeValidator(check)
-
-
-def _web_keys(value: Any) -> Any:
-    keys = [key.strip() for key in str(value).split(",")]
-    if not all(len(key) >= 32 and key.isascii() and key.isprintable() for key in keys):
-        raise ValueError(
-            "must be keys of at least 32 characters with commas between, the new one first: openssl rand -hex 32"
-        )
-    return ",".join(keys)
-
-
-def _origins(value: Any) -> Any:
-    origins = [origin.strip().rstrip("/").lower() for origin in str(value).split(",")]
-    if not all(re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", origin) for origin in origins):
-        raise ValueError("must be origins such as https://talk.example.com, with commas between")
-    return ",".join(origins)
-
-
-def _model_names(value: Any) -> Any:
-    names = [name.strip() for name in str(value).split(",")]
-    if not all(re.fullmatch(r"[^\s,]+", name) for name in names):
-        raise ValueError("must be provider/model, or several of them with commas between")
-    return ",".join(names)
-
-
-def _speech_models(tail: str, example: str) -> BeforeValidator:
-    """LiveKit Inference strings for STT or TTS; `tail` names the part after the model."""
-
-    def check(value: Any) -> Any:
-        names = [name.strip() for name in str(value).split(",")]
-        if not all(re.fullmatch(r"auto|[\w.-]+/[\w.-]+(:[^\s,:/]+)?", name) for name in names):
-            raise ValueError(
-                f"must be provider/model or provider/model:{tail}, such as {example}; several with commas between"
-            )
-        return ",".join(names)
-
-    return BeforeValidator(check)
-
-
-def _agent_name(value: Any) -> Any:
-    text = str(value)
-    if len(text) > 128 or not text.isprintable():
-        raise ValueError("must be up to 128 printable characters")
-    return text
-
-
-Switch = Annotated[bool, BeforeValidator(_switch)]
-HttpUrl = Annotated[str, _url("http", "https")]
+Switch = Annotated[bool, BeforeValidator(check.switch)]
+HttpUrl = Annotated[str, check.url("http", "https")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +59,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, populate_by_name=False)
 
-    livekit_url: Annotated[str, _url("ws", "wss", "http", "https")] | None = Field(
+    livekit_url: Annotated[str, check.url("ws", "wss", "http", "https")] | None = Field(
         None, alias="LIVEKIT_URL", description="address of the LiveKit server", examples=["text console only"]
     )
     livekit_api_key: str | None = Field(None, alias="LIVEKIT_API_KEY", description="key of the LiveKit project")
@@ -169,7 +84,7 @@ class Settings(BaseModel):
         description="secret of the inference gateway",
         examples=["LIVEKIT_API_SECRET"],
     )
-    mongodb_uri: Annotated[SecretStr, BeforeValidator(_mongodb_uri)] | None = Field(
+    mongodb_uri: Annotated[SecretStr, BeforeValidator(check.mongodb_uri)] | None = Field(
         None,
         alias="MONGODB_URI",
         description="connection string of Atlas or any other MongoDB (`mongodb://` or `mongodb+srv://`)",
@@ -208,12 +123,12 @@ class Settings(BaseModel):
         description="search while the caller is still speaking, for a faster answer: `on` or `off`",
         examples=["on"],
     )
-    stt: Annotated[str, _speech_models("language", "deepgram/nova-3:multi")] = Field(
+    stt: Annotated[str, check.speech_models("language", "deepgram/nova-3:multi")] = Field(
         "deepgram/nova-3:multi",
         alias="LKMONGO_STT",
         description="speech recognition: a LiveKit Inference string, then any fallbacks, separated by commas",
     )
-    llm: Annotated[str, BeforeValidator(_model_names)] = Field(
+    llm: Annotated[str, BeforeValidator(check.model_names)] = Field(
         "openai/gpt-5.3-chat-latest",
         alias="LKMONGO_LLM",
         description=(
@@ -221,7 +136,7 @@ class Settings(BaseModel):
             "then any fallbacks, separated by commas"
         ),
     )
-    tts: Annotated[str, _speech_models("voice", "cartesia/sonic-3")] = Field(
+    tts: Annotated[str, check.speech_models("voice", "cartesia/sonic-3")] = Field(
         "cartesia/sonic-3:9626c31c-bec5-4cca-baa8-f8ba9e84c8bc",
         alias="LKMONGO_TTS",
         description="the agent's voice: a LiveKit Inference string, then any fallbacks, separated by commas",
@@ -243,12 +158,12 @@ class Settings(BaseModel):
     llm_api_key: SecretStr | None = Field(
         None, alias="LKMONGO_LLM_API_KEY", description="key of that server, if it needs one", examples=["none"]
     )
-    agent_name: Annotated[str, BeforeValidator(_agent_name)] = Field(
+    agent_name: Annotated[str, BeforeValidator(check.agent_name)] = Field(
         "lkmongo-agent",
         alias="LKMONGO_AGENT_NAME",
         description="the name under which the agent registers with LiveKit, and which tokens dispatch",
     )
-    agent: Annotated[str, _import_path("Class")] | None = Field(
+    agent: Annotated[str, check.import_path("Class")] | None = Field(
         None,
         alias="LKMONGO_AGENT",
         description="your own agent class, `package.module:Class`",
@@ -260,7 +175,7 @@ class Settings(BaseModel):
         description="a file with instructions for the agent",
         examples=["the assistant's"],
     )
-    web_keys: Annotated[SecretStr, BeforeValidator(_web_keys)] | None = Field(
+    web_keys: Annotated[SecretStr, BeforeValidator(check.web_keys)] | None = Field(
         None,
         alias="LKMONGO_WEB_KEYS",
         description=(
@@ -269,13 +184,13 @@ class Settings(BaseModel):
         ),
         examples=["generated once, in a file under LKMONGO_HOME"],
     )
-    web_auth: Annotated[str, _import_path("callable")] | None = Field(
+    web_auth: Annotated[str, check.import_path("callable")] | None = Field(
         None,
         alias="LKMONGO_WEB_AUTH",
         description="your own login for `lkmongo web`, `package.module:callable`: returns who sent a request",
         examples=["every visitor is a guest"],
     )
-    web_origins: Annotated[str, BeforeValidator(_origins)] | None = Field(
+    web_origins: Annotated[str, BeforeValidator(check.origins)] | None = Field(
         None,
         alias="LKMONGO_WEB_ORIGINS",
         description=(
@@ -283,13 +198,25 @@ class Settings(BaseModel):
         ),
         examples=["the same origin only"],
     )
+    webhook_url: Annotated[SecretStr, BeforeValidator(check.webhook_url)] | None = Field(
+        None,
+        alias="LKMONGO_WEBHOOK_URL",
+        description="who is told of the end of each session, by a signed POST request: an `https://` address",
+        examples=["nobody is told"],
+    )
+    webhook_secret: Annotated[SecretStr, BeforeValidator(check.webhook_secret)] | None = Field(
+        None,
+        alias="LKMONGO_WEBHOOK_SECRET",
+        description="what these requests are signed with: `whsec_` and 24 to 64 random bytes in base64",
+        examples=["LKMONGO_WEBHOOK_URL is an error"],
+    )
     home: Path | None = Field(
         None,
         alias="LKMONGO_HOME",
         description="folder for the data that lkmongo keeps on this machine",
         examples=["the platform's data folder"],
     )
-    linger: Annotated[timedelta, BeforeValidator(_linger)] | None = Field(
+    linger: Annotated[timedelta, BeforeValidator(check.linger)] | None = Field(
         None,
         alias="LKMONGO_LINGER",
         description="how long the embedded mongod keeps running after the last command, such as `10m` or `0`",
@@ -459,6 +386,23 @@ class Settings(BaseModel):
                 hint="set all three in .env.local, or none of them",
             )
         return LiveKitCredentials(self.livekit_url, self.livekit_api_key, self.livekit_api_secret)
+
+    @property
+    def webhook(self) -> tuple[str, bytes] | None:
+        """Address and signing key of the webhook, or None if there is no address.
+
+        Raises:
+            SettingsError: the secret is missing.
+        """
+        if self.webhook_url is None:
+            return None
+        if self.webhook_secret is None:
+            raise SettingsError(
+                "LKMONGO_WEBHOOK_SECRET is not set",
+                why="LKMONGO_WEBHOOK_URL is, and a request that is not signed could be anybody's",
+                hint="set it to the output of echo whsec_$(openssl rand -base64 32), and give it to the receiver",
+            )
+        return self.webhook_url.get_secret_value(), check.signing_key(self.webhook_secret.get_secret_value())
 
     @property
     def inference(self) -> tuple[str, str] | None:

@@ -13,6 +13,7 @@ from lkmongo.errors import SettingsError
 from lkmongo.settings import Settings
 
 SECRET = "s3cret-do-not-show"
+WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,15 @@ SECRET = "s3cret-do-not-show"
         ({"LKMONGO_AGENT": "agent.py"}, "LKMONGO_AGENT must be package.module:Class"),
         ({"LIVEKIT_URL": "example.com"}, "LIVEKIT_URL must begin with ws://"),
         ({"LKMONGO_LLM_BASE_URL": "localhost:11434"}, "LKMONGO_LLM_BASE_URL must begin with http://"),
+        ({"LKMONGO_WEBHOOK_URL": "http://example.com/hook"}, "LKMONGO_WEBHOOK_URL must begin with https://"),
+        ({"LKMONGO_WEBHOOK_URL": "http://localhost.example.com"}, "or with http:// for a receiver on localhost"),
+        ({"LKMONGO_WEBHOOK_URL": "http://localhost:1@example.com"}, "or with http:// for a receiver on localhost"),
+        ({"LKMONGO_WEBHOOK_SECRET": "whsec_dG9vIHNob3J0"}, "LKMONGO_WEBHOOK_SECRET must be whsec_ and 24 to 64 bytes"),
+        (
+            {"LKMONGO_WEBHOOK_SECRET": "whsec_no base64 at all, and long enough for it"},
+            "bytes in base64: echo whsec_$(",
+        ),
+        ({"LKMONGO_WEBHOOK_SECRET": WEBHOOK_SECRET.removeprefix("whsec_")}, "LKMONGO_WEBHOOK_SECRET must be whsec_"),
         ({"LKMONGO_DEBUG": "perhaps"}, "LKMONGO_DEBUG must be on or off"),
         ({"LKMONGO_OUTPUT": "xml"}, "LKMONGO_OUTPUT must be table, plain, json or jsonl"),
     ],
@@ -59,8 +69,12 @@ def test_secrets_do_not_print():
             "LIVEKIT_API_SECRET": SECRET,
             "LKMONGO_LLM_API_KEY": SECRET,
             "LIVEKIT_INFERENCE_API_SECRET": SECRET,
+            "LKMONGO_WEBHOOK_URL": f"https://example.com/{SECRET}",
+            "LKMONGO_WEBHOOK_SECRET": WEBHOOK_SECRET,
         }
     )
+    assert WEBHOOK_SECRET not in f"{settings!r} {settings} {settings.model_dump()}"
+    assert WEBHOOK_SECRET in settings.secrets
     assert SECRET not in f"{settings!r} {settings} {settings.model_dump()}"
     assert SECRET in settings.secrets
 
@@ -115,6 +129,18 @@ def test_some_of_the_livekit_variables_name_the_rest(given_names, missing):
 
 def test_none_of_the_livekit_variables_is_no_livekit():
     assert Settings.load({}).livekit is None
+
+
+@pytest.mark.parametrize(
+    "url", ["https://example.com/hook?a=b", "http://localhost:8090", "http://127.0.0.1/hook", "http://[::1]:8090/hook"]
+)
+def test_a_webhook_has_an_address_and_a_key(url):
+    settings = Settings.load({"LKMONGO_WEBHOOK_URL": url, "LKMONGO_WEBHOOK_SECRET": WEBHOOK_SECRET})
+    address, key = settings.webhook
+    assert (address, len(key)) == (url, 24)
+    assert Settings.load({"LKMONGO_WEBHOOK_SECRET": WEBHOOK_SECRET}).webhook is None
+    with pytest.raises(SettingsError, match="LKMONGO_WEBHOOK_SECRET is not set"):
+        _ = Settings.load({"LKMONGO_WEBHOOK_URL": url}).webhook
 
 
 def test_voyage_without_a_key_is_refused_and_a_key_switches_to_it():

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 import warnings
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -21,9 +21,10 @@ from lkmongo.agent.status_line import StatusLines
 from lkmongo.agent.turns import redact_secrets
 from lkmongo.aio import running
 from lkmongo.errors import AttachmentError, LkmongoError
-from lkmongo.model import Fact, Order, Passage, Profile, SessionRecord, SessionStatus, Turn, UserScope, now
+from lkmongo.model import Fact, Order, Passage, Profile, SessionEnd, SessionRecord, SessionStatus, Turn, UserScope, now
 from lkmongo.outbox.journal import create_journal
 from lkmongo.outbox.outbox import Outbox, Saved
+from lkmongo.outbox.webhook import Endpoint
 from lkmongo.search.choose import strategy_for
 from lkmongo.search.strategy import SearchResult, SearchStrategy
 from lkmongo.settings import Settings
@@ -44,6 +45,10 @@ _ATTACHED = "_lkmongo_caller_session"
 
 FORGET_TOOL = "forget_detail"
 """The tool that forgets: a session in which it was called leaves no gist for the next one."""
+
+
+EndCallback = Callable[[SessionEnd], Awaitable[object] | object]
+"""What `CallerSession.on_end` calls."""
 
 
 class Lifetime(Protocol):
@@ -72,6 +77,8 @@ class CallerSession:
     ended_by_agent: bool = False
     ending: bool = False
     lifetime: Lifetime | None = None
+    webhook: Endpoint | None = None
+    end_callbacks: list[EndCallback] = field(default_factory=list)
     _attachment: Attachment | None = field(default=None, init=False, repr=False)
     _identifying: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
 
@@ -125,7 +132,7 @@ class CallerSession:
             self.lifetime.attached(agent_session)
 
     async def end(self, reason: str | None = None) -> bool:
-        """End the session and store its record, unless that is done or under way; at most ten seconds.
+        """End the session and store its record, unless that is done or under way; at most fifteen seconds.
 
         A session that is attached ends by itself when its AgentSession closes or its job is shut down.
 
@@ -136,6 +143,15 @@ class CallerSession:
             Whether everything is in MongoDB; if not, it is on this machine, and will be stored later.
         """
         return self.lifetime is None or await self.lifetime.end(reason)
+
+    def on_end(self, callback: EndCallback) -> None:
+        """Call `callback`, a function or a coroutine function, when this session has ended.
+
+        Once, after its record was completed, with a `SessionEnd` that says where the record is. It has five seconds,
+        and must not block: several run side by side. If it fails, that is logged. A process that is killed calls
+        nothing; the webhook tells of that as well (docs/webhook.md).
+        """
+        self.end_callbacks.append(callback)
 
     async def __aenter__(self) -> Self:
         """Use the session in a block; leaving the block ends a session that is not attached."""
@@ -397,7 +413,9 @@ async def begin_session(
         await asyncio.sleep(0)  # sends its first read before the block runs
         try:
             speculation = Speculation(search, lambda: caller.scope.tenant) if settings.speculation else None
-            yield CallerSession(session_id, room_name, caller, store, search, recorder, speculation)
+            session = CallerSession(session_id, room_name, caller, store, search, recorder, speculation)
+            session.webhook = Endpoint.of(settings)
+            yield session
         finally:
             await recorder.lease.release()
             await outbox.abandon()

@@ -1,21 +1,24 @@
-"""The end of a session, in a room or in the console: the gist for the next session, then the record."""
+"""The end of a session, in a room or in the console: the gist for the next session, the record, who is told of it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lkmongo import deadlines
 from lkmongo.agent.turns import RedactedTurns, gist, redact_secrets
 from lkmongo.confidential import without_secrets
-from lkmongo.model import Turn, TurnKind, clean_text
+from lkmongo.errors import LkmongoError
+from lkmongo.model import SessionEnd, Turn, TurnKind, clean_text
+from lkmongo.outbox.webhook import Endpoint, deliver
 
 if TYPE_CHECKING:
-    from lkmongo.agent.caller_session import CallerSession
+    from lkmongo.agent.caller_session import CallerSession, EndCallback
     from lkmongo.agent.models import ModelChoice
+    from lkmongo.outbox.outbox import Saved
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +63,58 @@ async def end_session(
     deadline = max(deadlines.AWAY, until - deadlines.SETTLE - loop.time())
     settling = session.caller.flush(deadlines.SETTLE)
     return await session.recorder.close(reason, report, deadline, ended_at=ended_at, alongside=settling)
+
+
+async def tell_end(session: CallerSession, reason: str, ended_at: datetime, *, stored: bool) -> None:
+    """Call the callbacks of `CallerSession.on_end`, and deliver the webhook; what fails is logged.
+
+    Args:
+        session: the session, its record completed as far as possible.
+        reason: why it ended, in a word or two.
+        ended_at: when it ended.
+        stored: whether everything that must be stored is in MongoDB.
+    """
+    recorder, record = session.recorder, session.recorder.record
+    kept: Saved = "stored" if stored else "kept" if recorder.is_journaled else "not saved"
+    end = SessionEnd(
+        session.session_id,
+        session.scope,
+        session.caller.guest,
+        session.room_name,
+        record.started_at or ended_at,
+        ended_at,
+        reason,
+        turns=0 if recorder.erased else len(session.said),
+        changes=recorder.changes,
+        saved="erased" if recorder.erased else "taken over" if recorder.lease.superseded else kept,
+    )
+    work = [_call(callback, end) for callback in session.end_callbacks]
+    if session.webhook and end.saved == "stored":
+        work.append(_deliver(session, session.webhook))
+    await asyncio.gather(*work)
+
+
+async def _call(callback: EndCallback, end: SessionEnd) -> None:
+    name = getattr(callback, "__qualname__", repr(callback))
+    try:
+        async with asyncio.timeout(deadlines.END_CALLBACK):
+            result = callback(end)
+            if isinstance(result, Awaitable):
+                await result
+    except TimeoutError:
+        logger.warning("%s, called at the end of the session, took longer than %g s", name, deadlines.END_CALLBACK)
+    except Exception:
+        logger.exception("%s, called at the end of the session, failed", name)
+
+
+async def _deliver(session: CallerSession, webhook: Endpoint) -> None:
+    record, owner = session.recorder.record, session.recorder.lease.owner
+    try:
+        await deliver(session.store, webhook, record.scope, record.session_id, owner)
+    except LkmongoError as error:  # it is due, and another process delivers it
+        logger.info("the webhook could not be delivered yet: %s (%s)", error.message, error.why)
+    except Exception:
+        logger.exception("the webhook could not be delivered")
 
 
 async def _save_gist(session: CallerSession, model: ModelChoice | None) -> None:

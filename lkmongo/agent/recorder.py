@@ -15,8 +15,9 @@ from lkmongo import deadlines
 from lkmongo.agent.turns import turn_of, turn_of_tool
 from lkmongo.model import SessionRecord, Turn, UserScope, clean, now
 from lkmongo.outbox.lease import Lease
-from lkmongo.outbox.operations import AddTurn, End
+from lkmongo.outbox.operations import AddTurn, End, Notify
 from lkmongo.outbox.outbox import Outbox
+from lkmongo.store.sessions.webhooks import new_event_id
 
 if TYPE_CHECKING:
     from livekit.agents import AgentSession, ConversationItemAddedEvent, FunctionToolsExecutedEvent
@@ -80,6 +81,11 @@ class Recorder:
         return not self._outbox.is_empty and self._outbox.is_kept
 
     @property
+    def changes(self) -> int:
+        """How many memories and profile fields of the person were set or forgotten."""
+        return len(self._outbox.changed)
+
+    @property
     def turns(self) -> list[Turn]:
         """The turns in the order in which they were made."""
         return sorted(self._turns.values(), key=lambda turn: turn.created_at)
@@ -128,7 +134,9 @@ class Recorder:
         except Exception:
             logger.exception("the session report could not be made")
             facts = {}
-        self._outbox.add(End(reason, ended_at or now(), facts))
+        self._outbox.add(End(reason, ended_at or now(), facts | {"changes": self.changes}))
+        if self._outbox.announces:
+            self._outbox.add(Notify(new_event_id()))
         # If turns must be written, the record gets both connections first.
         is_busy = bool(self._outbox.pending("turns"))
         side_task = asyncio.create_task(alongside) if alongside and not is_busy else alongside

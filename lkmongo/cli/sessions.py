@@ -14,7 +14,7 @@ import typer
 
 from lkmongo.cli.command import Cli, command
 from lkmongo.cli.output import Format, counted, visible
-from lkmongo.model import DEFAULT_TENANT, SessionRecord, SessionStatus, Turn, TurnTotals
+from lkmongo.model import DEFAULT_TENANT, Delivery, SessionRecord, SessionStatus, Turn, TurnTotals
 from lkmongo.store.sessions.transcript import SLOW, Line, clock, lines, who
 from lkmongo.times import Since, Until, span
 
@@ -42,9 +42,10 @@ def transcript(record: SessionRecord, turns: Sequence[Turn], slow: float, *, fit
         "person": f"{record.scope.user_id} in tenant {record.scope.tenant_id}",
         "room": record.room_name,
         "status": ", ".join(filter(None, (record.status, record.close_reason))),
-        "started": record.started_at and record.started_at.astimezone().isoformat(sep=" ", timespec="seconds"),
+        "started": _local(record.started_at),
         "length": clock(record.length),
         "turns": str(totals.turns) + (f", {totals.tool_errors} failed" if totals.tool_errors else ""),
+        "webhook": _webhook(record.webhook),
         f"slow (≥ {slow:g} s)": "; ".join(late) or "nothing that was measured",
     }
     yield f"Session {record.session_id}"
@@ -58,6 +59,22 @@ def transcript(record: SessionRecord, turns: Sequence[Turn], slow: float, *, fit
     speakers = max((len(visible(line.who)) for line in said), default=0)
     for line in said:
         yield from _line(line, offsets, min(speakers, 12), width)
+
+
+def _webhook(delivery: Delivery | None) -> str | None:
+    if delivery is None:
+        return None
+    tries = counted(delivery.attempts, "attempt")
+    answer = f", {delivery.answer}" if delivery.answer else ""
+    if delivery.delivered_at:
+        return f"delivered {_local(delivery.delivered_at)}, {tries}"
+    if delivery.gave_up_at:
+        return f"given up {_local(delivery.gave_up_at)}, {tries}{answer}"
+    return f"pending, {tries}{answer}; next not before {_local(delivery.due_at)}"
+
+
+def _local(moment: datetime | None) -> str | None:
+    return moment.astimezone().isoformat(sep=" ", timespec="seconds") if moment else None
 
 
 def _line(line: Line, offsets: int, speakers: int, width: int) -> Iterator[str]:
@@ -209,7 +226,8 @@ async def show(
         record = await listing.find(store.db, wanted, session_id)
         turns = await store.sessions.turns(record.scope, record.session_id)
     if cli.output.is_json:
-        cli.output.event(_fields(record) | {"turns": turn_fields(record, turns, slow)})
+        webhook = asdict(record.webhook) | {"state": record.webhook.state} if record.webhook else None
+        cli.output.event(_fields(record) | {"webhook": webhook, "turns": turn_fields(record, turns, slow)})
         return
     for line in transcript(record, turns, slow, fit=cli.output.format is Format.TABLE):
         cli.output.say(line)

@@ -235,12 +235,15 @@ async def recover(cli: Cli, dry_run: DryRun = False) -> None:
 
     A session keeps on this machine's disk what MongoDB did not accept. This stores it: turns, and changes to memories
     and profiles unless there are newer ones (left_out). Sessions of any machine whose process is gone become
-    interrupted. The agent does the same when it starts. Run it at any time, and again after an interruption.
+    interrupted, and webhooks that are due are sent. The agent does the same when it starts, and while it runs. Run it
+    at any time, and again after an interruption.
     """
     from lkmongo.outbox.journal import database_of, journal_folder
     from lkmongo.outbox.recovery import recover as store_all
+    from lkmongo.outbox.webhook import Endpoint, deliver_due
     from lkmongo.store.open import open_store
 
+    endpoint = Endpoint.of(cli.settings)
     folder = journal_folder(cli.settings.data_home)
     uri = cli.settings.mongodb_uri.get_secret_value() if cli.settings.mongodb_uri else None
     database = database_of(uri, cli.settings.mongodb_db)
@@ -263,6 +266,10 @@ async def recover(cli: Cli, dry_run: DryRun = False) -> None:
         else:
             troubles.clear()
             rows = [_recovered(found) for found in await store_all(store, folder, database, on_error=troubles.append)]
+            outcomes = await deliver_due(store, endpoint) if endpoint else []
+            if outcomes:
+                counts = [f"{outcomes.count(each)} {each}" for each in dict.fromkeys(outcomes)]
+                cli.output.note(f"webhooks of sessions: {', '.join(counts)}")
     cli.output.rows(_COLUMNS, rows, empty=_NOTHING)
     if rows and dry_run:
         cli.output.note("nothing was written")

@@ -27,7 +27,7 @@ _DATABASE = (
     "vectors",
     "schema",
 )
-_SERVICES = ("embedder", "voyage", "livekit", "agent", "agent.mind", "audio")
+_SERVICES = ("embedder", "voyage", "livekit", "agent", "agent.mind", "webhook", "audio")
 NAMES = ("program", "settings", "disk", *_DATABASE, *_SERVICES)
 """Every check, in the order in which they are reported."""
 
@@ -52,6 +52,7 @@ _NEEDS: Mapping[str, set[str]] = {
     "livekit": _LIVEKIT,
     "agent": {"LKMONGO_AGENT", "LKMONGO_INSTRUCTIONS"},
     "agent.mind": _LLM,
+    "webhook": {"LKMONGO_WEBHOOK_URL", "LKMONGO_WEBHOOK_SECRET"},
 }
 """The variables that a check depends on: with a wrong one ignored, something else would be checked."""
 
@@ -158,9 +159,10 @@ class _Examination:
             "livekit": (lambda: services.livekit(settings), _IMPORTS),
             "agent": (lambda: services.own_class(settings), _IMPORTS),
             "agent.mind": (lambda: services.language_model(settings), _IMPORTS),
+            "webhook": (lambda: services.webhook(settings), DEADLINE),
             "audio": (services.audio, DEADLINE),
         }
-        for names in ({"embedder"}, {"voyage", "livekit"}, {"agent"}, {"agent.mind"}, {"audio"}):
+        for names in ({"embedder"}, {"voyage", "livekit"}, {"agent"}, {"agent.mind"}, {"webhook"}, {"audio"}):
             wanted = [name for name in looks if name in names and name in self._parts]
             for check in await asyncio.gather(*(self._check(n, looks[n][0], deadline=looks[n][1]) for n in wanted)):
                 self._add(check)

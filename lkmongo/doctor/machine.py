@@ -76,6 +76,10 @@ def incomplete(settings: Settings) -> dict[str, SettingsError]:
         embedder_for(settings)
     except SettingsError as error:
         problems["LKMONGO_EMBEDDINGS"] = error
+    try:
+        _ = settings.webhook
+    except SettingsError as error:
+        problems["LKMONGO_WEBHOOK_SECRET"] = error
     return problems
 
 

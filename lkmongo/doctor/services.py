@@ -10,6 +10,7 @@ from lkmongo.console.devices import AudioError, Device, list_devices
 from lkmongo.doctor.check import Finding, failed, ok, skip, warn
 from lkmongo.errors import AuthenticationError, MissingExtraError, UnreachableError, connection_failure
 from lkmongo.livekit_api import PATIENCE, call_livekit
+from lkmongo.outbox.webhook import Endpoint
 from lkmongo.tokens import SHORTEST_SECRET
 
 if TYPE_CHECKING:
@@ -153,6 +154,18 @@ async def _model_names(response: aiohttp.ClientResponse) -> list[str]:
         return [str(each["id"]) for each in body["data"]]
     except (ValueError, LookupError, TypeError):
         return []
+
+
+async def webhook(settings: Settings) -> Finding:
+    """Whether anybody answers where the ends of sessions are told; no event is sent."""
+    endpoint = Endpoint.of(settings)
+    if endpoint is None:
+        return skip("LKMONGO_WEBHOOK_URL is not set: nobody is told when a session ends")
+    try:
+        await endpoint.look(PATIENCE)
+    except UnreachableError as error:
+        return warn(f"{error.message}: {error.why}", error.hint or "check LKMONGO_WEBHOOK_URL")
+    return ok(f"{endpoint.host} answers")
 
 
 _TEXT_NEEDS_NONE = "the text console needs none"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lkmongo import deadlines
 from lkmongo.agent.caller_session import CallerSession
-from lkmongo.agent.ending import end_session
+from lkmongo.agent.ending import end_session, tell_end
 from lkmongo.dispatch import CALLER_ATTRIBUTE, SealError, unseal
 from lkmongo.errors import LkmongoError
 from lkmongo.model import Turn, UserScope, now
@@ -152,12 +152,13 @@ class Lifetime:
 
     async def _end(self) -> bool:
         ended_at = now()
-        stored = False
+        stored, reason = False, "error"
         try:
             reason = await self._find_reason()
             await asyncio.gather(*self._identifying, return_exceptions=True)
             if not self._has_record and self.caller.saved == "stored":
                 await self.caller.caller.flush(deadlines.SETTLE)
+                stored = True
                 return True
             stored = await end_session(self.caller, reason, self._report, ended_at=ended_at, model=self._summariser)
             recorder = self.caller.recorder
@@ -169,6 +170,7 @@ class Lifetime:
             logger.exception("the end of a session could not be stored")
         finally:
             self.caller.ending = True
+            await tell_end(self.caller, reason, ended_at, stored=stored)
             await self._stack.aclose()
             self._on_ended(self)
         return stored

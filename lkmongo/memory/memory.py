@@ -93,6 +93,7 @@ class Memory:
         declare(*collections, *profile_fields)
         self.settings = (settings or Settings.load()).override(**overrides)
         self.embedder: Embedder = embedder_for(self.settings)
+        _ = self.settings.webhook
         self.people = People(self.store, self._search)
         self.sessions = Sessions(self.store)
         self.knowledge = Knowledge(self.store, self._search, self.embedder)
@@ -128,7 +129,7 @@ class Memory:
         return self
 
     async def close(self) -> None:
-        """End the sessions that are not over, each within ten seconds, and disconnect."""
+        """End the sessions that are not over, each within fifteen seconds, and disconnect."""
         if self._closed:
             return
         self._closed = True

@@ -17,6 +17,7 @@ from lkmongo.outbox.operations import (
     FillProfile,
     Forget,
     MoveGuest,
+    Notify,
     Operation,
     Remember,
     SaveGist,
@@ -92,6 +93,8 @@ async def apply(  # noqa: C901, PLR0911 - one branch for each operation
             return await _move(moved, to)
         case End() as end:
             return await _end(end, to)
+        case Notify(event_id=event_id):
+            return int(await store.webhooks.announce(scope, to.record.session_id, event_id))
         case unknown:
             raise TypeError(f"{type(unknown).__name__} cannot be stored")
 

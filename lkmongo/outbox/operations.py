@@ -175,8 +175,21 @@ class End(Operation):
             raise TypeError
 
 
+@dataclass(frozen=True, slots=True)
+class Notify(Operation):
+    """Tell the webhook that the session is complete; after its end, in whose lane it therefore is."""
+
+    op: ClassVar[str] = "notify"
+    lane: ClassVar[Lane] = "end"
+    event_id: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.event_id, str):
+            raise TypeError
+
+
 OPERATIONS: dict[str, type[Operation]] = {
-    each.op: each for each in (Remember, Forget, SetProfile, FillProfile, SaveGist, AddTurn, MoveGuest, End)
+    each.op: each for each in (Remember, Forget, SetProfile, FillProfile, SaveGist, AddTurn, MoveGuest, End, Notify)
 }
 
 

@@ -24,7 +24,7 @@ from lkmongo.outbox.apply import Target, apply
 from lkmongo.outbox.journal import Journal
 from lkmongo.outbox.journal_writer import JournalWriter, Pending
 from lkmongo.outbox.lease import Lease, SupersededError
-from lkmongo.outbox.operations import LANES, AddTurn, Entry, Lane, MoveGuest, Operation
+from lkmongo.outbox.operations import LANES, AddTurn, Change, Entry, Lane, MoveGuest, Operation
 from lkmongo.store.open import Store
 from lkmongo.store.people.erase import discard_own
 from lkmongo.store.people.tombstones import ErasedError
@@ -50,6 +50,7 @@ class Outbox:
         lease: lets the session write for its person.
         stored_count: changes of the person's memory stored so far: anything read before it grew may be stale.
         increments: by how much these have incremented the person's `memory_version`.
+        changed: the keys of all changes of the person's memory, stored or not.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Outbox:
         """Write nothing yet; `create_journal` creates the session's journal, None to journal nothing."""
         self.record = record
         self.stored_count = self.increments = 0
+        self.changed: set[Hashable] = set()
         self._store = store
         self._pending: dict[Hashable, Operation] = {}
         self._tried: dict[Hashable, Operation] = {}
@@ -103,6 +105,8 @@ class Outbox:
         """Begin to journal and to store an operation; it replaces a pending one with the same key."""
         if self.lease.lost or self._closed:
             return
+        if isinstance(operation, Change):
+            self.changed.add(operation.key)
         self._pending.pop(operation.key, None)
         self._pending[operation.key] = operation
         self._journal.update(sync=operation.lane in self._failing)
@@ -142,6 +146,11 @@ class Outbox:
     def is_empty(self) -> bool:
         """Whether MongoDB has everything."""
         return not self._pending
+
+    @property
+    def announces(self) -> bool:
+        """Whether a webhook is told of the end."""
+        return self._store.sessions.announces
 
     @property
     def is_kept(self) -> bool:
@@ -308,6 +317,7 @@ class Outbox:
         self._begin("turns")
 
     def _erase(self) -> None:
+        self.changed.clear()
         guests = [move.scope for move in self._moves]
         self._pending.clear()
         self._erasing = asyncio.create_task(self._forget_guests(guests))

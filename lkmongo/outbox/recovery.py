@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
+from lkmongo.aio import running
 from lkmongo.errors import (
     AuthenticationError,
     DatabaseError,
@@ -28,6 +29,7 @@ from lkmongo.outbox import journal
 from lkmongo.outbox.apply import Target, apply
 from lkmongo.outbox.journal import UNREADABLE, JournalContents, JournalError
 from lkmongo.outbox.operations import LANES, AddTurn, Change, End, MoveGuest, Operation, operation_of
+from lkmongo.outbox.webhook import deliver_periodically
 from lkmongo.settings import Settings
 from lkmongo.store.open import Store
 from lkmongo.store.people.erase import sweep_behind
@@ -112,9 +114,16 @@ async def recover_and_log(settings: Settings, store: Store) -> None:
 async def recover_periodically(settings: Settings, store: Store) -> None:
     """Run `recover_and_log`, then poll for sessions of this machine that have died since; never returns.
 
+    Webhooks that are due are delivered meanwhile.
+
     A journal is recovered only if the previous poll found it abandoned as well: `worker.resume` must come first,
     because it needs the state that the dead agent left.
     """
+    async with running(deliver_periodically(settings, store)):
+        await _recover_periodically(settings, store)
+
+
+async def _recover_periodically(settings: Settings, store: Store) -> None:
     await recover_and_log(settings, store)
     folder, database = journal.journal_folder(settings.data_home), journal.database_id(settings)
     before: set[Path] = set()

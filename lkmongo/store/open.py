@@ -20,6 +20,7 @@ from lkmongo.store.people.memories import Memories
 from lkmongo.store.people.orders import Orders
 from lkmongo.store.people.users import Users
 from lkmongo.store.sessions.sessions import Sessions
+from lkmongo.store.sessions.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from lkmongo.local.mongod import EmbeddedMongod
@@ -39,12 +40,16 @@ class Store:
     memories: Memories
     orders: Orders
     sessions: Sessions
+    webhooks: Webhooks
     embedded: EmbeddedMongod | None = None
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
 
     @classmethod
-    def of(cls, db: AsyncDatabase[dict[str, Any]], embedded: EmbeddedMongod | None = None) -> Store:
-        return cls(db, Users(db), Memories(db), Orders(db), Sessions(db), embedded)
+    def of(
+        cls, db: AsyncDatabase[dict[str, Any]], embedded: EmbeddedMongod | None = None, *, announces: bool = False
+    ) -> Store:
+        """The repositories over `db`; `announces` if a webhook is told of the end of each session."""
+        return cls(db, Users(db), Memories(db), Orders(db), Sessions(db, announces=announces), Webhooks(db), embedded)
 
     async def ping(self) -> None:
         """Ping MongoDB. Raises as `operations.read` does."""
@@ -91,7 +96,7 @@ async def open_store(
             uri = embedded.uri
         client = create_client(uri, stays_warm=stays_warm)
         stack.push_async_callback(run_on_client_loop, lambda: _close(client))
-        yield Store.of(client[settings.mongodb_db], embedded)
+        yield Store.of(client[settings.mongodb_db], embedded, announces=settings.webhook_url is not None)
 
 
 async def _close(client: Client) -> None:

@@ -192,6 +192,7 @@ def _create_server(settings: Settings, options: Options) -> AgentServer:
     agent = check_assistant(settings)
     models.import_plugins(settings)
     embedder_for(settings)
+    _ = settings.webhook
     if not aloud:
         logger.warning(models.TEXT_ONLY)
         if not settings.llm_base_url:

@@ -58,6 +58,7 @@ async def test_with_nothing_set_nothing_fails_and_nothing_stays_behind(home):
         "livekit": "skip",
         "agent": "ok",
         "agent.mind": "ok",
+        "webhook": "skip",
         "audio": checks["audio"].status.value,
     }
     assert list(checks) == list(NAMES) == [check.name for check in told]

@@ -13,6 +13,7 @@ from lkmongo.doctor import Status, examine, worst
 from lkmongo.errors import ExitCode
 from lkmongo.settings import Settings
 from tests import livekit_api, openai_server
+from tests.webhook_receiver import SECRET, receiving
 
 KEY = "pa-canary-key-1234567"
 
@@ -272,3 +273,27 @@ async def test_audio_devices_are_asked_for_elsewhere_and_may_be_missing():
     check = await look_at({}, "audio")
     assert check.status in {Status.OK, Status.SKIP}
     assert check.status is Status.OK or "the text console needs none" in check.detail
+
+
+# -- the webhook
+
+
+async def test_a_receiver_that_answers_gets_no_event():
+    async with receiving() as receiver:
+        check = await look_at(receiver.environment, "webhook")
+        assert (check.status, check.detail) == (Status.OK, f"{receiver.endpoint.host} answers")
+        assert receiver.events == []
+
+
+async def test_a_receiver_that_is_away_is_a_warning_that_does_not_tell_the_whole_address():
+    url = f"http://127.0.0.1:{unused_port()}/a-token"
+    check = await look_at({"LKMONGO_WEBHOOK_URL": url, "LKMONGO_WEBHOOK_SECRET": SECRET}, "webhook")
+    assert check.status is Status.WARN
+    assert "the webhook's receiver at 127.0.0.1" in check.detail
+    assert "a-token" not in f"{check.detail} {check.hint}"
+
+
+async def test_a_webhook_without_a_secret_is_a_failure():
+    check = await look_at({"LKMONGO_WEBHOOK_URL": "https://example.com/hook"}, "webhook")
+    assert check.status is Status.FAIL
+    assert "LKMONGO_WEBHOOK_SECRET is not set" in check.detail

@@ -24,6 +24,7 @@ from lkmongo.outbox.operations import (
     Forget,
     Lane,
     MoveGuest,
+    Notify,
     Remember,
     SaveGist,
     SetProfile,
@@ -59,6 +60,7 @@ SAMPLES = [
     AddTurn(Turn(3, "i", TurnKind.TOOL, AT, name="n", arguments="{}", output="o", metrics={"a": 1.5}), numbered=True),
     MoveGuest("default", "guest-7"),
     End("hang-up", AT, {"job_id": "j"}),
+    Notify("msg_1"),
 ]
 
 
@@ -320,4 +322,5 @@ def test_journals_can_be_written_by_one_version_and_read_by_another(tmp_path):
         ),
         ["op", "tenant_id", "user_id"],
         ["ended_at", "op", "reason", "report"],
+        ["event_id", "op"],
     ]

@@ -88,6 +88,7 @@ INDEXES = (
     Index(SESSIONS, "newest", (("tenant_id", 1), ("started_at", -1))),
     Index(SESSIONS, "by_id", (("tenant_id", 1), ("session_id", 1))),
     Index(SESSIONS, "unended", (("status", 1), ("interrupted_at", -1))),
+    Index(SESSIONS, "webhook_due", (("webhook.due_at", 1),)),
     Index(TURNS, "turn", (*_PERSON, ("session_id", 1), ("seq", 1)), unique=True),
     Index(TURNS, "newest", (("tenant_id", 1), ("created_at", -1))),
     Index(VISITORS, "of_user", _PERSON),

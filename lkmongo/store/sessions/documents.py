@@ -18,7 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lkmongo.model import SessionRecord, SessionStatus, Turn, TurnKind, TurnTotals, UserScope, clean
+from lkmongo import deadlines
+from lkmongo.model import Delivery, SessionRecord, SessionStatus, Turn, TurnKind, TurnTotals, UserScope, clean
 from lkmongo.store.mongo.schema import STAMP, VERSION, is_newer
 from lkmongo.store.sessions.transcript import seconds_of
 
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 _KINDS = frozenset(TurnKind)
 _STATUSES = frozenset(SessionStatus)
 
+HAS_RUN_OUT: dict[str, Any] = {"$not": {"$gt": ["$lease.until", "$$NOW"]}}
+"""The expression for sessions whose lease nobody holds."""
 LOOKING = "/resume"
 """Suffix of an owner that only checks whether to send another agent; the agent that continues takes the lease over."""
 
@@ -39,6 +42,11 @@ def process_name() -> str:
 def lease_owner() -> str:
     """A new owner of a lease: this process may run several agents in one session."""
     return f"{process_name()}/{secrets.token_hex(4)}"
+
+
+def lease(owner: str) -> dict[str, Any]:
+    """The expression for a lease from now on by the server's clock, as the clocks of two hosts may differ."""
+    return {"owner": {"$literal": owner}, "until": {"$add": ["$$NOW", int(1_000 * deadlines.LEASE)]}}
 
 
 def is_gone(owner: str) -> bool:
@@ -113,6 +121,21 @@ def record_of(document: Mapping[str, Any]) -> SessionRecord:
         agent=_text(document.get("agent")),
         agent_participant=_text(document.get("agent_participant")),
         livekit=_text(document.get("livekit")),
+        webhook=_delivery(document.get("webhook")),
+    )
+
+
+def _delivery(webhook: object) -> Delivery | None:
+    if not isinstance(webhook, Mapping):
+        return None
+    attempts = webhook.get("attempts")
+    return Delivery(
+        event_id=str(webhook.get("id", "")),
+        attempts=attempts if isinstance(attempts, int) else 0,
+        due_at=_time(webhook.get("due_at")),
+        delivered_at=_time(webhook.get("delivered_at")),
+        gave_up_at=_time(webhook.get("gave_up_at")),
+        answer=_text(webhook.get("answer")),
     )
 
 

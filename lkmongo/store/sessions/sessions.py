@@ -16,19 +16,28 @@ from pymongo import ReturnDocument, UpdateOne
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError
 
-from lkmongo import deadlines
 from lkmongo.errors import DatabaseError
 from lkmongo.model import SessionRecord, SessionStatus, Turn, UserScope, clean
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import SESSIONS, STAMP, TURNS, VERSION
-from lkmongo.store.sessions.documents import LOOKING, host_name, is_gone, placed, record_of, turn_fields, turn_of
+from lkmongo.store.sessions.documents import (
+    HAS_RUN_OUT,
+    LOOKING,
+    host_name,
+    is_gone,
+    lease,
+    placed,
+    record_of,
+    turn_fields,
+    turn_of,
+)
+from lkmongo.store.sessions.webhooks import due, new_event_id
 
 Document = dict[str, Any]
 
 LIVE: Document = {"$expr": {"$gt": ["$lease.until", "$$NOW"]}}
 """The query for sessions whose lease a process holds: they go on, or their last writes are under way."""
-_HAS_RUN_OUT: Document = {"$not": {"$gt": ["$lease.until", "$$NOW"]}}
-_LOST: Document = {"status": SessionStatus.ACTIVE.value, "$expr": _HAS_RUN_OUT}
+_LOST: Document = {"status": SessionStatus.ACTIVE.value, "$expr": HAS_RUN_OUT}
 LOST = "lost"
 """The close reason of a session whose lease nobody renewed."""
 RESUMABLE_MS = 60_000
@@ -51,8 +60,9 @@ class TakenError(DatabaseError):
 class Sessions:
     """The collections `sessions` and `turns`."""
 
-    def __init__(self, db: AsyncDatabase[Document]) -> None:
-        """Use the collections of `db`."""
+    def __init__(self, db: AsyncDatabase[Document], *, announces: bool = False) -> None:
+        """Use the collections of `db`; `announces` if a webhook is told of the end of each session."""
+        self.announces = announces
         self._sessions = db[SESSIONS]
         self._turns = db[TURNS]
 
@@ -67,7 +77,7 @@ class Sessions:
             "room_name": {"$literal": clean(record.room_name)},
             "status": {"$literal": clean(record.status)},
             "started_at": {"$ifNull": ["$started_at", record.started_at]},
-            "lease": _lease(owner),
+            "lease": lease(owner),
             VERSION: _VERSION,
         }
         where = {
@@ -96,16 +106,16 @@ class Sessions:
         """
         whose = {"$ifNull": ["$lease.owner", ""]}
         is_looked_into = {"$regexMatch": {"input": whose, "regex": f"{LOOKING}$"}}
-        is_free = {"$or": [{"$eq": [whose, {"$literal": owner}]}, is_looked_into, _HAS_RUN_OUT]}
+        is_free = {"$or": [{"$eq": [whose, {"$literal": owner}]}, is_looked_into, HAS_RUN_OUT]}
         goes_on = {"$ne": ["$status", SessionStatus.COMPLETE.value]}
         may = {"$or": [{"$eq": [whose, {"$literal": owner}]}, {"$and": [is_free, goes_on]}]}
         revives = {"$and": [may, goes_on]}
         update = {
-            "lease": {"$cond": [may, _lease(owner), "$lease"]},
+            "lease": {"$cond": [may, lease(owner), "$lease"]},
             "status": {"$cond": [revives, SessionStatus.ACTIVE.value, "$status"]},
         } | {
             name: {"$cond": [revives, "$$REMOVE", f"${name}"]}
-            for name in ("ended_at", "close_reason", "interrupted_at")
+            for name in ("ended_at", "close_reason", "interrupted_at", "webhook")
         }
         document = await operations.write(
             lambda: self._sessions.find_one_and_update(
@@ -135,13 +145,13 @@ class Sessions:
             Whether it was taken; False when another process continues the session.
         """
         # The condition is part of the update: MongoDB allows no $expr in the query of an upsert.
-        free = {"$or": [_is_held_by(instead_of), _HAS_RUN_OUT]} if instead_of else _HAS_RUN_OUT
+        free = {"$or": [_is_held_by(instead_of), HAS_RUN_OUT]} if instead_of else HAS_RUN_OUT
         goes_on = {"$and": [free, {"$ne": ["$status", SessionStatus.COMPLETE.value]}]}
         update = {
             "room_name": {"$ifNull": ["$room_name", {"$literal": clean(record.room_name)}]},
             "status": {"$cond": [goes_on, SessionStatus.ACTIVE.value, "$status"]},
             "started_at": {"$ifNull": ["$started_at", record.started_at]},
-            "lease": {"$cond": [free, _lease(owner), "$lease"]},
+            "lease": {"$cond": [free, lease(owner), "$lease"]},
             VERSION: _VERSION,
         }
         selector = _one(record.scope, record.session_id)
@@ -188,6 +198,10 @@ class Sessions:
             "close_reason": reason,
             "interrupted_at": None if for_good else "$$NOW",
         }
+        if self.announces:
+            # Not while another agent may still be sent to continue it.
+            pause = 0 if for_good else {"$cond": ["$agent", RESUMABLE_MS, 0]}
+            update["webhook"] = due(new_event_id(), SessionStatus.INTERRUPTED, at={"$add": ["$$NOW", pause]})
         result = await operations.write(
             lambda: self._sessions.update_one(selector, [{"$set": update}, {"$unset": "lease"}])
         )
@@ -377,11 +391,6 @@ class Sessions:
 
 def _one(scope: UserScope, session_id: str) -> Document:
     return scope.filter | {"session_id": session_id}
-
-
-def _lease(owner: str) -> Document:
-    """A lease from now on by the server's clock, as the clocks of two hosts may differ."""
-    return {"owner": {"$literal": owner}, "until": {"$add": ["$$NOW", int(1_000 * deadlines.LEASE)]}}
 
 
 def _is_held_by(process: str) -> Document:
