@@ -15,6 +15,7 @@ import lkmongo
 PUBLIC = [
     "Assistant",
     "CallerSession",
+    "Collection",
     "DatabaseError",
     "Fact",
     "LkmongoError",
@@ -24,7 +25,9 @@ PUBLIC = [
     "NotReadyError",
     "Passage",
     "Profile",
+    "ProfileField",
     "SecretError",
+    "SessionEnd",
     "SessionRecord",
     "Settings",
     "TenantScope",
