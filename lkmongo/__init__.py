@@ -7,10 +7,10 @@ they are first used, so `import lkmongo` is quick, and imports LiveKit only for 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # type checkers take it for true; importing `typing` takes longer than all the rest
 if TYPE_CHECKING:
     from lkmongo.agent.assistant import Assistant, MemoryAgent
     from lkmongo.agent.caller_session import CallerSession
@@ -69,7 +69,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     for home, names in _HOMES.items():
         if name in names:
             value = globals()[name] = getattr(import_module(home), name)
