@@ -14,6 +14,7 @@ TYPE_CHECKING = False  # type checkers take it for true; importing `typing` take
 if TYPE_CHECKING:
     from lkmongo.agent.assistant import Assistant, MemoryAgent
     from lkmongo.agent.caller_session import CallerSession
+    from lkmongo.agent.tools import with_deadline
     from lkmongo.declarations import Collection, ProfileField
     from lkmongo.errors import (
         DatabaseError,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "lkmongo.agent.assistant": ("Assistant", "MemoryAgent"),
     "lkmongo.agent.caller_session": ("CallerSession",),
+    "lkmongo.agent.tools": ("with_deadline",),
     "lkmongo.declarations": ("Collection", "ProfileField"),
     "lkmongo.errors": (
         "DatabaseError",
@@ -66,6 +68,7 @@ __all__ = [
     "Turn",
     "UsageError",
     "UserScope",
+    "with_deadline",
 ]
 
 

@@ -34,6 +34,7 @@ PUBLIC = [
     "Turn",
     "UsageError",
     "UserScope",
+    "with_deadline",
 ]
 """To remove one or to change what it takes is a new minor version: CONTRIBUTING.md, Release."""
 HEAVY = ("livekit", "pymongo", "numpy", "pydantic", "aiohttp", "voyageai", "yaml", "asyncio")
