@@ -14,14 +14,14 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from lkmongo.agent.assistant import Assistant, MemoryAgent
     from lkmongo.agent.caller_session import CallerSession
+    from lkmongo.declarations import Collection, ProfileField
     from lkmongo.errors import (
         DatabaseError,
-        InvalidTextError,
         LkmongoError,
         NotFoundError,
         NotReadyError,
         SecretError,
-        SettingsError,
+        UsageError,
     )
     from lkmongo.memory.memory import Memory
     from lkmongo.model import Fact, Passage, Profile, SessionEnd, SessionRecord, TenantScope, Turn, UserScope
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "lkmongo.agent.assistant": ("Assistant", "MemoryAgent"),
     "lkmongo.agent.caller_session": ("CallerSession",),
+    "lkmongo.declarations": ("Collection", "ProfileField"),
     "lkmongo.errors": (
         "DatabaseError",
-        "InvalidTextError",
         "LkmongoError",
         "NotFoundError",
         "NotReadyError",
         "SecretError",
-        "SettingsError",
+        "UsageError",
     ),
     "lkmongo.memory.memory": ("Memory",),
     "lkmongo.model": ("Fact", "Passage", "Profile", "SessionEnd", "SessionRecord", "TenantScope", "Turn", "UserScope"),
@@ -47,9 +47,9 @@ _HOMES = {
 __all__ = [
     "Assistant",
     "CallerSession",
+    "Collection",
     "DatabaseError",
     "Fact",
-    "InvalidTextError",
     "LkmongoError",
     "Memory",
     "MemoryAgent",
@@ -57,13 +57,14 @@ __all__ = [
     "NotReadyError",
     "Passage",
     "Profile",
+    "ProfileField",
     "SecretError",
     "SessionEnd",
     "SessionRecord",
     "Settings",
-    "SettingsError",
     "TenantScope",
     "Turn",
+    "UsageError",
     "UserScope",
 ]
 

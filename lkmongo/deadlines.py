@@ -16,6 +16,8 @@ STATUS_LINE = 0.5
 """Silence before the agent says that it is still searching."""
 MONGODB_READ = 0.5
 """One read of MongoDB in a turn."""
+MONGODB_WRITE = 1.0
+"""A tool's write to a declared collection: longer than a read, because it is not journaled to be stored later."""
 PING_AFTER = 0.25
 """How long slow work, such as a search, may run before MongoDB is pinged."""
 CIRCUIT_OPEN = 6.0

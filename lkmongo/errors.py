@@ -16,7 +16,8 @@ LkmongoError (1)
 ├── DriftError (6)             the actual state differs from the expected one
 ├── NotSupportedError (7)      the server lacks a feature
 ├── DatabaseError (1)          MongoDB answered with an error
-│   └── DatabaseUnavailableError   MongoDB cannot be reached
+│   ├── DatabaseUnavailableError   MongoDB cannot be reached
+│   └── NewerVersionError      a document of a later release that this one cannot read
 ├── EmbeddedError (1)          the embedded mongod could not be started or stopped
 └── EmbeddingError (1)         text could not be turned into vectors
 
@@ -179,6 +180,15 @@ class DatabaseUnavailableError(DatabaseError):
     """MongoDB cannot be reached."""
 
     code = "database_unavailable"
+
+
+class NewerVersionError(DatabaseError):
+    """A later release of lkmongo wrote this, in a form that this one cannot read."""
+
+    code = "newer_version"
+
+    def __init__(self) -> None:
+        super().__init__(hint="upgrade lkmongo here to that release; lkmongo db status counts such documents")
 
 
 class EmbeddedError(LkmongoError):

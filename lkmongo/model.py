@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
 from lkmongo.confidential import WITHHELD, is_secret
+from lkmongo.declarations import declared
 from lkmongo.errors import InvalidIdError, InvalidTextError, SecretError, UsageError
 
 MAX_ID = 128
@@ -26,7 +28,7 @@ MAX_SLOTS = 10_000
 """Memory slots of one person."""
 DEFAULT_TENANT = "default"
 PROFILE_FIELDS = ("name", "email", "preferred_language", "timezone")
-"""Facts stored in the profile instead of in a memory slot."""
+"""Facts stored in the profile instead of in a memory slot; a project can declare more."""
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -160,7 +162,8 @@ def slot_words(memory_type: str) -> str:
 
 def profile_words(field: str) -> str:
     """The words of a profile field: timezone is "time zone"."""
-    return {"email": "e-mail address", "timezone": "time zone"}.get(field, slot_words(field))
+    own = declared().fields.get(field)
+    return own.words if own else {"email": "e-mail address", "timezone": "time zone"}.get(field, slot_words(field))
 
 
 def check_content(content: object) -> str:
@@ -216,6 +219,8 @@ class LastSession:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
+    """A person's profile; `own` are the declared fields that have a value, and values that no longer are declared."""
+
     scope: UserScope
     name: str | None = None
     email: str | None = None
@@ -225,6 +230,20 @@ class Profile:
     last_seen_at: datetime | None = None
     last_session: LastSession | None = None
     memory_version: int = 0
+    own: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Every field that has a value, by name."""
+        ours = {name: value for name in PROFILE_FIELDS if (value := getattr(self, name))}
+        return ours | dict(self.own)
+
+    def with_value(self, name: str, value: str) -> Profile:
+        """The profile with another value of one field."""
+        if name not in PROFILE_FIELDS:
+            return replace(self, own={**self.own, name: value})
+        changed: dict[str, Any] = {name: value}
+        return replace(self, **changed)
 
 
 class Fact(NamedTuple):
@@ -269,13 +288,17 @@ class OrderItem:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An order of one person; `total` is in units of `currency`, such as 42.50. None if the document lacks it."""
+    """An order of one person; `total` is in units of `currency`, such as 42.50. None if the document lacks it.
+
+    `more` are further fields in words, by name: those of an `orders` that a project declares with its `document`.
+    """
 
     order_id: str
     items: tuple[OrderItem, ...]
     total: float | None
     status: str | None
     currency: str = "USD"
+    more: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 class SessionStatus(StrEnum):

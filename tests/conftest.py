@@ -105,6 +105,15 @@ def _log_levels() -> dict[str, int]:
     return {name: logging.getLogger(name or None).level for name in ("", *ours)}
 
 
+@pytest.fixture(autouse=True)
+def _no_declarations_leak_out() -> Iterator[None]:
+    """What a test declares for its process is gone after it."""
+    from lkmongo import declarations
+
+    yield
+    declarations._declared = declarations.Declarations()
+
+
 _OWN_PATIENCE = {"browser", "cli", "e2e", "faults", "standin_tests"}
 """Folders whose tests start processes, which have patience of their own, or which are about the waits."""
 

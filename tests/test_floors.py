@@ -20,7 +20,7 @@ FLOORS = [
     {"memory"},
     {"demo"},
     {"console", "web", "worker"},
-    {"doctor"},
+    {"doctor", "scenarios"},
     {"cli"},
     {"__main__"},
 ]

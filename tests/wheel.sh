@@ -20,6 +20,7 @@ grep -v '^ *# via' requirements.lock > "$work/constraints.txt"
 install() {
   "$uv" pip install --quiet --python "$python" --constraint "$work/constraints.txt" "lkmongo$1 @ file://$wheel"
 }
+scenarios="$PWD/docs/examples/scenarios"
 cd "$work"
 export HOME="$work/home" LKMONGO_HOME="$work/data"
 mkdir -p "$HOME"
@@ -75,6 +76,7 @@ said="$(printf 'my name is Robin\nwhere is order 1001\nwhat is your return polic
 printf '%s\n' "$said" | grep -q 'agent> .*Robin'
 printf '%s\n' "$said" | grep -q 'agent> .*1001 is'
 printf '%s\n' "$said" | grep -qi 'agent> .*return'
+"$lkmongo" agent test "$scenarios/survives-a-kill.yaml" >/dev/null
 "$lkmongo" db seed --json | grep -q '"kept": 0'
 refused parquet 2 "$lkmongo" sessions export -O calls.parquet
 refused openai 2 env LKMONGO_LLM_BASE_URL=http://127.0.0.1:9/v1 "$lkmongo" agent console

@@ -52,20 +52,24 @@ class Attachment:
         item = event.item
         if item.type == "agent_handoff" and (session := self._session()):
             self._brief(session.current_agent)
+            self._brief_next_session(session.current_agent)
         elif item.type == "message" and item.role == "user" and self._instructions:
             self.caller.refresh_in_background()
 
     def _brief(self, agent: Agent) -> None:
-        """Brief an agent that is about to take over, or has just done so."""
-        from livekit.agents import llm
-
+        """Brief an agent in each request from now on."""
         node = agent.llm_node
         if not (isinstance(node, _BriefedNode) and node.attachment is self):
             own = node.own if isinstance(node, _BriefedNode) else node
             vars(agent)["llm_node"] = _BriefedNode(agent, own, self)
-        model = self._model(agent)
-        if isinstance(model, llm.RealtimeModel):
-            _brief_next_session(model, self.caller)
+
+    def _brief_next_session(self, agent: Agent) -> None:
+        """Brief the realtime model of an agent, if it has one, to which the running task is about to connect."""
+        from livekit.agents import llm
+
+        if isinstance(model := self._model(agent), llm.RealtimeModel):
+            _brief_sessions(model)
+            setattr(asyncio.current_task(), _NEXT_CALLER, self.caller)
 
     def _brief_running(self, agent: Agent) -> None:
         from livekit.agents import llm
@@ -126,36 +130,33 @@ class _BriefedNode:
     async def __call__(self, chat_ctx: llm.ChatContext, tools: list[llm.Tool], model_settings: ModelSettings) -> Any:
         is_ours = self.attachment.serves(self._agent)
         context = await with_briefing(chat_ctx, self.attachment.caller) if is_ours else chat_ctx
+        before = without_briefing(context)
         answer = self.own(context, tools, model_settings)
         if asyncio.iscoroutine(answer):
             answer = await answer
-        return _with_edits(answer, context, chat_ctx) if is_ours and isinstance(answer, AsyncIterable) else answer
+        if not is_ours or not isinstance(answer, AsyncIterable):
+            return answer
 
+        async def with_edits() -> AsyncIterator[Any]:
+            """Pass on the answer; what the node changed in its copy of the context holds for the rest of the turn."""
+            async with AsyncExitStack() as stack:
+                if close := getattr(answer, "aclose", None):
+                    stack.push_async_callback(close)
+                async for chunk in answer:
+                    yield chunk
+            after = without_briefing(context)
+            if list(map(id, after)) != list(map(id, before)):
+                chat_ctx.items[:] = after
 
-async def _with_edits(
-    answer: AsyncIterable[Any], context: llm.ChatContext, chat_ctx: llm.ChatContext
-) -> AsyncIterator[Any]:
-    """Pass on an answer; what the node changed in its copy of the chat context holds for the rest of the turn."""
-    before = without_briefing(context)
-    async with AsyncExitStack() as stack:
-        if close := getattr(answer, "aclose", None):
-            stack.push_async_callback(close)
-        async for chunk in answer:
-            yield chunk
-    after = without_briefing(context)
-    if list(map(id, after)) != list(map(id, before)):
-        chat_ctx.items[:] = after
+        return with_edits()
 
 
 _NEXT_CALLER = "_lkmongo_next_caller"
+"""The attribute of a task that is about to connect to a realtime model: models may be shared between sessions."""
 
 
-def _brief_next_session(model: llm.RealtimeModel, caller: Caller) -> None:
-    """Brief the model in the session that the running task is about to begin: from its first instructions on.
-
-    Some models accept no others later. The caller is noted at the task, as models may be shared between sessions.
-    """
-    setattr(asyncio.current_task(), _NEXT_CALLER, caller)
+def _brief_sessions(model: llm.RealtimeModel) -> None:
+    """Brief a realtime model from the first instructions of each session on: some accept no others later."""
     begin = model.session
     if getattr(begin, "is_briefed", False):
         return

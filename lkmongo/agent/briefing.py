@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from lkmongo.agent.caller import Caller
-from lkmongo.model import PROFILE_FIELDS, Fact
+from lkmongo.model import Fact
 
 if TYPE_CHECKING:
     from livekit.agents import llm
@@ -76,8 +76,7 @@ def brief(caller: Caller, last_words: str = "") -> str:
     """
     head = f"{_STATUS[caller.status]} {PREFACE}"
     data: dict[str, Any] = {"status": caller.status}
-    profile = {field: getattr(caller.profile, field) for field in PROFILE_FIELDS if getattr(caller.profile, field)}
-    if profile:
+    if profile := caller.profile.values:
         data["profile"] = profile
     if last := caller.profile.last_session:
         data["last_call"] = {"at": last.at.isoformat(timespec="minutes"), "gist": last.gist[:_MAX_GIST]}

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import Literal
 
 from lkmongo import deadlines
 from lkmongo.agent.slots import Slots
@@ -23,7 +23,6 @@ from lkmongo.embed.base import Embedder
 from lkmongo.errors import DatabaseUnavailableError, InvalidTextError, LkmongoError, NotFoundError, SecretError
 from lkmongo.model import (
     MAX_SLOTS,
-    PROFILE_FIELDS,
     Fact,
     Profile,
     UserScope,
@@ -164,7 +163,7 @@ class Caller:
 
     async def _save_then_embed(self) -> None:
         """Wait for pending changes before vectors, because a vector is accepted only for a stored slot."""
-        await self._outbox.settle("memory", deadlines.WRITE_ATTEMPT)
+        await self._outbox.stored("memory")
         await self._load_vectors()
 
     def _record_last_seen(self) -> None:
@@ -183,7 +182,7 @@ class Caller:
 
         The outbox must have the person's scope already.
         """
-        told = {field: value for field in PROFILE_FIELDS if (value := getattr(self.profile, field))}
+        told = self.profile.values
         self.scope = scope
         self.guest = self.loaded = False
         self.profile = Profile(scope)
@@ -325,11 +324,10 @@ class Caller:
         """
         text = check_profile_value(field, value)
         self._refuse_spoken_secret(text)
-        changed = cast("dict[str, Any]", {field: text})
-        self.profile = replace(self.profile, **changed)
+        self.profile = self.profile.with_value(field, text)
         self.on_change()
         await self._write(SetProfile(now(), field, text))
-        self.profile = replace(self.profile, **changed)  # gone if they were erased meanwhile
+        self.profile = self.profile.with_value(field, text)  # gone if they were erased meanwhile
         return text
 
     def save_gist(self, gist: str) -> None:

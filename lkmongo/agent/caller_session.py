@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from lkmongo.search.choose import strategy_for
 from lkmongo.search.strategy import SearchResult, SearchStrategy
 from lkmongo.settings import Settings
 from lkmongo.store.open import Store
+from lkmongo.store.people.own import OwnDocuments
 
 if TYPE_CHECKING:
     from livekit.agents import AgentSession
@@ -129,13 +131,13 @@ class CallerSession:
         if self.lifetime:
             self.lifetime.attached(agent_session)
 
-    async def end(self, reason: str = "ended") -> bool:
+    async def end(self, reason: str | None = None) -> bool:
         """End the session and store its record, unless that is done or under way; at most fifteen seconds.
 
         A session that is attached ends by itself when its AgentSession closes or its job is shut down.
 
         Args:
-            reason: why, in a word or two; `lkmongo sessions list` shows it.
+            reason: why, in a word or two, as `lkmongo sessions list` shows it; "ended" by default.
 
         Returns:
             Whether everything is in MongoDB; if not, it is on this machine, and will be stored later.
@@ -188,6 +190,12 @@ class CallerSession:
     def scope(self) -> UserScope:
         """Whose data this session may read and write; a guest's changes when they are identified."""
         return self.caller.scope
+
+    @property
+    def identity(self) -> UserScope:
+        """The name that `scope` had in 0.1.0."""
+        warnings.warn("CallerSession.identity is now CallerSession.scope", DeprecationWarning, stacklevel=2)
+        return self.scope
 
     @property
     def profile(self) -> Profile:
@@ -283,6 +291,21 @@ class CallerSession:
             DatabaseError: they could not be read.
         """
         return await self.store.breaker.read(lambda: self.store.orders.latest(self.scope, limit))
+
+    def collection(self, name: str) -> OwnDocuments:
+        """The caller's documents in a collection of your own; see `OwnDocuments`.
+
+        Raises:
+            NotFoundError: this process has not declared it.
+        """
+        return OwnDocuments(
+            self.store.db,
+            name,
+            # Of an identified guest, that of the record changes first, with the lease.
+            lambda: self.scope if self.recorder.erased else self.recorder.record.scope,
+            breaker=self.store.breaker,
+            writing=lambda: self.recorder.lease.writing(),  # noqa: PLW0108 - an identified guest has another lease
+        )
 
     async def search_knowledge(self, query: str) -> SearchResult[Passage]:
         """Search the tenant's knowledge for the three passages that fit best.

@@ -8,15 +8,17 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from livekit.agents import RunContext, StopResponse, ToolError, function_tool
+from livekit.agents.llm import FunctionTool
 
 from lkmongo import deadlines
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.status_line import StatusLines, status_line
 from lkmongo.confidential import REFUSAL
+from lkmongo.declarations import ProfileField, declared
 from lkmongo.errors import InvalidIdError, InvalidTextError, LkmongoError, NotFoundError, SecretError
 from lkmongo.model import PROFILE_FIELDS, Fact, Order, Passage, profile_words, slot_name, slot_words
 from lkmongo.outbox.outbox import Saved
@@ -94,6 +96,13 @@ class ToolSession(Protocol):
 
 class MemoryTools:
     """The tools. Whose data it is comes from the session, never from the model."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """Pass everything on to the next class, such as an `Agent`."""
+        if own := declared().fields:
+            # Found by the SDK instead of the class's: what the model may set is known when the agent is created.
+            self.update_profile = with_profile_fields(self.update_profile, own)
+        super().__init__(*arguments, **options)
 
     def session_of(self, context: RunContext[Any]) -> ToolSession:
         """The session whose caller a tool serves."""
@@ -210,8 +219,7 @@ class MemoryTools:
     async def list_user_memories(self, context: RunContext[Any]) -> str:
         """List everything known about the caller: profile and remembered facts."""
         caller = self.session_of(context).caller
-        values = {field: getattr(caller.profile, field) for field in PROFILE_FIELDS}
-        known = [f"Your {profile_words(field)} is {value}." for field, value in values.items() if value]
+        known = [f"Your {profile_words(field)} is {value}." for field, value in caller.profile.values.items()]
         memories = (memory.told for memory in caller.slots.values())
         known += [f"Your {slot_words(memory.memory_type)}: {memory.content}." for memory in memories]
         if known:
@@ -244,11 +252,28 @@ class BoundTools(MemoryTools):
     """The tools of one session, for any agent."""
 
     def __init__(self, session: ToolSession) -> None:
+        super().__init__()
         self._session = session
 
     def session_of(self, _context: RunContext[Any]) -> ToolSession:
         """The session."""
         return self._session
+
+
+def with_profile_fields(tool: Callable[..., Awaitable[str]], own: Mapping[str, ProfileField]) -> FunctionTool[Any, Any]:
+    """The tool `update_profile` with a description that names the declared fields, too."""
+
+    async def update_profile(context: RunContext[Any], field: str, value: str) -> str:
+        return await tool(context, field, value)
+
+    words = [f"{each.words} ({', '.join(each.choices)})" if each.choices else each.words for each in own.values()]
+    update_profile.__doc__ = f"""Store the caller's {", ".join([*map(profile_words, PROFILE_FIELDS), *words])}.
+
+        Args:
+            field: one of {", ".join([*PROFILE_FIELDS, *own])}
+            value: the new value; a time zone as an IANA name such as Europe/Berlin
+        """
+    return function_tool(update_profile)
 
 
 def _not_loaded(caller: Caller) -> ToolError:
@@ -270,6 +295,7 @@ def _order_sentence(order: Order) -> str:
     told = [f"{', '.join(items[:-1])} and {items[-1]}" if len(items) > 1 else "".join(items)]
     if order.total is not None:
         told.append(f"{order.total:.2f} {order.currency} in total")
+    more = "".join(f" {slot_words(name).capitalize()}: {text}." for name, text in order.more.items())
     if listed := ", ".join(filter(None, told)):
-        return f"{head}: {listed}."
-    return f"{head}." if order.status else f"{head} exists, but I have no details about it."
+        return f"{head}: {listed}.{more}"
+    return f"{head}.{more}" if order.status or more else f"{head} exists, but I have no details about it."

@@ -17,6 +17,7 @@ import typer
 from lkmongo import __version__
 from lkmongo.cli import (
     agent,
+    agent_test,  # noqa: F401 - registers its command with agent.app
     db,
     db_search,  # noqa: F401 - registers its commands with db.app
     doctor,

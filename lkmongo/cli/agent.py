@@ -47,6 +47,7 @@ async def console(
     from lkmongo.errors import UsageError
     from lkmongo.model import UserScope
 
+    cli.declare()
     if list_devices:
         await one.show_devices(cli)
         return
@@ -119,6 +120,7 @@ def run(
     from lkmongo.worker.runner import run as run_worker
 
     options = Options(dev, parse_duration(drain_timeout), host, port, metrics_port, demo)
+    cli.declare()
     runner.configure("debug" if cli.debug else log_level, log_format, cli.settings.secrets)
     run_worker(cli.settings, options)
 

@@ -67,6 +67,12 @@ class Cli:
         if is_terminal(sys.stderr) and os.getpid() != 1:  # as the first process of a container, everything ends with it
             self.settings = self.settings.at_terminal()
 
+    def declare(self) -> None:
+        """Declare what the module of LKMONGO_AGENT does. Raises SettingsError if it cannot be imported."""
+        from lkmongo.declarations import declare_agent
+
+        declare_agent(self.settings.agent)
+
     def confirm(self, question: str, *, yes: bool, flag: str = "--yes") -> None:
         """Ask before an irreversible change.
 

@@ -1,4 +1,4 @@
-"""`lkmongo db seed`, `embed` and `retention`: sample data, missing vectors, and the retention of data."""
+"""`lkmongo db seed`, `embed`, `upgrade` and `retention`: sample data, vectors, older documents, and for how long."""
 
 from __future__ import annotations
 
@@ -34,23 +34,27 @@ async def seed(
     ] = False,
     yes: Yes = False,
 ) -> None:
-    """Load users, orders and knowledge from a folder; run it as often as you like.
+    """Load users, orders, declared collections and knowledge from a folder; run it as often as you like.
 
     Existing profiles are never overwritten, and nothing is deleted that an earlier seed did not write. People who were
     erased (`users erase`) are left out with their orders, and named. A database on another machine needs --yes.
     """
     from lkmongo.embed.choose import open_embedder
     from lkmongo.store.indexes import database_indexes
+    from lkmongo.store.mongo import declared
     from lkmongo.store.mongo.client import is_local
     from lkmongo.store.open import open_store
+    from lkmongo.store.seed.seeding import load_samples
     from lkmongo.store.seed.seeding import seed as write_seeds
-    from lkmongo.store.seed.seeds import default_seed_folder, load_seeds
+    from lkmongo.store.seed.seeds import load_seeds
 
-    data = load_seeds(folder or default_seed_folder())
-    uri = cli.settings.mongodb_uri
-    if uri and not is_local(uri.get_secret_value()):
-        cli.confirm(f"Load {folder or 'the sample data'} into a database on another machine?", yes=yes)
+    cli.declare()
     async with open_embedder(cli.settings) as embedder, open_store(cli.settings, on_status=cli.output.note) as store:
+        known = await declared.read(store.db)
+        data = load_seeds(folder, known) if folder else load_samples(known)
+        uri = cli.settings.mongodb_uri
+        if uri and not is_local(uri.get_secret_value()):
+            cli.confirm(f"Load {folder or 'the sample data'} into a database on another machine?", yes=yes)
         await database_indexes.apply(store.db)
         with progress("seeding") as report:
             counts = await write_seeds(
@@ -109,11 +113,56 @@ async def embed(
         cli.output.warn(f"{unfit} documents have no text to embed; lkmongo did not write them")
 
 
+@command(app, "upgrade", data=True)
+async def upgrade(cli: Cli, dry_run: DryRun = False) -> None:
+    """Bring the documents that an earlier release wrote to the form of this one.
+
+    Workers and calls may go on meanwhile, and this release reads such documents as well: run it once no worker of the
+    earlier release is left. It can be interrupted: the next run continues. Secrets that were remembered before they
+    were refused are deleted for good.
+    """
+    from lkmongo.errors import NotReadyError
+    from lkmongo.store.indexes.upgrade import Upgraded
+    from lkmongo.store.indexes.upgrade import upgrade as upgrade_documents
+    from lkmongo.store.mongo.schema import SCHEMA_VERSION
+    from lkmongo.store.open import open_store
+
+    found: list[Upgraded] = []
+    async with open_store(cli.settings, on_status=cli.output.note) as store:
+        with progress("upgrading") as report:
+            async for each in upgrade_documents(store.db, dry_run=dry_run, on_progress=report):
+                found.append(each)
+                if each.older:
+                    verb = "would be upgraded" if dry_run else "upgraded"
+                    cli.output.note(f"{each.collection}: {each.done:,} of {counted(each.older, 'document')} {verb}")
+    cli.output.rows(
+        ["collection", "change", "documents"],
+        (
+            {"collection": each.collection, "change": what, "documents": number}
+            for each in found
+            for what, number in [*each.changes.items(), (f"mark as schema version {SCHEMA_VERSION}", each.done)]
+            if each.older
+        ),
+        empty="Every document is of this release",
+    )
+    if left := sum(each.left for each in found):
+        raise NotReadyError(
+            f"{counted(left, 'document')} of an earlier release {'is' if left == 1 else 'are'} left",
+            why="a worker of that release still writes",
+            hint="run it again when all workers are of this release",
+        )
+
+
 @command(app, "retention", data=True)
 async def retention(
     cli: Cli,
     subject: Annotated[
-        str | None, typer.Argument(metavar="calls|memories|profiles", help="What to limit.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="calls|memories|profiles|NAME",
+            help="What to limit; NAME is a declared collection.",
+            show_default=False,
+        ),
     ] = None,
     keep: Annotated[
         str | None,
@@ -124,7 +173,8 @@ async def retention(
 ) -> None:
     """Show or set how long data is kept.
 
-    For calls, the time counts from their end, for memories from the last change, for profiles from the last call.
+    For calls, the time counts from their end, for memories from the last change, for profiles from the last call, for a
+    declared collection from the date that its declaration names.
     MongoDB deletes older data within a minute or so. A shorter time needs confirmation, which says how much is deleted.
     """
     from lkmongo.errors import UsageError
@@ -132,19 +182,19 @@ async def retention(
     from lkmongo.store.open import open_store
     from lkmongo.times import parse_duration
 
+    cli.declare()
     if subject is None:
         async with open_store(cli.settings) as store:
             rows = kept(await database_indexes.current_retention(store.db))
         cli.output.rows(["subject", "keep"], rows)
         return
-    database_indexes.check_subject(subject)
     if keep is None:
         raise UsageError("the time is missing", hint=f"lkmongo db retention {subject} 90d, or forever")
     limit = None if keep.lower() == "forever" else parse_duration(keep)
     if limit is not None and limit.total_seconds() < 3_600:
         raise UsageError(f"{keep} is shorter than an hour", why="a running call could be deleted", hint="1h or more")
     async with open_store(cli.settings) as store:
-        before = next(row.keep for row in await database_indexes.current_retention(store.db) if row.subject == subject)
+        before = (await database_indexes.retention_of(store.db, subject)).keep
         shorter = limit is not None and (before is None or limit < before)
         expired = await database_indexes.count_older(store.db, subject, limit) if limit is not None and shorter else 0
         if not dry_run:

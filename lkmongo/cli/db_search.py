@@ -13,7 +13,7 @@ import typer
 
 from lkmongo.cli.command import Cli, command
 from lkmongo.cli.db import app
-from lkmongo.cli.output import Output, is_terminal
+from lkmongo.cli.output import Output, counted, is_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,7 +126,7 @@ async def indexes(
     wait: Annotated[bool, typer.Option("--wait", help="Wait until they are ready, as `db wait-ready` does.")] = False,
     require_search: RequireSearch = False,
 ) -> None:
-    """Create and update the collections, indexes and search indexes.
+    """Create and update the collections, indexes and search indexes, with those that your agent's module declares.
 
     Run it as often as you like: definitions are compared by meaning, unknown indexes are left alone, and nothing is
     dropped without --replace: a broken search index is reported, with exit code 1. On a server without search, only the
@@ -144,6 +144,7 @@ async def indexes(
             "--check and --dry-run change nothing and cannot be combined with each other, --replace or --wait",
             hint="leave the others out",
         )
+    cli.declare()
     embedder = embedder_for(cli.settings)
     wanted = search_indexes(embedder.dimensions, embedder.similarity)
     if dry_run:
@@ -199,7 +200,8 @@ def _row(change: Change[Any], kind: str) -> dict[str, Any]:
 
 
 def _definitions(wanted: Sequence[SearchIndex]) -> list[dict[str, Any]]:
-    from lkmongo.store.mongo.schema import INDEXES
+    from lkmongo.declarations import declared
+    from lkmongo.store.mongo.schema import all_indexes
 
     ordinary = [
         {
@@ -208,7 +210,7 @@ def _definitions(wanted: Sequence[SearchIndex]) -> list[dict[str, Any]]:
             "kind": "ordinary",
             "definition": {"key": dict(index.keys), "unique": index.unique},
         }
-        for index in INDEXES
+        for index in all_indexes(declared())
     ]
     return ordinary + [
         {"collection": each.collection, "index": each.name, "kind": each.type, "definition": dict(each.definition)}
@@ -291,7 +293,7 @@ async def wait_ready(
 
 @command(app, "status", data=True)
 async def status(cli: Cli) -> None:
-    """Show the features of the server, the state of indexes, missing vectors, and the retention.
+    """Show the server's features, the state of indexes, missing vectors, documents to upgrade, and the retention.
 
     Changes nothing, and does not wait.
     """
@@ -300,12 +302,15 @@ async def status(cli: Cli) -> None:
     from lkmongo.store.indexes import database_indexes
     from lkmongo.store.indexes.database_indexes import Action
     from lkmongo.store.indexes.readiness import database_status
+    from lkmongo.store.indexes.upgrade import versions
     from lkmongo.store.open import open_store
 
+    cli.declare()
     embedder = embedder_for(cli.settings)
     async with open_store(cli.settings, on_status=cli.output.note) as store:
         found = await database_status(store.db, embedder)
         keep = kept(await database_indexes.current_retention(store.db))
+        schema = [dataclasses.asdict(each) for each in await versions(store.db)]
     server = {
         "version": found.capabilities.release,
         "search": found.capabilities.search,
@@ -329,13 +334,17 @@ async def status(cli: Cli) -> None:
     ] + [state_row(state) for state in found.search]
     documents = [dataclasses.asdict(each) for each in found.documents]
     if cli.output.is_json:
-        cli.output.event({"server": server, "indexes": rows, "documents": documents, "retention": keep})
+        cli.output.event(
+            {"server": server, "indexes": rows, "documents": documents, "schema": schema, "retention": keep}
+        )
     else:
         cli.output.rows(list(server), [server])
         cli.output.say("")
         cli.output.rows(COLUMNS, rows)
         cli.output.say("")
         cli.output.rows(["collection", "documents", "no_vector", "other_model"], documents)
+        cli.output.say("")
+        cli.output.rows(["collection", "older", "newer"], schema)
         cli.output.say("")
         cli.output.rows(["subject", "keep"], keep)
     for each in found.search:
@@ -348,3 +357,11 @@ async def status(cli: Cli) -> None:
     if left := sum((each.no_vector or 0) + (each.other_model or 0) for each in found.documents):
         counted = "1 document has" if left == 1 else f"{left} documents have"
         cli.output.note(f"{counted} no vector of {embedder.model}: found by words alone until lkmongo db embed")
+    if older := sum(each["older"] or 0 for each in schema):
+        cli.output.note(f"{_of(older, 'an earlier')}: lkmongo db upgrade brings them to the form of this one")
+    if newer := sum(each["newer"] or 0 for each in schema):
+        cli.output.warn(f"{_of(newer, 'a later')}, which this one may not be able to read: upgrade lkmongo")
+
+
+def _of(number: int, release: str) -> str:
+    return f"{counted(number, 'document')} {'is' if number == 1 else 'are'} of {release} release of lkmongo"

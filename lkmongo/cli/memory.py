@@ -79,8 +79,8 @@ async def export(
 ) -> None:
     """Write everything stored about a person as one JSON file that they can read, to answer an access request.
 
-    It contains the profile, the memories, the orders, and the sessions with every word; no vectors and no technical
-    reports. Without -O it goes to stdout. Only its owner can read the file.
+    It contains the profile, the memories, the orders, declared collections, and the sessions with every word; no
+    vectors and no technical reports. Without -O it goes to stdout. Only its owner can read the file.
     """
     from lkmongo.files import whole_file
     from lkmongo.model import UserScope
@@ -88,6 +88,7 @@ async def export(
     from lkmongo.store.people.person import count_known
     from lkmongo.store.people.person import export as export_person
 
+    cli.declare()
     scope = UserScope(tenant_id=tenant, user_id=user)
     async with open_store(cli.settings) as store:
         counts = await count_known(store.db, scope)
@@ -113,7 +114,10 @@ async def forget(
         typer.Option("--type", metavar="LABEL", help="Forget only this slot; may be repeated."),
     ] = None,
     profile: Annotated[
-        bool, typer.Option("--profile", help="Also forget their name, e-mail address, language and time zone.")
+        bool,
+        typer.Option(
+            "--profile", help="Also forget the profile: name, e-mail address, language, time zone and declared fields."
+        ),
     ] = False,
     tenant: Tenant = DEFAULT_TENANT,
     yes: Yes = False,

@@ -85,6 +85,7 @@ async def show(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
     from lkmongo.store.open import open_store
     from lkmongo.store.people.person import count_known
 
+    cli.declare()
     scope = UserScope(tenant_id=tenant, user_id=user)
     async with open_store(cli.settings) as store:
         counts = await count_known(store.db, scope)
@@ -96,6 +97,7 @@ async def show(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
         "user_id": user,
         "tenant_id": tenant,
         **{name: known.get(name) for name in PROFILE_FIELDS},
+        **(profile.own if profile else {}),
         "created_at": known.get("created_at"),
         "last_seen_at": known.get("last_seen_at"),
         "last_call_at": last.get("at"),
@@ -105,6 +107,7 @@ async def show(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
         "calls": counts["sessions"],
         "turns": counts["turns"],
         "browsers": counts["visitors"],
+        **{name: number for name, number in counts.items() if name not in _NAMES},
         "in_a_call": bool(live),
     }
     show_fields(cli.output, fields)
@@ -121,8 +124,9 @@ async def merge(
 ) -> None:
     """Merge two people into one: everything of GUEST becomes LOGIN's.
 
-    Memories of both are kept; if both have one with the same label, the newer is kept and the other shown. Sessions and
-    orders move. LOGIN's profile stays, and its gaps are filled from GUEST's. Running it again does nothing.
+    Memories of both are kept; if both have one with the same label, the newer is kept and the other shown. Sessions,
+    orders and documents of declared collections move; of two documents with one key the later is kept. LOGIN's profile
+    stays, and its gaps are filled from GUEST's. Running it again does nothing.
     """
     from lkmongo.model import UserScope
     from lkmongo.store.open import open_store
@@ -132,6 +136,7 @@ async def merge(
         question = f"Merge {_in_words(counts)} of {guest} into {login} in tenant {tenant}?"
         cli.confirm(question if is_login_known else f"Nobody is known as {login} yet. {question}", yes=yes)
 
+    cli.declare()
     one, other = UserScope(tenant_id=tenant, user_id=guest), UserScope(tenant_id=tenant, user_id=login)
     async with open_store(cli.settings) as store:
         merged = await merge_known(store.db, one, other, dry_run=dry_run, confirm=confirm)
@@ -163,24 +168,28 @@ async def erase(
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Erase a person for good: profile, memories, sessions and their transcripts. Orders stay without --orders.
+    """Erase a person for good: profile, memories, sessions and their transcripts, and what is declared to be erased.
+
+    Orders stay without --orders.
 
     A session in progress stops writing within six seconds and continues as a guest's; what a worker could not store
     yet is never stored. If it is interrupted, or exits with 3 because a session is still in progress, run it again to
     complete it. It leaves a receipt, which `users receipts` shows.
 
-    It covers the collections of lkmongo, and lists them; data that another program stores about the person stay.
+    It covers the collections of lkmongo and those that were declared in this database or by the module of
+    LKMONGO_AGENT, and lists them; what else another program stores about the person stays.
     """
     from lkmongo.model import UserScope, now
     from lkmongo.store.open import open_store
     from lkmongo.store.people.erase import erase_known
 
+    cli.declare()
     scope, whose = UserScope(tenant_id=tenant, user_id=user), f"of {user} in tenant {tenant}"
     began = now()
 
     def ask(planned: Erasure) -> None:
         nonlocal began
-        what = f"{_in_words(planned.found)} {whose}.{_orders_stay(planned.orders_kept)}"
+        what = f"{_in_words(planned.found)} {whose}.{_what_stays(planned)}"
         cli.confirm_id(f"This erases {what} It cannot be undone.", user, confirm)
         began = now()
 
@@ -206,6 +215,7 @@ async def erase(
         "collections": list(done.found),
         "erased": counts,
         "orders_kept": receipt.orders_kept if receipt and done.erased else done.orders_kept,
+        "kept": dict(receipt.kept if receipt and done.erased else done.kept),
         "erased_at": receipt.erased_at if receipt else None,
         "receipt": str(receipt.erase_id) if receipt else None,
     }
@@ -230,7 +240,7 @@ async def receipts(
     async with open_store(cli.settings) as store:
         found = await find(store.db, TenantScope(tenant), scope=person, limit=limit)
     fields = _receipt_fields if cli.output.is_json else _receipt_cells
-    what = ["counts", "orders_kept", "began_at", "tenant_id"] if cli.output.is_json else ["erased"]
+    what = ["counts", "orders_kept", "kept", "began_at", "tenant_id"] if cli.output.is_json else ["erased"]
     columns = ["receipt", "erased_at", "by", "reason", *what, "collections", "hash"]
     nobody = "Nobody was" if user is None else f"{user} was not"
     cli.output.rows(columns, map(fields, found), empty=f"{nobody} erased in tenant {tenant}")
@@ -254,13 +264,18 @@ def _operator(scope: UserScope) -> str:
 def _in_words(counts: Mapping[str, int]) -> str:
     """The counts in words, such as "1 profile, 3 memories"."""
     parts = [f"{counts[name]:,} {words[counts[name] != 1]}" for name, words in _NAMES.items() if counts.get(name)]
+    parts += [f"{number:,} in {name}" for name, number in counts.items() if number and name not in _NAMES]
     return ", ".join(parts) or "nothing"
 
 
 def _erase_sentence(whose: str, done: Erasure, counts: Mapping[str, int]) -> str:
-    looked, stay, receipt = f"Looked at {', '.join(done.found)}", _orders_stay(done.orders_kept), done.receipt
+    looked, stay, receipt = f"Looked at {', '.join(done.found)}", _what_stays(done), done.receipt
     if receipt is None:
-        what = f"Would erase {_in_words(counts)}" if done.is_needed else "Nothing but orders is found"
+        what = (
+            f"Would erase {_in_words(counts)}"
+            if done.is_needed
+            else f"Nothing but {'orders' if done.orders_kept else 'what stays'} is found"
+        )
         return f"{what} {whose}. {looked}.{stay}"
     if done.erased:
         return f"Erased {_in_words(counts)} {whose}. {looked}; nothing is left there.{stay} Receipt {receipt.erase_id}"
@@ -268,10 +283,11 @@ def _erase_sentence(whose: str, done: Erasure, counts: Mapping[str, int]) -> str
     return f"Nothing more is found {whose}: erased at {at}. {looked}.{stay} Receipt {receipt.erase_id}"
 
 
-def _orders_stay(number: int) -> str:
-    if not number:
-        return ""
-    return f" {number:,} {'order stays' if number == 1 else 'orders stay'}, as business records (see --orders)."
+def _what_stays(done: Erasure) -> str:
+    number = done.orders_kept
+    orders = f" {number:,} {'order stays' if number == 1 else 'orders stay'}, as business records (see --orders)."
+    own = "".join(f" {each:,} in {name} stay, as is declared." for name, each in done.kept.items() if each)
+    return (orders if number else "") + own
 
 
 def _merge_sentence(guest: str, login: str, merged: Merged, *, dry_run: bool) -> str:
@@ -284,6 +300,7 @@ def _merge_sentence(guest: str, login: str, merged: Merged, *, dry_run: bool) ->
     ]
     if merged.filled:
         lines.append(f"  added to the profile: {', '.join(merged.filled)}")
+    lines += [f"  {name}: {number:,} dropped, as both had one of that key" for name, number in merged.doubles.items()]
     lines += [f"  session {old} of {guest} is now {new}" for old, new in merged.renamed.items()]
     return "\n".join(visible(line, one_line=True) for line in lines)
 
@@ -301,6 +318,7 @@ def _receipt_fields(receipt: Receipt) -> dict[str, Any]:
         "counts": dict(receipt.counts),
         "collections": list(receipt.counts),
         "orders_kept": receipt.orders_kept,
+        "kept": dict(receipt.kept),
         "began_at": receipt.began_at,
         "tenant_id": receipt.tenant_id,
         "hash": receipt.hash,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -18,6 +19,7 @@ from lkmongo.store.sessions.sessions import CONSOLE
 
 if TYPE_CHECKING:
     from lkmongo.agent.assistant import Assistant
+    from lkmongo.agent.caller_session import CallerSession
     from lkmongo.agent.models import CallerAgentSession, ModelChoice, Speech
     from lkmongo.memory.lifetime import Lifetime
 
@@ -32,6 +34,9 @@ async def converse(
     *,
     guest: bool = False,
     aloud: OpenSound | None = None,
+    session_id: str | None = None,
+    model: ModelChoice | None = None,
+    before: Callable[[CallerSession, Assistant], Awaitable[None]] | None = None,
 ) -> Outcome:
     """Run one session from greeting to hang-up, and store its record however it ends.
 
@@ -42,6 +47,9 @@ async def converse(
         listener: shows the conversation.
         guest: remember the caller for this session only.
         aloud: opens microphone and loudspeaker; None for text.
+        session_id: of a session to continue; a new one by default.
+        model: answers; by default what the settings choose, else the demo responder. It is closed afterwards.
+        before: called before the conversation begins.
 
     Raises:
         AudioError: the microphone or the loudspeaker cannot be opened; nothing was recorded.
@@ -54,7 +62,7 @@ async def converse(
 
     # Importing the SDK takes seconds, so it runs while the database starts.
     importing = asyncio.create_task(asyncio.to_thread(importlib.import_module, "lkmongo.agent.assistant"))
-    outcome = Outcome(session_id=f"console-{uuid4()}")
+    outcome = Outcome(session_id=session_id or f"console-{uuid4()}")
     await asyncio.sleep(0)
     memory = Memory(settings, on_status=listener.note)
     memory.furnish = lambda store: prepare(
@@ -71,7 +79,7 @@ async def converse(
                 f"{f'{error.message}: {error.why}' if error else 'MongoDB does not answer'}. "
                 "The session continues without memory; it is kept on this machine until MongoDB is available"
             )
-        await _run_session(settings, lifetime, lines, listener, outcome, aloud)
+        await _run_session(settings, lifetime, lines, listener, outcome, aloud, model, before)
     return outcome
 
 
@@ -82,6 +90,8 @@ async def _run_session(
     listener: Listener,
     outcome: Outcome,
     aloud: OpenSound | None,
+    model: ModelChoice | None,
+    before: Callable[[CallerSession, Assistant], Awaitable[None]] | None,
 ) -> None:
     from livekit.agents import utils
     from livekit.agents.testing import fake_job_context
@@ -90,7 +100,7 @@ async def _run_session(
     from lkmongo.agent.models import create_agent_session
 
     assistant, caller_session = create_assistant(settings), lifetime.caller
-    model = lifetime.model = _choose_model(settings, type(assistant), listener)
+    model = lifetime.model = model or _choose_model(settings, type(assistant), listener)
     reason = "error"
     async with utils.http_context.open(), AsyncExitStack() as stack:
         stack.push_async_callback(model.close)
@@ -100,6 +110,8 @@ async def _run_session(
                 stack.push_async_callback(speech.close)
             sound = await stack.enter_async_context(aloud()) if aloud else None
             session = create_agent_session(caller_session, model, speech)
+            if before:
+                await before(caller_session, assistant)
             caller_session.attach(session)
             try:
                 if sound:
@@ -138,7 +150,7 @@ async def _talk_in_text(
     listener: Listener,
     outcome: Outcome,
 ) -> None:
-    await _show_run(session.start(assistant, capture_run=True, record=False), listener, outcome)
+    await _show_run(partial(session.start, assistant, capture_run=True, record=False), listener, outcome)
     async for line in lines:
         if isinstance(line, Switch):
             continue  # only a spoken conversation can switch
@@ -147,7 +159,7 @@ async def _talk_in_text(
             listener.refuse(line.refused)
         elif line.text:
             listener.event({"type": "message", "role": "user", "text": line.text})
-            await _show_run(session.run(user_input=line.text), listener, outcome)
+            await _show_run(partial(session.run, user_input=line.text), listener, outcome)
 
 
 def _choose_model(settings: Settings, agent: type[Assistant], listener: Listener) -> ModelChoice:
@@ -198,12 +210,16 @@ class _SessionEndedError(LkmongoError):
     code = "session_ended"
 
 
-async def _show_run(run: Awaitable[Any], listener: Listener, outcome: Outcome) -> None:
-    """Await a reply and show it; if the language model fails, warn and let the session continue."""
+async def _show_run(run: Callable[[], Awaitable[Any]], listener: Listener, outcome: Outcome) -> None:
+    """Await a reply and show it; if the language model fails, warn and let the session continue.
+
+    Raises:
+        _SessionEndedError: the session has ended; `run` says so when it is called, or when it is awaited.
+    """
     from livekit.agents import APIError
 
     try:
-        result = await run
+        result = await run()
     except APIError as error:
         outcome.unanswered += 1
         listener.warn(f"the language model did not answer: {first_line(error.__cause__ or error)}")

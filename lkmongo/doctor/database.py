@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lkmongo.embed.base import Embedder
     from lkmongo.settings import Settings
     from lkmongo.store.indexes.readiness import IndexState
+    from lkmongo.store.indexes.upgrade import Versions
     from lkmongo.store.mongo.capabilities import Capabilities
     from lkmongo.store.open import Store
 
@@ -307,3 +308,30 @@ def judge_vectors(counted: Sequence[Coverage], model: str) -> Finding:
         return warn(f"{' and '.join(uncounted)}: too many to count in time", "lkmongo db embed --dry-run", facts)
     total = sum(each.documents or 0 for each in counted)
     return ok(f"all {total:,} are of {model}" if total else "none yet", *facts)
+
+
+async def schema(store: Store) -> Finding:
+    """Whether documents are of an earlier release, which can be upgraded, or of a later one.
+
+    Raises:
+        DatabaseError, AuthenticationError: MongoDB could not be asked.
+    """
+    from lkmongo.store.indexes.upgrade import versions
+
+    return judge_versions(await versions(store.db))
+
+
+def judge_versions(found: Sequence[Versions]) -> Finding:
+    older, newer = (
+        sum(filter(None, counts)) for counts in zip(*((each.older, each.newer) for each in found), strict=True)
+    )
+    facts = [f"{each.collection}: {each.older or 0:,} older, {each.newer or 0:,} newer" for each in found]
+    if newer:
+        summary = f"{newer:,} {'document is' if newer == 1 else 'documents are'} of a later release of lkmongo"
+        return warn(f"{summary}, which this one may not be able to read", "upgrade lkmongo on this machine", facts)
+    if older:
+        summary = f"{older:,} {'document is' if older == 1 else 'documents are'} of an earlier release of lkmongo"
+        return warn(summary, "lkmongo db upgrade", facts)
+    if uncounted := [each.collection for each in found if each.older is None]:
+        return warn(f"{', '.join(uncounted)}: too many to count in time", "lkmongo db upgrade --dry-run")
+    return ok("every document is of this release")

@@ -25,6 +25,7 @@ _DATABASE = (
     "indexes",
     "indexes.search",
     "vectors",
+    "schema",
 )
 _SERVICES = ("embedder", "voyage", "livekit", "agent", "agent.mind", "webhook", "audio")
 NAMES = ("program", "settings", "disk", *_DATABASE, *_SERVICES)
@@ -56,7 +57,7 @@ _NEEDS: Mapping[str, set[str]] = {
 """The variables that a check depends on: with a wrong one ignored, something else would be checked."""
 
 _EVERY_DOCUMENT = 45.0
-"""Seconds for checks that read every document of two collections, 20 s each."""
+"""Seconds for checks that read every document of two collections, 20 s each, or of all at once."""
 _IMPORTS = 60.0
 """Seconds for checks that import large libraries (10 s on a slow machine) and then wait 3 s for an answer."""
 
@@ -225,6 +226,7 @@ class _Examination:
 
         await self._look("indexes.search", search_indexes_ready, deadline=_EVERY_DOCUMENT)
         await self._look("vectors", lambda: database.vectors(store, embedder_for(settings)), deadline=_EVERY_DOCUMENT)
+        await self._look("schema", lambda: database.schema(store), deadline=_EVERY_DOCUMENT)
 
     async def _capabilities(self, store: Store) -> tuple[Capabilities | None, Finding]:
         """What the server can do, or why that is unknown."""

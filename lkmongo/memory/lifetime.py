@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SHUTDOWN = "shutdown"
-"""The close reason of a session whose job is shut down, as far as the job knows."""
+SHUTDOWN, CRASH = "shutdown", "crash"
+"""Close reasons of a session whose job or process stops."""
 _REASONS = {"participant_disconnected": "hang-up", "error": "error", "task_completed": "agent"}
 """Close reasons by LiveKit's; of the others LiveKit says the same in several cases."""
 
@@ -70,6 +70,7 @@ class Lifetime:
         self._on_ended = on_ended
         self._agent_session: AgentSession[Any] | None = None
         self._reason: str | None = None
+        self._stopped_by: str | None = None
         self._closed: CloseEvent | None = None
         self._started = False
         self._room_closed = asyncio.Event()
@@ -127,14 +128,20 @@ class Lifetime:
         Returns:
             Whether everything that must be stored is in MongoDB.
         """
-        if self._reason in {None, SHUTDOWN}:
-            self._reason = reason or self._reason
+        if self._ending is None:
+            self._reason = reason
+        return await asyncio.shield(self._begin_end())
+
+    async def stop(self, reason: str = SHUTDOWN) -> bool:
+        """As `end`, because the job or the process stops; LiveKit may know more about why."""
+        if self._stopped_by in {None, SHUTDOWN}:
+            self._stopped_by = reason
         return await asyncio.shield(self._begin_end())
 
     async def leave(self, *, failed: bool) -> None:
         """End the session with the block that it stood in, unless an AgentSession is attached that goes on."""
         if self._agent_session is None:
-            await self.end("error" if failed else "ended")
+            await self.end("error" if failed else None)
         elif self._ending:
             await asyncio.shield(self._ending)
 
@@ -169,8 +176,8 @@ class Lifetime:
         return stored
 
     async def _find_reason(self) -> str:
-        if self._reason not in {None, SHUTDOWN}:
-            return str(self._reason)
+        if self._reason:
+            return self._reason
         if self._closed and (told := _REASONS.get(self._closed.reason.value)):
             return told
         if self.caller.ended_by_agent:
@@ -180,11 +187,11 @@ class Lifetime:
             # notifies the worker and the room, and the worker may hear of it first.
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._room_closed.wait(), deadlines.ROOM_CLOSED_NEWS)
-        if self._job and self._agent_session and not self._started:
-            return "crash"
-        if self._reason not in {None, SHUTDOWN}:
-            return str(self._reason)
-        return "room closed" if self._room_closed.is_set() else self._reason or "agent"
+        if self._stopped_by == CRASH or (self._job and self._agent_session and not self._started):
+            return CRASH
+        if self._room_closed.is_set():
+            return "room closed"
+        return self._stopped_by or ("agent" if self._agent_session else "ended")
 
     @property
     def _summariser(self) -> ModelChoice | None:
@@ -212,7 +219,7 @@ class Lifetime:
             self._begin_end()
 
     async def _on_job_shutdown(self, reason: str) -> None:
-        await self.end("crash" if reason == "job crashed" else SHUTDOWN)
+        await self.stop(CRASH if reason == "job crashed" else SHUTDOWN)
 
     def _on_room_closed(self, *_: Any) -> None:
         self._room_closed.set()

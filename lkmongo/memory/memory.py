@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 from lkmongo import telemetry
 from lkmongo.agent.caller_session import CallerSession, begin_session
-from lkmongo.aio import running
+from lkmongo.aio import level_of, running
+from lkmongo.declarations import Collection, ProfileField, declare
 from lkmongo.dispatch import Dispatched, read_dispatch
 from lkmongo.embed.choose import embedder_for
 from lkmongo.errors import LkmongoError, UsageError
-from lkmongo.memory.lifetime import SHUTDOWN, Lifetime
+from lkmongo.memory.lifetime import Lifetime
 from lkmongo.memory.records import Knowledge, People, Sessions
 from lkmongo.model import DEFAULT_TENANT, UserScope, check_id
 from lkmongo.outbox.recovery import recover_periodically
@@ -25,6 +26,7 @@ from lkmongo.search.strategy import SearchStrategy
 from lkmongo.settings import Settings
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.mongo import client
+from lkmongo.store.mongo.declared import keep_once
 from lkmongo.store.open import Store, open_store
 
 if TYPE_CHECKING:
@@ -68,18 +70,28 @@ class Memory:
     """
 
     def __init__(
-        self, settings: Settings | None = None, *, on_status: Callable[[str], None] = logger.info, **overrides: Any
+        self,
+        settings: Settings | None = None,
+        *,
+        collections: Sequence[Collection] = (),
+        profile_fields: Sequence[ProfileField] = (),
+        on_status: Callable[[str], None] = logger.info,
+        **overrides: Any,
     ) -> None:
         """Connect to nothing yet.
 
         Args:
             settings: by default those of the environment (docs/settings.md); dotenv files are not read.
+            collections: of your own, which are exported, merged and erased with the rest (docs/own-collections.md).
+            profile_fields: of your own, beside name, e-mail address, language and time zone.
             on_status: called with a sentence about what takes a while, such as starting the embedded MongoDB.
             **overrides: single settings by the name of their field, such as `mongodb_uri="mongodb://..."`.
 
         Raises:
             SettingsError: a setting is wrong, or there is none of that name.
+            DeclarationError: what is declared cannot be, or contradicts something declared before.
         """
+        declare(*collections, *profile_fields)
         self.settings = (settings or Settings.load()).override(**overrides)
         self.embedder: Embedder = embedder_for(self.settings)
         _ = self.settings.webhook
@@ -122,7 +134,7 @@ class Memory:
         if self._closed:
             return
         self._closed = True
-        await asyncio.gather(*(lifetime.end(SHUTDOWN) for lifetime in list(self._lifetimes)))
+        await asyncio.gather(*(lifetime.stop() for lifetime in list(self._lifetimes)))
         if self._opening:
             with suppress(Exception):  # that was raised where it was opened
                 await self._opened()
@@ -166,6 +178,7 @@ class Memory:
         store = await self._stack.enter_async_context(open_store(self.settings, on_status=self._on_status))
         if store.embedded:
             await self.furnish(store)
+        await self._stack.enter_async_context(running(_keep_declarations(store)))
         await self._stack.enter_async_context(running(self._recover(store)))
         return store
 
@@ -237,6 +250,7 @@ class Memory:
             await asyncio.gather(store.ping(), store.ping())  # two at once, to open both connections
         except LkmongoError as error:
             logger.debug("MongoDB is not connected yet: %s (%s)", error.message, error.why)
+        await _keep_declarations(store)
         try:
             # A local model belongs to the process; a Voyage client would be bound to this loop.
             if self.settings.embedder_kind == "local":
@@ -405,3 +419,10 @@ class SessionOpening(Awaitable[CallerSession]):
 def _own_identity(job: JobContext) -> str | None:
     """The agent's identity in the room, known from its token before it joins."""
     return None if job.is_fake_job() else job.local_participant_identity
+
+
+async def _keep_declarations(store: Store) -> None:
+    try:
+        await keep_once(store.db)
+    except LkmongoError as error:
+        logger.log(level_of(error), "the declarations could not be stored: %s (%s)", error.message, error.why)

@@ -25,6 +25,7 @@ from lkmongo.outbox.operations import (
 )
 from lkmongo.store.open import Store
 from lkmongo.store.people.forget import forget
+from lkmongo.store.people.merge import move_own
 from lkmongo.store.sessions.documents import in_time_order
 from lkmongo.store.sessions.sessions import TakenError
 
@@ -121,6 +122,7 @@ async def _move(operation: MoveGuest, to: Target) -> int:
     before, after, session_id, sessions = operation.scope, to.record.scope, to.record.session_id, to.store.sessions
     if before == after:
         return 0
+    await move_own(to.store.db, before, after)
     # Turns that an earlier agent recorded, too.
     turns = [(turn, True) for turn in await sessions.turns(before, session_id)]
     missing = await sessions.append_missing(after, session_id, turns)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
-from typing import Any, ClassVar, Literal, Self, cast, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from lkmongo.model import Fact, Profile, Turn, TurnKind, UserScope, clean
 
@@ -212,10 +212,10 @@ def applied_to(
     slots = dict(slots)
     for change in changes:
         match change:
-            case FillProfile() if getattr(profile, change.field):
+            case FillProfile() if change.field in profile.values:
                 pass
             case SetProfile():
-                profile = replace(profile, **cast("dict[str, Any]", {change.field: change.value}))
+                profile = profile.with_value(change.field, change.value)
             case Remember() | Forget() if _is_newer(slots.get(change.label), change.at):
                 pass
             case Remember(label=label):

@@ -26,6 +26,7 @@ from lkmongo.outbox.journal_writer import JournalWriter, Pending
 from lkmongo.outbox.lease import Lease, SupersededError
 from lkmongo.outbox.operations import LANES, AddTurn, Change, Entry, Lane, MoveGuest, Operation
 from lkmongo.store.open import Store
+from lkmongo.store.people.erase import discard_own
 from lkmongo.store.people.tombstones import ErasedError
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class Outbox:
         self._tried: dict[Hashable, Operation] = {}
         self._lanes: dict[Lane, Task] = {}
         self._failing: dict[Lane, Exception] = {}
+        self._has_failed = {lane: asyncio.Event() for lane in LANES}
         self._storing_turns = asyncio.Lock()
         self._closing = asyncio.Event()
         self._closed = False
@@ -114,18 +116,27 @@ class Outbox:
         """Add an operation; return when MongoDB has it or, if MongoDB is slow or unreachable, when the disk has it."""
         self.add(operation)
         # Once MongoDB is known to be unreachable, later turns do not wait for it again.
-        is_away = operation.lane in self._failing or self._store.breaker.is_open
-        await self.settle(operation.lane, 0 if is_away else deadlines.ACKNOWLEDGED)
+        await self.settle(operation.lane, 0 if self._store.breaker.is_open else deadlines.ACKNOWLEDGED)
         if self.saved == "not saved":
             why = _words(self.error) if self.error else "MongoDB does not answer"
             logger.warning("a change is in memory only, neither stored nor journaled: %s", why)
 
     async def settle(self, lane: Lane, deadline: float) -> None:
-        """Wait up to `deadline` seconds until MongoDB has a lane's operations; sync to disk what it has not."""
-        if lane in self._lanes and not self._lanes[lane].done():
-            await asyncio.wait({self._lanes[lane]}, timeout=deadline)
+        """Wait up to `deadline` seconds until MongoDB has a lane's operations; sync to disk what it has not.
+
+        Does not wait for another attempt after one has failed.
+        """
+        if self.pending(lane):
+            failed = asyncio.create_task(self._has_failed[lane].wait())
+            await asyncio.wait({self._begin(lane), failed}, timeout=deadline, return_when=asyncio.FIRST_COMPLETED)
+            failed.cancel()
         if self.pending(lane):
             await self._journal.sync()
+
+    async def stored(self, lane: Lane) -> None:
+        """Wait until MongoDB has a lane's operations, however long it takes."""
+        if self.pending(lane):
+            await asyncio.wait({self._begin(lane)})
 
     def pending(self, lane: Lane) -> list[Operation]:
         """What MongoDB does not have yet, oldest first."""
@@ -188,9 +199,11 @@ class Outbox:
             else:
                 failures = 0
                 self._failing.pop(lane, None)
+                self._has_failed[lane].clear()
 
     def _note(self, lane: Lane, error: Exception, *, is_first: bool) -> None:
         self._failing[lane] = error
+        self._has_failed[lane].set()
         if not isinstance(error, LkmongoError):
             logger.error("%s not stored yet; retrying", _WHAT[lane], exc_info=error)
         elif is_first:
@@ -316,6 +329,7 @@ class Outbox:
         for guest in guests:
             try:
                 await self._store.sessions.discard(guest, self.record.session_id)
+                await discard_own(self._store.db, guest)
             except LkmongoError as error:  # else the guest's copy stays until it is erased or expires
                 logger.info("a guest's copy of an erased session could not be deleted: %s", _words(error))
 

@@ -17,7 +17,7 @@ from livekit.agents.voice.room_io import RoomOptions, TextInputEvent, TextInputO
 
 from lkmongo.agent.assistant import create_assistant
 from lkmongo.agent.models import check_language_model, choose_speech, create_agent_session
-from lkmongo.memory.lifetime import SHUTDOWN, Lifetime
+from lkmongo.memory.lifetime import CRASH, SHUTDOWN, Lifetime
 from lkmongo.model import MAX_CONTENT, clean_text
 from lkmongo.settings import Settings
 from lkmongo.worker.prewarm import Prewarm
@@ -117,7 +117,7 @@ class JobSession:
         """Store the record; the AgentSession is closed, or never started."""
         try:
             if self._lifetime:
-                await self._lifetime.end(SHUTDOWN if self._began else "crash")
+                await self._lifetime.stop(SHUTDOWN if self._began else CRASH)
         finally:
             await self._stack.aclose()
             await self._prewarm.close()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lkmongo.agent import models
 from lkmongo.agent.models import ModelChoice, choose_model
+from lkmongo.declarations import declare_agent
 from lkmongo.memory.memory import Memory
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Prewarm:
         """
         self.settings = settings
         self.dev = dev
+        declare_agent(settings.agent)
         self.memory = Memory(settings)
         self.embedder = self.memory.embedder
         models.import_plugins(settings)

@@ -9,7 +9,7 @@ import logging
 import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,10 +18,10 @@ from lkmongo.aio import running
 from lkmongo.embed.choose import embedder_for
 from lkmongo.errors import LkmongoError, SettingsError, UnreachableError
 from lkmongo.livekit_api import call_livekit
-from lkmongo.outbox.recovery import recover_periodically
+from lkmongo.memory.memory import Memory
 from lkmongo.redact import RedactingFormatter
 from lkmongo.store.indexes.backfill import backfill
-from lkmongo.store.open import Store, open_store
+from lkmongo.store.open import Store
 from lkmongo.store.seed.seeding import prepare
 from lkmongo.worker.resume import resume_lost_sessions
 
@@ -213,17 +213,14 @@ def _create_server(settings: Settings, options: Options) -> AgentServer:
 
 @asynccontextmanager
 async def _background_work(settings: Settings, credentials: LiveKitCredentials) -> AsyncIterator[None]:
-    """Hold the store open for the jobs, and run backfill, recovery and resumption in the background."""
-    async with AsyncExitStack() as stack:
-        embedder = embedder_for(settings)
-        stack.push_async_callback(embedder.close)
-        store = await stack.enter_async_context(open_store(settings, on_status=logger.info))
-        if store.embedded:
-            await prepare(store.db, embedder, on_status=logger.info)
-        await stack.enter_async_context(running(_backfill(store, embedder)))
-        await stack.enter_async_context(running(recover_periodically(settings, store)))
-        await stack.enter_async_context(running(resume_lost_sessions(store, credentials, settings.agent_name)))
-        yield
+    """Hold the memory open for the jobs; run recovery, backfill and resumption in the background."""
+    memory = Memory(settings, on_status=logger.info)
+    memory.furnish = lambda store: prepare(store.db, memory.embedder, on_status=logger.info)
+    async with memory:
+        store = await memory.store()
+        resuming = resume_lost_sessions(store, credentials, settings.agent_name)
+        async with running(_backfill(store, memory.embedder)), running(resuming):
+            yield
 
 
 async def _backfill(store: Store, embedder: Embedder) -> None:

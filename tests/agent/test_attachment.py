@@ -162,10 +162,20 @@ class Searches(Plain):
             yield chunk
 
 
-async def test_what_a_node_adds_to_the_context_holds_for_the_turn_as_without_us(store):
+class SearchesFirst(Plain):
+    """The same before it returns the model's stream."""
+
+    async def llm_node(self, chat_ctx, tools, model_settings):
+        if chat_ctx.items[-1].type == "message":
+            chat_ctx.add_message(role="system", content="Tulips are sold out.")
+        return self.session.llm.chat(chat_ctx=chat_ctx, tools=tools)
+
+
+@pytest.mark.parametrize("agent", [Searches, SearchesFirst])
+async def test_what_a_node_adds_to_the_context_holds_for_the_turn_as_without_us(store, agent):
     async with calling(store, ROBIN) as call:
         model = ScriptedLLM(calls())
-        async with talking(call, model, Searches(tools=call.tools()), userdata=None) as held:
+        async with talking(call, model, agent(tools=call.tools()), userdata=None) as held:
             await held.tool("recall_detail", memory_type="pet")
             assert_briefed_once(model, requests=3)
             assert str(model.contexts[-1].items).count("Tulips are sold out.") == 1

@@ -11,6 +11,7 @@ from lkmongo.agent.assistant import Assistant, create_assistant
 from lkmongo.errors import SettingsError
 from lkmongo.model import UserScope
 from lkmongo.settings import Settings
+from tests.earlier import FOLDER
 from tests.fake_llm import calls
 from tests.talk import talk
 
@@ -37,6 +38,17 @@ async def test_the_example_has_its_tool_and_ours_and_reads_only_the_callers_orde
         instructions = [i.text_content for i in call.llm.contexts[0].items if i.type == "message"]
     assert any("concierge of the Lantern Hotel" in text for text in instructions)
     assert (await store.memories.recall(ROBIN, "pillow")).content == "firm"
+
+
+async def test_an_agent_of_the_earlier_release_works_and_is_told_the_new_names(store, monkeypatch):
+    monkeypatch.chdir(FOLDER)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.warns(DeprecationWarning, match=r"Call is now lkmongo.agent.caller_session.CallerSession"):
+        agent = create_assistant(Settings.load({"LKMONGO_AGENT": "concierge:Concierge"}))
+    sys.modules.pop("concierge")
+    async with talk(store, ROBIN, calls(), agent=agent) as call:
+        with pytest.warns(DeprecationWarning, match=r"identity is now CallerSession.scope"):
+            assert await call.tool("count_orders") == ("You have 0 orders, 0 of them open.", False)
 
 
 def test_a_file_of_instructions_replaces_the_words(tmp_path):

@@ -21,7 +21,7 @@ from tests.auth_mongod import guarded_mongod
 from tests.search_rig import MEMORIES, TEXT, WANTED, rig
 
 PASSWORD = "canary-pw-1234567"
-OF_DATABASE = [name for name in NAMES if name.startswith(("mongodb", "indexes")) or name == "vectors"]
+OF_DATABASE = [name for name in NAMES if name.startswith(("mongodb", "indexes", "vectors", "schema"))]
 
 
 async def look_at(environ, *only, **options):
@@ -52,6 +52,7 @@ async def test_with_nothing_set_nothing_fails_and_nothing_stays_behind(home):
         "indexes": "warn",
         "indexes.search": "skip",
         "vectors": "ok",
+        "schema": "ok",
         "embedder": "ok",
         "voyage": "skip",
         "livekit": "skip",

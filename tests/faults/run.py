@@ -1,6 +1,6 @@
 """Hold hundreds of calls, each with a fault, and kill consoles: `make faults`.
 
-    python -m tests.faults.run [--calls N] [--kills N] [--fault NAME ...] [--at-once N] [--seed N]
+    python -m tests.faults.run [--calls N] [--kills N] [--sessions N] [--fault NAME ...] [--at-once N] [--seed N]
 
 It prints fault x phase x outcome with the longest waits, and exits with 1 when a call is not in MongoDB as it was held,
 when somebody waited too long, or when anything is left open. A run on two cores takes some ten minutes. Dozens of calls
@@ -24,12 +24,13 @@ from pathlib import Path
 from tests.cli.started import Zygote
 from tests.faults import killed
 from tests.faults.held import KINDS, Held, Kind
+from tests.faults.many import hold_many
 from tests.faults.rig import Mongod, cases, hold_all, left_over, open_now, rig, table
 
 _MEMORY = Path("/dev/shm")
 
 
-async def run(calls: int, kills: int, kinds: Sequence[Kind], at_once: int, seed: int) -> int:
+async def run(calls: int, kills: int, sessions: int, kinds: Sequence[Kind], at_once: int, seed: int) -> int:
     """Do it; returns the exit code."""
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="lkmongo-faults-", dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None))
@@ -48,6 +49,8 @@ async def run(calls: int, kills: int, kinds: Sequence[Kind], at_once: int, seed:
                 f"{mongod.restarts} restarts of mongod, {mongod.step_downs} step-downs\n"
             )
             print(table(held), flush=True)
+            wrong += await hold_many(it.store, folder / "many", sessions)
+            print(f"\n{sessions} sessions at once in one process, half of them while MongoDB takes nothing")
             some = killed.plan(kills)
             if some:
                 with Zygote(patient=False) as zygote:
@@ -75,12 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--calls", type=int, default=500)
     parser.add_argument("--kills", type=int, default=60)
+    parser.add_argument("--sessions", type=int, default=500, help="at once, without an agent")
     parser.add_argument("--fault", action="append", choices=KINDS, help="only this fault in calls; may be repeated")
     parser.add_argument("--at-once", type=int, default=40)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     given = parser.parse_args(arguments)
     logging.getLogger().setLevel(logging.CRITICAL)
-    return asyncio.run(run(given.calls, given.kills, given.fault or KINDS, given.at_once, given.seed))
+    return asyncio.run(run(given.calls, given.kills, given.sessions, given.fault or KINDS, given.at_once, given.seed))
 
 
 if __name__ == "__main__":

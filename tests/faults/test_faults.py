@@ -16,6 +16,7 @@ from lkmongo.search.atlas import running
 from tests.cli.started import Zygote
 from tests.faults import killed
 from tests.faults.held import _BEAT, Case, Held, Rig
+from tests.faults.many import hold_many
 from tests.faults.rig import Mongod, hold_all, left_over, open_now, rig
 from tests.patience import be_patient
 
@@ -47,6 +48,10 @@ async def test_the_time_in_which_the_process_stands_still_is_no_wait(calm, monke
         held.took("turn", "of a machine that has other work", began, calm.pulse)
     assert held.waits["turn"] == pytest.approx(_BEAT)
     assert held.stood_still == pytest.approx(5 - _BEAT)
+
+
+async def test_sessions_at_once_in_one_process_lose_nothing(store, tmp_path):
+    assert await hold_many(store, tmp_path, 60) == []
 
 
 async def test_a_fault_loses_nothing_in_whatever_phase(calm):

@@ -15,15 +15,18 @@ from livekit.agents.testing import fake_job_context
 
 from lkmongo import deadlines
 from lkmongo.agent.ending import end_session
+from lkmongo.declarations import Collection, declare
 from lkmongo.dispatch import CALLER_ATTRIBUTE, seal
 from lkmongo.memory.lifetime import Lifetime
 from lkmongo.model import SessionRecord, SessionStatus, UserScope, now
+from lkmongo.outbox import apply as outbox_apply
 from lkmongo.outbox import journal, outbox
 from lkmongo.outbox.journal import Journal
 from lkmongo.outbox.operations import Remember
 from lkmongo.outbox.recovery import recover
 from lkmongo.store.people.erase import erase
 from lkmongo.store.people.forget import forget
+from lkmongo.store.people.own import OwnDocuments
 from lkmongo.store.people.users import Users
 from lkmongo.store.sessions.sessions import Sessions
 from lkmongo.worker import resume
@@ -156,6 +159,51 @@ async def test_a_turn_journaled_while_a_guest_is_identified_stays_journaled(stor
     await die(recorder)
     await recover(store, tmp_path, DATABASE)
     assert await said(store, ROBIN) == ["meanwhile"]
+
+
+NOTES = Collection("notes", owner="person", key=("nr",))
+
+
+def notes(store, scope):
+    return store.db.notes.count_documents(scope.filter)
+
+
+async def test_what_a_guest_stored_in_a_declared_collection_moves_even_if_the_process_is_killed(store, tmp_path):
+    declare(NOTES)
+    recorder = recorder_of(store, GUEST, folder=tmp_path)
+    recorder.start()
+    say(recorder, "as a guest", 100.0)
+    await until(lambda: said(store, GUEST))
+    await OwnDocuments(store.db, "notes", lambda: GUEST).insert({"nr": 1})
+    with away((Sessions, "append_missing"), (outbox_apply, "move_own")):
+        await recorder.change_scope(ROBIN)
+        recorder.start()
+        await until(lambda: recorder._outbox.error)
+        await until(lambda: "was" in kinds(tmp_path))
+        await die(recorder)
+    assert (await notes(store, GUEST), await notes(store, ROBIN)) == (1, 0)
+    await recover(store, tmp_path, DATABASE)
+    assert (await notes(store, GUEST), await notes(store, ROBIN)) == (0, 1)
+
+
+async def test_what_a_guest_stored_goes_when_the_person_they_are_is_erased(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(deadlines, "LEASE_RENEWAL_EVERY", 0.05)
+    declare(NOTES)
+    recorder = recorder_of(store, GUEST, folder=tmp_path)
+    recorder.start()
+    say(recorder, "as a guest", 100.0)
+    await until(lambda: said(store, GUEST))
+    await OwnDocuments(store.db, "notes", lambda: GUEST).insert({"nr": 1})
+    with away((outbox_apply, "move_own")):
+        await recorder.change_scope(ROBIN)
+        recorder.start()
+        await until(lambda: recorder._outbox.error)
+        await until(lambda: store.sessions.recent(ROBIN))
+        await erase(store.db, ROBIN, by="tests")
+        await until(lambda: recorder.erased)
+        await recorder.close("hang-up", dict)
+        await recorder.lease.release()
+    assert await store.db.notes.count_documents({}) == 0
 
 
 # ---------------------------------------------------------------- a person is erased

@@ -10,9 +10,12 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from lkmongo import declarations
+from lkmongo.declarations import ProfileField, declare
 from lkmongo.errors import DatabaseError
 from lkmongo.model import LastSession, SessionRecord, SessionStatus, UserScope, now
 from lkmongo.store.mongo.client import create_client
+from lkmongo.store.mongo.declared import keep
 from lkmongo.store.open import Store
 from lkmongo.store.people.erase import erase
 from lkmongo.store.people.merge import merge
@@ -101,6 +104,21 @@ async def test_a_guest_who_comes_back_is_the_same_guest(store):
         stranger = told(await token(elsewhere, server)).scope
         assert stranger.tenant_id == "other"
         assert stranger.user_id != first.user_id
+
+
+async def test_a_value_of_a_declared_profile_field_is_seen_and_deleted_without_its_declaration(store, monkeypatch):
+    declare(ProfileField("loyalty_tier", words="loyalty tier", choices=("gold",)))
+    await keep(store.db)
+    async with web_server(store) as server:
+        browser = server.browser()
+        scope = told(await token(browser, server)).scope
+        await store.users.set_field(scope, "loyalty_tier", "gold")
+        monkeypatch.setattr(declarations, "_declared", declarations.Declarations())
+        _, shown = await call(browser, "GET", f"{server.url}api/memories")
+        assert [(line["label"], line["content"]) for line in shown["lines"]] == [("Loyalty tier", "gold")]
+        await call(browser, "DELETE", f"{server.url}api/memories/profile/loyalty_tier")
+        _, shown = await call(browser, "GET", f"{server.url}api/memories")
+        assert shown["lines"] == []
 
 
 async def test_keys_are_rotated_without_losing_anybody(store):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
@@ -38,10 +39,10 @@ async def hold(mongodb_uri, database_name, store):
     )
 
     @asynccontextmanager
-    async def hold(metadata: str = "", *, dev: bool = False):
+    async def hold(metadata: str = "", *, dev: bool = False, agent: str | None = None):
         room = create_mock_room.__wrapped__()
         room.name = "room"
-        ready = Prewarm(settings, dev=dev)
+        ready = Prewarm(settings.model_copy(update={"agent": agent}), dev=dev)
         try:
             async with utils.http_context.open():
                 with fake_job_context(room=room, job_metadata=metadata) as job:
@@ -56,6 +57,17 @@ async def hold(mongodb_uri, database_name, store):
             client._abandon()
 
     return hold
+
+
+async def test_a_waiting_process_stores_what_its_agents_module_declares(store, hold, monkeypatch, tmp_path):
+    (tmp_path / "clinic.py").write_text(
+        "from lkmongo.agent.assistant import Assistant\n"
+        "from lkmongo.declarations import Collection\n"
+        "VISITS = Collection('visits', owner='person', key=('nr',))\n"
+    )
+    monkeypatch.setattr("sys.path", [str(tmp_path), *sys.path])
+    async with hold(plain_metadata(ROBIN, CALLING), agent="clinic:Assistant"):
+        await until(lambda: store.db.declarations.find_one({"_id": "collection/visits"}))
 
 
 def listened_to(room):

@@ -1,8 +1,11 @@
-"""Creates the collections and their ordinary indexes; and sets the retention of data, with TTL indexes."""
+"""Creates the collections and their ordinary indexes; and sets the retention of data, with TTL indexes.
+
+Those that are declared are included, and `apply` stores the declarations.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -11,10 +14,11 @@ from typing import Any, Generic, TypeVar
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import CollectionInvalid, OperationFailure
 
+from lkmongo.declarations import Declarations
 from lkmongo.errors import UsageError
 from lkmongo.model import now
-from lkmongo.store.mongo import operations
-from lkmongo.store.mongo.schema import COLLECTIONS, INDEXES, MEMORIES, SESSIONS, TURNS, USERS, VISITORS, Index
+from lkmongo.store.mongo import declared, operations
+from lkmongo.store.mongo.schema import COLLECTIONS, MEMORIES, SESSIONS, TURNS, USERS, VISITORS, Index, all_indexes
 
 T = TypeVar("T")
 
@@ -39,8 +43,12 @@ class Change(Generic[T]):
 
 async def plan(db: AsyncDatabase[dict[str, Any]]) -> list[Change[Index]]:
     """Compare the existing indexes with the needed ones, without writing."""
-    there = {name: await _existing(db, name) for name in dict.fromkeys(index.collection for index in INDEXES)}
-    return [_compare(index, there[index.collection]) for index in INDEXES]
+    return await _plan(db, all_indexes(await declared.read(db)))
+
+
+async def _plan(db: AsyncDatabase[dict[str, Any]], wanted: Sequence[Index]) -> list[Change[Index]]:
+    there = {name: await _existing(db, name) for name in dict.fromkeys(index.collection for index in wanted)}
+    return [_compare(index, there[index.collection]) for index in wanted]
 
 
 async def _existing(db: AsyncDatabase[dict[str, Any]], collection: str) -> Mapping[str, Any]:
@@ -70,14 +78,18 @@ def _compare(index: Index, there: Mapping[str, Any]) -> Change[Index]:
 
 
 async def apply(db: AsyncDatabase[dict[str, Any]]) -> list[Change[Index]]:
-    """Create missing collections and indexes; idempotent.
+    """Store what is declared, and create missing collections and indexes; idempotent.
+
+    The declared retention is set where none is set yet.
 
     Raises:
         DatabaseError: MongoDB refuses, for instance because of duplicates in a unique index.
+        DeclarationError: a declaration contradicts the database.
     """
-    changes = await plan(db)
+    known = await declared.keep(db)
+    changes = await _plan(db, all_indexes(known))
     names = set(await operations.read(db.list_collection_names))
-    for collection in COLLECTIONS:
+    for collection in dict.fromkeys([*COLLECTIONS, *known.own]):
         if collection not in names:
             await operations.write(lambda name=collection: create_collection(db, name))  # type: ignore[misc]
     for change in changes:
@@ -88,7 +100,16 @@ async def apply(db: AsyncDatabase[dict[str, Any]]) -> list[Change[Index]]:
                     list(index.keys), name=index.name, unique=index.unique
                 )
             )
+    await _apply_declared_retention(db, known)
     return changes
+
+
+async def _apply_declared_retention(db: AsyncDatabase[dict[str, Any]], known: Declarations) -> None:
+    limited = {name: each.retention for name, each in known.own.items() if each.retention and each.retention[1]}
+    set_by_hand = await declared.set_limits(db) if limited else {}
+    for name, (path, keep) in limited.items():
+        if name not in set_by_hand and await _ttl_index(db, name, path) is None:
+            await operations.write(lambda n=name, p=path, k=keep: _set(db, n, p, k))  # type: ignore[misc]
 
 
 async def create_collection(db: AsyncDatabase[dict[str, Any]], name: str) -> None:
@@ -111,7 +132,11 @@ SUBJECTS: dict[str, tuple[tuple[str, str], ...]] = {
     "memories": ((MEMORIES, "updated_at"),),
     "profiles": ((USERS, "last_seen_at"), (VISITORS, "last_seen_at")),
 }
-"""What can have a retention: its collections, and the date that counts."""
+"""What of lkmongo's can have a retention: its collections, and the date that counts."""
+
+
+def _subjects(known: Declarations) -> dict[str, tuple[tuple[str, str], ...]]:
+    return SUBJECTS | {name: ((name, each.retention[0]),) for name, each in known.own.items() if each.retention}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +147,18 @@ class Retention:
     keep: timedelta | None
 
 
-def check_subject(subject: str) -> str:
-    """Return `subject` if it has a retention. Raises UsageError."""
-    if subject not in SUBJECTS:
-        raise UsageError(f"{subject!r} has no retention", hint=f"one of {', '.join(SUBJECTS)}")
-    return subject
+async def retention_of(db: AsyncDatabase[dict[str, Any]], subject: str) -> Retention:
+    """How long `subject` is kept. Raises UsageError if that has no retention."""
+    found = {each.subject: each for each in await current_retention(db)}
+    if subject not in found:
+        raise UsageError(f"{subject!r} has no retention", hint=f"one of {', '.join(found)}")
+    return found[subject]
 
 
 async def current_retention(db: AsyncDatabase[dict[str, Any]]) -> list[Retention]:
+    """How long each subject is kept: lkmongo's, and collections that are declared with a retention."""
     found = []
-    for subject, parts in SUBJECTS.items():
+    for subject, parts in _subjects(await declared.read(db)).items():
         indexes = [await _ttl_index(db, collection, path) for collection, path in parts]
         known = [index[1] for index in indexes if index]
         found.append(Retention(subject, timedelta(seconds=max(known)) if known else None))
@@ -144,15 +171,17 @@ async def count_older(db: AsyncDatabase[dict[str, Any]], subject: str, keep: tim
         await operations.read(
             lambda collection=collection, path=path: db[collection].count_documents({path: {"$lt": before}})  # type: ignore[misc]
         )
-        for collection, path in SUBJECTS[subject]
+        for collection, path in _subjects(await declared.read(db))[subject]
     ]
     return sum(counts)
 
 
 async def set_retention(db: AsyncDatabase[dict[str, Any]], subject: str, keep: timedelta | None) -> None:
     """Set how long the subject is kept; None keeps it forever. Raises DatabaseError."""
-    for collection, path in SUBJECTS[subject]:
+    for collection, path in _subjects(await declared.read(db))[subject]:
         await operations.write(lambda c=collection, p=path: _set(db, c, p, keep))  # type: ignore[misc]
+    if subject not in SUBJECTS:
+        await declared.note_limit(db, subject, keep)
 
 
 async def _ttl_index(db: AsyncDatabase[dict[str, Any]], collection: str, path: str) -> tuple[str, int] | None:

@@ -23,6 +23,7 @@ from lkmongo.store.indexes.backfill import Coverage, coverage
 from lkmongo.store.indexes.canary import Canary, Outcome, check_canary, wait_for_canary
 from lkmongo.store.indexes.definitions import SearchIndex, differences, search_indexes
 from lkmongo.store.indexes.search_indexes import BROKEN, ListedIndex, listed
+from lkmongo.store.mongo import declared, operations
 from lkmongo.store.mongo.capabilities import Capabilities, probe
 from lkmongo.store.mongo.schema import Index
 
@@ -220,7 +221,7 @@ class DatabaseStatus:
         indexes: the ordinary indexes, with the action that each needs.
         search: the search indexes; empty without search, or if they could not be listed.
         trouble: why the search indexes could not be listed, or empty.
-        documents: how many have a vector.
+        documents: how many have a vector; of declared collections, which have none, how many there are.
     """
 
     capabilities: Capabilities
@@ -244,6 +245,7 @@ async def database_status(db: AsyncDatabase[Document], embedder: Embedder) -> Da
             found = await tested_states(db, embedder)
         except (NotReadyError, NotSupportedError) as error:
             trouble = error.why or error.message
-    return DatabaseStatus(
-        capabilities, await database_indexes.plan(db), found, trouble, await coverage(db, embedder.model)
-    )
+    own = (await declared.read(db)).own
+    sizes = [await operations.read(lambda name=name: db[name].estimated_document_count()) for name in own]  # type: ignore[misc]
+    documents = [*await coverage(db, embedder.model), *map(Coverage, own, sizes, [None] * len(own), [None] * len(own))]
+    return DatabaseStatus(capabilities, await database_indexes.plan(db), found, trouble, documents)

@@ -21,7 +21,7 @@ from lkmongo.errors import NotFoundError, UsageError
 from lkmongo.model import DEFAULT_TENANT, Passage, TenantScope, now
 from lkmongo.store.knowledge.passages import content_hash
 from lkmongo.store.mongo import operations
-from lkmongo.store.mongo.schema import KNOWLEDGE
+from lkmongo.store.mongo.schema import KNOWLEDGE, STAMP
 
 if TYPE_CHECKING:
     from lkmongo.embed.base import Embedder
@@ -298,7 +298,7 @@ def _values(passage: Passage, vectors: dict[str, Any], model: str, root: str | N
     hashed = content_hash(passage)
     values = {"title": passage.title, "content": passage.content, "content_hash": hashed, "root": root}
     vector = {"embedding": vectors[hashed], "embedding_model": model} if hashed in vectors else {}
-    return values | {"updated_at": moment} | vector
+    return values | {"updated_at": moment} | vector | STAMP
 
 
 def _without(model: str) -> Stored:

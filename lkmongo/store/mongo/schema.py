@@ -1,4 +1,4 @@
-"""The collections and their ordinary indexes, as data.
+"""The collections, their ordinary indexes and the version of their documents, as data.
 
 Unique indexes begin with `tenant_id`, those of personal collections with `tenant_id, user_id`, as required for using
 `{tenant_id, user_id}` as the shard key.
@@ -6,7 +6,11 @@ Unique indexes begin with `tenant_id`, those of personal collections with `tenan
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from lkmongo.declarations import SCOPES, Collection, Declarations
 
 USERS = "users"
 MEMORIES = "memories"
@@ -18,11 +22,43 @@ RECEIPTS = "receipts"
 TOMBSTONES = "tombstones"
 KEYS = "keys"
 VISITORS = "visitors"
+DECLARATIONS = "declarations"
 
-COLLECTIONS = (USERS, MEMORIES, KNOWLEDGE, ORDERS, SESSIONS, TURNS, VISITORS, RECEIPTS, TOMBSTONES, KEYS)
-"""All collections, in the order in which they are created and listed."""
+COLLECTIONS = (USERS, MEMORIES, KNOWLEDGE, ORDERS, SESSIONS, TURNS, VISITORS, RECEIPTS, TOMBSTONES, KEYS, DECLARATIONS)
+"""All collections of lkmongo, in the order in which they are created and listed."""
 PERSONAL = (MEMORIES, TURNS, SESSIONS, USERS, VISITORS, ORDERS)
-"""Collections with documents of a person, by `tenant_id` and `user_id`: these are exported, merged and erased."""
+"""Those with documents of a person, by `tenant_id` and `user_id`; `declared.personal` adds those of one's own."""
+
+VERSION = "schema_version"
+SCHEMA_VERSION = 1
+"""The version of the documents that this code writes; one that has none was written before there were versions.
+
+Only a change that earlier code cannot read raises it, and needs a migration in `store/indexes/upgrade.py`; a further
+field does not.
+"""
+READABLE_VERSION = 1
+"""The latest version that this code reads: one release ahead, as workers of two successive ones run together."""
+STAMP = {VERSION: SCHEMA_VERSION}
+"""What a new document carries: 20 bytes."""
+OLDER: dict[str, Any] = {VERSION: {"$not": {"$gte": SCHEMA_VERSION}}}
+NEWER: dict[str, Any] = {VERSION: {"$gt": READABLE_VERSION}}
+OURS: dict[str, dict[str, Any]] = {
+    USERS: {},
+    MEMORIES: {},
+    # Another program's orders and passages are read, but belong to it.
+    KNOWLEDGE: {"origin": {"$in": ["knowledge", "seed"]}},
+    ORDERS: {"origin": "seed"},
+    SESSIONS: {},
+    TURNS: {},
+    VISITORS: {},
+}
+"""Which documents have a version, by collection. Receipts, tombstones and keys are written once, and for good."""
+
+
+def is_newer(document: Mapping[str, Any]) -> bool:
+    """Whether a later release wrote the document, in a way that this one cannot be expected to read."""
+    version = document.get(VERSION)
+    return isinstance(version, int) and version > READABLE_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +95,22 @@ INDEXES = (
     Index(RECEIPTS, "newest", (("tenant_id", 1), ("erased_at", -1))),
     Index(RECEIPTS, "of_person", (("hash", 1),)),
 )
+"""Those of lkmongo; `all_indexes` adds those of one's own collections."""
+
+
+def indexes_of(collection: Collection) -> tuple[Index, ...]:
+    """The indexes of a declared collection, each behind its owner's ids."""
+    scope = SCOPES[collection.owner]
+    found = [Index(collection.name, "key", tuple((path, 1) for path in collection.identity), unique=True)]
+    if collection.unique_within == "tenant":
+        found.append(Index(collection.name, "of_user", _PERSON))
+    for paths in collection.indexes:
+        keys = [(path.removeprefix("-"), -1 if path.startswith("-") else 1) for path in paths]
+        found.append(Index(collection.name, f"by_{'_'.join(paths)}", (*((path, 1) for path in scope), *keys)))
+    return tuple(found)
+
+
+def all_indexes(declared: Declarations) -> tuple[Index, ...]:
+    """Every ordinary index; an `orders` of one's own has its own instead of ours."""
+    ours = tuple(index for index in INDEXES if index.collection not in declared.own)
+    return ours + tuple(index for each in declared.own.values() for index in indexes_of(each))

@@ -18,10 +18,11 @@ from typing import Any
 from bson import ObjectId
 from pymongo.asynchronous.database import AsyncDatabase
 
+from lkmongo.declarations import Declarations
 from lkmongo.errors import InvalidTextError, NotReadyError
 from lkmongo.model import TenantScope, UserScope, clean_text
-from lkmongo.store.mongo import operations
-from lkmongo.store.mongo.schema import ORDERS, PERSONAL, RECEIPTS, SESSIONS
+from lkmongo.store.mongo import declared, operations
+from lkmongo.store.mongo.schema import ORDERS, RECEIPTS, SESSIONS
 from lkmongo.store.people.forget import NOT_STORED_LATER
 from lkmongo.store.people.person import count, unknown_person
 from lkmongo.store.people.tombstones import Tombstones
@@ -49,6 +50,7 @@ class Receipt:
         reason: why, in their words.
         counts: deleted documents by collection, including 0 for those that were searched in vain.
         orders_kept: orders that stay as business records.
+        kept: documents that stay because their collection is declared so, by collection.
     """
 
     erase_id: ObjectId
@@ -60,6 +62,7 @@ class Receipt:
     reason: str | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
     orders_kept: int = 0
+    kept: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class Erasure:
     Attributes:
         found: documents at the beginning, by collection that was looked at.
         orders_kept: orders that stay as business records.
+        kept: documents that stay because their collection is declared so, by collection.
         receipt: of this erasure, or of an earlier one that left nothing to erase.
         erased: whether anything was erased now.
         resumed: whether an interrupted erasure was to be completed.
@@ -76,6 +80,7 @@ class Erasure:
 
     found: Mapping[str, int]
     orders_kept: int
+    kept: Mapping[str, int]
     receipt: Receipt | None = None
     erased: bool = False
     resumed: bool = False
@@ -129,16 +134,19 @@ async def erase_known(
         LkmongoError: see `erase`.
     """
     by, reason = _checked_notes(by, reason, scope)
-    counts = await count(db, scope)
-    kept = 0 if orders else counts.pop(ORDERS)
+    known = await declared.read(db)
+    names, staying = _split(known, orders=orders)
+    counts = await count(db, scope, names)
+    kept = await count(db, scope, staying)
+    orders_kept = kept.pop(ORDERS, 0)
     tombstones = Tombstones(db)
     before = await tombstones.get(scope)
-    erasure = Erasure(counts, kept, resumed=before is not None and not before.done)
+    erasure = Erasure(counts, orders_kept, kept, resumed=before is not None and not before.done)
     if not erasure.is_needed:
         if not dry_run:
             await tombstones.bar(scope)
         given = await receipts(db, scope.tenant, scope=scope, limit=1)
-        if not (given or kept):
+        if not (given or orders_kept or any(kept.values())):
             raise await unknown_person(db, scope, why=None if dry_run else NOT_STORED_LATER)
         return replace(erasure, receipt=given[0] if given else None)
     if dry_run:
@@ -175,7 +183,7 @@ async def erase(
         DatabaseError: MongoDB answered with an error; run it again.
     """
     by, reason = _checked_notes(by, reason, scope)
-    names = PERSONAL if orders else tuple(name for name in PERSONAL if name != ORDERS)
+    names, staying = _split(await declared.read(db), orders=orders)
     tombstones = Tombstones(db)
     found = await count(db, scope, names)
     tombstone = await tombstones.begin(scope, found)
@@ -198,7 +206,7 @@ async def erase(
         await asyncio.sleep(_POLL)
         # Bar sessions that have begun meanwhile, too: what they write would be found at every count.
         tombstone = await tombstones.extend(tombstone)
-    kept = 0 if orders else (await count(db, scope, [ORDERS]))[ORDERS]
+    kept = await count(db, scope, staying)
     # Includes what an interrupted run had found, and what this run found only after its beginning.
     counts = {name: tombstone.found.get(name, 0) + max(0, deleted[name] - found[name]) for name in names}
     receipt = Receipt(
@@ -210,7 +218,8 @@ async def erase(
         by=by,
         reason=reason,
         counts=counts,
-        orders_kept=kept,
+        orders_kept=kept.pop(ORDERS, 0),
+        kept=kept,
     )
     stored = asdict(receipt)
     selector = {"_id": stored.pop("erase_id")}
@@ -229,10 +238,25 @@ async def sweep_behind(db: AsyncDatabase[Document], scope: UserScope, session_id
     others = scope.filter | {"session_id": {"$ne": session_id}}
     other = await operations.read(lambda: db[SESSIONS].find_one(others, {"_id": 1}))
     if tombstone and tombstone.done and other is None:  # otherwise the erasure does it, and counts
-        for name in PERSONAL:
-            if name not in {ORDERS, SESSIONS}:
+        names, _ = _split(await declared.read(db), orders=False)
+        for name in names:
+            if name != SESSIONS:
                 await _sweep(db, scope, name)
     await Sessions(db).discard(scope, session_id)
+
+
+async def discard_own(db: AsyncDatabase[Document], guest: UserScope) -> None:
+    """Delete a guest's documents of declared collections: the guest turned out to be somebody who is erased."""
+    known = await declared.read(db)
+    for name in known.own.keys() & set(_split(known, orders=False)[0]):
+        await _sweep(db, guest, name)
+
+
+def _split(known: Declarations, *, orders: bool) -> tuple[list[str], list[str]]:
+    """The collections that are erased, and those whose documents stay; `orders` are erased if that is asked for."""
+    stay = {each.name for each in known.personal if not (each.erased or (orders and each.name == ORDERS))}
+    names = declared.personal_of(known)
+    return [name for name in names if name not in stay], [name for name in names if name in stay]
 
 
 async def _sweep(db: AsyncDatabase[Document], scope: UserScope, name: str) -> int:

@@ -51,7 +51,7 @@ async def forget(
         people: the store.
         scope: the person.
         labels: which slots; None for all.
-        fields: of `PROFILE_FIELDS`.
+        fields: all of `PROFILE_FIELDS`, which includes those of one's own, or any.
         at: when the person asked for it; by default now. Nothing said before is stored later.
         unless_newer: keep slots written after `at`.
 
@@ -98,10 +98,10 @@ async def forget_known(
     if missing := [name for name in names or [] if name not in slots]:
         raise no_memory(scope, ", ".join(missing))
     known = await people.users.get(scope)
-    fields = PROFILE_FIELDS if profile else ()
+    values = known.values if known and profile else {}
     found = Forgotten(
         slots if names is None else names,
-        [field for field in fields if getattr(known, field, None)],
+        list(values),
         last_session=known is not None and known.last_session is not None,
     )
     if dry_run:
@@ -109,7 +109,7 @@ async def forget_known(
     if found:
         confirm(found)
     # Even if nothing was found: a session in progress must not store what was said before.
-    return replace(found, deleted=await forget(people, scope, names, fields=fields))
+    return replace(found, deleted=await forget(people, scope, names, fields=PROFILE_FIELDS if profile else ()))
 
 
 async def forget_line(people: People, scope: UserScope, kind: str, name: str) -> None:
@@ -123,8 +123,7 @@ async def forget_line(people: People, scope: UserScope, kind: str, name: str) ->
         was_there: object = await forget(people, scope, [name])
     else:
         profile = await people.users.get(scope) or Profile(scope)
-        values = {LAST_SESSION: profile.last_session} | {field: getattr(profile, field) for field in PROFILE_FIELDS}
-        was_there = values.get(name)
+        was_there = profile.last_session if name == LAST_SESSION else profile.values.get(name)
         if was_there:
             await forget(people, scope, [], fields=[] if name == LAST_SESSION else [name])
     if not was_there:

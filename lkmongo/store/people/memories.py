@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pymongo.asynchronous.database import AsyncDatabase
 
+from lkmongo.errors import DatabaseError, NewerVersionError
 from lkmongo.model import MAX_SLOTS, Fact, UserScope, check_memory, now, slot_name, slot_words
 from lkmongo.store.mongo import operations
-from lkmongo.store.mongo.schema import MEMORIES
+from lkmongo.store.mongo.schema import MEMORIES, NEWER, STAMP
 from lkmongo.store.people.users import Users
 
 if TYPE_CHECKING:
@@ -26,9 +27,14 @@ _combine = datetime.combine
 
 
 def _memory(document: dict[str, Any]) -> Fact:
-    return Fact(
-        document["memory_type"], document["content"], _utc(document, "created_at"), _utc(document, "updated_at")
-    )
+    label, content = document.get("memory_type"), document.get("content")
+    if type(label) is not str or type(content) is not str:
+        raise _UnreadableError
+    return Fact(label, content, _utc(document, "created_at"), _utc(document, "updated_at"))
+
+
+class _UnreadableError(Exception):
+    """A slot without a label or a content."""
 
 
 def _utc(document: dict[str, Any], name: str) -> datetime | None:
@@ -42,6 +48,7 @@ def _update(memory: Fact) -> dict[str, Any]:
             "content": memory.content,
             "label_words": slot_words(memory.memory_type),
             "updated_at": memory.updated_at,
+            **STAMP,
         },
         "$unset": {"embedding": "", "embedding_model": ""},
         "$setOnInsert": {"created_at": memory.updated_at},
@@ -69,7 +76,17 @@ class Memories:
             cursor = self._memories.find(scope.filter, shown, batch_size=MAX_SLOTS)
             return [_memory(document) for document in await cursor.sort("updated_at", -1).limit(limit).to_list()]
 
-        return await operations.read(find)
+        try:
+            return await operations.read(find)
+        except _UnreadableError:
+            raise await self._explain(scope) from None
+
+    async def _explain(self, scope: UserScope) -> DatabaseError:
+        """Why a slot of the person cannot be read; asked only then, so that no slot is read with its version."""
+        newer = await operations.read(lambda: self._memories.find_one(scope.filter | NEWER, {"_id": 1}))
+        if newer:
+            return NewerVersionError()
+        return DatabaseError("a memory cannot be read", why="another program wrote it without a label or a content")
 
     async def recall(self, scope: UserScope, label: str) -> Fact | None:
         """The slot with this label, with secrets withheld.
@@ -81,7 +98,10 @@ class Memories:
         document = await operations.read(
             lambda: self._memories.find_one(scope.filter | {"memory_type": memory_type}, _SHOWN)
         )
-        return _memory(document).told if document else None
+        try:
+            return _memory(document).told if document else None
+        except _UnreadableError:
+            raise await self._explain(scope) from None
 
     async def remember(self, scope: UserScope, label: str, content: str, *, at: datetime | None = None) -> Fact:
         """Write a slot, replacing its content; the old vector, which would find what it no longer says, is deleted.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,10 +23,11 @@ from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
+from lkmongo.declarations import Collection, Declarations
 from lkmongo.errors import LkmongoError, NotReadyError, UsageError
 from lkmongo.model import MAX_ID, MAX_SLOTS, Fact, UserScope, now
-from lkmongo.store.mongo import operations
-from lkmongo.store.mongo.schema import MEMORIES, ORDERS, SESSIONS, TURNS, USERS, VISITORS
+from lkmongo.store.mongo import declared, operations
+from lkmongo.store.mongo.schema import MEMORIES, SCHEMA_VERSION, SESSIONS, TURNS, USERS, VERSION, VISITORS
 from lkmongo.store.people.person import count, is_known, unknown_person
 from lkmongo.store.people.tombstones import Tombstones
 from lkmongo.store.sessions.sessions import Sessions
@@ -44,7 +45,6 @@ _STEP_SECONDS = 10.0
 """For one step without a transaction; what a killed merge had locked is released after a minute."""
 _ORDER = {
     MEMORIES: ("memory_type",),
-    ORDERS: ("order_id",),
     TURNS: ("session_id", "seq"),
     SESSIONS: ("session_id",),
     VISITORS: ("_id",),
@@ -72,6 +72,8 @@ class Merged:
         dropped: slots of the guest that were not newer than the login's of the same label.
         filled: profile fields that only the guest had.
         renamed: ids of sessions that both had, and the new id of the guest's.
+        doubles: documents that were dropped because both had one with the same key, by declared collection. The one
+            with the later `updated_at` is kept, without that the login's.
         in_transaction: whether it was atomic.
     """
 
@@ -80,11 +82,12 @@ class Merged:
     dropped: int = 0
     filled: list[str] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)
+    doubles: dict[str, int] = field(default_factory=dict)
     in_transaction: bool = False
 
     @property
     def is_empty(self) -> bool:
-        return not any(self.moved.values()) and not self.dropped
+        return not any(self.moved.values()) and not self.dropped and not self.doubles
 
 
 async def merge_known(
@@ -140,15 +143,16 @@ async def merge(
         raise NotReadyError(
             f"{guest.user_id} is still in a session: {', '.join(live)}", hint="run it again when that has ended"
         )
-    documents = sum((await count(db, guest)).values())
+    known = await declared.read(db)
+    documents = sum((await count(db, guest, declared.personal_of(known))).values())
     if atomic and not dry_run and documents <= _ATOMIC and await _has_transactions(db):
         try:
             return await operations.transact(
-                lambda: _in_transaction(db, lambda session: _run(db, guest, login, session))
+                lambda: _in_transaction(db, lambda session: _run(db, known, guest, login, session))
             )
         except _GiveUpError:
             pass  # too many concurrent writes, or the server's cache is too small
-    return await operations.transact(lambda: _in_steps(lambda: _run(db, guest, login, None, dry_run=dry_run)))
+    return await operations.transact(lambda: _in_steps(lambda: _run(db, known, guest, login, None, dry_run=dry_run)))
 
 
 async def _refuse_while_erased(db: AsyncDatabase[Document], *people: UserScope) -> None:
@@ -202,8 +206,27 @@ async def _in_steps(work: Callable[[], Awaitable[Merged]]) -> Merged:
         ) from error
 
 
+async def move_own(db: AsyncDatabase[Document], guest: UserScope, login: UserScope) -> None:
+    """Move the guest's documents of declared collections alone: a guest was identified in a session.
+
+    Raises:
+        DatabaseError: some may be moved; another call moves the others.
+    """
+    known = await declared.read(db)
+    if not known.own:
+        return
+
+    async def run() -> None:
+        mover = _Mover(db, guest, login, None, dry_run=False)
+        for each in known.personal:
+            await mover.move_own(each)
+
+    await operations.transact(run)
+
+
 async def _run(
     db: AsyncDatabase[Document],
+    known: Declarations,
     guest: UserScope,
     login: UserScope,
     session: AsyncClientSession | None,
@@ -211,20 +234,24 @@ async def _run(
     dry_run: bool = False,
 ) -> Merged:
     mover = _Mover(db, guest, login, session, dry_run=dry_run)
-    moved = await count(db, guest, session=session)
+    moved = await count(db, guest, declared.personal_of(known), session=session)
     conflicts: dict[str, Conflict] = {}
     dropped = await mover.settle_slots(conflicts)
     while not await mover.move_slots():  # ends, since each time the newer of two slots stays
         dropped += await mover.settle_slots(conflicts)
     moved[MEMORIES] -= dropped
-    await mover.move(ORDERS)
+    doubles = {}
+    for each in known.personal:
+        if dropped_ones := await mover.move_own(each):
+            doubles[each.name] = sum(dropped_ones)
+            moved[each.name] -= dropped_ones[0]
     await mover.move(VISITORS)
     renamed = await mover.free_session_ids()
     # Turns first, so that whoever has a session document has the whole session.
     await mover.move(TURNS)
     await mover.move(SESSIONS)
-    filled = await mover.merge_profiles() if any(moved.values()) or dropped else []
-    return Merged(moved, list(conflicts.values()), dropped, filled, renamed, in_transaction=session is not None)
+    filled = await mover.merge_profiles() if any(moved.values()) or dropped or doubles else []
+    return Merged(moved, list(conflicts.values()), dropped, filled, renamed, doubles, session is not None)
 
 
 class _Mover:
@@ -302,6 +329,35 @@ class _Mover:
                 return False
         return True
 
+    async def move_own(self, collection: Collection) -> tuple[int, int] | None:
+        """Move the guest's documents of a declared collection.
+
+        Returns:
+            How many of the guest's and the login's were dropped because both had one with that key, if any.
+        """
+        dropped = None if collection.unique_within == "tenant" else await self._drop_doubles(collection)
+        await self.move(collection.name, collection.key or ("_id",))
+        return dropped
+
+    async def _drop_doubles(self, collection: Collection) -> tuple[int, int] | None:
+        shown = dict.fromkeys([*collection.key, "updated_at"], 1)
+
+        def key(document: Document) -> tuple[Hashable, ...]:
+            values = (document.get(name) for name in collection.key)
+            return tuple(value if isinstance(value, Hashable) else repr(value) for value in values)
+
+        ours = {key(each): each async for each in self._find(collection.name, self._guest, shown)}
+        theirs = {key(each): each async for each in self._find(collection.name, self._login, shown)} if ours else {}
+        both = [(ours[each], theirs[each]) for each in ours.keys() & theirs.keys()]
+        if not both:
+            return None
+        ours_stay = [pair for pair in both if _changed_at(pair[0]) > _changed_at(pair[1])]
+        drop = [pair[1 if pair in ours_stay else 0]["_id"] for pair in both]
+        for batch in _batches([] if self._dry_run else drop):
+            with self._in_time():
+                await self._db[collection.name].delete_many({"_id": {"$in": list(batch)}}, session=self._session)
+        return len(both) - len(ours_stay), len(ours_stay)
+
     async def free_session_ids(self) -> dict[str, str]:
         """Rename sessions of the guest whose id the login has, too: both were in one room."""
         ours = await self._turns_of(self._guest)
@@ -346,12 +402,12 @@ class _Mover:
             found[document["session_id"]].add(document["seq"])
         return found
 
-    async def move(self, collection: str) -> None:
+    async def move(self, collection: str, order: Sequence[str] = ()) -> None:
         if self._dry_run:
             return
         # Last first: if the login directly precedes the guest in an index, the search for each document would otherwise
         # pass the deleted entries of all that were moved before it.
-        found = self._find(collection, self._guest, {"_id": 1}).sort([(key, -1) for key in _ORDER[collection]])
+        found = self._find(collection, self._guest, {"_id": 1}).sort([(key, -1) for key in order or _ORDER[collection]])
         ids = [document["_id"] async for document in found]
         change = {"$set": {"user_id": self._login.user_id}}
         for batch in _batches(ids):
@@ -368,12 +424,14 @@ class _Mover:
         guest = await users.find_one(self._guest.filter, session=self._session) or {}
         login = await users.find_one(self._login.filter, session=self._session) or {}
         known = {"_id", "tenant_id", "user_id", "created_at", "last_seen_at", "last_session", "forgotten_at"}
-        known |= {"memory_version"}
+        known |= {"memory_version", VERSION}
         ours, theirs = _flat(guest), _flat(login)
         filled = sorted(
             path for path in ours if path.partition(".")[0] not in known and ours[path] and not theirs.get(path)
         )
         change: Document = {path: ours[path] for path in filled}
+        # As old as the older of the two, so that an upgrade looks at what was filled.
+        change[VERSION] = min((each.get(VERSION, 0) for each in (guest, login) if each), default=SCHEMA_VERSION)
         last = [session for each in (guest, login) if (session := each.get("last_session")) and session.get("at")]
         if last:
             change["last_session"] = max(last, key=lambda session: session["at"])
@@ -406,11 +464,19 @@ class _Mover:
         return self._db[collection].find(selector, fields, session=self._session)
 
 
+def _changed_at(document: Document) -> datetime:
+    """For a comparison: a document without the time is older than any."""
+    moment = document.get("updated_at")
+    return moment if isinstance(moment, datetime) else _LONG_AGO
+
+
 def _flat(document: Document) -> Document:
-    """A profile's fields by path; only `preferences` is nested."""
-    preferences = document.get("preferences") or {}
-    rest = {name: value for name, value in document.items() if name != "preferences"}
-    return rest | {f"preferences.{name}": value for name, value in preferences.items()}
+    """A profile's fields by path; `preferences` and `fields` are nested."""
+    nested = ("preferences", "fields")
+    rest = {name: value for name, value in document.items() if name not in nested}
+    for outer in nested:
+        rest |= {f"{outer}.{name}": value for name, value in (document.get(outer) or {}).items()}
+    return rest
 
 
 def _batches(values: Sequence[Any]) -> list[Sequence[Any]]:

@@ -10,12 +10,14 @@ import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime, time
 from decimal import Decimal
 from typing import Any
 
 from bson.decimal128 import Decimal128
 from pymongo.asynchronous.database import AsyncDatabase
 
+from lkmongo.declarations import declared
 from lkmongo.model import Order, OrderItem, UserScope, check_id
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import ORDERS
@@ -29,6 +31,7 @@ _STATUS = ("name", "status", "state", "code", "label", "value")
 _AMOUNT = ("amount", "value", "total")
 # With a currency before or after it. A comma may separate thousands or cents, so such numbers are not accepted.
 _NUMBER = re.compile(r"([^\s\d.,-]*)\s*(-?\d+(?:\.\d+)?)\s*([^\s\d.,-]*)", re.ASCII)
+_KNOWN = {"order_id", "items", "total", "status", "currency"}
 _NAMED = 8
 """Fields that a log line names at most."""
 
@@ -83,10 +86,29 @@ def read_order(document: Mapping[str, Any]) -> Order:
     status = _text(document.get("status"), _STATUS)
     if status is None:
         unread.append(f"status is {_kind(document.get('status'))}")
+    own = declared().own.get(ORDERS)
+    if own and own.document:  # which need not have what ours have
+        unread = [each for each in unread if each.partition(" ")[0].partition("[")[0] in own.fields]
     if unread:
         logger.warning("an order has an unexpected shape and was read in part: %s", "; ".join(unread))
     currency = currency or _text(document.get("currency")) or "USD"
-    return Order(str(document.get("order_id")), items, total, status, currency)
+    more = (
+        {name: text for name in own.fields if name not in _KNOWN and (text := _words(document.get(name)))}
+        if own
+        else {}
+    )
+    return Order(str(document.get("order_id")), items, total, status, currency, more)
+
+
+def _words(value: Any) -> str | None:
+    """A further field as it is read out; None for what cannot be."""
+    if isinstance(value, datetime):
+        return value.date().isoformat() if value.time() == time() else value.isoformat(" ", "minutes")[:16]
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(filter(None, map(_words, value))) or None
+    return _text(value, _NAME)
 
 
 def _items(value: Any, unread: list[str]) -> tuple[OrderItem, ...]:

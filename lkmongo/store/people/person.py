@@ -16,10 +16,12 @@ import orjson
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 
+from lkmongo.declarations import declared
 from lkmongo.errors import NotFoundError
-from lkmongo.model import DEFAULT_TENANT, PROFILE_FIELDS, Fact, UserScope, now, slot_words
+from lkmongo.model import DEFAULT_TENANT, Fact, UserScope, now, slot_words
+from lkmongo.store.mongo import declared as declarations
 from lkmongo.store.mongo import operations
-from lkmongo.store.mongo.schema import MEMORIES, ORDERS, PERSONAL, SESSIONS, TURNS, USERS, VISITORS
+from lkmongo.store.mongo.schema import MEMORIES, SESSIONS, TURNS, USERS, VISITORS
 from lkmongo.store.people.memories import Memories
 from lkmongo.store.people.users import Users
 
@@ -27,9 +29,11 @@ Document = dict[str, Any]
 
 _TECHNICAL = frozenset(
     "_id tenant_id user_id embedding embedding_model label_words memory_version "
-    "origin lease report metrics item_id".split()
+    "origin lease report metrics item_id schema_version".split()
 )
 """Fields that say nothing about the person, or that the file states once."""
+_TECHNICAL_OF_OWN = frozenset("_id tenant_id user_id embedding embedding_model".split())
+"""The same in declared collections, where `report` and the like are the project's."""
 _SESSIONS_AT_ONCE = 50
 """Sessions whose turns are read, and held in memory, at a time."""
 _NEAR_AMONG = 1_000
@@ -53,18 +57,22 @@ class People(Protocol):
 async def count(
     db: AsyncDatabase[Document],
     scope: UserScope,
-    collections: Sequence[str] = PERSONAL,
+    collections: Sequence[str] | None = None,
     *,
     session: AsyncClientSession | None = None,
 ) -> dict[str, int]:
-    """How many documents of the person each collection has; raises the driver's errors within a transaction."""
+    """How many documents of the person each collection has, by default each that can have any.
+
+    Raises the driver's errors within a transaction, which takes the names of collections.
+    """
+    names = await declarations.personal(db) if collections is None else collections
 
     async def documents(name: str) -> int:
         if session:
             return await db[name].count_documents(scope.filter, session=session)
         return await operations.read(lambda: db[name].count_documents(scope.filter))
 
-    return {name: await documents(name) for name in collections}
+    return {name: await documents(name) for name in names}
 
 
 async def count_known(db: AsyncDatabase[Document], scope: UserScope) -> dict[str, int]:
@@ -81,7 +89,7 @@ async def is_known(db: AsyncDatabase[Document], scope: UserScope) -> bool:
     async def there(name: str) -> bool:
         return await operations.read(lambda: db[name].find_one(scope.filter, {"_id": 1})) is not None
 
-    return any(await asyncio.gather(*map(there, PERSONAL)))
+    return any(await asyncio.gather(*map(there, await declarations.personal(db))))
 
 
 async def require_known(db: AsyncDatabase[Document], *, user_id: str | None, tenant_id: str | None) -> None:
@@ -107,10 +115,11 @@ async def unknown_person(db: AsyncDatabase[Document], scope: UserScope, *, why: 
     """The error for an id without any data; it suggests similar ids."""
     ids = [person["user_id"] for person in await Users(db).page(scope.tenant, limit=_NEAR_AMONG)]
     near = get_close_matches(scope.user_id, ids, cutoff=0.75)
+    looked_at = ", ".join(await declarations.personal(db))
     first = f"did you mean {' or '.join(near)}?" if near else "check the id and --tenant;"
     return NotFoundError(
         f"nothing is stored about {scope.user_id} in tenant {scope.tenant_id}",
-        why="\n".join(filter(None, [f"looked at the collections {', '.join(PERSONAL)}", why])),
+        why="\n".join(filter(None, [f"looked at the collections {looked_at}", why])),
         hint=f"{first} lkmongo users list{_tenant_option(scope)}",
     )
 
@@ -150,9 +159,9 @@ async def slot_of(people: People, scope: UserScope, label: str) -> tuple[Fact, s
 async def export(db: AsyncDatabase[Document], scope: UserScope) -> AsyncIterator[str]:
     """Yield the pieces of one JSON object with everything that is stored about the person, readable by them.
 
-    Its keys are exported_at, tenant_id, user_id, profile, memories, orders, browsers and calls, which hold the sessions
-    with their turns. Times are ISO 8601; vectors and technical reports are omitted. Characters that a terminal would
-    interpret are escaped.
+    Its keys are exported_at, tenant_id, user_id, profile, memories, orders and the declared collections, browsers, and
+    calls, which hold the sessions with their turns. Times are ISO 8601; vectors and technical reports are omitted.
+    Characters that a terminal would interpret are escaped.
 
     Raises:
         DatabaseError: MongoDB answered with an error; what was yielded is then incomplete.
@@ -161,10 +170,17 @@ async def export(db: AsyncDatabase[Document], scope: UserScope) -> AsyncIterator
     yield "{\n" + "".join(f"  {_json(key)}: {_json(value)},\n" for key, value in head.items())
     profile = await operations.read(lambda: db[USERS].find_one(scope.filter))
     yield f'  "profile": {_indented(_of_person(profile) if profile else None, 2)},\n'
-    for name, order in ((MEMORIES, "updated_at"), (ORDERS, "order_id"), (VISITORS, "created_at")):
-        documents = await _find(db, name, scope.filter, order)
-        called = "browsers" if name == VISITORS else name
-        yield f'  "{called}": {_indented([_of_person(document) for document in documents], 2)},\n'
+    known = await declarations.read(db)
+    lists: list[tuple[str, str, Sequence[str], frozenset[str]]] = [(MEMORIES, MEMORIES, ["updated_at"], _TECHNICAL)]
+    lists += [
+        (each.name, each.name, each.key, _TECHNICAL_OF_OWN | {each.seed_mark})
+        for each in known.personal
+        if each.exported
+    ]
+    lists.append(("browsers", VISITORS, ["created_at"], _TECHNICAL))
+    for called, name, order, left_out in lists:
+        documents = await _find(db, name, scope.filter, *order)
+        yield f"  {_json(called)}: {_indented([_of_person(each, left_out) for each in documents], 2)},\n"
     yield '  "calls": ['
     first = True
     async for session in _sessions(db, scope):
@@ -190,19 +206,19 @@ async def _sessions(db: AsyncDatabase[Document], scope: UserScope) -> AsyncItera
 
 
 async def _find(
-    db: AsyncDatabase[Document], collection: str, selector: Document, order: str, *, leave_out: str = "embedding"
+    db: AsyncDatabase[Document], collection: str, selector: Document, *order: str, leave_out: str = "embedding"
 ) -> list[Document]:
     async def find() -> list[Document]:
         cursor = db[collection].find(selector, {leave_out: 0})
-        return [document async for document in cursor.sort([(order, 1), ("_id", 1)])]
+        return [document async for document in cursor.sort([(path, 1) for path in (*order, "_id")])]
 
     return await operations.read(find)
 
 
-def _of_person(document: Mapping[str, Any]) -> Document:
+def _of_person(document: Mapping[str, Any], left_out: frozenset[str] = _TECHNICAL) -> Document:
     """The fields about the person, identifying ones first."""
     names: Iterable[str] = sorted(document, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
-    return {name: _readable(document[name]) for name in names if name not in _TECHNICAL}
+    return {name: _readable(document[name]) for name in names if name not in left_out}
 
 
 def _readable(value: Any) -> Any:
@@ -250,8 +266,13 @@ async def lines(people: People, scope: UserScope) -> list[Line]:
     profile, slots = await asyncio.gather(people.users.get(scope), people.memories.slots(scope))
     found = []
     if profile:
-        values = [(name, getattr(profile, name)) for name in PROFILE_FIELDS]
-        found = [Line("profile", name, slot_words(name).capitalize(), value) for name, value in values if value]
+        fields = declared().fields
+        if profile.own.keys() - fields.keys():
+            fields = (await declarations.read(people.db)).fields
+        found = [
+            Line("profile", name, (fields[name].words if name in fields else slot_words(name)).capitalize(), value)
+            for name, value in profile.values.items()
+        ]
         if last := profile.last_session:
             found.append(Line("profile", LAST_SESSION, "Last conversation", last.gist, last.at))
     return found + [

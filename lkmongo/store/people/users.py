@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,10 +14,11 @@ from pymongo import ReturnDocument
 from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.confidential import holds_secret, without_secrets
-from lkmongo.errors import InvalidTextError, SecretError
+from lkmongo.declarations import MAX_FIELD, ProfileField, declared
+from lkmongo.errors import InvalidTextError, NewerVersionError, SecretError
 from lkmongo.model import PROFILE_FIELDS, LastSession, Profile, TenantScope, UserScope, clean_text, now
 from lkmongo.store.mongo import operations
-from lkmongo.store.mongo.schema import USERS, VISITORS
+from lkmongo.store.mongo.schema import STAMP, USERS, VISITORS, is_newer
 from lkmongo.store.people.tombstones import Tombstones
 
 PROFILE_PATHS = {
@@ -26,37 +27,54 @@ PROFILE_PATHS = {
     "preferred_language": "preferences.language",
     "timezone": "preferences.timezone",
 }
-"""Where each field of `PROFILE_FIELDS` is stored."""
-_MAX_FIELD = 200
+"""Where each field of `PROFILE_FIELDS` is stored; see `profile_path` for those of one's own."""
+_OWN = "fields"
 COUNTED = 10_000
 """Where counting people stops, so that the first page of a list does not get slower as they grow in number."""
 
 
-def check_profile_value(field: str, value: object) -> str:
-    """Normalise `value` for a profile's `field`.
+def profile_path(field: str) -> str:
+    """Where a field is stored in the person's document."""
+    return PROFILE_PATHS.get(field, f"{_OWN}.{field}")
+
+
+def check_profile_value(field: str, value: object, own: Mapping[str, ProfileField] | None = None) -> str:
+    """Normalise `value` for a profile's `field`; `own` are the declared fields, by default those of this process.
 
     Raises:
-        InvalidTextError: no such field in `PROFILE_FIELDS`, or an unsuitable value; the message can be read out to the
-            caller.
+        InvalidTextError: there is no such field, or an unsuitable value; the message can be read out to the caller.
         SecretError: the value contains a secret.
     """
-    if field not in PROFILE_FIELDS:
-        raise InvalidTextError(f"{field!r} is not a profile field; these are: {', '.join(PROFILE_FIELDS)}")
+    own = declared().fields if own is None else own
+    if field not in PROFILE_FIELDS and field not in own:
+        raise InvalidTextError(f"{field!r} is not a profile field; these are: {', '.join((*PROFILE_FIELDS, *own))}")
+    text = _check_text(field, value)
+    if field == "email":
+        return _email(text)
+    if field == "timezone":
+        return _timezone(text)
+    return own[field].accept(text) if field in own else text
+
+
+def _as_stored(field: str, value: object) -> str:
+    """As `check_profile_value`, but a field that only another process declares takes any text: that one checked it."""
+    if field in PROFILE_FIELDS or field in declared().fields or not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", field):
+        return check_profile_value(field, value)
+    return _check_text(field, value)
+
+
+def _check_text(field: str, value: object) -> str:
     if not isinstance(value, str):
         raise InvalidTextError(f"the {field} must be text")
     text = " ".join(clean_text(value).split())
     if not text:
         raise InvalidTextError(f"the {field} is empty")
-    if len(text) > _MAX_FIELD:
-        raise InvalidTextError(f"the {field} has {len(text)} characters; {_MAX_FIELD} are allowed")
+    if len(text) > MAX_FIELD:
+        raise InvalidTextError(f"the {field} has {len(text)} characters; {MAX_FIELD} are allowed")
     if not text.isprintable():
         raise InvalidTextError(f"the {field} holds control characters")
     if holds_secret(text):
         raise SecretError
-    if field == "email":
-        return _email(text)
-    if field == "timezone":
-        return _timezone(text)
     return text
 
 
@@ -101,6 +119,8 @@ def _at(document: dict[str, Any], path: str) -> Any:
 
 def _profile(scope: UserScope, document: dict[str, Any] | None) -> Profile:
     document = document or {}
+    if is_newer(document):
+        raise NewerVersionError
     last = document.get("last_session") or {}
     gist = without_secrets(last.get("gist") or "")
     return Profile(
@@ -110,7 +130,17 @@ def _profile(scope: UserScope, document: dict[str, Any] | None) -> Profile:
         last_seen_at=document.get("last_seen_at"),
         last_session=LastSession(last["at"], gist) if last.get("at") and gist else None,
         memory_version=document.get("memory_version", 0),
+        own=_own_values(document),
     )
+
+
+def _own_values(document: dict[str, Any]) -> dict[str, str]:
+    """Those of declared fields, in their order, then those that this process has not declared."""
+    there = document.get(_OWN)
+    if not isinstance(there, dict):
+        return {}
+    names = dict.fromkeys([*(name for name in declared().fields if name in there), *there])
+    return {name: value for name in names if isinstance(value := there[name], str) and _told(value)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,14 +226,14 @@ class Users:
 
     async def set_field_if_newer(self, scope: UserScope, field: str, value: object, at: datetime) -> bool:
         """Write a profile field stated at `at`, unless it was changed, or anything forgotten, since."""
-        text = check_profile_value(field, value)
+        text = _as_stored(field, value)
         newer = _not_after(f"changed_at.{field}", at), _not_after("forgotten_at", at)
         return await self._set(scope, field, text, at, *newer, said_at=at)
 
     async def fill_field(self, scope: UserScope, field: str, value: object, at: datetime) -> bool:
         """Write a profile field stated at `at` if it is empty and nothing was forgotten since."""
-        text = check_profile_value(field, value)
-        is_empty = {PROFILE_PATHS[field]: {"$exists": False}}
+        text = _as_stored(field, value)
+        is_empty = {profile_path(field): {"$exists": False}}
         return await self._set(scope, field, text, at, is_empty, _not_after("forgotten_at", at), said_at=at)
 
     async def _set(
@@ -216,7 +246,7 @@ class Users:
         said_at: datetime | None = None,
     ) -> bool:
         update = {
-            "$set": {PROFILE_PATHS[field]: text, f"changed_at.{field}": at},
+            "$set": {profile_path(field): text, f"changed_at.{field}": at},
             "$max": {"last_seen_at": at},
             "$setOnInsert": {"created_at": at},
             "$inc": {"memory_version": 1},
@@ -245,8 +275,8 @@ class Users:
         forgotten_at = await self._tombstones.forgotten_at(scope)
         if forgotten_at and said_at and forgotten_at >= said_at:
             return False
-        if forgotten_at:
-            update = update | {"$setOnInsert": update.get("$setOnInsert", {}) | {"forgotten_at": forgotten_at}}
+        carried = {"forgotten_at": forgotten_at} if forgotten_at else {}
+        update = update | {"$setOnInsert": update.get("$setOnInsert", {}) | carried | STAMP}
 
         async def make() -> bool:
             await self._users.update_one(selector, update, upsert=True)
@@ -281,12 +311,14 @@ class Users:
     async def forget(self, scope: UserScope, fields: Sequence[str] = (), *, at: datetime) -> None:
         """Delete the last session's gist and these profile fields; nothing said before `at` is stored any more.
 
-        The gist always goes, since what is forgotten could come back through it. For somebody without a profile none is
-        created, but the time is noted: what they said may still wait on the disk of a worker that cannot reach MongoDB.
+        With all of `PROFILE_FIELDS`, those of one's own go, too, whether this process declares them or not. The gist
+        always goes, since what is forgotten could come back through it. For somebody without a profile none is created,
+        but the time is noted: what they said may still wait on the disk of a worker that cannot reach MongoDB.
         """
-        is_all = set(fields) == set(PROFILE_FIELDS)
-        paths = [PROFILE_PATHS[field] for field in fields]
-        update = _forgetting(at, sorted({path.partition(".")[0] for path in paths}) if is_all else paths)
+        is_all = set(fields) >= set(PROFILE_FIELDS)
+        paths = [profile_path(field) for field in fields]
+        whole = sorted({path.partition(".")[0] for path in (*PROFILE_PATHS.values(), _OWN)})
+        update = _forgetting(at, whole if is_all else paths)
         if (await operations.write(lambda: self._users.update_one(scope.filter, update))).matched_count:
             return
         await self._tombstones.note_forgotten(scope, at)
@@ -345,7 +377,7 @@ class Visitors:
     async def add(self, key: str, scope: UserScope) -> None:
         """Register the browser as this person's, unless it is known already."""
         moment = now()
-        fields = dict(scope.filter) | {"created_at": moment, "last_seen_at": moment}
+        fields = scope.filter | {"created_at": moment, "last_seen_at": moment} | STAMP
         await operations.write(lambda: self._visitors.update_one({"_id": key}, {"$setOnInsert": fields}, upsert=True))
 
     async def end(self, key: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -13,14 +14,16 @@ from pymongo import DeleteMany, InsertOne, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 
+from lkmongo.declarations import ORDERS as OF_ORDERS
+from lkmongo.declarations import Collection, Declarations
 from lkmongo.embed.base import Embedder
 from lkmongo.model import DEFAULT_TENANT, Order, OrderItem, Passage, Profile, TenantScope, UserScope, now
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.knowledge.passages import content_hash
-from lkmongo.store.mongo import operations
-from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES, ORDERS, SESSIONS, USERS
+from lkmongo.store.mongo import declared, operations
+from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES, ORDERS, SESSIONS, STAMP, USERS
 from lkmongo.store.people.tombstones import Tombstones
-from lkmongo.store.people.users import PROFILE_PATHS
+from lkmongo.store.people.users import profile_path
 
 if TYPE_CHECKING:
     from lkmongo.store.seed.seeds import SeedData
@@ -66,16 +69,17 @@ class Counts:
 
 @dataclass(slots=True)
 class SeedCounts:
-    """What happened to the documents, by collection; `erased` are the people who were left out."""
+    """What happened to the documents, by collection, `own` of declared ones; `erased` are the people left out."""
 
     users: Counts = field(default_factory=Counts)
     orders: Counts = field(default_factory=Counts)
     knowledge: Counts = field(default_factory=Counts)
+    own: dict[str, Counts] = field(default_factory=dict)
     erased: frozenset[UserScope] = frozenset()
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per collection: its name and its counts."""
-        by_name = {USERS: self.users, ORDERS: self.orders, KNOWLEDGE: self.knowledge}
+        by_name = {USERS: self.users, ORDERS: self.orders, KNOWLEDGE: self.knowledge} | self.own
         return [{"collection": name, **asdict(counts)} for name, counts in by_name.items()]
 
 
@@ -90,9 +94,9 @@ async def seed(
 ) -> SeedCounts:
     """Bring a database in line with the seed data; a second run changes nothing.
 
-    Profiles are only created. Orders and passages are created, and those of an earlier seed updated; passages that are
-    gone from their file are removed. A passage is embedded if its text or the embedding model changed. An interrupted
-    run leaves whole documents, and the next one completes it.
+    Profiles are only created. Orders, records of declared collections and passages are created, and those of an earlier
+    seed updated; passages that are gone from their file are removed. A passage is embedded if its text or the embedding
+    model changed. An interrupted run leaves whole documents, and the next one completes it.
 
     Args:
         db: the database; with its unique indexes, concurrent runs write no document twice.
@@ -108,15 +112,20 @@ async def seed(
     """
     counts = SeedCounts()
     tell = on_progress or (lambda _collection, _done, _total: None)
-    people = {profile.scope for profile in data.users} | {owner for owner, _ in data.orders}
+    records = {ORDERS: (OF_ORDERS, [_order(owner, order) for owner, order in data.orders])}
+    records |= {each.name: (each, list(documents)) for each, documents in data.own}
+    people = {profile.scope for profile in data.users}
+    people |= {_owner(document) for of, documents in records.values() if of.owner == "person" for document in documents}
     erased, forgotten = await Tombstones(db).among(people)
     counts.erased = frozenset() if erased_too else erased
     users = [profile for profile in data.users if profile.scope not in counts.erased]
-    orders = [(owner, order) for owner, order in data.orders if owner not in counts.erased]
     counts.users.left_out = len(data.users) - len(users)
-    counts.orders.left_out = len(data.orders) - len(orders)
     await _seed_users(db[USERS], users, forgotten, counts.users, tell)
-    await _seed_orders(db[ORDERS], orders, counts.orders, tell)
+    for name, (of, documents) in records.items():
+        counted = counts.orders if name == ORDERS else counts.own.setdefault(name, Counts())
+        wanted = [each for each in documents if of.owner != "person" or _owner(each) not in counts.erased]
+        counted.left_out = len(documents) - len(wanted)
+        await _seed_records(db[name], of, wanted, counted, tell)
     changed, gone = await _compare(db[KNOWLEDGE], data.passages, embedder.model, counts.knowledge)
     done, total = len(data.passages) - len(changed), len(data.passages)
     tell(KNOWLEDGE, done, total)
@@ -150,23 +159,36 @@ async def _seed_users(
         tell(USERS, done, len(profiles))
 
 
-async def _seed_orders(
-    collection: _Collection, orders: Sequence[tuple[UserScope, Order]], counts: Counts, tell: Progress
+async def _seed_records(
+    collection: _Collection, of: Collection, documents: Sequence[Document], counts: Counts, tell: Progress
 ) -> None:
+    """Write documents that have their owner's ids."""
     done = 0
-    for tenant_id, owned in _grouped(orders, lambda pair: pair[0].tenant_id):
+    for tenant_id, owned in _grouped(documents, lambda document: str(document.get("tenant_id"))):
         for batch in _batches(owned):
-            selector = {"tenant_id": tenant_id, "order_id": {"$in": [order.order_id for _, order in batch]}}
-            found = {document["order_id"]: document for document in await _find(collection, selector, {"_id": 0})}
+            keys = [{name: document[name] for name in of.identity} for document in batch]
+            selector: Document = {"tenant_id": tenant_id} if "tenant_id" in of.identity else {}
+            selector |= {name: {"$in": [key[name] for key in keys]} for name in keys[0] if name != "tenant_id"}
+            there = await _find(collection, selector, {"_id": 0})
+            found = {_key(each, keys[0]): each for each in there}
             requests = []
-            for owner, order in batch:
-                before, document = found.get(order.order_id), _order(owner, order)
-                same = before is not None and all(before.get(name) == value for name, value in document.items())
-                if change := _change(before, counts, same=same):
-                    requests.append(change({"tenant_id": tenant_id, "order_id": order.order_id}, document))
+            for key, document in zip(keys, batch, strict=True):
+                before, marked = found.get(_key(key, key)), document | {of.seed_mark: ORIGIN}
+                same = before is not None and all(before.get(name) == value for name, value in marked.items())
+                if change := _change(before, counts, same=same, mark=of.seed_mark):
+                    requests.append(change(key, {name: marked[name] for name in marked if name not in key}))
             await _write(collection, requests, counts)
             done += len(batch)
-            tell(ORDERS, done, len(orders))
+            tell(of.name, done, len(documents))
+
+
+def _key(document: Mapping[str, Any], names: Iterable[str]) -> tuple[Hashable, ...]:
+    values = [document.get(name) for name in names]
+    return tuple(value if isinstance(value, Hashable) else repr(value) for value in values)
+
+
+def _owner(document: Document) -> UserScope:
+    return UserScope(tenant_id=document["tenant_id"], user_id=document["user_id"])
 
 
 async def _compare(
@@ -231,48 +253,47 @@ async def _write_passages(
 
 
 def _user(profile: Profile, forgotten_at: datetime | None) -> Document:
-    document: Document = {"created_at": now(), "memory_version": 0}
+    document: Document = {"created_at": now(), "memory_version": 0} | STAMP
     if forgotten_at:
         document["forgotten_at"] = forgotten_at
-    for name, path in PROFILE_PATHS.items():
-        if value := getattr(profile, name):
-            outer, _, inner = path.rpartition(".")
-            (document.setdefault(outer, {}) if outer else document)[inner] = value
+    for name, value in profile.values.items():
+        outer, _, inner = profile_path(name).rpartition(".")
+        (document.setdefault(outer, {}) if outer else document)[inner] = value
     return document
 
 
 def _order(owner: UserScope, order: Order) -> Document:
     return {
-        "user_id": owner.user_id,
+        **owner.filter,
+        "order_id": order.order_id,
         "items": [{"name": item.name, "quantity": item.quantity} for item in order.items],
         "total": order.total,
         "currency": order.currency,
         "status": order.status,
-        "origin": ORIGIN,
     }
 
 
-def _change(before: Document | None, counts: Counts, *, same: bool) -> _Change | None:
+def _change(before: Document | None, counts: Counts, *, same: bool, mark: str = "origin") -> _Change | None:
     """How a document must be written, given the stored one; None, and counted, if it need not be."""
     if before is None:
         return _insert
-    if before.get("origin") != ORIGIN:
+    if before.get(mark) != ORIGIN:
         counts.kept += 1
     elif same:
         counts.unchanged += 1
     else:
-        return _update
+        return functools.partial(_update, mark=mark)
     return None
 
 
 def _insert(key: Document, document: Document) -> InsertOne[Document]:
     """Insert a document, unless one exists by now."""
-    return InsertOne(key | document)
+    return InsertOne(key | document | STAMP)
 
 
-def _update(key: Document, document: Document) -> UpdateOne:
+def _update(key: Document, document: Document, *, mark: str) -> UpdateOne:
     """Update a document if it is still a seed's."""
-    return UpdateOne(key | {"origin": ORIGIN}, {"$set": document})
+    return UpdateOne(key | {mark: ORIGIN}, {"$set": document})
 
 
 async def _find(collection: _Collection, selector: Document, projection: Document) -> list[Document]:
@@ -303,6 +324,14 @@ def _batches(values: Sequence[T]) -> Iterator[Sequence[T]]:
     return (values[start : start + _BATCH] for start in range(0, len(values), _BATCH))
 
 
+def load_samples(known: Declarations) -> SeedData:
+    """The sample shop; without its orders if a project declares a collection of that name, with another shape."""
+    from lkmongo.store.seed.seeds import default_seed_folder, load_seeds
+
+    data = load_seeds(default_seed_folder(), Declarations())
+    return replace(data, orders=()) if ORDERS in known.own else data
+
+
 ORDER = Order("1011", (OrderItem("Wren smart speaker, chalk"),), 89.0, "shipped")
 """An order for the first customer, so that they have something to ask about."""
 
@@ -328,14 +357,14 @@ async def prepare(
     await database_indexes.apply(db)
     if not await _is_empty(db):
         return
-    from lkmongo.store.seed.seeds import default_seed_folder, load_seeds
-
-    data = load_seeds(default_seed_folder())
+    data = load_samples(await declared.read(db))
+    shop = "users, orders and knowledge" if data.orders else "users and knowledge"
     yours = ""
-    if customer and customer.tenant_id == DEFAULT_TENANT and all(owner != customer for owner, _ in data.orders):
+    is_new = customer and customer.tenant_id == DEFAULT_TENANT and all(owner != customer for owner, _ in data.orders)
+    if customer and is_new and data.orders:
         data = replace(data, orders=(*data.orders, (customer, ORDER)))
         yours = f", with an order of yours, {ORDER.order_id}"
-    on_status(f"This database is empty: loading the sample shop (users, orders and knowledge){yours} ...")
+    on_status(f"This database is empty: loading the sample shop ({shop}){yours} ...")
     await seed(db, data, embedder)
 
 

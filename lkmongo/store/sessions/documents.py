@@ -7,6 +7,7 @@ an error, so that one of them neither hides a list from operators nor keeps `rec
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import platform
 import secrets
@@ -19,7 +20,10 @@ from typing import Any
 
 from lkmongo import deadlines
 from lkmongo.model import Delivery, SessionRecord, SessionStatus, Turn, TurnKind, TurnTotals, UserScope, clean
+from lkmongo.store.mongo.schema import STAMP, VERSION, is_newer
 from lkmongo.store.sessions.transcript import seconds_of
+
+logger = logging.getLogger(__name__)
 
 _KINDS = frozenset(TurnKind)
 _STATUSES = frozenset(SessionStatus)
@@ -76,11 +80,12 @@ def turn_fields(turn: Turn) -> dict[str, Any]:
     """The stored fields of a turn, without the ids and numbers that identify it."""
     kept = asdict(turn).items()
     fields: dict[str, Any] = clean({k: v for k, v in kept if k not in {"seq", "item_id"} and v not in (None, {})})
-    return fields | {"kind": turn.kind.value}
+    return fields | {"kind": turn.kind.value} | STAMP
 
 
 def turn_of(document: Mapping[str, Any]) -> Turn:
     """The turn of a document; a kind that is unknown counts as a message, a missing time as the epoch."""
+    _warn_if_newer(document)
     kind, metrics = _text(document.get("kind")), document.get("metrics")
     return Turn(
         seq=seq if isinstance(seq := document.get("seq"), int) else 0,
@@ -101,6 +106,7 @@ def turn_of(document: Mapping[str, Any]) -> Turn:
 
 def record_of(document: Mapping[str, Any]) -> SessionRecord:
     """The record of a session's document, or of the ids in a turn's document."""
+    _warn_if_newer(document)
     status, report = _text(document.get("status")), document.get("report")
     return SessionRecord(
         session_id=str(document.get("session_id", "")),
@@ -130,6 +136,20 @@ def _delivery(webhook: object) -> Delivery | None:
         delivered_at=_time(webhook.get("delivered_at")),
         gave_up_at=_time(webhook.get("gave_up_at")),
         answer=_text(webhook.get("answer")),
+    )
+
+
+def _warn_if_newer(document: Mapping[str, Any]) -> None:
+    if is_newer(document):
+        _warn(document[VERSION])
+
+
+@functools.cache
+def _warn(version: int) -> None:
+    """Once, as a list may hold many."""
+    logger.warning(
+        "sessions of schema version %d, written by a later release of lkmongo, may show incompletely: upgrade this one",
+        version,
     )
 
 

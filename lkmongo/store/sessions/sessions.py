@@ -19,7 +19,7 @@ from pymongo.errors import BulkWriteError
 from lkmongo.errors import DatabaseError
 from lkmongo.model import SessionRecord, SessionStatus, Turn, UserScope, clean
 from lkmongo.store.mongo import operations
-from lkmongo.store.mongo.schema import SESSIONS, TURNS
+from lkmongo.store.mongo.schema import SESSIONS, STAMP, TURNS, VERSION
 from lkmongo.store.sessions.documents import (
     HAS_RUN_OUT,
     LOOKING,
@@ -46,6 +46,9 @@ CONSOLE = "console"
 """The room of sessions that have none."""
 _BATCH = 500
 _DUPLICATE_KEY = 11_000
+
+
+_VERSION = {"$ifNull": [f"${VERSION}", STAMP[VERSION]]}
 
 
 class TakenError(DatabaseError):
@@ -75,6 +78,7 @@ class Sessions:
             "status": {"$literal": clean(record.status)},
             "started_at": {"$ifNull": ["$started_at", record.started_at]},
             "lease": lease(owner),
+            VERSION: _VERSION,
         }
         where = {
             "participant": record.participant_identity,
@@ -148,6 +152,7 @@ class Sessions:
             "status": {"$cond": [goes_on, SessionStatus.ACTIVE.value, "$status"]},
             "started_at": {"$ifNull": ["$started_at", record.started_at]},
             "lease": {"$cond": [free, lease(owner), "$lease"]},
+            VERSION: _VERSION,
         }
         selector = _one(record.scope, record.session_id)
         document = await operations.write(
@@ -292,7 +297,7 @@ class Sessions:
             }
         )
         selector = _one(record.scope, record.session_id)
-        update = {"$set": fields, "$min": {"started_at": record.started_at}} | (
+        update = {"$set": fields, "$min": {"started_at": record.started_at}, "$setOnInsert": STAMP} | (
             {} if keep_lease or record.status is SessionStatus.ACTIVE else {"$unset": {"lease": ""}}
         )
         later = {"status": SessionStatus.COMPLETE.value, "ended_at": {"$gt": record.ended_at}}

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lkmongo.declarations import Collection, declare
 from lkmongo.errors import UsageError
 from lkmongo.model import now
 from lkmongo.store.indexes import database_indexes
@@ -79,3 +80,30 @@ async def test_the_role_readwrite_is_enough_to_change_a_limit(tmp_path):
                 assert {row.subject: row.keep for row in await database_indexes.current_retention(db)}[
                     "memories"
                 ] == timedelta(days=days)
+
+
+# ---------------------------------------------------------------- declared collections
+
+
+async def test_a_declared_retention_is_set_unless_an_operator_has_set_another(store):
+    days = timedelta(days=1)
+    declare(
+        Collection("cats", owner="person", key=("nr",), retention=("at", 90 * days)),
+        Collection("dogs", owner="tenant", key=("nr",), retention=("at", None)),
+        Collection("fish", owner="tenant", key=("nr",)),
+    )
+    await database_indexes.apply(store.db)
+    assert (await limits(store)).items() >= {"cats": 90 * days, "dogs": None}.items()
+    assert "fish" not in await limits(store)
+    index = (await store.db.cats.index_information())["retention"]
+    assert (index["key"], index["expireAfterSeconds"]) == ([("at", 1)], 90 * 86_400)
+    for keep in (30 * days, None, 60 * days):
+        await database_indexes.set_retention(store.db, "cats", keep)
+        await database_indexes.apply(store.db)
+        assert (await limits(store))["cats"] == keep, "the operator's, not the declared one"
+    await database_indexes.set_retention(store.db, "dogs", 5 * days)
+    assert (await database_indexes.retention_of(store.db, "dogs")).keep == 5 * days
+    await store.db.dogs.insert_many([{"nr": n, "at": now() - timedelta(days=n)} for n in range(4)])
+    assert await database_indexes.count_older(store.db, "dogs", 36 * timedelta(hours=1)) == 2
+    with pytest.raises(UsageError, match="'fish' has no retention"):
+        await database_indexes.retention_of(store.db, "fish")

@@ -92,7 +92,7 @@ async def test_what_is_added_is_whole_and_is_found(store):
     for (source, chunk), doc in (await stored(store)).items():
         assert set(doc) == {
             "_id", "tenant_id", "source", "chunk", "title", "content", "content_hash", "embedding", "embedding_model",
-            "origin", "root", "updated_at",
+            "origin", "root", "updated_at", "schema_version",
         }  # fmt: skip
         assert doc["origin"] == ORIGIN
         assert doc["embedding_model"] == embedder.model

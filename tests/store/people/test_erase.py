@@ -17,7 +17,7 @@ from lkmongo.model import SessionRecord, SessionStatus, TenantScope, Turn, TurnK
 from lkmongo.outbox.lease import Lease
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.mongo.client import create_client
-from lkmongo.store.mongo.schema import COLLECTIONS, KEYS, KNOWLEDGE, PERSONAL, RECEIPTS, TOMBSTONES
+from lkmongo.store.mongo.schema import COLLECTIONS, DECLARATIONS, KEYS, KNOWLEDGE, PERSONAL, RECEIPTS, TOMBSTONES
 from lkmongo.store.open import Store
 from lkmongo.store.people.erase import check_note, erase, receipts
 from lkmongo.store.people.person import count
@@ -35,7 +35,7 @@ OTHERS = (SAME_ID_ELSEWHERE, SOMEBODY_ELSE)
 
 
 def test_every_collection_is_known_to_hold_people_or_not():
-    assert set(COLLECTIONS) == {*PERSONAL, KNOWLEDGE, RECEIPTS, TOMBSTONES, KEYS}
+    assert set(COLLECTIONS) == {*PERSONAL, KNOWLEDGE, RECEIPTS, TOMBSTONES, KEYS, DECLARATIONS}
 
 
 async def test_nothing_is_left_but_a_receipt_that_names_nobody(store):

@@ -164,6 +164,7 @@ class TestFirstRun:
             "email": "ada@example.com",
             "preferences": {"language": "en", "timezone": "Europe/London"},
             "memory_version": 0,
+            "schema_version": 1,
         }
         profile = await Users(seed_db).get(UserScope(tenant_id="default", user_id="u-1"))
         assert replace(profile, created_at=None) == SMALL.users[0]
@@ -173,7 +174,7 @@ class TestFirstRun:
         await seed(seed_db, data, LocalEmbedder())
         document = await seed_db.users.find_one({}, {"_id": 0, "created_at": 0})
         assert document.pop("preferences") == {"timezone": "Europe/London"}
-        assert document == {"tenant_id": "default", "user_id": "u-2", "memory_version": 0}
+        assert document == {"tenant_id": "default", "user_id": "u-2", "memory_version": 0, "schema_version": 1}
 
     async def test_an_order_is_what_its_owner_reads(self, seed_db):
         await seed(seed_db, SMALL, LocalEmbedder())
@@ -186,6 +187,7 @@ class TestFirstRun:
             "currency": "EUR",
             "status": "shipped",
             "origin": "seed",
+            "schema_version": 1,
         }
         for owner, order in SMALL.orders:
             assert await Orders(seed_db).get(owner, "1") == order
@@ -208,6 +210,7 @@ class TestFirstRun:
             "content": "Bags may stay behind.",
             "embedding_model": LocalEmbedder.model,
             "origin": "seed",
+            "schema_version": 1,
         }
 
     async def test_each_passage_has_the_vector_of_its_own_text(self, seed_db):

@@ -1,0 +1,1 @@
+"""Conversations under test: scenarios in YAML, held with the real agent on a database of their own."""

@@ -1,0 +1,44 @@
+"""Run scenarios that are written in the test."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lkmongo.scenarios.run import Outcome, run_scenarios
+from lkmongo.scenarios.scenario import load_scenarios
+from lkmongo.settings import Settings
+
+Run = Callable[..., Awaitable[Outcome]]
+
+
+@pytest.fixture(scope="session")
+def scenario_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home whose mongod stays up, so that each scenario joins it in a moment."""
+    from lkmongo.local.mongod import EmbeddedMongod
+
+    home = tmp_path_factory.mktemp("scenarios")
+    with EmbeddedMongod(home):
+        yield home
+
+
+@pytest.fixture
+def run(scenario_home: Path, tmp_path: Path) -> Run:
+    """Run a scenario, given as its text or its file."""
+
+    async def run(scenario: str | Path, *, model: Any = None, env: dict[str, str] | None = None) -> Outcome:
+        path = tmp_path / "scenario.yaml"
+        if isinstance(scenario, Path):
+            path = scenario
+        else:
+            path.write_text(textwrap.dedent(scenario))
+        settings = Settings.load(env or {})
+        outcomes = [each async for each in run_scenarios(settings, load_scenarios([path]), scenario_home, model=model)]
+        (outcome,) = outcomes
+        return outcome
+
+    return run
