@@ -7,13 +7,14 @@ they are first used, so `import lkmongo` is quick, and imports LiveKit only for 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # type checkers take it for true; importing `typing` takes longer than all the rest
 if TYPE_CHECKING:
     from lkmongo.agent.assistant import Assistant, MemoryAgent
     from lkmongo.agent.caller_session import CallerSession
+    from lkmongo.agent.tools import with_deadline
     from lkmongo.declarations import Collection, ProfileField
     from lkmongo.errors import (
         DatabaseError,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "lkmongo.agent.assistant": ("Assistant", "MemoryAgent"),
     "lkmongo.agent.caller_session": ("CallerSession",),
+    "lkmongo.agent.tools": ("with_deadline",),
     "lkmongo.declarations": ("Collection", "ProfileField"),
     "lkmongo.errors": (
         "DatabaseError",
@@ -66,10 +68,11 @@ __all__ = [
     "Turn",
     "UsageError",
     "UserScope",
+    "with_deadline",
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     for home, names in _HOMES.items():
         if name in names:
             value = globals()[name] = getattr(import_module(home), name)

@@ -15,6 +15,7 @@ import lkmongo
 PUBLIC = [
     "Assistant",
     "CallerSession",
+    "Collection",
     "DatabaseError",
     "Fact",
     "LkmongoError",
@@ -24,6 +25,7 @@ PUBLIC = [
     "NotReadyError",
     "Passage",
     "Profile",
+    "ProfileField",
     "SecretError",
     "SessionEnd",
     "SessionRecord",
@@ -32,6 +34,7 @@ PUBLIC = [
     "Turn",
     "UsageError",
     "UserScope",
+    "with_deadline",
 ]
 """To remove one or to change what it takes is a new minor version: CONTRIBUTING.md, Release."""
 HEAVY = ("livekit", "pymongo", "numpy", "pydantic", "aiohttp", "voyageai", "yaml", "asyncio")

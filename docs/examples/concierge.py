@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from livekit.agents import RunContext, function_tool
 
-from lkmongo.agent.assistant import Assistant
-from lkmongo.agent.caller_session import CallerSession
+from lkmongo import Assistant, CallerSession
 
 
 class Concierge(Assistant):

@@ -9,10 +9,7 @@ from uuid import uuid4
 from livekit.agents import RunContext, ToolError, function_tool
 from pydantic import BaseModel, Field
 
-from lkmongo import deadlines
-from lkmongo.agent.assistant import Assistant, finish_despite_interruption, with_deadline
-from lkmongo.agent.caller_session import CallerSession
-from lkmongo.declarations import Collection, ProfileField
+from lkmongo import Assistant, CallerSession, Collection, ProfileField, with_deadline
 
 
 class Appointment(BaseModel):
@@ -53,20 +50,18 @@ class Salon(Assistant):
             service: what for, such as "haircut"
             at: date and time in ISO 8601, such as 2026-12-01T10:00
         """
-        finish_despite_interruption(context)
+        context.disallow_interruptions()
         number = uuid4().hex[:8]
         document = {"appointment_id": number, "service": service, "at": at}
         # The collection knows the caller: no argument of a tool can reach somebody else's documents.
-        await with_deadline(
-            deadlines.TOOL_CHANGE, context.userdata.collection("appointments").insert(document), "book that"
-        )
+        await with_deadline(2.0, context.userdata.collection("appointments").insert(document), "book that")
         return f"Booked: {service}, {at}. The number is {number}."
 
     @function_tool
     async def list_appointments(self, context: RunContext[CallerSession]) -> str:
         """List the caller's appointments, the next one first."""
         booked = context.userdata.collection("appointments").find({"status": "booked"}, sort="at", limit=5)
-        found = await with_deadline(deadlines.TOOL_READ, booked, "look that up")
+        found = await with_deadline(1.0, booked, "look that up")
         lines = [f"{each['service']} on {each['at']:%B %d at %H:%M}, number {each['appointment_id']}" for each in found]
         return f"You have {len(lines)}: {'; '.join(lines)}." if lines else "You have no appointments."
 
@@ -77,10 +72,10 @@ class Salon(Assistant):
         Args:
             appointment_id: the number of the appointment
         """
-        finish_despite_interruption(context)
+        context.disallow_interruptions()
         change = context.userdata.collection("appointments").update(
             {"appointment_id": appointment_id, "status": "booked"}, {"status": "cancelled"}
         )
-        if not await with_deadline(deadlines.TOOL_CHANGE, change, "cancel that"):
+        if not await with_deadline(2.0, change, "cancel that"):
             raise ToolError(f"You have no appointment {appointment_id}.")
         return f"Appointment {appointment_id} is cancelled."

@@ -31,9 +31,14 @@ P = ParamSpec("P")
 
 
 async def with_deadline(deadline: float, work: Awaitable[T], doing: str) -> T:
-    """Wait `deadline` seconds for `work`; failures are logged and become a sentence that can be read out.
+    """Wait for the work of a tool; failures are logged and become a sentence that can be read out.
 
     The model and the report get the text of a tool's exception, so internal messages must not leave here.
+
+    Args:
+        deadline: in seconds.
+        work: what the tool does.
+        doing: what it does in words that follow "I could not", such as "look that up".
 
     Raises:
         ToolError: it took too long or failed.

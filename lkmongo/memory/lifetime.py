@@ -156,7 +156,7 @@ class Lifetime:
         try:
             reason = await self._find_reason()
             await asyncio.gather(*self._identifying, return_exceptions=True)
-            if not self._has_record:
+            if not self._has_record and self.caller.saved == "stored":
                 await self.caller.caller.flush(deadlines.SETTLE)
                 stored = True
                 return True

@@ -62,8 +62,7 @@ class Memory:
                 await caller.remember("favorite color", "teal")
 
     Attributes:
-        settings: those that it was made with.
-        embedder: makes vectors.
+        settings: what it was made with.
         people: what is remembered of whom: list, show, search, export, forget, merge, erase.
         sessions: the records of sessions: list, show, search.
         knowledge: what an agent may quote: add, list, search, remove.
@@ -276,11 +275,9 @@ class Memory:
         """The session of a caller, by `await` or `async with`.
 
         Of a LiveKit job, before `ctx.connect()`: the dispatch metadata say who is calling (docs/tokens.md), a sealed
-        attribute of the participant may say it later, and anybody else is a guest. `user_id` or `guest` says it in your
-        words instead. The session ends when the AgentSession that it is attached to closes, or with the job.
-
-        Without a job it ends when the block is left, or by `await caller.end()`; one that is attached ends when its
-        AgentSession closes.
+        attribute of the participant may say it later, and anybody else is a guest; `user_id` or `guest` overrules them.
+        A session that is attached ends when its AgentSession closes, or with the job; another one when its block is
+        left, or by `await caller.end()`.
 
         Args:
             ctx: LiveKit's job.
@@ -301,24 +298,21 @@ class Memory:
                 "it is not said whose session this is",
                 hint="name a user_id, guest=True, or the ctx of a LiveKit job",
             )
-        scope = UserScope(tenant_id=tenant_id, user_id=user_id) if user_id is not None else None
-        if scope is None and guest:
-            scope = UserScope.guest(tenant_id)
+        unknown = UserScope.guest(tenant_id)
+        scope = unknown if user_id is None else UserScope(tenant_id=tenant_id, user_id=user_id)
         if session_id is not None:
             check_id("session", session_id)
 
-        async def of_job(job: JobContext) -> CallerSession:
-            lifetime = await self.begin(job, scope, guest=guest, session_id=session_id)
+        async def begin() -> CallerSession:
+            if ctx is None:
+                session = session_id or f"session-{uuid4()}"
+                return (await self.begin_without_job(scope, guest=guest, session_id=session)).caller
+            by_program = scope if guest or user_id is not None else None
+            lifetime = await self.begin(ctx, by_program, guest=guest, session_id=session_id)
             await lifetime.resume()
             return lifetime.caller
 
-        async def of_program(scope: UserScope) -> CallerSession:
-            session = session_id or f"session-{uuid4()}"
-            return (await self.begin_without_job(scope, guest=guest, session_id=session)).caller
-
-        if ctx is not None:
-            return SessionOpening(lambda: of_job(ctx))
-        return SessionOpening(lambda: of_program(scope or UserScope.guest(tenant_id)))
+        return SessionOpening(begin)
 
     async def begin(
         self, job: JobContext, scope: UserScope | None = None, *, guest: bool = False, session_id: str | None = None

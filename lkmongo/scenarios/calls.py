@@ -17,6 +17,7 @@ from livekit.agents import llm
 from lkmongo.agent.models import choose_model
 from lkmongo.console.lines import Line, Listener
 from lkmongo.console.text import converse
+from lkmongo.declarations import declare_agent
 from lkmongo.demo.llm import demo_model
 from lkmongo.errors import LkmongoError
 from lkmongo.outbox import journal
@@ -212,6 +213,7 @@ def hold_and_die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     try:
+        declare_agent(settings.agent)
         tell(asyncio.run(_Conversation(settings, call, session_id, answers, die).hold()))  # it ended before its time
     except LkmongoError as error:
         tell(error)

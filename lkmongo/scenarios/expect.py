@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lkmongo.model import PROFILE_FIELDS, UserScope, slot_name
+from lkmongo.model import UserScope, slot_name
 from lkmongo.scenarios.calls import Heard
 from lkmongo.scenarios.scenario import After, Call, Said, WantedTool, holds
 from lkmongo.store.open import Store
@@ -138,10 +138,10 @@ async def failures_after(store: Store, after: After, killed: Sequence[str]) -> l
 async def _remembered(store: Store, scope: UserScope) -> tuple[dict[str, str], str]:
     """Memories and profile fields by their names, and the gist of the last call."""
     profile = await store.users.get(scope)
-    fields = {name: getattr(profile, name) for name in PROFILE_FIELDS} if profile else {}
+    fields = profile.values if profile else {}
     memories = {memory.memory_type: memory.content for memory in await store.memories.contents(scope)}
     gist = profile.last_session.gist if profile and profile.last_session else ""
-    return {name: value for name, value in fields.items() if value} | memories, gist
+    return fields | memories, gist
 
 
 def _not_remembered(after: After, remembered: dict[str, str], gist: str) -> _Found:

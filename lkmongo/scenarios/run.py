@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from lkmongo.agent.assistant import check_assistant
 from lkmongo.agent.models import check_language_model
+from lkmongo.declarations import declare_agent, declared
 from lkmongo.embed.choose import embedder_for
 from lkmongo.model import UserScope
 from lkmongo.outbox import journal
@@ -23,8 +24,8 @@ from lkmongo.scenarios.scenario import Model, Scenario
 from lkmongo.settings import Settings
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.open import Store, open_store
-from lkmongo.store.seed.seeding import seed
-from lkmongo.store.seed.seeds import SeedData, default_seed_folder, load_seeds
+from lkmongo.store.seed.seeding import load_samples, seed
+from lkmongo.store.seed.seeds import SeedData, load_seeds
 
 if TYPE_CHECKING:
     from lkmongo.embed.base import Embedder
@@ -76,8 +77,9 @@ async def run_scenarios(
         }
     )
     check_assistant(settings)
+    declare_agent(settings.agent)
     answering = [_answers(settings, scenario, model) for scenario in scenarios]
-    data = {each.seeds: load_seeds(each.seeds or default_seed_folder()) for each in scenarios}
+    data = {each.seeds: load_seeds(each.seeds) if each.seeds else load_samples(declared()) for each in scenarios}
     embedder = embedder_for(settings)
     try:
         async with open_store(settings, on_status=on_progress) as store:

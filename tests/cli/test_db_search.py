@@ -365,6 +365,7 @@ def test_status_shows_server_indexes_and_documents(start, run, db):
     assert rows["slot"]["kind"] == "ordinary"
     memories = {"collection": "memories", "documents": 1, "no_vector": 1, "other_model": 0}
     assert memories in status.json["documents"]
+    assert {"collection": "memories", "older": 1, "newer": 0} in status.json["schema"]
     assert f"1 document has no vector of {LocalEmbedder.model}" in status.stderr
     plain = run("db", "status").stdout
-    assert [block.partition("\t")[0] for block in plain.split("\n\n")] == ["version", *["collection"] * 2, "subject"]
+    assert [block.partition("\t")[0] for block in plain.split("\n\n")] == ["version", *["collection"] * 3, "subject"]

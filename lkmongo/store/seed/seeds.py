@@ -104,7 +104,8 @@ def load_seeds(folder: Path, known: Declarations | None = None) -> SeedData:
         if len(others) > _LISTED:
             others = [*others[:_LISTED], f"and {len(others) - _LISTED} more"]
         holds = f"a seed folder contains {belongs} (and may contain a README); " if strange else ""
-        holds += "a collection of your own has the file that its declaration names; " if strange else ""
+        unknown = [name for name in strange if name.endswith(_RECORDS) and not _meant(name, parts)]
+        holds += "a collection of your own has the file that its declaration names; " if unknown else ""
         hint = f"{holds}correct it and run this again; nothing was written"
         raise SeedError(first, why="\n".join(others) or None, hint=hint)
     return data
