@@ -72,7 +72,7 @@ SETTLE = 2.0
 KEEP_ON_DISK = 2.0
 """The part of `HANG_UP` that is reserved for the disk."""
 HANG_UP = 10.0
-"""The end as a whole; what is not stored by then is on disk."""
+"""The end as a whole, with callbacks and the webhook; what is not stored by then is on disk."""
 RECORD_END = 8.0
 """Storing the rest of the record at a hang-up."""
 AWAY = 1.0

@@ -132,7 +132,7 @@ class CallerSession:
             self.lifetime.attached(agent_session)
 
     async def end(self, reason: str | None = None) -> bool:
-        """End the session and store its record, unless that is done or under way; at most fifteen seconds.
+        """End the session and store its record, unless that is done or under way; at most ten seconds.
 
         A session that is attached ends by itself when its AgentSession closes or its job is shut down.
 
@@ -147,9 +147,9 @@ class CallerSession:
     def on_end(self, callback: EndCallback) -> None:
         """Call `callback`, a function or a coroutine function, when this session has ended.
 
-        Once, after its record was completed, with a `SessionEnd` that says where the record is. It has five seconds,
-        and must not block: several run side by side. If it fails, that is logged. A process that is killed calls
-        nothing; the webhook tells of that as well (docs/webhook.md).
+        Once, after its record was completed, with a `SessionEnd` that says where the record is. It has five seconds
+        at most, and must not block: several run side by side. If it fails, that is logged. A process that is killed
+        calls nothing; the webhook tells of that as well (docs/webhook.md).
         """
         self.end_callbacks.append(callback)
 

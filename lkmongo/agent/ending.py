@@ -12,7 +12,7 @@ from lkmongo import deadlines
 from lkmongo.agent.turns import RedactedTurns, gist, redact_secrets
 from lkmongo.confidential import without_secrets
 from lkmongo.errors import LkmongoError
-from lkmongo.model import SessionEnd, Turn, TurnKind, clean_text
+from lkmongo.model import SessionEnd, Turn, TurnKind, clean_text, now
 from lkmongo.outbox.webhook import Endpoint, deliver
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ async def end_session(
 
 
 async def tell_end(session: CallerSession, reason: str, ended_at: datetime, *, stored: bool) -> None:
-    """Call the callbacks of `CallerSession.on_end`, and deliver the webhook; what fails is logged.
+    """Call the callbacks of `CallerSession.on_end`, and deliver the webhook; what fails or takes too long is logged.
 
     Args:
         session: the session, its record completed as far as possible.
@@ -88,31 +88,36 @@ async def tell_end(session: CallerSession, reason: str, ended_at: datetime, *, s
         changes=recorder.changes,
         saved="erased" if recorder.erased else "taken over" if recorder.lease.superseded else kept,
     )
-    work = [_call(callback, end) for callback in session.end_callbacks]
+    left = max(deadlines.AWAY, deadlines.HANG_UP - (now() - ended_at).total_seconds())
+    work = [_call(callback, end, min(left, deadlines.END_CALLBACK)) for callback in session.end_callbacks]
     if session.webhook and end.saved == "stored":
-        work.append(_deliver(session, session.webhook))
+        work.append(_deliver(session, session.webhook, left))
     await asyncio.gather(*work)
 
 
-async def _call(callback: EndCallback, end: SessionEnd) -> None:
+async def _call(callback: EndCallback, end: SessionEnd, seconds: float) -> None:
     name = getattr(callback, "__qualname__", repr(callback))
+    limit = asyncio.timeout(seconds)
     try:
-        async with asyncio.timeout(deadlines.END_CALLBACK):
+        async with limit:
             result = callback(end)
             if isinstance(result, Awaitable):
                 await result
-    except TimeoutError:
-        logger.warning("%s, called at the end of the session, took longer than %g s", name, deadlines.END_CALLBACK)
     except Exception:
-        logger.exception("%s, called at the end of the session, failed", name)
+        if limit.expired():
+            logger.warning("%s, called at the end of the session, took longer than %.1f s", name, seconds)
+        else:
+            logger.exception("%s, called at the end of the session, failed", name)
 
 
-async def _deliver(session: CallerSession, webhook: Endpoint) -> None:
+async def _deliver(session: CallerSession, webhook: Endpoint, seconds: float) -> None:
+    """Make the first attempt; whatever fails, the webhook is due, and any process makes the next one."""
     record, owner = session.recorder.record, session.recorder.lease.owner
     try:
-        await deliver(session.store, webhook, record.scope, record.session_id, owner)
-    except LkmongoError as error:  # it is due, and another process delivers it
-        logger.info("the webhook could not be delivered yet: %s (%s)", error.message, error.why)
+        async with asyncio.timeout(seconds):
+            await deliver(session.store, webhook, record.scope, record.session_id, owner)
+    except (LkmongoError, TimeoutError) as error:
+        logger.info("the webhook could not be delivered yet: %s", error)
     except Exception:
         logger.exception("the webhook could not be delivered")
 

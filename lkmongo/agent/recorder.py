@@ -134,7 +134,9 @@ class Recorder:
         except Exception:
             logger.exception("the session report could not be made")
             facts = {}
-        self._outbox.add(End(reason, ended_at or now(), facts | {"changes": self.changes}))
+        if self.changes:
+            facts["changes"] = self.changes
+        self._outbox.add(End(reason, ended_at or now(), facts))
         if self._outbox.announces:
             self._outbox.add(Notify(new_event_id()))
         # If turns must be written, the record gets both connections first.

@@ -129,7 +129,7 @@ class Memory:
         return self
 
     async def close(self) -> None:
-        """End the sessions that are not over, each within fifteen seconds, and disconnect."""
+        """End the sessions that are not over, each within ten seconds, and disconnect."""
         if self._closed:
             return
         self._closed = True

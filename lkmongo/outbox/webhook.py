@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import lkmongo
 from lkmongo import backoff, deadlines
 from lkmongo.errors import LkmongoError, UnreachableError, connection_failure
-from lkmongo.model import SessionRecord, TurnTotals, UserScope, now
+from lkmongo.model import SessionRecord, SessionStatus, TurnTotals, UserScope, now
 from lkmongo.settings import Settings
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import TURNS
@@ -135,7 +135,7 @@ def body_of(record: SessionRecord) -> bytes:
             "length_seconds": record.length / timedelta(seconds=1) if record.length is not None else None,
             "turns": totals.turns,
             "tool_errors": totals.tool_errors,
-            "changes": record.report.get("changes"),
+            "changes": record.report.get("changes", 0 if record.status == SessionStatus.COMPLETE else None),
             "record": shlex.join(command),
         },
     }

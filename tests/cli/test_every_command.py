@@ -82,13 +82,14 @@ CANARIES = {
     variable.name: f"canary-{number}-s3cret-0123456789-0123456789"
     for number, variable in enumerate(Settings.variables())
     if variable.secret
-}
+} | {"LKMONGO_WEBHOOK_SECRET": "whsec_canary0s3cret0012345678901234567890a"}
 NOBODY = f"mongodb://app:{CANARIES['MONGODB_URI']}@127.0.0.1:1/?serverSelectionTimeoutMS=200&connectTimeoutMS=200"
 SECRETS = CANARIES | {
     "MONGODB_URI": NOBODY,
     "VOYAGE_BASE_URL": "http://127.0.0.1:1/v1",
     "LIVEKIT_URL": "ws://127.0.0.1:1",
     "LIVEKIT_API_KEY": "APIcanary",
+    "LKMONGO_WEBHOOK_URL": f"https://127.0.0.1:1/{CANARIES['LKMONGO_WEBHOOK_URL']}",
     "HF_ENDPOINT": "http://127.0.0.1:1",
     "HF_HOME": "nowhere",
 }

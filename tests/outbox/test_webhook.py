@@ -382,6 +382,11 @@ async def test_a_session_that_another_agent_may_continue_is_told_when_it_has_end
     assert await deliver_due(store, receiver.endpoint) == []
     assert await store.sessions.renew(ROBIN, SID, "alive") == "held"
     assert await delivery(store) is None
+    await store.db.sessions.update_one({}, {"$set": {"webhook.due_at": BEGAN}})
+    assert await deliver_due(store, receiver.endpoint) == [], "it goes on"
+    await store.sessions.interrupt(ROBIN, SID, "lost")
+    assert (await delivery(store)).due_at - now() > timedelta(seconds=50), "a second agent that died"
+    assert await store.sessions.renew(ROBIN, SID, "alive") == "held"
     done = replace(record, status=SessionStatus.COMPLETE, ended_at=now(), close_reason="hang-up")
     await store.sessions.save(done, owner="alive")
     await store.webhooks.announce(ROBIN, SID, "msg_2")
@@ -404,8 +409,8 @@ async def test_a_session_that_counted_as_dead_and_was_completed_is_told_again_wi
     done = replace(record, status=SessionStatus.COMPLETE, ended_at=now(), close_reason="hang-up")
     await store.sessions.save(done)
     assert await store.webhooks.announce(ROBIN, SID, "msg_2")
-    assert not await store.webhooks.announce(ROBIN, SID, "msg_3")
     await deliver_due(store, receiver.endpoint)
+    assert not await store.webhooks.announce(ROBIN, SID, "msg_3")
     assert [each["status"] for each in receiver.data] == ["interrupted", "complete"]
     assert receiver.ids[1] == "msg_2" != receiver.ids[0]
 
@@ -485,10 +490,13 @@ async def test_an_erasure_waits_for_a_request_that_is_under_way(store, receiver)
 # ---------------------------------------------------------------- the operation
 
 
-async def test_what_was_announced_twice_is_due_once(store):
-    record = await ended(store)
+@pytest.mark.parametrize("answer", [204, 500])
+async def test_what_is_announced_again_after_it_was_sent_stays_as_it_is(store, receiver, answer):
+    await ended(store)
+    receiver.answers = [answer]
+    await deliver_due(store, receiver.endpoint)
     before = await delivery(store)
-    assert not await store.webhooks.announce(ROBIN, record.session_id, "another")
+    assert not await store.webhooks.announce(ROBIN, SID, "another")
     assert await delivery(store) == before
 
 

@@ -121,7 +121,8 @@ def record_of(document: Mapping[str, Any]) -> SessionRecord:
         agent=_text(document.get("agent")),
         agent_participant=_text(document.get("agent_participant")),
         livekit=_text(document.get("livekit")),
-        webhook=_delivery(document.get("webhook")),
+        # Of one that counted as dead and goes on, it is from before.
+        webhook=_delivery(document.get("webhook")) if status != SessionStatus.ACTIVE else None,
     )
 
 

@@ -115,7 +115,7 @@ class Sessions:
             "status": {"$cond": [revives, SessionStatus.ACTIVE.value, "$status"]},
         } | {
             name: {"$cond": [revives, "$$REMOVE", f"${name}"]}
-            for name in ("ended_at", "close_reason", "interrupted_at", "webhook")
+            for name in ("ended_at", "close_reason", "interrupted_at")
         }
         document = await operations.write(
             lambda: self._sessions.find_one_and_update(

@@ -31,11 +31,12 @@ def new_event_id() -> str:
 def due(event_id: str, status: SessionStatus, *, at: Any = "$$NOW") -> Document:
     """The expression for the webhook of a session that has ended with this status, due `at` a time.
 
-    One that told of the same status stays as it is: an end is told once, and anew if an interrupted session is complete
-    after all.
+    One that tells of the same status stays as it is once it was sent: an end is told once, and anew if an interrupted
+    session is complete after all.
     """
     new = {"id": {"$literal": event_id}, "about": status.value, "attempts": 0, "due_at": at}
-    return {"$cond": [{"$eq": ["$webhook.about", status.value]}, "$webhook", new]}
+    is_sent = {"$and": [{"$eq": ["$webhook.about", status.value]}, {"$gt": ["$webhook.attempts", 0]}]}
+    return {"$cond": [is_sent, "$webhook", new]}
 
 
 class Webhooks:
@@ -45,7 +46,7 @@ class Webhooks:
         self._sessions = db[SESSIONS]
 
     async def announce(self, scope: UserScope, session_id: str, event_id: str) -> bool:
-        """Let the webhook of a complete session be due; returns False if it is, or was before."""
+        """Let the webhook of a complete session be due; returns False if it is, or was sent before."""
         selector = scope.filter | {"session_id": session_id, "status": SessionStatus.COMPLETE.value}
         update = [{"$set": {"webhook": due(event_id, SessionStatus.COMPLETE)}}]
         return (await operations.write(lambda: self._sessions.update_one(selector, update))).modified_count == 1
