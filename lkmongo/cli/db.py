@@ -49,12 +49,12 @@ async def seed(
     from lkmongo.store.seed.seeds import load_seeds
 
     cli.declare()
+    uri = cli.settings.mongodb_uri
+    if uri and not is_local(uri.get_secret_value()):
+        cli.confirm(f"Load {folder or 'the sample data'} into a database on another machine?", yes=yes)
     async with open_embedder(cli.settings) as embedder, open_store(cli.settings, on_status=cli.output.note) as store:
         known = await declared.read(store.db)
         data = load_seeds(folder, known) if folder else load_samples(known)
-        uri = cli.settings.mongodb_uri
-        if uri and not is_local(uri.get_secret_value()):
-            cli.confirm(f"Load {folder or 'the sample data'} into a database on another machine?", yes=yes)
         await database_indexes.apply(store.db)
         with progress("seeding") as report:
             counts = await write_seeds(
