@@ -363,6 +363,7 @@ async def test_a_session_is_attached_once(store):
         assert_briefed_once(held.llm, requests=2)
 
 
+@pytest.mark.usefixtures("impatient")  # a deadline that was cancelled refers to the session until its time
 async def test_a_session_that_is_gone_is_not_kept(store):
     async def hold() -> weakref.ref:
         async with calling(store, ROBIN) as call, talking(call, ScriptedLLM(calls()), Plain(), userdata=None) as held:
