@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -99,7 +100,7 @@ class ToolSession(Protocol):
     async def latest_orders(self, limit: int) -> list[Order]: ...
 
 
-class MemoryTools:
+class MemoryTools(ABC):
     """The tools. Whose data it is comes from the session, never from the model."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -109,9 +110,9 @@ class MemoryTools:
             self.update_profile = with_profile_fields(self.update_profile, own)
         super().__init__(*arguments, **options)
 
+    @abstractmethod
     def session_of(self, context: RunContext[Any]) -> ToolSession:
         """The session whose caller a tool serves."""
-        raise NotImplementedError
 
     @function_tool
     async def search_knowledge(self, context: RunContext[Any], query: str) -> str:

@@ -93,7 +93,7 @@ class Memory:
         declare(*collections, *profile_fields)
         self.settings = (settings or Settings.load()).override(**overrides)
         self.embedder: Embedder = embedder_for(self.settings)
-        _ = self.settings.webhook
+        _ = self.settings.webhook  # a missing secret is an error now, not at the end of the first session
         self.people = People(self.store, self._search)
         self.sessions = Sessions(self.store)
         self.knowledge = Knowledge(self.store, self._search, self.embedder)

@@ -61,10 +61,8 @@ class Change(Operation):
 
 
 @dataclass(frozen=True, slots=True)
-class Remember(Change):
-    op: ClassVar[str] = "remember"
+class SlotChange(Change):
     label: str
-    content: str
 
     @property
     def key(self) -> Hashable:
@@ -72,13 +70,14 @@ class Remember(Change):
 
 
 @dataclass(frozen=True, slots=True)
-class Forget(Change):
-    op: ClassVar[str] = "forget"
-    label: str
+class Remember(SlotChange):
+    op: ClassVar[str] = "remember"
+    content: str
 
-    @property
-    def key(self) -> Hashable:
-        return "slot", self.label
+
+@dataclass(frozen=True, slots=True)
+class Forget(SlotChange):
+    op: ClassVar[str] = "forget"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +153,9 @@ class MoveGuest(Operation):
     tenant_id: str
     user_id: str
 
+    def __post_init__(self) -> None:
+        _ = self.scope
+
     @property
     def scope(self) -> UserScope:
         return UserScope(tenant_id=self.tenant_id, user_id=self.user_id)
@@ -199,10 +201,7 @@ def operation_of(entry: Entry) -> Operation:
     Raises:
         LookupError, TypeError, ValueError, InvalidIdError: there is no such operation, or its fields are wrong.
     """
-    operation = OPERATIONS[entry["op"]].of(entry)
-    if isinstance(operation, MoveGuest):
-        _ = operation.scope
-    return operation
+    return OPERATIONS[entry["op"]].of(entry)
 
 
 def applied_to(
@@ -216,7 +215,7 @@ def applied_to(
                 pass
             case SetProfile():
                 profile = profile.with_value(change.field, change.value)
-            case Remember() | Forget() if _is_newer(slots.get(change.label), change.at):
+            case SlotChange() if _is_newer(slots.get(change.label), change.at):
                 pass
             case Remember(label=label):
                 slots.pop(label, None)

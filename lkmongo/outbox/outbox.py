@@ -12,8 +12,8 @@ import logging
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any, Literal, TypeVar
+from datetime import timedelta
+from typing import Literal
 
 from lkmongo import deadlines
 from lkmongo.aio import Task, level_of
@@ -30,8 +30,6 @@ from lkmongo.store.people.erase import discard_own
 from lkmongo.store.people.tombstones import ErasedError
 
 logger = logging.getLogger(__name__)
-
-O = TypeVar("O", bound=Operation)  # noqa: E741
 
 Saved = Literal["stored", "kept", "not saved"]
 """Where a change is: in MongoDB, in the journal on disk, or in this process only."""
@@ -240,7 +238,8 @@ class Outbox:
         while operations := self._next(lane):
             first = operations[0]
             # Another process may have written since a change that was tried before or had to wait.
-            is_fresh = self._tried.get(first.key) is not first and now() - _time_of(first) <= _FRESH
+            is_untried = self._tried.get(first.key) is not first
+            is_fresh = is_untried and isinstance(first, Change) and now() - first.at <= _FRESH
             self._tried[first.key] = first
             if lane == "end" and (self.lease.continues or self._moves) and not await self._turns_are_stored():
                 raise DatabaseUnavailableError(why="its turns are not stored yet")
@@ -287,7 +286,8 @@ class Outbox:
     def _entries(self, operations: Pending) -> list[Entry]:
         """The journal entries of operations; turns get the numbers that they will probably have."""
         first = self._target.next_seq
-        seqs = {each.key: seq for seq, each in enumerate(_of_class(self._pending.values(), AddTurn), first or 0)}
+        turns = [key for key, each in self._pending.items() if isinstance(each, AddTurn)]
+        seqs = {key: seq for seq, key in enumerate(turns, first or 0)}
         return [
             AddTurn(replace(each.turn, seq=seqs.get(key, 0)), numbered=bool(first)).entry
             if isinstance(each, AddTurn)
@@ -374,12 +374,3 @@ _WHAT: dict[Lane, str] = {"memory": "a change is", "turns": "turns are", "end": 
 
 def _words(error: Exception) -> str:
     return f"{error.message} ({error.why})" if isinstance(error, LkmongoError) else repr(error)
-
-
-def _time_of(operation: Operation) -> datetime:
-    at: datetime = getattr(operation, "at", datetime.min.replace(tzinfo=now().tzinfo))
-    return at
-
-
-def _of_class(operations: Any, wanted: type[O]) -> list[O]:
-    return [each for each in operations if isinstance(each, wanted)]

@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +23,7 @@ from lkmongo.errors import (
     InvalidTextError,
     LkmongoError,
 )
-from lkmongo.model import UserScope, now
+from lkmongo.model import UserScope
 from lkmongo.outbox import journal
 from lkmongo.outbox.apply import Target, apply
 from lkmongo.outbox.journal import UNREADABLE, JournalContents, JournalError
@@ -199,11 +198,7 @@ async def _replay(store: Store, contents: JournalContents) -> Recovered:
     record, scope = contents.record, contents.record.scope
     found = Recovered(scope, record.session_id, damaged=contents.damaged)
     tombstones = Tombstones(store.db)
-
-    async def is_erased() -> bool:
-        return await tombstones.bars(scope, max(now() - (record.started_at or now()), timedelta()))
-
-    if await is_erased():
+    if await tombstones.bars_session(record):
         found.outcome = "erased"
         return found
     # While the lease is ours, an erasure waits for us. One that gave up waiting is noticed afterwards.
@@ -215,7 +210,7 @@ async def _replay(store: Store, contents: JournalContents) -> Recovered:
         found.outcome = "continued"
     elif found.outcome != "complete" and not await store.sessions.interrupt(scope, record.session_id, KILLED):
         found.outcome = "complete"
-    if await is_erased():
+    if await tombstones.bars_session(record):
         await sweep_behind(store.db, scope, record.session_id)
         found.outcome = "erased"
     return found

@@ -172,8 +172,7 @@ async def deliver(
         return None
     webhook = record.webhook
     # As in a live session: an erasure sees the lease and waits, or its tombstone is seen here.
-    age = now() - (record.started_at or now())
-    if await Tombstones(store.db).bars(scope, max(age, timedelta())):
+    if await Tombstones(store.db).bars_session(record):
         await store.webhooks.settle(record, owner, None)
         return None
     (told,) = await operations.read(lambda: with_totals(store.db[TURNS], [record]))

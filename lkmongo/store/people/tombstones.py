@@ -29,7 +29,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError
 
 from lkmongo.errors import DatabaseError, LkmongoError
-from lkmongo.model import UserScope
+from lkmongo.model import SessionRecord, UserScope, now
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import KEYS, TOMBSTONES
 
@@ -92,6 +92,11 @@ class Tombstones:
         fields = {"_id": 0, "erased_at": 1, "now": "$$NOW"}
         document = await operations.read(lambda: self._tombstones.find_one({"_id": person}, fields))
         return document is not None and age + _ROUNDING >= document["now"] - document["erased_at"]
+
+    async def bars_session(self, record: SessionRecord) -> bool:
+        """Whether the person was erased after a session began that another process held."""
+        age = now() - record.started_at if record.started_at else timedelta()
+        return await self.bars(record.scope, max(age, timedelta()))
 
     async def get(self, scope: UserScope) -> Tombstone | None:
         if (person := await self.hash_of(scope)) is None:
