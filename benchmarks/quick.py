@@ -129,7 +129,7 @@ async def _tools(ways: Ways, figures: Figures) -> None:
         async with _counted(ways, figures, "renew the lease"):
             await call.recorder.lease.check()
         bound: Any = BoundTools(call)
-        context: Any = SimpleNamespace(disallow_interruptions=lambda: None)
+        context: Any = SimpleNamespace()
         tools: dict[str, Callable[[], Awaitable[object]]] = {
             "remember": lambda: bound.remember_detail(context, "favorite_color", "teal, most of the time"),
             "remember again": lambda: bound.remember_detail(context, "favorite_color", "teal, most of the year"),

@@ -123,7 +123,7 @@ async def tools(ways: Ways, rtt_ms: float, rounds: int) -> list[Result]:
         await call.caller.preload()
         await ways.quiet()
         bound: Any = BoundTools(call)
-        context: Any = SimpleNamespace(disallow_interruptions=lambda: None)
+        context: Any = SimpleNamespace()
         count = 0
 
         async def remember() -> float:

@@ -35,6 +35,8 @@ STABLE_TRANSCRIPT = 0.45
 a shorter wait would search for half a question, and each search costs an embedding."""
 TURN_ORDER = 0.25
 """How long a turn waits for an earlier one: tool calls are reported by a separate event, after their text."""
+TYPED_ORDER = 0.02
+"""How long a typed message waits for one that was sent before it."""
 DISK = 1.0
 """Writing to disk: a hanging disk must not keep turns from MongoDB, or calls from ending."""
 

@@ -50,7 +50,6 @@ class Salon(Assistant):
             service: what for, such as "haircut"
             at: date and time in ISO 8601, such as 2026-12-01T10:00
         """
-        context.disallow_interruptions()
         number = uuid4().hex[:8]
         document = {"appointment_id": number, "service": service, "at": at}
         # The collection knows the caller: no argument of a tool can reach somebody else's documents.
@@ -72,7 +71,6 @@ class Salon(Assistant):
         Args:
             appointment_id: the number of the appointment
         """
-        context.disallow_interruptions()
         change = context.userdata.collection("appointments").update(
             {"appointment_id": appointment_id, "status": "booked"}, {"status": "cancelled"}
         )

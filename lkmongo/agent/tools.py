@@ -76,14 +76,6 @@ def as_sentence(error: LkmongoError) -> str:
     return f"{error.message[:1].upper()}{error.message[1:]}."
 
 
-def finish_despite_interruption(context: RunContext[Any]) -> None:
-    """Keep the caller from interrupting a change halfway."""
-    try:
-        context.disallow_interruptions()
-    except RuntimeError:
-        logger.debug("the caller has already interrupted; the change is made anyway")
-
-
 _MAX_LATEST_ORDERS = 3
 """Orders read out when the caller names none: as many as one can follow by ear."""
 
@@ -166,7 +158,6 @@ class MemoryTools(ABC):
             memory_type: short label in snake_case, such as favorite_color
             content: the fact
         """
-        finish_despite_interruption(context)
         caller = self.session_of(context).caller
         memory = await with_deadline(deadlines.TOOL_CHANGE, caller.remember(memory_type, content), "save that")
         slot = slot_words(memory.memory_type)
@@ -198,7 +189,6 @@ class MemoryTools(ABC):
         Args:
             memory_type: the label it was stored under, such as favorite_color
         """
-        finish_despite_interruption(context)
         caller = self.session_of(context).caller
         slot = slot_words(await with_deadline(deadlines.TOOL_CHANGE, caller.forget(memory_type), "delete that"))
         if caller.saved == "not saved":
@@ -242,7 +232,6 @@ class MemoryTools(ABC):
             field: one of name, email, preferred_language, timezone
             value: the new value; a time zone as an IANA name such as Europe/Berlin
         """
-        finish_despite_interruption(context)
         caller = self.session_of(context).caller
         words = profile_words(field)
         text = await with_deadline(deadlines.TOOL_CHANGE, caller.set_profile(field, value), "save that")

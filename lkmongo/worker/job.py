@@ -10,26 +10,24 @@ import asyncio
 import gc
 import logging
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from livekit.agents import AgentSession, CloseEvent, JobContext, JobProcess
-from livekit.agents.voice.room_io import RoomOptions, TextInputEvent, TextInputOptions
+from livekit.agents import CloseEvent, JobContext, JobProcess
+from livekit.agents.voice.room_io import RoomOptions, TextInputOptions
 
 from lkmongo.agent.assistant import create_assistant
 from lkmongo.agent.models import check_language_model, choose_speech, create_agent_session
 from lkmongo.memory.lifetime import CRASH, SHUTDOWN, Lifetime
-from lkmongo.model import MAX_CONTENT, clean_text
 from lkmongo.settings import Settings
 from lkmongo.worker.prewarm import Prewarm
 from lkmongo.worker.resume import chat_context
+from lkmongo.worker.typed_text import TypedText
 
 if TYPE_CHECKING:
     from lkmongo.agent.models import CallerAgentSession
 
 logger = logging.getLogger(__name__)
 
-TOO_LONG = "That is too long for me. Please tell me in parts."
-"""The answer to typed text that exceeds the limit of an utterance."""
 _PREWARM = "lkmongo.prewarm"
 _JOB_SESSION = "lkmongo.job_session"
 
@@ -125,29 +123,7 @@ class JobSession:
 
 def room_options(participant_identity: str | None, *, aloud: bool) -> RoomOptions:
     """The options of the agent's participation: for the participant it was dispatched for, aloud or in text only."""
-    options = RoomOptions(
-        audio_input=aloud, audio_output=aloud, text_input=TextInputOptions(text_input_cb=on_typed_text)
-    )
+    options = RoomOptions(audio_input=aloud, audio_output=aloud, text_input=TextInputOptions(text_input_cb=TypedText()))
     if participant_identity:
         options.participant_identity = participant_identity
     return options
-
-
-async def on_typed_text(session: AgentSession[Any], event: TextInputEvent) -> None:
-    """Answer typed text: at once if the agent is speaking, else after its pending reply.
-
-    The SDK's default loses messages: the previous one, which it drops unanswered, or this one, if it arrives while a
-    tool that cannot be interrupted is running.
-    """
-    if len(event.text) > MAX_CONTENT:
-        session.say(TOO_LONG)
-    elif event.text.strip():
-        # A model that is asked before the last tool has returned does not see what was just said.
-        while session.agent_state != "speaking" and (speech := session.current_speech):
-            await speech.wait_for_playout()
-        if session.agent_state == "speaking":
-            try:
-                await session.interrupt()
-            except RuntimeError:
-                logger.debug("the agent cannot be interrupted; it answers afterwards")
-        session.generate_reply(user_input=clean_text(event.text))

@@ -47,18 +47,25 @@ async def test_what_is_typed_is_answered_in_writing_and_known_in_the_next_call(t
     assert first != second
 
 
-async def test_what_is_typed_while_the_agent_stores_something_is_answered_too_and_what_is_too_long_is_refused(
-    text_worker, call
-):
+async def test_what_is_typed_in_bursts_is_answered_in_order_and_what_is_too_long_is_refused(text_worker, records, call):
     who = UserScope(tenant_id="text", user_id="u-hasty")
+    typed = ["My name is Robin.", "What is my name?"] * 10
     async with call(who=who, agent_name=TEXT) as caller:
-        await caller.reads("Hello", "Hi")
-        await caller.type("My name is Robin.")
-        await caller.type("What is my name?")
-        await caller.until(lambda: sum("our name is Robin" in text for text in caller.said()) == 2)
+        await caller.until(caller.said)  # the greeting, which may go on
+        for number, text in enumerate(typed):
+            if number == 8:
+                await caller.until(lambda: any("Robin" in text for text in caller.said()))
+            await caller.type(text)
+            await asyncio.sleep(0.003)  # the caller's clock, which tells their order, counts milliseconds
+        await caller.until(lambda: sum("our name is Robin" in text for text in caller.said()) == len(typed))
         await caller.type("a" * 4_001)
         await caller.reads("too long")
+        session_id = await caller.room.sid
         await caller.hang_up()
+    _, turns = await completed(records, who, session_id)
+    messages = [turn for turn in turns if turn.kind == "message"][1:-1]  # without the greeting and the refusal
+    assert [turn.content for turn in messages[::2]] == typed
+    assert all(turn.role == "assistant" and "our name is Robin" in turn.content for turn in messages[1::2])
 
 
 async def test_who_calls_without_any_metadata_is_a_guest_of_this_call(text_worker, records, call, livekit_server):
