@@ -28,13 +28,13 @@ os.environ |= {"MEM0_TELEMETRY": "False", "MEM0_DIR": str(HOME), "OPENAI_API_KEY
 import fastembed  # type: ignore[import-not-found]  # noqa: E402
 import numpy as np  # noqa: E402
 from bm25s.stopwords import STOPWORDS_EN  # noqa: E402
-from langchain_core.embeddings import Embeddings  # type: ignore[import-not-found]  # noqa: E402
+from langchain_core.embeddings import Embeddings  # noqa: E402
 from mem0 import Memory  # type: ignore[import-not-found]  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 from tokenizers import Tokenizer  # noqa: E402
 
 
-class Wordllama(Embeddings):  # type: ignore[misc]
+class Wordllama(Embeddings):
     """The static model inside the package wordllama: a text's vector is the mean of its tokens', of unit length."""
 
     def __init__(self) -> None:
