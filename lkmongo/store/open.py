@@ -20,6 +20,7 @@ from lkmongo.store.people.memories import Memories
 from lkmongo.store.people.orders import Orders
 from lkmongo.store.people.users import Users
 from lkmongo.store.sessions.sessions import Sessions
+from lkmongo.store.sessions.summaries import Summaries
 from lkmongo.store.sessions.webhooks import Webhooks
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Store:
     orders: Orders
     sessions: Sessions
     webhooks: Webhooks
+    summaries: Summaries
     embedded: EmbeddedMongod | None = None
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
 
@@ -49,7 +51,8 @@ class Store:
         cls, db: AsyncDatabase[dict[str, Any]], embedded: EmbeddedMongod | None = None, *, announces: bool = False
     ) -> Store:
         """The repositories over `db`; `announces` if a webhook is told of the end of each session."""
-        return cls(db, Users(db), Memories(db), Orders(db), Sessions(db, announces=announces), Webhooks(db), embedded)
+        sessions = Sessions(db, announces=announces)
+        return cls(db, Users(db), Memories(db), Orders(db), sessions, Webhooks(db), Summaries(db), embedded)
 
     async def ping(self) -> None:
         """Ping MongoDB. Raises as `operations.read` does."""
