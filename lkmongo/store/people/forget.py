@@ -1,10 +1,11 @@
-"""Forget what is remembered of a person: memory slots, profile fields, and the last session's gist.
+"""Forget what is remembered of a person: slots with their history, profile fields, and the last session's gist.
 
 The command line, the web's memory view, a live session and the recovery of its journal all forget through `forget`.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -50,7 +51,7 @@ async def forget(
     Args:
         people: the store.
         scope: the person.
-        labels: which slots; None for all.
+        labels: which slots, with their history; None for all.
         fields: all of `PROFILE_FIELDS`, which includes those of one's own, or any.
         at: when the person asked for it; by default now. Nothing said before is stored later.
         unless_newer: keep slots written after `at`.
@@ -63,11 +64,18 @@ async def forget(
     """
     at = at or now()
     names = None if labels is None else [slot_name(label) for label in labels]
-    # The slots last: if that fails, nothing forgotten can come back through the gist.
-    await people.users.forget(scope, fields, at=at)
     if names is not None and not names:
+        await people.users.forget(scope, fields, at=at)
         return 0
-    return await people.memories.delete(scope, names, not_after=at if unless_newer else None)
+    limit = at if unless_newer else None
+    # The slots last: if that fails, nothing forgotten can come back through the gist.
+    await asyncio.gather(
+        people.users.forget(scope, fields, at=at), people.history.withdraw(scope, names, not_after=limit)
+    )
+    deleted, _ = await asyncio.gather(
+        people.memories.delete(scope, names, not_after=limit), people.history.delete(scope, names, not_after=limit)
+    )
+    return deleted
 
 
 async def forget_known(
