@@ -21,6 +21,7 @@ from lkmongo.store.people.memories import Memories
 from lkmongo.store.people.orders import Orders
 from lkmongo.store.people.users import Users
 from lkmongo.store.sessions.sessions import Sessions
+from lkmongo.store.sessions.summaries import Summaries
 from lkmongo.store.sessions.webhooks import Webhooks
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Store:
     orders: Orders
     sessions: Sessions
     webhooks: Webhooks
+    summaries: Summaries
     embedded: EmbeddedMongod | None = None
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
 
@@ -59,6 +61,7 @@ class Store:
             Orders(db),
             Sessions(db, announces=announces),
             Webhooks(db),
+            Summaries(db),
             embedded,
         )
 
