@@ -75,7 +75,11 @@ async def briefing(subject: Any) -> tuple[str, bool]:
 def _registry(home: Path, labels: dict[str, bool]) -> Path:
     path = home / "registry.json"
     registry = {
-        label: {"cardinality": "multi" if multi else "single", "value_type": "string", "description": label.replace("_", " ")}
+        label: {
+            "cardinality": "multi" if multi else "single",
+            "value_type": "string",
+            "description": label.replace("_", " "),
+        }
         for label, multi in labels.items()
     }
     path.write_text(json.dumps(registry), encoding="utf-8")

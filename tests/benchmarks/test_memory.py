@@ -103,7 +103,7 @@ def test_each_value_stands_in_one_sentence_of_a_person():
     assert {path.name for path in DATA.iterdir()} == {"topics.yaml", "asides.yaml"}
 
 
-async def test_it_runs_with_lkmongo_alone(settings):
+async def test_it_runs_with_lkmongo_alone(store, mongodb_uri, database_name, home):
     told = [
         Told("p", 0, JANUARY, "home_city", "home_city", False, "I live in Lisbon."),
         Told("p", 0, JANUARY, "pet", "pet", False, "I have a beagle at home."),
@@ -116,7 +116,8 @@ async def test_it_runs_with_lkmongo_alone(settings):
         Question("q", "fact", "What is my pet?", "pet", "beagle"),
     ]
     cases = Cases(0, tuple(told), tuple(asked))
-    async with lkmongo.Memory(settings) as memory, AsyncExitStack() as stack:
+    where = {"mongodb_uri": mongodb_uri, "mongodb_db": database_name, "home": home, "embeddings": "local"}
+    async with lkmongo.Memory(**where) as memory, AsyncExitStack() as stack:
         ours = Ours(memory, stack)
         assert await ours.write([asdict(each) for each in told]) == 4
         answers = [Answer.of(await ours.ask(asdict(each))) for each in asked]
