@@ -17,6 +17,7 @@ from uuid import uuid4
 from lkmongo.confidential import WITHHELD, is_secret
 from lkmongo.declarations import declared
 from lkmongo.errors import InvalidIdError, InvalidTextError, SecretError, UsageError
+from lkmongo.summary import Commitment, Summary
 
 MAX_ID = 128
 """Characters in a user, tenant, session or order id."""
@@ -211,15 +212,20 @@ def check_memory(label: object, content: object) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class LastSession:
-    """When the previous call was, and what it was about."""
+    """When the previous call was, what it was about, and its id if it was recorded with it."""
 
     at: datetime
     gist: str
+    session_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A person's profile; `own` are the declared fields that have a value, and values that no longer are declared."""
+    """A person's profile.
+
+    `own` are the declared fields that have a value, and values that no longer are declared; `commitments` are the open
+    ones of all calls, the oldest first.
+    """
 
     scope: UserScope
     name: str | None = None
@@ -231,6 +237,7 @@ class Profile:
     last_session: LastSession | None = None
     memory_version: int = 0
     own: Mapping[str, str] = field(default_factory=dict, hash=False)
+    commitments: tuple[Commitment, ...] = ()
 
     @property
     def values(self) -> dict[str, str]:
@@ -443,6 +450,7 @@ class SessionRecord:
         livekit: host of the LiveKit server.
         totals: of its turns, if they were read as well.
         webhook: the delivery of its end; None while it goes on, or if nobody is told.
+        summary: what it was about; None while it goes on, of a guest's, or if something was forgotten in it.
     """
 
     session_id: str
@@ -459,6 +467,7 @@ class SessionRecord:
     livekit: str | None = None
     totals: TurnTotals | None = None
     webhook: Delivery | None = None
+    summary: Summary | None = None
 
     @property
     def length(self) -> timedelta | None:

@@ -28,7 +28,7 @@ from lkmongo.outbox.operations import (
 from lkmongo.store.open import Store
 from lkmongo.store.people.forget import forget
 from lkmongo.store.people.merge import move_own
-from lkmongo.store.sessions.documents import in_time_order
+from lkmongo.store.sessions.documents import in_time_order, summary_of
 from lkmongo.store.sessions.sessions import TakenError
 
 
@@ -86,8 +86,8 @@ async def apply(  # noqa: C901, PLR0911 - one branch for each operation
         case SetProfile(at=at, field=field, value=value):
             return int(await store.users.set_field_if_newer(scope, field, value, at))
         case SaveGist(at=at, gist=gist, since=since):
-            began = since or to.record.started_at or at
-            return int(await store.users.set_last_session(scope, LastSession(at, str(gist)), started_at=began))
+            began, last = since or to.record.started_at or at, LastSession(at, str(gist), to.record.session_id)
+            return int(await store.users.set_last_session(scope, last, started_at=began))
         case AddTurn():
             return await _add([each for each in operations if isinstance(each, AddTurn)], to)
         case MoveGuest() as moved:
@@ -147,12 +147,18 @@ async def _move(operation: MoveGuest, to: Target) -> int:
 
 
 async def _end(operation: End, to: Target) -> int:
+    summary = summary_of(operation.summary or None, at=operation.ended_at)
+    # A live session's own document says so, without a further round trip.
+    began = to.record.started_at or operation.ended_at
+    if summary and to.lease is None and await to.store.users.forgot_after(to.record.scope, began):
+        summary = None
     record = replace(
         to.record,
         status=SessionStatus.COMPLETE,
         ended_at=operation.ended_at,
         close_reason=str(operation.reason),
         report=operation.report,
+        summary=summary,
     )
     sessions = to.store.sessions
     if to.lease is None:

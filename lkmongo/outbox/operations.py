@@ -217,17 +217,18 @@ class MoveGuest(Operation):
 
 @dataclass(frozen=True, slots=True)
 class End(Operation):
-    """The session is complete."""
+    """The session is complete; `summary` are the stored fields of what it was about, if that is told."""
 
     op: ClassVar[str] = "end"
     lane: ClassVar[Lane] = "end"
     reason: str
     ended_at: datetime
     report: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_time(self.ended_at)
-        if not isinstance(self.report, dict):
+        if not isinstance(self.report, dict) or not isinstance(self.summary, dict):
             raise TypeError
 
 

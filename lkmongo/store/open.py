@@ -21,6 +21,7 @@ from lkmongo.store.people.memories import Memories
 from lkmongo.store.people.orders import Orders
 from lkmongo.store.people.users import Users
 from lkmongo.store.sessions.sessions import Sessions
+from lkmongo.store.sessions.summaries import Summaries
 from lkmongo.store.sessions.webhooks import Webhooks
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Store:
     orders: Orders
     sessions: Sessions
     webhooks: Webhooks
+    summaries: Summaries
     embedded: EmbeddedMongod | None = None
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
 
@@ -51,6 +53,7 @@ class Store:
         cls, db: AsyncDatabase[dict[str, Any]], embedded: EmbeddedMongod | None = None, *, announces: bool = False
     ) -> Store:
         """The repositories over `db`; `announces` if a webhook is told of the end of each session."""
+<<<<<<< HEAD
         return cls(
             db,
             Users(db),
@@ -61,6 +64,10 @@ class Store:
             Webhooks(db),
             embedded,
         )
+=======
+        sessions = Sessions(db, announces=announces)
+        return cls(db, Users(db), Memories(db), Orders(db), sessions, Webhooks(db), Summaries(db), embedded)
+>>>>>>> 170ff3a5640f8df004e303bc03ef706748f08fa1
 
     async def ping(self) -> None:
         """Ping MongoDB. Raises as `operations.read` does."""

@@ -28,6 +28,7 @@ from lkmongo.store.sessions.documents import (
     lease,
     placed,
     record_of,
+    summary_fields,
     turn_fields,
     turn_of,
 )
@@ -38,6 +39,8 @@ Document = dict[str, Any]
 LIVE: Document = {"$expr": {"$gt": ["$lease.until", "$$NOW"]}}
 """The query for sessions whose lease a process holds: they go on, or their last writes are under way."""
 _LOST: Document = {"status": SessionStatus.ACTIVE.value, "$expr": HAS_RUN_OUT}
+NO_SUMMARY = "no_summary"
+"""The field of a session under way in which something was forgotten: it stores no summary, which might tell it."""
 LOST = "lost"
 """The close reason of a session whose lease nobody renewed."""
 RESUMABLE_MS = 60_000
@@ -287,21 +290,27 @@ class Sessions:
         Returns:
             Whether it was written.
         """
-        fields = clean(
-            {
-                "room_name": record.room_name,
-                "status": record.status,
-                "ended_at": record.ended_at,
-                "close_reason": record.close_reason,
-                "report": record.report,
-            }
-        )
+        plain = {
+            "room_name": record.room_name,
+            "status": record.status,
+            "ended_at": record.ended_at,
+            "close_reason": record.close_reason,
+            "report": record.report,
+        }
+        fields: Document = {name: {"$literal": value} for name, value in clean(plain).items()}
+        if record.summary:
+            # What a model has made of this very end stays, and nothing is told where something was forgotten.
+            is_better = [{"$eq": ["$summary.by", "model"]}, {"$eq": ["$ended_at", record.ended_at]}]
+            stays = {"$or": [{"$and": is_better}, {"$eq": [f"${NO_SUMMARY}", True]}]}
+            fields["summary"] = {"$cond": [stays, "$summary", {"$literal": clean(summary_fields(record.summary))}]}
+        if record.started_at:
+            fields["started_at"] = {"$min": ["$started_at", record.started_at]}
+        if not (keep_lease or record.status is SessionStatus.ACTIVE):
+            fields["lease"] = "$$REMOVE"
         selector = _one(record.scope, record.session_id)
-        update = {"$set": fields, "$min": {"started_at": record.started_at}, "$setOnInsert": STAMP} | (
-            {} if keep_lease or record.status is SessionStatus.ACTIVE else {"$unset": {"lease": ""}}
-        )
         later = {"status": SessionStatus.COMPLETE.value, "ended_at": {"$gt": record.ended_at}}
         held = {} if owner is None else {"lease.owner": owner, "$nor": [later]}
+        update = [{"$set": fields | {VERSION: _VERSION}}]
         result = await operations.write(
             lambda: self._sessions.update_one(selector | held, update, upsert=owner is None)
         )
