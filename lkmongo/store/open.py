@@ -53,21 +53,18 @@ class Store:
         cls, db: AsyncDatabase[dict[str, Any]], embedded: EmbeddedMongod | None = None, *, announces: bool = False
     ) -> Store:
         """The repositories over `db`; `announces` if a webhook is told of the end of each session."""
-<<<<<<< HEAD
+        sessions = Sessions(db, announces=announces)
         return cls(
             db,
             Users(db),
             Memories(db),
             History(db),
             Orders(db),
-            Sessions(db, announces=announces),
+            sessions,
             Webhooks(db),
+            Summaries(db),
             embedded,
         )
-=======
-        sessions = Sessions(db, announces=announces)
-        return cls(db, Users(db), Memories(db), Orders(db), sessions, Webhooks(db), Summaries(db), embedded)
->>>>>>> 170ff3a5640f8df004e303bc03ef706748f08fa1
 
     async def ping(self) -> None:
         """Ping MongoDB. Raises as `operations.read` does."""
