@@ -53,13 +53,14 @@ class Store:
         cls, db: AsyncDatabase[dict[str, Any]], embedded: EmbeddedMongod | None = None, *, announces: bool = False
     ) -> Store:
         """The repositories over `db`; `announces` if a webhook is told of the end of each session."""
+        sessions = Sessions(db, announces=announces)
         return cls(
             db,
             Users(db),
             Memories(db),
             History(db),
             Orders(db),
-            Sessions(db, announces=announces),
+            sessions,
             Webhooks(db),
             Summaries(db),
             embedded,
