@@ -3,7 +3,8 @@
 The words are in `memory_data`: 36 subjects with six values each, all of them different, so that a value says which
 sentence an answer rests on. Of each person some subjects are told once, some change in a later call, some are corrected
 as though nothing had been said before (half of them under another label, as a model might choose it), some are told of
-somebody else only, and some never. Nothing here depends on the system that is measured.
+somebody else only, and some never; and some things are to happen on a day that is said as "in two weeks". Nothing here
+depends on the system that is measured.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _WHO = ("sister", "brother", "neighbour", "colleague", "cousin", "boss", "aunt",
 OTHERS, REMARK = "about_others", "remark"
 """What a system with a closed list of labels files under: what is told of others, and what is said in passing."""
 
-Kind = Literal["fact", "changed", "corrected", "before", "then", "since", "unknown", "off topic", "crowded"]
+Kind = Literal["fact", "changed", "corrected", "before", "then", "since", "dated", "unknown", "off topic", "crowded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class Question:
         outdated: values of the same subject that are true no more; of a question on the past, those of other times.
         month: of a question on a month, its first moment.
         since: of a question on a date, since when the value is true.
+        day: of a question on a day that was said relative to another one, the day that was meant.
     """
 
     person: str
@@ -70,6 +72,7 @@ class Question:
     outdated: tuple[str, ...] = ()
     month: str | None = None
     since: str | None = None
+    day: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ def make(seed: int = SEED, *, people: int = 12, crowd: int = 600) -> Cases:
         people: how many; each is told some forty sentences.
         crowd: how many memories one more person has, on whom the time of a search is taken; 0 is nobody.
     """
-    topics, asides = _yaml("topics.yaml"), _yaml("asides.yaml")
+    topics, asides = _yaml("topics.yaml"), _yaml("asides.yaml") | _yaml("dated.yaml")
     told: list[Told] = []
     questions: list[Question] = []
     for number in range(people):
@@ -126,6 +129,8 @@ class _Person:
         rest = dice.sample([topic for topic in topics if topic not in can_change], len(topics) - 16)
         self._stable, self._unknown = rest[:12], [*rest[12:16], *unsaid[:2]]
         self._first = {topic["label"]: dice.randrange(3) for topic in topics}
+        self._dated = dice.sample(asides["things"], 4)
+        self._days = dice.sample(sorted(asides["days"].items()), 4)
         self._second = {label: dice.randrange(call + 1, CALLS) for label, call in self._first.items()}
 
     def told(self) -> Iterator[Told]:
@@ -142,6 +147,9 @@ class _Person:
         others = [topic for part in both for topic in self._dice.sample([t for t in part if "other" in t], 4)]
         for topic, who in zip(others, self._dice.sample(_WHO, 8), strict=False):
             yield self._of_another(topic, who, self._values[topic["label"]][2])
+        for thing, (words, _) in zip(self._dated, self._days, strict=True):
+            label, text = thing["label"], thing["told"].format(words)
+            yield Told(self._name, CALLS - 1, _at(CALLS - 1), label, label, False, text)
         for text in self._dice.sample(self._asides["small_talk"], 8):
             call = self._dice.randrange(CALLS)
             label = "_".join(text.lower().rstrip(".").replace(",", "").split()[:4])
@@ -182,6 +190,9 @@ class _Person:
             yield self._ask(topic, "before", topic["before"])
             yield self._ask(topic, "then", topic["then"].format(month=f"{month:%B %Y}"), month=month.isoformat())
             yield self._ask(topic, "since", topic["since"], 1, since=at)
+        for thing, (_, days) in zip(self._dated, self._days, strict=True):
+            day = (datetime.fromisoformat(_at(CALLS - 1)) + timedelta(days=days)).date().isoformat()
+            yield Question(self._name, "dated", thing["asked"], thing["label"], thing["right"], day=day)
         for topic in self._unknown:
             yield Question(self._name, "unknown", self._dice.choice(topic["asked"]))
         for text in self._dice.sample(self._asides["off_topic"], 4):

@@ -27,12 +27,14 @@ class Hit:
         former: it is said to be true no more.
         since: since when it is true or was, or when it was said; None if that is not told.
         until: until when it was true; None if it still is, or that is not told.
+        days: the days of a calendar that it gives for dates in the text.
     """
 
     text: str
     former: bool = False
     since: str | None = None
     until: str | None = None
+    days: tuple[str, ...] = ()
 
     def holds(self, value: str) -> bool:
         """Whether the value stands in it as whole words."""
@@ -89,6 +91,9 @@ def verdicts(question: Question, hits: Sequence[Hit]) -> Iterator[tuple[str, boo
         case "since":
             found = [hit for hit in true if hit.holds(question.right)]
             yield "since: with its date", any((hit.since or "")[:10] == (question.since or "")[:10] for hit in found)
+        case "dated":
+            found = [hit for hit in true if hit.holds(question.right)]
+            yield "dated: with the day that was meant", any(question.day in hit.days for hit in found)
         case "unknown" | "off topic" as kind:
             yield f"{kind}: nothing is told", not hits
 

@@ -22,9 +22,10 @@ import lkmongo
 from lkmongo.agent.briefing import brief
 from lkmongo.agent.caller_session import CallerSession
 from lkmongo.agent.tools import BoundTools
+from lkmongo.dates import resolve
 from lkmongo.local.binary import find_server
 from lkmongo.local.mongod import EmbeddedMongod
-from lkmongo.model import SessionRecord, UserScope
+from lkmongo.model import SessionRecord, Source, UserScope
 from lkmongo.outbox.apply import Target, apply
 from lkmongo.outbox.operations import Remember
 from lkmongo.settings import Settings
@@ -45,7 +46,8 @@ class Ours:
             scope = UserScope(tenant_id="default", user_id=each["person"])
             at = datetime.fromisoformat(each["at"])
             record = SessionRecord(f"{each['person']}-{each['call']}", scope, None, None, at)
-            said = Remember(at, each["label"], each["text"])
+            source = Source("told", record.session_id)
+            said = Remember(at, each["label"], each["text"], source=source, dates=resolve(each["text"], at))
             await apply([said], Target(store, record, owner="benchmark"))
         return len(told)
 
@@ -82,6 +84,7 @@ def _hit(fact: Any) -> dict[str, Any]:
         "former": until is not None,
         "since": since and since.isoformat(),
         "until": until and until.isoformat(),
+        "days": [mention.day.isoformat() for mention in fact.dates if mention.day],
     }
 
 

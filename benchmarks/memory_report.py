@@ -30,6 +30,7 @@ MEASURES = {
     "before: told as former": "the same: and told as former",
     "then: what was true in a month": "what was true in a month, and nothing else said to be",
     "since: with its date": "since when it is true: the value with the right day",
+    "dated: with the day that was meant": '"in two weeks": the thing with the day that was meant',
     "unknown: nothing is told": "asked what was never told: no result",
     "off topic: nothing is told": "asked about something else: no result",
 }
@@ -37,6 +38,8 @@ MEASURES = {
 LESS_IS_BETTER = {name for name in MEASURES if name.endswith("told as true")}
 NEEDS_A_MODEL = {
     ("mem0", "before: told as former"): "it keeps every sentence, and marks none as former",
+    ("mem0", "dated: with the day that was meant"): "it keeps the words",
+    ("recall-livekit", "dated: with the day that was meant"): "it keeps the words",
 }
 """What a system does not do without a language model or its service, and why."""
 
