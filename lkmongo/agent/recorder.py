@@ -110,6 +110,7 @@ class Recorder:
         deadline: float = deadlines.RECORD_END,
         *,
         ended_at: datetime | None = None,
+        learn: bool = False,
         alongside: Coroutine[Any, Any, None] | None = None,
     ) -> bool:
         """Store what is pending and the end of the session; the lease is released afterwards.
@@ -121,6 +122,7 @@ class Recorder:
             report: makes the session report; if it fails, only the report is lost.
             deadline: seconds that this may take.
             ended_at: when the session ended; now by default.
+            learn: let it be due to be learned from.
             alongside: other work of the session's end; it is awaited, but does not delay the record.
 
         Returns:
@@ -136,7 +138,7 @@ class Recorder:
             facts = {}
         if self.changes:
             facts["changes"] = self.changes
-        self._outbox.add(End(reason, ended_at or now(), facts))
+        self._outbox.add(End(reason, ended_at or now(), facts, learn=learn))
         if self._outbox.announces:
             self._outbox.add(Notify(new_event_id()))
         # If turns must be written, the record gets both connections first.
