@@ -63,6 +63,7 @@ def source_of(value: Any) -> Source | None:
 
 
 _IDS = ("session_id", "item_id")
+_NONE = {"$eq": ["$former", []]}
 
 
 def dates_of(value: Any) -> tuple[DateMention, ...]:
@@ -210,7 +211,8 @@ class History:
         key = scope.filter | {"memory_type": slot["memory_type"], "valid_from": entry["valid_from"]}
         stored = await self._put(key, entry)
         this = {"_id": slot["_id"], "former.valid_from": entry["valid_from"]} | scope.filter
-        taken = {"$pull": {"former": {"valid_from": entry["valid_from"]}}}
+        others = {"$filter": {"input": "$former", "cond": {"$ne": ["$$this.valid_from", entry["valid_from"]]}}}
+        taken = [{"$set": {"former": others}}, {"$set": {"former": {"$cond": [_NONE, "$$REMOVE", "$former"]}}}]
         if (await operations.write(lambda: self._memories.update_one(this, taken))).modified_count:
             return True
         if stored.upserted_id is not None:

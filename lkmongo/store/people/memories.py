@@ -109,7 +109,7 @@ class Memories:
             label: of the slot.
             content: the new content; `set_vector` adds its vector.
             at: when it was said; by default now.
-            valid_from: since when it is true, if that was said.
+            valid_from: since when it is true, if that was said; not later than `at`.
             source: where it comes from.
             dates: relative dates in the content, resolved.
 
@@ -120,7 +120,7 @@ class Memories:
             InvalidTextError: the label or the content is invalid, or is a secret.
         """
         at = at or now()
-        memory = Fact(*check_memory(label, content), None, at, valid_from or at, source, tuple(dates))
+        memory = Fact(*check_memory(label, content), None, at, min(valid_from or at, at), source, tuple(dates))
         selector = scope.filter | {"memory_type": memory.memory_type}
         update = replacing(memory, stated=valid_from is not None)
         await asyncio.gather(
@@ -147,7 +147,7 @@ class Memories:
         Raises:
             InvalidTextError: the label or the content is invalid, or is a secret.
         """
-        memory = Fact(*check_memory(label, content), None, at, valid_from or at, source, tuple(dates))
+        memory = Fact(*check_memory(label, content), None, at, min(valid_from or at, at), source, tuple(dates))
         selector = scope.filter | {
             "memory_type": memory.memory_type,
             "$or": [{"updated_at": {"$exists": False}}, {"updated_at": {"$lte": at}}],

@@ -25,6 +25,7 @@ from lkmongo.store.mongo.schema import MEMORIES, SESSIONS, TURNS, USERS, VISITOR
 from lkmongo.store.people.history import History
 from lkmongo.store.people.memories import Memories
 from lkmongo.store.people.users import Users
+from lkmongo.store.sessions.summaries import Summaries
 
 Document = dict[str, Any]
 
@@ -55,6 +56,8 @@ class People(Protocol):
     def memories(self) -> Memories: ...
     @property
     def history(self) -> History: ...
+    @property
+    def summaries(self) -> Summaries: ...
 
 
 async def count(
