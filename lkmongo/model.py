@@ -216,7 +216,7 @@ class LastSession:
 
     at: datetime
     gist: str
-    session_id: str | None = None
+    session_id: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lkmongo import deadlines
-from lkmongo.agent.turns import RedactedTurns, gist, redact_secrets
+from lkmongo.agent.turns import RedactedTurns, extract, gist, redact_secrets
 from lkmongo.confidential import without_secrets
 from lkmongo.errors import LkmongoError
 from lkmongo.model import SessionEnd, Turn, TurnKind, clean_text, now
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lkmongo.agent.caller_session import CallerSession, EndCallback
     from lkmongo.agent.models import ModelChoice
     from lkmongo.outbox.outbox import Saved
+    from lkmongo.summary import Summary
 
 logger = logging.getLogger(__name__)
 
@@ -59,10 +60,16 @@ async def end_session(
     loop = asyncio.get_running_loop()
     until = loop.time() + deadlines.HANG_UP - deadlines.KEEP_ON_DISK
     session.ending = True
-    await _save_gist(session, model)
+    told = _told(session)
+    if told:
+        session.summary = extract(told.turns, MAX_GIST, session.recorder.record.started_at or ended_at)
+        await _save_gist(session, told, model)
     deadline = max(deadlines.AWAY, until - deadlines.SETTLE - loop.time())
     settling = session.caller.flush(deadlines.SETTLE)
-    return await session.recorder.close(reason, report, deadline, ended_at=ended_at, alongside=settling)
+    summary = None if session.caller.forgot_something else session.summary  # erased meanwhile
+    return await session.recorder.close(
+        reason, report, deadline, ended_at=ended_at, summary=summary, alongside=settling
+    )
 
 
 async def tell_end(session: CallerSession, reason: str, ended_at: datetime, *, stored: bool) -> None:
@@ -92,6 +99,8 @@ async def tell_end(session: CallerSession, reason: str, ended_at: datetime, *, s
     work = [_call(callback, end, min(left, deadlines.END_CALLBACK)) for callback in session.end_callbacks]
     if session.webhook and end.saved == "stored":
         work.append(_deliver(session, session.webhook, left))
+    if session.summary and end.saved == "stored":
+        work.append(_embed(session, session.summary, min(left, deadlines.END_CALLBACK)))
     await asyncio.gather(*work)
 
 
@@ -122,13 +131,27 @@ async def _deliver(session: CallerSession, webhook: Endpoint, seconds: float) ->
         logger.exception("the webhook could not be delivered")
 
 
-async def _save_gist(session: CallerSession, model: ModelChoice | None) -> None:
-    """Save what the session was about for the next one, unless something was forgotten in it."""
+async def _embed(session: CallerSession, summary: Summary, seconds: float) -> None:
+    """Make the vector by which the summary is found; whatever fails, `lkmongo db embed` makes it later."""
+    try:
+        async with asyncio.timeout(seconds):
+            await session.caller.embed_summary(session.session_id, summary)
+    except (LkmongoError, TimeoutError) as error:
+        logger.info("the summary of the session has no vector yet: %s", error)
+    except Exception:
+        logger.exception("the summary of the session could not be embedded")
+
+
+def _told(session: CallerSession) -> RedactedTurns | None:
+    """What later sessions may know of this one: nothing of a guest's, or if something was forgotten in it."""
     if session.caller.guest or session.caller.forgot_something:
-        return
+        return None
     told = redact_secrets(session.said)
-    if not any(turn.role == "user" for turn in told.turns):
-        return
+    return told if any(turn.role == "user" for turn in told.turns) else None
+
+
+async def _save_gist(session: CallerSession, told: RedactedTurns, model: ModelChoice | None) -> None:
+    """Save what the session was about for the next one."""
     summary = await _summary(model, told) if model and not model.is_responder else None
     session.caller.save_gist(gist(told.turns, MAX_GIST) if summary is None else summary)
 
