@@ -18,6 +18,8 @@ MONGODB_READ = 0.5
 """One read of MongoDB in a turn."""
 MONGODB_WRITE = 1.0
 """A tool's write to a declared collection: longer than a read, because it is not journaled to be stored later."""
+PAST_CALLS = 0.9
+"""A search of the caller's calls: `MEMORY_QUERY_EMBEDDING`, one read, and the comparison; less than `TOOL_READ`."""
 PING_AFTER = 0.25
 """How long slow work, such as a search, may run before MongoDB is pinged."""
 CIRCUIT_OPEN = 6.0

@@ -217,7 +217,7 @@ class LastSession:
 
     at: datetime
     gist: str
-    session_id: str | None = None
+    session_id: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

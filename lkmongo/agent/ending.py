@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lkmongo import deadlines
-from lkmongo.agent.turns import gist, redact_secrets
+from lkmongo.agent.turns import RedactedTurns, extract, gist, redact_secrets
 from lkmongo.errors import LkmongoError
 from lkmongo.model import SessionEnd, now
 from lkmongo.outbox.webhook import Endpoint, deliver
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lkmongo.agent.caller_session import CallerSession, EndCallback
     from lkmongo.agent.learning import Learner
     from lkmongo.outbox.outbox import Saved
+    from lkmongo.summary import Summary
 
 logger = logging.getLogger(__name__)
 
@@ -49,10 +50,16 @@ async def end_session(
     loop = asyncio.get_running_loop()
     until = loop.time() + deadlines.HANG_UP - deadlines.KEEP_ON_DISK
     session.ending = True
-    learn = _save_gist(session) and learns
+    if told := _told(session):
+        session.summary = extract(told.turns, MAX_GIST, session.recorder.record.started_at or ended_at)
+        session.caller.save_gist(gist(told.turns, MAX_GIST))
     deadline = max(deadlines.AWAY, until - deadlines.SETTLE - loop.time())
     settling = session.caller.flush(deadlines.SETTLE)
-    return await session.recorder.close(reason, report, deadline, ended_at=ended_at, learn=learn, alongside=settling)
+    summary = None if session.caller.forgot_something else session.summary  # erased meanwhile
+    learn = learns and summary is not None
+    return await session.recorder.close(
+        reason, report, deadline, ended_at=ended_at, summary=summary, learn=learn, alongside=settling
+    )
 
 
 async def tell_end(
@@ -85,6 +92,8 @@ async def tell_end(
     work = [_call(callback, end, min(left, deadlines.END_CALLBACK)) for callback in session.end_callbacks]
     if session.webhook and end.saved == "stored":
         work.append(_deliver(session, session.webhook, left))
+    if session.summary and end.saved == "stored":
+        work.append(_embed(session, session.summary, min(left, deadlines.END_CALLBACK)))
     told = asyncio.gather(*work)
     learning = [_learn(session, learner, told, left)] if learner and end.saved == "stored" else []
     await asyncio.gather(told, *learning)
@@ -133,12 +142,20 @@ async def _learn(session: CallerSession, learner: Learner, told: Awaitable[objec
         logger.exception("the session could not be learned from")
 
 
-def _save_gist(session: CallerSession) -> bool:
-    """Save what the session was about for the next one; returns False if there is nothing, or it must not be known."""
+async def _embed(session: CallerSession, summary: Summary, seconds: float) -> None:
+    """Make the vector by which the summary is found; whatever fails, `lkmongo db embed` makes it later."""
+    try:
+        async with asyncio.timeout(seconds):
+            await session.caller.embed_summary(session.session_id, summary)
+    except (LkmongoError, TimeoutError) as error:
+        logger.info("the summary of the session has no vector yet: %s", error)
+    except Exception:
+        logger.exception("the summary of the session could not be embedded")
+
+
+def _told(session: CallerSession) -> RedactedTurns | None:
+    """What later sessions may know of this one: nothing of a guest's, or if something was forgotten in it."""
     if session.caller.guest or session.caller.forgot_something:
-        return False
+        return None
     told = redact_secrets(session.said)
-    if not any(turn.role == "user" for turn in told.turns):
-        return False
-    session.caller.save_gist(gist(told.turns, MAX_GIST))
-    return True
+    return told if any(turn.role == "user" for turn in told.turns) else None
