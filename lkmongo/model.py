@@ -9,14 +9,16 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
+from lkmongo.after_end import Delivery, Learning
 from lkmongo.confidential import WITHHELD, is_secret
 from lkmongo.declarations import declared
 from lkmongo.errors import InvalidIdError, InvalidTextError, SecretError, UsageError
+from lkmongo.summary import Commitment, Summary
 
 MAX_ID = 128
 """Characters in a user, tenant, session or order id."""
@@ -211,15 +213,20 @@ def check_memory(label: object, content: object) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class LastSession:
-    """When the previous call was, and what it was about."""
+    """When the previous call was, what it was about, and its id if it was recorded with it."""
 
     at: datetime
     gist: str
+    session_id: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A person's profile; `own` are the declared fields that have a value, and values that no longer are declared."""
+    """A person's profile.
+
+    `own` are the declared fields that have a value, and values that no longer are declared; `commitments` are the open
+    ones of all calls, the oldest first.
+    """
 
     scope: UserScope
     name: str | None = None
@@ -231,6 +238,7 @@ class Profile:
     last_session: LastSession | None = None
     memory_version: int = 0
     own: Mapping[str, str] = field(default_factory=dict, hash=False)
+    commitments: tuple[Commitment, ...] = ()
 
     @property
     def values(self) -> dict[str, str]:
@@ -246,23 +254,78 @@ class Profile:
         return replace(self, **changed)
 
 
+SourceKind = Literal["told", "learned", "staff", "imported"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a fact comes from.
+
+    Attributes:
+        how: told by the caller, learned from what they said, entered by staff, or imported from elsewhere.
+        session_id: of the session in which it was said; for an import, the name of where it comes from.
+        item_id: of the turn that it rests on; for an import, its id there.
+    """
+
+    how: SourceKind
+    session_id: str | None = None
+    item_id: str | None = None
+
+
+class DateMention(NamedTuple):
+    """A date as it was said, such as "next Friday", and the day that was meant; None if that cannot be told."""
+
+    words: str
+    day: date | None = None
+
+
 class Fact(NamedTuple):
-    """One slot: a label with one value. A tuple, as a call may load a thousand and these are faster to make."""
+    """One slot: a label with one value. A tuple, as a call may load a thousand and these are faster to make.
+
+    Attributes:
+        memory_type: the label.
+        content: the value, as it was said.
+        created_at: when something was first stored under the label.
+        updated_at: when the value was last said or written.
+        valid_from: since when it is true, as far as is known; None if it was written before there was a history.
+        source: where it comes from; None if unknown, or not read.
+        dates: relative dates in the content, resolved when it was said.
+    """
 
     memory_type: str
     content: str
     created_at: datetime | None = None
     updated_at: datetime | None = None
+    valid_from: datetime | None = None
+    source: Source | None = None
+    dates: tuple[DateMention, ...] = ()
 
     @property
     def told(self) -> Fact:
         """The slot as it may be spoken, shown and embedded: a secret stored before it was refused is withheld."""
-        return self._replace(content=WITHHELD) if is_secret(self.memory_type, self.content) else self
+        return self._replace(content=WITHHELD, dates=()) if is_secret(self.memory_type, self.content) else self
 
     @property
     def embedded_text(self) -> str:
         """What is embedded: the label too, since a short value means little without it."""
         return f"{self.memory_type}: {self.told.content}"
+
+
+class FormerFact(NamedTuple):
+    """A value that is no longer true: it was from `valid_from` to before `valid_to`, as far as is known."""
+
+    memory_type: str
+    content: str
+    valid_from: datetime
+    valid_to: datetime
+    source: Source | None = None
+    updated_at: datetime | None = None
+    dates: tuple[DateMention, ...] = ()
+
+    @property
+    def told(self) -> FormerFact:
+        """As `Fact.told`."""
+        return self._replace(content=WITHHELD, dates=()) if is_secret(self.memory_type, self.content) else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,31 +414,6 @@ class TurnTotals:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
-    """The webhook of a session's end: how far it has got.
-
-    Attributes:
-        event_id: the same in every attempt.
-        attempts: requests that were sent, or begun.
-        due_at: the earliest time of the next one; None if there is none.
-        delivered_at: when the receiver accepted it.
-        gave_up_at: when the last attempt had failed.
-        answer: to the last attempt: "HTTP 500", or why there was none.
-    """
-
-    event_id: str
-    attempts: int = 0
-    due_at: datetime | None = None
-    delivered_at: datetime | None = None
-    gave_up_at: datetime | None = None
-    answer: str | None = None
-
-    @property
-    def state(self) -> Literal["delivered", "given up", "pending"]:
-        return "delivered" if self.delivered_at else "given up" if self.gave_up_at else "pending"
-
-
-@dataclass(frozen=True, slots=True)
 class SessionRecord:
     """One session; its turns are separate documents.
 
@@ -388,6 +426,8 @@ class SessionRecord:
         livekit: host of the LiveKit server.
         totals: of its turns, if they were read as well.
         webhook: the delivery of its end; None while it goes on, or if nobody is told.
+        summary: what it was about; None while it goes on, of a guest's, or if something was forgotten in it.
+        learning: what is learned of it after its end; None while it goes on, or if nothing is.
     """
 
     session_id: str
@@ -404,6 +444,8 @@ class SessionRecord:
     livekit: str | None = None
     totals: TurnTotals | None = None
     webhook: Delivery | None = None
+    summary: Summary | None = None
+    learning: Learning | None = None
 
     @property
     def length(self) -> timedelta | None:

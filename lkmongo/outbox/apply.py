@@ -6,14 +6,17 @@ once, and an end does not replace a later one.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from lkmongo.model import LastSession, SessionRecord, SessionStatus
 from lkmongo.outbox.lease import Lease
 from lkmongo.outbox.operations import (
     AddTurn,
     End,
+    EndFact,
     FillProfile,
     Forget,
     MoveGuest,
@@ -26,7 +29,7 @@ from lkmongo.outbox.operations import (
 from lkmongo.store.open import Store
 from lkmongo.store.people.forget import forget
 from lkmongo.store.people.merge import move_own
-from lkmongo.store.sessions.documents import in_time_order
+from lkmongo.store.sessions.documents import in_time_order, summary_of
 from lkmongo.store.sessions.sessions import TakenError
 
 
@@ -70,11 +73,10 @@ async def apply(  # noqa: C901, PLR0911 - one branch for each operation
     """
     store, scope = to.store, to.record.scope
     match operations[0]:
-        case Remember(at=at, label=label, content=content) if fresh:
-            await store.memories.remember(scope, label, content, at=at)
-            return 1
-        case Remember(at=at, label=label, content=content):
-            return int(await store.memories.remember_if_newer(scope, label, content, at))
+        case Remember() as told:
+            return await _remember(told, to, fresh=fresh)
+        case EndFact(at=at, label=label, valid_to=valid_to):
+            return int(await store.history.end(scope, label, at, valid_to))
         case Forget(at=at, label=label):
             return int(await forget(store, scope, [label], at=at, unless_newer=not fresh) > 0)
         case FillProfile(at=at, field=field, value=value):
@@ -85,8 +87,8 @@ async def apply(  # noqa: C901, PLR0911 - one branch for each operation
         case SetProfile(at=at, field=field, value=value):
             return int(await store.users.set_field_if_newer(scope, field, value, at))
         case SaveGist(at=at, gist=gist, since=since):
-            began = since or to.record.started_at or at
-            return int(await store.users.set_last_session(scope, LastSession(at, str(gist)), started_at=began))
+            began, last = since or to.record.started_at or at, LastSession(at, str(gist), to.record.session_id)
+            return int(await store.users.set_last_session(scope, last, started_at=began))
         case AddTurn():
             return await _add([each for each in operations if isinstance(each, AddTurn)], to)
         case MoveGuest() as moved:
@@ -97,6 +99,19 @@ async def apply(  # noqa: C901, PLR0911 - one branch for each operation
             return int(await store.webhooks.announce(scope, to.record.session_id, event_id))
         case unknown:
             raise TypeError(f"{type(unknown).__name__} cannot be stored")
+
+
+async def _remember(told: Remember, to: Target, *, fresh: bool) -> int:
+    store, scope = to.store, to.record.scope
+    more: dict[str, Any] = {"valid_from": told.valid_from, "source": told.source, "dates": told.dates}
+    if fresh:
+        # The caller waits for this one: the former value is moved afterwards, see `Caller`.
+        await store.memories.remember(scope, told.label, told.content, at=told.at, **more)
+        return 1
+    if not await store.memories.remember_if_newer(scope, told.label, told.content, told.at, **more):
+        return 0
+    await store.history.settle(scope, told.label)
+    return 1
 
 
 async def _add(operations: Sequence[AddTurn], to: Target) -> int:
@@ -133,19 +148,25 @@ async def _move(operation: MoveGuest, to: Target) -> int:
 
 
 async def _end(operation: End, to: Target) -> int:
+    summary = summary_of(operation.summary or None, at=operation.ended_at)
+    # A live session's own document says so, without a further round trip.
+    began = to.record.started_at or operation.ended_at
+    if summary and to.lease is None and await to.store.users.forgot_after(to.record.scope, began):
+        summary = None
     record = replace(
         to.record,
         status=SessionStatus.COMPLETE,
         ended_at=operation.ended_at,
         close_reason=str(operation.reason),
         report=operation.report,
+        summary=summary,
     )
-    sessions = to.store.sessions
+    save = functools.partial(to.store.sessions.save, record, owner=to.owner, learn=operation.learn)
     if to.lease is None:
-        return int(await sessions.save(record, owner=to.owner))
-    if not await sessions.save(record, owner=to.owner, keep_lease=True):
+        return int(await save())
+    if not await save(keep_lease=True):
         await to.lease.check()  # it may have expired or been taken over since the last check
-        if not await sessions.save(record, owner=to.owner, keep_lease=True):
+        if not await save(keep_lease=True):
             return 0
     to.lease.ended = True
     return 1

@@ -132,6 +132,7 @@ class _Conversation:
             session_id=self._session_id,
             model=watched(model, self._note_request),
             before=self._resume,
+            furnished=True,
         )
         if outcome.failure:
             self._warn(f"the session ended: {outcome.failure.why or outcome.failure.message}")

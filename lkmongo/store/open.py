@@ -16,10 +16,13 @@ from lkmongo.settings import Settings
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.circuit_breaker import CircuitBreaker
 from lkmongo.store.mongo.client import Client, create_client, run_on_client_loop
+from lkmongo.store.people.history import History
 from lkmongo.store.people.memories import Memories
 from lkmongo.store.people.orders import Orders
 from lkmongo.store.people.users import Users
+from lkmongo.store.sessions.learning import Learnings
 from lkmongo.store.sessions.sessions import Sessions
+from lkmongo.store.sessions.summaries import Summaries
 from lkmongo.store.sessions.webhooks import Webhooks
 
 if TYPE_CHECKING:
@@ -38,18 +41,45 @@ class Store:
     db: AsyncDatabase[dict[str, Any]]
     users: Users
     memories: Memories
+    history: History
     orders: Orders
     sessions: Sessions
     webhooks: Webhooks
+    summaries: Summaries
+    learning: Learnings
     embedded: EmbeddedMongod | None = None
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
 
     @classmethod
     def of(
-        cls, db: AsyncDatabase[dict[str, Any]], embedded: EmbeddedMongod | None = None, *, announces: bool = False
+        cls,
+        db: AsyncDatabase[dict[str, Any]],
+        embedded: EmbeddedMongod | None = None,
+        *,
+        announces: bool = False,
+        learns: bool = False,
     ) -> Store:
-        """The repositories over `db`; `announces` if a webhook is told of the end of each session."""
-        return cls(db, Users(db), Memories(db), Orders(db), Sessions(db, announces=announces), Webhooks(db), embedded)
+        """The repositories over `db`.
+
+        Args:
+            db: the database.
+            embedded: the server that it is on, if it is ours.
+            announces: a webhook is told of the end of each session.
+            learns: there is a language model to learn from sessions that were interrupted.
+        """
+        sessions = Sessions(db, announces=announces, learns=learns)
+        return cls(
+            db,
+            Users(db),
+            Memories(db),
+            History(db),
+            Orders(db),
+            sessions,
+            Webhooks(db),
+            Summaries(db),
+            Learnings(db),
+            embedded,
+        )
 
     async def ping(self) -> None:
         """Ping MongoDB. Raises as `operations.read` does."""
@@ -96,7 +126,8 @@ async def open_store(
             uri = embedded.uri
         client = create_client(uri, stays_warm=stays_warm)
         stack.push_async_callback(run_on_client_loop, lambda: _close(client))
-        yield Store.of(client[settings.mongodb_db], embedded, announces=settings.webhook_url is not None)
+        announces, learns = settings.webhook_url is not None, settings.has_language_model
+        yield Store.of(client[settings.mongodb_db], embedded, announces=announces, learns=learns)
 
 
 async def _close(client: Client) -> None:

@@ -20,6 +20,7 @@ from lkmongo.model import PROFILE_FIELDS, LastSession, Profile, TenantScope, Use
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import STAMP, USERS, VISITORS, is_newer
 from lkmongo.store.people.tombstones import Tombstones
+from lkmongo.store.sessions.documents import commitments_of
 
 PROFILE_PATHS = {
     "name": "name",
@@ -128,9 +129,10 @@ def _profile(scope: UserScope, document: dict[str, Any] | None) -> Profile:
         **{field: _told(_at(document, path)) for field, path in PROFILE_PATHS.items()},
         created_at=document.get("created_at"),
         last_seen_at=document.get("last_seen_at"),
-        last_session=LastSession(last["at"], gist) if last.get("at") and gist else None,
+        last_session=LastSession(last["at"], gist, last.get("session_id")) if last.get("at") and gist else None,
         memory_version=document.get("memory_version", 0),
         own=_own_values(document),
+        commitments=commitments_of(document.get("commitments")),
     )
 
 
@@ -335,11 +337,11 @@ class Users:
         Returns:
             Whether it was stored.
         """
-        gist = clean_text(without_secrets(last.gist))
+        gist, name = clean_text(without_secrets(last.gist)), last.session_id
         if not gist:
             return False
         update = {
-            "$set": {"last_session": {"at": last.at, "gist": gist}},
+            "$set": {"last_session": {"at": last.at, "gist": gist} | ({"session_id": name} if name else {})},
             "$max": {"last_seen_at": last.at},
             "$setOnInsert": {"created_at": started_at, "memory_version": 0},
         }

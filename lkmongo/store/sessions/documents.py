@@ -19,9 +19,21 @@ from pathlib import Path
 from typing import Any
 
 from lkmongo import deadlines
-from lkmongo.model import Delivery, SessionRecord, SessionStatus, Turn, TurnKind, TurnTotals, UserScope, clean
+from lkmongo.after_end import KINDS, STATES, Delivery, Learning, Proposal
+from lkmongo.confidential import holds_secret, without_secrets
+from lkmongo.model import (
+    SessionRecord,
+    SessionStatus,
+    Turn,
+    TurnKind,
+    TurnTotals,
+    UserScope,
+    clean,
+    clean_text,
+)
 from lkmongo.store.mongo.schema import STAMP, VERSION, is_newer
 from lkmongo.store.sessions.transcript import seconds_of
+from lkmongo.summary import MAX_COMMITMENT, MAX_SUMMARY, MAX_TOPICS, Commitment, Summary
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +135,67 @@ def record_of(document: Mapping[str, Any]) -> SessionRecord:
         livekit=_text(document.get("livekit")),
         # Of one that counted as dead and goes on, it is from before.
         webhook=_delivery(document.get("webhook")) if status != SessionStatus.ACTIVE else None,
+        summary=summary_of(document.get("summary"), at=_time(document.get("started_at"))),
+        learning=_learning(document.get("learning")) if status != SessionStatus.ACTIVE else None,
     )
+
+
+def summary_fields(summary: Summary) -> dict[str, Any]:
+    """The stored fields of a summary, within bounds and without secrets."""
+    topics = [text for each in summary.topics if (text := _line(each)) and not holds_secret(text)]
+    return {
+        "text": without_secrets(_line(summary.text))[:MAX_SUMMARY].rstrip(),
+        "at": summary.at,
+        "topics": topics[:MAX_TOPICS],
+        "commitments": [fields for each in summary.commitments if (fields := commitment_fields(each))],
+        "by": summary.by,
+    }
+
+
+def commitment_fields(commitment: Commitment) -> dict[str, Any] | None:
+    """The stored fields of a commitment; None if it has no text or holds a secret."""
+    text = _line(commitment.text)[:MAX_COMMITMENT].rstrip()
+    if not text or holds_secret(text):
+        return None
+    return {name: value for name, value in (asdict(commitment) | {"text": text}).items() if value is not None}
+
+
+def _line(text: str) -> str:
+    return " ".join(clean_text(text).split())
+
+
+def summary_of(found: object, *, at: datetime | None = None) -> Summary | None:
+    """The summary in a session's document, if it has one; `at` is used if it has no time."""
+    if not isinstance(found, Mapping):
+        return None
+    topics = found.get("topics")
+    when = _time(found.get("at")) or at or datetime.fromtimestamp(0, UTC)
+    return Summary(
+        text=_text(found.get("text")) or "",
+        at=when,
+        topics=tuple(each for each in topics if isinstance(each, str)) if isinstance(topics, list) else (),
+        commitments=commitments_of(found.get("commitments"), at=when),
+        by="model" if found.get("by") == "model" else "extract",
+    )
+
+
+def commitments_of(found: object, *, at: datetime | None = None) -> tuple[Commitment, ...]:
+    """The commitments in a document, by their times; those without an id or a text are left out."""
+    listed = [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
+    known = [
+        Commitment(
+            id=name,
+            text=text,
+            by="assistant" if each.get("by") == "assistant" else "caller",
+            made_at=_time(each.get("made_at")) or at or datetime.fromtimestamp(0, UTC),
+            due=_time(each.get("due")),
+            session_id=_text(each.get("session_id")),
+            closed_at=_time(each.get("closed_at")),
+        )
+        for each in listed
+        if (name := _text(each.get("id"))) and (text := _text(each.get("text")))
+    ]
+    return tuple(sorted(known, key=lambda each: each.made_at))
 
 
 def _delivery(webhook: object) -> Delivery | None:
@@ -138,6 +210,50 @@ def _delivery(webhook: object) -> Delivery | None:
         gave_up_at=_time(webhook.get("gave_up_at")),
         answer=_text(webhook.get("answer")),
     )
+
+
+def _learning(learning: object) -> Learning | None:
+    if not isinstance(learning, Mapping):
+        return None
+    attempts, proposals = learning.get("attempts"), learning.get("proposals")
+    return Learning(
+        attempts=attempts if isinstance(attempts, int) else 0,
+        due_at=_time(learning.get("due_at")),
+        asked_at=_time(learning.get("asked_at")),
+        learned_at=_time(learning.get("learned_at")),
+        gave_up_at=_time(learning.get("gave_up_at")),
+        failure=_text(learning.get("failure")),
+        proposals=tuple(filter(None, map(_proposal, proposals if isinstance(proposals, list) else []))),
+    )
+
+
+def _proposal(stored: object) -> Proposal | None:
+    """A proposal; None for one that lacks what it needs to be stored."""
+    if not isinstance(stored, Mapping):
+        return None
+    said_at, confidence = _time(stored.get("said_at")), stored.get("confidence")
+    kind, state = stored.get("kind"), stored.get("state")
+    if said_at is None or kind not in KINDS or state not in STATES:
+        return None
+    return Proposal(
+        id=str(stored.get("id", "")),
+        kind=kind,
+        label=str(stored.get("label", "")),
+        content=str(stored.get("content", "")),
+        said_at=said_at,
+        item_id=str(stored.get("item_id", "")),
+        confidence=float(confidence) if isinstance(confidence, int | float) else 0.0,
+        since=_time(stored.get("since")),
+        state=state,
+        reason=_text(stored.get("reason")),
+        decided_at=_time(stored.get("decided_at")),
+    )
+
+
+def proposal_fields(proposal: Proposal) -> dict[str, Any]:
+    """The stored fields of a proposal."""
+    fields: dict[str, Any] = clean({name: value for name, value in asdict(proposal).items() if value is not None})
+    return fields
 
 
 def _warn_if_newer(document: Mapping[str, Any]) -> None:

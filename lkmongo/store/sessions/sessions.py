@@ -28,9 +28,11 @@ from lkmongo.store.sessions.documents import (
     lease,
     placed,
     record_of,
+    summary_fields,
     turn_fields,
     turn_of,
 )
+from lkmongo.store.sessions.learning import due as learning_due
 from lkmongo.store.sessions.webhooks import due, new_event_id
 
 Document = dict[str, Any]
@@ -38,6 +40,8 @@ Document = dict[str, Any]
 LIVE: Document = {"$expr": {"$gt": ["$lease.until", "$$NOW"]}}
 """The query for sessions whose lease a process holds: they go on, or their last writes are under way."""
 _LOST: Document = {"status": SessionStatus.ACTIVE.value, "$expr": HAS_RUN_OUT}
+NO_SUMMARY = "no_summary"
+"""The field of a session under way in which something was forgotten: it stores no summary, which might tell it."""
 LOST = "lost"
 """The close reason of a session whose lease nobody renewed."""
 RESUMABLE_MS = 60_000
@@ -60,9 +64,10 @@ class TakenError(DatabaseError):
 class Sessions:
     """The collections `sessions` and `turns`."""
 
-    def __init__(self, db: AsyncDatabase[Document], *, announces: bool = False) -> None:
-        """Use the collections of `db`; `announces` if a webhook is told of the end of each session."""
+    def __init__(self, db: AsyncDatabase[Document], *, announces: bool = False, learns: bool = False) -> None:
+        """Use the collections of `db`; see `Store.of`."""
         self.announces = announces
+        self._learns = learns
         self._sessions = db[SESSIONS]
         self._turns = db[TURNS]
 
@@ -198,10 +203,12 @@ class Sessions:
             "close_reason": reason,
             "interrupted_at": None if for_good else "$$NOW",
         }
+        # Not while another agent may still be sent to continue it.
+        later = {"$add": ["$$NOW", 0 if for_good else {"$cond": ["$agent", RESUMABLE_MS, 0]}]}
         if self.announces:
-            # Not while another agent may still be sent to continue it.
-            pause = 0 if for_good else {"$cond": ["$agent", RESUMABLE_MS, 0]}
-            update["webhook"] = due(new_event_id(), SessionStatus.INTERRUPTED, at={"$add": ["$$NOW", pause]})
+            update["webhook"] = due(new_event_id(), SessionStatus.INTERRUPTED, at=later)
+        if self._learns and last and not scope.is_guest:
+            update["learning"] = learning_due(last["created_at"], at=later)
         result = await operations.write(
             lambda: self._sessions.update_one(selector, [{"$set": update}, {"$unset": "lease"}])
         )
@@ -276,32 +283,43 @@ class Sessions:
         )
         return [document["session_id"] for document in documents]
 
-    async def save(self, record: SessionRecord, *, owner: str | None = None, keep_lease: bool = False) -> bool:
+    async def save(
+        self, record: SessionRecord, *, owner: str | None = None, keep_lease: bool = False, learn: bool = False
+    ) -> bool:
         """Write the record; a session that has ended loses its lease.
 
         Args:
             record: the session.
             owner: write only while this owner holds the lease, and unless a later end is recorded.
             keep_lease: keep the lease until `let_go`, because other writes of the session are under way.
+            learn: let it be due to be learned from.
 
         Returns:
             Whether it was written.
         """
-        fields = clean(
-            {
-                "room_name": record.room_name,
-                "status": record.status,
-                "ended_at": record.ended_at,
-                "close_reason": record.close_reason,
-                "report": record.report,
-            }
-        )
+        plain = {
+            "room_name": record.room_name,
+            "status": record.status,
+            "ended_at": record.ended_at,
+            "close_reason": record.close_reason,
+            "report": record.report,
+        }
+        fields: Document = {name: {"$literal": value} for name, value in clean(plain).items()}
+        if record.summary:
+            # What a model has made of this very end stays, and nothing is told where something was forgotten.
+            is_better = [{"$eq": ["$summary.by", "model"]}, {"$eq": ["$ended_at", record.ended_at]}]
+            stays = {"$or": [{"$and": is_better}, {"$eq": [f"${NO_SUMMARY}", True]}]}
+            fields["summary"] = {"$cond": [stays, "$summary", {"$literal": clean(summary_fields(record.summary))}]}
+        if record.started_at:
+            fields["started_at"] = {"$min": ["$started_at", record.started_at]}
+        if not (keep_lease or record.status is SessionStatus.ACTIVE):
+            fields["lease"] = "$$REMOVE"
+        if learn:
+            fields["learning"] = learning_due(record.ended_at)
         selector = _one(record.scope, record.session_id)
-        update = {"$set": fields, "$min": {"started_at": record.started_at}, "$setOnInsert": STAMP} | (
-            {} if keep_lease or record.status is SessionStatus.ACTIVE else {"$unset": {"lease": ""}}
-        )
         later = {"status": SessionStatus.COMPLETE.value, "ended_at": {"$gt": record.ended_at}}
         held = {} if owner is None else {"lease.owner": owner, "$nor": [later]}
+        update = [{"$set": fields | {VERSION: _VERSION}}]
         result = await operations.write(
             lambda: self._sessions.update_one(selector | held, update, upsert=owner is None)
         )
