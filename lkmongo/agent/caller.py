@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from typing import Literal
 
 from lkmongo import deadlines
-from lkmongo.agent.slots import Slots
+from lkmongo.agent.past_calls import zone_of
+from lkmongo.agent.slots import Slots, existing_label
 from lkmongo.aio import Background, Task
 from lkmongo.backoff import retry_pause
 from lkmongo.confidential import tells
@@ -33,8 +35,10 @@ from lkmongo.model import (
 )
 from lkmongo.outbox.operations import Change, FillProfile, Forget, Remember, SaveGist, SetProfile, applied_to
 from lkmongo.outbox.outbox import Outbox, Saved
+from lkmongo.search.past_calls import past_calls
 from lkmongo.store.open import Store
 from lkmongo.store.people.users import check_profile_value
+from lkmongo.summary import PastCall, Summary
 
 logger = logging.getLogger(__name__)
 
@@ -261,7 +265,7 @@ class Caller:
         name, text = check_memory(label, content)
         self._refuse_spoken_secret(f"{slot_words(name)}: {text}")
         # A label in another spelling replaces the existing slot.
-        memory = Fact(self._slots.existing_label(name), text, updated_at=now())
+        memory = Fact(existing_label(name, self.slots), text, updated_at=now())
         if memory.memory_type not in self.slots and len(self.slots) >= MAX_SLOTS:
             raise InvalidTextError(f"one person can have at most {MAX_SLOTS} memories")
         self._slots.put(memory)
@@ -311,6 +315,28 @@ class Caller:
         """The slots that match best, as they may be told; see `Slots.search`."""
         return [memory.told for memory in await self._slots.search(query, limit, vector_of=vector_of)]
 
+    async def past_calls(
+        self, query: str, *, since: datetime | None, until: datetime | None, without: str, limit: int = 3
+    ) -> list[PastCall]:
+        """The earlier calls that match best: see `search.past_calls`. Raises DatabaseError."""
+        if self.guest:
+            return []
+        today = now().astimezone(zone_of(self.profile.timezone))
+        found = await past_calls(
+            self._store.summaries,
+            self.scope,
+            query,
+            self._embedder,
+            today=today,
+            since=since,
+            until=until,
+            limit=limit,
+            without=without,
+        )
+        if found.degraded:
+            logger.info("past calls: %s", found.degraded)
+        return found.calls
+
     def relevant(self, text: str, limit: int = 20) -> list[Fact]:
         """The slots that share words with `text`, best first."""
         return self._slots.relevant(text, limit)
@@ -334,6 +360,11 @@ class Caller:
         """Save for the next session what this one was about, unless something was forgotten."""
         if gist and not self.guest and not self.forgot_something:
             self._outbox.add(SaveGist(now(), gist, since=self._outbox.lease.session_began))
+
+    async def embed_summary(self, session_id: str, summary: Summary) -> None:
+        """Make and store the vector of a summary that is stored. Raises EmbeddingError and DatabaseError."""
+        (vector,) = await self._embedder.embed([summary.embedded_text], kind="document")
+        await self._store.summaries.set_vector(self.scope, session_id, summary, vector, self._embedder.model)
 
     async def _write(self, change: Change) -> None:
         if not self.guest:

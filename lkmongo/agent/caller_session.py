@@ -9,6 +9,7 @@ import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from lkmongo import deadlines, telemetry
@@ -30,6 +31,7 @@ from lkmongo.search.strategy import SearchResult, SearchStrategy
 from lkmongo.settings import Settings
 from lkmongo.store.open import Store
 from lkmongo.store.people.own import OwnDocuments
+from lkmongo.summary import PastCall, Summary
 
 if TYPE_CHECKING:
     from livekit.agents import AgentSession
@@ -76,6 +78,8 @@ class CallerSession:
     resumed: bool = False
     ended_by_agent: bool = False
     ending: bool = False
+    summary: Summary | None = None
+    """What it was about, at its end, unless that must not be known."""
     lifetime: Lifetime | None = None
     webhook: Endpoint | None = None
     end_callbacks: list[EndCallback] = field(default_factory=list)
@@ -333,6 +337,24 @@ class CallerSession:
         """
         return await self.caller.search(
             query, vector_of=self.speculation.similar_query(query) if self.speculation else None
+        )
+
+    async def search_past_calls(
+        self, query: str = "", *, since: datetime | None = None, until: datetime | None = None
+    ) -> list[PastCall]:
+        """The three earlier calls of this caller that fit best, each with its summary; a guest has none.
+
+        Args:
+            query: what it was about; empty for the newest calls. "in October" in it narrows the time.
+            since: that began at this time or later; with a time zone.
+            until: that began before this time.
+
+        Raises:
+            DatabaseError: they could not be read.
+        """
+        return await self.store.breaker.read(
+            lambda: self.caller.past_calls(query, since=since, until=until, without=self.session_id),
+            deadlines.PAST_CALLS,
         )
 
     async def identify(self, scope: UserScope) -> bool:

@@ -17,11 +17,14 @@ from lkmongo.model import SessionRecord, Turn, UserScope, clean, now
 from lkmongo.outbox.lease import Lease
 from lkmongo.outbox.operations import AddTurn, End, Notify
 from lkmongo.outbox.outbox import Outbox
+from lkmongo.store.sessions.documents import summary_fields
 from lkmongo.store.sessions.webhooks import new_event_id
 
 if TYPE_CHECKING:
     from livekit.agents import AgentSession, ConversationItemAddedEvent, FunctionToolsExecutedEvent
     from livekit.agents.llm import FunctionCall
+
+    from lkmongo.summary import Summary
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +113,8 @@ class Recorder:
         deadline: float = deadlines.RECORD_END,
         *,
         ended_at: datetime | None = None,
+        learn: bool = False,
+        summary: Summary | None = None,
         alongside: Coroutine[Any, Any, None] | None = None,
     ) -> bool:
         """Store what is pending and the end of the session; the lease is released afterwards.
@@ -121,6 +126,8 @@ class Recorder:
             report: makes the session report; if it fails, only the report is lost.
             deadline: seconds that this may take.
             ended_at: when the session ended; now by default.
+            summary: what it was about, to be stored with its end.
+            learn: let it be due to be learned from.
             alongside: other work of the session's end; it is awaited, but does not delay the record.
 
         Returns:
@@ -136,7 +143,8 @@ class Recorder:
             facts = {}
         if self.changes:
             facts["changes"] = self.changes
-        self._outbox.add(End(reason, ended_at or now(), facts))
+        fields = summary_fields(summary) if summary else {}
+        self._outbox.add(End(reason, ended_at or now(), facts, fields, learn))
         if self._outbox.announces:
             self._outbox.add(Notify(new_event_id()))
         # If turns must be written, the record gets both connections first.

@@ -10,6 +10,7 @@ import json
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from livekit.agents import RunContext, StopResponse, ToolError, function_tool
@@ -17,6 +18,7 @@ from livekit.agents.llm import FunctionTool
 
 from lkmongo import deadlines
 from lkmongo.agent.caller import Caller
+from lkmongo.agent.past_calls import bounds, sentence, zone_of
 from lkmongo.agent.status_line import StatusLines, status_line
 from lkmongo.confidential import REFUSAL
 from lkmongo.declarations import ProfileField, declared
@@ -24,6 +26,7 @@ from lkmongo.errors import InvalidIdError, InvalidTextError, LkmongoError, NotFo
 from lkmongo.model import PROFILE_FIELDS, Fact, Order, Passage, profile_words, slot_name, slot_words
 from lkmongo.outbox.outbox import Saved
 from lkmongo.search.strategy import SearchResult
+from lkmongo.summary import PastCall
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +99,9 @@ class ToolSession(Protocol):
 
     async def search_knowledge(self, query: str) -> SearchResult[Passage]: ...
     async def search_memories(self, query: str) -> list[Fact]: ...
+    async def search_past_calls(
+        self, query: str, *, since: datetime | None = None, until: datetime | None = None
+    ) -> list[PastCall]: ...
     async def order(self, order_id: str) -> Order | None: ...
     async def latest_orders(self, limit: int) -> list[Order]: ...
 
@@ -220,6 +226,29 @@ class MemoryTools(ABC):
                 raise _not_loaded(caller)
             return "I remember nothing about that."
         return " ".join(f"Your {slot_words(memory.memory_type)}: {memory.content}." for memory in found)
+
+    @function_tool
+    async def search_past_calls(
+        self, context: RunContext[Any], query: str = "", since: str | None = None, until: str | None = None
+    ) -> str:
+        """Search the caller's earlier calls: what they were about, what was agreed, and what is still to be done.
+
+        Args:
+            query: what it was about, in a few words; leave it empty for all calls of a time
+            since: the first day, such as 2026-10-01; leave it out for any
+            until: the last day, such as 2026-10-31; leave it out for any
+        """
+        session = self.session_of(context)
+        zone = zone_of(session.caller.profile.timezone)
+        start, end = or_tool_error(bounds, since, until, zone)
+        if not (query.strip() or start or end):
+            raise ToolError("Tell me what the call was about, or when it was.")
+        found = await with_deadline(
+            deadlines.TOOL_READ, session.search_past_calls(query, since=start, until=end), "look that up"
+        )
+        if not found:
+            return "I remember no earlier call like that."
+        return " ".join(sentence(call, zone) for call in found)
 
     @function_tool
     async def list_user_memories(self, context: RunContext[Any]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,9 +26,14 @@ from lkmongo.confidential import (
     without_secrets,
 )
 from lkmongo.model import Turn, TurnKind, clean_text
+from lkmongo.search.words import content_words, stem, words
+from lkmongo.summary import Summary
 
 if TYPE_CHECKING:
     from livekit.agents import llm
+
+
+_MAX_TOPICS, _MIN_TOPIC = 5, 3
 
 
 def gist(turns: Sequence[Turn], limit: int) -> str:
@@ -40,6 +46,22 @@ def gist(turns: Sequence[Turn], limit: int) -> str:
             break
         parts.insert(0, part)
     return "; ".join(parts)
+
+
+def extract(turns: Sequence[Turn], limit: int, at: datetime) -> Summary | None:
+    """The summary of a session in the caller's own words; None if they said nothing.
+
+    Its topics are the words that say most: those they used most often, of these the longest.
+    """
+    text = gist(turns, limit)
+    if not text:
+        return None
+    said = " ".join(turn.content for turn in turns if turn.role == "user" and turn.content)
+    forms = {stem(word): word for word in reversed(words(said)) if not word.isdigit()}
+    counts = Counter(stem(word) for word in words(said))
+    telling = [each for each in content_words(said)[0] if len(each) >= _MIN_TOPIC and each in forms]
+    telling.sort(key=lambda each: (-counts[each], -len(each)))
+    return Summary(text, at, tuple(forms[each] for each in telling[:_MAX_TOPICS]))
 
 
 def _timestamp(seconds: float) -> datetime:
@@ -84,6 +106,22 @@ def turn_of_tool(call: llm.FunctionCall, output: llm.FunctionCallOutput | None) 
         is_error=bool(output and output.is_error),
         metrics={"seconds": round(output.created_at - call.created_at, 3)} if output else {},
     )
+
+
+_KEEPING = {"remember_detail": ("memory_type", "content"), "update_profile": ("field", "value")}
+"""The tools that keep something, with the arguments that say what."""
+
+
+def stored_by(turns: Iterable[Turn]) -> list[str]:
+    """What tools have kept of what was said, as "label: content"."""
+    kept = []
+    for turn in turns:
+        if turn.kind is TurnKind.TOOL and turn.name in _KEEPING and turn.output is not None and not turn.is_error:
+            given = _arguments(turn.arguments)
+            label, content = (given.get(name) for name in _KEEPING[turn.name])
+            if isinstance(label, str) and isinstance(content, str):
+                kept.append(f"{label.replace('_', ' ')}: {content}")
+    return kept
 
 
 _REFERS_BACK = re.compile(
@@ -184,9 +222,14 @@ def _holds_secret(together: list[_Exchange]) -> bool:
 
 def _content(arguments: str | None) -> str:
     """The text in the arguments of a tool call that stores something."""
-    try:
-        given = json.loads(arguments or "{}")
-    except ValueError:
-        return ""
-    found = given.get("content") or given.get("value") if isinstance(given, dict) else ""
+    given = _arguments(arguments)
+    found = given.get("content") or given.get("value")
     return found if isinstance(found, str) and len(found) > 2 else ""
+
+
+def _arguments(text: str | None) -> dict[str, Any]:
+    try:
+        given = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return given if isinstance(given, dict) else {}

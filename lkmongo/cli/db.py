@@ -79,7 +79,7 @@ async def embed(
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Embed the memories and passages that have no vector, or one of another model.
+    """Embed the memories, passages and summaries of calls that have no vector, or one of another model.
 
     Run it after a change of the embedder or an outage of its service. It can be interrupted: the next run continues.
     Documents that change meanwhile are left to the program that changes them.

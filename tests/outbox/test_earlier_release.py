@@ -49,6 +49,8 @@ def by_key(found: list[tuple[str, dict[str, Any]]]) -> dict[tuple[str, str], dic
         key = str([*ids, document.get("chunk"), document["_id"] if name not in OURS or name == "visitors" else None])
         left_out = {"_id", "schema_version", "interrupted_at"}
         keyed[name, key] = {field: value for field, value in document.items() if field not in left_out}
+        if isinstance(last := document.get("last_session"), dict):
+            last.pop("session_id", None)  # which that release did not store
     return keyed
 
 

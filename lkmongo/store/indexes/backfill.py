@@ -19,7 +19,8 @@ from lkmongo.model import Fact, Passage, TenantScope
 from lkmongo.store.indexes.canary import RESERVED_TENANT
 from lkmongo.store.indexes.definitions import EMBEDDING
 from lkmongo.store.mongo import operations
-from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES
+from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES, SESSIONS
+from lkmongo.store.sessions.documents import summary_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +34,12 @@ Progress = Callable[[str, int, int], None]
 
 _BATCH = 500
 """Documents per read."""
-_READ = ("tenant_id", "user_id", "memory_type", "source", "chunk", "title", "content", "updated_at")
+_READ = (
+    *("tenant_id", "user_id", "memory_type", "source", "chunk", "title", "content", "updated_at"),
+    *("summary.text", "summary.topics", "summary.commitments"),
+)
+_EMBEDDED = {MEMORIES: "", KNOWLEDGE: "", SESSIONS: "summary."}
+"""The collections with vectors, and within what these are."""
 _COUNT_MAX_TIME_MS = 20_000
 _HEADER = 2
 """Bytes of a stored vector before its numbers."""
@@ -66,7 +72,7 @@ async def backfill(
     on_progress: Progress = lambda _collection, _done, _total: None,
     on_wait: Callable[[float], None] | None = None,
 ) -> list[BackfillCounts]:
-    """Embed every memory and every passage that has no vector of the embedder's model.
+    """Embed every memory, passage and summary of a call that has no vector of the embedder's model.
 
     Args:
         db: the database.
@@ -82,8 +88,8 @@ async def backfill(
         DatabaseError: MongoDB cannot be reached, or refuses a write.
     """
     filled = []
-    for name in (MEMORIES, KNOWLEDGE):
-        selector = _selector(embedder, tenant, thorough=thorough)
+    for name in _EMBEDDED:
+        selector = _selector(name, embedder, tenant, thorough=thorough)
         counts = BackfillCounts(name, missing=await _count(db[name], selector))
         filled.append(counts)
         on_progress(name, 0, counts.missing)
@@ -97,24 +103,28 @@ async def count_missing(
     db: AsyncDatabase[Document], embedder: Embedder, *, tenant: TenantScope | None = None, thorough: bool = False
 ) -> list[BackfillCounts]:
     """Count what `backfill` would embed, with the same arguments and errors."""
-    selector = _selector(embedder, tenant, thorough=thorough)
-    return [BackfillCounts(name, missing=await _count(db[name], selector)) for name in (MEMORIES, KNOWLEDGE)]
+    selectors = {name: _selector(name, embedder, tenant, thorough=thorough) for name in _EMBEDDED}
+    return [BackfillCounts(name, missing=await _count(db[name], selectors[name])) for name in _EMBEDDED]
 
 
-def _selector(embedder: Embedder, tenant: TenantScope | None, *, thorough: bool) -> Document:
-    scope = tenant.filter if tenant else {}
-    missing: Document = {"embedding_model": {"$ne": embedder.model}}
+def _selector(collection: str, embedder: Embedder, tenant: TenantScope | None, *, thorough: bool) -> Document:
+    within = _EMBEDDED[collection]
+    scope: Document = dict(tenant.filter) if tenant else {}
+    if collection == SESSIONS:
+        scope["summary.text"] = {"$gt": ""}
+    missing: Document = {f"{within}embedding_model": {"$ne": embedder.model}}
     if not thorough:
         return {**scope, **missing}
-    kind, size = {"$type": "$embedding"}, embedder.dimensions
+    embedding = f"${within}embedding"
+    kind, size = {"$type": embedding}, embedder.dimensions
     usable = {
         "$switch": {
             "branches": [
                 {
                     "case": {"$eq": [kind, "binData"]},
-                    "then": {"$eq": [{"$binarySize": "$embedding"}, _HEADER + 4 * size]},
+                    "then": {"$eq": [{"$binarySize": embedding}, _HEADER + 4 * size]},
                 },
-                {"case": {"$eq": [kind, "array"]}, "then": {"$eq": [{"$size": "$embedding"}, size]}},
+                {"case": {"$eq": [kind, "array"]}, "then": {"$eq": [{"$size": embedding}, size]}},
             ],
             "default": False,
         }
@@ -168,6 +178,8 @@ async def _batches(collection: AsyncCollection[Document], selector: Document) ->
 
 def _text(document: Document) -> str | None:
     """The text to embed, or None if the document, written by another program, has none."""
+    if summary := summary_of(document.get("summary")):
+        return summary.embedded_text
     content = document.get("content")
     if not isinstance(content, str):
         return None
@@ -184,17 +196,25 @@ async def _write(
     """Store the vectors of documents that have not changed; returns their number."""
     from lkmongo.embed.vectors import to_bson
 
+    within = _EMBEDDED[collection.name]
     requests = [
         UpdateOne(
             # The filter includes the shard key.
             {name: document[name] for name in ("_id", "tenant_id", "user_id") if name in document}
-            | {"updated_at": document.get("updated_at"), "content": document["content"]},
-            {"$set": {"embedding": to_bson(vector), "embedding_model": model}},
+            | _unchanged(document),
+            {"$set": {f"{within}embedding": to_bson(vector), f"{within}embedding_model": model}},
         )
         for document, vector in pairs
     ]
     result = await operations.write(lambda: collection.bulk_write(requests, ordered=False))
     return result.matched_count
+
+
+def _unchanged(document: Document) -> Document:
+    """The filter for what the vector was made of."""
+    if "summary" in document:
+        return {"summary.text": document["summary"]["text"]}
+    return {"updated_at": document.get("updated_at"), "content": document["content"]}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,12 @@ import pytest
 from lkmongo.embed.base import OverloadedError
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.embed.vectors import from_bson, to_bson
-from lkmongo.model import Fact, Passage, TenantScope, UserScope, now
+from lkmongo.model import Fact, Passage, SessionRecord, SessionStatus, TenantScope, UserScope, now
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.store.indexes import backfill as module
 from lkmongo.store.indexes.backfill import backfill, count_missing
 from lkmongo.store.people.forget import forget
+from lkmongo.summary import Summary
 
 ROBIN, KIM = UserScope(tenant_id="default", user_id="u-100"), UserScope(tenant_id="other", user_id="u-100")
 EMBEDDER = LocalEmbedder()
@@ -65,7 +66,9 @@ async def unembedded(store, model=EMBEDDER.model):
 
 
 def counts(filled):
-    return {each.collection: (each.missing, each.embedded, each.changed, each.unfit) for each in filled}
+    """Of memories and passages; those of summaries if there are any."""
+    found = {each.collection: (each.missing, each.embedded, each.changed, each.unfit) for each in filled}
+    return {name: numbers for name, numbers in found.items() if name != "sessions" or any(numbers)}
 
 
 async def test_what_has_no_vector_or_another_models_gets_one(store):
@@ -82,6 +85,21 @@ async def test_what_has_no_vector_or_another_models_gets_one(store):
     (expected,) = await EMBEDDER.embed([Passage("a.md", 1, "Tea", "Tea number 1.").embedded_text], kind="document")
     assert from_bson(passage["embedding"], 256) == pytest.approx(expected, abs=1e-6)
     assert counts(await backfill(store.db, EMBEDDER)) == {"memories": (0, 0, 0, 0), "knowledge": (0, 0, 0, 0)}
+
+
+async def test_summaries_of_calls_get_one_too(store):
+    at = now()
+    for number, (scope, text) in enumerate([(ROBIN, "A lamp."), (ROBIN, ""), (KIM, "A chair.")]):
+        record = SessionRecord(f"s-{number}", scope, "room", SessionStatus.COMPLETE, at, at, summary=Summary(text, at))
+        await store.sessions.save(record)
+    await store.sessions.save(SessionRecord("s-9", ROBIN, "room", SessionStatus.COMPLETE, at, at))
+    assert counts(await count_missing(store.db, EMBEDDER, thorough=True))["sessions"] == (2, 0, 0, 0)
+    assert counts(await backfill(store.db, EMBEDDER))["sessions"] == (2, 2, 0, 0)
+    (call,) = await store.summaries.of_person(KIM, vectors=True)
+    (expected,) = await EMBEDDER.embed(["A chair."], kind="document")
+    assert from_bson(call.vector, 256) == pytest.approx(expected, abs=1e-6)
+    assert call.model == EMBEDDER.model
+    assert "sessions" not in counts(await backfill(store.db, EMBEDDER, thorough=True))
 
 
 async def test_it_is_found_by_text_before_and_by_meaning_after(store):
@@ -112,7 +130,7 @@ async def test_progress_and_waits_are_told(store, monkeypatch):
     await remember(store, ROBIN, 13)
     told, waits = [], []
     await backfill(store.db, Interrupted(100), on_progress=lambda *step: told.append(step), on_wait=waits.append)
-    assert told == [("memories", done, 13) for done in (0, 3, 6, 9, 10, 13)] + [("knowledge", 0, 0)]
+    assert told == [("memories", done, 13) for done in (0, 3, 6, 9, 10, 13)] + [("knowledge", 0, 0), ("sessions", 0, 0)]
     assert waits == [7.0, 7.0]
 
 

@@ -1,0 +1,141 @@
+"""Search of one person's calls by their summaries, exactly: by words and by meaning, without a search index."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from calendar import day_name, month_name
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from typing import TYPE_CHECKING
+
+from lkmongo import deadlines
+from lkmongo.embed.vectors import from_bson
+from lkmongo.model import UserScope
+from lkmongo.search.exact import ExactIndex
+from lkmongo.search.strategy import QueryEmbedding, foreign_note
+from lkmongo.search.words import content_words
+from lkmongo.store.sessions.summaries import Summaries
+from lkmongo.summary import PastCall
+
+if TYPE_CHECKING:
+    from lkmongo.embed.base import Embedder
+
+logger = logging.getLogger(__name__)
+
+_MONTHS = {name.casefold(): number for number, name in enumerate(month_name) if name}
+_IN_MONTH = re.compile(
+    rf"\b(?:in|of|during|last|this|since)\s+({'|'.join(_MONTHS)})\b(?:,?\s+(\d{{4}}))?", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCalls:
+    """Calls that match, the best first; `degraded` says what the search had to do without, or is None."""
+
+    calls: list[PastCall]
+    degraded: str | None = None
+
+
+def date_in_words(moment: datetime, zone: tzinfo) -> str:
+    """A day as it is said: Monday, October 12, 2026."""
+    local = moment.astimezone(zone)
+    return f"{day_name[local.weekday()]}, {month_name[local.month]} {local.day}, {local.year}"
+
+
+def month_in(query: str, today: datetime) -> tuple[datetime, datetime, str] | None:
+    """The month that a query names, "in October" or "in May 2025", without a year the latest one that has begun.
+
+    Args:
+        query: what is searched for.
+        today: with the time zone in which months begin.
+
+    Returns:
+        The month's beginning, its end, and the query without it; None if it names none.
+    """
+    found = _IN_MONTH.search(query)
+    if not found:
+        return None
+    month = _MONTHS[found[1].casefold()]
+    year = int(found[2]) if found[2] else today.year - (month > today.month)
+    start = datetime(year, month, 1, tzinfo=today.tzinfo)
+    end = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=today.tzinfo)
+    return start, end, f"{query[: found.start()]} {query[found.end() :]}".strip()
+
+
+async def past_calls(
+    summaries: Summaries,
+    scope: UserScope,
+    query: str,
+    embedder: Embedder,
+    *,
+    today: datetime,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int = 5,
+    without: str | None = None,
+    query_embedding: QueryEmbedding | None = None,
+) -> FoundCalls:
+    """Search one person's calls.
+
+    Args:
+        summaries: where they are.
+        scope: whose.
+        query: what was talked about; empty for the newest. If it names a month, only that one is searched, unless a
+            time is given.
+        embedder: only vectors of its model are compared; other summaries are found by words.
+        today: in the person's time zone.
+        since: that began at this time or later.
+        until: that began before this time.
+        limit: at most this many.
+        without: leave out the call of this id.
+        query_embedding: of `query`, if it is under way.
+
+    Returns:
+        The best matches first; where a time is given or named and no call in it matches, its newest ones.
+
+    Raises:
+        DatabaseError: they could not be read.
+    """
+    if not (since or until) and (named := month_in(query, today)):
+        since, until, query = named
+    asks = bool(query.strip())
+    embedding = None
+    if asks:
+        embedding = query_embedding or QueryEmbedding(query, embedder, deadlines.MEMORY_QUERY_EMBEDDING)
+    try:
+        found = await summaries.of_person(scope, since, until, vectors=asks)
+        calls = [call for call in found if call.session_id != without]
+        if not calls or embedding is None:
+            return FoundCalls(calls[:limit])
+        vector, degraded = await embedding.vector()
+    finally:
+        if embedding:
+            await embedding.__aexit__()
+    hits, foreign = await asyncio.to_thread(_search, calls, query, vector, limit, embedder, today.tzinfo)
+    if degraded is None and foreign:
+        degraded = foreign_note(f"{foreign} of {len(calls)} have", embedder)
+    if not hits and (since or until):
+        hits = calls[:limit]
+    return FoundCalls(hits, degraded)
+
+
+def _search(
+    calls: Sequence[PastCall],
+    query: str,
+    vector: object,
+    limit: int,
+    embedder: Embedder,
+    zone: tzinfo | None,
+) -> tuple[list[PastCall], int]:
+    """The best matches, and how many calls have a vector of another model."""
+    vectors = [from_bson(c.vector, embedder.dimensions) if c.model == embedder.model else None for c in calls]
+    foreign = sum(call.vector is not None and ours is None for call, ours in zip(calls, vectors, strict=True))
+    texts = [f"{date_in_words(call.summary.at, zone or UTC)}\n{call.summary.embedded_text}" for call in calls]
+    index = ExactIndex(list(range(len(calls))), texts, vectors)
+    if not content_words(query)[0]:
+        return [], foreign
+    hits = index.search(query, vector, limit, embedder.weights, embedder.floor)  # type: ignore[arg-type]
+    return [calls[hit.key] for hit in hits], foreign
