@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lkmongo.model import UserScope
-from lkmongo.scenarios.scenario import ScenarioError, Wanted, load_scenarios
+from lkmongo.scenarios.reading import ScenarioError, load_scenarios
+from lkmongo.scenarios.scenario import Wanted
 
 WHOLE = """\
 name: remembers a colour
