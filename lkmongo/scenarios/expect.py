@@ -60,11 +60,20 @@ def failures_of_call(call: Call, number: int, heard: Sequence[Heard]) -> Iterato
         found += [(f'the caller is not told "{text}"', place) for text in call.never for place in _told(came, text)]
         for expected, reality in found:
             yield Failure(line, expected, reality, call.who, number, turn, came.said or None)
-    known = heard[0].history if heard else []
+    yield from _of_briefing(call, number, [" ".join(each.told) for each in (*heard[:1], *heard[-1:]) if each.told])
+    history = heard[0].history if heard else []
     for text in call.restored:
-        if not any(holds(each, text) for each in known):
+        if not any(holds(each, text) for each in history):
             expected = f'the agent that takes over knows of "{text}"'
-            yield Failure(call.line, expected, _listed(known, "it knows of nothing"), call.who, number)
+            yield Failure(call.line, expected, _listed(history, "it knows of nothing"), call.who, number)
+
+
+def _of_briefing(call: Call, number: int, told: Sequence[str]) -> Iterator[Failure]:
+    """What the model is not told, at the first request or at the last."""
+    known = _listed([each[max(each.find("<caller_data>"), 0) :] for each in told], "it was not asked")
+    for text in call.briefed:
+        if not told or not all(holds(each, text) for each in told):
+            yield Failure(call.line, f'the model is told "{text}"', known, call.who, number)
 
 
 _Found = Iterator[tuple[str, str]]

@@ -395,6 +395,7 @@ class _Call(BaseModel):
     greeting: OneWanted = None
     says: Annotated[Any, _each(_ScenarioFile.said, "what is said")]
     never: Texts = ()
+    briefed: Texts = ()
     killed: Flag = False
     resumes: Flag = False
     restored: Texts = ()

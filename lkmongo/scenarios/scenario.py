@@ -153,6 +153,8 @@ class Call:
     says: tuple[Said, ...] = ()
     never: tuple[str, ...] = ()
     """Texts that must neither be said nor reach the model."""
+    briefed: tuple[str, ...] = ()
+    """Texts that the model must be told, in its instructions or the briefing, whenever it is asked."""
     killed: bool = False
     """The process is killed after the last answer."""
     resumes: bool = False
