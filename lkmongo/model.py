@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 from uuid import uuid4
@@ -253,23 +253,78 @@ class Profile:
         return replace(self, **changed)
 
 
+SourceKind = Literal["told", "learned", "staff", "imported"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a fact comes from.
+
+    Attributes:
+        how: told by the caller, learned from what they said, entered by staff, or imported from elsewhere.
+        session_id: of the session in which it was said; for an import, the name of where it comes from.
+        item_id: of the turn that it rests on; for an import, its id there.
+    """
+
+    how: SourceKind
+    session_id: str | None = None
+    item_id: str | None = None
+
+
+class DateMention(NamedTuple):
+    """A date as it was said, such as "next Friday", and the day that was meant; None if that cannot be told."""
+
+    words: str
+    day: date | None = None
+
+
 class Fact(NamedTuple):
-    """One slot: a label with one value. A tuple, as a call may load a thousand and these are faster to make."""
+    """One slot: a label with one value. A tuple, as a call may load a thousand and these are faster to make.
+
+    Attributes:
+        memory_type: the label.
+        content: the value, as it was said.
+        created_at: when something was first stored under the label.
+        updated_at: when the value was last said or written.
+        valid_from: since when it is true, as far as is known; None if it was written before there was a history.
+        source: where it comes from; None if unknown, or not read.
+        dates: relative dates in the content, resolved when it was said.
+    """
 
     memory_type: str
     content: str
     created_at: datetime | None = None
     updated_at: datetime | None = None
+    valid_from: datetime | None = None
+    source: Source | None = None
+    dates: tuple[DateMention, ...] = ()
 
     @property
     def told(self) -> Fact:
         """The slot as it may be spoken, shown and embedded: a secret stored before it was refused is withheld."""
-        return self._replace(content=WITHHELD) if is_secret(self.memory_type, self.content) else self
+        return self._replace(content=WITHHELD, dates=()) if is_secret(self.memory_type, self.content) else self
 
     @property
     def embedded_text(self) -> str:
         """What is embedded: the label too, since a short value means little without it."""
         return f"{self.memory_type}: {self.told.content}"
+
+
+class FormerFact(NamedTuple):
+    """A value that is no longer true: it was from `valid_from` to before `valid_to`, as far as is known."""
+
+    memory_type: str
+    content: str
+    valid_from: datetime
+    valid_to: datetime
+    source: Source | None = None
+    updated_at: datetime | None = None
+    dates: tuple[DateMention, ...] = ()
+
+    @property
+    def told(self) -> FormerFact:
+        """As `Fact.told`."""
+        return self._replace(content=WITHHELD, dates=()) if is_secret(self.memory_type, self.content) else self
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from lkmongo.model import LastSession, SessionRecord, SessionStatus
 from lkmongo.outbox.lease import Lease
 from lkmongo.outbox.operations import (
     AddTurn,
     End,
+    EndFact,
     FillProfile,
     Forget,
     MoveGuest,
@@ -70,11 +72,10 @@ async def apply(  # noqa: C901, PLR0911 - one branch for each operation
     """
     store, scope = to.store, to.record.scope
     match operations[0]:
-        case Remember(at=at, label=label, content=content) if fresh:
-            await store.memories.remember(scope, label, content, at=at)
-            return 1
-        case Remember(at=at, label=label, content=content):
-            return int(await store.memories.remember_if_newer(scope, label, content, at))
+        case Remember() as told:
+            return await _remember(told, to, fresh=fresh)
+        case EndFact(at=at, label=label, valid_to=valid_to):
+            return int(await store.history.end(scope, label, at, valid_to))
         case Forget(at=at, label=label):
             return int(await forget(store, scope, [label], at=at, unless_newer=not fresh) > 0)
         case FillProfile(at=at, field=field, value=value):
@@ -97,6 +98,19 @@ async def apply(  # noqa: C901, PLR0911 - one branch for each operation
             return int(await store.webhooks.announce(scope, to.record.session_id, event_id))
         case unknown:
             raise TypeError(f"{type(unknown).__name__} cannot be stored")
+
+
+async def _remember(told: Remember, to: Target, *, fresh: bool) -> int:
+    store, scope = to.store, to.record.scope
+    more: dict[str, Any] = {"valid_from": told.valid_from, "source": told.source, "dates": told.dates}
+    if fresh:
+        # The caller waits for this one: the former value is moved afterwards, see `Caller`.
+        await store.memories.remember(scope, told.label, told.content, at=told.at, **more)
+        return 1
+    if not await store.memories.remember_if_newer(scope, told.label, told.content, told.at, **more):
+        return 0
+    await store.history.settle(scope, told.label)
+    return 1
 
 
 async def _add(operations: Sequence[AddTurn], to: Target) -> int:

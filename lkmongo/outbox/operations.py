@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, ClassVar, Literal, Self, get_args
 
-from lkmongo.model import Fact, Profile, Turn, TurnKind, UserScope, clean
+from lkmongo.model import DateMention, Fact, Profile, Source, Turn, TurnKind, UserScope, clean
+from lkmongo.store.people.history import dates_of, history_fields, source_of
 
 Entry = dict[str, Any]
 Lane = Literal["memory", "turns", "end"]
@@ -59,10 +60,19 @@ class Change(Operation):
     def __post_init__(self) -> None:
         _check_time(self.at)
 
+    @property
+    def subject(self) -> Hashable:
+        """What it changes."""
+        return self.key
+
 
 @dataclass(frozen=True, slots=True)
 class SlotChange(Change):
     label: str
+
+    @property
+    def subject(self) -> Hashable:
+        return "slot", self.label
 
     @property
     def key(self) -> Hashable:
@@ -71,13 +81,57 @@ class SlotChange(Change):
 
 @dataclass(frozen=True, slots=True)
 class Remember(SlotChange):
+    """A value, true from `valid_from` or else from `at` on; another value before it becomes a former one."""
+
     op: ClassVar[str] = "remember"
     content: str
+    valid_from: datetime | None = None
+    source: Source | None = None
+    dates: tuple[DateMention, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_time(self.at)
+        if self.valid_from is not None:
+            _check_time(self.valid_from)
+
+    @property
+    def entry(self) -> Entry:
+        return {
+            "op": self.op,
+            "at": self.at,
+            "label": self.label,
+            "content": self.content,
+            **history_fields(self.valid_from, self.source, self.dates),
+        }
+
+    @classmethod
+    def of(cls, entry: Entry) -> Self:
+        source, dates = source_of(entry.get("source")), dates_of(entry.get("dates"))
+        return cls(entry["at"], entry["label"], entry["content"], entry.get("valid_from"), source, dates)
+
+
+@dataclass(frozen=True, slots=True)
+class EndFact(SlotChange):
+    """The fact is not true any more, since `valid_to` or else since `at`, and nothing replaces it."""
+
+    op: ClassVar[str] = "ended"
+    valid_to: datetime | None = None
+
+    def __post_init__(self) -> None:
+        _check_time(self.at)
+        if self.valid_to is not None:
+            _check_time(self.valid_to)
 
 
 @dataclass(frozen=True, slots=True)
 class Forget(SlotChange):
+    """Deletes the slot and its history; a later value of the slot does not replace it while both wait."""
+
     op: ClassVar[str] = "forget"
+
+    @property
+    def key(self) -> Hashable:
+        return self.op, self.label
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +246,8 @@ class Notify(Operation):
 
 
 OPERATIONS: dict[str, type[Operation]] = {
-    each.op: each for each in (Remember, Forget, SetProfile, FillProfile, SaveGist, AddTurn, MoveGuest, End, Notify)
+    each.op: each
+    for each in (Remember, EndFact, Forget, SetProfile, FillProfile, SaveGist, AddTurn, MoveGuest, End, Notify)
 }
 
 
@@ -219,12 +274,21 @@ def applied_to(
             case SlotChange() if _is_newer(slots.get(change.label), change.at):
                 pass
             case Remember(label=label):
-                slots.pop(label, None)
-                slots = {label: Fact(label, change.content, updated_at=change.at)} | slots
+                old = slots.pop(label, None)
+                slots = {label: _fact(change, old)} | slots
+            case EndFact():
+                slots.pop(change.label, None)
             case Forget():
                 slots.pop(change.label, None)
                 profile = replace(profile, last_session=None)
     return slots, profile
+
+
+def _fact(change: Remember, old: Fact | None) -> Fact:
+    """The slot as it will be stored, as far as it can be told."""
+    is_same = old is not None and old.content == change.content
+    since = change.valid_from or (old.valid_from if old and is_same else change.at)
+    return Fact(change.label, change.content, None, change.at, since, change.source, change.dates)
 
 
 def _is_newer(slot: Fact | None, at: datetime) -> bool:

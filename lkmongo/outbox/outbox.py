@@ -48,7 +48,7 @@ class Outbox:
         lease: lets the session write for its person.
         stored_count: changes of the person's memory stored so far: anything read before it grew may be stale.
         increments: by how much these have incremented the person's `memory_version`.
-        changed: the keys of all changes of the person's memory, stored or not.
+        changed: the subjects of all changes of the person's memory, stored or not.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Outbox:
         if self.lease.lost or self._closed:
             return
         if isinstance(operation, Change):
-            self.changed.add(operation.key)
+            self.changed.add(operation.subject)
         self._pending.pop(operation.key, None)
         self._pending[operation.key] = operation
         self._journal.update(sync=operation.lane in self._failing)

@@ -16,6 +16,7 @@ from lkmongo.settings import Settings
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.circuit_breaker import CircuitBreaker
 from lkmongo.store.mongo.client import Client, create_client, run_on_client_loop
+from lkmongo.store.people.history import History
 from lkmongo.store.people.memories import Memories
 from lkmongo.store.people.orders import Orders
 from lkmongo.store.people.users import Users
@@ -39,6 +40,7 @@ class Store:
     db: AsyncDatabase[dict[str, Any]]
     users: Users
     memories: Memories
+    history: History
     orders: Orders
     sessions: Sessions
     webhooks: Webhooks
@@ -51,8 +53,17 @@ class Store:
         cls, db: AsyncDatabase[dict[str, Any]], embedded: EmbeddedMongod | None = None, *, announces: bool = False
     ) -> Store:
         """The repositories over `db`; `announces` if a webhook is told of the end of each session."""
-        sessions = Sessions(db, announces=announces)
-        return cls(db, Users(db), Memories(db), Orders(db), sessions, Webhooks(db), Summaries(db), embedded)
+        return cls(
+            db,
+            Users(db),
+            Memories(db),
+            History(db),
+            Orders(db),
+            Sessions(db, announces=announces),
+            Webhooks(db),
+            Summaries(db),
+            embedded,
+        )
 
     async def ping(self) -> None:
         """Ping MongoDB. Raises as `operations.read` does."""

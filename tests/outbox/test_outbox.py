@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lkmongo import backoff, deadlines
 from lkmongo.errors import DatabaseError, DatabaseUnavailableError
-from lkmongo.model import SessionRecord, SessionStatus, Turn, TurnKind, now
+from lkmongo.model import DateMention, SessionRecord, SessionStatus, Source, Turn, TurnKind, now
 from lkmongo.outbox import journal
 from lkmongo.outbox.apply import Target, apply
 from lkmongo.outbox.journal import Journal
@@ -20,6 +20,7 @@ from lkmongo.outbox.operations import (
     OPERATIONS,
     AddTurn,
     End,
+    EndFact,
     FillProfile,
     Forget,
     Lane,
@@ -53,6 +54,8 @@ def _tries_again_soon(monkeypatch):
 
 SAMPLES = [
     Remember(AT, "colour", "teal"),
+    Remember(AT, "city", "moves on Friday", AT, Source("told", "s", "i"), (DateMention("on Friday", AT.date()),)),
+    EndFact(AT, "colour", AT),
     Forget(AT, "colour"),
     SetProfile(AT, "name", "Robin"),
     FillProfile(AT, "name", "Robin"),
@@ -114,9 +117,9 @@ async def test_a_change_that_no_longer_may_be_stored_holds_up_no_other(store, ca
 async def test_changes_are_stored_in_order_and_only_the_last_of_a_slot(store, monkeypatch):
     remember, stored = Memories.remember_if_newer, []
 
-    async def notes(memories, scope, label, content, at):
+    async def notes(memories, scope, label, content, at, **more):
         stored.append((label, content))
-        return await remember(memories, scope, label, content, at)
+        return await remember(memories, scope, label, content, at, **more)
 
     outbox = outbox_of(store, ROBIN)
     monkeypatch.setattr(Memories, "remember_if_newer", notes)
@@ -127,7 +130,11 @@ async def test_changes_are_stored_in_order_and_only_the_last_of_a_slot(store, mo
             outbox.write(Remember(now(), "city", "Rome")),
             outbox.write(Remember(now(), "food", "pasta")),
         )
-        assert [each.key for each in outbox.pending("memory")] == [("slot", each) for each in ("pet", "city", "food")]
+        assert [each.key for each in outbox.pending("memory")] == [
+            ("forget", "pet"),
+            ("slot", "city"),
+            ("slot", "food"),
+        ]
     await until(lambda: outbox.saved == "stored")
     assert stored == [("city", "Rome"), ("food", "pasta")]
     await outbox.close(1.0)
@@ -296,7 +303,8 @@ def _refuse(patch: pytest.MonkeyPatch) -> None:
 def test_a_damaged_entry_of_each_operation_is_refused():
     for operation in SAMPLES:
         entry = operation.entry
-        for name in set(entry) - {"op", "since", "report", "summary", "metrics"}:
+        optional = {"op", "since", "report", "summary", "metrics", "valid_from", "valid_to", "source", "dates"}
+        for name in set(entry) - optional:
             if isinstance(operation, AddTurn) and name not in {"seq", "item_id", "kind", "created_at", "numbered"}:
                 continue
             with pytest.raises(journal.UNREADABLE):
@@ -312,13 +320,15 @@ def test_journals_can_be_written_by_one_version_and_read_by_another(tmp_path):
     written.close(delete=False)
     assert [sorted(entry) for entry in journal.read(written.path).entries] == [
         ["at", "content", "label", "op"],
+        ["at", "content", "dates", "label", "op", "source", "valid_from"],
+        ["at", "label", "op", "valid_to"],
         ["at", "label", "op"],
         ["at", "field", "op", "value"],
         ["at", "field", "op", "value"],
         ["at", "gist", "op", "since"],
         sorted(
             ["op", "numbered", "seq", "item_id", "kind", "created_at", "name", "arguments", "output", "metrics"]
-            + [each for each in ("interrupted", "is_error") if each in SAMPLES[5].entry]
+            + [each for each in ("interrupted", "is_error") if each in SAMPLES[7].entry]
         ),
         ["op", "tenant_id", "user_id"],
         ["ended_at", "op", "reason", "report", "summary"],

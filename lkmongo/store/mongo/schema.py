@@ -14,6 +14,7 @@ from lkmongo.declarations import SCOPES, Collection, Declarations
 
 USERS = "users"
 MEMORIES = "memories"
+MEMORY_HISTORY = "memory_history"
 KNOWLEDGE = "knowledge"
 ORDERS = "orders"
 SESSIONS = "sessions"
@@ -24,9 +25,22 @@ KEYS = "keys"
 VISITORS = "visitors"
 DECLARATIONS = "declarations"
 
-COLLECTIONS = (USERS, MEMORIES, KNOWLEDGE, ORDERS, SESSIONS, TURNS, VISITORS, RECEIPTS, TOMBSTONES, KEYS, DECLARATIONS)
+COLLECTIONS = (
+    USERS,
+    MEMORIES,
+    MEMORY_HISTORY,
+    KNOWLEDGE,
+    ORDERS,
+    SESSIONS,
+    TURNS,
+    VISITORS,
+    RECEIPTS,
+    TOMBSTONES,
+    KEYS,
+    DECLARATIONS,
+)
 """All collections of lkmongo, in the order in which they are created and listed."""
-PERSONAL = (MEMORIES, TURNS, SESSIONS, USERS, VISITORS, ORDERS)
+PERSONAL = (MEMORIES, MEMORY_HISTORY, TURNS, SESSIONS, USERS, VISITORS, ORDERS)
 """Those with documents of a person, by `tenant_id` and `user_id`; `declared.personal` adds those of one's own."""
 
 VERSION = "schema_version"
@@ -45,6 +59,7 @@ NEWER: dict[str, Any] = {VERSION: {"$gt": READABLE_VERSION}}
 OURS: dict[str, dict[str, Any]] = {
     USERS: {},
     MEMORIES: {},
+    MEMORY_HISTORY: {},
     # Another program's orders and passages are read, but belong to it.
     KNOWLEDGE: {"origin": {"$in": ["knowledge", "seed"]}},
     ORDERS: {"origin": "seed"},
@@ -78,6 +93,7 @@ INDEXES = (
     Index(MEMORIES, "slot", (*_PERSON, ("memory_type", 1)), unique=True),
     Index(MEMORIES, "newest", (*_PERSON, ("updated_at", -1))),
     Index(MEMORIES, "of_model", (("embedding_model", 1), ("tenant_id", 1))),
+    Index(MEMORY_HISTORY, "value", (*_PERSON, ("memory_type", 1), ("valid_from", 1)), unique=True),
     Index(KNOWLEDGE, "passage", (("tenant_id", 1), ("source", 1), ("chunk", 1)), unique=True),
     Index(KNOWLEDGE, "changed", (("tenant_id", 1), ("updated_at", -1))),
     Index(KNOWLEDGE, "of_model", (("embedding_model", 1), ("tenant_id", 1))),

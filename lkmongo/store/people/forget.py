@@ -1,16 +1,17 @@
-"""Forget what is remembered of a person: memory slots, profile fields, and the last session's gist.
+"""Forget what is remembered of a person: slots with their history, profile fields, and the last session's gist.
 
 The command line, the web's memory view, a live session and the recovery of its journal all forget through `forget`.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from lkmongo.errors import NotFoundError
-from lkmongo.model import PROFILE_FIELDS, Profile, UserScope, now, slot_name
+from lkmongo.model import PROFILE_FIELDS, Profile, UserScope, now, slot_name, slot_words
 from lkmongo.store.people.person import LAST_SESSION, People, is_known, lines, no_memory, unknown_person
 
 NOT_STORED_LATER = "anything said under that id until now that a worker still holds on its disk will not be stored"
@@ -21,7 +22,7 @@ class Forgotten:
     """What was forgotten, or would be.
 
     Attributes:
-        memory_types: labels of the slots.
+        memory_types: labels of the slots, and of facts that are no longer true.
         profile_fields: those that had a value.
         last_session: whether there was a gist of the last session.
         deleted: number of slots that were deleted.
@@ -50,7 +51,7 @@ async def forget(
     Args:
         people: the store.
         scope: the person.
-        labels: which slots; None for all.
+        labels: which slots, with their history; None for all.
         fields: all of `PROFILE_FIELDS`, which includes those of one's own, or any.
         at: when the person asked for it; by default now. Nothing said before is stored later.
         unless_newer: keep slots written after `at`.
@@ -63,11 +64,33 @@ async def forget(
     """
     at = at or now()
     names = None if labels is None else [slot_name(label) for label in labels]
-    # The slots last: if that fails, nothing forgotten can come back through the gist.
-    await people.users.forget(scope, fields, at=at)
     if names is not None and not names:
+        await people.users.forget(scope, fields, at=at)
         return 0
-    return await people.memories.delete(scope, names, not_after=at if unless_newer else None)
+    limit = at if unless_newer else None
+    # The slots last: what they say is needed to find it in summaries, also by the next attempt if this one fails.
+    told, *_ = await asyncio.gather(
+        _told(people, scope, names),
+        people.users.forget(scope, fields, at=at),
+        people.history.withdraw(scope, names, not_after=limit),
+    )
+    await people.summaries.forget(scope, told, before=limit)
+    deleted, _ = await asyncio.gather(
+        people.memories.delete(scope, names, not_after=limit), people.history.delete(scope, names, not_after=limit)
+    )
+    return deleted
+
+
+async def _told(people: People, scope: UserScope, labels: Sequence[str] | None) -> list[str] | None:
+    """The labels in words, and all that these slots say and said; None for everything."""
+    if labels is None:
+        return None
+    slots, former = await asyncio.gather(
+        asyncio.gather(*(people.memories.recall(scope, label) for label in labels)),
+        asyncio.gather(*(people.history.former(scope, label) for label in labels)),
+    )
+    contents = [slot.content for slot in slots if slot] + [each.content for found in former for each in found]
+    return [*map(slot_words, labels), *contents]
 
 
 async def forget_known(
@@ -89,18 +112,19 @@ async def forget_known(
         InvalidTextError: not a valid label.
     """
     names = None if labels is None else list(dict.fromkeys(map(slot_name, labels)))
-    slots = [slot.memory_type for slot in await people.memories.slots(scope)]
-    if not slots and not await is_known(people.db, scope):
+    slots, former = await asyncio.gather(people.memories.slots(scope), people.history.former(scope))
+    known_labels = dict.fromkeys([each.memory_type for each in (*slots, *former)])
+    if not known_labels and not await is_known(people.db, scope):
         if names is not None or dry_run:
             raise await unknown_person(people.db, scope)
         await forget(people, scope)
         raise await unknown_person(people.db, scope, why=NOT_STORED_LATER)
-    if missing := [name for name in names or [] if name not in slots]:
+    if missing := [name for name in names or [] if name not in known_labels]:
         raise no_memory(scope, ", ".join(missing))
     known = await people.users.get(scope)
     values = known.values if known and profile else {}
     found = Forgotten(
-        slots if names is None else names,
+        list(known_labels) if names is None else names,
         list(values),
         last_session=known is not None and known.last_session is not None,
     )

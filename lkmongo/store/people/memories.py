@@ -4,64 +4,52 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.errors import DatabaseError, NewerVersionError
-from lkmongo.model import MAX_SLOTS, Fact, UserScope, check_memory, now, slot_name, slot_words
+from lkmongo.model import MAX_SLOTS, DateMention, Fact, Source, UserScope, check_memory, now, slot_name
 from lkmongo.store.mongo import operations
-from lkmongo.store.mongo.schema import MEMORIES, NEWER, STAMP
+from lkmongo.store.mongo.schema import MEMORIES, NEWER
+from lkmongo.store.people.history import History, dates_of, replacing, source_of, utc
 from lkmongo.store.people.users import Users
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_CONTENTS = {"_id": 0, "memory_type": 1, "content": 1, "updated_at": 1}
-_SHOWN = _CONTENTS | {"created_at": 1}
-
-
-_combine = datetime.combine
+_CONTENTS = {"_id": 0, "memory_type": 1, "content": 1, "updated_at": 1, "valid_from": 1, "dates": 1}
+_SHOWN = _CONTENTS | {"created_at": 1, "source": 1}
 
 
 def _memory(document: dict[str, Any]) -> Fact:
     label, content = document.get("memory_type"), document.get("content")
     if type(label) is not str or type(content) is not str:
         raise _UnreadableError
-    return Fact(label, content, _utc(document, "created_at"), _utc(document, "updated_at"))
+    created_at, updated_at, valid_from = (utc(document.get(name)) for name in _TIMES)
+    if "dates" in document or "source" in document:
+        source, dates = source_of(document.get("source")), dates_of(document.get("dates"))
+        return Fact(label, content, created_at, updated_at, valid_from, source, dates)
+    return Fact(label, content, created_at, updated_at, valid_from)
+
+
+_TIMES = ("created_at", "updated_at", "valid_from")
 
 
 class _UnreadableError(Exception):
     """A slot without a label or a content."""
 
 
-def _utc(document: dict[str, Any], name: str) -> datetime | None:
-    moment: datetime | None = document.get(name)
-    return _combine(moment, moment.time(), UTC) if moment else None  # five times as fast as `replace`
-
-
-def _update(memory: Fact) -> dict[str, Any]:
-    return {
-        "$set": {
-            "content": memory.content,
-            "label_words": slot_words(memory.memory_type),
-            "updated_at": memory.updated_at,
-            **STAMP,
-        },
-        "$unset": {"embedding": "", "embedding_model": ""},
-        "$setOnInsert": {"created_at": memory.updated_at},
-    }
-
-
 class Memories:
     """The collection `memories`."""
 
     def __init__(self, db: AsyncDatabase[dict[str, Any]]) -> None:
-        # `_utc` adds the time zone: the driver takes longer for it than for everything else it decodes.
+        # `utc` adds the time zone: the driver takes longer for it than for everything else it decodes.
         self._memories = db.get_collection(MEMORIES, db.codec_options.with_options(tz_aware=False))
         self._users = Users(db)
+        self._history = History(db)
 
     async def slots(self, scope: UserScope, *, limit: int = MAX_SLOTS) -> list[Fact]:
         """The slots, newest first, with secrets withheld."""
@@ -103,44 +91,74 @@ class Memories:
         except _UnreadableError:
             raise await self._explain(scope) from None
 
-    async def remember(self, scope: UserScope, label: str, content: str, *, at: datetime | None = None) -> Fact:
-        """Write a slot, replacing its content; the old vector, which would find what it no longer says, is deleted.
+    async def remember(
+        self,
+        scope: UserScope,
+        label: str,
+        content: str,
+        *,
+        at: datetime | None = None,
+        valid_from: datetime | None = None,
+        source: Source | None = None,
+        dates: Sequence[DateMention] = (),
+    ) -> Fact:
+        """Write a slot, in one round trip; another content becomes a former value, see `History`.
 
         Args:
             scope: the person.
             label: of the slot.
             content: the new content; `set_vector` adds its vector.
             at: when it was said; by default now.
+            valid_from: since when it is true, if that was said; not later than `at`.
+            source: where it comes from.
+            dates: relative dates in the content, resolved.
+
+        Returns:
+            The slot; its `valid_from` is later if that would overlap with a former value.
 
         Raises:
             InvalidTextError: the label or the content is invalid, or is a secret.
         """
-        memory = Fact(*check_memory(label, content), updated_at=at or now())
+        at = at or now()
+        memory = Fact(*check_memory(label, content), None, at, min(valid_from or at, at), source, tuple(dates))
         selector = scope.filter | {"memory_type": memory.memory_type}
+        update = replacing(memory, stated=valid_from is not None)
         await asyncio.gather(
-            operations.write(lambda: self._memories.update_one(selector, _update(memory), upsert=True)),
+            operations.write(lambda: self._memories.update_one(selector, update, upsert=True)),
             self._users.touch_memories(scope),
         )
         return memory
 
-    async def remember_if_newer(self, scope: UserScope, label: str, content: str, at: datetime) -> bool:
-        """Write a slot as said at `at`, unless it was written, or anything was forgotten, since.
+    async def remember_if_newer(
+        self,
+        scope: UserScope,
+        label: str,
+        content: str,
+        at: datetime,
+        *,
+        valid_from: datetime | None = None,
+        source: Source | None = None,
+        dates: Sequence[DateMention] = (),
+    ) -> bool:
+        """As `remember`, as said at `at`, unless it was written or has ended, or anything was forgotten, since.
 
         What a person asked to be forgotten must not come back because it waited somewhere.
 
         Raises:
             InvalidTextError: the label or the content is invalid, or is a secret.
         """
-        memory = Fact(*check_memory(label, content), updated_at=at)
+        memory = Fact(*check_memory(label, content), None, at, min(valid_from or at, at), source, tuple(dates))
         selector = scope.filter | {
             "memory_type": memory.memory_type,
             "$or": [{"updated_at": {"$exists": False}}, {"updated_at": {"$lte": at}}],
         }
-        if await self._users.forgot_after(scope, at):
+        gone = self._users.forgot_after(scope, at), self._history.ended_after(scope, memory.memory_type, at)
+        if any(await asyncio.gather(*gone)):
             return False
+        update = replacing(memory, stated=valid_from is not None)
 
         async def write() -> bool:
-            await self._memories.update_one(selector, _update(memory), upsert=True)
+            await self._memories.update_one(selector, update, upsert=True)
             return True
 
         if not await operations.upsert(write):  # the slot is there, and newer
@@ -180,7 +198,7 @@ class Memories:
                 batch_size=2_000,
             )
             return {
-                doc["memory_type"]: (_utc(doc, "updated_at"), doc.get("embedding")) for doc in await cursor.to_list()
+                doc["memory_type"]: (utc(doc.get("updated_at")), doc.get("embedding")) for doc in await cursor.to_list()
             }
 
         return await operations.read(find)

@@ -22,8 +22,10 @@ from lkmongo.model import DEFAULT_TENANT, Fact, UserScope, now, slot_words
 from lkmongo.store.mongo import declared as declarations
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import MEMORIES, SESSIONS, TURNS, USERS, VISITORS
+from lkmongo.store.people.history import History
 from lkmongo.store.people.memories import Memories
 from lkmongo.store.people.users import Users
+from lkmongo.store.sessions.summaries import Summaries
 
 Document = dict[str, Any]
 
@@ -52,6 +54,10 @@ class People(Protocol):
     def users(self) -> Users: ...
     @property
     def memories(self) -> Memories: ...
+    @property
+    def history(self) -> History: ...
+    @property
+    def summaries(self) -> Summaries: ...
 
 
 async def count(
