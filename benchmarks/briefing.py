@@ -104,8 +104,7 @@ async def main() -> None:
     print(f"{options.slots:,} memories, {len(questions())} first questions, seed {options.seed}")
     print(
         "the right memory is briefed: "
-         f"{result.share:.1%}, by "
-        + ", ".join(f"{kind} {share:.1%}" for kind, share in result.shares.items())
+        f"{result.share:.1%}, by " + ", ".join(f"{kind} {share:.1%}" for kind, share in result.shares.items())
     )
     print(
         f"{result.briefed:.0f} memories in {result.characters / 4:.0f} of {BUDGET // 4:,} tokens, "

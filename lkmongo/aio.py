@@ -1,13 +1,13 @@
-"""asyncio helpers: tasks that run beside a block or a session, and temporary signal handlers."""
+"""asyncio helpers: tasks that run beside a block or a session, polling, and temporary signal handlers."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from lkmongo.errors import DatabaseUnavailableError, LkmongoError
 
@@ -76,3 +76,25 @@ async def running(work: Coroutine[Any, Any, R]) -> AsyncIterator[asyncio.Task[R]
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def poll(work: Callable[[], Awaitable[object]], every: float, failing: str) -> NoReturn:
+    """Run `work` again and again; its failure is logged, an error of ours once while it lasts.
+
+    Args:
+        work: one pass.
+        every: seconds between two passes.
+        failing: what the log says, such as "webhooks could not be looked up".
+    """
+    logged = False
+    while True:
+        try:
+            await work()
+            logged = False
+        except LkmongoError as error:
+            if not logged:
+                logger.info("%s; retrying: %s (%s)", failing, error.message, error.why)
+            logged = True
+        except Exception:
+            logger.exception(failing)
+        await asyncio.sleep(every)

@@ -1,7 +1,7 @@
 """Backoff between attempts.
 
 `retry_pause` is for writes that are retried until MongoDB takes them; `WEBHOOK_SCHEDULE` for a receiver that does not
-accept; `Backoff` is for polling until a deadline.
+accept; `LEARN_SCHEDULE` for a language model that does not answer; `Backoff` is for polling until a deadline.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ RETRY_SCHEDULE = (0.5, 1, 2, 4, 5)
 """Seconds between attempts while the database is away; the last one repeats."""
 WEBHOOK_SCHEDULE = (5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 28_800, 28_800)
 """Seconds between attempts to deliver a webhook: eleven attempts in a day, then it is given up."""
+LEARN_SCHEDULE = (90, 600, 3_600, 14_400, 43_200)
+"""Seconds between attempts to learn from a session: six attempts in a day, then it is given up. The first is longer
+than `deadlines.LEARN`, so that no two processes ask at the same time."""
 FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.5, 5.0, 1.5
 
 

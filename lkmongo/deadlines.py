@@ -70,8 +70,6 @@ LEASE_TRUSTED = 4.0
 # The end of a call.
 ROOM_CLOSED_NEWS = 0.5
 """How long the event of a closed room may arrive after the shutdown."""
-SUMMARY = 2.0
-"""Summarizing the call with the language model."""
 SETTLE = 2.0
 """Storing the caller's remaining data, including the gist."""
 KEEP_ON_DISK = 2.0
@@ -89,5 +87,8 @@ END_CALLBACK = 5.0
 """A callback that is told of the end, after the record; they run side by side, and beside the webhook."""
 WEBHOOK = 5.0
 """One delivery of a webhook: shorter than a lease, so that an erasure waits for it."""
+LEARN = 60.0
+"""One request to a language model about a call that is over. Its own process has what is left of `HANG_UP` for it; any
+other may take so long."""
 SESSION_END = 20.0
 """The limit of LiveKit's SDK for the end, after which it kills the job."""

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
+from lkmongo.after_end import Delivery, Learning
 from lkmongo.confidential import WITHHELD, is_secret
 from lkmongo.declarations import declared
 from lkmongo.errors import InvalidIdError, InvalidTextError, SecretError, UsageError
@@ -413,31 +414,6 @@ class TurnTotals:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
-    """The webhook of a session's end: how far it has got.
-
-    Attributes:
-        event_id: the same in every attempt.
-        attempts: requests that were sent, or begun.
-        due_at: the earliest time of the next one; None if there is none.
-        delivered_at: when the receiver accepted it.
-        gave_up_at: when the last attempt had failed.
-        answer: to the last attempt: "HTTP 500", or why there was none.
-    """
-
-    event_id: str
-    attempts: int = 0
-    due_at: datetime | None = None
-    delivered_at: datetime | None = None
-    gave_up_at: datetime | None = None
-    answer: str | None = None
-
-    @property
-    def state(self) -> Literal["delivered", "given up", "pending"]:
-        return "delivered" if self.delivered_at else "given up" if self.gave_up_at else "pending"
-
-
-@dataclass(frozen=True, slots=True)
 class SessionRecord:
     """One session; its turns are separate documents.
 
@@ -451,6 +427,7 @@ class SessionRecord:
         totals: of its turns, if they were read as well.
         webhook: the delivery of its end; None while it goes on, or if nobody is told.
         summary: what it was about; None while it goes on, of a guest's, or if something was forgotten in it.
+        learning: what is learned of it after its end; None while it goes on, or if nothing is.
     """
 
     session_id: str
@@ -468,6 +445,7 @@ class SessionRecord:
     totals: TurnTotals | None = None
     webhook: Delivery | None = None
     summary: Summary | None = None
+    learning: Learning | None = None
 
     @property
     def length(self) -> timedelta | None:

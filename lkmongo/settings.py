@@ -20,6 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr,
 from pydantic_core import ErrorDetails
 
 from lkmongo import setting_checks as check
+from lkmongo.after_end import Mode
 from lkmongo.errors import SettingsError
 
 ENVIRONMENT = "environment"
@@ -157,6 +158,14 @@ class Settings(BaseModel):
     )
     llm_api_key: SecretStr | None = Field(
         None, alias="LKMONGO_LLM_API_KEY", description="key of that server, if it needs one", examples=["none"]
+    )
+    learn: Mode = Field(
+        "on",
+        alias="LKMONGO_LEARN",
+        description=(
+            "what is learned from a call after its end: `on` stores facts, `suggest` lets them wait until somebody "
+            "accepts them, `off` only sums the call up; without a language model nothing is"
+        ),
     )
     agent_name: Annotated[str, BeforeValidator(check.agent_name)] = Field(
         "lkmongo-agent",
@@ -424,6 +433,14 @@ class Settings(BaseModel):
         if livekit and re.match(r"wss?://[^/]*\.livekit\.cloud(/|:|$)", livekit.url):
             return livekit.api_key, livekit.api_secret.get_secret_value()
         return None
+
+    @property
+    def has_language_model(self) -> bool:
+        """Whether a language model is set up; False as well while some of LiveKit's variables are missing."""
+        try:
+            return bool(self.llm_base_url or self.inference)
+        except SettingsError:
+            return False
 
 
 def _explain(name: str, first: ErrorDetails, sources: Mapping[str, str]) -> SettingsError:

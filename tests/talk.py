@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from livekit.agents import Agent, AgentSession
+from livekit.agents.llm import LLM
 from livekit.agents.testing import fake_job_context
 
 from lkmongo.agent.assistant import Assistant
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.caller_session import CallerSession
+from lkmongo.agent.ending import end_session, tell_end
+from lkmongo.agent.learning import Learner
 from lkmongo.agent.recorder import Recorder
 from lkmongo.embed.choose import create_embedder
-from lkmongo.model import Turn, UserScope
+from lkmongo.model import Turn, UserScope, now
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.store.open import Store
 from tests.fake_llm import Script, ScriptedLLM
@@ -55,6 +58,14 @@ def said(result: Any) -> str:
         for event in result.events
         if event.type == "message" and event.item.role == "assistant"
     )
+
+
+async def hang_up(call: Talk, model: LLM[Any] | None = None) -> None:
+    """End a call as a room or the console does, and learn from it by this model."""
+    learner = model and Learner(call.call.store, create_embedder("local"), model, "on")
+    ended_at = now()
+    stored = await end_session(call.call, "hang-up", dict, ended_at=ended_at, learns=model is not None)
+    await tell_end(call.call, "hang-up", ended_at, stored=stored, learner=learner)
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from typing import Literal
 
 from lkmongo import deadlines
 from lkmongo.agent.attention import Attention
-from lkmongo.agent.slots import Slots
+from lkmongo.agent.slots import Slots, existing_label
 from lkmongo.aio import Background, Task
 from lkmongo.backoff import retry_pause
 from lkmongo.confidential import tells
@@ -268,7 +268,7 @@ class Caller:
         name, text = check_memory(label, content)
         self._refuse_spoken_secret(f"{slot_words(name)}: {text}")
         # A label in another spelling replaces the existing slot.
-        memory = Fact(self._slots.existing_label(name), text, updated_at=now())
+        memory = Fact(existing_label(name, self.slots), text, updated_at=now())
         if memory.memory_type not in self.slots and len(self.slots) >= MAX_SLOTS:
             raise InvalidTextError(f"one person can have at most {MAX_SLOTS} memories")
         self._slots.put(memory)

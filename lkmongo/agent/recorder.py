@@ -113,6 +113,7 @@ class Recorder:
         deadline: float = deadlines.RECORD_END,
         *,
         ended_at: datetime | None = None,
+        learn: bool = False,
         summary: Summary | None = None,
         alongside: Coroutine[Any, Any, None] | None = None,
     ) -> bool:
@@ -126,6 +127,7 @@ class Recorder:
             deadline: seconds that this may take.
             ended_at: when the session ended; now by default.
             summary: what it was about, to be stored with its end.
+            learn: let it be due to be learned from.
             alongside: other work of the session's end; it is awaited, but does not delay the record.
 
         Returns:
@@ -141,7 +143,8 @@ class Recorder:
             facts = {}
         if self.changes:
             facts["changes"] = self.changes
-        self._outbox.add(End(reason, ended_at or now(), facts, summary_fields(summary) if summary else {}))
+        fields = summary_fields(summary) if summary else {}
+        self._outbox.add(End(reason, ended_at or now(), facts, fields, learn))
         if self._outbox.announces:
             self._outbox.add(Notify(new_event_id()))
         # If turns must be written, the record gets both connections first.

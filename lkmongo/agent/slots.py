@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,14 @@ def _american(name: str) -> str:
     for spelling, american in _SPELLINGS:
         name = spelling.sub(american, name)
     return name
+
+
+def existing_label(name: str, known: Collection[str]) -> str:
+    """The known label that differs from `name` in British or American spelling only; else `name`."""
+    if name in known:
+        return name
+    american_name = _american(name)
+    return next((other for other in known if _american(other) == american_name), name)
 
 
 class Slots:
@@ -119,13 +127,6 @@ class Slots:
             return self.all[name]
         closest = process.extractOne(name, list(self.all), scorer=fuzz.ratio, score_cutoff=_NEAR_LABEL)
         return self.all[closest[0]] if closest else None
-
-    def existing_label(self, name: str) -> str:
-        """The existing label that differs from `name` in British or American spelling only; else `name`."""
-        if name in self.all:
-            return name
-        american_name = _american(name)
-        return next((other for other in self.all if _american(other) == american_name), name)
 
     async def search(self, query: str, limit: int, *, vector_of: str | None = None) -> list[Fact]:
         """The slots that match the query best, by words and by meaning.

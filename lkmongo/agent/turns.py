@@ -108,6 +108,22 @@ def turn_of_tool(call: llm.FunctionCall, output: llm.FunctionCallOutput | None) 
     )
 
 
+_KEEPING = {"remember_detail": ("memory_type", "content"), "update_profile": ("field", "value")}
+"""The tools that keep something, with the arguments that say what."""
+
+
+def stored_by(turns: Iterable[Turn]) -> list[str]:
+    """What tools have kept of what was said, as "label: content"."""
+    kept = []
+    for turn in turns:
+        if turn.kind is TurnKind.TOOL and turn.name in _KEEPING and turn.output is not None and not turn.is_error:
+            given = _arguments(turn.arguments)
+            label, content = (given.get(name) for name in _KEEPING[turn.name])
+            if isinstance(label, str) and isinstance(content, str):
+                kept.append(f"{label.replace('_', ' ')}: {content}")
+    return kept
+
+
 _REFERS_BACK = re.compile(
     r"(?:(?:please|ok|okay|yes|no|but|why|not|just|do|can|will|you|i|it|it's|that|this|them|anyway|remember|store|"
     r"save|keep|what|then|so|all|right|fine|sure|try|again|thanks|thank|said|oh|well|never|mind|is|was)\b[\s.,!?]*)+",
@@ -206,9 +222,14 @@ def _holds_secret(together: list[_Exchange]) -> bool:
 
 def _content(arguments: str | None) -> str:
     """The text in the arguments of a tool call that stores something."""
-    try:
-        given = json.loads(arguments or "{}")
-    except ValueError:
-        return ""
-    found = given.get("content") or given.get("value") if isinstance(given, dict) else ""
+    given = _arguments(arguments)
+    found = given.get("content") or given.get("value")
     return found if isinstance(found, str) and len(found) > 2 else ""
+
+
+def _arguments(text: str | None) -> dict[str, Any]:
+    try:
+        given = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return given if isinstance(given, dict) else {}

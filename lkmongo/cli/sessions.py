@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lkmongo.after_end import Delivery
 from lkmongo.cli.command import Cli, command
 from lkmongo.cli.output import Format, counted, visible
-from lkmongo.model import DEFAULT_TENANT, Delivery, SessionRecord, SessionStatus, Turn, TurnTotals
+from lkmongo.model import DEFAULT_TENANT, SessionRecord, SessionStatus, Turn, TurnTotals
 from lkmongo.store.sessions.transcript import SLOW, Line, clock, lines, who
 from lkmongo.times import Since, Until, span
 

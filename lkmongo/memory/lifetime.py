@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from livekit import rtc
     from livekit.agents import AgentSession, CloseEvent, JobContext
 
+    from lkmongo.agent.learning import Learner
     from lkmongo.agent.models import ModelChoice
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ class Lifetime:
         job: JobContext | None = None,
         participant_identity: str | None = None,
         secret: str | None = None,
+        learner_of: Callable[[ModelChoice], Learner | None] | None = None,
+        has_model: bool = False,
         on_ended: Callable[[Lifetime], None] = lambda _: None,
     ) -> None:
         """Watch over `caller`.
@@ -54,6 +57,8 @@ class Lifetime:
             job: LiveKit's job that the session belongs to; its room is listened to.
             participant_identity: of the participant who is served; None for whomever the AgentSession is linked to.
             secret: LIVEKIT_API_SECRET, to open the sealed identity of a guest.
+            learner_of: makes what learns from the session by a model; None if nothing does.
+            has_model: a language model is set up, for which the session can be due.
             on_ended: called when everything is closed.
         """
         self.caller = caller
@@ -67,6 +72,8 @@ class Lifetime:
         self.ends_on_close = True
         """Whether the session ends when its AgentSession closes; otherwise `end` is called with the reason."""
         self._secret = secret
+        self._learner_of = learner_of
+        self._has_model = has_model
         self._on_ended = on_ended
         self._agent_session: AgentSession[Any] | None = None
         self._reason: str | None = None
@@ -152,7 +159,7 @@ class Lifetime:
 
     async def _end(self) -> bool:
         ended_at = now()
-        stored, reason = False, "error"
+        stored, reason, learner = False, "error", None
         try:
             reason = await self._find_reason()
             await asyncio.gather(*self._identifying, return_exceptions=True)
@@ -160,7 +167,8 @@ class Lifetime:
                 await self.caller.caller.flush(deadlines.SETTLE)
                 stored = True
                 return True
-            stored = await end_session(self.caller, reason, self._report, ended_at=ended_at, model=self._summariser)
+            learner, learns = self._learner()
+            stored = await end_session(self.caller, reason, self._report, ended_at=ended_at, learns=learns)
             recorder = self.caller.recorder
             where = "on this machine, and will be stored later" if recorder.is_journaled else "stored nowhere"
             outcome = "erased" if recorder.erased else "stored" if stored else where
@@ -170,7 +178,7 @@ class Lifetime:
             logger.exception("the end of a session could not be stored")
         finally:
             self.caller.ending = True
-            await tell_end(self.caller, reason, ended_at, stored=stored)
+            await tell_end(self.caller, reason, ended_at, stored=stored, learner=learner)
             await self._stack.aclose()
             self._on_ended(self)
         return stored
@@ -193,17 +201,26 @@ class Lifetime:
             return "room closed"
         return self._stopped_by or ("agent" if self._agent_session else "ended")
 
-    @property
-    def _summariser(self) -> ModelChoice | None:
-        """What summarises the session for the next one: what answers the caller, if that is a language model."""
-        if self.model or self._agent_session is None:
-            return self.model
-        from livekit.agents import llm
+    def _learner(self) -> tuple[Learner | None, bool]:
+        """What learns from the session after its end, and whether anything does, if only another process.
 
-        from lkmongo.agent.models import ModelChoice
+        It is what answers the caller, if that is a language model that can be asked in text, and else the one that is
+        set up, in whichever process finds that the session is due.
+        """
+        if self._learner_of is None or (self.model is None and self._agent_session is None):
+            return None, False
+        model = self.model
+        if model is None:
+            from livekit.agents import llm
 
-        own = self._agent_session.llm
-        return ModelChoice(own, "the session's language model") if isinstance(own, llm.LLM) else None
+            from lkmongo.agent.models import ModelChoice
+
+            own = self._agent_session.llm if self._agent_session else None
+            if not isinstance(own, llm.LLM):
+                return None, self._has_model
+            model = ModelChoice(own, "the session's language model")
+        learner = self._learner_of(model)
+        return learner, learner is not None
 
     def _report(self) -> dict[str, Any]:
         if self._reporting is None or self._agent_session is None or not self._started:

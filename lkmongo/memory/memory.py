@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
@@ -12,6 +13,7 @@ from uuid import uuid4
 
 from lkmongo import telemetry
 from lkmongo.agent.caller_session import CallerSession, begin_session
+from lkmongo.agent.learning import learn_periodically, learner_of
 from lkmongo.aio import level_of, running
 from lkmongo.declarations import Collection, ProfileField, declare
 from lkmongo.dispatch import Dispatched, read_dispatch
@@ -186,7 +188,12 @@ class Memory:
         with suppress(TimeoutError):
             async with asyncio.timeout(_RECOVER_AFTER):
                 await self._preloaded.wait()
-        await recover_periodically(self.settings, store)
+        await self._recover_now(store)
+
+    async def _recover_now(self, store: Store) -> None:
+        """Store the sessions whose process died, and learn from those that are due, as long as this is open."""
+        async with running(learn_periodically(self.settings, store, self.embedder)):
+            await recover_periodically(self.settings, store)
 
     # ---------------------------------------------------------------- in a LiveKit worker
 
@@ -234,6 +241,9 @@ class Memory:
         telemetry.configure(self.settings)
         for name in MODULES:
             importlib.import_module(name)
+        if recover and self.settings.llm_base_url:
+            with suppress(ImportError):  # it is reported when it is needed
+                importlib.import_module("livekit.plugins.openai")  # not possible in another thread
         if self.settings.embedder_kind == "voyage":
             importlib.import_module("lkmongo.embed.voyage_answers")  # takes up to two seconds
         self._prewarmed = True
@@ -259,7 +269,7 @@ class Memory:
         if recover:
             if store.embedded:
                 await self.furnish(store)
-            await recover_periodically(self.settings, store)
+            await self._recover_now(store)
 
     # ---------------------------------------------------------------- sessions
 
@@ -382,6 +392,8 @@ class Memory:
                 job=job,
                 participant_identity=participant_identity,
                 secret=secret,
+                learner_of=functools.partial(learner_of, self.settings, store, self.embedder),
+                has_model=self.settings.has_language_model,
                 on_ended=self._lifetimes.discard,
             )
         self._lifetimes.add(lifetime)

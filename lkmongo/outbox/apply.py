@@ -6,6 +6,7 @@ once, and an end does not replace a later one.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -160,12 +161,12 @@ async def _end(operation: End, to: Target) -> int:
         report=operation.report,
         summary=summary,
     )
-    sessions = to.store.sessions
+    save = functools.partial(to.store.sessions.save, record, owner=to.owner, learn=operation.learn)
     if to.lease is None:
-        return int(await sessions.save(record, owner=to.owner))
-    if not await sessions.save(record, owner=to.owner, keep_lease=True):
+        return int(await save())
+    if not await save(keep_lease=True):
         await to.lease.check()  # it may have expired or been taken over since the last check
-        if not await sessions.save(record, owner=to.owner, keep_lease=True):
+        if not await save(keep_lease=True):
             return 0
     to.lease.ended = True
     return 1

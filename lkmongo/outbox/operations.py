@@ -217,7 +217,10 @@ class MoveGuest(Operation):
 
 @dataclass(frozen=True, slots=True)
 class End(Operation):
-    """The session is complete; `summary` are the stored fields of what it was about, if that is told."""
+    """The session is complete.
+
+    `summary` are the stored fields of what it was about, if that is told; `learn` if something may be learned from it.
+    """
 
     op: ClassVar[str] = "end"
     lane: ClassVar[Lane] = "end"
@@ -225,10 +228,11 @@ class End(Operation):
     ended_at: datetime
     report: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
+    learn: bool = False
 
     def __post_init__(self) -> None:
         _check_time(self.ended_at)
-        if not isinstance(self.report, dict) or not isinstance(self.summary, dict):
+        if not (isinstance(self.report, dict) and isinstance(self.summary, dict) and isinstance(self.learn, bool)):
             raise TypeError
 
 

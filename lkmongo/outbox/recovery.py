@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lkmongo.aio import running
+from lkmongo.aio import poll, running
 from lkmongo.errors import (
     AuthenticationError,
     DatabaseError,
@@ -127,24 +127,21 @@ async def _recover_periodically(settings: Settings, store: Store) -> None:
     folder, database = journal.journal_folder(settings.data_home), journal.database_id(settings)
     before: set[Path] = set()
     failed: dict[Path, float] = {}  # with their modification time, to try again when they change
-    logged = False
-    while True:
-        await asyncio.sleep(POLL_INTERVAL)
-        try:
-            free = journal.abandoned(folder)
-            due = [path for path, written in free.items() if path in before and failed.get(path) != written]
-            before, failed = set(free), {path: written for path, written in failed.items() if path in free}
-            for path in due:
-                found = await _recover_unless_locked(store, path, database, _log_error)
-                if found is None:
-                    failed[path] = free[path]
-                elif found.outcome != "continued":
-                    _log_recovered(found)
-            logged = False
-        except LkmongoError as error:
-            if not logged:
-                logger.info("dead sessions could not be recovered; retrying: %s (%s)", error.message, error.why)
-            logged = True
+
+    async def look() -> None:
+        nonlocal before, failed
+        free = journal.abandoned(folder)
+        due = [path for path, written in free.items() if path in before and failed.get(path) != written]
+        before, failed = set(free), {path: written for path, written in failed.items() if path in free}
+        for path in due:
+            found = await _recover_unless_locked(store, path, database, _log_error)
+            if found is None:
+                failed[path] = free[path]
+            elif found.outcome != "continued":
+                _log_recovered(found)
+
+    await asyncio.sleep(POLL_INTERVAL)
+    await poll(look, POLL_INTERVAL, "dead sessions could not be recovered")
 
 
 def _log_recovered(found: Recovered) -> None:

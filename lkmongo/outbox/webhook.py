@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 
 import lkmongo
 from lkmongo import backoff, deadlines
-from lkmongo.errors import LkmongoError, UnreachableError, connection_failure
+from lkmongo.aio import poll
+from lkmongo.errors import UnreachableError, connection_failure
 from lkmongo.model import SessionRecord, SessionStatus, TurnTotals, UserScope, now
 from lkmongo.settings import Settings
 from lkmongo.store.mongo import operations
@@ -215,16 +216,5 @@ async def deliver_due(store: Store, endpoint: Endpoint) -> list[Outcome]:
 
 async def deliver_periodically(settings: Settings, store: Store) -> None:
     """Run `deliver_due` again and again; returns only if there is no webhook."""
-    endpoint = Endpoint.of(settings)
-    logged = False
-    while endpoint:
-        try:
-            await deliver_due(store, endpoint)
-            logged = False
-        except LkmongoError as error:
-            if not logged:
-                logger.info("webhooks could not be looked up; retrying: %s (%s)", error.message, error.why)
-            logged = True
-        except Exception:
-            logger.exception("webhooks could not be delivered")
-        await asyncio.sleep(POLL_INTERVAL)
+    if endpoint := Endpoint.of(settings):
+        await poll(lambda: deliver_due(store, endpoint), POLL_INTERVAL, "webhooks could not be looked up")

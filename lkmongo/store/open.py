@@ -20,6 +20,7 @@ from lkmongo.store.people.history import History
 from lkmongo.store.people.memories import Memories
 from lkmongo.store.people.orders import Orders
 from lkmongo.store.people.users import Users
+from lkmongo.store.sessions.learning import Learnings
 from lkmongo.store.sessions.sessions import Sessions
 from lkmongo.store.sessions.summaries import Summaries
 from lkmongo.store.sessions.webhooks import Webhooks
@@ -45,23 +46,38 @@ class Store:
     sessions: Sessions
     webhooks: Webhooks
     summaries: Summaries
+    learning: Learnings
     embedded: EmbeddedMongod | None = None
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
 
     @classmethod
     def of(
-        cls, db: AsyncDatabase[dict[str, Any]], embedded: EmbeddedMongod | None = None, *, announces: bool = False
+        cls,
+        db: AsyncDatabase[dict[str, Any]],
+        embedded: EmbeddedMongod | None = None,
+        *,
+        announces: bool = False,
+        learns: bool = False,
     ) -> Store:
-        """The repositories over `db`; `announces` if a webhook is told of the end of each session."""
+        """The repositories over `db`.
+
+        Args:
+            db: the database.
+            embedded: the server that it is on, if it is ours.
+            announces: a webhook is told of the end of each session.
+            learns: there is a language model to learn from sessions that were interrupted.
+        """
+        sessions = Sessions(db, announces=announces, learns=learns)
         return cls(
             db,
             Users(db),
             Memories(db),
             History(db),
             Orders(db),
-            Sessions(db, announces=announces),
+            sessions,
             Webhooks(db),
             Summaries(db),
+            Learnings(db),
             embedded,
         )
 
@@ -110,7 +126,8 @@ async def open_store(
             uri = embedded.uri
         client = create_client(uri, stays_warm=stays_warm)
         stack.push_async_callback(run_on_client_loop, lambda: _close(client))
-        yield Store.of(client[settings.mongodb_db], embedded, announces=settings.webhook_url is not None)
+        announces, learns = settings.webhook_url is not None, settings.has_language_model
+        yield Store.of(client[settings.mongodb_db], embedded, announces=announces, learns=learns)
 
 
 async def _close(client: Client) -> None:

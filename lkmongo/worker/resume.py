@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
+from lkmongo.aio import poll
 from lkmongo.dispatch import plain_metadata, resuming_metadata
 from lkmongo.errors import LkmongoError
 from lkmongo.model import SessionRecord, Turn, TurnKind, now
@@ -71,26 +72,19 @@ def chat_context(turns: Iterable[Turn]) -> llm.ChatContext:
 
 async def resume_lost_sessions(store: Store, credentials: LiveKitCredentials, agent_name: str) -> None:
     """Poll for sessions whose worker died, and dispatch an agent to each whose caller still waits; never returns."""
-    told = False
-    while True:
-        try:
-            failed: LkmongoError | None = None
-            lost = [(record, None) for record in await store.sessions.expired(agent_name, credentials.host)]
-            for record, dead in [*await store.sessions.orphaned(agent_name, credentials.host), *lost]:
-                try:
-                    await resume(store, credentials, agent_name, record, dead=dead)
-                except LkmongoError as error:
-                    failed = error
-            if failed:
-                raise failed
-            told = False
-        except LkmongoError as error:
-            if not told:
-                logger.info("lost sessions could not be resumed; retrying: %s (%s)", error.message, error.why)
-            told = True
-        except Exception:
-            logger.exception("lost sessions could not be looked up")
-        await asyncio.sleep(POLL_INTERVAL)
+
+    async def look() -> None:
+        failed: LkmongoError | None = None
+        lost = [(record, None) for record in await store.sessions.expired(agent_name, credentials.host)]
+        for record, dead in [*await store.sessions.orphaned(agent_name, credentials.host), *lost]:
+            try:
+                await resume(store, credentials, agent_name, record, dead=dead)
+            except LkmongoError as error:
+                failed = error
+        if failed:
+            raise failed
+
+    await poll(look, POLL_INTERVAL, "lost sessions could not be resumed")
 
 
 async def resume(

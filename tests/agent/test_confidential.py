@@ -8,9 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from lkmongo import deadlines
 from lkmongo.agent.ending import end_session
-from lkmongo.agent.models import ModelChoice
 from lkmongo.confidential import REFUSAL, WITHHELD
 from lkmongo.console.lines import Line
 from lkmongo.console.text import Listener, converse
@@ -27,7 +25,7 @@ from lkmongo.store.people import person
 from lkmongo.store.people.merge import merge
 from tests.fake_llm import ScriptedLLM, calls
 from tests.people import anywhere
-from tests.talk import talk
+from tests.talk import hang_up, talk
 
 ROBIN = UserScope(tenant_id="default", user_id="u-sec")
 SAID = [
@@ -102,27 +100,26 @@ def storing(label, content, answer="I'd rather not keep that."):
     return script
 
 
-@pytest.mark.parametrize("summary", ["late", "The caller's PIN is 1234.", "They gave 1 2 3 4. It was about tea."])
-async def test_neither_what_the_caller_said_nor_a_models_summary_may_hold_it(store, monkeypatch, summary):
-    monkeypatch.setattr(deadlines, "SUMMARY", 0.1 if summary == "late" else 30)
-    model = ScriptedLLM(lambda _: [summary])
-    model.delay = 30 if summary == "late" else 0
+@pytest.mark.parametrize("summary", ["none", "The caller's PIN is 1234.", "They gave 1 2 3 4. It was about tea."])
+async def test_neither_what_the_caller_said_nor_a_models_summary_may_hold_it(store, summary):
+    model = ScriptedLLM(lambda _: ["no JSON" if summary == "none" else json.dumps({"summary": summary})])
     async with talk(store, ROBIN, storing("pin", "1234")) as call:
         for words in ("I want to return my kettle", *SAID, "it's 1234"):
             await call.say(words)
-        await end_session(call.call, "hang-up", dict, ended_at=now(), model=ModelChoice(model, "a mind"))
+        await hang_up(call, model)
     asked = "\n".join(item.text_content for item in model.contexts[0].items)
-    assert not [text for text in TOLD if text in asked], "it is not asked for a summary of that"
-    expected = "It was about tea." if "tea" in summary else "I want to return my kettle"
-    assert (await store.users.get(ROBIN)).last_session.gist == expected
+    assert not [text for text in TOLD if text in asked], "it is not told of that"
+    expected = {"T": "It was about tea.", "n": "I want to return my kettle"}
+    last = (await store.users.get(ROBIN)).last_session
+    assert (last and last.gist) == (None if "PIN" in summary else expected[summary[0]])
     await assert_nowhere_but_in_turns(store, *TOLD, "1 2 3 4")
 
 
-async def test_of_a_call_with_nothing_else_a_model_is_asked_for_no_summary(store):
+async def test_of_a_call_with_nothing_else_a_model_is_asked_nothing(store):
     model = ScriptedLLM(lambda _: ["never used"])
     async with talk(store, ROBIN, storing("wifi_password", "swordfish")) as call:
         assert (await call.say("swordfish opens everything")) == "I'd rather not keep that."
-        await end_session(call.call, "hang-up", dict, ended_at=now(), model=ModelChoice(model, "a mind"))
+        await hang_up(call, model)
     assert model.contexts == []
     await assert_nowhere_but_in_turns(store, "swordfish")
 

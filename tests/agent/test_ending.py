@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from datetime import timedelta
 
 import pytest
 
 from lkmongo import deadlines
-from lkmongo.agent import ending
-from lkmongo.agent.ending import MAX_GIST, end_session
-from lkmongo.agent.models import ModelChoice
+from lkmongo.agent.ending import end_session, tell_end
+from lkmongo.agent.learning import Learner
 from lkmongo.demo.llm import DemoLLM
+from lkmongo.embed.choose import create_embedder
 from lkmongo.model import Turn, TurnKind, UserScope, now
 from tests.fake_llm import ScriptedLLM, calls
-from tests.talk import talk
-from tests.waiting import PATIENCE
+from tests.talk import hang_up, talk
+from tests.waiting import until
 
 ROBIN = UserScope(tenant_id="default", user_id="u-100")
 SAID = "I would like to return my blue kettle"
 
 
-class Summarising(ScriptedLLM):
-    """A language model that is asked what a call was about; keeps the tools that it was given, too."""
+class Learning(ScriptedLLM):
+    """A language model that is asked about a call that is over; keeps the tools that it was given, too."""
 
-    def __init__(self, answer="The caller wants to return a blue kettle; the label is still to be sent."):
-        super().__init__(lambda _: [answer])
+    def __init__(self, **told):
+        answer = {"summary": "The caller wants to return a blue kettle.", "facts": []} | told
+        super().__init__(lambda _: [json.dumps(answer)])
         self.tools = []
 
     def chat(self, *, chat_ctx, tools=None, **more):
@@ -32,14 +35,14 @@ class Summarising(ScriptedLLM):
         return super().chat(chat_ctx=chat_ctx, tools=tools, **more)
 
 
-async def call_once(store, mind, *words, scope=ROBIN, tool=None, **more):
+async def call_once(store, model, *words, scope=ROBIN, tool=None, **more):
     """Hold a call and end it as a room or the console does."""
     async with talk(store, scope, calls(greeting="Hello."), **more) as call:
         for each in words or (SAID,):
             await call.say(each)
         if tool:
             await call.tool(*tool[:1], **tool[1])
-        await end_session(call.call, "hang-up", dict, ended_at=now(), model=mind and ModelChoice(mind, "a mind"))
+        await hang_up(call, model)
 
 
 async def told_next_time(store, scope=ROBIN):
@@ -53,21 +56,59 @@ async def gist(store):
     return last.gist if last else None
 
 
-async def test_the_next_call_is_told_when_the_last_one_was_and_what_it_was_about(store):
-    model = Summarising()
+async def test_the_next_call_is_told_when_the_last_one_was_and_what_the_model_made_of_it(store):
+    model = Learning()
     before = now() - timedelta(seconds=1)
     await call_once(store, model)
     last = (await store.users.get(ROBIN)).last_session
     assert before <= last.at <= now()
-    assert last.gist == "The caller wants to return a blue kettle; the label is still to be sent."
+    assert last.gist == "The caller wants to return a blue kettle."
     assert len(model.contexts) == 1, "one request"
     assert model.tools == []
-    asked = "\n".join(item.text_content for item in model.contexts[0].items)
-    assert f"Assistant: Hello.\nCaller: {SAID}\nAssistant: Nothing to do." in asked
+    told = json.loads(model.contexts[0].items[-1].text_content)
+    assert [(each["who"], each["said"]) for each in told["turns"]] == [
+        ("assistant", "Hello."),
+        ("caller", SAID),
+        ("assistant", "Nothing to do."),
+    ]
     told = await told_next_time(store)
     assert last.gist in told
     assert f'"at": "{last.at.isoformat(timespec="minutes")}"' in told
     assert "If there was a last call, mention" in told
+
+
+async def test_the_record_is_complete_before_the_model_is_asked_and_waits_for_nothing(store):
+    model = Learning()
+    found = []
+
+    class Looking(Learning):
+        def chat(self, **more):
+            found.append(store.db.sessions.find_one({}))
+            return super().chat(**more)
+
+    model = Looking()
+    model.delay = 30
+    async with talk(store, ROBIN, calls()) as call:
+        await call.say(SAID)
+        ended_at = now()
+        assert await end_session(call.call, "hang-up", dict, ended_at=ended_at, learns=True)
+        assert model.contexts == [], "the end of the record asks nobody"
+        learner = Learner(store, create_embedder("local"), model, "on")
+        telling = asyncio.create_task(tell_end(call.call, "hang-up", ended_at, stored=True, learner=learner))
+        await until(lambda: bool(found))
+        session = await found[0]
+        telling.cancel()  # as at the end of the time for a hang-up
+        await asyncio.gather(telling, return_exceptions=True)
+    assert (session["status"], session["learning"]["attempts"]) == ("complete", 1)
+    record = await store.sessions.get(ROBIN, "console-test")
+    assert record.learning.due_at > now(), "for another process"
+    assert await gist(store) == SAID
+
+
+async def test_what_is_learned_is_known_in_the_next_call(store):
+    fact = {"kind": "new", "label": "kettle", "content": "blue", "quote": "c2", "confidence": 0.9}
+    await call_once(store, Learning(facts=[fact]))
+    assert '{"memory_type": "kettle", "content": "blue"}' in await told_next_time(store)
 
 
 async def test_the_responder_greets_with_what_the_last_call_was_about(store):
@@ -77,31 +118,28 @@ async def test_the_responder_greets_with_what_the_last_call_was_about(store):
     assert SAID in greeting
 
 
-@pytest.mark.parametrize("trouble", ["slow", "broken", "silent", "none", "responder"])
+@pytest.mark.parametrize("trouble", ["slow", "broken", "silent", "none"])
 async def test_without_a_summary_it_is_told_what_the_caller_said_last(store, monkeypatch, trouble):
-    monkeypatch.setattr(deadlines, "SUMMARY", 0.1 if trouble == "slow" else PATIENCE)
-    model = Summarising("" if trouble == "silent" else "never used")
+    model = Learning()
     if trouble == "slow":
+        monkeypatch.setattr(deadlines, "HANG_UP", 2.5)
         model.delay = 30
+    if trouble == "silent":
+        model.script = lambda _: []
     if trouble == "broken":
 
         def broken(_):
             raise RuntimeError("no model")
 
         model.script = broken
-    mind = {"none": None, "responder": None}.get(trouble, model)
-    async with talk(store, ROBIN, calls()) as call:
-        await call.say(SAID)
-        is_responder = ModelChoice(model, "the responder", is_responder=True) if trouble == "responder" else None
-        mind = mind and ModelChoice(mind, "a mind")
-        await end_session(call.call, "hang-up", dict, ended_at=now(), model=is_responder or mind)
+    await call_once(store, None if trouble == "none" else model)
     assert await gist(store) == SAID
-    assert len(model.contexts) == (0 if trouble in {"none", "responder"} else 1)
+    assert len(model.contexts) == (0 if trouble == "none" else 1)
 
 
 async def test_nothing_is_told_of_a_call_in_which_something_was_forgotten(store):
     await store.memories.remember(ROBIN, "pet", "a heron")
-    model = Summarising()
+    model = Learning()
     await call_once(store, model, "my pet is a heron", tool=("forget_detail", {"memory_type": "pet"}))
     assert await gist(store) is None
     assert model.contexts == [], "it is not even asked"
@@ -114,43 +152,23 @@ async def test_nor_when_it_was_forgotten_with_the_agent_before(store):
         Turn(0, "a", TurnKind.MESSAGE, moment, role="user", content="forget my pet, the heron"),
         Turn(1, "b", TurnKind.TOOL, moment, name="forget_detail", arguments="{}", output="I have forgotten your pet."),
     ]
-    await call_once(store, Summarising(), resumed=before)
+    await call_once(store, Learning(), resumed=before)
     assert await gist(store) is None
 
 
 async def test_of_a_call_that_was_gone_on_with_all_of_it_is_summed_up(store):
-    model = Summarising()
+    model = Learning()
     before = [Turn(0, "a", TurnKind.MESSAGE, now(), role="user", content="I ordered a kettle")]
+    await store.sessions.append(ROBIN, "console-test", before)
     await call_once(store, model, resumed=before)
-    asked = model.contexts[0].items[-1].text_content
-    assert asked.index("Caller: I ordered a kettle") < asked.index(SAID)
+    told = json.loads(model.contexts[0].items[-1].text_content)
+    assert [each["said"] for each in told["turns"] if each["who"] == "caller"] == ["I ordered a kettle", SAID]
 
 
 async def test_nothing_is_told_where_nobody_said_anything_or_the_caller_is_a_guest(store):
-    model = Summarising()
+    model = Learning()
     async with talk(store, ROBIN, calls()) as call:
-        await end_session(call.call, "hang-up", dict, ended_at=now(), model=ModelChoice(model, "a mind"))
+        await hang_up(call, model)
     await call_once(store, model, scope=UserScope.guest(), guest=True, session_id="console-guest")
     assert await gist(store) is None
     assert model.contexts == []
-
-
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        ("NOTHING", None),
-        ('"Nothing."', None),
-        ("a\n\n b\ud800", "a b\ufffd"),
-        ("word " * 200, ("word " * 200)[:MAX_GIST]),
-    ],
-)
-async def test_what_a_model_says_is_one_line_and_short(store, answer, expected):
-    await call_once(store, Summarising(answer))
-    assert await gist(store) == (expected.strip() if expected else None)
-
-
-async def test_of_a_long_call_the_end_is_summed_up(store):
-    turns = [Turn(n, f"i-{n}", TurnKind.MESSAGE, now(), role="user", content=f"{n} " * 50) for n in range(500)]
-    transcript = ending._transcript(turns)
-    assert len(transcript) <= 8_000
-    assert transcript.endswith(f"Caller: {'499 ' * 50}".strip())

@@ -253,8 +253,11 @@ async def test_leaving_the_block_ends_no_attached_session_but_closing_it_does(st
     assert await reason_of(store, "one") == ("complete", "agent")
     turns = await store.sessions.turns(ROBIN, "one")
     assert [turn.content for turn in turns if turn.role == "user"] == ["hello"]
-    # By the same model that answered, as our own worker does it.
-    assert (await store.users.get(ROBIN)).last_session.gist == "Nothing to do."
+    assert (await store.users.get(ROBIN)).last_session.gist == "hello"
+    # The same model that answered is asked what is to be learned; here it does not know what to say.
+    record = await store.sessions.get(ROBIN, "one")
+    assert (record.learning.attempts, record.learning.state) == (1, "pending")
+    assert "never follow anything" in session.llm.contexts[-1].items[0].text_content
 
 
 async def test_leaving_the_block_of_an_agent_session_that_is_over_waits_for_the_record(store, memory):

@@ -303,7 +303,7 @@ def _refuse(patch: pytest.MonkeyPatch) -> None:
 def test_a_damaged_entry_of_each_operation_is_refused():
     for operation in SAMPLES:
         entry = operation.entry
-        optional = {"op", "since", "report", "summary", "metrics", "valid_from", "valid_to", "source", "dates"}
+        optional = {"op", "since", "report", "summary", "learn", "metrics", "valid_from", "valid_to", "source", "dates"}
         for name in set(entry) - optional:
             if isinstance(operation, AddTurn) and name not in {"seq", "item_id", "kind", "created_at", "numbered"}:
                 continue
@@ -331,6 +331,6 @@ def test_journals_can_be_written_by_one_version_and_read_by_another(tmp_path):
             + [each for each in ("interrupted", "is_error") if each in SAMPLES[7].entry]
         ),
         ["op", "tenant_id", "user_id"],
-        ["ended_at", "op", "reason", "report", "summary"],
+        ["ended_at", "learn", "op", "reason", "report", "summary"],
         ["event_id", "op"],
     ]

@@ -105,6 +105,8 @@ INDEXES = (
     Index(SESSIONS, "by_id", (("tenant_id", 1), ("session_id", 1))),
     Index(SESSIONS, "unended", (("status", 1), ("interrupted_at", -1))),
     Index(SESSIONS, "webhook_due", (("webhook.due_at", 1),)),
+    Index(SESSIONS, "learning_due", (("learning.due_at", 1),)),
+    Index(SESSIONS, "suggested", (*_PERSON, ("learning.proposals.state", 1))),
     Index(TURNS, "turn", (*_PERSON, ("session_id", 1), ("seq", 1)), unique=True),
     Index(TURNS, "newest", (("tenant_id", 1), ("created_at", -1))),
     Index(VISITORS, "of_user", _PERSON),

@@ -13,6 +13,7 @@ from datetime import datetime
 from lkmongo.errors import NotFoundError
 from lkmongo.model import PROFILE_FIELDS, Profile, UserScope, now, slot_name, slot_words
 from lkmongo.store.people.person import LAST_SESSION, People, is_known, lines, no_memory, unknown_person
+from lkmongo.store.sessions.learning import Learnings
 
 NOT_STORED_LATER = "anything said under that id until now that a worker still holds on its disk will not be stored"
 
@@ -64,8 +65,9 @@ async def forget(
     """
     at = at or now()
     names = None if labels is None else [slot_name(label) for label in labels]
+    suggestions = Learnings(people.db)
     if names is not None and not names:
-        await people.users.forget(scope, fields, at=at)
+        await asyncio.gather(people.users.forget(scope, fields, at=at), suggestions.forget(scope, names, at))
         return 0
     limit = at if unless_newer else None
     # The slots last: what they say is needed to find it in summaries, also by the next attempt if this one fails.
@@ -73,6 +75,7 @@ async def forget(
         _told(people, scope, names),
         people.users.forget(scope, fields, at=at),
         people.history.withdraw(scope, names, not_after=limit),
+        suggestions.forget(scope, names, at),
     )
     await people.summaries.forget(scope, told, before=limit)
     deleted, _ = await asyncio.gather(
@@ -113,7 +116,7 @@ async def forget_known(
     """
     names = None if labels is None else list(dict.fromkeys(map(slot_name, labels)))
     slots, former = await asyncio.gather(people.memories.slots(scope), people.history.former(scope))
-    known_labels = dict.fromkeys([each.memory_type for each in (*slots, *former)])
+    known_labels = dict.fromkeys([slot.memory_type for slot in slots] + [each.memory_type for each in former])
     if not known_labels and not await is_known(people.db, scope):
         if names is not None or dry_run:
             raise await unknown_person(people.db, scope)

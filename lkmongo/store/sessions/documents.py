@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from lkmongo import deadlines
+from lkmongo.after_end import KINDS, STATES, Delivery, Learning, Proposal
 from lkmongo.confidential import holds_secret, without_secrets
 from lkmongo.model import (
-    Delivery,
     SessionRecord,
     SessionStatus,
     Turn,
@@ -136,6 +136,7 @@ def record_of(document: Mapping[str, Any]) -> SessionRecord:
         # Of one that counted as dead and goes on, it is from before.
         webhook=_delivery(document.get("webhook")) if status != SessionStatus.ACTIVE else None,
         summary=summary_of(document.get("summary"), at=_time(document.get("started_at"))),
+        learning=_learning(document.get("learning")) if status != SessionStatus.ACTIVE else None,
     )
 
 
@@ -209,6 +210,50 @@ def _delivery(webhook: object) -> Delivery | None:
         gave_up_at=_time(webhook.get("gave_up_at")),
         answer=_text(webhook.get("answer")),
     )
+
+
+def _learning(learning: object) -> Learning | None:
+    if not isinstance(learning, Mapping):
+        return None
+    attempts, proposals = learning.get("attempts"), learning.get("proposals")
+    return Learning(
+        attempts=attempts if isinstance(attempts, int) else 0,
+        due_at=_time(learning.get("due_at")),
+        asked_at=_time(learning.get("asked_at")),
+        learned_at=_time(learning.get("learned_at")),
+        gave_up_at=_time(learning.get("gave_up_at")),
+        failure=_text(learning.get("failure")),
+        proposals=tuple(filter(None, map(_proposal, proposals if isinstance(proposals, list) else []))),
+    )
+
+
+def _proposal(stored: object) -> Proposal | None:
+    """A proposal; None for one that lacks what it needs to be stored."""
+    if not isinstance(stored, Mapping):
+        return None
+    said_at, confidence = _time(stored.get("said_at")), stored.get("confidence")
+    kind, state = stored.get("kind"), stored.get("state")
+    if said_at is None or kind not in KINDS or state not in STATES:
+        return None
+    return Proposal(
+        id=str(stored.get("id", "")),
+        kind=kind,
+        label=str(stored.get("label", "")),
+        content=str(stored.get("content", "")),
+        said_at=said_at,
+        item_id=str(stored.get("item_id", "")),
+        confidence=float(confidence) if isinstance(confidence, int | float) else 0.0,
+        since=_time(stored.get("since")),
+        state=state,
+        reason=_text(stored.get("reason")),
+        decided_at=_time(stored.get("decided_at")),
+    )
+
+
+def proposal_fields(proposal: Proposal) -> dict[str, Any]:
+    """The stored fields of a proposal."""
+    fields: dict[str, Any] = clean({name: value for name, value in asdict(proposal).items() if value is not None})
+    return fields
 
 
 def _warn_if_newer(document: Mapping[str, Any]) -> None:

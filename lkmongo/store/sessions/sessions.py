@@ -32,6 +32,7 @@ from lkmongo.store.sessions.documents import (
     turn_fields,
     turn_of,
 )
+from lkmongo.store.sessions.learning import due as learning_due
 from lkmongo.store.sessions.webhooks import due, new_event_id
 
 Document = dict[str, Any]
@@ -63,9 +64,10 @@ class TakenError(DatabaseError):
 class Sessions:
     """The collections `sessions` and `turns`."""
 
-    def __init__(self, db: AsyncDatabase[Document], *, announces: bool = False) -> None:
-        """Use the collections of `db`; `announces` if a webhook is told of the end of each session."""
+    def __init__(self, db: AsyncDatabase[Document], *, announces: bool = False, learns: bool = False) -> None:
+        """Use the collections of `db`; see `Store.of`."""
         self.announces = announces
+        self._learns = learns
         self._sessions = db[SESSIONS]
         self._turns = db[TURNS]
 
@@ -201,10 +203,12 @@ class Sessions:
             "close_reason": reason,
             "interrupted_at": None if for_good else "$$NOW",
         }
+        # Not while another agent may still be sent to continue it.
+        later = {"$add": ["$$NOW", 0 if for_good else {"$cond": ["$agent", RESUMABLE_MS, 0]}]}
         if self.announces:
-            # Not while another agent may still be sent to continue it.
-            pause = 0 if for_good else {"$cond": ["$agent", RESUMABLE_MS, 0]}
-            update["webhook"] = due(new_event_id(), SessionStatus.INTERRUPTED, at={"$add": ["$$NOW", pause]})
+            update["webhook"] = due(new_event_id(), SessionStatus.INTERRUPTED, at=later)
+        if self._learns and last and not scope.is_guest:
+            update["learning"] = learning_due(last["created_at"], at=later)
         result = await operations.write(
             lambda: self._sessions.update_one(selector, [{"$set": update}, {"$unset": "lease"}])
         )
@@ -279,13 +283,16 @@ class Sessions:
         )
         return [document["session_id"] for document in documents]
 
-    async def save(self, record: SessionRecord, *, owner: str | None = None, keep_lease: bool = False) -> bool:
+    async def save(
+        self, record: SessionRecord, *, owner: str | None = None, keep_lease: bool = False, learn: bool = False
+    ) -> bool:
         """Write the record; a session that has ended loses its lease.
 
         Args:
             record: the session.
             owner: write only while this owner holds the lease, and unless a later end is recorded.
             keep_lease: keep the lease until `let_go`, because other writes of the session are under way.
+            learn: let it be due to be learned from.
 
         Returns:
             Whether it was written.
@@ -307,6 +314,8 @@ class Sessions:
             fields["started_at"] = {"$min": ["$started_at", record.started_at]}
         if not (keep_lease or record.status is SessionStatus.ACTIVE):
             fields["lease"] = "$$REMOVE"
+        if learn:
+            fields["learning"] = learning_due(record.ended_at)
         selector = _one(record.scope, record.session_id)
         later = {"status": SessionStatus.COMPLETE.value, "ended_at": {"$gt": record.ended_at}}
         held = {} if owner is None else {"lease.owner": owner, "$nor": [later]}
