@@ -30,7 +30,7 @@ class Failure:
     came: str
     caller: str
     call: int | None = None
-    """From 1; None for what must hold after all calls."""
+    """From 1, and 0 for what staff do between calls; None for what must hold after all calls."""
     turn: int | None = None
     """From 1, and 0 for the greeting; None for what must hold of the whole call."""
     said: str | None = None
@@ -38,8 +38,8 @@ class Failure:
     @property
     def where(self) -> str:
         """As in "call 2 (robin), turn 1"."""
-        if self.call is None:
-            return f"after all calls ({self.caller})"
+        if not self.call:
+            return f"{'after all' if self.call is None else 'between'} calls ({self.caller})"
         turn = "" if self.turn is None else f", turn {self.turn}" if self.turn else ", greeting"
         return f"call {self.call} ({self.caller}){turn}"
 

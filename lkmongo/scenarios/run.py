@@ -181,7 +181,7 @@ class _Run:
                     if await store.history.undo(scope, label) is None:
                         raise NotFoundError(f"{label} has no former value")
         except (NotFoundError, InvalidTextError) as error:
-            return [Failure(step.line, f"staff can {step.deed} that", error.message, scope.user_id)]
+            return [Failure(step.line, f"staff can {step.deed} that", error.message, scope.user_id, 0)]
         return []
 
     async def _recover(self) -> None:
