@@ -123,6 +123,4 @@ async def decide(
 
 
 def _no_suggestion(scope: UserScope, proposal_id: str) -> NotFoundError:
-    return NotFoundError(
-        f"no suggestion {proposal_id} waits for {scope.user_id}", hint=f"lkmongo memory suggestions {scope.user_id}"
-    )
+    return NotFoundError(f"no suggestion {proposal_id} waits", hint=f"lkmongo memory suggestions {scope.user_id}")
