@@ -16,11 +16,12 @@ from datetime import datetime
 from typing import Literal
 
 from lkmongo import deadlines
-from lkmongo.agent.past_calls import zone_of
+from lkmongo.agent.attention import Attention
 from lkmongo.agent.slots import Slots, existing_label
 from lkmongo.aio import Background, Task
 from lkmongo.backoff import retry_pause
 from lkmongo.confidential import tells
+from lkmongo.dates import zone_of
 from lkmongo.embed.base import Embedder
 from lkmongo.errors import DatabaseUnavailableError, InvalidTextError, LkmongoError, NotFoundError, SecretError
 from lkmongo.model import (
@@ -77,6 +78,7 @@ class Caller:
         self._version = self._own_changes = 0
         self._reread = False
         self._background = Background()
+        self._attention = Attention(self._slots, embedder, self._background)
         self._loading: Task | None = None
         self._refreshing: Task | None = None
         self._preload_until = 0.0
@@ -206,6 +208,7 @@ class Caller:
         self.scope = UserScope.guest(self.scope.tenant_id)
         self._apply(Profile(self.scope), [])
         self._slots.clear()
+        self._attention.clear()
 
     def _apply(self, profile: Profile, slots: list[Fact]) -> None:
         self._version, self._own_changes = profile.memory_version, self._outbox.increments
@@ -337,9 +340,22 @@ class Caller:
             logger.info("past calls: %s", found.degraded)
         return found.calls
 
-    def relevant(self, text: str, limit: int = 20) -> list[Fact]:
-        """The slots that share words with `text`, best first."""
-        return self._slots.relevant(text, limit)
+    async def attend(self, words: str) -> None:
+        """Find out which slots are about what the caller said last; see `Attention`."""
+        await self._attention.attend(words)
+
+    @property
+    def attended(self) -> str:
+        """The words for which `attend` was awaited last."""
+        return self._attention.words
+
+    def expect(self, words: str) -> None:
+        """Prepare for what the caller is probably saying."""
+        self._attention.expect(words)
+
+    def relevant(self, words: str) -> list[Fact]:
+        """The slots that `words` are about, best first; by meaning, too, after `attend`."""
+        return self._attention.relevant(words)
 
     async def set_profile(self, field: str, value: str) -> str:
         """Write a profile field and return the normalized value; `saved` says how durably.

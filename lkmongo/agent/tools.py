@@ -18,9 +18,10 @@ from livekit.agents.llm import FunctionTool
 
 from lkmongo import deadlines
 from lkmongo.agent.caller import Caller
-from lkmongo.agent.past_calls import bounds, sentence, zone_of
+from lkmongo.agent.past_calls import bounds, sentence
 from lkmongo.agent.status_line import StatusLines, status_line
 from lkmongo.confidential import REFUSAL
+from lkmongo.dates import zone_of
 from lkmongo.declarations import ProfileField, declared
 from lkmongo.errors import InvalidIdError, InvalidTextError, LkmongoError, NotFoundError, SecretError
 from lkmongo.model import PROFILE_FIELDS, Fact, Order, Passage, profile_words, slot_name, slot_words

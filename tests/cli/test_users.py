@@ -178,7 +178,7 @@ async def test_erasing_needs_the_id_twice(run, store, at_terminal):
     await furnish(store, ROBIN, orders=["1"])
     before = await documents(store)
     dry = run("users", "erase", "robin-1764", "--dry-run", "--json").json
-    assert dry["erased"] == {"memories": 2, "turns": 6, "sessions": 2, "users": 1, "visitors": 0}
+    assert dry["erased"] == {"memories": 2, "memory_history": 0, "turns": 6, "sessions": 2, "users": 1, "visitors": 0}
     unasked = run("users", "erase", "robin-1764")
     assert unasked.code == 2
     assert "1 order stays, as business records" in unasked.stderr
@@ -224,7 +224,7 @@ async def test_an_erasure_leaves_a_receipt(run, store):
 async def test_an_erasure_says_at_which_collections_it_looked_and_claims_no_more(run, store):
     await furnish(store, ROBIN)
     await store.db.tickets.insert_one(ROBIN.filter | {"text": "a program of one's own"})
-    looked = ["memories", "turns", "sessions", "users", "visitors"]
+    looked = ["memories", "memory_history", "turns", "sessions", "users", "visitors"]
     command = ["users", "erase", "robin-1764", "--by", "Sam"]
     said = f"Looked at {', '.join(looked)}"
     assert run(*command, "--dry-run").stdout.endswith(f" of robin-1764 in tenant default. {said}.\n")

@@ -18,7 +18,17 @@ from lkmongo.declarations import Declarations
 from lkmongo.errors import UsageError
 from lkmongo.model import now
 from lkmongo.store.mongo import declared, operations
-from lkmongo.store.mongo.schema import COLLECTIONS, MEMORIES, SESSIONS, TURNS, USERS, VISITORS, Index, all_indexes
+from lkmongo.store.mongo.schema import (
+    COLLECTIONS,
+    MEMORIES,
+    MEMORY_HISTORY,
+    SESSIONS,
+    TURNS,
+    USERS,
+    VISITORS,
+    Index,
+    all_indexes,
+)
 
 T = TypeVar("T")
 
@@ -101,7 +111,18 @@ async def apply(db: AsyncDatabase[dict[str, Any]]) -> list[Change[Index]]:
                 )
             )
     await _apply_declared_retention(db, known)
+    await _complete_retention(db)
     return changes
+
+
+async def _complete_retention(db: AsyncDatabase[dict[str, Any]]) -> None:
+    """Set a retention that was set before there was one of its collections."""
+    for parts in SUBJECTS.values():
+        there = [await _ttl_index(db, collection, path) for collection, path in parts]
+        keep = next((timedelta(seconds=index[1]) for index in there if index), None)
+        for (collection, path), index in zip(parts, there, strict=True):
+            if keep and index is None:
+                await operations.write(lambda c=collection, p=path, k=keep: _set(db, c, p, k))  # type: ignore[misc]
 
 
 async def _apply_declared_retention(db: AsyncDatabase[dict[str, Any]], known: Declarations) -> None:
@@ -129,7 +150,8 @@ _NOT_ALLOWED = frozenset({13, 8000})  # the role readWrite can create and drop i
 SUBJECTS: dict[str, tuple[tuple[str, str], ...]] = {
     # A running call has no end yet and is not deleted; turns expire individually.
     "calls": ((SESSIONS, "ended_at"), (TURNS, "created_at")),
-    "memories": ((MEMORIES, "updated_at"),),
+    # A former value, too, counts from when it was last said.
+    "memories": ((MEMORIES, "updated_at"), (MEMORY_HISTORY, "updated_at")),
     "profiles": ((USERS, "last_seen_at"), (VISITORS, "last_seen_at")),
 }
 """What of lkmongo's can have a retention: its collections, and the date that counts."""

@@ -116,7 +116,7 @@ async def forget_known(
     """
     names = None if labels is None else list(dict.fromkeys(map(slot_name, labels)))
     slots, former = await asyncio.gather(people.memories.slots(scope), people.history.former(scope))
-    known_labels = dict.fromkeys([each.memory_type for each in (*slots, *former)])
+    known_labels = dict.fromkeys([slot.memory_type for slot in slots] + [each.memory_type for each in former])
     if not known_labels and not await is_known(people.db, scope):
         if names is not None or dry_run:
             raise await unknown_person(people.db, scope)

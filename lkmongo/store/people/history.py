@@ -63,6 +63,7 @@ def source_of(value: Any) -> Source | None:
 
 
 _IDS = ("session_id", "item_id")
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _NONE = {"$eq": ["$former", []]}
 
 
@@ -211,8 +212,13 @@ class History:
         key = scope.filter | {"memory_type": slot["memory_type"], "valid_from": entry["valid_from"]}
         stored = await self._put(key, entry)
         this = {"_id": slot["_id"], "former.valid_from": entry["valid_from"]} | scope.filter
-        others = {"$filter": {"input": "$former", "cond": {"$ne": ["$$this.valid_from", entry["valid_from"]]}}}
-        taken = [{"$set": {"former": others}}, {"$set": {"former": {"$cond": [_NONE, "$$REMOVE", "$former"]}}}]
+        others: Document = {
+            "$filter": {"input": "$former", "cond": {"$ne": ["$$this.valid_from", entry["valid_from"]]}}
+        }
+        taken: list[Document] = [
+            {"$set": {"former": others}},
+            {"$set": {"former": {"$cond": [_NONE, "$$REMOVE", "$former"]}}},
+        ]
         if (await operations.write(lambda: self._memories.update_one(this, taken))).modified_count:
             return True
         if stored.upserted_id is not None:
@@ -261,13 +267,11 @@ class History:
             return False
         for entry in slot.get("former") or []:
             await self._put(selector | {"valid_from": entry["valid_from"]}, entry)
-        began = slot.get("valid_from") or slot.get("updated_at") or at
         until = min(valid_to, at) if valid_to else at
         if (ended_before := slot.get("former_until")) is not None:
             until = max(until, ended_before + MOMENT)
-        entry = {name: slot[name] for name in ("content", "updated_at", "source", "dates") if name in slot}
-        key = selector | {"valid_from": min(began, until - MOMENT)}
-        await self._put(key, entry | {"valid_to": until, "ended_at": at})
+        entry = former_of(slot, until)
+        await self._put(selector | {"valid_from": entry["valid_from"]}, entry | {"ended_at": at})
         as_read = scope.filter | {"_id": slot["_id"], "updated_at": slot.get("updated_at")}
         deleted = await operations.write(lambda: self._memories.delete_one(as_read))
         await self._users.touch_memories(scope)
@@ -369,6 +373,18 @@ def _of_labels(scope: UserScope, labels: Sequence[str] | None) -> Document:
 
 def _said(not_after: datetime | None) -> Document:
     return {"updated_at": {"$not": {"$gt": not_after}}} if not_after else {}
+
+
+def began_of(slot: Document) -> datetime:
+    """Since when a slot is true, as far as is known."""
+    began: datetime = slot.get("valid_from") or slot.get("updated_at") or _LONG_AGO
+    return began
+
+
+def former_of(slot: Document, until: datetime) -> Document:
+    """The former value that a slot becomes which was true until then."""
+    entry = {name: slot[name] for name in ("content", "updated_at", "source", "dates") if name in slot}
+    return entry | {"valid_from": min(began_of(slot), until - MOMENT), "valid_to": until}
 
 
 def fact_of(document: Document) -> Fact:

@@ -27,7 +27,16 @@ from lkmongo.declarations import Collection, Declarations
 from lkmongo.errors import LkmongoError, NotReadyError, UsageError
 from lkmongo.model import MAX_ID, MAX_SLOTS, Fact, UserScope, now
 from lkmongo.store.mongo import declared, operations
-from lkmongo.store.mongo.schema import MEMORIES, SCHEMA_VERSION, SESSIONS, TURNS, USERS, VERSION, VISITORS
+from lkmongo.store.mongo.schema import (
+    MEMORIES,
+    SCHEMA_VERSION,
+    SESSIONS,
+    TURNS,
+    USERS,
+    VERSION,
+    VISITORS,
+)
+from lkmongo.store.people.joined_history import FormerValues
 from lkmongo.store.people.person import count, is_known, unknown_person
 from lkmongo.store.people.tombstones import Tombstones
 from lkmongo.store.sessions.sessions import Sessions
@@ -240,6 +249,8 @@ async def _run(
     while not await mover.move_slots():  # ends, since each time the newer of two slots stays
         dropped += await mover.settle_slots(conflicts)
     moved[MEMORIES] -= dropped
+    if not dry_run:
+        await mover.former.move()
     doubles = {}
     for each in known.personal:
         if dropped_ones := await mover.move_own(each):
@@ -271,13 +282,14 @@ class _Mover:
         self._login = login
         self._session = session
         self._dry_run = dry_run
+        self.former = FormerValues(db, guest, login, session, self._in_time)
 
     async def settle_slots(self, conflicts: dict[str, Conflict]) -> int:
         """Delete the older of two slots of one label; returns how many of them were the guest's.
 
         Those whose contents differed are added to `conflicts`, by label.
         """
-        shown = {"memory_type": 1, "content": 1, "updated_at": 1}
+        shown = {"embedding": 0}
         ours = {slot["memory_type"]: slot async for slot in self._find(MEMORIES, self._guest, shown)}
         theirs = {slot["memory_type"]: slot async for slot in self._find(MEMORIES, self._login, shown)}
         if len(ours.keys() | theirs.keys()) > MAX_SLOTS:
@@ -296,6 +308,8 @@ class _Mover:
                 kept_of = (self._login if newest is theirs[name] else self._guest).user_id
                 kept, dropped = (Fact(name, each["content"]).told.content for each in (newest, other))
                 conflicts[name] = Conflict(name, kept, dropped, kept_of)
+            if not self._dry_run:
+                await self.former.keep(other, newest)
         if self._dry_run:
             return len(older_ours)
         await self._delete_slots(older_theirs)

@@ -21,7 +21,7 @@ from lkmongo.errors import NotFoundError
 from lkmongo.model import DEFAULT_TENANT, Fact, UserScope, now, slot_words
 from lkmongo.store.mongo import declared as declarations
 from lkmongo.store.mongo import operations
-from lkmongo.store.mongo.schema import MEMORIES, SESSIONS, TURNS, USERS, VISITORS
+from lkmongo.store.mongo.schema import MEMORIES, MEMORY_HISTORY, SESSIONS, TURNS, USERS, VISITORS
 from lkmongo.store.people.history import History
 from lkmongo.store.people.memories import Memories
 from lkmongo.store.people.users import Users
@@ -31,7 +31,7 @@ Document = dict[str, Any]
 
 _TECHNICAL = frozenset(
     "_id tenant_id user_id embedding embedding_model label_words memory_version "
-    "origin lease report metrics item_id schema_version".split()
+    "origin lease report metrics item_id schema_version former former_until".split()
 )
 """Fields that say nothing about the person, or that the file states once."""
 _TECHNICAL_OF_OWN = frozenset("_id tenant_id user_id embedding embedding_model".split())
@@ -165,9 +165,9 @@ async def slot_of(people: People, scope: UserScope, label: str) -> tuple[Fact, s
 async def export(db: AsyncDatabase[Document], scope: UserScope) -> AsyncIterator[str]:
     """Yield the pieces of one JSON object with everything that is stored about the person, readable by them.
 
-    Its keys are exported_at, tenant_id, user_id, profile, memories, orders and the declared collections, browsers, and
-    calls, which hold the sessions with their turns. Times are ISO 8601; vectors and technical reports are omitted.
-    Characters that a terminal would interpret are escaped.
+    Its keys are exported_at, tenant_id, user_id, profile, memories, memory_history, orders and the declared
+    collections, browsers, and calls, which hold the sessions with their turns. Times are ISO 8601; vectors and
+    technical reports are omitted. Characters that a terminal would interpret are escaped.
 
     Raises:
         DatabaseError: MongoDB answered with an error; what was yielded is then incomplete.
@@ -177,8 +177,14 @@ async def export(db: AsyncDatabase[Document], scope: UserScope) -> AsyncIterator
     profile = await operations.read(lambda: db[USERS].find_one(scope.filter))
     yield f'  "profile": {_indented(_of_person(profile) if profile else None, 2)},\n'
     known = await declarations.read(db)
-    lists: list[tuple[str, str, Sequence[str], frozenset[str]]] = [(MEMORIES, MEMORIES, ["updated_at"], _TECHNICAL)]
-    lists += [
+    slots = await _find(db, MEMORIES, scope.filter, "updated_at")
+    # A former value may still be on its slot, see `History`.
+    former = [each | {"memory_type": slot["memory_type"]} for slot in slots for each in slot.get("former", ())]
+    former += await _find(db, MEMORY_HISTORY, scope.filter, "valid_from")
+    former.sort(key=lambda each: (str(each["memory_type"]), str(each["valid_from"])))
+    for called, documents in ((MEMORIES, slots), (MEMORY_HISTORY, former)):
+        yield f"  {_json(called)}: {_indented([_of_person(each) for each in documents], 2)},\n"
+    lists: list[tuple[str, str, Sequence[str], frozenset[str]]] = [
         (each.name, each.name, each.key, _TECHNICAL_OF_OWN | {each.seed_mark})
         for each in known.personal
         if each.exported

@@ -46,7 +46,15 @@ async def test_nothing_is_left_but_a_receipt_that_names_nobody(store):
     receipt = await erase(store.db, ROBIN, by="Sam", reason="ticket 4711", orders=True)
     assert await of(store, ROBIN) == {name: [] for name in PERSONAL}
     assert await documents(store, ROBIN) == others
-    assert receipt.counts == {"memories": 3, "turns": 6, "sessions": 2, "users": 1, "visitors": 0, "orders": 1}
+    assert receipt.counts == {
+        "memories": 3,
+        "memory_history": 0,
+        "turns": 6,
+        "sessions": 2,
+        "users": 1,
+        "visitors": 0,
+        "orders": 1,
+    }
     assert (receipt.by, receipt.reason, receipt.tenant_id) == ("Sam", "ticket 4711", "default")
     assert receipt.began_at <= receipt.erased_at
     for other in OTHERS:
@@ -186,7 +194,15 @@ async def test_a_process_that_stood_still_for_long_sweeps_behind_itself(store, c
     await recorder.lease.release()
     left = await count(store.db, ROBIN)
     if came_back:
-        assert left == {"memories": 2, "turns": 3, "sessions": 1, "users": 1, "visitors": 0, "orders": 0}
+        assert left == {
+            "memories": 2,
+            "memory_history": 0,
+            "turns": 3,
+            "sessions": 1,
+            "users": 1,
+            "visitors": 0,
+            "orders": 0,
+        }
     else:
         assert not any(left.values())
 
@@ -215,7 +231,15 @@ async def test_a_call_whose_process_died_is_waited_for_no_longer_than_its_lease(
         await erase(store.db, ROBIN, by="Sam", patience=0.3)
     assert "s-9" in caught.value.message
     counts = await count(store.db, ROBIN)
-    assert counts == {"memories": 0, "turns": 0, "sessions": 1, "users": 0, "visitors": 0, "orders": 0}
+    assert counts == {
+        "memories": 0,
+        "memory_history": 0,
+        "turns": 0,
+        "sessions": 1,
+        "users": 0,
+        "visitors": 0,
+        "orders": 0,
+    }
     assert await receipts(store.db, TenantScope("default")) == []
     soon = {"$add": ["$$NOW", 500]}
     await store.db.sessions.update_one({"session_id": "s-9"}, [{"$set": {"lease.until": soon}}])
@@ -372,7 +396,14 @@ async def test_killed_at_any_step_and_run_again_it_leaves_nothing_but_one_receip
             break
         receipt = await erase(store.db, ROBIN, by="Sam")
         assert not any((await count(store.db, ROBIN)).values())
-        assert receipt.counts == {"memories": 2, "turns": 6, "sessions": 2, "users": 1, "visitors": 0}
+        assert receipt.counts == {
+            "memories": 2,
+            "memory_history": 0,
+            "turns": 6,
+            "sessions": 2,
+            "users": 1,
+            "visitors": 0,
+        }
         assert len(await receipts(store.db, ROBIN.tenant)) == 1
         await store.db.receipts.delete_many({})
         await store.db.tombstones.delete_many({})

@@ -46,7 +46,15 @@ async def test_everything_of_the_guest_becomes_the_logins(store, atomic):
     others = await documents(store, GUEST, LOGIN)
     before = {each["memory_type"]: each for each in (await of(store, GUEST))["memories"]}
     merged = await merge(store.db, GUEST, LOGIN, atomic=atomic)
-    assert merged.moved == {"memories": 2, "turns": 3, "sessions": 1, "users": 1, "visitors": 0, "orders": 1}
+    assert merged.moved == {
+        "memories": 2,
+        "memory_history": 0,
+        "turns": 3,
+        "sessions": 1,
+        "users": 1,
+        "visitors": 0,
+        "orders": 1,
+    }
     assert (merged.conflicts, merged.dropped, merged.renamed, merged.in_transaction) == ([], 0, {}, atomic)
     assert not any((await count(store.db, GUEST)).values())
     there = await of(store, LOGIN)

@@ -39,7 +39,17 @@ async def test_it_holds_everything_of_the_person_and_nothing_of_others(store):
     await store.sessions.append(ROBIN, "s-gone", [Turn(0, "i", TurnKind.MESSAGE, now(), role="user", content="alone")])
     text = await text_of(store, ROBIN)
     found = json.loads(text)
-    assert list(found) == ["exported_at", "tenant_id", "user_id", "profile", "memories", "orders", "browsers", "calls"]
+    assert list(found) == [
+        "exported_at",
+        "tenant_id",
+        "user_id",
+        "profile",
+        "memories",
+        "memory_history",
+        "orders",
+        "browsers",
+        "calls",
+    ]
     assert found["profile"]["name"] == "Name of u-100"
     assert found["profile"]["last_session"]["gist"] == "a trip"
     assert [slot["content"] for slot in found["memories"]] == ["Lisbon of u-100"]
