@@ -475,12 +475,19 @@ async def test_a_date_that_makes_no_sense_is_none(store, embedder, since):
     assert slot.valid_from == slot.updated_at == case.turns[0].created_at
 
 
-async def test_a_date_is_the_beginning_of_a_day_where_the_caller_lives(store, embedder):
+async def test_a_date_is_the_beginning_of_a_day(store, embedder):
     fact = {"label": "home_city", "content": "Lisbon", "since": "2026-05-01"}
     case = case_of("I moved to Lisbon in May.", facts=[fact], profile={"timezone": "Asia/Tokyo"})
     await learned(store, embedder, case)
     slot = await store.memories.recall(ROBIN, "home_city")
-    assert slot.valid_from.isoformat() == "2026-04-30T15:00:00+00:00"
+    assert slot.valid_from.isoformat() == "2026-05-01T00:00:00+00:00"
+
+
+async def test_relative_dates_are_resolved_when_it_was_said(store, embedder):
+    case = case_of("I fly on Friday.", facts=[{"label": "trip", "content": "flies on Friday"}])
+    await learned(store, embedder, case)
+    (mention,) = (await store.memories.recall(ROBIN, "trip")).dates
+    assert (mention.words, mention.day.isoformat()) == ("on Friday", "2026-11-06")
 
 
 async def test_it_is_given_up_after_a_bounded_number_of_attempts(store, embedder, monkeypatch):
