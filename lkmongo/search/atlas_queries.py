@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from lkmongo.embed.base import FusionWeights
 from lkmongo.errors import LkmongoError
 from lkmongo.model import Fact, Passage
-from lkmongo.search.exact import BRANCH_DEPTH, Hit, TextIndex, fuse, without_handicap
+from lkmongo.search.exact import Hit
+from lkmongo.search.rank_fusion import BRANCH_DEPTH, fuse, without_handicap
 from lkmongo.search.strategy import memory_of, memory_text, passage_of, passage_text
+from lkmongo.search.text_index import TextIndex
 from lkmongo.search.words import content_words, stem, words
 from lkmongo.store.indexes.definitions import EMBEDDING, KNOWLEDGE_VECTOR, LABEL_WORDS, MEMORIES_TEXT, MEMORIES_VECTOR
 from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES
