@@ -12,9 +12,8 @@ from lkmongo import deadlines
 from lkmongo.embed.base import EmbeddingTimeoutError
 from lkmongo.errors import InvalidTextError, LkmongoError
 from lkmongo.model import Fact, slot_name
-from lkmongo.search.exact import ExactIndex
+from lkmongo.search.exact import ExactIndex, Tokenizer
 from lkmongo.search.strategy import memory_index
-from lkmongo.search.text_index import Tokenizer
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pymongo.asynchronous.database import AsyncDatabase
 
     from lkmongo.embed.base import Embedder
-    from lkmongo.search.text_index import Tokenizer
+    from lkmongo.search.exact import Tokenizer
 
 logger = logging.getLogger(__name__)
 

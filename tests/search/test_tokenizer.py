@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lkmongo.search import text_index
-from lkmongo.search.text_index import TextIndex, Tokenizer
+from lkmongo.search import exact
+from lkmongo.search.exact import TextIndex, Tokenizer
 
 
 def test_an_index_with_what_was_cut_before_is_the_same():
@@ -17,7 +17,7 @@ def test_an_index_with_what_was_cut_before_is_the_same():
 
 def test_only_what_is_new_is_cut_and_what_is_gone_is_not_kept(monkeypatch):
     cut = []
-    monkeypatch.setattr(text_index, "words", lambda each: cut.append(each) or each.split())
+    monkeypatch.setattr(exact, "words", lambda each: cut.append(each) or each.split())
     tokenizer = Tokenizer()
     tokenizer(["one text", "other"])
     assert tokenizer(["other", "a third"]) == [["other"], ["a", "third"]]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lkmongo.search.text_index import TextIndex
+from lkmongo.search.exact import TextIndex
 from lkmongo.search.words import content_words, stem, words
 
 
@@ -240,7 +240,7 @@ def test_a_text_is_always_found_by_its_own_words(texts):
 
 def test_the_answer_is_the_same_in_every_process():
     code = (
-        "from lkmongo.search.text_index import TextIndex;"
+        "from lkmongo.search.exact import TextIndex;"
         "print(TextIndex(['red dog bed','dog of a friend','cat and dag']).search('dog bed cats frend', 9))"
     )
     answers = {
