@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lkmongo import deadlines
+from lkmongo.agent.status_line import language_code
 from lkmongo.embed.base import EmbeddingTimeoutError
 from lkmongo.errors import InvalidTextError, LkmongoError
 from lkmongo.model import Fact, slot_name
@@ -49,7 +50,15 @@ class Slots:
         self._vectors: dict[str, Any] = {}
         self._index: ExactIndex[str] | None = None
         self._tokenizer = Tokenizer()
+        self._language: str | None = None
         self._last_error: str | None = None
+
+    def speak(self, preferred_language: str | None) -> None:
+        """Take the slots to be in the profile's language unless they say otherwise themselves."""
+        language = language_code(preferred_language) if preferred_language else None
+        if language != self._language:
+            self._language = language
+            self._index = None
 
     def replace_all(self, slots: dict[str, Fact]) -> None:
         """Replace all slots; vectors are kept."""
@@ -171,5 +180,5 @@ class Slots:
         if self._index is None:
             memories = list(self.all.values())
             vectors = [self._vectors.get(memory.memory_type) for memory in memories]
-            self._index = memory_index(memories, vectors, self._tokenizer)
+            self._index = memory_index(memories, vectors, self._tokenizer, self._language)
         return self._index
