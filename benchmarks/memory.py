@@ -165,7 +165,7 @@ def main() -> None:
     """Measure, print the table, and write the figures and the document."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=SEED, help="another one makes other people and questions")
-    parser.add_argument("--people", type=int, default=12, help="besides one with very many memories")
+    parser.add_argument("--people", type=int, default=8, help="besides one with very many memories")
     parser.add_argument("--only", action="append", choices=list(SYSTEMS), help="a system; as often as one likes")
     parser.add_argument("--no-write", action="store_true", help="print only")
     options = parser.parse_args()

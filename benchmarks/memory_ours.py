@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import lkmongo
-from lkmongo.agent.briefing import brief
+from lkmongo.agent.briefing import attend, brief
 from lkmongo.agent.caller_session import CallerSession
+from lkmongo.agent.former import MOST_TOLD, by_label
 from lkmongo.agent.tools import BoundTools
 from lkmongo.dates import resolve
 from lkmongo.local.binary import find_server
@@ -29,6 +30,8 @@ from lkmongo.model import SessionRecord, Source, UserScope
 from lkmongo.outbox.apply import Target, apply
 from lkmongo.outbox.operations import Remember
 from lkmongo.settings import Settings
+
+FIRST_WORDS = "good morning"
 
 
 class Ours:
@@ -53,17 +56,15 @@ class Ours:
 
     async def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """The results of a search and its time, what the tool makes of them, and what the model is told without it."""
-        session = await self._session(question["person"])
+        session, words = await self._session(question["person"]), question["text"]
         began = time.perf_counter()
-        found = await session.search_memories(question["text"])
+        hits = await _search(session, words)
         ms = (time.perf_counter() - began) * 1000
-        told: Any = BoundTools(session).search_memories
-        return {
-            "ms": ms,
-            "hits": [_hit(each) for each in found],
-            "told": await told(None, question["text"]),
-            "briefed": brief(session.caller, question["text"]),
-        }
+        tool: Any = BoundTools(session).search_memories
+        for said in (FIRST_WORDS, words):  # each question is the first of a call: none before it is remembered
+            await attend(session.caller, said)
+        briefed = brief(session.caller, words)
+        return {"ms": ms, "hits": hits, "told": await tool(None, words), "briefed": briefed}
 
     async def _session(self, person: str) -> CallerSession:
         """A session whose caller is loaded, and whose vectors are there."""
@@ -73,8 +74,22 @@ class Ours:
             async with asyncio.timeout(60):
                 while len(slots._vectors) < len(slots.all):  # noqa: ASYNC110, SLF001
                     await asyncio.sleep(0.02)
+            await session.caller.history_ready()
             self._sessions[person] = session
         return self._sessions[person]
+
+
+async def _search(session: CallerSession, words: str) -> list[dict[str, Any]]:
+    """What the tool `search_memories` tells of: each fact that is found, followed by what it was before."""
+    found = await session.search_memories(words)
+    matching = by_label(session.caller.search_former(words))
+    hits: list[dict[str, Any]] = []
+    for fact in found:
+        hits += map(_hit, [fact, *(matching.pop(fact.memory_type, None) or session.former(fact.memory_type)[:1])])
+    for label, former in matching.items():
+        current = session.recall(label)
+        hits += map(_hit, [*([current] if current else []), *former[:MOST_TOLD]])
+    return hits
 
 
 def _hit(fact: Any) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from lkmongo.cli import (
     memory,
     sessions,
     sessions_export,  # noqa: F401 - likewise, with sessions.app
+    suggestions,  # noqa: F401 - likewise, with memory.app
     token,
     users,
     web,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lkmongo.after_end import Delivery
+from lkmongo.after_end import Delivery, Learning
 from lkmongo.cli.command import Cli, command
 from lkmongo.cli.output import Format, counted, visible
 from lkmongo.model import DEFAULT_TENANT, SessionRecord, SessionStatus, Turn, TurnTotals
@@ -47,6 +47,7 @@ def transcript(record: SessionRecord, turns: Sequence[Turn], slow: float, *, fit
         "length": clock(record.length),
         "turns": str(totals.turns) + (f", {totals.tool_errors} failed" if totals.tool_errors else ""),
         "webhook": _webhook(record.webhook),
+        "learned": _learned(record.learning),
         f"slow (≥ {slow:g} s)": "; ".join(late) or "nothing that was measured",
     }
     yield f"Session {record.session_id}"
@@ -72,6 +73,20 @@ def _webhook(delivery: Delivery | None) -> str | None:
     if delivery.gave_up_at:
         return f"given up {_local(delivery.gave_up_at)}, {tries}{answer}"
     return f"pending, {tries}{answer}; next not before {_local(delivery.due_at)}"
+
+
+def _learned(learning: Learning | None) -> str | None:
+    if learning is None:
+        return None
+    tries = counted(learning.attempts, "attempt")
+    why = f", {learning.failure}" if learning.failure else ""
+    if learning.gave_up_at:
+        return f"nothing, given up {_local(learning.gave_up_at)}, {tries}{why}"
+    if not learning.learned_at:
+        return f"pending, {tries}{why}; next not before {_local(learning.due_at)}"
+    counts = [f"{number} {state}" for state, number in learning.counts.items()]
+    labels = ", ".join(dict.fromkeys(learning.labels("stored", "accepted", "suggested")))
+    return f"{', '.join(counts) or 'no facts'}{f' ({labels})' if labels else ''}"
 
 
 def _local(moment: datetime | None) -> str | None:
@@ -228,7 +243,10 @@ async def show(
         turns = await store.sessions.turns(record.scope, record.session_id)
     if cli.output.is_json:
         webhook = asdict(record.webhook) | {"state": record.webhook.state} if record.webhook else None
-        cli.output.event(_fields(record) | {"webhook": webhook, "turns": turn_fields(record, turns, slow)})
+        learning = asdict(record.learning) | {"state": record.learning.state} if record.learning else None
+        cli.output.event(
+            _fields(record) | {"webhook": webhook, "learning": learning, "turns": turn_fields(record, turns, slow)}
+        )
         return
     for line in transcript(record, turns, slow, fit=cli.output.format is Format.TABLE):
         cli.output.say(line)

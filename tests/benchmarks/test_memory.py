@@ -119,6 +119,7 @@ async def test_it_runs_with_lkmongo_alone(store, mongodb_uri, database_name, hom
         Question("p", "fact", "What is my pet?", "pet", "beagle"),
         Question("p", "changed", "Which home city do I have?", "home_city", "Graz", ("Lisbon",)),
         Question("q", "fact", "What is my pet?", "pet", "beagle"),
+        Question("p", "before", "What was my home city before?", "home_city", "Lisbon", ("Graz",)),
         Question("p", "dated", "When is my driving test?", "driving_test", "driving test", day="2024-03-24"),
     ]
     cases = Cases(0, tuple(told), tuple(asked))
@@ -127,7 +128,19 @@ async def test_it_runs_with_lkmongo_alone(store, mongodb_uri, database_name, hom
         ours = Ours(memory, stack)
         assert await ours.write([asdict(each) for each in told]) == 5
         answers = [Answer.of(await ours.ask(asdict(each))) for each in asked]
-    assert shares(asked, answers) == {FIRST: (1, 2), FIVE: (1, 2), NEW: (1, 1), OLD: (0, 1), DATED: (1, 1)}
+    assert shares(asked, answers) == {
+        FIRST: (1, 2),
+        FIVE: (1, 2),
+        NEW: (1, 1),
+        OLD: (0, 1),
+        FOUND: (1, 1),
+        AS_FORMER: (1, 1),
+        DATED: (1, 1),
+    }
+    # What is judged is what the tool tells, and all of it.
+    for answer in answers:
+        assert [hit.text for hit in answer.hits if hit.text.rstrip(".") not in answer.told] == []
+        assert sum(answer.told.count(each.text.rstrip(".")) for each in told) == len(answer.hits)
     assert "beagle" in answers[0].told
     assert "beagle" in answers[0].briefed
     found = memory_report.results(cases, {"lkmongo": answers}, {"lkmongo": 1.0})

@@ -8,7 +8,8 @@ from datetime import timedelta
 
 import pytest
 
-from lkmongo.model import LastSession, UserScope, now
+from lkmongo.after_end import Proposal
+from lkmongo.model import LastSession, SessionRecord, SessionStatus, UserScope, now
 from tests.people import documents, furnish
 
 ROBIN = UserScope(tenant_id="default", user_id="u-100")
@@ -35,7 +36,15 @@ async def test_the_file_for_an_access_request(run, store, tmp_path):
     await store.memories.remember(ROBIN, "note", HOSTILE)
     done = run("memory", "export", "u-100", "-O", "robin.json", "--json").json
     file = tmp_path / "robin.json"
-    assert done["counts"] == {"memories": 3, "memory_history": 0, "turns": 6, "sessions": 2, "users": 1, "visitors": 0, "orders": 1}
+    assert done["counts"] == {
+        "memories": 3,
+        "memory_history": 0,
+        "turns": 6,
+        "sessions": 2,
+        "users": 1,
+        "visitors": 0,
+        "orders": 1,
+    }
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     found = json.loads(file.read_text(encoding="utf-8"))
     assert {slot["memory_type"]: slot["content"] for slot in found["memories"]}["note"] == HOSTILE
@@ -147,3 +156,37 @@ async def test_a_megabyte_and_hostile_text_are_shown_and_never_obeyed(run, store
     assert SAFE in " ".join(note.stdout.split())
     assert long.stdout.count("word") == 200_000
     assert listed.stdout.count("word") == (200 if output == "table" else 200_000)
+
+
+async def test_suggestions_are_listed_accepted_and_declined(run, store):
+    await furnish(store, ROBIN, slots=["city"], calls=[])
+    began = now() - timedelta(minutes=5)
+    proposals = [
+        Proposal(f"p-{name}", "new", name, f"{HOSTILE} {name}", began, "item-1", 0.9, state="suggested")
+        for name in ("dog", "car", "boat")
+    ]
+    await store.sessions.save(SessionRecord("s-1", ROBIN, "room", SessionStatus.COMPLETE, began, now()), learn=True)
+    record = await store.learning.propose(await store.learning.claim(ROBIN, "s-1"), proposals, {})
+    await store.learning.hold(record, "me")
+    await store.learning.settle(record, "me", {})
+    rows = run("memory", "suggestions", "u-100", "--json").json
+    assert [(row["id"], row["change"], row["label"], row["session_id"]) for row in rows] == [
+        (f"p-{name}", "remember", name, "s-1") for name in ("dog", "car", "boat")
+    ]
+    assert "\x1b[31m" not in run("memory", "suggestions", "u-100", "-o", "table").stdout
+    assert run("memory", "accept", "u-100", "p-dog", "--json").json["state"] == "accepted"
+    assert run("memory", "decline", "u-100", "p-car").stdout == "Declined car of u-100\n"
+    await store.memories.remember(ROBIN, "boat", "a dinghy")
+    overtaken = run("memory", "accept", "u-100", "p-boat")
+    assert (overtaken.code, "changed or forgotten since" in overtaken.stderr) == (6, True)
+    for name in ("p-dog", "p-car", "p-boat", "p-none"):
+        assert run("memory", "accept", "u-100", name).code == 5
+    slots = {slot.memory_type: slot.content for slot in await store.memories.slots(ROBIN)}
+    assert (slots["dog"], slots["boat"], "car" in slots) == (f"{HOSTILE} dog", "a dinghy", False)
+    assert "Nothing waits" in run("memory", "suggestions", "u-100").stderr
+    assert run("memory", "suggestions", "nobody").code == 5
+    shown = run("sessions", "show", "s-1")
+    assert "learned" in shown.stdout
+    assert "1 accepted, 1 declined, 1 dropped (dog)" in shown.stdout
+    learning = run("sessions", "show", "s-1", "--json").json["learning"]
+    assert (learning["state"], [each["content"] for each in learning["proposals"]]) == ("learned", [""] * 3)

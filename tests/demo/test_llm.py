@@ -28,7 +28,7 @@ class Caller:
         self.status, self.gist = ("known" if profile else "new"), ""
 
     def briefing(self) -> str:
-        memories = [{"memory_type": name, "content": content} for name, content in self.slots.items()]
+        memories = {name: [content, "2026-11-01"] for name, content in self.slots.items()}
         data: dict[str, Any] = {"status": self.status, "profile": self.profile, "memories": memories}
         if self.gist:
             data["last_call"] = {"at": "2026-11-20T10:00:00+00:00", "gist": self.gist}

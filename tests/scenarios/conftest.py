@@ -12,8 +12,8 @@ import pytest
 
 from lkmongo.declarations import Declarations
 from lkmongo.scenarios import run as running
+from lkmongo.scenarios.reading import load_scenarios
 from lkmongo.scenarios.run import Outcome, run_scenarios
-from lkmongo.scenarios.scenario import load_scenarios
 from lkmongo.settings import Settings
 from lkmongo.store.seed.seeding import load_samples
 from lkmongo.store.seed.seeds import SeedData
