@@ -35,7 +35,15 @@ async def test_the_file_for_an_access_request(run, store, tmp_path):
     await store.memories.remember(ROBIN, "note", HOSTILE)
     done = run("memory", "export", "u-100", "-O", "robin.json", "--json").json
     file = tmp_path / "robin.json"
-    assert done["counts"] == {"memories": 3, "memory_history": 0, "turns": 6, "sessions": 2, "users": 1, "visitors": 0, "orders": 1}
+    assert done["counts"] == {
+        "memories": 3,
+        "memory_history": 0,
+        "turns": 6,
+        "sessions": 2,
+        "users": 1,
+        "visitors": 0,
+        "orders": 1,
+    }
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     found = json.loads(file.read_text(encoding="utf-8"))
     assert {slot["memory_type"]: slot["content"] for slot in found["memories"]}["note"] == HOSTILE
