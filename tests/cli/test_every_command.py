@@ -33,6 +33,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "knowledge search": ["how long is the guarantee"],
     "local status": [],
     "local stop": [],
+    "memory commitments": ["u-100"],
     "memory export": ["u-100"],
     "memory forget": ["u-100", "--yes"],
     "memory list": ["u-100"],

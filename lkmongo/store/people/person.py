@@ -25,6 +25,7 @@ from lkmongo.store.mongo.schema import MEMORIES, MEMORY_HISTORY, SESSIONS, TURNS
 from lkmongo.store.people.history import History
 from lkmongo.store.people.memories import Memories
 from lkmongo.store.people.users import Users
+from lkmongo.store.sessions.documents import VECTOR
 from lkmongo.store.sessions.summaries import Summaries
 
 Document = dict[str, Any]
@@ -203,7 +204,7 @@ async def export(db: AsyncDatabase[Document], scope: UserScope) -> AsyncIterator
 
 async def _sessions(db: AsyncDatabase[Document], scope: UserScope) -> AsyncIterator[Document]:
     """The person's sessions with their turns, oldest first; last the turns without a session document."""
-    sessions = await _find(db, SESSIONS, scope.filter, "started_at", leave_out="report")
+    sessions = await _find(db, SESSIONS, scope.filter, "started_at", leave_out=("report", *VECTOR))
     known = {session["session_id"] for session in sessions}
     spoken = await operations.read(lambda: db[TURNS].distinct("session_id", scope.filter))
     sessions += [{"session_id": name} for name in sorted(set(spoken) - known)]
@@ -218,10 +219,14 @@ async def _sessions(db: AsyncDatabase[Document], scope: UserScope) -> AsyncItera
 
 
 async def _find(
-    db: AsyncDatabase[Document], collection: str, selector: Document, *order: str, leave_out: str = "embedding"
+    db: AsyncDatabase[Document],
+    collection: str,
+    selector: Document,
+    *order: str,
+    leave_out: Sequence[str] = ("embedding",),
 ) -> list[Document]:
     async def find() -> list[Document]:
-        cursor = db[collection].find(selector, {leave_out: 0})
+        cursor = db[collection].find(selector, dict.fromkeys(leave_out, 0))
         return [document async for document in cursor.sort([(path, 1) for path in (*order, "_id")])]
 
     return await operations.read(find)
