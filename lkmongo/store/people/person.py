@@ -269,7 +269,10 @@ LAST_SESSION = "last_call"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Something remembered; `kind` ("profile" or "memory") and `name` identify it, `label` is for people."""
+    """Something remembered; `kind` and `name` identify it, `label` is for people.
+
+    Its `kind` is "profile", "memory" or "commitment".
+    """
 
     kind: str
     name: str
@@ -279,7 +282,7 @@ class Line:
 
 
 async def lines(people: People, scope: UserScope) -> list[Line]:
-    """The person's profile, the last session's gist, and their memories, newest first."""
+    """The person's profile, the last session's gist, open commitments, and their memories, newest first."""
     profile, slots = await asyncio.gather(people.users.get(scope), people.memories.slots(scope))
     found = []
     if profile:
@@ -292,6 +295,10 @@ async def lines(people: People, scope: UserScope) -> list[Line]:
         ]
         if last := profile.last_session:
             found.append(Line("profile", LAST_SESSION, "Last conversation", last.gist, last.at))
+        found += [
+            Line("commitment", each.id, "Still to be done" if each.by == "assistant" else "You wanted to", each.text)
+            for each in profile.commitments
+        ]
     return found + [
         Line("memory", slot.memory_type, slot_words(slot.memory_type).capitalize(), slot.content, slot.updated_at)
         for slot in slots
