@@ -110,7 +110,8 @@ class Slots:
 
     def add_vector(self, memory: Fact, vector: Any) -> None:
         """Add a new vector unless its slot has changed since."""
-        if self.all.get(memory.memory_type) == memory:
+        known = self.all.get(memory.memory_type)
+        if known and (known.content, known.updated_at) == (memory.content, memory.updated_at):
             self._vectors[memory.memory_type] = vector
             self._changed()
 

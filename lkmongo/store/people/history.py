@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, get_args
 
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.model import (
@@ -180,17 +182,25 @@ class History:
         Raises:
             InvalidTextError: not a valid label.
         """
+        return (await self.read(scope, label))[0]
+
+    async def read(self, scope: UserScope, label: str | None = None) -> tuple[list[FormerFact], bool]:
+        """As `former`, and whether slots still hold some; one request."""
         selector = scope.filter | ({"memory_type": slot_name(label)} if label is not None else {})
+        # The slots first: what moves meanwhile is then seen twice rather than not at all.
+        moved: list[Document] = [{"$match": selector}, {"$sort": {"valid_to": -1}}, {"$limit": MOST}]
+        pipeline: list[Document] = [
+            {"$match": selector | WAITING},
+            {"$project": {"_id": 0, "memory_type": 1, "former": 1}},
+            {"$unionWith": {"coll": MEMORY_HISTORY, "pipeline": moved}},
+        ]
 
-        async def find() -> tuple[list[Document], list[Document]]:
-            moved = self._history.find(selector, {"_id": 0}).sort("valid_from", -1).limit(MOST)
-            waiting = self._memories.find(selector | WAITING, {"_id": 0, "memory_type": 1, "former": 1})
-            # The slots first: what moves meanwhile is then seen twice rather than not at all.
-            slots = await waiting.to_list()
-            return await moved.to_list(), slots
+        async def find() -> list[Document]:
+            return await (await self._memories.aggregate(pipeline)).to_list()
 
-        moved, slots = await operations.read(find)
-        return joined([*moved, *_waiting(slots)])
+        documents = await operations.read(find)
+        slots = [each for each in documents if "former" in each]
+        return joined([*(each for each in documents if "former" not in each), *_waiting(slots)]), bool(slots)
 
     async def settle(self, scope: UserScope, label: str | None = None) -> int:
         """Move the former values that slots still hold, of one slot or all; returns how many.
@@ -277,6 +287,14 @@ class History:
         await self._users.touch_memories(scope)
         return bool(deleted.deleted_count)
 
+    async def add(self, scope: UserScope, former: FormerFact) -> None:
+        """Add a former value that was never a slot here, unless it is there."""
+        entry = {"content": former.content, "updated_at": former.updated_at, "valid_to": former.valid_to}
+        entry |= history_fields(former.valid_from, former.source, former.dates)
+        await operations.write(lambda: add_former(self._history, scope, former.memory_type, entry))
+        await self.settle(scope, former.memory_type)
+        await self._users.touch_memories(scope)
+
     async def ended_after(self, scope: UserScope, label: str, at: datetime) -> bool:
         """Whether the fact with this label ended after `at`: what was said before must not come back as true."""
         selector = scope.filter | {"memory_type": slot_name(label), "ended_at": {"$gt": at}}
@@ -362,6 +380,24 @@ class History:
         """
         selector = _of_labels(scope, labels) | _said(not_after)
         return (await operations.write(lambda: self._history.delete_many(selector))).deleted_count
+
+
+async def add_former(
+    history: AsyncCollection[Document],
+    scope: UserScope,
+    label: str,
+    entry: Document,
+    session: AsyncClientSession | None = None,
+) -> None:
+    """Add a former value, a moment later if there is another one since the same time. Raises the driver's errors."""
+    began = entry["valid_from"]
+    while True:
+        key = scope.filter | {"memory_type": label, "valid_from": began}
+        new = {name: value for name, value in (entry | STAMP).items() if name not in key and name != "_id"}
+        there = await history.find_one_and_update(key, {"$setOnInsert": new}, upsert=True, session=session)
+        if there is None or there.get("content") == entry["content"]:
+            return
+        began += MOMENT
 
 
 def _of_labels(scope: UserScope, labels: Sequence[str] | None) -> Document:
