@@ -35,6 +35,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "local stop": [],
     "memory accept": ["u-100", "0123456789ab"],
     "memory decline": ["u-100", "0123456789ab"],
+    "memory commitments": ["u-100"],
     "memory export": ["u-100"],
     "memory forget": ["u-100", "--yes"],
     "memory history": ["u-100"],
