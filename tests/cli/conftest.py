@@ -112,10 +112,12 @@ def run_together(
     streams = folder / ".streams"
     streams.mkdir(exist_ok=True)
     started = []
+    commands = list(commands)
     for arguments in commands:
         files = [streams / f"{name}-{uuid4().hex}" for name in ("stdin", "stdout", "stderr")]
         files[0].write_bytes(input.encode() if isinstance(input, str) else input)
-        started.append((zygote.start(arguments, env=env, folder=folder, files=files), files[1:]))
+        process = zygote.start(arguments, env=env, folder=folder, files=files, alone=len(commands) > 1)
+        started.append((process, files[1:]))
     codes = [zygote.wait(process) for process, _ in started]
     return [
         Result(code, *(file.read_text(encoding="utf-8") for file in written))
