@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,32 +47,6 @@ class Result:
 
 
 Run = Callable[..., Result]
-
-
-@pytest.fixture(scope="session")
-def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home whose mongod stays up, so that each command joins it in a moment."""
-    from lkmongo.local.mongod import EmbeddedMongod
-
-    home = tmp_path_factory.mktemp("home with späces")
-    with EmbeddedMongod(home):
-        yield home
-
-
-@pytest.fixture
-async def store(shared_home: Path, database_name: str) -> AsyncIterator[Any]:
-    """The database that the commands work on; gone after the test."""
-    from lkmongo.local.mongod import EmbeddedMongod
-    from lkmongo.store.indexes import database_indexes
-    from lkmongo.store.mongo.client import create_client
-    from lkmongo.store.open import Store
-
-    with EmbeddedMongod(shared_home) as mongod:
-        async with create_client(mongod.uri) as client:
-            store = Store.of(client[database_name])
-            await database_indexes.apply(store.db)
-            yield store
-            await client.drop_database(database_name)
 
 
 def environment(shared_home: Path, database: str, home: Path) -> dict[str, str]:

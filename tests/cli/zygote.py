@@ -23,7 +23,6 @@ or with {"to", "error"}:
 from __future__ import annotations
 
 import atexit
-import contextlib
 import fcntl
 import json
 import logging
@@ -173,7 +172,7 @@ def _serve(requests: socket.socket) -> None:
     at_exit: list[object] = []
     register, unregister = atexit.register, atexit.unregister
     atexit.register = lambda function, *more, **named: at_exit.append(function) or register(function, *more, **named)
-    atexit.unregister = lambda function: function in at_exit and at_exit.remove(function) or unregister(function)
+    atexit.unregister = lambda function: (function in at_exit and at_exit.remove(function)) or unregister(function)
     for line in requests.makefile():
         request = json.loads(line)
         code = _run(request, _open(request["files"]))
