@@ -81,8 +81,18 @@ def run_together(
     folder: Path,
     env: Mapping[str, str],
     input: str | bytes = b"",
+    stdout: Path | None = None,
 ) -> list[Result]:
-    """Run `lkmongo` in `folder` once for each list of arguments, all at the same time; `input` is piped into each."""
+    """Run `lkmongo` in `folder` once for each list of arguments, all at the same time.
+
+    Args:
+        zygote: starts them.
+        commands: the arguments.
+        folder: where they run.
+        env: all of their environment.
+        input: is piped into each.
+        stdout: where each writes, instead of a file that is read afterwards.
+    """
     streams = folder / ".streams"
     streams.mkdir(exist_ok=True)
     started = []
@@ -90,11 +100,13 @@ def run_together(
     for arguments in commands:
         files = [streams / f"{name}-{uuid4().hex}" for name in ("stdin", "stdout", "stderr")]
         files[0].write_bytes(input.encode() if isinstance(input, str) else input)
-        process = zygote.start(arguments, env=env, folder=folder, files=files, alone=len(commands) > 1)
+        process = zygote.start(
+            arguments, env=env, folder=folder, files=[files[0], stdout or files[1], files[2]], alone=len(commands) > 1
+        )
         started.append((process, files[1:]))
     codes = [zygote.wait(process) for process, _ in started]
     return [
-        Result(code, *(file.read_text(encoding="utf-8") for file in written))
+        Result(code, *(file.read_text(encoding="utf-8") if file.exists() else "" for file in written))
         for code, (_, written) in zip(codes, started, strict=True)
     ]
 
@@ -103,8 +115,8 @@ def run_together(
 def run(zygote: Zygote, cli_env: dict[str, str], tmp_path: Path) -> Run:
     """Run `lkmongo` with these arguments; `input` is piped in, `env` is added."""
 
-    def call(*arguments: str, input: str | bytes = b"", env: dict[str, str] | None = None) -> Result:
-        (result,) = run_together(zygote, [arguments], folder=tmp_path, env=cli_env | (env or {}), input=input)
+    def call(*arguments: str, env: dict[str, str] | None = None, **more: Any) -> Result:
+        (result,) = run_together(zygote, [arguments], folder=tmp_path, env=cli_env | (env or {}), **more)
         return result
 
     return call

@@ -75,7 +75,7 @@ def _become(request: dict, files: list[int]) -> None:
         be_patient()
     code = _run(request, files)
     atexit._run_exitfuncs()
-    os._exit(_flush() or code)
+    os._exit(max(code, _flush()))
 
 
 def _run(request: dict, files: list[int]) -> int:
@@ -176,7 +176,7 @@ def _serve(requests: socket.socket) -> None:
     for line in requests.makefile():
         request = json.loads(line)
         code = _run(request, _open(request["files"]))
-        code = _flush() or code
+        code = max(code, _flush())
         for name in [name for name in sys.modules if name not in modules]:
             if (getattr(sys.modules[name], "__file__", None) or "").startswith(request["cwd"]):
                 del sys.modules[name]
