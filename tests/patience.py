@@ -7,6 +7,7 @@ that are about the waits themselves.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from operator import attrgetter
 from typing import Any
@@ -35,15 +36,25 @@ _OF_CLIENTS = ("serverSelectionTimeoutMS", "connectTimeoutMS", "socketTimeoutMS"
 
 def be_patient(put: Callable[[Any, str, Any], None] = setattr) -> None:
     """Wait longer from now on; `put` sets an attribute, and may be one that is undone later."""
+    for changed in _longer_ones():
+        put(*changed)
+
+
+@cache
+def _longer_ones() -> list[tuple[Any, str, Any]]:
     # Imported first: a module that is imported later takes the longer deadlines for its defaults.
     functions = [attrgetter(each)(import_module(name)) for name, names in _DEFAULTS.items() for each in names]
-    for each in _DEADLINES:
-        put(deadlines, each, TIMES * getattr(deadlines, each))
-    for function in functions:
-        for kind in ("__defaults__", "__kwdefaults__"):
-            put(function, kind, _longer(getattr(function, kind)))
     client = import_module("lkmongo.store.mongo.client")
-    put(client, "_OPTIONS", client._OPTIONS | {name: TIMES * client._OPTIONS[name] for name in _OF_CLIENTS})
+    return [
+        *((deadlines, each, TIMES * getattr(deadlines, each)) for each in _DEADLINES),
+        *(
+            (function, kind, _longer(defaults))
+            for function in functions
+            for kind in ("__defaults__", "__kwdefaults__")
+            if (defaults := getattr(function, kind))
+        ),
+        (client, "_OPTIONS", client._OPTIONS | {name: TIMES * client._OPTIONS[name] for name in _OF_CLIENTS}),
+    ]
 
 
 def _longer(defaults: tuple[object, ...] | dict[str, object] | None) -> tuple[object, ...] | dict[str, object] | None:

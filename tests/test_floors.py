@@ -97,19 +97,21 @@ def between_rooms(imports: Imports) -> Imports:
     return {room: others - {room} for room, others in rooms.items()}
 
 
-OURS = imports_of(Path(lkmongo.__file__).parent)
+@pytest.fixture(scope="module")
+def ours() -> Imports:
+    return imports_of(Path(lkmongo.__file__).parent)
 
 
-def test_nothing_imports_from_a_floor_above_or_from_a_neighbour():
-    assert upwards(OURS) == []
+def test_nothing_imports_from_a_floor_above_or_from_a_neighbour(ours):
+    assert upwards(ours) == []
 
 
-def test_no_files_import_each_other_in_a_circle():
-    assert circle(OURS) == []
+def test_no_files_import_each_other_in_a_circle(ours):
+    assert circle(ours) == []
 
 
-def test_no_rooms_import_each_other_in_a_circle():
-    assert circle(between_rooms(OURS)) == []
+def test_no_rooms_import_each_other_in_a_circle(ours):
+    assert circle(between_rooms(ours)) == []
 
 
 def test_a_module_is_one_subject_long():
@@ -154,10 +156,10 @@ def _names(node: ast.Import | ast.ImportFrom) -> list[str]:
         ("agent/caller.py", "from lkmongo.errors import LkmongoError", []),
     ],
 )
-def test_an_import_upwards_or_sideways_is_found(file, line, found):
+def test_an_import_upwards_or_sideways_is_found(ours, file, line, found):
     code = f"if True:\n    pass\n{'def f():' if line.startswith(' ') else ''}\n{line}\n"
     name = f"lkmongo.{file.removesuffix('.py').replace('/', '.')}"
-    modules = {module: Path() for module in OURS}
+    modules = {module: Path() for module in ours}
     assert upwards({name: set(imported(ast.parse(code), modules))}) == found
 
 

@@ -17,7 +17,7 @@ def test_a_property_is_not_wrong_because_its_examples_take_long():
     assert HealthCheck.too_slow in settings().suppress_health_check
 
 
-def test_what_a_call_waits_for_may_take_longer_until_that_is_undone():
+def test_what_a_call_waits_for_may_take_longer_until_that_is_undone(impatient):
 
     def waits():
         read = inspect.signature(circuit_breaker.CircuitBreaker.read).parameters["deadline"].default

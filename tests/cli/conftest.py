@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,32 +49,6 @@ class Result:
 Run = Callable[..., Result]
 
 
-@pytest.fixture(scope="session")
-def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home whose mongod stays up, so that each command joins it in a moment."""
-    from lkmongo.local.mongod import EmbeddedMongod
-
-    home = tmp_path_factory.mktemp("home with späces")
-    with EmbeddedMongod(home):
-        yield home
-
-
-@pytest.fixture
-async def store(shared_home: Path, database_name: str) -> AsyncIterator[Any]:
-    """The database that the commands work on; gone after the test."""
-    from lkmongo.local.mongod import EmbeddedMongod
-    from lkmongo.store.indexes import database_indexes
-    from lkmongo.store.mongo.client import create_client
-    from lkmongo.store.open import Store
-
-    with EmbeddedMongod(shared_home) as mongod:
-        async with create_client(mongod.uri) as client:
-            store = Store.of(client[database_name])
-            await database_indexes.apply(store.db)
-            yield store
-            await client.drop_database(database_name)
-
-
 def environment(shared_home: Path, database: str, home: Path) -> dict[str, str]:
     """The environment of a command: nothing configured but where to work."""
     return clean_environment() | {
@@ -107,18 +81,32 @@ def run_together(
     folder: Path,
     env: Mapping[str, str],
     input: str | bytes = b"",
+    stdout: Path | None = None,
 ) -> list[Result]:
-    """Run `lkmongo` in `folder` once for each list of arguments, all at the same time; `input` is piped into each."""
+    """Run `lkmongo` in `folder` once for each list of arguments, all at the same time.
+
+    Args:
+        zygote: starts them.
+        commands: the arguments.
+        folder: where they run.
+        env: all of their environment.
+        input: is piped into each.
+        stdout: where each writes, instead of a file that is read afterwards.
+    """
     streams = folder / ".streams"
     streams.mkdir(exist_ok=True)
     started = []
+    commands = list(commands)
     for arguments in commands:
         files = [streams / f"{name}-{uuid4().hex}" for name in ("stdin", "stdout", "stderr")]
         files[0].write_bytes(input.encode() if isinstance(input, str) else input)
-        started.append((zygote.start(arguments, env=env, folder=folder, files=files), files[1:]))
+        process = zygote.start(
+            arguments, env=env, folder=folder, files=[files[0], stdout or files[1], files[2]], alone=len(commands) > 1
+        )
+        started.append((process, files[1:]))
     codes = [zygote.wait(process) for process, _ in started]
     return [
-        Result(code, *(file.read_text(encoding="utf-8") for file in written))
+        Result(code, *(file.read_text(encoding="utf-8") if file.exists() else "" for file in written))
         for code, (_, written) in zip(codes, started, strict=True)
     ]
 
@@ -127,8 +115,8 @@ def run_together(
 def run(zygote: Zygote, cli_env: dict[str, str], tmp_path: Path) -> Run:
     """Run `lkmongo` with these arguments; `input` is piped in, `env` is added."""
 
-    def call(*arguments: str, input: str | bytes = b"", env: dict[str, str] | None = None) -> Result:
-        (result,) = run_together(zygote, [arguments], folder=tmp_path, env=cli_env | (env or {}), input=input)
+    def call(*arguments: str, env: dict[str, str] | None = None, **more: Any) -> Result:
+        (result,) = run_together(zygote, [arguments], folder=tmp_path, env=cli_env | (env or {}), **more)
         return result
 
     return call

@@ -50,13 +50,21 @@ class Zygote:
         )
 
     def start(
-        self, arguments: Sequence[str], *, env: Mapping[str, str], folder: Path, files: Sequence[Path | str]
+        self,
+        arguments: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        folder: Path,
+        files: Sequence[Path | str],
+        alone: bool = True,
     ) -> int:
-        """Start a command in `folder`, on its three streams, and return its process number."""
+        """Start a command in `folder`, on its three streams, and return its process number.
+
+        One that is not alone has a process after and before others; the next one waits until it has ended.
+        """
         patient = self._patient and NOBODY not in env.get("MONGODB_URI", "")
-        return self._ask(
-            "start", {"arguments": arguments, "env": env, "cwd": folder, "files": files, "patient": patient}
-        )
+        start = {"arguments": arguments, "env": env, "cwd": folder, "files": files, "patient": patient, "alone": alone}
+        return self._ask("start", start)
 
     def wait(self, process: int) -> int:
         """Wait until a command has ended, and return its exit code; one that is not waited for any more is killed."""

@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from lkmongo.model import UserScope
 from tests.cli.conftest import LKMONGO
 
 CANARY = "canary-s3cret-98765"
@@ -106,17 +107,16 @@ def test_a_misspelt_seed_file_is_named_before_anything_is_written(run, tmp_path)
     assert run("users", "list", "--json").json == []
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_what_the_encoding_of_stdout_does_not_have_is_written_out(run, cli_env, tmp_path, encoding):
-    run("agent", "console", "--user", "u-1", input="remember that my favorite city is Łódź\n")
+async def test_what_the_encoding_of_stdout_does_not_have_is_written_out(store, cli_env, tmp_path):
+    await store.memories.remember(UserScope(tenant_id="default", user_id="u-1"), "favorite city", "Łódź")
 
-    def in_encoding(*more):  # a process of its own: the encoding is read when one starts
+    def in_encoding(encoding, *more):  # a process of its own: the encoding is read when one starts
         command = [LKMONGO, "memory", "list", "u-1", *more]
         env = cli_env | {"PYTHONIOENCODING": encoding}
         return subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, check=True).stdout.decode(encoding)
 
-    assert "\\u0141" in in_encoding()
-    assert json.loads(in_encoding("--json"))[0]["content"] == "Łódź"
+    assert "\\u0141" in in_encoding("latin-1")
+    assert json.loads(in_encoding("ascii", "--json"))[0]["content"] == "Łódź"
 
 
 def test_a_mongodb_that_nobody_answers_exits_with_1_and_shows_no_password(run):

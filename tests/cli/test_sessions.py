@@ -323,18 +323,6 @@ async def many_calls(write) -> int:
     return len(calls)
 
 
-def start(cli_env, tmp_path, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [LKMONGO, "sessions", "export", *arguments],
-        env=cli_env,
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        bufsize=0,
-        **options,
-    )
-
-
 def test_a_reader_that_has_enough_ends_it_quietly(cli_env, tmp_path, many_calls):
     script = f"'{LKMONGO}' sessions export | head -1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, env=cli_env, cwd=tmp_path, check=True)
@@ -345,39 +333,32 @@ def test_a_reader_that_has_enough_ends_it_quietly(cli_env, tmp_path, many_calls)
 
 def test_a_full_disk_leaves_no_half_file(cli_env, tmp_path, many_calls):
     (tmp_path / "calls.jsonl").write_text("the one before")
-    process = start(
-        cli_env,
-        tmp_path,
-        "-O",
-        "calls.jsonl",
+    done = subprocess.run(
+        [LKMONGO, "sessions", "export", "-O", "calls.jsonl"],
+        env=cli_env,
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
     )
-    _, stderr = process.communicate()
-    assert process.returncode == 1
-    assert b"calls.jsonl cannot be written" in stderr
-    assert b"nothing was written to calls.jsonl" in stderr
+    assert done.returncode == 1
+    assert b"calls.jsonl cannot be written" in done.stderr
+    assert b"nothing was written to calls.jsonl" in done.stderr
     assert (tmp_path / "calls.jsonl").read_text() == "the one before"
     assert [path.name for path in tmp_path.iterdir() if "calls" in path.name] == ["calls.jsonl"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
-def test_standard_output_that_is_full_is_an_error(cli_env, tmp_path, many_calls):
-    done = subprocess.run(
-        ["bash", "-c", f"'{LKMONGO}' sessions export > /dev/full"],
-        capture_output=True,
-        text=True,
-        env=cli_env,
-        cwd=tmp_path,
-        check=False,
-    )
-    assert done.returncode == 1
+def test_standard_output_that_is_full_is_an_error(run, many_calls):
+    done = run("sessions", "export", stdout=Path("/dev/full"))
+    assert done.code == 1
     assert "standard output cannot be written" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"])
-def test_an_interruption_says_how_to_go_on(run, cli_env, tmp_path, many_calls, number, code):
-    process = start(cli_env, tmp_path)
+def test_an_interruption_says_how_to_go_on(run, start, many_calls, number, code):
+    process = start("sessions", "export")
     out = b""
     while len(out) < 300_000:  # then it goes on writing, and waits for a reader who has stopped
         out += process.stdout.read(4_096)
@@ -395,12 +376,11 @@ def test_an_interruption_says_how_to_go_on(run, cli_env, tmp_path, many_calls, n
     assert len(set(whole + others)) == len(whole) + len(others) == many_calls
 
 
-def test_an_interruption_leaves_no_file_and_the_database_as_it_was(run, cli_env, tmp_path, many_calls):
+def test_an_interruption_leaves_no_file_and_the_database_as_it_was(run, start, tmp_path, many_calls):
     before = run("sessions", "export").stdout
     for number in (signal.SIGINT, signal.SIGTERM):
-        process = start(cli_env, tmp_path, "-O", "calls.jsonl")
-        until(lambda: process.poll() is not None or list(tmp_path.glob(".calls.jsonl.*.part")))  # noqa: B023
-        assert process.poll() is None
+        process = start("sessions", "export", "-O", "calls.jsonl")
+        until(lambda: list(tmp_path.glob(".calls.jsonl.*.part")))
         process.send_signal(number)
         _, stderr = process.communicate()
         assert process.returncode in {130, 143}
@@ -425,11 +405,8 @@ async def test_on_a_terminal_it_is_still_exact_and_still_safe(at_terminal, write
             assert loads(output.splitlines()[0])["room_name"] == HOSTILE
 
 
-def test_progress_is_for_a_terminal_alone(cli_env, tmp_path, many_calls):
-    done = subprocess.run(
-        [LKMONGO, "sessions", "export", "-O", "calls.jsonl"], env=cli_env, cwd=tmp_path, capture_output=True, check=True
-    )
-    assert done.stderr == b""
+def test_progress_is_for_a_terminal_alone(run, cli_env, tmp_path, many_calls):
+    assert run("sessions", "export", "-O", "calls.jsonl").stderr == ""
     child = pexpect.spawn(
         "bash",
         ["-c", f"'{LKMONGO}' sessions export -O calls.jsonl > out.txt"],

@@ -81,26 +81,11 @@ def test_ctrl_c_ends_the_call_and_stores_it(at_terminal, run, own_home):
     assert calls_of(run, own_home) == [("complete", "interrupted")]
 
 
-def test_sigterm_ends_the_call_and_stores_it(run, own_home, tmp_path):
-    with subprocess.Popen(
-        [LKMONGO, "agent", "console", "--json", "--user", "u-100"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=own_home,
-        cwd=tmp_path,
-        start_new_session=True,
-        bufsize=0,
-    ) as process:
-        process.stdin.write(b"hello\n")
-        for _ in range(3):  # greeting, what was said, answer
-            assert process.stdout.readline()
-        os.killpg(process.pid, signal.SIGTERM)
-        assert process.wait(60) == 143
-    assert servers_of(own_home["LKMONGO_HOME"]) == []
-    assert calls_of(run, own_home) == [("complete", "interrupted")]
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 143), (signal.SIGINT, 130)], ids=["HUP", "INT"])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGHUP, 143), (signal.SIGINT, 130)],
+    ids=["TERM", "HUP", "INT"],
+)
 def test_so_does_another_signal(start, run, number, code):
     with start("agent", "console", "--json", "--user", "u-100") as process:
         process.stdin.write(b"hello\n")

@@ -55,7 +55,7 @@ def test_what_is_understood_needs_nothing_of_livekit():
     assert done.stdout == "[]\n"
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(utterances, callers, any_text, st.booleans())
 def test_any_text_leads_to_a_sound_call_or_to_words(text, caller, output, is_error):
     step = answer(text, caller)
@@ -78,7 +78,7 @@ def test_any_text_leads_to_a_sound_call_or_to_words(text, caller, output, is_err
     greeting(caller, set(ARGUMENTS))
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(
     st.sampled_from(CHANGES), st.sampled_from(CORRECTIONS), st.sampled_from([" ", ", ", ". ", "... ", " - "]), st.data()
 )
@@ -109,7 +109,7 @@ def test_a_question_changes_nothing(change):
         assert not changes(text)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(*[st.sampled_from(PERSONS)] * 2, st.sampled_from(FACTS), st.sampled_from(["{}_{}", "{}s_{}"]), st.booleans())
 def test_of_one_person_nothing_is_told_or_deleted_that_is_stored_of_another(person, other, fact, label, has_more):
     """The tool itself takes a label that is near, so what it answers is looked at as well."""
@@ -138,7 +138,7 @@ def test_what_is_confirmed_and_stored_is_what_was_said(change, caller):
         assert value.casefold().replace("_", " ") in change.casefold()
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(any_text, any_text, any_text)
 def test_a_passage_is_quoted_whole_or_not_at_all(title, content, question):
     output = json.dumps({"results": [{"title": title, "content": content, "source": "s"}]})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import textwrap
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,9 @@ Run = Callable[..., Awaitable[Outcome]]
 
 
 @pytest.fixture(scope="session")
-def scenario_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def scenario_home(shared_home: Path) -> Path:
     """A home whose mongod stays up, so that each scenario joins it in a moment."""
-    from lkmongo.local.mongod import EmbeddedMongod
-
-    home = tmp_path_factory.mktemp("scenarios")
-    with EmbeddedMongod(home):
-        yield home
+    return shared_home
 
 
 @pytest.fixture(autouse=True)

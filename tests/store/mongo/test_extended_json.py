@@ -19,7 +19,7 @@ from bson.min_key import MinKey
 from bson.objectid import ObjectId
 from bson.regex import Regex
 from bson.timestamp import Timestamp
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lkmongo.store.mongo.extended_json import OPTIONS, READ, dumps, loads
@@ -63,6 +63,7 @@ def round_trip(document: dict[str, object]) -> bytes:
     return bson.encode(loads(line))
 
 
+@settings(max_examples=50)
 @given(DOCUMENTS)
 def test_whatever_bson_holds_comes_back_as_it_was(document):
     assert round_trip(document) == bson.encode(document)

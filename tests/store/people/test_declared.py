@@ -19,7 +19,7 @@ from lkmongo.store.people.merge import merge, merge_known
 from lkmongo.store.people.orders import read_order
 from lkmongo.store.people.own import OwnDocuments
 from lkmongo.store.people.person import count, export, is_known, lines
-from tests.people import anywhere, furnish, killed_at
+from tests.people import anywhere, furnish
 
 ROBIN = UserScope(tenant_id="default", user_id="robin")
 KIM = UserScope(tenant_id="default", user_id="kim")
@@ -108,24 +108,6 @@ async def test_it_works_when_the_collection_was_dropped(store, declared):
     assert (receipt.counts["notes"], receipt.counts["drafts"]) == (0, 1)
 
 
-async def test_an_erasure_that_is_killed_at_any_point_is_completed_with_one_receipt(store, mongodb_uri):
-    declare(NOTES)
-    await database_indexes.apply(store.db)
-    killed, number = True, 0
-    while killed:
-        number += 1
-        await store.db.tombstones.delete_many({})
-        await store.db.receipts.delete_many({})
-        await of(store, ROBIN).insert({"nr": 1})
-        killed = await killed_at(number, mongodb_uri, lambda client: erase(client[store.db.name], ROBIN, by="Sam"))
-        if killed:
-            await erase_known(store.db, ROBIN, by="Sam", confirm=lambda _: None)
-        (receipt,) = await receipts(store.db, ROBIN.tenant)
-        assert receipt.counts["notes"] == 1
-        assert await left(store, ROBIN) == {}
-    assert number > 10
-
-
 async def test_a_session_that_wrote_behind_an_erasure_leaves_nothing(store, declared):
     await erase(store.db, ROBIN, by="Sam")
     await of(store, ROBIN).insert({"nr": 9})
@@ -194,25 +176,6 @@ async def test_of_two_with_one_key_the_later_is_kept(store, guest_is_newer):
     (document,) = await of(store, KIM, "drafts").find()
     assert document["of"] == ("robin" if guest_is_newer else "kim")
     assert await left(store, ROBIN) == {}
-
-
-@pytest.mark.parametrize("atomic", [True, False])
-async def test_a_merge_that_is_killed_at_any_point_is_completed(store, mongodb_uri, atomic):
-    declare(NOTES)
-    await database_indexes.apply(store.db)
-    killed, number = True, 0
-    while killed:
-        number += 1
-        await store.db.notes.delete_many({})
-        await of(store, ROBIN).insert({"nr": 1})
-        await of(store, ROBIN).insert({"nr": 2})
-        await of(store, KIM).insert({"nr": 2})
-        killed = await killed_at(
-            number, mongodb_uri, lambda client: merge(client[store.db.name], ROBIN, KIM, atomic=atomic)
-        )
-        await merge(store.db, ROBIN, KIM)
-        assert (await left(store, ROBIN), (await left(store, KIM))["notes"]) == ({}, 2)
-    assert number > 10
 
 
 # ---------------------------------------------------------------- profile fields

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lkmongo.declarations import Collection, declare
 from lkmongo.errors import InvalidTextError, NotReadyError
 from lkmongo.model import SessionRecord, SessionStatus, TenantScope, Turn, TurnKind, UserScope, now
 from lkmongo.outbox.lease import Lease
@@ -388,8 +389,11 @@ def test_killed_anywhere_and_run_again_it_leaves_nothing_and_touches_nobody_else
 
 
 async def test_killed_at_any_step_and_run_again_it_leaves_nothing_but_one_receipt(store, mongodb_uri, database_name):
+    declare(Collection("notes", owner="person", key=("nr",)))
+    await database_indexes.apply(store.db)
     for number in itertools.count(1):
         await furnish(store, ROBIN)
+        await store.db.notes.insert_one(ROBIN.filter | {"nr": 1})
         await erase_and_be_killed(mongodb_uri, database_name, ROBIN, number)
         tombstone = await Tombstones(store.db).get(ROBIN)
         if tombstone and tombstone.done:
@@ -403,6 +407,7 @@ async def test_killed_at_any_step_and_run_again_it_leaves_nothing_but_one_receip
             "sessions": 2,
             "users": 1,
             "visitors": 0,
+            "notes": 1,
         }
         assert len(await receipts(store.db, ROBIN.tenant)) == 1
         await store.db.receipts.delete_many({})

@@ -78,7 +78,7 @@ async def everything(backend, *, but):
 
 @given(people=_PEOPLE, data=st.data())
 @settings(
-    max_examples=10,
+    max_examples=6,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 async def test_nobody_ever_sees_or_changes_what_is_anothers(backend, people, data):

@@ -223,7 +223,7 @@ ids = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_si
 people = st.builds(UserScope, tenant_id=ids, user_id=ids)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     data=st.lists(st.tuples(people, st.text(max_size=20), st.text(min_size=1, max_size=30)), min_size=1, max_size=6),
     reader=people,

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymongo.asynchronous.collection import AsyncCollection
 
+from lkmongo.declarations import Collection, declare
 from lkmongo.errors import LkmongoError, NotReadyError, UsageError
 from lkmongo.model import MAX_SLOTS, LastSession, UserScope, now
 from lkmongo.store.indexes import database_indexes
@@ -305,22 +306,28 @@ def test_killed_anywhere_and_run_again_it_is_one_person_with_all_of_both(
     asyncio.run(check())
 
 
-async def test_killed_at_any_step_and_run_again_it_is_one_person(store, mongodb_uri, database_name):
+@pytest.mark.parametrize("atomic", [True, False])
+async def test_killed_at_any_step_and_run_again_it_is_one_person(store, mongodb_uri, database_name, atomic):
     guest = {"slots": ["a", "b"], "calls": ["s-1", "s-2"]}
     login = {"slots": ["b"], "calls": ["s-1"]}
-    number = random.choice([1, 2, 3])  # every third step in one run, all of them in several: each is a process
+    declare(Collection("notes", owner="person", key=("nr",)))
+    await database_indexes.apply(store.db)
+    steps = 6 if atomic else 3  # of so many steps one in a run, all of them in several: each takes a while
+    number = random.randint(1, steps)
     while True:
         await furnish(store, GUEST, **guest, orders=["of the guest"])
         await furnish(store, LOGIN, **login)
-        killed = await merge_and_be_killed(mongodb_uri, database_name, number, atomic=False)
-        await merge(store.db, GUEST, LOGIN, atomic=False)
+        await store.db.notes.insert_many([GUEST.filter | {"nr": 1}, GUEST.filter | {"nr": 2}, LOGIN.filter | {"nr": 2}])
+        killed = await merge_and_be_killed(mongodb_uri, database_name, number, atomic=atomic)
+        await merge(store.db, GUEST, LOGIN, atomic=atomic)
         await assert_one_person_with_all_of_both(store, guest, login)
+        assert await store.db.notes.count_documents(LOGIN.filter) == 2
         if not killed:
             break
-        for name in PERSONAL:
+        for name in (*PERSONAL, "notes"):
             await store.db[name].delete_many({})
-        number += 3
-    assert number > 20
+        number += steps
+    assert number > (10 if atomic else 20)
 
 
 async def assert_one_person_with_all_of_both(store, guest, login) -> None:

@@ -247,7 +247,7 @@ _CHANGES = st.one_of(
 
 
 @given(people=_PEOPLE, where=_FILTERS, changes=_CHANGES, data=st.data())
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much])
 async def test_whatever_is_asked_nobody_reaches_what_is_anothers(store, people, where, changes, data):
     from lkmongo.errors import DatabaseError
 
