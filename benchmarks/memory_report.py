@@ -19,16 +19,16 @@ _A_TOKEN = 4
 
 MEASURES = {
     "fact: first": "a fact that stayed as it was: first result",
-    "fact: among 5": "the same: among five",
-    "crowded: first": "the same among 600 memories: first result",
-    "crowded: among 5": "the same among 600 memories: among five",
-    "changed: the new value before the old": "a fact that changed: the new value, before the old one",
-    "changed: the old value told as true": "the same: the old value told as though it were true",
-    "corrected: the new value before the old": "a fact that was contradicted: the new value, before the old one",
-    "corrected: the old value told as true": "the same: the old value told as though it were true",
-    "before: found": "the value before it changed: found",
-    "before: told as former": "the same: and told as former",
-    "then: what was true in a month": "what was true in a month, and nothing else said to be",
+    "fact: among 5": "a fact that stayed as it was: among five",
+    "crowded: first": "a fact among 600 memories: first result",
+    "crowded: among 5": "a fact among 600 memories: among five",
+    "changed: the new value before the old": "a fact that changed: the new value before the old",
+    "changed: the old value told as true": "a fact that changed: the old value told as true",
+    "corrected: the new value before the old": "a fact that was contradicted: the new value before the old",
+    "corrected: the old value told as true": "a fact that was contradicted: the old value told as true",
+    "before: found": "the value before a change: found",
+    "before: told as former": "the value before a change: told as former",
+    "then: what was true in a month": "a month in the past: what was true then, and nothing else",
     "since: with its date": "since when it is true: the value with the right day",
     "dated: with the day that was meant": '"in two weeks": the thing with the day that was meant',
     "unknown: nothing is told": "asked what was never told: no result",
@@ -138,7 +138,7 @@ def table(found: Mapping[str, Any]) -> str:
         counts = [each["measures"][name][1] for each in systems.values() if name in each["measures"]]
         if counts:
             cells = [_cell(system, name, found) for system in systems]
-            lines.append(f"| {words} | {counts[0]} | {' | '.join(cells)} |")
+            lines.append(f"| {words}{_less(name)} | {counts[0]} | {' | '.join(cells)} |")
     told = [str(each["leaks"]) for each in systems.values()]
     lines.append(f"| results that are somebody else's | {found['questions']} | {' | '.join(told)} |")
     return "\n".join(lines)
@@ -151,6 +151,10 @@ def _cell(system: str, measure: str, found: Mapping[str, Any]) -> str:
     others = [_share(found, other, measure) for other in found["systems"] if (other, measure) not in NEEDS_A_MODEL]
     best = min(others) if measure in LESS_IS_BETTER else max(others)
     return f"**{share:.0%}**" if share == best else f"{share:.0%}"
+
+
+def _less(measure: str) -> str:
+    return " (less is better)" if measure in LESS_IS_BETTER else ""
 
 
 def _share(found: Mapping[str, Any], system: str, measure: str) -> float:
@@ -172,7 +176,7 @@ def lost_and_won(found: Mapping[str, Any]) -> str:
         }
         better = {other: share for other, share in others.items() if share * sign > ours * sign}
         rest = ", ".join(f"{other} {share:.0%}" for other, share in (better or others).items()) or "nobody else does it"
-        (lost if better else won).append(f"- {words}: lkmongo {ours:.0%}, {rest}")
+        (lost if better else won).append(f"- {words}{_less(name)}: lkmongo {ours:.0%}, {rest}")
     return "\n".join(["**Lost**", "", *(lost or ["- nothing"]), "", "**Won, or equal**", "", *(won or ["- nothing"])])
 
 
@@ -212,7 +216,7 @@ def _ms(value: float, first: float) -> str:
     return f"{figure(value)} ms{ratio}"
 
 
-_WIDTH, _ROW, _LEFT, _RIGHT = 760, 58, 330, 60
+_WIDTH, _ROW, _LEFT, _RIGHT = 760, 58, 310, 60
 _STYLE = (
     "<style>text{font:13px system-ui,sans-serif;fill:#1f2328}.t{font-weight:600}.v{font-size:12px}"
     ".w0{fill:#0a7d4f}.w1{fill:#8c959f}.w2{fill:#4f6d9a}"
@@ -237,10 +241,9 @@ def chart() -> str:
         out.append(f'<text class="v" x="{x + 18}" y="42">{system}</text>')
     for place, (name, words) in enumerate(MEASURES.items()):
         top = 60 + _ROW * place
-        less = " (less is better)" if name in LESS_IS_BETTER else ""
         first, _, second = words.partition(": ")
         out.append(f'<text x="{_LEFT - 10}" y="{top + 16}" text-anchor="end">{first}</text>')
-        out.append(f'<text class="v" x="{_LEFT - 10}" y="{top + 33}" text-anchor="end">{second}{less}</text>')
+        out.append(f'<text class="v" x="{_LEFT - 10}" y="{top + 33}" text-anchor="end">{second}{_less(name)}</text>')
         for number, system in enumerate(systems):
             y = top + 16 * number
             if (system, name) in NEEDS_A_MODEL:

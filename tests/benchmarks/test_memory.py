@@ -158,8 +158,8 @@ def test_the_best_of_a_row_is_bold_and_what_was_lost_is_told():
     found = {"systems": {"lkmongo": system(1, 1), "mem0": system(3, 2)}, "questions": 4}
     table = memory_report.table(found)
     assert "first result | 4 | 25% | **75%** |" in table
-    assert "the old value told as though it were true | 4 | **25%** | 50% |" in table
+    assert "the old value told as true (less is better) | 4 | **25%** | 50% |" in table
     assert "| **50%** | needs a model |" in table
     lost, _, won = memory_report.lost_and_won(found).partition("**Won")
     assert "first result: lkmongo 25%, mem0 75%" in lost
-    assert "told as though it were true: lkmongo 25%, mem0 50%" in won
+    assert "told as true (less is better): lkmongo 25%, mem0 50%" in won
