@@ -172,6 +172,12 @@ def _rules() -> list[tuple[re.Pattern[str], _Rule]]:
     return [(re.compile(rf"\b(?:{form})", re.IGNORECASE), rule) for form, rule in forms]
 
 
+def prepare() -> None:
+    """Compile the table, which takes a tenth of a second: in a thread, before the first call speaks of a date."""
+    _rules()
+    _absolute()
+
+
 def resolve(
     text: str, at: datetime, timezone: str | None = None, birthday: str | None = None
 ) -> tuple[DateMention, ...]:
@@ -315,11 +321,16 @@ def show_day(day: date, precision: Precision = "day") -> str:
     return f"{'the week of ' if precision == 'week' else ''}{day.day} {month} {day.year}"
 
 
+def is_stated(moment: datetime) -> bool:
+    """Whether a time is a date that was said, as from `start_of`, rather than when something was said."""
+    return moment.astimezone(UTC).time() == time()
+
+
 def show_since(moment: datetime, timezone: str | None = None) -> str:
     """A time since or until when something is true, as exactly as it was said: 2019, May 2026 or 3 May 2026."""
-    moment = moment.astimezone(UTC)
-    if moment.time() != time():  # else only the date was said
+    if not is_stated(moment):
         return show_day(moment.astimezone(zone_of(timezone)).date())
+    moment = moment.astimezone(UTC)
     if moment.day == 1:
         return show_day(moment.date(), "year" if moment.month == 1 else "month")
     return show_day(moment.date())

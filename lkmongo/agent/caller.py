@@ -15,8 +15,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 
-from lkmongo import deadlines
+from lkmongo import dates, deadlines
 from lkmongo.agent.attention import Attention
+from lkmongo.agent.former import Former
 from lkmongo.agent.slots import Slots, existing_label
 from lkmongo.aio import Background, Task
 from lkmongo.backoff import retry_pause
@@ -27,7 +28,9 @@ from lkmongo.errors import DatabaseUnavailableError, InvalidTextError, LkmongoEr
 from lkmongo.model import (
     MAX_SLOTS,
     Fact,
+    FormerFact,
     Profile,
+    Source,
     UserScope,
     check_memory,
     now,
@@ -43,6 +46,8 @@ from lkmongo.summary import PastCall, Summary
 
 logger = logging.getLogger(__name__)
 
+
+_BIRTHDAY = frozenset({"birthday", "date_of_birth", "birth_date", "birthdate", "my_birthday"})
 
 Status = Literal["loading", "known", "new", "guest"]
 
@@ -68,6 +73,8 @@ class Caller:
         """Returns the secrets mentioned in this session, which must not be remembered under any label."""
         self.on_change: Callable[[], None] = lambda: None
         """Called after what is known has changed, for a model that is not told in each request."""
+        self.last_words: Callable[[], str | None] = lambda: None
+        """Returns the id of the turn that the caller said last."""
         self._was_known = False
         self._store = store
         self._embedder = embedder
@@ -75,6 +82,8 @@ class Caller:
         outbox.on_acquired(self._record_last_seen)
         outbox.on_erased(self._become_guest)
         self._slots = Slots(embedder)
+        self._former = Former(embedder)
+        self._reading_history: Task | None = None
         self._version = self._own_changes = 0
         self._reread = False
         self._background = Background()
@@ -169,8 +178,34 @@ class Caller:
 
     async def _save_then_embed(self) -> None:
         """Wait for pending changes before vectors, because a vector is accepted only for a stored slot."""
+        self._reading_history = self._background.begin(self._load_history())
         await self._outbox.stored("memory")
         await self._load_vectors()
+
+    async def _load_history(self) -> None:
+        """Load what was true, and move what an interrupted process left on the slots."""
+        await asyncio.to_thread(dates.prepare)
+        while True:
+            before, scope = self._outbox.stored_count, self.scope
+            former, waits = await self._store.history.read(scope)
+            if self.guest or self.scope != scope:
+                return
+            if self._outbox.stored_count == before:  # else it may hold what was forgotten meanwhile
+                break
+        forgotten = {each.label for each in self._outbox.pending("memory") if isinstance(each, Forget)}
+        self._former.loaded(each for each in former if each.memory_type not in forgotten)
+        if waits:
+            await self._settle_history(None)
+
+    async def _settle_history(self, label: str | None) -> None:
+        await self._outbox.stored("memory")
+        async with self._outbox.lease.writing():
+            await self._store.history.settle(self.scope, label)
+
+    async def history_ready(self) -> None:
+        """Wait a moment for what was true, if it is still being read."""
+        if self._reading_history and not self._reading_history.done() and not self._store.breaker.is_open:
+            await asyncio.wait({self._reading_history}, timeout=deadlines.MONGODB_READ)
 
     def _record_last_seen(self) -> None:
         """Update `last_seen_at`, creating the profile if it is missing."""
@@ -196,8 +231,9 @@ class Caller:
         for field, value in told.items():
             # Does not overwrite the person's profile: somebody else may have spoken before they were identified.
             self._outbox.add(FillProfile(self._outbox.lease.session_began, field, value))
+        self._former = Former(self._embedder)
         for memory in reversed(self.slots.values()):
-            self._outbox.add(Remember(memory.updated_at or now(), memory.memory_type, memory.content))
+            self._outbox.add(_remember(memory, memory.valid_from))
         self._begin_loading(deadlines.PRELOAD)
         self.on_change()
 
@@ -209,12 +245,14 @@ class Caller:
         self._apply(Profile(self.scope), [])
         self._slots.clear()
         self._attention.clear()
+        self._former = Former(self._embedder)
 
     def _apply(self, profile: Profile, slots: list[Fact]) -> None:
         self._version, self._own_changes = profile.memory_version, self._outbox.increments
         stored = {memory.memory_type: memory for memory in slots}
         known, self.profile = applied_to(self._outbox.pending("memory"), stored, profile)
         self._slots.replace_all(known)
+        self._slots.speak(self.profile.preferred_language)
         self.on_change()
 
     async def refresh(self) -> None:
@@ -233,6 +271,7 @@ class Caller:
         slots = await self._store.memories.contents(scope)
         if not self.guest:
             self._apply(profile, slots)
+            await self._load_history()
             await self._load_vectors()
 
     def refresh_in_background(self) -> None:
@@ -258,8 +297,16 @@ class Caller:
             if not self.guest:
                 await self._store.memories.set_vector(self.scope, memory, vector, self._embedder.model)
 
-    async def remember(self, label: str, content: str) -> Fact:
-        """Write a slot; `saved` says how durably. Its vector follows in the background.
+    async def remember(
+        self, label: str, content: str, *, since: str | None = None, valid_from: datetime | None = None
+    ) -> Fact:
+        """Write a slot; `saved` says how durably. Its vector follows in the background; another value becomes a former.
+
+        Args:
+            label: of the slot.
+            content: what is true; relative dates in it are resolved.
+            since: since when, in words, such as "May" or "2026-05-01"; left out of account if they mean no day.
+            valid_from: the same as a time.
 
         Raises:
             InvalidTextError: the label or content is invalid, or there are too many slots.
@@ -268,19 +315,49 @@ class Caller:
         name, text = check_memory(label, content)
         self._refuse_spoken_secret(f"{slot_words(name)}: {text}")
         # A label in another spelling replaces the existing slot.
-        memory = Fact(existing_label(name, self.slots), text, updated_at=now())
+        memory, stated = self._dated(existing_label(name, self.slots), text, since, valid_from)
         if memory.memory_type not in self.slots and len(self.slots) >= MAX_SLOTS:
             raise InvalidTextError(f"one person can have at most {MAX_SLOTS} memories")
+        old = self.slots.get(memory.memory_type)
+        if old:
+            self._former.replaced(old, memory)
         self._slots.put(memory)
         self.on_change()
-        await self._write(Remember(memory.updated_at or now(), memory.memory_type, memory.content))
+        await self._write(_remember(memory, stated))
         self.slots.setdefault(memory.memory_type, memory)  # gone if they were erased meanwhile
         self._background.begin(self._embed([memory]))
+        if not self.guest and (not self.loaded or old or memory.memory_type in self._former.labels):
+            self._background.begin(self._settle_history(memory.memory_type))
         return memory
+
+    def _dated(
+        self, label: str, text: str, since: str | None, valid_from: datetime | None
+    ) -> tuple[Fact, datetime | None]:
+        """The slot with its source and the days that it speaks of, and since when it is true, if that was said."""
+        at, zone, old = now(), self.profile.timezone, self.slots.get(label)
+        said = dates.start_of(since, at, zone) if since else None
+        stated = valid_from or said or dates.start_in(text, at, zone)
+        began = old.valid_from or old.updated_at if old and old.content == text else at
+        birthday = next((slot.content for name, slot in self.slots.items() if name in _BIRTHDAY), None)
+        source = Source("told", self._outbox.record.session_id, self.last_words())
+        mentioned = dates.resolve(text, at, zone, birthday)
+        return Fact(label, text, None, at, min(stated or began or at, at), source, mentioned), stated
 
     def _refuse_spoken_secret(self, text: str) -> None:
         if tells(text, self.spoken_secrets()):
             raise SecretError
+
+    def former(self, label: str) -> list[FormerFact]:
+        """The values that the label had before, as they may be told, newest first; raises as `recall` does."""
+        return self._former.of(self._label(label))
+
+    def _label(self, label: str) -> str:
+        memory = self._slots.recall(label)
+        return memory.memory_type if memory else existing_label(slot_name(label), self._former.labels)
+
+    def search_former(self, query: str, limit: int = 5) -> list[FormerFact]:
+        """The values that are no longer true that share words with the query, as they may be told, best first."""
+        return self._former.search(query, limit)
 
     def recall(self, label: str) -> Fact | None:
         """The slot with this label or another spelling of it, as it may be told.
@@ -304,8 +381,9 @@ class Caller:
             NotFoundError: there is no such slot.
         """
         memory = self.recall(label)
-        name = memory.memory_type if memory else slot_name(label)
-        if memory is None and self.loaded:
+        name = memory.memory_type if memory else self._label(label)
+        await self.history_ready()
+        if not self._former.forget(name) and memory is None and self.loaded:
             raise NotFoundError(f"nothing is remembered as {slot_words(name)}")
         self.forgot_something = True
         self._slots.pop(name)
@@ -370,6 +448,7 @@ class Caller:
         self.on_change()
         await self._write(SetProfile(now(), field, text))
         self.profile = self.profile.with_value(field, text)  # gone if they were erased meanwhile
+        self._slots.speak(self.profile.preferred_language)
         return text
 
     def save_gist(self, gist: str) -> None:
@@ -395,3 +474,8 @@ class Caller:
         )
         self._closing = True
         await self._background.cancel()
+
+
+def _remember(memory: Fact, since: datetime | None) -> Remember:
+    at = memory.updated_at or now()
+    return Remember(at, memory.memory_type, memory.content, since, memory.source, memory.dates)

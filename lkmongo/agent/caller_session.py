@@ -22,7 +22,19 @@ from lkmongo.agent.status_line import StatusLines
 from lkmongo.agent.turns import redact_secrets
 from lkmongo.aio import running
 from lkmongo.errors import AttachmentError, LkmongoError
-from lkmongo.model import Fact, Order, Passage, Profile, SessionEnd, SessionRecord, SessionStatus, Turn, UserScope, now
+from lkmongo.model import (
+    Fact,
+    FormerFact,
+    Order,
+    Passage,
+    Profile,
+    SessionEnd,
+    SessionRecord,
+    SessionStatus,
+    Turn,
+    UserScope,
+    now,
+)
 from lkmongo.outbox.journal import create_journal
 from lkmongo.outbox.outbox import Outbox, Saved
 from lkmongo.outbox.webhook import Endpoint
@@ -88,6 +100,9 @@ class CallerSession:
 
     def __post_init__(self) -> None:
         self.caller.spoken_secrets = lambda: redact_secrets(self.said).secrets
+        self.caller.last_words = lambda: next(
+            (turn.item_id for turn in reversed(self.recorder.turns) if turn.role == "user"), None
+        )
 
     @property
     def said(self) -> list[Turn]:
@@ -220,20 +235,23 @@ class CallerSession:
         """What the model is told about the caller, newest facts first; at most 4,800 characters."""
         return brief(self.caller)
 
-    async def remember(self, label: str, content: str) -> Fact:
-        """Remember a fact under a label; an existing label gets the new value. `saved` says how durably.
+    async def remember(self, label: str, content: str, *, valid_from: datetime | None = None) -> Fact:
+        """Remember a fact under a label; an existing label gets the new value, and the old one becomes a former one.
+
+        `saved` says how durably.
 
         Waits for MongoDB half a second at most; what is late is stored later, even by another process.
 
         Args:
             label: at most 64 characters; it is normalised to snake_case.
-            content: at most 4,000 characters.
+            content: at most 4,000 characters; relative dates, such as "next Friday", are resolved.
+            valid_from: since when it is true; by default since now, or since when the text says.
 
         Raises:
             InvalidTextError: the label or the content is invalid, or the caller has too many facts.
             SecretError: it is a secret, such as a password, which must not be remembered.
         """
-        return await self.caller.remember(label, content)
+        return await self.caller.remember(label, content, valid_from=valid_from)
 
     def recall(self, label: str) -> Fact | None:
         """The fact with this label, or another spelling of it, as it may be told; None if there is none.
@@ -243,10 +261,18 @@ class CallerSession:
         """
         return self.caller.recall(label)
 
-    async def forget(self, label: str) -> str:
-        """Forget a fact for good, and what this session and the last one were about. `saved` says how durably.
+    def former(self, label: str) -> list[FormerFact]:
+        """What the fact with this label was before, newest first; empty until that is read, soon after the beginning.
 
-        Waits as `remember` does.
+        Raises:
+            InvalidTextError: the label is invalid.
+        """
+        return self.caller.former(label)
+
+    async def forget(self, label: str) -> str:
+        """Forget a fact and what it was before for good, and what this session and the last one were about.
+
+        `saved` says how durably. Waits as `remember` does.
 
         Returns:
             The fact's label as it was stored.

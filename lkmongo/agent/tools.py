@@ -18,10 +18,11 @@ from livekit.agents.llm import FunctionTool
 
 from lkmongo import deadlines
 from lkmongo.agent.caller import Caller
+from lkmongo.agent.former import by_label, in_words
 from lkmongo.agent.past_calls import bounds, sentence
 from lkmongo.agent.status_line import StatusLines, status_line
 from lkmongo.confidential import REFUSAL
-from lkmongo.dates import zone_of
+from lkmongo.dates import is_stated, show_since, with_days, zone_of
 from lkmongo.declarations import ProfileField, declared
 from lkmongo.errors import InvalidIdError, InvalidTextError, LkmongoError, NotFoundError, SecretError
 from lkmongo.model import PROFILE_FIELDS, Fact, Order, Passage, profile_words, slot_name, slot_words
@@ -166,37 +167,48 @@ class MemoryTools(ABC):
         return _order_sentence(order)
 
     @function_tool
-    async def remember_detail(self, context: RunContext[Any], memory_type: str, content: str) -> str:
+    async def remember_detail(
+        self, context: RunContext[Any], memory_type: str, content: str, since: str | None = None
+    ) -> str:
         """Remember a fact that the caller tells about themselves; an existing label gets the new value.
+
+        The old value stays known as what was before.
 
         Args:
             memory_type: short label in snake_case, such as favorite_color
             content: the fact
+            since: since when it is true, such as 2026-05 or last week; leave it out when the caller does not say
         """
         finish_despite_interruption(context)
         caller = self.session_of(context).caller
-        memory = await with_deadline(deadlines.TOOL_CHANGE, caller.remember(memory_type, content), "save that")
-        slot = slot_words(memory.memory_type)
+        memory = await with_deadline(
+            deadlines.TOOL_CHANGE, caller.remember(memory_type, content, since=since), "save that"
+        )
+        slot, told = slot_words(memory.memory_type), with_days(memory.content, memory.dates)
+        if memory.valid_from and is_stated(memory.valid_from):
+            told += f", since {show_since(memory.valid_from, caller.profile.timezone)}"
         if caller.guest:
-            return f"For this call I will remember your {slot}: {memory.content}."
+            return f"For this call I will remember your {slot}: {told}."
         if caller.saved == "not saved":
             raise ToolError(f"I will keep your {slot} in mind for this call, but I could not save it for the next one.")
-        return f"I will remember your {slot}: {memory.content}.{_stored_later(caller.saved, 'saved')}"
+        return f"I will remember your {slot}: {told}.{_stored_later(caller.saved, 'saved')}"
 
     @function_tool
     async def recall_detail(self, context: RunContext[Any], memory_type: str) -> str:
-        """Recall one remembered fact by its label.
+        """Recall one remembered fact by its label, with since when it is true and what was before.
 
         Args:
             memory_type: the label it was stored under, such as favorite_color
         """
         caller = self.session_of(context).caller
         memory = or_tool_error(caller.recall, memory_type)
-        if memory is None:
+        await caller.history_ready()
+        former = or_tool_error(caller.former, memory_type)
+        if memory is None and not former:
             if not caller.loaded:
                 raise _not_loaded(caller)
             raise ToolError(f"I have nothing stored about your {slot_words(or_tool_error(slot_name, memory_type))}.")
-        return f"Your {slot_words(memory.memory_type)}: {memory.content}."
+        return in_words(memory, former, caller.profile.timezone)
 
     @function_tool
     async def forget_detail(self, context: RunContext[Any], memory_type: str) -> str:
@@ -214,7 +226,7 @@ class MemoryTools(ABC):
 
     @function_tool
     async def search_memories(self, context: RunContext[Any], query: str) -> str:
-        """Search what you remember about the caller when you do not know the label.
+        """Search what you remember about the caller, also what was once true, when you do not know the label.
 
         Args:
             query: what to look for, in a few words
@@ -222,11 +234,18 @@ class MemoryTools(ABC):
         session = self.session_of(context)
         caller = session.caller
         found = await with_deadline(deadlines.TOOL_READ, session.search_memories(query), "search what I remember")
-        if not found:
+        await caller.history_ready()
+        matching = by_label(caller.search_former(query))
+        if not found and not matching:
             if not caller.loaded:
                 raise _not_loaded(caller)
             return "I remember nothing about that."
-        return " ".join(f"Your {slot_words(memory.memory_type)}: {memory.content}." for memory in found)
+        zone, told = caller.profile.timezone, []
+        for memory in found:
+            former = matching.pop(memory.memory_type, None) or caller.former(memory.memory_type)[:1]
+            told.append(in_words(memory, former, zone))
+        told += [in_words(caller.recall(label), former, zone) for label, former in matching.items()]
+        return " ".join(told)
 
     @function_tool
     async def search_past_calls(
@@ -256,8 +275,8 @@ class MemoryTools(ABC):
         """List everything known about the caller: profile and remembered facts."""
         caller = self.session_of(context).caller
         known = [f"Your {profile_words(field)} is {value}." for field, value in caller.profile.values.items()]
-        memories = (memory.told for memory in caller.slots.values())
-        known += [f"Your {slot_words(memory.memory_type)}: {memory.content}." for memory in memories]
+        zone = caller.profile.timezone
+        known += [in_words(memory.told, [], zone) for memory in caller.slots.values()]
         if known:
             return " ".join(known)
         if not caller.loaded:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lkmongo.agent.slots import Slots
+from lkmongo.agent.slots import Slots, existing_label
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.errors import AuthenticationError
 from lkmongo.model import Fact
@@ -60,15 +60,15 @@ async def test_other_questions_are_compared_by_meaning(slots):
 )
 async def test_a_label_in_another_spelling_is_the_one_that_is_there(slots, there, said):
     slots.replace_all({there: Fact(there, "x")})
-    assert slots.existing_label(said) == there
-    assert slots.existing_label(there) == there
+    assert existing_label(said, slots.all) == there
+    assert existing_label(there, slots.all) == there
 
 
 @pytest.mark.parametrize("name", ["hour", "phone_2", "favorite_band", "four", "tour", "house_number"])
 async def test_a_label_that_only_looks_alike_is_another_one(slots, name):
     for other in ("her", "phone_1", "favorite_brand", "for", "tor", "horse_number"):
         slots.put(Fact(other, "x"))
-    assert slots.existing_label(name) == name
+    assert existing_label(name, slots.all) == name
 
 
 async def test_a_query_that_can_be_no_label_is_a_question_like_others(slots):
@@ -91,3 +91,13 @@ async def test_a_vector_that_is_refused_is_told_once_as_long_as_that_lasts(slots
     await found(slots, "which poodle is mine")
     told = [line.message for line in caplog.records if line.levelname == "WARNING"]
     assert told == ["searching memories by words alone: Voyage refused the API key (None)"] * 2
+
+
+async def test_words_are_taken_to_be_in_the_language_of_the_profile(slots):
+    slots.clear()
+    slots.replace_all({"home": Fact("home", "zwei H\u00e4user")})
+    assert await found(slots, "welches Haus") == []
+    slots.speak("Deutsch")
+    assert await found(slots, "welches Haus") == ["home"]
+    slots.speak(None)
+    assert await found(slots, "welches Haus") == []

@@ -180,17 +180,25 @@ class History:
         Raises:
             InvalidTextError: not a valid label.
         """
+        return (await self.read(scope, label))[0]
+
+    async def read(self, scope: UserScope, label: str | None = None) -> tuple[list[FormerFact], bool]:
+        """As `former`, and whether slots still hold some; one request."""
         selector = scope.filter | ({"memory_type": slot_name(label)} if label is not None else {})
+        # The slots first: what moves meanwhile is then seen twice rather than not at all.
+        moved: list[Document] = [{"$match": selector}, {"$sort": {"valid_to": -1}}, {"$limit": MOST}]
+        pipeline: list[Document] = [
+            {"$match": selector | WAITING},
+            {"$project": {"_id": 0, "memory_type": 1, "former": 1}},
+            {"$unionWith": {"coll": MEMORY_HISTORY, "pipeline": moved}},
+        ]
 
-        async def find() -> tuple[list[Document], list[Document]]:
-            moved = self._history.find(selector, {"_id": 0}).sort("valid_from", -1).limit(MOST)
-            waiting = self._memories.find(selector | WAITING, {"_id": 0, "memory_type": 1, "former": 1})
-            # The slots first: what moves meanwhile is then seen twice rather than not at all.
-            slots = await waiting.to_list()
-            return await moved.to_list(), slots
+        async def find() -> list[Document]:
+            return await (await self._memories.aggregate(pipeline)).to_list()
 
-        moved, slots = await operations.read(find)
-        return joined([*moved, *_waiting(slots)])
+        documents = await operations.read(find)
+        slots = [each for each in documents if "former" in each]
+        return joined([*(each for each in documents if "former" not in each), *_waiting(slots)]), bool(slots)
 
     async def settle(self, scope: UserScope, label: str | None = None) -> int:
         """Move the former values that slots still hold, of one slot or all; returns how many.
