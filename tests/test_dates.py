@@ -53,7 +53,8 @@ def test_what_is_meant(text, words, day):
 @pytest.mark.parametrize(
     "text",
     [
-        "my dog may bark", "two cats and a second car", "sun and sea", "March on the capital", "he is 12 and has 3 kids",
+        "my dog may bark", "two cats and a second car", "sun and sea", "March on the capital",
+        "he is 12 and has 3 kids",
         "Yesterday", "sings Tomorrow by heart", "plays on Friday evenings", "every Friday", "tomorrow's world",
         "am Morgen", "por la mañana", "born on 3 May 2001", "Friday the dog", "in 9999999 years", "",
     ],
