@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lkmongo.after_end import Delivery
+from lkmongo.after_end import Delivery, Learning
 from lkmongo.cli.command import Cli, command
 from lkmongo.cli.output import Format, counted, visible
 from lkmongo.model import DEFAULT_TENANT, SessionRecord, SessionStatus, Turn, TurnTotals
@@ -50,6 +50,7 @@ def transcript(record: SessionRecord, turns: Sequence[Turn], slow: float, *, fit
         "topics": ", ".join(record.summary.topics) if record.summary else None,
         "still open": "; ".join(each.text for each in record.summary.open) if record.summary else None,
         "webhook": _webhook(record.webhook),
+        "learned": _learned(record.learning),
         f"slow (≥ {slow:g} s)": "; ".join(late) or "nothing that was measured",
     }
     yield f"Session {record.session_id}"
@@ -75,6 +76,20 @@ def _webhook(delivery: Delivery | None) -> str | None:
     if delivery.gave_up_at:
         return f"given up {_local(delivery.gave_up_at)}, {tries}{answer}"
     return f"pending, {tries}{answer}; next not before {_local(delivery.due_at)}"
+
+
+def _learned(learning: Learning | None) -> str | None:
+    if learning is None:
+        return None
+    tries = counted(learning.attempts, "attempt")
+    why = f", {learning.failure}" if learning.failure else ""
+    if learning.gave_up_at:
+        return f"nothing, given up {_local(learning.gave_up_at)}, {tries}{why}"
+    if not learning.learned_at:
+        return f"pending, {tries}{why}; next not before {_local(learning.due_at)}"
+    counts = [f"{number} {state}" for state, number in learning.counts.items()]
+    labels = ", ".join(dict.fromkeys(learning.labels("stored", "accepted", "suggested")))
+    return f"{', '.join(counts) or 'no facts'}{f' ({labels})' if labels else ''}"
 
 
 def _local(moment: datetime | None) -> str | None:
@@ -233,9 +248,10 @@ async def show(
         turns = await store.sessions.turns(record.scope, record.session_id)
     if cli.output.is_json:
         webhook = asdict(record.webhook) | {"state": record.webhook.state} if record.webhook else None
+        learning = asdict(record.learning) | {"state": record.learning.state} if record.learning else None
         commitments = [asdict(each) for each in record.summary.commitments] if record.summary else []
-        more = {"commitments": commitments, "webhook": webhook, "turns": turn_fields(record, turns, slow)}
-        cli.output.event(_fields(record) | more)
+        more = {"commitments": commitments, "webhook": webhook, "learning": learning}
+        cli.output.event(_fields(record) | more | {"turns": turn_fields(record, turns, slow)})
         return
     for line in transcript(record, turns, slow, fit=cli.output.format is Format.TABLE):
         cli.output.say(line)
