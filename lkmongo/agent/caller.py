@@ -252,6 +252,7 @@ class Caller:
         stored = {memory.memory_type: memory for memory in slots}
         known, self.profile = applied_to(self._outbox.pending("memory"), stored, profile)
         self._slots.replace_all(known)
+        self._slots.speak(self.profile.preferred_language)
         self.on_change()
 
     async def refresh(self) -> None:
@@ -447,6 +448,7 @@ class Caller:
         self.on_change()
         await self._write(SetProfile(now(), field, text))
         self.profile = self.profile.with_value(field, text)  # gone if they were erased meanwhile
+        self._slots.speak(self.profile.preferred_language)
         return text
 
     def save_gist(self, gist: str) -> None:

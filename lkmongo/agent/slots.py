@@ -10,6 +10,7 @@ from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from lkmongo import deadlines
+from lkmongo.agent.status_line import language_code
 from lkmongo.embed.base import EmbeddingTimeoutError
 from lkmongo.errors import InvalidTextError, LkmongoError
 from lkmongo.model import Fact, slot_name
@@ -66,7 +67,15 @@ class Slots:
         """Increases with every change of the slots and their vectors."""
         self._building = asyncio.Lock()
         self._tokenizer = Tokenizer()
+        self._language: str | None = None
         self._last_error: str | None = None
+
+    def speak(self, preferred_language: str | None) -> None:
+        """Take the slots to be in the profile's language unless they say otherwise themselves."""
+        language = language_code(preferred_language) if preferred_language else None
+        if language != self._language:
+            self._language = language
+            self._changed()
 
     def replace_all(self, slots: dict[str, Fact]) -> None:
         """Replace all slots; vectors are kept."""
@@ -216,7 +225,7 @@ class Slots:
             if index is None:
                 memories = list(self.all.values())
                 vectors = [self._vectors.get(memory.memory_type) for memory in memories]
-                index = await asyncio.to_thread(memory_index, memories, vectors, self._tokenizer)
+                index = await asyncio.to_thread(memory_index, memories, vectors, self._tokenizer, self._language)
                 if version == self.version:
                     self._index = index
             return index
@@ -227,7 +236,7 @@ class Slots:
             vectors = [self._vectors.get(memory.memory_type) for memory in memories]
             # A thread may be using the one with the cache.
             tokenizer = Tokenizer() if self._building.locked() else self._tokenizer
-            self._index = memory_index(memories, vectors, tokenizer)
+            self._index = memory_index(memories, vectors, tokenizer, self._language)
         return self._index
 
     def _changed(self) -> None:
