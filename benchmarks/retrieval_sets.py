@@ -5,8 +5,9 @@ The data is the project's own: what made-up people asked to be remembered, and t
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -45,6 +46,7 @@ class Scope:
 
     name: str
     kind: Kind
+    build: Callable[[], ExactIndex[Any]]
     index: ExactIndex[Any]
     questions: tuple[QueryEmbedding, ...]
     off_topic: tuple[QueryEmbedding, ...]
@@ -71,6 +73,7 @@ async def load(embedder: Embedder) -> list[Scope]:
             Scope(
                 name,
                 kind,
+                partial(index, vectors),
                 index(vectors),
                 tuple(
                     QueryEmbedding(text, frozenset(asked[text]), vector, for_fitting=_for_fitting(name, text))

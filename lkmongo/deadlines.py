@@ -20,6 +20,9 @@ MONGODB_WRITE = 1.0
 """A tool's write to a declared collection: longer than a read, because it is not journaled to be stored later."""
 PAST_CALLS = 0.9
 """A search of the caller's calls: `MEMORY_QUERY_EMBEDDING`, one read, and the comparison; less than `TOOL_READ`."""
+BRIEFING_VECTOR = 0.05
+"""How long the briefing waits for the vector of what was said: enough for a model on this machine. One of a service is
+made while the turn ends, or is there in the next request."""
 PING_AFTER = 0.25
 """How long slow work, such as a search, may run before MongoDB is pinged."""
 CIRCUIT_OPEN = 6.0

@@ -17,11 +17,18 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from lkmongo.agent.briefing import brief, with_briefing, without_briefing
+from lkmongo.agent.briefing import attend, brief, with_briefing, without_briefing
 from lkmongo.agent.caller import Caller
 
 if TYPE_CHECKING:
-    from livekit.agents import Agent, AgentSession, ConversationItemAddedEvent, ModelSettings, llm
+    from livekit.agents import (
+        Agent,
+        AgentSession,
+        ConversationItemAddedEvent,
+        ModelSettings,
+        UserInputTranscribedEvent,
+        llm,
+    )
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +41,12 @@ class Attachment:
         self._session = ref(session)
         self.caller = caller
         self._refreshing: asyncio.Task[None] | None = None
+        self._following: asyncio.Task[None] | None = None
         self._is_stale = False
         caller.on_change = self._refresh_soon
+        self._heard = ""
         session.on("conversation_item_added", self._on_item)
+        session.on("user_input_transcribed", self._on_transcribed)
         try:
             agent = session.current_agent
         except RuntimeError:  # the session has not started
@@ -53,8 +63,26 @@ class Attachment:
         if item.type == "agent_handoff" and (session := self._session()):
             self._brief(session.current_agent)
             self._brief_next_session(session.current_agent)
-        elif item.type == "message" and item.role == "user" and self._instructions:
-            self.caller.refresh_in_background()
+        elif item.type == "message" and item.role == "user":
+            self._heard = ""
+            if self._instructions:
+                self.caller.refresh_in_background()
+                self._following = asyncio.create_task(self._follow(item.text_content or ""))
+
+    def _on_transcribed(self, event: UserInputTranscribedEvent) -> None:
+        """Let the vector of what is said be made while the turn ends."""
+        if event.is_final and event.transcript.strip():
+            self._heard = f"{self._heard} {event.transcript.strip()}".strip()
+            self.caller.expect(self._heard)
+
+    async def _follow(self, words: str) -> None:
+        """Let the instructions of a realtime model follow what the caller says, as the briefing of another does."""
+        try:
+            await attend(self.caller, words)
+            if self.caller.attended == words:
+                self._refresh_soon()
+        except Exception:
+            logger.exception("the realtime model could not be told what the caller's words are about")
 
     def _brief(self, agent: Agent) -> None:
         """Brief an agent in each request from now on."""
@@ -223,7 +251,7 @@ class _BriefedInstructions:
         """The agent's instructions and the briefing; without it if it fails, which is logged."""
         try:
             await self._caller.preload()
-            return f"{self.given}\n\n{brief(self._caller)}".strip()
+            return f"{self.given}\n\n{brief(self._caller, self._caller.attended)}".strip()
         except Exception:
             logger.exception("the realtime model is not briefed")
             return self.given or ""

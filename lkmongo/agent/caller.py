@@ -16,12 +16,13 @@ from datetime import datetime
 from typing import Literal
 
 from lkmongo import dates, deadlines
+from lkmongo.agent.attention import Attention
 from lkmongo.agent.former import Former
-from lkmongo.agent.past_calls import zone_of
 from lkmongo.agent.slots import Slots, existing_label
 from lkmongo.aio import Background, Task
 from lkmongo.backoff import retry_pause
 from lkmongo.confidential import tells
+from lkmongo.dates import zone_of
 from lkmongo.embed.base import Embedder
 from lkmongo.errors import DatabaseUnavailableError, InvalidTextError, LkmongoError, NotFoundError, SecretError
 from lkmongo.model import (
@@ -86,6 +87,7 @@ class Caller:
         self._version = self._own_changes = 0
         self._reread = False
         self._background = Background()
+        self._attention = Attention(self._slots, embedder, self._background)
         self._loading: Task | None = None
         self._refreshing: Task | None = None
         self._preload_until = 0.0
@@ -242,6 +244,7 @@ class Caller:
         self.scope = UserScope.guest(self.scope.tenant_id)
         self._apply(Profile(self.scope), [])
         self._slots.clear()
+        self._attention.clear()
         self._former = Former(self._embedder)
 
     def _apply(self, profile: Profile, slots: list[Fact]) -> None:
@@ -249,6 +252,7 @@ class Caller:
         stored = {memory.memory_type: memory for memory in slots}
         known, self.profile = applied_to(self._outbox.pending("memory"), stored, profile)
         self._slots.replace_all(known)
+        self._slots.speak(self.profile.preferred_language)
         self.on_change()
 
     async def refresh(self) -> None:
@@ -414,9 +418,22 @@ class Caller:
             logger.info("past calls: %s", found.degraded)
         return found.calls
 
-    def relevant(self, text: str, limit: int = 20) -> list[Fact]:
-        """The slots that share words with `text`, best first."""
-        return self._slots.relevant(text, limit)
+    async def attend(self, words: str) -> None:
+        """Find out which slots are about what the caller said last; see `Attention`."""
+        await self._attention.attend(words)
+
+    @property
+    def attended(self) -> str:
+        """The words for which `attend` was awaited last."""
+        return self._attention.words
+
+    def expect(self, words: str) -> None:
+        """Prepare for what the caller is probably saying."""
+        self._attention.expect(words)
+
+    def relevant(self, words: str) -> list[Fact]:
+        """The slots that `words` are about, best first; by meaning, too, after `attend`."""
+        return self._attention.relevant(words)
 
     async def set_profile(self, field: str, value: str) -> str:
         """Write a profile field and return the normalized value; `saved` says how durably.
@@ -431,6 +448,7 @@ class Caller:
         self.on_change()
         await self._write(SetProfile(now(), field, text))
         self.profile = self.profile.with_value(field, text)  # gone if they were erased meanwhile
+        self._slots.speak(self.profile.preferred_language)
         return text
 
     def save_gist(self, gist: str) -> None:

@@ -133,7 +133,7 @@ class Learner:
             noted=stored_by(turns),
             facts=self.mode != "off",
         )
-        answer = question.read(await self._answer(question))
+        answer = question.read(await ask(self.model, question))
         proposals: Sequence[Proposal] = []
         if self.mode != "off":
             rules = Rules(
@@ -164,24 +164,6 @@ class Learner:
         if record.started_at and await self.store.users.forgot_after(record.scope, record.started_at):
             return "something was forgotten since it began"
         return None
-
-    async def _answer(self, question: Question) -> str:
-        from livekit.agents import APIConnectOptions, llm
-
-        context = llm.ChatContext.empty()
-        context.add_message(role="system", content=question.instructions)
-        context.add_message(role="user", content=question.data)
-        once = APIConnectOptions(max_retry=0, timeout=deadlines.LEARN)
-        said = ""
-        try:
-            async with asyncio.timeout(deadlines.LEARN), self.model.chat(chat_ctx=context, conn_options=once) as stream:
-                async for chunk in stream:
-                    said += (chunk.delta.content or "") if chunk.delta else ""
-                    if len(said) > MAX_ANSWER:
-                        break
-        except Exception as error:
-            raise AnswerError(f"the language model did not answer ({type(error).__name__})") from error
-        return said
 
     async def _store(self, record: SessionRecord, owner: str) -> Outcome | None:
         """Apply what a model proposed, again if that was begun before.
@@ -230,6 +212,26 @@ class Learner:
             return
         for slot, vector in zip(slots, vectors, strict=True):
             await self.store.memories.set_vector(scope, slot, vector, self.embedder.model)
+
+
+async def ask(model: LLM[Any], question: Question) -> str:
+    """What a model answers, or the beginning of it if it is too long; raises AnswerError if it does not."""
+    from livekit.agents import APIConnectOptions, llm
+
+    context = llm.ChatContext.empty()
+    context.add_message(role="system", content=question.instructions)
+    context.add_message(role="user", content=question.data)
+    once = APIConnectOptions(max_retry=0, timeout=deadlines.LEARN)
+    said = ""
+    try:
+        async with asyncio.timeout(deadlines.LEARN), model.chat(chat_ctx=context, conn_options=once) as stream:
+            async for chunk in stream:
+                said += (chunk.delta.content or "") if chunk.delta else ""
+                if len(said) > MAX_ANSWER:
+                    break
+    except Exception as error:
+        raise AnswerError(f"the language model did not answer ({type(error).__name__})") from error
+    return said
 
 
 def _summary(record: SessionRecord, answer: Answer, secrets: frozenset[str]) -> Summary:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Literal, cast
-from zoneinfo import ZoneInfo
 
 from lkmongo.after_end import KINDS, Kind
+from lkmongo.dates import start_of, zone_of
 from lkmongo.errors import LkmongoError
 from lkmongo.model import Fact, Profile, Turn, clean_text
 from lkmongo.summary import Commitment
@@ -143,9 +143,8 @@ class Question:
     @property
     def data(self) -> str:
         """The call and what is known, as one JSON object."""
-        zone = _zone(self.profile)
         told: dict[str, Any] = {
-            "began": self.began.astimezone(zone).strftime("%A, %Y-%m-%d %H:%M"),
+            "began": self.began.astimezone(zone_of(self.profile.timezone)).strftime("%A, %Y-%m-%d %H:%M"),
             "profile": self.profile.values,
             "known": _fitting(self.slots),
             "open_commitments": [{"id": each.id, "by": each.by, "text": each.text} for each in self.commitments],
@@ -208,40 +207,34 @@ class Question:
         turn, by = turns.get(str(given.get("quote"))), given.get("by")
         if turn is None or by not in {"caller", "assistant"}:
             return None
-        return ProposedCommitment(_short(given["text"], MAX_CONTENT), by, self._date(given.get("due")), turn)
+        return ProposedCommitment(_short(given["text"], MAX_CONTENT), by, _day(given.get("due")), turn)
 
     def _fact(self, given: Any, turns: Mapping[str, Turn]) -> ProposedFact | None:
         if not isinstance(given, dict) or given.get("kind") not in _KINDS:
             return None
         if not (_is_text(given.get("label")) and _is_text(given.get("content"))):
             return None
-        confidence, since = given.get("confidence"), self._date(given.get("since"))
+        confidence = given.get("confidence")
         is_number = isinstance(confidence, int | float) and not isinstance(confidence, bool) and 0 <= confidence <= 1
         return ProposedFact(
             kind=given["kind"],
             label=given["label"].strip(),
             content=" ".join(given["content"].split()),
-            since=since if since and since <= self.ended else None,  # else it is not true yet
+            since=self._since(given.get("since")),
             turn=turns.get(str(given.get("quote"))),
             confidence=float(cast("float", confidence)) if is_number else 0.0,
         )
 
-    def _date(self, given: Any) -> datetime | None:
-        """The beginning of a day where the caller lives."""
-        if not isinstance(given, str):
-            return None
-        try:
-            day = datetime.strptime(given[:10], "%Y-%m-%d").replace(tzinfo=_zone(self.profile))
-        except ValueError:
-            return None
-        return day if abs(day - self.began) < timedelta(days=40_000) else None
+    def _since(self, given: Any) -> datetime | None:
+        """The beginning of a day that has come; None for any other."""
+        return start_of(given, self.ended, self.profile.timezone) if isinstance(given, str) else None
 
 
-def _zone(profile: Profile) -> ZoneInfo:
+def _day(given: Any) -> datetime | None:
     try:
-        return ZoneInfo(profile.timezone or "UTC")
-    except (ValueError, LookupError, OSError):
-        return ZoneInfo("UTC")
+        return datetime.strptime(str(given)[:10], "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def _fitting(slots: Sequence[Fact]) -> dict[str, str]:

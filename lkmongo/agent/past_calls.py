@@ -6,19 +6,10 @@ A day is one of the caller's time zone. `until` includes its day: people, and mo
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, tzinfo
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from lkmongo.errors import InvalidTextError
 from lkmongo.search.past_calls import date_in_words
 from lkmongo.summary import Commitment, PastCall
-
-
-def zone_of(name: str | None) -> tzinfo:
-    """The time zone of this name; UTC for none, and for one that this machine does not know."""
-    try:
-        return ZoneInfo(name) if name else UTC
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return UTC
 
 
 def bounds(since: str | None, until: str | None, zone: tzinfo) -> tuple[datetime | None, datetime | None]:

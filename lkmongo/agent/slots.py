@@ -6,9 +6,11 @@ import asyncio
 import logging
 import re
 from collections.abc import Collection, Mapping
+from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from lkmongo import deadlines
+from lkmongo.agent.status_line import language_code
 from lkmongo.embed.base import EmbeddingTimeoutError
 from lkmongo.errors import InvalidTextError, LkmongoError
 from lkmongo.model import Fact, slot_name
@@ -18,10 +20,15 @@ from lkmongo.search.strategy import memory_index
 if TYPE_CHECKING:
     from datetime import datetime
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from lkmongo.embed.base import Embedder
 
 logger = logging.getLogger(__name__)
 
+_MANY = 500
+"""Slots from which they are ranked in a thread."""
 _NEAR_LABEL = 82
 """Similarity, of 100, from which two labels count as spellings of the same one."""
 
@@ -56,26 +63,37 @@ class Slots:
         self._embedder = embedder
         self._vectors: dict[str, Any] = {}
         self._index: ExactIndex[str] | None = None
+        self.version = 0
+        """Increases with every change of the slots and their vectors."""
+        self._building = asyncio.Lock()
         self._tokenizer = Tokenizer()
+        self._language: str | None = None
         self._last_error: str | None = None
+
+    def speak(self, preferred_language: str | None) -> None:
+        """Take the slots to be in the profile's language unless they say otherwise themselves."""
+        language = language_code(preferred_language) if preferred_language else None
+        if language != self._language:
+            self._language = language
+            self._changed()
 
     def replace_all(self, slots: dict[str, Fact]) -> None:
         """Replace all slots; vectors are kept."""
         self.all = slots
-        self._index = None
+        self._changed()
 
     def put(self, memory: Fact) -> None:
         """Write a slot, and discard its old vector."""
         name = memory.memory_type
         self.all = {name: memory} | {other: slot for other, slot in self.all.items() if other != name}
         self._vectors.pop(name, None)
-        self._index = None
+        self._changed()
 
     def pop(self, name: str) -> None:
         """Delete a slot if it exists."""
         self.all.pop(name, None)
         self._vectors.pop(name, None)
-        self._index = None
+        self._changed()
 
     def clear_vectors(self) -> None:
         """Discard the vectors."""
@@ -96,7 +114,7 @@ class Slots:
             if memory and memory.updated_at == updated_at:
                 self._vectors[name] = from_bson(value, self._embedder.dimensions)
         self._vectors = {name: vector for name, vector in self._vectors.items() if name in self.all}
-        self._index = None
+        self._changed()
         return [memory for name, memory in self.all.items() if self._vectors.get(name) is None]
 
     def add_vector(self, memory: Fact, vector: Any) -> None:
@@ -104,7 +122,7 @@ class Slots:
         known = self.all.get(memory.memory_type)
         if known and (known.content, known.updated_at) == (memory.content, memory.updated_at):
             self._vectors[memory.memory_type] = vector
-            self._index = None
+            self._changed()
 
     def recall(self, label: str) -> Fact | None:
         """The slot with this label or another spelling of it.
@@ -169,9 +187,58 @@ class Slots:
         hits = self._built_index().search(text, None, limit, weights=embedder.weights, floor=embedder.floor)
         return [self.all[hit.key] for hit in hits]
 
+    async def ranked(self, text: str, vector: NDArray[np.float32] | None, limit: int) -> list[Fact]:
+        """The slots that share words with `text` and those next to it in meaning, by turns, best first.
+
+        One branch does not crowd out the other, since a briefing has room for many of both. With very many slots this
+        takes long enough to be done in a thread.
+
+        Args:
+            text: what was said.
+            vector: its vector, if there is one.
+            limit: maximum number of slots.
+        """
+        if not self.all or not text:
+            return []
+        if len(self.all) < _MANY:
+            names = self._by_turns(self._built_index(), text, vector, limit)
+        else:
+            index = await self._index_from_thread()
+            names = await asyncio.to_thread(self._by_turns, index, text, vector, limit)
+        return [self.all[name] for name in names if name in self.all]
+
+    def _by_turns(self, index: ExactIndex[str], text: str, vector: NDArray[np.float32] | None, limit: int) -> list[str]:
+        weights = self._embedder.weights
+        worded = [hit.key for hit in index.search(text, None, limit, weights=weights, floor=self._embedder.floor)]
+        near = (
+            [hit.key for hit in index.search("", vector, limit, weights=weights, floor=-1.0)]
+            if vector is not None
+            else []
+        )
+        both = chain.from_iterable(zip_longest(worded, near))
+        return list(dict.fromkeys(name for name in both if name is not None))[:limit]
+
+    async def _index_from_thread(self) -> ExactIndex[str]:
+        """As `_built_index`, without holding the event loop."""
+        async with self._building:
+            version, index = self.version, self._index
+            if index is None:
+                memories = list(self.all.values())
+                vectors = [self._vectors.get(memory.memory_type) for memory in memories]
+                index = await asyncio.to_thread(memory_index, memories, vectors, self._tokenizer, self._language)
+                if version == self.version:
+                    self._index = index
+            return index
+
     def _built_index(self) -> ExactIndex[str]:
         if self._index is None:
             memories = list(self.all.values())
             vectors = [self._vectors.get(memory.memory_type) for memory in memories]
-            self._index = memory_index(memories, vectors, self._tokenizer)
+            # A thread may be using the one with the cache.
+            tokenizer = Tokenizer() if self._building.locked() else self._tokenizer
+            self._index = memory_index(memories, vectors, tokenizer, self._language)
         return self._index
+
+    def _changed(self) -> None:
+        self.version += 1
+        self._index = None

@@ -19,10 +19,10 @@ from livekit.agents.llm import FunctionTool
 from lkmongo import deadlines
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.former import by_label, in_words
-from lkmongo.agent.past_calls import bounds, sentence, zone_of
+from lkmongo.agent.past_calls import bounds, sentence
 from lkmongo.agent.status_line import StatusLines, status_line
 from lkmongo.confidential import REFUSAL
-from lkmongo.dates import is_stated, show_since, with_days
+from lkmongo.dates import is_stated, show_since, with_days, zone_of
 from lkmongo.declarations import ProfileField, declared
 from lkmongo.errors import InvalidIdError, InvalidTextError, LkmongoError, NotFoundError, SecretError
 from lkmongo.model import PROFILE_FIELDS, Fact, Order, Passage, profile_words, slot_name, slot_words

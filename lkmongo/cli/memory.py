@@ -246,6 +246,52 @@ async def export(
     )
 
 
+@command(app, "commitments", data=True)
+async def commitments(
+    cli: Cli,
+    user: User,
+    tenant: Tenant = DEFAULT_TENANT,
+    close: Annotated[
+        list[str] | None,
+        typer.Option("--close", metavar="ID", help="Close this one: it is done, or no longer wanted. Repeatable."),
+    ] = None,
+) -> None:
+    """List what was agreed in a person's calls and is still to be done, the oldest first.
+
+    The agent is told of them at the beginning of each call until they are closed.
+    """
+    from lkmongo.errors import NotFoundError
+    from lkmongo.model import UserScope, now
+    from lkmongo.store.open import open_store
+    from lkmongo.store.people.person import require_known
+
+    scope = UserScope(tenant_id=tenant, user_id=user)
+    async with open_store(cli.settings) as store:
+        found = await store.summaries.open(scope)
+        if not found:
+            await require_known(store.db, user_id=user, tenant_id=tenant)
+        if missing := [each for each in close or [] if each not in {one.id for one in found}]:
+            raise NotFoundError(f"{user} has no open commitment {', '.join(missing)}", hint="see them without --close")
+        if close:
+            await store.summaries.close(scope, close, now())
+            found = tuple(each for each in found if each.id not in close)
+    cli.output.rows(
+        ["id", "by", "text", "made_at", "due", "session_id"],
+        (
+            {
+                "id": each.id,
+                "by": each.by,
+                "text": cut(cli.output, each.text),
+                "made_at": each.made_at,
+                "due": each.due,
+                "session_id": each.session_id,
+            }
+            for each in found
+        ),
+        empty=f"Nothing is still to be done for {user} in tenant {tenant}",
+    )
+
+
 @command(app, "forget", data=True)
 async def forget(
     cli: Cli,

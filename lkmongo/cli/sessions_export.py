@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lkmongo.outbox.journal import JournalContents, JournalError
     from lkmongo.outbox.recovery import Recovered
     from lkmongo.store.export.export import Exported, Sink, Writer
+    from lkmongo.store.open import Store
     from lkmongo.store.sessions.listing import SessionFilter
 
 _STDOUT = Path("-")
@@ -235,8 +236,8 @@ async def recover(cli: Cli, dry_run: DryRun = False) -> None:
 
     A session keeps on this machine's disk what MongoDB did not accept. This stores it: turns, and changes to memories
     and profiles unless there are newer ones (left_out). Sessions of any machine whose process is gone become
-    interrupted, and webhooks that are due are sent. The agent does the same when it starts, and while it runs. Run it
-    at any time, and again after an interruption.
+    interrupted, webhooks that are due are sent, and with a language model what is to be learned from sessions is. The
+    agent does the same when it starts, and while it runs. Run it at any time, and again after an interruption.
     """
     from lkmongo.outbox.journal import database_of, journal_folder
     from lkmongo.outbox.recovery import recover as store_all
@@ -270,6 +271,7 @@ async def recover(cli: Cli, dry_run: DryRun = False) -> None:
             if outcomes:
                 counts = [f"{outcomes.count(each)} {each}" for each in dict.fromkeys(outcomes)]
                 cli.output.note(f"webhooks of sessions: {', '.join(counts)}")
+            await _learn(cli, store)
     cli.output.rows(_COLUMNS, rows, empty=_NOTHING)
     if rows and dry_run:
         cli.output.note("nothing was written")
@@ -280,6 +282,26 @@ async def recover(cli: Cli, dry_run: DryRun = False) -> None:
             f"{len(troubles)} {'file' if len(troubles) == 1 else 'files'} could not be stored completely",
             hint=next((error.hint for error in troubles if error.hint), None),
         )
+
+
+async def _learn(cli: Cli, store: Store) -> None:
+    """Learn from the sessions that are due, if there is a language model."""
+    if not (cli.settings.has_language_model and await store.learning.due(1)):
+        return
+    from lkmongo.agent.learning import learn_due, learner_of
+    from lkmongo.agent.models import choose_model
+    from lkmongo.embed.choose import embedder_for
+
+    model, embedder = choose_model(cli.settings), embedder_for(cli.settings)
+    try:
+        if learner := learner_of(cli.settings, store, embedder, model):
+            outcomes = await learn_due(learner)
+            counts = [f"{outcomes.count(each)} {each}" for each in dict.fromkeys(outcomes)]
+            cli.output.note(f"learning from sessions: {', '.join(counts) or 'nothing to learn'}")
+    finally:
+        await embedder.close()
+        if model:
+            await model.close()
 
 
 @dataclass(slots=True)

@@ -96,11 +96,10 @@ def _checked(data: dict[str, Any]) -> CallerData:
             if isinstance(profile, dict) and isinstance(value := profile.get(name), str) and value.strip()
         },
         memories={
-            item["memory_type"]: item["content"]
-            for item in (memories if isinstance(memories, list) else [])
-            if isinstance(item, dict)
-            and isinstance(item.get("memory_type"), str)
-            and isinstance(item.get("content"), str)
+            label: text
+            for label, value in (memories.items() if isinstance(memories, dict) else ())
+            # With the day since when it is true, it is a list.
+            if isinstance(text := value[0] if isinstance(value, list) and value else value, str)
         },
         has_more=bool(data.get("more_memories")),
         gist=last["gist"].strip() if isinstance(last, dict) and isinstance(last.get("gist"), str) else "",

@@ -23,11 +23,13 @@ from lkmongo.model import (
     Turn,
     UserScope,
     clean_query,
+    now,
 )
 from lkmongo.store.open import Store
 
 if TYPE_CHECKING:
     from lkmongo.embed.base import Embedder
+    from lkmongo.search.past_calls import FoundCalls
     from lkmongo.search.strategy import SearchResult, SearchStrategy
     from lkmongo.store.knowledge.ingest import IngestResult, Library
     from lkmongo.store.knowledge.knowledge import Source
@@ -296,10 +298,11 @@ class People:
 
 
 class Sessions:
-    """The records of sessions: `Memory.sessions`."""
+    """The records of sessions: `Memory.sessions`. Each has the `summary` of what it was about, once it has ended."""
 
-    def __init__(self, opened: Opened) -> None:
+    def __init__(self, opened: Opened, embedder: Embedder) -> None:
         self._opened = opened
+        self._embedder = embedder
 
     async def list(
         self,
@@ -364,6 +367,39 @@ class Sessions:
 
         wanted = SessionFilter(tenant_id, user_id, since, until)
         return await search((await self._opened()).db, wanted, text, limit=limit)
+
+    async def search_summaries(
+        self,
+        user_id: str,
+        query: str = "",
+        *,
+        tenant_id: str = DEFAULT_TENANT,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 5,
+    ) -> FoundCalls:
+        """A person's sessions by what they were about, by meaning and by words.
+
+        Args:
+            user_id: whose.
+            query: what to look for; "in October" in it means that month. Empty for the newest.
+            tenant_id: their tenant.
+            since: began at this time or later; with a time zone.
+            until: began before this time.
+            limit: how many at most.
+
+        Returns:
+            The `calls`, the best first, each with its `summary`; `degraded` says what the search had to do without.
+        """
+        from lkmongo.dates import zone_of
+        from lkmongo.search.past_calls import past_calls
+
+        store, scope = await self._opened(), UserScope(tenant_id=tenant_id, user_id=user_id)
+        profile = await store.users.get(scope)
+        today = now().astimezone(zone_of(profile.timezone if profile else None))
+        return await past_calls(
+            store.summaries, scope, query, self._embedder, today=today, since=since, until=until, limit=limit
+        )
 
 
 class Knowledge:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Literal
 
 from lkmongo.after_end import Proposal
+from lkmongo.dates import resolve
 from lkmongo.errors import DriftError, InvalidTextError, NotFoundError, NotReadyError
 from lkmongo.model import SessionRecord, Source, UserScope
 from lkmongo.outbox.apply import Target, apply
@@ -60,19 +61,23 @@ async def store_proposals(to: Target, proposals: Iterable[Proposal]) -> dict[str
     Raises:
         DatabaseError: MongoDB failed; some of it may be stored.
     """
-    return {each.id: await _store(to, each) for each in proposals if each.state == "proposed"}
+    wanted = [each for each in proposals if each.state == "proposed"]
+    profile = await to.store.users.get(to.record.scope) if wanted else None
+    timezone = profile.timezone if profile else None
+    return {each.id: await _store(to, each, timezone) for each in wanted}
 
 
-async def _store(to: Target, proposal: Proposal) -> Decision:
+async def _store(to: Target, proposal: Proposal, timezone: str | None) -> Decision:
+    operation = _operation(to.record.session_id, proposal, timezone)
     try:
-        if await apply([_operation(to.record.session_id, proposal)], to) or await _is_stored(to, proposal):
+        if await apply([operation], to) or await _is_stored(to, proposal):
             return "stored", None
     except InvalidTextError:  # of a release with other limits
         return "dropped", "refused"
     return "dropped", "changed or forgotten since"
 
 
-def _operation(session_id: str, proposal: Proposal) -> Operation:
+def _operation(session_id: str, proposal: Proposal, timezone: str | None) -> Operation:
     at, label = proposal.said_at, proposal.label
     match proposal.kind:
         case "profile":
@@ -80,8 +85,8 @@ def _operation(session_id: str, proposal: Proposal) -> Operation:
         case "ended":
             return EndFact(at, label, proposal.since or at)
         case _:
-            source = Source("learned", session_id, proposal.item_id)
-            return Remember(at, label, proposal.content, valid_from=proposal.since, source=source)
+            source, dates = Source("learned", session_id, proposal.item_id), resolve(proposal.content, at, timezone)
+            return Remember(at, label, proposal.content, proposal.since, source, dates)
 
 
 async def _is_stored(to: Target, proposal: Proposal) -> bool:
@@ -112,7 +117,8 @@ async def decide(
             raise _no_suggestion(scope, proposal_id)
         became: Decision = (decision, None)
         if decision == "accepted":
-            state, reason = await _store(Target(store, record, owner), replace(proposal, state="proposed"))
+            to = Target(store, record, owner)
+            state, reason = (await store_proposals(to, [replace(proposal, state="proposed")]))[proposal.id]
             became = became if state == "stored" else (state, reason)
         await store.learning.decide(record, owner, proposal_id, became)
     if became[0] == "dropped":
@@ -123,6 +129,4 @@ async def decide(
 
 
 def _no_suggestion(scope: UserScope, proposal_id: str) -> NotFoundError:
-    return NotFoundError(
-        f"no suggestion {proposal_id} waits for {scope.user_id}", hint=f"lkmongo memory suggestions {scope.user_id}"
-    )
+    return NotFoundError(f"no suggestion {proposal_id} waits", hint=f"lkmongo memory suggestions {scope.user_id}")

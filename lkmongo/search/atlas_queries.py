@@ -6,6 +6,10 @@ limit, and in a `$match` after it, because the index may lag behind the document
 For the same reason, recently written documents are read from the collection, and replace what the index returned for
 them. Cosines of both are on one scale and are merged into one branch; BM25 scores are not, so all candidates are
 scored again if a recent document matches the words of the query.
+
+Both branches are fused by ranks, as `$rankFusion` does it: a document's score is the sum of `weight / (60 + rank)` over
+its branches. Ranks begin at 1; equal values share a rank, and the next rank skips. Results are ordered by score, then
+by key. (MongoDB manual, `$rankFusion`; the tests have results of a real server.)
 """
 
 from __future__ import annotations
@@ -13,14 +17,14 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from lkmongo.embed.base import FusionWeights
+from lkmongo.embed.base import FusionWeights, check_weights
 from lkmongo.errors import LkmongoError
 from lkmongo.model import Fact, Passage
-from lkmongo.search.exact import BRANCH_DEPTH, Hit, TextIndex, fuse, without_handicap
+from lkmongo.search.exact import Hit, TextIndex, ranks_of
 from lkmongo.search.strategy import memory_of, memory_text, passage_of, passage_text
 from lkmongo.search.words import content_words, stem, words
 from lkmongo.store.indexes.definitions import EMBEDDING, KNOWLEDGE_VECTOR, LABEL_WORDS, MEMORIES_TEXT, MEMORIES_VECTOR
@@ -39,6 +43,10 @@ Stage = dict[str, Any]
 Scope = Mapping[str, str]
 Ranked = list[tuple[K, float]]
 
+BRANCH_DEPTH = 30
+"""Minimum number of documents that each branch contributes to the fusion."""
+RANK_CONSTANT = 60
+"""The server's constant."""
 CANDIDATES_PER_HIT = 20
 """`numCandidates` per result of an approximate search: the minimum that the manual recommends."""
 MAX_CANDIDATES = 10_000
@@ -187,6 +195,44 @@ class RecentDocuments(Generic[K]):
     vectors: Mapping[K, NDArray[np.float32]]
 
 
+@dataclass(frozen=True, slots=True)
+class Fused(Generic[K]):
+    """One document after fusion; `ranks` holds its rank in each branch that returned it."""
+
+    key: K
+    score: float
+    ranks: Mapping[str, int]
+
+
+def fuse(
+    branches: Mapping[str, Sequence[tuple[K, Any]]],
+    weights: Mapping[str, float] | None = None,
+) -> list[Fused[K]]:
+    """Merge ranked lists into one.
+
+    Args:
+        branches: `(key, value)` pairs by name, best first; the value is the sort criterion, so that ties share a
+            rank. Keys must be sortable.
+        weights: a factor for each branch, 1 by default.
+
+    Raises:
+        ValueError: a weight is negative, not a number, or names no branch.
+    """
+    factors = dict(weights or {})
+    check_weights(factors)
+    if unknown := sorted(set(factors) - set(branches)):
+        raise ValueError(f"the weight {unknown[0]!r} names none of the branches {', '.join(sorted(branches))}")
+    scores: dict[K, float] = {}
+    ranks: dict[K, dict[str, int]] = {}
+    for name in sorted(branches):  # the server's order, on which the last bit of a sum depends
+        factor = factors.get(name, 1.0)
+        for (key, _), rank in zip(branches[name], ranks_of(branches[name]), strict=True):
+            scores[key] = scores.get(key, 0.0) + factor * (1.0 / (RANK_CONSTANT + rank))
+            ranks.setdefault(key, {})[name] = rank
+    ordered = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+    return [Fused(key, score, ranks[key]) for key, score in ordered]
+
+
 def merge(
     branches: Branches[K],
     recent: RecentDocuments[K],
@@ -196,7 +242,7 @@ def merge(
     floor: float,
     depth: int,
 ) -> list[Hit[K]]:
-    """Fuse both branches as `ExactIndex.search` does.
+    """Fuse both branches.
 
     Args:
         branches: of the indexes.
@@ -222,6 +268,20 @@ def merge(
     if near:
         hits = without_handicap(hits, weights, lambda key: candidates[key].embedded)
     return hits
+
+
+def without_handicap(hits: Sequence[Hit[K]], weights: FusionWeights, has_vector: Callable[[K], bool]) -> list[Hit[K]]:
+    """Let words count for both branches if a document has no vector.
+
+    A slot written a moment ago has none yet, and would otherwise rank below every vague neighbour.
+    """
+    fair = [
+        hit
+        if hit.text_rank is None or has_vector(hit.key)
+        else replace(hit, score=(weights.vector + weights.text) / (RANK_CONSTANT + hit.text_rank))
+        for hit in hits
+    ]
+    return sorted(fair, key=lambda hit: (-hit.score, hit.key))
 
 
 def _worded(

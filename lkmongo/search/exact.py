@@ -1,95 +1,69 @@
-"""Exact search in memory: every vector of the scope, a BM25 text branch, and the fusion of both.
+"""Exact search in memory: every vector of the scope, a BM25 text branch, and the fusion of both by their scores.
 
-For the data of one person or tenant this is faster than any index over a network (10,000 vectors of 512 numbers take
-about a millisecond), and it only needs a read from the server.
+For the data of one person or tenant this is faster than any index over a network, and it only needs a read from the
+server.
 
-Fusion works like MongoDB's `$rankFusion`: a document's score is the sum of `weight / (60 + rank)` over its branches.
-Ranks begin at 1; equal values share a rank, and the next rank skips. Results are ordered by score, then by key.
-(MongoDB manual, `$rankFusion`; the tests have results of a real server.)
+A vector's closeness is its cosine after the mean of the scope's vectors is taken away from both, which is what all
+texts of a scope share: their language, their speakers, their subject. It counts in standard deviations above the mean
+of the scope, so that a text counts for how far it stands out. A text's BM25 score counts as it is: it is the sum of how
+rare the shared words are. The two are added, with a factor each:
+
+- closeness by the embedder's weight for vectors, times 1 + (mean length of the texts) / 100 words: a long text has many
+  words by chance.
+- words by its weight for words, times n / (n + 150) for n texts: in a small scope every word looks rare.
 
 BM25 is the "lucene" variant: its inverse document frequency, `ln(1 + (N - df + 0.5) / (df + 0.5))`, stays positive for
 a word in every text, so that a match counts even in a corpus of one.
+
+The constants are from `benchmarks/retrieval_public.py`; docs/retrieval.md has what was measured.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, groupby, pairwise
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from lkmongo.embed.base import FusionWeights, check_weights
-from lkmongo.search.words import content_words, stem, words
+from lkmongo.search.words import ENGLISH, content_words, language_of, stem, words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
 
     from numpy.typing import NDArray
 
-BRANCH_DEPTH = 30
-"""Minimum number of documents that each branch contributes to the fusion."""
-RANK_CONSTANT = 60
-"""The server's constant."""
+    from lkmongo.embed.base import FusionWeights
 
+CANDIDATES = 100
+"""Minimum number of documents that each branch contributes to the fusion."""
+_KNOWN = 150
+"""Texts of a scope of which mean and rarity of words are believed by half: a few say little."""
+_LEAST_SPREAD = 0.05
+"""Added to the standard deviation, so that cosines which hardly differ do not count as if they did."""
+_LONG = 100
+"""Words; among texts of this mean length, vectors count twice."""
+_KIN = 0.5
+"""Of the floor; a document with a lower cosine is only found if it has most of the query's words."""
 _SOUNDS = str.maketrans("cqzv", "kksf", "aeiouyhw")
-_K1, _B = 1.2, 0.75  # Lucene's defaults, which Atlas Search scores with
-_MIN_SHARE = 0.5
+_K1 = 1.2  # Lucene's default, which Atlas Search scores with
+_HALF_LENGTH = 30
+"""Words; texts of this mean length are normalised by half of it (BM25's b)."""
+_MOST = 0.5
+"""Of a query's content words: a text with more than this share has most of them."""
 _MIN_COMPOUND = 5  # letters; shorter compounds are often accidental: "in to", "a way"
 K = TypeVar("K", bound=Any)
 
 
-@dataclass(frozen=True, slots=True)
-class Fused(Generic[K]):
-    """One document after fusion; `ranks` holds its rank in each branch that returned it."""
-
-    key: K
-    score: float
-    ranks: Mapping[str, int]
-
-
-def fuse(
-    branches: Mapping[str, Sequence[tuple[K, Any]]],
-    weights: Mapping[str, float] | None = None,
-) -> list[Fused[K]]:
-    """Merge ranked lists into one.
-
-    Args:
-        branches: `(key, value)` pairs by name, best first; the value is the sort criterion, so that ties share a
-            rank. Keys must be sortable.
-        weights: a factor for each branch, 1 by default.
-
-    Raises:
-        ValueError: a weight is negative, not a number, or names no branch.
-    """
-    factors = dict(weights or {})
-    check_weights(factors)
-    if unknown := sorted(set(factors) - set(branches)):
-        raise ValueError(f"the weight {unknown[0]!r} names none of the branches {', '.join(sorted(branches))}")
-    scores: dict[K, float] = {}
-    ranks: dict[K, dict[str, int]] = {}
-    for name in sorted(branches):  # the server's order, on which the last bit of a sum depends
-        factor = factors.get(name, 1.0)
-        for (key, _), rank in zip(branches[name], _ranks(branches[name]), strict=True):
-            scores[key] = scores.get(key, 0.0) + factor * (1.0 / (RANK_CONSTANT + rank))
-            ranks.setdefault(key, {})[name] = rank
-    ordered = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
-    return [Fused(key, score, ranks[key]) for key, score in ordered]
-
-
-def _ranks(branch: Sequence[tuple[Any, Any]]) -> list[int]:
-    ranks: list[int] = []
-    for position, (_, value) in enumerate(branch, start=1):
-        tied = position > 1 and value == branch[position - 2][1]
-        ranks.append(ranks[-1] if tied else position)
-    return ranks
-
-
 class _Stems(dict[str, str]):
+    def __init__(self, language: str) -> None:
+        super().__init__()
+        self._language = language
+
     def __missing__(self, word: str) -> str:
-        found = self[word] = stem(word)
+        found = self[word] = stem(word, self._language)
         return found
 
 
@@ -101,10 +75,12 @@ class Tokenizer:
 
     def __init__(self) -> None:
         self._known: dict[str, list[str]] = {}
+        self._language: str | None = None
 
-    def __call__(self, texts: Sequence[str]) -> list[list[str]]:
-        stem_of = _Stems().__getitem__
-        before, self._known = self._known, {}
+    def __call__(self, texts: Sequence[str], language: str = ENGLISH) -> list[list[str]]:
+        stem_of = _Stems(language).__getitem__
+        before = self._known if language == self._language else {}
+        self._known, self._language = {}, language
         for text in texts:
             if text not in self._known:
                 known = before.get(text)
@@ -115,10 +91,19 @@ class Tokenizer:
 class TextIndex:
     """A BM25 index; may be built in a thread."""
 
-    def __init__(self, texts: Sequence[str], tokenizer: Tokenizer | None = None) -> None:
-        """Index `texts`; hits are positions in it. The `tokenizer` of an earlier, similar index has a warm cache."""
-        cut = (tokenizer or Tokenizer())(texts)
+    def __init__(self, texts: Sequence[str], tokenizer: Tokenizer | None = None, language: str | None = None) -> None:
+        """Index `texts`; hits are positions in it.
+
+        Args:
+            texts: in one language mostly, which is told from their stop words.
+            tokenizer: of an earlier, similar index, to reuse its cache.
+            language: the two-letter code to assume when the texts do not say; English by default.
+        """
+        self._language = language_of(texts, language)
+        cut = (tokenizer or Tokenizer())(texts, self._language)
         self._size = len(texts)
+        self.mean_length = sum(map(len, cut)) / max(1, len(cut))
+        """Words of a text, on average."""
         self._vocabulary = {base: number for number, base in enumerate(sorted(set(chain.from_iterable(cut))))}
         self._by_first_letter: dict[str, list[str]] | None = None
         if not self._vocabulary:
@@ -126,7 +111,10 @@ class TextIndex:
         import bm25s
 
         logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG, one line an index
-        self._bm25 = bm25s.BM25(method="lucene", k1=_K1, b=_B)
+        # Among short texts a longer one says more, and should not pay for its length. Among long ones it merely has
+        # more words by chance.
+        by_length = self.mean_length / (self.mean_length + _HALF_LENGTH)
+        self._bm25 = bm25s.BM25(method="lucene", k1=_K1, b=by_length)
         number = self._vocabulary.__getitem__
         numbers = [list(map(number, text)) for text in cut]
         self._bm25.index((numbers, self._vocabulary), create_empty_token=False, show_progress=False)
@@ -142,17 +130,17 @@ class TextIndex:
             spared: positions for which one matching word suffices; all others need more than half of the query's
                 content words. None spares every text.
         """
-        scores, shares = self._compare(query)
+        scores, shares = self.compare(query)
         fit = np.flatnonzero(scores)
         if spared is not None:
-            enough = shares[fit] > _MIN_SHARE
+            enough = shares[fit] > _MOST
             if spared:
                 enough |= np.array([position in spared for position in fit.tolist()], dtype=bool)
             fit = fit[enough]
         best = fit[np.lexsort((fit, -scores[fit]))][:limit]
         return [(position, float(scores[position])) for position in best.tolist()]
 
-    def _compare(self, query: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def compare(self, query: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The BM25 score of every text, shape (n,), and its share of the query's content words."""
         total = np.zeros(self._size, dtype=np.float32)
         held = np.zeros(self._size, dtype=np.float32)
@@ -168,11 +156,11 @@ class TextIndex:
 
     def _wanted(self, query: str) -> tuple[list[str], frozenset[str]]:
         """The content words; two that the texts write as one, such as "sound bar", are joined."""
-        wanted, never = content_words(query)
+        wanted, never = content_words(query, self._language)
         for parts in pairwise(words(query)):
-            joined = stem("".join(parts))
+            joined = stem("".join(parts), self._language)
             if len(joined) >= _MIN_COMPOUND and joined in self._vocabulary and joined not in never:
-                apart = {stem(part) for part in parts}
+                apart = {stem(part, self._language) for part in parts}
                 wanted = [*(word for word in wanted if word not in {*apart, joined}), joined]
         return wanted, never
 
@@ -236,6 +224,7 @@ class ExactIndex(Generic[K]):
         texts: Sequence[str],
         vectors: Sequence[NDArray[np.float32] | None] | NDArray[np.float32],
         tokenizer: Tokenizer | None = None,
+        language: str | None = None,
     ) -> None:
         """Index documents.
 
@@ -244,6 +233,7 @@ class ExactIndex(Generic[K]):
             texts: for the text branch; the words of a label separated.
             vectors: shape (n, d), or n rows with None for a missing vector; of unit length and of one model.
             tokenizer: of an earlier, similar index, to reuse its cache.
+            language: the two-letter code to assume when the texts do not say; English by default.
 
         Raises:
             ValueError: the lengths of the arguments or of the vectors differ.
@@ -252,12 +242,12 @@ class ExactIndex(Generic[K]):
             raise ValueError(f"{len(keys)} keys, {len(texts)} texts and {len(vectors)} vectors do not belong together")
         order = sorted(range(len(keys)), key=keys.__getitem__)
         self._keys = [keys[i] for i in order]
-        self._text = TextIndex([texts[i] for i in order], tokenizer)
+        self._text = TextIndex([texts[i] for i in order], tokenizer, language)
         present = [place for place, i in enumerate(order) if vectors[i] is not None]
         self._places = np.array(present, dtype=np.intp)
-        self._without_vector = frozenset(range(len(order))) - frozenset(present)
         rows = [vectors[order[place]] for place in present]
         self._matrix = np.array(rows, dtype=np.float32) if rows else np.zeros((0, 0), dtype=np.float32)
+        self._centre()
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -281,56 +271,98 @@ class ExactIndex(Generic[K]):
             query_vector: of unit length, shape (d,), of the documents' model; None searches by words alone.
             limit: maximum number of results.
             weights: of the two branches.
-            floor: the vector branch ignores lower cosines.
+            floor: a document with a lower cosine is only found by words of the query, and with much lower ones by most
+                of them.
 
         Raises:
             ValueError: the query's vector has another length than the documents'.
         """
         if limit < 1:
             return []
-        depth = max(BRANCH_DEPTH, limit)
-        near = [] if query_vector is None else self.nearest(query_vector, depth)
-        # The floor is applied before the fusion: ranks say nothing about distance, and of few documents even the
-        # farthest would score for being thirtieth, enough for a chance word to beat a good vector.
-        near = [(place, cosine) for place, cosine in near if cosine >= floor]
-        # Nor do ranks say how well words match: next to vectors, one of many words is not enough to rank a document
-        # above those with the same meaning. A document without a vector only has its words.
-        without_vector = self._without_vector if query_vector is not None else None
-        worded = self._text.search(query, depth, spared=without_vector)
-        hits = [
-            Hit(found.key, found.score, found.ranks.get("vector"), found.ranks.get("text"))
-            for found in fuse({"vector": near, "text": worded}, weights.by_branch())
+        depth = max(CANDIDATES, limit)
+        by_words, shares = self._text.compare(query)
+        believed = by_words > 0
+        near: list[tuple[int, float]] = []
+        by_vector = np.zeros(len(self._keys), dtype=np.float32)
+        if query_vector is not None and len(self._places):
+            cosines, closeness = self._compare(query_vector)
+            by_vector[self._places] = np.maximum(0, (closeness - closeness.mean()) / (closeness.std() + _LEAST_SPREAD))
+            near = [
+                (int(self._places[row]), value)
+                for row, value in _best(closeness, np.flatnonzero(cosines >= floor), depth)
+            ]
+            # One word of many that it shares with a text of no kinship in meaning is chance.
+            believed[self._places] &= (cosines >= floor * _KIN) | (shares[self._places] > _MOST)
+        worded = _best(by_words, np.flatnonzero(believed), depth)
+        places = np.array(sorted({place for place, _ in (*near, *worded)}), dtype=np.intp)
+        if near and worded:
+            self._lend(by_vector, by_words, places)
+        scores = weights.vector * (1 + self._text.mean_length / _LONG) * by_vector
+        scores += weights.text * len(self._keys) / (len(self._keys) + _KNOWN) * by_words
+        vector_ranks = dict(zip((place for place, _ in near), ranks_of(near), strict=True))
+        text_ranks = dict(zip((place for place, _ in worded), ranks_of(worded), strict=True))
+        return [
+            Hit(self._keys[place], score, vector_ranks.get(place), text_ranks.get(place))
+            for place, score in _best(scores, places, limit)
         ]
-        if near and self._without_vector:
-            hits = without_handicap(hits, weights, lambda key: key not in self._without_vector)
-        return [Hit(self._keys[hit.key], hit.score, hit.vector_rank, hit.text_rank) for hit in hits[:limit]]
 
     def nearest(self, query_vector: NDArray[np.float32], count: int) -> list[tuple[int, float]]:
-        """The vector branch: up to `count` (position in the order of the keys, cosine), best first."""
+        """The vector branch: up to `count` (position in the order of the keys, closeness), best first."""
         if not len(self._places):
             return []
+        _, closeness = self._compare(query_vector)
+        best = _best(closeness, np.arange(len(closeness)), count)
+        return [(int(self._places[row]), value) for row, value in best]
+
+    def _centre(self) -> None:
+        """What of the comparison with the centred vectors does not depend on the query."""
+        count = len(self._matrix)
+        if not count:
+            return
+        self._centre_vector = self._matrix.mean(axis=0) * np.float32(count / (count + _KNOWN))
+        self._along = self._matrix @ self._centre_vector
+        square = float(self._centre_vector @ self._centre_vector)
+        self._lengths = np.sqrt(np.maximum(1 - 2 * self._along + square, 1e-6, dtype=np.float32))
+
+    def _compare(self, query_vector: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The cosine and the closeness of every vector, shape (n,) each."""
         if query_vector.shape != self._matrix.shape[1:]:
             raise ValueError(
                 f"the query's vector has shape {query_vector.shape}, the documents' {self._matrix.shape[1:]}"
             )
         cosines = self._matrix @ query_vector
-        count = min(count, len(cosines))
-        # A partition picks arbitrarily among equal cosines: take all that reach the last one.
-        least = cosines[np.argpartition(cosines, -count)[-count]]
-        rows = np.flatnonzero(cosines >= least)
-        rows = rows[np.lexsort((rows, -cosines[rows]))][:count]
-        return [(int(self._places[row]), float(cosines[row])) for row in rows]
+        query = query_vector - self._centre_vector
+        # The product of the two centred vectors, without a second matrix.
+        product = cosines - self._along - np.float32(self._centre_vector @ query)
+        length = max(float(np.linalg.norm(query)), 1e-3)
+        return cosines, product / (self._lengths * np.float32(length))
+
+    def _lend(self, by_vector: NDArray[np.float32], by_words: NDArray[np.float32], places: NDArray[np.intp]) -> None:
+        """Let words count for both branches if a document has no vector.
+
+        A slot written a moment ago has none yet, and would otherwise rank below every vague neighbour.
+        """
+        bare = np.ones(len(self._keys), dtype=bool)
+        bare[self._places] = False
+        if bare.any():
+            best = by_vector[places].max()
+            by_vector[bare] = best * by_words[bare] / by_words.max()
 
 
-def without_handicap(hits: Sequence[Hit[K]], weights: FusionWeights, has_vector: Callable[[K], bool]) -> list[Hit[K]]:
-    """Let words count for both branches if a document has no vector.
+def _best(values: NDArray[np.float32], among: NDArray[np.intp], count: int) -> list[tuple[int, float]]:
+    """The highest values at these positions: up to `count` (position, value), ties by position."""
+    if len(among) > count:
+        # A partition picks arbitrarily among equal values: take all that reach the last one.
+        least = np.partition(values[among], len(among) - count)[len(among) - count]
+        among = among[values[among] >= least]
+    order = among[np.lexsort((among, -values[among]))][:count]
+    return [(int(place), float(values[place])) for place in order]
 
-    A slot written a moment ago has none yet, and would otherwise rank below every vague neighbour.
-    """
-    fair = [
-        hit
-        if hit.text_rank is None or has_vector(hit.key)
-        else replace(hit, score=(weights.vector + weights.text) / (RANK_CONSTANT + hit.text_rank))
-        for hit in hits
-    ]
-    return sorted(fair, key=lambda hit: (-hit.score, hit.key))
+
+def ranks_of(branch: Sequence[tuple[Any, Any]]) -> list[int]:
+    """The ranks of a branch, whose equal values share one."""
+    ranks: list[int] = []
+    for position, (_, value) in enumerate(branch, start=1):
+        tied = position > 1 and value == branch[position - 2][1]
+        ranks.append(ranks[-1] if tied else position)
+    return ranks

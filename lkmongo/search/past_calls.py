@@ -12,6 +12,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING
 
 from lkmongo import deadlines
+from lkmongo.dates import show_day
 from lkmongo.embed.vectors import from_bson
 from lkmongo.model import UserScope
 from lkmongo.search.exact import ExactIndex
@@ -40,9 +41,9 @@ class FoundCalls:
 
 
 def date_in_words(moment: datetime, zone: tzinfo) -> str:
-    """A day as it is said: Monday, October 12, 2026."""
-    local = moment.astimezone(zone)
-    return f"{day_name[local.weekday()]}, {month_name[local.month]} {local.day}, {local.year}"
+    """A day as it is said: Monday, 12 October 2026."""
+    day = moment.astimezone(zone).date()
+    return f"{day_name[day.weekday()]}, {show_day(day)}"
 
 
 def month_in(query: str, today: datetime) -> tuple[datetime, datetime, str] | None:

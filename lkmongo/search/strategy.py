@@ -177,11 +177,14 @@ class SearchStrategy(Protocol):
 
 
 def memory_index(
-    memories: Sequence[Fact], vectors: Sequence[NDArray[np.float32] | None], tokenizer: Tokenizer | None = None
+    memories: Sequence[Fact],
+    vectors: Sequence[NDArray[np.float32] | None],
+    tokenizer: Tokenizer | None = None,
+    language: str | None = None,
 ) -> ExactIndex[str]:
-    """Index loaded slots, with their labels as keys. `tokenizer`: see `ExactIndex`."""
+    """Index loaded slots, with their labels as keys. `tokenizer`, `language`: see `ExactIndex`."""
     texts = [memory_text(memory) for memory in memories]
-    return ExactIndex([memory.memory_type for memory in memories], texts, vectors, tokenizer)
+    return ExactIndex([memory.memory_type for memory in memories], texts, vectors, tokenizer, language)
 
 
 def passage_index(

@@ -1,8 +1,8 @@
 """Tokenization for the text branch, the same for stored texts and queries.
 
-Case, accents and compatibility forms are folded, labels and hyphenated words are split, and English words are stemmed.
-Scripts without spaces between words are split into pairs of characters, like Lucene's CJK analyzer does. Stop words
-are removed from the query only.
+Case, accents and compatibility forms are folded, labels and hyphenated words are split, and words are stemmed in the
+language of the texts. Scripts without spaces between words are split into pairs of characters, like Lucene's CJK
+analyzer does. Stop words, those of the query's own language, are removed from the query only.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
-from functools import cache, cached_property
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from collections.abc import Set as AbstractSet
 
 _SPOKEN_FILLERS = frozenset(
     {"could", "hello", "hey", "might", "ok", "okay", "please", "tell", "uh", "um", "would", "yeah", "yes"}
@@ -28,7 +29,20 @@ _WEAK = frozenset(
     """.split()
 )
 """Words that seldom say what a query is about; they count only if it has no others."""
-_LANGUAGES = ("DUTCH", "FRENCH", "GERMAN", "ITALIAN", "PORTUGUESE", "RUSSIAN", "SPANISH")
+ENGLISH = "en"
+_LANGUAGES = {
+    ENGLISH: "english",
+    "nl": "dutch",
+    "fr": "french",
+    "de": "german",
+    "it": "italian",
+    "pt": "portuguese",
+    "ru": "russian",
+    "es": "spanish",
+}
+"""The languages whose words are stemmed and whose stop words are known, by their two-letter codes."""
+_SAMPLE = 4_000
+"""Characters of the texts that decide on their language: under a millisecond."""
 _ACCENTS = re.compile("[\u0300-\u036f]")
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
 _SEPARATORS = {ord(char): " " for char in map(chr, range(128)) if not (char.isalnum() or char in "'-")}
@@ -67,38 +81,57 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFC", bare)
 
 
-def stem(word: str) -> str:
-    """Stem an English word with Snowball: "returns", "returned" and "returning" become "return".
+def stem(word: str, language: str = ENGLISH) -> str:
+    """Stem a word with Snowball: in English, "returns", "returned" and "returning" become "return".
 
-    Words with digits or letters beyond ASCII are left unchanged.
+    Words with digits are left unchanged, and in English those with letters beyond ASCII.
     """
-    return _snowball.stem(word) if word.isascii() and word.isalpha() else word
+    if not word.isalpha() or not (word.isascii() or language != ENGLISH):
+        return word
+    return _snowball.of(language)(word)
 
 
 class _Snowball(threading.local):
-    """One stemmer per thread: it has a cache without a lock."""
+    """A stemmer for each thread and language: it has a cache without a lock."""
 
-    @cached_property
-    def stem(self) -> Callable[[str], str]:
-        from Stemmer import Stemmer
+    def __init__(self) -> None:
+        self._stemmers: dict[str, Callable[[str], str]] = {}
 
-        english: Callable[[str], str] = Stemmer("english").stemWord
-        return english
+    def of(self, language: str) -> Callable[[str], str]:
+        if language not in self._stemmers:
+            from Stemmer import Stemmer
+
+            self._stemmers[language] = Stemmer(_LANGUAGES.get(language, "english")).stemWord
+        return self._stemmers[language]
 
 
 _snowball = _Snowball()
 
 
-def content_words(query: str) -> tuple[list[str], frozenset[str]]:
+def language_of(texts: Sequence[str], otherwise: str | None = None) -> str:
+    """The two-letter code of the language whose stop words the texts have most of.
+
+    Args:
+        texts: the first 4,000 characters decide.
+        otherwise: the code of the language when they say nothing or another has as many; English by default.
+    """
+    known = otherwise if otherwise in _LANGUAGES else ENGLISH
+    return _language(set(words(" ".join(texts)[:_SAMPLE])), known, least=4)
+
+
+def content_words(query: str, language: str = ENGLISH) -> tuple[list[str], frozenset[str]]:
     """The distinct stems of a query that may cause a match, and the stems of stop words.
 
-    The stop words are those of the language that has most of them in the query, English when in doubt.
+    Args:
+        query: the words.
+        language: of the texts, in which they are stemmed. The stop words are those of the language that has most of
+            them in the query, of this one when in doubt.
     """
     spoken = words(query)
-    stop = _stop_words(spoken)
+    stop = _listed(_language(set(spoken), language, least=2))
     wanted = [word for word in spoken if word not in stop]
     strong = [word for word in wanted if word not in _WEAK]
-    return list(dict.fromkeys(stem(word) for word in strong or wanted)), _stems(stop)
+    return list(dict.fromkeys(stem(word, language) for word in strong or wanted)), _stems(stop, language)
 
 
 def _parts(word: str) -> list[str]:
@@ -124,17 +157,17 @@ def _pairs(word: str) -> list[str]:
     return [*found, word[end:]] if end < len(word) else found
 
 
-def _stop_words(spoken: Sequence[str]) -> frozenset[str]:
-    """English, unless another language has more stop words in the query, at least two, and a word remains.
+def _language(spoken: AbstractSet[str], otherwise: str, *, least: int) -> str:
+    """`otherwise`, unless another language has more stop words among the words, not all, and at least so many.
 
     "dog", "hat" and "door" are stop words in Danish, German and Dutch: one or two prove nothing.
     """
-    best = _listed("EN_PLUS") | _SPOKEN_FILLERS
-    most = max(1, sum(word in best for word in spoken))
+    best = otherwise
+    most = max(least - 1, len(spoken & _listed(otherwise)))
     for language in _LANGUAGES:
-        listed = _listed(language)
-        if most < sum(word in listed for word in spoken) < len(spoken):
-            best, most = listed, sum(word in listed for word in spoken)
+        count = len(spoken & _listed(language))
+        if most < count < len(spoken):
+            best, most = language, count
     return best
 
 
@@ -142,12 +175,14 @@ def _stop_words(spoken: Sequence[str]) -> frozenset[str]:
 def _listed(language: str) -> frozenset[str]:
     from bm25s import stopwords
 
-    return frozenset(word for entry in getattr(stopwords, f"STOPWORDS_{language}") for word in words(entry))
+    name = "EN_PLUS" if language == ENGLISH else _LANGUAGES[language].upper()
+    listed = frozenset(word for entry in getattr(stopwords, f"STOPWORDS_{name}") for word in words(entry))
+    return listed | _SPOKEN_FILLERS if language == ENGLISH else listed
 
 
 @cache
-def _stems(stop: frozenset[str]) -> frozenset[str]:
-    return frozenset(stem(word) for word in stop)
+def _stems(stop: frozenset[str], language: str) -> frozenset[str]:
+    return frozenset(stem(word, language) for word in stop)
 
 
 @cache

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from lkmongo.errors import DatabaseUnavailableError, LkmongoError
+from lkmongo.errors import DatabaseUnavailableError, DriftError, LkmongoError, NotReadyError
+from lkmongo.model import profile_words
+from lkmongo.outbox.learned import decide
 from lkmongo.store.open import Store
 from lkmongo.store.people.forget import forget_everything, forget_line
 from lkmongo.store.people.person import lines
@@ -57,7 +59,8 @@ class Interface:
         yield web.post("/api/token", self.token)
         yield web.get("/api/memories", self.memories, allow_head=False)
         yield web.delete("/api/memories", self.forget_everything)
-        yield web.delete("/api/memories/{kind:memory|profile}/{name}", self.forget)
+        yield web.delete("/api/memories/{kind:memory|profile|commitment}/{name}", self.forget)
+        yield web.post("/api/suggestions/{id}/{answer:accept|decline}", self.decide)
         yield web.post("/api/logout", self.logout)
         yield web.get("/health", self.health)
 
@@ -82,9 +85,11 @@ class Interface:
         """What is remembered of the caller; nothing for an unknown browser."""
         caller = await self._callers.recognise(request)
         if caller is None:
-            return web.json_response({"logged_in": False, "known": False, "lines": []})
+            return web.json_response({"logged_in": False, "known": False, "lines": [], "suggestions": []})
         async with _in_time():
-            found = await lines(self._store, caller.scope)
+            found, waiting = await asyncio.gather(
+                lines(self._store, caller.scope), self._store.learning.suggestions(caller.scope)
+            )
         shown = [
             {
                 "kind": line.kind,
@@ -95,7 +100,17 @@ class Interface:
             }
             for line in found
         ]
-        answer = {"logged_in": caller.logged_in, "known": True, "lines": shown}
+        suggestions = [
+            {
+                "id": proposal.id,
+                "label": profile_words(proposal.label).capitalize(),
+                "content": proposal.content,
+                "ended": proposal.kind == "ended",
+                "at": proposal.said_at.isoformat(),
+            }
+            for _, proposal in waiting
+        ]
+        answer = {"logged_in": caller.logged_in, "known": True, "lines": shown, "suggestions": suggestions}
         return self._settled(request, web.json_response(answer), caller)
 
     async def forget(self, request: web.Request) -> web.Response:
@@ -113,6 +128,24 @@ class Interface:
         async with _in_time():
             forgotten = await forget_everything(self._store, caller.scope)
         return self._settled(request, web.json_response({"forgotten": forgotten}), caller)
+
+    async def decide(self, request: web.Request) -> web.Response:
+        """Accept or decline what a conversation suggests to remember of the caller."""
+        body = await _json_body(request)
+        if isinstance(body, web.Response):
+            return body
+        caller = await self._callers.recognise(request)
+        if caller is None:
+            return problem(404, "not_found", "that is not suggested")
+        name, accepts = request.match_info["id"], request.match_info["answer"] == "accept"
+        try:
+            async with _in_time():
+                await decide(self._store, caller.scope, name, "accepted" if accepts else "declined")
+        except DriftError as error:
+            return problem(409, error.code, f"{error.message}: {error.why}")
+        except NotReadyError as error:
+            return problem(503, error.code, "try again in some seconds", Retry_After="5")
+        return self._settled(request, web.Response(status=204), caller)
 
     async def logout(self, request: web.Request) -> web.Response:
         """Invalidate the browser's cookie; a configured login manages its own sessions."""

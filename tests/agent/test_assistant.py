@@ -34,6 +34,11 @@ def briefing_of(context) -> dict:
     return json.loads(text.split("<caller_data>\n")[1].split("\n</caller_data>")[0])
 
 
+def memories_in(data: dict) -> dict[str, str]:
+    """The contents by label, without the days since when they are true."""
+    return {label: value if isinstance(value, str) else value[0] for label, value in data["memories"].items()}
+
+
 async def test_what_is_remembered_in_one_call_is_known_in_the_next(store):
     async with talk(store, ROBIN, calls()) as call:
         output, is_error = await call.tool("remember_detail", memory_type="Favorite Color", content="teal")
@@ -44,7 +49,7 @@ async def test_what_is_remembered_in_one_call_is_known_in_the_next(store):
         data = briefing_of(greeting)
         assert data["status"] == "known"
         assert data["profile"] == {"name": "Robin"}
-        assert data["memories"] == [{"memory_type": "favorite_color", "content": "teal"}]
+        assert memories_in(data) == {"favorite_color": "teal"}
         assert await call.tool("recall_detail", memory_type="favourite colour") == (
             "Your favorite color: teal.",
             False,
@@ -63,7 +68,7 @@ async def test_one_briefing_in_every_request_and_none_in_what_is_kept(store):
         await call.say("what is my pet called?")
         assert len(call.llm.contexts) == 3  # greeting, tool call, answer
         for context in call.llm.contexts:
-            assert briefing_of(context)["memories"][0]["memory_type"] == "pet"
+            assert list(briefing_of(context)["memories"]) == ["pet"]
         last = call.llm.contexts[-1].items
         position = next(i for i, item in enumerate(last) if item.type == "message" and item.role == "user")
         assert "<caller_data>" in last[position - 1].text_content
@@ -83,7 +88,7 @@ async def test_what_callers_said_cannot_leave_the_fence(store):
         text = briefing_text(call.llm.contexts[0])
     assert text.count("</caller_data>") == 1
     assert text.count("\n") == 3
-    assert data["memories"][0]["content"].replace(" ", "") == evil.strip().replace("\u2028", " ").replace(" ", "")
+    assert memories_in(data)["note"].replace(" ", "") == evil.strip().replace("\u2028", " ").replace(" ", "")
 
 
 async def test_the_briefing_keeps_its_budget_and_puts_what_fits_the_question_first(store):
@@ -101,7 +106,7 @@ async def test_the_briefing_keeps_its_budget_and_puts_what_fits_the_question_fir
         text = briefing_text(call.llm.contexts[-1])
         data = briefing_of(call.llm.contexts[-1])
     assert len(text) <= BUDGET
-    assert data["memories"][0]["memory_type"] == "sailing"
+    assert next(iter(data["memories"])) == "sailing"
     assert data["more_memories"] == 301 - len(data["memories"])
     assert len(data["memories"]) > 10
 

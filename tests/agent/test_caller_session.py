@@ -18,7 +18,7 @@ ROBIN = UserScope(tenant_id="default", user_id="u-100")
 KIM = UserScope(tenant_id="default", user_id="u-200")
 NAMES = [
     *("forget_detail", "list_user_memories", "lookup_order", "recall_detail"),
-    *("remember_detail", "search_knowledge", "search_memories", "update_profile"),
+    *("remember_detail", "search_knowledge", "search_memories", "search_past_calls", "update_profile"),
 ]
 
 
@@ -91,7 +91,7 @@ async def test_the_callers_data_by_method(store):
         assert await call.forget("Pet") == "pet"
         assert "pet" not in call.facts
         data = json.loads(call.briefing().split("<caller_data>\n")[1].split("\n</caller_data>")[0])
-        assert data["memories"] == [{"memory_type": "favorite_flower", "content": "foxglove"}]
+        assert list(data["memories"]) == ["favorite_flower"]
         assert "last_call" not in data  # something was forgotten
     assert [memory.memory_type for memory in await store.memories.slots(ROBIN)] == ["favorite_flower"]
     assert (await store.users.get(ROBIN)).email == call.profile.email

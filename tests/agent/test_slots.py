@@ -91,3 +91,13 @@ async def test_a_vector_that_is_refused_is_told_once_as_long_as_that_lasts(slots
     await found(slots, "which poodle is mine")
     told = [line.message for line in caplog.records if line.levelname == "WARNING"]
     assert told == ["searching memories by words alone: Voyage refused the API key (None)"] * 2
+
+
+async def test_words_are_taken_to_be_in_the_language_of_the_profile(slots):
+    slots.clear()
+    slots.replace_all({"home": Fact("home", "zwei H\u00e4user")})
+    assert await found(slots, "welches Haus") == []
+    slots.speak("Deutsch")
+    assert await found(slots, "welches Haus") == ["home"]
+    slots.speak(None)
+    assert await found(slots, "welches Haus") == []

@@ -40,12 +40,12 @@ def in_vain(how):
     def break_it(call, monkeypatch):
         for owner, names in (
             (type(call.store.orders), ["get"]),
-            (type(call.caller), ["remember", "forget", "search", "set_profile"]),
+            (type(call.caller), ["remember", "forget", "search", "past_calls", "set_profile"]),
             (type(call.search), ["knowledge"]),
         ):
             for name in names:
                 monkeypatch.setattr(owner, name, how)
-        for deadline in ("TOOL_READ", "TOOL_CHANGE", "TOOL_SEARCH"):
+        for deadline in ("TOOL_READ", "TOOL_CHANGE", "TOOL_SEARCH", "PAST_CALLS"):
             monkeypatch.setattr(deadlines, deadline, 0.05 if how is hang else PATIENCE)
 
     return break_it
@@ -57,6 +57,7 @@ TOOLS = (
     ("remember_detail", {"memory_type": "pet", "content": "a heron"}),
     ("forget_detail", {"memory_type": "pet"}),
     ("search_memories", {"query": "pet"}),
+    ("search_past_calls", {"query": "pet"}),
     ("update_profile", {"field": "name", "value": "Robin"}),
 )
 

@@ -8,7 +8,9 @@ from datetime import timedelta
 
 import pytest
 
-from lkmongo.model import LastSession, UserScope, now
+from lkmongo.after_end import Proposal
+from lkmongo.model import LastSession, SessionRecord, SessionStatus, UserScope, now
+from lkmongo.summary import Commitment, Summary
 from tests.people import documents, furnish
 
 ROBIN = UserScope(tenant_id="default", user_id="u-100")
@@ -155,3 +157,54 @@ async def test_a_megabyte_and_hostile_text_are_shown_and_never_obeyed(run, store
     assert SAFE in " ".join(note.stdout.split())
     assert long.stdout.count("word") == 200_000
     assert listed.stdout.count("word") == (200 if output == "table" else 200_000)
+
+
+async def test_what_is_still_to_be_done_is_listed_until_it_is_closed(run, store):
+    await furnish(store, ROBIN, slots=[], calls=["s-1"])
+    at = now() - timedelta(hours=2)
+    made = Commitment.of("send a lamp", "assistant", at, "s-1"), Commitment.of("measure the shelf", "caller", at, "s-1")
+    await store.summaries.save(ROBIN, "s-1", Summary("A lamp.", at, (), made, by="model"))
+    listed = run("memory", "commitments", "u-100", "--json").json
+    assert [(each["by"], each["text"], each["session_id"]) for each in listed] == [
+        ("assistant", "send a lamp", "s-1"),
+        ("caller", "measure the shelf", "s-1"),
+    ]
+    left = run("memory", "commitments", "u-100", "--close", made[0].id, "--json").json
+    assert [each["text"] for each in left] == ["measure the shelf"]
+    assert run("memory", "commitments", "u-100", "--close", made[0].id).code == 5
+    assert [each.text for each in await store.summaries.open(ROBIN)] == ["measure the shelf"]
+    assert run("memory", "commitments", "nobody").code == 5
+
+
+async def test_suggestions_are_listed_accepted_and_declined(run, store):
+    await furnish(store, ROBIN, slots=["city"], calls=[])
+    began = now() - timedelta(minutes=5)
+    proposals = [
+        Proposal(f"p-{name}", "new", name, f"{HOSTILE} {name}", began, "item-1", 0.9, state="suggested")
+        for name in ("dog", "car", "boat")
+    ]
+    await store.sessions.save(SessionRecord("s-1", ROBIN, "room", SessionStatus.COMPLETE, began, now()), learn=True)
+    record = await store.learning.propose(await store.learning.claim(ROBIN, "s-1"), proposals, {})
+    await store.learning.hold(record, "me")
+    await store.learning.settle(record, "me", {})
+    rows = run("memory", "suggestions", "u-100", "--json").json
+    assert [(row["id"], row["change"], row["label"], row["session_id"]) for row in rows] == [
+        (f"p-{name}", "remember", name, "s-1") for name in ("dog", "car", "boat")
+    ]
+    assert "\x1b[31m" not in run("memory", "suggestions", "u-100", "-o", "table").stdout
+    assert run("memory", "accept", "u-100", "p-dog", "--json").json["state"] == "accepted"
+    assert run("memory", "decline", "u-100", "p-car").stdout == "Declined car of u-100\n"
+    await store.memories.remember(ROBIN, "boat", "a dinghy")
+    overtaken = run("memory", "accept", "u-100", "p-boat")
+    assert (overtaken.code, "changed or forgotten since" in overtaken.stderr) == (6, True)
+    for name in ("p-dog", "p-car", "p-boat", "p-none"):
+        assert run("memory", "accept", "u-100", name).code == 5
+    slots = {slot.memory_type: slot.content for slot in await store.memories.slots(ROBIN)}
+    assert (slots["dog"], slots["boat"], "car" in slots) == (f"{HOSTILE} dog", "a dinghy", False)
+    assert "Nothing waits" in run("memory", "suggestions", "u-100").stderr
+    assert run("memory", "suggestions", "nobody").code == 5
+    shown = run("sessions", "show", "s-1")
+    assert "learned" in shown.stdout
+    assert "1 accepted, 1 declined, 1 dropped (dog)" in shown.stdout
+    learning = run("sessions", "show", "s-1", "--json").json["learning"]
+    assert (learning["state"], [each["content"] for each in learning["proposals"]]) == ("learned", [""] * 3)

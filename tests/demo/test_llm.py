@@ -28,7 +28,7 @@ class Caller:
         self.status, self.gist = ("known" if profile else "new"), ""
 
     def briefing(self) -> str:
-        memories = [{"memory_type": name, "content": content} for name, content in self.slots.items()]
+        memories = {name: [content, "2026-11-01"] for name, content in self.slots.items()}
         data: dict[str, Any] = {"status": self.status, "profile": self.profile, "memories": memories}
         if self.gist:
             data["last_call"] = {"at": "2026-11-20T10:00:00+00:00", "gist": self.gist}
@@ -55,7 +55,7 @@ class Greeter(Agent):
 
 
 class Helper(Greeter):
-    """All eight tools, over a dictionary."""
+    """The tools that the responder calls, over a dictionary."""
 
     @function_tool
     async def update_profile(self, field: str, value: str) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lkmongo.search.exact import TextIndex
-from lkmongo.search.words import content_words, stem, words
+from lkmongo.search.words import content_words, language_of, stem, words
 
 
 def found(texts, query, limit=10):
@@ -148,6 +148,62 @@ def test_two_words_are_found_as_one_where_the_texts_write_them_so():
     assert found(texts, "my sound bar") == ["soundbar Alder"]
     assert found(texts[1:], "my sound bar") == ["a sound in the bar", "bar of soap"]
     assert found(["a note", "away"], "a way") == [], "short words are two by accident"
+
+
+GERMAN = [
+    "Meine Schwester hat zwei Katzen und einen alten Hund",
+    "Der Arzt ist in der Stra\u00dfe hinter dem Bahnhof",
+    "Ich fliege im Herbst zu den Verwandten nach Madrid",
+]
+SPANISH = [
+    "Mi hermana tiene dos gatos y un perro muy viejo",
+    "El m\u00e9dico est\u00e1 en la calle de la estaci\u00f3n",
+    "En oto\u00f1o voy a volar a Berl\u00edn con los primos",
+]
+
+
+@pytest.mark.parametrize(
+    ("texts", "query", "place"),
+    [
+        (GERMAN, "Wie hei\u00dft die Katze?", 0),
+        (GERMAN, "In welchen Stra\u00dfen wohnen \u00c4rzte?", 1),
+        (SPANISH, "\u00bfc\u00f3mo se llama el gato?", 0),
+        (SPANISH, "los m\u00e9dicos de las calles", 1),
+    ],
+)
+def test_words_are_stemmed_in_the_language_of_the_texts(texts, query, place):
+    assert found(texts, query)[0] == texts[place]
+
+
+def test_the_language_is_told_by_the_texts_and_else_by_the_caller():
+    assert (language_of(GERMAN), language_of(SPANISH, "de"), language_of(["the dog of my sister is old"])) == (
+        *("de", "es"),
+        "en",
+    )
+    assert language_of(["lost parcel at sea", "a hat, a door"]) == "en", "a few words of another language prove nothing"
+    assert (language_of(["Katzen"], "de"), language_of(["\u732b"], "ja"), language_of([])) == ("de", "en", "en")
+    assert TextIndex(["Katzen"], language="de").search("Katze", 1)
+    assert not TextIndex(["Ka"], language="de").search("Katze", 1)
+
+
+def test_a_question_in_another_language_than_the_texts_keeps_its_own_stop_words():
+    assert found(["die Katze der Schwester", "what the cat likes", "the tea"], "what does the cat like") == [
+        "what the cat likes"
+    ]
+
+
+def test_a_long_turn_does_not_pay_for_its_length_and_a_long_message_does():
+    """Short: a longer turn that says more of what was asked wins. Long: of two, the shorter is about it."""
+    turns = ["tea at noon, and bread for you", "tea", "milk", "salt and oil"]
+    assert found(turns, "tea and bread at noon")[0] == turns[0]
+    long = ["parcel " + "filler " * 400, "parcel " + "stuffing " * 100, *["other " * 300] * 4]
+    short = ["parcel " + "filler " * 8, "parcel " + "stuffing " * 2, *["other " * 6] * 4]
+
+    def gap(texts):
+        (_, first), (_, second) = TextIndex(texts).search("parcel", 2)
+        return first / second
+
+    assert gap(long) > gap(short) * 1.5
 
 
 def test_words_that_say_nothing_count_only_where_there_are_no_others():

@@ -51,7 +51,7 @@ async def test_a_forged_or_old_cookie_is_a_new_guest(server, name, value):
     browser = server.browser()
     header = {"Cookie": f"{name}={value}"}
     _, shown = await call(browser, "GET", f"{server.url}api/memories", headers=header)
-    assert shown == {"logged_in": False, "known": False, "lines": []}
+    assert shown == {"logged_in": False, "known": False, "lines": [], "suggestions": []}
     async with browser.post(f"{server.url}api/token", headers=header) as answer:
         assert answer.status == 201
         assert "lkmongo" in answer.cookies
@@ -175,7 +175,7 @@ async def test_another_name_for_this_address_is_421(server):
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
 async def test_a_form_of_another_site_is_415(server, kind):
-    for path in ("token", "logout"):
+    for path in ("token", "logout", "suggestions/0123456789ab/accept"):
         status, _ = await call(
             server.browser(), "POST", f"{server.url}api/{path}", data=b'{"a": "="}', headers={"Content-Type": kind}
         )
@@ -241,6 +241,8 @@ async def test_a_thousand_requests_a_minute_are_429(server):
         ("GET", "api/token", 405, "POST"),
         ("PUT", "api/token", 405, "POST"),
         ("POST", "api/memories", 405, "DELETE,GET"),
+        ("GET", "api/suggestions/1/accept", 405, "POST"),
+        ("POST", "api/suggestions/1/change", 404, None),
         ("TRACE", "api/token", 405, "POST"),
         ("GET", "api/users", 404, None),
         ("GET", "../pyproject.toml", 404, None),

@@ -11,6 +11,7 @@ import pytest
 from yarl import URL
 
 from lkmongo import declarations
+from lkmongo.after_end import Proposal
 from lkmongo.declarations import ProfileField, declare
 from lkmongo.errors import DatabaseError
 from lkmongo.model import LastSession, SessionRecord, SessionStatus, UserScope, now
@@ -362,6 +363,48 @@ async def test_what_is_remembered_is_shown_and_deleted_line_by_line_or_all(store
         assert await call(browser, "DELETE", f"{server.url}api/memories") == (200, {"forgotten": 5})
         assert await shown() == []
         assert await call(server.browser(), "DELETE", f"{server.url}api/memories") == (200, {"forgotten": 0})
+
+
+async def test_what_a_conversation_suggests_is_shown_to_its_caller_and_accepted_or_declined(store):
+    async with web_server(store) as server:
+        browser, stranger = server.browser(), server.browser()
+        scope = told(await token(browser, server)).scope
+        await token(stranger, server)
+        began = now() - timedelta(minutes=5)
+        proposals = [
+            Proposal(f"p-{number}", kind, label, f"<b>{label}</b>", began, "item-1", 0.9, state="suggested")
+            for number, (kind, label) in enumerate([("new", "dog"), ("ended", "job"), ("new", "city"), ("new", "car")])
+        ]
+        await store.memories.remember(scope, "job", "baker", at=began - timedelta(days=1))
+        await store.sessions.save(SessionRecord("s-1", scope, "room", SessionStatus.COMPLETE, began, now()), learn=True)
+        assert await store.learning.propose(await store.learning.claim(scope, "s-1"), proposals, {})
+
+        async def shown(who):
+            answer = (await call(who, "GET", f"{server.url}api/memories"))[1]
+            return {each["label"]: (each["id"], each["content"], each["ended"]) for each in answer["suggestions"]}
+
+        async def answer(who, name, word):
+            return (await call(who, "POST", f"{server.url}api/suggestions/{name}/{word}", json={}))[0]
+
+        found = await shown(browser)
+        assert found == {
+            "Dog": ("p-0", "<b>dog</b>", False),
+            "Job": ("p-1", "<b>job</b>", True),
+            "City": ("p-2", "<b>city</b>", False),
+            "Car": ("p-3", "<b>car</b>", False),
+        }
+        assert await shown(stranger) == {}
+        assert await answer(stranger, "p-0", "accept") == 404
+        assert await answer(server.browser(), "p-0", "accept") == 404
+        await store.memories.remember(scope, "car", "a van")
+        assert await answer(browser, "p-0", "accept") == 204
+        assert await answer(browser, "p-1", "accept") == 204
+        assert await answer(browser, "p-2", "decline") == 204
+        assert await answer(browser, "p-3", "accept") == 409, "it was changed since"
+        assert await answer(browser, "p-0", "accept") == 404, "it waits no longer"
+        slots = {slot.memory_type: slot.content for slot in await store.memories.slots(scope)}
+        assert slots == {"dog": "<b>dog</b>", "car": "a van"}
+        assert await shown(browser) == {}
 
 
 # ---------------------------------------------------------------------- without the database

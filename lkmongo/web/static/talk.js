@@ -313,7 +313,9 @@
   async function remembered(note = "") {
     $("memory-status").textContent = note || "Looking";
     try {
-      const { known, logged_in, lines } = await ask("GET", "api/memories");
+      const { known, logged_in, lines, suggestions } = await ask("GET", "api/memories");
+      $("suggestions").replaceChildren(...suggestions.map(suggestionOf));
+      $("suggested").hidden = !suggestions.length;
       const hadGist = $("lines").querySelector("[data-name=last_call]");
       $("lines").replaceChildren(...lines.map(lineOf));
       if (note && hadGist && lines.length && !$("lines").querySelector("[data-name=last_call]")) {
@@ -325,7 +327,7 @@
       $("memory-status").textContent = [note, lines.length ? count : "Nothing is remembered."].filter(Boolean).join(" ");
     } catch (error) {
       $("lines").replaceChildren();
-      $("delete-all").hidden = $("leave").hidden = true;
+      $("suggested").hidden = $("delete-all").hidden = $("leave").hidden = true;
       $("memory-status").textContent = error.message;
     }
   }
@@ -336,6 +338,21 @@
     const item = element("li", {}, element("div", {}, element("b", { textContent: label }), content), button);
     item.dataset.name = name;
     button.addEventListener("click", () => remove(item, label, `api/memories/${kind}/${encodeURIComponent(name)}`));
+    return item;
+  }
+
+  function suggestionOf({ id, label, content, ended }) {
+    const text = ended ? `No longer true: ${content}` : content;
+    const item = element("li", {}, element("div", {}, element("b", { textContent: label }), text));
+    for (const [answer, words, note] of [
+      ["accept", "Remember", `${label} is remembered.`],
+      ["decline", "Discard", `${label} is not remembered.`],
+    ]) {
+      const button = element("button", { type: "button", textContent: words });
+      button.setAttribute("aria-label", `${words} ${label}: ${text}`);
+      button.addEventListener("click", () => change("POST", `api/suggestions/${encodeURIComponent(id)}/${answer}`, {}, note));
+      item.append(button);
+    }
     return item;
   }
 
