@@ -24,6 +24,7 @@ from pathlib import Path
 from tests.cli.started import Zygote
 from tests.faults import killed
 from tests.faults.held import KINDS, Held, Kind
+from tests.faults.learned import kill_at_each_step, lose_mongodb
 from tests.faults.many import hold_many
 from tests.faults.rig import Mongod, cases, hold_all, left_over, open_now, rig, table
 
@@ -51,6 +52,9 @@ async def run(calls: int, kills: int, sessions: int, kinds: Sequence[Kind], at_o
             print(table(held), flush=True)
             wrong += await hold_many(it.store, folder / "many", sessions)
             print(f"\n{sessions} sessions at once in one process, half of them while MongoDB takes nothing")
+            wrong += await kill_at_each_step(it.store, f"{mongod.uri}", it.embedder)
+            wrong += await lose_mongodb(it.store, it.socket_path, it.embedder)
+            print("\nlearning from a call, killed at each of its steps and without MongoDB")
             some = killed.plan(kills)
             if some:
                 with Zygote(patient=False) as zygote:

@@ -16,6 +16,7 @@ from lkmongo.search.atlas import running
 from tests.cli.started import Zygote
 from tests.faults import killed
 from tests.faults.held import _BEAT, Case, Held, Rig
+from tests.faults.learned import kill_at_each_step, lose_mongodb
 from tests.faults.many import hold_many
 from tests.faults.rig import Mongod, hold_all, left_over, open_now, rig
 from tests.patience import be_patient
@@ -69,6 +70,14 @@ async def test_a_fault_loses_nothing_in_whatever_phase(calm):
     assert {each.outcome for each in given_up} == {"recovered, complete"}
     assert "stored by the call" in {each.outcome for each in waited_for}
     assert not await left_over(before)
+
+
+async def test_what_learns_from_a_call_can_be_killed_at_any_step_and_learns_it_once(calm, mongodb_uri):
+    assert await kill_at_each_step(calm.store, mongodb_uri, calm.embedder) == []
+
+
+async def test_what_learns_from_a_call_can_lose_mongodb(calm):
+    assert await lose_mongodb(calm.store, calm.socket_path, calm.embedder) == []
 
 
 async def test_a_restart_or_a_step_down_of_mongod_itself_loses_nothing(tmp_path):
