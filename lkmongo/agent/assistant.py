@@ -27,6 +27,7 @@ Name, e-mail address, preferred language and time zone: call update_profile inst
 What you already know is in the caller_data of your briefing: when the answer is there, give it without a tool.
 Otherwise use recall_detail when you know the label, search_memories when you do not, list_user_memories when they ask
 for everything. When they want something forgotten, call forget_detail.
+What was said or agreed in earlier calls: call search_past_calls, with dates when they name a time.
 Confirm in a few words what you have stored or deleted. When a tool reports an error, tell the caller in your own words
 and offer what is possible.
 """

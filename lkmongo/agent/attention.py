@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 
 MOST = 80
 """Slots that are ranked: more than a briefing holds."""
-_FROM_BEFORE = 8
+_BEST, _FROM_BEFORE = 16, 8
+"""After how many slots those of the turn before come, and how many of these."""
 
 
 class Attention:
@@ -71,7 +72,8 @@ class Attention:
         """The slots that `words` are about, best first; by words alone unless `attend` was awaited for them."""
         if not words or words != self.words:
             return self._slots.relevant(words, MOST)
-        ranked = dict.fromkeys([*self._ranked[1], *self._before])
+        now = self._ranked[1]
+        ranked = dict.fromkeys([*now[:_BEST], *self._before, *now[_BEST:]])
         return [slot for name in ranked if (slot := self._slots.all.get(name))]
 
     def clear(self) -> None:

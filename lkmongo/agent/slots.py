@@ -75,7 +75,7 @@ class Slots:
         language = language_code(preferred_language) if preferred_language else None
         if language != self._language:
             self._language = language
-            self._index = None
+            self._changed()
 
     def replace_all(self, slots: dict[str, Fact]) -> None:
         """Replace all slots; vectors are kept."""
@@ -225,7 +225,7 @@ class Slots:
             if index is None:
                 memories = list(self.all.values())
                 vectors = [self._vectors.get(memory.memory_type) for memory in memories]
-                index = await asyncio.to_thread(memory_index, memories, vectors, self._tokenizer)
+                index = await asyncio.to_thread(memory_index, memories, vectors, self._tokenizer, self._language)
                 if version == self.version:
                     self._index = index
             return index

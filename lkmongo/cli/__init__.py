@@ -24,6 +24,7 @@ from lkmongo.cli import (
     knowledge,
     local,
     memory,
+    memory_import,  # noqa: F401 - registers its command with memory.app
     sessions,
     sessions_export,  # noqa: F401 - likewise, with sessions.app
     suggestions,  # noqa: F401 - likewise, with memory.app

@@ -1,4 +1,4 @@
-"""`lkmongo memory`: show, search, export and forget what is remembered of a person."""
+"""`lkmongo memory`: show, search, correct, export and forget what is remembered of a person."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from lkmongo.cli.search_view import Limit, Query
 from lkmongo.model import DEFAULT_TENANT
 
 if TYPE_CHECKING:
+    from lkmongo.model import Source
     from lkmongo.store.people.forget import Forgotten
 
 app = typer.Typer(help="What is remembered of a person.", no_args_is_help=True, rich_markup_mode=None)
@@ -28,11 +29,12 @@ async def list_(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
     async with open_store(cli.settings) as store:
         slots = await slots_of(store, UserScope(tenant_id=tenant, user_id=user))
     cli.output.rows(
-        ["memory_type", "content", "created_at", "updated_at"],
+        ["memory_type", "content", "valid_from", "created_at", "updated_at"],
         (
             {
                 "memory_type": slot.memory_type,
                 "content": cut(cli.output, slot.content),
+                "valid_from": slot.valid_from,
                 "created_at": slot.created_at,
                 "updated_at": slot.updated_at,
             }
@@ -61,10 +63,149 @@ async def show(
         "content": slot.content,
         "created_at": slot.created_at,
         "updated_at": slot.updated_at,
+        "valid_from": slot.valid_from,
+        "source": _source(slot.source),
+        "dates": [{"words": each.words, "day": each.day and each.day.isoformat()} for each in slot.dates],
         "has_vector": model is not None,
         "embedding_model": model,
     }
     show_fields(cli.output, fields)
+
+
+def _source(source: Source | None) -> dict[str, str | None] | None:
+    if source is None:
+        return None
+    return {"how": source.how, "session_id": source.session_id, "item_id": source.item_id}
+
+
+@command(app, "history", data=True)
+async def history(
+    cli: Cli,
+    user: User,
+    label: Annotated[
+        str | None, typer.Argument(metavar="[LABEL]", help="Only of this memory.", show_default=False)
+    ] = None,
+    tenant: Tenant = DEFAULT_TENANT,
+) -> None:
+    """List what was ever true of a person, by label, the newest value first.
+
+    A value without an end is true now. Shows where each comes from: told in a call, learned from one, staff, or
+    imported, with the session and its turn.
+    """
+    from lkmongo.model import UserScope
+    from lkmongo.store.open import open_store
+    from lkmongo.store.people.corrections import history_known
+
+    async with open_store(cli.settings) as store:
+        versions = await history_known(store, UserScope(tenant_id=tenant, user_id=user), label)
+    cli.output.rows(
+        ["memory_type", "content", "valid_from", "valid_to", "source", "session_id", "item_id"],
+        (
+            {
+                "memory_type": each.memory_type,
+                "content": cut(cli.output, each.content),
+                "valid_from": each.valid_from,
+                "valid_to": each.valid_to,
+                "source": each.source and each.source.how,
+                "session_id": each.source and each.source.session_id,
+                "item_id": each.source and each.source.item_id,
+            }
+            for each in versions
+        ),
+        empty=f"Nothing is remembered of {user} in tenant {tenant}",
+    )
+
+
+@command(app, "set", data=True)
+async def set_(
+    cli: Cli,
+    user: User,
+    label: Annotated[str, typer.Argument(metavar="LABEL", help="Label of the memory.", show_default=False)],
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="What is true.", show_default=False)],
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--valid-from", metavar="TIME", help="Since when: 2026-05-01, 2026-05, May, 2019, or an age such as 7d."
+        ),
+    ] = None,
+    tenant: Tenant = DEFAULT_TENANT,
+    dry_run: DryRun = False,
+) -> None:
+    """Set one memory of a person by hand; the value that it had becomes a former one.
+
+    The same rules hold as for the agent: secrets are refused. Sessions in progress know it one turn later. See `memory
+    undo` for the way back. Exits with 5 when nothing is stored under that id.
+    """
+    from lkmongo.dates import start_of
+    from lkmongo.model import UserScope, now
+    from lkmongo.store.open import open_store
+    from lkmongo.store.people.corrections import set_known
+    from lkmongo.times import moment
+
+    scope = UserScope(tenant_id=tenant, user_id=user)
+    valid_from = (start_of(since, now()) or moment(since)) if since else None
+    async with open_store(cli.settings) as store:
+        done = await set_known(store, scope, label, value, valid_from=valid_from, dry_run=dry_run)
+    was = done.instead_of.content if done.instead_of else None
+    fields = {
+        "user_id": user,
+        "tenant_id": tenant,
+        "dry_run": dry_run,
+        "changed": done.changed,
+        "memory_type": done.fact.memory_type,
+        "content": done.fact.content,
+        "valid_from": done.fact.valid_from,
+        "instead_of": was,
+    }
+    name = f"{done.fact.memory_type} of {user} in tenant {tenant}"
+    if not done.changed:
+        sentence = f"{name} has that value already"
+    else:
+        sentence = f"{'Would set' if dry_run else 'Set'} {name}"
+        sentence += f"; before, it was: {was}" if was is not None else ""
+    cli.output.record(fields, sentence)
+
+
+@command(app, "undo", data=True)
+async def undo(
+    cli: Cli,
+    user: User,
+    label: Annotated[str, typer.Argument(metavar="LABEL", help="Label of the memory.", show_default=False)],
+    tenant: Tenant = DEFAULT_TENANT,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Give one memory of a person its last former value back, also after `memory set`, or when it was no longer true.
+
+    What it says instead is dropped. What was forgotten cannot come back. Exits with 5 when there is no former value.
+    """
+    from lkmongo.model import UserScope
+    from lkmongo.store.open import open_store
+    from lkmongo.store.people.corrections import undo_known
+
+    whose = f"of {user} in tenant {tenant}"
+    async with open_store(cli.settings) as store:
+        done = await undo_known(
+            store,
+            UserScope(tenant_id=tenant, user_id=user),
+            label,
+            dry_run=dry_run,
+            confirm=lambda planned: cli.confirm(
+                f"Set {planned.fact.memory_type} {whose} back to: {planned.fact.content}?", yes=yes
+            ),
+        )
+    was = done.instead_of.content if done.instead_of else None
+    fields = {
+        "user_id": user,
+        "tenant_id": tenant,
+        "dry_run": dry_run,
+        "memory_type": done.fact.memory_type,
+        "content": done.fact.content,
+        "valid_from": done.fact.valid_from,
+        "instead_of": was,
+    }
+    verb = "Would set" if dry_run else "Set"
+    cli.output.record(fields, f"{verb} {done.fact.memory_type} {whose} back to: {done.fact.content}")
 
 
 @command(app, "export", data=True)
@@ -102,6 +243,52 @@ async def export(
     cli.output.record(
         {"user_id": user, "tenant_id": tenant, "file": str(file), "counts": counts},
         f"Wrote everything stored about {user} in tenant {tenant} to {file}",
+    )
+
+
+@command(app, "commitments", data=True)
+async def commitments(
+    cli: Cli,
+    user: User,
+    tenant: Tenant = DEFAULT_TENANT,
+    close: Annotated[
+        list[str] | None,
+        typer.Option("--close", metavar="ID", help="Close this one: it is done, or no longer wanted. Repeatable."),
+    ] = None,
+) -> None:
+    """List what was agreed in a person's calls and is still to be done, the oldest first.
+
+    The agent is told of them at the beginning of each call until they are closed.
+    """
+    from lkmongo.errors import NotFoundError
+    from lkmongo.model import UserScope, now
+    from lkmongo.store.open import open_store
+    from lkmongo.store.people.person import require_known
+
+    scope = UserScope(tenant_id=tenant, user_id=user)
+    async with open_store(cli.settings) as store:
+        found = await store.summaries.open(scope)
+        if not found:
+            await require_known(store.db, user_id=user, tenant_id=tenant)
+        if missing := [each for each in close or [] if each not in {one.id for one in found}]:
+            raise NotFoundError(f"{user} has no open commitment {', '.join(missing)}", hint="see them without --close")
+        if close:
+            await store.summaries.close(scope, close, now())
+            found = tuple(each for each in found if each.id not in close)
+    cli.output.rows(
+        ["id", "by", "text", "made_at", "due", "session_id"],
+        (
+            {
+                "id": each.id,
+                "by": each.by,
+                "text": cut(cli.output, each.text),
+                "made_at": each.made_at,
+                "due": each.due,
+                "session_id": each.session_id,
+            }
+            for each in found
+        ),
+        empty=f"Nothing is still to be done for {user} in tenant {tenant}",
     )
 
 

@@ -36,11 +36,12 @@ async def searching(cli: Cli) -> AsyncIterator[tuple[Store, SearchStrategy]]:
         logging.getLogger("lkmongo.search").setLevel(logging.ERROR)
     async with open_embedder(cli.settings) as embedder, open_store(cli.settings, on_status=cli.output.note) as store:
         # There is time to load the model; an unreachable database fails at once.
-        await asyncio.gather(store.ping(), _warm(embedder))
+        await asyncio.gather(store.ping(), warm(embedder))
         yield store, strategy_for(cli.settings, store.db, embedder)
 
 
-async def _warm(embedder: Embedder) -> None:
+async def warm(embedder: Embedder) -> None:
+    """Load the model; what fails, the result will tell."""
     from lkmongo.errors import LkmongoError
 
     with contextlib.suppress(LkmongoError, TimeoutError):  # the result will say that it was by words alone

@@ -46,6 +46,9 @@ def transcript(record: SessionRecord, turns: Sequence[Turn], slow: float, *, fit
         "started": _local(record.started_at),
         "length": clock(record.length),
         "turns": str(totals.turns) + (f", {totals.tool_errors} failed" if totals.tool_errors else ""),
+        "about": record.summary.text if record.summary else None,
+        "topics": ", ".join(record.summary.topics) if record.summary else None,
+        "still open": "; ".join(each.text for each in record.summary.open) if record.summary else None,
         "webhook": _webhook(record.webhook),
         "learned": _learned(record.learning),
         f"slow (≥ {slow:g} s)": "; ".join(late) or "nothing that was measured",
@@ -132,13 +135,15 @@ AllTenants = Annotated[bool, typer.Option("--all-tenants", help="Of every tenant
 Person = Annotated[str | None, typer.Option("--user", help="Id of one user; by default all users.")]
 Status = Annotated[SessionStatus | None, typer.Option("--status", help="Only sessions with this status.")]
 _STATS_OF = timedelta(days=30)
+_ABOUT = 60
+"""Characters of a summary in a list."""
 _COLUMNS = (
     *("session_id", "tenant_id", "user_id", "status", "started_at"),
-    *("length", "turns", "failed", "slowest"),
+    *("length", "turns", "failed", "slowest", "about"),
 )
 _FIELDS = (
     *("session_id", "tenant_id", "user_id", "room_name", "status", "started_at", "ended_at", "close_reason"),
-    *("length_seconds", "last_turn_at", "turns", "tool_errors", "slowest"),
+    *("length_seconds", "last_turn_at", "turns", "tool_errors", "slowest", "summary", "topics"),
 )
 
 Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most this many.")]
@@ -244,9 +249,9 @@ async def show(
     if cli.output.is_json:
         webhook = asdict(record.webhook) | {"state": record.webhook.state} if record.webhook else None
         learning = asdict(record.learning) | {"state": record.learning.state} if record.learning else None
-        cli.output.event(
-            _fields(record) | {"webhook": webhook, "learning": learning, "turns": turn_fields(record, turns, slow)}
-        )
+        commitments = [asdict(each) for each in record.summary.commitments] if record.summary else []
+        more = {"commitments": commitments, "webhook": webhook, "learning": learning}
+        cli.output.event(_fields(record) | more | {"turns": turn_fields(record, turns, slow)})
         return
     for line in transcript(record, turns, slow, fit=cli.output.format is Format.TABLE):
         cli.output.say(line)
@@ -262,11 +267,16 @@ async def search(
     since: Since = None,
     until: Until = None,
     limit: Limit = 50,
+    meaning: Annotated[
+        bool, typer.Option("--meaning", help="Search the summaries of one user's sessions, by meaning and by words.")
+    ] = False,
 ) -> None:
     """Search what was said in sessions, and what tools were given and returned.
 
     The newest comes first, with the match in double brackets. No index helps with a substring, so this reads turn after
     turn: narrow it with --since or --user if there are many.
+
+    With --meaning, which needs --user, the best match comes first, and "in October" in TEXT means that month.
     """
     from lkmongo.cli.progress import watched
     from lkmongo.store.open import open_store
@@ -274,6 +284,9 @@ async def search(
     from lkmongo.store.sessions.search import search as find
 
     wanted = session_filter(tenant=tenant, all_tenants=all_tenants, user=user, since=since, until=until)
+    if meaning:
+        await _search_summaries(cli, wanted, text, limit)
+        return
     async with open_store(cli.settings) as store:
         with watched("Searching") as tell:
             found = await find(
@@ -286,6 +299,49 @@ async def search(
     cli.output.rows(columns, map(_match, found), empty=f"No turn contains {text!r}")
     if len(found) == limit and not cli.output.is_json:
         cli.output.note(f"showing the newest {limit:,}; see others with --limit and --until")
+
+
+async def _search_summaries(cli: Cli, wanted: SessionFilter, text: str, limit: int) -> None:
+    import asyncio
+
+    from lkmongo.cli.search_view import warm
+    from lkmongo.embed.choose import open_embedder
+    from lkmongo.errors import UsageError
+    from lkmongo.model import UserScope, clean_query, now
+    from lkmongo.search.past_calls import past_calls
+    from lkmongo.store.open import open_store
+    from lkmongo.store.people.person import require_known
+
+    if wanted.user_id is None or wanted.tenant_id is None:
+        raise UsageError("--meaning searches the sessions of one user", hint="name the user with --user")
+    scope = UserScope(tenant_id=wanted.tenant_id, user_id=wanted.user_id)
+    async with open_embedder(cli.settings) as embedder, open_store(cli.settings, on_status=cli.output.note) as store:
+        await asyncio.gather(store.ping(), warm(embedder))
+        found = await past_calls(
+            store.summaries,
+            scope,
+            clean_query(text),
+            embedder,
+            today=now().astimezone(),
+            since=wanted.since,
+            until=wanted.until,
+            limit=limit,
+        )
+        if not found.calls:
+            await require_known(store.db, user_id=scope.user_id, tenant_id=scope.tenant_id)
+    if found.degraded:
+        cli.output.warn(found.degraded)
+    rows = (
+        {
+            "session_id": call.session_id,
+            "started_at": call.started_at,
+            "summary": call.summary.text,
+            "topics": ", ".join(call.summary.topics),
+            "open": "; ".join(each.text for each in call.summary.open),
+        }
+        for call in found.calls
+    )
+    cli.output.rows(["session_id", "started_at", "summary", "topics", "open"], rows, empty="No session was about that")
 
 
 @command(app, "stats", data=True)
@@ -360,6 +416,8 @@ def _fields(record: SessionRecord) -> dict[str, Any]:
         "close_reason": record.close_reason,
         **asdict(record.totals or TurnTotals()),
         "length_seconds": length / timedelta(seconds=1) if length is not None else None,
+        "summary": record.summary.text if record.summary else None,
+        "topics": list(record.summary.topics) if record.summary else [],
     }
 
 
@@ -375,6 +433,7 @@ def _cells(record: SessionRecord) -> dict[str, Any]:
         "turns": totals.turns,
         "failed": totals.tool_errors,
         "slowest": f"{totals.slowest:.2f} s" if totals.slowest is not None else None,
+        "about": textwrap.shorten(record.summary.text, _ABOUT, placeholder=" ...") if record.summary else None,
     }
 
 

@@ -97,7 +97,7 @@ class Memory:
         self.embedder: Embedder = embedder_for(self.settings)
         _ = self.settings.webhook  # a missing secret is an error now, not at the end of the first session
         self.people = People(self.store, self._search)
-        self.sessions = Sessions(self.store)
+        self.sessions = Sessions(self.store, self.embedder)
         self.knowledge = Knowledge(self.store, self._search, self.embedder)
         self.furnish: Callable[[Store], Awaitable[object]] = lambda store: database_indexes.apply(store.db)
         """Makes an embedded database ready; of another one, `lkmongo db indexes` does that. Internal."""

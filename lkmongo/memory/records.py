@@ -23,16 +23,21 @@ from lkmongo.model import (
     Turn,
     UserScope,
     clean_query,
+    now,
 )
 from lkmongo.store.open import Store
 
 if TYPE_CHECKING:
     from lkmongo.embed.base import Embedder
+    from lkmongo.search.past_calls import FoundCalls
     from lkmongo.search.strategy import SearchResult, SearchStrategy
     from lkmongo.store.knowledge.ingest import IngestResult, Library
     from lkmongo.store.knowledge.knowledge import Source
+    from lkmongo.store.people.corrections import Correction, Version
     from lkmongo.store.people.erase import Erasure
     from lkmongo.store.people.forget import Forgotten
+    from lkmongo.store.people.history import Undone
+    from lkmongo.store.people.import_memories import Imported
     from lkmongo.store.people.merge import Merged
     from lkmongo.store.sessions.search import Found
 
@@ -104,6 +109,97 @@ class People:
         """What is remembered of a person, newest first; empty for somebody unknown."""
         store = await self._opened()
         return await store.memories.slots(UserScope(tenant_id=tenant_id, user_id=user_id))
+
+    async def history(
+        self, user_id: str, label: str | None = None, *, tenant_id: str = DEFAULT_TENANT
+    ) -> Sequence[Version]:
+        """Every value of a person's facts, or of one, that was ever true; by label, the newest first.
+
+        One without `valid_to` is true now.
+
+        Raises:
+            NotFoundError: nothing is stored about them, or they never had such a fact.
+            InvalidTextError: not a valid label.
+        """
+        from lkmongo.store.people.corrections import history_known
+
+        return await history_known(await self._opened(), UserScope(tenant_id=tenant_id, user_id=user_id), label)
+
+    async def set(
+        self,
+        user_id: str,
+        label: str,
+        content: str,
+        *,
+        valid_from: datetime | None = None,
+        tenant_id: str = DEFAULT_TENANT,
+        dry_run: bool = False,
+    ) -> Correction:
+        """Set a fact by hand; another value becomes a former one. Sessions in progress know it one turn later.
+
+        Args:
+            user_id: the person.
+            label: of the fact.
+            content: its value.
+            valid_from: since when it is true, with a time zone; by default since now, or since when the text says.
+            tenant_id: their tenant.
+            dry_run: only say what would change.
+
+        Raises:
+            NotFoundError: nothing is stored about them.
+            InvalidTextError: the label or the content is invalid, or they have too many facts.
+            SecretError: it is a secret, such as a password, which must not be remembered.
+        """
+        from lkmongo.store.people.corrections import set_known
+
+        store, scope = await self._opened(), UserScope(tenant_id=tenant_id, user_id=user_id)
+        return await set_known(store, scope, label, content, valid_from=valid_from, dry_run=dry_run)
+
+    async def undo(self, user_id: str, label: str, *, tenant_id: str = DEFAULT_TENANT, dry_run: bool = False) -> Undone:
+        """Give a fact its last former value back, also after `set`, or when it was no longer true.
+
+        What it says instead is dropped, and what was forgotten cannot come back.
+
+        Raises:
+            NotFoundError: nothing is stored about them, or the fact has no former value.
+            InvalidTextError: not a valid label.
+        """
+        from lkmongo.store.people.corrections import undo_known
+
+        store, scope = await self._opened(), UserScope(tenant_id=tenant_id, user_id=user_id)
+        return await undo_known(store, scope, label, dry_run=dry_run)
+
+    async def import_facts(
+        self,
+        path: str | Path,
+        *,
+        user_id: str | None = None,
+        tenant_id: str = DEFAULT_TENANT,
+        dry_run: bool = False,
+    ) -> Imported:
+        """Import facts from a file, once each: our own export, JSON lines, or an export of mem0 or Zep.
+
+        Args:
+            path: the file; its content tells the format.
+            user_id: whose facts they are; by default whose the file says.
+            tenant_id: their tenant.
+            dry_run: only say what would be stored.
+
+        Returns:
+            How many were stored; `problems` says which lines were refused, and why.
+
+        Raises:
+            UsageError: the file cannot be read, or holds no facts.
+        """
+        from lkmongo.store.indexes import database_indexes
+        from lkmongo.store.people.import_formats import read
+        from lkmongo.store.people.import_memories import import_facts
+
+        store = await self._opened()
+        _, entries = read(Path(path))
+        if not dry_run:
+            await database_indexes.apply(store.db)
+        return await import_facts(store, entries, tenant_id=tenant_id, user_id=user_id, dry_run=dry_run)
 
     async def search(
         self, user_id: str, query: str, *, tenant_id: str = DEFAULT_TENANT, limit: int = 5
@@ -202,10 +298,11 @@ class People:
 
 
 class Sessions:
-    """The records of sessions: `Memory.sessions`."""
+    """The records of sessions: `Memory.sessions`. Each has the `summary` of what it was about, once it has ended."""
 
-    def __init__(self, opened: Opened) -> None:
+    def __init__(self, opened: Opened, embedder: Embedder) -> None:
         self._opened = opened
+        self._embedder = embedder
 
     async def list(
         self,
@@ -270,6 +367,39 @@ class Sessions:
 
         wanted = SessionFilter(tenant_id, user_id, since, until)
         return await search((await self._opened()).db, wanted, text, limit=limit)
+
+    async def search_summaries(
+        self,
+        user_id: str,
+        query: str = "",
+        *,
+        tenant_id: str = DEFAULT_TENANT,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 5,
+    ) -> FoundCalls:
+        """A person's sessions by what they were about, by meaning and by words.
+
+        Args:
+            user_id: whose.
+            query: what to look for; "in October" in it means that month. Empty for the newest.
+            tenant_id: their tenant.
+            since: began at this time or later; with a time zone.
+            until: began before this time.
+            limit: how many at most.
+
+        Returns:
+            The `calls`, the best first, each with its `summary`; `degraded` says what the search had to do without.
+        """
+        from lkmongo.dates import zone_of
+        from lkmongo.search.past_calls import past_calls
+
+        store, scope = await self._opened(), UserScope(tenant_id=tenant_id, user_id=user_id)
+        profile = await store.users.get(scope)
+        today = now().astimezone(zone_of(profile.timezone if profile else None))
+        return await past_calls(
+            store.summaries, scope, query, self._embedder, today=today, since=since, until=until, limit=limit
+        )
 
 
 class Knowledge:

@@ -59,7 +59,7 @@ class Interface:
         yield web.post("/api/token", self.token)
         yield web.get("/api/memories", self.memories, allow_head=False)
         yield web.delete("/api/memories", self.forget_everything)
-        yield web.delete("/api/memories/{kind:memory|profile}/{name}", self.forget)
+        yield web.delete("/api/memories/{kind:memory|profile|commitment}/{name}", self.forget)
         yield web.post("/api/suggestions/{id}/{answer:accept|decline}", self.decide)
         yield web.post("/api/logout", self.logout)
         yield web.get("/health", self.health)

@@ -35,12 +35,17 @@ ARGUMENTS: dict[str, list[str]] = {
     "local stop": [],
     "memory accept": ["u-100", "0123456789ab"],
     "memory decline": ["u-100", "0123456789ab"],
+    "memory commitments": ["u-100"],
     "memory export": ["u-100"],
     "memory forget": ["u-100", "--yes"],
+    "memory history": ["u-100"],
+    "memory import": ["facts.jsonl"],
     "memory list": ["u-100"],
     "memory search": ["u-100", "colour"],
+    "memory set": ["u-100", "favorite_color", "teal"],
     "memory show": ["u-100", "favorite_color"],
     "memory suggestions": ["u-100"],
+    "memory undo": ["u-100", "favorite_color", "--yes"],
     "sessions export": [],
     "sessions list": [],
     "sessions recover": [],
@@ -106,6 +111,9 @@ HEAVY = {"agent console", "doctor"}
 NOTES = "# Notes\n\nThe guarantee is two years.\n"
 """What `knowledge add` is given."""
 
+FACTS = '{"user_id": "u-100", "label": "city", "content": "Lisbon"}\n'
+"""What `memory import` is given."""
+
 TOGETHER = 16
 """Commands that run at the same time."""
 
@@ -114,6 +122,7 @@ TOGETHER = 16
 def fails(run, run_inside, tmp_path):
     """Run a command with what cannot work, and look at what must hold however it fails."""
     (tmp_path / "notes.md").write_text(NOTES)
+    (tmp_path / "facts.jsonl").write_text(FACTS)
 
     def call(command, *options, env):
         start = run if command in HEAVY else run_inside
@@ -175,6 +184,7 @@ def without_database(zygote, shared_home, tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("without a database")
     (folder / "notes.md").write_text(NOTES)
+    (folder / "facts.jsonl").write_text(FACTS)
     env = environment(shared_home, "nobody", folder) | SECRETS
     lines = [
         [*command.split(), *arguments, *options]

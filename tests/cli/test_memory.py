@@ -10,6 +10,7 @@ import pytest
 
 from lkmongo.after_end import Proposal
 from lkmongo.model import LastSession, SessionRecord, SessionStatus, UserScope, now
+from lkmongo.summary import Commitment, Summary
 from tests.people import documents, furnish
 
 ROBIN = UserScope(tenant_id="default", user_id="u-100")
@@ -156,6 +157,23 @@ async def test_a_megabyte_and_hostile_text_are_shown_and_never_obeyed(run, store
     assert SAFE in " ".join(note.stdout.split())
     assert long.stdout.count("word") == 200_000
     assert listed.stdout.count("word") == (200 if output == "table" else 200_000)
+
+
+async def test_what_is_still_to_be_done_is_listed_until_it_is_closed(run, store):
+    await furnish(store, ROBIN, slots=[], calls=["s-1"])
+    at = now() - timedelta(hours=2)
+    made = Commitment.of("send a lamp", "assistant", at, "s-1"), Commitment.of("measure the shelf", "caller", at, "s-1")
+    await store.summaries.save(ROBIN, "s-1", Summary("A lamp.", at, (), made, by="model"))
+    listed = run("memory", "commitments", "u-100", "--json").json
+    assert [(each["by"], each["text"], each["session_id"]) for each in listed] == [
+        ("assistant", "send a lamp", "s-1"),
+        ("caller", "measure the shelf", "s-1"),
+    ]
+    left = run("memory", "commitments", "u-100", "--close", made[0].id, "--json").json
+    assert [each["text"] for each in left] == ["measure the shelf"]
+    assert run("memory", "commitments", "u-100", "--close", made[0].id).code == 5
+    assert [each.text for each in await store.summaries.open(ROBIN)] == ["measure the shelf"]
+    assert run("memory", "commitments", "nobody").code == 5
 
 
 async def test_suggestions_are_listed_accepted_and_declined(run, store):

@@ -92,9 +92,9 @@ def test_a_conversation_is_listed_shown_searched_counted_and_exported(run):
 
 def test_the_list(run, two_calls):
     plain = run("sessions", "list").stdout.splitlines()
-    assert plain[0] == "session_id\tuser_id\tstatus\tstarted_at\tlength\tturns\tfailed\tslowest"
+    assert plain[0] == "session_id\tuser_id\tstatus\tstarted_at\tlength\tturns\tfailed\tslowest\tabout"
     rows = [line.split("\t") for line in plain[1:]]
-    assert [(row[0], row[2], *row[4:]) for row in rows] == [
+    assert [(row[0], row[2], *row[4:8]) for row in rows] == [
         ("call-2", "interrupted", "0:30", "1", "0", ""),
         ("call-1", "complete", "2:05", "4", "1", "2.50 s"),
     ]
@@ -467,3 +467,42 @@ async def test_memory_stays_small_whatever_the_calls(cli_env, tmp_path, write):
     first = json.loads((tmp_path / "calls.jsonl").read_text().split("\n", 1)[0])
     assert [turn["seq"] for turn in first["turns"]] == list(range(3_000))
     assert peak < 200
+
+
+def about(text: str, at: Any, **fields: Any) -> dict[str, Any]:
+    """The summary of a session, as it is stored."""
+    return {"summary": {"text": text, "at": at, "topics": ["lamp"], "commitments": [], "by": "model"} | fields}
+
+
+async def test_sessions_are_found_by_what_they_were_about(run, write):
+    promise = {"id": "a1", "text": "send a lamp", "by": "assistant", "made_at": RECENT}
+    vector = b"\x27\x00" + bytes(1024)
+    long_ago = RECENT - timedelta(days=90)
+    await write(
+        [
+            session("lamp", started_at=RECENT, **about("They ordered a lamp.", RECENT, commitments=[promise])),
+            session("oak", started_at=long_ago, **about("How to oil an oak table.", long_ago, embedding=vector)),
+            session("other", user="v", started_at=RECENT, **about("A lamp, too.", RECENT)),
+            session("old", started_at=RECENT),
+        ],
+        [],
+    )
+    found = run("sessions", "search", "the lamp that was ordered", "--meaning", "--user", "u", "--json").json
+    assert (found[0]["session_id"], found[0]["summary"]) == ("lamp", "They ordered a lamp.")
+    assert (found[0]["topics"], found[0]["open"]) == ("lamp", "send a lamp")
+    month = long_ago.astimezone().strftime("%B %Y")
+    (found,) = run("sessions", "search", f"what was it about in {month}", "--meaning", "--user", "u", "--json").json
+    assert found["session_id"] == "oak"
+    refused = run("sessions", "search", "lamp", "--meaning")
+    assert (refused.code, "--user" in refused.stderr) == (2, True)
+    assert run("sessions", "search", "lamp", "--meaning", "--user", "nobody").code == 5
+    shown = run("sessions", "show", "lamp", "--json").json
+    assert (shown["summary"], shown["topics"]) == ("They ordered a lamp.", ["lamp"])
+    assert [each["text"] for each in shown["commitments"]] == ["send a lamp"]
+    assert "send a lamp" in run("sessions", "show", "lamp").stdout
+    assert {each["session_id"]: each["summary"] for each in run("sessions", "list", "--user", "u", "--json").json} == {
+        "lamp": "They ordered a lamp.",
+        "oak": "How to oil an oak table.",
+        "old": None,
+    }
+    assert "embedding" not in run("sessions", "export", "--user", "u").stdout

@@ -55,7 +55,7 @@ class Greeter(Agent):
 
 
 class Helper(Greeter):
-    """All eight tools, over a dictionary."""
+    """The tools that the responder calls, over a dictionary."""
 
     @function_tool
     async def update_profile(self, field: str, value: str) -> str:

@@ -13,6 +13,7 @@ import lkmongo
 from docs import generate
 from lkmongo.errors import InvalidTextError, NotFoundError, UsageError
 from lkmongo.model import UserScope, now
+from lkmongo.summary import Summary
 from tests.conftest import clean_environment
 from tests.session_documents import said, session
 
@@ -173,3 +174,15 @@ async def test_the_script_runs_as_it_stands(environment, tmp_path):
     assert '"favorite_color", "content": "teal"' in done.stdout
     assert "ended\n" in done.stdout
     assert "2 new passages" in done.stdout
+
+
+async def test_sessions_tell_what_they_were_about_and_are_found_by_it(memory, people, store):
+    at = now()
+    await store.summaries.save(ROBIN, "one", Summary("They lost an umbrella.", at, ("umbrella",), by="model"))
+    assert (await memory.sessions.show("one")).summary.topics == ("umbrella",)
+    (record,) = await memory.sessions.list(user_id="u-100")
+    assert record.summary.text == "They lost an umbrella."
+    (call,) = (await memory.sessions.search_summaries("u-100", "a lost umbrella")).calls
+    assert (call.session_id, call.summary.text) == ("one", "They lost an umbrella.")
+    assert (await memory.sessions.search_summaries("u-100", until=call.started_at)).calls == []
+    assert (await memory.sessions.search_summaries("u-100", "umbrella", tenant_id="acme")).calls == []

@@ -24,6 +24,7 @@ from lkmongo.errors import UsageError
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.extended_json import READ, decode
 from lkmongo.store.mongo.schema import SESSIONS, TURNS
+from lkmongo.store.sessions.documents import VECTOR
 from lkmongo.store.sessions.listing import Key, SessionFilter, turns_query
 
 Document = dict[str, Any]
@@ -145,7 +146,7 @@ class Export:
         self._sessions = db[SESSIONS].with_options(codec_options=READ)
         self._turns = db[TURNS].with_options(codec_options=READ)
         self._query = wanted.sessions()
-        self._fields = None if with_embeddings else {"embedding": 0}
+        self._fields = None if with_embeddings else dict.fromkeys(("embedding", *VECTOR), 0)
         self._group = 50
         self._newest: Any = after
         self._since_yield = 0

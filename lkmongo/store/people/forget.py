@@ -148,11 +148,15 @@ async def forget_line(people: People, scope: UserScope, kind: str, name: str) ->
     """
     if kind == "memory":
         was_there: object = await forget(people, scope, [name])
+    elif kind == "commitment":
+        was_there = await people.summaries.drop_commitment(scope, name)
     else:
         profile = await people.users.get(scope) or Profile(scope)
         was_there = profile.last_session if name == LAST_SESSION else profile.values.get(name)
         if was_there:
             await forget(people, scope, [], fields=[] if name == LAST_SESSION else [name])
+        if name == LAST_SESSION and profile.last_session and profile.last_session.session_id:
+            await people.summaries.drop(scope, [profile.last_session.session_id])
     if not was_there:
         raise NotFoundError("that is not remembered")
 

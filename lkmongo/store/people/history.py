@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, get_args
 
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.model import (
@@ -285,6 +287,14 @@ class History:
         await self._users.touch_memories(scope)
         return bool(deleted.deleted_count)
 
+    async def add(self, scope: UserScope, former: FormerFact) -> None:
+        """Add a former value that was never a slot here, unless it is there."""
+        entry = {"content": former.content, "updated_at": former.updated_at, "valid_to": former.valid_to}
+        entry |= history_fields(former.valid_from, former.source, former.dates)
+        await operations.write(lambda: add_former(self._history, scope, former.memory_type, entry))
+        await self.settle(scope, former.memory_type)
+        await self._users.touch_memories(scope)
+
     async def ended_after(self, scope: UserScope, label: str, at: datetime) -> bool:
         """Whether the fact with this label ended after `at`: what was said before must not come back as true."""
         selector = scope.filter | {"memory_type": slot_name(label), "ended_at": {"$gt": at}}
@@ -370,6 +380,24 @@ class History:
         """
         selector = _of_labels(scope, labels) | _said(not_after)
         return (await operations.write(lambda: self._history.delete_many(selector))).deleted_count
+
+
+async def add_former(
+    history: AsyncCollection[Document],
+    scope: UserScope,
+    label: str,
+    entry: Document,
+    session: AsyncClientSession | None = None,
+) -> None:
+    """Add a former value, a moment later if there is another one since the same time. Raises the driver's errors."""
+    began = entry["valid_from"]
+    while True:
+        key = scope.filter | {"memory_type": label, "valid_from": began}
+        new = {name: value for name, value in (entry | STAMP).items() if name not in key and name != "_id"}
+        there = await history.find_one_and_update(key, {"$setOnInsert": new}, upsert=True, session=session)
+        if there is None or there.get("content") == entry["content"]:
+            return
+        began += MOMENT
 
 
 def _of_labels(scope: UserScope, labels: Sequence[str] | None) -> Document:

@@ -10,8 +10,8 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.model import UserScope
-from lkmongo.store.mongo.schema import MEMORY_HISTORY, STAMP
-from lkmongo.store.people.history import MOMENT, began_of, former_of
+from lkmongo.store.mongo.schema import MEMORY_HISTORY
+from lkmongo.store.people.history import add_former, began_of, former_of
 
 Document = dict[str, Any]
 
@@ -51,16 +51,5 @@ class FormerValues:
                 await self._history.delete_one({"_id": entry["_id"]} | self._guest.filter, session=self._session)
 
     async def _add(self, label: str, entry: Document) -> None:
-        """Add a former value, a moment later if there is another one since the same time."""
-        fields = {name: value for name, value in entry.items() if name not in ("_id", "valid_from", "user_id")} | STAMP
-        began = entry["valid_from"]
-        while True:
-            key = self._login.filter | {"memory_type": label, "valid_from": began}
-            new = {name: value for name, value in fields.items() if name not in key}
-            with self._in_time():
-                there = await self._history.find_one_and_update(
-                    key, {"$setOnInsert": new}, upsert=True, session=self._session
-                )
-            if there is None or there.get("content") == entry["content"]:
-                return
-            began += MOMENT
+        with self._in_time():
+            await add_former(self._history, self._login, label, entry, self._session)

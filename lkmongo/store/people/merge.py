@@ -40,6 +40,7 @@ from lkmongo.store.people.joined_history import FormerValues
 from lkmongo.store.people.person import count, is_known, unknown_person
 from lkmongo.store.people.tombstones import Tombstones
 from lkmongo.store.sessions.sessions import Sessions
+from lkmongo.summary import MAX_OPEN
 
 Document = dict[str, Any]
 
@@ -365,7 +366,7 @@ class _Mover:
         both = [(ours[each], theirs[each]) for each in ours.keys() & theirs.keys()]
         if not both:
             return None
-        ours_stay = [pair for pair in both if _changed_at(pair[0]) > _changed_at(pair[1])]
+        ours_stay = [pair for pair in both if _time(pair[0]) > _time(pair[1])]
         drop = [pair[1 if pair in ours_stay else 0]["_id"] for pair in both]
         for batch in _batches([] if self._dry_run else drop):
             with self._in_time():
@@ -438,7 +439,7 @@ class _Mover:
         guest = await users.find_one(self._guest.filter, session=self._session) or {}
         login = await users.find_one(self._login.filter, session=self._session) or {}
         known = {"_id", "tenant_id", "user_id", "created_at", "last_seen_at", "last_session", "forgotten_at"}
-        known |= {"memory_version", VERSION}
+        known |= {"memory_version", VERSION, "commitments"}
         ours, theirs = _flat(guest), _flat(login)
         filled = sorted(
             path for path in ours if path.partition(".")[0] not in known and ours[path] and not theirs.get(path)
@@ -446,6 +447,8 @@ class _Mover:
         change: Document = {path: ours[path] for path in filled}
         # As old as the older of the two, so that an upgrade looks at what was filled.
         change[VERSION] = min((each.get(VERSION, 0) for each in (guest, login) if each), default=SCHEMA_VERSION)
+        if both := [promise for each in (login, guest) for promise in each.get("commitments") or []]:
+            change["commitments"] = sorted(both, key=lambda each: _time(each, "made_at"))[-MAX_OPEN:]
         last = [session for each in (guest, login) if (session := each.get("last_session")) and session.get("at")]
         if last:
             change["last_session"] = max(last, key=lambda session: session["at"])
@@ -478,9 +481,9 @@ class _Mover:
         return self._db[collection].find(selector, fields, session=self._session)
 
 
-def _changed_at(document: Document) -> datetime:
+def _time(document: Document, field: str = "updated_at") -> datetime:
     """For a comparison: a document without the time is older than any."""
-    moment = document.get("updated_at")
+    moment = document.get(field)
     return moment if isinstance(moment, datetime) else _LONG_AGO
 
 

@@ -25,6 +25,7 @@ from lkmongo.store.mongo.schema import MEMORIES, MEMORY_HISTORY, SESSIONS, TURNS
 from lkmongo.store.people.history import History
 from lkmongo.store.people.memories import Memories
 from lkmongo.store.people.users import Users
+from lkmongo.store.sessions.documents import VECTOR
 from lkmongo.store.sessions.summaries import Summaries
 
 Document = dict[str, Any]
@@ -203,7 +204,7 @@ async def export(db: AsyncDatabase[Document], scope: UserScope) -> AsyncIterator
 
 async def _sessions(db: AsyncDatabase[Document], scope: UserScope) -> AsyncIterator[Document]:
     """The person's sessions with their turns, oldest first; last the turns without a session document."""
-    sessions = await _find(db, SESSIONS, scope.filter, "started_at", leave_out="report")
+    sessions = await _find(db, SESSIONS, scope.filter, "started_at", leave_out=("report", *VECTOR))
     known = {session["session_id"] for session in sessions}
     spoken = await operations.read(lambda: db[TURNS].distinct("session_id", scope.filter))
     sessions += [{"session_id": name} for name in sorted(set(spoken) - known)]
@@ -218,10 +219,14 @@ async def _sessions(db: AsyncDatabase[Document], scope: UserScope) -> AsyncItera
 
 
 async def _find(
-    db: AsyncDatabase[Document], collection: str, selector: Document, *order: str, leave_out: str = "embedding"
+    db: AsyncDatabase[Document],
+    collection: str,
+    selector: Document,
+    *order: str,
+    leave_out: Sequence[str] = ("embedding",),
 ) -> list[Document]:
     async def find() -> list[Document]:
-        cursor = db[collection].find(selector, {leave_out: 0})
+        cursor = db[collection].find(selector, dict.fromkeys(leave_out, 0))
         return [document async for document in cursor.sort([(path, 1) for path in (*order, "_id")])]
 
     return await operations.read(find)
@@ -264,7 +269,10 @@ LAST_SESSION = "last_call"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Something remembered; `kind` ("profile" or "memory") and `name` identify it, `label` is for people."""
+    """Something remembered; `kind` and `name` identify it, `label` is for people.
+
+    Its `kind` is "profile", "memory" or "commitment".
+    """
 
     kind: str
     name: str
@@ -274,7 +282,7 @@ class Line:
 
 
 async def lines(people: People, scope: UserScope) -> list[Line]:
-    """The person's profile, the last session's gist, and their memories, newest first."""
+    """The person's profile, the last session's gist, open commitments, and their memories, newest first."""
     profile, slots = await asyncio.gather(people.users.get(scope), people.memories.slots(scope))
     found = []
     if profile:
@@ -287,6 +295,10 @@ async def lines(people: People, scope: UserScope) -> list[Line]:
         ]
         if last := profile.last_session:
             found.append(Line("profile", LAST_SESSION, "Last conversation", last.gist, last.at))
+        found += [
+            Line("commitment", each.id, "Still to be done" if each.by == "assistant" else "You wanted to", each.text)
+            for each in profile.commitments
+        ]
     return found + [
         Line("memory", slot.memory_type, slot_words(slot.memory_type).capitalize(), slot.content, slot.updated_at)
         for slot in slots

@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 _KINDS = frozenset(TurnKind)
 _STATUSES = frozenset(SessionStatus)
 
+VECTOR = ("summary.embedding", "summary.embedding_model")
+"""The fields of a summary's vector, which only a search reads."""
 HAS_RUN_OUT: dict[str, Any] = {"$not": {"$gt": ["$lease.until", "$$NOW"]}}
 """The expression for sessions whose lease nobody holds."""
 LOOKING = "/resume"

@@ -17,7 +17,7 @@ from lkmongo.errors import NotFoundError, UsageError
 from lkmongo.model import DEFAULT_TENANT, SessionRecord, SessionStatus, TurnTotals, check_id
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import SESSIONS, TURNS
-from lkmongo.store.sessions.documents import record_of, totals_of
+from lkmongo.store.sessions.documents import VECTOR, record_of, totals_of
 from lkmongo.store.sessions.transcript import ANSWER, FIRST_WORD
 
 Document = dict[str, Any]
@@ -28,6 +28,7 @@ MAX_MILLISECONDS = 25_000
 """Time limit of an operator's query on the server: below the socket timeout, so that the server reports it."""
 COUNTED = 10_000
 """Up to how many sessions are counted beyond those that a list shows."""
+_SHOWN = dict.fromkeys(("report", *VECTOR), 0)
 _KEY_FIELDS = ("tenant_id", "user_id", "session_id")
 
 
@@ -127,7 +128,7 @@ async def _read(
     db: AsyncDatabase[Document], query: Document, limit: int, order: list[tuple[str, int]] | None = None
 ) -> list[SessionRecord]:
     documents = await operations.read(
-        lambda: db[SESSIONS].find(query, {"report": 0}, sort=order, limit=limit, max_time_ms=MAX_MILLISECONDS).to_list()
+        lambda: db[SESSIONS].find(query, _SHOWN, sort=order, limit=limit, max_time_ms=MAX_MILLISECONDS).to_list()
     )
     return [record_of(document) for document in documents]
 

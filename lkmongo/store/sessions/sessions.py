@@ -23,6 +23,7 @@ from lkmongo.store.mongo.schema import SESSIONS, STAMP, TURNS, VERSION
 from lkmongo.store.sessions.documents import (
     HAS_RUN_OUT,
     LOOKING,
+    VECTOR,
     host_name,
     is_gone,
     lease,
@@ -391,7 +392,8 @@ class Sessions:
 
     async def get(self, scope: UserScope, session_id: str) -> SessionRecord | None:
         """One session of the user, with its report."""
-        document = await operations.read(lambda: self._sessions.find_one(_one(scope, session_id)))
+        shown = dict.fromkeys(VECTOR, 0)
+        document = await operations.read(lambda: self._sessions.find_one(_one(scope, session_id), shown))
         return record_of(document) if document else None
 
     async def recent(self, scope: UserScope, *, limit: int = 50) -> list[SessionRecord]:

@@ -200,7 +200,7 @@ class SessionStats:
         query = self._wanted.sessions() | {"ended_at": None}
         found: Counter[date] = Counter()
         part: list[SessionRecord] = []
-        async for document in self._sessions.find(query, {"report": 0}, max_time_ms=MAX_MILLISECONDS):
+        async for document in self._sessions.find(query, {"report": 0, "summary": 0}, max_time_ms=MAX_MILLISECONDS):
             part.append(record_of(document))
             if len(part) == _OPEN_SESSIONS:
                 await self._add_lengths(found, part)

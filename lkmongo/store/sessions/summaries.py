@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from lkmongo.model import SessionStatus, UserScope
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import SESSIONS, USERS
-from lkmongo.store.sessions.documents import commitments_of, summary_fields, summary_of
+from lkmongo.store.sessions.documents import VECTOR, commitments_of, summary_fields, summary_of
 from lkmongo.store.sessions.sessions import NO_SUMMARY
 from lkmongo.summary import MAX_OPEN, Commitment, PastCall, Summary, stems
 
@@ -75,7 +75,9 @@ class Summaries:
         shown = {"_id": 0, "started_at": 1, "summary.commitments": 1, "summary.by": 1}
         session, person = await asyncio.gather(
             operations.read(lambda: self._sessions.find_one(selector, shown)),
-            operations.read(lambda: self._users.find_one(scope.filter, {"_id": 0, "forgotten_at": 1})),
+            operations.read(
+                lambda: self._users.find_one(scope.filter, {"_id": 0, "forgotten_at": 1, "commitments": 1})
+            ),
         )
         if session is None or person is None:
             return False
@@ -90,7 +92,8 @@ class Summaries:
         if vector is not None:
             fields |= _vector_fields(vector, model)
         await operations.write(lambda: self._sessions.update_one(selector, {"$set": {"summary": fields}}))
-        if not await self._note(scope, session_id, fields, closed, began):
+        expired = await self._expired(scope, commitments_of(person.get("commitments")), session_id)
+        if not await self._note(scope, [session_id, *expired], fields, closed, began):
             # Something was forgotten meanwhile: whoever did may have looked before this was stored.
             await operations.write(lambda: self._sessions.update_one(selector, _NO_LONGER))
             return False
@@ -98,20 +101,33 @@ class Summaries:
             await self._mark_closed(scope, closed, summary.at)
         return True
 
+    async def _expired(self, scope: UserScope, open_ones: Iterable[Commitment], session_id: str) -> list[str]:
+        """The calls of open commitments whose records are kept no longer: these go as well."""
+        names = {each.session_id for each in open_ones if each.session_id} - {session_id}
+        if not names:
+            return []
+        selector = scope.filter | {"session_id": {"$in": list(names)}}
+        return list(names - set(await operations.read(lambda: self._sessions.distinct("session_id", selector))))
+
     async def _note(
-        self, scope: UserScope, session_id: str, fields: Document, closed: Collection[str], began: datetime
+        self, scope: UserScope, replaced: Sequence[str], fields: Document, closed: Collection[str], began: datetime
     ) -> bool:
-        """Bring the person's document up to date; returns whether nothing was forgotten since the call began."""
+        """Bring the person's document up to date; returns whether nothing was forgotten since the call began.
+
+        The open commitments of the calls in `replaced`, of which the first is this one, go.
+        """
         new = [each for each in fields["commitments"] if "closed_at" not in each]
         # A person without the time cannot have forgotten anything.
         unforgotten = scope.filter | {"forgotten_at": {"$not": {"$gte": began}}}
         gist = {"last_session.gist": fields["text"]} if fields["text"] else None
-        of_this = {"last_session.session_id": session_id}
+        of_this = {"last_session.session_id": replaced[0]}
         requests = [
             UpdateOne(
                 unforgotten,
                 {
-                    "$pull": {"commitments": {"$or": [{"session_id": session_id}, {"id": {"$in": list(closed)}}]}},
+                    "$pull": {
+                        "commitments": {"$or": [{"session_id": {"$in": replaced}}, {"id": {"$in": list(closed)}}]}
+                    },
                     "$inc": {"memory_version": 1},
                 },
             ),
@@ -207,17 +223,38 @@ class Summaries:
             return (before is None or at is None or at < before) and (gone is None or bool(gone & stems(texts)))
 
         unended = scope.filter | {"status": {"$ne": SessionStatus.COMPLETE.value}}
-        await operations.write(lambda: self._sessions.update_many(unended, {"$set": {NO_SUMMARY: True}}))
+        # First, so that a session which ends meanwhile either sees the mark or is among those that are read.
+        _, opened = await asyncio.gather(
+            operations.write(lambda: self._sessions.update_many(unended, {"$set": {NO_SUMMARY: True}})),
+            self.open(scope),
+        )
         calls = await self.of_person(scope, limit=0)
         names = [call.session_id for call in calls if tells(call.started_at, call.summary.embedded_text)]
-        for start in range(0, len(names), _BATCH):
-            selector = scope.filter | {"session_id": {"$in": names[start : start + _BATCH]}}
-            await operations.write(functools.partial(self._sessions.update_many, selector, _NO_LONGER))
-        ids = [each.id for each in await self.open(scope) if tells(each.made_at, each.text)]
+        await self.drop(scope, names)
+        ids = [each.id for each in opened if tells(each.made_at, each.text)]
         if ids:
             change = {"$pull": {"commitments": {"id": {"$in": ids}}}, "$inc": {"memory_version": 1}}
             await operations.write(lambda: self._users.update_one(scope.filter, change))
         return len(names)
+
+    async def drop(self, scope: UserScope, session_ids: Sequence[str]) -> None:
+        """Delete the summaries of these calls; their records stay."""
+        for start in range(0, len(session_ids), _BATCH):
+            selector = scope.filter | {"session_id": {"$in": list(session_ids[start : start + _BATCH])}}
+            await operations.write(functools.partial(self._sessions.update_many, selector, _NO_LONGER))
+
+    async def drop_commitment(self, scope: UserScope, name: str) -> bool:
+        """Delete an open commitment wherever it is; returns whether there was one of that id."""
+        change = {"$pull": {"commitments": {"id": name}}, "$inc": {"memory_version": 1}}
+        found = await operations.write(lambda: self._users.update_one(scope.filter | {"commitments.id": name}, change))
+        told = scope.filter | {"summary.commitments.id": name}
+        # With the vector, which was made of it, too.
+        changes: Document = {
+            "$pull": {"summary.commitments": {"id": name}},
+            "$unset": dict.fromkeys(VECTOR, ""),
+        }
+        await operations.write(lambda: self._sessions.update_many(told, changes))
+        return found.matched_count == 1
 
 
 def _vector_fields(vector: NDArray[np.float32], model: str | None) -> Document:

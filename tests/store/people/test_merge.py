@@ -22,6 +22,7 @@ from lkmongo.store.people.erase import erase
 from lkmongo.store.people.merge import Conflict, merge
 from lkmongo.store.people.person import count
 from lkmongo.store.people.tombstones import Tombstones
+from lkmongo.summary import Commitment, Summary
 from tests.fake_llm import calls
 from tests.people import documents, furnish, killed_at, of, until
 from tests.talk import talk
@@ -337,3 +338,22 @@ async def assert_one_person_with_all_of_both(store, guest, login) -> None:
 
 async def merge_and_be_killed(uri: str, database: str, number: int, *, atomic: bool) -> bool:
     return await killed_at(number, uri, lambda client: merge(client[database], GUEST, LOGIN, atomic=atomic))
+
+
+async def test_what_both_still_have_to_do_is_the_logins_with_the_calls(store):
+    made = {}
+    for hours, scope in ((2, GUEST), (1, LOGIN)):
+        name, at = f"call-{scope.user_id}", now() - timedelta(hours=hours)
+        await furnish(store, scope, slots=[], calls=[name])
+        made[scope] = Commitment.of(f"call {scope.user_id} back", "assistant", at, name)
+        await store.summaries.save(
+            scope, name, Summary(f"A call of {scope.user_id}.", at, (), (made[scope],), by="model")
+        )
+    assert "commitments" not in (await merge(store.db, GUEST, LOGIN, dry_run=True)).filled
+    await merge(store.db, GUEST, LOGIN)
+    assert await store.summaries.open(LOGIN) == (made[GUEST], made[LOGIN])
+    assert {call.session_id for call in await store.summaries.of_person(LOGIN)} == {
+        f"call-{GUEST.user_id}",
+        f"call-{LOGIN.user_id}",
+    }
+    assert await store.summaries.close(LOGIN, [made[GUEST].id], now()) == 1

@@ -6,6 +6,7 @@ import json
 import re
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 from bson import Binary, Decimal128, ObjectId
 from hypothesis import given
@@ -15,6 +16,7 @@ from lkmongo.errors import NotFoundError
 from lkmongo.model import LastSession, Turn, TurnKind, UserScope, now
 from lkmongo.store.people.forget import forget_known
 from lkmongo.store.people.person import count, export
+from lkmongo.summary import Commitment, Summary
 from tests.people import furnish
 
 ROBIN = UserScope(tenant_id="default", user_id="u-100")
@@ -37,6 +39,9 @@ async def test_it_holds_everything_of_the_person_and_nothing_of_others(store):
     await furnish(store, SOMEBODY_ELSE, orders=["8"], content="Porto")
     await store.users.set_last_session(ROBIN, LastSession(now(), "a trip"), started_at=now())
     await store.sessions.append(ROBIN, "s-gone", [Turn(0, "i", TurnKind.MESSAGE, now(), role="user", content="alone")])
+    made = Commitment.of("book a trip", "caller", now(), "s-1")
+    summary, vector = Summary("A trip.", now(), (), (made,), by="model"), np.ones(4, np.float32)
+    assert await store.summaries.save(ROBIN, "s-1", summary, vector=vector, model="m@4")
     text = await text_of(store, ROBIN)
     found = json.loads(text)
     assert list(found) == [
@@ -56,6 +61,8 @@ async def test_it_holds_everything_of_the_person_and_nothing_of_others(store):
     assert found["orders"][0]["order_id"] == "7"
     assert [call["session_id"] for call in found["calls"]] == ["s-1", "s-2", "s-gone"]
     assert [turn["content"] for turn in found["calls"][0]["turns"]] == ["Lisbon 0", "Lisbon 1", "Lisbon 2"]
+    assert found["calls"][0]["summary"]["text"] == "A trip."
+    assert found["profile"]["commitments"][0]["text"] == "book a trip"
     assert [turn["content"] for turn in found["calls"][2]["turns"]] == ["alone"]
     assert datetime.fromisoformat(found["memories"][0]["updated_at"]).tzinfo
     assert "Porto" not in text

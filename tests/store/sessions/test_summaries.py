@@ -11,8 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lkmongo.embed.vectors import from_bson
+from lkmongo.errors import NotFoundError
 from lkmongo.model import LastSession, SessionRecord, SessionStatus, UserScope, now
-from lkmongo.store.people.forget import forget
+from lkmongo.store.people.forget import forget, forget_line
+from lkmongo.store.people.person import lines
 from lkmongo.summary import MAX_OPEN, Commitment, Summary, stems
 
 ROBIN = UserScope(tenant_id="default", user_id="u-100")
@@ -214,3 +216,31 @@ async def test_nobody_reads_closes_or_forgets_what_is_not_theirs(store, steps):
 )
 def test_texts_share_words_by_their_stems(forgotten: str, told: str, shared: bool):
     assert bool(stems([forgotten]) & stems([told])) is shared
+
+
+async def test_a_person_may_delete_a_commitment_and_what_the_last_call_was_about(store):
+    await a_call(store, "s-1", "a lamp")
+    await store.users.set_last_session(ROBIN, LastSession(now(), "a lamp", "s-1"), started_at=BEGAN)
+    lamp, shelf = promise("send a lamp"), promise("measure the shelf")
+    summary = Summary("A lamp.", BEGAN, (), (lamp, shelf), by="model")
+    await store.summaries.save(ROBIN, "s-1", summary, vector=np.ones(4, np.float32), model="m@4")
+    found = {line.kind: line for line in await lines(store, ROBIN)}
+    assert found["commitment"].content == "measure the shelf"
+    await forget_line(store, ROBIN, "commitment", lamp.id)
+    with pytest.raises(NotFoundError):
+        await forget_line(store, ROBIN, "commitment", lamp.id)
+    (call,) = await store.summaries.of_person(ROBIN, vectors=True)
+    assert (call.summary.commitments, call.vector, await store.summaries.open(ROBIN)) == ((shelf,), None, (shelf,))
+    await forget_line(store, ROBIN, "profile", "last_call")
+    assert await texts(store) == []
+    assert (await store.users.get(ROBIN)).last_session is None
+
+
+async def test_a_commitment_of_a_call_that_is_kept_no_longer_goes_with_the_next_summary(store):
+    await a_call(store, "s-1", "a lamp")
+    await store.summaries.save(ROBIN, "s-1", Summary("A lamp.", BEGAN, (), (promise("send a lamp"),), by="model"))
+    await store.db.sessions.delete_many({"session_id": "s-1"})
+    await a_call(store, "s-2", "a chair", began=BEGAN + HOUR)
+    chair = promise("send a chair", "s-2")
+    await store.summaries.save(ROBIN, "s-2", Summary("A chair.", BEGAN + HOUR, (), (chair,), by="model"))
+    assert await open_texts(store) == ["send a chair"]
