@@ -17,7 +17,7 @@ from lkmongo.agent.models import check_language_model
 from lkmongo.declarations import declare_agent, declared
 from lkmongo.embed.choose import embedder_for
 from lkmongo.errors import InvalidTextError, NotFoundError
-from lkmongo.model import Source, UserScope
+from lkmongo.model import UserScope
 from lkmongo.outbox import journal
 from lkmongo.outbox.recovery import recover
 from lkmongo.scenarios.calls import Answers, hold, hold_and_kill
@@ -27,6 +27,7 @@ from lkmongo.scenarios.scenario import Model, Scenario, Staff
 from lkmongo.settings import Settings
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.open import Store, open_store
+from lkmongo.store.people.corrections import set_known, undo_known
 from lkmongo.store.people.erase import erase_known
 from lkmongo.store.people.forget import forget_known
 from lkmongo.store.seed.seeding import load_samples, seed
@@ -178,10 +179,9 @@ class _Run:
                 case "forget":
                     await forget_known(store, scope, [label])
                 case "set":
-                    await store.memories.remember(scope, label, filled(step.content), source=Source("staff"))
+                    await set_known(store, scope, label, filled(step.content))
                 case "undo":
-                    if await store.history.undo(scope, label) is None:
-                        raise NotFoundError(f"{label} has no former value")
+                    await undo_known(store, scope, label)
         except (NotFoundError, InvalidTextError) as error:
             return [Failure(step.line, f"staff can {step.deed} that", error.message, scope.user_id, 0)]
         return []

@@ -58,7 +58,7 @@ async def test_each_kind_of_expectation_can_fail(run):
         (13, "call 2 (robin)", 'a summary of the last call that holds "stayed"', '"The caller has moved."'),
         (13, "call 2 (robin)", '"call back" is still to be done', "send the map"),
         (13, "call 2 (robin)", "nothing else is still to be done", '"send the map"'),
-        (19, "between calls (robin)", "staff can undo that", "pet has no former value"),
+        (19, "between calls (robin)", "staff can undo that", "pet of robin has no former value"),
         (20, "between calls (robin)", "staff can forget that", "robin has no memory called shoe_size"),
         (22, "after all calls (robin)", "nothing else is still to be done", '"send the map"'),
     ]
