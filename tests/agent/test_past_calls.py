@@ -119,6 +119,7 @@ async def test_secrets_are_in_no_summary(store):
     [
         ({"query": "what did we agree in October?"}, ["s-oct"]),
         ({"query": "what did we talk about", "since": "2026-10-01", "until": "2026-10-31"}, ["s-oct"]),
+        ({"query": "what did we talk about last time"}, ["s-nov"]),
         ({"query": "", "since": "2026-10-12"}, ["s-nov", "s-oct"]),
         ({"query": "", "until": "2026-10-12"}, ["s-oct", "s-sep"]),
         ({"query": "delivery that came too late"}, ["s-sep"]),
