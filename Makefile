@@ -11,7 +11,7 @@ ARGS  ?=
 # Compiled modules are kept: without them each start of the program takes three seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup console test check fix docs lock wheel faults test-wheel test-atlas atlas-address test-e2e livekit-server test-browser browser-tools dev clean bench bench-quick
+.PHONY: setup console test check fix docs lock wheel faults test-wheel test-atlas atlas-address test-e2e livekit-server test-browser browser-tools dev clean bench bench-quick bench-memory
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -101,6 +101,11 @@ bench: $(STAMP)
 bench-quick: $(STAMP)
 	@echo "Counting round trips and bytes, to compare with benchmarks/budget.json" >&2
 	@$(BIN)/python -m benchmarks.quick $(ARGS)
+
+# What is found again of what people told, beside mem0 and recall-livekit in environments of their own: five minutes on two
+# cores; writes benchmarks/memory_results.json and docs/memory.md.
+bench-memory: $(STAMP)
+	@$(BIN)/python -m benchmarks.memory $(ARGS)
 
 # Whole calls through a real LiveKit server on this machine, which listens on 127.0.0.1 alone.
 test-e2e: livekit-server $(STAMP)

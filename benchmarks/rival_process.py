@@ -1,7 +1,7 @@
 """recall-livekit in its own environment and process, driven line by line; `rival_runner.py` is the other end.
 
-The environment is `.bench/recall-livekit`, made with pip when it is missing. Nothing of it comes near ours: it has its
-own LiveKit SDK, and a database server of its own that its local mode starts.
+The environment is `.bench/recall-livekit`, made with pip when it is missing: it has its own LiveKit SDK, and a database
+server of its own that its local mode starts.
 """
 
 from __future__ import annotations
@@ -10,19 +10,17 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import tell
+from benchmarks.environments import alone, environment
 
 RIVAL = "recall-livekit"
 VERSION = "0.4.0"
-HOME = Path(__file__).parents[1] / ".bench" / RIVAL
+PACKAGES = [f"{RIVAL}=={VERSION}"]
 
 
 class Rival:
@@ -44,32 +42,13 @@ class Rival:
         return float(answer["ms"]), answer["found"]
 
 
-def install() -> Path:
-    """Make the environment where it is missing; returns its Python."""
-    python = HOME / "bin" / "python"
-    ready = HOME / f"{VERSION}.installed"
-    if not ready.exists():
-        tell(f"Setting up {HOME} with {RIVAL} {VERSION}: once, two minutes")
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(HOME)], check=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{RIVAL}=={VERSION}"]
-        if subprocess.run(pip, check=False).returncode:
-            raise SystemExit(
-                f"error: {RIVAL} {VERSION} cannot be installed from the package registry; pip says why above\n"
-                "  try: set a registry that has it (PIP_INDEX_URL), or leave this comparison out"
-            )
-        ready.touch()
-    return python
-
-
 @asynccontextmanager
 async def rival(options: Mapping[str, object], folder: Path) -> AsyncIterator[Rival]:
     """Run recall-livekit with these options of `RecallMemory.open`; what it starts in the background ends with it."""
-    # Its server may send a heartbeat to its maker: a benchmark calls nobody.
-    nobody = dict.fromkeys(("HTTPS_PROXY", "HTTP_PROXY"), "http://127.0.0.1:9") | {"NO_PROXY": "localhost,127.0.0.1"}
-    env = {"PATH": os.environ["PATH"], "HOME": str(folder), **nobody}
-    command = [str(install()), str(Path(__file__).with_name("rival_runner.py")), json.dumps(options)]
+    python = environment(RIVAL, PACKAGES)
+    command = [str(python), str(Path(__file__).with_name("rival_runner.py")), json.dumps(options)]
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, env=env)
+    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, env=alone(folder))
     try:
         assert process.stdin
         assert process.stdout
@@ -86,10 +65,10 @@ async def rival(options: Mapping[str, object], folder: Path) -> AsyncIterator[Ri
             process.kill()
             await process.wait()
         if "local_dir" in options:
-            await asyncio.to_thread(_stop_server, Path(str(options["local_dir"])) / "runtime.json")
+            await asyncio.to_thread(stop_server, Path(str(options["local_dir"])) / "runtime.json")
 
 
-def _stop_server(runtime: Path) -> None:
+def stop_server(runtime: Path) -> None:
     """End the server that the local mode leaves running."""
     with suppress(FileNotFoundError, ProcessLookupError):
         pid = json.loads(runtime.read_text(encoding="utf-8"))["pid"]

@@ -123,6 +123,20 @@ def recorded() -> dict[str, str]:
     }
 
 
+def memory() -> str:
+    """docs/memory.md, with the figures of the last run of the benchmark of memories."""
+    from benchmarks import memory_report
+
+    return fill("docs/memory.md", memory_report.document())
+
+
+def memory_chart() -> str:
+    """The chart of docs/memory.md."""
+    from benchmarks import memory_report
+
+    return memory_report.chart()
+
+
 def fill(path: str, parts: Mapping[str, str]) -> str:
     """A document with each marked part written anew.
 
@@ -147,8 +161,12 @@ DOCUMENTS = {
     "docs/performance.md": performance,
     "docs/scale.md": scale,
     "docs/images/performance.svg": chart,
+    "docs/memory.md": memory,
+    "docs/images/memory.svg": memory_chart,
 }
 """What is written here without a database, and what makes its text."""
+OF_MEMORY = ("docs/memory.md", "docs/images/memory.svg")
+"""Those of them that `make bench-memory` writes anew."""
 
 
 def main() -> None:

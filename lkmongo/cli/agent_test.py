@@ -48,8 +48,8 @@ async def hold_conversations(
     responder. Exit code 1 if anything did not hold, 2 if a file is wrong.
     """
     from lkmongo.files import whole_file
+    from lkmongo.scenarios.reading import load_scenarios
     from lkmongo.scenarios.run import run_scenarios
-    from lkmongo.scenarios.scenario import load_scenarios
 
     scenarios = load_scenarios(files)
     if cli.settings.mongodb_uri:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lkmongo.agent.caller_session import CallerSession
     from lkmongo.agent.models import CallerAgentSession, ModelChoice, Speech
     from lkmongo.memory.lifetime import Lifetime
+    from lkmongo.store.open import Store
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ async def converse(
     session_id: str | None = None,
     model: ModelChoice | None = None,
     before: Callable[[CallerSession, Assistant], Awaitable[None]] | None = None,
+    furnished: bool = False,
 ) -> Outcome:
     """Run one session from greeting to hang-up, and store its record however it ends.
 
@@ -50,6 +52,7 @@ async def converse(
         session_id: of a session to continue; a new one by default.
         model: answers; by default what the settings choose, else the demo responder. It is closed afterwards.
         before: called before the conversation begins.
+        furnished: an embedded database has its indexes and its data already.
 
     Raises:
         AudioError: the microphone or the loudspeaker cannot be opened; nothing was recorded.
@@ -65,9 +68,13 @@ async def converse(
     outcome = Outcome(session_id=session_id or f"console-{uuid4()}")
     await asyncio.sleep(0)
     memory = Memory(settings, on_status=listener.note)
-    memory.furnish = lambda store: prepare(
-        store.db, memory.embedder, on_status=listener.note, customer=None if guest else scope
-    )
+    customer = None if guest else scope
+
+    async def furnish(store: Store) -> None:
+        if not furnished:
+            await prepare(store.db, memory.embedder, on_status=listener.note, customer=customer)
+
+    memory.furnish = furnish
     async with memory:
         lifetime = await memory.begin_without_job(scope, guest=guest, session_id=outcome.session_id, room_name=CONSOLE)
         lifetime.ends_on_close = False  # why it ends is known after that

@@ -21,6 +21,7 @@ from lkmongo.declarations import declare_agent
 from lkmongo.demo.llm import demo_model
 from lkmongo.errors import LkmongoError
 from lkmongo.outbox import journal
+from lkmongo.scenarios.days import filled
 from lkmongo.scenarios.models import scripted_model, watched
 from lkmongo.settings import Settings
 from lkmongo.worker.resume import chat_context
@@ -115,7 +116,7 @@ class _Conversation:
 
     async def hold(self) -> list[Heard]:
         if self._answers == "script":
-            model, self._begin_turn = scripted_model(self._warn)
+            model, self._begin_turn = scripted_model(self._warn, self._call.learned)
         else:
             model = (choose_model(self._settings) if self._answers == "configured" else None) or demo_model()
         outcome = await converse(
@@ -132,6 +133,7 @@ class _Conversation:
             session_id=self._session_id,
             model=watched(model, self._note_request),
             before=self._resume,
+            furnished=True,
         )
         if outcome.failure:
             self._warn(f"the session ended: {outcome.failure.why or outcome.failure.message}")
@@ -149,7 +151,7 @@ class _Conversation:
         for number, said in enumerate(self._call.says, 1):
             if self._begin_turn:
                 self._begin_turn(said.model)
-            yield Line(number, said.say)
+            yield Line(number, filled(said.say))
         if self._at_end and self._session:
             await self._at_end(self._session, self._heard)
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lkmongo.model import UserScope, slot_name
+from lkmongo.model import FormerFact, UserScope, slot_name
 from lkmongo.scenarios.calls import Heard
-from lkmongo.scenarios.scenario import After, Call, Said, WantedTool, holds
+from lkmongo.scenarios.scenario import After, Call, Said, Stored, WantedTool, holds
 from lkmongo.store.open import Store
+from lkmongo.store.people.person import count_known, is_known
+from lkmongo.summary import Commitment, PastCall
 
 _A_LABEL = re.compile("[a-z_ ]+")
 """What may well be a label: a gist that asks for the city remembers none."""
@@ -28,7 +30,7 @@ class Failure:
     came: str
     caller: str
     call: int | None = None
-    """From 1; None for what must hold after all calls."""
+    """From 1, and 0 for what staff do between calls; None for what must hold after all calls."""
     turn: int | None = None
     """From 1, and 0 for the greeting; None for what must hold of the whole call."""
     said: str | None = None
@@ -36,8 +38,8 @@ class Failure:
     @property
     def where(self) -> str:
         """As in "call 2 (robin), turn 1"."""
-        if self.call is None:
-            return f"after all calls ({self.caller})"
+        if not self.call:
+            return f"{'after all' if self.call is None else 'between'} calls ({self.caller})"
         turn = "" if self.turn is None else f", turn {self.turn}" if self.turn else ", greeting"
         return f"call {self.call} ({self.caller}){turn}"
 
@@ -58,11 +60,20 @@ def failures_of_call(call: Call, number: int, heard: Sequence[Heard]) -> Iterato
         found += [(f'the caller is not told "{text}"', place) for text in call.never for place in _told(came, text)]
         for expected, reality in found:
             yield Failure(line, expected, reality, call.who, number, turn, came.said or None)
-    known = heard[0].history if heard else []
+    yield from _of_briefing(call, number, [" ".join(each.told) for each in (*heard[:1], *heard[-1:]) if each.told])
+    history = heard[0].history if heard else []
     for text in call.restored:
-        if not any(holds(each, text) for each in known):
+        if not any(holds(each, text) for each in history):
             expected = f'the agent that takes over knows of "{text}"'
-            yield Failure(call.line, expected, _listed(known, "it knows of nothing"), call.who, number)
+            yield Failure(call.line, expected, _listed(history, "it knows of nothing"), call.who, number)
+
+
+def _of_briefing(call: Call, number: int, told: Sequence[str]) -> Iterator[Failure]:
+    """What the model is not told, at the first request or at the last."""
+    known = _listed([each[max(each.find("<caller_data>"), 0) :] for each in told], "it was not asked")
+    for text in call.briefed:
+        if not told or not all(holds(each, text) for each in told):
+            yield Failure(call.line, f'the model is told "{text}"', known, call.who, number)
 
 
 _Found = Iterator[tuple[str, str]]
@@ -111,6 +122,28 @@ def _told(came: Heard, text: str) -> Iterator[str]:
             yield f"{place}: {_excerpt(told, text)}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is stored of a person: memories and profile fields by their names, and what else was kept."""
+
+    remembered: dict[str, str]
+    former: Sequence[FormerFact]
+    gist: str
+    calls: Sequence[PastCall]
+    open: Sequence[Commitment]
+
+    def places(self) -> Iterator[tuple[str, str]]:
+        """Every text in which something may be remembered, but for what the calls were about."""
+        yield from ((f"in {label}", value) for label, value in self.remembered.items())
+        yield from ((f"in what {each.memory_type} was before", each.content) for each in self.former)
+        yield from (("in an open commitment", each.text) for each in self.open)
+
+    def about_calls(self) -> Iterator[tuple[str, str]]:
+        """What the calls were about."""
+        yield "in the gist of the last call", self.gist
+        yield from (("in the summary of a call", each.summary.embedded_text) for each in self.calls)
+
+
 async def failures_after(store: Store, after: After, killed: Sequence[str]) -> list[Failure]:
     """What does not hold for a person after all calls.
 
@@ -122,47 +155,91 @@ async def failures_after(store: Store, after: After, killed: Sequence[str]) -> l
     Raises:
         DatabaseError: it cannot be read.
     """
-    remembered, gist = await _remembered(store, after.scope)
-    found = [*_not_remembered(after, remembered, gist)]
+    found = [(after.line, *each) async for each in _of_stored(store, after.scope, after.stored)]
     if after.restored:
         turns = [turn for name in killed for turn in await store.sessions.turns(after.scope, name)]
         contents = [turn.content or turn.output or "" for turn in turns]
         found += [
-            (f'the record of the killed call holds "{text}"', _listed(contents, "it holds nothing"))
+            (after.line, f'the record of the killed call holds "{text}"', _listed(contents, "it holds nothing"))
             for text in after.restored
             if not any(holds(content, text) for content in contents)
         ]
-    return [Failure(after.line, expected, came, after.scope.user_id) for expected, came in found]
+    return [Failure(line, expected, came, after.scope.user_id) for line, expected, came in found]
 
 
-async def _remembered(store: Store, scope: UserScope) -> tuple[dict[str, str], str]:
-    """Memories and profile fields by their names, and the gist of the last call."""
+async def failures_after_call(store: Store, call: Call, number: int) -> list[Failure]:
+    """What does not hold when a call has ended. Raises as `failures_after` does."""
+    if call.after is None:
+        return []
+    found = [each async for each in _of_stored(store, call.scope, call.after)]
+    return [Failure(call.after.line, expected, came, call.who, number) for expected, came in found]
+
+
+async def _of_stored(store: Store, scope: UserScope, wanted: Stored) -> AsyncIterator[tuple[str, str]]:
+    known = await _known(store, scope)
+    for found in (_remembered(wanted, known), _not_remembered(wanted, known), _agreed(wanted, known)):
+        for each in found:
+            yield each
+    if wanted.nothing and await is_known(store.db, scope):
+        counts = {name: number for name, number in (await count_known(store.db, scope)).items() if number}
+        yield "nothing is stored", ", ".join(f"{number} in {name}" for name, number in counts.items())
+
+
+async def _known(store: Store, scope: UserScope) -> _Known:
     profile = await store.users.get(scope)
-    fields = profile.values if profile else {}
     memories = {memory.memory_type: memory.content for memory in await store.memories.contents(scope)}
-    gist = profile.last_session.gist if profile and profile.last_session else ""
-    return fields | memories, gist
+    return _Known(
+        (profile.values if profile else {}) | memories,
+        await store.history.former(scope),
+        profile.last_session.gist if profile and profile.last_session else "",
+        await store.summaries.of_person(scope),
+        await store.summaries.open(scope),
+    )
 
 
-def _not_remembered(after: After, remembered: dict[str, str], gist: str) -> _Found:
-    everything = _listed([f"{name}: {value}" for name, value in remembered.items()], "nothing is remembered")
-    for label, wanted in after.remembered.items():
-        if label not in remembered:
-            yield f"{label} is remembered and {wanted}", everything
-        elif not wanted.fits(remembered[label]):
-            yield f"{label} is remembered and {wanted}", _quoted(remembered[label])
-    for text in after.not_remembered:
+def _remembered(wanted: Stored, known: _Known) -> _Found:
+    everything = _listed([f"{name}: {value}" for name, value in known.remembered.items()], "nothing is remembered")
+    for label, each in wanted.remembered.items():
+        if label not in known.remembered:
+            yield f"{label} is remembered and {each}", everything
+        elif not each.fits(known.remembered[label]):
+            yield f"{label} is remembered and {each}", _quoted(known.remembered[label])
+    for label, each in wanted.formerly.items():
+        values = [former.content for former in known.former if former.memory_type == label]
+        if not any(map(each.fits, values)):
+            yield f"{label} was something before that {each}", _listed(values, "it was nothing before")
+
+
+def _not_remembered(wanted: Stored, known: _Known) -> _Found:
+    for text in wanted.not_remembered:
         name = slot_name(text)
-        if name in remembered:
-            yield f"{name} is not remembered", _quoted(remembered[name])
-        places = [(f"in {label}", value) for label, value in remembered.items()]
-        if not _A_LABEL.fullmatch(text):
-            places.append(("in the gist of the last call", gist))
+        if name in known.remembered:
+            yield f"{name} is not remembered", _quoted(known.remembered[name])
+        yield from (
+            (f"{name} is not remembered", f"it was {_quoted(former.content)} before")
+            for former in known.former
+            if former.memory_type == name
+        )
+        places = [*known.places(), *(known.about_calls() if not _A_LABEL.fullmatch(text) else ())]
         yield from (
             (f'"{text}" is not remembered', f"{place}: {_excerpt(value, text)}")
             for place, value in places
             if holds(value, text)
         )
+
+
+def _agreed(wanted: Stored, known: _Known) -> _Found:
+    if wanted.summary:
+        last = known.calls[0].summary.text if known.calls else ""
+        if not wanted.summary.fits(last):
+            yield f"a summary of the last call that {wanted.summary}", _quoted(last)
+    if wanted.commitments is None:
+        return
+    texts = [each.text for each in known.open]
+    missing = [text for text in wanted.commitments if not any(holds(each, text) for each in texts)]
+    yield from ((f'"{text}" is still to be done', _listed(texts, "nothing is to be done")) for text in missing)
+    others = [each for each in texts if not any(holds(each, text) for text in wanted.commitments)]
+    yield from (("nothing else is still to be done", _quoted(text)) for text in others)
 
 
 def _arguments(arguments: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -15,15 +16,19 @@ from lkmongo.agent.assistant import check_assistant
 from lkmongo.agent.models import check_language_model
 from lkmongo.declarations import declare_agent, declared
 from lkmongo.embed.choose import embedder_for
-from lkmongo.model import UserScope
+from lkmongo.errors import InvalidTextError, NotFoundError
+from lkmongo.model import Source, UserScope
 from lkmongo.outbox import journal
 from lkmongo.outbox.recovery import recover
 from lkmongo.scenarios.calls import Answers, hold, hold_and_kill
-from lkmongo.scenarios.expect import Failure, failures_after, failures_of_call
-from lkmongo.scenarios.scenario import Model, Scenario
+from lkmongo.scenarios.days import filled, let_pass
+from lkmongo.scenarios.expect import Failure, failures_after, failures_after_call, failures_of_call
+from lkmongo.scenarios.scenario import Model, Scenario, Staff
 from lkmongo.settings import Settings
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.open import Store, open_store
+from lkmongo.store.people.erase import erase_known
+from lkmongo.store.people.forget import forget_known
 from lkmongo.store.seed.seeding import load_samples, seed
 from lkmongo.store.seed.seeds import SeedData, load_seeds
 
@@ -139,7 +144,14 @@ class _Run:
         """Hold all calls, and see what does not hold."""
         failures: list[Failure] = []
         calls = self._scenario.calls
-        for number, call in enumerate(calls, 1):
+        numbers = itertools.count(1)
+        for step in self._scenario.steps:
+            if isinstance(step, Staff):
+                failures += await self._do(step)
+                continue
+            call, number = step, next(numbers)
+            if call.later:
+                await let_pass(self._store.db, call.later)
             self._on_progress(f"{self._scenario.name}: call {number} of {len(calls)}, {call.who}")
             session_id = self._killed[call.scope][-1] if call.resumes else f"scenario-{uuid4()}"
             if call.killed:
@@ -148,10 +160,29 @@ class _Run:
             else:
                 heard = await hold(self._settings, call, session_id, self._answers)
             await self._recover()
-            failures += failures_of_call(call, number, heard)
+            failures += [*failures_of_call(call, number, heard), *await failures_after_call(self._store, call, number)]
         for after in self._scenario.after:
             failures += await failures_after(self._store, after, self._killed[after.scope])
         return failures
+
+    async def _do(self, step: Staff) -> list[Failure]:
+        """Do what staff do, as the commands do it; what cannot be done is a failure."""
+        store, scope, label = self._store, step.scope, step.label or ""
+        self._on_progress(f"{self._scenario.name}: staff {step.deed}, {scope.user_id}")
+        try:
+            match step.deed:
+                case "erase":
+                    await erase_known(store.db, scope, by="staff")
+                case "forget":
+                    await forget_known(store, scope, [label])
+                case "set":
+                    await store.memories.remember(scope, label, filled(step.content), source=Source("staff"))
+                case "undo":
+                    if await store.history.undo(scope, label) is None:
+                        raise NotFoundError(f"{label} has no former value")
+        except (NotFoundError, InvalidTextError) as error:
+            return [Failure(step.line, f"staff can {step.deed} that", error.message, scope.user_id, 0)]
+        return []
 
     async def _recover(self) -> None:
         """Store what a call has left in its journal: one that was killed, or on a busy machine any."""

@@ -6,10 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from lkmongo.agent import former
 from lkmongo.agent.former import in_words
+from lkmongo.embed.local import LocalEmbedder
 from lkmongo.model import Fact, FormerFact, Source, now
 from lkmongo.outbox.apply import Target, apply
 from lkmongo.outbox.operations import EndFact
+from lkmongo.search.strategy import memory_index
 from lkmongo.store.people.memories import Memories
 from tests.fake_llm import calls
 from tests.overlaps import ROBIN, a_call, away
@@ -145,3 +148,19 @@ async def test_an_end_that_learning_stores_is_seen_by_the_next_call(store):
         await call.caller.preload()
         await until(lambda: call.caller.former("dog"))
         assert call.caller.recall("dog") is None
+
+
+def test_the_index_is_made_once_for_what_there_is(monkeypatch):
+    made = []
+    monkeypatch.setattr(former, "memory_index", lambda *given: made.append(1) or memory_index(*given))
+    moved = now()
+    known = former.Former(LocalEmbedder())
+    known.loaded([FormerFact("city", "Boston", moved - timedelta(days=9), moved)])
+    for _ in range(2):
+        assert [each.content for each in known.search("Boston", 5)] == ["Boston"]
+    assert len(made) == 1
+    known.replaced(Fact("pet", "a beagle", updated_at=moved), Fact("pet", "a cat", updated_at=now()))
+    assert [each.content for each in known.search("beagle", 5)] == ["a beagle"]
+    assert known.forget("city")
+    assert known.search("Boston", 5) == []
+    assert len(made) == 3

@@ -14,6 +14,7 @@ from lkmongo.agent.models import ModelChoice
 from lkmongo.demo.llm import demo_model
 from lkmongo.model import SessionRecord, SessionStatus, Turn, TurnKind, UserScope, now
 from lkmongo.store.open import Store
+from lkmongo.store.sessions.learning import Learnings
 from tests.fake_llm import ScriptedLLM, calls
 from tests.fake_realtime import ScriptedRealtime
 from tests.waiting import until
@@ -149,9 +150,16 @@ async def test_after_a_realtime_model_the_one_that_is_set_up_learns(store, setti
     assert await store.db.sessions.count_documents({"learning": {"$exists": True}}) == is_set_up
 
 
-async def test_programs_without_a_model_import_no_sdk_to_learn(store, settings, configured):
-    """Looking for what is due needs none; nothing is, so no model is chosen either."""
-    async with lkmongo.Memory(**settings, llm_base_url=NOBODY) as memory:
-        await memory.people.facts("u-100")
-        await store.ping()
-    assert configured.asked == 0
+async def test_while_nothing_is_due_no_model_is_made(store, settings, monkeypatch):
+    """Programs without LiveKit would import its SDK for it, which takes seconds."""
+    looked, due = [], Learnings.due
+
+    async def noted(*arguments):
+        looked.append(await due(*arguments))
+        return looked[-1]
+
+    monkeypatch.setattr(Learnings, "due", noted)
+    monkeypatch.setattr(models, "choose_model", lambda _: pytest.fail("a model is made"))
+    async with lkmongo.Memory(**settings, llm_base_url=NOBODY):
+        await until(lambda: len(looked) > 2)
+    assert not any(looked)

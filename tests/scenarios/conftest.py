@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import textwrap
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -9,9 +10,13 @@ from typing import Any
 
 import pytest
 
+from lkmongo.declarations import Declarations
+from lkmongo.scenarios import run as running
+from lkmongo.scenarios.reading import load_scenarios
 from lkmongo.scenarios.run import Outcome, run_scenarios
-from lkmongo.scenarios.scenario import load_scenarios
 from lkmongo.settings import Settings
+from lkmongo.store.seed.seeding import load_samples
+from lkmongo.store.seed.seeds import SeedData
 
 Run = Callable[..., Awaitable[Outcome]]
 
@@ -24,6 +29,17 @@ def scenario_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("scenarios")
     with EmbeddedMongod(home):
         yield home
+
+
+@pytest.fixture(autouse=True)
+def _samples_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sample shop is the same for every scenario of a process: reading its files takes a quarter of a second."""
+    monkeypatch.setattr(running, "load_samples", lambda _known: _samples())
+
+
+@functools.cache
+def _samples() -> SeedData:
+    return load_samples(Declarations())
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from docs import generate
 from lkmongo.errors import SeedError, SettingsError
 from lkmongo.local.mongod import EmbeddedMongod
 from lkmongo.model import UserScope
+from lkmongo.scenarios.calls import Heard
 from lkmongo.store.mongo.client import create_client
 from lkmongo.store.people.memories import Memories
 from tests.openai_server import create_app
@@ -23,8 +24,8 @@ from tests.openai_server import create_app
 SHIPPED = sorted(generate.ROOT.glob("docs/examples/scenarios/*.yaml"))
 
 
-def test_five_scenarios_ship():
-    assert len(SHIPPED) == 5
+def test_six_scenarios_ship():
+    assert len(SHIPPED) == 6
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -234,20 +235,9 @@ after:
 """
 
 
-async def test_what_was_said_to_a_killed_process_is_restored(run):
-    outcome = await run(
-        KILLED.format(
-            resumed="    resumes: true\n    restored: [my order is late, look into it]",
-            restored="[my order is late, are you there]",
-        )
-    )
-    assert outcome.failures == ()
-
-
-async def test_what_was_not_said_is_not_restored(run):
-    outcome = await run(
-        KILLED.format(resumed="    resumes: true\n    restored: [my order was lost]", restored="[it was lost]")
-    )
+async def test_what_was_said_to_a_killed_process_is_restored_and_nothing_else(run):
+    resumed = "    resumes: true\n    restored: [my order is late, my order was lost, look into it]"
+    outcome = await run(KILLED.format(resumed=resumed, restored="[my order is late, it was lost, are you there]"))
     (to_the_agent, in_the_record) = failing(outcome)
     assert to_the_agent[:3] == (7, "call 2 (robin)", 'the agent that takes over knows of "my order was lost"')
     assert "My order is late.; I will look into it." in to_the_agent[3]
@@ -255,14 +245,11 @@ async def test_what_was_not_said_is_not_restored(run):
     assert "My order is late." in in_the_record[3]
 
 
-async def test_another_call_is_not_the_killed_one(run):
-    """Without `resumes` the caller begins anew: what they say is not in the record of the killed call."""
-    outcome = await run(KILLED.format(resumed="", restored="[my order is late, are you there]"))
-    assert [failure.expected for failure in outcome.failures] == ['the record of the killed call holds "are you there"']
+async def test_a_killed_process_has_ended_no_call_and_another_call_is_not_the_killed_one(run, monkeypatch):
+    """It dies by SIGKILL: nobody has written an end, and recovery finds the session.
 
-
-async def test_a_killed_process_has_ended_no_call(run, monkeypatch):
-    """It dies by SIGKILL: nobody has written an end, and recovery finds the session."""
+    Without `resumes` the caller begins anew: what they say is not in the record of the killed call.
+    """
     from lkmongo.scenarios import run as running
 
     found = []
@@ -272,21 +259,24 @@ async def test_a_killed_process_has_ended_no_call(run, monkeypatch):
         found.extend(await recover(*arguments))
 
     monkeypatch.setattr(running, "recover", watch)
-    await run(KILLED.format(resumed="", restored="[my order is late]"))
+    outcome = await run(KILLED.format(resumed="", restored="[my order is late, are you there]"))
     assert [(each.scope.user_id, each.outcome) for each in found] == [("robin", "interrupted")]
+    assert [failure.expected for failure in outcome.failures] == ['the record of the killed call holds "are you there"']
 
 
 async def test_a_kill_that_nobody_recovers_from_is_noticed(run, monkeypatch):
-    async def nothing(*_arguments):
-        return []
-
+    """As though the process had been killed before anything of it was stored: so no process is needed."""
     from lkmongo.scenarios import run as running
-    from lkmongo.store.sessions.sessions import Sessions
 
-    monkeypatch.setattr(running, "recover", nothing)
-    monkeypatch.setattr(Sessions, "left_off", nothing)
+    async def hold_and_lose(*_arguments):
+        return [Heard(), Heard("My order is late.", answers=["I will look into it."])]
+
+    monkeypatch.setattr(running, "hold_and_kill", hold_and_lose)
     outcome = await run(KILLED.format(resumed="    resumes: true\n    restored: [my order is late]", restored="[late]"))
-    assert (7, "call 2 (robin)") in [(failure.line, failure.where) for failure in outcome.failures]
+    assert [(failure.line, failure.where) for failure in outcome.failures] == [
+        (7, "call 2 (robin)"),
+        (12, "after all calls (robin)"),
+    ]
 
 
 async def test_a_database_is_dropped_afterwards_and_each_scenario_has_its_own(run, scenario_home):
@@ -343,6 +333,8 @@ async def test_the_agent_of_the_settings_is_tested(run, tmp_path, monkeypatch, k
                 tools: [{{ name: parrot, arguments: {{ words: ahoy, times: 2, loud: true }} }}]
         """
     assert (await run(scenario, env={"LKMONGO_AGENT": "pirate:Pirate"})).failures == ()
+    if killed == "true":
+        return  # one process that is killed is enough
     without = await run(scenario)
     assert {each[2][:9] for each in failing(without)} == {"an answer", "the tool "}
     sys.modules.pop("pirate", None)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from lkmongo.model import UserScope
-from lkmongo.scenarios.scenario import ScenarioError, Wanted, load_scenarios
+from lkmongo.scenarios.days import filled
+from lkmongo.scenarios.reading import ScenarioError, load_scenarios
+from lkmongo.scenarios.scenario import Wanted
 
 WHOLE = """\
 name: remembers a colour
@@ -85,9 +89,54 @@ def test_everything_that_can_be_said(load, tmp_path):
     assert guest.guest
     (after,) = scenario.after
     assert after.scope == ROBIN
-    assert after.remembered == {"favorite_color": Wanted("teal"), "name": Wanted(matches="R")}
-    assert (after.not_remembered, after.restored) == (("card number", "4111 1111"), ("teal",))
+    assert after.stored.remembered == {"favorite_color": Wanted("teal"), "name": Wanted(matches="R")}
+    assert (after.stored.not_remembered, after.restored) == (("card number", "4111 1111"), ("teal",))
     assert not scenario.is_scripted
+
+
+MEMORY = """\
+calls:
+  - caller: robin
+    later: 12
+    says: [My city is Oslo., Thank you.]
+    learned:
+      summary: The caller lives in Oslo.
+      topics: [city]
+      facts: [{ kind: new, label: city, content: Oslo, quote: 1, confidence: 0.9, since: "{day-3}" }]
+      commitments: [{ text: send the map, by: assistant, quote: 2 }]
+      closed: [call back]
+    after:
+      remembered: { city: Oslo }
+      formerly: { City: Bergen }
+      summary: { matches: Oslo }
+      commitments: []
+      nothing: true
+  - { staff: set, caller: robin, label: city, content: Rome }
+  - { staff: erase, caller: robin }
+"""
+
+
+def test_everything_that_can_be_said_of_what_is_learned_and_stored(load):
+    scenario = load(MEMORY)
+    call, fix, erase = scenario.steps
+    assert scenario.calls == (call,)
+    assert scenario.is_scripted
+    assert (call.later, call.learned.summary, call.learned.closed) == (12, "The caller lives in Oslo.", ("call back",))
+    assert call.learned.facts[0]["confidence"] == 0.9
+    assert call.after.formerly == {"city": Wanted("Bergen")}
+    assert (call.after.summary, call.after.commitments, call.after.nothing) == (Wanted(matches="Oslo"), (), True)
+    assert (fix.deed, fix.label, fix.content, fix.line) == ("set", "city", "Rome", 17)
+    assert (erase.deed, erase.scope.user_id, erase.label) == ("erase", "robin", None)
+
+
+def test_a_day_fits_however_it_is_written():
+    day = datetime.now(UTC).date() - timedelta(days=40)
+    for written in (day.isoformat(), f"{day.day} {day:%B %Y}", f"{day:%B} {day.day}, {day.year}"):
+        assert Wanted("since {day-40}").fits(f"Lisbon, since {written}.")
+        assert Wanted(matches="since {day-40}\\.$").fits(f"Lisbon, since {written}.")
+        assert not Wanted("{day-41}").fits(f"Lisbon, since {written}.")
+        assert not Wanted(not_matches="{day-40}").fits(written)
+    assert filled({"on": ["{day+2}", 1]}) == {"on": [(day + timedelta(days=42)).isoformat(), 1]}
 
 
 def test_a_script_has_tools_with_any_arguments_and_answers(load):
@@ -199,6 +248,42 @@ CALL = "calls: [{ caller: robin, says: [hi] }]\n"
         (
             "calls:\n- caller: robin\n  restored: [hi]\n  says: [hi]\n",
             "colour.yaml:2: restored is for a call with resumes: true, and for after",
+        ),
+        (
+            "calls:\n- caller: robin\n  says: [hi]\n  later: soon\n",
+            'colour.yaml:4: scenario.calls[0].later must be a number of days up to 3650, not "soon"',
+        ),
+        (
+            "calls:\n- caller: robin\n  says: [hi]\n  learned: { topics: [a] }\n",
+            "colour.yaml:4: scenario.calls[0].learned has no summary",
+        ),
+        (
+            "calls:\n- caller: robin\n  says: [hi]\n  learned: { summary: a, facts: [{ label: b }] }\n",
+            "colour.yaml:4: scenario.calls[0].learned.facts[0] must have a quote, the number of what the caller said",
+        ),
+        (
+            "calls:\n- caller: robin\n  says: [hi]\n  learned: { summary: a, facts: [{ quote: 2 }] }\n",
+            "colour.yaml:2: what is learned must quote something the caller says, 1 to 1",
+        ),
+        (
+            "calls:\n- guest: true\n  says: [hi]\n  learned: { summary: a }\n",
+            "colour.yaml:2: nothing is learned from a call of a guest",
+        ),
+        (
+            "model: demo\ncalls:\n- caller: robin\n  says: [hi]\n  learned: { summary: a }\n",
+            "colour.yaml:3: the model is demo, so what it learns cannot be scripted",
+        ),
+        (
+            "calls:\n- { staff: erase, caller: robin }\n- { caller: robin, says: [hi] }\n",
+            "colour.yaml:2: robin has not called before, so there is nothing to erase",
+        ),
+        (
+            "calls:\n- { caller: robin, says: [hi] }\n- { staff: set, caller: robin, label: a }\n",
+            "colour.yaml:3: scenario.calls[1] must have a content to set",
+        ),
+        (
+            "calls:\n- { caller: robin, says: [hi] }\n- { staff: burn, caller: robin }\n",
+            'colour.yaml:3: scenario.calls[1].staff must be erase or forget or set or undo, not "burn"',
         ),
         (CALL + "after:\n- caller: robbin\n", "colour.yaml:3: robbin does not call; callers are robin"),
         (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,10 +14,13 @@ from lkmongo.errors import DatabaseUnavailableError
 from lkmongo.model import DateMention, FormerFact, SessionRecord, SessionStatus, Source, UserScope, now
 from lkmongo.outbox.apply import Target, apply
 from lkmongo.outbox.operations import EndFact, Forget, Operation, Remember
+from lkmongo.store.indexes import database_indexes
 from lkmongo.store.mongo.schema import MEMORY_HISTORY
+from lkmongo.store.people.erase import erase
 from lkmongo.store.people.forget import forget
 from lkmongo.store.people.history import History
-from tests.overlaps import ROBIN, away
+from lkmongo.store.people.merge import merge
+from tests.overlaps import GUEST, ROBIN, away
 
 AT = datetime(2026, 11, 3, 12, 30, tzinfo=UTC)
 MAY = datetime(2026, 5, 1, tzinfo=UTC)
@@ -322,3 +326,60 @@ async def test_whatever_happens_no_two_values_were_true_at_once_and_the_newest_i
         starts = [each.valid_from for each in was] + ([slot.valid_from] if slot else [])
         assert all(each.valid_from < each.valid_to for each in was)
         assert all(each.valid_to <= start for each, start in zip(was, starts[1:], strict=False)), step
+
+
+# ---------------------------------------------------------------- with the rest of a person's data
+
+
+async def change(store, person: UserScope, label: str, *values: tuple[str, int]) -> None:
+    for content, minute in values:
+        await store.memories.remember(person, label, content, at=later(minute))
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+async def test_the_histories_of_two_who_are_merged_are_one(store, atomic):
+    await change(store, GUEST, "city", ("Oslo", 0), ("Bergen", 2))
+    await change(store, GUEST, "food", ("soup", 0), ("pasta", 2))
+    await change(store, ROBIN, "city", ("Boston", 0), ("Lisbon", 9))
+    await store.history.settle(GUEST, "city")
+    await store.history.settle(ROBIN)
+    planned = await merge(store.db, GUEST, ROBIN, dry_run=True)
+    assert await store.history.former(GUEST) != []
+    merged = await merge(store.db, GUEST, ROBIN, atomic=atomic)
+    assert merged.conflicts == planned.conflicts
+    assert await store.history.former(GUEST) == []
+    assert (await store.memories.recall(ROBIN, "city")).content == "Lisbon", "what was told last"
+    cities = await store.history.former(ROBIN, "city")
+    assert {each.content for each in cities} == {"Bergen", "Oslo", "Boston"}
+    assert all(after.valid_to <= before.valid_from for before, after in pairwise(cities))
+    assert [each.content for each in await store.history.former(ROBIN, "food")] == ["soup"]
+    assert (await merge(store.db, GUEST, ROBIN)).is_empty
+    assert await store.history.former(ROBIN, "city") == cities
+
+
+async def test_erasing_reaches_the_history_and_the_receipt_counts_it(store):
+    await change(store, ROBIN, "city", ("Paris", 0), ("Boston", 2), ("Lisbon", 3))
+    await change(store, OTHER, "city", ("Oslo", 0), ("Bergen", 2))
+    await store.history.settle(ROBIN)
+    receipt = await erase(store.db, ROBIN, by="Sam")
+    assert receipt.counts["memory_history"] == 2
+    assert await store.history.former(ROBIN) == []
+    assert len(await store.history.former(OTHER)) == 1
+
+
+async def test_retention_of_memories_is_that_of_their_history_also_if_it_was_set_before_there_was_one(store):
+    await database_indexes.apply(store.db)
+    await database_indexes.set_retention(store.db, "memories", timedelta(days=30))
+    await store.db[MEMORY_HISTORY].drop()
+    await database_indexes.apply(store.db)
+    assert await limits(store) == [([("updated_at", 1)], 30 * 86_400)]
+    await change(store, ROBIN, "city", ("Paris", 0), ("Boston", 2))
+    await store.history.settle(ROBIN)
+    assert await database_indexes.count_older(store.db, "memories", now() - later(1)) == 1
+    await database_indexes.set_retention(store.db, "memories", None)
+    assert await limits(store) == []
+
+
+async def limits(store) -> list[tuple[object, int]]:
+    found = (await store.db[MEMORY_HISTORY].index_information()).values()
+    return [(each["key"], each["expireAfterSeconds"]) for each in found if "expireAfterSeconds" in each]

@@ -118,7 +118,10 @@ async def test_what_zep_exports_keeps_what_is_no_longer_true_apart(store, put):
 
 async def test_lines_that_are_wrong_are_named_and_the_others_are_stored(store, put):
     lines = [
-        '{"user_id": "u-100", "label": "City", "content": "Lisbon", "valid_from": "20260501", "updated_at": "2026-06-02"}',
+        (
+            '{"user_id": "u-100", "label": "City", "content": "Lisbon", "valid_from": "2026-05-01", '
+            '"updated_at": "2026-06-02"}'
+        ),
         "",
         '{"user_id": "u-100", "label": "bank_pin", "content": "4711"}',
         "{nonsense",
