@@ -442,6 +442,11 @@ class Settings(BaseModel):
         except SettingsError:
             return False
 
+    def without_language_model(self) -> Settings:
+        """The same without what sets one up: its server, the inference gateway, and the LiveKit project."""
+        names = [name for name in type(self).model_fields if name.startswith(("llm_", "inference_", "livekit_"))]
+        return self.model_copy(update=dict.fromkeys(names))
+
 
 def _explain(name: str, first: ErrorDetails, sources: Mapping[str, str]) -> SettingsError:
     """Name the variable, the accepted values and the source of the invalid one, which is not shown."""

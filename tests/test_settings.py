@@ -170,3 +170,22 @@ def test_what_is_kept_on_this_machine_lies_where_the_system_keeps_such_things(mo
     monkeypatch.setenv("HOME", "/home/ada")
     monkeypatch.setenv("XDG_DATA_HOME", data_home)
     assert Settings.load({}).data_home == Path(folder)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"LKMONGO_LLM_BASE_URL": "http://127.0.0.1:1/v1", "LKMONGO_LLM_API_KEY": "k"},
+        {"LIVEKIT_URL": "wss://x.livekit.cloud", "LIVEKIT_API_KEY": "k", "LIVEKIT_API_SECRET": "s"},
+        {
+            "LIVEKIT_INFERENCE_URL": "http://127.0.0.1:1",
+            "LIVEKIT_INFERENCE_API_KEY": "k",
+            "LIVEKIT_INFERENCE_API_SECRET": "s",
+        },
+    ],
+)
+def test_what_sets_a_language_model_up_can_be_left_out(given):
+    settings = Settings.load(given)
+    assert settings.has_language_model
+    assert not settings.without_language_model().has_language_model
+    assert not Settings.load({"LIVEKIT_URL": "wss://x.livekit.cloud"}).has_language_model, "no error here"

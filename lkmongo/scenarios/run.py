@@ -90,7 +90,9 @@ async def run_scenarios(
         async with open_store(settings, on_status=on_progress) as store:
             for scenario, answers in zip(scenarios, answering, strict=True):
                 began = time.monotonic()
-                async with _database(settings, store, data[scenario.seeds], embedder) as (own, own_store):
+                # What the language model has not answered it does not learn from either.
+                chosen = settings if answers == "configured" else settings.without_language_model()
+                async with _database(chosen, store, data[scenario.seeds], embedder) as (own, own_store):
                     run = _Run(own, own_store, scenario, answers, on_progress)
                     failures = await run.failures()
                 yield Outcome(scenario, tuple(failures), time.monotonic() - began)

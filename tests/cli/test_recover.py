@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from aiohttp.test_utils import TestServer
 
 from lkmongo.model import SessionRecord, SessionStatus, Turn, TurnKind, UserScope, now
 from lkmongo.outbox.journal import Journal, database_of, files, journal_folder
 from lkmongo.outbox.operations import AddTurn
+from tests.openai_server import REQUESTS, create_app
 
 ROBIN = UserScope(tenant_id="default", user_id="u-100")
 
@@ -133,3 +136,19 @@ def test_the_doctor_tells_what_waits(run, leave):
     leave()
     (row,) = run("doctor", "--only", "disk", "--json").json
     assert (row["status"], row["try"]) == ("warn", "lkmongo sessions recover")
+
+
+async def test_what_is_to_be_learned_is_learned_by_the_language_model_that_is_set_up(run, store):
+    moment = now() - timedelta(minutes=5)
+    turn = Turn(0, "i", TurnKind.MESSAGE, moment, role="user", content="hello")
+    await store.sessions.append(ROBIN, "s-1", [turn])
+    await store.sessions.save(SessionRecord("s-1", ROBIN, "room", SessionStatus.COMPLETE, moment, now()), learn=True)
+    assert "learning" not in run("sessions", "recover").stderr, "there is no model"
+    async with TestServer(app := create_app()) as server:
+        env = {"LKMONGO_LLM_BASE_URL": str(server.make_url("/v1"))}
+        result = await asyncio.to_thread(run, "sessions", "recover", env=env)
+        assert result.code == 0
+        assert "learning from sessions: 1 failed" in result.stderr
+        assert len(app[REQUESTS]) == 1
+    shown = run("sessions", "show", "s-1").stdout
+    assert "pending, 1 attempt, the language model's answer is not" in shown
