@@ -295,7 +295,7 @@ class ExactIndex(Generic[K]):
             believed[self._places] &= (cosines >= floor * _KIN) | (shares[self._places] > _MOST)
         worded = _best(by_words, np.flatnonzero(believed), depth)
         places = np.array(sorted({place for place, _ in (*near, *worded)}), dtype=np.intp)
-        if near and worded:
+        if worded:
             self._lend(by_vector, by_words, places)
         scores = weights.vector * (1 + self._text.mean_length / _LONG) * by_vector
         scores += weights.text * len(self._keys) / (len(self._keys) + _KNOWN) * by_words
