@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from benchmarks.briefing_data import KINDS, Question, memories, questions
+from benchmarks.briefing_data import KINDS, memories, questions
 from lkmongo.agent.attention import Attention
 from lkmongo.agent.briefing import BUDGET, attend, brief
 from lkmongo.agent.slots import Slots
@@ -40,14 +40,14 @@ class Result:
     milliseconds: float
 
 
-async def measure(count: int, seed: int, embedder: Embedder, asked: Sequence[Question] | None = None) -> Result:
+async def measure(count: int, seed: int, embedder: Embedder) -> Result:
     """Brief a caller with so many memories for each question."""
     facts = memories(count, seed)
     background = Background()
     caller = await caller_with(facts, embedder, background)
     held: dict[str, list[bool]] = defaultdict(list)
     sizes, numbers, times = [], [], []
-    for question in asked or questions():
+    for question in questions():
         caller.attention.clear()  # each is the first of its call
         began = time.perf_counter()
         await attend(caller, question.text)

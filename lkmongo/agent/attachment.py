@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from lkmongo.agent.briefing import attend, brief, with_briefing, without_briefing
+from lkmongo.agent.briefing import attend, brief, expect, with_briefing, without_briefing
 from lkmongo.agent.caller import Caller
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Attachment:
         """Let the vector of what is said be made while the turn ends."""
         if event.is_final and event.transcript.strip():
             self._heard = f"{self._heard} {event.transcript.strip()}".strip()
-            self.caller.expect(self._heard)
+            expect(self.caller, self._heard)
 
     async def _follow(self, words: str) -> None:
         """Let the instructions of a realtime model follow what the caller says, as the briefing of another does."""

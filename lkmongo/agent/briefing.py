@@ -80,6 +80,12 @@ async def attend(caller: Caller, words: str) -> None:
         await caller.attend(words)
 
 
+def expect(caller: Caller, words: str) -> None:
+    """Prepare `attend` for what the caller is saying."""
+    if not _all_fit(caller, _frame(caller)[2]):
+        caller.expect(words)
+
+
 def without_briefing(chat_ctx: llm.ChatContext) -> list[llm.ChatItem]:
     """The items of a context, except the briefing."""
     return [item for item in chat_ctx.items if item.id != _ITEM_ID]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from calendar import month_name
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,13 +85,20 @@ class LookUpOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class AskPastCalls:
+    """Tell what earlier calls were about."""
+
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
 class AskKnowledge:
     """Search the knowledge base."""
 
     query: str
 
 
-Intent = Talk | SetField | AskField | Remember | Recall | Forget | ListAll | LookUpOrder | AskKnowledge
+Intent = Talk | SetField | AskField | Remember | Recall | Forget | ListAll | LookUpOrder | AskPastCalls | AskKnowledge
 
 MAX_LENGTH = 300
 """Characters of an utterance; nobody says one thing in more."""
@@ -205,6 +213,12 @@ _LOOK_UP = (
 _ORDER = _form(rf"(?:(?:{_LOOK_UP}) )?(?:my |the )?order(?: number)? #?(?P<id>[a-z]{{0,4}}-?\d[a-z\d-]{{0,30}})")
 _ORDERS = _form(rf"(?:(?:{_LOOK_UP}) )?my (?:latest |last |recent )?orders?|what (?:did i order|have i ordered)")
 
+_PAST_CALLS = _form(
+    r"what did we (?:talk about|speak about|discuss|agree(?: on)?)"
+    r"(?: last time| in (?:our|the) last (?:call|conversation)"
+    rf"| (?:in|last) (?:{'|'.join(month_name[1:])})(?: \d{{4}})?)?"
+)
+
 _OF_ORDERS = _form(
     r"(?:when|where|what|why|who|which|has|have|is|did|will|do you)\b.*"
     r"\bmy (?:\w+ )?(?:orders?|parcel|package|delivery)\b.*"
@@ -309,7 +323,9 @@ def _remember(label: str, value: str, *, is_change: bool = False) -> Remember | 
     return Remember(labels, value, is_change) if labels and is_plain else None
 
 
-def _read_question(text: str, *, asked: bool) -> AskKnowledge | None:
+def _read_question(text: str, *, asked: bool) -> Intent | None:
+    if _PAST_CALLS.fullmatch(text):
+        return AskPastCalls(text)
     if _SEVERAL.search(text) or _CORRECTED.search(text) or _ABOUT_MEMORY.search(text):
         return None
     is_question = asked or _QUESTION.fullmatch(text)

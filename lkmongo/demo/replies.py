@@ -12,6 +12,7 @@ from lkmongo.confidential import REFUSAL
 from lkmongo.demo.intents import (
     AskField,
     AskKnowledge,
+    AskPastCalls,
     Forget,
     Intent,
     ListAll,
@@ -123,6 +124,7 @@ _DOING = {
     "forget_detail": "forget things",
     "list_user_memories": "list what I know about you",
     "lookup_order": "look up orders",
+    "search_past_calls": "look up earlier calls",
     "search_knowledge": "search the knowledge base",
 }
 _SENTENCES: Mapping[TalkKind, str] = {
@@ -202,6 +204,8 @@ def _step(intent: Intent, caller: CallerData, *, lists_orders: bool) -> ToolCall
             if order_id is None and not lists_orders:
                 return _SENTENCES["ask order"]
             return ToolCall("lookup_order", {"order_id": order_id} if order_id else {})
+        case AskPastCalls(query):
+            return ToolCall("search_past_calls", {"query": query})
         case AskKnowledge(query):
             return ToolCall("search_knowledge", {"query": query})
         case Talk(kind, about):

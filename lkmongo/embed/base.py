@@ -113,7 +113,7 @@ class Embedder(Protocol):
 
     @property
     def weights(self) -> FusionWeights:
-        """The weight of this model's vectors relative to words."""
+        """The weight of this model's vectors relative to words: by scores in exact search, by ranks in Atlas."""
 
     @property
     def similarity(self) -> Similarity:

@@ -8,7 +8,7 @@ texts of a scope share: their language, their speakers, their subject. It counts
 of the scope, so that a text counts for how far it stands out. A text's BM25 score counts as it is: it is the sum of how
 rare the shared words are. The two are added, with a factor each:
 
-- closeness by the embedder's weight for vectors, times 1 + (mean length of the texts) / 100 words: a long text has many
+- closeness by the embedder's weight for vectors, times 1 + (mean length of the texts) / 75 words: a long text has many
   words by chance.
 - words by its weight for words, times n / (n + 150) for n texts: in a small scope every word looks rare.
 
@@ -43,7 +43,7 @@ _KNOWN = 150
 """Texts of a scope of which mean and rarity of words are believed by half: a few say little."""
 _LEAST_SPREAD = 0.05
 """Added to the standard deviation, so that cosines which hardly differ do not count as if they did."""
-_LONG = 100
+_LONG = 75
 """Words; among texts of this mean length, vectors count twice."""
 _KIN = 0.5
 """Of the floor; a document with a lower cosine is only found if it has most of the query's words."""
@@ -295,7 +295,7 @@ class ExactIndex(Generic[K]):
             believed[self._places] &= (cosines >= floor * _KIN) | (shares[self._places] > _MOST)
         worded = _best(by_words, np.flatnonzero(believed), depth)
         places = np.array(sorted({place for place, _ in (*near, *worded)}), dtype=np.intp)
-        if near and worded:
+        if worded:
             self._lend(by_vector, by_words, places)
         scores = weights.vector * (1 + self._text.mean_length / _LONG) * by_vector
         scores += weights.text * len(self._keys) / (len(self._keys) + _KNOWN) * by_words

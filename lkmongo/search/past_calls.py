@@ -30,6 +30,7 @@ _MONTHS = {name.casefold(): number for number, name in enumerate(month_name) if 
 _IN_MONTH = re.compile(
     rf"\b(?:in|of|during|last|this|since)\s+({'|'.join(_MONTHS)})\b(?:,?\s+(\d{{4}}))?", re.IGNORECASE
 )
+_LATEST = re.compile(r"\b(?:last|latest|previous) (?:time|call|conversation|session)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,8 @@ async def past_calls(
         query_embedding: of `query`, if it is under way.
 
     Returns:
-        The best matches first; where a time is given or named and no call in it matches, its newest ones.
+        The best matches first. Where a time is given or named and no call in it matches, its newest ones; the newest
+        of all if "last time" is asked for.
 
     Raises:
         DatabaseError: they could not be read.
@@ -120,6 +122,8 @@ async def past_calls(
         degraded = foreign_note(f"{foreign} of {len(calls)} have", embedder)
     if not hits and (since or until):
         hits = calls[:limit]
+    if not hits and _LATEST.search(query):
+        hits = calls[:1]
     return FoundCalls(hits, degraded)
 
 

@@ -115,7 +115,7 @@ async def test_a_conversation_with_an_openai_compatible_server(store, mongodb_ur
     }
     heard, outcome = await hold(mongodb_uri, database_name, environment, "hello", "recall my color")
     assert heard.answers == [
-        "Welcome back, Robin, says 8 tools.",
+        "Welcome back, Robin, says 9 tools.",
         "You said: hello",
         "The tool said: Your favorite color: teal.",
     ]

@@ -64,6 +64,34 @@ async def test_the_hang_up_stores_what_the_call_was_about_and_its_vector_follows
         assert output.endswith("you said: I would like to return my kettle; the kettle leaks, thanks.")
 
 
+async def test_two_calls_at_once_leave_a_summary_each_unless_something_is_forgotten_in_one(store):
+    await store.memories.remember(ROBIN, "pet", "a heron")
+    for forgets in (False, True):
+        async with (
+            talk(store, ROBIN, calls(), session_id=f"console-a{forgets}") as one,
+            talk(store, ROBIN, calls(), session_id=f"console-b{forgets}") as other,
+        ):
+            await one.say("I like tulips")
+            await other.say("I like trains")
+            if forgets:
+                await one.tool("forget_detail", memory_type="pet")
+            for call in (one, other):
+                await hang_up(call)
+        # What one forgets, the other may have told.
+        assert {call.session_id for call in await store.summaries.of_person(ROBIN)} == {
+            "console-aFalse",
+            "console-bFalse",
+        }
+
+
+async def test_a_call_that_another_agent_goes_on_with_has_one_summary_of_all_of_it(store):
+    before = [Turn(0, "a", TurnKind.MESSAGE, now(), role="user", content="I ordered a kettle")]
+    async with talk(store, ROBIN, calls(), resumed=before) as call:
+        await call.say("it leaks")
+        await hang_up(call)
+    assert [call.summary.text for call in await store.summaries.of_person(ROBIN)] == ["I ordered a kettle; it leaks"]
+
+
 @pytest.mark.parametrize("why", ["guest", "forgot", "silent"])
 async def test_no_summary_of_a_guest_or_where_something_was_forgotten(store, why):
     await store.memories.remember(ROBIN, "pet", "a heron")
@@ -91,6 +119,7 @@ async def test_secrets_are_in_no_summary(store):
     [
         ({"query": "what did we agree in October?"}, ["s-oct"]),
         ({"query": "what did we talk about", "since": "2026-10-01", "until": "2026-10-31"}, ["s-oct"]),
+        ({"query": "what did we talk about last time"}, ["s-nov"]),
         ({"query": "", "since": "2026-10-12"}, ["s-nov", "s-oct"]),
         ({"query": "", "until": "2026-10-12"}, ["s-oct", "s-sep"]),
         ({"query": "delivery that came too late"}, ["s-sep"]),

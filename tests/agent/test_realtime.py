@@ -11,7 +11,7 @@ from livekit.agents.testing import fake_job_context
 from livekit.agents.types import NOT_GIVEN
 
 from lkmongo.agent.assistant import Assistant
-from lkmongo.model import UserScope
+from lkmongo.model import UserScope, now
 from lkmongo.store.people.erase import erase
 from tests.fake_llm import ScriptedLLM, calls
 from tests.fake_realtime import Connected, ScriptedRealtime
@@ -290,3 +290,16 @@ async def test_a_briefing_that_fails_costs_nothing_but_itself(store, monkeypatch
         assert model.told == "You are a florist."
         assert said(await held.session.run(user_input="hello")) == "Nothing to do."
     assert any("is not briefed" in record.message for record in caplog.records)
+
+
+async def test_of_more_than_a_briefing_holds_it_is_told_what_the_words_are_about(store):
+    await store.db.memories.insert_many(
+        ROBIN.filter | {"memory_type": f"fact_{n}", "content": f"detail number {n} " * 8, "updated_at": now()}
+        for n in range(120)
+    )
+    model = ScriptedRealtime(calls())
+    async with talk(store, ROBIN, calls(), model=model, agent=Plain(), userdata=None) as held:
+        assert "pet" not in data(model.told)["memories"]  # the oldest
+        model.sessions[0].hear("Do you know the name of my pet?")
+        await until(lambda: "pet" in data(model.told)["memories"])
+        assert held.call.caller.attended == "Do you know the name of my pet?"

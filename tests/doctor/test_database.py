@@ -68,7 +68,7 @@ async def test_with_nothing_set_nothing_fails_and_nothing_stays_behind(home):
     assert f"data in {home.resolve()}" in facts
     assert "MiB" in facts
     assert checks["indexes"].hint == "lkmongo db indexes"
-    assert "with 8 tools" in checks["agent"].detail
+    assert "with 9 tools" in checks["agent"].detail
     assert "demo responder" in checks["agent.mind"].detail
     with EmbeddedMongod(home) as mongod:
         assert not mongod.first_start

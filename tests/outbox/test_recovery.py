@@ -23,7 +23,9 @@ from lkmongo.store.mongo.client import create_client
 from lkmongo.store.open import Store
 from lkmongo.store.people.erase import erase
 from lkmongo.store.people.forget import forget
+from lkmongo.store.sessions.documents import summary_fields
 from lkmongo.store.sessions.sessions import Sessions
+from lkmongo.summary import Summary
 from tests.waiting import until
 
 ROBIN = UserScope(tenant_id="default", user_id="u-100")
@@ -460,3 +462,38 @@ async def test_a_long_turn_with_unusual_characters_is_stored_unchanged(store, fo
     leave(folder, kept(strange, tool))
     await one(store, folder)
     assert await store.sessions.turns(ROBIN, "call-1") == [strange, tool]
+
+
+SUMMARY = Summary("They ordered a lamp.", BEGAN, ("lamp",))
+ENDED: Entry = END | {"summary": summary_fields(SUMMARY)}
+
+
+async def test_the_summary_of_a_session_whose_process_died_is_stored_once(store, folder):
+    await store.users.seen(ROBIN)
+    for _ in range(2):  # as if the process had died before it could delete the journal
+        leave(folder, [*kept(turn(0)), ENDED])
+        assert (await recover(store, folder, "db"))[0].outcome == "complete"
+    assert [call.summary for call in await store.summaries.of_person(ROBIN)] == [SUMMARY]
+    assert await store.summaries.save(ROBIN, "call-1", replace(SUMMARY, text="A lamp.", by="model"))
+    leave(folder, [*kept(turn(0)), ENDED])
+    await recover(store, folder, "db")
+    assert [call.summary.text for call in await store.summaries.of_person(ROBIN)] == ["A lamp."]
+
+
+async def test_no_summary_is_stored_that_may_tell_what_was_forgotten_since(store, folder):
+    await store.users.seen(ROBIN)
+    leave(folder, [*kept(turn(0)), ENDED])
+    await forget(store, ROBIN, [])
+    assert (await one(store, folder)).outcome == "complete"
+    assert (await store.sessions.get(ROBIN, "call-1")).summary is None
+
+
+async def test_of_a_session_that_another_agent_completes_there_is_one_summary(store, folder):
+    """The first was killed at its very end: its journal is recovered after the other has told more."""
+    await store.users.seen(ROBIN)
+    more = Summary("They ordered a lamp and a chair.", BEGAN)
+    complete = replace(CALL, status=SessionStatus.COMPLETE, ended_at=later(120), close_reason="hang-up", summary=more)
+    await store.sessions.save(complete)
+    leave(folder, [*kept(turn(0)), ENDED])
+    await recover(store, folder, "db")
+    assert [call.summary.text for call in await store.summaries.of_person(ROBIN)] == [more.text]

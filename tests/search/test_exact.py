@@ -97,6 +97,12 @@ def test_a_document_without_a_vector_is_not_behind_for_it():
     assert hits[0].score > hits[1].score
 
 
+def test_nor_is_it_behind_when_no_vector_is_related():
+    index = ExactIndex(["new", "other", "third"], ["sister", "sister Marta", "bread"], [None, unit(0.1, 1), WEST])
+    hits = search(index, "sister", EAST)
+    assert [(hit.key, hit.vector_rank, hit.text_rank) for hit in hits] == [("new", None, 1), ("other", None, 2)]
+
+
 def test_a_document_that_fits_by_both_stays_before_one_without_a_vector_that_fits_less():
     index = ExactIndex(["new", "old"], ["tea", "green tea"], [None, EAST])
     assert [hit.key for hit in search(index, "green tea", EAST)] == ["old", "new"]
