@@ -122,7 +122,7 @@ def test_it_lingers_after_a_program_that_forgot_to_close_it(home: Path) -> None:
 def test_the_end_of_a_terminal_ends_neither_server_nor_keeper(home: Path, number: signal.Signals) -> None:
     user = User(home, LONG)
     os.killpg(user.process.pid, number)
-    user.process.communicate(timeout=60)
+    user.process.communicate()
     (waiting,) = keepers(home)
     assert user.process.pid not in {os.getsid(waiting.pid), os.getsid(only(home).pid)}  # which is its session, too
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import socket
 import stat
 import tempfile
@@ -199,7 +200,7 @@ class TestSharing:
         assert sum(user.opened["first_start"] for user in ten) == 1
         assert len({user.opened["uri"] for user in ten}) == 1
         for user in ten:
-            user.process.terminate()
+            user.process.send_signal(signal.SIGTERM)
         assert [user.end() for user in ten] == [""] * 10
         assert not servers(home)
 
