@@ -153,6 +153,15 @@ def mongodb_uri(shared_home: Path) -> Iterator[str]:
         yield mongod.uri
 
 
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[object]:
+    """A process that has everything imported and forks for each command."""
+    from tests.cli.started import Zygote
+
+    with Zygote(patient=True) as process:
+        yield process
+
+
 @pytest.fixture
 def database_name(request: pytest.FixtureRequest) -> str:
     """The name of a database that no other test uses at the time."""

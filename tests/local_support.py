@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
@@ -29,6 +30,8 @@ from lkmongo.local import EmbeddedMongod, find_server
 if TYPE_CHECKING:
     import pytest
 
+    from tests.cli.started import Started, Zygote
+
 PATIENCE = 300
 """Seconds: the machine that runs the tests may be busy."""
 
@@ -37,17 +40,29 @@ class User:
     """A process that uses the embedded mongod of `home`."""
 
     started: ClassVar[list[User]] = []
+    zygote: ClassVar[Zygote]
+    """Forks for each."""
+    folder: ClassVar[Path]
+    """Where they run."""
 
     def __init__(self, home: Path, *options: str, wait: bool = True, before: Sequence[str] = ()) -> None:
         """Start it, and wait until it has opened the mongod."""
-        self.process = subprocess.Popen(
-            [*before, sys.executable, "-W", "error", __file__, str(home), *options],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # the test's own Ctrl-C apart from the ones it sends
-        )
+        from tests.cli.started import ROOT, Started
+
+        self.process: Started | subprocess.Popen[bytes]
+        if before:  # a program that starts it
+            self.process = subprocess.Popen(
+                [*before, sys.executable, "-m", __name__, str(home), *options],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,  # the test's own Ctrl-C apart from the ones it sends
+            )
+        else:
+            arguments = [str(home), *options]
+            self.process = Started(self.zygote, arguments, self.folder, os.environ, program="tests.local_support")
         self.started.append(self)
         self.opened: dict[str, Any] = {}
         if wait:
@@ -58,8 +73,7 @@ class User:
 
     def do(self, command: str) -> Any:
         """Send a command and return its answer."""
-        self.process.stdin.write(command + "\n")
-        self.process.stdin.flush()
+        self.process.stdin.write(f"{command}\n".encode())
         return self._answer()
 
     def _answer(self) -> Any:
@@ -69,15 +83,16 @@ class User:
         return json.loads(line)
 
     def end(self, number: signal.Signals | None = None) -> str:
-        """Let it end, by a signal or because nothing more comes from stdin; what it wrote to stderr."""
+        """Let it end, by a signal or because nothing more comes from stdin; what it wrote to stderr, once."""
+        if self.process.returncode is not None:
+            return ""
         if number:
             self.process.send_signal(number)
-        return self.process.communicate()[1]
+        return self.process.communicate()[1].decode()
 
     def begin_to_end(self) -> None:
         """Tell it that nothing more comes, and do not wait."""
         self.process.stdin.close()
-        self.process.stdin = None
 
     def kill(self) -> None:
         """End it with no chance to clean up."""
@@ -92,7 +107,7 @@ def servers(home: Path) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):
             arguments = process.cmdline()
             places = [*arguments, process.cwd()]
-            if any(str(home.resolve()) in place for place in places) and __file__ not in arguments:
+            if any(str(home.resolve()) in place for place in places) and __name__ not in arguments:
                 found.append(process)
     return found
 
@@ -193,6 +208,7 @@ def main() -> None:
 
     With `--unclosed` the mongod is not closed by this program, and with `--linger=N` it lingers for N seconds.
     """
+    warnings.simplefilter("error")
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGHUP, _leave)
     with contextlib.ExitStack() as stack:

@@ -67,13 +67,6 @@ def cli_env(shared_home: Path, database_name: str, tmp_path: Path) -> Iterator[d
     shutil.rmtree(shared_home / "spool", ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
-def zygote() -> Iterator[Zygote]:
-    """A process that has everything imported and forks for each command."""
-    with Zygote(patient=True) as process:
-        yield process
-
-
 def run_together(
     zygote: Zygote,
     commands: Iterable[Sequence[str]],

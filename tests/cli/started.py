@@ -57,14 +57,15 @@ class Zygote:
         folder: Path,
         files: Sequence[Path | str],
         alone: bool = True,
+        program: str = "lkmongo.cli",
     ) -> int:
         """Start a command in `folder`, on its three streams, and return its process number.
 
         One that is not alone has a process after and before others; the next one waits until it has ended.
         """
         patient = self._patient and NOBODY not in env.get("MONGODB_URI", "")
-        start = {"arguments": arguments, "env": env, "cwd": folder, "files": files, "patient": patient, "alone": alone}
-        return self._ask("start", start)
+        start = {"program": program, "arguments": arguments, "env": dict(env), "cwd": folder, "files": files}
+        return self._ask("start", start | {"patient": patient, "alone": alone})
 
     def wait(self, process: int) -> int:
         """Wait until a command has ended, and return its exit code; one that is not waited for any more is killed."""
@@ -100,7 +101,14 @@ class Zygote:
 class Started:
     """A command on pipes of bytes; used as `subprocess.Popen` is."""
 
-    def __init__(self, zygote: Zygote, arguments: Sequence[str], folder: Path, env: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        zygote: Zygote,
+        arguments: Sequence[str],
+        folder: Path,
+        env: Mapping[str, str],
+        program: str = "lkmongo.cli",
+    ) -> None:
         """Start it in `folder`."""
         self.returncode: int | None = None
         self._zygote = zygote
@@ -111,7 +119,7 @@ class Started:
             os.mkfifo(path)
         both_sides = [os.open(path, os.O_RDWR) for path in paths]  # so that opening either waits for nobody
         try:
-            self.pid = zygote.start(arguments, env=env, folder=folder, files=paths)
+            self.pid = zygote.start(arguments, env=env, folder=folder, files=paths, program=program)
             self.stdin = paths[0].open("wb", buffering=0)
             self.stdout = paths[1].open("rb")
             self.stderr = paths[2].open("rb")

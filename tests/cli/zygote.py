@@ -12,9 +12,9 @@ clerk.
 It reads requests from standard input, a line each, and answers each with {"to": the request's number, "is": answer},
 or with {"to", "error"}:
 
-- {"number", "start": {"arguments", "env", "cwd", "files": [stdin, stdout, stderr], "patient", "alone"}}: the number of
-  the process, as soon as it runs; the files may be pipes or a terminal, a patient one waits longer for MongoDB, and one
-  that is not alone is the clerk;
+- {"number", "start": {"program", "arguments", "env", "cwd", "files": [stdin, stdout, stderr], "patient", "alone"}}: the
+  number of the process, as soon as it runs `main` of the module `program`; the files may be pipes or a terminal, a
+  patient one waits longer for MongoDB, and one that is not alone is the clerk;
 - {"number", "wait": number of a process}: its exit code, or that of the command that the clerk was given last.
 
 `Zygote` of `tests/cli/started.py` starts it, and talks to it.
@@ -24,11 +24,13 @@ from __future__ import annotations
 
 import atexit
 import fcntl
+import importlib
 import json
 import logging
 import os
 import socket
 import sys
+import tempfile
 import termios
 import threading
 import traceback
@@ -91,11 +93,10 @@ def _run(request: dict, files: list[int]) -> int:
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
+    tempfile.tempdir = None  # it depends on the environment
     sys.argv = ["lkmongo", *request["arguments"]]
-    from lkmongo.cli import main
-
     try:
-        main()
+        importlib.import_module(request["program"]).main()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(bool(end.code))
     except BaseException:
@@ -195,7 +196,6 @@ def _serve(requests: socket.socket) -> None:
 def main() -> None:
     """Import what commands need, then serve until standard input ends."""
     import gc
-    import importlib
     import pkgutil
 
     import lkmongo
@@ -203,7 +203,15 @@ def main() -> None:
     for module in pkgutil.walk_packages(lkmongo.__path__, "lkmongo."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    for name in ("bm25s", "dotenv", "livekit.agents.testing", "livekit.api", "markdown_it", "rich.console"):
+    for name in (
+        "tests.local_support",
+        "bm25s",
+        "dotenv",
+        "livekit.agents.testing",
+        "livekit.api",
+        "markdown_it",
+        "rich.console",
+    ):
         importlib.import_module(name)
     importlib.import_module("lkmongo.embed.local")._load()  # the model, too: each command reads it anew otherwise
     importlib.import_module("lkmongo.cli").program()

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.local_support import nothing_left, short_tmpdir
+from tests.cli.started import Zygote
+from tests.local_support import User, nothing_left, short_tmpdir
+
+
+@pytest.fixture(autouse=True)
+def _fork_users(zygote: Zygote, tmp_path: Path) -> None:
+    User.zygote, User.folder = zygote, tmp_path
 
 
 @pytest.fixture(autouse=True)

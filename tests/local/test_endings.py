@@ -25,7 +25,7 @@ from tests.local_support import (
 )
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
 def test_a_signal_to_the_user_leaves_no_server(home: Path, number: signal.Signals) -> None:
     user = User(home)
     assert os.getsid(only(home).pid) != os.getsid(user.process.pid)  # a terminal's Ctrl-C does not reach the server
@@ -82,8 +82,9 @@ def test_it_recovers_after_everything_was_killed(home: Path) -> None:
         assert kept(mongod.uri) == ["a"]
 
 
-@pytest.mark.parametrize("also_server", [False, True], ids=["its mongod runs on", "its mongod too"])
-@pytest.mark.parametrize("moment", [0.0, 0.4])
+@pytest.mark.parametrize(
+    ("moment", "also_server"), [(0.0, True), (0.4, False)], ids=["at once, its mongod too", "its mongod runs on"]
+)
 def test_a_first_start_that_was_killed_is_begun_anew(home: Path, moment: float, also_server: bool) -> None:
     user = User(home, wait=False)
     until((folder_of(home) / "db").exists)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import socket
 import stat
 import tempfile
@@ -27,6 +28,7 @@ from tests.local_support import (
     only,
     running,
     servers,
+    short_tmpdir,
     socket_of,
     until,
 )
@@ -60,6 +62,55 @@ def cutting_off(server: Path, path: Path, *, times: int) -> Iterator[list[bytes]
         listening.shutdown(socket.SHUT_RDWR)
 
 
+@pytest.fixture(scope="class")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, EmbeddedMongod]]:
+    """A home whose mongod runs, for tests that leave both as they are."""
+    home = tmp_path_factory.mktemp("shared")
+    with pytest.MonkeyPatch.context() as patch, short_tmpdir(patch), running(home) as mongod:
+        yield home, mongod
+
+
+class TestShared:
+    def test_it_takes_transactions(self, shared: tuple[Path, EmbeddedMongod]) -> None:
+        _, mongod = shared
+        with MongoClient(mongod.uri) as client, client.start_session() as session:
+            session.with_transaction(lambda s: client["test"]["kept"].insert_one({"_id": "a"}, session=s))
+            assert kept(mongod.uri) == ["a"]
+
+    def test_nobody_else_can_reach_it(self, shared: tuple[Path, EmbeddedMongod]) -> None:
+        home, mongod = shared
+        connections = only(home).net_connections(kind="all")
+        listening = [c for c in connections if c.family != socket.AF_UNIX or c.laddr]
+        assert [Path(c.laddr) for c in listening] == [socket_of(mongod.uri)] * len(listening) != []
+        for folder in (socket_of(mongod.uri).parent, folder_of(home)):
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+    def test_what_it_inherits_is_its_own_lock_and_no_other(self, shared: tuple[Path, EmbeddedMongod]) -> None:
+        home, _ = shared
+        locks = {Path(file.path).name for file in only(home).open_files() if file.path.endswith(".lock")}
+        assert "server.lock" in locks
+        assert not locks & {"start.lock", "use.lock"}
+
+    def test_its_log_is_bounded(self, shared: tuple[Path, EmbeddedMongod]) -> None:
+        home, mongod = shared
+        log = folder_of(home) / "mongod.log"
+        with log.open("ab") as file:
+            file.truncate(17 * 1024**2)
+        mongod.ensure()
+        assert log.stat().st_size < 1024**2
+
+    def test_a_connection_that_it_closes_while_it_starts_is_opened_again(
+        self, shared: tuple[Path, EmbeddedMongod], short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        _, mongod = shared
+        with cutting_off(socket_of(mongod.uri), short_tmp / "x.sock", times=2) as cut:
+            make_primary(short_tmp / "x.sock", 60)
+            assert len(cut) == 2
+        monkeypatch.setattr(process, "_GONE_AFTER_MS", 100)
+        with pytest.raises(EmbeddedError, match="stopped answering"):
+            make_primary(short_tmp / "x.sock", 60)
+
+
 class TestOneProcess:
     def test_data_is_kept_between_runs(self, home: Path) -> None:
         with EmbeddedMongod(home) as mongod:
@@ -70,19 +121,6 @@ class TestOneProcess:
             assert not mongod.first_start
             assert kept(mongod.uri) == ["a"]
         assert [path.name for path in home.glob("mongodb-*")] == [f"mongodb-{find_server().series}"]
-
-    def test_it_takes_transactions(self, home: Path) -> None:
-        with running(home) as mongod, MongoClient(mongod.uri) as client, client.start_session() as session:
-            session.with_transaction(lambda s: client["test"]["kept"].insert_one({"_id": "a"}, session=s))
-            assert kept(mongod.uri) == ["a"]
-
-    def test_nobody_else_can_reach_it(self, home: Path) -> None:
-        with running(home) as mongod:
-            connections = only(home).net_connections(kind="all")
-            listening = [c for c in connections if c.family != socket.AF_UNIX or c.laddr]
-            assert [Path(c.laddr) for c in listening] == [socket_of(mongod.uri)] * len(listening) != []
-            for folder in (socket_of(mongod.uri).parent, folder_of(home)):
-                assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
     def test_opening_twice_and_closing_twice_do_no_harm(self, home: Path) -> None:
         mongod = EmbeddedMongod(home)
@@ -95,12 +133,6 @@ class TestOneProcess:
         assert not servers(home)
         mongod.close()
 
-    def test_what_it_inherits_is_its_own_lock_and_no_other(self, home: Path) -> None:
-        with running(home):
-            locks = {Path(file.path).name for file in only(home).open_files() if file.path.endswith(".lock")}
-        assert "server.lock" in locks
-        assert not locks & {"start.lock", "use.lock"}
-
     def test_a_socket_that_was_deleted_comes_back(self, home: Path) -> None:
         with running(home) as mongod:
             keep(mongod.uri, "a")
@@ -108,14 +140,6 @@ class TestOneProcess:
             mongod.ensure()
             assert kept(mongod.uri) == ["a"]
             only(home)
-
-    def test_its_log_is_bounded(self, home: Path) -> None:
-        with running(home) as mongod:
-            log = folder_of(home) / "mongod.log"
-            with log.open("ab") as file:
-                file.truncate(17 * 1024**2)
-            mongod.ensure()
-            assert log.stat().st_size < 1024**2
 
     def test_a_home_that_moved_keeps_its_data(self, home: Path, tmp_path: Path) -> None:
         with EmbeddedMongod(home) as mongod:
@@ -126,16 +150,6 @@ class TestOneProcess:
             assert mongod.uri != before
             assert kept(mongod.uri) == ["a"]
             keep(mongod.uri, "b")
-
-    def test_a_connection_that_it_closes_while_it_starts_is_opened_again(
-        self, home: Path, short_tmp: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        with running(home) as mongod, cutting_off(socket_of(mongod.uri), short_tmp / "x.sock", times=2) as cut:
-            make_primary(short_tmp / "x.sock", 60)
-            assert len(cut) == 2
-        monkeypatch.setattr(process, "_GONE_AFTER_MS", 100)
-        with pytest.raises(EmbeddedError, match="stopped answering"):
-            make_primary(short_tmp / "x.sock", 60)
 
     def test_a_copy_of_a_home_leaves_the_original_alone(self, home: Path, tmp_path: Path) -> None:
         with EmbeddedMongod(home) as mongod:
@@ -199,7 +213,7 @@ class TestSharing:
         assert sum(user.opened["first_start"] for user in ten) == 1
         assert len({user.opened["uri"] for user in ten}) == 1
         for user in ten:
-            user.process.terminate()
+            user.process.send_signal(signal.SIGTERM)
         assert [user.end() for user in ten] == [""] * 10
         assert not servers(home)
 
