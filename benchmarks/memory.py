@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -169,6 +170,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=list(SYSTEMS), help="a system; as often as one likes")
     parser.add_argument("--no-write", action="store_true", help="print only")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started ends with it, as after Ctrl-C
     cases = make(options.seed, people=options.people)
     results = asyncio.run(run(cases, options.only or list(SYSTEMS)))
     print(memory_report.text(results))
