@@ -37,7 +37,16 @@ from lkmongo.model import (
     slot_name,
     slot_words,
 )
-from lkmongo.outbox.operations import Change, FillProfile, Forget, Remember, SaveGist, SetProfile, applied_to
+from lkmongo.outbox.operations import (
+    Change,
+    FillProfile,
+    Forget,
+    ForgetCalls,
+    Remember,
+    SaveGist,
+    SetProfile,
+    applied_to,
+)
 from lkmongo.outbox.outbox import Outbox, Saved
 from lkmongo.search.past_calls import past_calls
 from lkmongo.store.open import Store
@@ -380,16 +389,21 @@ class Caller:
             InvalidTextError: the label is invalid.
             NotFoundError: there is no such slot.
         """
-        memory = self.recall(label)
+        memory = self._slots.recall(label)
         name = memory.memory_type if memory else self._label(label)
         await self.history_ready()
+        told = [slot_words(name), *([memory.content] if memory else [])]
+        told += [each.content for each in self._former.of(name)]
         if not self._former.forget(name) and memory is None and self.loaded:
             raise NotFoundError(f"nothing is remembered as {slot_words(name)}")
         self.forgot_something = True
         self._slots.pop(name)
         self.profile = replace(self.profile, last_session=None)
         self.on_change()
-        await self._write(Forget(now(), name))
+        at = now()
+        if memory and not self.guest:
+            self._outbox.add(ForgetCalls(at, tuple(told)))
+        await self._write(Forget(at, name, calls=memory is None))
         return name
 
     async def search(self, query: str, limit: int = 5, *, vector_of: str | None = None) -> list[Fact]:

@@ -19,6 +19,7 @@ from lkmongo.outbox.operations import (
     EndFact,
     FillProfile,
     Forget,
+    ForgetCalls,
     MoveGuest,
     Notify,
     Operation,
@@ -52,7 +53,7 @@ class Target:
     next_seq: int | None = None
 
 
-async def apply(  # noqa: C901, PLR0911 - one branch for each operation
+async def apply(  # noqa: C901, PLR0911, PLR0912 - one branch for each operation
     operations: Sequence[Operation], to: Target, *, fresh: bool = False
 ) -> int:
     """Store an operation, or several turns.
@@ -77,8 +78,10 @@ async def apply(  # noqa: C901, PLR0911 - one branch for each operation
             return await _remember(told, to, fresh=fresh)
         case EndFact(at=at, label=label, valid_to=valid_to):
             return int(await store.history.end(scope, label, at, valid_to))
-        case Forget(at=at, label=label):
-            return int(await forget(store, scope, [label], at=at, unless_newer=not fresh) > 0)
+        case Forget(at=at, label=label, calls=calls):
+            return int(await forget(store, scope, [label], at=at, unless_newer=not fresh, calls=calls) > 0)
+        case ForgetCalls(at=at, words=words):
+            return await store.summaries.forget(scope, words, before=at)
         case FillProfile(at=at, field=field, value=value):
             return int(await store.users.fill_field(scope, field, value, at))
         case SetProfile(field=field, value=value) if fresh:

@@ -125,13 +125,45 @@ class EndFact(SlotChange):
 
 @dataclass(frozen=True, slots=True)
 class Forget(SlotChange):
-    """Deletes the slot and its history; a later value of the slot does not replace it while both wait."""
+    """Deletes the slot and its history; a later value of the slot does not replace it while both wait.
+
+    With `calls`, also what the summaries of earlier calls say of it; without, `ForgetCalls` does that.
+    """
 
     op: ClassVar[str] = "forget"
+    calls: bool = True
 
     @property
     def key(self) -> Hashable:
         return self.op, self.label
+
+    @property
+    def entry(self) -> Entry:
+        return {"op": self.op, "at": self.at, "label": self.label} | ({} if self.calls else {"calls": False})
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetCalls(Operation):
+    """Delete the summaries of earlier calls, and what is open of them, that share a word with what is forgotten.
+
+    In a lane of its own, as it takes several round trips: the caller waits for `Forget` alone.
+    """
+
+    op: ClassVar[str] = "forget_calls"
+    lane: ClassVar[Lane] = "turns"
+    at: datetime
+    words: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _check_time(self.at)
+
+    @property
+    def key(self) -> Hashable:
+        return self.op, self.words
+
+    @classmethod
+    def of(cls, entry: Entry) -> Self:
+        return cls(entry["at"], tuple(str(word) for word in entry["words"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +283,19 @@ class Notify(Operation):
 
 OPERATIONS: dict[str, type[Operation]] = {
     each.op: each
-    for each in (Remember, EndFact, Forget, SetProfile, FillProfile, SaveGist, AddTurn, MoveGuest, End, Notify)
+    for each in (
+        Remember,
+        EndFact,
+        Forget,
+        ForgetCalls,
+        SetProfile,
+        FillProfile,
+        SaveGist,
+        AddTurn,
+        MoveGuest,
+        End,
+        Notify,
+    )
 }
 
 

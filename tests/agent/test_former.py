@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,11 +10,13 @@ import pytest
 from lkmongo.agent import former
 from lkmongo.agent.former import in_words
 from lkmongo.embed.local import LocalEmbedder
-from lkmongo.model import Fact, FormerFact, Source, now
+from lkmongo.model import Fact, FormerFact, SessionRecord, SessionStatus, Source, now
 from lkmongo.outbox.apply import Target, apply
 from lkmongo.outbox.operations import EndFact
 from lkmongo.search.strategy import memory_index
 from lkmongo.store.people.memories import Memories
+from lkmongo.store.sessions.summaries import Summaries
+from lkmongo.summary import Summary
 from tests.fake_llm import calls
 from tests.overlaps import ROBIN, a_call, away
 from tests.talk import Talk, talk
@@ -164,3 +167,29 @@ def test_the_index_is_made_once_for_what_there_is(monkeypatch):
     assert known.forget("city")
     assert known.search("Boston", 5) == []
     assert len(made) == 3
+
+
+async def test_forgetting_waits_for_the_fact_alone_and_reaches_the_summaries_of_earlier_calls_all_the_same(
+    store, monkeypatch
+):
+    forget, answer = Summaries.forget, asyncio.Event()
+
+    async def slow(*arguments, **named):
+        await answer.wait()
+        return await forget(*arguments, **named)
+
+    monkeypatch.setattr(Summaries, "forget", slow)
+    summary = Summary("They moved to Boston.", JANUARY)
+    earlier = SessionRecord("s-0", ROBIN, "room", SessionStatus.COMPLETE, JANUARY, JANUARY, "hang-up", summary=summary)
+    await store.users.seen(ROBIN)
+    await store.sessions.save(earlier)
+    assert len(await store.summaries.of_person(ROBIN)) == 1
+    await store.memories.remember(ROBIN, "city", "Boston", at=JANUARY)
+    async with a_call(store, ROBIN) as call:
+        await call.caller.preload()
+        await call.caller.forget("city")
+        await until(lambda: call.caller.saved == "stored")
+        assert await store.summaries.of_person(ROBIN) != []
+        answer.set()
+        await until(lambda: call.recorder._outbox.is_empty)
+    assert await store.summaries.of_person(ROBIN) == []

@@ -23,6 +23,7 @@ from lkmongo.outbox.operations import (
     EndFact,
     FillProfile,
     Forget,
+    ForgetCalls,
     Lane,
     MoveGuest,
     Notify,
@@ -57,6 +58,8 @@ SAMPLES = [
     Remember(AT, "city", "moves on Friday", AT, Source("told", "s", "i"), (DateMention("on Friday", AT.date()),)),
     EndFact(AT, "colour", AT),
     Forget(AT, "colour"),
+    Forget(AT, "city", calls=False),
+    ForgetCalls(AT, ("city", "Lisbon")),
     SetProfile(AT, "name", "Robin"),
     FillProfile(AT, "name", "Robin"),
     SaveGist(AT, "about a kettle", since=AT),
@@ -304,6 +307,7 @@ def test_a_damaged_entry_of_each_operation_is_refused():
     for operation in SAMPLES:
         entry = operation.entry
         optional = {"op", "since", "report", "summary", "learn", "metrics", "valid_from", "valid_to", "source", "dates"}
+        optional |= {"calls"}
         for name in set(entry) - optional:
             if isinstance(operation, AddTurn) and name not in {"seq", "item_id", "kind", "created_at", "numbered"}:
                 continue
@@ -323,12 +327,14 @@ def test_journals_can_be_written_by_one_version_and_read_by_another(tmp_path):
         ["at", "content", "dates", "label", "op", "source", "valid_from"],
         ["at", "label", "op", "valid_to"],
         ["at", "label", "op"],
+        ["at", "calls", "label", "op"],
+        ["at", "op", "words"],
         ["at", "field", "op", "value"],
         ["at", "field", "op", "value"],
         ["at", "gist", "op", "since"],
         sorted(
             ["op", "numbered", "seq", "item_id", "kind", "created_at", "name", "arguments", "output", "metrics"]
-            + [each for each in ("interrupted", "is_error") if each in SAMPLES[7].entry]
+            + [each for each in ("interrupted", "is_error") if each in SAMPLES[9].entry]
         ),
         ["op", "tenant_id", "user_id"],
         ["ended_at", "learn", "op", "reason", "report", "summary"],

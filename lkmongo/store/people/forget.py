@@ -46,6 +46,7 @@ async def forget(
     fields: Sequence[str] = (),
     at: datetime | None = None,
     unless_newer: bool = False,
+    calls: bool = True,
 ) -> int:
     """Forget slots and profile fields, and in any case the last session's gist, which could contain them.
 
@@ -56,6 +57,7 @@ async def forget(
         fields: all of `PROFILE_FIELDS`, which includes those of one's own, or any.
         at: when the person asked for it; by default now. Nothing said before is stored later.
         unless_newer: keep slots written after `at`.
+        calls: also delete the summaries of calls that share a word with them.
 
     Returns:
         How many slots were deleted.
@@ -72,12 +74,13 @@ async def forget(
     limit = at if unless_newer else None
     # The slots last: what they say is needed to find it in summaries, also by the next attempt if this one fails.
     told, *_ = await asyncio.gather(
-        _told(people, scope, names),
+        _told(people, scope, names if calls else []),
         people.users.forget(scope, fields, at=at),
         people.history.withdraw(scope, names, not_after=limit),
         suggestions.forget(scope, names, at),
     )
-    await people.summaries.forget(scope, told, before=limit)
+    if calls:
+        await people.summaries.forget(scope, told, before=limit)
     deleted, _ = await asyncio.gather(
         people.memories.delete(scope, names, not_after=limit), people.history.delete(scope, names, not_after=limit)
     )
