@@ -57,6 +57,10 @@ class Recorder:
         """Create the session document and its journal, and renew its lease from now on."""
         self._outbox.start()
 
+    def on_acquired(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when the session may write: at first, and again as another person's."""
+        self._outbox.on_acquired(callback)
+
     async def change_scope(self, scope: UserScope) -> None:
         """Move the session, with everything said so far, to another person's scope; call `start` afterwards.
 

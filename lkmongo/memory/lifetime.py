@@ -84,7 +84,7 @@ class Lifetime:
         self._identifying: set[asyncio.Task[None]] = set()
         self._ending: asyncio.Task[bool] | None = None
         self._has_record = job is not None
-        caller.recorder.lease.on_acquired(self._begin_record)
+        caller.recorder.on_acquired(self._begin_record)
         if job:
             job.add_shutdown_callback(self._on_job_shutdown)
             job.room.on("disconnected", self._on_room_closed)

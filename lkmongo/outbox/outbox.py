@@ -85,7 +85,7 @@ class Outbox:
             callback()
 
     def on_acquired(self, callback: Callable[[], None]) -> None:
-        """Call `callback` when the lease is first acquired, for a guest who is identified a second time."""
+        """Call `callback` when the lease is first acquired, and that of a guest who is identified once more."""
         self._on_acquired.append(callback)
 
     def on_erased(self, callback: Callable[[], None]) -> None:

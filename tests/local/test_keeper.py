@@ -75,7 +75,6 @@ def test_the_next_one_joins_what_the_last_one_left(home: Path) -> None:
 
 def test_it_is_gone_when_the_time_is_over(home: Path) -> None:
     assert User(home, SHORT).end() == ""
-    only(home)
     until(lambda: not servers(home))
     assert is_over(home)
     assert not (folder_of(home) / "address").exists()

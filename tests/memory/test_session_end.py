@@ -112,6 +112,15 @@ async def test_a_guest_and_a_session_that_has_nothing_to_record_are_told_too(mem
     assert (told[0].guest, told[0].turns, told[0].changes, told[0].saved) == (True, 0, 0, "stored")
 
 
+async def test_a_guest_who_is_identified_before_anything_is_stored_has_a_record_that_ends(memory, store):
+    async with memory.session(guest=True) as caller:
+        await caller.identify(UserScope(tenant_id="default", user_id="u-100"))
+        async with caller.recorder.lease.writing():
+            pass  # it is acquired
+    document = await store.db.sessions.find_one({"user_id": "u-100"})
+    assert (document["status"], "lease" in document) == ("complete", False)
+
+
 async def test_errors_and_slow_callbacks_are_logged_and_disturb_nothing(memory, store, caplog, monkeypatch):
     monkeypatch.setattr(deadlines, "END_CALLBACK", 0.2)
     told, cancelled = [], asyncio.Event()
