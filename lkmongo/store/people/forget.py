@@ -71,6 +71,14 @@ async def forget(
     if names is not None and not names:
         await asyncio.gather(people.users.forget(scope, fields, at=at), suggestions.forget(scope, names, at))
         return 0
+    if not (calls or unless_newer):
+        # A caller waits, in a session that tries all of it again if a part fails: two round trips. The history goes
+        # behind the slots, from which it may just be moved.
+        deleted, _ = await asyncio.gather(
+            people.memories.delete(scope, names), people.users.forget(scope, fields, at=at)
+        )
+        await asyncio.gather(people.history.delete(scope, names), suggestions.forget(scope, names, at))
+        return deleted
     limit = at if unless_newer else None
     # The slots last: what they say is needed to find it in summaries, also by the next attempt if this one fails.
     told, *_ = await asyncio.gather(
