@@ -1,8 +1,9 @@
-"""One job of an example that has its own worker, in a process of its own, for tests.
+"""Jobs of an example that has its own worker, in a process of its own, for tests.
 
 `python -m tests.example_job MODULE LINE...` does what a worker's process does: it prepares itself, takes the job, and
-ends it after the lines have been said. The room is LiveKit's own stand-in for one. A realtime model is one that calls
-the tool in TOOL, and what it was told is printed.
+ends it after the lines have been said; with AGAIN at the end it takes another job, in which nothing is said. The room
+is LiveKit's own stand-in for one. A realtime model is one that calls the tool in TOOL, and what it was told in each
+session is printed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from tests.fake_llm import calls
 from tests.fake_realtime import ScriptedRealtime
 from tests.patience import be_patient
 from tests.waiting import until
+
+AGAIN = "--"
 
 
 async def hold(example: Any, lines: list[str]) -> None:
@@ -49,8 +52,11 @@ def main() -> None:
     model = ScriptedRealtime(calls(*tools))
     inference.RealtimeModel = lambda *_, **__: model
     example = importlib.import_module(sys.argv[1])
-    asyncio.run(hold(example, sys.argv[2:]))
-    print(json.dumps([told for session in model.sessions for told in session.told]))
+    lines = sys.argv[2:]
+    asyncio.run(hold(example, [line for line in lines if line != AGAIN]))
+    if AGAIN in lines:
+        asyncio.run(hold(example, []))
+    print(json.dumps([session.told for session in model.sessions]))
 
 
 if __name__ == "__main__":

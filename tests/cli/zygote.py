@@ -6,8 +6,8 @@ that a command is still a process of its own: its own arguments, environment, fo
 
 A fork costs several times what most commands do. What is run to its end while the test waits is therefore run by a
 clerk, one fork for many commands: arguments, environment, folder, streams and exit code are the command's own there
-too, modules of its folder and declarations are gone after it, and if a thread or an exit function is left, so is the
-clerk.
+too, modules of its folder and declarations are gone after it, and if a thread, an exit function or something unwritten
+is left, the clerk ends with it.
 
 It reads requests from standard input, a line each, and answers each with {"to": the request's number, "is": answer},
 or with {"to", "error"}:
@@ -177,17 +177,17 @@ def _serve(requests: socket.socket) -> None:
     for line in requests.makefile():
         request = json.loads(line)
         code = _run(request, _open(request["files"]))
-        code = max(code, _flush())
+        unwritten = _flush()
         for name in [name for name in sys.modules if name not in modules]:
             if (getattr(sys.modules[name], "__file__", None) or "").startswith(request["cwd"]):
                 del sys.modules[name]
         sys.path[:] = path
         declarations._declared = declared
         logging.getLogger().handlers.clear()
-        is_over = bool(at_exit) or threading.active_count() > threads
+        is_over = bool(unwritten or at_exit) or threading.active_count() > threads
         if is_over:
             atexit._run_exitfuncs()
-        requests.sendall(json.dumps([code, is_over]).encode() + b"\n")
+        requests.sendall(json.dumps([max(code, unwritten), is_over]).encode() + b"\n")
         if is_over:
             break
     os._exit(0)
