@@ -171,7 +171,7 @@ async def test_the_script_runs_as_it_stands(environment, tmp_path):
         text=True,
         check=True,
     )
-    assert '"favorite_color", "content": "teal"' in done.stdout
+    assert '"favorite_color": ["teal"' in done.stdout
     assert "ended\n" in done.stdout
     assert "2 new passages" in done.stdout
 

@@ -32,7 +32,8 @@ ENTRIES = {
 """The fields of each kind of entry. The release before reads them, so they keep their names."""
 OF_TURNS = {"role", "content", "name", "arguments", "output", "metrics"}
 """Fields that a turn may have besides."""
-SINCE = ("valid_from", "former_until")
+NEW = ("valid_from", "former_until", "no_summary")
+"""What this release stores besides: since when a value is true, and that a call with something forgotten has no summary."""
 HEADER = {"tenant_id", "user_id", "session_id", "room_name", "started_at", "owner", "database"}
 
 
@@ -74,8 +75,8 @@ async def test_what_an_earlier_release_left_is_stored_as_it_would_have_stored_it
     ours, theirs = by_key(await stored(store)), by_key(list(documents(RECOVERED)))
     added = [ours.pop(key) for key in ours.keys() - theirs.keys()]
     assert [(each["user_id"], each["memory_type"]) for each in added] == [("gwen", "favorite_season")]
-    for document in ours.values():  # this release says besides since when a value is true
-        for name in SINCE:
+    for document in ours.values():
+        for name in NEW:
             document.pop(name, None)
     assert {key: ours[key] for key in ours if ours[key] != theirs[key]} == {}
     assert len(theirs) > len(list(documents(DATABASE)))
