@@ -27,20 +27,14 @@ def scenario_home(shared_home: Path) -> Path:
     return shared_home
 
 
-@pytest.fixture(autouse=True)
-def _samples_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sample shop is the same for every scenario of a process: reading its files takes a quarter of a second."""
-    monkeypatch.setattr(running, "load_samples", lambda _known: _samples())
-
-
 @functools.cache
 def _samples() -> SeedData:
     return load_samples(Declarations())
 
 
 @pytest.fixture
-def run(scenario_home: Path, tmp_path: Path) -> Run:
-    """Run a scenario, given as its text or its file."""
+def run(scenario_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a scenario, given as its text or its file; only those in files have the sample shop, which is read once."""
 
     async def run(scenario: str | Path, *, model: Any = None, env: dict[str, str] | None = None) -> Outcome:
         path = tmp_path / "scenario.yaml"
@@ -48,6 +42,8 @@ def run(scenario_home: Path, tmp_path: Path) -> Run:
             path = scenario
         else:
             path.write_text(textwrap.dedent(scenario))
+        data = _samples() if isinstance(scenario, Path) else SeedData()
+        monkeypatch.setattr(running, "load_samples", lambda _known: data)
         settings = Settings.load(env or {})
         outcomes = [each async for each in run_scenarios(settings, load_scenarios([path]), scenario_home, model=model)]
         (outcome,) = outcomes
