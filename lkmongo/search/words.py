@@ -21,14 +21,6 @@ _SPOKEN_FILLERS = frozenset(
     {"could", "hello", "hey", "might", "ok", "okay", "please", "tell", "uh", "um", "would", "yeah", "yes"}
 )
 """Spoken filler words that lists of written English lack."""
-_WEAK = frozenset(
-    """
-    able anything come comes everything find get gets getting give gives go goes going got happen happens keep
-    keeps kind know knows let like likes lot lots make makes making many mean means much need needs one ones put
-    puts really say says see sees something sort still take takes taking thing things use uses using want wants
-    """.split()
-)
-"""Words that seldom say what a query is about; they count only if it has no others."""
 ENGLISH = "en"
 _LANGUAGES = {
     ENGLISH: "english",
@@ -130,8 +122,7 @@ def content_words(query: str, language: str = ENGLISH) -> tuple[list[str], froze
     spoken = words(query)
     stop = _listed(_language(set(spoken), language, least=2))
     wanted = [word for word in spoken if word not in stop]
-    strong = [word for word in wanted if word not in _WEAK]
-    return list(dict.fromkeys(stem(word, language) for word in strong or wanted)), _stems(stop, language)
+    return list(dict.fromkeys(stem(word, language) for word in wanted)), _stems(stop, language)
 
 
 def _parts(word: str) -> list[str]:
