@@ -196,6 +196,7 @@ async def test_erasing_needs_the_id_twice(run, store, at_terminal):
         assert child.exitstatus == code
     assert await count(store.db, ROBIN) == {
         "memories": 0,
+        "memory_history": 0,
         "turns": 0,
         "sessions": 0,
         "users": 0,
