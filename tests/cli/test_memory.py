@@ -111,7 +111,10 @@ async def test_forgetting_somebody_unknown_is_5_and_makes_nobody_known(run, stor
         assert (result.code, result.stdout) == (5, "")
     lines = done.stderr.splitlines()
     assert lines[0] == "error: nothing is stored about typo-user in tenant acme"
-    assert lines[1] == "  why: looked at the collections memories, memory_history, turns, sessions, users, visitors, orders"
+    assert (
+        lines[1]
+        == "  why: looked at the collections memories, memory_history, turns, sessions, users, visitors, orders"
+    )
     assert lines[2].strip().startswith("anything said under that id until now that a worker")
     assert lines[3] == "  try: check the id and --tenant; lkmongo users list --tenant acme"
     assert tried.stderr.splitlines() == [*lines[:2], lines[3]]

@@ -151,7 +151,8 @@ async def test_of_whom_there_are_orders_alone_nothing_else_is_erased(run, store)
         told = run("users", "erase", "robin-1764")
         assert (told.code, told.stderr) == (0, "")
         assert told.stdout == (
-            "Nothing but orders is found of robin-1764 in tenant default. Looked at memories, turns, sessions, users, "
+            "Nothing but orders is found of robin-1764 in tenant default. Looked at memories, memory_history, turns, "
+            "sessions, users, "
             "visitors. 1 order stays, as business records (see --orders).\n"
         )
     fields = run("users", "erase", "robin-1764", "--json").json
@@ -195,6 +196,7 @@ async def test_erasing_needs_the_id_twice(run, store, at_terminal):
         assert child.exitstatus == code
     assert await count(store.db, ROBIN) == {
         "memories": 0,
+        "memory_history": 0,
         "turns": 0,
         "sessions": 0,
         "users": 0,
@@ -239,7 +241,9 @@ async def test_an_erasure_says_at_which_collections_it_looked_and_claims_no_more
     assert receipt["collections"] == list(receipt["counts"]) == looked
     assert ", ".join(looked) in run("users", "receipts").stdout
     (error,) = json.loads(run("users", "erase", "nobody", "--json").stderr).values()
-    assert error["why"].startswith("looked at the collections memories, turns, sessions, users, visitors, orders\n")
+    assert error["why"].startswith(
+        "looked at the collections memories, memory_history, turns, sessions, users, visitors, orders\n"
+    )
 
 
 def say(call: Started, text: str) -> str:
