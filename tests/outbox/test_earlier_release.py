@@ -33,7 +33,8 @@ ENTRIES = {
 OF_TURNS = {"role", "content", "name", "arguments", "output", "metrics"}
 """Fields that a turn may have besides."""
 NEW = ("valid_from", "former_until", "no_summary")
-"""What this release stores besides: since when a value is true, and that a call with something forgotten has no summary."""
+"""What this release stores besides: since when a value is true, and that a call in which something was forgotten has no
+summary."""
 HEADER = {"tenant_id", "user_id", "session_id", "room_name", "started_at", "owner", "database"}
 
 
