@@ -14,7 +14,7 @@ from tests.earlier import FOLDER, restore
 from tests.outbox.test_earlier_release import ENTRIES, OF_TURNS
 from tests.waiting import until
 
-ADDED = {"source", "dates", "valid_from", "calls"}
+ADDED = {"source", "dates", "valid_from", "calls", "summary", "learn"}
 """What this release adds to entries: the one before ignores it."""
 STAMPS = {
     "users": 11,
