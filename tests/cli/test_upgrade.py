@@ -14,6 +14,8 @@ from tests.earlier import FOLDER, restore
 from tests.outbox.test_earlier_release import ENTRIES, OF_TURNS
 from tests.waiting import until
 
+ADDED = {"source", "dates", "valid_from", "calls", "summary", "learn"}
+"""What this release adds to entries: the one before ignores it."""
 STAMPS = {
     "users": 11,
     "memories": 10,
@@ -43,7 +45,7 @@ def test_status_and_doctor_name_the_command_until_it_was_run(run, older):
     assert (check(run)["status"], check(run)["try"]) == ("warn", "lkmongo db upgrade")
 
     planned = run("db", "upgrade", "--dry-run", "--json")
-    rows = [{"collection": n, "change": "mark as schema version 1", "documents": of} for n, of in STAMPS.items()]
+    rows = [{"collection": n, "change": "mark as schema version 1", "documents": of} for n, of in STAMPS.items() if of]
     rows.insert(1, {"collection": "memories", "change": "delete a secret", "documents": 1})
     assert (planned.code, planned.json) == (0, rows)
     assert "turns: 78 of 78 documents would be upgraded" in planned.stderr
@@ -112,6 +114,8 @@ def test_a_worker_without_mongodb_leaves_a_journal_that_the_earlier_release_read
     seen = set()
     for path in journal.files(journal.journal_folder(tmp_path / "home")):
         for entry in journal.read(path).entries:
+            if entry["op"] == "forget_calls":
+                continue  # of summaries, which the release before has not: it stores the rest, and keeps the file
             seen.add(entry["op"])
-            assert entry.keys() - (OF_TURNS if entry["op"] == "turn" else set()) == ENTRIES[entry["op"]]
+            assert entry.keys() - (OF_TURNS if entry["op"] == "turn" else ADDED) == ENTRIES[entry["op"]]
     assert seen == ENTRIES.keys() - {"told", "was"}
