@@ -135,11 +135,9 @@ AllTenants = Annotated[bool, typer.Option("--all-tenants", help="Of every tenant
 Person = Annotated[str | None, typer.Option("--user", help="Id of one user; by default all users.")]
 Status = Annotated[SessionStatus | None, typer.Option("--status", help="Only sessions with this status.")]
 _STATS_OF = timedelta(days=30)
-_ABOUT = 60
-"""Characters of a summary in a list."""
 _COLUMNS = (
     *("session_id", "tenant_id", "user_id", "status", "started_at"),
-    *("length", "turns", "failed", "slowest", "about"),
+    *("length", "turns", "failed", "slowest"),
 )
 _FIELDS = (
     *("session_id", "tenant_id", "user_id", "room_name", "status", "started_at", "ended_at", "close_reason"),
@@ -433,7 +431,6 @@ def _cells(record: SessionRecord) -> dict[str, Any]:
         "turns": totals.turns,
         "failed": totals.tool_errors,
         "slowest": f"{totals.slowest:.2f} s" if totals.slowest is not None else None,
-        "about": textwrap.shorten(record.summary.text, _ABOUT, placeholder=" ...") if record.summary else None,
     }
 
 

@@ -118,7 +118,7 @@ def test_forgetting_one_slot(run):
 def test_the_formats(run):
     run("agent", "console", "--user", "u", input="remember that my shoe size is 42\n")
     plain = run("memory", "list", "u").stdout.splitlines()
-    assert plain[0] == "memory_type\tcontent\tcreated_at\tupdated_at"
+    assert plain[0] == "memory_type\tcontent\tvalid_from\tcreated_at\tupdated_at"
     assert plain[1].startswith("shoe_size\t42\t")
     assert run("memory", "list", "u", "-o", "jsonl").events[0]["content"] == "42"
     assert run("memory", "list", "u", env={"LKMONGO_OUTPUT": "json"}).json[0]["content"] == "42"

@@ -43,15 +43,17 @@ def test_what_an_outage_left_is_found_by_words_then_embedded_then_found_by_meani
     assert [(row["collection"], row["missing"], row["embedded"]) for row in planned] == [
         ("memories", 2, 0),
         ("knowledge", 0, 0),
+        ("sessions", 0, 0),
     ]
-    assert [row["embedded"] for row in run("db", "embed", "--tenant", "other", "--json").json] == [0, 0]
+    assert [row["embedded"] for row in run("db", "embed", "--tenant", "other", "--json").json] == [0, 0, 0]
     done = run("db", "embed", "--json")
     assert done.code == 0
     assert [(row["embedded"], row["model"]) for row in done.json] == [
         (2, LocalEmbedder.model),
         (0, LocalEmbedder.model),
+        (0, LocalEmbedder.model),
     ]
-    assert [row["missing"] for row in run("db", "embed", "--json").json] == [0, 0]
+    assert [row["missing"] for row in run("db", "embed", "--json").json] == [0, 0, 0]
     (hit,) = run("memory", "search", "u", "do I have a dog", "--json").json["hits"]
     assert (hit["memory_type"], hit["vector_rank"], hit["text_rank"]) == ("pet", 1, None)
 

@@ -92,7 +92,7 @@ def test_a_conversation_is_listed_shown_searched_counted_and_exported(run):
 
 def test_the_list(run, two_calls):
     plain = run("sessions", "list").stdout.splitlines()
-    assert plain[0] == "session_id\tuser_id\tstatus\tstarted_at\tlength\tturns\tfailed\tslowest\tabout"
+    assert plain[0] == "session_id\tuser_id\tstatus\tstarted_at\tlength\tturns\tfailed\tslowest"
     rows = [line.split("\t") for line in plain[1:]]
     assert [(row[0], row[2], *row[4:8]) for row in rows] == [
         ("call-2", "interrupted", "0:30", "1", "0", ""),

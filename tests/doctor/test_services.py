@@ -251,7 +251,7 @@ async def test_an_agent_of_ones_own_is_imported(monkeypatch, tmp_path):
     environ = {"LKMONGO_AGENT": "concierge:Concierge", "LKMONGO_INSTRUCTIONS": str(tmp_path / "say.txt")}
     check = await look_at(environ, "agent")
     sys.modules.pop("concierge", None)
-    assert (check.status, check.detail) == (Status.OK, "concierge:Concierge, with 9 tools")
+    assert (check.status, check.detail) == (Status.OK, "concierge:Concierge, with 10 tools")
     assert check.facts == (f"instructions from {tmp_path / 'say.txt'}",)
 
 

@@ -121,16 +121,16 @@ async def test_what_is_said_while_a_tool_runs_is_answered_with_its_result(store,
     async with calling(store, ROBIN) as call:
         remember = call.caller.remember
 
-        async def slowly(*told):
+        async def slowly(*told, **more):
             begun.set()
             await goes_on.wait()
-            return await remember(*told)
+            return await remember(*told, **more)
 
         call.caller.remember = slowly
         async with voice_call(call, ScriptedLLM(echo)) as voice:
             await voice.answered(1)
             await voice.hear("remember a cat")
-            await begun.wait()
+            await until(begun.is_set)
             await voice.hear("what is it called")
             await asyncio.sleep(pause)  # before or after the end of the turn is recognised
             goes_on.set()

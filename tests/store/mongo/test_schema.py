@@ -51,7 +51,9 @@ async def test_whatever_is_new_is_stamped(store):
     await store.sessions.claim(SessionRecord("s-2", ADA, "room", SessionStatus.ACTIVE, now()), "owner", instead_of="")
     await store.sessions.save(SessionRecord("s-3", ADA, "room", SessionStatus.COMPLETE, now(), now()))
     await store.sessions.append(ADA, "s-1", [Turn(0, "i", TurnKind.MESSAGE, now(), role="user", content="Hello")])
+    await store.memories.remember(ADA, "color", "blue")
     await store.memories.remember(ADA, "color", "teal")
+    await store.history.settle(ADA)
     await store.memories.remember_if_newer(ADA, "food", "soup", now())
     for number, make in enumerate(
         [
@@ -100,7 +102,9 @@ async def test_a_profile_of_a_later_release_is_not_read_as_an_empty_one(store):
 
 async def test_further_fields_do_not_keep_a_document_from_being_read(store):
     await store.users.set_field(ADA, "name", "Ada")
+    await store.memories.remember(ADA, "color", "blue")
     await store.memories.remember(ADA, "color", "teal")
+    await store.history.settle(ADA)
     for name in ("users", "memories"):
         await store.db[name].update_one(ADA.filter, {"$set": {"further": [1]}})
     assert (await store.users.get(ADA)).name == "Ada"
