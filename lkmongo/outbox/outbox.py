@@ -273,8 +273,9 @@ class Outbox:
         return [each for each in self._pending.values() if isinstance(each, MoveGuest)]
 
     async def _turns_are_stored(self) -> bool:
-        if "turns" in self._lanes:
-            await asyncio.wait({self._lanes["turns"]})
+        # One may be added when those before it have just been stored.
+        while (storing := self._lanes.get("turns")) and not storing.done():
+            await asyncio.wait({storing})
         return not self.pending("turns")
 
     async def _pause(self, seconds: float) -> None:

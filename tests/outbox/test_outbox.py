@@ -187,6 +187,21 @@ async def test_the_end_of_a_continued_session_waits_for_its_turns(store, monkeyp
 # ---------------------------------------------------------------- the disk
 
 
+async def test_the_end_of_a_continued_session_also_waits_for_a_turn_that_arrives_when_the_others_are_stored(store):
+    first = outbox_of(store, ROBIN)
+    await first.lease.check()
+    await first.abandon()
+    outbox = outbox_of(store, ROBIN)
+    await outbox.lease.check()
+    outbox.add(turn(0))
+    outbox._lanes["turns"].add_done_callback(lambda _: outbox.add(turn(1)))
+    outbox.add(End("hang-up", AT))
+    assert await outbox.close(60)
+    assert [each.seq for each in await store.sessions.turns(ROBIN, SID)] == [0, 1]
+    assert (await store.sessions.get(ROBIN, SID)).status is SessionStatus.COMPLETE
+    await outbox.lease.release()
+
+
 async def test_what_is_written_is_in_the_journal_before_mongodb_answers(store, tmp_path, monkeypatch):
     asked, answer, remember = asyncio.Event(), asyncio.Event(), Memories.remember
 
