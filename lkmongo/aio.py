@@ -23,6 +23,21 @@ def level_of(error: Exception) -> int:
     return logging.INFO if isinstance(error, DatabaseUnavailableError | TimeoutError) else logging.WARNING
 
 
+async def few_at_once(work: Iterable[Callable[[], Awaitable[R]]], limit: int) -> list[R]:
+    """Run functions side by side, at most `limit` at once, all to their end; then raise the first one's failure."""
+    few = asyncio.Semaphore(limit)
+
+    async def run(each: Callable[[], Awaitable[R]]) -> R:
+        async with few:
+            return await each()
+
+    results = await asyncio.gather(*map(run, work), return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if not isinstance(result, BaseException)]
+
+
 class Background:
     def __init__(self) -> None:
         self._tasks: set[Task] = set()

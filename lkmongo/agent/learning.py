@@ -9,6 +9,7 @@ said it: what they changed or asked to be forgotten since wins.
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from lkmongo.after_end import Mode, Proposal
 from lkmongo.agent.learning_prompt import MAX_ANSWER, Answer, AnswerError, Question
 from lkmongo.agent.learning_rules import Rules
 from lkmongo.agent.turns import redact_secrets, stored_by
-from lkmongo.aio import poll
+from lkmongo.aio import few_at_once, poll
 from lkmongo.confidential import tells, without_secrets
 from lkmongo.errors import LkmongoError, NotReadyError
 from lkmongo.model import Profile, SessionRecord, TurnKind, UserScope, now
@@ -184,10 +185,9 @@ class Learner:
                 closed = [str(each) for each in answer.get("closed") or ()]
                 await store.summaries.save(scope, session_id, summary, closed=closed, vector=vector, model=model)
             decisions = await store_proposals(Target(store, record, owner), proposals)
-            await store.learning.settle(record, owner, decisions)
+            settled = await store.learning.settle(record, owner, decisions)
         stored = [each.label for each in proposals if decisions.get(each.id) == ("stored", None)]
         await self._embed(scope, stored)
-        settled = await store.sessions.get(scope, session_id)
         counts = settled.learning.counts if settled and settled.learning else {}
         told = ", ".join(f"{number} {state}" for state, number in counts.items()) or "no facts"
         logger.info("learned from session %s: %s", session_id, told)
@@ -202,9 +202,9 @@ class Learner:
 
     async def _embed(self, scope: UserScope, labels: Sequence[str]) -> None:
         """Make the vectors of what was stored; a missing one is made when the person calls."""
-        slots = [slot for slot in await self.store.memories.contents(scope) if slot.memory_type in labels]
-        if not slots:
+        if not labels:
             return
+        slots = [slot for slot in await self.store.memories.contents(scope) if slot.memory_type in labels]
         try:
             vectors = await self.embedder.embed([slot.embedded_text for slot in slots], kind="document")
         except LkmongoError as error:
@@ -270,18 +270,9 @@ async def learn_due(learner: Learner) -> list[Outcome]:
     Raises:
         DatabaseError: MongoDB failed.
     """
-    few = asyncio.Semaphore(_AT_ONCE)
-
-    async def one(scope: UserScope, session_id: str) -> Outcome | None:
-        async with few:
-            return await learner.learn(scope, session_id)
-
     sessions = await learner.store.learning.due(_BATCH)
-    outcomes = await asyncio.gather(*(one(*session) for session in sessions), return_exceptions=True)
-    for outcome in outcomes:
-        if isinstance(outcome, BaseException):
-            raise outcome
-    return [outcome for outcome in outcomes if isinstance(outcome, str)]
+    outcomes = await few_at_once([functools.partial(learner.learn, *session) for session in sessions], _AT_ONCE)
+    return [outcome for outcome in outcomes if outcome]
 
 
 async def learn_periodically(settings: Settings, store: Store, embedder: Embedder) -> None:

@@ -223,21 +223,22 @@ class Slots:
         async with self._building:
             version, index = self.version, self._index
             if index is None:
-                memories = list(self.all.values())
-                vectors = [self._vectors.get(memory.memory_type) for memory in memories]
-                index = await asyncio.to_thread(memory_index, memories, vectors, self._tokenizer, self._language)
+                index = await asyncio.to_thread(memory_index, *self._contents(), self._tokenizer, self._language)
                 if version == self.version:
                     self._index = index
             return index
 
     def _built_index(self) -> ExactIndex[str]:
         if self._index is None:
-            memories = list(self.all.values())
-            vectors = [self._vectors.get(memory.memory_type) for memory in memories]
             # A thread may be using the one with the cache.
             tokenizer = Tokenizer() if self._building.locked() else self._tokenizer
-            self._index = memory_index(memories, vectors, tokenizer, self._language)
+            self._index = memory_index(*self._contents(), tokenizer, self._language)
         return self._index
+
+    def _contents(self) -> tuple[list[Fact], list[Any]]:
+        """The slots and their vectors, as an index takes them."""
+        memories = list(self.all.values())
+        return memories, [self._vectors.get(memory.memory_type) for memory in memories]
 
     def _changed(self) -> None:
         self.version += 1

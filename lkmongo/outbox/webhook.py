@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import hashlib
 import hmac
 import json
@@ -21,7 +22,7 @@ from urllib.parse import urlsplit
 
 import lkmongo
 from lkmongo import backoff, deadlines
-from lkmongo.aio import poll
+from lkmongo.aio import few_at_once, poll
 from lkmongo.errors import UnreachableError, connection_failure
 from lkmongo.model import SessionRecord, SessionStatus, TurnTotals, UserScope, now
 from lkmongo.settings import Settings
@@ -200,18 +201,9 @@ async def deliver_due(store: Store, endpoint: Endpoint) -> list[Outcome]:
     Raises:
         DatabaseError: MongoDB failed.
     """
-    few = asyncio.Semaphore(_AT_ONCE)
-
-    async def one(scope: UserScope, session_id: str) -> Outcome | None:
-        async with few:
-            return await deliver(store, endpoint, scope, session_id)
-
     sessions = await store.webhooks.due(_BATCH)
-    outcomes = await asyncio.gather(*(one(*session) for session in sessions), return_exceptions=True)
-    for outcome in outcomes:
-        if isinstance(outcome, BaseException):
-            raise outcome
-    return [outcome for outcome in outcomes if isinstance(outcome, str)]
+    attempts = [functools.partial(deliver, store, endpoint, *session) for session in sessions]
+    return [outcome for outcome in await few_at_once(attempts, _AT_ONCE) if outcome]
 
 
 async def deliver_periodically(settings: Settings, store: Store) -> None:

@@ -18,16 +18,16 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo import backoff
 from lkmongo.after_end import Proposal, State
-from lkmongo.model import SessionRecord, SessionStatus, UserScope, clean, now
+from lkmongo.model import SessionRecord, UserScope, clean
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import SESSIONS
 from lkmongo.store.sessions.documents import HAS_RUN_OUT, lease, proposal_fields, record_of
+from lkmongo.store.sessions.due import ENDED, due_sessions, next_attempt
 
 Document = dict[str, Any]
 Decision = tuple[State, str | None]
 """What became of a proposal, and why it was dropped."""
 
-_ENDED = {"$in": [SessionStatus.COMPLETE.value, SessionStatus.INTERRUPTED.value]}
 _PROPOSALS = {"$ifNull": ["$learning.proposals", []]}
 _MAX_FAILURE = 200
 
@@ -49,13 +49,7 @@ class Learnings:
 
     async def due(self, limit: int) -> list[tuple[UserScope, str]]:
         """Scope and id of the sessions, of all users, of which something is to be learned, the longest due first."""
-        selector = {"learning.due_at": {"$lte": now()}, "status": _ENDED}
-        fields = {"_id": 0, "tenant_id": 1, "user_id": 1, "session_id": 1}
-        order = [("learning.due_at", 1)]
-        documents = await operations.read(
-            lambda: self._sessions.find(selector, fields, sort=order, limit=limit).to_list()
-        )
-        return [(record.scope, record.session_id) for record in map(record_of, documents)]
+        return await due_sessions(self._sessions, "learning", limit)
 
     async def claim(self, scope: UserScope, session_id: str) -> SessionRecord | None:
         """Make one attempt, which counts from now on, and postpone the next one until nobody can be at this one.
@@ -64,17 +58,11 @@ class Learnings:
             The session; None if nothing is due.
         """
         selector = _one(scope, session_id) | {
-            "status": _ENDED,
+            "status": ENDED,
             "learning.due_at": {"$type": "date"},
             "$expr": {"$lte": ["$learning.due_at", "$$NOW"]},
         }
-        attempts = {"$ifNull": ["$learning.attempts", 0]}
-        pauses = [1_000 * pause for pause in backoff.LEARN_SCHEDULE]
-        update = {
-            "learning.attempts": {"$add": [attempts, 1]},
-            "learning.due_at": {"$add": ["$$NOW", {"$arrayElemAt": [pauses, {"$min": [attempts, len(pauses) - 1]}]}]},
-        }
-        return await self._update(selector, update)
+        return await self._update(selector, next_attempt("learning", backoff.LEARN_SCHEDULE))
 
     async def propose(
         self, record: SessionRecord, proposals: Sequence[Proposal], summary: Mapping[str, Any]
@@ -114,11 +102,17 @@ class Learnings:
     async def hold(self, record: SessionRecord, owner: str) -> bool:
         """Take the lease of the session to change something; returns False while another process has it."""
         is_free = {"$or": [{"$eq": ["$lease.owner", {"$literal": owner}]}, HAS_RUN_OUT]}
-        selector = _one(record.scope, record.session_id) | {"status": _ENDED, "$expr": is_free}
+        selector = _one(record.scope, record.session_id) | {"status": ENDED, "$expr": is_free}
         return await self._update(selector, {"lease": lease(owner)}) is not None
 
-    async def settle(self, record: SessionRecord, owner: str, decisions: Mapping[str, Decision]) -> None:
-        """Note what became of the proposals, by id, that all of it is stored, and give up the lease."""
+    async def settle(
+        self, record: SessionRecord, owner: str, decisions: Mapping[str, Decision]
+    ) -> SessionRecord | None:
+        """Note what became of the proposals, by id, that all of it is stored, and give up the lease.
+
+        Returns:
+            The session; None if it is gone, or another process has its lease.
+        """
         update = {
             "learning.proposals": _decided(decisions),
             "learning.learned_at": "$$NOW",
@@ -126,7 +120,7 @@ class Learnings:
             "learning.answer": "$$REMOVE",
             "lease": "$$REMOVE",
         }
-        await self._update(_one(record.scope, record.session_id) | {"lease.owner": owner}, update)
+        return await self._update(_one(record.scope, record.session_id) | {"lease.owner": owner}, update)
 
     async def decide(self, record: SessionRecord, owner: str, proposal_id: str, decision: Decision) -> None:
         """Note what somebody decided about a suggestion, and give up the lease."""

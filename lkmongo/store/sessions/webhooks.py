@@ -13,14 +13,14 @@ from pymongo import ReturnDocument
 from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo import backoff
-from lkmongo.model import SessionRecord, SessionStatus, UserScope, clean, now
+from lkmongo.model import SessionRecord, SessionStatus, UserScope, clean
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import SESSIONS
 from lkmongo.store.sessions.documents import HAS_RUN_OUT, lease, record_of
+from lkmongo.store.sessions.due import ENDED, due_sessions, next_attempt
 
 Document = dict[str, Any]
 
-_ENDED = {"$in": [SessionStatus.COMPLETE.value, SessionStatus.INTERRUPTED.value]}
 _MAX_ANSWER = 200
 
 
@@ -53,13 +53,7 @@ class Webhooks:
 
     async def due(self, limit: int) -> list[tuple[UserScope, str]]:
         """Scope and id of the sessions, of all users, whose webhook is due, the longest due first."""
-        selector = {"webhook.due_at": {"$lte": now()}, "status": _ENDED}
-        fields = {"_id": 0, "tenant_id": 1, "user_id": 1, "session_id": 1}
-        order = [("webhook.due_at", 1)]
-        documents = await operations.read(
-            lambda: self._sessions.find(selector, fields, sort=order, limit=limit).to_list()
-        )
-        return [(record.scope, record.session_id) for record in map(record_of, documents)]
+        return await due_sessions(self._sessions, "webhook", limit)
 
     async def claim(self, scope: UserScope, session_id: str, owner: str) -> SessionRecord | None:
         """Take the lease of a session to make one attempt, which counts from now on, and postpone the next one.
@@ -71,17 +65,11 @@ class Webhooks:
         is_due = {"$lte": ["$webhook.due_at", "$$NOW"]}
         selector = scope.filter | {
             "session_id": session_id,
-            "status": _ENDED,
+            "status": ENDED,
             "webhook.due_at": {"$type": "date"},
             "$expr": {"$and": [is_free, is_due]},
         }
-        pauses = [1_000 * pause for pause in backoff.WEBHOOK_SCHEDULE]
-        number = {"$min": [{"$ifNull": ["$webhook.attempts", 0]}, len(pauses) - 1]}
-        update = {
-            "lease": lease(owner),
-            "webhook.attempts": {"$add": [{"$ifNull": ["$webhook.attempts", 0]}, 1]},
-            "webhook.due_at": {"$add": ["$$NOW", {"$arrayElemAt": [pauses, number]}]},
-        }
+        update = {"lease": lease(owner)} | next_attempt("webhook", backoff.WEBHOOK_SCHEDULE)
         document = await operations.write(
             lambda: self._sessions.find_one_and_update(
                 selector, [{"$set": update}], return_document=ReturnDocument.AFTER
