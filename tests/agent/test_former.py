@@ -13,7 +13,7 @@ from lkmongo.embed.local import LocalEmbedder
 from lkmongo.model import Fact, FormerFact, SessionRecord, SessionStatus, Source, now
 from lkmongo.outbox.apply import Target, apply
 from lkmongo.outbox.operations import EndFact
-from lkmongo.search.strategy import memory_index
+from lkmongo.search.exact import ExactIndex
 from lkmongo.store.people.memories import Memories
 from lkmongo.store.sessions.summaries import Summaries
 from lkmongo.summary import Summary
@@ -155,7 +155,7 @@ async def test_an_end_that_learning_stores_is_seen_by_the_next_call(store):
 
 def test_the_index_is_made_once_for_what_there_is(monkeypatch):
     made = []
-    monkeypatch.setattr(former, "memory_index", lambda *given: made.append(1) or memory_index(*given))
+    monkeypatch.setattr(former, "ExactIndex", lambda *given: made.append(1) or ExactIndex(*given))
     moved = now()
     known = former.Former(LocalEmbedder())
     known.loaded([FormerFact("city", "Boston", moved - timedelta(days=9), moved)])
