@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
-from lkmongo.errors import EmbeddingError, InvalidTextError
+from lkmongo.errors import EmbeddingError, InvalidTextError, SettingsError
 from lkmongo.model import clean_text
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ class NotInstalledError(EmbeddingError):
     """What the embedder needs is not installed."""
 
     code: ClassVar[str] = "embedding_not_installed"
+
+
+class UnknownDimensionsError(SettingsError):
+    """How long the vectors of a model are is neither set nor known."""
 
 
 class UnknownModelError(EmbeddingError):
@@ -177,7 +181,8 @@ class Embedder(Protocol):
             The vectors of the next m texts, shape (m, dimensions), as soon as they are made.
 
         Raises:
-            InvalidTextError, EmbeddingError, AuthenticationError: as `embed` does.
+            InvalidTextError, EmbeddingError, AuthenticationError: as `embed` does; TextTooLongError after the vectors
+                of all texts before the one that is.
         """
 
     async def close(self) -> None:

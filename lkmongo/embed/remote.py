@@ -8,6 +8,7 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from lkmongo.embed.base import (
@@ -17,6 +18,7 @@ from lkmongo.embed.base import (
     RequestTooLargeError,
     Similarity,
     TextKind,
+    TextTooLongError,
     TransientEmbeddingError,
     UnknownModelError,
     UnreachableError,
@@ -154,11 +156,12 @@ def unit_rows(
             f"the embedding service sends vectors of {', '.join(map(str, sorted(lengths)))} numbers, not {dimensions}",
             hint=f"check LKMONGO_EMBEDDING_DIMENSIONS, and {address_setting} if it is set",
         )
-    vectors = np.array(embeddings, dtype=np.float32)
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = np.array(embeddings, dtype=np.float64)
+    with np.errstate(over="ignore"):  # the square of a large number becomes infinite, and is refused as such
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not np.all(np.isfinite(norms)) or not np.all(norms > 0):
         raise EmbeddingError("the embedding service sent a vector that is zero or not a number")
-    unit: NDArray[np.float32] = vectors / norms
+    unit: NDArray[np.float32] = (vectors / norms).astype(np.float32)
     return unit
 
 
@@ -168,6 +171,34 @@ def check_key(api_key: str, setting: str) -> str:
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise SettingsError(f"{setting} holds a character that no key has", hint="copy the key again")
     return key
+
+
+@dataclass(slots=True)
+class _Pace:
+    """How much bulk embedding asks for at once, and how long it has waited since vectors came."""
+
+    texts: int
+    tokens: int
+    waited: float = 0.0
+    failures: int = 0
+
+    def wait_after(self, error: RateLimitedError | TransientEmbeddingError, texts: int, limited_tokens: int) -> float:
+        """The seconds to wait after a request of so many texts failed; raises its error if that would be too long."""
+        self.failures += 1
+        growing = min(2.0 ** (self.failures - 1), 30.0) * random.uniform(0.75, 1.25)  # noqa: S311
+        if isinstance(error, RateLimitedError):
+            self.tokens = min(self.tokens, limited_tokens)
+            growing = _RATE_LIMIT_WAIT
+        if isinstance(error, EmbeddingTimeoutError):
+            self.texts = max(1, texts // 2)  # a slow server may manage fewer in the time
+        seconds = error.retry_after or growing
+        if self.waited + seconds > _MAX_WAIT:
+            raise error
+        self.waited += seconds
+        return seconds
+
+    def go_on(self) -> None:
+        self.waited, self.failures = 0.0, 0
 
 
 class RemoteEmbedder(ABC):
@@ -209,7 +240,7 @@ class RemoteEmbedder(ABC):
         end = time.monotonic() + (REQUEST_SECONDS if deadline is None else deadline)
         parts = []
         while waiting:
-            batch = self._first_request(waiting, self.request_tokens)
+            batch = self._first_request(waiting, self.request_texts, self.request_tokens)
             try:
                 parts.append(await once_more(lambda left, now=batch: self._request(now, kind, left), end, self._sleep))  # type: ignore[misc]
             except RequestTooLargeError as error:
@@ -229,53 +260,49 @@ class RemoteEmbedder(ABC):
 
         Raises:
             RateLimitedError, TransientEmbeddingError: nothing came for 15 minutes of waiting.
+            TextTooLongError: the next text is; the vectors of all before it have been yielded.
         """
-        tokens = self.request_tokens
         lengths = documents if documents is not None and self.together else [1] * len(texts)
-        waiting = list(_windows(_documents(check_texts(texts), lengths), tokens))
-        waited, failures = 0.0, 0
+        pace = _Pace(self.request_texts, self.request_tokens)
+        waiting = list(_windows(_documents(check_texts(texts), lengths), pace.tokens))
         while waiting:
-            batch = self._first_request(waiting, tokens)
+            batch = self._first_request(waiting, min(pace.texts, self.request_texts), pace.tokens)
             try:
                 vectors = await self._request(batch, "document", REQUEST_SECONDS * 2)
             except RequestTooLargeError as error:
                 self._ask_for_less(batch, error)
-            except (RateLimitedError, TransientEmbeddingError) as error:
-                failures += 1
-                seconds = error.retry_after
-                if isinstance(error, RateLimitedError):
-                    tokens = min(tokens, self.limited_tokens)
-                    waiting = list(_windows(waiting, tokens))
-                    seconds = seconds or _RATE_LIMIT_WAIT
-                elif seconds is None:
-                    seconds = min(2.0 ** (failures - 1), 30.0) * random.uniform(0.75, 1.25)  # noqa: S311
-                if waited + seconds > _MAX_WAIT:
+            except TextTooLongError:
+                if len(batch) == 1:
                     raise
-                waited += seconds
+                pace.texts = sum(map(len, batch)) // 2  # so that the vectors of those before it are made
+            except (RateLimitedError, TransientEmbeddingError) as error:
+                seconds = pace.wait_after(error, sum(map(len, batch)), self.limited_tokens)
+                waiting = list(_windows(waiting, pace.tokens))
                 if on_wait is not None:
                     on_wait(seconds)
                 await self._sleep(seconds)
             else:
-                waited, failures, waiting = 0.0, 0, waiting[len(batch) :]
+                waiting = waiting[len(batch) :]
+                pace.go_on()
                 yield vectors
 
-    def _first_request(self, documents: Sequence[list[str]], tokens: int) -> list[list[str]]:
-        """As many of the documents as fit into one request, at least one."""
+    @staticmethod
+    def _first_request(documents: Sequence[list[str]], texts: int, tokens: int) -> list[list[str]]:
+        """As many of the documents as fit into one request of so many texts and tokens, at least one."""
         number, length, size = 0, 0, 0
         for document in documents:
             length += len(document)
             size += sum(map(_tokens, document))
-            if number and (length > self.request_texts or size > tokens):
+            if number and (length > texts or size > tokens):
                 break
             number += 1
         return list(documents[:number])
 
     def _ask_for_less(self, refused: Sequence[Sequence[str]], error: RequestTooLargeError) -> None:
-        """Called for a request with too many texts; raises the error if it has only one."""
-        number = sum(map(len, refused))
-        if number == 1:
+        """Called for a request with too many texts; raises the error if it cannot be made smaller."""
+        if len(refused) == 1:
             raise error
-        self.request_texts = number // 2
+        self.request_texts = sum(map(len, refused)) // 2
 
 
 def _tokens(text: str) -> int:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+MODEL, DIMENSIONS = "voyage-4-lite", 512
+"""By default; 512 numbers are half of Voyage's own default, and of what is stored."""
 _ANY_DIMENSIONS = (256, 512, 1024, 2048)
 _MILLION, _MEDIUM, _SMALL = 1_000_000, 320_000, 120_000
 
@@ -42,6 +44,10 @@ class VoyageModel:
     def has_choice(self) -> bool:
         """Whether the dimensions can be chosen; older models refuse the parameter."""
         return len(self.dimensions) > 1
+
+    @property
+    def default(self) -> int:
+        return DIMENSIONS if DIMENSIONS in self.dimensions else self.dimensions[0]
 
 
 def _model(name: str, dimensions: tuple[int, ...], request_tokens: int, space: str | None = None) -> VoyageModel:
@@ -72,7 +78,7 @@ VOYAGE_MODELS = {
 }
 
 
-def check_model(name: str, dimensions: int) -> VoyageModel:
+def check_model(name: str, dimensions: int | None) -> VoyageModel:
     """Return the model. Raises SettingsError if it is unknown or does not have these dimensions."""
     model = VOYAGE_MODELS.get(name)
     if model is None:
@@ -81,7 +87,7 @@ def check_model(name: str, dimensions: int) -> VoyageModel:
             f"LKMONGO_EMBEDDING_MODEL: there is no Voyage model {name!r}",
             hint=(f"did you mean {near[0]}? " if near else "") + "known models: " + ", ".join(VOYAGE_MODELS),
         )
-    if dimensions not in model.dimensions:
+    if dimensions is not None and dimensions not in model.dimensions:
         allowed = ", ".join(map(str, model.dimensions))
         raise SettingsError(
             f"LKMONGO_EMBEDDING_DIMENSIONS: {name} does not have {dimensions} dimensions", hint=f"it has {allowed}"
@@ -186,8 +192,8 @@ class VoyageEmbedder(RemoteEmbedder):
         self,
         api_key: str,
         *,
-        model: str = "voyage-4-lite",
-        dimensions: int = 512,
+        model: str = MODEL,
+        dimensions: int | None = None,
         base_url: str | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
@@ -196,7 +202,7 @@ class VoyageEmbedder(RemoteEmbedder):
         Args:
             api_key: as `VoyageApi` takes it.
             model: one of `VOYAGE_MODELS`.
-            dimensions: of the vectors.
+            dimensions: of the vectors; by default `DIMENSIONS`, or those that the model has.
             base_url: as `VoyageApi` takes it.
             sleep: for tests.
 
@@ -205,7 +211,8 @@ class VoyageEmbedder(RemoteEmbedder):
         """
         self._model = check_model(model, dimensions)
         self._api = VoyageApi(api_key, base_url)
-        super().__init__(f"{self._model.space}@{dimensions}", dimensions, sleep)
+        chosen = dimensions or self._model.default
+        super().__init__(f"{self._model.space}@{chosen}", chosen, sleep)
         self.request_tokens = self._model.request_tokens
 
     async def warm(self) -> None:
