@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lkmongo.embed.base import FusionWeights, TextKind
 from lkmongo.embed.remote import Connections, RemoteEmbedder, Sleep, check_key, unit_rows, within
-from lkmongo.errors import SettingsError
+from lkmongo.errors import EmbeddingError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -29,16 +29,24 @@ MODEL, DIMENSIONS = "voyage-4-lite", 512
 """By default; 512 numbers are half of Voyage's own default, and of what is stored."""
 _ANY_DIMENSIONS = (256, 512, 1024, 2048)
 _MILLION, _MEDIUM, _SMALL = 1_000_000, 320_000, 120_000
+_WINDOW = 32_000
+"""What a document, and a request, of a model with context may have: the documentation names 32,000 tokens for passages
+that are cut by the client, beside 120,000 in another place. (Voyage documentation, contextualized chunk embeddings.)"""
 
 
 @dataclass(frozen=True, slots=True)
 class VoyageModel:
-    """A model: its possible dimensions, the tokens per request, and the embedding space of its vectors."""
+    """A model: its possible dimensions, the tokens per request, and the embedding space of its vectors.
+
+    One with context embeds the passages of a document together, within as many tokens, and not by the endpoint of the
+    others.
+    """
 
     name: str
     dimensions: tuple[int, ...]
     request_tokens: int
     space: str
+    context: bool = False
 
     @property
     def has_choice(self) -> bool:
@@ -74,6 +82,8 @@ VOYAGE_MODELS = {
         _model("voyage-multilingual-2", (1024,), _SMALL),
         _model("voyage-finance-2", (1024,), _SMALL),
         _model("voyage-law-2", (1024,), _SMALL),
+        VoyageModel("voyage-context-4", _ANY_DIMENSIONS, _WINDOW, "voyage-context-4", context=True),
+        VoyageModel("voyage-context-3", _ANY_DIMENSIONS, _WINDOW, "voyage-context-3", context=True),
     )
 }
 
@@ -214,6 +224,7 @@ class VoyageEmbedder(RemoteEmbedder):
         chosen = dimensions or self._model.default
         super().__init__(f"{self._model.space}@{chosen}", chosen, sleep)
         self.request_tokens = self._model.request_tokens
+        self.together = self._model.context
 
     async def warm(self) -> None:
         """Import the client (up to 2 s), and open a connection. See `Embedder.warm`."""
@@ -224,15 +235,27 @@ class VoyageEmbedder(RemoteEmbedder):
         await self._api.close()
 
     async def _request(self, documents: list[list[str]], kind: TextKind, seconds: float) -> NDArray[np.float32]:
-        texts = list(chain.from_iterable(documents))
-        options = {
-            "model": self._model.name,
-            "input_type": kind,
-            "truncation": False,  # a silently truncated text would go unnoticed
-            "output_dimension": self.dimensions if self._model.has_choice else None,
-        }
-        answer = await self._api.call(lambda client: client.embed(texts, **options), self._model.name, seconds)
-        return unit_rows(answer.embeddings, len(texts), self.dimensions, "VOYAGE_BASE_URL")
+        options: dict[str, Any] = {"model": self._model.name, "input_type": kind}
+        if self._model.has_choice:
+            options["output_dimension"] = self.dimensions
+
+        async def ask(client: Any) -> Any:
+            if self._model.context:
+                answer = await client.contextualized_embed(documents, **options)
+                return _of_documents(documents, [each.embeddings for each in answer.results])
+            texts = list(chain.from_iterable(documents))
+            # A silently truncated text would go unnoticed.
+            return (await client.embed(texts, truncation=False, **options)).embeddings
+
+        vectors = await self._api.call(ask, self._model.name, seconds)
+        return unit_rows(vectors, sum(map(len, documents)), self.dimensions, "VOYAGE_BASE_URL")
+
+
+def _of_documents(documents: list[list[str]], vectors: list[list[Any]]) -> list[Any]:
+    """The vectors of all passages, one after the other. Raises EmbeddingError if a document has fewer or more."""
+    if [len(each) for each in vectors] != [len(each) for each in documents]:
+        raise EmbeddingError("the embedding service sent other numbers of vectors than the documents have passages")
+    return list(chain.from_iterable(vectors))
 
 
 def _make_client(api_key: str, base_url: str | None) -> Any:

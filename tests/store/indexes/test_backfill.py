@@ -32,7 +32,7 @@ class Interrupted(LocalEmbedder):
         self.pieces = pieces
         self.texts = []
 
-    async def embed_many(self, texts, *, on_wait=None):
+    async def embed_many(self, texts, *, documents=None, on_wait=None):
         if on_wait:
             on_wait(7.0)
         for start in range(0, len(texts), 3):
@@ -138,7 +138,7 @@ async def test_what_is_written_anew_meanwhile_does_not_get_the_old_vector(store)
     await remember(store, ROBIN, 2)
 
     class Meanwhile(LocalEmbedder):
-        async def embed_many(self, texts, *, on_wait=None):
+        async def embed_many(self, texts, *, documents=None, on_wait=None):
             await store.memories.remember(ROBIN, "slot 0", "something else")
             await forget(store, ROBIN, ["slot 1"])
             yield await self.embed(texts, kind="document")

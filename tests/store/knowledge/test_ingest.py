@@ -39,7 +39,7 @@ class Watched(LocalEmbedder):
         self.fail_after = fail_after
         self.error = error or OverloadedError("Voyage answered 503: it is overloaded or down", hint="wait")
 
-    async def embed_many(self, texts, *, on_wait=None):
+    async def embed_many(self, texts, *, documents=None, on_wait=None):
         for start in range(0, len(texts), 2):
             if self.fail_after is not None and len(self.embedded) >= self.fail_after:
                 raise self.error
@@ -118,7 +118,7 @@ async def test_documents_are_written_while_those_before_them_get_their_vectors(s
     may_put, begun = asyncio.Event(), asyncio.Event()
 
     class Slow(Watched):
-        async def embed_many(self, texts, *, on_wait=None):
+        async def embed_many(self, texts, *, documents=None, on_wait=None):
             begun.set()
             await may_put.wait()  # until the second document is written
             async for batch in super().embed_many(texts, on_wait=on_wait):
@@ -414,7 +414,7 @@ async def test_a_vector_of_what_a_passage_no_longer_says_is_not_stored(store):
     await add(store, document("a.md", "Dogs are welcome."), embedder=Watched(fail_after=0))
 
     class Meanwhile(Watched):
-        async def embed_many(self, texts, *, on_wait=None):
+        async def embed_many(self, texts, *, documents=None, on_wait=None):
             vectors = await self.embed(texts, kind="document")
             await Knowledge(store.db).put(SHOP, document("a.md", "The pool is open."), self.model)
             yield vectors
