@@ -151,7 +151,7 @@ class _Examination:
 
         # The embedder's check is what finds out the dimensions.
         asked = {each for each, error in self._problems.items() if isinstance(error, UnknownDimensionsError)}
-        needed = _NEEDS.get(name, set()) - (asked if name == "embedder" else set())
+        needed = _NEEDS.get(name, set()) - (asked if name in {"embedder", "voyage"} else set())
         if bad := next((each for each in self._problems if each in needed), None):
             reported = "settings" in self._parts
             return check_of(name, skip(f"{bad} is wrong: see settings") if reported else failed(self._problems[bad]))

@@ -125,13 +125,14 @@ def no_answer(error: Exception, why: str, address_setting: str) -> EmbeddingErro
     if isinstance(error, aiohttp.ClientError | OSError):
         return UnreachableError(why=why, hint=f"check the network, and {address_setting} if set")
     if isinstance(error, AttributeError | LookupError | TypeError | ValueError):
-        # An answer with status 200 may be anything, such as a gateway's start page.
-        return EmbeddingError(
-            "the embedding service sent something other than vectors",
-            why=why,
-            hint=f"check {address_setting} if it is set",
-        )
+        return no_vectors(why, address_setting)
     return None
+
+
+def no_vectors(why: str, address_setting: str) -> EmbeddingError:
+    """An answer with status 200 may be anything, such as a gateway's start page."""
+    message = "the embedding service sent something other than vectors"
+    return EmbeddingError(message, why=why, hint=f"check {address_setting} if it is set")
 
 
 def retry_after(value: str | None) -> float | None:
@@ -150,13 +151,16 @@ def unit_rows(
 
     if len(embeddings) != count:
         raise EmbeddingError(f"the embedding service sent {len(embeddings)} vectors for {count} texts")
-    lengths = {len(vector) for vector in embeddings}
+    try:
+        lengths = {len(vector) for vector in embeddings}
+        vectors = np.array(embeddings if len(lengths) == 1 else [], dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise no_vectors(str(error), address_setting) from error
     if lengths != {dimensions}:
         raise UnknownModelError(
             f"the embedding service sends vectors of {', '.join(map(str, sorted(lengths)))} numbers, not {dimensions}",
             hint=f"check LKMONGO_EMBEDDING_DIMENSIONS, and {address_setting} if it is set",
         )
-    vectors = np.array(embeddings, dtype=np.float64)
     with np.errstate(over="ignore"):  # the square of a large number becomes infinite, and is refused as such
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not np.all(np.isfinite(norms)) or not np.all(norms > 0):

@@ -159,7 +159,7 @@ async def _fill(
         whole = embedder.together and collection.name == KNOWLEDGE
         async for todo in _of_whole_sources(collection, texts, known) if whole else _once(texts):
             async for pairs in _embedded(embedder, todo, counts, on_wait, whole=whole):
-                written = await _write(collection, pairs, embedder.model)
+                written = await _write(collection, pairs, embedder.model) if pairs else 0
                 counts.embedded += written
                 counts.changed += len(pairs) - written
                 yield
