@@ -135,13 +135,13 @@ class Settings(BaseModel):
         None,
         alias="LKMONGO_EMBEDDING_QUERY_PREFIX",
         description="for `openai`: what stands before a query, with a space between, such as `query:`; or `none`",
-        examples=["by the model's name, [if it is known](atlas.md#other-embedders)"],
+        examples=["what the model was trained with, if its name is known"],
     )
     embedding_document_prefix: Annotated[str, BeforeValidator(check.prefix)] | None = Field(
         None,
         alias="LKMONGO_EMBEDDING_DOCUMENT_PREFIX",
         description="the same for a document, such as `passage:`; a change of it needs `lkmongo db embed`",
-        examples=["by the model's name, too"],
+        examples=["what the model was trained with, if its name is known"],
     )
     search: Literal["auto", "atlas", "exact"] = Field(
         "auto",

@@ -53,13 +53,13 @@ class Family:
     """Models with the same convention, by their makers' model cards.
 
     Attributes:
-        pattern: found in the model's name in lower case, however the server calls it.
+        name: part of the model's name, in lower case and with hyphens for other marks, however the server calls it.
         dimensions: of its vectors; None where the name does not say.
         query: what the text of a query begins with.
         document: what the text of a document begins with.
     """
 
-    pattern: str
+    name: str
     dimensions: int | None = None
     query: str = ""
     document: str = ""
@@ -68,36 +68,38 @@ class Family:
 _RETRIEVE = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
 _REPRESENT = "Represent this sentence for searching relevant passages: "
 FAMILIES = (
-    Family(r"nomic-embed-text", 768, "search_query: ", "search_document: "),
-    Family(r"e5-large-instruct", 1024, f"{_RETRIEVE} "),
-    Family(r"e5-mistral-7b-instruct", 4096, f"{_RETRIEVE} "),
-    Family(r"e5-small", 384, "query: ", "passage: "),
-    Family(r"e5-base", 768, "query: ", "passage: "),
-    Family(r"e5-large", 1024, "query: ", "passage: "),
-    Family(r"bge-small-en", 384, _REPRESENT),
-    Family(r"bge-base-en", 768, _REPRESENT),
-    Family(r"bge-large-en", 1024, _REPRESENT),
-    Family(r"bge-m3", 1024),
-    Family(r"mxbai-embed-large", 1024, _REPRESENT),
-    Family(r"arctic-embed2|arctic-embed-l-v2", 1024, "query: "),
-    Family(r"arctic-embed-m-v2", 768, "query: "),
-    Family(r"arctic-embed", None, _REPRESENT),
-    Family(r"embeddinggemma", 768, "task: search result | query: ", "title: none | text: "),
-    Family(r"qwen3-embedding.0\.6b", 1024, _RETRIEVE),
-    Family(r"qwen3-embedding.4b", 2560, _RETRIEVE),
-    Family(r"qwen3-embedding.8b", 4096, _RETRIEVE),
-    Family(r"qwen3-embedding", None, _RETRIEVE),
-    Family(r"all-minilm", 384),
-    Family(r"text-embedding-3-small|text-embedding-ada-002", 1536),
-    Family(r"text-embedding-3-large", 3072),
+    Family("nomic-embed-text", 768, "search_query: ", "search_document: "),
+    Family("e5-large-instruct", 1024, f"{_RETRIEVE} "),
+    Family("e5-mistral-7b-instruct", 4096, f"{_RETRIEVE} "),
+    Family("e5-small", 384, "query: ", "passage: "),
+    Family("e5-base", 768, "query: ", "passage: "),
+    Family("e5-large", 1024, "query: ", "passage: "),
+    Family("bge-small-en", 384, _REPRESENT),
+    Family("bge-base-en", 768, _REPRESENT),
+    Family("bge-large-en", 1024, _REPRESENT),
+    Family("bge-m3", 1024),
+    Family("mxbai-embed-large", 1024, _REPRESENT),
+    Family("arctic-embed2", 1024, "query: "),
+    Family("arctic-embed-l-v2", 1024, "query: "),
+    Family("arctic-embed-m-v2", 768, "query: "),
+    Family("arctic-embed", None, _REPRESENT),
+    Family("embeddinggemma", 768, "task: search result | query: ", "title: none | text: "),
+    Family("qwen3-embedding-0.6b", 1024, _RETRIEVE),
+    Family("qwen3-embedding-4b", 2560, _RETRIEVE),
+    Family("qwen3-embedding-8b", 4096, _RETRIEVE),
+    Family("qwen3-embedding", None, _RETRIEVE),
+    Family("all-minilm", 384),
+    Family("text-embedding-3-small", 1536),
+    Family("text-embedding-ada-002", 1536),
+    Family("text-embedding-3-large", 3072),
 )
 """The first one that fits counts."""
 
 
 def family_of(model: str) -> Family:
     """What is known of a model by its name; of an unknown one nothing, and no prefixes."""
-    name = model.lower().replace("_", "-")
-    return next((family for family in FAMILIES if re.search(family.pattern, name)), Family(""))
+    name = re.sub(r"[^a-z0-9.]+", "-", model.lower())
+    return next((family for family in FAMILIES if family.name in name), Family(""))
 
 
 class OpenAIEmbedder(RemoteEmbedder):
