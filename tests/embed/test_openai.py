@@ -334,6 +334,13 @@ def test_the_recorded_name_says_everything_that_changes_a_stored_vector(make):
     assert make(model="e5-small", query_prefix="q: ").model == names[0], "no stored vector changes with it"
 
 
+def test_a_floor_holds_for_a_model_used_as_it_was_measured(make):
+    assert make(model="e5-small").floor == 0.76
+    assert make(model="e5-small", query_prefix="").floor == 0.0
+    assert make(model="all-minilm", dimensions=128).floor == 0.0
+    assert make(model="e5-large", dimensions=None).floor == make().floor == 0.0
+
+
 def test_an_unknown_model_needs_its_dimensions(make):
     with pytest.raises(base.UnknownDimensionsError, match="LKMONGO_EMBEDDING_DIMENSIONS is not set") as caught:
         make(dimensions=None)
