@@ -196,6 +196,13 @@ async def test_the_servers_words_are_handed_on_whatever_shape_they_have(server, 
     assert caught.value.why == "why"
 
 
+async def test_neither_texts_nor_key_go_where_the_server_points(server, make):
+    server.script.append(web.Response(status=307, headers={"Location": f"{server.url}/embeddings"}))
+    with pytest.raises(base.WrongAddressError):
+        await ask(make(api_key=KEY))
+    assert len(server.requests) == 1
+
+
 @pytest.mark.parametrize("trouble", [500, 502, 503, 424, "reset", "half"])
 async def test_what_may_pass_is_tried_once_more(server, make, slept, trouble):
     server.script.append(web.Response(status=trouble) if isinstance(trouble, int) else trouble)
