@@ -125,8 +125,8 @@ def check_against_index(query: VectorQuery, definition: VectorDefinition) -> Non
     Raises:
         MongotError: path, dimensions or filter do not fit the index.
     """
-    field = definition.vector
-    if query.path != field.path:
+    field = definition.vectors.get(query.path)
+    if field is None:
         raise MongotError(8, f"{query.path} is not indexed as vector")
     if query.vector.size != field.dimensions:
         raise MongotError(
@@ -146,7 +146,7 @@ def search(
     Args:
         recall: below 1, an approximate search with fewer candidates than documents misses this share of them.
     """
-    field = definition.vector
+    field = definition.vectors[query.path]
     vectors = indexed(snapshot, field)
     keep = list(range(len(vectors.positions)))
     if query.filter is not None:
