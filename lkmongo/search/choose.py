@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +22,8 @@ from lkmongo.search.strategy import (
     SearchTimeoutError,
     one_line,
 )
-from lkmongo.store.mongo.capabilities import probe
+from lkmongo.store.indexes.search_indexes import knowledge_quantization
+from lkmongo.store.mongo.capabilities import Capabilities, probe
 from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from lkmongo.embed.base import Embedder
     from lkmongo.settings import Settings
+    from lkmongo.store.indexes.readiness import IndexState
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +56,28 @@ def strategy_for(settings: Settings, db: AsyncDatabase[Document], embedder: Embe
     if settings.search == "exact" or (settings.search == "auto" and settings.mongodb_uri is None):
         return ExactStrategy(db, embedder)
     return AtlasWithFallback(db, embedder, require_atlas=settings.search == "atlas")
+
+
+def ways_of(settings: Settings, can: Capabilities, indexes: Sequence[IndexState]) -> dict[str, str]:
+    """How memories and knowledge are searched on a server: by which stages, or exact and why."""
+    if not can.search:
+        why = "this MongoDB has no search"
+        way = f"not at all: {why}, and LKMONGO_SEARCH is atlas" if settings.search == "atlas" else f"exact: {why}"
+        return {MEMORIES: way, KNOWLEDGE: way}
+    if settings.search == "exact":
+        return dict.fromkeys((MEMORIES, KNOWLEDGE), "exact: LKMONGO_SEARCH is exact")
+    ways = {
+        MEMORIES: "$rankFusion" if _fuses(can) else "$vectorSearch and $search, merged here",
+        KNOWLEDGE: "$vectorSearch",
+    }
+    for state in indexes:
+        if state.index.type == "vectorSearch" and not state.queryable:
+            ways[state.index.collection] = f"exact: {state.index.name} is {state.status}"
+    return ways
+
+
+def _fuses(can: Capabilities) -> bool:
+    return can.rank_fusion and can.version >= DETAILS_SINCE
 
 
 class AtlasWithFallback:
@@ -170,15 +194,15 @@ class AtlasWithFallback:
     async def _probe(self) -> AtlasStrategy | None:
         async with self._probing:
             if not self._probed:
-                can = await probe(self._db)
+                can, quantization = await asyncio.gather(probe(self._db), self._quantization())
                 self._probed = True
-                fuses = can.rank_fusion and can.version >= DETAILS_SINCE
                 if can.search:
                     self._atlas = AtlasStrategy(
                         self._db,
                         self._embedder,
-                        fuses=fuses,
+                        fuses=_fuses(can),
                         needs_vectors=not self._require_atlas,
+                        quantization=quantization,
                         deadline=self._deadline,
                         clock=self._clock,
                     )
@@ -194,6 +218,15 @@ class AtlasWithFallback:
                 hint="connect to Atlas, or unset LKMONGO_SEARCH",
             )
         return self._atlas
+
+    async def _quantization(self) -> str:
+        """How the index of knowledge compresses its vectors; "none" if that is not known in time."""
+        try:
+            async with asyncio.timeout(self._deadline / 2):
+                return await knowledge_quantization(self._db)
+        except (LkmongoError, TimeoutError) as error:
+            logger.debug("the index of knowledge could not be listed: %r", error)
+            return "none"
 
     def _pause_after(self, error: LkmongoError) -> None:
         """Search exactly for a while after an error that waiting for the next search would only repeat."""
