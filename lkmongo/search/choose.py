@@ -13,6 +13,7 @@ from lkmongo import deadlines
 from lkmongo.errors import DatabaseOverloadedError, LkmongoError, NotSupportedError
 from lkmongo.model import Fact, Passage, TenantScope, UserScope
 from lkmongo.search.atlas import AtlasStrategy
+from lkmongo.search.atlas_queries import quantized_floor
 from lkmongo.search.strategy import (
     ExactStrategy,
     NotForAtlasError,
@@ -22,6 +23,7 @@ from lkmongo.search.strategy import (
     SearchTimeoutError,
     one_line,
 )
+from lkmongo.store.indexes.definitions import EMBEDDING
 from lkmongo.store.indexes.search_indexes import knowledge_quantization
 from lkmongo.store.mongo.capabilities import Capabilities, probe
 from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES
@@ -58,7 +60,9 @@ def strategy_for(settings: Settings, db: AsyncDatabase[Document], embedder: Embe
     return AtlasWithFallback(db, embedder, require_atlas=settings.search == "atlas")
 
 
-def ways_of(settings: Settings, can: Capabilities, indexes: Sequence[IndexState]) -> dict[str, str]:
+def ways_of(
+    settings: Settings, can: Capabilities, embedder: Embedder, indexes: Sequence[IndexState]
+) -> dict[str, str]:
     """How memories and knowledge are searched on a server: by which stages, or exact and why."""
     if not can.search:
         why = "this MongoDB has no search"
@@ -71,8 +75,14 @@ def ways_of(settings: Settings, can: Capabilities, indexes: Sequence[IndexState]
         KNOWLEDGE: "$vectorSearch",
     }
     for state in indexes:
-        if state.index.type == "vectorSearch" and not state.queryable:
+        if state.index.type != "vectorSearch":
+            continue
+        if not state.queryable:
             ways[state.index.collection] = f"exact: {state.index.name} is {state.status}"
+        elif quantization := state.tuned.get(f"{EMBEDDING}.quantization"):
+            if state.index.collection == KNOWLEDGE:
+                floor = quantized_floor(embedder, str(quantization))
+                ways[KNOWLEDGE] += f", {quantization} quantization, floor {floor:.3f}"
     return ways
 
 
