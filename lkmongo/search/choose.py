@@ -60,9 +60,7 @@ def strategy_for(settings: Settings, db: AsyncDatabase[Document], embedder: Embe
     return AtlasWithFallback(db, embedder, require_atlas=settings.search == "atlas")
 
 
-def ways_of(
-    settings: Settings, can: Capabilities, embedder: Embedder, indexes: Sequence[IndexState]
-) -> dict[str, str]:
+def ways_of(settings: Settings, can: Capabilities, embedder: Embedder, indexes: Sequence[IndexState]) -> dict[str, str]:
     """How memories and knowledge are searched on a server: by which stages, or exact and why."""
     if not can.search:
         why = "this MongoDB has no search"
@@ -79,10 +77,8 @@ def ways_of(
             continue
         if not state.queryable:
             ways[state.index.collection] = f"exact: {state.index.name} is {state.status}"
-        elif quantization := state.tuned.get(f"{EMBEDDING}.quantization"):
-            if state.index.collection == KNOWLEDGE:
-                floor = quantized_floor(embedder, str(quantization))
-                ways[KNOWLEDGE] += f", {quantization} quantization, floor {floor:.3f}"
+        elif state.index.collection == KNOWLEDGE and (kind := state.tuned.get(f"{EMBEDDING}.quantization")):
+            ways[KNOWLEDGE] += f", {kind} quantization, floor {quantized_floor(embedder, str(kind)):.3f}"
     return ways
 
 
