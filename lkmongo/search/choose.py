@@ -200,7 +200,7 @@ class AtlasWithFallback:
     async def _probe(self) -> AtlasStrategy | None:
         async with self._probing:
             if not self._probed:
-                can, quantization = await asyncio.gather(probe(self._db), self._quantization())
+                can = await probe(self._db)
                 self._probed = True
                 if can.search:
                     self._atlas = AtlasStrategy(
@@ -208,10 +208,10 @@ class AtlasWithFallback:
                         self._embedder,
                         fuses=_fuses(can),
                         needs_vectors=not self._require_atlas,
-                        quantization=quantization,
                         deadline=self._deadline,
                         clock=self._clock,
                     )
+                    self._atlas.quantization = await self._quantization()
                 logger.info(
                     "MongoDB %s: %s",
                     can.release,
@@ -228,7 +228,7 @@ class AtlasWithFallback:
     async def _quantization(self) -> str:
         """How the index of knowledge compresses its vectors; "none" if that is not known in time."""
         try:
-            async with asyncio.timeout(self._deadline / 2):
+            async with asyncio.timeout(self._deadline / 4):  # a search may be waiting
                 return await knowledge_quantization(self._db)
         except (LkmongoError, TimeoutError) as error:
             logger.debug("the index of knowledge could not be listed: %r", error)
