@@ -95,7 +95,6 @@ class AtlasStrategy:
         *,
         fuses: bool = True,
         needs_vectors: bool = False,
-        quantization: str = "none",
         deadline: float = deadlines.SEARCH,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -107,7 +106,6 @@ class AtlasStrategy:
             fuses: whether the server has `$rankFusion` with `scoreDetails`.
             needs_vectors: raise if the vector branch fails, or any because of overload, because the caller has a better
                 fallback than a search by one branch alone.
-            quantization: of the index of knowledge, which is searched approximately.
             deadline: seconds for everything except the query's embedding.
             clock: the seconds by which `$rankFusion` is tried again; tests pass their own.
         """
@@ -116,10 +114,8 @@ class AtlasStrategy:
         self._needs_vectors = needs_vectors
         self._deadline = deadline
         self._max_time_ms = max(1, int(deadline * SERVER_SHARE * 1_000))
-        self._floors = {
-            MEMORY.collection: embedder.floor,
-            PASSAGE.collection: atlas_queries.quantized_floor(embedder, quantization),
-        }
+        self.quantization = "none"
+        """Of the index of knowledge, which is searched approximately; whoever knows it sets it."""
         self._clock = clock
         self._fuse_from = 0.0 if fuses else float("inf")
         self._degradation_log = DegradationLog()
@@ -317,6 +313,9 @@ class AtlasStrategy:
     ) -> SearchResult[T]:
         known = {target.key(document): document for document in read}
         documents = answer.documents | known
+        floor = self._embedder.floor  # memories are searched exactly
+        if target.collection == PASSAGE.collection:
+            floor = atlas_queries.quantized_floor(self._embedder, self.quantization)
 
         def work() -> list[SearchHit[T]]:
             vectors = {
@@ -337,7 +336,7 @@ class AtlasStrategy:
                 query,
                 None if answer.near is None else vector,
                 self._embedder.weights,
-                self._floors[target.collection],
+                floor,
                 atlas_queries.depth_for(limit),
             )
             return [

@@ -65,8 +65,8 @@ _PASSAGE = {"_id": 0, "source": 1, "chunk": 1, "title": 1, "content": 1, "update
 
 
 _SCALAR_BIAS = 1.5
-"""How much too high an index with scalar quantization shows cosines on the mean, times their dimensions. (Measured with
-Lucene's quantiser, docs/knowledge.md.)"""
+"""How much too high an index with scalar quantization shows cosines on the mean, times their dimensions, as it cuts off
+one value in as many as there are dimensions. (Measured at 256, `benchmarks/quantization.py`.)"""
 
 
 def quantized_floor(embedder: Embedder, quantization: str) -> float:

@@ -13,6 +13,7 @@ from lkmongo import deadlines
 from lkmongo.errors import DatabaseOverloadedError, LkmongoError, NotSupportedError
 from lkmongo.model import Fact, Passage, TenantScope, UserScope
 from lkmongo.search.atlas import AtlasStrategy
+from lkmongo.search.atlas_queries import quantized_floor
 from lkmongo.search.strategy import (
     ExactStrategy,
     NotForAtlasError,
@@ -22,6 +23,7 @@ from lkmongo.search.strategy import (
     SearchTimeoutError,
     one_line,
 )
+from lkmongo.store.indexes.definitions import EMBEDDING
 from lkmongo.store.indexes.search_indexes import knowledge_quantization
 from lkmongo.store.mongo.capabilities import Capabilities, probe
 from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES
@@ -58,7 +60,7 @@ def strategy_for(settings: Settings, db: AsyncDatabase[Document], embedder: Embe
     return AtlasWithFallback(db, embedder, require_atlas=settings.search == "atlas")
 
 
-def ways_of(settings: Settings, can: Capabilities, indexes: Sequence[IndexState]) -> dict[str, str]:
+def ways_of(settings: Settings, can: Capabilities, embedder: Embedder, indexes: Sequence[IndexState]) -> dict[str, str]:
     """How memories and knowledge are searched on a server: by which stages, or exact and why."""
     if not can.search:
         why = "this MongoDB has no search"
@@ -71,8 +73,12 @@ def ways_of(settings: Settings, can: Capabilities, indexes: Sequence[IndexState]
         KNOWLEDGE: "$vectorSearch",
     }
     for state in indexes:
-        if state.index.type == "vectorSearch" and not state.queryable:
+        if state.index.type != "vectorSearch":
+            continue
+        if not state.queryable:
             ways[state.index.collection] = f"exact: {state.index.name} is {state.status}"
+        elif state.index.collection == KNOWLEDGE and (kind := state.tuned.get(f"{EMBEDDING}.quantization")):
+            ways[KNOWLEDGE] += f", {kind} quantization, floor {quantized_floor(embedder, str(kind)):.3f}"
     return ways
 
 
@@ -194,7 +200,7 @@ class AtlasWithFallback:
     async def _probe(self) -> AtlasStrategy | None:
         async with self._probing:
             if not self._probed:
-                can, quantization = await asyncio.gather(probe(self._db), self._quantization())
+                can = await probe(self._db)
                 self._probed = True
                 if can.search:
                     self._atlas = AtlasStrategy(
@@ -202,10 +208,10 @@ class AtlasWithFallback:
                         self._embedder,
                         fuses=_fuses(can),
                         needs_vectors=not self._require_atlas,
-                        quantization=quantization,
                         deadline=self._deadline,
                         clock=self._clock,
                     )
+                    self._atlas.quantization = await self._quantization()
                 logger.info(
                     "MongoDB %s: %s",
                     can.release,
@@ -222,7 +228,7 @@ class AtlasWithFallback:
     async def _quantization(self) -> str:
         """How the index of knowledge compresses its vectors; "none" if that is not known in time."""
         try:
-            async with asyncio.timeout(self._deadline / 2):
+            async with asyncio.timeout(self._deadline / 4):  # a search may be waiting
                 return await knowledge_quantization(self._db)
         except (LkmongoError, TimeoutError) as error:
             logger.debug("the index of knowledge could not be listed: %r", error)

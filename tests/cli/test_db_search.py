@@ -134,6 +134,10 @@ def test_another_embedder_updates_the_indexes_and_says_what_is_left_to_do(start,
 def test_a_check_of_an_empty_database_makes_nothing(start, run, db):
     start()
     assert run("db", "indexes", "--check").code == 6
+    assert run("db", "status", "--json").json["searched"] == {
+        "memories": "exact: memories_embedding_index is MISSING",
+        "knowledge": "exact: knowledge_embedding_index is MISSING",
+    }
     assert db().list_collection_names() == []
 
 
@@ -354,6 +358,7 @@ def test_what_was_tuned_in_atlas_is_left_alone_and_shown(start, run, db):
     assert {row["index"]: row["tuned"] for row in status["indexes"] if row["tuned"]} == {
         WANTED[0].name: "embedding.quantization scalar"
     }
+    assert status["searched"]["knowledge"] == "$vectorSearch, scalar quantization, floor 0.156"
     decided = run("db", "indexes", "--json", env={"LKMONGO_QUANTIZATION": "none", "LKMONGO_INDEXING_METHOD": "flat"})
     assert list(actions(decided).values()) == ["update", "update", "unchanged"]
     assert "answers by its previous definition until the new one is built" in decided.stderr

@@ -327,7 +327,7 @@ async def apply(
         try:
             changes.append(await _apply_change(db, change, backoff, replace=replace))
         except OperationFailure as error:
-            if error.code != _ILLEGAL and error.code not in _REFUSED:
+            if error.code != _ILLEGAL and error.code is not None and error.code not in _REFUSED:
                 raise operations.explain(error) from error
             changes.append(
                 SearchChange(change.index, Action.BLOCKED, operations.server_words(error), found=change.found)
