@@ -36,6 +36,7 @@ from lkmongo.search.atlas_queries import (
     text_index_missed,
 )
 from lkmongo.search.strategy import (
+    ENDED,
     DegradationLog,
     NotForAtlasError,
     QueryEmbedding,
@@ -215,7 +216,7 @@ class AtlasStrategy:
         try:
             return answer_from_score_details(await self._aggregate(MEMORY, stages, until), MEMORY)
         except OperationFailure as error:
-            if error.code in _NO_RETRY_APART or is_overload(error):
+            if error.code in _NO_RETRY_APART | ENDED or is_overload(error):
                 raise explain(error) from error
             # An index that is not ready fails both branches (8), and so it is with whatever else may pass.
             self._fuse_from = self._clock() + (

@@ -263,12 +263,13 @@ def _compare(  # noqa: PLR0911 - one answer for each way in which an index can s
 
     if found is None:
         return change(Action.CREATE)
+    if found.type == index.type:
+        index = keep_tuned(index, found.definition)
     if found.status == "DELETING":
         return change(Action.CREATE, "the previous one is still being deleted")
     if found.type != index.type:
         detail = f"it is an index of type {found.type}, should be {index.type}, which an update cannot change"
         return change(Action.REPLACE, detail) if replace else change(Action.BLOCKED, detail, _REPLACE)
-    index = keep_tuned(index, found.definition)
     broken = _describe_state(found) if found.status in BROKEN else ""
     if broken and replace:
         return change(Action.REPLACE, broken)
