@@ -7,20 +7,21 @@ import json
 import sys
 import time
 from contextlib import ExitStack
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
 from lkmongo.cli.command import Cli, command
 from lkmongo.cli.db import app
-from lkmongo.cli.output import Output, counted, is_terminal
+from lkmongo.cli.output import Format, counted, is_terminal, visible
+from lkmongo.errors import LkmongoError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.table import Table
 
-    from lkmongo.errors import LkmongoError
     from lkmongo.store.indexes.database_indexes import Change
     from lkmongo.store.indexes.definitions import SearchIndex
     from lkmongo.store.indexes.readiness import IndexState
@@ -28,17 +29,24 @@ if TYPE_CHECKING:
 
 
 class IndexWatch:
-    """Shows the states of indexes on stderr while the block runs, and keeps the last of each."""
+    """Shows the states of indexes on stderr while the block runs, and keeps the last of each.
 
-    def __init__(self, output: Output) -> None:
+    In GitHub Actions they are a group of lines in the log, and how it ended is a notice or an error.
+    """
+
+    def __init__(self, cli: Cli, indexes: Sequence[SearchIndex]) -> None:
         self.states: dict[str, IndexState] = {}
-        self._output = output
+        self._output = cli.output
+        self._in_github = cli.settings.in_github_actions
+        self._title = f"Waiting for {' and '.join(index.name for index in indexes)}"
         self._stack = ExitStack()
         self._moving = is_terminal(sys.stderr)
         self._began = time.monotonic()
         self._spinner: Any = None
 
     def __enter__(self) -> Self:
+        if self._in_github:
+            self._output.workflow_command("group", self._title)
         if self._moving:
             from rich.console import Console
             from rich.live import Live
@@ -49,13 +57,26 @@ class IndexWatch:
             self._stack.enter_context(live)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
         self._stack.close()
+        if self._in_github:
+            self._output.workflow_command("endgroup")
+            self._tell_how_it_ended(error)
 
     def __call__(self, state: IndexState, before: IndexState | None, seconds: float) -> None:
         self.states[state.index.name] = state
         if not self._moving:
-            self._output.note(f"index {state.index.name}: {_change(state, before)} ({seconds:.0f} s)")
+            line = f"index {state.index.name}: {_change(state, before)} ({seconds:.0f} s)"
+            self._output.note(visible(line, one_line=self._in_github))  # a line of a server's message is no command
+
+    def _tell_how_it_ended(self, error: BaseException | None) -> None:
+        if isinstance(error, LkmongoError):
+            parts = [error.message, error.why, f"try: {error.hint}" if error.hint else None]
+            self._output.workflow_command("error", "\n".join(filter(None, parts)), title="Search indexes")
+        elif error is None and self.states:
+            seconds = time.monotonic() - self._began
+            text = f"{' and '.join(self.states)} are ready after {seconds:.0f} s"
+            self._output.workflow_command("notice", text, title="Search indexes")
 
     def rows(self) -> list[dict[str, Any]]:
         return [state_row(state) for state in self.states.values()]
@@ -105,6 +126,16 @@ _NAMED = 5  # indexes that an error names; the rest is in the list
 _EXACT = "This MongoDB has no search: searches run exact, which needs no search index"
 
 
+class IndexFormat(StrEnum):
+    """The formats of `Format`, and a Terraform module."""
+
+    TABLE = "table"
+    PLAIN = "plain"
+    JSON = "json"
+    JSONL = "jsonl"
+    TERRAFORM = "terraform"
+
+
 @command(app, "indexes", data=True)
 async def indexes(
     cli: Cli,
@@ -125,6 +156,18 @@ async def indexes(
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until they are ready, as `db wait-ready` does.")] = False,
     require_search: RequireSearch = False,
+    no_search: Annotated[
+        bool, typer.Option("--no-search", help="Leave search indexes alone: something else creates them, say Terraform.")
+    ] = False,
+    output: Annotated[
+        IndexFormat | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Format of the data; table on a terminal, else plain. With terraform, it changes nothing: it prints "
+            "the search indexes as a Terraform module, without connecting.",
+        ),
+    ] = None,
 ) -> None:
     """Create and update the collections, indexes and search indexes, with those that your agent's module declares.
 
@@ -139,14 +182,28 @@ async def indexes(
     from lkmongo.store.indexes.definitions import search_indexes
     from lkmongo.store.open import open_store
 
-    if (check and (replace or wait)) or (dry_run and (check or replace or wait)):
+    terraform = output is IndexFormat.TERRAFORM
+    if (check and (replace or wait)) or ((dry_run or terraform) and (check or replace or wait)):
         raise UsageError(
-            "--check and --dry-run change nothing and cannot be combined with each other, --replace or --wait",
+            "--check, --dry-run and --output terraform change nothing and cannot be combined with --replace or --wait, "
+            "nor --check with the others",
             hint="leave the others out",
         )
+    if no_search and (replace or wait or require_search or terraform):
+        raise UsageError(
+            "--no-search leaves search indexes alone and cannot be combined with an option that is about them",
+            hint="leave out --no-search, or --replace, --wait, --require-search and --output terraform",
+        )
+    if terraform and cli.asked is Format.JSON:
+        raise UsageError("--json and --output terraform are two formats", hint="leave one of them out")
     cli.declare()
     embedder = embedder_for(cli.settings)
-    wanted = search_indexes(embedder.dimensions, embedder.similarity)
+    wanted = () if no_search else search_indexes(embedder.dimensions, embedder.similarity)
+    if terraform:
+        from lkmongo.store.indexes.terraform import search_index_module
+
+        cli.output.write(search_index_module(wanted, cli.settings.mongodb_db))
+        return
     if dry_run:
         cli.output.say(json.dumps(_definitions(wanted), indent=None if cli.output.is_json else 2))
         return
@@ -176,7 +233,7 @@ async def indexes(
             from lkmongo.backoff import Backoff
             from lkmongo.store.indexes.readiness import TIMEOUT, wait_ready
 
-            with IndexWatch(cli.output) as watch:
+            with IndexWatch(cli, wanted) as watch:
                 await wait_ready(store.db, wanted, embedder, Backoff(TIMEOUT), watch)
 
 
@@ -267,7 +324,8 @@ async def wait_ready(
     """Wait until every search index serves its definition and finds existing documents.
 
     As a test, a document of each collection is searched for by its own vector or words; if there is none, a temporary
-    one is inserted. Exits with 3 when the time is over, and at once with 1 if an index has failed.
+    one is inserted. Exits with 3 when the time is over, and at once with 1 if an index has failed. In GitHub Actions,
+    what it waits for is a group in the log, and how it ended a notice or an error.
     """
     from lkmongo.backoff import Backoff
     from lkmongo.embed.choose import embedder_for
@@ -277,16 +335,17 @@ async def wait_ready(
     from lkmongo.store.open import open_store
 
     embedder = embedder_for(cli.settings)
-    watch = IndexWatch(cli.output)
+    wanted = search_indexes(embedder.dimensions, embedder.similarity)
+    watch = IndexWatch(cli, wanted)
     async with open_store(cli.settings, on_status=cli.output.note) as store:
         try:
             with watch:
-                wanted = search_indexes(embedder.dimensions, embedder.similarity)
-                await readiness.wait_ready(store.db, wanted, embedder, Backoff(timeout), watch)
-        except NotSupportedError:
-            if require_search:
-                raise
-            cli.output.note(_EXACT)
+                try:
+                    await readiness.wait_ready(store.db, wanted, embedder, Backoff(timeout), watch)
+                except NotSupportedError:
+                    if require_search:
+                        raise
+                    cli.output.note(_EXACT)
         finally:
             cli.output.rows(COLUMNS, watch.rows())
 

@@ -193,6 +193,16 @@ class Output:
     def note(self, text: str) -> None:
         print(redact(visible(text), self._secrets), file=sys.stderr, flush=True)
 
+    def workflow_command(self, name: str, text: str = "", *, title: str = "") -> None:
+        """Write a command that the log of GitHub Actions shows, such as `::notice title=Title::text`, to stderr.
+
+        The runner reads them there as on stdout. In the text, line breaks and percent signs are escaped, in a title
+        colons and commas too (actions/runner, ActionCommand.cs).
+        """
+        text, title = (redact(visible(each), self._secrets).replace("%", "%25").replace("\n", "%0A") for each in (text, title))
+        properties = f" title={title.replace(':', '%3A').replace(',', '%2C')}" if title else ""
+        print(f"::{name}{properties}::{text}", file=sys.stderr, flush=True)
+
     def note_wait(self, seconds: float) -> None:
         self.note(f"The embedding service asks to wait {seconds:.0f} s")
 
