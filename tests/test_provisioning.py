@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -380,16 +381,61 @@ def test_terraform_would_leave_the_example_as_it_is(example):
     assert (checked.returncode, checked.stdout) == (0, ""), checked.stderr
 
 
-@needs_terraform
-@pytest.mark.skipif(not PROVIDER, reason="terraform-provider-mongodbatlas is not on PATH")
+RESOURCES = '[for one in each.resources : "${each.action} ${one.collection_name}"]'
+needs_provider = pytest.mark.skipif(
+    not (shutil.which("terraform") and PROVIDER), reason="terraform and terraform-provider-mongodbatlas are not on PATH"
+)
+OVERRIDE = f"""\
+provider_installation {{
+  dev_overrides {{ "mongodb/mongodbatlas" = "{Path(str(PROVIDER)).parent}" }}
+}}
+"""
+
+
+@needs_provider
 @pytest.mark.parametrize("folder", [".", "search-indexes"])
 def test_the_example_is_valid_for_the_provider(example, folder):
-    own = f'provider_installation {{\n  dev_overrides {{ "mongodb/mongodbatlas" = "{Path(str(PROVIDER)).parent}" }}\n}}\n'
-    checked = terraform(example / folder, "validate", "-json", config=own)
+    checked = terraform(example / folder, "validate", "-json", config=OVERRIDE)
     report = json.loads(checked.stdout)
     assert (report["valid"], report["error_count"]) == (True, 0), report["diagnostics"]
     (example / folder / "wrong.tf").write_text('resource "mongodbatlas_search_index" "wrong" { colour = "teal" }\n')
-    assert not json.loads(terraform(example / folder, "validate", "-json", config=own).stdout)["valid"]
+    assert not json.loads(terraform(example / folder, "validate", "-json", config=OVERRIDE).stdout)["valid"]
+
+
+@needs_provider
+def test_terraform_plans_the_roles_that_are_tested_here(example):
+    main = (example / "main.tf").read_text()
+    (example / "main.tf").write_text(re.sub(r'\n  backend "s3" \{.*?\n  \}\n', "\n", main, flags=re.DOTALL))
+    names = {action: name for name, action in ACTIONS.items()}
+    asserted = ""
+    for name, allowed in ROLES.items():
+        planned = f'[for each in mongodbatlas_custom_db_role.process["{name}"].actions : {RESOURCES}]'
+        wanted = json.dumps([f"{names[action]} {collection}" for action, collection in allowed])
+        condition = f"toset(flatten({planned})) == toset({wanted})"
+        asserted += f'assert {{\ncondition = {condition}\nerror_message = "{name}"\n}}\n'
+    (example / "roles.tftest.hcl").write_text(
+        f"""
+mock_provider "mongodbatlas" {{}}
+variables {{
+  org_id          = "0123456789abcdef01234567"
+  access_list     = {{ "203.0.113.7/32" = "agents" }}
+  passwords       = {{ web = "a", worker = "b", operator = "c" }}
+  own_collections = ["{OWN.name}"]
+}}
+run "roles" {{
+command = plan
+{asserted}}}
+run "everybody" {{
+  command = plan
+  variables {{
+    access_list = {{ "0.0.0.0/0" = "everybody" }}
+  }}
+  expect_failures = [var.access_list]
+}}
+"""
+    )
+    tested = terraform(example, "test", "-no-color", config=OVERRIDE)
+    assert "2 passed, 0 failed" in tested.stdout, tested.stdout + tested.stderr
 
 
 def test_the_doctor_expects_of_a_user_what_its_role_allows():

@@ -157,7 +157,7 @@ async def indexes(
     wait: Annotated[bool, typer.Option("--wait", help="Wait until they are ready, as `db wait-ready` does.")] = False,
     require_search: RequireSearch = False,
     no_search: Annotated[
-        bool, typer.Option("--no-search", help="Leave search indexes alone: something else creates them, say Terraform.")
+        bool, typer.Option("--no-search", help="Leave search indexes alone: something else, Terraform, creates them.")
     ] = False,
     output: Annotated[
         IndexFormat | None,
@@ -182,30 +182,16 @@ async def indexes(
     from lkmongo.store.indexes.definitions import search_indexes
     from lkmongo.store.open import open_store
 
-    terraform = output is IndexFormat.TERRAFORM
-    if (check and (replace or wait)) or ((dry_run or terraform) and (check or replace or wait)):
-        raise UsageError(
-            "--check, --dry-run and --output terraform change nothing and cannot be combined with --replace or --wait, "
-            "nor --check with the others",
-            hint="leave the others out",
-        )
-    if no_search and (replace or wait or require_search or terraform):
-        raise UsageError(
-            "--no-search leaves search indexes alone and cannot be combined with an option that is about them",
-            hint="leave out --no-search, or --replace, --wait, --require-search and --output terraform",
-        )
-    if terraform and cli.asked is Format.JSON:
-        raise UsageError("--json and --output terraform are two formats", hint="leave one of them out")
+    printed = dry_run or output is IndexFormat.TERRAFORM
+    if contradiction := _contradiction(
+        prints=printed, check=check, changes=replace or wait, needs_search=require_search, no_search=no_search
+    ):
+        raise UsageError(contradiction, hint="leave the others out")
     cli.declare()
     embedder = embedder_for(cli.settings)
     wanted = () if no_search else search_indexes(embedder.dimensions, embedder.similarity)
-    if terraform:
-        from lkmongo.store.indexes.terraform import search_index_module
-
-        cli.output.write(search_index_module(wanted, cli.settings.mongodb_db))
-        return
-    if dry_run:
-        cli.output.say(json.dumps(_definitions(wanted), indent=None if cli.output.is_json else 2))
+    if printed:
+        _print_definitions(cli, wanted, output)
         return
     async with open_store(cli.settings, on_status=cli.output.note) as store:
         ordinary = await (database_indexes.plan(store.db) if check else database_indexes.apply(store.db))
@@ -254,6 +240,34 @@ def _row(change: Change[Any], kind: str) -> dict[str, Any]:
         "action": change.action.value,
         "detail": "; ".join(filter(None, [change.detail, change.hint])),
     }
+
+
+def _contradiction(*, prints: bool, check: bool, changes: bool, needs_search: bool, no_search: bool) -> str | None:
+    """Why options of `db indexes` cannot be combined, or None."""
+    if (check and changes) or (prints and (check or changes)):
+        return (
+            "--check, --dry-run and --output terraform change nothing and cannot be combined with --replace or --wait, "
+            "nor --check with the others"
+        )
+    if no_search and (changes or needs_search or prints):
+        return (
+            "--no-search leaves search indexes alone and cannot be combined with --replace, --wait, --require-search, "
+            "--dry-run or --output terraform"
+        )
+    return None
+
+
+def _print_definitions(cli: Cli, wanted: Sequence[SearchIndex], output: IndexFormat | None) -> None:
+    """Print all definitions as JSON, or the search indexes for Terraform. Raises UsageError."""
+    from lkmongo.errors import UsageError
+    from lkmongo.store.indexes.terraform import search_index_module
+
+    if output is not IndexFormat.TERRAFORM:
+        cli.output.say(json.dumps(_definitions(wanted), indent=None if cli.output.is_json else 2))
+    elif cli.asked is Format.JSON:
+        raise UsageError("--json and --output terraform are two formats", hint="leave one of them out")
+    else:
+        cli.output.write(search_index_module(wanted, cli.settings.mongodb_db))
 
 
 def _definitions(wanted: Sequence[SearchIndex]) -> list[dict[str, Any]]:

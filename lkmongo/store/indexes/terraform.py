@@ -1,14 +1,14 @@
 """The search indexes as a Terraform module of `mongodbatlas_search_index` resources, from the same definitions.
 
-The names of attributes are those of the MongoDB Atlas provider, 2.0 and later; what it takes as a JSON string is written
-as `jsonencode(...)`. The text is as `terraform fmt` would leave it.
+The names of attributes are those of the MongoDB Atlas provider, 2.0 and later; what it takes as a JSON string is
+written as `jsonencode(...)`. The text is as `terraform fmt` would leave it.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,17 +54,18 @@ class _Json:
     value: Any
 
 
-_ATTRIBUTES: dict[str, tuple[str, type[_Json] | None]] = {
-    "analyzer": ("analyzer", None),
-    "searchAnalyzer": ("search_analyzer", None),
-    "numPartitions": ("num_partitions", None),
-    "mappings.dynamic": ("mappings_dynamic", None),
-    "mappings.fields": ("mappings_fields", _Json),
-    "fields": ("fields", _Json),
-    "analyzers": ("analyzers", _Json),
-    "storedSource": ("stored_source", _Json),
+_ATTRIBUTES = {
+    "analyzer": "analyzer",
+    "searchAnalyzer": "search_analyzer",
+    "numPartitions": "num_partitions",
+    "mappings.dynamic": "mappings_dynamic",
+    "mappings.fields": "mappings_fields",
+    "fields": "fields",
+    "analyzers": "analyzers",
+    "storedSource": "stored_source",
 }
-"""Each part of a definition with the attribute that it is given as, in the order in which these are written."""
+"""Each part of a definition with the attribute that it is given as."""
+_AS_JSON = {"mappings_dynamic_config", "mappings_fields", "fields", "analyzers", "stored_source"}
 
 
 def search_index_module(indexes: Iterable[SearchIndex], database: str) -> str:
@@ -108,14 +109,10 @@ def _attributes(index: SearchIndex) -> dict[str, Any]:
             why=f"mongodbatlas_search_index has no attribute for {', '.join(unknown)}",
             hint="let lkmongo db indexes create it",
         )
-    found: dict[str, Any] = {}
-    for part, (name, form) in _ATTRIBUTES.items():
-        if part in parts:
-            value = parts[part]
-            if part == "mappings.dynamic" and isinstance(value, Mapping):
-                name, form = "mappings_dynamic_config", _Json
-            found[name] = form(value) if form else value
-    return found
+    found = {name: parts[part] for part, name in _ATTRIBUTES.items() if part in parts}
+    if isinstance(found.get("mappings_dynamic"), Mapping):
+        found["mappings_dynamic_config"] = found.pop("mappings_dynamic")
+    return {name: _Json(value) if name in _AS_JSON else value for name, value in found.items()}
 
 
 def _assignments(items: Mapping[str, Any], indent: str) -> Iterator[str]:
@@ -141,25 +138,25 @@ def _assignments(items: Mapping[str, Any], indent: str) -> Iterator[str]:
 def _expression(value: Any, indent: str) -> list[str]:
     """A value as an expression of Terraform: its lines, the first of which follows an equals sign."""
     if isinstance(value, _Json):
-        first, *others = _expression(value.value, indent)
-        if not others:
-            return [f"jsonencode({first})"]
-        return [f"jsonencode({first}", *others[:-1], f"{others[-1]})"]
+        lines = _expression(value.value, indent)
+        lines[0] = f"jsonencode({lines[0]}"
+        lines[-1] += ")"
+        return lines
+    if _is_plain(value):
+        return [_plain(value)]
     if isinstance(value, Mapping):
-        if all(map(_is_plain, value.values())):
-            pairs = (f"{_key(name)} = {_plain(each)}" for name, each in value.items())
-            return [f"{{ {', '.join(pairs)} }}" if value else "{}"]
-        return ["{", *_assignments(value, f"{indent}  "), f"{indent}}}"]
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        if all(map(_is_plain, value)):
-            return [f"[{', '.join(map(_plain, value))}]"]
-        lines = ["["]
-        for each in value:
-            first, *others = _expression(each, f"{indent}  ")
-            lines += [f"{indent}  {first}", *others]
-            lines[-1] += ","
-        return [*lines, f"{indent}]"]
-    return [_plain(value)]
+        if not all(map(_is_plain, value.values())):
+            return ["{", *_assignments(value, f"{indent}  "), f"{indent}}}"]
+        pairs = (f"{_key(name)} = {_plain(each)}" for name, each in value.items())
+        return [f"{{ {', '.join(pairs)} }}" if value else "{}"]
+    if all(map(_is_plain, value)):
+        return [f"[{', '.join(map(_plain, value))}]"]
+    lines = ["["]
+    for each in value:
+        first, *others = _expression(each, f"{indent}  ")
+        lines += [f"{indent}  {first}", *others]
+        lines[-1] += ","
+    return [*lines, f"{indent}]"]
 
 
 def _is_plain(value: Any) -> bool:

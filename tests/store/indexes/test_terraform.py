@@ -38,7 +38,7 @@ WORDS = SearchIndex(
                 ],
                 "with space": {"type": "string", "norms": None},
                 "nothing": {},
-                "nested": {"type": "document", "dynamic": False, "fields": {"weight": {"type": "number", "boost": 1.5}}},
+                "nested": {"type": "document", "dynamic": False, "fields": {"weight": {"type": "number", "x": 1.5}}},
             },
         },
         "storedSource": {"include": ["content", "tenant_id"]},
@@ -115,9 +115,8 @@ def test_the_module_has_its_provider_its_variables_and_a_resource_for_each_index
 def test_what_the_provider_has_no_attribute_for_is_refused_and_named(definition):
     with pytest.raises(NotSupportedError) as caught:
         search_index_module([SearchIndex("memories", "mine", "search", definition, ())], "calls")
-    assert caught.value.why == (
-        "mongodbatlas_search_index has no attribute for " + ("synonyms" if "synonyms" in definition else "mappings.later")
-    )
+    name = "synonyms" if "synonyms" in definition else "mappings.later"
+    assert caught.value.why == f"mongodbatlas_search_index has no attribute for {name}"
 
 
 @pytest.mark.skipif(not shutil.which("terraform"), reason="terraform is not on PATH")
