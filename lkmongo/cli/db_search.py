@@ -4,98 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
-import time
-from contextlib import ExitStack
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lkmongo.cli.command import Cli, command
 from lkmongo.cli.db import app
-from lkmongo.cli.output import Format, counted, is_terminal, visible
-from lkmongo.errors import LkmongoError
+from lkmongo.cli.output import Format, counted
+from lkmongo.cli.progress import IndexWatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.table import Table
-
+    from lkmongo.embed.base import Embedder
+    from lkmongo.errors import LkmongoError
     from lkmongo.store.indexes.database_indexes import Change
     from lkmongo.store.indexes.definitions import SearchIndex
     from lkmongo.store.indexes.readiness import IndexState
     from lkmongo.store.indexes.search_indexes import SearchChange
-
-
-class IndexWatch:
-    """Shows the states of indexes on stderr while the block runs, and keeps the last of each.
-
-    In GitHub Actions they are a group of lines in the log, and how it ended is a notice or an error.
-    """
-
-    def __init__(self, cli: Cli, indexes: Sequence[SearchIndex]) -> None:
-        self.states: dict[str, IndexState] = {}
-        self._output = cli.output
-        self._in_github = cli.settings.in_github_actions
-        self._title = f"Waiting for {' and '.join(index.name for index in indexes)}"
-        self._stack = ExitStack()
-        self._moving = is_terminal(sys.stderr)
-        self._began = time.monotonic()
-        self._spinner: Any = None
-
-    def __enter__(self) -> Self:
-        if self._in_github:
-            self._output.workflow_command("group", self._title)
-        if self._moving:
-            from rich.console import Console
-            from rich.live import Live
-            from rich.spinner import Spinner
-
-            self._spinner = Spinner("line")
-            live = Live(console=Console(stderr=True), get_renderable=self._table, transient=True, refresh_per_second=4)
-            self._stack.enter_context(live)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
-        self._stack.close()
-        if self._in_github:
-            self._output.workflow_command("endgroup")
-            self._tell_how_it_ended(error)
-
-    def __call__(self, state: IndexState, before: IndexState | None, seconds: float) -> None:
-        self.states[state.index.name] = state
-        if not self._moving:
-            line = f"index {state.index.name}: {_change(state, before)} ({seconds:.0f} s)"
-            self._output.note(visible(line, one_line=self._in_github))  # a line of a server's message is no command
-
-    def _tell_how_it_ended(self, error: BaseException | None) -> None:
-        if isinstance(error, LkmongoError):
-            parts = [error.message, error.why, f"try: {error.hint}" if error.hint else None]
-            self._output.workflow_command("error", "\n".join(filter(None, parts)), title="Search indexes")
-        elif error is None and self.states:
-            seconds = time.monotonic() - self._began
-            text = f"{' and '.join(self.states)} are ready after {seconds:.0f} s"
-            self._output.workflow_command("notice", text, title="Search indexes")
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [state_row(state) for state in self.states.values()]
-
-    def _table(self) -> Table:
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table.grid(padding=(0, 2))
-        for state in self.states.values():
-            done = state.ready and state.canary is not None
-            table.add_row(
-                Text("+") if done else self._spinner,
-                Text(state.index.name),
-                Text(state.label),
-                Text(state.canary.outcome.value if state.canary else ""),
-            )
-        table.add_row("", Text(f"{time.monotonic() - self._began:.0f} s"))
-        return table
 
 
 COLUMNS = ("collection", "index", "kind", "status", "queryable", "ready", "canary", "detail")
@@ -113,12 +40,6 @@ def state_row(state: IndexState) -> dict[str, Any]:
         "canary": canary.outcome.value if canary else None,
         "detail": "; ".join(filter(None, [state.detail, canary.detail if canary else ""])),
     }
-
-
-def _change(state: IndexState, before: IndexState | None) -> str:
-    if state.canary is not None:
-        return f"canary {state.canary.outcome.value}" + (f", {state.canary.detail}" if state.canary.detail else "")
-    return f"{before.label} \u2192 {state.label}" if before else state.label
 
 
 RequireSearch = Annotated[bool, typer.Option("--require-search", help="Fail (exit code 7) on a server without search.")]
@@ -179,7 +100,6 @@ async def indexes(
     from lkmongo.errors import NotSupportedError, UsageError
     from lkmongo.store.indexes import database_indexes
     from lkmongo.store.indexes import search_indexes as search_provision
-    from lkmongo.store.indexes.definitions import search_indexes
     from lkmongo.store.open import open_store
 
     printed = dry_run or output is IndexFormat.TERRAFORM
@@ -189,7 +109,7 @@ async def indexes(
         raise UsageError(contradiction, hint="leave the others out")
     cli.declare()
     embedder = embedder_for(cli.settings)
-    wanted = () if no_search else search_indexes(embedder.dimensions, embedder.similarity)
+    wanted = () if no_search else _wanted(embedder)
     if printed:
         _print_definitions(cli, wanted, output)
         return
@@ -219,7 +139,7 @@ async def indexes(
             from lkmongo.backoff import Backoff
             from lkmongo.store.indexes.readiness import TIMEOUT, wait_ready
 
-            with IndexWatch(cli, wanted) as watch:
+            with IndexWatch(cli.output, wanted, in_github=cli.settings.in_github_actions) as watch:
                 await wait_ready(store.db, wanted, embedder, Backoff(TIMEOUT), watch)
 
 
@@ -240,6 +160,12 @@ def _row(change: Change[Any], kind: str) -> dict[str, Any]:
         "action": change.action.value,
         "detail": "; ".join(filter(None, [change.detail, change.hint])),
     }
+
+
+def _wanted(embedder: Embedder) -> Sequence[SearchIndex]:
+    from lkmongo.store.indexes.definitions import search_indexes
+
+    return search_indexes(embedder.dimensions, embedder.similarity)
 
 
 def _contradiction(*, prints: bool, check: bool, changes: bool, needs_search: bool, no_search: bool) -> str | None:
@@ -345,12 +271,11 @@ async def wait_ready(
     from lkmongo.embed.choose import embedder_for
     from lkmongo.errors import NotSupportedError
     from lkmongo.store.indexes import readiness
-    from lkmongo.store.indexes.definitions import search_indexes
     from lkmongo.store.open import open_store
 
     embedder = embedder_for(cli.settings)
-    wanted = search_indexes(embedder.dimensions, embedder.similarity)
-    watch = IndexWatch(cli, wanted)
+    wanted = _wanted(embedder)
+    watch = IndexWatch(cli.output, wanted, in_github=cli.settings.in_github_actions)
     async with open_store(cli.settings, on_status=cli.output.note) as store:
         try:
             with watch:
@@ -361,7 +286,7 @@ async def wait_ready(
                         raise
                     cli.output.note(_EXACT)
         finally:
-            cli.output.rows(COLUMNS, watch.rows())
+            cli.output.rows(COLUMNS, map(state_row, watch.states.values()))
 
 
 @command(app, "status", data=True)
