@@ -10,17 +10,18 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 
 from lkmongo import setting_checks as check
 from lkmongo.after_end import Mode
 from lkmongo.errors import SettingsError
+from lkmongo.setting_checks import LiveKitCredentials as LiveKitCredentials  # noqa: PLC0414 - for those who type it
+from lkmongo.setting_checks import Variable
 
 ENVIRONMENT = check.ENVIRONMENT
 LINGER_AT_TERMINAL = timedelta(seconds=60)
@@ -29,29 +30,6 @@ _TEST_VARIABLES = {"LKMONGO_TEST_ATLAS_URI"}
 
 Switch = Annotated[bool, BeforeValidator(check.switch)]
 HttpUrl = Annotated[str, check.url("http", "https")]
-
-
-@dataclass(frozen=True, slots=True)
-class LiveKitCredentials:
-    """Address and key pair of a LiveKit project."""
-
-    url: str
-    api_key: str
-    api_secret: SecretStr
-
-    @property
-    def host(self) -> str:
-        return urlsplit(self.url).netloc.rpartition("@")[2]
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """A setting as documentation and `doctor` show it."""
-
-    name: str
-    meaning: str
-    default: str
-    secret: bool
 
 
 class Settings(BaseModel):
