@@ -361,14 +361,21 @@ def answer_from_score_details(rows: Iterable[Document], target: SearchTarget[Any
     """Extract both branches from the `scoreDetails` of `$rankFusion`. Raises KeyError if they lack the scores."""
     branches: dict[str, list[tuple[int, Document]]] = {"vector": [], "text": []}
     for row in rows:
-        for detail in row["details"]["details"]:
+        for name, detail in _details_by_branch(row["details"]["details"]):
             rank = detail["rank"]
             if isinstance(rank, int | float) and rank >= 1:  # "NA", or 0 on older servers, where it is not a hit
-                branches[detail["inputPipelineName"]].append((int(rank), {**row, "score": detail["value"]}))
+                branches[name].append((int(rank), {**row, "score": detail["value"]}))
     answer = Answer()
     for name, ranked in branches.items():
         answer.take(name, [row for _, row in sorted(ranked, key=lambda entry: entry[0])], target)
     return answer
+
+
+def _details_by_branch(details: Any) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """The detail of each branch: a list, or as older servers have it an object by the names of the branches."""
+    if isinstance(details, Mapping):
+        return details.items()
+    return [(detail["inputPipelineName"], detail) for detail in details]
 
 
 def text_index_missed(answer: Answer, words: Sequence[str], since: datetime, target: SearchTarget[Any]) -> bool:

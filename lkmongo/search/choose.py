@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lkmongo import deadlines
-from lkmongo.errors import LkmongoError, NotSupportedError
+from lkmongo.errors import DatabaseOverloadedError, LkmongoError, NotSupportedError
 from lkmongo.model import Fact, Passage, TenantScope, UserScope
 from lkmongo.search.atlas import AtlasStrategy
 from lkmongo.search.strategy import (
@@ -38,6 +38,10 @@ Document = dict[str, Any]
 
 PAUSE_AFTER_TIMEOUT = 10.0
 """Seconds without searches on Atlas after a timeout, so that not every turn waits for one."""
+_PAUSES = (
+    (SearchTimeoutError, PAUSE_AFTER_TIMEOUT, "a search timed out"),
+    (DatabaseOverloadedError, deadlines.SEARCH_OVERLOADED, "it refused a search"),
+)
 DETAILS_SINCE = (8, 1)
 """The first server version whose `$rankFusion` has `scoreDetails`. (MongoDB manual, `$rankFusion`.)"""
 
@@ -66,6 +70,7 @@ class AtlasWithFallback:
         *,
         require_atlas: bool = False,
         deadline: float = deadlines.SEARCH,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Search `db`.
 
@@ -74,6 +79,7 @@ class AtlasWithFallback:
             embedder: only vectors of its model are compared.
             require_atlas: raise instead of falling back, except for searches that the indexes cannot answer.
             deadline: seconds for a search on Atlas, and for probing the server.
+            clock: the seconds by which Atlas is asked again after a failure; tests pass their own.
         """
         self._db = db
         self._embedder = embedder
@@ -83,7 +89,9 @@ class AtlasWithFallback:
         self._atlas: AtlasStrategy | None = None
         self._probed = False
         self._probing = asyncio.Lock()
+        self._clock = clock
         self._paused_until = 0.0
+        self._pause: tuple[type[LkmongoError], str] | None = None
         self._problems: dict[str, str] = {}
 
     async def warm(self) -> None:
@@ -134,8 +142,7 @@ class AtlasWithFallback:
             if self._require_atlas:
                 raise
             trouble = error
-            if isinstance(error, SearchTimeoutError) and time.monotonic() >= self._paused_until:
-                self._paused_until = time.monotonic() + PAUSE_AFTER_TIMEOUT
+            self._pause_after(error)
             self._log_problem(what, error)
         result = await exactly()
         if trouble is None:
@@ -149,9 +156,11 @@ class AtlasWithFallback:
         Raises:
             NotSupportedError: likewise, if Atlas is required.
             SearchTimeoutError: a search timed out a moment ago, or probing the server did.
+            DatabaseOverloadedError: MongoDB refused a search because it is overloaded, less than a minute ago.
         """
-        if time.monotonic() < self._paused_until:
-            raise SearchTimeoutError(why=f"a search timed out less than {PAUSE_AFTER_TIMEOUT:g} s ago")
+        if self._pause is not None and self._clock() < self._paused_until:
+            kind, why = self._pause
+            raise kind(why=why)
         try:
             async with asyncio.timeout(self._deadline):
                 return await self._probe()
@@ -171,6 +180,7 @@ class AtlasWithFallback:
                         fuses=fuses,
                         needs_vectors=not self._require_atlas,
                         deadline=self._deadline,
+                        clock=self._clock,
                     )
                 logger.info(
                     "MongoDB %s: %s",
@@ -184,6 +194,15 @@ class AtlasWithFallback:
                 hint="connect to Atlas, or unset LKMONGO_SEARCH",
             )
         return self._atlas
+
+    def _pause_after(self, error: LkmongoError) -> None:
+        """Search exactly for a while after an error that waiting for the next search would only repeat."""
+        if self._clock() < self._paused_until:
+            return
+        for kind, seconds, what in _PAUSES:
+            if isinstance(error, kind):
+                self._paused_until = self._clock() + seconds
+                self._pause = kind, f"{what} less than {seconds:g} s ago"
 
     def _log_problem(self, what: str, trouble: LkmongoError | None) -> None:
         """Log once when a problem with the indexes begins, and when it ends."""

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from pymongo.operations import SearchIndexModel
 
-from lkmongo.errors import DatabaseUnavailableError, DriftError, NotReadyError
+from lkmongo.errors import DatabaseOverloadedError, DatabaseUnavailableError, DriftError, NotReadyError
 from lkmongo.model import Passage, TenantScope, UserScope
 from lkmongo.search.atlas import AtlasStrategy
 from lkmongo.search.strategy import NotForAtlasError, SearchTimeoutError
@@ -128,6 +128,47 @@ async def test_where_the_server_cannot_tell_how_it_fused_it_is_asked_once(where,
     assert len(backend.standin.recorded("$rankFusion")) == 1
     apart = [command for command in backend.standin.recorded("$search") if "$rankFusion" not in command.stages]
     assert len(apart) == 3
+
+
+@pytest.mark.parametrize(
+    ("code", "again_after"),
+    [(40324, 3_600), (224, 3_600), (8, 30), (2, 30)],
+    ids=["unknown", "disabled", "not ready", "anything else"],
+)
+async def test_a_fusion_that_failed_is_tried_again_after_a_time(backend, code, again_after):
+    if backend.name != FUSED:
+        pytest.skip("there is none")
+    seconds = 0.0
+    strategy = backend.strategy_with(backend.embedder, clock=lambda: seconds)
+    await backend.remember(ROBIN, SLOTS)
+    backend.standin.fail("$rankFusion", code=code, message="not now")
+    backend.standin.commands.clear()
+    for moment, fusions in ((0, 1), (again_after - 1, 1), (again_after, 2)):
+        seconds = moment
+        result = await strategy.memories(ROBIN, "golden retriever")
+        assert (labels(result)[0], result.degraded) == ("pet", None)
+        assert len(backend.standin.recorded("$rankFusion")) == fusions
+
+
+@pytest.mark.parametrize("needs_vectors", [True, False])
+async def test_a_branch_that_is_refused_for_overload_is_the_exact_strategys_turn_if_there_is_one(
+    backend, needs_vectors
+):
+    if backend.name == FUSED:
+        pytest.skip("one answer for both branches")
+    await backend.remember(ROBIN, SLOTS)
+    strategy = backend.strategy_with(backend.embedder, needs_vectors=needs_vectors)
+    backend.standin.commands.clear()
+    backend.standin.fail("$search", code=489, message="Server is at capacity")
+    if needs_vectors:
+        with pytest.raises(DatabaseOverloadedError, match="overloaded") as caught:
+            await strategy.memories(ROBIN, "golden retriever")
+        assert caught.value.why == "Server is at capacity (code 489)"
+    else:
+        result = await strategy.memories(ROBIN, "golden retriever")
+        assert labels(result)[0] == "pet"
+        assert "MongoDB is overloaded" in result.degraded
+    assert len(backend.standin.recorded("$search")) == len(backend.standin.recorded("$vectorSearch")) == 1
 
 
 async def test_the_address_may_ask_for_another_read_concern(backend):

@@ -20,9 +20,10 @@ NO_SEARCH = frozenset({59, 40324, 31082, 115, 323})
 """Error codes of a server without search: CommandNotFound, an unknown stage, SearchNotEnabled, CommandNotSupported, and
 APIStrictError, as search is not part of the stable API."""
 _SWITCHED_OFF = 224  # QueryFeatureNotAllowed: of the stage or an option
-_NO_FUSION = NO_SEARCH | {_SWITCHED_OFF}
-_SEARCH_FAILED = frozenset({6, 7, 8, 50, 89, 125})
-"""Error codes of a server with search whose search process is unreachable, not ready or too slow."""
+NO_STAGE = NO_SEARCH | {_SWITCHED_OFF}
+"""The same for a stage that not every server with search has, with QueryFeatureNotAllowed: it is disabled."""
+_SEARCH_FAILED = frozenset({6, 7, 8, 43, 50, 89, 125, 175, 489, 11601})
+"""Error codes of a server with search whose search process is unreachable, not ready, too slow or overloaded."""
 
 _UNAUTHORIZED = 13
 
@@ -75,7 +76,7 @@ async def probe(db: AsyncDatabase[Document]) -> Capabilities:
         version(),
         _accepts(db, _SEARCH, NO_SEARCH),
         _rank_fusion(db),
-        _accepts(db, [{"$scoreFusion": _SCORE_FUSION}, {"$limit": 1}], _NO_FUSION),
+        _accepts(db, [{"$scoreFusion": _SCORE_FUSION}, {"$limit": 1}], NO_STAGE),
         # Its refusals are not documented: whatever is refused is not there.
         _accepts(db, [*_NOTHING, {"$rerank": _RERANK}], None),
     )
@@ -84,9 +85,9 @@ async def probe(db: AsyncDatabase[Document]) -> Capabilities:
 
 async def _rank_fusion(db: AsyncDatabase[Document]) -> tuple[bool, bool]:
     """Whether there is `$rankFusion`, and whether it takes `scoreDetails`, which 8.0 refuses."""
-    refusal = await _refusal(db, [{"$rankFusion": _RANK_FUSION | {"scoreDetails": True}}, {"$limit": 1}], _NO_FUSION)
+    refusal = await _refusal(db, [{"$rankFusion": _RANK_FUSION | {"scoreDetails": True}}, {"$limit": 1}], NO_STAGE)
     if refusal == _SWITCHED_OFF:
-        return await _accepts(db, [{"$rankFusion": _RANK_FUSION}, {"$limit": 1}], _NO_FUSION), False
+        return await _accepts(db, [{"$rankFusion": _RANK_FUSION}, {"$limit": 1}], NO_STAGE), False
     return refusal is None, refusal is None
 
 
