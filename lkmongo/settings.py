@@ -28,6 +28,8 @@ LINGER_AT_TERMINAL = timedelta(seconds=60)
 _TEST_VARIABLES = {"LKMONGO_TEST_ATLAS_URI"}
 
 
+Fusion = Literal["ranks", "scores"]
+"""How the two branches of a search become one result."""
 Switch = Annotated[bool, BeforeValidator(check.switch)]
 HttpUrl = Annotated[str, check.url("http", "https")]
 
@@ -117,6 +119,23 @@ class Settings(BaseModel):
         "auto",
         alias="LKMONGO_SEARCH",
         description=("how memories and knowledge are searched: `auto` (Atlas Search if available), `atlas` or `exact`"),
+    )
+    fusion: Fusion | None = Field(
+        None,
+        alias="LKMONGO_FUSION",
+        description=(
+            "how words and vectors are fused where Atlas searches: by `ranks` (`$rankFusion`), or by `scores` as the "
+            "exact search does it (`$scoreFusion`)"
+        ),
+        examples=["`scores` with local embeddings, else `ranks`"],
+    )
+    rerank: Literal["off", "voyage", "atlas"] = Field(
+        "off",
+        alias="LKMONGO_RERANK",
+        description=(
+            "who puts found passages into a better order: `voyage` (needs a VOYAGE_API_KEY), `atlas` (`$rerank` of "
+            "MongoDB 8.3) or `off`"
+        ),
     )
     speculation: Switch = Field(
         True,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pymongo.asynchronous.database import AsyncDatabase
 
     from lkmongo.embed.base import Embedder
-    from lkmongo.settings import Settings
+    from lkmongo.settings import Fusion, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +42,15 @@ _PAUSES = (
     (SearchTimeoutError, PAUSE_AFTER_TIMEOUT, "a search timed out"),
     (DatabaseOverloadedError, deadlines.SEARCH_OVERLOADED, "it refused a search"),
 )
-DETAILS_SINCE = (8, 1)
-"""The first server version whose `$rankFusion` has `scoreDetails`. (MongoDB manual, `$rankFusion`.)"""
+
+
+def fusion_for(settings: Settings) -> Fusion:
+    """LKMONGO_FUSION, else what was measured to be best for the embedder (docs/retrieval.md).
+
+    The constants of fusion by scores were fitted with the local embedder. Of others nothing is known, so theirs is the
+    service's own, by ranks.
+    """
+    return settings.fusion or ("scores" if settings.embedder_kind == "local" else "ranks")
 
 
 def strategy_for(settings: Settings, db: AsyncDatabase[Document], embedder: Embedder) -> SearchStrategy:
@@ -53,7 +60,7 @@ def strategy_for(settings: Settings, db: AsyncDatabase[Document], embedder: Embe
     """
     if settings.search == "exact" or (settings.search == "auto" and settings.mongodb_uri is None):
         return ExactStrategy(db, embedder)
-    return AtlasWithFallback(db, embedder, require_atlas=settings.search == "atlas")
+    return AtlasWithFallback(db, embedder, require_atlas=settings.search == "atlas", fusion=fusion_for(settings))
 
 
 class AtlasWithFallback:
@@ -69,6 +76,7 @@ class AtlasWithFallback:
         embedder: Embedder,
         *,
         require_atlas: bool = False,
+        fusion: Fusion = "ranks",
         deadline: float = deadlines.SEARCH,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -78,12 +86,14 @@ class AtlasWithFallback:
             db: belongs to the event loop the searches run on.
             embedder: only vectors of its model are compared.
             require_atlas: raise instead of falling back, except for searches that the indexes cannot answer.
+            fusion: of memories' words and vectors, by ranks or by scores.
             deadline: seconds for a search on Atlas, and for probing the server.
             clock: the seconds by which Atlas is asked again after a failure; tests pass their own.
         """
         self._db = db
         self._embedder = embedder
         self._require_atlas = require_atlas
+        self._fusion = fusion
         self._deadline = deadline
         self._exact = ExactStrategy(db, embedder)
         self._atlas: AtlasStrategy | None = None
@@ -172,12 +182,13 @@ class AtlasWithFallback:
             if not self._probed:
                 can = await probe(self._db)
                 self._probed = True
-                fuses = can.rank_fusion and can.version >= DETAILS_SINCE
                 if can.search:
                     self._atlas = AtlasStrategy(
                         self._db,
                         self._embedder,
-                        fuses=fuses,
+                        fusion=self._fusion,
+                        fuses=can.score_fusion if self._fusion == "scores" else can.rank_fusion,
+                        details=can.score_details,
                         needs_vectors=not self._require_atlas,
                         deadline=self._deadline,
                         clock=self._clock,

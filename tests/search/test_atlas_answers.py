@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lkmongo.embed.base import FusionWeights
 from lkmongo.model import now
-from lkmongo.search.atlas_queries import (
+from lkmongo.search.atlas_answers import (
     MEMORY,
     Answer,
     Branches,
