@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import string
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -352,7 +353,7 @@ class ScopeCentre:
         centre = Centre.of(np.array(list(vectors.values()), dtype=np.float32))
         return cls(centre.vector, dict(zip(vectors, centre.along.tolist(), strict=True)), until)
 
-    def fits(self, documents: Mapping[Any, Document], beside: Set[Any]) -> bool:
+    def fits(self, documents: Mapping[Any, Document], beside: AbstractSet[Any]) -> bool:
         """Whether it is of these documents: but for those `beside` them, none came, went or changed."""
         return documents.keys() == self.along.keys() - beside and not any(map(self._is_newer, documents.values()))
 
