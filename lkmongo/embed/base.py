@@ -42,6 +42,12 @@ class TextTooLongError(EmbeddingError):
     code: ClassVar[str] = "embedding_text_too_long"
 
 
+class RequestTooLargeError(EmbeddingError):
+    """The embedding service refuses so many texts in one request."""
+
+    code: ClassVar[str] = "embedding_request_too_large"
+
+
 class RateLimitedError(EmbeddingError):
     """The embedding service refuses more requests for now."""
 
@@ -53,6 +59,9 @@ class RateLimitedError(EmbeddingError):
 
 class TransientEmbeddingError(EmbeddingError):
     """The embedding service did not answer this time."""
+
+    retry_after: float | None = None
+    """Seconds, from the Retry-After header."""
 
 
 class EmbeddingTimeoutError(TransientEmbeddingError):
@@ -123,6 +132,10 @@ class Embedder(Protocol):
     def floor(self) -> float:
         """The cosine below which two texts are unrelated."""
 
+    @property
+    def together(self) -> bool:
+        """Whether a passage's vector depends on the other passages of its document."""
+
     async def warm(self) -> None:
         """Load what the first call needs, so that no turn waits for it. Raises EmbeddingError."""
 
@@ -146,12 +159,18 @@ class Embedder(Protocol):
         """
 
     def embed_many(
-        self, texts: Sequence[str], *, on_wait: Callable[[float], None] | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        documents: Sequence[int] | None = None,
+        on_wait: Callable[[float], None] | None = None,
     ) -> AsyncIterator[NDArray[np.float32]]:
         """Embed documents in bulk; waits for rate limits and retries transient errors.
 
         Args:
             texts: none of them empty.
+            documents: how many of the texts are each document's passages, in their order; each text is a document of
+                its own by default. It only matters to an embedder that embeds them `together`.
             on_wait: called with the seconds before each wait.
 
         Yields:

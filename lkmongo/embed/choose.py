@@ -41,6 +41,7 @@ class CachedEmbedder:
         self.weights = inner.weights
         self.similarity = inner.similarity
         self.floor = inner.floor
+        self.together = inner.together
 
     async def warm(self) -> None:
         await self._inner.warm()
@@ -68,9 +69,13 @@ class CachedEmbedder:
             raise EmbeddingTimeoutError from error
 
     def embed_many(
-        self, texts: Sequence[str], *, on_wait: Callable[[float], None] | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        documents: Sequence[int] | None = None,
+        on_wait: Callable[[float], None] | None = None,
     ) -> AsyncIterator[NDArray[np.float32]]:
-        return self._inner.embed_many(texts, on_wait=on_wait)
+        return self._inner.embed_many(texts, documents=documents, on_wait=on_wait)
 
     async def close(self) -> None:
         """Cancel what is under way, and close the wrapped embedder."""
