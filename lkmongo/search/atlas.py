@@ -2,7 +2,7 @@
 
 Memories are fused by ranks or by scores (LKMONGO_FUSION). By ranks, with `$rankFusion` (8.0): its `scoreDetails` (8.1)
 have the cosines that the embedder's floor applies to; without them, they are computed here from the vectors of what it
-returns. By scores, with `$scoreFusion` (8.2): it returns both scores of all of a person's slots. What the exact strategy
+returns. By scores, with `$scoreFusion` (8.2): it returns both scores of all slots of a person. What the exact strategy
 knows of them beside that, the centre of their vectors, is read with the first search and kept. On a server without the
 stage, both branches are sent concurrently. If a branch fails, the result lacks it and says so; no query is ever sent
 without its scope.

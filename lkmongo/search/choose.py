@@ -13,6 +13,7 @@ from lkmongo import deadlines
 from lkmongo.errors import DatabaseOverloadedError, LkmongoError, NotSupportedError
 from lkmongo.model import Fact, Passage, TenantScope, UserScope
 from lkmongo.search.atlas import AtlasStrategy
+from lkmongo.search.rerank import reranked
 from lkmongo.search.strategy import (
     ExactStrategy,
     NotForAtlasError,
@@ -54,10 +55,17 @@ def fusion_for(settings: Settings) -> Fusion:
 
 
 def strategy_for(settings: Settings, db: AsyncDatabase[Document], embedder: Embedder) -> SearchStrategy:
-    """Make the strategy that LKMONGO_SEARCH names, without I/O; keep it as long as the client.
+    """Make the strategy that LKMONGO_SEARCH and LKMONGO_RERANK name, without I/O; keep it as long as the client.
 
     The embedded mongod has no search, so "auto" is exact without MONGODB_URI.
+
+    Raises:
+        SettingsError: what reranking needs is not set.
     """
+    return reranked(_strategy_for(settings, db, embedder), settings, db)
+
+
+def _strategy_for(settings: Settings, db: AsyncDatabase[Document], embedder: Embedder) -> SearchStrategy:
     if settings.search == "exact" or (settings.search == "auto" and settings.mongodb_uri is None):
         return ExactStrategy(db, embedder)
     return AtlasWithFallback(db, embedder, require_atlas=settings.search == "atlas", fusion=fusion_for(settings))
@@ -110,6 +118,9 @@ class AtlasWithFallback:
             await self._probe()
         except LkmongoError as error:
             logger.debug("the server could not be probed yet: %s (%s)", error.message, error.why)
+
+    async def close(self) -> None:
+        """Nothing."""
 
     async def memories(self, scope: UserScope, query: str, limit: int = 5) -> SearchResult[Fact]:
         """Search one person's slots. See `SearchStrategy.memories`.
