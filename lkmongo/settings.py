@@ -392,26 +392,6 @@ class Settings(BaseModel):
         return self.embeddings or ("voyage" if self.voyage_api_key else "local")
 
     @property
-    def reranker(self) -> Literal["off", "voyage", "atlas"]:
-        """Who reranks passages.
-
-        Raises:
-            SettingsError: the key or the address for it is missing.
-        """
-        if self.rerank == "voyage" and not self.voyage_api_key:
-            raise SettingsError(
-                "LKMONGO_RERANK is voyage, but VOYAGE_API_KEY is not set",
-                hint="set VOYAGE_API_KEY, or unset LKMONGO_RERANK",
-            )
-        if self.rerank == "atlas" and not self.mongodb_uri:
-            raise SettingsError(
-                "LKMONGO_RERANK is atlas, but MONGODB_URI is not set",
-                why="the embedded MongoDB has no $rerank",
-                hint="set MONGODB_URI, or unset LKMONGO_RERANK",
-            )
-        return self.rerank
-
-    @property
     def livekit(self) -> LiveKitCredentials | None:
         """The LiveKit project, or None if none of its variables is set.
 

@@ -83,7 +83,8 @@ def memories_by_ranks(
     """Stages for both branches and their fusion by `$rankFusion`.
 
     They return all results of both branches, because the embedder's floor is applied afterwards: with `details`, which
-    have the rank and the score in each branch, else with the fused `score` and the vectors, to tell them from.
+    have the rank and the score in each branch, else with the fused `score` and the vectors of this model, to tell them
+    from.
     """
     fusion: Stage = {
         "input": {
@@ -94,9 +95,11 @@ def memories_by_ranks(
         },
         "combination": {"weights": weights.by_branch()},
     }
-    shown: Stage = {"details": {"$meta": "scoreDetails"}} if details else {"score": 1, EMBEDDING: 1}
+    ours = {"$cond": [{"$eq": ["$embedding_model", model]}, f"${EMBEDDING}", "$$REMOVE"]}
+    shown: Stage = {"score": 1, EMBEDDING: ours}
     if details:
         fusion["scoreDetails"] = True
+        shown = {"details": {"$meta": "scoreDetails"}}
     return [{"$rankFusion": fusion}, {"$limit": 2 * depth}, {"$project": _MEMORY | shown}]
 
 

@@ -27,7 +27,13 @@ from lkmongo.embed.base import (
     WrongAddressError,
 )
 from lkmongo.embed.voyage import VoyageApi
-from lkmongo.errors import AuthenticationError, DatabaseOverloadedError, DatabaseUnavailableError, LkmongoError
+from lkmongo.errors import (
+    AuthenticationError,
+    DatabaseOverloadedError,
+    DatabaseUnavailableError,
+    LkmongoError,
+    SettingsError,
+)
 from lkmongo.model import Fact, Passage, TenantScope, UserScope
 from lkmongo.search.strategy import (
     DegradationLog,
@@ -245,10 +251,24 @@ class RerankedSearch:
 
 
 def reranked(inner: SearchStrategy, settings: Settings, db: AsyncDatabase[Document]) -> SearchStrategy:
-    """The strategy with the reranker that LKMONGO_RERANK names, or as it is. Raises SettingsError."""
-    if settings.reranker == "off":
+    """The strategy with the reranker that LKMONGO_RERANK names, or as it is.
+
+    Raises:
+        SettingsError: what the reranker needs is not set.
+    """
+    if settings.rerank == "off":
         return inner
-    if settings.reranker == "atlas":
+    if settings.rerank == "atlas":
+        if not settings.mongodb_uri:
+            raise SettingsError(
+                "LKMONGO_RERANK is atlas, but MONGODB_URI is not set",
+                why="the embedded MongoDB has no $rerank",
+                hint="set MONGODB_URI, or unset LKMONGO_RERANK",
+            )
         return RerankedSearch(inner, AtlasReranker(db))
-    key = settings.voyage_api_key.get_secret_value() if settings.voyage_api_key else ""
-    return RerankedSearch(inner, VoyageReranker(key, settings.voyage_base_url))
+    if not settings.voyage_api_key:
+        raise SettingsError(
+            "LKMONGO_RERANK is voyage, but VOYAGE_API_KEY is not set",
+            hint="set VOYAGE_API_KEY, or unset LKMONGO_RERANK",
+        )
+    return RerankedSearch(inner, VoyageReranker(settings.voyage_api_key.get_secret_value(), settings.voyage_base_url))
