@@ -108,6 +108,7 @@ class AtlasStrategy:
         fuses: bool = True,
         details: bool = True,
         needs_vectors: bool = False,
+        quantization: str = "none",
         deadline: float = deadlines.SEARCH,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -121,6 +122,7 @@ class AtlasStrategy:
             details: whether its `$rankFusion` has `scoreDetails`.
             needs_vectors: raise if the vector branch fails, or any because of overload, because the caller has a better
                 fallback than a search by one branch alone.
+            quantization: of the index of knowledge, which is searched approximately.
             deadline: seconds for everything except the query's embedding.
             clock: the seconds by which the stage is tried again; tests pass their own.
         """
@@ -129,6 +131,10 @@ class AtlasStrategy:
         self._needs_vectors = needs_vectors
         self._deadline = deadline
         self._max_time_ms = max(1, int(deadline * SERVER_SHARE * 1_000))
+        self._floors = {
+            MEMORY.collection: embedder.floor,
+            PASSAGE.collection: atlas_queries.quantized_floor(embedder, quantization),
+        }
         self._clock = clock
         self._by_scores = fusion == "scores"
         self._details = details
@@ -398,7 +404,7 @@ class AtlasStrategy:
             }
             recent = RecentDocuments({key: candidates[key] for key in known}, vectors)
             asked = None if answer.near is None else vector
-            how = query, asked, self._embedder.weights, self._embedder.floor
+            how = query, asked, self._embedder.weights, self._floors[target.collection]
             hits: Sequence[Hit[Any]]
             if self._by_scores:
                 texts = {key: candidate.text for key, candidate in candidates.items()}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lkmongo.embed.base import FusionWeights
+    from lkmongo.embed.base import Embedder, FusionWeights
 
 Stage = dict[str, Any]
 Scope = Mapping[str, str]
@@ -43,6 +43,22 @@ _SPOKEN_WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 _MEMORY = {"_id": 0, "memory_type": 1, "content": 1, "created_at": 1, "updated_at": 1, "embedding_model": 1}
 _PASSAGE = {"_id": 0, "source": 1, "chunk": 1, "title": 1, "content": 1, "updated_at": 1, "embedding_model": 1}
 # Without the embedding, which is two thirds of a document's bytes.
+
+
+_SCALAR_BIAS = 1.5
+"""How much too high an index with scalar quantization shows cosines on the mean, times their dimensions, as it cuts off
+one value in as many as there are dimensions. (Measured at 256, `benchmarks/quantization.py`.)"""
+
+
+def quantized_floor(embedder: Embedder, quantization: str) -> float:
+    """The embedder's floor for the scores of an approximate search.
+
+    Exact searches read the full vectors, and of binary ones the service scores the candidates again with these.
+    (MongoDB Vector Search documentation, Vector Quantization.)
+    """
+    if quantization != "scalar" or not embedder.dimensions:
+        return embedder.floor
+    return embedder.floor + _SCALAR_BIAS / embedder.dimensions
 
 
 def depth_for(limit: int) -> int:

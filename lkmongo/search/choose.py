@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +13,7 @@ from lkmongo import deadlines
 from lkmongo.errors import DatabaseOverloadedError, LkmongoError, NotSupportedError
 from lkmongo.model import Fact, Passage, TenantScope, UserScope
 from lkmongo.search.atlas import AtlasStrategy
+from lkmongo.search.atlas_queries import quantized_floor
 from lkmongo.search.rerank import reranked
 from lkmongo.search.strategy import (
     ExactStrategy,
@@ -23,7 +24,9 @@ from lkmongo.search.strategy import (
     SearchTimeoutError,
     one_line,
 )
-from lkmongo.store.mongo.capabilities import probe
+from lkmongo.store.indexes.definitions import EMBEDDING
+from lkmongo.store.indexes.search_indexes import knowledge_quantization
+from lkmongo.store.mongo.capabilities import Capabilities, probe
 from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
     from lkmongo.embed.base import Embedder
     from lkmongo.settings import Fusion, Settings
+    from lkmongo.store.indexes.readiness import IndexState
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +73,47 @@ def _strategy_for(settings: Settings, db: AsyncDatabase[Document], embedder: Emb
     if settings.search == "exact" or (settings.search == "auto" and settings.mongodb_uri is None):
         return ExactStrategy(db, embedder)
     return AtlasWithFallback(db, embedder, require_atlas=settings.search == "atlas", fusion=fusion_for(settings))
+
+
+def ways_of(settings: Settings, can: Capabilities, embedder: Embedder, indexes: Sequence[IndexState]) -> dict[str, str]:
+    """How memories and knowledge are searched on a server: by which stages, or exact and why."""
+    ways = _stages_of(settings, can, embedder, indexes)
+    if settings.rerank == "voyage":
+        ways[KNOWLEDGE] += "; reranked by Voyage"
+    if settings.rerank == "atlas":
+        ways[KNOWLEDGE] += "; reranked by $rerank" if can.rerank else "; not reranked, this MongoDB has no $rerank"
+    return ways
+
+
+def _stages_of(
+    settings: Settings, can: Capabilities, embedder: Embedder, indexes: Sequence[IndexState]
+) -> dict[str, str]:
+    if not can.search:
+        why = "this MongoDB has no search"
+        way = f"not at all: {why}, and LKMONGO_SEARCH is atlas" if settings.search == "atlas" else f"exact: {why}"
+        return {MEMORIES: way, KNOWLEDGE: way}
+    if settings.search == "exact":
+        return dict.fromkeys((MEMORIES, KNOWLEDGE), "exact: LKMONGO_SEARCH is exact")
+    fusion = fusion_for(settings)
+    stage = "$scoreFusion" if fusion == "scores" else "$rankFusion"
+    ways = {
+        MEMORIES: stage if _fuses(can, fusion) else f"$vectorSearch and $search, fused here by {fusion}",
+        KNOWLEDGE: "$vectorSearch",
+    }
+    for state in indexes:
+        if state.index.type != "vectorSearch":
+            continue
+        if not state.queryable:
+            ways[state.index.collection] = f"exact: {state.index.name} is {state.status}"
+        elif state.index.collection == KNOWLEDGE and (quantization := state.tuned.get(f"{EMBEDDING}.quantization")):
+            floor = quantized_floor(embedder, str(quantization))
+            ways[KNOWLEDGE] += f", {quantization} quantization, floor {floor:.3f}"
+    return ways
+
+
+def _fuses(can: Capabilities, fusion: Fusion) -> bool:
+    """Whether the server has the stage for it."""
+    return can.score_fusion if fusion == "scores" else can.rank_fusion
 
 
 class AtlasWithFallback:
@@ -191,16 +236,17 @@ class AtlasWithFallback:
     async def _probe(self) -> AtlasStrategy | None:
         async with self._probing:
             if not self._probed:
-                can = await probe(self._db)
+                can, quantization = await asyncio.gather(probe(self._db), self._quantization())
                 self._probed = True
                 if can.search:
                     self._atlas = AtlasStrategy(
                         self._db,
                         self._embedder,
                         fusion=self._fusion,
-                        fuses=can.score_fusion if self._fusion == "scores" else can.rank_fusion,
+                        fuses=_fuses(can, self._fusion),
                         details=can.score_details,
                         needs_vectors=not self._require_atlas,
+                        quantization=quantization,
                         deadline=self._deadline,
                         clock=self._clock,
                     )
@@ -216,6 +262,15 @@ class AtlasWithFallback:
                 hint="connect to Atlas, or unset LKMONGO_SEARCH",
             )
         return self._atlas
+
+    async def _quantization(self) -> str:
+        """How the index of knowledge compresses its vectors; "none" if that is not known in time."""
+        try:
+            async with asyncio.timeout(self._deadline / 2):
+                return await knowledge_quantization(self._db)
+        except (LkmongoError, TimeoutError) as error:
+            logger.debug("the index of knowledge could not be listed: %r", error)
+            return "none"
 
     def _pause_after(self, error: LkmongoError) -> None:
         """Search exactly for a while after an error that waiting for the next search would only repeat."""

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from lkmongo.embed.local import LocalEmbedder
 from lkmongo.model import UserScope
 from lkmongo.search.atlas import AtlasStrategy
-from lkmongo.search.choose import AtlasWithFallback, fusion_for
+from lkmongo.search.choose import AtlasWithFallback, fusion_for, ways_of
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.settings import Settings
+from lkmongo.store.mongo.capabilities import Capabilities
 from tests.search_backends import open_backend, place
 
 WORDS = "tea dog nurse Lisbon garden piano train bread winter doctor sister blue river coffee school market".split()
+V80 = Capabilities((8, 0, 12), search=True, rank_fusion=True)
+V83 = replace(V80, version=(8, 3, 4), score_details=True, score_fusion=True, rerank=True)
 SIZES = (1, 5, 120)
 TOLERANCE = 2e-3
 """Of a score; those of memories are from 0 to about 10."""
@@ -128,6 +133,32 @@ async def test_the_centre_is_read_again_after_a_change(backend):
     assert [await reads(), await reads(), await reads()] == [1, 2, 1]
     await backend.db.memories.delete_one(scope.filter | {"memory_type": "more"})
     assert [await reads(), await reads(), await reads()] == [1, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("can", "environ", "memories", "knowledge"),
+    [
+        (V80, {"LKMONGO_FUSION": "ranks"}, "$rankFusion", "$vectorSearch"),
+        (V80, {}, "$vectorSearch and $search, fused here by scores", "$vectorSearch"),
+        (V83, {}, "$scoreFusion", "$vectorSearch"),
+        (V83, {"LKMONGO_RERANK": "atlas"}, "$scoreFusion", "$vectorSearch; reranked by $rerank"),
+        (
+            V80,
+            {"LKMONGO_RERANK": "voyage", "LKMONGO_FUSION": "ranks"},
+            "$rankFusion",
+            "$vectorSearch; reranked by Voyage",
+        ),
+        (
+            V80,
+            {"LKMONGO_RERANK": "atlas", "LKMONGO_SEARCH": "exact"},
+            "exact: LKMONGO_SEARCH is exact",
+            "exact: LKMONGO_SEARCH is exact; not reranked, this MongoDB has no $rerank",
+        ),
+    ],
+)
+def test_how_a_server_is_searched_is_told(can, environ, memories, knowledge):
+    ways = ways_of(Settings.load(environ), can, LocalEmbedder(), [])
+    assert ways == {"memories": memories, "knowledge": knowledge}
 
 
 @pytest.mark.parametrize(

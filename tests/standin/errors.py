@@ -19,6 +19,7 @@ CODE_NAMES = {
     20: "IllegalOperation",
     26: "NamespaceNotFound",
     27: "IndexNotFound",
+    43: "CursorNotFound",
     50: "MaxTimeMSExpired",
     68: "IndexAlreadyExists",
     72: "InvalidOptions",
@@ -28,6 +29,7 @@ CODE_NAMES = {
     115: "CommandNotSupported",
     125: "CommandFailed",
     134: "ReadConcernMajorityNotAvailableYet",
+    175: "QueryPlanKilled",
     189: "PrimarySteppedDown",
     197: "InvalidIndexSpecificationOption",
     224: "QueryFeatureNotAllowed",
@@ -36,9 +38,11 @@ CODE_NAMES = {
     323: "APIStrictError",
     396: "IndexInformationTooLarge",
     462: "IngressRequestRateLimitExceeded",
+    489: "SearchRequestRejectedDueToOverload",
     9001: "SocketException",
     10107: "NotWritablePrimary",
     11600: "InterruptedAtShutdown",
+    11601: "Interrupted",
     31082: "SearchNotEnabled",
     40414: "IDLFailedToParse",
     40415: "IDLUnknownField",
@@ -49,6 +53,7 @@ MONGOT_DOWN = "Error connecting to localhost:28000 (127.0.0.1:28000) :: caused b
 MANAGEMENT_DOWN = "Error connecting to Search Index Management service."
 TIMED_OUT = "operation exceeded time limit"
 QUOTA = "The maximum number of FTS indexes has been reached for this instance size."
+OVERLOADED = "Query rejected: search server is currently at capacity. Please try again later."
 BUSY = "Too many concurrent requests. Please try again later."
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pymongo.asynchronous.collection import AsyncCollection
@@ -59,6 +59,11 @@ class Capabilities:
     @property
     def release(self) -> str:
         return ".".join(map(str, self.version))
+
+    @property
+    def features(self) -> dict[str, bool]:
+        """All features, by the names of their attributes."""
+        return {name: value for name, value in asdict(self).items() if isinstance(value, bool)}
 
 
 async def probe(db: AsyncDatabase[Document]) -> Capabilities:
