@@ -353,13 +353,23 @@ class ScopeCentre:
         centre = Centre.of(np.array(list(vectors.values()), dtype=np.float32))
         return cls(centre.vector, dict(zip(vectors, centre.along.tolist(), strict=True)), until)
 
-    def fits(self, documents: Mapping[Any, Document], beside: AbstractSet[Any]) -> bool:
-        """Whether it is of these documents: but for those `beside` them, none came, went or changed."""
+    @classmethod
+    def of_too_many(cls, dimensions: int, until: datetime) -> ScopeCentre:
+        """The centre of a scope that is not read whole: cosines are compared as they are."""
+        return cls(np.zeros(dimensions, dtype=np.float32), {}, until)
+
+    def fits(self, documents: Mapping[Any, Document], beside: AbstractSet[Any], most: int) -> bool:
+        """Whether it is of these documents, of which a search returns so many at most.
+
+        But for those that were read `beside` them, none came, went or changed; or there are still too many.
+        """
+        if not self.along:
+            return len(documents) + len(beside) >= most
         return documents.keys() == self.along.keys() - beside and not any(map(self._is_newer, documents.values()))
 
     def along_of(self, documents: Mapping[Any, Document]) -> list[float]:
         """The product of each document's vector; of one that is not known, the mean."""
-        usual = sum(self.along.values()) / len(self.along)
+        usual = sum(self.along.values()) / max(1, len(self.along))
         return [
             usual if self._is_newer(document) else self.along.get(key, usual) for key, document in documents.items()
         ]
