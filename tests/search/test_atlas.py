@@ -256,15 +256,26 @@ async def test_without_the_vector_index_words_find_and_the_result_says_so(backen
     assert "lkmongo db indexes" in result.degraded
 
 
-@pytest.mark.parametrize("spoilt", [None, {"mappings": {"dynamic": True}}], ids=["dropped", "no token mapping"])
-async def test_a_text_index_that_is_silent_is_noticed_and_its_words_are_found_otherwise(backend, spoilt):
-    await backend.remember(ROBIN, SLOTS)
+NO_TOKENS = {"mappings": {"dynamic": True}}
+SILENT, REFUSED = "memories_text_index finds no existing documents", "a search index does not match the search"
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "user_id", "said"),
+    [(None, "u-100", SILENT), (NO_TOKENS, "robin", SILENT), (NO_TOKENS, "u-100", REFUSED)],
+    ids=["dropped", "no token mapping", "no token mapping, and an id of two words"],
+)
+async def test_a_text_index_that_finds_nothing_is_noticed_and_its_words_are_found_otherwise(
+    backend, spoilt, user_id, said
+):
+    somebody = UserScope(tenant_id="default", user_id=user_id)
+    await backend.remember(somebody, SLOTS)
     await drop(backend, MEMORIES_TEXT)
     if spoilt:
         await remake(backend, MEMORIES_TEXT, spoilt)
-    result = await backend.strategy.memories(ROBIN, "golden retriever")
+    result = await backend.strategy.memories(somebody, "golden retriever")
     assert (labels(result)[0], result.hits[0].vector_rank, result.hits[0].text_rank) == ("pet", 1, 1)
-    assert "memories_text_index finds no existing documents" in result.degraded
+    assert said in result.degraded
 
 
 async def test_without_the_index_of_knowledge_the_search_fails_and_says_why(backend):

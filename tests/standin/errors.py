@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 UNSUPPORTED = 9999
@@ -88,6 +89,32 @@ def unsupported(what: str) -> CommandError:
     return CommandError(UNSUPPORTED, f"LKDOUBLE unsupported: {what}")
 
 
-def bad_definition(why: str) -> CommandError:
-    """A search index definition that the service refuses."""
-    return CommandError(2, f"Invalid index definition: {why}")
+class DefinitionError(CommandError):
+    """A search index definition that the service refuses.
+
+    What it cannot read is refused by a command before it does anything: `createSearchIndexes` names no code then, which
+    the server makes 8. What it reads and finds wrong is 125, and so is every mistake of an update.
+
+    Attributes:
+        readable: the definition was read, and is wrong in what it means.
+    """
+
+    def __init__(self, message: str, *, readable: bool = False) -> None:
+        super().__init__(125, message)
+        self.readable = readable
+
+    def at_creation(self, number: int) -> CommandError:
+        """The error of `createSearchIndexes` for the definition of this number: it tells where in the command."""
+        if self.readable:
+            return self
+        return CommandError(8, re.sub(r'^"', f'"userCommand.indexes[{number}].', self.message))
+
+
+def bad_definition(why: str) -> DefinitionError:
+    """A definition that the service cannot read; the text begins with the path in quotes, if there is one."""
+    return DefinitionError(why)
+
+
+def wrong_definition(why: str) -> DefinitionError:
+    """A definition that the service reads, and that means nothing."""
+    return DefinitionError(why, readable=True)
