@@ -123,7 +123,7 @@ class Settings(BaseModel):
     fusion: Fusion | None = Field(
         None,
         alias="LKMONGO_FUSION",
-        description="how Atlas fuses words and vectors: by `ranks` (`$rankFusion`), or by `scores` as exact search does",
+        description="how Atlas fuses words and vectors: by `ranks` (`$rankFusion`), or by `scores`, as exact search",
         examples=["`scores` with local embeddings, else `ranks`"],
     )
     rerank: Literal["off", "voyage", "atlas"] = Field(
