@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from pymongo.asynchronous.database import AsyncDatabase
 
     from lkmongo.embed.base import Embedder
+    from lkmongo.search.atlas_queries import QueryWords
     from lkmongo.search.exact import Hit
     from lkmongo.settings import Fusion
 
@@ -167,7 +168,7 @@ class AtlasStrategy:
             for branch, problem in answer.problems.items():
                 if branch == "vector" or isinstance(problem, DatabaseOverloadedError):
                     raise problem
-        if text_index_missed(answer, words, since, MEMORY):
+        if text_index_missed(answer, words.words, since, MEMORY):
             answer.worded = None
             answer.problems["text"] = empty_index_error(MEMORIES_TEXT)
         if centre is not None and answer.near is not None:
@@ -223,7 +224,7 @@ class AtlasStrategy:
     # ------------------------------------------------------------------ the indexes
 
     async def _ask_memories(
-        self, scope: UserScope, vector: NDArray[np.float32] | None, words: Sequence[str], depth: int, until: float
+        self, scope: UserScope, vector: NDArray[np.float32] | None, words: QueryWords, depth: int, until: float
     ) -> Answer:
         model, weights = self._embedder.model, self._embedder.weights
         if vector is not None and words and self._clock() >= self._fuse_from:

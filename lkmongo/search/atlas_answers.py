@@ -31,6 +31,7 @@ from lkmongo.errors import LkmongoError
 from lkmongo.model import Fact, Passage
 from lkmongo.search.exact import Centre, ExactIndex, Hit, TextIndex, ranks_of
 from lkmongo.search.strategy import memory_of, memory_text, passage_of, passage_text
+from lkmongo.search.words import language_of, languages_of
 from lkmongo.store.indexes.definitions import EMBEDDING, KNOWLEDGE_VECTOR, MEMORIES_VECTOR
 from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES
 
@@ -178,7 +179,10 @@ def _worded(
     """The text branch: what `ExactIndex` would find, in the order of the text index if that has all of them."""
     keys = sorted(candidates)
     bare = {place for place, key in enumerate(keys) if not candidates[key].embedded} if beside_vectors else None
-    found = TextIndex([candidates[key].text for key in keys]).search(query, len(keys), spared=bare)
+    texts = [candidates[key].text for key in keys]
+    # A few short texts do not tell their language: then it is one of the question's, in which most are found.
+    languages = dict.fromkeys(language_of(texts, language) for language in languages_of(query))
+    found = max((TextIndex(texts, language=each).search(query, len(keys), spared=bare) for each in languages), key=len)
     scored = [(keys[place], score) for place, score in found]
     if worded is None or any(key in recent.candidates for key, _ in scored):
         return scored

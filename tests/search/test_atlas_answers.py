@@ -82,6 +82,13 @@ def test_without_a_text_index_the_words_of_all_candidates_count():
     assert fused(answer) == [("b", 2, 1), ("a", 1, None)]
 
 
+@pytest.mark.parametrize(("query", "found"), [("Katze", [1]), ("Hund", [0]), ("cat", [])])
+def test_a_few_short_texts_are_compared_in_a_language_that_the_question_may_be_in(query, found):
+    candidates = {0: Candidate("Hunde", embedded=False), 1: Candidate("Katzen", embedded=False)}
+    hits = merge(Branches([], [(0, 2.0), (1, 1.0)], candidates), NOTHING, query, None, WEIGHTS, 0.0, 30)
+    assert [hit.key for hit in hits] == found
+
+
 def test_without_a_vector_words_count_for_both_branches():
     answer = branches([("a", 0.9)], [("b", 7.0)], {"a": "cat", "b": "dog"}, bare={"b"})
     (first, _) = merge(answer, NOTHING, "dog", EAST, WEIGHTS, 0.2, 30)
