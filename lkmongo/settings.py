@@ -28,6 +28,8 @@ LINGER_AT_TERMINAL = timedelta(seconds=60)
 _TEST_VARIABLES = {"LKMONGO_TEST_ATLAS_URI"}
 
 
+Fusion = Literal["ranks", "scores"]
+"""How the two branches of a search become one result."""
 Switch = Annotated[bool, BeforeValidator(check.switch)]
 HttpUrl = Annotated[str, check.url("http", "https")]
 
@@ -125,6 +127,17 @@ class Settings(BaseModel):
         "auto",
         alias="LKMONGO_SEARCH",
         description=("how memories and knowledge are searched: `auto` (Atlas Search if available), `atlas` or `exact`"),
+    )
+    fusion: Fusion | None = Field(
+        None,
+        alias="LKMONGO_FUSION",
+        description="how Atlas fuses words and vectors: by `ranks` (`$rankFusion`), or by `scores`, as exact search",
+        examples=["`scores` with local embeddings, else `ranks`"],
+    )
+    rerank: Literal["off", "voyage", "atlas"] = Field(
+        "off",
+        alias="LKMONGO_RERANK",
+        description="who reorders found passages: `voyage` (by VOYAGE_API_KEY), `atlas` (`$rerank`, 8.3) or `off`",
     )
     quantization: Literal["none", "scalar", "binary"] | None = Field(
         None,

@@ -21,6 +21,7 @@ from lkmongo.errors import LkmongoError, SettingsError, UnreachableError
 from lkmongo.livekit_api import call_livekit
 from lkmongo.memory.memory import Memory
 from lkmongo.redact import RedactingFormatter
+from lkmongo.search.rerank import check_reranker
 from lkmongo.store.indexes.backfill import backfill
 from lkmongo.store.open import Store
 from lkmongo.store.seed.seeding import prepare
@@ -197,6 +198,7 @@ def _create_server(settings: Settings, options: Options) -> tuple[AgentServer, C
     agent = check_assistant(settings)
     models.import_plugins(settings)
     embedder_for(settings)
+    check_reranker(settings)
     _ = settings.webhook
     if not aloud:
         logger.warning(models.TEXT_ONLY)

@@ -506,11 +506,14 @@ def test_status_shows_server_indexes_and_documents(start, run, db):
         "version": "8.0.12",
         "search": True,
         "rank_fusion": True,
+        "score_details": False,
+        "score_fusion": False,
+        "rerank": False,
         "embedding_model": LocalEmbedder.model,
         "dimensions": 256,
     }
     assert status.json["searched"] == {
-        "memories": "$vectorSearch and $search, merged here",
+        "memories": "$vectorSearch and $search, fused here by scores",
         "knowledge": "$vectorSearch",
     }
     assert "memories\texact: LKMONGO_SEARCH is exact" in run("db", "status", env={"LKMONGO_SEARCH": "exact"}).stdout
