@@ -57,7 +57,7 @@ from lkmongo.search.strategy import (
     one_line,
 )
 from lkmongo.store.indexes.definitions import MEMORIES_TEXT
-from lkmongo.store.mongo.capabilities import NO_STAGE, searchable
+from lkmongo.store.mongo.capabilities import lacks_stage, searchable
 from lkmongo.store.mongo.client import run_on_client_loop
 from lkmongo.store.mongo.operations import is_overload
 
@@ -255,12 +255,11 @@ class AtlasStrategy:
         try:
             return read(await self._aggregate(MEMORY, stages, until), MEMORY)
         except OperationFailure as error:
-            if error.code in _NO_RETRY_APART | ENDED or is_overload(error):
+            unknown = lacks_stage(error)
+            if not unknown and (error.code in _NO_RETRY_APART | ENDED or is_overload(error)):
                 raise explain(error) from error
             # An index that is not ready fails both branches (8), and so it is with whatever else may pass.
-            self._fuse_from = self._clock() + (
-                _UNKNOWN_STAGE_RETRY_AFTER if error.code in NO_STAGE else _FUSION_RETRY_AFTER
-            )
+            self._fuse_from = self._clock() + (_UNKNOWN_STAGE_RETRY_AFTER if unknown else _FUSION_RETRY_AFTER)
             logger.debug("%s failed (code %s): sending the branches separately", stage, error.code)
         except (AttributeError, KeyError, TypeError):
             self._fuse_from = self._clock() + _UNKNOWN_STAGE_RETRY_AFTER

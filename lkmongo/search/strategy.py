@@ -26,7 +26,7 @@ from lkmongo.errors import (
 from lkmongo.model import Fact, Passage, TenantScope, UserScope, slot_words
 from lkmongo.search.exact import ExactIndex
 from lkmongo.store.mongo import operations
-from lkmongo.store.mongo.capabilities import NO_SEARCH
+from lkmongo.store.mongo.capabilities import lacks_search
 from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def explain(error: PyMongoError | TimeoutError) -> LkmongoError:  # noqa: PLR091
         return SearchTimeoutError(why="no answer within the deadline")
     why = operations.explain(error).why
     code = error.code if isinstance(error, OperationFailure) else None
-    if code in NO_SEARCH:
+    if lacks_search(error):
         return NotSupportedError("this MongoDB has no search", why=why, hint="unset LKMONGO_SEARCH")
     if isinstance(error, ExecutionTimeout) or code in _TIMED_OUT:
         return SearchTimeoutError(why=why)

@@ -133,17 +133,23 @@ async def test_where_the_server_cannot_tell_how_it_fused_it_is_asked_once(where,
 
 
 @pytest.mark.parametrize(
-    ("code", "again_after"),
-    [(40324, 3_600), (224, 3_600), (8, 30), (2, 30)],
-    ids=["unknown", "disabled", "not ready", "anything else"],
+    ("code", "message", "again_after"),
+    [
+        (40324, "not now", 3_600),
+        (224, "not now", 3_600),
+        (8000, "$rankFusion is not allowed or the syntax is incorrect, see the Atlas documentation", 3_600),
+        (8, "not now", 30),
+        (2, "not now", 30),
+    ],
+    ids=["unknown", "disabled", "of larger clusters", "not ready", "anything else"],
 )
-async def test_a_fusion_that_failed_is_tried_again_after_a_time(backend, code, again_after):
+async def test_a_fusion_that_failed_is_tried_again_after_a_time(backend, code, message, again_after):
     if backend.name != FUSED:
         pytest.skip("there is none")
     seconds = 0.0
     strategy = backend.strategy_with(backend.embedder, clock=lambda: seconds)
     await backend.remember(ROBIN, SLOTS)
-    backend.standin.fail("$rankFusion", code=code, message="not now")
+    backend.standin.fail("$rankFusion", code=code, message=message)
     backend.standin.commands.clear()
     for moment, fusions in ((0, 1), (again_after - 1, 1), (again_after, 2)):
         seconds = moment

@@ -28,7 +28,7 @@ from lkmongo.store.indexes.definitions import (
     type_of,
 )
 from lkmongo.store.mongo import operations
-from lkmongo.store.mongo.capabilities import NO_SEARCH
+from lkmongo.store.mongo.capabilities import lacks_search
 
 T = TypeVar("T")
 Document = dict[str, Any]
@@ -143,7 +143,7 @@ async def retry_management(operation: Callable[[], Awaitable[T]], backoff: Backo
         try:
             return await operation()
         except OperationFailure as error:
-            if error.code in NO_SEARCH:
+            if lacks_search(error):
                 raise no_search_error(error.code) from error
             is_overload = operations.is_overload(error)
             if not is_overload and _MANAGEMENT_DOWN.lower() not in str(error).lower():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,21 +12,18 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 
+from lkmongo.errors import AuthenticationError
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import MEMORIES
 
 Document = dict[str, Any]
 
-NO_SEARCH = frozenset({59, 40324, 31082, 115, 323})
+_NO_SEARCH = frozenset({59, 40324, 31082, 115, 323})
 """Error codes of a server without search: CommandNotFound, an unknown stage, SearchNotEnabled, CommandNotSupported, and
 APIStrictError, as search is not part of the stable API."""
 _SWITCHED_OFF = 224  # QueryFeatureNotAllowed: of the stage or an option
-NO_STAGE = NO_SEARCH | {_SWITCHED_OFF}
-"""The same for a stage that not every server with search has, with QueryFeatureNotAllowed: it is disabled."""
 _SEARCH_FAILED = frozenset({6, 7, 8, 43, 50, 89, 125, 175, 489, 11601})
 """Error codes of a server with search whose search process is unreachable, not ready, too slow or overloaded."""
-
-_UNAUTHORIZED = 13
 
 _MAX_TIME_MS = 2_000
 _NO_SUCH_INDEX = "lkmongo_probe"  # searching an index that does not exist finds nothing
@@ -66,6 +64,21 @@ class Capabilities:
         return {name: value for name, value in asdict(self).items() if isinstance(value, bool)}
 
 
+def lacks_search(error: Exception) -> bool:
+    """Whether a server refused a search because it has none."""
+    return operations.is_not_offered(error) or (isinstance(error, OperationFailure) and error.code in _NO_SEARCH)
+
+
+def lacks_stage(error: Exception) -> bool:
+    """Whether a server with search refused a stage that not all of them have, or have switched on."""
+    return lacks_search(error) or (isinstance(error, OperationFailure) and error.code == _SWITCHED_OFF)
+
+
+def _whatever(error: Exception) -> bool:
+    """Whether it is anything but a user who may not read."""
+    return not isinstance(operations.explain(error), AuthenticationError)
+
+
 async def probe(db: AsyncDatabase[Document]) -> Capabilities:
     """Probe a server, without reading or writing data; where there is no search, nothing more is asked.
 
@@ -77,23 +90,23 @@ async def probe(db: AsyncDatabase[Document]) -> Capabilities:
         info = await operations.read(lambda: db.command("buildInfo"))
         return tuple(int(part) for part in info["versionArray"][:3])
 
-    number, search = await asyncio.gather(version(), _accepts(db, _SEARCH, NO_SEARCH))
+    number, search = await asyncio.gather(version(), _accepts(db, _SEARCH, lacks_search))
     if not search:
         return Capabilities(number, search=False, rank_fusion=False)
     (fusion, details), scores, rerank = await asyncio.gather(
         _rank_fusion(db),
-        _accepts(db, [{"$scoreFusion": _SCORE_FUSION}, {"$limit": 1}], NO_STAGE),
+        _accepts(db, [{"$scoreFusion": _SCORE_FUSION}, {"$limit": 1}], lacks_stage),
         # Its refusals are not documented: whatever is refused is not there.
-        _accepts(db, [*_NOTHING, {"$rerank": _RERANK}], None),
+        _accepts(db, [*_NOTHING, {"$rerank": _RERANK}], _whatever),
     )
     return Capabilities(number, search, fusion, details, scores, rerank)
 
 
 async def _rank_fusion(db: AsyncDatabase[Document]) -> tuple[bool, bool]:
     """Whether there is `$rankFusion`, and whether it takes `scoreDetails`, which 8.0 refuses."""
-    refusal = await _refusal(db, [{"$rankFusion": _RANK_FUSION | {"scoreDetails": True}}, {"$limit": 1}], NO_STAGE)
+    refusal = await _refusal(db, [{"$rankFusion": _RANK_FUSION | {"scoreDetails": True}}, {"$limit": 1}], lacks_stage)
     if refusal == _SWITCHED_OFF:
-        return await _accepts(db, [{"$rankFusion": _RANK_FUSION}, {"$limit": 1}], NO_STAGE), False
+        return await _accepts(db, [{"$rankFusion": _RANK_FUSION}, {"$limit": 1}], lacks_stage), False
     return refusal is None, refusal is None
 
 
@@ -102,19 +115,21 @@ def searchable(db: AsyncDatabase[Document], name: str) -> AsyncCollection[Docume
     return db.get_collection(name, read_concern=ReadConcern("local"))
 
 
-async def _accepts(db: AsyncDatabase[Document], pipeline: list[Document], refusals: frozenset[int] | None) -> bool:
-    return await _refusal(db, pipeline, refusals) is None
+async def _accepts(
+    db: AsyncDatabase[Document], pipeline: list[Document], is_refusal: Callable[[Exception], bool]
+) -> bool:
+    return await _refusal(db, pipeline, is_refusal) is None
 
 
 async def _refusal(
-    db: AsyncDatabase[Document], pipeline: list[Document], refusals: frozenset[int] | None
+    db: AsyncDatabase[Document], pipeline: list[Document], is_refusal: Callable[[Exception], bool]
 ) -> int | None:
     """The code by which the server refuses a pipeline, None if it runs it.
 
     Args:
         db: of any collection.
         pipeline: what to run.
-        refusals: codes that are one, None for all but that of a user who may not read; the others are raised.
+        is_refusal: whether an error is one; the others are raised.
     """
     collection = searchable(db, MEMORIES)
 
@@ -125,7 +140,7 @@ async def _refusal(
         except OperationFailure as error:
             if error.code in _SEARCH_FAILED:
                 return None
-            if error.code != _UNAUTHORIZED if refusals is None else error.code in refusals:
+            if is_refusal(error):
                 return error.code or 0
             raise
         return None

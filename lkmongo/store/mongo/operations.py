@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -37,8 +38,11 @@ from lkmongo.store.mongo.client import run_on_client_loop
 T = TypeVar("T")
 
 _DUPLICATE_KEY = 11_000
-_WRONG_CREDENTIALS = {18, 8000}
-_NOT_ALLOWED = {13}
+_WRONG_CREDENTIALS, _UNAUTHORIZED = 18, 13
+_ATLAS = 8000
+"""AtlasError, by which small clusters of Atlas refuse a wrong password, what a user may not do, and what they do not
+have: only the words tell which."""
+_NOT_OFFERED = re.compile("not allowed (or the syntax is incorrect|in this atlas tier)")
 _OVERLOADED = {365, 402, 407, 433, 449, 450, 462, 489}
 """Error codes of a server or a search process that takes no more requests. (MongoDB's error codes; newer servers also
 label such errors.)"""
@@ -178,19 +182,32 @@ def is_overload(error: Exception) -> bool:
     )
 
 
+def is_not_offered(error: Exception) -> bool:
+    """Whether a small cluster of Atlas refused a command or a stage that it does not have."""
+    return isinstance(error, OperationFailure) and error.code == _ATLAS and bool(_NOT_OFFERED.search(str(error)))
+
+
+def _is_unauthorized(error: OperationFailure) -> bool:
+    return error.code == _UNAUTHORIZED or (error.code == _ATLAS and "not allowed to do action" in str(error))
+
+
+def _has_wrong_credentials(error: OperationFailure) -> bool:
+    return error.code == _WRONG_CREDENTIALS or (error.code == _ATLAS and not is_not_offered(error))
+
+
 def explain(error: Exception) -> LkmongoError:  # noqa: PLR0911 - one answer for each kind of error
     """Translate a driver's error, without documents or credentials."""
-    if isinstance(error, OperationFailure) and error.code in _WRONG_CREDENTIALS:
-        return AuthenticationError(
-            "MongoDB rejected the credentials",
-            why=f"authentication failed (code {error.code})",
-            hint="check the user and the password in MONGODB_URI",
-        )
-    if isinstance(error, OperationFailure) and error.code in _NOT_ALLOWED:
+    if isinstance(error, OperationFailure) and _is_unauthorized(error):
         return AuthenticationError(
             "the MongoDB user is not allowed to do this",
             why=f"not authorized (code {error.code})",
             hint="give the user of MONGODB_URI the role readWrite on the database",
+        )
+    if isinstance(error, OperationFailure) and _has_wrong_credentials(error):
+        return AuthenticationError(
+            "MongoDB rejected the credentials",
+            why=f"authentication failed (code {error.code})",
+            hint="check the user and the password in MONGODB_URI",
         )
     if isinstance(error, ConfigurationError):
         return DatabaseUnavailableError(why=_short(error), hint="check MONGODB_URI")

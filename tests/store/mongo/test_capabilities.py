@@ -77,6 +77,28 @@ async def test_fusion_that_is_switched_off_is_none(mongodb_uri, database_name):
         assert (found.search, found.rank_fusion) == (True, False)
 
 
+NOT_OFFERED = "{} is not allowed or the syntax is incorrect, see the Atlas documentation for more information"
+
+
+async def test_what_a_small_cluster_of_atlas_does_not_have_is_not_taken_for_a_wrong_password(
+    mongodb_uri, database_name
+):
+    async with rig(mongodb_uri, database_name) as it:
+        for stage in ("$rankFusion", "$scoreFusion", "$rerank"):
+            it.standin.fail(stage, code=8000, message=NOT_OFFERED.format(stage))
+        found = await probe(it.db)
+        assert (found.search, found.rank_fusion, found.score_fusion, found.rerank) == (True, False, False, False)
+        it.standin.fail("$search", code=8000, message="$search is not allowed in this atlas tier")
+        assert not (await probe(it.db)).search
+        for said, told in (
+            ("user is not allowed to do action [find] on [app.memories]", "is not allowed to do this"),
+            ("bad auth : authentication failed", "rejected the credentials"),
+        ):
+            it.standin.fail("$search", code=8000, message=said)
+            with pytest.raises(AuthenticationError, match=told):
+                await probe(it.db)
+
+
 @pytest.mark.parametrize("stage", ["$search", "$rankFusion"])
 async def test_a_user_who_may_not_read_is_told(mongodb_uri, database_name, stage):
     async with rig(mongodb_uri, database_name) as it:
