@@ -6,14 +6,13 @@ limit, and in a `$match` after it, because the index may lag behind the document
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from lkmongo.search.exact import MIN_COMPOUND
-from lkmongo.search.words import ENGLISH, content_words, languages_of, stem, words
+from lkmongo.search.words import ENGLISH, content_words, languages_of, spoken_words, stem, words
 from lkmongo.store.indexes.definitions import (
     EMBEDDING,
     JOINED,
@@ -48,7 +47,6 @@ variants come from the words of all people."""
 _FUZZY_FROM = 5
 MAX_WORDS = 24
 """Words per query: each makes up to 38 clauses, and as a part of a pair two; small clusters allow 1,024."""
-_SPOKEN_WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 
 _MEMORY = {"_id": 0, "memory_type": 1, "content": 1, "created_at": 1, "updated_at": 1, "embedding_model": 1}
 _PASSAGE = {"_id": 0, "source": 1, "chunk": 1, "title": 1, "content": 1, "updated_at": 1, "embedding_model": 1}
@@ -98,7 +96,7 @@ class QueryWords:
 def query_words(query: str) -> QueryWords:
     """The words of a query as `$search` is asked for them."""
     wanted = set(content_words(query)[0])
-    said = [word.casefold() for word in _SPOKEN_WORD.findall(query)]
+    said = [word.casefold() for word in spoken_words(query)]
     content = dict.fromkeys(word for word in said if any(stem(part) in wanted for part in words(word)))
     whole = [word.replace("-", "") for word in content if "-" in word]
     whole += [pair for pair in map("".join, pairwise(said)) if pair.isalpha() and len(pair) >= MIN_COMPOUND]

@@ -49,9 +49,14 @@ def words(text: str) -> list[str]:
     return found
 
 
+def spoken_words(text: str) -> list[str]:
+    """The words of a text as they are written, with hyphens and apostrophes, in order."""
+    return _pattern().findall(text.replace("_", " "))
+
+
 def _split(folded: str) -> list[str]:
     found: list[str] = []
-    for word in _pattern().findall(folded.replace("_", " ")):
+    for word in spoken_words(folded):
         if word.isascii() and word.isalnum():
             found.append(word)
         else:

@@ -140,6 +140,7 @@ def test_an_approximate_search_looks_at_twenty_times_what_it_returns_or_at_all(l
         ("the dog, the DOG", ["dog"], ["thedog", "dogthe"], list(LANGUAGES)),
         ("a way", ["way"], [], list(LANGUAGES)),
         ("Wie heißt meine Katze?", ["heisst", "katze"], ["wieheisst", "heisstmeine", "meinekatze"], ["de"]),
+        ("मेरी बहन, தமிழ்", ["मेरी", "बहन", "தமிழ்"], [], list(LANGUAGES)),
         ("what is it", [], ["whatis"], ["en"]),
         ("?!", [], [], list(LANGUAGES)),
     ],

@@ -43,6 +43,11 @@ async def test_sixteen_forms(backend):
     assert await missed_and_mistaken(backend, SIXTEEN) == []
 
 
+async def test_words_with_vowel_signs_are_whole(backend):
+    pairs = [("मुझे हिंदी पढ़ना पसंद है", "हिंदी"), ("எனக்கு தமிழ் உணவு பிடிக்கும்", "தமிழ்")]
+    assert await missed_and_mistaken(backend, pairs) == []
+
+
 @pytest.mark.parametrize("language", PAIRS)
 async def test_the_forms_of_a_language(backend, language):
     known = [pair for pair in LOOSE if backend.is_atlas and pair in STRANGERS[language]]
