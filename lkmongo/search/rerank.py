@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import PyMongoError
 
 from lkmongo import deadlines
 from lkmongo.embed.base import (
@@ -43,7 +43,7 @@ from lkmongo.search.strategy import (
     explain,
     passage_text,
 )
-from lkmongo.store.mongo.capabilities import NO_STAGE, searchable
+from lkmongo.store.mongo.capabilities import lacks_stage, searchable
 from lkmongo.store.mongo.client import run_on_client_loop
 from lkmongo.store.mongo.schema import KNOWLEDGE
 
@@ -169,7 +169,7 @@ class AtlasReranker:
         except (PyMongoError, TimeoutError) as error:
             raise self._explain(error) from error
         found = {(row["source"], row["chunk"]): float(row["score"]) for row in rows}
-        if len(found) > 1 and len(set(found.values())) == 1:
+        if len(set(map(passage_text, passages))) > 1 and len(found) > 1 and len(set(found.values())) == 1:
             raise RerankError(
                 "MongoDB finds all passages equally relevant",
                 why="so it does when reranking is not set up for the project",
@@ -179,7 +179,7 @@ class AtlasReranker:
 
     @staticmethod
     def _explain(error: PyMongoError | TimeoutError) -> LkmongoError:
-        if isinstance(error, OperationFailure) and error.code in NO_STAGE:
+        if lacks_stage(error):
             hint = "unset LKMONGO_RERANK, or set it to voyage"
             return RerankError(
                 "this MongoDB has no $rerank", why="it is in MongoDB 8.3 or later, on Atlas alone", hint=hint
@@ -229,23 +229,29 @@ class RerankedSearch:
 
     async def knowledge(self, tenant: TenantScope, query: str, limit: int = 3) -> SearchResult[Passage]:
         """Search one tenant's passages, the most relevant first. See `SearchStrategy.knowledge`."""
+        began = self._clock()
         result = await self._inner.knowledge(tenant, query, max(limit, CANDIDATES))
         if len(result.hits) < 2:
             return result
-        if self._clock() >= self._paused_until:
+        # A search that fell back to another has used more than its own time.
+        left = began + deadlines.QUERY_EMBEDDING + deadlines.SEARCH + self._deadline - self._clock()
+        if left > 0 and self._clock() >= self._paused_until:
             self._trouble = ""
             try:
-                result = await self._reranked(tenant, query, result)
+                result = await self._reranked(tenant, query, result, min(left, self._deadline))
             except LkmongoError as error:
                 self._trouble = f"passages are in the order of the search: {error.message}"
                 self._paused_until = self._clock() + (PAUSE if isinstance(error, PASSING) else REFUSED_PAUSE)
                 logger.debug("not reranked: %s (%s)", error.message, error.why)
-        self._degradation_log.note(KNOWLEDGE, self._trouble or None)
-        notes = [note for note in (result.degraded, self._trouble) if note]
+        trouble = self._trouble if left > 0 else "passages are in the order of the search, which took all the time"
+        self._degradation_log.note(KNOWLEDGE, trouble or None)
+        notes = [note for note in (result.degraded, trouble) if note]
         return replace(result, hits=result.hits[:limit], degraded="; ".join(notes) or None)
 
-    async def _reranked(self, tenant: TenantScope, query: str, result: SearchResult[Passage]) -> SearchResult[Passage]:
-        scores = await self._reranker.relevance(tenant, query, [hit.item for hit in result.hits], self._deadline)
+    async def _reranked(
+        self, tenant: TenantScope, query: str, result: SearchResult[Passage], seconds: float
+    ) -> SearchResult[Passage]:
+        scores = await self._reranker.relevance(tenant, query, [hit.item for hit in result.hits], seconds)
         hits = [replace(hit, score=score) for hit, score in zip(result.hits, scores, strict=True)]
         return replace(result, hits=sorted(hits, key=lambda hit: -hit.score))
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
+from lkmongo import deadlines
 from lkmongo.errors import SettingsError
 from lkmongo.memory.memory import Memory
 from lkmongo.model import Passage, TenantScope, UserScope
@@ -39,8 +41,10 @@ class Found:
 
     def __init__(self, passages=PASSAGES, degraded=None):
         self.passages, self.degraded, self.limits, self.closed = passages, degraded, [], False
+        self.begins = lambda: None
 
     async def knowledge(self, tenant, query, limit=3):
+        self.begins()
         self.limits.append(limit)
         hits = [SearchHit(passage, 0.5 - n / 10, n + 1, None) for n, passage in enumerate(self.passages)]
         return SearchResult("exact", hits, self.degraded)
@@ -142,6 +146,29 @@ async def test_a_model_that_is_late_is_given_up(search, service):
     assert (sources(result)[0], "did not answer within 0.1 s" in result.degraded) == ("a.md", True)
 
 
+@pytest.mark.parametrize(("took", "given"), [(2.0, 30.0), (2.5, 29.5), (32.0, None)])
+async def test_a_search_that_took_too_long_is_not_made_longer(search, service, monkeypatch, took, given):
+    asked = []
+
+    async def relevance(_tenant, _query, passages, seconds):
+        asked.append(seconds)
+        return [0.0, 0.0, 1.0]
+
+    def begins():
+        search._clock.now += took
+
+    monkeypatch.setattr(search._reranker, "relevance", relevance)
+    monkeypatch.setattr(deadlines, "QUERY_EMBEDDING", 1.0)
+    monkeypatch.setattr(deadlines, "SEARCH", 1.0)
+    search._inner.begins = begins
+    result = await search.knowledge(SHOP, QUERY)
+    assert asked == ([given] if given else [])
+    late = "passages are in the order of the search, which took all the time"
+    assert (sources(result)[0], result.degraded) == (("c.md", None) if given else ("a.md", late))
+    search._inner.begins = lambda: None
+    assert (await search.knowledge(SHOP, QUERY)).degraded is None, "the next one has its own time"
+
+
 async def test_a_service_that_is_away_is_said(search, service):
     search._reranker._api._base_url = "http://127.0.0.1:9/v1"
     search._reranker._api._client = None
@@ -207,6 +234,9 @@ async def test_a_server_without_a_model_is_noticed_by_equal_scores(backend):
     reranker = AtlasReranker(backend.db)
     with pytest.raises(RerankError, match="equally relevant"):
         await reranker.relevance(SHOP, "zzz", PASSAGES, 30)
+    twice = [replace(PASSAGES[0], source=name) for name in ("one.md", "two.md")]
+    await backend.add(SHOP, twice)
+    assert await reranker.relevance(SHOP, "zzz", twice, 30) == [0.0, 0.0], "the same text is equally relevant"
     (alone,) = await reranker.relevance(SHOP, "zzz", PASSAGES[:1], 30)
     gone = await reranker.relevance(SHOP, QUERY, [*PASSAGES, Passage("gone.md", 0, "x", "x")], 30)
     assert (alone, gone[-1]) == (0.0, -1.0)
