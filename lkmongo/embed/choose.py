@@ -152,6 +152,12 @@ async def open_embedder(settings: Settings) -> AsyncIterator[Embedder]:
 
 def embedder_for(settings: Settings) -> Embedder:
     """Make the embedder that the settings name. Raises as `create_embedder` does."""
+    if settings.embedding_api_key and not (settings.embedding_base_url or settings.embeddings):
+        raise SettingsError(
+            "LKMONGO_EMBEDDING_API_KEY is set, but LKMONGO_EMBEDDING_BASE_URL is not",
+            why="which server the key is for is not known, and text would be embedded otherwise",
+            hint="set LKMONGO_EMBEDDING_BASE_URL: https://api.openai.com/v1 for OpenAI; or unset the key",
+        )
     kind = settings.embedder_kind
     if kind == "openai":
         return CachedEmbedder(openai_embedder(settings))

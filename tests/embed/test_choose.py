@@ -106,6 +106,7 @@ def test_a_server_is_used_as_its_settings_say():
     ("environ", "said"),
     [
         ({"LKMONGO_EMBEDDINGS": "openai"}, "LKMONGO_EMBEDDING_BASE_URL is not set"),
+        ({"LKMONGO_EMBEDDING_API_KEY": "sk-1"}, "LKMONGO_EMBEDDING_API_KEY is set, but LKMONGO_EMBEDDING_BASE_URL"),
         ({"LKMONGO_EMBEDDING_BASE_URL": "http://localhost:1/v1"}, "LKMONGO_EMBEDDING_MODEL is not set"),
         (
             OLLAMA | {"LKMONGO_EMBEDDING_MODEL": "own"},
