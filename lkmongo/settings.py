@@ -103,10 +103,10 @@ class Settings(BaseModel):
     voyage_base_url: HttpUrl | None = Field(
         None, alias="VOYAGE_BASE_URL", description="another address of the Voyage API", examples=["depends on the key"]
     )
-    embeddings: Literal["voyage", "local"] | None = Field(
+    embeddings: Literal["voyage", "local", "atlas"] | None = Field(
         None,
         alias="LKMONGO_EMBEDDINGS",
-        description="which embedder is used: `voyage` or `local`",
+        description="which embedder is used: `voyage`, `local`, or `atlas`, MongoDB's own (`autoEmbed` search indexes)",
         examples=["`voyage` with a VOYAGE_API_KEY, else `local`"],
     )
     embedding_model: str = Field("voyage-4-lite", alias="LKMONGO_EMBEDDING_MODEL", description="the Voyage model")
@@ -359,12 +359,23 @@ class Settings(BaseModel):
         return Path.home() / ("Library/Application Support" if sys.platform == "darwin" else ".local/share") / "lkmongo"
 
     @property
-    def embedder_kind(self) -> Literal["voyage", "local"]:
+    def embedder_kind(self) -> Literal["voyage", "local", "atlas"]:
         """The embedder: as set, else Voyage if there is a key for it.
 
         Raises:
-            SettingsError: Voyage is set, but its key is missing.
+            SettingsError: Voyage is set, but its key is missing; or Atlas is, but not a database with search indexes.
         """
+        if self.embeddings == "atlas" and (self.mongodb_uri is None or self.search == "exact"):
+            wrong, remedy = (
+                ("MONGODB_URI is not set", "set MONGODB_URI")
+                if self.mongodb_uri is None
+                else ("LKMONGO_SEARCH is exact", "unset LKMONGO_SEARCH")
+            )
+            raise SettingsError(
+                f"LKMONGO_EMBEDDINGS is atlas, but {wrong}",
+                why="only the search indexes of Atlas, or of a MongoDB with mongot, embed by themselves",
+                hint=f"{remedy}, or set LKMONGO_EMBEDDINGS=local",
+            )
         if self.embeddings == "voyage" and not self.voyage_api_key:
             raise SettingsError(
                 "LKMONGO_EMBEDDINGS is voyage, but VOYAGE_API_KEY is not set",

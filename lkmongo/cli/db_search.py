@@ -136,7 +136,7 @@ async def indexes(
     from lkmongo.errors import NotSupportedError, UsageError
     from lkmongo.store.indexes import database_indexes
     from lkmongo.store.indexes import search_indexes as search_provision
-    from lkmongo.store.indexes.definitions import search_indexes
+    from lkmongo.store.indexes.definitions import indexes_for
     from lkmongo.store.open import open_store
 
     if (check and (replace or wait)) or (dry_run and (check or replace or wait)):
@@ -146,7 +146,7 @@ async def indexes(
         )
     cli.declare()
     embedder = embedder_for(cli.settings)
-    wanted = search_indexes(embedder.dimensions, embedder.similarity)
+    wanted = indexes_for(embedder)
     if dry_run:
         cli.output.say(json.dumps(_definitions(wanted), indent=None if cli.output.is_json else 2))
         return
@@ -160,8 +160,8 @@ async def indexes(
             else:
                 search = await search_provision.apply(store.db, wanted, replace=replace)
         except NotSupportedError as error:
-            failure = error if require_search else None
-            if not require_search:
+            failure = error if require_search or not embedder.dimensions else None
+            if failure is None:
                 cli.output.note(_EXACT)
         except search_provision.QuotaError as error:
             search, failure = error.changes, error
@@ -273,7 +273,7 @@ async def wait_ready(
     from lkmongo.embed.choose import embedder_for
     from lkmongo.errors import NotSupportedError
     from lkmongo.store.indexes import readiness
-    from lkmongo.store.indexes.definitions import search_indexes
+    from lkmongo.store.indexes.definitions import indexes_for
     from lkmongo.store.open import open_store
 
     embedder = embedder_for(cli.settings)
@@ -281,10 +281,10 @@ async def wait_ready(
     async with open_store(cli.settings, on_status=cli.output.note) as store:
         try:
             with watch:
-                wanted = search_indexes(embedder.dimensions, embedder.similarity)
+                wanted = indexes_for(embedder)
                 await readiness.wait_ready(store.db, wanted, embedder, Backoff(timeout), watch)
         except NotSupportedError:
-            if require_search:
+            if require_search or not embedder.dimensions:
                 raise
             cli.output.note(_EXACT)
         finally:
@@ -298,6 +298,7 @@ async def status(cli: Cli) -> None:
     Changes nothing, and does not wait.
     """
     from lkmongo.cli.db import kept
+    from lkmongo.embed.atlas import AtlasEmbedder
     from lkmongo.embed.choose import embedder_for
     from lkmongo.store.indexes import database_indexes
     from lkmongo.store.indexes.database_indexes import Action
@@ -350,6 +351,8 @@ async def status(cli: Cli) -> None:
     for each in found.search:
         if not each.ready:
             cli.output.warn("; ".join(filter(None, [f"{each.index.name} is {each.label}", each.detail, each.remedy])))
+    if isinstance(embedder, AtlasEmbedder):
+        cli.output.note(embedder.description)
     if found.trouble:
         cli.output.warn(f"the search indexes could not be listed: {found.trouble}")
     elif not found.capabilities.search:

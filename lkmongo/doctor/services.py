@@ -41,9 +41,12 @@ async def embedder(settings: Settings) -> Finding:
         SettingsError: the key, the model, its dimensions or the address is invalid.
         EmbeddingError: the local model is not installed.
     """
+    from lkmongo.embed.atlas import AtlasEmbedder
     from lkmongo.embed.choose import open_embedder
 
     async with open_embedder(settings) as chosen:
+        if isinstance(chosen, AtlasEmbedder):
+            return ok(chosen.description)
         if settings.embedder_kind == "voyage":
             return ok(f"Voyage's {settings.embedding_model}, {chosen.dimensions} numbers a vector")
         await chosen.embed(["hello"], kind="query")
@@ -60,6 +63,8 @@ async def voyage(settings: Settings) -> Finding:
     from lkmongo.embed.base import RateLimitedError
     from lkmongo.embed.choose import open_embedder
 
+    if settings.embedder_kind == "atlas":
+        return skip("LKMONGO_EMBEDDINGS=atlas: MongoDB asks Voyage")
     if settings.embedder_kind == "local":
         unused = " is set, and LKMONGO_EMBEDDINGS=local" if settings.voyage_api_key else " is not set"
         return skip(f"VOYAGE_API_KEY{unused}: text is embedded on this machine")

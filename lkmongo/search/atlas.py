@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from pymongo.errors import OperationFailure, PyMongoError
 
@@ -29,6 +29,7 @@ from lkmongo.search.atlas_queries import (
     Answer,
     Branches,
     Candidate,
+    QueryVector,
     RecentDocuments,
     SearchTarget,
     answer_from_score_details,
@@ -130,7 +131,7 @@ class AtlasStrategy:
         ):
             vector, missing = await embedding.vector()
             until = time.monotonic() + self._deadline
-            answer = await self._ask_memories(scope, vector, words, depth, until)
+            answer = await self._ask_memories(scope, _for_index(vector, query), words, depth, until)
             await self._check_empty_result(MEMORY, answer, scope.filter, since)
             read = await reading
         if vector is not None and answer.near is None and self._needs_vectors:
@@ -166,7 +167,7 @@ class AtlasStrategy:
             if vector is None:
                 raise NotForAtlasError(why=missing)
             until = time.monotonic() + self._deadline
-            stages = atlas_queries.knowledge_by_vector(tenant.filter, vector, model, depth)
+            stages = atlas_queries.knowledge_by_vector(tenant.filter, _for_index(vector, query), model, depth)
             answer = await self._separately(PASSAGE, {"vector": stages}, until)
             await self._check_empty_result(PASSAGE, answer, tenant.filter, since)
             read = await reading
@@ -184,7 +185,7 @@ class AtlasStrategy:
     # ------------------------------------------------------------------ the indexes
 
     async def _ask_memories(
-        self, scope: UserScope, vector: NDArray[np.float32] | None, words: Sequence[str], depth: int, until: float
+        self, scope: UserScope, vector: QueryVector | None, words: Sequence[str], depth: int, until: float
     ) -> Answer:
         model, weights = self._embedder.model, self._embedder.weights
         if vector is not None and words and time.monotonic() >= self._fuse_from:
@@ -305,7 +306,7 @@ class AtlasStrategy:
             vectors = {
                 key: unit
                 for key, document in known.items()
-                if (unit := from_bson(document.get("embedding"), self._embedder.dimensions)) is not None
+                if (unit := from_bson(document.get("embedding"), self._embedder.dimensions)) is not None and unit.size
             }
             candidates = {
                 key: Candidate(
@@ -338,3 +339,12 @@ class AtlasStrategy:
         degraded = "; ".join(notes) or None
         self._degradation_log.note(target.collection, degraded)
         return SearchResult("atlas", await asyncio.to_thread(work), degraded)
+
+
+@overload
+def _for_index(vector: NDArray[np.float32], query: str) -> QueryVector: ...
+@overload
+def _for_index(vector: NDArray[np.float32] | None, query: str) -> QueryVector | None: ...
+def _for_index(vector: NDArray[np.float32] | None, query: str) -> QueryVector | None:
+    """What a search index is asked with: the vector, or the text if MongoDB makes the vector."""
+    return vector if vector is None or vector.size else query

@@ -19,7 +19,7 @@ import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from lkmongo.embed.base import FusionWeights, check_weights
 from lkmongo.errors import LkmongoError
@@ -42,6 +42,8 @@ Document = dict[str, Any]
 Stage = dict[str, Any]
 Scope = Mapping[str, str]
 Ranked = list[tuple[K, float]]
+QueryVector: TypeAlias = "NDArray[np.float32] | str"
+"""A query's vector, of unit length and shape (d,); or its text, if MongoDB makes the vector."""
 
 BRANCH_DEPTH = 30
 """Minimum number of documents that each branch contributes to the fusion."""
@@ -79,7 +81,7 @@ def query_words(query: str) -> list[str]:
     return [word for word in spoken if any(stem(part) in wanted for part in words(word))][:MAX_WORDS]
 
 
-def memories_by_vector(scope: Scope, vector: NDArray[np.float32], model: str, depth: int) -> list[Stage]:
+def memories_by_vector(scope: Scope, vector: QueryVector, model: str, depth: int) -> list[Stage]:
     """Stages for up to `depth` slots of a person, nearest first, with `score` (1 + cosine) / 2."""
     return [*_near_memories(scope, vector, model, depth), {"$project": _scored(_MEMORY, "vectorSearchScore")}]
 
@@ -91,7 +93,7 @@ def memories_by_text(scope: Scope, terms: Sequence[str], depth: int) -> list[Sta
 
 def memories_by_both(
     scope: Scope,
-    vector: NDArray[np.float32],
+    vector: QueryVector,
     terms: Sequence[str],
     model: str,
     weights: FusionWeights,
@@ -114,7 +116,7 @@ def memories_by_both(
     return [{"$rankFusion": fusion}, {"$limit": 2 * depth}, {"$project": shown}]
 
 
-def knowledge_by_vector(scope: Scope, vector: NDArray[np.float32], model: str, depth: int) -> list[Stage]:
+def knowledge_by_vector(scope: Scope, vector: QueryVector, model: str, depth: int) -> list[Stage]:
     """Stages for up to `depth` passages of a tenant, nearest first, with `score` (1 + cosine) / 2."""
     candidates = CANDIDATES_PER_HIT * depth
     how: Stage = {"exact": True} if candidates > MAX_CANDIDATES else {"numCandidates": candidates}
@@ -125,7 +127,7 @@ def knowledge_by_vector(scope: Scope, vector: NDArray[np.float32], model: str, d
     ]
 
 
-def _near_memories(scope: Scope, vector: NDArray[np.float32], model: str, depth: int) -> list[Stage]:
+def _near_memories(scope: Scope, vector: QueryVector, model: str, depth: int) -> list[Stage]:
     # A person has at most 10,000 slots, up to which the manual recommends an exact search.
     return [
         _vector_stage(MEMORIES_VECTOR, scope, vector, depth, {"exact": True}),
@@ -149,14 +151,9 @@ def _worded_memories(scope: Scope, terms: Sequence[str], depth: int) -> list[Sta
     return [search, {"$match": dict(scope)}, {"$limit": depth}]
 
 
-def _vector_stage(index: str, scope: Scope, vector: NDArray[np.float32], depth: int, how: Stage) -> Stage:
-    options = {
-        "index": index,
-        "path": EMBEDDING,
-        "queryVector": vector.tolist(),
-        "limit": depth,
-        "filter": dict(scope),
-    }
+def _vector_stage(index: str, scope: Scope, vector: QueryVector, depth: int, how: Stage) -> Stage:
+    query: Stage = {"query": {"text": vector}} if isinstance(vector, str) else {"queryVector": vector.tolist()}
+    options = {"index": index, "path": EMBEDDING, **query, "limit": depth, "filter": dict(scope)}
     return {"$vectorSearch": options | how}
 
 

@@ -49,7 +49,9 @@ def strategy_for(settings: Settings, db: AsyncDatabase[Document], embedder: Embe
     """
     if settings.search == "exact" or (settings.search == "auto" and settings.mongodb_uri is None):
         return ExactStrategy(db, embedder)
-    return AtlasWithFallback(db, embedder, require_atlas=settings.search == "atlas")
+    # Where MongoDB makes the query's vector, that is a part of the search.
+    deadline = deadlines.SEARCH if embedder.dimensions else deadlines.SEARCH + deadlines.QUERY_EMBEDDING
+    return AtlasWithFallback(db, embedder, require_atlas=settings.search == "atlas", deadline=deadline)
 
 
 class AtlasWithFallback:

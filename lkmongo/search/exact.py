@@ -231,7 +231,8 @@ class ExactIndex(Generic[K]):
         Args:
             keys: one per document, sortable; ties in score are ordered by key.
             texts: for the text branch; the words of a label separated.
-            vectors: shape (n, d), or n rows with None for a missing vector; of unit length and of one model.
+            vectors: shape (n, d), or n rows with None or no numbers for a missing vector; of unit length and of one
+                model.
             tokenizer: of an earlier, similar index, to reuse its cache.
             language: the two-letter code to assume when the texts do not say; English by default.
 
@@ -243,7 +244,7 @@ class ExactIndex(Generic[K]):
         order = sorted(range(len(keys)), key=keys.__getitem__)
         self._keys = [keys[i] for i in order]
         self._text = TextIndex([texts[i] for i in order], tokenizer, language)
-        present = [place for place, i in enumerate(order) if vectors[i] is not None]
+        present = [place for place, i in enumerate(order) if (each := vectors[i]) is not None and each.size]
         self._places = np.array(present, dtype=np.intp)
         rows = [vectors[order[place]] for place in present]
         self._matrix = np.array(rows, dtype=np.float32) if rows else np.zeros((0, 0), dtype=np.float32)
@@ -268,7 +269,8 @@ class ExactIndex(Generic[K]):
 
         Args:
             query: the words.
-            query_vector: of unit length, shape (d,), of the documents' model; None searches by words alone.
+            query_vector: of unit length, shape (d,), of the documents' model; None, or no numbers, searches by words
+                alone.
             limit: maximum number of results.
             weights: of the two branches.
             floor: a document with a lower cosine is only found by words of the query, and with much lower ones by most

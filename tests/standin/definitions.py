@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bson import json_util
 
-from tests.standin.errors import bad_definition, unsupported
+from tests.standin import auto_embed
+from tests.standin.errors import CommandError, bad_definition, unsupported
 from tests.standin.mappings import Mapping, count_fields, parse_mapping
 from tests.standin.values import whole_number
 
@@ -30,6 +31,8 @@ class VectorField:
     dimensions: int
     similarity: str
     flat: bool = False
+    model: str | None = None
+    """Of an `autoEmbed` field: the search process makes the vectors of the text at the path."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,9 @@ def _parse_vector(definition: dict[str, Any]) -> VectorDefinition:
         elif kind == "filter":
             _known(item, {"type", "path"}, where)
             filters.append(_path(item, where))
-        elif kind in ("autoEmbed", "text"):
+        elif kind == "autoEmbed":
+            vectors.append(_auto_embed_field(item, where))
+        elif kind == "text":
             raise unsupported(f"fields of type {kind!r}")
         else:
             raise bad_definition(f'"{where}.type" must be one of [vector, filter]')
@@ -108,6 +113,12 @@ def _parse_vector(definition: dict[str, Any]) -> VectorDefinition:
         raise bad_definition("every path may be indexed once only, as vector or as filter")
     if not vectors:
         raise bad_definition("at least one field of type vector is required")
+    if len({vector.model is None for vector in vectors}) > 1:
+        raise CommandError(
+            2,
+            "Index cannot mix regular vector fields with auto-embedding fields. Please use either pre-computed "
+            "embeddings or auto-embedding, but not both in the same index.",
+        )
     if len(vectors) > 1:
         raise unsupported("several vector fields in one index")
     return VectorDefinition(vectors[0], frozenset(filters))
@@ -131,6 +142,13 @@ def _vector_field(item: dict[str, Any], where: str) -> VectorField:
         raise bad_definition(f'"{where}.hnswOptions" cannot be given with the indexing method flat')
     _check_hnsw(item.get("hnswOptions", {}), f"{where}.hnswOptions")
     return VectorField(_path(item, where), dimensions, item["similarity"], flat=method == "flat")
+
+
+def _auto_embed_field(item: dict[str, Any], where: str) -> VectorField:
+    auto_embed.check_field(item, where)
+    own = {"model", "modality", "quantization"}
+    vector = _vector_field({key: value for key, value in item.items() if key not in own}, where)
+    return replace(vector, model=item["model"])
 
 
 def _check_hnsw(options: Any, where: str) -> None:

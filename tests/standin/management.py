@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from bson import ObjectId
 
-from tests.standin.definitions import TYPES, equivalent, parse_definition
+from tests.standin import auto_embed
+from tests.standin.definitions import TYPES, Definition, VectorDefinition, equivalent, parse_definition
 from tests.standin.errors import MANAGEMENT_DOWN, QUOTA, CommandError, unsupported
 
 if TYPE_CHECKING:
@@ -148,8 +149,12 @@ class Management:
             raise CommandError(2, f"the index type must be one of {list(TYPES)}, not {kind}")
         if "definition" not in spec:
             raise CommandError(40414, "BSON field 'createSearchIndexes.indexes.definition' is missing")
-        parse_definition(kind, spec["definition"], small=self.profile.small)
+        self._check_models(parse_definition(kind, spec["definition"], small=self.profile.small))
         return name, kind, spec["definition"]
+
+    def _check_models(self, parsed: Definition) -> None:
+        if isinstance(parsed, VectorDefinition):
+            auto_embed.check_models({parsed.vector.model} - {None}, available=self.profile.embeds)
 
     def _same_exists(self, collection: Collection, name: str, kind: str, definition: dict[str, Any]) -> bool:
         """Whether the lenient service has just this index; an error if it has another one of that name."""
@@ -196,6 +201,8 @@ class Management:
         if command.body.get("type", index.kind) != index.kind:
             raise CommandError(197, "The type of a search index cannot be changed.")
         definition = command.body["definition"]
+        if index.kind == "vectorSearch" and isinstance(definition, dict):
+            auto_embed.check_update(index.latest.definition, definition, index.name)
         self.catalog.update(index, definition, parse_definition(index.kind, definition, small=self.profile.small))
         return {"ok": 1.0}
 

@@ -15,9 +15,9 @@ from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError, Server
 from pymongo.operations import SearchIndexModel
 
 from lkmongo.backoff import Backoff
-from lkmongo.errors import DatabaseError, NotReadyError, NotSupportedError
+from lkmongo.errors import DatabaseError, LkmongoError, NotReadyError, NotSupportedError
 from lkmongo.store.indexes.database_indexes import Action, Change, create_collection
-from lkmongo.store.indexes.definitions import IndexType, SearchIndex, differences, type_of
+from lkmongo.store.indexes.definitions import IndexType, SearchIndex, differences, embeds, needs_rebuild, type_of
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.capabilities import NO_SEARCH
 
@@ -220,7 +220,11 @@ def _compare(  # noqa: PLR0911 - one answer for each way in which an index can s
     broken = _describe_state(found) if found.status in BROKEN else ""
     if broken and replace:
         return change(Action.REPLACE, broken)
-    if different := differences(index.definition, found.definition):
+    different = differences(index.definition, found.definition)
+    if different and needs_rebuild(index.definition, found.definition):
+        detail = "; ".join([*different, "which an update cannot change"])
+        return change(Action.REPLACE, detail) if replace else change(Action.BLOCKED, detail, _REPLACE)
+    if different:
         return change(Action.UPDATE, "; ".join(filter(None, [*different, broken])))
     if broken:
         return change(Action.UNCHANGED, broken, BROKEN[found.status])
@@ -260,7 +264,7 @@ async def apply(
             changes.append(await _apply_change(db, change, backoff, replace=replace))
         except OperationFailure as error:
             if error.code != _ILLEGAL:
-                raise operations.explain(error) from error
+                raise _explain_refusal(error, change.index) from error
             refused = f"{(error.details or {}).get('errmsg', error)} (code {error.code})"
             changes.append(SearchChange(change.index, Action.BLOCKED, refused, found=change.found))
         except PyMongoError as error:
@@ -268,6 +272,16 @@ async def apply(
     if refused:
         raise QuotaError(changes, refused)
     return changes
+
+
+def _explain_refusal(error: OperationFailure, index: SearchIndex) -> LkmongoError:
+    explained = operations.explain(error)
+    if embeds(index.definition):
+        explained.hint = (
+            "this MongoDB may not embed by itself, or not with this model: set VOYAGE_API_KEY, "
+            "or LKMONGO_EMBEDDINGS=local to embed on this machine"
+        )
+    return explained
 
 
 async def _apply_change(
