@@ -17,23 +17,31 @@ import pytest
 from numpy.typing import NDArray
 
 from lkmongo.backoff import Backoff
+from lkmongo.embed.atlas import AtlasEmbedder
 from lkmongo.embed.base import Embedder, OverloadedError, TextKind
 from lkmongo.embed.local import LocalEmbedder
-from lkmongo.embed.vectors import to_bson
+from lkmongo.embed.vectors import stored
 from lkmongo.model import Fact, Passage, TenantScope, UserScope, now, slot_words
 from lkmongo.search.atlas import AtlasStrategy
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.indexes import search_indexes as search_provision
-from lkmongo.store.indexes.definitions import KNOWLEDGE_VECTOR, MEMORIES_TEXT, MEMORIES_VECTOR, search_indexes
+from lkmongo.store.indexes.definitions import KNOWLEDGE_VECTOR, MEMORIES_TEXT, MEMORIES_VECTOR, indexes_for
 from lkmongo.store.indexes.readiness import wait_ready
 from lkmongo.store.mongo.client import create_client
 from lkmongo.store.open import Store
 from tests.standin import Standin
 
 REAL = "LKMONGO_TEST_ATLAS_URI"
-BACKENDS = {"exact": None, "atlas-fused": "atlas", "atlas-apart": "atlas_8_0", "atlas-real": None}
-"""Name of a backend to the stand-in's profile: with `$rankFusion` and `scoreDetails`, and without them."""
+BACKENDS = {
+    "exact": None,
+    "atlas-fused": "atlas",
+    "atlas-apart": "atlas_8_0",
+    "atlas-embeds": "atlas_embeds",
+    "atlas-real": None,
+}
+"""Name of a backend to the stand-in's profile: with `$rankFusion` and `scoreDetails`, without them, and with automatic
+embedding."""
 OLD = timedelta(hours=1)
 """The age of documents that every index knows; newer ones are read from the collection too."""
 _BUILD_SECONDS = 600.0
@@ -79,7 +87,8 @@ async def _provision(where: Place) -> None:
         await database_indexes.apply(db)
         if where.name == "exact":
             return
-        embedder, indexes = LocalEmbedder(), search_indexes(LocalEmbedder.dimensions)
+        embedder = _embedder_of(where.name)
+        indexes = indexes_for(embedder)
         await search_provision.apply(db, indexes)
         if where.standin is not None:
             await asyncio.to_thread(where.standin.finish_builds)
@@ -89,6 +98,17 @@ async def _provision(where: Place) -> None:
 async def _drop(where: Place) -> None:
     async with create_client(where.uri) as client:
         await client.drop_database(where.database)
+
+
+class StandinEmbeds(AtlasEmbedder):
+    """Automatic embedding with the weights and the floor of the vectors that the stand-in makes."""
+
+    weights = LocalEmbedder.weights
+    floor = LocalEmbedder.floor
+
+
+def _embedder_of(backend: str) -> Embedder:
+    return StandinEmbeds() if backend == "atlas-embeds" else LocalEmbedder()
 
 
 class NoQuestions(LocalEmbedder):
@@ -114,7 +134,7 @@ class Backend:
         self.standin = where.standin
         self.store = store
         self.db = store.db
-        self.embedder = LocalEmbedder()
+        self.embedder = _embedder_of(where.name)
         self.is_atlas = where.name != "exact"
         self.strategy = self.strategy_with(self.embedder)
 
@@ -184,7 +204,7 @@ class Backend:
         embedder = embedder or self.embedder
         unique = list(dict.fromkeys(texts))
         made = dict(zip(unique, await embedder.embed(unique, kind="document"), strict=True))
-        return [{"embedding": to_bson(made[text]), "embedding_model": embedder.model} for text in texts]
+        return [{"embedding": stored(text, made[text]), "embedding_model": embedder.model} for text in texts]
 
     async def _visible(self, collection: str, documents: list[dict[str, Any]]) -> None:
         """Wait until a real index returns what was just inserted, within each scope."""

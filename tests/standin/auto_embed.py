@@ -1,8 +1,8 @@
 """Automated embedding: `autoEmbed` fields, text queries, and the vectors that the search process makes for both.
 
 The words of errors are those of MongoDB's search engine (mongot: `VectorAutoEmbedFieldSpecification`,
-`AutoEmbeddingIndexValidator`, `VectorSearchCommand`); options and models are those of the documentation and of the schema
-of its definitions. The real vectors are Voyage's; here they are the local embedder's, filled up with zeros.
+`AutoEmbeddingIndexValidator`, `VectorSearchCommand`); options and models are those of the documentation and of the
+schema of its definitions. The real vectors are Voyage's; here they are the local embedder's, filled up with zeros.
 """
 
 from __future__ import annotations
@@ -110,12 +110,12 @@ def query_vector(text: str, model: str | None, index_model: str, dimensions: int
 def document_vector(document: dict[str, Any], path: str, dimensions: int) -> Float32 | None:
     """The vector of a document; None without a text, which is no error."""
     text = value_at(document, path)
-    if isinstance(text, list):
+    if isinstance(text, list) and any(isinstance(each, str) for each in text):
         raise unsupported("automatic embedding of arrays")
     return _vector(text, dimensions) if isinstance(text, str) and text.strip() else None
 
 
 @cache
 def _vector(text: str, dimensions: int) -> Float32:
-    (found,) = local._load().embed([text])  # noqa: SLF001 - synchronously, as the engine is
+    (found,) = local._load().embed([text])
     return np.pad(found, (0, dimensions - len(found)))

@@ -139,17 +139,14 @@ def check_against_index(query: VectorQuery, definition: VectorDefinition) -> Non
         raise MongotError(8, f"Path '{query.path}' is not defined in Automated Embedding index '{query.index}'")
     if query.path != field.path:
         raise MongotError(8, f"{query.path} is not indexed as vector")
-    if query.vector is None:
-        if query.filter is not None:
-            compile_filter(query.filter, definition.filters)
-        return
-    if field.model is not None:
+    if query.vector is not None and field.model is not None:
         raise unsupported("a query vector for an autoEmbed index")
-    if query.vector.size != field.dimensions:
+    vector = _asked(query, field)
+    if vector.size != field.dimensions:
         raise MongotError(
-            8, f"vector field is indexed with {field.dimensions} dimensions but queried with {query.vector.size}"
+            8, f"vector field is indexed with {field.dimensions} dimensions but queried with {vector.size}"
         )
-    if field.similarity == "cosine" and not query.vector.any():
+    if field.similarity == "cosine" and not vector.any():
         raise MongotError(8, "Cosine similarity cannot be calculated against a zero vector.")
     if query.filter is not None:
         compile_filter(query.filter, definition.filters)
