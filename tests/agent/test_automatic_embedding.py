@@ -60,6 +60,7 @@ async def test_a_slot_is_stored_with_its_text_once_and_found_by_words(store, wri
 
 async def test_a_summary_is_not_stored_twice_and_found_by_words(store):
     summary = Summary("They asked for a green lamp.", now())
+    await store.users.seen(ROBIN)
     await store.sessions.open(SessionRecord("s-2", ROBIN, "room", SessionStatus.ACTIVE, now()), "somebody")
     async with a_call(store) as caller:
         (vector,) = await EMBEDDER.embed([summary.embedded_text], kind="document")
