@@ -1,8 +1,8 @@
 """How well search finds what is meant: recall@1, recall@5 and MRR of each branch and of both, for an embedder.
 
-    python -m benchmarks.retrieval [--embedder local|voyage]
+    python -m benchmarks.retrieval [--embedder local|voyage|openai]
 
-Voyage needs VOYAGE_API_KEY. The weights of the fusion are fitted on one half of the questions and reported on the
+Voyage needs VOYAGE_API_KEY, openai LKMONGO_EMBEDDING_BASE_URL and LKMONGO_EMBEDDING_MODEL. The weights of the fusion are fitted on one half of the questions and reported on the
 other. It exits with 1 when the weights that are shipped do not keep, on the reported half, what they are for: with
 them, MRR is at least that of the better branch, and recall@1 and recall@5 are within 0.01 of it.
 
@@ -182,7 +182,7 @@ def _floors(scopes: Sequence[Scope], weights: FusionWeights) -> None:
 def main() -> None:
     """Measure the embedder that is named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--embedder", choices=("local", "voyage"), default="local", help="whose vectors")
+    parser.add_argument("--embedder", choices=("local", "voyage", "openai"), default="local", help="whose vectors")
     sys.exit(asyncio.run(report(parser.parse_args().embedder)))
 
 

@@ -17,13 +17,12 @@ from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
-from pydantic_core import ErrorDetails
 
 from lkmongo import setting_checks as check
 from lkmongo.after_end import Mode
 from lkmongo.errors import SettingsError
 
-ENVIRONMENT = "environment"
+ENVIRONMENT = check.ENVIRONMENT
 LINGER_AT_TERMINAL = timedelta(seconds=60)
 _TEST_VARIABLES = {"LKMONGO_TEST_ATLAS_URI"}
 
@@ -103,15 +102,49 @@ class Settings(BaseModel):
     voyage_base_url: HttpUrl | None = Field(
         None, alias="VOYAGE_BASE_URL", description="another address of the Voyage API", examples=["depends on the key"]
     )
-    embeddings: Literal["voyage", "local", "atlas"] | None = Field(
+    embeddings: Literal["voyage", "openai", "local", "atlas"] | None = Field(
         None,
         alias="LKMONGO_EMBEDDINGS",
-        description="which embedder is used: `voyage`, `local`, or `atlas`, MongoDB's own (`autoEmbed` search indexes)",
-        examples=["`voyage` with a VOYAGE_API_KEY, else `local`"],
+        description=(
+            "which embedder is used: `voyage`, `openai` (the server of LKMONGO_EMBEDDING_BASE_URL), `local`, "
+            "or `atlas` (MongoDB's own, by `autoEmbed` search indexes)"
+        ),
+        examples=["`openai` with a LKMONGO_EMBEDDING_BASE_URL, else `voyage` with a VOYAGE_API_KEY, else `local`"],
     )
-    embedding_model: str = Field("voyage-4-lite", alias="LKMONGO_EMBEDDING_MODEL", description="the Voyage model")
-    embedding_dimensions: int = Field(
-        512, alias="LKMONGO_EMBEDDING_DIMENSIONS", description="dimensions of the Voyage model's vectors", gt=0, le=8192
+    embedding_base_url: Annotated[str, BeforeValidator(check.embedding_address)] | None = Field(
+        None,
+        alias="LKMONGO_EMBEDDING_BASE_URL",
+        description="a server with OpenAI's embeddings API, such as Ollama, vLLM or OpenAI: what `/embeddings` follows",
+        examples=["LKMONGO_EMBEDDINGS=openai is an error"],
+    )
+    embedding_api_key: SecretStr | None = Field(
+        None, alias="LKMONGO_EMBEDDING_API_KEY", description="key of that server, if it needs one", examples=["none"]
+    )
+    embedding_model: str | None = Field(
+        None,
+        alias="LKMONGO_EMBEDDING_MODEL",
+        description="the embedding model, as Voyage or that server calls it",
+        examples=["`voyage-4-lite` for `voyage`; for `openai` it is needed"],
+    )
+    embedding_dimensions: int | None = Field(
+        None,
+        alias="LKMONGO_EMBEDDING_DIMENSIONS",
+        description="how many numbers a vector has",
+        gt=0,
+        le=8192,
+        examples=["512 for `voyage`; for `openai` those of a known model, else it is needed"],
+    )
+    embedding_query_prefix: Annotated[str, BeforeValidator(check.prefix)] | None = Field(
+        None,
+        alias="LKMONGO_EMBEDDING_QUERY_PREFIX",
+        description="for `openai`: what stands before a query, with a space between, such as `query:`; or `none`",
+        examples=["what the model was trained with, if its name is known"],
+    )
+    embedding_document_prefix: Annotated[str, BeforeValidator(check.prefix)] | None = Field(
+        None,
+        alias="LKMONGO_EMBEDDING_DOCUMENT_PREFIX",
+        description="the same for a document, such as `passage:`; a change of it needs `lkmongo db embed`",
+        examples=["what the model was trained with, if its name is known"],
     )
     search: Literal["auto", "atlas", "exact"] = Field(
         "auto",
@@ -281,7 +314,7 @@ class Settings(BaseModel):
         except ValidationError as error:
             for each in error.errors(include_url=False, include_input=False):
                 name = str(each["loc"][0])
-                problems.setdefault(name, _explain(name, each, sources or {}))
+                problems.setdefault(name, check.explain(name, each, sources or {}))
             values = {name: value for name, value in values.items() if name not in problems}
             settings = cls.model_validate(values)
         # pydantic sets private attributes outside the constructor by design
@@ -313,7 +346,7 @@ class Settings(BaseModel):
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             name = next(name for name, alias in aliases.items() if alias == first["loc"][0])
-            raise _explain(name, first, {name: "the program"}) from None
+            raise check.explain(name, first, {name: "the program"}) from None
         settings = self.model_copy(update={name: getattr(checked, name) for name in values})
         settings._sources = self._sources | {aliases[name]: "the program" for name in values}  # noqa: SLF001
         return settings
@@ -359,8 +392,8 @@ class Settings(BaseModel):
         return Path.home() / ("Library/Application Support" if sys.platform == "darwin" else ".local/share") / "lkmongo"
 
     @property
-    def embedder_kind(self) -> Literal["voyage", "local", "atlas"]:
-        """The embedder: as set, else Voyage if there is a key for it.
+    def embedder_kind(self) -> Literal["voyage", "openai", "local", "atlas"]:
+        """The embedder: as set, else the server whose address is set, else Voyage if there is a key for it.
 
         Raises:
             SettingsError: Voyage is set, but its key is missing; or Atlas is, but not a database with search indexes.
@@ -381,7 +414,8 @@ class Settings(BaseModel):
                 "LKMONGO_EMBEDDINGS is voyage, but VOYAGE_API_KEY is not set",
                 hint="set VOYAGE_API_KEY, or LKMONGO_EMBEDDINGS=local",
             )
-        return self.embeddings or ("voyage" if self.voyage_api_key else "local")
+        implied: Literal["voyage", "local"] = "voyage" if self.voyage_api_key else "local"
+        return self.embeddings or ("openai" if self.embedding_base_url else implied)
 
     @property
     def livekit(self) -> LiveKitCredentials | None:
@@ -457,19 +491,3 @@ class Settings(BaseModel):
         """The same without what sets one up: its server, the inference gateway, and the LiveKit project."""
         names = [name for name in type(self).model_fields if name.startswith(("llm_", "inference_", "livekit_"))]
         return self.model_copy(update=dict.fromkeys(names))
-
-
-def _explain(name: str, first: ErrorDetails, sources: Mapping[str, str]) -> SettingsError:
-    """Name the variable, the accepted values and the source of the invalid one, which is not shown."""
-    if first["type"] == "literal_error":
-        accepted = f"must be {first['ctx']['expected'].replace(chr(39), '')}"
-    elif first["type"].startswith("int_"):
-        accepted = "must be a whole number"
-    elif first["type"] == "string_pattern_mismatch":
-        accepted = "has characters that a database name cannot have"
-    else:
-        accepted = str(first["msg"]).removeprefix("Value error, ")
-        accepted = accepted if accepted.startswith("must") else f"is not accepted: {accepted}"
-    source = sources.get(name, ENVIRONMENT)
-    where = "the environment" if source == ENVIRONMENT else source
-    return SettingsError(f"{name} {accepted}", why=f"it is set in {where}", hint=f"correct {name}, or unset it")

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lkmongo.embed.base import TextKind, check_texts
-from lkmongo.embed.voyage import VoyageEmbedder, check_model
+from lkmongo.embed.voyage import MODEL, VoyageEmbedder, check_model
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -37,16 +37,17 @@ class AtlasEmbedder:
     weights = VoyageEmbedder.weights
     floor = VoyageEmbedder.floor
     similarity = VoyageEmbedder.similarity
+    together = False
 
-    def __init__(self, *, model: str = "voyage-4-lite", dimensions: int = 512) -> None:
-        """Name the model that MongoDB uses, and the dimensions of its vectors there.
+    def __init__(self, *, model: str | None = None, dimensions: int | None = None) -> None:
+        """Name the model that MongoDB uses, and the dimensions of its vectors there; by default as for Voyage.
 
         Raises:
             SettingsError: Voyage has no such model, or not with these dimensions.
         """
-        check_model(model, dimensions)
-        self.server_model = model
-        self.server_dimensions = dimensions
+        chosen = check_model(model or MODEL, dimensions)
+        self.server_model = chosen.name
+        self.server_dimensions = dimensions or chosen.default
 
     @property
     def description(self) -> str:
@@ -84,6 +85,7 @@ class AtlasEmbedder:
         self,
         texts: Sequence[str],
         *,
+        documents: Sequence[int] | None = None,  # noqa: ARG002
         on_wait: Callable[[float], None] | None = None,  # noqa: ARG002
     ) -> AsyncIterator[NDArray[np.float32]]:
         """Rows without numbers, 500 at a time. See `Embedder.embed_many`."""

@@ -1,11 +1,9 @@
-"""Validates Voyage's answers, and translates its errors."""
+"""Translates the errors of Voyage's client."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import aiohttp
-import numpy as np
 from voyageai import error as voyage_error
 
 from lkmongo.embed.base import (
@@ -17,35 +15,13 @@ from lkmongo.embed.base import (
     UnreachableError,
     WrongAddressError,
 )
+from lkmongo.embed.remote import no_answer, retry_after
 from lkmongo.errors import AuthenticationError, EmbeddingError, LkmongoError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
 
 _KEY_HINT = (
     "check VOYAGE_API_KEY; a key made in Atlas begins with al- and is for https://ai.mongodb.com/v1, "
     "any other for https://api.voyageai.com/v1"
 )
-
-
-def read_answer(embeddings: Sequence[Sequence[float]], count: int, dimensions: int) -> NDArray[np.float32]:
-    """Return the vectors as rows of unit length, shape (count, dimensions). Raises EmbeddingError."""
-    if len(embeddings) != count:
-        raise EmbeddingError(f"the embedding service sent {len(embeddings)} vectors for {count} texts")
-    lengths = {len(vector) for vector in embeddings}
-    if lengths != {dimensions}:
-        raise UnknownModelError(
-            f"the embedding service sends vectors of {', '.join(map(str, sorted(lengths)))} numbers, not {dimensions}",
-            hint="check LKMONGO_EMBEDDING_DIMENSIONS, and VOYAGE_BASE_URL if it is set",
-        )
-    vectors = np.array(embeddings, dtype=np.float32)
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if not np.all(np.isfinite(norms)) or not np.all(norms > 0):
-        raise EmbeddingError("the embedding service sent a vector that is zero or not a number")
-    unit: NDArray[np.float32] = vectors / norms
-    return unit
 
 
 def translate(error: Exception, model: str, api_key: str) -> LkmongoError | None:
@@ -56,22 +32,12 @@ def translate(error: Exception, model: str, api_key: str) -> LkmongoError | None
     why = str(error).replace(api_key, "***")[:300] or type(error).__name__
     if isinstance(error, voyage_error.VoyageError):
         return _translate_answer(error, model, why)
-    if isinstance(error, TimeoutError):
-        return EmbeddingTimeoutError(why=why)
-    if isinstance(error, aiohttp.ClientError | OSError):
-        return UnreachableError(why=why)
-    if isinstance(error, AttributeError | LookupError | TypeError | ValueError):
-        # The client does not validate an answer with status 200, such as a gateway's start page.
-        return EmbeddingError(
-            "the embedding service sent something other than vectors",
-            why=why,
-            hint="check VOYAGE_BASE_URL if it is set",
-        )
-    return None
+    return no_answer(error, why, "VOYAGE_BASE_URL")
 
 
 def _translate_answer(error: Any, model: str, why: str) -> LkmongoError:
     status = error.http_status
+    pause = retry_after(error.headers.get("retry-after"))
     if status in {401, 403} or isinstance(error, voyage_error.AuthenticationError):
         return AuthenticationError("Voyage refused the API key", why=why, hint=_KEY_HINT)
     if status == 429:
@@ -80,14 +46,16 @@ def _translate_answer(error: Any, model: str, why: str) -> LkmongoError:
             why=why,
             hint="without a payment method an account has 3 requests and 10,000 tokens a minute; wait, or add one",
         )
-        limited.retry_after = _seconds(error.headers)
+        limited.retry_after = pause
         return limited
     if isinstance(error, voyage_error.Timeout):
         return EmbeddingTimeoutError(why=why)
     if isinstance(error, voyage_error.APIConnectionError):
         return UnreachableError(why=str(error.__cause__ or error), hint="check the network, and VOYAGE_BASE_URL if set")
     if status is not None and status >= 500:
-        return OverloadedError(f"Voyage answered {status}: it is overloaded or down", why=why)
+        overloaded = OverloadedError(f"Voyage answered {status}: it is overloaded or down", why=why)
+        overloaded.retry_after = pause
+        return overloaded
     return _translate_refusal(status, model, why)
 
 
@@ -106,11 +74,3 @@ def _translate_refusal(status: int | None, model: str, why: str) -> EmbeddingErr
     if status == 404:
         return WrongAddressError(why=why, hint="check VOYAGE_BASE_URL; it ends in /v1")
     return EmbeddingError(f"Voyage answered {status if status is not None else 'nonsense'}", why=why)
-
-
-def _seconds(headers: Any) -> float | None:
-    """Retry-After in seconds, None if it is absent or a date."""
-    try:
-        return max(0.0, float(headers.get("retry-after")))
-    except (TypeError, ValueError):
-        return None

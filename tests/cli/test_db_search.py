@@ -124,11 +124,18 @@ def test_a_definition_changed_by_hand_is_drift_and_named(start, run, db):
 def test_another_embedder_updates_the_indexes_and_says_what_is_left_to_do(start, run):
     start(build_seconds=0.1)
     run("db", "indexes", "--wait")
+    server = {"LKMONGO_EMBEDDING_BASE_URL": "http://127.0.0.1:1/v1", "LKMONGO_EMBEDDING_MODEL": "nomic-embed-text"}
+    planned = run("db", "indexes", "--check", env=server)
+    assert (planned.code, "numDimensions is 256, should be 768" in planned.stdout) == (6, True)
     voyage = {"VOYAGE_API_KEY": "pa-none", "LKMONGO_EMBEDDING_DIMENSIONS": "1024"}
     changed = run("db", "indexes", "--json", env=voyage)
     assert (changed.code, list(actions(changed).values())) == (0, ["update", "update", "unchanged"])
     assert "fields.embedding.numDimensions is 256, should be 1024" in changed.stdout
     assert "lkmongo db embed" in changed.stderr
+    status = run("db", "status", "--json", env=server | {"LKMONGO_EMBEDDING_API_KEY": "sk-canary-1234"})
+    shown = status.json["server"]
+    assert (shown["embedding_model"], shown["dimensions"]) == ('openai:nomic-embed-text@768 "search_document: "', 768)
+    assert "sk-canary" not in status.stdout + status.stderr
 
 
 def test_a_check_of_an_empty_database_makes_nothing(start, run, db):
