@@ -151,6 +151,22 @@ class Settings(BaseModel):
         alias="LKMONGO_SEARCH",
         description=("how memories and knowledge are searched: `auto` (Atlas Search if available), `atlas` or `exact`"),
     )
+    quantization: Literal["none", "scalar", "binary"] | None = Field(
+        None,
+        alias="LKMONGO_QUANTIZATION",
+        description=(
+            "how the search index of the knowledge base compresses its vectors on Atlas: `none`, `scalar` or `binary`"
+        ),
+        examples=["as it is in Atlas; `none` for a new index"],
+    )
+    indexing_method: Literal["hnsw", "flat"] | None = Field(
+        None,
+        alias="LKMONGO_INDEXING_METHOD",
+        description=(
+            "how the search index of memories is built on Atlas: `hnsw`, or `flat`, without a graph (in preview there)"
+        ),
+        examples=["as it is in Atlas; `hnsw` for a new index"],
+    )
     speculation: Switch = Field(
         True,
         alias="LKMONGO_SPECULATION",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from lkmongo.cli.command import Cli, command
+from lkmongo.cli.command import Cli, Yes, command
 from lkmongo.cli.db import app
 from lkmongo.cli.output import Output, counted, is_terminal
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from lkmongo.embed.base import Embedder
     from lkmongo.errors import LkmongoError
     from lkmongo.store.indexes.database_indexes import Change
     from lkmongo.store.indexes.definitions import SearchIndex
@@ -77,7 +78,7 @@ class IndexWatch:
         return table
 
 
-COLUMNS = ("collection", "index", "kind", "status", "queryable", "ready", "canary", "detail")
+COLUMNS = ("collection", "index", "kind", "status", "queryable", "ready", "canary", "tuned", "detail")
 
 
 def state_row(state: IndexState) -> dict[str, Any]:
@@ -90,6 +91,7 @@ def state_row(state: IndexState) -> dict[str, Any]:
         "queryable": state.queryable,
         "ready": state.ready,
         "canary": canary.outcome.value if canary else None,
+        "tuned": ", ".join(f"{path} {value}" for path, value in state.tuned.items()),
         "detail": "; ".join(filter(None, [state.detail, canary.detail if canary else ""])),
     }
 
@@ -121,22 +123,27 @@ async def indexes(
     ] = False,
     replace: Annotated[
         bool,
-        typer.Option("--replace", help="Drop and recreate search indexes that are broken or cannot be updated."),
+        typer.Option(
+            "--replace",
+            help="Drop and recreate search indexes that are broken or cannot be updated, after asking.",
+        ),
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until they are ready, as `db wait-ready` does.")] = False,
     require_search: RequireSearch = False,
+    yes: Yes = False,
 ) -> None:
     """Create and update the collections, indexes and search indexes, with those that your agent's module declares.
 
-    Run it as often as you like: definitions are compared by meaning, unknown indexes are left alone, and nothing is
-    dropped without --replace: a broken search index is reported, with exit code 1. On a server without search, only the
-    ordinary indexes are created.
+    Run it as often as you like: definitions are compared by meaning, unknown indexes and what was tuned in Atlas
+    (quantization, the graph, partitions, stored fields) are left alone, and nothing is dropped without --replace: a
+    broken search index is reported, with exit code 1. On a server without search, only the ordinary indexes are
+    created.
     """
     from lkmongo.embed.choose import embedder_for
     from lkmongo.errors import NotSupportedError, UsageError
     from lkmongo.store.indexes import database_indexes
     from lkmongo.store.indexes import search_indexes as search_provision
-    from lkmongo.store.indexes.definitions import indexes_for
+    from lkmongo.store.indexes.definitions import Tuning, indexes_for
     from lkmongo.store.open import open_store
 
     if (check and (replace or wait)) or (dry_run and (check or replace or wait)):
@@ -146,11 +153,12 @@ async def indexes(
         )
     cli.declare()
     embedder = embedder_for(cli.settings)
-    wanted = indexes_for(embedder)
+    wanted = indexes_for(embedder, Tuning.of(cli.settings))
     if dry_run:
         cli.output.say(json.dumps(_definitions(wanted), indent=None if cli.output.is_json else 2))
         return
     async with open_store(cli.settings, on_status=cli.output.note) as store:
+        await _confirm_rebuild(cli, store.db, wanted if replace else (), yes=yes)
         ordinary = await (database_indexes.plan(store.db) if check else database_indexes.apply(store.db))
         search: Sequence[SearchChange] = []
         failure: Exception | None = None
@@ -163,7 +171,7 @@ async def indexes(
             failure = error if require_search or not embedder.dimensions else None
             if failure is None:
                 cli.output.note(_EXACT)
-        except search_provision.QuotaError as error:
+        except search_provision.NotAppliedError as error:
             search, failure = error.changes, error
         rows = [_row(change, "ordinary") for change in ordinary] + [_row(each, each.index.type) for each in search]
         cli.output.rows(["collection", "index", "kind", "action", "detail"], rows)
@@ -180,11 +188,31 @@ async def indexes(
                 await wait_ready(store.db, wanted, embedder, Backoff(TIMEOUT), watch)
 
 
+async def _confirm_rebuild(cli: Cli, db: Any, wanted: Sequence[SearchIndex], *, yes: bool) -> None:
+    """Say which of the indexes would be dropped and what building them again costs, and ask."""
+    from lkmongo.errors import NotSupportedError
+    from lkmongo.store.indexes import search_indexes as search_provision
+    from lkmongo.store.indexes.database_indexes import Action
+
+    try:
+        planned = await search_provision.plan(db, wanted, replace=True)
+    except NotSupportedError:
+        return
+    doomed = [change for change in planned if change.action is Action.REPLACE]
+    for line in await search_provision.rebuild_costs(db, doomed):
+        cli.output.note(line)
+    if doomed:
+        names = " and ".join(change.index.name for change in doomed)
+        cli.confirm(f"Drop {names} and build {'it' if len(doomed) == 1 else 'them'} again?", yes=yes)
+
+
 def _note_next_steps(cli: Cli, search: Sequence[SearchChange], *, wait: bool) -> None:
     from lkmongo.store.indexes.database_indexes import Action
 
     if any("numDimensions" in change.detail for change in search):
         cli.output.note("Documents with vectors of another length are not found until lkmongo db embed")
+    if any(change.action is Action.UPDATE for change in search):
+        cli.output.note("An updated search index answers by its previous definition until the new one is built")
     if not wait and any(change.action is not Action.UNCHANGED or change.pending for change in search):
         cli.output.note("Search indexes take a minute or two to build; lkmongo db wait-ready waits for them")
 
@@ -273,7 +301,7 @@ async def wait_ready(
     from lkmongo.embed.choose import embedder_for
     from lkmongo.errors import NotSupportedError
     from lkmongo.store.indexes import readiness
-    from lkmongo.store.indexes.definitions import indexes_for
+    from lkmongo.store.indexes.definitions import Tuning, indexes_for
     from lkmongo.store.open import open_store
 
     embedder = embedder_for(cli.settings)
@@ -281,7 +309,7 @@ async def wait_ready(
     async with open_store(cli.settings, on_status=cli.output.note) as store:
         try:
             with watch:
-                wanted = indexes_for(embedder)
+                wanted = indexes_for(embedder, Tuning.of(cli.settings))
                 await readiness.wait_ready(store.db, wanted, embedder, Backoff(timeout), watch)
         except NotSupportedError:
             if require_search or not embedder.dimensions:
@@ -293,15 +321,16 @@ async def wait_ready(
 
 @command(app, "status", data=True)
 async def status(cli: Cli) -> None:
-    """Show the server's features, the state of indexes, missing vectors, documents to upgrade, and the retention.
+    """Show what the server can do and how it is searched, indexes, missing vectors, older documents, and the retention.
 
     Changes nothing, and does not wait.
     """
     from lkmongo.cli.db import kept
-    from lkmongo.embed.atlas import AtlasEmbedder
     from lkmongo.embed.choose import embedder_for
+    from lkmongo.search.choose import ways_of
     from lkmongo.store.indexes import database_indexes
     from lkmongo.store.indexes.database_indexes import Action
+    from lkmongo.store.indexes.definitions import Tuning
     from lkmongo.store.indexes.readiness import database_status
     from lkmongo.store.indexes.upgrade import versions
     from lkmongo.store.open import open_store
@@ -309,16 +338,18 @@ async def status(cli: Cli) -> None:
     cli.declare()
     embedder = embedder_for(cli.settings)
     async with open_store(cli.settings, on_status=cli.output.note) as store:
-        found = await database_status(store.db, embedder)
+        found = await database_status(store.db, embedder, Tuning.of(cli.settings))
         keep = kept(await database_indexes.current_retention(store.db))
         schema = [dataclasses.asdict(each) for each in await versions(store.db)]
     server = {
         "version": found.capabilities.release,
-        "search": found.capabilities.search,
-        "rank_fusion": found.capabilities.rank_fusion,
+        **found.capabilities.features,
         "embedding_model": embedder.model,
         "dimensions": embedder.dimensions,
     }
+    searched = [
+        {"search": what, "by": way} for what, way in ways_of(cli.settings, found.capabilities, found.search).items()
+    ]
     shown = {Action.CREATE: "MISSING", Action.UNCHANGED: "READY", Action.BLOCKED: "BLOCKED"}
     rows = [
         {
@@ -329,6 +360,7 @@ async def status(cli: Cli) -> None:
             "queryable": None,
             "ready": change.action is Action.UNCHANGED,
             "canary": None,
+            "tuned": "",
             "detail": change.detail,
         }
         for change in found.indexes
@@ -336,10 +368,19 @@ async def status(cli: Cli) -> None:
     documents = [dataclasses.asdict(each) for each in found.documents]
     if cli.output.is_json:
         cli.output.event(
-            {"server": server, "indexes": rows, "documents": documents, "schema": schema, "retention": keep}
+            {
+                "server": server,
+                "searched": {each["search"]: each["by"] for each in searched},
+                "indexes": rows,
+                "documents": documents,
+                "schema": schema,
+                "retention": keep,
+            }
         )
     else:
         cli.output.rows(list(server), [server])
+        cli.output.say("")
+        cli.output.rows(["search", "by"], searched)
         cli.output.say("")
         cli.output.rows(COLUMNS, rows)
         cli.output.say("")
@@ -351,8 +392,7 @@ async def status(cli: Cli) -> None:
     for each in found.search:
         if not each.ready:
             cli.output.warn("; ".join(filter(None, [f"{each.index.name} is {each.label}", each.detail, each.remedy])))
-    if isinstance(embedder, AtlasEmbedder):
-        cli.output.note(embedder.description)
+    _note_what_embeds(cli, embedder)
     if found.trouble:
         cli.output.warn(f"the search indexes could not be listed: {found.trouble}")
     elif not found.capabilities.search:
@@ -364,6 +404,13 @@ async def status(cli: Cli) -> None:
         cli.output.note(f"{_of(older, 'an earlier')}: lkmongo db upgrade brings them to the form of this one")
     if newer := sum(each["newer"] or 0 for each in schema):
         cli.output.warn(f"{_of(newer, 'a later')}, which this one may not be able to read: upgrade lkmongo")
+
+
+def _note_what_embeds(cli: Cli, embedder: Embedder) -> None:
+    from lkmongo.embed.atlas import AtlasEmbedder
+
+    if isinstance(embedder, AtlasEmbedder):
+        cli.output.note(embedder.description)
 
 
 def _of(number: int, release: str) -> str:

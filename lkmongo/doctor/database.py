@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,6 +88,13 @@ def _embedded(store: Store, home: Path) -> tuple[str, list[str]]:
 
 
 def version(capabilities: Capabilities) -> Finding:
+    """Whether the server has what is used where it is there; the facts name each feature."""
+    finding = _version(capabilities)
+    facts = [f"{name.replace('_', ' ')}: {'yes' if there else 'no'}" for name, there in capabilities.features.items()]
+    return replace(finding, facts=tuple(facts)) if capabilities.search else finding
+
+
+def _version(capabilities: Capabilities) -> Finding:
     summary = f"MongoDB {capabilities.release}"
     if not capabilities.search:
         return skip(f"{summary}; it only matters on a server with search")
@@ -236,18 +243,21 @@ async def ordinary(store: Store) -> Finding:
     return fail(summary, _MAKE, named)
 
 
-async def search_indexes_ready(store: Store, capabilities: Capabilities, embedder: Embedder) -> Finding:
+async def search_indexes_ready(
+    store: Store, settings: Settings, capabilities: Capabilities, embedder: Embedder
+) -> Finding:
     """Whether the search indexes have the right definition, are ready, and find existing documents.
 
     Raises:
         NotReadyError: the service that manages search indexes does not answer.
         DatabaseError, AuthenticationError: MongoDB could not be asked.
     """
+    from lkmongo.store.indexes.definitions import Tuning
     from lkmongo.store.indexes.readiness import tested_states
 
     if not capabilities.search:
         return skip("this MongoDB has no search")
-    return judge_search_indexes(await tested_states(store.db, embedder))
+    return judge_search_indexes(await tested_states(store.db, embedder, Tuning.of(settings)))
 
 
 def judge_search_indexes(found: Sequence[IndexState]) -> Finding:
@@ -276,17 +286,27 @@ def judge_search_indexes(found: Sequence[IndexState]) -> Finding:
     )
     for wrong, what, hint, exit_code in kinds:
         if wrong:
-            names = ", ".join(each.index.name for each in wrong[:_NAMED])
+            names = ", ".join(_named(each) for each in wrong[:_NAMED])
             summary = f"{len(wrong)} of {len(found)} search indexes are {what}: {names}"
             return fail(summary, hint, facts, exit_code=exit_code)
     return ok(f"all {len(found)} are ready", *facts)
+
+
+def _named(state: IndexState) -> str:
+    """The name of an index; of a broken one with its status and the server's message."""
+    from lkmongo.store.indexes.search_indexes import BROKEN
+
+    if state.status not in BROKEN:
+        return state.index.name
+    return f"{state.index.name} is {state.status}" + (f" ({state.detail})" if state.detail else "")
 
 
 def _state(state: IndexState) -> str:
     canary = (
         f"{state.canary.outcome}{f' ({state.canary.detail})' if state.canary.detail else ''}" if state.canary else ""
     )
-    return "; ".join(filter(None, [state.label, state.detail, f"canary search: {canary}" if canary else ""]))
+    tuned = ", ".join(f"{path} {value}" for path, value in state.tuned.items())
+    return "; ".join(filter(None, [state.label, tuned, state.detail, f"canary search: {canary}" if canary else ""]))
 
 
 async def vectors(store: Store, embedder: Embedder) -> Finding:

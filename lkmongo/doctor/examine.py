@@ -228,7 +228,7 @@ class _Examination:
             if settings.search == "exact":
                 return skip("LKMONGO_SEARCH=exact: searches need no search index")
             return (
-                await database.search_indexes_ready(store, capabilities, embedder_for(settings))
+                await database.search_indexes_ready(store, settings, capabilities, embedder_for(settings))
                 if capabilities
                 else trouble
             )

@@ -5,8 +5,7 @@ index that covers that path is of type `autoEmbed`. Nothing here has a vector: w
 without a search index, compares words.
 
 The form of the index field, its options and models are from the documentation of MongoDB Vector Search, "Automated
-Embedding", and from the schema and the parser of MongoDB's search engine (mongot). Its options are all written out: the
-documentation and the self-managed engine differ in the defaults.
+Embedding", and from the schema and the parser of MongoDB's search engine (mongot).
 """
 
 from __future__ import annotations
@@ -63,7 +62,6 @@ class AtlasEmbedder:
             "model": self.server_model,
             "numDimensions": self.server_dimensions,
             "similarity": self.similarity,
-            "quantization": "float",  # the floor is of cosines, which others shift
         }
 
     async def warm(self) -> None:

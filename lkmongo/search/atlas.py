@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -20,7 +20,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from lkmongo import deadlines
 from lkmongo.aio import running
 from lkmongo.embed.vectors import from_bson
-from lkmongo.errors import LkmongoError
+from lkmongo.errors import DatabaseOverloadedError, LkmongoError
 from lkmongo.model import Fact, Passage, TenantScope, UserScope, now
 from lkmongo.search import atlas_queries
 from lkmongo.search.atlas_queries import (
@@ -48,8 +48,9 @@ from lkmongo.search.strategy import (
     one_line,
 )
 from lkmongo.store.indexes.definitions import MEMORIES_TEXT
-from lkmongo.store.mongo.capabilities import searchable
+from lkmongo.store.mongo.capabilities import NO_STAGE, searchable
 from lkmongo.store.mongo.client import run_on_client_loop
+from lkmongo.store.mongo.operations import is_overload
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,6 +74,9 @@ A few seconds are usual, none are guaranteed; the rest allows for clock differen
 MAX_RECENT = 200
 """Most documents that a search reads from the collection."""
 _FUSION_RETRY_AFTER = 30.0
+"""Seconds until the stage is tried again after a failure that may be over by then."""
+_UNKNOWN_STAGE_RETRY_AFTER = 3_600.0
+"""The same after a server said that it does not have it, which an upgrade of the cluster changes."""
 _BATCH = 1_000
 _NO_RETRY_APART = {6, 7, 13, 18, 50, 89, 91, 189, 262, 8000, 9001, 10107, 11600, 11602, 13435, 13436}
 """Error codes of `$rankFusion` after which separate branches would fail as well."""
@@ -92,7 +96,9 @@ class AtlasStrategy:
         *,
         fuses: bool = True,
         needs_vectors: bool = False,
+        quantization: str = "none",
         deadline: float = deadlines.SEARCH,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Search the collections `memories` and `knowledge` of `db`.
 
@@ -100,15 +106,22 @@ class AtlasStrategy:
             db: of a client with `retryReads=False`, else the driver repeats a failed search.
             embedder: only vectors of its model are compared.
             fuses: whether the server has `$rankFusion` with `scoreDetails`.
-            needs_vectors: raise if the vector branch fails, because the caller has a better fallback than a search by
-                words alone.
+            needs_vectors: raise if the vector branch fails, or any because of overload, because the caller has a better
+                fallback than a search by one branch alone.
+            quantization: of the index of knowledge, which is searched approximately.
             deadline: seconds for everything except the query's embedding.
+            clock: the seconds by which `$rankFusion` is tried again; tests pass their own.
         """
         self._db = db
         self._embedder = embedder
         self._needs_vectors = needs_vectors
         self._deadline = deadline
         self._max_time_ms = max(1, int(deadline * SERVER_SHARE * 1_000))
+        self._floors = {
+            MEMORY.collection: embedder.floor,
+            PASSAGE.collection: atlas_queries.quantized_floor(embedder, quantization),
+        }
+        self._clock = clock
         self._fuse_from = 0.0 if fuses else float("inf")
         self._degradation_log = DegradationLog()
 
@@ -134,8 +147,10 @@ class AtlasStrategy:
             answer = await self._ask_memories(scope, _for_index(vector, query), words, depth, until)
             await self._check_empty_result(MEMORY, answer, scope.filter, since)
             read = await reading
-        if vector is not None and answer.near is None and self._needs_vectors:
-            raise answer.problems["vector"]
+        if self._needs_vectors:
+            for branch, problem in answer.problems.items():
+                if branch == "vector" or isinstance(problem, DatabaseOverloadedError):
+                    raise problem
         if text_index_missed(answer, words, since, MEMORY):
             answer.worded = None
             answer.problems["text"] = empty_index_error(MEMORIES_TEXT)
@@ -188,7 +203,7 @@ class AtlasStrategy:
         self, scope: UserScope, vector: QueryVector | None, words: Sequence[str], depth: int, until: float
     ) -> Answer:
         model, weights = self._embedder.model, self._embedder.weights
-        if vector is not None and words and time.monotonic() >= self._fuse_from:
+        if vector is not None and words and self._clock() >= self._fuse_from:
             stages = atlas_queries.memories_by_both(scope.filter, vector, words, model, weights, depth)
             answer = await self._fused(stages, until)
             if answer is not None:
@@ -205,13 +220,15 @@ class AtlasStrategy:
         try:
             return answer_from_score_details(await self._aggregate(MEMORY, stages, until), MEMORY)
         except OperationFailure as error:
-            if error.code in _NO_RETRY_APART:
+            if error.code in _NO_RETRY_APART or is_overload(error):
                 raise explain(error) from error
-            # An index that is not ready fails both branches (8); any other code is a server without it.
-            self._fuse_from = time.monotonic() + _FUSION_RETRY_AFTER if error.code == 8 else float("inf")
+            # An index that is not ready fails both branches (8), and so it is with whatever else may pass.
+            self._fuse_from = self._clock() + (
+                _UNKNOWN_STAGE_RETRY_AFTER if error.code in NO_STAGE else _FUSION_RETRY_AFTER
+            )
             logger.debug("$rankFusion failed (code %s): sending the branches separately", error.code)
         except KeyError:
-            self._fuse_from = float("inf")
+            self._fuse_from = self._clock() + _UNKNOWN_STAGE_RETRY_AFTER
             logger.debug("$rankFusion reports no scores: sending the branches separately")
         except (PyMongoError, TimeoutError) as error:
             raise explain(error) from error
@@ -321,7 +338,7 @@ class AtlasStrategy:
                 query,
                 None if answer.near is None else vector,
                 self._embedder.weights,
-                self._embedder.floor,
+                self._floors[target.collection],
                 atlas_queries.depth_for(limit),
             )
             return [

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lkmongo.embed.base import FusionWeights
+    from lkmongo.embed.base import Embedder, FusionWeights
 
 K = TypeVar("K", bound=Any)
 T = TypeVar("T", Fact, Passage)
@@ -64,6 +64,22 @@ _SPOKEN_WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 _MEMORY = {"_id": 0, "memory_type": 1, "content": 1, "created_at": 1, "updated_at": 1, "embedding_model": 1}
 _PASSAGE = {"_id": 0, "source": 1, "chunk": 1, "title": 1, "content": 1, "updated_at": 1, "embedding_model": 1}
 # Without the embedding, which is two thirds of a document's bytes.
+
+
+_SCALAR_BIAS = 1.5
+"""How much too high an index with scalar quantization shows cosines on the mean, times their dimensions. (Measured with
+Lucene's quantiser, docs/knowledge.md.)"""
+
+
+def quantized_floor(embedder: Embedder, quantization: str) -> float:
+    """The embedder's floor for the scores of an approximate search.
+
+    Exact searches read the full vectors, and of binary ones the service scores the candidates again with these.
+    (MongoDB Vector Search documentation, Vector Quantization.)
+    """
+    if quantization != "scalar" or not embedder.dimensions:
+        return embedder.floor
+    return embedder.floor + _SCALAR_BIAS / embedder.dimensions
 
 
 def depth_for(limit: int) -> int:
@@ -358,14 +374,21 @@ def answer_from_score_details(rows: Iterable[Document], target: SearchTarget[Any
     """Extract both branches from the `scoreDetails` of `$rankFusion`. Raises KeyError if they lack the scores."""
     branches: dict[str, list[tuple[int, Document]]] = {"vector": [], "text": []}
     for row in rows:
-        for detail in row["details"]["details"]:
+        for name, detail in _details_by_branch(row["details"]["details"]):
             rank = detail["rank"]
             if isinstance(rank, int | float) and rank >= 1:  # "NA", or 0 on older servers, where it is not a hit
-                branches[detail["inputPipelineName"]].append((int(rank), {**row, "score": detail["value"]}))
+                branches[name].append((int(rank), {**row, "score": detail["value"]}))
     answer = Answer()
     for name, ranked in branches.items():
         answer.take(name, [row for _, row in sorted(ranked, key=lambda entry: entry[0])], target)
     return answer
+
+
+def _details_by_branch(details: Any) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """The detail of each branch: a list, or as older servers have it an object by the names of the branches."""
+    if isinstance(details, Mapping):
+        return details.items()
+    return [(detail["inputPipelineName"], detail) for detail in details]
 
 
 def text_index_missed(answer: Answer, words: Sequence[str], since: datetime, target: SearchTarget[Any]) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lkmongo import deadlines
-from lkmongo.errors import LkmongoError, NotSupportedError
+from lkmongo.errors import DatabaseOverloadedError, LkmongoError, NotSupportedError
 from lkmongo.model import Fact, Passage, TenantScope, UserScope
 from lkmongo.search.atlas import AtlasStrategy
 from lkmongo.search.strategy import (
@@ -22,7 +22,8 @@ from lkmongo.search.strategy import (
     SearchTimeoutError,
     one_line,
 )
-from lkmongo.store.mongo.capabilities import probe
+from lkmongo.store.indexes.search_indexes import knowledge_quantization
+from lkmongo.store.mongo.capabilities import Capabilities, probe
 from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from lkmongo.embed.base import Embedder
     from lkmongo.settings import Settings
+    from lkmongo.store.indexes.readiness import IndexState
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,10 @@ Document = dict[str, Any]
 
 PAUSE_AFTER_TIMEOUT = 10.0
 """Seconds without searches on Atlas after a timeout, so that not every turn waits for one."""
+_PAUSES = (
+    (SearchTimeoutError, PAUSE_AFTER_TIMEOUT, "a search timed out"),
+    (DatabaseOverloadedError, deadlines.SEARCH_OVERLOADED, "it refused a search"),
+)
 DETAILS_SINCE = (8, 1)
 """The first server version whose `$rankFusion` has `scoreDetails`. (MongoDB manual, `$rankFusion`.)"""
 
@@ -54,6 +60,28 @@ def strategy_for(settings: Settings, db: AsyncDatabase[Document], embedder: Embe
     return AtlasWithFallback(db, embedder, require_atlas=settings.search == "atlas", deadline=deadline)
 
 
+def ways_of(settings: Settings, can: Capabilities, indexes: Sequence[IndexState]) -> dict[str, str]:
+    """How memories and knowledge are searched on a server: by which stages, or exact and why."""
+    if not can.search:
+        why = "this MongoDB has no search"
+        way = f"not at all: {why}, and LKMONGO_SEARCH is atlas" if settings.search == "atlas" else f"exact: {why}"
+        return {MEMORIES: way, KNOWLEDGE: way}
+    if settings.search == "exact":
+        return dict.fromkeys((MEMORIES, KNOWLEDGE), "exact: LKMONGO_SEARCH is exact")
+    ways = {
+        MEMORIES: "$rankFusion" if _fuses(can) else "$vectorSearch and $search, merged here",
+        KNOWLEDGE: "$vectorSearch",
+    }
+    for state in indexes:
+        if state.index.type == "vectorSearch" and not state.queryable:
+            ways[state.index.collection] = f"exact: {state.index.name} is {state.status}"
+    return ways
+
+
+def _fuses(can: Capabilities) -> bool:
+    return can.rank_fusion and can.version >= DETAILS_SINCE
+
+
 class AtlasWithFallback:
     """The Atlas strategy, with the exact one as the fallback.
 
@@ -68,6 +96,7 @@ class AtlasWithFallback:
         *,
         require_atlas: bool = False,
         deadline: float = deadlines.SEARCH,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Search `db`.
 
@@ -76,6 +105,7 @@ class AtlasWithFallback:
             embedder: only vectors of its model are compared.
             require_atlas: raise instead of falling back, except for searches that the indexes cannot answer.
             deadline: seconds for a search on Atlas, and for probing the server.
+            clock: the seconds by which Atlas is asked again after a failure; tests pass their own.
         """
         self._db = db
         self._embedder = embedder
@@ -85,7 +115,9 @@ class AtlasWithFallback:
         self._atlas: AtlasStrategy | None = None
         self._probed = False
         self._probing = asyncio.Lock()
+        self._clock = clock
         self._paused_until = 0.0
+        self._pause: tuple[type[LkmongoError], str] | None = None
         self._problems: dict[str, str] = {}
 
     async def warm(self) -> None:
@@ -136,8 +168,7 @@ class AtlasWithFallback:
             if self._require_atlas:
                 raise
             trouble = error
-            if isinstance(error, SearchTimeoutError) and time.monotonic() >= self._paused_until:
-                self._paused_until = time.monotonic() + PAUSE_AFTER_TIMEOUT
+            self._pause_after(error)
             self._log_problem(what, error)
         result = await exactly()
         if trouble is None:
@@ -151,9 +182,11 @@ class AtlasWithFallback:
         Raises:
             NotSupportedError: likewise, if Atlas is required.
             SearchTimeoutError: a search timed out a moment ago, or probing the server did.
+            DatabaseOverloadedError: MongoDB refused a search because it is overloaded, less than a minute ago.
         """
-        if time.monotonic() < self._paused_until:
-            raise SearchTimeoutError(why=f"a search timed out less than {PAUSE_AFTER_TIMEOUT:g} s ago")
+        if self._pause is not None and self._clock() < self._paused_until:
+            kind, why = self._pause
+            raise kind(why=why)
         try:
             async with asyncio.timeout(self._deadline):
                 return await self._probe()
@@ -163,16 +196,17 @@ class AtlasWithFallback:
     async def _probe(self) -> AtlasStrategy | None:
         async with self._probing:
             if not self._probed:
-                can = await probe(self._db)
+                can, quantization = await asyncio.gather(probe(self._db), self._quantization())
                 self._probed = True
-                fuses = can.rank_fusion and can.version >= DETAILS_SINCE
                 if can.search:
                     self._atlas = AtlasStrategy(
                         self._db,
                         self._embedder,
-                        fuses=fuses,
+                        fuses=_fuses(can),
                         needs_vectors=not self._require_atlas,
+                        quantization=quantization,
                         deadline=self._deadline,
+                        clock=self._clock,
                     )
                 logger.info(
                     "MongoDB %s: %s",
@@ -186,6 +220,24 @@ class AtlasWithFallback:
                 hint="connect to Atlas, or unset LKMONGO_SEARCH",
             )
         return self._atlas
+
+    async def _quantization(self) -> str:
+        """How the index of knowledge compresses its vectors; "none" if that is not known in time."""
+        try:
+            async with asyncio.timeout(self._deadline / 2):
+                return await knowledge_quantization(self._db)
+        except (LkmongoError, TimeoutError) as error:
+            logger.debug("the index of knowledge could not be listed: %r", error)
+            return "none"
+
+    def _pause_after(self, error: LkmongoError) -> None:
+        """Search exactly for a while after an error that waiting for the next search would only repeat."""
+        if self._clock() < self._paused_until:
+            return
+        for kind, seconds, what in _PAUSES:
+            if isinstance(error, kind):
+                self._paused_until = self._clock() + seconds
+                self._pause = kind, f"{what} less than {seconds:g} s ago"
 
     def _log_problem(self, what: str, trouble: LkmongoError | None) -> None:
         """Log once when a problem with the indexes begins, and when it ends."""

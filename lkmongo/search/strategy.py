@@ -88,7 +88,8 @@ def empty_index_error(index: str) -> LkmongoError:
 
 def one_line(error: LkmongoError) -> str:
     """An error on one line, for the `degraded` of a result."""
-    return error.message + (f" ({error.why})" if error.why else "") + (f"; run {error.hint}" if error.hint else "")
+    command = f"; run {error.hint}" if error.hint and error.hint.startswith("lkmongo ") else ""
+    return error.message + (f" ({error.why})" if error.why else "") + command
 
 
 class DegradationLog:

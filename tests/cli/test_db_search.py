@@ -185,7 +185,11 @@ def test_an_index_that_failed_is_left_alone_until_it_is_to_be_replaced(start, ru
     told = run("db", "status")
     assert (told.code, "memories_text_index is FAILED; out of disk; fix the cause" in told.stderr) == (0, True)
 
-    mended = run("db", "indexes", "--replace", "--json")
+    asked = run("db", "indexes", "--replace")
+    assert (asked.code, len(standin.recorded("dropSearchIndex"))) == (2, 0)
+    assert "memories_text_index does not answer now: about 0 documents of memories" in asked.stderr
+    assert "error: Drop memories_text_index and build it again? There is no terminal to ask on" in asked.stderr
+    mended = run("db", "indexes", "--replace", "--yes", "--json")
     assert (mended.code, actions(mended)[MEMORIES_TEXT]) == (0, "replace")
     standin.finish_builds()
     assert run("db", "indexes", "--check").code == 0
@@ -291,8 +295,10 @@ def test_the_embedded_mongod_has_no_search_and_needs_none(run):
     made = run("db", "indexes")
     assert made.code == 0
     assert "searches run exact" in made.stderr
-    server = run("db", "status", "--json").json["server"]
+    status = run("db", "status", "--json").json
+    server = status["server"]
     assert (server["search"], server["rank_fusion"], server["dimensions"]) == (False, False, 256)
+    assert set(status["searched"].values()) == {"exact: this MongoDB has no search"}
 
 
 def test_a_full_m0_cluster_is_explained_after_the_list(start, run, db):
@@ -312,8 +318,52 @@ def test_an_index_of_another_type_is_blocked(start, run, db):
     db().memories.create_search_index(SearchIndexModel({"mappings": {"dynamic": True}}, name=MEMORIES_VECTOR))
     blocked = run("db", "indexes", "--json")
     assert (blocked.code, actions(blocked)[MEMORIES_VECTOR]) == (6, "blocked")
-    replaced = run("db", "indexes", "--replace", "--json")
+    replaced = run("db", "indexes", "--replace", "--yes", "--json")
     assert (replaced.code, actions(replaced)[MEMORIES_VECTOR]) == (0, "replace")
+    again = run("db", "indexes", "--replace", "--json")
+    assert (again.code, actions(again)[MEMORIES_VECTOR]) == (0, "unchanged"), "there is nothing to ask about"
+
+
+def test_a_definition_that_the_server_refuses_is_said_in_its_words_without_waiting(start, run):
+    standin = start(build_seconds=0.1)
+    words = "Analyzers referenced by fields do not exist: content -> nope"
+    standin.fail(lambda it: it.name == "createSearchIndexes" and MEMORIES_TEXT in str(it.body), code=125, message=words)
+    refused = run("db", "indexes", "--json")
+    assert (refused.code, actions(refused)) == (
+        1,
+        {WANTED[0].name: "create", MEMORIES_VECTOR: "create", MEMORIES_TEXT: "blocked"},
+    )
+    assert json.loads(refused.stderr.splitlines()[-1])["error"] == {
+        "code": "search_index_refused",
+        "message": "MongoDB refuses the definition of memories_text_index",
+        "why": f"{words} (code 125)",
+        "hint": "lkmongo db indexes --dry-run prints it: unset the setting that asks for what this server does not "
+        "know, or upgrade the cluster",
+    }
+    assert len(standin.recorded("createSearchIndexes")) == 3, "each once"
+
+
+def test_what_was_tuned_in_atlas_is_left_alone_and_shown(start, run, db):
+    standin = start(build_seconds=0.1)
+    run("db", "indexes", "--wait")
+    vector, *filters = WANTED[0].definition["fields"]
+    db().command(
+        "updateSearchIndex",
+        "knowledge",
+        name=WANTED[0].name,
+        definition={"fields": [vector | {"quantization": "scalar"}, *filters]},
+    )
+    standin.finish_builds()
+    again = run("db", "indexes", "--json")
+    assert (again.code, again.stderr, {row["action"] for row in again.json}) == (0, "", {"unchanged"})
+    assert run("db", "indexes", "--check").code == 0
+    status = run("db", "status", "--json").json
+    assert {row["index"]: row["tuned"] for row in status["indexes"] if row["tuned"]} == {
+        WANTED[0].name: "embedding.quantization scalar"
+    }
+    decided = run("db", "indexes", "--json", env={"LKMONGO_QUANTIZATION": "none", "LKMONGO_INDEXING_METHOD": "flat"})
+    assert list(actions(decided).values()) == ["update", "update", "unchanged"]
+    assert "answers by its previous definition until the new one is built" in decided.stderr
 
 
 @pytest.mark.parametrize("code", [13, 18])
@@ -366,6 +416,11 @@ def test_status_shows_server_indexes_and_documents(start, run, db):
         "embedding_model": LocalEmbedder.model,
         "dimensions": 256,
     }
+    assert status.json["searched"] == {
+        "memories": "$vectorSearch and $search, merged here",
+        "knowledge": "$vectorSearch",
+    }
+    assert "memories\texact: LKMONGO_SEARCH is exact" in run("db", "status", env={"LKMONGO_SEARCH": "exact"}).stdout
     rows = {row["index"]: row for row in status.json["indexes"]}
     assert rows[MEMORIES_VECTOR]["status"] == "READY"
     assert rows[MEMORIES_VECTOR]["canary"] == "no document"
@@ -375,4 +430,8 @@ def test_status_shows_server_indexes_and_documents(start, run, db):
     assert {"collection": "memories", "older": 1, "newer": 0} in status.json["schema"]
     assert f"1 document has no vector of {LocalEmbedder.model}" in status.stderr
     plain = run("db", "status").stdout
-    assert [block.partition("\t")[0] for block in plain.split("\n\n")] == ["version", *["collection"] * 3, "subject"]
+    assert [block.partition("\t")[0] for block in plain.split("\n\n")] == [
+        *("version", "search"),
+        *["collection"] * 3,
+        "subject",
+    ]

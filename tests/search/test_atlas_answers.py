@@ -124,6 +124,19 @@ def test_the_branches_are_read_out_of_the_details_of_a_fusion():
     assert set(answer.documents) == {"a", "b", "c"}
 
 
+def test_details_may_be_an_object_by_the_names_of_the_branches():
+    older = {
+        "memory_type": "a",
+        "content": "x",
+        "details": {
+            "value": 0.1,
+            "details": {"vector": {"rank": 1, "value": 1.0, "details": {}}, "text": {"rank": "NA", "details": {}}},
+        },
+    }
+    answer = answer_from_score_details([older], MEMORY)
+    assert (answer.near, answer.worded) == ([("a", 1.0)], [])
+
+
 def test_details_without_scores_are_of_no_use():
     with pytest.raises(KeyError):
         answer_from_score_details([row("a", vector=(1, None), text=(1, 2.0))], MEMORY)

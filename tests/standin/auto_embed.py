@@ -7,8 +7,9 @@ schema of its definitions. The real vectors are Voyage's; here they are the loca
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,45 +17,62 @@ from lkmongo.embed import local
 from tests.standin.errors import CommandError, MongotError, bad_definition, unsupported
 from tests.standin.values import Float32, value_at
 
+if TYPE_CHECKING:
+    from tests.standin.definitions import VectorField
+
 FAMILY = ("voyage-4", "voyage-4-large", "voyage-4-lite")
 """Models that share one space: a question may be embedded by another one than the documents."""
 MODELS = (*FAMILY, "voyage-code-3")
 DIMENSIONS = (256, 512, 1024, 2048)
-_REQUIRED = ("path", "model", "modality")
-_SPELLED_OUT = ("numDimensions", "similarity", "quantization")
+DEFAULTS = {"numDimensions": 1024, "similarity": "dotProduct", "quantization": "float"}
+"""The quantization is the engine's; the documentation of Atlas says `scalar`."""
+_REQUIRED = ("model", "modality")
 
 
 def check_field(item: dict[str, Any], where: str) -> None:
     """Check the keys that only an `autoEmbed` field has.
 
     Raises:
-        CommandError: what the service refuses; 9999 for a default, as the documentation and the engine differ in it,
-            and for what shifts scores.
+        CommandError: what the service refuses.
     """
     for key in _REQUIRED:
         if not isinstance(item.get(key), str):
             raise bad_definition(f'"{where}.{key}" is required')
     if item["modality"] != "text":
         raise bad_definition(f"\"{where}.modality\" must be 'text'")
-    for key in _SPELLED_OUT:
-        if key not in item:
-            raise unsupported(f"an autoEmbed field without {key!r}")
-    if item["numDimensions"] not in DIMENSIONS:
+    if item.get("numDimensions", DIMENSIONS[0]) not in DIMENSIONS:
         raise bad_definition(f'"{where}.numDimensions" must be one of {list(DIMENSIONS)}')
-    if item["quantization"] not in ("float", "scalar", "binary", "binaryNoRescore"):
+    if item.get("quantization", "float") not in ("float", "scalar", "binary", "binaryNoRescore"):
         raise bad_definition(f'"{where}.quantization" must be one of [float, scalar, binary, binaryNoRescore]')
-    if item["quantization"] != "float":
-        raise unsupported("quantized automatic embedding")
 
 
-def check_models(models: set[str], *, available: bool) -> None:
-    """Refuse models that the search process does not know; it knows none if no embedding service is set up."""
-    unknown = sorted(models - set(MODELS)) if available else sorted(models)
-    if unknown:
-        supported = ", ".join(MODELS) if available else "none (embedding service not configured)"
+def unmodelled(item: dict[str, Any]) -> str | None:
+    """What of a field is accepted, and cannot be searched here."""
+    return None if item.get("quantization", "float") == "float" else "quantized automatic embedding"
+
+
+def check_creation(vectors: Iterable[VectorField], *, embeds: bool) -> None:
+    """Refuse models that the search process does not know, which are all if no embedding service is set up.
+
+    Raises:
+        CommandError: without a code where it looks for what is not spelled out, which the server makes 8.
+    """
+    vectors = list(vectors)
+    known = MODELS if embeds else ()
+    for vector in vectors:
+        if vector.model and vector.model not in known and not vector.spelled_out:
+            text = f"CanonicalModel: {vector.model} not registered yet, supported models are: [{', '.join(known)}]"
+            raise CommandError(8, text)
+    models = {vector.model for vector in vectors}
+    if unknown := sorted(model for model in models if model and model not in known):
+        text = f"The following embedding model(s) are not supported: {', '.join(unknown)}"
+        supported = ", ".join(known) or "none (embedding service not configured)"
+        raise CommandError(2, f"{text}. Supported models: {supported}.")
+    if None in models and len(models) > 1:
         raise CommandError(
             2,
-            f"The following embedding model(s) are not supported: {', '.join(unknown)}. Supported models: {supported}.",
+            "Index cannot mix regular vector fields with auto-embedding fields. Please use either pre-computed "
+            "embeddings or auto-embedding, but not both in the same index.",
         )
 
 

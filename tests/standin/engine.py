@@ -202,13 +202,15 @@ class Engine:
             return []
         await self._serve_or_fail(index, view, kind, deadline)
         definition = view.main.parsed
+        if definition.unmodelled:
+            raise unsupported(f"a search of an index with {definition.unmodelled}")
         if isinstance(query, text_search.TextQuery):
             if not isinstance(definition, SearchDefinition):
                 raise MongotError(8, f"Cannot execute $search over vectorSearch index '{index.name}'")
             snapshot = await self._snapshot(collection, index, host)
             return text_search.search(query, definition, snapshot, seed=self.seed)
         if not isinstance(definition, VectorDefinition):
-            raise MongotError(8, f"{query.path} is not indexed as vector")
+            raise MongotError(8, f"Cannot execute $vectorSearch over search index '{index.name}'")
         vector_search.check_against_index(query, definition)
         snapshot = await self._snapshot(collection, index, host)
         return vector_search.search(query, definition, snapshot, seed=self.seed, recall=self.recall)

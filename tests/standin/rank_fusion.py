@@ -179,9 +179,7 @@ def fuse(ranked: dict[str, list[Ranked]], weights: dict[str, float]) -> list[Fus
             places.setdefault(key, {})[name] = place | {"details": []}
     for key, entry in fused.items():
         details = [
-            places[key].get(name)
-            or {"inputPipelineName": name, "rank": "NA", "weight": weights.get(name, 1.0), "details": []}
-            for name in sorted(ranked)
+            places[key].get(name) or {"inputPipelineName": name, "rank": "NA", "details": []} for name in sorted(ranked)
         ]
         entry.details = {"value": entry.score, "description": DESCRIPTION, "details": details}
     return list(fused.values())

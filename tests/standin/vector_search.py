@@ -132,12 +132,13 @@ def check_against_index(query: VectorQuery, definition: VectorDefinition) -> Non
     Raises:
         MongotError: path, dimensions or filter do not fit the index.
     """
-    field = definition.vector
-    if query.vector is None and field.model is None:
+    field = definition.vectors.get(query.path)
+    embeds = any(each.model for each in definition.vectors.values())
+    if query.vector is None and not embeds:
         raise MongotError(8, "queryVector must be present")
-    if query.path != field.path and query.vector is None:
+    if query.vector is None and field is None:
         raise MongotError(8, f"Path '{query.path}' is not defined in Automated Embedding index '{query.index}'")
-    if query.path != field.path:
+    if field is None:
         raise MongotError(8, f"{query.path} is not indexed as vector")
     if query.vector is not None and field.model is not None:
         raise unsupported("a query vector for an autoEmbed index")
@@ -160,7 +161,7 @@ def search(
     Args:
         recall: below 1, an approximate search with fewer candidates than documents misses this share of them.
     """
-    field = definition.vector
+    field = definition.vectors[query.path]
     vectors = indexed(snapshot, field)
     keep = list(range(len(vectors.positions)))
     if query.filter is not None:

@@ -18,8 +18,8 @@ FIELD = {
 }
 FILTER = {"type": "filter", "path": "u"}
 EMBEDS = {"fields": [FIELD, FILTER]}
-REFUSED = 2
-"""The code of a definition that is refused as it is read."""
+REFUSED = 8
+"""The code of a definition that cannot be read."""
 
 
 def without(key):
@@ -84,8 +84,8 @@ async def test_an_index_of_vectors_takes_no_text(start, collection):
 @pytest.mark.parametrize(
     ("definition", "code", "text"),
     [
-        (without("modality"), None, '"fields[0].modality" is required'),
-        (without("model"), None, '"fields[0].model" is required'),
+        (without("modality"), None, 'fields[0].modality" is required'),
+        (without("model"), None, 'fields[0].model" is required'),
         ({"fields": [FIELD | {"modality": "image"}]}, None, "must be 'text'"),
         ({"fields": [FIELD | {"numDimensions": 300}]}, None, "numDimensions"),
         ({"fields": [FIELD | {"quantization": "none"}]}, None, "quantization"),
@@ -93,8 +93,6 @@ async def test_an_index_of_vectors_takes_no_text(start, collection):
         ({"fields": [FIELD, FILTER | {"path": "e"}]}, None, "path"),
         ({"fields": [FIELD | {"model": "voyage-3"}]}, 2, "not supported: voyage-3. Supported models: voyage-4,"),
         ({"fields": [FIELD, VECTOR["fields"][0] | {"path": "w"}]}, 2, "cannot mix regular vector fields"),
-        (without("numDimensions"), UNSUPPORTED, "without 'numDimensions'"),
-        ({"fields": [FIELD | {"quantization": "scalar"}]}, UNSUPPORTED, "quantized"),
     ],
 )
 async def test_a_definition_that_cannot_be_is_refused(start, collection, definition, code, text):
@@ -103,8 +101,21 @@ async def test_a_definition_that_cannot_be_is_refused(start, collection, definit
     await refused(refusal, code or REFUSED, text)
 
 
+async def test_what_is_left_out_has_a_default_and_other_quantizations_are_not_modelled(start, collection):
+    standin = start(profile="atlas_embeds")
+    coll = await collection(standin)
+    await coll.insert_one({"_id": 1, "e": "a dog"})
+    bare = {"fields": [{key: FIELD[key] for key in ("type", "modality", "path", "model")}]}
+    await built(standin, coll, vector_index(definition=bare))
+    assert await ids(coll, asking("a dog")) == [1]
+    await built(standin, coll, vector_index("w", {"fields": [FIELD | {"quantization": "scalar"}]}))
+    await refused(rows(coll, asking("a dog", index="w")), UNSUPPORTED, "quantized automatic embedding")
+
+
 async def test_without_an_embedding_service_every_model_is_unknown(start, collection):
     coll = await collection(start())
+    text = "CanonicalModel: voyage-4-lite not registered yet, supported models are: []"
+    await refused(coll.create_search_index(vector_index(definition=without("numDimensions"))), 8, text)
     text = "not supported: voyage-4-lite. Supported models: none (embedding service not configured)."
     await refused(coll.create_search_index(vector_index(definition=EMBEDS)), 2, text)
 

@@ -101,7 +101,7 @@ async def test_score_details_tell_of_every_branch(start, collection):
     assert detail["value"] == by_id[2]["s"]
     assert detail["description"].startswith("value output by reciprocal rank fusion algorithm")
     text, vector = detail["details"]
-    assert text == {"inputPipelineName": "text", "rank": "NA", "weight": 0.3, "details": []}
+    assert text == {"inputPipelineName": "text", "rank": "NA", "details": []}
     assert (vector["inputPipelineName"], vector["rank"], vector["weight"]) == ("vector", 1, 0.7)
     assert vector["value"] > 0.9
     text_of_details = "query requires scoreDetails metadata"

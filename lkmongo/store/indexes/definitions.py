@@ -1,21 +1,26 @@
 """The search indexes as data: names, fields and scope; and the comparison of definitions by meaning.
 
 `$vectorSearch` can only filter on paths that its index declares. `$search` can only compare a path with `equals` if its
-index maps it as a token, and silently finds nothing otherwise. The server keeps a definition as it was given, so the
-comparison ignores the order of fields and explicit defaults.
+index maps it as a token, and silently finds nothing otherwise. The server lists a definition as it was given, or in its
+own form, so the comparison ignores the order of fields, explicit defaults, and what the server adds.
+
+How an index keeps what it has (quantization, the graph, partitions, stored fields) is tuned in Atlas by hand, and only
+changes how accurate an approximate search is. It is left as it is there unless a setting decides it: changing it back
+would rebuild the index.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from lkmongo.embed.atlas import AtlasEmbedder
 from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES
 
 if TYPE_CHECKING:
     from lkmongo.embed.base import Embedder, Similarity
+    from lkmongo.settings import Settings
 
 KNOWLEDGE_VECTOR = "knowledge_embedding_index"
 MEMORIES_VECTOR = "memories_embedding_index"
@@ -41,22 +46,59 @@ class SearchIndex:
     """The paths that restrict a search to its tenant or person."""
 
 
-def indexes_for(embedder: Embedder) -> tuple[SearchIndex, ...]:
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What the settings decide of how indexes keep their vectors; None leaves it as it is in Atlas.
+
+    Attributes:
+        quantization: of knowledge, which is searched approximately: `none`, `scalar` or `binary`. Memories are searched
+            exactly, for which the service reads the full vectors.
+        indexing_method: of memories: `hnsw` or `flat`. An exact search within one person needs no graph.
+    """
+
+    quantization: str | None = None
+    indexing_method: str | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        return cls(settings.quantization, settings.indexing_method)
+
+    def apply(self, indexes: tuple[SearchIndex, ...]) -> tuple[SearchIndex, ...]:
+        """The indexes with what is decided, written out even where it is the default."""
+        decided = {
+            KNOWLEDGE_VECTOR: ("quantization", self.quantization),
+            MEMORIES_VECTOR: ("indexingMethod", self.indexing_method),
+        }
+        return tuple(_with_vector(index, *decided.get(index.name, ("", None))) for index in indexes)
+
+
+def _with_vector(index: SearchIndex, name: str, value: str | None) -> SearchIndex:
+    if value is None:
+        return index
+    vector, *filters = index.definition["fields"]
+    if value == "none" and embeds(index.definition):
+        value = "float"  # the same by another name
+    return replace(index, definition={**index.definition, "fields": [{**vector, name: value}, *filters]})
+
+
+def indexes_for(embedder: Embedder, tuning: Tuning | None = None) -> tuple[SearchIndex, ...]:
     """All search indexes, for what an embedder stores."""
     if isinstance(embedder, AtlasEmbedder):
-        return _indexes(embedder.index_field)
-    return search_indexes(embedder.dimensions, embedder.similarity)
+        return _indexes(embedder.index_field, tuning)
+    return search_indexes(embedder.dimensions, embedder.similarity, tuning)
 
 
-def search_indexes(dimensions: int, similarity: Similarity = "cosine") -> tuple[SearchIndex, ...]:
+def search_indexes(
+    dimensions: int, similarity: Similarity = "cosine", tuning: Tuning | None = None
+) -> tuple[SearchIndex, ...]:
     """All search indexes, for vectors of these dimensions and this similarity."""
-    return _indexes({"type": "vector", "numDimensions": dimensions, "similarity": similarity})
+    return _indexes({"type": "vector", "numDimensions": dimensions, "similarity": similarity}, tuning)
 
 
-def _indexes(embedding: Mapping[str, Any]) -> tuple[SearchIndex, ...]:
+def _indexes(embedding: Mapping[str, Any], tuning: Tuning | None) -> tuple[SearchIndex, ...]:
     """All search indexes, for a field without its path."""
     person = ("user_id", "tenant_id")
-    return (
+    indexes = (
         _vector(KNOWLEDGE, KNOWLEDGE_VECTOR, embedding, ("tenant_id",)),
         _vector(MEMORIES, MEMORIES_VECTOR, embedding, person),
         SearchIndex(
@@ -76,6 +118,7 @@ def _indexes(embedding: Mapping[str, Any]) -> tuple[SearchIndex, ...]:
             person,
         ),
     )
+    return tuning.apply(indexes) if tuning else indexes
 
 
 def _vector(collection: str, name: str, embedding: Mapping[str, Any], scope: tuple[str, ...]) -> SearchIndex:
@@ -105,6 +148,7 @@ _DEFAULTS: dict[str, Any] = {
     # vectorSearch
     "quantization": "none",
     "indexingMethod": "hnsw",
+    "engine": "lucene",
     "maxEdges": 16,
     "numEdgeCandidates": 100,
     # search
@@ -120,11 +164,57 @@ _DEFAULTS: dict[str, Any] = {
     "storedSource": False,
 }
 """The defaults of the service (MongoDB Search documentation, index definitions)."""
+_SCORED_BY = "bm25"
+"""The default of a string field, `similarity: {type: "bm25"}`."""
+_NO_DEFAULT = object()
+_TUNED = frozenset({"numPartitions", "storedSource", "sort"})
+_TUNED_OF_FIELD = frozenset({"quantization", "indexingMethod", "hnswOptions", "engine"})
+"""Settings of an index, and of a field of it, that are left as they are in Atlas unless a definition names them."""
+_MEANT = _TUNED | {
+    *("fields", "nestedRoot"),
+    *("mappings", "analyzer", "searchAnalyzer", "analyzers", "synonyms", "typeSets"),
+}
+"""What of a definition counts. The service ignores other keys when an index is created, and has its own in the form
+that it keeps: the names and ids of the index and its collection, versions. (Source of MongoDB's search engine.)"""
+
+
+def keep_tuned(index: SearchIndex, found: Mapping[str, Any]) -> SearchIndex:
+    """The index with what was tuned in Atlas and no setting decides, so that a new definition does not undo it."""
+    wanted = index.definition
+    kept = {key: found[key] for key in found if key in _TUNED and key not in wanted}
+    fields = wanted.get("fields")
+    if fields is not None:
+        there = {each.get("path"): each for each in found.get("fields", ())}
+        fields = [_keep_tuned_field(each, there.get(each["path"], {})) for each in fields]
+        kept |= {"fields": fields} if fields != wanted["fields"] else {}
+    return replace(index, definition={**wanted, **kept}) if kept else index
+
+
+def _keep_tuned_field(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Mapping[str, Any]:
+    if wanted["type"] != found.get("type"):
+        return wanted
+    kept = {key: found[key] for key in found if key in _TUNED_OF_FIELD and key not in wanted}
+    if wanted.get("indexingMethod") == "flat":
+        kept.pop("hnswOptions", None)  # which the service refuses together
+    return {**wanted, **kept}
+
+
+def tuned(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """What was tuned, other than the defaults, by its path, such as `embedding.quantization`."""
+    parts = {key: value for key, value in definition.items() if key in _TUNED}
+    found = dict(_leaves(parts, ""))
+    for each in definition.get("fields", ()):
+        found |= _leaves({key: each[key] for key in each if key in _TUNED_OF_FIELD}, str(each.get("path")))
+    return found
 
 
 def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """Describe how `found` differs from `wanted`; empty if they mean the same."""
-    should, there = dict(_leaves(wanted, "")), dict(_leaves(found, ""))
+    """Describe how `found` differs from `wanted`; empty if they mean the same.
+
+    What can be tuned in Atlas only differs if `wanted` names it.
+    """
+    found = _comparable(wanted, found)
+    should, there = dict(_leaves(_comparable(wanted, wanted), "")), dict(_leaves(found, ""))
     changes = []
     for path in dict.fromkeys([*should, *there]):
         if path not in there:
@@ -137,6 +227,24 @@ def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str
         elif should[path] != there[path]:
             changes.append(f"{path} is {there[path]}, should be {should[path]}")
     return changes
+
+
+def _comparable(wanted: Mapping[str, Any], definition: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a definition counts, without what was tuned and `wanted` does not name."""
+    meant = _MEANT - (_TUNED - wanted.keys())
+    counts = {key: value for key, value in definition.items() if key in meant}
+    if "sort" in counts:
+        counts["sort"] = {
+            path: {"noData": "lowest", **(order if isinstance(order, Mapping) else {"order": order})}
+            for path, order in counts["sort"].items()
+        }
+    if isinstance(fields := definition.get("fields"), list):
+        named = {each.get("path"): each.keys() for each in wanted.get("fields", ())}
+        counts["fields"] = [
+            {key: each[key] for key in each if key not in _TUNED_OF_FIELD or key in named.get(each.get("path"), ())}
+            for each in fields
+        ]
+    return counts
 
 
 def type_of(definition: Mapping[str, Any]) -> IndexType:
@@ -159,7 +267,7 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
             named = item.get("path") or item.get("name") if isinstance(item, Mapping) else None
             rest = {key: part for key, part in item.items() if key not in {"path", "name"}} if named else item
             yield from _leaves(rest, f"{path}.{named or number}")
-    elif name not in _DEFAULTS or value != _DEFAULTS[name]:
+    elif value != (_SCORED_BY if path.endswith(".similarity.type") else _DEFAULTS.get(name, _NO_DEFAULT)):
         yield path, value
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pymongo.asynchronous.database import AsyncDatabase
@@ -21,7 +21,14 @@ from lkmongo.errors import (
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.indexes.backfill import Coverage, coverage
 from lkmongo.store.indexes.canary import Canary, Outcome, check_canary, wait_for_canary
-from lkmongo.store.indexes.definitions import SearchIndex, differences, indexes_for, needs_rebuild
+from lkmongo.store.indexes.definitions import (
+    SearchIndex,
+    Tuning,
+    differences,
+    indexes_for,
+    needs_rebuild,
+    tuned,
+)
 from lkmongo.store.indexes.search_indexes import BROKEN, ListedIndex, listed
 from lkmongo.store.mongo import declared, operations
 from lkmongo.store.mongo.capabilities import Capabilities, probe
@@ -52,6 +59,7 @@ class IndexState:
         rebuilt: only a new index can have that one.
         detail: what is wrong, or empty.
         canary: whether it finds an existing document; None if not tested.
+        tuned: how it keeps its vectors, where that is not the default.
     """
 
     index: SearchIndex
@@ -62,6 +70,7 @@ class IndexState:
     rebuilt: bool = False
     detail: str = ""
     canary: Canary | None = None
+    tuned: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -107,6 +116,7 @@ def state_of(index: SearchIndex, found: ListedIndex | None) -> IndexState:
         different=bool(different),
         rebuilt=bool(different) and needs_rebuild(index.definition, found.definition),
         detail=detail,
+        tuned=tuned(found.definition),
     )
 
 
@@ -218,9 +228,9 @@ def _timeout_error(known: Sequence[IndexState], backoff: Backoff) -> NotReadyErr
     )
 
 
-async def tested_states(db: AsyncDatabase[Document], embedder: Embedder) -> list[IndexState]:
+async def tested_states(db: AsyncDatabase[Document], embedder: Embedder, tuning: Tuning | None) -> list[IndexState]:
     """The state of all search indexes, with a canary search for those that are ready. Raises as `listed` does."""
-    found = await states(db, indexes_for(embedder), Backoff(0))
+    found = await states(db, indexes_for(embedder, tuning), Backoff(0))
     return [
         replace(each, canary=await check_canary(db, each.index, embedder)) if each.ready else each for each in found
     ]
@@ -245,7 +255,9 @@ class DatabaseStatus:
     documents: Sequence[Coverage]
 
 
-async def database_status(db: AsyncDatabase[Document], embedder: Embedder) -> DatabaseStatus:
+async def database_status(
+    db: AsyncDatabase[Document], embedder: Embedder, tuning: Tuning | None = None
+) -> DatabaseStatus:
     """Report the state of a database, with a canary search for each ready search index; writes nothing.
 
     Raises:
@@ -256,7 +268,7 @@ async def database_status(db: AsyncDatabase[Document], embedder: Embedder) -> Da
     trouble = ""
     if capabilities.search:
         try:
-            found = await tested_states(db, embedder)
+            found = await tested_states(db, embedder, tuning)
         except (NotReadyError, NotSupportedError) as error:
             trouble = error.why or error.message
     own = (await declared.read(db)).own

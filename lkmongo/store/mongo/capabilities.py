@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pymongo.asynchronous.collection import AsyncCollection
@@ -19,9 +19,10 @@ Document = dict[str, Any]
 NO_SEARCH = frozenset({59, 40324, 31082, 115, 323})
 """Error codes of a server without search: CommandNotFound, an unknown stage, SearchNotEnabled, CommandNotSupported, and
 APIStrictError, as search is not part of the stable API."""
-_NO_FUSION = NO_SEARCH | {224}  # QueryFeatureNotAllowed: the stage is disabled
-_SEARCH_FAILED = frozenset({6, 7, 8, 50, 89, 125})
-"""Error codes of a server with search whose search process is unreachable, not ready or too slow."""
+NO_STAGE = NO_SEARCH | {224}
+"""The same for a stage that not every server with search has, with QueryFeatureNotAllowed: it is disabled."""
+_SEARCH_FAILED = frozenset({6, 7, 8, 43, 50, 89, 125, 175, 489, 11601})
+"""Error codes of a server with search whose search process is unreachable, not ready, too slow or overloaded."""
 
 _MAX_TIME_MS = 2_000
 _NO_SUCH_INDEX = "lkmongo_probe"  # searching an index that does not exist finds nothing
@@ -48,6 +49,11 @@ class Capabilities:
     def release(self) -> str:
         return ".".join(map(str, self.version))
 
+    @property
+    def features(self) -> dict[str, bool]:
+        """All features, by the names of their attributes."""
+        return {name: value for name, value in asdict(self).items() if isinstance(value, bool)}
+
 
 async def probe(db: AsyncDatabase[Document]) -> Capabilities:
     """Probe a server in one round trip on two connections, without reading or writing data.
@@ -61,7 +67,7 @@ async def probe(db: AsyncDatabase[Document]) -> Capabilities:
         return tuple(int(part) for part in info["versionArray"][:3])
 
     number, search, fusion = await asyncio.gather(
-        version(), _accepts(db, _SEARCH, NO_SEARCH), _accepts(db, _RANK_FUSION, _NO_FUSION)
+        version(), _accepts(db, _SEARCH, NO_SEARCH), _accepts(db, _RANK_FUSION, NO_STAGE)
     )
     return Capabilities(number, search, search and fusion)
 

@@ -9,15 +9,15 @@ import pytest
 
 from lkmongo.embed.atlas import AtlasEmbedder
 from lkmongo.embed.local import LocalEmbedder
-from lkmongo.errors import DatabaseError
 from lkmongo.model import Passage, TenantScope, UserScope
 from lkmongo.store.indexes import database_indexes, readiness
 from lkmongo.store.indexes import search_indexes as search_provision
 from lkmongo.store.indexes.backfill import backfill, count_missing
 from lkmongo.store.indexes.canary import Outcome
 from lkmongo.store.indexes.database_indexes import Action
-from lkmongo.store.indexes.definitions import indexes_for
+from lkmongo.store.indexes.definitions import Tuning, indexes_for
 from lkmongo.store.indexes.readiness import states
+from lkmongo.store.indexes.search_indexes import RefusedDefinitionError
 from lkmongo.store.knowledge.knowledge import Document, Knowledge
 from lkmongo.store.people.memories import Memories
 from tests.search_rig import KNOWLEDGE, MEMORIES, TEXT, WANTED, rig
@@ -60,7 +60,6 @@ async def test_made_once_ready_and_found_by_a_text(start):
             "model": "voyage-4-lite",
             "numDimensions": 512,
             "similarity": "cosine",
-            "quantization": "float",
             "path": "embedding",
         },
         {"type": "filter", "path": "user_id"},
@@ -73,7 +72,9 @@ async def test_made_once_ready_and_found_by_a_text(start):
     await it.db.memories.insert_one(
         ROBIN.filter | {"memory_type": "pet", "embedding": "pet: a poodle", "embedding_model": "atlas"}
     )
-    (memories,) = [each for each in await readiness.tested_states(it.db, ATLAS) if each.index.name == MEMORIES.name]
+    (memories,) = [
+        each for each in await readiness.tested_states(it.db, ATLAS, None) if each.index.name == MEMORIES.name
+    ]
     assert memories.canary.outcome is Outcome.FOUND
     text = it.standin.recorded("$vectorSearch")[-1].body["pipeline"][0]["$vectorSearch"]
     assert text["query"] == {"text": "pet: a poodle"}
@@ -113,11 +114,28 @@ async def test_a_filter_that_is_missing_is_an_update_as_ever(start):
     assert not [state for state in await states(it.db, EMBEDS) if state.different]
 
 
+async def test_what_was_tuned_by_hand_stays_and_what_a_setting_decides_is_built(start):
+    it = await start()
+    vector, *filters = EMBEDS[0].definition["fields"]
+    await it.make(
+        EMBEDS[0], {"fields": [vector | {"quantization": "scalar", "hnswOptions": {"maxEdges": 32}}, *filters]}
+    )
+    await it.make(EMBEDS[1], {"fields": EMBEDS[1].definition["fields"][:2]})
+    await it.make(TEXT)
+    planned = {change.index.name: change.action for change in await search_provision.plan(it.db, EMBEDS)}
+    assert planned == {KNOWLEDGE.name: Action.UNCHANGED, MEMORIES.name: Action.UPDATE, TEXT.name: Action.UNCHANGED}
+    decided = indexes_for(ATLAS, Tuning(quantization="none", indexing_method="flat"))
+    assert decided[0].definition["fields"][0]["quantization"] == "float", "as none is called here"
+    assert decided[1].definition["fields"][0]["indexingMethod"] == "flat"
+    blocked = {change.index.name for change in await search_provision.plan(it.db, decided) if change.hint}
+    assert blocked == BOTH, "neither can be changed by an update"
+
+
 async def test_a_server_that_does_not_embed_is_said_at_once_in_its_words_and_what_to_do(start):
     it = await start(profile="atlas")
-    with pytest.raises(DatabaseError) as caught:
+    with pytest.raises(RefusedDefinitionError, match="refuses the definition of") as caught:
         await apply(it, EMBEDS)
-    assert "not supported: voyage-4-lite. Supported models: none" in caught.value.why
+    assert "CanonicalModel: voyage-4-lite not registered yet" in caught.value.why
     assert "set VOYAGE_API_KEY, or LKMONGO_EMBEDDINGS=local" in caught.value.hint
     assert it.pauses == [], "and not tried again"
 

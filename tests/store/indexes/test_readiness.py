@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -456,3 +459,36 @@ def listing(status="READY", *, queryable=True, version=0, serving=(0,)):
 )
 def test_when_the_list_means_ready(listed, ready):
     assert listed.ready is ready
+
+
+MAIN = {"status": "FAILED", "definitionVersion": {"version": 0}, "message": "out of disk"}
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"statusDetail": [{"hostname": "a", "mainIndex": MAIN}]},
+        {"statusDetail": [{"hostname": "a", "mainIndex": {}, "stagedIndex": MAIN}]},
+        {"statusDetail": {"hostname": "a", "mainIndex": MAIN}},
+        {"statusDetail": {"a": {"mainIndex": MAIN}, "b": {}}},
+        {"statusDetail": [{"hostname": "a", "message": "out of disk"}]},
+        {"statusDetail": [], "message": "out of disk"},
+        {"message": "out of disk", "statusDetail": ["not ours"]},
+    ],
+    ids=str,
+)
+def test_why_an_index_failed_is_read_wherever_it_stands(details):
+    found = read_listing({"name": "i", "status": "FAILED", "queryable": False, "latestDefinition": {}} | details)
+    assert (found.status, found.message) == ("FAILED", "out of disk")
+
+
+def test_every_real_listing_is_read():
+    packed = (Path(__file__).parents[2] / "data" / "mongot.json.gz").read_bytes()
+    replies = [case["reply"] for case in json.loads(gzip.decompress(packed))["management"]]
+    listings = [document for reply in replies for document in reply.get("cursor", {}).get("firstBatch", [])]
+    found = [read_listing(document) for document in listings]
+    assert [(each.type, each.status, each.ready) for each in found] == [
+        ("vectorSearch", "PENDING", False),
+        ("vectorSearch", "PENDING", False),
+        ("search", "PENDING", False),
+    ]
