@@ -1,4 +1,7 @@
-"""What single settings accept: a check returns the value as it is used, or raises ValueError with what it must be."""
+"""What single settings accept: a check returns the value as it is used, or raises ValueError with what it must be.
+
+With the values that `lkmongo.settings` makes of several, or says of one.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, SecretStr
 from pydantic_core import ErrorDetails
 
 from lkmongo.errors import SettingsError, UsageError
@@ -162,3 +167,26 @@ def explain(name: str, first: ErrorDetails, sources: Mapping[str, str]) -> Setti
     source = sources.get(name, ENVIRONMENT)
     where = "the environment" if source == ENVIRONMENT else source
     return SettingsError(f"{name} {accepted}", why=f"it is set in {where}", hint=f"correct {name}, or unset it")
+
+
+@dataclass(frozen=True, slots=True)
+class LiveKitCredentials:
+    """Address and key pair of a LiveKit project."""
+
+    url: str
+    api_key: str
+    api_secret: SecretStr
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).netloc.rpartition("@")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A setting as documentation and `doctor` show it."""
+
+    name: str
+    meaning: str
+    default: str
+    secret: bool

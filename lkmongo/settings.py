@@ -10,48 +10,28 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 
 from lkmongo import setting_checks as check
 from lkmongo.after_end import Mode
 from lkmongo.errors import SettingsError
+from lkmongo.setting_checks import LiveKitCredentials as LiveKitCredentials  # noqa: PLC0414 - for those who type it
+from lkmongo.setting_checks import Variable
 
 ENVIRONMENT = check.ENVIRONMENT
 LINGER_AT_TERMINAL = timedelta(seconds=60)
 _TEST_VARIABLES = {"LKMONGO_TEST_ATLAS_URI"}
 
 
+Fusion = Literal["ranks", "scores"]
+"""How the two branches of a search become one result."""
 Switch = Annotated[bool, BeforeValidator(check.switch)]
 HttpUrl = Annotated[str, check.url("http", "https")]
-
-
-@dataclass(frozen=True, slots=True)
-class LiveKitCredentials:
-    """Address and key pair of a LiveKit project."""
-
-    url: str
-    api_key: str
-    api_secret: SecretStr
-
-    @property
-    def host(self) -> str:
-        return urlsplit(self.url).netloc.rpartition("@")[2]
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """A setting as documentation and `doctor` show it."""
-
-    name: str
-    meaning: str
-    default: str
-    secret: bool
 
 
 class Settings(BaseModel):
@@ -105,10 +85,7 @@ class Settings(BaseModel):
     embeddings: Literal["voyage", "openai", "local", "atlas"] | None = Field(
         None,
         alias="LKMONGO_EMBEDDINGS",
-        description=(
-            "which embedder is used: `voyage`, `openai` (the server of LKMONGO_EMBEDDING_BASE_URL), `local`, "
-            "or `atlas` (MongoDB's own, by `autoEmbed` search indexes)"
-        ),
+        description="who embeds: `voyage`, `openai` (LKMONGO_EMBEDDING_BASE_URL), `local`, or `atlas` (MongoDB itself)",
         examples=["`openai` with a LKMONGO_EMBEDDING_BASE_URL, else `voyage` with a VOYAGE_API_KEY, else `local`"],
     )
     embedding_base_url: Annotated[str, BeforeValidator(check.embedding_address)] | None = Field(
@@ -150,6 +127,23 @@ class Settings(BaseModel):
         "auto",
         alias="LKMONGO_SEARCH",
         description=("how memories and knowledge are searched: `auto` (Atlas Search if available), `atlas` or `exact`"),
+    )
+    fusion: Fusion | None = Field(
+        None,
+        alias="LKMONGO_FUSION",
+        description=(
+            "how words and vectors are fused where Atlas searches: by `ranks` (`$rankFusion`), or by `scores` as the "
+            "exact search does it (`$scoreFusion`)"
+        ),
+        examples=["`scores` with local embeddings, else `ranks`"],
+    )
+    rerank: Literal["off", "voyage", "atlas"] = Field(
+        "off",
+        alias="LKMONGO_RERANK",
+        description=(
+            "who puts found passages into a better order: `voyage` (needs a VOYAGE_API_KEY), `atlas` (`$rerank` of "
+            "MongoDB 8.3) or `off`"
+        ),
     )
     quantization: Literal["none", "scalar", "binary"] | None = Field(
         None,
@@ -415,15 +409,11 @@ class Settings(BaseModel):
             SettingsError: Voyage is set, but its key is missing; or Atlas is, but not a database with search indexes.
         """
         if self.embeddings == "atlas" and (self.mongodb_uri is None or self.search == "exact"):
-            wrong, remedy = (
-                ("MONGODB_URI is not set", "set MONGODB_URI")
-                if self.mongodb_uri is None
-                else ("LKMONGO_SEARCH is exact", "unset LKMONGO_SEARCH")
-            )
+            wrong = "MONGODB_URI is not set" if self.mongodb_uri is None else "LKMONGO_SEARCH is exact"
             raise SettingsError(
                 f"LKMONGO_EMBEDDINGS is atlas, but {wrong}",
                 why="only the search indexes of Atlas, or of a MongoDB with mongot, embed by themselves",
-                hint=f"{remedy}, or set LKMONGO_EMBEDDINGS=local",
+                hint="set MONGODB_URI and unset LKMONGO_SEARCH, or set LKMONGO_EMBEDDINGS=local",
             )
         if self.embeddings == "voyage" and not self.voyage_api_key:
             raise SettingsError(

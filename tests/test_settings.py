@@ -157,8 +157,12 @@ def test_voyage_without_a_key_is_refused_and_a_key_switches_to_it():
 @pytest.mark.parametrize(
     ("environ", "said", "hint"),
     [
-        ({}, "MONGODB_URI is not set", "set MONGODB_URI, or set LKMONGO_EMBEDDINGS=local"),
-        ({"MONGODB_URI": "mongodb://h", "LKMONGO_SEARCH": "exact"}, "LKMONGO_SEARCH is exact", "unset LKMONGO_SEARCH"),
+        ({}, "MONGODB_URI is not set", "set MONGODB_URI and unset LKMONGO_SEARCH"),
+        (
+            {"MONGODB_URI": "mongodb://h", "LKMONGO_SEARCH": "exact"},
+            "LKMONGO_SEARCH is exact",
+            "or set LKMONGO_EMBEDDINGS=local",
+        ),
     ],
 )
 def test_mongodb_embeds_only_where_its_indexes_are_searched(environ, said, hint):

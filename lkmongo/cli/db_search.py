@@ -347,9 +347,8 @@ async def status(cli: Cli) -> None:
         "embedding_model": embedder.model,
         "dimensions": embedder.dimensions,
     }
-    searched = [
-        {"search": what, "by": way} for what, way in ways_of(cli.settings, found.capabilities, found.search).items()
-    ]
+    ways = ways_of(cli.settings, found.capabilities, embedder, found.search)
+    searched = [{"search": what, "by": way} for what, way in ways.items()]
     shown = {Action.CREATE: "MISSING", Action.UNCHANGED: "READY", Action.BLOCKED: "BLOCKED"}
     rows = [
         {
@@ -370,7 +369,7 @@ async def status(cli: Cli) -> None:
         cli.output.event(
             {
                 "server": server,
-                "searched": {each["search"]: each["by"] for each in searched},
+                "searched": ways,
                 "indexes": rows,
                 "documents": documents,
                 "schema": schema,

@@ -139,6 +139,8 @@ class Memory:
         if self._opening:
             with suppress(Exception):  # that was raised where it was opened
                 await self._opened()
+        if self._strategy:
+            await self._strategy.close()
         await (client.run_on_client_loop(self._stack.aclose) if self._prewarmed else self._stack.aclose())
         await self.embedder.close()
 
@@ -167,6 +169,7 @@ class Memory:
     async def _search(self) -> SearchStrategy:
         if self._strategy is None:
             self._strategy = strategy_for(self.settings, (await self.store()).db, self.embedder)
+            await self._strategy.warm()
         return self._strategy
 
     async def _opened(self) -> Store:

@@ -1,8 +1,11 @@
-"""The Atlas strategy: `$vectorSearch`, `$search` and `$rankFusion`, within a scope and a deadline, without retries.
+"""The Atlas strategy: `$vectorSearch`, `$search` and their fusion, within a scope and a deadline, without retries.
 
-`$rankFusion` is used if it reports the scores it was made from (`scoreDetails`, server 8.1 and later): the embedder's
-floor applies to cosines, which a fused score does not contain. Otherwise both branches are sent concurrently and fused
-here. If a branch fails, the result lacks it and says so; no query is ever sent without its scope.
+Memories are fused by ranks or by scores (LKMONGO_FUSION). By ranks, with `$rankFusion` (8.0): its `scoreDetails` (8.1)
+have the cosines that the embedder's floor applies to; without them, they are computed here from the vectors of what it
+returns. By scores, with `$scoreFusion` (8.2): it returns both scores of all slots of a person. What the exact strategy
+knows of them beside that, the centre of their vectors, is read with the first search and kept. On a server without the
+stage, both branches are sent concurrently. If a branch fails, the result lacks it and says so; no query is ever sent
+without its scope.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pymongo.errors import OperationFailure, PyMongoError
 
@@ -23,17 +27,21 @@ from lkmongo.embed.vectors import from_bson
 from lkmongo.errors import DatabaseOverloadedError, LkmongoError
 from lkmongo.model import Fact, Passage, TenantScope, UserScope, now
 from lkmongo.search import atlas_queries
-from lkmongo.search.atlas_queries import (
+from lkmongo.search.atlas_answers import (
     MEMORY,
     PASSAGE,
     Answer,
     Branches,
     Candidate,
-    QueryVector,
+    Centres,
     RecentDocuments,
+    ScopeCentre,
     SearchTarget,
+    answer_from_ranks,
     answer_from_score_details,
+    answer_from_scores,
     merge,
+    merge_by_scores,
     text_index_missed,
 )
 from lkmongo.search.strategy import (
@@ -58,6 +66,9 @@ if TYPE_CHECKING:
     from pymongo.asynchronous.database import AsyncDatabase
 
     from lkmongo.embed.base import Embedder
+    from lkmongo.search.atlas_queries import QueryVector
+    from lkmongo.search.exact import Hit
+    from lkmongo.settings import Fusion
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +90,7 @@ _UNKNOWN_STAGE_RETRY_AFTER = 3_600.0
 """The same after a server said that it does not have it, which an upgrade of the cluster changes."""
 _BATCH = 1_000
 _NO_RETRY_APART = {6, 7, 13, 18, 50, 89, 91, 189, 262, 8000, 9001, 10107, 11600, 11602, 13435, 13436}
-"""Error codes of `$rankFusion` after which separate branches would fail as well."""
+"""Error codes of a fusion after which separate branches would fail as well."""
 
 
 class AtlasStrategy:
@@ -94,7 +105,9 @@ class AtlasStrategy:
         db: AsyncDatabase[Document],
         embedder: Embedder,
         *,
+        fusion: Fusion = "ranks",
         fuses: bool = True,
+        details: bool = True,
         needs_vectors: bool = False,
         quantization: str = "none",
         deadline: float = deadlines.SEARCH,
@@ -105,12 +118,14 @@ class AtlasStrategy:
         Args:
             db: of a client with `retryReads=False`, else the driver repeats a failed search.
             embedder: only vectors of its model are compared.
-            fuses: whether the server has `$rankFusion` with `scoreDetails`.
+            fusion: of both branches, by ranks or by scores.
+            fuses: whether the server has the stage for that, `$rankFusion` or `$scoreFusion`.
+            details: whether its `$rankFusion` has `scoreDetails`.
             needs_vectors: raise if the vector branch fails, or any because of overload, because the caller has a better
                 fallback than a search by one branch alone.
             quantization: of the index of knowledge, which is searched approximately.
             deadline: seconds for everything except the query's embedding.
-            clock: the seconds by which `$rankFusion` is tried again; tests pass their own.
+            clock: the seconds by which the stage is tried again; tests pass their own.
         """
         self._db = db
         self._embedder = embedder
@@ -122,7 +137,10 @@ class AtlasStrategy:
             PASSAGE.collection: atlas_queries.quantized_floor(embedder, quantization),
         }
         self._clock = clock
+        self._by_scores = fusion == "scores"
+        self._details = details
         self._fuse_from = 0.0 if fuses else float("inf")
+        self._centres: Centres[tuple[str, str]] = Centres()
         self._degradation_log = DegradationLog()
 
     async def memories(
@@ -141,12 +159,14 @@ class AtlasStrategy:
         async with (
             self._embedding_of(query, query_embedding) as embedding,
             running(self._read(MEMORY, recent)) as reading,
+            running(self._centre_of(scope, since)) as centring,
         ):
             vector, missing = await embedding.vector()
             until = time.monotonic() + self._deadline
-            answer = await self._ask_memories(scope, _for_index(vector, query), words, depth, until)
+            answer = await self._ask_memories(scope, atlas_queries.for_index(vector, query), words, depth, until)
             await self._check_empty_result(MEMORY, answer, scope.filter, since)
             read = await reading
+            centre = await centring
         if self._needs_vectors:
             for branch, problem in answer.problems.items():
                 if branch == "vector" or isinstance(problem, DatabaseOverloadedError):
@@ -154,7 +174,11 @@ class AtlasStrategy:
         if text_index_missed(answer, words, since, MEMORY):
             answer.worded = None
             answer.problems["text"] = empty_index_error(MEMORIES_TEXT)
-        return await self._result(MEMORY, answer, read, query, vector, missing, limit)
+        if centre is not None:
+            beside = {MEMORY.key(document) for document in read}
+            compared = {key: answer.documents[key] for key, _ in answer.near or [] if key not in beside}
+            self._centres.keep((scope.tenant_id, scope.user_id), centre if centre.fits(compared, beside) else None)
+        return await self._result(MEMORY, answer, read, query, vector, missing, limit, centre)
 
     async def knowledge(
         self, tenant: TenantScope, query: str, limit: int = 3, *, query_embedding: QueryEmbedding | None = None
@@ -168,6 +192,8 @@ class AtlasStrategy:
         if not query.strip():
             return SearchResult("atlas", [])
         since, depth = now() - INDEX_LAG, atlas_queries.depth_for(limit)
+        if self._by_scores:
+            depth = max(depth, atlas_queries.CANDIDATE_PASSAGES)
         model = self._embedder.model
         # There is no text index to find passages without a vector.
         unknown: list[Document] = [
@@ -182,7 +208,9 @@ class AtlasStrategy:
             if vector is None:
                 raise NotForAtlasError(why=missing)
             until = time.monotonic() + self._deadline
-            stages = atlas_queries.knowledge_by_vector(tenant.filter, _for_index(vector, query), model, depth)
+            stages = atlas_queries.knowledge_by_vector(
+                tenant.filter, atlas_queries.for_index(vector, query), model, depth
+            )
             answer = await self._separately(PASSAGE, {"vector": stages}, until)
             await self._check_empty_result(PASSAGE, answer, tenant.filter, since)
             read = await reading
@@ -204,21 +232,32 @@ class AtlasStrategy:
     ) -> Answer:
         model, weights = self._embedder.model, self._embedder.weights
         if vector is not None and words and self._clock() >= self._fuse_from:
-            stages = atlas_queries.memories_by_both(scope.filter, vector, words, model, weights, depth)
-            answer = await self._fused(stages, until)
+            given = scope.filter, vector, words, model, weights, depth
+            if self._by_scores:
+                answer = await self._fused(atlas_queries.memories_by_scores(*given), answer_from_scores, until)
+            elif self._details or isinstance(vector, str):  # without a vector of ours, none of theirs can be compared
+                stages = atlas_queries.memories_by_ranks(*given, details=True)
+                answer = await self._fused(stages, answer_from_score_details, until)
+            else:
+                told = partial(answer_from_ranks, vector=vector, weights=weights, depth=depth)
+                answer = await self._fused(atlas_queries.memories_by_ranks(*given, details=False), told, until)
             if answer is not None:
                 return answer
         branches: dict[str, list[Document]] = {}
         if vector is not None:
-            branches["vector"] = atlas_queries.memories_by_vector(scope.filter, vector, model, depth)
+            near = atlas_queries.WHOLE_SCOPE if self._by_scores else depth
+            branches["vector"] = atlas_queries.memories_by_vector(scope.filter, vector, model, near)
         if words:
             branches["text"] = atlas_queries.memories_by_text(scope.filter, words, depth)
         return await self._separately(MEMORY, branches, until)
 
-    async def _fused(self, stages: list[Document], until: float) -> Answer | None:
+    async def _fused(
+        self, stages: list[Document], read: Callable[[list[Document], SearchTarget[Any]], Answer], until: float
+    ) -> Answer | None:
         """Both branches in one round trip, or None if they must be sent separately."""
+        stage = next(iter(stages[0]))
         try:
-            return answer_from_score_details(await self._aggregate(MEMORY, stages, until), MEMORY)
+            return read(await self._aggregate(MEMORY, stages, until), MEMORY)
         except OperationFailure as error:
             if error.code in _NO_RETRY_APART or is_overload(error):
                 raise explain(error) from error
@@ -226,10 +265,10 @@ class AtlasStrategy:
             self._fuse_from = self._clock() + (
                 _UNKNOWN_STAGE_RETRY_AFTER if error.code in NO_STAGE else _FUSION_RETRY_AFTER
             )
-            logger.debug("$rankFusion failed (code %s): sending the branches separately", error.code)
-        except KeyError:
+            logger.debug("%s failed (code %s): sending the branches separately", stage, error.code)
+        except (AttributeError, KeyError, TypeError):
             self._fuse_from = self._clock() + _UNKNOWN_STAGE_RETRY_AFTER
-            logger.debug("$rankFusion reports no scores: sending the branches separately")
+            logger.debug("%s reports no scores: sending the branches separately", stage)
         except (PyMongoError, TimeoutError) as error:
             raise explain(error) from error
         return None
@@ -286,6 +325,39 @@ class AtlasStrategy:
         except (PyMongoError, TimeoutError) as error:
             raise explain(error) from error
 
+    async def _centre_of(self, scope: UserScope, since: datetime) -> ScopeCentre | None:
+        """The centre of a person's vectors, read if it is not known; None if there is none, or it is not needed.
+
+        It is not the search: without it the cosines are compared as they are.
+        """
+        if not self._by_scores or not self._embedder.dimensions:
+            return None
+        if known := self._centres.get((scope.tenant_id, scope.user_id)):
+            return known
+        selector = scope.filter | {"embedding_model": self._embedder.model}
+        collection, most = self._db[MEMORY.collection], atlas_queries.WHOLE_SCOPE
+
+        async def find() -> list[Document]:
+            shown = {"_id": 0, "memory_type": 1, "embedding": 1}
+            cursor = collection.find(selector, shown, max_time_ms=self._max_time_ms, batch_size=_BATCH)
+            return await cursor.limit(most + 1).to_list()
+
+        def work(documents: list[Document]) -> ScopeCentre | None:
+            vectors = {
+                MEMORY.key(document): unit
+                for document in documents
+                if (unit := from_bson(document.get("embedding"), self._embedder.dimensions)) is not None
+            }
+            return ScopeCentre.of(vectors, since)
+
+        try:
+            async with asyncio.timeout(self._deadline):
+                documents = await run_on_client_loop(find)
+        except (PyMongoError, TimeoutError) as error:
+            logger.debug("the centre of a scope could not be read: %s", explain(error).message)
+            return None
+        return None if len(documents) > most else await asyncio.to_thread(work, documents)
+
     async def _check_empty_result(
         self, target: SearchTarget[Any], answer: Answer, scope: Mapping[str, str], since: datetime
     ) -> None:
@@ -315,6 +387,7 @@ class AtlasStrategy:
         vector: NDArray[np.float32] | None,
         missing: str | None,
         limit: int,
+        centre: ScopeCentre | None = None,
     ) -> SearchResult[T]:
         known = {target.key(document): document for document in read}
         documents = answer.documents | known
@@ -332,15 +405,17 @@ class AtlasStrategy:
                 )
                 for key, document in documents.items()
             }
-            hits = merge(
-                Branches(answer.near or [], answer.worded, {key: candidates[key] for key in answer.documents}),
-                RecentDocuments({key: candidates[key] for key in known}, vectors),
-                query,
-                None if answer.near is None else vector,
-                self._embedder.weights,
-                self._floors[target.collection],
-                atlas_queries.depth_for(limit),
-            )
+            recent = RecentDocuments({key: candidates[key] for key in known}, vectors)
+            asked = None if answer.near is None else vector
+            how = query, asked, self._embedder.weights, self._floors[target.collection]
+            hits: Sequence[Hit[Any]]
+            if self._by_scores:
+                texts = {key: candidate.text for key, candidate in candidates.items()}
+                hits = merge_by_scores(answer, recent, texts, *how, limit, centre)
+            else:
+                found = {key: candidates[key] for key in answer.documents}
+                branches = Branches(answer.near or [], answer.worded, found)
+                hits = merge(branches, recent, *how, atlas_queries.depth_for(limit))
             return [
                 SearchHit(target.item(documents[hit.key]), hit.score, hit.vector_rank, hit.text_rank)
                 for hit in hits[:limit]
@@ -356,12 +431,3 @@ class AtlasStrategy:
         degraded = "; ".join(notes) or None
         self._degradation_log.note(target.collection, degraded)
         return SearchResult("atlas", await asyncio.to_thread(work), degraded)
-
-
-@overload
-def _for_index(vector: NDArray[np.float32], query: str) -> QueryVector: ...
-@overload
-def _for_index(vector: NDArray[np.float32] | None, query: str) -> QueryVector | None: ...
-def _for_index(vector: NDArray[np.float32] | None, query: str) -> QueryVector | None:
-    """What a search index is asked with: the vector, or the text if MongoDB makes the vector."""
-    return vector if vector is None or vector.size else query

@@ -13,6 +13,8 @@ from lkmongo import deadlines
 from lkmongo.errors import DatabaseOverloadedError, LkmongoError, NotSupportedError
 from lkmongo.model import Fact, Passage, TenantScope, UserScope
 from lkmongo.search.atlas import AtlasStrategy
+from lkmongo.search.atlas_queries import quantized_floor
+from lkmongo.search.rerank import reranked
 from lkmongo.search.strategy import (
     ExactStrategy,
     NotForAtlasError,
@@ -22,6 +24,7 @@ from lkmongo.search.strategy import (
     SearchTimeoutError,
     one_line,
 )
+from lkmongo.store.indexes.definitions import EMBEDDING
 from lkmongo.store.indexes.search_indexes import knowledge_quantization
 from lkmongo.store.mongo.capabilities import Capabilities, probe
 from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from pymongo.asynchronous.database import AsyncDatabase
 
     from lkmongo.embed.base import Embedder
-    from lkmongo.settings import Settings
+    from lkmongo.settings import Fusion, Settings
     from lkmongo.store.indexes.readiness import IndexState
 
 logger = logging.getLogger(__name__)
@@ -44,42 +47,76 @@ _PAUSES = (
     (SearchTimeoutError, PAUSE_AFTER_TIMEOUT, "a search timed out"),
     (DatabaseOverloadedError, deadlines.SEARCH_OVERLOADED, "it refused a search"),
 )
-DETAILS_SINCE = (8, 1)
-"""The first server version whose `$rankFusion` has `scoreDetails`. (MongoDB manual, `$rankFusion`.)"""
+
+
+def fusion_for(settings: Settings) -> Fusion:
+    """LKMONGO_FUSION, else what was measured to be best for the embedder (docs/retrieval.md).
+
+    The constants of fusion by scores were fitted with the local embedder. Of others nothing is known, so theirs is the
+    service's own, by ranks.
+    """
+    return settings.fusion or ("scores" if settings.embedder_kind == "local" else "ranks")
 
 
 def strategy_for(settings: Settings, db: AsyncDatabase[Document], embedder: Embedder) -> SearchStrategy:
-    """Make the strategy that LKMONGO_SEARCH names, without I/O; keep it as long as the client.
+    """Make the strategy that LKMONGO_SEARCH and LKMONGO_RERANK name, without I/O; keep it as long as the client.
 
     The embedded mongod has no search, so "auto" is exact without MONGODB_URI.
+
+    Raises:
+        SettingsError: what reranking needs is not set.
     """
+    return reranked(_strategy_for(settings, db, embedder), settings, db)
+
+
+def _strategy_for(settings: Settings, db: AsyncDatabase[Document], embedder: Embedder) -> SearchStrategy:
     if settings.search == "exact" or (settings.search == "auto" and settings.mongodb_uri is None):
         return ExactStrategy(db, embedder)
     # Where MongoDB makes the query's vector, that is a part of the search.
     deadline = deadlines.SEARCH if embedder.dimensions else deadlines.SEARCH + deadlines.QUERY_EMBEDDING
-    return AtlasWithFallback(db, embedder, require_atlas=settings.search == "atlas", deadline=deadline)
+    required = settings.search == "atlas"
+    return AtlasWithFallback(db, embedder, require_atlas=required, fusion=fusion_for(settings), deadline=deadline)
 
 
-def ways_of(settings: Settings, can: Capabilities, indexes: Sequence[IndexState]) -> dict[str, str]:
+def ways_of(settings: Settings, can: Capabilities, embedder: Embedder, indexes: Sequence[IndexState]) -> dict[str, str]:
     """How memories and knowledge are searched on a server: by which stages, or exact and why."""
+    ways = _stages_of(settings, can, embedder, indexes)
+    if settings.rerank == "voyage":
+        ways[KNOWLEDGE] += "; reranked by Voyage"
+    if settings.rerank == "atlas":
+        ways[KNOWLEDGE] += "; reranked by $rerank" if can.rerank else "; not reranked, this MongoDB has no $rerank"
+    return ways
+
+
+def _stages_of(
+    settings: Settings, can: Capabilities, embedder: Embedder, indexes: Sequence[IndexState]
+) -> dict[str, str]:
     if not can.search:
         why = "this MongoDB has no search"
         way = f"not at all: {why}, and LKMONGO_SEARCH is atlas" if settings.search == "atlas" else f"exact: {why}"
         return {MEMORIES: way, KNOWLEDGE: way}
     if settings.search == "exact":
         return dict.fromkeys((MEMORIES, KNOWLEDGE), "exact: LKMONGO_SEARCH is exact")
+    fusion = fusion_for(settings)
+    stage = "$scoreFusion" if fusion == "scores" else "$rankFusion"
     ways = {
-        MEMORIES: "$rankFusion" if _fuses(can) else "$vectorSearch and $search, merged here",
+        MEMORIES: stage if _fuses(can, fusion) else f"$vectorSearch and $search, fused here by {fusion}",
         KNOWLEDGE: "$vectorSearch",
     }
     for state in indexes:
-        if state.index.type == "vectorSearch" and not state.queryable:
+        if state.index.type != "vectorSearch":
+            continue
+        if not state.queryable:
             ways[state.index.collection] = f"exact: {state.index.name} is {state.status}"
+        elif state.index.collection == KNOWLEDGE and (quantization := state.tuned.get(f"{EMBEDDING}.quantization")):
+            floor = quantized_floor(embedder, str(quantization))
+            ways[KNOWLEDGE] += f", {quantization} quantization, floor {floor:.3f}"
     return ways
 
 
-def _fuses(can: Capabilities) -> bool:
-    return can.rank_fusion and can.version >= DETAILS_SINCE
+def _fuses(can: Capabilities, fusion: Fusion) -> bool:
+    """Whether the server has the stage for it."""
+    return can.score_fusion if fusion == "scores" else can.rank_fusion
 
 
 class AtlasWithFallback:
@@ -95,6 +132,7 @@ class AtlasWithFallback:
         embedder: Embedder,
         *,
         require_atlas: bool = False,
+        fusion: Fusion = "ranks",
         deadline: float = deadlines.SEARCH,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -104,12 +142,14 @@ class AtlasWithFallback:
             db: belongs to the event loop the searches run on.
             embedder: only vectors of its model are compared.
             require_atlas: raise instead of falling back, except for searches that the indexes cannot answer.
+            fusion: of memories' words and vectors, by ranks or by scores.
             deadline: seconds for a search on Atlas, and for probing the server.
             clock: the seconds by which Atlas is asked again after a failure; tests pass their own.
         """
         self._db = db
         self._embedder = embedder
         self._require_atlas = require_atlas
+        self._fusion = fusion
         self._deadline = deadline
         self._exact = ExactStrategy(db, embedder)
         self._atlas: AtlasStrategy | None = None
@@ -126,6 +166,9 @@ class AtlasWithFallback:
             await self._probe()
         except LkmongoError as error:
             logger.debug("the server could not be probed yet: %s (%s)", error.message, error.why)
+
+    async def close(self) -> None:
+        """Nothing."""
 
     async def memories(self, scope: UserScope, query: str, limit: int = 5) -> SearchResult[Fact]:
         """Search one person's slots. See `SearchStrategy.memories`.
@@ -202,7 +245,9 @@ class AtlasWithFallback:
                     self._atlas = AtlasStrategy(
                         self._db,
                         self._embedder,
-                        fuses=_fuses(can),
+                        fusion=self._fusion,
+                        fuses=_fuses(can, self._fusion),
+                        details=can.score_details,
                         needs_vectors=not self._require_atlas,
                         quantization=quantization,
                         deadline=self._deadline,

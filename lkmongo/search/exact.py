@@ -206,6 +206,37 @@ def _sound(word: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Centre:
+    """What the vectors of a scope share, and how each of them compares with it.
+
+    Attributes:
+        vector: their mean, less the fewer there are; shape (d,).
+        along: the product of each vector with it; shape (n,).
+    """
+
+    vector: NDArray[np.float32]
+    along: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, matrix: NDArray[np.float32]) -> Centre:
+        """The centre of n vectors of unit length, shape (n, d), of which there is at least one."""
+        count = len(matrix)
+        vector = matrix.mean(axis=0) * np.float32(count / (count + _KNOWN))
+        return cls(vector, matrix @ vector)
+
+    def closeness(self, cosines: NDArray[np.float32], query_vector: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The cosines after the centre is taken away from both sides, shape (n,), from those before."""
+        query = query_vector - self.vector
+        # The product of the two centred vectors, without a second matrix.
+        product = cosines - self.along - np.float32(self.vector @ query)
+        square = float(self.vector @ self.vector)
+        lengths = np.sqrt(np.maximum(1 - 2 * self.along + square, 1e-6, dtype=np.float32))
+        length = max(float(np.linalg.norm(query)), 1e-3)
+        closeness: NDArray[np.float32] = product / (lengths * np.float32(length))
+        return closeness
+
+
+@dataclass(frozen=True, slots=True)
 class Hit(Generic[K]):
     """A result; a rank is None if its branch did not return the document."""
 
@@ -248,7 +279,7 @@ class ExactIndex(Generic[K]):
         self._places = np.array(present, dtype=np.intp)
         rows = [vectors[order[place]] for place in present]
         self._matrix = np.array(rows, dtype=np.float32) if rows else np.zeros((0, 0), dtype=np.float32)
-        self._centre()
+        self._centre = Centre.of(self._matrix) if rows else None
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -316,16 +347,6 @@ class ExactIndex(Generic[K]):
         best = _best(closeness, np.arange(len(closeness)), count)
         return [(int(self._places[row]), value) for row, value in best]
 
-    def _centre(self) -> None:
-        """What of the comparison with the centred vectors does not depend on the query."""
-        count = len(self._matrix)
-        if not count:
-            return
-        self._centre_vector = self._matrix.mean(axis=0) * np.float32(count / (count + _KNOWN))
-        self._along = self._matrix @ self._centre_vector
-        square = float(self._centre_vector @ self._centre_vector)
-        self._lengths = np.sqrt(np.maximum(1 - 2 * self._along + square, 1e-6, dtype=np.float32))
-
     def _compare(self, query_vector: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The cosine and the closeness of every vector, shape (n,) each."""
         if query_vector.shape != self._matrix.shape[1:]:
@@ -333,11 +354,7 @@ class ExactIndex(Generic[K]):
                 f"the query's vector has shape {query_vector.shape}, the documents' {self._matrix.shape[1:]}"
             )
         cosines = self._matrix @ query_vector
-        query = query_vector - self._centre_vector
-        # The product of the two centred vectors, without a second matrix.
-        product = cosines - self._along - np.float32(self._centre_vector @ query)
-        length = max(float(np.linalg.norm(query)), 1e-3)
-        return cosines, product / (self._lengths * np.float32(length))
+        return cosines, cosines if self._centre is None else self._centre.closeness(cosines, query_vector)
 
     def _lend(self, by_vector: NDArray[np.float32], by_words: NDArray[np.float32], places: NDArray[np.intp]) -> None:
         """Let words count for both branches if a document has no vector.

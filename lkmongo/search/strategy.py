@@ -176,6 +176,9 @@ class SearchStrategy(Protocol):
     async def warm(self) -> None:
         """Find out now what the first search would otherwise have to find out."""
 
+    async def close(self) -> None:
+        """Let go of connections that are not the database's."""
+
 
 def memory_index(
     memories: Sequence[Fact],
@@ -254,6 +257,9 @@ class ExactStrategy:
 
     async def warm(self) -> None:
         """Nothing: every search reads what it needs."""
+
+    async def close(self) -> None:
+        """Nothing."""
 
     async def memories(
         self, scope: UserScope, query: str, limit: int = 5, *, query_embedding: QueryEmbedding | None = None

@@ -141,6 +141,10 @@ def test_another_embedder_updates_the_indexes_and_says_what_is_left_to_do(start,
 def test_a_check_of_an_empty_database_makes_nothing(start, run, db):
     start()
     assert run("db", "indexes", "--check").code == 6
+    assert run("db", "status", "--json").json["searched"] == {
+        "memories": "exact: memories_embedding_index is MISSING",
+        "knowledge": "exact: knowledge_embedding_index is MISSING",
+    }
     assert db().list_collection_names() == []
 
 
@@ -361,6 +365,7 @@ def test_what_was_tuned_in_atlas_is_left_alone_and_shown(start, run, db):
     assert {row["index"]: row["tuned"] for row in status["indexes"] if row["tuned"]} == {
         WANTED[0].name: "embedding.quantization scalar"
     }
+    assert status["searched"]["knowledge"] == "$vectorSearch, scalar quantization, floor 0.156"
     decided = run("db", "indexes", "--json", env={"LKMONGO_QUANTIZATION": "none", "LKMONGO_INDEXING_METHOD": "flat"})
     assert list(actions(decided).values()) == ["update", "update", "unchanged"]
     assert "answers by its previous definition until the new one is built" in decided.stderr
@@ -413,11 +418,14 @@ def test_status_shows_server_indexes_and_documents(start, run, db):
         "version": "8.0.12",
         "search": True,
         "rank_fusion": True,
+        "score_details": False,
+        "score_fusion": False,
+        "rerank": False,
         "embedding_model": LocalEmbedder.model,
         "dimensions": 256,
     }
     assert status.json["searched"] == {
-        "memories": "$vectorSearch and $search, merged here",
+        "memories": "$vectorSearch and $search, fused here by scores",
         "knowledge": "$vectorSearch",
     }
     assert "memories\texact: LKMONGO_SEARCH is exact" in run("db", "status", env={"LKMONGO_SEARCH": "exact"}).stdout

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+import numpy as np
 import pytest
 from pymongo.operations import SearchIndexModel
 
+from lkmongo.embed.vectors import to_bson
 from lkmongo.errors import DatabaseOverloadedError, DatabaseUnavailableError, DriftError, NotReadyError
 from lkmongo.model import Passage, TenantScope, UserScope
 from lkmongo.search.atlas import AtlasStrategy
@@ -176,6 +178,25 @@ async def test_the_address_may_ask_for_another_read_concern(backend):
     async with create_client(f"{backend.standin.uri}&readConcernLevel=majority") as client:
         strategy = AtlasStrategy(client[backend.db.name], backend.embedder, deadline=30)
         assert (await strategy.memories(ROBIN, "golden retriever")).degraded is None
+
+
+@pytest.mark.parametrize(
+    ("quantization", "cosine", "found"),
+    [("none", 0.152, True), ("scalar", 0.152, False), ("scalar", 0.158, True), ("binary", 0.152, True)],
+)
+async def test_the_floor_of_knowledge_is_that_of_its_index(where, backend, quantization, cosine, found):
+    if backend.name == FUSED:
+        pytest.skip("the same")
+    (query,) = await backend.embedder.embed(["zebra crossing"], kind="query")
+    across = np.roll(query, 1) - float(np.roll(query, 1) @ query) * query
+    vector = cosine * query + (1 - cosine**2) ** 0.5 * across / np.linalg.norm(across)
+    fields = {"embedding": to_bson(vector.astype(np.float32)), "embedding_model": backend.embedder.model}
+    await backend.add(SHOP, PASSAGES[:1], embedded=False, **fields)
+    await backend.remember(ROBIN, SLOTS)
+    await backend.db.memories.update_one({"memory_type": "job"}, {"$set": fields})
+    strategy = backend.strategy_with(backend.embedder, quantization=quantization)
+    assert [hit.item for hit in (await strategy.knowledge(SHOP, "zebra crossing")).hits] == PASSAGES[: int(found)]
+    assert "job" in labels(await strategy.memories(ROBIN, "zebra crossing")), "memories are searched exactly"
 
 
 # ---------------------------------------------------------------- whose it is, on a stale index

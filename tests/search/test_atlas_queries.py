@@ -74,7 +74,7 @@ def test_words_too_short_to_be_misspelt_are_taken_as_they_are():
 
 def test_both_branches_are_fused_with_the_weights_of_the_embedder():
     weights = FusionWeights(vector=0.7, text=0.3)
-    stages = atlas_queries.memories_by_both(SCOPE, VECTOR, ["dog", "biscuit"], "m@2", weights, 30)
+    stages = atlas_queries.memories_by_ranks(SCOPE, VECTOR, ["dog", "biscuit"], "m@2", weights, 30, details=True)
     assert stages == [
         {
             "$rankFusion": {

@@ -12,7 +12,7 @@ from lkmongo.model import Passage, TenantScope, UserScope
 from lkmongo.search.choose import AtlasWithFallback, strategy_for
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.settings import Settings
-from lkmongo.store.indexes.definitions import KNOWLEDGE_VECTOR, MEMORIES_VECTOR
+from lkmongo.store.indexes.definitions import KNOWLEDGE_VECTOR, MEMORIES_VECTOR, search_indexes
 from lkmongo.store.mongo.client import create_client
 from tests.search_backends import NoQuestions, open_backend, place
 from tests.standin import Standin
@@ -189,6 +189,29 @@ async def test_an_overloaded_search_is_sent_once_answered_exactly_and_sent_again
         assert (result.strategy, result.degraded) == ("atlas", None)
         stage = "$rankFusion" if backend.name == "atlas-fused" and ask is ways[0] else "$vectorSearch"
         assert len(backend.standin.recorded(stage)) == 1
+
+
+async def test_how_the_index_of_knowledge_is_quantized_is_looked_up(backend):
+    index, *_ = search_indexes(backend.embedder.dimensions)
+    vector, *filters = index.definition["fields"]
+
+    async def floor():
+        search = AtlasWithFallback(backend.db, backend.embedder, deadline=PATIENT)
+        await search.warm()
+        return search._atlas._floors["knowledge"]
+
+    async def define(**fields):
+        definition = {"fields": [vector | fields, *filters]}
+        await backend.db.command("updateSearchIndex", "knowledge", name=index.name, definition=definition)
+        await asyncio.to_thread(backend.standin.finish_builds)
+
+    await define(quantization="scalar")
+    assert await floor() == pytest.approx(0.15586, abs=1e-5)
+    backend.standin.set_management(up=False)
+    assert await floor() == 0.15, "what cannot be listed is not waited for"
+    backend.standin.set_management(up=True)
+    await define()
+    assert await floor() == 0.15
 
 
 async def test_a_server_that_is_overloaded_when_it_is_asked_what_it_can_do_is_asked_again(backend):

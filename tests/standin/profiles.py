@@ -21,6 +21,7 @@ class Profile:
         quota: search indexes for the whole cluster, of any type.
         small: definitions are limited to 3 KB and 300 fields.
         embeds: an embedding service is set up for `autoEmbed` indexes.
+        reranks: native reranking is switched on for the project.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Profile:
     embeds: bool = False
     management_down: bool = False
     mongot_down: bool = False
+    reranks: bool = False
 
     @property
     def number(self) -> tuple[int, int]:
@@ -62,6 +64,8 @@ _ALL = (
     Profile("atlas_embeds", embeds=True),
     Profile("atlas_7_0", version="7.0"),
     Profile("atlas_8_0", version="8.0"),
+    Profile("atlas_8_1", version="8.1"),
+    Profile("atlas_8_3", version="8.3", reranks=True),
     Profile("m0", version="8.0", quota=3, small=True),
     Profile("flex", version="8.0", quota=10, small=True),
     Profile("mongot_down", mongot_down=True),

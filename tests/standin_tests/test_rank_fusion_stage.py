@@ -155,15 +155,6 @@ async def test_version_8_0_writes_the_score_into_the_document(start, collection)
     await refused(rows(coll, fusion(scoreDetails=True)), 224, "must be enabled to use scoreDetails")
 
 
-async def test_other_fusions_are_unknown_before_their_version_and_not_modelled_after(start, collection):
-    coll = await collection(start(version="8.0"))
-    await refused(rows(coll, {"$scoreFusion": {}}), 40324)
-    await refused(rows(coll, {"$rerank": {}}), 40324)
-    coll = await collection(start(version="8.3"))
-    await refused(rows(coll, {"$scoreFusion": {}}), 9999)
-    await refused(rows(coll, {"$rerank": {}}), 9999)
-
-
 RANKED = [{"$sort": {"a": 1}}]
 PIPELINES = [
     ({"p": []}, 9834300),
