@@ -158,11 +158,7 @@ def test_voyage_without_a_key_is_refused_and_a_key_switches_to_it():
     ("environ", "said", "hint"),
     [
         ({}, "MONGODB_URI is not set", "set MONGODB_URI and unset LKMONGO_SEARCH"),
-        (
-            {"MONGODB_URI": "mongodb://h", "LKMONGO_SEARCH": "exact"},
-            "LKMONGO_SEARCH is exact",
-            "or set LKMONGO_EMBEDDINGS=local",
-        ),
+        ({"MONGODB_URI": "mongodb://h", "LKMONGO_SEARCH": "exact"}, "LKMONGO_SEARCH is exact", "unset LKMONGO_SEARCH"),
     ],
 )
 def test_mongodb_embeds_only_where_its_indexes_are_searched(environ, said, hint):

@@ -100,7 +100,7 @@ def _stages_of(
     fusion = fusion_for(settings)
     stage = "$scoreFusion" if fusion == "scores" else "$rankFusion"
     ways = {
-        MEMORIES: stage if _fuses(can, fusion) else f"$vectorSearch and $search, fused here by {fusion}",
+        MEMORIES: stage if _fuses(can, fusion, embedder) else f"$vectorSearch and $search, fused here by {fusion}",
         KNOWLEDGE: "$vectorSearch",
     }
     for state in indexes:
@@ -114,9 +114,11 @@ def _stages_of(
     return ways
 
 
-def _fuses(can: Capabilities, fusion: Fusion) -> bool:
-    """Whether the server has the stage for it."""
-    return can.score_fusion if fusion == "scores" else can.rank_fusion
+def _fuses(can: Capabilities, fusion: Fusion, embedder: Embedder) -> bool:
+    """Whether the server has the stage for it; without details, ranks are told from vectors of the embedder."""
+    if fusion == "scores":
+        return can.score_fusion
+    return can.rank_fusion and (can.score_details or embedder.dimensions > 0)
 
 
 class AtlasWithFallback:
@@ -246,7 +248,7 @@ class AtlasWithFallback:
                         self._db,
                         self._embedder,
                         fusion=self._fusion,
-                        fuses=_fuses(can, self._fusion),
+                        fuses=_fuses(can, self._fusion, self._embedder),
                         details=can.score_details,
                         needs_vectors=not self._require_atlas,
                         quantization=quantization,

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from lkmongo.embed.atlas import AtlasEmbedder
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.model import UserScope
 from lkmongo.search.atlas import AtlasStrategy
@@ -159,6 +160,12 @@ async def test_the_centre_is_read_again_after_a_change(backend):
 def test_how_a_server_is_searched_is_told(can, environ, memories, knowledge):
     ways = ways_of(Settings.load(environ), can, LocalEmbedder(), [])
     assert ways == {"memories": memories, "knowledge": knowledge}
+
+
+def test_without_details_and_vectors_the_branches_are_sent_apart():
+    environ = {"LKMONGO_EMBEDDINGS": "atlas", "MONGODB_URI": "mongodb://h"}
+    assert ways_of(Settings.load(environ), V80, AtlasEmbedder(), [])["memories"].endswith("fused here by ranks")
+    assert ways_of(Settings.load(environ), V83, AtlasEmbedder(), [])["memories"] == "$rankFusion"
 
 
 @pytest.mark.parametrize(
