@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 
+import numpy as np
 import pytest
 
 from lkmongo.agent.caller import Caller
+from lkmongo.agent.slots import Slots
 from lkmongo.embed.atlas import AtlasEmbedder
-from lkmongo.model import SessionRecord, SessionStatus, now
+from lkmongo.embed.vectors import to_bson
+from lkmongo.model import Fact, SessionRecord, SessionStatus, now
 from lkmongo.search.past_calls import past_calls
 from lkmongo.summary import Summary
 from tests.overlaps import ROBIN, outbox_of
@@ -58,6 +61,15 @@ async def test_a_slot_is_stored_with_its_text_once_and_found_by_words(store, wri
     assert caplog.records == []
 
 
+async def test_slots_with_texts_lack_nothing_and_none_is_near():
+    slots = Slots(EMBEDDER)
+    slots.replace_all({label: Fact(label, content) for label, content in SLOTS.items()})
+    assert slots.add_vectors({label: (None, f"{label}: {content}") for label, content in SLOTS.items()}) == []
+    (vector,) = await EMBEDDER.embed(["which animals do I own"], kind="query")
+    assert await slots.ranked("which animals do I own", vector, 5) == []
+    assert [slot.memory_type for slot in await slots.ranked("the hospital", vector, 5)] == ["job"]
+
+
 async def test_a_summary_is_not_stored_twice_and_found_by_words(store):
     summary = Summary("They asked for a green lamp.", now())
     await store.users.seen(ROBIN)
@@ -67,6 +79,8 @@ async def test_a_summary_is_not_stored_twice_and_found_by_words(store):
         assert await store.summaries.save(ROBIN, "s-2", summary, vector=vector, model=EMBEDDER.model)
         await caller.embed_summary("s-2", summary)
     assert "embedding" not in (await store.db.sessions.find_one({"session_id": "s-2"}))["summary"]
+    vector = {"summary.embedding": to_bson(np.ones(256, np.float32)), "summary.embedding_model": "of before"}
+    await store.db.sessions.update_one({"session_id": "s-2"}, {"$set": vector})
     found = await past_calls(store.summaries, ROBIN, "the lamp", EMBEDDER, today=now())
     assert [call.session_id for call in found.calls] == ["s-2"]
-    assert found.degraded is None
+    assert found.degraded is None, "nothing can be done about the vector of before"

@@ -235,6 +235,14 @@ async def test_a_new_slot_is_found_by_the_next_question_and_ranked_like_any_othe
     assert labels(await backend.strategy.memories(ROBIN, "do I have a dog"))[0] == "pet"
 
 
+async def test_until_mongodb_has_embedded_a_slot_one_word_of_many_finds_it(backend):
+    if backend.embedder.dimensions:
+        pytest.skip("its vector is there at once")
+    await backend.remember(ROBIN, SLOTS, age=JUST_NOW)
+    result = await backend.strategy.memories(ROBIN, "anything known on vintage bicycles, tandems, or unicycles")
+    assert labels(result) == ["hobby"]
+
+
 async def test_a_slot_that_was_overwritten_is_found_by_what_it_says_now(backend):
     await backend.remember(ROBIN, SLOTS)
     await backend.store.memories.remember(ROBIN, "pet", "a parrot named Polly")
