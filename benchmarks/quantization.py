@@ -85,9 +85,7 @@ def ask(scopes: Sequence[Scope]) -> list[Asked]:
         places = {keys[place]: row for row, place in enumerate(scope.index._places)}  # noqa: SLF001
         questions = [*scope.questions, *scope.off_topic]
         vectors = np.array([question.vector for question in questions])
-        for question, true, seen in zip(
-            questions, vectors @ matrix.T, quantizer.cosines(vectors, matrix), strict=True
-        ):
+        for question, true, seen in zip(questions, vectors @ matrix.T, quantizer.cosines(vectors, matrix), strict=True):
             right = frozenset(places[key] for key in question.answers if key in places)
             asked.append(Asked(true.astype(np.float64), seen, right))
     return asked

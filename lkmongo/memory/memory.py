@@ -24,6 +24,7 @@ from lkmongo.memory.records import Knowledge, People, Sessions
 from lkmongo.model import DEFAULT_TENANT, UserScope, check_id
 from lkmongo.outbox.recovery import recover_periodically
 from lkmongo.search.choose import strategy_for
+from lkmongo.search.rerank import check_reranker
 from lkmongo.search.strategy import SearchStrategy
 from lkmongo.settings import Settings
 from lkmongo.store.indexes import database_indexes
@@ -96,6 +97,7 @@ class Memory:
         self.settings = (settings or Settings.load()).override(**overrides)
         self.embedder: Embedder = embedder_for(self.settings)
         _ = self.settings.webhook  # a missing secret is an error now, not at the end of the first session
+        check_reranker(self.settings)
         self.people = People(self.store, self._search)
         self.sessions = Sessions(self.store, self.embedder)
         self.knowledge = Knowledge(self.store, self._search, self.embedder)

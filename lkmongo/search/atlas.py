@@ -45,6 +45,7 @@ from lkmongo.search.atlas_answers import (
     text_index_missed,
 )
 from lkmongo.search.strategy import (
+    ENDED,
     DegradationLog,
     NotForAtlasError,
     QueryEmbedding,
@@ -109,7 +110,6 @@ class AtlasStrategy:
         fuses: bool = True,
         details: bool = True,
         needs_vectors: bool = False,
-        quantization: str = "none",
         deadline: float = deadlines.SEARCH,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -123,7 +123,6 @@ class AtlasStrategy:
             details: whether its `$rankFusion` has `scoreDetails`.
             needs_vectors: raise if the vector branch fails, or any because of overload, because the caller has a better
                 fallback than a search by one branch alone.
-            quantization: of the index of knowledge, which is searched approximately.
             deadline: seconds for everything except the query's embedding.
             clock: the seconds by which the stage is tried again; tests pass their own.
         """
@@ -132,10 +131,8 @@ class AtlasStrategy:
         self._needs_vectors = needs_vectors
         self._deadline = deadline
         self._max_time_ms = max(1, int(deadline * SERVER_SHARE * 1_000))
-        self._floors = {
-            MEMORY.collection: embedder.floor,
-            PASSAGE.collection: atlas_queries.quantized_floor(embedder, quantization),
-        }
+        self.quantization = "none"
+        """Of the index of knowledge, which is searched approximately; whoever knows it sets it."""
         self._clock = clock
         self._by_scores = fusion == "scores"
         self._details = details
@@ -259,7 +256,7 @@ class AtlasStrategy:
         try:
             return read(await self._aggregate(MEMORY, stages, until), MEMORY)
         except OperationFailure as error:
-            if error.code in _NO_RETRY_APART or is_overload(error):
+            if error.code in _NO_RETRY_APART | ENDED or is_overload(error):
                 raise explain(error) from error
             # An index that is not ready fails both branches (8), and so it is with whatever else may pass.
             self._fuse_from = self._clock() + (
@@ -391,6 +388,9 @@ class AtlasStrategy:
     ) -> SearchResult[T]:
         known = {target.key(document): document for document in read}
         documents = answer.documents | known
+        floor = self._embedder.floor  # memories are searched exactly
+        if target.collection == PASSAGE.collection:
+            floor = atlas_queries.quantized_floor(self._embedder, self.quantization)
 
         def work() -> list[SearchHit[T]]:
             vectors = {
@@ -407,7 +407,7 @@ class AtlasStrategy:
             }
             recent = RecentDocuments({key: candidates[key] for key in known}, vectors)
             asked = None if answer.near is None else vector
-            how = query, asked, self._embedder.weights, self._floors[target.collection]
+            how = query, asked, self._embedder.weights, floor
             hits: Sequence[Hit[Any]]
             if self._by_scores:
                 texts = {key: candidate.text for key, candidate in candidates.items()}

@@ -108,9 +108,8 @@ def _stages_of(
             continue
         if not state.queryable:
             ways[state.index.collection] = f"exact: {state.index.name} is {state.status}"
-        elif state.index.collection == KNOWLEDGE and (quantization := state.tuned.get(f"{EMBEDDING}.quantization")):
-            floor = quantized_floor(embedder, str(quantization))
-            ways[KNOWLEDGE] += f", {quantization} quantization, floor {floor:.3f}"
+        elif state.index.collection == KNOWLEDGE and (kind := state.tuned.get(f"{EMBEDDING}.quantization")):
+            ways[KNOWLEDGE] += f", {kind} quantization, floor {quantized_floor(embedder, str(kind)):.3f}"
     return ways
 
 
@@ -241,7 +240,7 @@ class AtlasWithFallback:
     async def _probe(self) -> AtlasStrategy | None:
         async with self._probing:
             if not self._probed:
-                can, quantization = await asyncio.gather(probe(self._db), self._quantization())
+                can = await probe(self._db)
                 self._probed = True
                 if can.search:
                     self._atlas = AtlasStrategy(
@@ -251,10 +250,10 @@ class AtlasWithFallback:
                         fuses=_fuses(can, self._fusion, self._embedder),
                         details=can.score_details,
                         needs_vectors=not self._require_atlas,
-                        quantization=quantization,
                         deadline=self._deadline,
                         clock=self._clock,
                     )
+                    self._atlas.quantization = await self._quantization()
                 logger.info(
                     "MongoDB %s: %s",
                     can.release,
@@ -271,7 +270,7 @@ class AtlasWithFallback:
     async def _quantization(self) -> str:
         """How the index of knowledge compresses its vectors; "none" if that is not known in time."""
         try:
-            async with asyncio.timeout(self._deadline / 2):
+            async with asyncio.timeout(self._deadline / 4):  # a search may be waiting
                 return await knowledge_quantization(self._db)
         except (LkmongoError, TimeoutError) as error:
             logger.debug("the index of knowledge could not be listed: %r", error)

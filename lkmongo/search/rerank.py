@@ -250,25 +250,27 @@ class RerankedSearch:
         return replace(result, hits=sorted(hits, key=lambda hit: -hit.score))
 
 
-def reranked(inner: SearchStrategy, settings: Settings, db: AsyncDatabase[Document]) -> SearchStrategy:
-    """The strategy with the reranker that LKMONGO_RERANK names, or as it is.
-
-    Raises:
-        SettingsError: what the reranker needs is not set.
-    """
-    if settings.rerank == "off":
-        return inner
-    if settings.rerank == "atlas":
-        if not settings.mongodb_uri:
-            raise SettingsError(
-                "LKMONGO_RERANK is atlas, but MONGODB_URI is not set",
-                why="the embedded MongoDB has no $rerank",
-                hint="set MONGODB_URI, or unset LKMONGO_RERANK",
-            )
-        return RerankedSearch(inner, AtlasReranker(db))
-    if not settings.voyage_api_key:
+def check_reranker(settings: Settings) -> None:
+    """Raise SettingsError if what LKMONGO_RERANK needs is not set."""
+    if settings.rerank == "voyage" and not settings.voyage_api_key:
         raise SettingsError(
             "LKMONGO_RERANK is voyage, but VOYAGE_API_KEY is not set",
             hint="set VOYAGE_API_KEY, or unset LKMONGO_RERANK",
         )
-    return RerankedSearch(inner, VoyageReranker(settings.voyage_api_key.get_secret_value(), settings.voyage_base_url))
+    if settings.rerank == "atlas" and not settings.mongodb_uri:
+        raise SettingsError(
+            "LKMONGO_RERANK is atlas, but MONGODB_URI is not set",
+            why="the embedded MongoDB has no $rerank",
+            hint="set MONGODB_URI, or unset LKMONGO_RERANK",
+        )
+
+
+def reranked(inner: SearchStrategy, settings: Settings, db: AsyncDatabase[Document]) -> SearchStrategy:
+    """The strategy with the reranker that LKMONGO_RERANK names, or as it is. Raises as `check_reranker` does."""
+    check_reranker(settings)
+    if settings.rerank == "atlas":
+        return RerankedSearch(inner, AtlasReranker(db))
+    if settings.rerank == "voyage" and settings.voyage_api_key:
+        key = settings.voyage_api_key.get_secret_value()
+        return RerankedSearch(inner, VoyageReranker(key, settings.voyage_base_url))
+    return inner

@@ -194,7 +194,8 @@ async def test_the_floor_of_knowledge_is_that_of_its_index(where, backend, quant
     await backend.add(SHOP, PASSAGES[:1], embedded=False, **fields)
     await backend.remember(ROBIN, SLOTS)
     await backend.db.memories.update_one({"memory_type": "job"}, {"$set": fields})
-    strategy = backend.strategy_with(backend.embedder, quantization=quantization)
+    strategy = backend.strategy_with(backend.embedder)
+    strategy.quantization = quantization
     assert [hit.item for hit in (await strategy.knowledge(SHOP, "zebra crossing")).hits] == PASSAGES[: int(found)]
     assert "job" in labels(await strategy.memories(ROBIN, "zebra crossing")), "memories are searched exactly"
 

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from lkmongo.errors import SettingsError
+from lkmongo.memory.memory import Memory
 from lkmongo.model import Passage, TenantScope, UserScope
 from lkmongo.search.choose import strategy_for
 from lkmongo.search.rerank import (
@@ -221,3 +222,5 @@ def test_what_reranking_needs_must_be_set():
     with pytest.raises(SettingsError, match="MONGODB_URI is not set"):
         reranked(inner, Settings.load({"LKMONGO_RERANK": "atlas"}), None)
     assert reranked(inner, Settings.load({}), None) is inner
+    with pytest.raises(SettingsError, match="VOYAGE_API_KEY is not set"):
+        Memory(Settings.load({}), rerank="voyage")  # now, not in the first session

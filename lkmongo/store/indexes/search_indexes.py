@@ -274,12 +274,13 @@ def _compare(  # noqa: PLR0911 - one answer for each way in which an index can s
 
     if found is None:
         return change(Action.CREATE)
+    if found.type == index.type:
+        index = keep_tuned(index, found.definition)
     if found.status == "DELETING":
         return change(Action.CREATE, "the previous one is still being deleted")
     if found.type != index.type:
         detail = f"it is an index of type {found.type}, should be {index.type}, which an update cannot change"
         return change(Action.REPLACE, detail) if replace else change(Action.BLOCKED, detail, _REPLACE)
-    index = keep_tuned(index, found.definition)
     broken = _describe_state(found) if found.status in BROKEN else ""
     if broken and replace:
         return change(Action.REPLACE, broken)
@@ -343,7 +344,7 @@ async def apply(
         try:
             changes.append(await _apply_change(db, change, backoff, replace=replace))
         except OperationFailure as error:
-            if error.code != _ILLEGAL and error.code not in _REFUSED:
+            if error.code != _ILLEGAL and error.code is not None and error.code not in _REFUSED:
                 raise operations.explain(error) from error
             changes.append(
                 SearchChange(change.index, Action.BLOCKED, operations.server_words(error), found=change.found)

@@ -39,10 +39,9 @@ T = TypeVar("T")
 _DUPLICATE_KEY = 11_000
 _WRONG_CREDENTIALS = {18, 8000}
 _NOT_ALLOWED = {13}
-_OVERLOADED = {43, 175, 237, 365, 402, 407, 433, 449, 450, 462, 489, 11601}
-"""Error codes of a server or a search process that sheds load: requests over a limit (402, 407, 433, 449, 450, 462,
-489), and work that it has ended (CursorNotFound, QueryPlanKilled, CursorKilled, TemporarilyUnavailable, Interrupted).
-(MongoDB's error codes; newer servers also label such errors.)"""
+_OVERLOADED = {365, 402, 407, 433, 449, 450, 462, 489}
+"""Error codes of a server or a search process that takes no more requests. (MongoDB's error codes; newer servers also
+label such errors.)"""
 _OVERLOADED_LABEL = "SystemOverloadedError"
 _BUSY = "too many concurrent requests"
 """What the management of search indexes says when it is busy, with a code that it also has for a full cluster."""
@@ -173,7 +172,7 @@ async def upsert(operation: Callable[[], Awaitable[bool]]) -> bool:
 
 
 def is_overload(error: Exception) -> bool:
-    """Whether a server refused or ended this to shed load: not to be repeated at once."""
+    """Whether a server refused this to shed load: not to be repeated at once."""
     return isinstance(error, OperationFailure) and (
         error.code in _OVERLOADED or error.has_error_label(_OVERLOADED_LABEL) or _BUSY in str(error).lower()
     )

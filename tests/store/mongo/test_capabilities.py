@@ -63,7 +63,7 @@ async def test_an_address_that_asks_for_majority_reads_is_no_hindrance(mongodb_u
         assert (found.search, found.rank_fusion) == (True, True)
 
 
-@pytest.mark.parametrize("code", [8, 50, 125])
+@pytest.mark.parametrize("code", [8, 50, 125, 489, 11601])
 async def test_search_that_is_in_trouble_is_search(mongodb_uri, database_name, code):
     async with rig(mongodb_uri, database_name) as it:
         it.standin.fail("$search", code=code)
