@@ -6,9 +6,10 @@
 stand-in that counts common words, which says nothing of the model; and with one that is always right, which is the most
 that any can gain from as many candidates.
 
-Voyage needs VOYAGE_API_KEY, openai LKMONGO_EMBEDDING_BASE_URL and LKMONGO_EMBEDDING_MODEL. The weights of the fusion are fitted on one half of the questions and reported on the
-other. It exits with 1 when the weights that are shipped do not keep, on the reported half, what they are for: with
-them, MRR is at least that of the better branch, and recall@1 and recall@5 are within 0.01 of it.
+Voyage needs VOYAGE_API_KEY, openai LKMONGO_EMBEDDING_BASE_URL and LKMONGO_EMBEDDING_MODEL. The weights of the fusion
+are fitted on one half of the questions and reported on the other. It exits with 1 when the weights that are shipped
+do not keep, on the reported half, what they are for: with them, MRR is at least that of the better branch, and
+recall@1 and recall@5 are within 0.01 of it.
 
 "vector" is the branch as a search runs it, without neighbours below the embedder's floor; "no floor" shows what the
 floor costs, and the share of off-topic questions for which something is found shows what it is for. "text" is a

@@ -297,6 +297,7 @@ class Settings(BaseModel):
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
     _unknown: tuple[str, ...] = PrivateAttr(default=())
     _is_ci: bool = PrivateAttr(default=False)
+    _in_github: bool = PrivateAttr(default=False)
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, sources: Mapping[str, str] | None = None) -> Settings:
@@ -329,6 +330,7 @@ class Settings(BaseModel):
             settings = cls.model_validate(values)
         # pydantic sets private attributes outside the constructor by design
         settings._is_ci = bool(environ.get("CI"))  # noqa: SLF001
+        settings._in_github = environ.get("GITHUB_ACTIONS") == "true"  # noqa: SLF001
         settings._sources = {name: (sources or {}).get(name, ENVIRONMENT) for name in values}  # noqa: SLF001
         settings._unknown = tuple(  # noqa: SLF001
             sorted(n for n in environ if n.startswith("LKMONGO_") and n not in names and n not in _TEST_VARIABLES)
@@ -386,6 +388,11 @@ class Settings(BaseModel):
             if match := re.match(r"mongodb(?:\+srv)?://[^@/:]*:([^@/]+)@", uri):
                 values += [match.group(1), unquote(match.group(1))]
         return values + (self.web_keys.get_secret_value().split(",") if self.web_keys else [])
+
+    @property
+    def in_github_actions(self) -> bool:
+        """Whether this runs in a workflow of GitHub, whose log has groups and notices."""
+        return self._in_github
 
     def at_terminal(self) -> Settings:
         """The same for an interactive command: the embedded mongod keeps running for the next one."""

@@ -313,8 +313,9 @@ def answer_from_ranks(
 def text_index_missed(answer: Answer, words: Sequence[str], since: datetime, target: SearchTarget[Any]) -> bool:
     """Whether the text branch found nothing although an indexed document contains a word of the query.
 
-    A text index that is missing, or that lacks the mapping of a scope, finds nothing without an error. The results of
-    the vector branch are a sample to detect that; documents written after `since` may not be indexed yet.
+    A text index that is missing finds nothing without an error, and so does one that lacks the mapping of a scope, for
+    an id that is a single word. The results of the vector branch are a sample to detect that; documents written after
+    `since` may not be indexed yet.
     """
     if answer.worded != [] or not answer.near:
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,6 +16,7 @@ from pymongo.operations import SearchIndexModel
 
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.store.indexes.definitions import MEMORIES_TEXT, MEMORIES_VECTOR, search_indexes
+from lkmongo.store.indexes.terraform import search_index_module
 from lkmongo.store.mongo.schema import INDEXES
 from tests.cli.conftest import Result, Run
 from tests.cli.started import ROOT
@@ -234,7 +236,8 @@ def test_the_workflow_for_pull_requests_does_not_pass_on_an_index_that_does_not_
     standin.finish_builds()
     workflow = yaml.safe_load((ROOT / "docs/examples/provision-atlas.yml").read_text(encoding="utf-8"))
     steps = workflow["jobs"]["provision"]["steps"]
-    (command,) = [step["run"] for step in steps if "pull_request" in step.get("if", "")]
+    pull_request = [step["run"] for step in steps if "pull_request" in step.get("if", "")]
+    (command,) = [line for line in pull_request if "lkmongo" in line]
     words = command.removeprefix(".venv/bin/lkmongo ").split()
     assert run(*words).code == 0
     for status, serves, code, hint in (
@@ -432,9 +435,94 @@ def test_definitions_are_printed_without_a_connection(run):
     assert printed.stdout.count("\n") == 1
 
 
-@pytest.mark.parametrize("options", [("--check", "--replace"), ("--check", "--wait"), ("--dry-run", "--check")])
-def test_options_that_contradict_each_other_are_refused(run, options):
-    assert run("db", "indexes", *options).code == 2
+def test_the_search_indexes_are_printed_as_terraform_without_a_connection(run):
+    away = {"MONGODB_URI": "mongodb://nobody.invalid/", "MONGODB_DB": "calls", "LKMONGO_OUTPUT": "json"}
+    voyage = {"VOYAGE_API_KEY": "pa-none", "LKMONGO_EMBEDDING_DIMENSIONS": "1024"}
+    printed = run("db", "indexes", "--output", "terraform", env=away | voyage)
+    assert (printed.code, printed.stderr) == (0, "")
+    assert printed.stdout == search_index_module(search_indexes(1024), "calls")
+    assert run("db", "indexes", "-o", "terraform", "--dry-run", env=away | voyage).stdout == printed.stdout
+
+
+def test_search_indexes_are_left_to_terraform(start, run):
+    standin = start()
+    made = run("db", "indexes", "--no-search", "--json")
+    assert (made.code, made.stderr) == (0, "")
+    assert [row["action"] for row in made.json] == ["create"] * len(INDEXES)
+    assert standin.recorded("createSearchIndexes") == []
+    assert run("db", "indexes", "--no-search", "--check").code == 0
+    assert run("db", "indexes", "--check").code == 6
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--check", "--replace"),
+        ("--check", "--wait"),
+        ("--dry-run", "--check"),
+        ("--output", "terraform", "--check"),
+        ("--output", "terraform", "--replace"),
+        ("--output", "terraform", "--no-search"),
+        ("--output", "terraform", "--json"),
+        ("--no-search", "--wait"),
+        ("--no-search", "--require-search"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(run_inside, options):
+    refused = run_inside("db", "indexes", *options)
+    assert (refused.code, refused.stdout) == (2, "")
+    assert all(option in refused.stderr for option in options if option.startswith("--") and option != "--output")
+
+
+# ---------------------------------------------------------------- in GitHub Actions
+
+
+IN_GITHUB = {"GITHUB_ACTIONS": "true"}
+
+
+def workflow_commands(stderr: str) -> list[tuple[str, str]]:
+    """The commands that GitHub's runner finds in the lines, each with its text; those of others have no name."""
+    found = [re.fullmatch(r"\s*::([a-z-]+)((?: [^:]*)?)::(.*)", line) for line in stderr.splitlines()]
+    return [(each[1], each[3]) if each else ("", line) for each, line in zip(found, stderr.splitlines(), strict=True)]
+
+
+def test_what_is_waited_for_is_a_group_in_the_log_of_github(start, run):
+    start(build_seconds=0.1)
+    run("db", "indexes")
+    waited = run("db", "wait-ready", "--timeout", "60", "--json", env=IN_GITHUB)
+    assert (waited.code, [row["status"] for row in waited.json]) == (0, ["READY"] * 3)
+    (group, title), *states, (end, nothing), (notice, text) = workflow_commands(waited.stderr)
+    names = " and ".join(index.name for index in WANTED)
+    assert (group, title) == ("group", f"Waiting for {names}")
+    assert len(states) >= 6
+    assert all(name == "" and line.startswith("index ") for name, line in states)
+    assert (end, nothing) == ("endgroup", "")
+    assert notice == "notice"
+    assert re.fullmatch(rf"{names} are ready after \d+ s", text)
+    assert "::" not in run("db", "wait-ready", env={"GITHUB_ACTIONS": "false"}).stderr
+
+
+def test_why_an_index_failed_is_an_error_in_the_log_of_github_and_no_command(start, run):
+    standin = start(build_seconds=0.1)
+    standin.plan_build(MEMORIES_TEXT, failure="100% full\n::warning::of disks")
+    run("db", "indexes")
+    failed = run("db", "wait-ready", "--timeout", "60", env=IN_GITHUB)
+    assert failed.code == 1
+    commands = workflow_commands(failed.stderr)
+    assert [name for name, _ in commands if name][:3] == ["group", "endgroup", "error"]
+    (error,) = [text for name, text in commands if name == "error"]
+    assert error.startswith("memories_text_index is FAILED%0A100%25 full%0A::warning::of disks%0Atry: fix the cause")
+    assert "::error title=Search indexes::" in failed.stderr
+    assert "warning" not in [name for name, _ in commands]
+    assert "error: memories_text_index is FAILED\n  why: 100% full\n" in failed.stderr
+
+
+def test_without_search_github_is_told_nothing_but_why(start, run):
+    start(profile="nosearch")
+    waited = run("db", "wait-ready", env=IN_GITHUB)
+    assert [name for name, _ in workflow_commands(waited.stderr)] == ["group", "", "endgroup"]
+    refused = run("db", "wait-ready", "--require-search", env=IN_GITHUB)
+    assert [name for name, _ in workflow_commands(refused.stderr)][:3] == ["group", "endgroup", "error"]
 
 
 def test_status_shows_server_indexes_and_documents(start, run, db):

@@ -115,7 +115,8 @@ def _parse_search(definition: dict[str, Any], *, small: bool) -> SearchDefinitio
     )
     if small and count_fields(definition["mappings"]) > SMALL_FIELDS:
         raise CommandError(2, "more than 300 fields, the limit of this instance size")
-    return SearchDefinition(mapping, mapping.unmodelled)
+    # The published engine reads and shows a sort order, and cannot build an index with one.
+    return SearchDefinition(mapping, "a sort order" if definition.get("sort") is not None else mapping.unmodelled)
 
 
 def _parse_vector(definition: dict[str, Any]) -> VectorDefinition:

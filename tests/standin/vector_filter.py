@@ -24,8 +24,15 @@ _KINDS = {"boolean", "objectId", "number", "string", "date", "uuid"}
 _FIELD_OPERATORS = [*_ORDERED, "$eq", "$ne", "$in", "$nin", "$exists", "$not"]
 
 
-def compile_filter(spec: Any, declared: frozenset[str]) -> Predicate:
+MAX_STRING = 8191
+"""Longer strings are cut there by the index, and not by a filter: it finds none of them."""
+
+
+def compile_filter(spec: Any, declared: frozenset[str] | None) -> Predicate:
     """Turn a filter into a function of a document.
+
+    Args:
+        declared: the paths that the index declares; None while the index is not known.
 
     Raises:
         MongotError: an operator, a type or a path that the service does not take.
@@ -39,7 +46,7 @@ def _all(parts: list[Predicate]) -> Predicate:
     return lambda document: all(part(document) for part in parts)
 
 
-def _clause(key: str, value: Any, declared: frozenset[str]) -> Predicate:
+def _clause(key: str, value: Any, declared: frozenset[str] | None) -> Predicate:
     if key in ("$and", "$or", "$nor"):
         if not isinstance(value, list):
             raise MongotError(8, '"filter" must be a array')
@@ -51,7 +58,7 @@ def _clause(key: str, value: Any, declared: frozenset[str]) -> Predicate:
         wanted = key == "$or"
         return lambda document: any(part(document) for part in parts) is wanted
     found = _field(key, value)
-    if key not in declared:
+    if declared is not None and key not in declared:
         raise MongotError(8, f"Path '{key}' needs to be indexed as filter")
     return found
 
@@ -98,7 +105,7 @@ def _equal(path: str, operand: Any, where: str) -> Predicate:
     _not_nan(operand)
     wanted = comparable(operand)
     return lambda document: any(
-        kind_of(value) == kind and comparable(value) == wanted for value in values_at(document, path)
+        kind_of(value) == kind and _indexed(value) == wanted for value in values_at(document, path)
     )
 
 
@@ -129,8 +136,13 @@ def _compare(path: str, holds: Callable[[Any, Any], bool], operand: Any, where: 
     _not_nan(operand)
     limit = comparable(operand)
     return lambda document: any(
-        kind_of(value) == kind and holds(comparable(value), limit) for value in values_at(document, path)
+        kind_of(value) == kind and holds(_indexed(value), limit) for value in values_at(document, path)
     )
+
+
+def _indexed(value: Any) -> Any:
+    """A value of a document as the index holds it."""
+    return value[:MAX_STRING] if isinstance(value, str) else comparable(value)
 
 
 def _not_nan(operand: Any) -> None:

@@ -75,6 +75,8 @@ def parse_query(spec: Any) -> VectorQuery:
     limit = whole_number(spec.get("limit"))
     if limit is None:
         raise MongotError(8, '"limit" is required')
+    if spec.get("filter") is not None:
+        compile_filter(spec["filter"], None)  # it is read before the index is looked for
     options = spec["index"], spec["path"]
     more = limit, _candidates(spec, limit), spec.get("filter")
     if "query" in spec:
@@ -106,7 +108,7 @@ def _candidates(spec: dict[str, Any], limit: int) -> int | None:
         raise MongotError(8, "numCandidates is required for approximate vector search")
     candidates = whole_number(spec["numCandidates"])
     if candidates is None or not 1 <= candidates <= MAX_CANDIDATES:
-        raise MongotError(8, f'"numCandidates" must be within bounds [1, {MAX_CANDIDATES}]')
+        raise MongotError(8, f'"numCandidates" must be within bounds [1..{MAX_CANDIDATES}]')
     if limit > candidates:
         raise MongotError(8, "limit should be less than or equal to numCandidates")
     return candidates
@@ -122,7 +124,7 @@ def _query_vector(value: Any) -> Float32:
         raise MongotError(8, '"queryVector" must be a non-empty array of numbers or a vector')
     if not np.isfinite(vector).all():
         position = int(np.flatnonzero(~np.isfinite(vector))[0])
-        raise MongotError(8, f"'queryVector' contains a non-finite value at position {position}")
+        raise MongotError(8, f"'queryVector' contains a non-finite value (Infinity or NaN) at position [{position}].")
     return vector
 
 

@@ -314,6 +314,7 @@ async def test_definitions_that_change_nothing_about_a_search(start, collection,
     ("vectorSearch", {"fields": [{**VECTOR_FIELD, "engine": "custom"}]}),
     ("vectorSearch", {"fields": [{**VECTOR_FIELD, "path": "a.e"}], "nestedRoot": "a"}),
     ("search", {"mappings": {"fields": {"text": {"type": "string", "norms": "omit"}}}}),
+        ("search", SEARCH | {"sort": {"u": 1}}),
     ("search", {"mappings": {"dynamic": {"typeSet": "t"}}, "typeSets": [{"name": "t", "types": [{"type": "string"}]}]}),
 ])  # fmt: skip
 async def test_an_index_that_is_accepted_and_not_modelled_cannot_be_searched(start, collection, kind, definition):

@@ -245,6 +245,9 @@ async def test_filters(start, collection):
     for spec in FILTER_MISTAKES:
         code = 9999 if spec == NAN else 8
         await refused(rows(coll, vector_stage([1.0, 0.0], filter=spec)), code, "")
+    typo = vector_stage([1.0, 0.0], index="typo", filter={"u": {"$regex": "a"}})
+    await refused(rows(coll, typo), 8, '"filter.u" at least one of')
+    assert await ids(coll, vector_stage([1.0, 0.0], index="typo", filter={"other": "a"})) == []
 
 
 async def test_an_approximate_search_can_miss_what_an_exact_one_finds(start, collection):

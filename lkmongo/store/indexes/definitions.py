@@ -1,8 +1,9 @@
 """The search indexes as data: names, fields and scope; and the comparison of definitions by meaning.
 
 `$vectorSearch` can only filter on paths that its index declares. `$search` can only compare a path with `equals` if its
-index maps it as a token, and silently finds nothing otherwise. The server lists a definition as it was given, or in its
-own form, so the comparison ignores the order of fields, explicit defaults, and what the server adds.
+index maps it as a token; otherwise a value of several words is refused, and a single word finds nothing, silently. The
+server lists a definition as it was given, or in its own form, so the comparison ignores the order of fields, explicit
+defaults, and what the server adds.
 
 How an index keeps what it has (quantization, the graph, partitions, stored fields) is tuned in Atlas by hand, and only
 changes how accurate an approximate search is. It is left as it is there unless a setting decides it: changing it back

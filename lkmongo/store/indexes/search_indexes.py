@@ -266,7 +266,7 @@ async def plan(
     return [_compare(index, there.get((index.collection, index.name)), replace=replace) for index in indexes]
 
 
-def _compare(  # noqa: PLR0911 - one answer for each way in which an index can stand
+def _compare(  # noqa: C901, PLR0911 - one answer for each way in which an index can stand
     index: SearchIndex, found: ListedIndex | None, *, replace: bool
 ) -> SearchChange:
     def change(action: Action, detail: str = "", hint: str = "") -> SearchChange:
@@ -284,12 +284,11 @@ def _compare(  # noqa: PLR0911 - one answer for each way in which an index can s
     broken = _describe_state(found) if found.status in BROKEN else ""
     if broken and replace:
         return change(Action.REPLACE, broken)
-    different = differences(index.definition, found.definition)
-    if different and needs_rebuild(index.definition, found.definition):
+    if different := differences(index.definition, found.definition):
+        if not needs_rebuild(index.definition, found.definition):
+            return change(Action.UPDATE, "; ".join(filter(None, [*different, broken])))
         detail = "; ".join([*different, "which an update cannot change"])
         return change(Action.REPLACE, detail) if replace else change(Action.BLOCKED, detail, _REPLACE)
-    if different:
-        return change(Action.UPDATE, "; ".join(filter(None, [*different, broken])))
     if broken:
         return change(Action.UNCHANGED, broken, BROKEN[found.status])
     if not found.ready:
