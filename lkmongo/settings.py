@@ -415,13 +415,8 @@ class Settings(BaseModel):
         Raises:
             SettingsError: Voyage is set, but its key is missing; or Atlas is, but not a database with search indexes.
         """
-        if self.embeddings == "atlas" and (self.mongodb_uri is None or self.search == "exact"):
-            wrong = "MONGODB_URI is not set" if self.mongodb_uri is None else "LKMONGO_SEARCH is exact"
-            raise SettingsError(
-                f"LKMONGO_EMBEDDINGS is atlas, but {wrong}",
-                why="only the search indexes of Atlas, or of a MongoDB with mongot, embed by themselves",
-                hint="set MONGODB_URI and unset LKMONGO_SEARCH, or set LKMONGO_EMBEDDINGS=local",
-            )
+        if self.embeddings == "atlas":
+            check.can_embed(self.mongodb_uri, self.search)
         if self.embeddings == "voyage" and not self.voyage_api_key:
             raise SettingsError(
                 "LKMONGO_EMBEDDINGS is voyage, but VOYAGE_API_KEY is not set",

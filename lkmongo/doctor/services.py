@@ -101,7 +101,7 @@ async def voyage(settings: Settings) -> Finding:
         unused = f" is set, and LKMONGO_EMBEDDINGS={kind}" if settings.voyage_api_key else " is not set"
         return skip(f"VOYAGE_API_KEY{unused}: text is embedded {where}")
     # Importing the client takes up to 2 s, which must not count as the service's time.
-    await asyncio.to_thread(importlib.import_module, "lkmongo.embed.voyage_answers")
+    await asyncio.to_thread(importlib.import_module, "voyageai")
     try:
         async with open_embedder(settings) as chosen:
             await chosen.embed(["hello"], kind="query", deadline=PATIENCE)

@@ -15,9 +15,28 @@ from difflib import get_close_matches
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from lkmongo.embed.base import FusionWeights, TextKind
-from lkmongo.embed.remote import Connections, RemoteEmbedder, Sleep, check_key, unit_rows, within
-from lkmongo.errors import EmbeddingError, SettingsError
+from lkmongo.embed.base import (
+    EmbeddingTimeoutError,
+    FusionWeights,
+    OverloadedError,
+    RateLimitedError,
+    TextKind,
+    TextTooLongError,
+    UnknownModelError,
+    UnreachableError,
+    WrongAddressError,
+)
+from lkmongo.embed.remote import (
+    Connections,
+    RemoteEmbedder,
+    Sleep,
+    check_key,
+    no_answer,
+    retry_after,
+    unit_rows,
+    within,
+)
+from lkmongo.errors import AuthenticationError, EmbeddingError, LkmongoError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -149,10 +168,8 @@ class VoyageApi:
             AuthenticationError: the key was refused.
         """
 
-        def translated(error: Exception) -> Any:
-            from lkmongo.embed.voyage_answers import translate
-
-            return translate(error, model, self._api_key)
+        def translated(error: Exception) -> LkmongoError | None:
+            return _translate(error, model, self._api_key)
 
         return await within(seconds, self._ask(ask), "Voyage", translated)
 
@@ -262,8 +279,6 @@ def _make_client(api_key: str, base_url: str | None) -> Any:
     """Import and build the client; in a thread, as that takes up to 2 s."""
     import voyageai
 
-    import lkmongo.embed.voyage_answers  # noqa: F401 - else its import would block the loop
-
     logging.getLogger("voyage").setLevel(logging.WARNING)
     return voyageai.AsyncClient(  # type: ignore[attr-defined]  # re-exported without saying so
         api_key=api_key, base_url=base_url
@@ -278,3 +293,65 @@ def _check_address(base_url: str | None) -> str | None:
             "VOYAGE_BASE_URL must begin with https:// or http://", hint="for example https://ai.mongodb.com/v1"
         )
     return base_url.rstrip("/")
+
+
+_KEY_HINT = (
+    "check VOYAGE_API_KEY; a key made in Atlas begins with al- and is for https://ai.mongodb.com/v1, "
+    "any other for https://api.voyageai.com/v1"
+)
+
+
+def _translate(error: Exception, model: str, api_key: str) -> LkmongoError | None:
+    """Translate the client's error, or return None if it is not about the service.
+
+    The service's message becomes the `why`, without the key in case it is echoed.
+    """
+    from voyageai.error import VoyageError
+
+    why = str(error).replace(api_key, "***")[:300] or type(error).__name__
+    if isinstance(error, VoyageError):
+        return _translate_answer(error, model, why)
+    return no_answer(error, why, "VOYAGE_BASE_URL")
+
+
+def _translate_answer(error: Any, model: str, why: str) -> LkmongoError:
+    from voyageai import error as voyage_error
+
+    status = error.http_status
+    pause = retry_after(error.headers.get("retry-after"))
+    if status in {401, 403} or isinstance(error, voyage_error.AuthenticationError):
+        return AuthenticationError("Voyage refused the API key", why=why, hint=_KEY_HINT)
+    if status == 429:
+        limited = RateLimitedError(
+            "Voyage refuses more requests for now",
+            why=why,
+            hint="without a payment method an account has 3 requests and 10,000 tokens a minute; wait, or add one",
+        )
+        limited.retry_after = pause
+        return limited
+    if isinstance(error, voyage_error.Timeout):
+        return EmbeddingTimeoutError(why=why)
+    if isinstance(error, voyage_error.APIConnectionError):
+        return UnreachableError(why=str(error.__cause__ or error), hint="check the network, and VOYAGE_BASE_URL if set")
+    if status is not None and status >= 500:
+        overloaded = OverloadedError(f"Voyage answered {status}: it is overloaded or down", why=why)
+        overloaded.retry_after = pause
+        return overloaded
+    return _translate_refusal(status, model, why)
+
+
+def _translate_refusal(status: int | None, model: str, why: str) -> EmbeddingError:
+    sentence = why.lower()
+    if status == 410 or (status == 400 and "model" in sentence and ("support" in sentence or "retired" in sentence)):
+        return UnknownModelError(
+            f"Voyage does not have the model {model} (any more)", why=why, hint="set LKMONGO_EMBEDDING_MODEL"
+        )
+    if status == 400 and "dimension" in sentence:
+        return UnknownModelError(
+            f"Voyage refuses this number of dimensions for {model}", why=why, hint="set LKMONGO_EMBEDDING_DIMENSIONS"
+        )
+    if status == 400 and "token" in sentence:
+        return TextTooLongError(f"a text is too long for {model}", why=why, hint="cut it into shorter passages")
+    if status == 404:
+        return WrongAddressError(why=why, hint="check VOYAGE_BASE_URL; it ends in /v1")
+    return EmbeddingError(f"Voyage answered {status if status is not None else 'nonsense'}", why=why)

@@ -250,7 +250,7 @@ class Memory:
             with suppress(ImportError):  # it is reported when it is needed
                 importlib.import_module("livekit.plugins.openai")  # not possible in another thread
         if self.settings.embedder_kind == "voyage":
-            importlib.import_module("lkmongo.embed.voyage_answers")  # takes up to two seconds
+            importlib.import_module("voyageai")  # takes up to two seconds
         self._prewarmed = True
         self._opening = asyncio.run_coroutine_threadsafe(self._open_warm(recover=recover), client.start_client_loop())
 

@@ -196,6 +196,13 @@ async def test_the_servers_words_are_handed_on_whatever_shape_they_have(server, 
     assert caught.value.why == "why"
 
 
+async def test_neither_texts_nor_key_go_where_the_server_points(server, make):
+    server.script.append(web.Response(status=307, headers={"Location": f"{server.url}/embeddings"}))
+    with pytest.raises(base.WrongAddressError):
+        await ask(make(api_key=KEY))
+    assert len(server.requests) == 1
+
+
 @pytest.mark.parametrize("trouble", [500, 502, 503, 424, "reset", "half"])
 async def test_what_may_pass_is_tried_once_more(server, make, slept, trouble):
     server.script.append(web.Response(status=trouble) if isinstance(trouble, int) else trouble)
@@ -332,6 +339,13 @@ def test_the_recorded_name_says_everything_that_changes_a_stored_vector(make):
     assert names[0] == 'openai:e5-small@384 "passage: "'
     assert len(set(names)) == len(names)
     assert make(model="e5-small", query_prefix="q: ").model == names[0], "no stored vector changes with it"
+
+
+def test_a_floor_holds_for_a_model_used_as_it_was_measured(make):
+    assert make(model="e5-small").floor == 0.76
+    assert make(model="e5-small", query_prefix="").floor == 0.0
+    assert make(model="all-minilm", dimensions=128).floor == 0.0
+    assert make(model="e5-large", dimensions=None).floor == make().floor == 0.0
 
 
 def test_an_unknown_model_needs_its_dimensions(make):

@@ -156,14 +156,13 @@ async def _fill(
     counts: BackfillCounts,
     on_wait: Callable[[float], None] | None,
 ) -> AsyncIterator[None]:
-    known: set[tuple[Any, Any]] = set()
     async for documents in _batches(collection, selector):
         texts = [(document, text) for document in documents if (text := _text(document))]
         counts.unfit += len(documents) - len(texts)
         if not texts:
             yield
         whole = embedder.together and collection.name == KNOWLEDGE
-        async for todo in _of_whole_sources(collection, texts, known) if whole else _once(texts):
+        async for todo in _of_whole_sources(collection, texts) if whole else _once(texts):
             async for pairs in _embedded(embedder, todo, counts, on_wait, whole=whole):
                 written = await _write(collection, pairs, embedder.model) if pairs else 0
                 counts.embedded += written
@@ -205,15 +204,10 @@ async def _embedded(
             yield []
 
 
-async def _of_whole_sources(
-    collection: AsyncCollection[Document], lacking: _Texts, known: set[tuple[Any, Any]]
-) -> AsyncIterator[_Texts]:
-    """All passages of the sources that these are of, unless they are `known` by then, in their order."""
+async def _of_whole_sources(collection: AsyncCollection[Document], lacking: _Texts) -> AsyncIterator[_Texts]:
+    """All passages of the sources that these are of, in their order."""
     todo: _Texts = []
     for tenant_id, source in dict.fromkeys((document["tenant_id"], document.get("source")) for document, _ in lacking):
-        if (tenant_id, source) in known:
-            continue
-        known.add((tenant_id, source))
         of_source = {"tenant_id": tenant_id, "source": source}
 
         async def find(of_source: Document = of_source) -> list[Document]:

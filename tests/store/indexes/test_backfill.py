@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import numpy as np
 import pytest
 
 from lkmongo.embed.base import OverloadedError
-from lkmongo.embed.choose import embedder_for
+from lkmongo.embed.choose import open_embedder
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.embed.vectors import from_bson, to_bson
 from lkmongo.model import Fact, Passage, SessionRecord, SessionStatus, TenantScope, UserScope, now
@@ -225,22 +226,21 @@ async def test_it_moves_between_all_embedders_and_back(store):
         ]
         seen: list[int] = []
         for environ in stations:
-            embedder = embedder_for(Settings.load(environ))
-            search = ExactStrategy(store.db, embedder)
-            before = await search.memories(ROBIN, "value 1")
-            assert [hit.vector_rank for hit in before.hits] == [None] * len(before.hits) != []
-            assert [each.missing for each in await count_missing(store.db, embedder)] == [3, 2, 0]
-            assert counts(await backfill(store.db, embedder, thorough=True)) == {
-                "memories": (3, 3, 0, 0),
-                "knowledge": (2, 2, 0, 0),
-            }
-            assert await unembedded(store, embedder.model) == [0, 0]
-            document = await store.db.memories.find_one(ROBIN.filter)
-            assert from_bson(document["embedding"], embedder.dimensions) is not None
-            after = await ExactStrategy(store.db, embedder).memories(ROBIN, "value 1")
-            assert after.degraded is None
-            seen.append(search_indexes(embedder.dimensions)[0].definition["fields"][0]["numDimensions"])
-            await embedder.close()
+            async with open_embedder(Settings.load(environ)) as embedder:
+                search = ExactStrategy(store.db, embedder)
+                before = await search.memories(ROBIN, "value 1")
+                assert [hit.vector_rank for hit in before.hits] == [None] * len(before.hits) != []
+                assert [each.missing for each in await count_missing(store.db, embedder)] == [3, 2, 0]
+                assert counts(await backfill(store.db, embedder, thorough=True)) == {
+                    "memories": (3, 3, 0, 0),
+                    "knowledge": (2, 2, 0, 0),
+                }
+                assert await unembedded(store, embedder.model) == [0, 0]
+                document = await store.db.memories.find_one(ROBIN.filter)
+                assert from_bson(document["embedding"], embedder.dimensions) is not None
+                after = await ExactStrategy(store.db, embedder).memories(ROBIN, "value 1")
+                assert after.degraded is None
+                seen.append(search_indexes(embedder.dimensions)[0].definition["fields"][0]["numDimensions"])
     assert seen == [256, 512, 256, 256, 512, 256]
     assert server.requests[-1]["input"][0].startswith("passage: ")
 
@@ -250,9 +250,8 @@ async def test_documents_too_long_for_the_model_stop_nothing(store):
     await store.db.knowledge.update_many({"chunk": {"$in": [5, 6, 39]}}, {"$set": {"content": "x" * 200}})
     async with serving(OpenAI(context=100)) as server:
         environ = {"LKMONGO_EMBEDDING_BASE_URL": server.url, "LKMONGO_EMBEDDING_MODEL": "e5-small"}
-        embedder = embedder_for(Settings.load(environ))
-        (knowledge,) = [each for each in await backfill(store.db, embedder) if each.collection == "knowledge"]
-        await embedder.close()
+        async with open_embedder(Settings.load(environ)) as embedder:
+            (knowledge,) = [each for each in await backfill(store.db, embedder) if each.collection == "knowledge"]
     assert (knowledge.missing, knowledge.embedded, knowledge.too_long) == (40, 37, 3)
     assert (await unembedded(store, embedder.model))[1] == 3
 
@@ -265,9 +264,10 @@ async def test_documents_that_are_embedded_together_are_read_whole(store, monkey
         {"tenant_id": "default", "source": "b.md", "chunk": 9, "title": " ", "content": ""}
     )
     await remember(store, ROBIN, 2)
-    async with serving(Voyage()) as voyage:
+    async with AsyncExitStack() as stack:
+        voyage = await stack.enter_async_context(serving(Voyage()))
         environ = {"VOYAGE_BASE_URL": voyage.url, "VOYAGE_API_KEY": KEY, "LKMONGO_EMBEDDING_MODEL": "voyage-context-3"}
-        embedder = embedder_for(Settings.load(environ))
+        embedder = await stack.enter_async_context(open_embedder(Settings.load(environ)))
 
         async def sent():
             voyage.requests.clear()
@@ -281,8 +281,15 @@ async def test_documents_that_are_embedded_together_are_read_whole(store, monkey
         await store.db.knowledge.update_one(
             {"tenant_id": "default", "source": "a.md", "chunk": 4}, {"$unset": {"embedding_model": ""}}
         )
+        await store.db.knowledge.update_one(
+            {"tenant_id": "default", "source": "a.md", "chunk": 0}, {"$set": {"content": "Moved to the end."}}
+        )
+        await store.db.knowledge.update_one({"content": "Moved to the end."}, {"$set": {"chunk": 99}})
         assert await sent() == [7]
+        assert voyage.requests[-1]["inputs"][0][-1] == "Tea\nMoved to the end.", "in their order, not by their age"
+        await store.db.knowledge.update_one(
+            {"tenant_id": "default", "source": "a.md", "chunk": 99}, {"$set": {"content": "Tea number 0.", "chunk": 0}}
+        )
         (first,) = await embedder.embed([Passage("a.md", 0, "Tea", "Tea number 0.").embedded_text], kind="document")
         stored = await store.db.knowledge.find_one({"tenant_id": "default", "source": "a.md", "chunk": 0})
         assert from_bson(stored["embedding"], 512) != pytest.approx(first, abs=0.1), "its document is part of it"
-        await embedder.close()
