@@ -23,7 +23,6 @@ from lkmongo.errors import SettingsError
 from lkmongo.setting_checks import LiveKitCredentials as LiveKitCredentials  # noqa: PLC0414 - for those who type it
 from lkmongo.setting_checks import Variable
 
-ENVIRONMENT = check.ENVIRONMENT
 LINGER_AT_TERMINAL = timedelta(seconds=60)
 _TEST_VARIABLES = {"LKMONGO_TEST_ATLAS_URI"}
 
@@ -331,7 +330,7 @@ class Settings(BaseModel):
         # pydantic sets private attributes outside the constructor by design
         settings._is_ci = bool(environ.get("CI"))  # noqa: SLF001
         settings._in_github = environ.get("GITHUB_ACTIONS") == "true"  # noqa: SLF001
-        settings._sources = {name: (sources or {}).get(name, ENVIRONMENT) for name in values}  # noqa: SLF001
+        settings._sources = {name: (sources or {}).get(name, check.ENVIRONMENT) for name in values}  # noqa: SLF001
         settings._unknown = tuple(  # noqa: SLF001
             sorted(n for n in environ if n.startswith("LKMONGO_") and n not in names and n not in _TEST_VARIABLES)
         )
