@@ -38,7 +38,7 @@ from lkmongo.search.exact import ExactIndex, TextIndex
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-QUESTIONS = 150
+QUESTIONS = 60
 """Of a set, evenly spread."""
 WEIGHTS, FLOOR = LocalEmbedder.weights, LocalEmbedder.floor
 GUIDE = FusionWeights(vector=0.7, text=0.3)

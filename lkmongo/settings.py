@@ -130,19 +130,13 @@ class Settings(BaseModel):
     fusion: Fusion | None = Field(
         None,
         alias="LKMONGO_FUSION",
-        description=(
-            "how words and vectors are fused where Atlas searches: by `ranks` (`$rankFusion`), or by `scores` as the "
-            "exact search does it (`$scoreFusion`)"
-        ),
+        description="how Atlas fuses words and vectors: by `ranks` (`$rankFusion`), or by `scores`, as exact search",
         examples=["`scores` with local embeddings, else `ranks`"],
     )
     rerank: Literal["off", "voyage", "atlas"] = Field(
         "off",
         alias="LKMONGO_RERANK",
-        description=(
-            "who puts found passages into a better order: `voyage` (needs a VOYAGE_API_KEY), `atlas` (`$rerank` of "
-            "MongoDB 8.3) or `off`"
-        ),
+        description="who reorders found passages: `voyage` (by VOYAGE_API_KEY), `atlas` (`$rerank`, 8.3) or `off`",
     )
     quantization: Literal["none", "scalar", "binary"] | None = Field(
         None,

@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from pymongo.asynchronous.database import AsyncDatabase
 
     from lkmongo.embed.base import Embedder
-    from lkmongo.search.atlas_queries import QueryVector
+    from lkmongo.search.atlas_queries import QueryVector, QueryWords
     from lkmongo.search.exact import Hit
     from lkmongo.settings import Fusion
 
@@ -168,13 +168,14 @@ class AtlasStrategy:
             for branch, problem in answer.problems.items():
                 if branch == "vector" or isinstance(problem, DatabaseOverloadedError):
                     raise problem
-        if text_index_missed(answer, words, since, MEMORY):
+        if text_index_missed(answer, words.words, since, MEMORY):
             answer.worded = None
             answer.problems["text"] = empty_index_error(MEMORIES_TEXT)
-        if centre is not None:
+        if centre is not None and answer.near is not None:
             beside = {MEMORY.key(document) for document in read}
-            compared = {key: answer.documents[key] for key, _ in answer.near or [] if key not in beside}
-            self._centres.keep((scope.tenant_id, scope.user_id), centre if centre.fits(compared, beside) else None)
+            compared = {key: answer.documents[key] for key, _ in answer.near if key not in beside}
+            fits = centre.fits(compared, beside, atlas_queries.WHOLE_SCOPE)
+            self._centres.keep((scope.tenant_id, scope.user_id), centre if fits else None)
         return await self._result(MEMORY, answer, read, query, vector, missing, limit, centre)
 
     async def knowledge(
@@ -225,7 +226,7 @@ class AtlasStrategy:
     # ------------------------------------------------------------------ the indexes
 
     async def _ask_memories(
-        self, scope: UserScope, vector: QueryVector | None, words: Sequence[str], depth: int, until: float
+        self, scope: UserScope, vector: QueryVector | None, words: QueryWords, depth: int, until: float
     ) -> Answer:
         model, weights = self._embedder.model, self._embedder.weights
         if vector is not None and words and self._clock() >= self._fuse_from:
@@ -353,7 +354,9 @@ class AtlasStrategy:
         except (PyMongoError, TimeoutError) as error:
             logger.debug("the centre of a scope could not be read: %s", explain(error).message)
             return None
-        return None if len(documents) > most else await asyncio.to_thread(work, documents)
+        if len(documents) > most:
+            return ScopeCentre.of_too_many(self._embedder.dimensions, since)
+        return await asyncio.to_thread(work, documents)
 
     async def _check_empty_result(
         self, target: SearchTarget[Any], answer: Answer, scope: Mapping[str, str], since: datetime

@@ -31,6 +31,7 @@ from lkmongo.errors import LkmongoError
 from lkmongo.model import Fact, Passage
 from lkmongo.search.exact import Centre, ExactIndex, Hit, TextIndex, ranks_of
 from lkmongo.search.strategy import memory_of, memory_text, passage_of, passage_text
+from lkmongo.search.words import language_of, languages_of
 from lkmongo.store.indexes.definitions import EMBEDDING, KNOWLEDGE_VECTOR, MEMORIES_VECTOR
 from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES
 
@@ -178,7 +179,10 @@ def _worded(
     """The text branch: what `ExactIndex` would find, in the order of the text index if that has all of them."""
     keys = sorted(candidates)
     bare = {place for place, key in enumerate(keys) if not candidates[key].embedded} if beside_vectors else None
-    found = TextIndex([candidates[key].text for key in keys]).search(query, len(keys), spared=bare)
+    texts = [candidates[key].text for key in keys]
+    # A few short texts do not tell their language: then it is one of the question's, in which most are found.
+    languages = dict.fromkeys(language_of(texts, language) for language in languages_of(query))
+    found = max((TextIndex(texts, language=each).search(query, len(keys), spared=bare) for each in languages), key=len)
     scored = [(keys[place], score) for place, score in found]
     if worded is None or any(key in recent.candidates for key, _ in scored):
         return scored
@@ -354,13 +358,23 @@ class ScopeCentre:
         centre = Centre.of(np.array(list(vectors.values()), dtype=np.float32))
         return cls(centre.vector, dict(zip(vectors, centre.along.tolist(), strict=True)), until)
 
-    def fits(self, documents: Mapping[Any, Document], beside: AbstractSet[Any]) -> bool:
-        """Whether it is of these documents: but for those `beside` them, none came, went or changed."""
+    @classmethod
+    def of_too_many(cls, dimensions: int, until: datetime) -> ScopeCentre:
+        """The centre of a scope that is not read whole: cosines are compared as they are."""
+        return cls(np.zeros(dimensions, dtype=np.float32), {}, until)
+
+    def fits(self, documents: Mapping[Any, Document], beside: AbstractSet[Any], most: int) -> bool:
+        """Whether it is of these documents, of which a search returns so many at most.
+
+        But for those that were read `beside` them, none came, went or changed; or there are still too many.
+        """
+        if not self.along:
+            return len(documents) + len(beside) >= most
         return documents.keys() == self.along.keys() - beside and not any(map(self._is_newer, documents.values()))
 
     def along_of(self, documents: Mapping[Any, Document]) -> list[float]:
         """The product of each document's vector; of one that is not known, the mean."""
-        usual = sum(self.along.values()) / len(self.along)
+        usual = sum(self.along.values()) / max(1, len(self.along))
         return [
             usual if self._is_newer(document) else self.along.get(key, usual) for key, document in documents.items()
         ]

@@ -7,11 +7,21 @@ limit, and in a `$match` after it, because the index may lag behind the document
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
-from lkmongo.search.words import content_words, stem, words
-from lkmongo.store.indexes.definitions import EMBEDDING, KNOWLEDGE_VECTOR, LABEL_WORDS, MEMORIES_TEXT, MEMORIES_VECTOR
+from lkmongo.search.exact import MIN_COMPOUND
+from lkmongo.search.words import ENGLISH, content_words, languages_of, stem, words
+from lkmongo.store.indexes.definitions import (
+    EMBEDDING,
+    JOINED,
+    KNOWLEDGE_VECTOR,
+    LABEL_WORDS,
+    MEMORIES_TEXT,
+    MEMORIES_VECTOR,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +49,7 @@ FUZZY = {"maxEdits": 1, "prefixLength": 2, "maxExpansions": 10}
 variants come from the words of all people."""
 _FUZZY_FROM = 5
 MAX_WORDS = 24
-"""Words per query: each makes up to 22 clauses, and small clusters allow 1,024."""
+"""Words per query: each makes up to 38 clauses, and as a part of a pair two; small clusters allow 1,024."""
 _SPOKEN_WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 
 _MEMORY = {"_id": 0, "memory_type": 1, "content": 1, "created_at": 1, "updated_at": 1, "embedding_model": 1}
@@ -77,14 +87,34 @@ def for_index(vector: NDArray[np.float32] | None, query: str) -> QueryVector | N
     return vector if vector is None or vector.size else query
 
 
-def query_words(query: str) -> list[str]:
-    """The first 24 distinct words of a query that may cause a match, in lower case.
+@dataclass(frozen=True, slots=True)
+class QueryWords:
+    """What of a query may cause a match; false if nothing may.
 
-    Without stop words: the standard analyzer keeps them, and "what is my" would match most documents.
+    Attributes:
+        words: the first 24 distinct ones, in lower case, without stop words: the index has those, and "what is my"
+            would match most documents.
+        joined: what texts may write as one word: hyphenated ones and pairs of neighbours.
+        languages: those that the query may be in.
     """
+
+    words: tuple[str, ...]
+    joined: tuple[str, ...]
+    languages: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.words)
+
+
+def query_words(query: str) -> QueryWords:
+    """The words of a query as `$search` is asked for them."""
     wanted = set(content_words(query)[0])
-    spoken = dict.fromkeys(word.casefold() for word in _SPOKEN_WORD.findall(query))
-    return [word for word in spoken if any(stem(part) in wanted for part in words(word))][:MAX_WORDS]
+    said = [word.casefold() for word in _SPOKEN_WORD.findall(query)]
+    content = dict.fromkeys(word for word in said if any(stem(part) in wanted for part in words(word)))
+    whole = [word.replace("-", "") for word in content if "-" in word]
+    whole += [pair for pair in map("".join, pairwise(said)) if pair.isalpha() and len(pair) >= MIN_COMPOUND]
+    joined = dict.fromkeys(whole)
+    return QueryWords(tuple(content)[:MAX_WORDS], tuple(joined)[:MAX_WORDS], languages_of(query))
 
 
 def memories_by_vector(scope: Scope, vector: QueryVector, model: str, depth: int) -> list[Stage]:
@@ -92,7 +122,7 @@ def memories_by_vector(scope: Scope, vector: QueryVector, model: str, depth: int
     return [*_near_memories(scope, vector, model, depth), {"$project": _scored(_MEMORY, "vectorSearchScore")}]
 
 
-def memories_by_text(scope: Scope, terms: Sequence[str], depth: int) -> list[Stage]:
+def memories_by_text(scope: Scope, terms: QueryWords, depth: int) -> list[Stage]:
     """Stages for up to `depth` slots of a person by the words of label and content, best first, with a BM25 `score`."""
     return [*_worded_memories(scope, terms, depth), {"$project": _scored(_MEMORY, "searchScore")}]
 
@@ -100,7 +130,7 @@ def memories_by_text(scope: Scope, terms: Sequence[str], depth: int) -> list[Sta
 def memories_by_ranks(
     scope: Scope,
     vector: QueryVector,
-    terms: Sequence[str],
+    terms: QueryWords,
     model: str,
     weights: FusionWeights,
     depth: int,
@@ -133,7 +163,7 @@ def memories_by_ranks(
 def memories_by_scores(
     scope: Scope,
     vector: QueryVector,
-    terms: Sequence[str],
+    terms: QueryWords,
     model: str,
     weights: FusionWeights,
     depth: int,
@@ -181,12 +211,16 @@ def _near_memories(scope: Scope, vector: QueryVector, model: str, depth: int) ->
     ]
 
 
-def _worded_memories(scope: Scope, terms: Sequence[str], depth: int) -> list[Stage]:
+def _worded_memories(scope: Scope, terms: QueryWords, depth: int) -> list[Stage]:
     paths = [LABEL_WORDS, "content"]
-    should: list[Stage] = [{"text": {"query": list(terms), "path": paths}}]
+    forms = [JOINED, *(language for language in terms.languages if language != ENGLISH)]
+    other: list[Any] = [{"value": path, "multi": form} for form in forms for path in paths]
+    should: list[Stage] = [{"text": {"query": list(terms.words), "path": [*paths, *other]}}]
     # An exact match scores in both clauses, and so above a fuzzy one.
-    if near := [word for word in terms if len(word) >= _FUZZY_FROM and word.isalpha()]:
+    if near := [word for word in terms.words if len(word) >= _FUZZY_FROM and word.isalpha()]:
         should.append({"text": {"query": near, "path": paths, "fuzzy": FUZZY}})
+    if terms.joined:
+        should.append({"text": {"query": list(terms.joined), "path": paths}})
     compound = {
         "filter": [{"equals": {"path": path, "value": value}} for path, value in scope.items()],
         "should": should,

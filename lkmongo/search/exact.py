@@ -53,7 +53,7 @@ _HALF_LENGTH = 30
 """Words; texts of this mean length are normalised by half of it (BM25's b)."""
 _MOST = 0.5
 """Of a query's content words: a text with more than this share has most of them."""
-_MIN_COMPOUND = 5  # letters; shorter compounds are often accidental: "in to", "a way"
+MIN_COMPOUND = 5  # letters; shorter compounds are often accidental: "in to", "a way"
 K = TypeVar("K", bound=Any)
 
 
@@ -102,6 +102,7 @@ class TextIndex:
         self._language = language_of(texts, language)
         cut = (tokenizer or Tokenizer())(texts, self._language)
         self._size = len(texts)
+        self._texts = texts
         self.mean_length = sum(map(len, cut)) / max(1, len(cut))
         """Words of a text, on average."""
         self._vocabulary = {base: number for number, base in enumerate(sorted(set(chain.from_iterable(cut))))}
@@ -147,30 +148,50 @@ class TextIndex:
         if not self._vocabulary:
             return total, held
         wanted, never = self._wanted(query)
-        for word in wanted:
-            scores = self._word_scores(word, never)
+        for word, spoken in wanted.items():
+            scores = self._word_scores(word, spoken, never)
             total += scores
             held += scores > 0
         held /= np.float32(max(1, len(wanted)))
         return total, held
 
-    def _wanted(self, query: str) -> tuple[list[str], frozenset[str]]:
-        """The content words; two that the texts write as one, such as "sound bar", are joined."""
-        wanted, never = content_words(query, self._language)
-        for parts in pairwise(words(query)):
-            joined = stem("".join(parts), self._language)
-            if len(joined) >= _MIN_COMPOUND and joined in self._vocabulary and joined not in never:
+    def _wanted(self, query: str) -> tuple[dict[str, str], frozenset[str]]:
+        """The stems of the content words, each with the word; two that the texts write as one are joined."""
+        said = words(query)
+        stems, never = content_words(query, self._language)
+        spoken = {stem(word, self._language): word for word in said}
+        wanted = {base: spoken[base] for base in stems}
+        for parts in pairwise(said):  # such as "sound bar"
+            whole = "".join(parts)
+            joined = stem(whole, self._language)
+            if len(joined) >= MIN_COMPOUND and joined in self._vocabulary and joined not in never:
                 apart = {stem(part, self._language) for part in parts}
-                wanted = [*(word for word in wanted if word not in {*apart, joined}), joined]
+                wanted = {base: word for base, word in wanted.items() if base not in {*apart, joined}} | {joined: whole}
         return wanted, never
 
-    def _word_scores(self, word: str, never: frozenset[str]) -> NDArray[np.float32]:
-        if word in self._vocabulary:
-            return self._scores_of(word)
-        best = np.zeros(self._size, dtype=np.float32)
+    def _word_scores(self, word: str, spoken: str, never: frozenset[str]) -> NDArray[np.float32]:
+        """The score of every text for one word: its stem and, to find what is related to it, the word itself."""
+        for form in (word, spoken):  # the stem of "ciudades" is "ciudad", that of "ciudad" is "ciud"
+            if form in self._vocabulary:
+                return self._scores_of(form)
+        best = self._written_apart(spoken, never)
         for near, similarity in self._near(word, never):
             np.maximum(best, self._scores_of(near) * np.float32(similarity), out=best)
         return best
+
+    def _written_apart(self, word: str, never: frozenset[str]) -> NDArray[np.float32]:
+        """The scores of the texts that write a word as two, such as "soundbar": those of the commoner part."""
+        found = np.zeros(self._size, dtype=np.float32)
+        if len(word) < MIN_COMPOUND or not word.isalpha():
+            return found
+        for place in range(2, len(word) - 1):
+            parts = (stem(word[:place], self._language), stem(word[place:], self._language))
+            if all(part in self._vocabulary and part not in never for part in parts):
+                scores = np.minimum(*map(self._scores_of, parts))
+                for text, score in _best(scores, np.flatnonzero(scores), CANDIDATES):
+                    if parts in pairwise(stem(each, self._language) for each in words(self._texts[text])):
+                        found[text] = max(found[text], score)
+        return found
 
     def _scores_of(self, word: str) -> NDArray[np.float32]:
         scores: NDArray[np.float32] = self._bm25.get_scores_from_ids([self._vocabulary[word]])

@@ -1,7 +1,7 @@
 """Search of one person's calls by their summaries, exactly: by words and by meaning, without a search index.
 
-And how a call is asked for and told of: days in words, in the caller's time. A day is one of the caller's time zone,
-and `until` includes its day: people, and models, say "until Friday" and mean it.
+And how a call is asked for and told of: days in words, in the time of the caller. A day is one of their time zone, and
+`until` includes its day: people, and models, say "until Friday" and mean it.
 """
 
 from __future__ import annotations

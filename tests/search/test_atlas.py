@@ -256,14 +256,23 @@ async def test_without_the_vector_index_words_find_and_the_result_says_so(backen
     assert "lkmongo db indexes" in result.degraded
 
 
-NO_TOKENS = {"mappings": {"dynamic": True}}
+_TEXT = INDEXES[MEMORIES_TEXT].definition
+_WORDS = {path: way for path, way in _TEXT["mappings"]["fields"].items() if way["type"] == "string"}
+NO_TOKENS = {**_TEXT, "mappings": {"dynamic": True, "fields": _WORDS}}
+EARLIER = {"mappings": {"fields": {path: {"type": way["type"]} for path, way in _TEXT["mappings"]["fields"].items()}}}
 SILENT, REFUSED = "memories_text_index finds no existing documents", "a search index does not match the search"
+OUTDATED = "label_words (multi: joined) not found in index"
 
 
 @pytest.mark.parametrize(
     ("spoilt", "user_id", "said"),
-    [(None, "u-100", SILENT), (NO_TOKENS, "robin", SILENT), (NO_TOKENS, "u-100", REFUSED)],
-    ids=["dropped", "no token mapping", "no token mapping, and an id of two words"],
+    [
+        (None, "u-100", SILENT),
+        (NO_TOKENS, "robin", SILENT),
+        (NO_TOKENS, "u-100", REFUSED),
+        (EARLIER, "robin", OUTDATED),
+    ],
+    ids=["dropped", "no token mapping", "no token mapping, and an id of two words", "of an earlier release"],
 )
 async def test_a_text_index_that_finds_nothing_is_noticed_and_its_words_are_found_otherwise(
     backend, spoilt, user_id, said

@@ -82,6 +82,13 @@ def test_without_a_text_index_the_words_of_all_candidates_count():
     assert fused(answer) == [("b", 2, 1), ("a", 1, None)]
 
 
+@pytest.mark.parametrize(("query", "found"), [("Katze", [1]), ("Hund", [0]), ("cat", [])])
+def test_a_few_short_texts_are_compared_in_a_language_that_the_question_may_be_in(query, found):
+    candidates = {0: Candidate("Hunde", embedded=False), 1: Candidate("Katzen", embedded=False)}
+    hits = merge(Branches([], [(0, 2.0), (1, 1.0)], candidates), NOTHING, query, None, WEIGHTS, 0.0, 30)
+    assert [hit.key for hit in hits] == found
+
+
 def test_without_a_vector_words_count_for_both_branches():
     answer = branches([("a", 0.9)], [("b", 7.0)], {"a": "cat", "b": "dog"}, bare={"b"})
     (first, _) = merge(answer, NOTHING, "dog", EAST, WEIGHTS, 0.2, 30)
@@ -231,14 +238,21 @@ def test_a_centre_fits_as_long_as_nothing_came_went_or_changed():
     vectors = {"a": EAST, "b": np.array([0, 1], dtype=np.float32)}
     centre = ScopeCentre.of(vectors, now() - timedelta(minutes=1))
     old, new = {"updated_at": now() - OLD}, {"updated_at": now()}
-    assert centre.fits({"a": old, "b": old}, set())
-    assert centre.fits({"a": old}, {"b"})
-    assert centre.fits({"a": old, "b": {}}, set()), "a document without a date"
-    assert not centre.fits({"a": old}, set())
-    assert not centre.fits({"a": old, "b": old, "c": old}, set())
-    assert not centre.fits({"a": old, "b": new}, set())
+    assert centre.fits({"a": old, "b": old}, set(), 9)
+    assert centre.fits({"a": old}, {"b"}, 9)
+    assert centre.fits({"a": old, "b": {}}, set(), 9), "a document without a date"
+    assert not centre.fits({"a": old}, set(), 9)
+    assert not centre.fits({"a": old, "b": old, "c": old}, set(), 9)
+    assert not centre.fits({"a": old, "b": new}, set(), 9)
     assert centre.along_of({"a": old, "c": old, "b": new})[1:] == [pytest.approx(sum(centre.along.values()) / 2)] * 2
     assert ScopeCentre.of({}, now()) is None
+
+
+def test_of_too_many_nothing_is_taken_away_as_long_as_there_are_too_many():
+    none = ScopeCentre.of_too_many(2, now())
+    assert none.along_of({"a": {}}) == [0.0]
+    assert none.fits({"a": {}, "b": {}}, {"c"}, 3)
+    assert not none.fits({"a": {}, "b": {}}, set(), 3)
 
 
 def test_only_the_centres_of_the_last_scopes_are_kept():

@@ -11,6 +11,7 @@ import pytest
 from lkmongo.embed.atlas import AtlasEmbedder
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.model import UserScope
+from lkmongo.search import atlas_queries
 from lkmongo.search.atlas import AtlasStrategy
 from lkmongo.search.choose import AtlasWithFallback, fusion_for, ways_of
 from lkmongo.search.strategy import ExactStrategy
@@ -133,6 +134,25 @@ async def test_the_centre_is_read_again_after_a_change(backend):
     await backend.remember(scope, {"more": "a train in the garden"})
     assert [await reads(), await reads(), await reads()] == [1, 2, 1]
     await backend.db.memories.delete_one(scope.filter | {"memory_type": "more"})
+    assert [await reads(), await reads(), await reads()] == [1, 2, 1]
+
+
+async def test_of_more_slots_than_are_looked_at_the_vectors_are_read_once_in_vain(backend, monkeypatch):
+    monkeypatch.setattr(atlas_queries, "WHOLE_SCOPE", 10)
+    scope = UserScope(tenant_id="default", user_id="u-100")
+    await backend.remember(scope, slots(random.Random(11), 20) | {"pet": "a dog in the garden"})
+    search = AtlasStrategy(backend.db, backend.embedder, fusion="scores", fuses=False, deadline=60)
+    seen = backend.standin.seen
+
+    async def reads() -> int:
+        before = seen["find"]
+        result = await search.memories(scope, "a dog in the garden")
+        assert result.hits[0].item.memory_type == "pet"
+        return int(seen["find"] - before)
+
+    assert [await reads(), await reads(), await reads()] == [2, 1, 1]
+    few = [document["_id"] async for document in backend.db.memories.find({"memory_type": {"$ne": "pet"}}).limit(15)]
+    await backend.db.memories.delete_many({"_id": {"$in": few}})
     assert [await reads(), await reads(), await reads()] == [1, 2, 1]
 
 

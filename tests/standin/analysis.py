@@ -81,13 +81,18 @@ def _lower(text: str) -> str:
     return text.lower() if text.isascii() else "".join(char.lower()[0] for char in text)
 
 
-def _standard(text: str) -> list[str]:
-    classes = text.translate(_CLASSES)
-    words = [_lower(text[match.start() : match.end()]) for match in _WORD.finditer(classes)]
+def standard_tokens(text: str) -> list[str]:
+    """Lucene's StandardTokenizer: the words of a text as they are written."""
+    words = [text[match.start() : match.end()] for match in _WORD.finditer(text.translate(_CLASSES))]
     return [word[at : at + MAX_TERM] for word in words for at in range(0, len(word), MAX_TERM)]
 
 
-ANALYZERS: dict[str, Callable[[str], list[str]]] = {
+def _standard(text: str) -> list[str]:
+    return [_lower(word) for word in standard_tokens(text)]
+
+
+Analyze = Callable[[str], list[str]]
+ANALYZERS: dict[str, Analyze] = {
     "lucene.standard": _standard,
     "lucene.simple": lambda text: [match.group().lower() for match in _LETTERS.finditer(text)],
     "lucene.whitespace": str.split,
@@ -95,6 +100,6 @@ ANALYZERS: dict[str, Callable[[str], list[str]]] = {
 }
 
 
-def analyze(text: str, analyzer: str = "lucene.standard") -> list[str]:
-    """The terms of a text, in order."""
-    return ANALYZERS[analyzer](text)
+def analyze(text: str, analyzer: str | Analyze = "lucene.standard") -> list[str]:
+    """The terms of a text, in order; a custom analyzer is given as it is, the others by name."""
+    return ANALYZERS[analyzer](text) if isinstance(analyzer, str) else analyzer(text)

@@ -8,6 +8,7 @@ from typing import Any
 from bson import json_util
 
 from tests.standin import auto_embed
+from tests.standin.custom_analyzers import parse_analyzers
 from tests.standin.errors import CommandError, bad_definition, unsupported, wrong_definition
 from tests.standin.mappings import Mapping, count_fields, parse_mapping, parse_type_sets
 from tests.standin.values import whole_number
@@ -104,14 +105,17 @@ def parse_definition(kind: str, definition: Any, *, small: bool = False, update:
 def _parse_search(definition: dict[str, Any], *, small: bool) -> SearchDefinition:
     if "mappings" not in definition:
         raise bad_definition('"mappings" is required')
-    for key in ("analyzers", "synonyms"):
-        if not isinstance(definition.get(key, []), list):
-            raise bad_definition(f'"{key}" must be a array')
-        if definition.get(key):
-            raise unsupported(f"{key!r} in an index definition")
+    if not isinstance(definition.get("synonyms", []), list):
+        raise bad_definition('"synonyms" must be a array')
+    if definition.get("synonyms"):
+        raise unsupported("'synonyms' in an index definition")
     parse_type_sets(definition.get("typeSets"))
     mapping = parse_mapping(
-        definition["mappings"], definition.get("analyzer"), definition.get("searchAnalyzer"), "mappings"
+        definition["mappings"],
+        definition.get("analyzer"),
+        definition.get("searchAnalyzer"),
+        "mappings",
+        parse_analyzers(definition.get("analyzers")),
     )
     if small and count_fields(definition["mappings"]) > SMALL_FIELDS:
         raise CommandError(2, "more than 300 fields, the limit of this instance size")

@@ -5,10 +5,11 @@ A path that is not mapped is no error at query time: it finds nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping as ByName
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.standin.analysis import ANALYZERS
+from tests.standin.analysis import ANALYZERS, Analyze
 from tests.standin.errors import bad_definition, unsupported, wrong_definition
 from tests.standin.values import whole_number
 
@@ -55,7 +56,6 @@ _MODELLED: dict[str, tuple[Any, ...]] = {
     "indexIntegers": (True,),
     "similarity": ({"type": "bm25"},),
     "ignoreAbove": (),
-    "multi": ({},),
 }
 """Options with the values that the stand-in can search; with others an index is accepted, and no query of it."""
 
@@ -65,9 +65,10 @@ class FieldType:
     """One way in which a path is indexed."""
 
     kind: str
-    analyzer: str = DEFAULT_ANALYZER
-    search_analyzer: str = DEFAULT_ANALYZER
+    analyzer: str | Analyze = DEFAULT_ANALYZER
+    search_analyzer: str | Analyze = DEFAULT_ANALYZER
     lowercase: bool = False
+    multi: ByName[str, FieldType] = field(default_factory=dict, hash=False)
 
 
 @dataclass(eq=False)
@@ -75,8 +76,9 @@ class Mapping:
     """The mapping of one level of documents."""
 
     dynamic: bool
-    analyzer: str = DEFAULT_ANALYZER
-    search_analyzer: str = DEFAULT_ANALYZER
+    analyzer: str | Analyze = DEFAULT_ANALYZER
+    search_analyzer: str | Analyze = DEFAULT_ANALYZER
+    customs: ByName[str, Analyze] = field(default_factory=dict)
     fields: dict[str, list[FieldType]] = field(default_factory=dict)
     nested: dict[str, Mapping] = field(default_factory=dict)
     unmodelled: str | None = None
@@ -111,8 +113,10 @@ class Mapping:
         return None
 
 
-def parse_mapping(spec: Any, analyzer: str | None, search_analyzer: str | None, where: str) -> Mapping:
-    """Check a `mappings` document, or the mapping of a nested document.
+def parse_mapping(
+    spec: Any, analyzer: Any, search_analyzer: Any, where: str, customs: ByName[str, Analyze] | None = None
+) -> Mapping:
+    """Check a `mappings` document, or the mapping of a nested document; `customs` are the index's own analyzers.
 
     Raises:
         DefinitionError: for what the service refuses.
@@ -128,8 +132,10 @@ def parse_mapping(spec: Any, analyzer: str | None, search_analyzer: str | None, 
         raise bad_definition(f'"{where}.dynamic" must be a boolean or document')
     if isinstance(dynamic, dict) and set(dynamic) != {"typeSet"}:
         raise bad_definition(f'"{where}.dynamic.typeSet" is required')
-    indexed_by = _analyzer(analyzer, DEFAULT_ANALYZER, f"{where}.analyzer")
-    mapping = Mapping(bool(dynamic), indexed_by, _analyzer(search_analyzer, indexed_by, f"{where}.searchAnalyzer"))
+    customs = customs or {}
+    indexed_by = _analyzer(analyzer, DEFAULT_ANALYZER, customs, f"{where}.analyzer")
+    searched_by = _analyzer(search_analyzer, indexed_by, customs, f"{where}.searchAnalyzer")
+    mapping = Mapping(bool(dynamic), indexed_by, searched_by, customs)
     mapping.unmodelled = "a type set" if isinstance(dynamic, dict) else None
     fields = spec.get("fields", {})
     if not isinstance(fields, dict):
@@ -151,15 +157,34 @@ def _add_field(mapping: Mapping, name: str, item: Any, where: str) -> None:
     _check_options(item, _OPTIONS[kind], where)
     mapping.unmodelled = _unmodelled(item) or mapping.unmodelled
     if kind == "document":
-        nested = parse_mapping(item, mapping.analyzer, mapping.search_analyzer, where)
+        nested = parse_mapping(item, mapping.analyzer, mapping.search_analyzer, where, mapping.customs)
         mapping.nested[name] = nested
         mapping.unmodelled = nested.unmodelled or mapping.unmodelled
         return
-    analyzer = _analyzer(item.get("analyzer"), mapping.analyzer, f"{where}.analyzer")
+    mapping.fields.setdefault(name, []).append(_field_type(mapping, item, where))
+
+
+def _field_type(mapping: Mapping, item: dict[str, Any], where: str) -> FieldType:
+    analyzer = _analyzer(item.get("analyzer"), mapping.analyzer, mapping.customs, f"{where}.analyzer")
     search = analyzer if "analyzer" in item else mapping.search_analyzer
-    search = _analyzer(item.get("searchAnalyzer"), search, f"{where}.searchAnalyzer")
-    lowercase = item.get("normalizer") == "lowercase"
-    mapping.fields.setdefault(name, []).append(FieldType(kind, analyzer, search, lowercase=lowercase))
+    search = _analyzer(item.get("searchAnalyzer"), search, mapping.customs, f"{where}.searchAnalyzer")
+    multi = {name: _multi(mapping, name, each, f"{where}.multi") for name, each in item.get("multi", {}).items()}
+    return FieldType(item["type"], analyzer, search, item.get("normalizer") == "lowercase", multi)
+
+
+def _multi(mapping: Mapping, name: str, item: Any, where: str) -> FieldType:
+    if "." in name:
+        raise bad_definition(f'"{where}" multi path cannot contain "."')
+    where = f"{where}.{name}"
+    if not isinstance(item, dict):
+        raise bad_definition(f'"{where}" must be a document')
+    if item.get("type") != "string":
+        raise bad_definition(f'"{where}" multi definition must be string field')
+    _check_options(item, _OPTIONS["string"], where)
+    if item.get("multi"):
+        raise bad_definition(f'"{where}" multi definition cannot contain nested multi definition')
+    mapping.unmodelled = _unmodelled(item) or mapping.unmodelled
+    return _field_type(mapping, item, where)
 
 
 def _check_options(item: dict[str, Any], known: set[str], where: str) -> None:
@@ -203,11 +228,13 @@ def parse_type_sets(spec: Any) -> None:
             _add_field(Mapping(dynamic=False), item["name"], entry, f"{where}.types[{at}]")
 
 
-def _analyzer(name: Any, default: str, where: str) -> str:
-    if name is None:
-        return default
+def _analyzer(name: Any, default: str | Analyze, customs: ByName[str, Analyze], where: str) -> str | Analyze:
+    if name is None or callable(name):  # that of the document around it
+        return default if name is None else name
     if name in ANALYZERS:
         return str(name)
+    if name in customs:
+        return customs[name]
     if isinstance(name, str) and name.startswith("lucene."):
         raise unsupported(f"the analyzer {name}")
     if not isinstance(name, str):
@@ -220,5 +247,5 @@ def count_fields(spec: dict[str, Any]) -> int:
     total = 0
     for definitions in spec.get("fields", {}).values():
         for item in definitions if isinstance(definitions, list) else [definitions]:
-            total += 1 + count_fields(item)
+            total += 1 + len(item.get("multi", {})) + count_fields(item)
     return total

@@ -76,7 +76,9 @@ def _field(item: dict[str, Any]) -> dict[str, Any]:
     if item["type"] == "document":
         return {"type": "document"} | _document(item)
     if item["type"] == "string":
-        return {key: value for key, value in (_TEXT | item).items() if (key, value) != ("multi", {})}
+        multi = {name: _field(each) for name, each in item.get("multi", {}).items()}
+        form = {key: value for key, value in (_TEXT | item).items() if key != "multi"}
+        return form | ({"multi": multi} if multi else {})
     return (_NUMBER if item["type"] == "number" else {}) | item
 
 

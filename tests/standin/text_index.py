@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from tests.standin.analysis import analyze
+from tests.standin.analysis import Analyze, analyze
 from tests.standin.errors import MongotError
 from tests.standin.mappings import Mapping
 from tests.standin.snapshots import Snapshot
@@ -24,8 +25,9 @@ class TextField:
     postings: dict[str, dict[int, list[int]]] = field(default_factory=dict)
     lengths: dict[int, int] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def average(self) -> float:
+        """The mean length of the documents that have the path, when all are there."""
         return sum(self.lengths.values()) / len(self.lengths)
 
     def rarity(self, documents: int) -> float:
@@ -50,7 +52,7 @@ class TextIndex:
     def __init__(self, snapshot: Snapshot, mapping: Mapping) -> None:
         self.documents = snapshot.documents
         self.mapping = mapping
-        self._texts: dict[tuple[str, str], TextField] = {}
+        self._texts: dict[tuple[str, str | Analyze], TextField] = {}
         self._values: dict[tuple[str, str], dict[int, list[Any]]] = {}
 
     @classmethod
@@ -62,9 +64,15 @@ class TextIndex:
         found: TextIndex = snapshot.cache[key]
         return found
 
-    def text(self, path: str) -> tuple[TextField, str] | None:
-        """The terms of a path and the analyzer for queries, or None if the path is not mapped as string."""
+    def text(self, path: str, multi: str | None = None) -> tuple[TextField, str | Analyze] | None:
+        """The terms of a path and the analyzer for queries, or None if the path is not mapped as string.
+
+        Raises:
+            MongotError: the path has no such `multi`, which is not passed over.
+        """
         how = self.mapping.lookup(path, "string")
+        if multi is not None and (how := how.multi.get(multi) if how else None) is None:
+            raise MongotError(8, f"{path} (multi: {multi}) not found in index")
         if how is None:
             return None
         key = (path, how.analyzer)
@@ -72,7 +80,7 @@ class TextIndex:
             self._texts[key] = self._build(path, how.analyzer)
         return self._texts[key], how.search_analyzer
 
-    def _build(self, path: str, analyzer: str) -> TextField:
+    def _build(self, path: str, analyzer: str | Analyze) -> TextField:
         built = TextField()
         for number, document in enumerate(self.documents):
             values = [value for value in values_at(document, path) if isinstance(value, str)]
@@ -130,6 +138,9 @@ class NoIndex(TextIndex):
 
     def __init__(self) -> None:
         super().__init__(Snapshot([]), Mapping(dynamic=True))
+
+    def text(self, path: str, multi: str | None = None) -> tuple[TextField, str | Analyze] | None:
+        return super().text(path)
 
     def wanted(self, path: str, kind: str, value: Any) -> Any:
         return comparable(value)

@@ -126,6 +126,25 @@ def _strings(name: str, key: str, options: dict[str, Any], *, several: bool = Tr
     return list(found)
 
 
+def _text_paths(options: dict[str, Any]) -> list[tuple[str, str | None]]:
+    """The paths of a text operator, each with its `multi`, or None."""
+    given = options.get("path")
+    names, multis = [], []
+    for number, item in enumerate(given if isinstance(given, list) else [given]):
+        where = f"text.path[{number}]" if isinstance(given, list) else "text.path"
+        way = item if isinstance(item, dict) else {"value": item}
+        if "wildcard" in way:
+            raise unsupported("wildcard paths")
+        if unknown := way.keys() - {"value", "multi"}:
+            raise MongotError(8, f'"{where}" unrecognized field "{min(unknown)}"')
+        if isinstance(item, dict) and not isinstance(way.get("value"), str):
+            raise MongotError(8, f'"{where}.value" is required')
+        names.append(way["value"])
+        multis.append(way.get("multi"))
+    checked = _strings("text", "path", options | {"path": names if isinstance(given, list) else names[0]})
+    return list(zip(checked, multis, strict=True))
+
+
 def _text(options: dict[str, Any], index: TextIndex) -> Matches:
     terms = _terms(options, index)
     if options.get("matchCriteria", "any") == "any":
@@ -142,19 +161,20 @@ def _text(options: dict[str, Any], index: TextIndex) -> Matches:
 def _terms(options: dict[str, Any], index: TextIndex) -> list[list[_Term]]:
     """The terms of a text operator, for each path and each of its queries."""
     _known("text", options, {"query", "path", "fuzzy", "matchCriteria"}, frozenset({"synonyms"}))
-    paths, queries = _strings("text", "path", options), _strings("text", "query", options)
+    paths, queries = _text_paths(options), _strings("text", "query", options)
     if options.get("matchCriteria", "any") not in ("any", "all"):
         raise MongotError(8, '"text.matchCriteria" must be one of [all, any]')
     expansion = Expansion.parse(options["fuzzy"]) if "fuzzy" in options else None
     if expansion and options.get("matchCriteria") == "all":
         raise unsupported("fuzzy with the match criteria 'all'")
     result = []
-    for path in paths:
-        found = index.text(path)
+    for path, multi in paths:
+        found = index.text(path, multi)
+        name = path if multi is None else f"{path} (multi: {multi})"
         for query in queries if found else []:
             field, analyzer = found  # type: ignore[misc]
             words = analyze(query, analyzer)
-            result.append([term for word in words for term in _variants(path, field, word, expansion)])
+            result.append([term for word in words for term in _variants(name, field, word, expansion)])
     return result
 
 

@@ -32,6 +32,28 @@ EMBEDDING = "embedding"
 LABEL_WORDS = "label_words"
 """The path of a memory's label as separate words: the standard analyzer keeps favorite_color as one."""
 
+JOINED = "joined"
+"""The `multi` of a text's pairs of neighbouring words, written as one: "sound bar" is soundbar, Wi-Fi is wifi."""
+LANGUAGES = {
+    "en": "english",
+    "nl": "dutch",
+    "fr": "french",
+    "de": "german",
+    "it": "italian",
+    "pt": "portuguese",
+    "ru": "russian",
+    "es": "spanish",
+}
+"""The languages whose words are stemmed, by their two-letter codes; English, the first one, everywhere. Every other is
+a `multi` of the text index, as all tenants share one."""
+GERMAN_ENDINGS = r"(?<=.{3}[^aeiou])t$|(?<=.[aoy])s$"
+"""What the stemmer leaves: kauft, Autos. For Java and Python alike."""
+_BEFORE_STEMMING = {
+    # The stemmers of Lucene are older than ours, which also take off these.
+    "de": (r"(?<=er)in(nen)?$|(?<=l)ns?$|(?<=[dnt])et(e[nt]?)?$", ""),
+    "es": ("cion$", "ci\u00f3n"),
+}
+
 IndexType = Literal["vectorSearch", "search"]
 
 
@@ -106,20 +128,48 @@ def _indexes(embedding: Mapping[str, Any], tuning: Tuning | None) -> tuple[Searc
             MEMORIES,
             MEMORIES_TEXT,
             "search",
-            {
-                "mappings": {
-                    "dynamic": False,
-                    "fields": {
-                        LABEL_WORDS: {"type": "string"},
-                        "content": {"type": "string"},
-                        **{path: {"type": "token"} for path in person},
-                    },
-                }
-            },
+            _text((LABEL_WORDS, "content"), person),
             person,
         ),
     )
     return tuning.apply(indexes) if tuning else indexes
+
+
+def _text(paths: tuple[str, ...], scope: tuple[str, ...]) -> dict[str, Any]:
+    """The definition of a text index: at most 3 KB of JSON, the limit of small clusters.
+
+    Its words are those of `lkmongo.search.words`: without case and accents, stemmed. Accents go first, because callers
+    and speech recognition leave them out.
+    """
+    english, *others = LANGUAGES
+    said = [{"type": "englishPossessive"}, {"type": "icuFolding"}]
+    pairs = [{"type": "shingle", "minShingleSize": 2, "maxShingleSize": 2}, _replacing(" ", "")]
+    analyzers = {english: [*said, _stemming(english)], JOINED: [*said, *pairs, _stemming(english)]}
+    for code in others:
+        before = [_replacing(*_BEFORE_STEMMING[code])] if code in _BEFORE_STEMMING else []
+        after = [_replacing(GERMAN_ENDINGS, "")] if code == "de" else []
+        analyzers[code] = [{"type": "icuFolding"}, *before, _stemming(code), *after]
+    field = {"type": "string", "analyzer": english}
+    ways = {JOINED: {"type": "string", "analyzer": JOINED, "searchAnalyzer": english}}
+    ways |= {code: {"type": "string", "analyzer": code} for code in others}
+    return {
+        "mappings": {
+            "dynamic": False,
+            "fields": {path: field | {"multi": ways} for path in paths} | {path: {"type": "token"} for path in scope},
+        },
+        "analyzers": [
+            {"name": name, "tokenizer": {"type": "standard"}, "tokenFilters": filters}
+            for name, filters in analyzers.items()
+        ],
+    }
+
+
+def _stemming(code: str) -> dict[str, Any]:
+    return {"type": "snowballStemming", "stemmerName": LANGUAGES[code]}
+
+
+def _replacing(pattern: str, replacement: str) -> dict[str, Any]:
+    return {"type": "regex", "pattern": pattern, "replacement": replacement, "matches": "first"}
 
 
 def _vector(collection: str, name: str, embedding: Mapping[str, Any], scope: tuple[str, ...]) -> SearchIndex:
@@ -216,8 +266,11 @@ def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str
     """
     found = _comparable(wanted, found)
     should, there = dict(_leaves(_comparable(wanted, wanted), "")), dict(_leaves(found, ""))
-    changes = []
+    without = [path for path in should if path.startswith("analyzers.") and path not in there]
+    changes = [f"the analyzers {', '.join(path.partition('.')[2] for path in without)} are missing"] if without else []
     for path in dict.fromkeys([*should, *there]):
+        if path in without:
+            continue
         if path not in there:
             changes.append(f"{path} is missing, should be {should[path]}")
         elif path not in should:
@@ -264,6 +317,9 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
             else:
                 yield from _leaves(item, inner)
     elif isinstance(value, list):
+        if path == "analyzers":
+            yield from ((f"{path}.{item.get('name')}", _steps(item)) for item in value)
+            return
         for number, item in enumerate(value):
             named = item.get("path") or item.get("name") if isinstance(item, Mapping) else None
             rest = {key: part for key, part in item.items() if key not in {"path", "name"}} if named else item
@@ -275,9 +331,28 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 def _mapped(item: Any, path: str) -> Iterator[tuple[str, Any]]:
     """The mappings of one path: one, or a list in any order."""
     ways = item if isinstance(item, list) else [item]
+    for way in ways:
+        if multi := way.get("multi"):
+            yield f"{path}.multi", ", ".join(sorted(_way(name, each) for name, each in multi.items()))
+    ways = [{key: part for key, part in way.items() if key != "multi"} for way in ways]
     if len(ways) == 1:
         yield from _leaves(ways[0], path)
         return
     yield f"{path}.type", " and ".join(sorted(str(way.get("type")) for way in ways))
     for way in ways:
         yield from _leaves({key: part for key, part in way.items() if key != "type"}, f"{path}.{way.get('type')}")
+
+
+def _way(name: str, item: Mapping[str, Any]) -> str:
+    """A `multi` on one line: its name and, if that is not its analyzer and all, what is not the default."""
+    given = ((path.partition(".")[2], value) for path, value in sorted(_leaves(item, name)))
+    settings = [f"{setting} {value}" for setting, value in given if setting != "type"]
+    return name if settings == [f"analyzer {name}"] else f"{name} ({', '.join(settings)})"
+
+
+def _steps(analyzer: Mapping[str, Any]) -> str:
+    """What an analyzer does, on one line."""
+    steps = [*analyzer.get("charFilters", ()), analyzer.get("tokenizer", {}), *analyzer.get("tokenFilters", ())]
+    return ", ".join(
+        " ".join(str(step[key]) for key in sorted(step, key=lambda key: (key != "type", key))) for step in steps
+    )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lkmongo.store.indexes.definitions import (
     KNOWLEDGE_VECTOR,
+    LANGUAGES,
     MEMORIES_TEXT,
     MEMORIES_VECTOR,
     Tuning,
@@ -24,6 +25,7 @@ from lkmongo.store.indexes.definitions import (
 
 _, VECTOR, TEXT = (dict(index.definition) for index in search_indexes(256))
 VECTOR_FIELD = VECTOR["fields"][0]
+PATHS = ("label_words", "content")
 
 VECTOR_DEFAULTS = {
     "quantization": "none",
@@ -31,13 +33,12 @@ VECTOR_DEFAULTS = {
     "hnswOptions": {"maxEdges": 16, "numEdgeCandidates": 100},
 }
 STRING_DEFAULTS = {
-    "analyzer": "lucene.standard",
     "indexOptions": "offsets",
     "store": True,
     "norms": "include",
     "similarity": {"type": "bm25"},
 }
-TEXT_DEFAULTS = {"analyzer": "lucene.standard", "searchAnalyzer": "lucene.standard", "analyzers": [], "synonyms": []}
+TEXT_DEFAULTS = {"analyzer": "lucene.standard", "searchAnalyzer": "lucene.standard", "synonyms": []}
 SHARED_DEFAULTS = {"numPartitions": 1, "storedSource": False}
 TUNED_BY_HAND = {
     "quantization": "scalar",
@@ -80,10 +81,13 @@ def test_the_order_of_fields_and_defaults_written_out_make_no_difference(fields,
 )
 def test_mappings_are_compared_by_what_they_mean(fields, added, top, in_lists):
     written = {
-        path: way | (added if way["type"] == "string" else {"normalizer": "none"} if added else {})
+        path: way | added | {"multi": {name: each | added for name, each in way["multi"].items()}}
+        if way["type"] == "string"
+        else way | ({"normalizer": "none"} if added else {})
         for path, way in fields
     }
-    found = {"mappings": {"fields": {p: [w] if in_lists else w for p, w in written.items()}}} | top  # dynamic left out
+    mappings = {"fields": {p: [w] if in_lists else w for p, w in written.items()}}  # dynamic left out
+    found = {"mappings": mappings, "analyzers": TEXT["analyzers"][::-1]} | top
     assert differences(TEXT, found) == differences(found, TEXT) == []
 
 
@@ -92,7 +96,18 @@ def with_vector(**changes):
 
 
 def with_mapping(**fields):
-    return {"mappings": {"dynamic": False, "fields": TEXT["mappings"]["fields"] | fields}}
+    return TEXT | {"mappings": {"dynamic": False, "fields": TEXT["mappings"]["fields"] | fields}}
+
+
+def with_content(**changes):
+    return with_mapping(content=TEXT["mappings"]["fields"]["content"] | changes)
+
+
+BEFORE_STEMMING = {"mappings": {"fields": TEXT["mappings"]["fields"] | {path: {"type": "string"} for path in PATHS}}}
+"""The text index of earlier releases, which `lucene.standard` cut into words."""
+OTHER_STEMMER = [{**TEXT["analyzers"][0], "tokenFilters": [{"type": "porterStemming"}]}, *TEXT["analyzers"][1:]]
+STEMMED = "standard, englishPossessive, icuFolding, snowballStemming english"
+MULTI = "de, es, fr, it, joined (analyzer joined, searchAnalyzer en), nl, pt, ru"
 
 
 @pytest.mark.parametrize(
@@ -120,8 +135,29 @@ def test_what_differs_in_a_vector_index_is_named(found, said):
             ["mappings.fields.user_id.type is string and token, should be token"],
         ),
         (
-            with_mapping(content={"type": "string", "analyzer": "lucene.english"}),
-            ["mappings.fields.content.analyzer is lucene.english, should be lucene.standard"],
+            with_content(analyzer="lucene.english"),
+            ["mappings.fields.content.analyzer is lucene.english, should be en"],
+        ),
+        (
+            with_content(multi={"joined": {"type": "string", "store": False}}),
+            [f"mappings.fields.content.multi is joined (store False), should be {MULTI}"],
+        ),
+        (
+            BEFORE_STEMMING,
+            [
+                "the analyzers en, joined, nl, fr, de, it, pt, ru, es are missing",
+                *(
+                    f"mappings.fields.{path}.{which} is missing, should be {should}"
+                    for path in PATHS
+                    for which, should in (("multi", MULTI), ("analyzer", "en"))
+                ),
+            ],
+        ),
+        (
+            TEXT | {"analyzers": OTHER_STEMMER},
+            [
+                f"analyzers.en is standard, porterStemming, should be {STEMMED}",
+            ],
         ),
         (
             with_mapping(place={"type": "document", "fields": {"city": {"type": "string"}}}),
@@ -230,4 +266,16 @@ def test_every_index_can_tell_apart_whose_documents_it_has():
     assert {field["path"] for field in vector[1:] if field["type"] == "filter"} == {"user_id", "tenant_id"}
     mapped = indexes[MEMORIES_TEXT].definition["mappings"]["fields"]
     assert {path for path, way in mapped.items() if way == {"type": "token"}} == {"user_id", "tenant_id"}
-    assert {path for path, way in mapped.items() if way == {"type": "string"}} == {"label_words", "content"}
+    assert {path for path, way in mapped.items() if way["type"] == "string"} == set(PATHS)
+
+
+def test_a_small_cluster_takes_the_text_index():
+    """An index definition has at most 3 KB of JSON and 300 fields there (MongoDB Search documentation)."""
+    assert len(json.dumps(TEXT)) <= 3 * 1024
+    assert sum(1 + len(way.get("multi", ())) for way in TEXT["mappings"]["fields"].values()) <= 300
+
+
+def test_the_text_index_stems_every_language_that_the_exact_search_knows():
+    stemmers = {each["name"]: each["tokenFilters"] for each in TEXT["analyzers"]}
+    for code, name in LANGUAGES.items():
+        assert {"type": "snowballStemming", "stemmerName": name} in stemmers[code]

@@ -34,7 +34,7 @@ from tests.search_rig import EMBEDDER, KNOWLEDGE, MEMORIES, TEXT, WANTED, rig
 OLD = {
     KNOWLEDGE: {"fields": KNOWLEDGE.definition["fields"][:1]},
     MEMORIES: {"fields": MEMORIES.definition["fields"][:2]},
-    TEXT: {"mappings": TEXT.definition["mappings"] | {"dynamic": True}},
+    TEXT: {**TEXT.definition, "mappings": TEXT.definition["mappings"] | {"dynamic": True}},
 }
 """Definitions as they may have been before; that of the text index finds as much as the new one."""
 
@@ -406,7 +406,7 @@ async def test_status_of_a_server_without_search(start):
 async def test_words_that_the_index_does_not_have_are_missed(start):
     it = await start()
     fields = {path: way for path, way in TEXT.definition["mappings"]["fields"].items() if path != "label_words"}
-    await it.make(TEXT, {"mappings": {"fields": fields}})
+    await it.make(TEXT, {**TEXT.definition, "mappings": {"fields": fields}})
     await add(it, TEXT)
     assert (await check_canary(it.db, TEXT, EMBEDDER)).outcome is Outcome.MISSED
 
