@@ -46,10 +46,10 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "retrieval.md"
 DEFAULT_CACHE = Path.home() / ".cache" / "lkmongo-benchmarks"
 FITTED_ON = 150
 """Questions of a set that constants are chosen on, evenly spread."""
-_KNOWN = (100, 150)
-_LONG = (50, 75, 100)
+_RARE = (150, 230, 300)
+_UNEVEN = (100, 125, 150)
 _VECTOR_WEIGHTS = (0.2, 0.25, 0.3)
-GRID = tuple(itertools.product(_KNOWN, _LONG, _VECTOR_WEIGHTS))
+GRID = tuple(itertools.product(_RARE, _UNEVEN, _VECTOR_WEIGHTS))
 """Constants that are tried, all around those that are shipped."""
 
 
@@ -171,18 +171,16 @@ def recall(loaded: Loaded, indexes: Sequence[ExactIndex[Any]], find: Found, *, e
 
 def fit(sets: Sequence[Loaded]) -> dict[tuple[float, ...], dict[str, Recall]]:
     """What every set finds with every constants of the grid, on some of its questions."""
-    shipped = exact._KNOWN, exact._LONG
+    shipped = exact._RARE, exact._UNEVEN
     found: dict[tuple[float, ...], dict[str, Recall]] = {constants: {} for constants in GRID}
     for loaded in sets:
         every = max(1, loaded.questions // FITTED_ON)
-        for known in _KNOWN:
-            exact._KNOWN = known
-            indexes = [scope.build() for scope in loaded.scopes]
-            for long, vector in itertools.product(_LONG, _VECTOR_WEIGHTS):
-                exact._LONG = long
-                weights = FusionWeights(vector, 1 - vector)
-                found[known, long, vector][loaded.name] = recall(loaded, indexes, both(weights), every=every)
-        exact._KNOWN, exact._LONG = shipped
+        indexes = [scope.build() for scope in loaded.scopes]
+        for rare, uneven, vector in GRID:
+            exact._RARE, exact._UNEVEN = rare, uneven
+            weights = FusionWeights(vector, 1 - vector)
+            found[rare, uneven, vector][loaded.name] = recall(loaded, indexes, both(weights), every=every)
+        exact._RARE, exact._UNEVEN = shipped
         print(f"fitted: {loaded.name}", flush=True)
     return found
 
@@ -205,7 +203,7 @@ def report(sets: Sequence[Loaded]) -> dict[str, dict[str, Any]]:
     found = fit(sets)
     figures: dict[str, dict[str, Any]] = {}
     for loaded in sets:
-        known, long, vector = best_without(loaded.source, sets, found)
+        rare, uneven, vector = best_without(loaded.source, sets, found)
         indexes = [scope.build() for scope in loaded.scopes]
         figures[loaded.name] = {
             "questions": loaded.questions,
@@ -214,13 +212,13 @@ def report(sets: Sequence[Loaded]) -> dict[str, dict[str, Any]]:
             "by words": recall(loaded, indexes, by_words),
             "by vectors": recall(loaded, indexes, by_vectors),
             "shipped": recall(loaded, indexes, both(LocalEmbedder.weights)),
-            "constants": (known, long, vector),
+            "constants": (rare, uneven, vector),
         }
-        shipped = exact._KNOWN, exact._LONG
-        exact._KNOWN, exact._LONG = known, long
+        shipped = exact._RARE, exact._UNEVEN
+        exact._RARE, exact._UNEVEN = rare, uneven
         fitted = FusionWeights(vector, 1 - vector)
-        figures[loaded.name]["others"] = recall(loaded, [scope.build() for scope in loaded.scopes], both(fitted))
-        exact._KNOWN, exact._LONG = shipped
+        figures[loaded.name]["others"] = recall(loaded, indexes, both(fitted))
+        exact._RARE, exact._UNEVEN = shipped
         print(loaded.name, {name: _shown(value) for name, value in figures[loaded.name].items()}, flush=True)
     return figures
 
@@ -287,6 +285,7 @@ RULES: dict[str, tuple[Any, str, Any]] = {
     "unknown words are spelled nearly so": (TextIndex, "_near", lambda *_: []),
     "two words are one ('sound bar')": (exact, "_MIN_COMPOUND", 1_000),
     "short texts pay less for their length": (exact, "_HALF_LENGTH", 0),
+    "vectors count more where lengths differ": (exact, "_UNEVEN", 1e9),
     "the scope's mean is taken from the vectors": (ExactIndex, "_centre", _zero_centre),
     "one word is enough if the vectors are related": (exact, "_KIN", 1.0),
 }
