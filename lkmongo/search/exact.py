@@ -9,7 +9,7 @@ of the scope, so that a text counts for how far it stands out. A text's BM25 sco
 rare the shared words are. The two are added, with a factor each:
 
 - closeness by the embedder's weight for vectors, times 1 + (d / 125)² where the lengths of the texts differ from their
-  mean by d words on average: a text longer than the others has many of the words by chance.
+  median by d words on average: a text longer than the others has many of the words by chance.
 - words by its weight for words, times n / (n + 230) for n texts: in a small scope every word looks rare.
 
 BM25 is the "lucene" variant: its inverse document frequency, `ln(1 + (N - df + 0.5) / (df + 0.5))`, stays positive for
@@ -46,7 +46,7 @@ _RARE = 230
 _LEAST_SPREAD = 0.05
 """Added to the standard deviation, so that cosines which hardly differ do not count as if they did."""
 _UNEVEN = 125
-"""Words; where lengths differ from their mean by as much on average, vectors count twice."""
+"""Words; where lengths differ from their median by as much on average, vectors count twice."""
 _KIN = 0.5
 """Of the floor; a document with a lower cosine is only found if it has most of the query's words."""
 _SOUNDS = str.maketrans("cqzv", "kksf", "aeiouyhw")
@@ -106,8 +106,8 @@ class TextIndex:
         self._size = len(texts)
         lengths = np.array(list(map(len, cut)) or [0])
         mean_length = float(lengths.mean())
-        self.unevenness = float(np.abs(lengths - mean_length).mean())
-        """Words by which the length of a text differs from the mean, on average."""
+        self.unevenness = float(np.abs(lengths - np.median(lengths)).mean())
+        """Words by which the length of a text differs from the median, on average."""
         self._vocabulary = {base: number for number, base in enumerate(sorted(set(chain.from_iterable(cut))))}
         self._by_first_letter: dict[str, list[str]] | None = None
         if not self._vocabulary:
