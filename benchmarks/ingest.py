@@ -48,6 +48,7 @@ class FarInBulk(FarEmbedder):
         self,
         texts: Sequence[str],
         *,
+        documents: Sequence[int] | None = None,  # noqa: ARG002
         on_wait: Callable[[float], None] | None = None,  # noqa: ARG002
     ) -> AsyncIterator[Any]:
         texts = check_texts(texts)

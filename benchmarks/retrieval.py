@@ -1,10 +1,15 @@
 """How well search finds what is meant: recall@1, recall@5 and MRR of each branch and of both, for an embedder.
 
-    python -m benchmarks.retrieval [--embedder local|voyage]
+    python -m benchmarks.retrieval [--embedder local|voyage|openai] [--rerank stand-in|voyage]
 
-Voyage needs VOYAGE_API_KEY. The weights of the fusion are fitted on one half of the questions and reported on the
-other. It exits with 1 when the weights that are shipped do not keep, on the reported half, what they are for: with
-them, MRR is at least that of the better branch, and recall@1 and recall@5 are within 0.01 of it.
+`--rerank` shows instead what reordering the passages gains and costs: with Voyage's model, or over the same HTTP with a
+stand-in that counts common words, which says nothing of the model; and with one that is always right, which is the most
+that any can gain from as many candidates.
+
+Voyage needs VOYAGE_API_KEY, openai LKMONGO_EMBEDDING_BASE_URL and LKMONGO_EMBEDDING_MODEL. The weights of the fusion
+are fitted on one half of the questions and reported on the other. It exits with 1 when the weights that are shipped
+do not keep, on the reported half, what they are for: with them, MRR is at least that of the better branch, and
+recall@1 and recall@5 are within 0.01 of it.
 
 "vector" is the branch as a search runs it, without neighbours below the embedder's floor; "no floor" shows what the
 floor costs, and the share of off-topic questions for which something is found shows what it is for. "text" is a
@@ -22,7 +27,9 @@ from typing import Any
 
 from benchmarks.retrieval_sets import QueryEmbedding, Scope, load
 from lkmongo.embed.base import FusionWeights
+from lkmongo.model import TenantScope
 from lkmongo.search.exact import Hit
+from lkmongo.search.strategy import passage_text
 
 DEPTH = 30
 """How many hits are looked at for the rank of the right one."""
@@ -179,11 +186,82 @@ def _floors(scopes: Sequence[Scope], weights: FusionWeights) -> None:
         print(f"| {name} | {measure(scopes, search, fitting)} | " + " | ".join(f"{share:.2f}" for share in off) + " |")
 
 
+CANDIDATE_COUNTS = (10, 20, 30)
+PRICE = 0.02
+"""Dollars for a million tokens of `rerank-2.5-lite`. (MongoDB Vector Search documentation, `$rerank`.)"""
+_TOKEN = 4  # characters
+
+
+async def reranking(kind: str, model: str) -> None:
+    """Print what reranking passages gains and costs."""
+    from lkmongo.embed.choose import embedder_for
+    from lkmongo.search.rerank import VoyageReranker
+    from lkmongo.settings import Settings
+    from lkmongo.store.seed.seeds import default_seed_folder, load_seeds
+    from tests.rerank_server import KEY, rerank_server
+
+    settings = Settings.load().model_copy(update={"embeddings": kind})
+    embedder = embedder_for(settings)
+    scopes = [scope for scope in await load(embedder) if scope.kind == "knowledge"]
+    await embedder.close()
+    passages = {(t.tenant_id, p.source, p.chunk): p for t, p in load_seeds(default_seed_folder()).passages}
+    search = fused(embedder.weights, embedder.floor)
+    async with rerank_server() as server:
+        real = settings.voyage_api_key.get_secret_value() if settings.voyage_api_key else ""
+        key, url = (real, settings.voyage_base_url) if model == "voyage" else (KEY, server.url)
+        reranker = VoyageReranker(key, url)
+        print(f"Embedder {embedder.model}, reranked by {model}, among the first {CANDIDATE_COUNTS} of the search\n")
+        print("| order | recall@1 | recall@3 | MRR | tokens a search | dollars for 1,000 |\n|---|---|---|---|---|---|")
+        print(f"| of the search | {_reordered(scopes, search, {}, 0)} | 0 | 0 |")
+        for count in CANDIDATE_COUNTS:
+            orders: dict[tuple[str, str], list[Any]] = {}
+            tokens = []
+            for scope in scopes:
+                for asked in scope.questions:
+                    keys = [hit.key for hit in search(scope, asked)][:count]
+                    found = [passages[scope.name, *each] for each in keys]
+                    if len(found) < 2:
+                        continue
+                    scores = await reranker.relevance(TenantScope(scope.name), asked.text, found, 60)
+                    places = sorted(range(len(keys)), key=lambda place: -scores[place])
+                    orders[scope.name, asked.text] = [keys[place] for place in places]
+                    read = sum(len(passage_text(passage)) for passage in found) + len(asked.text) * len(found)
+                    tokens.append(read / _TOKEN)
+            spent = sum(tokens) / len(tokens)
+            cost = f"{spent:,.0f} | {spent / 1e6 * PRICE * 1_000:.3f}"
+            print(f"| {model}, {count} candidates | {_reordered(scopes, search, orders, count)} | {cost} |")
+            print(f"| always right, {count} candidates | {_reordered(scopes, search, None, count)} | | |")
+        await reranker.close()
+
+
+def _reordered(
+    scopes: Sequence[Scope], search: Search, orders: dict[tuple[str, str], list[Any]] | None, count: int
+) -> str:
+    """Recall among 1 and 3, and MRR, with the first hits in another order; with None in the best one there is."""
+    ranks = []
+    for scope in scopes:
+        for asked in scope.questions:
+            keys = [hit.key for hit in search(scope, asked)]
+            if orders is None:
+                first = sorted(keys[:count], key=lambda key: key not in asked.answers)
+            else:
+                first = orders.get((scope.name, asked.text), keys[:count])
+            keys = [*first, *keys[count:]]
+            ranks.append(next((rank for rank, key in enumerate(keys, 1) if key in asked.answers), 0))
+    shares = [sum(0 < rank <= among for rank in ranks) / len(ranks) for among in (1, 3)]
+    return " | ".join(f"{share:.3f}" for share in (*shares, sum(1 / rank for rank in ranks if rank) / len(ranks)))
+
+
 def main() -> None:
     """Measure the embedder that is named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--embedder", choices=("local", "voyage"), default="local", help="whose vectors")
-    sys.exit(asyncio.run(report(parser.parse_args().embedder)))
+    parser.add_argument("--embedder", choices=("local", "voyage", "openai"), default="local", help="whose vectors")
+    parser.add_argument("--rerank", choices=("stand-in", "voyage"), help="measure reranking, by whom")
+    options = parser.parse_args()
+    if options.rerank:
+        asyncio.run(reranking(options.embedder, options.rerank))
+    else:
+        sys.exit(asyncio.run(report(options.embedder)))
 
 
 if __name__ == "__main__":

@@ -288,22 +288,20 @@ def sources() -> str:
     )
 
 
-def _zero_centre(index: Any) -> None:
-    _CENTRE(index)
-    index._centre_vector = np.zeros_like(index._centre_vector)
-    index._along, index._lengths = np.zeros_like(index._along), np.ones_like(index._lengths)
+def _no_centre(matrix: Any) -> Any:
+    return exact.Centre(np.zeros_like(matrix[0]), np.zeros_like(matrix[:, 0]))
 
 
-_CENTRE = ExactIndex._centre
 RULES: dict[str, tuple[Any, str, Any]] = {
     "words are stemmed": (words, "_snowball", SimpleNamespace(of=lambda _language: lambda word: word)),
     "... in their own language": (exact, "language_of", lambda _texts, _language=None: "en"),
     "stop words of the question do not count": (words, "_listed", lambda _language: frozenset()),
     "unknown words are spelled nearly so": (TextIndex, "_near", lambda *_: []),
-    "two words are one ('sound bar')": (exact, "_MIN_COMPOUND", 1_000),
+    "one word is two ('soundbar')": (TextIndex, "_written_apart", lambda self, *_: np.zeros(self._size, np.float32)),
+    "two words are one ('sound bar')": (exact, "MIN_COMPOUND", 1_000),
     "short texts pay less for their length": (exact, "_HALF_LENGTH", 0),
     "vectors count more where lengths differ": (exact, "_UNEVEN", 1e9),
-    "the scope's mean is taken from the vectors": (ExactIndex, "_centre", _zero_centre),
+    "the scope's mean is taken from the vectors": (exact.Centre, "of", _no_centre),
     "one word is enough if the vectors are related": (exact, "_KIN", 1.0),
 }
 """What is looked at one by one: where the rule lives, and what is there without it."""

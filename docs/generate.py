@@ -93,6 +93,20 @@ def settings() -> str:
     return fill("docs/settings.md", {"variables": variables()})
 
 
+def embedders() -> str:
+    """docs/atlas.md, with the embedding models whose conventions are known."""
+    from lkmongo.embed.openai import FAMILIES
+
+    alike: dict[tuple[str, str], list[str]] = {}
+    for family in FAMILIES:
+        number = f" ({family.dimensions})" if family.dimensions else ""
+        alike.setdefault((family.query, family.document), []).append(f"`{family.name}`{number}")
+    quoted = lambda text: "`" + text.replace("\n", "\\n").replace("|", "\\|") + "`" if text else "nothing"  # noqa: E731
+    rows = [f"| {', '.join(names)} | {quoted(before[0])} | {quoted(before[1])} |" for before, names in alike.items()]
+    head = ["| part of the model's name (numbers a vector) | before a query | before a document |", "|---|---|---|"]
+    return fill("docs/atlas.md", {"models": "\n".join([*head, *rows])})
+
+
 def performance() -> str:
     """docs/performance.md, with the figures of the last run of the benchmarks."""
     from benchmarks import report
@@ -158,6 +172,7 @@ DOCUMENTS = {
     ".env.example": env_example,
     "docs/cli.md": cli,
     "docs/settings.md": settings,
+    "docs/atlas.md": embedders,
     "docs/performance.md": performance,
     "docs/scale.md": scale,
     "docs/images/performance.svg": chart,

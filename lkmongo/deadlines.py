@@ -29,6 +29,12 @@ CIRCUIT_OPEN = 6.0
 """How long MongoDB counts as unreachable after a failure: longer than until the next renewal of the lease."""
 SEARCH = 1.0
 """A search on the server, without the embedding of the query."""
+SEARCH_OVERLOADED = 60.0
+"""How long searches are exact after MongoDB has refused one because it is overloaded, so that calls do not add to that.
+Callers speak at their own times, so not all processes come back at once."""
+RERANK = 0.6
+"""Putting passages into a better order; after that they stay in that of the search. With `QUERY_EMBEDDING` and `SEARCH`
+it is less than `TOOL_SEARCH`."""
 QUERY_EMBEDDING = 1.0
 """Embedding the query of a knowledge search; after that it is by words alone."""
 MEMORY_QUERY_EMBEDDING = 0.4

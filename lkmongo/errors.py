@@ -17,6 +17,7 @@ LkmongoError (1)
 ├── NotSupportedError (7)      the server lacks a feature
 ├── DatabaseError (1)          MongoDB answered with an error
 │   ├── DatabaseUnavailableError   MongoDB cannot be reached
+│   ├── DatabaseOverloadedError    MongoDB or its search process refuses work for now
 │   └── NewerVersionError      a document of a later release that this one cannot read
 ├── EmbeddedError (1)          the embedded mongod could not be started or stopped
 └── EmbeddingError (1)         text could not be turned into vectors
@@ -180,6 +181,12 @@ class DatabaseUnavailableError(DatabaseError):
     """MongoDB cannot be reached."""
 
     code = "database_unavailable"
+
+
+class DatabaseOverloadedError(DatabaseError):
+    """MongoDB is overloaded."""
+
+    code = "database_overloaded"
 
 
 class NewerVersionError(DatabaseError):

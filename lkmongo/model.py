@@ -465,7 +465,7 @@ class SessionEnd:
         room_name: the LiveKit room.
         started_at: when it began with this agent.
         ended_at: when it ended.
-        close_reason: why, in a word or two: "hang-up", "agent", "error", "crash", "shutdown".
+        close_reason: why, in a word or two: "hang-up", "connection lost", "agent", "error", "crash", "shutdown".
         turns: what was said and done, including with an earlier agent.
         changes: memories and profile fields of the person that were set or forgotten.
         saved: where its record is: "stored" in MongoDB; "kept" on this machine, to be stored later; "not saved", which

@@ -5,14 +5,19 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, SecretStr
+from pydantic_core import ErrorDetails
 
-from lkmongo.errors import UsageError
+from lkmongo.errors import SettingsError, UsageError
 from lkmongo.times import parse_duration
 
+ENVIRONMENT = "environment"
 SECRET_PREFIX = "whsec_"  # noqa: S105
 """What the secret of a webhook begins with, by the Standard Webhooks specification; the rest is base64."""
 
@@ -126,3 +131,59 @@ def signing_key(secret: str) -> bytes:
         return base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
     except binascii.Error as error:
         raise ValueError from error
+
+
+def embedding_address(value: Any) -> Any:
+    """Without what may hold a secret, as it is shown and written to logs."""
+    if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", str(value)):
+        raise ValueError(
+            "must be an address such as http://localhost:11434/v1, without user, password and parameters: "
+            "a key goes into LKMONGO_EMBEDDING_API_KEY"
+        )
+    return str(value).rstrip("/")
+
+
+def prefix(value: Any) -> Any:
+    text = str(value)
+    if len(text) > 300:
+        raise ValueError("must have at most 300 characters")
+    return "" if text.strip().lower() in {"", "none"} else text if text[-1].isspace() else f"{text} "
+
+
+def explain(name: str, first: ErrorDetails, sources: Mapping[str, str]) -> SettingsError:
+    """Name the variable, the accepted values and the source of the invalid one, which is not shown."""
+    if first["type"] == "literal_error":
+        accepted = f"must be {first['ctx']['expected'].replace(chr(39), '')}"
+    elif first["type"].startswith("int_"):
+        accepted = "must be a whole number"
+    elif first["type"] == "string_pattern_mismatch":
+        accepted = "has characters that a database name cannot have"
+    else:
+        accepted = str(first["msg"]).removeprefix("Value error, ")
+        accepted = accepted if accepted.startswith("must") else f"is not accepted: {accepted}"
+    source = sources.get(name, ENVIRONMENT)
+    where = "the environment" if source == ENVIRONMENT else source
+    return SettingsError(f"{name} {accepted}", why=f"it is set in {where}", hint=f"correct {name}, or unset it")
+
+
+@dataclass(frozen=True, slots=True)
+class LiveKitCredentials:
+    """Address and key pair of a LiveKit project."""
+
+    url: str
+    api_key: str
+    api_secret: SecretStr
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).netloc.rpartition("@")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A setting as documentation and `doctor` show it."""
+
+    name: str
+    meaning: str
+    default: str
+    secret: bool

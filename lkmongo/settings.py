@@ -10,49 +10,28 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
-from pydantic_core import ErrorDetails
 
 from lkmongo import setting_checks as check
 from lkmongo.after_end import Mode
 from lkmongo.errors import SettingsError
+from lkmongo.setting_checks import LiveKitCredentials as LiveKitCredentials  # noqa: PLC0414 - for those who type it
+from lkmongo.setting_checks import Variable
 
-ENVIRONMENT = "environment"
+ENVIRONMENT = check.ENVIRONMENT
 LINGER_AT_TERMINAL = timedelta(seconds=60)
 _TEST_VARIABLES = {"LKMONGO_TEST_ATLAS_URI"}
 
 
+Fusion = Literal["ranks", "scores"]
+"""How the two branches of a search become one result."""
 Switch = Annotated[bool, BeforeValidator(check.switch)]
 HttpUrl = Annotated[str, check.url("http", "https")]
-
-
-@dataclass(frozen=True, slots=True)
-class LiveKitCredentials:
-    """Address and key pair of a LiveKit project."""
-
-    url: str
-    api_key: str
-    api_secret: SecretStr
-
-    @property
-    def host(self) -> str:
-        return urlsplit(self.url).netloc.rpartition("@")[2]
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """A setting as documentation and `doctor` show it."""
-
-    name: str
-    meaning: str
-    default: str
-    secret: bool
 
 
 class Settings(BaseModel):
@@ -103,20 +82,78 @@ class Settings(BaseModel):
     voyage_base_url: HttpUrl | None = Field(
         None, alias="VOYAGE_BASE_URL", description="another address of the Voyage API", examples=["depends on the key"]
     )
-    embeddings: Literal["voyage", "local"] | None = Field(
+    embeddings: Literal["voyage", "openai", "local"] | None = Field(
         None,
         alias="LKMONGO_EMBEDDINGS",
-        description="which embedder is used: `voyage` or `local`",
-        examples=["`voyage` with a VOYAGE_API_KEY, else `local`"],
+        description="which embedder is used: `voyage`, `openai` (the server of LKMONGO_EMBEDDING_BASE_URL) or `local`",
+        examples=["`openai` with a LKMONGO_EMBEDDING_BASE_URL, else `voyage` with a VOYAGE_API_KEY, else `local`"],
     )
-    embedding_model: str = Field("voyage-4-lite", alias="LKMONGO_EMBEDDING_MODEL", description="the Voyage model")
-    embedding_dimensions: int = Field(
-        512, alias="LKMONGO_EMBEDDING_DIMENSIONS", description="dimensions of the Voyage model's vectors", gt=0, le=8192
+    embedding_base_url: Annotated[str, BeforeValidator(check.embedding_address)] | None = Field(
+        None,
+        alias="LKMONGO_EMBEDDING_BASE_URL",
+        description="a server with OpenAI's embeddings API, such as Ollama, vLLM or OpenAI: what `/embeddings` follows",
+        examples=["LKMONGO_EMBEDDINGS=openai is an error"],
+    )
+    embedding_api_key: SecretStr | None = Field(
+        None, alias="LKMONGO_EMBEDDING_API_KEY", description="key of that server, if it needs one", examples=["none"]
+    )
+    embedding_model: str | None = Field(
+        None,
+        alias="LKMONGO_EMBEDDING_MODEL",
+        description="the embedding model, as Voyage or that server calls it",
+        examples=["`voyage-4-lite` for `voyage`; for `openai` it is needed"],
+    )
+    embedding_dimensions: int | None = Field(
+        None,
+        alias="LKMONGO_EMBEDDING_DIMENSIONS",
+        description="how many numbers a vector has",
+        gt=0,
+        le=8192,
+        examples=["512 for `voyage`; for `openai` those of a known model, else it is needed"],
+    )
+    embedding_query_prefix: Annotated[str, BeforeValidator(check.prefix)] | None = Field(
+        None,
+        alias="LKMONGO_EMBEDDING_QUERY_PREFIX",
+        description="for `openai`: what stands before a query, with a space between, such as `query:`; or `none`",
+        examples=["what the model was trained with, if its name is known"],
+    )
+    embedding_document_prefix: Annotated[str, BeforeValidator(check.prefix)] | None = Field(
+        None,
+        alias="LKMONGO_EMBEDDING_DOCUMENT_PREFIX",
+        description="the same for a document, such as `passage:`; a change of it needs `lkmongo db embed`",
+        examples=["what the model was trained with, if its name is known"],
     )
     search: Literal["auto", "atlas", "exact"] = Field(
         "auto",
         alias="LKMONGO_SEARCH",
         description=("how memories and knowledge are searched: `auto` (Atlas Search if available), `atlas` or `exact`"),
+    )
+    fusion: Fusion | None = Field(
+        None,
+        alias="LKMONGO_FUSION",
+        description="how Atlas fuses words and vectors: by `ranks` (`$rankFusion`), or by `scores`, as exact search",
+        examples=["`scores` with local embeddings, else `ranks`"],
+    )
+    rerank: Literal["off", "voyage", "atlas"] = Field(
+        "off",
+        alias="LKMONGO_RERANK",
+        description="who reorders found passages: `voyage` (by VOYAGE_API_KEY), `atlas` (`$rerank`, 8.3) or `off`",
+    )
+    quantization: Literal["none", "scalar", "binary"] | None = Field(
+        None,
+        alias="LKMONGO_QUANTIZATION",
+        description=(
+            "how the search index of the knowledge base compresses its vectors on Atlas: `none`, `scalar` or `binary`"
+        ),
+        examples=["as it is in Atlas; `none` for a new index"],
+    )
+    indexing_method: Literal["hnsw", "flat"] | None = Field(
+        None,
+        alias="LKMONGO_INDEXING_METHOD",
+        description=(
+            "how the search index of memories is built on Atlas: `hnsw`, or `flat`, without a graph (in preview there)"
+        ),
+        examples=["as it is in Atlas; `hnsw` for a new index"],
     )
     speculation: Switch = Field(
         True,
@@ -254,6 +291,7 @@ class Settings(BaseModel):
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
     _unknown: tuple[str, ...] = PrivateAttr(default=())
     _is_ci: bool = PrivateAttr(default=False)
+    _in_github: bool = PrivateAttr(default=False)
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, sources: Mapping[str, str] | None = None) -> Settings:
@@ -281,11 +319,12 @@ class Settings(BaseModel):
         except ValidationError as error:
             for each in error.errors(include_url=False, include_input=False):
                 name = str(each["loc"][0])
-                problems.setdefault(name, _explain(name, each, sources or {}))
+                problems.setdefault(name, check.explain(name, each, sources or {}))
             values = {name: value for name, value in values.items() if name not in problems}
             settings = cls.model_validate(values)
         # pydantic sets private attributes outside the constructor by design
         settings._is_ci = bool(environ.get("CI"))  # noqa: SLF001
+        settings._in_github = environ.get("GITHUB_ACTIONS") == "true"  # noqa: SLF001
         settings._sources = {name: (sources or {}).get(name, ENVIRONMENT) for name in values}  # noqa: SLF001
         settings._unknown = tuple(  # noqa: SLF001
             sorted(n for n in environ if n.startswith("LKMONGO_") and n not in names and n not in _TEST_VARIABLES)
@@ -313,7 +352,7 @@ class Settings(BaseModel):
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             name = next(name for name, alias in aliases.items() if alias == first["loc"][0])
-            raise _explain(name, first, {name: "the program"}) from None
+            raise check.explain(name, first, {name: "the program"}) from None
         settings = self.model_copy(update={name: getattr(checked, name) for name in values})
         settings._sources = self._sources | {aliases[name]: "the program" for name in values}  # noqa: SLF001
         return settings
@@ -344,6 +383,11 @@ class Settings(BaseModel):
                 values += [match.group(1), unquote(match.group(1))]
         return values + (self.web_keys.get_secret_value().split(",") if self.web_keys else [])
 
+    @property
+    def in_github_actions(self) -> bool:
+        """Whether this runs in a workflow of GitHub, whose log has groups and notices."""
+        return self._in_github
+
     def at_terminal(self) -> Settings:
         """The same for an interactive command: the embedded mongod keeps running for the next one."""
         if self.linger is not None or self._is_ci:
@@ -359,8 +403,8 @@ class Settings(BaseModel):
         return Path.home() / ("Library/Application Support" if sys.platform == "darwin" else ".local/share") / "lkmongo"
 
     @property
-    def embedder_kind(self) -> Literal["voyage", "local"]:
-        """The embedder: as set, else Voyage if there is a key for it.
+    def embedder_kind(self) -> Literal["voyage", "openai", "local"]:
+        """The embedder: as set, else the server whose address is set, else Voyage if there is a key for it.
 
         Raises:
             SettingsError: Voyage is set, but its key is missing.
@@ -370,7 +414,8 @@ class Settings(BaseModel):
                 "LKMONGO_EMBEDDINGS is voyage, but VOYAGE_API_KEY is not set",
                 hint="set VOYAGE_API_KEY, or LKMONGO_EMBEDDINGS=local",
             )
-        return self.embeddings or ("voyage" if self.voyage_api_key else "local")
+        implied: Literal["voyage", "local"] = "voyage" if self.voyage_api_key else "local"
+        return self.embeddings or ("openai" if self.embedding_base_url else implied)
 
     @property
     def livekit(self) -> LiveKitCredentials | None:
@@ -446,19 +491,3 @@ class Settings(BaseModel):
         """The same without what sets one up: its server, the inference gateway, and the LiveKit project."""
         names = [name for name in type(self).model_fields if name.startswith(("llm_", "inference_", "livekit_"))]
         return self.model_copy(update=dict.fromkeys(names))
-
-
-def _explain(name: str, first: ErrorDetails, sources: Mapping[str, str]) -> SettingsError:
-    """Name the variable, the accepted values and the source of the invalid one, which is not shown."""
-    if first["type"] == "literal_error":
-        accepted = f"must be {first['ctx']['expected'].replace(chr(39), '')}"
-    elif first["type"].startswith("int_"):
-        accepted = "must be a whole number"
-    elif first["type"] == "string_pattern_mismatch":
-        accepted = "has characters that a database name cannot have"
-    else:
-        accepted = str(first["msg"]).removeprefix("Value error, ")
-        accepted = accepted if accepted.startswith("must") else f"is not accepted: {accepted}"
-    source = sources.get(name, ENVIRONMENT)
-    where = "the environment" if source == ENVIRONMENT else source
-    return SettingsError(f"{name} {accepted}", why=f"it is set in {where}", hint=f"correct {name}, or unset it")

@@ -25,7 +25,7 @@ _DEADLINES = dict(vars(deadlines))
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
-_PREFIXES = ("LKMONGO_", "LIVEKIT_", "MONGODB_", "VOYAGE_", "OTEL_")
+_PREFIXES = ("LKMONGO_", "LIVEKIT_", "MONGODB_", "VOYAGE_", "OTEL_", "GITHUB_")
 
 
 _MEMORY = Path("/dev/shm")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,8 @@ class Rooms:
         workers: how the worker of each agent's name does: "joins", "fails", or "stays away" once it has the job.
         dispatches: what was asked for.
         present: who is in each room; None for a caller, and the agents that have joined.
-        under_way: the state of a dispatch that was made before.
+        under_way: dispatches that were made before, of one room or, if they name none, of each.
+        created: when each room was made, in seconds since the epoch; now if it is not said.
     """
 
     names: set[str] = field(default_factory=set)
@@ -29,6 +31,7 @@ class Rooms:
     dispatches: list[api.CreateAgentDispatchRequest] = field(default_factory=list)
     present: list[api.ParticipantInfo] | None = None
     under_way: list[api.AgentDispatch] = field(default_factory=list)
+    created: dict[str, float] = field(default_factory=dict)
 
 
 ROOMS = web.AppKey("rooms", Rooms)
@@ -38,8 +41,12 @@ _SECRET = web.AppKey("secret", str)
 async def _list_rooms(request: web.Request, grants: api.VideoGrants) -> Any:
     _allow(grants.room_list)
     asked = api.ListRoomsRequest.FromString(await request.read())
-    there = [name for name in sorted(request.app[ROOMS].names) if not asked.names or name in asked.names]
-    return api.ListRoomsResponse(rooms=[api.Room(name=name, sid=f"RM_{name}") for name in there])
+    rooms = request.app[ROOMS]
+    there = [name for name in sorted(rooms.names) if not asked.names or name in asked.names]
+    made = {name: int(1_000 * rooms.created.get(name, time.time())) for name in there}
+    return api.ListRoomsResponse(
+        rooms=[api.Room(name=name, sid=f"RM_{name}", num_participants=1, creation_time_ms=made[name]) for name in there]
+    )
 
 
 async def _create_dispatch(request: web.Request, grants: api.VideoGrants) -> Any:
@@ -51,17 +58,30 @@ async def _create_dispatch(request: web.Request, grants: api.VideoGrants) -> Any
 
 async def _list_dispatch(request: web.Request, grants: api.VideoGrants) -> Any:
     _allow(grants.room_admin)
-    rooms = request.app[ROOMS]
-    if not rooms.dispatches:
-        return api.ListAgentDispatchResponse(agent_dispatches=rooms.under_way)
-    dispatch = api.AgentDispatch(id="AD_1")
-    worker = rooms.workers.get(rooms.dispatches[-1].agent_name)
+    rooms, asked = request.app[ROOMS], api.ListAgentDispatchRequest.FromString(await request.read())
+    asked_for = [each for each in rooms.dispatches if each.room == asked.room]
+    if not asked_for:
+        there = [each for each in rooms.under_way if each.room in {"", asked.room}]
+        return api.ListAgentDispatchResponse(agent_dispatches=there)
+    dispatch = api.AgentDispatch(id="AD_1", agent_name=asked_for[-1].agent_name)
+    dispatch.state.created_at = time.time_ns()
+    worker = rooms.workers.get(asked_for[-1].agent_name)
     if worker:
         job = dispatch.state.jobs.add(id="AJ_1")
         job.state.participant_identity = "agent-AJ_1"
         job.state.status = JobStatus.JS_FAILED if worker == "fails" else JobStatus.JS_RUNNING
         job.state.error = "the entrypoint raised" if worker == "fails" else ""
     return api.ListAgentDispatchResponse(agent_dispatches=[dispatch])
+
+
+async def _delete_dispatch(request: web.Request, grants: api.VideoGrants) -> Any:
+    _allow(grants.room_admin)
+    rooms, asked = request.app[ROOMS], api.DeleteAgentDispatchRequest.FromString(await request.read())
+    found = [each for each in rooms.under_way if each.id == asked.dispatch_id]
+    if not found:
+        raise LookupError
+    rooms.under_way.remove(found[0])
+    return found[0]
 
 
 async def _list_participants(request: web.Request, grants: api.VideoGrants) -> Any:
@@ -103,6 +123,8 @@ def _answer(handler: Any) -> Any:
             message = await handler(request, claims.video)
         except PermissionError:
             return web.json_response({"code": "unauthenticated", "msg": "permissions denied"}, status=401)
+        except LookupError:
+            return web.json_response({"code": "not_found", "msg": "dispatch ID not found"}, status=404)
         return web.Response(body=message.SerializeToString(), content_type="application/protobuf")
 
     return answer
@@ -119,6 +141,7 @@ def create_app(secret: str = SECRET, rooms: Rooms | None = None) -> web.Applicat
         ("RoomService", "RemoveParticipant", _remove_participant),
         ("AgentDispatchService", "CreateDispatch", _create_dispatch),
         ("AgentDispatchService", "ListDispatch", _list_dispatch),
+        ("AgentDispatchService", "DeleteDispatch", _delete_dispatch),
     ):
         app.router.add_post(f"/twirp/livekit.{service}/{method}", _answer(handler))
     return app

@@ -25,6 +25,7 @@ _DEFAULTS = {
     "lkmongo.store.mongo.circuit_breaker": ["CircuitBreaker.read"],
     "lkmongo.search.atlas": ["AtlasStrategy.__init__"],
     "lkmongo.search.choose": ["AtlasWithFallback.__init__"],
+    "lkmongo.search.rerank": ["RerankedSearch.__init__"],
     "lkmongo.search.strategy": ["QueryEmbedding.__init__", "ExactStrategy.__init__"],
     "lkmongo.agent.caller": ["Caller.preload"],
     "lkmongo.outbox.lease": ["Lease.release"],

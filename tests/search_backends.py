@@ -32,8 +32,17 @@ from lkmongo.store.open import Store
 from tests.standin import Standin
 
 REAL = "LKMONGO_TEST_ATLAS_URI"
-BACKENDS = {"exact": None, "atlas-fused": "atlas", "atlas-apart": "atlas_8_0", "atlas-real": None}
-"""Name of a backend to the stand-in's profile: with `$rankFusion` and `scoreDetails`, and without them."""
+BACKENDS = {
+    "exact": None,
+    "atlas-fused": "atlas",
+    "atlas-8.0": "atlas_8_0",
+    "atlas-apart": "atlas_7_0",
+    "atlas-scores": "atlas",
+    "atlas-real": None,
+}
+"""Name of a backend to the stand-in's profile: with `$rankFusion` and `scoreDetails`, without details, without both;
+and with `$scoreFusion`."""
+PROFILES = BACKENDS | {"atlas-7.0": "atlas_7_0", "atlas-8.1": "atlas_8_1", "atlas-8.3": "atlas_8_3"}
 OLD = timedelta(hours=1)
 """The age of documents that every index knows; newer ones are read from the collection too."""
 _BUILD_SECONDS = 600.0
@@ -59,7 +68,7 @@ def place(name: str, request: pytest.FixtureRequest) -> Iterator[Place]:
         if not uri:
             pytest.skip(f"{REAL} is not set")
         made = Place(name, uri, database, None)
-    elif profile := BACKENDS[name]:
+    elif profile := PROFILES[name]:
         standin = Standin.before(request.getfixturevalue("mongodb_uri"), profile=profile, build_seconds=0.05)
         standin.start()
         request.addfinalizer(standin.stop)
@@ -128,7 +137,9 @@ class Backend:
         if not self.is_atlas:
             return ExactStrategy(self.db, embedder)
         # The stand-in reads whole collections, on a machine that has other things to do: time proves nothing here.
-        options = {"deadline": 30.0, "fuses": self.name != "atlas-apart"} | options
+        fusion = "scores" if self.name == "atlas-scores" else "ranks"
+        kind = {"fusion": fusion, "fuses": self.name != "atlas-apart", "details": self.name != "atlas-8.0"}
+        options = {"deadline": 30.0} | kind | options
         return AtlasStrategy(self.db, embedder, **options)
 
     async def remember(

@@ -19,7 +19,7 @@ WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 @pytest.mark.parametrize(
     ("environment", "accepted"),
     [
-        ({"LKMONGO_EMBEDDINGS": "foo"}, "LKMONGO_EMBEDDINGS must be voyage or local"),
+        ({"LKMONGO_EMBEDDINGS": "foo"}, "LKMONGO_EMBEDDINGS must be voyage, openai or local"),
         ({"MONGODB_URI": "nonsense"}, "MONGODB_URI must begin with mongodb:// or mongodb+srv://"),
         ({"MONGODB_URI": "https://example.com"}, "MONGODB_URI must begin with mongodb:// or mongodb+srv://"),
         ({"LKMONGO_EMBEDDING_DIMENSIONS": "many"}, "LKMONGO_EMBEDDING_DIMENSIONS must be a whole number"),
@@ -27,6 +27,9 @@ WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
         ({"MONGODB_DB": "a b"}, "MONGODB_DB has characters"),
         ({"LKMONGO_AGENT": "agent.py"}, "LKMONGO_AGENT must be package.module:Class"),
         ({"LIVEKIT_URL": "example.com"}, "LIVEKIT_URL must begin with ws://"),
+        ({"LKMONGO_EMBEDDING_BASE_URL": "http://me:secret@localhost/v1"}, "without user, password and parameters"),
+        ({"LKMONGO_EMBEDDING_BASE_URL": "https://example.com/v1?key=secret"}, "goes into LKMONGO_EMBEDDING_API_KEY"),
+        ({"LKMONGO_EMBEDDING_QUERY_PREFIX": "x" * 301}, "LKMONGO_EMBEDDING_QUERY_PREFIX must have at most 300"),
         ({"LKMONGO_LLM_BASE_URL": "localhost:11434"}, "LKMONGO_LLM_BASE_URL must begin with http://"),
         ({"LKMONGO_WEBHOOK_URL": "http://example.com/hook"}, "LKMONGO_WEBHOOK_URL must begin with https://"),
         ({"LKMONGO_WEBHOOK_URL": "http://localhost.example.com"}, "or with http:// for a receiver on localhost"),

@@ -467,3 +467,4 @@ async def begin_session(
         finally:
             await recorder.lease.release()
             await outbox.abandon()
+            await search.close()

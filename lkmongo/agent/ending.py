@@ -63,7 +63,13 @@ async def end_session(
 
 
 async def tell_end(
-    session: CallerSession, reason: str, ended_at: datetime, *, stored: bool, learner: Learner | None = None
+    session: CallerSession,
+    reason: str,
+    ended_at: datetime,
+    *,
+    stored: bool,
+    began: datetime | None = None,
+    learner: Learner | None = None,
 ) -> None:
     """Call the callbacks of `CallerSession.on_end`, deliver the webhook, and learn; what fails or is late is logged.
 
@@ -72,6 +78,7 @@ async def tell_end(
         reason: why it ended, in a word or two.
         ended_at: when it ended.
         stored: whether everything that must be stored is in MongoDB.
+        began: since when the end is dealt with, from which the time that is left counts; by default since then.
         learner: learns from the session, in the time that is left.
     """
     recorder, record = session.recorder, session.recorder.record
@@ -88,7 +95,7 @@ async def tell_end(
         changes=recorder.changes,
         saved="erased" if recorder.erased else "taken over" if recorder.lease.superseded else kept,
     )
-    left = max(deadlines.AWAY, deadlines.HANG_UP - (now() - ended_at).total_seconds())
+    left = max(deadlines.AWAY, deadlines.HANG_UP - (now() - (began or ended_at)).total_seconds())
     work = [_call(callback, end, min(left, deadlines.END_CALLBACK)) for callback in session.end_callbacks]
     if session.webhook and end.saved == "stored":
         work.append(_deliver(session, session.webhook, left))

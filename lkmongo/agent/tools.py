@@ -19,7 +19,6 @@ from livekit.agents.llm import FunctionTool
 from lkmongo import deadlines
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.former import by_label, in_words
-from lkmongo.agent.past_calls import bounds, sentence
 from lkmongo.agent.status_line import StatusLines, status_line
 from lkmongo.confidential import REFUSAL
 from lkmongo.dates import is_stated, show_since, with_days, zone_of
@@ -27,6 +26,7 @@ from lkmongo.declarations import ProfileField, declared
 from lkmongo.errors import InvalidIdError, InvalidTextError, LkmongoError, NotFoundError, SecretError
 from lkmongo.model import PROFILE_FIELDS, Fact, Order, Passage, profile_words, slot_name, slot_words
 from lkmongo.outbox.outbox import Saved
+from lkmongo.search.past_calls import bounds, sentence
 from lkmongo.search.strategy import SearchResult
 from lkmongo.summary import PastCall
 

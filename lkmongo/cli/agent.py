@@ -87,6 +87,23 @@ def run(
     drain_timeout: Annotated[
         str, typer.Option(help="How long calls may continue after SIGTERM, such as 20s or 15m; 0s ends them at once.")
     ] = "20s",
+    max_calls: Annotated[
+        int | None,
+        typer.Option(
+            help="How many calls it takes at once; by default 10 for each processor core, or 3 aloud, and with --dev "
+            "any number. Callers beyond that wait for it or another worker.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
+    load_threshold: Annotated[
+        float,
+        typer.Option(
+            help="The load it reports when it is full: the agents.target_load of the LiveKit server.",
+            min=0.01,
+            max=0.99,
+        ),
+    ] = 0.7,
     host: Annotated[
         str | None,
         typer.Option(
@@ -119,7 +136,7 @@ def run(
     from lkmongo.worker.runner import Options
     from lkmongo.worker.runner import run as run_worker
 
-    options = Options(dev, parse_duration(drain_timeout), host, port, metrics_port, demo)
+    options = Options(dev, parse_duration(drain_timeout), host, port, metrics_port, demo, max_calls, load_threshold)
     cli.declare()
     runner.configure("debug" if cli.debug else log_level, log_format, cli.settings.secrets)
     run_worker(cli.settings, options)

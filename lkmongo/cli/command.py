@@ -141,7 +141,8 @@ def command(
     """Register a function, which may be a coroutine function, as `app`'s command `name`.
 
     Its first parameter is a `Cli`; it returns None. It gets the option `--debug`, with `data` also `--output` and
-    `--json`. A `lenient` command runs even with invalid settings.
+    `--json`; one that knows a further format has a parameter `output` of its own. A `lenient` command runs even with
+    invalid settings.
     """
 
     def register(function: Function) -> Function:
@@ -185,13 +186,15 @@ def _runner(function: Function, *, data: bool, lenient: bool) -> Function:
     @functools.wraps(function)
     def run(**arguments: Any) -> None:
         debug = arguments.pop("debug", False)
-        fmt = Format.JSON if arguments.pop("json_", False) else arguments.pop("output", None)
-        arguments.pop("output", None)
+        given = arguments["output"] if has_own_output else arguments.pop("output", None)
+        shared = Format(given) if given in set(Format) else None
+        fmt = Format.JSON if arguments.pop("json_", False) else shared
         _run(function, arguments, fmt, debug=debug, lenient=lenient)
 
     signature = inspect.signature(function, eval_str=True)
+    has_own_output = "output" in signature.parameters
     own = [parameter for key, parameter in signature.parameters.items() if key != "cli"]
-    parameters = [*own, *_common(data=data)]
+    parameters = [*own, *(each for each in _common(data=data) if each.name not in signature.parameters)]
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}  # else Typer evaluates all of them again
     return run

@@ -106,11 +106,15 @@ async def embed(
                     on_wait=cli.output.note_wait,
                 )
     cli.output.rows(
-        ["collection", "missing", "embedded", "changed", "unfit", "model"],
+        ["collection", "missing", "embedded", "changed", "unfit", "too_long", "model"],
         ({**asdict(each), "model": embedder.model} for each in filled),
     )
     if unfit := sum(each.unfit for each in filled):
         cli.output.warn(f"{unfit} documents have no text to embed; lkmongo did not write them")
+    if too_long := sum(each.too_long for each in filled):
+        documents = f"{counted(too_long, 'document')} {'is' if too_long == 1 else 'are'}"
+        remedy = "give the model a larger context, or use another"
+        cli.output.warn(f"{documents} too long for {embedder.model}, and found by words alone: {remedy}")
 
 
 @command(app, "upgrade", data=True)

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
-import time
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lkmongo.cli.command import Cli, command
+from lkmongo.cli.command import Cli, Yes, command
 from lkmongo.cli.db import app
-from lkmongo.cli.output import Output, counted, is_terminal
+from lkmongo.cli.output import Format, counted
+from lkmongo.cli.progress import IndexWatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.table import Table
-
+    from lkmongo.embed.base import Embedder
     from lkmongo.errors import LkmongoError
     from lkmongo.store.indexes.database_indexes import Change
     from lkmongo.store.indexes.definitions import SearchIndex
@@ -27,57 +25,7 @@ if TYPE_CHECKING:
     from lkmongo.store.indexes.search_indexes import SearchChange
 
 
-class IndexWatch:
-    """Shows the states of indexes on stderr while the block runs, and keeps the last of each."""
-
-    def __init__(self, output: Output) -> None:
-        self.states: dict[str, IndexState] = {}
-        self._output = output
-        self._stack = ExitStack()
-        self._moving = is_terminal(sys.stderr)
-        self._began = time.monotonic()
-        self._spinner: Any = None
-
-    def __enter__(self) -> Self:
-        if self._moving:
-            from rich.console import Console
-            from rich.live import Live
-            from rich.spinner import Spinner
-
-            self._spinner = Spinner("line")
-            live = Live(console=Console(stderr=True), get_renderable=self._table, transient=True, refresh_per_second=4)
-            self._stack.enter_context(live)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def __call__(self, state: IndexState, before: IndexState | None, seconds: float) -> None:
-        self.states[state.index.name] = state
-        if not self._moving:
-            self._output.note(f"index {state.index.name}: {_change(state, before)} ({seconds:.0f} s)")
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [state_row(state) for state in self.states.values()]
-
-    def _table(self) -> Table:
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table.grid(padding=(0, 2))
-        for state in self.states.values():
-            done = state.ready and state.canary is not None
-            table.add_row(
-                Text("+") if done else self._spinner,
-                Text(state.index.name),
-                Text(state.label),
-                Text(state.canary.outcome.value if state.canary else ""),
-            )
-        table.add_row("", Text(f"{time.monotonic() - self._began:.0f} s"))
-        return table
-
-
-COLUMNS = ("collection", "index", "kind", "status", "queryable", "ready", "canary", "detail")
+COLUMNS = ("collection", "index", "kind", "status", "queryable", "ready", "canary", "tuned", "detail")
 
 
 def state_row(state: IndexState) -> dict[str, Any]:
@@ -90,19 +38,24 @@ def state_row(state: IndexState) -> dict[str, Any]:
         "queryable": state.queryable,
         "ready": state.ready,
         "canary": canary.outcome.value if canary else None,
+        "tuned": ", ".join(f"{path} {value}" for path, value in state.tuned.items()),
         "detail": "; ".join(filter(None, [state.detail, canary.detail if canary else ""])),
     }
-
-
-def _change(state: IndexState, before: IndexState | None) -> str:
-    if state.canary is not None:
-        return f"canary {state.canary.outcome.value}" + (f", {state.canary.detail}" if state.canary.detail else "")
-    return f"{before.label} \u2192 {state.label}" if before else state.label
 
 
 RequireSearch = Annotated[bool, typer.Option("--require-search", help="Fail (exit code 7) on a server without search.")]
 _NAMED = 5  # indexes that an error names; the rest is in the list
 _EXACT = "This MongoDB has no search: searches run exact, which needs no search index"
+
+
+class IndexFormat(StrEnum):
+    """The formats of `Format`, and a Terraform module."""
+
+    TABLE = "table"
+    PLAIN = "plain"
+    JSON = "json"
+    JSONL = "jsonl"
+    TERRAFORM = "terraform"
 
 
 @command(app, "indexes", data=True)
@@ -121,36 +74,53 @@ async def indexes(
     ] = False,
     replace: Annotated[
         bool,
-        typer.Option("--replace", help="Drop and recreate search indexes that are broken or cannot be updated."),
+        typer.Option(
+            "--replace",
+            help="Drop and recreate search indexes that are broken or cannot be updated, after asking.",
+        ),
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until they are ready, as `db wait-ready` does.")] = False,
     require_search: RequireSearch = False,
+    yes: Yes = False,
+    no_search: Annotated[
+        bool, typer.Option("--no-search", help="Leave search indexes alone: something else, Terraform, creates them.")
+    ] = False,
+    output: Annotated[
+        IndexFormat | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Format of the data; table on a terminal, else plain. With terraform, it changes nothing: it prints "
+            "the search indexes as a Terraform module, without connecting.",
+        ),
+    ] = None,
 ) -> None:
     """Create and update the collections, indexes and search indexes, with those that your agent's module declares.
 
-    Run it as often as you like: definitions are compared by meaning, unknown indexes are left alone, and nothing is
-    dropped without --replace: a broken search index is reported, with exit code 1. On a server without search, only the
-    ordinary indexes are created.
+    Run it as often as you like: definitions are compared by meaning, unknown indexes and what was tuned in Atlas
+    (quantization, the graph, partitions, stored fields) are left alone, and nothing is dropped without --replace: a
+    broken search index is reported, with exit code 1. On a server without search, only the ordinary indexes are
+    created.
     """
     from lkmongo.embed.choose import embedder_for
     from lkmongo.errors import NotSupportedError, UsageError
     from lkmongo.store.indexes import database_indexes
     from lkmongo.store.indexes import search_indexes as search_provision
-    from lkmongo.store.indexes.definitions import search_indexes
     from lkmongo.store.open import open_store
 
-    if (check and (replace or wait)) or (dry_run and (check or replace or wait)):
-        raise UsageError(
-            "--check and --dry-run change nothing and cannot be combined with each other, --replace or --wait",
-            hint="leave the others out",
-        )
+    printed = dry_run or output is IndexFormat.TERRAFORM
+    if contradiction := _contradiction(
+        prints=printed, check=check, changes=replace or wait, needs_search=require_search, no_search=no_search
+    ):
+        raise UsageError(contradiction, hint="leave the others out")
     cli.declare()
     embedder = embedder_for(cli.settings)
-    wanted = search_indexes(embedder.dimensions, embedder.similarity)
-    if dry_run:
-        cli.output.say(json.dumps(_definitions(wanted), indent=None if cli.output.is_json else 2))
+    wanted = () if no_search else _wanted(cli, embedder)
+    if printed:
+        _print_definitions(cli, wanted, output)
         return
     async with open_store(cli.settings, on_status=cli.output.note) as store:
+        await _confirm_rebuild(cli, store.db, wanted if replace else (), yes=yes)
         ordinary = await (database_indexes.plan(store.db) if check else database_indexes.apply(store.db))
         search: Sequence[SearchChange] = []
         failure: Exception | None = None
@@ -163,7 +133,7 @@ async def indexes(
             failure = error if require_search else None
             if not require_search:
                 cli.output.note(_EXACT)
-        except search_provision.QuotaError as error:
+        except search_provision.NotAppliedError as error:
             search, failure = error.changes, error
         rows = [_row(change, "ordinary") for change in ordinary] + [_row(each, each.index.type) for each in search]
         cli.output.rows(["collection", "index", "kind", "action", "detail"], rows)
@@ -176,8 +146,26 @@ async def indexes(
             from lkmongo.backoff import Backoff
             from lkmongo.store.indexes.readiness import TIMEOUT, wait_ready
 
-            with IndexWatch(cli.output) as watch:
+            with IndexWatch(cli.output, wanted, in_github=cli.settings.in_github_actions) as watch:
                 await wait_ready(store.db, wanted, embedder, Backoff(TIMEOUT), watch)
+
+
+async def _confirm_rebuild(cli: Cli, db: Any, wanted: Sequence[SearchIndex], *, yes: bool) -> None:
+    """Say which of the indexes would be dropped and what building them again costs, and ask."""
+    from lkmongo.errors import NotSupportedError
+    from lkmongo.store.indexes import search_indexes as search_provision
+    from lkmongo.store.indexes.database_indexes import Action
+
+    try:
+        planned = await search_provision.plan(db, wanted, replace=True)
+    except NotSupportedError:
+        return
+    doomed = [change for change in planned if change.action is Action.REPLACE]
+    for line in await search_provision.rebuild_costs(db, doomed):
+        cli.output.note(line)
+    if doomed:
+        names = " and ".join(change.index.name for change in doomed)
+        cli.confirm(f"Drop {names} and build {'it' if len(doomed) == 1 else 'them'} again?", yes=yes)
 
 
 def _note_next_steps(cli: Cli, search: Sequence[SearchChange], *, wait: bool) -> None:
@@ -185,6 +173,8 @@ def _note_next_steps(cli: Cli, search: Sequence[SearchChange], *, wait: bool) ->
 
     if any("numDimensions" in change.detail for change in search):
         cli.output.note("Documents with vectors of another length are not found until lkmongo db embed")
+    if any(change.action is Action.UPDATE for change in search):
+        cli.output.note("An updated search index answers by its previous definition until the new one is built")
     if not wait and any(change.action is not Action.UNCHANGED or change.pending for change in search):
         cli.output.note("Search indexes take a minute or two to build; lkmongo db wait-ready waits for them")
 
@@ -197,6 +187,40 @@ def _row(change: Change[Any], kind: str) -> dict[str, Any]:
         "action": change.action.value,
         "detail": "; ".join(filter(None, [change.detail, change.hint])),
     }
+
+
+def _wanted(cli: Cli, embedder: Embedder) -> Sequence[SearchIndex]:
+    from lkmongo.store.indexes.definitions import Tuning, search_indexes
+
+    return search_indexes(embedder.dimensions, embedder.similarity, Tuning.of(cli.settings))
+
+
+def _contradiction(*, prints: bool, check: bool, changes: bool, needs_search: bool, no_search: bool) -> str | None:
+    """Why options of `db indexes` cannot be combined, or None."""
+    if (check and changes) or (prints and (check or changes)):
+        return (
+            "--check, --dry-run and --output terraform change nothing and cannot be combined with --replace or --wait, "
+            "nor --check with the others"
+        )
+    if no_search and (changes or needs_search or prints):
+        return (
+            "--no-search leaves search indexes alone and cannot be combined with --replace, --wait, --require-search, "
+            "--dry-run or --output terraform"
+        )
+    return None
+
+
+def _print_definitions(cli: Cli, wanted: Sequence[SearchIndex], output: IndexFormat | None) -> None:
+    """Print all definitions as JSON, or the search indexes for Terraform. Raises UsageError."""
+    from lkmongo.errors import UsageError
+    from lkmongo.store.indexes.terraform import search_index_module
+
+    if output is not IndexFormat.TERRAFORM:
+        cli.output.say(json.dumps(_definitions(wanted), indent=None if cli.output.is_json else 2))
+    elif cli.asked is Format.JSON:
+        raise UsageError("--json and --output terraform are two formats", hint="leave one of them out")
+    else:
+        cli.output.write(search_index_module(wanted, cli.settings.mongodb_db))
 
 
 def _definitions(wanted: Sequence[SearchIndex]) -> list[dict[str, Any]]:
@@ -267,40 +291,43 @@ async def wait_ready(
     """Wait until every search index serves its definition and finds existing documents.
 
     As a test, a document of each collection is searched for by its own vector or words; if there is none, a temporary
-    one is inserted. Exits with 3 when the time is over, and at once with 1 if an index has failed.
+    one is inserted. Exits with 3 when the time is over, and at once with 1 if an index has failed. In GitHub Actions,
+    what it waits for is a group in the log, and how it ended a notice or an error.
     """
     from lkmongo.backoff import Backoff
     from lkmongo.embed.choose import embedder_for
     from lkmongo.errors import NotSupportedError
     from lkmongo.store.indexes import readiness
-    from lkmongo.store.indexes.definitions import search_indexes
     from lkmongo.store.open import open_store
 
     embedder = embedder_for(cli.settings)
-    watch = IndexWatch(cli.output)
+    wanted = _wanted(cli, embedder)
+    watch = IndexWatch(cli.output, wanted, in_github=cli.settings.in_github_actions)
     async with open_store(cli.settings, on_status=cli.output.note) as store:
         try:
             with watch:
-                wanted = search_indexes(embedder.dimensions, embedder.similarity)
-                await readiness.wait_ready(store.db, wanted, embedder, Backoff(timeout), watch)
-        except NotSupportedError:
-            if require_search:
-                raise
-            cli.output.note(_EXACT)
+                try:
+                    await readiness.wait_ready(store.db, wanted, embedder, Backoff(timeout), watch)
+                except NotSupportedError:
+                    if require_search:
+                        raise
+                    cli.output.note(_EXACT)
         finally:
-            cli.output.rows(COLUMNS, watch.rows())
+            cli.output.rows(COLUMNS, map(state_row, watch.states.values()))
 
 
 @command(app, "status", data=True)
 async def status(cli: Cli) -> None:
-    """Show the server's features, the state of indexes, missing vectors, documents to upgrade, and the retention.
+    """Show what the server can do and how it is searched, indexes, missing vectors, older documents, and the retention.
 
     Changes nothing, and does not wait.
     """
     from lkmongo.cli.db import kept
     from lkmongo.embed.choose import embedder_for
+    from lkmongo.search.choose import ways_of
     from lkmongo.store.indexes import database_indexes
     from lkmongo.store.indexes.database_indexes import Action
+    from lkmongo.store.indexes.definitions import Tuning
     from lkmongo.store.indexes.readiness import database_status
     from lkmongo.store.indexes.upgrade import versions
     from lkmongo.store.open import open_store
@@ -308,16 +335,17 @@ async def status(cli: Cli) -> None:
     cli.declare()
     embedder = embedder_for(cli.settings)
     async with open_store(cli.settings, on_status=cli.output.note) as store:
-        found = await database_status(store.db, embedder)
+        found = await database_status(store.db, embedder, Tuning.of(cli.settings))
         keep = kept(await database_indexes.current_retention(store.db))
         schema = [dataclasses.asdict(each) for each in await versions(store.db)]
     server = {
         "version": found.capabilities.release,
-        "search": found.capabilities.search,
-        "rank_fusion": found.capabilities.rank_fusion,
+        **found.capabilities.features,
         "embedding_model": embedder.model,
         "dimensions": embedder.dimensions,
     }
+    ways = ways_of(cli.settings, found.capabilities, embedder, found.search)
+    searched = [{"search": what, "by": way} for what, way in ways.items()]
     shown = {Action.CREATE: "MISSING", Action.UNCHANGED: "READY", Action.BLOCKED: "BLOCKED"}
     rows = [
         {
@@ -328,6 +356,7 @@ async def status(cli: Cli) -> None:
             "queryable": None,
             "ready": change.action is Action.UNCHANGED,
             "canary": None,
+            "tuned": "",
             "detail": change.detail,
         }
         for change in found.indexes
@@ -335,10 +364,19 @@ async def status(cli: Cli) -> None:
     documents = [dataclasses.asdict(each) for each in found.documents]
     if cli.output.is_json:
         cli.output.event(
-            {"server": server, "indexes": rows, "documents": documents, "schema": schema, "retention": keep}
+            {
+                "server": server,
+                "searched": ways,
+                "indexes": rows,
+                "documents": documents,
+                "schema": schema,
+                "retention": keep,
+            }
         )
     else:
         cli.output.rows(list(server), [server])
+        cli.output.say("")
+        cli.output.rows(["search", "by"], searched)
         cli.output.say("")
         cli.output.rows(COLUMNS, rows)
         cli.output.say("")

@@ -193,6 +193,19 @@ class Output:
     def note(self, text: str) -> None:
         print(redact(visible(text), self._secrets), file=sys.stderr, flush=True)
 
+    def workflow_command(self, name: str, text: str = "", *, title: str = "") -> None:
+        """Write a command that the log of GitHub Actions shows, such as `::notice title=Title::text`, to stderr.
+
+        The runner reads them there as on stdout. In the text, line breaks and percent signs are escaped, in a title
+        colons and commas too (actions/runner, ActionCommand.cs).
+        """
+
+        def escaped(part: str) -> str:
+            return redact(visible(part), self._secrets).replace("%", "%25").replace("\n", "%0A")
+
+        properties = f" title={escaped(title).replace(':', '%3A').replace(',', '%2C')}" if title else ""
+        print(f"::{name}{properties}::{escaped(text)}", file=sys.stderr, flush=True)
+
     def note_wait(self, seconds: float) -> None:
         self.note(f"The embedding service asks to wait {seconds:.0f} s")
 
@@ -211,6 +224,8 @@ class Output:
             return
         lines = [f"error: {visible(str(parts['message']))}"]
         for place, line in enumerate((parts["why"] or "").splitlines()[:_WHY_LINES]):
+            if line.lstrip().startswith("::"):  # after spaces alone, GitHub's runner would take it for a command
+                line = line.replace("::", ": :", 1)  # noqa: PLW2901
             lines.append(f"  {'    ' if place else 'why:'} {visible(line, one_line=True)}")
         lines += [f"  try: {visible(str(parts['hint']), one_line=True)}"] if parts["hint"] else []
         print("\n".join(lines), file=sys.stderr, flush=True)

@@ -37,16 +37,21 @@ async def searching(cli: Cli) -> AsyncIterator[tuple[Store, SearchStrategy]]:
     async with open_embedder(cli.settings) as embedder, open_store(cli.settings, on_status=cli.output.note) as store:
         # There is time to load the model; an unreachable database fails at once.
         await asyncio.gather(store.ping(), warm(embedder))
-        yield store, strategy_for(cli.settings, store.db, embedder)
+        strategy = strategy_for(cli.settings, store.db, embedder)
+        try:
+            await warm(strategy)
+            yield store, strategy
+        finally:
+            await strategy.close()
 
 
-async def warm(embedder: Embedder) -> None:
-    """Load the model; what fails, the result will tell."""
+async def warm(what: Embedder | SearchStrategy) -> None:
+    """Load a model or probe the server; what fails, the result will tell."""
     from lkmongo.errors import LkmongoError
 
     with contextlib.suppress(LkmongoError, TimeoutError):  # the result will say that it was by words alone
         async with asyncio.timeout(_WARM_SECONDS):
-            await embedder.warm()
+            await what.warm()
 
 
 def show_memories(cli: Cli, result: SearchResult[Fact], *, empty: str) -> None:

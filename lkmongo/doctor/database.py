@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,20 @@ from lkmongo.store.indexes.backfill import Coverage, coverage
 from lkmongo.store.indexes.database_indexes import Action
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.client import is_local
-from lkmongo.store.mongo.schema import COLLECTIONS
+from lkmongo.store.mongo.schema import (
+    COLLECTIONS,
+    DECLARATIONS,
+    KEYS,
+    MEMORIES,
+    MEMORY_HISTORY,
+    PERSONAL,
+    RECEIPTS,
+    SESSIONS,
+    TOMBSTONES,
+    TURNS,
+    USERS,
+    VISITORS,
+)
 
 if TYPE_CHECKING:
     from lkmongo.embed.base import Embedder
@@ -34,9 +47,26 @@ SLOW = 0.1
 """A round trip of so many seconds is audible to the caller."""
 FUSION_SINCE = (8, 0)
 _PINGS = 3
-_READING, _WRITING = ("find",), ("insert", "update", "remove")
-_PROVISIONING = ("createCollection", "createIndex", "listIndexes")
-_SEARCH_PROVISIONING = ("createSearchIndexes", "updateSearchIndex", "listSearchIndexes")
+Needs = Mapping[str, Sequence[str]]
+"""Actions of MongoDB's access control, each with the collections in which it is needed."""
+_RECORDED = (USERS, MEMORIES, MEMORY_HISTORY, SESSIONS, TURNS)
+READING: Needs = {"find": [name for name in COLLECTIONS if name != RECEIPTS]}
+"""What an agent reads; the doctor looks at visitors, too."""
+WRITING: Needs = {
+    "insert": (*_RECORDED, DECLARATIONS, TOMBSTONES, KEYS),
+    "update": (*_RECORDED, DECLARATIONS, TOMBSTONES, KEYS),
+    "remove": (*_RECORDED, VISITORS),
+}
+"""What an agent writes: sessions and what is remembered, and what keeps forgotten things from coming back."""
+WEB: Needs = {
+    "find": (*PERSONAL, DECLARATIONS, TOMBSTONES, KEYS),
+    "insert": (USERS, MEMORIES, MEMORY_HISTORY, VISITORS, TOMBSTONES, KEYS),
+    "update": (*PERSONAL, TOMBSTONES, KEYS),
+    "remove": (*_RECORDED, VISITORS),
+}
+"""What `lkmongo web` does, which merges guests into people."""
+PROVISIONING = dict.fromkeys(("createCollection", "createIndex", "listIndexes"), COLLECTIONS)
+SEARCH_PROVISIONING = dict.fromkeys(("createSearchIndexes", "updateSearchIndex", "listSearchIndexes"), COLLECTIONS)
 
 
 async def ping(store: Store, settings: Settings) -> Finding:
@@ -88,6 +118,13 @@ def _embedded(store: Store, home: Path) -> tuple[str, list[str]]:
 
 
 def version(capabilities: Capabilities) -> Finding:
+    """Whether the server has what is used where it is there; the facts name each feature."""
+    finding = _version(capabilities)
+    facts = [f"{name.replace('_', ' ')}: {'yes' if there else 'no'}" for name, there in capabilities.features.items()]
+    return replace(finding, facts=tuple(facts)) if capabilities.search else finding
+
+
+def _version(capabilities: Capabilities) -> Finding:
     summary = f"MongoDB {capabilities.release}"
     if not capabilities.search:
         return skip(f"{summary}; it only matters on a server with search")
@@ -160,15 +197,15 @@ class _Rights:
             pairs |= {(action, name) for action in actions for name in COLLECTIONS if named in {"", name}}
         return cls(frozenset(pairs))
 
-    def missing(self, actions: tuple[str, ...]) -> list[str]:
-        return [action for action in actions if any((action, name) not in self.allowed for name in COLLECTIONS)]
+    def missing(self, needs: Needs) -> list[str]:
+        return [action for action, names in needs.items() if any((action, name) not in self.allowed for name in names)]
 
 
 async def privileges(store: Store, settings: Settings, capabilities: Capabilities | None) -> Finding:
     """Whether the user in MONGODB_URI may read, write, and create indexes, including search indexes if there are any.
 
     Raises:
-        AuthenticationError: it may not even read.
+        AuthenticationError: it may not even read what an agent does, nor do what the web server does.
     """
     status = await operations.read(lambda: store.db.command("connectionStatus", showPrivileges=True))
     info = status["authInfo"]
@@ -177,11 +214,13 @@ async def privileges(store: Store, settings: Settings, capabilities: Capabilitie
         return await _nobody(store, settings)
     rights = _Rights.of(info["authenticatedUserPrivileges"], store.db.name)
     hint = f"give the user the role readWrite on {store.db.name}"
-    if missing := rights.missing(_READING):
-        raise AuthenticationError(f"{users} may not {', '.join(missing)} in every collection", hint=hint)
-    if missing := rights.missing(_WRITING):
+    if missing := rights.missing(READING) or rights.missing(WRITING):
+        if not rights.missing(WEB):
+            return ok(f"{users} may do what lkmongo web does", "an agent and `lkmongo db` need other users")
+        if rights.missing(READING):
+            raise AuthenticationError(f"{users} may not {', '.join(missing)} in every collection", hint=hint)
         return warn(f"{users} may read only, not {', '.join(missing)}: calls are not recorded", hint)
-    needed = _PROVISIONING + (_SEARCH_PROVISIONING if capabilities and capabilities.search else ())
+    needed = PROVISIONING | (SEARCH_PROVISIONING if capabilities and capabilities.search else {})
     if missing := rights.missing(needed):
         return ok(f"{users} may read and write", f"not {', '.join(missing)}: `lkmongo db` needs another user")
     return ok(f"{users} may read, write and make indexes")
@@ -235,18 +274,21 @@ async def ordinary(store: Store) -> Finding:
     return fail(summary, _MAKE, named)
 
 
-async def search_indexes_ready(store: Store, capabilities: Capabilities, embedder: Embedder) -> Finding:
+async def search_indexes_ready(
+    store: Store, settings: Settings, capabilities: Capabilities, embedder: Embedder
+) -> Finding:
     """Whether the search indexes have the right definition, are ready, and find existing documents.
 
     Raises:
         NotReadyError: the service that manages search indexes does not answer.
         DatabaseError, AuthenticationError: MongoDB could not be asked.
     """
+    from lkmongo.store.indexes.definitions import Tuning
     from lkmongo.store.indexes.readiness import tested_states
 
     if not capabilities.search:
         return skip("this MongoDB has no search")
-    return judge_search_indexes(await tested_states(store.db, embedder))
+    return judge_search_indexes(await tested_states(store.db, embedder, Tuning.of(settings)))
 
 
 def judge_search_indexes(found: Sequence[IndexState]) -> Finding:
@@ -270,17 +312,27 @@ def judge_search_indexes(found: Sequence[IndexState]) -> Finding:
     )
     for wrong, what, hint, exit_code in kinds:
         if wrong:
-            names = ", ".join(each.index.name for each in wrong[:_NAMED])
+            names = ", ".join(_named(each) for each in wrong[:_NAMED])
             summary = f"{len(wrong)} of {len(found)} search indexes are {what}: {names}"
             return fail(summary, hint, facts, exit_code=exit_code)
     return ok(f"all {len(found)} are ready", *facts)
+
+
+def _named(state: IndexState) -> str:
+    """The name of an index; of a broken one with its status and the server's message."""
+    from lkmongo.store.indexes.search_indexes import BROKEN
+
+    if state.status not in BROKEN:
+        return state.index.name
+    return f"{state.index.name} is {state.status}" + (f" ({state.detail})" if state.detail else "")
 
 
 def _state(state: IndexState) -> str:
     canary = (
         f"{state.canary.outcome}{f' ({state.canary.detail})' if state.canary.detail else ''}" if state.canary else ""
     )
-    return "; ".join(filter(None, [state.label, state.detail, f"canary search: {canary}" if canary else ""]))
+    tuned = ", ".join(f"{path} {value}" for path, value in state.tuned.items())
+    return "; ".join(filter(None, [state.label, tuned, state.detail, f"canary search: {canary}" if canary else ""]))
 
 
 async def vectors(store: Store, embedder: Embedder) -> Finding:

@@ -36,8 +36,12 @@ _EMBEDDER = {
     "VOYAGE_API_KEY",
     "VOYAGE_BASE_URL",
     "LKMONGO_EMBEDDINGS",
+    "LKMONGO_EMBEDDING_BASE_URL",
+    "LKMONGO_EMBEDDING_API_KEY",
     "LKMONGO_EMBEDDING_MODEL",
     "LKMONGO_EMBEDDING_DIMENSIONS",
+    "LKMONGO_EMBEDDING_QUERY_PREFIX",
+    "LKMONGO_EMBEDDING_DOCUMENT_PREFIX",
 }
 _LIVEKIT = {"LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"}
 _LLM = {"LKMONGO_LLM", "LKMONGO_LLM_BASE_URL", "LKMONGO_LLM_API_KEY", "LIVEKIT_INFERENCE_URL", *_LIVEKIT}
@@ -143,7 +147,12 @@ class _Examination:
         return check
 
     async def _check(self, name: str, look: CheckFunction, **options: float | None) -> Check:
-        if bad := next((each for each in self._problems if each in _NEEDS.get(name, ())), None):
+        from lkmongo.embed.base import UnknownDimensionsError
+
+        # The embedder's check is what finds out the dimensions.
+        asked = {each for each, error in self._problems.items() if isinstance(error, UnknownDimensionsError)}
+        needed = _NEEDS.get(name, set()) - (asked if name in {"embedder", "voyage"} else set())
+        if bad := next((each for each in self._problems if each in needed), None):
             reported = "settings" in self._parts
             return check_of(name, skip(f"{bad} is wrong: see settings") if reported else failed(self._problems[bad]))
         return await run(name, look, secrets=self._settings.secrets, **options)
@@ -219,7 +228,7 @@ class _Examination:
             if settings.search == "exact":
                 return skip("LKMONGO_SEARCH=exact: searches need no search index")
             return (
-                await database.search_indexes_ready(store, capabilities, embedder_for(settings))
+                await database.search_indexes_ready(store, settings, capabilities, embedder_for(settings))
                 if capabilities
                 else trouble
             )

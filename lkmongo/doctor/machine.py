@@ -66,6 +66,7 @@ def settings_in_use(settings: Settings, problems: Mapping[str, SettingsError]) -
 def incomplete(settings: Settings) -> dict[str, SettingsError]:
     """Settings that are valid alone but not together, under the variable to change."""
     from lkmongo.embed.choose import embedder_for
+    from lkmongo.search.rerank import check_reranker
 
     problems: dict[str, SettingsError] = {}
     try:
@@ -76,6 +77,10 @@ def incomplete(settings: Settings) -> dict[str, SettingsError]:
         embedder_for(settings)
     except SettingsError as error:
         problems["LKMONGO_EMBEDDINGS"] = error
+    try:
+        check_reranker(settings)
+    except SettingsError as error:
+        problems["LKMONGO_RERANK"] = error
     try:
         _ = settings.webhook
     except SettingsError as error:

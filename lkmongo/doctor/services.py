@@ -7,8 +7,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from lkmongo.console.devices import AudioError, Device, list_devices
-from lkmongo.doctor.check import Finding, failed, ok, skip, warn
-from lkmongo.errors import AuthenticationError, MissingExtraError, UnreachableError, connection_failure
+from lkmongo.doctor.check import Finding, fail, failed, ok, skip, warn
+from lkmongo.errors import (
+    AuthenticationError,
+    MissingExtraError,
+    UnreachableError,
+    connection_failure,
+)
 from lkmongo.livekit_api import PATIENCE, call_livekit
 from lkmongo.outbox.webhook import Endpoint
 from lkmongo.tokens import SHORTEST_SECRET
@@ -35,19 +40,46 @@ async def livekit(settings: Settings) -> Finding:
 
 
 async def embedder(settings: Settings) -> Finding:
-    """Which embedder is used; the local model is loaded and used once.
+    """Which embedder is used; the local model, and the server of LKMONGO_EMBEDDING_BASE_URL, are used once.
 
     Raises:
         SettingsError: the key, the model, its dimensions or the address is invalid.
-        EmbeddingError: the local model is not installed.
+        AuthenticationError: the server refused the key.
+        EmbeddingError: the local model is not installed, or the server does not embed.
     """
     from lkmongo.embed.choose import open_embedder
 
+    if settings.embedder_kind == "openai":
+        return await _embedding_server(settings)
     async with open_embedder(settings) as chosen:
         if settings.embedder_kind == "voyage":
-            return ok(f"Voyage's {settings.embedding_model}, {chosen.dimensions} numbers a vector")
+            return ok(f"Voyage's {_voyage_model(settings)}, {chosen.dimensions} numbers a vector")
         await chosen.embed(["hello"], kind="query")
         return ok(f"on this machine: {chosen.model}, {chosen.dimensions} numbers a vector")
+
+
+async def _embedding_server(settings: Settings) -> Finding:
+    """Embed one word there, and compare how long the vector is with what is set or known of the model."""
+    from lkmongo.embed.base import RateLimitedError, UnknownDimensionsError
+    from lkmongo.embed.choose import openai_embedder
+
+    unknown: UnknownDimensionsError | None = None
+    try:
+        embedder = openai_embedder(settings)
+    except UnknownDimensionsError as error:
+        embedder, unknown = openai_embedder(settings, 1), error
+    try:
+        if unknown:
+            number = await embedder.measure()
+            return fail(unknown.message, f"set LKMONGO_EMBEDDING_DIMENSIONS={number}: the server's have so many")
+        await embedder.warm()  # a server that has to load the model first takes its time
+    except RateLimitedError as error:
+        return warn(error.message, error.hint or "wait a minute", [error.why or ""])
+    finally:
+        await embedder.close()
+    facts = [f"before a {kind}: {prefix!r}" for kind, prefix in embedder.prefixes.items() if prefix]
+    summary = f"{settings.embedding_model} at {settings.embedding_base_url}, {embedder.dimensions} numbers a vector"
+    return ok(summary, *facts)
 
 
 async def voyage(settings: Settings) -> Finding:
@@ -60,17 +92,24 @@ async def voyage(settings: Settings) -> Finding:
     from lkmongo.embed.base import RateLimitedError
     from lkmongo.embed.choose import open_embedder
 
-    if settings.embedder_kind == "local":
-        unused = " is set, and LKMONGO_EMBEDDINGS=local" if settings.voyage_api_key else " is not set"
-        return skip(f"VOYAGE_API_KEY{unused}: text is embedded on this machine")
+    if (kind := settings.embedder_kind) != "voyage":
+        where = "on this machine" if kind == "local" else f"by {settings.embedding_base_url}"
+        unused = f" is set, and LKMONGO_EMBEDDINGS={kind}" if settings.voyage_api_key else " is not set"
+        return skip(f"VOYAGE_API_KEY{unused}: text is embedded {where}")
     # Importing the client takes up to 2 s, which must not count as the service's time.
-    await asyncio.to_thread(importlib.import_module, "lkmongo.embed.voyage_answers")
+    await asyncio.to_thread(importlib.import_module, "voyageai")
     try:
         async with open_embedder(settings) as chosen:
             await chosen.embed(["hello"], kind="query", deadline=PATIENCE)
     except RateLimitedError as error:
         return warn(f"the key is valid, and {error.message}", error.hint or "wait a minute", [error.why or ""])
-    return ok(f"the key is valid for {settings.embedding_model}")
+    return ok(f"the key is valid for {_voyage_model(settings)}")
+
+
+def _voyage_model(settings: Settings) -> str:
+    from lkmongo.embed.voyage import MODEL
+
+    return settings.embedding_model or MODEL
 
 
 _NAMED = 5

@@ -1,1 +1,1 @@
-"""Text embeddings: by Voyage, or locally without an account."""
+"""Text embeddings: by Voyage or any server with OpenAI's API, or locally without an account."""

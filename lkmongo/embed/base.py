@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
-from lkmongo.errors import EmbeddingError, InvalidTextError
+from lkmongo.errors import EmbeddingError, InvalidTextError, SettingsError
 from lkmongo.model import clean_text
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ class NotInstalledError(EmbeddingError):
     """What the embedder needs is not installed."""
 
     code: ClassVar[str] = "embedding_not_installed"
+
+
+class UnknownDimensionsError(SettingsError):
+    """How long the vectors of a model are is neither set nor known."""
 
 
 class UnknownModelError(EmbeddingError):
@@ -42,6 +46,12 @@ class TextTooLongError(EmbeddingError):
     code: ClassVar[str] = "embedding_text_too_long"
 
 
+class RequestTooLargeError(EmbeddingError):
+    """The embedding service refuses so many texts in one request."""
+
+    code: ClassVar[str] = "embedding_request_too_large"
+
+
 class RateLimitedError(EmbeddingError):
     """The embedding service refuses more requests for now."""
 
@@ -53,6 +63,9 @@ class RateLimitedError(EmbeddingError):
 
 class TransientEmbeddingError(EmbeddingError):
     """The embedding service did not answer this time."""
+
+    retry_after: float | None = None
+    """Seconds, from the Retry-After header."""
 
 
 class EmbeddingTimeoutError(TransientEmbeddingError):
@@ -123,6 +136,10 @@ class Embedder(Protocol):
     def floor(self) -> float:
         """The cosine below which two texts are unrelated."""
 
+    @property
+    def together(self) -> bool:
+        """Whether a passage's vector depends on the other passages of its document."""
+
     async def warm(self) -> None:
         """Load what the first call needs, so that no turn waits for it. Raises EmbeddingError."""
 
@@ -146,19 +163,26 @@ class Embedder(Protocol):
         """
 
     def embed_many(
-        self, texts: Sequence[str], *, on_wait: Callable[[float], None] | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        documents: Sequence[int] | None = None,
+        on_wait: Callable[[float], None] | None = None,
     ) -> AsyncIterator[NDArray[np.float32]]:
         """Embed documents in bulk; waits for rate limits and retries transient errors.
 
         Args:
             texts: none of them empty.
+            documents: how many of the texts are each document's passages, in their order; each text is a document of
+                its own by default. It only matters to an embedder that embeds them `together`.
             on_wait: called with the seconds before each wait.
 
         Yields:
             The vectors of the next m texts, shape (m, dimensions), as soon as they are made.
 
         Raises:
-            InvalidTextError, EmbeddingError, AuthenticationError: as `embed` does.
+            InvalidTextError, EmbeddingError, AuthenticationError: as `embed` does; TextTooLongError after the vectors
+                of all texts before the one that is.
         """
 
     async def close(self) -> None:

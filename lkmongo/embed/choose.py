@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lkmongo.embed.base import Embedder, TextKind
+    from lkmongo.embed.openai import OpenAIEmbedder
     from lkmongo.settings import Settings
 
 _Key = tuple[str, str, str]
@@ -41,6 +42,7 @@ class CachedEmbedder:
         self.weights = inner.weights
         self.similarity = inner.similarity
         self.floor = inner.floor
+        self.together = inner.together
 
     async def warm(self) -> None:
         await self._inner.warm()
@@ -68,9 +70,13 @@ class CachedEmbedder:
             raise EmbeddingTimeoutError from error
 
     def embed_many(
-        self, texts: Sequence[str], *, on_wait: Callable[[float], None] | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        documents: Sequence[int] | None = None,
+        on_wait: Callable[[float], None] | None = None,
     ) -> AsyncIterator[NDArray[np.float32]]:
-        return self._inner.embed_many(texts, on_wait=on_wait)
+        return self._inner.embed_many(texts, documents=documents, on_wait=on_wait)
 
     async def close(self) -> None:
         """Cancel what is under way, and close the wrapped embedder."""
@@ -105,8 +111,8 @@ def create_embedder(
     *,
     voyage_key: str | None = None,
     voyage_base_url: str | None = None,
-    model: str = "voyage-4-lite",
-    dimensions: int = 512,
+    model: str | None = None,
+    dimensions: int | None = None,
 ) -> Embedder:
     """Make an embedder with a cache for queries, without I/O.
 
@@ -114,8 +120,8 @@ def create_embedder(
         kind: for "local" the other arguments are ignored.
         voyage_key: the API key.
         voyage_base_url: overrides the default address of the key.
-        model: the Voyage model.
-        dimensions: of its vectors.
+        model: the Voyage model, by default `voyage.MODEL`.
+        dimensions: of its vectors, by default `voyage.DIMENSIONS`, or those that the model has.
 
     Raises:
         SettingsError: the key is missing, or the model, the dimensions or the address is invalid.
@@ -128,9 +134,10 @@ def create_embedder(
         raise SettingsError(
             "VOYAGE_API_KEY is missing", hint="set it, or set LKMONGO_EMBEDDINGS=local to embed on this machine"
         )
-    from lkmongo.embed.voyage import VoyageEmbedder
+    from lkmongo.embed.voyage import MODEL, VoyageEmbedder
 
-    return CachedEmbedder(VoyageEmbedder(voyage_key, model=model, dimensions=dimensions, base_url=voyage_base_url))
+    embedder = VoyageEmbedder(voyage_key, model=model or MODEL, dimensions=dimensions, base_url=voyage_base_url)
+    return CachedEmbedder(embedder)
 
 
 @asynccontextmanager
@@ -145,10 +152,44 @@ async def open_embedder(settings: Settings) -> AsyncIterator[Embedder]:
 
 def embedder_for(settings: Settings) -> Embedder:
     """Make the embedder that the settings name. Raises as `create_embedder` does."""
+    kind = settings.embedder_kind
+    if kind == "openai":
+        return CachedEmbedder(openai_embedder(settings))
     return create_embedder(
-        settings.embedder_kind,
+        kind,
         voyage_key=settings.voyage_api_key.get_secret_value() if settings.voyage_api_key else None,
         voyage_base_url=settings.voyage_base_url,
         model=settings.embedding_model,
         dimensions=settings.embedding_dimensions,
+    )
+
+
+def openai_embedder(settings: Settings, dimensions: int | None = None) -> OpenAIEmbedder:
+    """Make the embedder of LKMONGO_EMBEDDING_BASE_URL; `dimensions` where the settings name none.
+
+    Raises:
+        SettingsError: the address or the model is missing, or the key cannot be one.
+        UnknownDimensionsError: the dimensions are not known.
+    """
+    from lkmongo.embed.openai import OpenAIEmbedder
+
+    if not settings.embedding_base_url:
+        raise SettingsError(
+            "LKMONGO_EMBEDDINGS is openai, but LKMONGO_EMBEDDING_BASE_URL is not set",
+            hint="set it to the server's address: http://localhost:11434/v1 for Ollama, https://api.openai.com/v1",
+        )
+    if not settings.embedding_model:
+        raise SettingsError(
+            "LKMONGO_EMBEDDING_MODEL is not set",
+            why=f"the server at {settings.embedding_base_url} may have several models",
+            hint="set it to the model's name there, such as nomic-embed-text or text-embedding-3-small",
+        )
+    key = settings.embedding_api_key
+    return OpenAIEmbedder(
+        settings.embedding_base_url,
+        model=settings.embedding_model,
+        dimensions=settings.embedding_dimensions or dimensions,
+        api_key=key.get_secret_value() if key else "",
+        query_prefix=settings.embedding_query_prefix,
+        document_prefix=settings.embedding_document_prefix,
     )

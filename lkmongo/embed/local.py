@@ -68,6 +68,7 @@ class LocalEmbedder:
     weights = FusionWeights(vector=0.25, text=0.75)
     floor = 0.15
     similarity: Similarity = "cosine"
+    together = False
 
     async def warm(self) -> None:
         """Read the model (34 MB) unless it is loaded."""
@@ -97,6 +98,7 @@ class LocalEmbedder:
         self,
         texts: Sequence[str],
         *,
+        documents: Sequence[int] | None = None,  # noqa: ARG002
         on_wait: Callable[[float], None] | None = None,  # noqa: ARG002
     ) -> AsyncIterator[NDArray[np.float32]]:
         """Embed documents, 256 at a time. See `Embedder.embed_many`."""

@@ -1,4 +1,4 @@
-"""Embeddings from Voyage over HTTP: fast for a turn, patient for a backfill.
+"""Embeddings from Voyage over HTTP.
 
 The `voyageai` package implements the protocol, with three workarounds: it opens a TLS connection for every request
 unless its context variable holds a session, so that is set around each call (tasks do not share it); it retries after
@@ -10,48 +10,71 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import time
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from lkmongo.embed.base import (
     EmbeddingTimeoutError,
     FusionWeights,
+    OverloadedError,
     RateLimitedError,
-    Similarity,
     TextKind,
-    TransientEmbeddingError,
+    TextTooLongError,
+    UnknownModelError,
     UnreachableError,
-    check_texts,
+    WrongAddressError,
 )
-from lkmongo.errors import SettingsError
+from lkmongo.embed.remote import (
+    Connections,
+    RemoteEmbedder,
+    Sleep,
+    check_key,
+    no_answer,
+    retry_after,
+    unit_rows,
+    within,
+)
+from lkmongo.errors import AuthenticationError, EmbeddingError, LkmongoError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable
 
-    import aiohttp
     import numpy as np
     from numpy.typing import NDArray
 
+MODEL, DIMENSIONS = "voyage-4-lite", 512
+"""By default; 512 numbers are half of Voyage's own default, and of what is stored."""
 _ANY_DIMENSIONS = (256, 512, 1024, 2048)
 _MILLION, _MEDIUM, _SMALL = 1_000_000, 320_000, 120_000
+_WINDOW = 32_000
+"""What a document, and a request, of a model with context may have: the documentation names 32,000 tokens for passages
+that are cut by the client, beside 120,000 in another place. (Voyage documentation, contextualized chunk embeddings.)"""
 
 
 @dataclass(frozen=True, slots=True)
 class VoyageModel:
-    """A model: its possible dimensions, the tokens per request, and the embedding space of its vectors."""
+    """A model: its possible dimensions, the tokens per request, and the embedding space of its vectors.
+
+    One with context embeds the passages of a document together, within as many tokens, and not by the endpoint of the
+    others.
+    """
 
     name: str
     dimensions: tuple[int, ...]
     request_tokens: int
     space: str
+    context: bool = False
 
     @property
     def has_choice(self) -> bool:
         """Whether the dimensions can be chosen; older models refuse the parameter."""
         return len(self.dimensions) > 1
+
+    @property
+    def default(self) -> int:
+        return DIMENSIONS if DIMENSIONS in self.dimensions else self.dimensions[0]
 
 
 def _model(name: str, dimensions: tuple[int, ...], request_tokens: int, space: str | None = None) -> VoyageModel:
@@ -78,11 +101,13 @@ VOYAGE_MODELS = {
         _model("voyage-multilingual-2", (1024,), _SMALL),
         _model("voyage-finance-2", (1024,), _SMALL),
         _model("voyage-law-2", (1024,), _SMALL),
+        VoyageModel("voyage-context-4", _ANY_DIMENSIONS, _WINDOW, "voyage-context-4", context=True),
+        VoyageModel("voyage-context-3", _ANY_DIMENSIONS, _WINDOW, "voyage-context-3", context=True),
     )
 }
 
 
-def check_model(name: str, dimensions: int) -> VoyageModel:
+def check_model(name: str, dimensions: int | None) -> VoyageModel:
     """Return the model. Raises SettingsError if it is unknown or does not have these dimensions."""
     model = VOYAGE_MODELS.get(name)
     if model is None:
@@ -91,7 +116,7 @@ def check_model(name: str, dimensions: int) -> VoyageModel:
             f"LKMONGO_EMBEDDING_MODEL: there is no Voyage model {name!r}",
             hint=(f"did you mean {near[0]}? " if near else "") + "known models: " + ", ".join(VOYAGE_MODELS),
         )
-    if dimensions not in model.dimensions:
+    if dimensions is not None and dimensions not in model.dimensions:
         allowed = ", ".join(map(str, model.dimensions))
         raise SettingsError(
             f"LKMONGO_EMBEDDING_DIMENSIONS: {name} does not have {dimensions} dimensions", hint=f"it has {allowed}"
@@ -99,176 +124,75 @@ def check_model(name: str, dimensions: int) -> VoyageModel:
     return model
 
 
-_REQUEST_TEXTS = 1000
-_REQUEST_SECONDS = 30.0
-"""The default deadline of a request."""
-_FIRST_TRY_SHARE = 0.6
-"""The share of a deadline for the first try, so that a hanging request leaves time for another."""
 _FREE_TIER_TOKENS = 7_500
 """The size of requests after hitting a rate limit: without a payment method only 10,000 tokens a minute are allowed,
 and a larger request would never succeed. (Voyage documentation, rate limits.)"""
-_RATE_LIMIT_WAIT = 20.0
-"""Seconds to wait without a Retry-After: three requests a minute are allowed without a payment method."""
-_MAX_WAIT = 900.0
-"""Seconds without progress after which bulk embedding gives up."""
 
 
-class VoyageEmbedder:
-    """Embeds with a Voyage model; belongs to the event loop that first awaits it, like its connections.
+class VoyageApi:
+    """Voyage's HTTP API for one key; belongs to the event loop that first awaits it, like its connections."""
 
-    The floor is a guess, not measured against the service, and deliberately low: the language model can ignore a weak
-    hit, but never sees a hidden one.
-    """
-
-    weights = FusionWeights(vector=0.7, text=0.3)
-    floor = 0.3
-    similarity: Similarity = "cosine"
-
-    def __init__(
-        self,
-        api_key: str,
-        *,
-        model: str = "voyage-4-lite",
-        dimensions: int = 512,
-        base_url: str | None = None,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        """Make an embedder, without I/O.
+    def __init__(self, api_key: str, base_url: str | None = None) -> None:
+        """Connect to nothing yet.
 
         Args:
             api_key: a key of Voyage, or of Atlas (begins with "al-"), which has another default address.
-            model: one of `VOYAGE_MODELS`.
-            dimensions: of the vectors.
             base_url: overrides the default address, for example with a gateway's, including "/v1".
-            sleep: for tests.
 
         Raises:
-            SettingsError: the model, the dimensions, the key or the address is invalid.
+            SettingsError: the key or the address is invalid.
         """
-        self._model = check_model(model, dimensions)
-        self._api_key = _check_key(api_key)
+        self._api_key = check_key(api_key, "VOYAGE_API_KEY")
+        if not self._api_key:
+            raise SettingsError("VOYAGE_API_KEY is missing", hint="set it, or set LKMONGO_EMBEDDINGS=local")
         self._base_url = _check_address(base_url)
-        self._sleep = sleep
         self._client: Any = None
-        self._session: aiohttp.ClientSession | None = None
-        self._opening = asyncio.Lock()
-        self.dimensions = dimensions
-        self.model = f"{self._model.space}@{dimensions}"
+        self._making = asyncio.Lock()
+        self._connections = Connections()
 
     async def warm(self) -> None:
-        """Import the client (up to 2 s), and open a connection. See `Embedder.warm`."""
-        session = await self._open()
-        import aiohttp
+        """Import the client (up to 2 s), and open a connection. Raises UnreachableError."""
+        await self._made()
+        await self._connections.warm(self._address())
 
-        timeout = aiohttp.ClientTimeout(total=_REQUEST_SECONDS)
-        try:
-            async with session.get(self._address(), timeout=timeout, allow_redirects=False) as response:
-                await response.read()  # any answer will do; read completely, so that the connection can be reused
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise UnreachableError(why=str(error) or type(error).__name__) from error
+    async def call(self, ask: Callable[[Any], Awaitable[Any]], model: str, seconds: float) -> Any:
+        """One attempt, limited to `seconds`.
 
-    async def embed(
-        self, texts: Sequence[str], *, kind: TextKind, deadline: float | None = None
-    ) -> NDArray[np.float32]:
-        """Embed, with one quick retry of transient errors within the deadline. See `Embedder.embed`."""
-        texts = check_texts(texts)
-        end = time.monotonic() + (_REQUEST_SECONDS if deadline is None else deadline)
-        parts = [await self._embed_with_retry(batch, kind, end) for batch in self._batches(texts)]
-        import numpy as np
-
-        return np.concatenate(parts) if parts else np.zeros((0, self.dimensions), dtype=np.float32)
-
-    async def embed_many(
-        self, texts: Sequence[str], *, on_wait: Callable[[float], None] | None = None
-    ) -> AsyncIterator[NDArray[np.float32]]:
-        """Embed documents within the service's rate limits. See `Embedder.embed_many`.
+        Args:
+            ask: what to ask the `voyageai.AsyncClient` for.
+            model: whose name errors give.
+            seconds: at most.
 
         Raises:
-            RateLimitedError, PassingError: nothing came for 15 minutes of waiting.
+            EmbeddingError: see its subclasses for the causes.
+            AuthenticationError: the key was refused.
         """
-        texts = check_texts(texts)
-        done, waited, failures, tokens = 0, 0.0, 0, self._model.request_tokens
-        while done < len(texts):
-            batch = next(self._batches(texts[done:], tokens))
-            try:
-                vectors = await self._request(batch, "document", _REQUEST_SECONDS * 2)
-            except (RateLimitedError, TransientEmbeddingError) as error:
-                failures += 1
-                if isinstance(error, RateLimitedError):
-                    tokens = min(tokens, _FREE_TIER_TOKENS)
-                    seconds = error.retry_after or _RATE_LIMIT_WAIT
-                else:
-                    seconds = min(2.0 ** (failures - 1), 30.0) * random.uniform(0.75, 1.25)  # noqa: S311
-                if waited + seconds > _MAX_WAIT:
-                    raise
-                waited += seconds
-                if on_wait is not None:
-                    on_wait(seconds)
-                await self._sleep(seconds)
-            else:
-                done, waited, failures = done + len(batch), 0.0, 0
-                yield vectors
+
+        def translated(error: Exception) -> LkmongoError | None:
+            return _translate(error, model, self._api_key)
+
+        return await within(seconds, self._ask(ask), "Voyage", translated)
 
     async def close(self) -> None:
         """Close the connections; the next call opens new ones."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        await self._connections.close()
 
-    async def _embed_with_retry(self, texts: list[str], kind: TextKind, end: float) -> NDArray[np.float32]:
-        left = end - time.monotonic()
-        try:
-            return await self._request(texts, kind, left * _FIRST_TRY_SHARE)
-        except TransientEmbeddingError:
-            pause = random.uniform(0.02, 0.08)  # noqa: S311
-            if (left := end - time.monotonic() - pause) <= 0:
-                raise
-        await self._sleep(pause)
-        return await self._request(texts, kind, left)
-
-    async def _request(self, texts: list[str], kind: TextKind, seconds: float) -> NDArray[np.float32]:
-        """One attempt, limited to `seconds`."""
-        try:
-            async with asyncio.timeout(seconds):
-                session = await self._open()
-                answer = await self._send(session, texts, kind)
-        except TimeoutError as error:
-            raise EmbeddingTimeoutError(f"Voyage did not answer within {max(seconds, 0):.1f} s") from error
-        except Exception as error:
-            from lkmongo.embed.voyage_answers import translate
-
-            if (known := translate(error, self._model.name, self._api_key)) is None:
-                raise
-            raise known from error
-        from lkmongo.embed.voyage_answers import read_answer
-
-        return read_answer(answer.embeddings, len(texts), self.dimensions)
-
-    async def _send(self, session: aiohttp.ClientSession, texts: list[str], kind: TextKind) -> Any:
+    async def _ask(self, ask: Callable[[Any], Awaitable[Any]]) -> Any:
+        client = await self._made()
+        session = await self._connections.open()
         import voyageai
 
         token = voyageai.aiosession.set(session)
         try:
-            return await self._client.embed(
-                texts,
-                model=self._model.name,
-                input_type=kind,
-                truncation=False,  # a silently truncated text would go unnoticed
-                output_dimension=self.dimensions if self._model.has_choice else None,
-            )
+            return await ask(client)
         finally:
             voyageai.aiosession.reset(token)
 
-    async def _open(self) -> aiohttp.ClientSession:
-        async with self._opening:
+    async def _made(self) -> Any:
+        async with self._making:
             if self._client is None:
                 self._client = await asyncio.to_thread(_make_client, self._api_key, self._base_url)
-            if self._session is None:
-                import aiohttp
-
-                # Turns are 10 to 60 s apart, and aiohttp drops idle connections after 15.
-                self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(keepalive_timeout=75))
-            return self._session
+            return self._client
 
     def _address(self) -> str:
         if self._base_url is not None:
@@ -277,41 +201,88 @@ class VoyageEmbedder:
 
         return str(get_default_base_url(self._api_key))
 
-    def _batches(self, texts: Sequence[str], tokens: int | None = None) -> Iterator[list[str]]:
-        """Split into requests; counts a token per three bytes of UTF-8, which overestimates."""
-        budget = self._model.request_tokens if tokens is None else tokens
-        batch: list[str] = []
-        size = 0
-        for text in texts:
-            length = len(text.encode()) // 3 + 1
-            if batch and (len(batch) == _REQUEST_TEXTS or size + length > budget):
-                yield batch
-                batch, size = [], 0
-            batch.append(text)
-            size += length
-        if batch:
-            yield batch
+
+class VoyageEmbedder(RemoteEmbedder):
+    """Embeds with a Voyage model.
+
+    The floor is a guess, not measured against the service, and deliberately low: the language model can ignore a weak
+    hit, but never sees a hidden one.
+    """
+
+    weights = FusionWeights(vector=0.7, text=0.3)
+    floor = 0.3
+    service = "Voyage"
+    request_texts = 1000
+    limited_tokens = _FREE_TIER_TOKENS
+
+    def __init__(
+        self,
+        api_key: str,
+        *,
+        model: str = MODEL,
+        dimensions: int | None = None,
+        base_url: str | None = None,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        """Make an embedder, without I/O.
+
+        Args:
+            api_key: as `VoyageApi` takes it.
+            model: one of `VOYAGE_MODELS`.
+            dimensions: of the vectors; by default `DIMENSIONS`, or those that the model has.
+            base_url: as `VoyageApi` takes it.
+            sleep: for tests.
+
+        Raises:
+            SettingsError: the model, the dimensions, the key or the address is invalid.
+        """
+        self._model = check_model(model, dimensions)
+        self._api = VoyageApi(api_key, base_url)
+        chosen = dimensions or self._model.default
+        super().__init__(f"{self._model.space}@{chosen}", chosen, sleep)
+        self.request_tokens = self._model.request_tokens
+        self.together = self._model.context
+
+    async def warm(self) -> None:
+        """Import the client (up to 2 s), and open a connection. See `Embedder.warm`."""
+        await self._api.warm()
+
+    async def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        await self._api.close()
+
+    async def _request(self, documents: list[list[str]], kind: TextKind, seconds: float) -> NDArray[np.float32]:
+        options: dict[str, Any] = {"model": self._model.name, "input_type": kind}
+        if self._model.has_choice:
+            options["output_dimension"] = self.dimensions
+
+        async def ask(client: Any) -> Any:
+            if self._model.context:
+                answer = await client.contextualized_embed(documents, **options)
+                return _of_documents(documents, [each.embeddings for each in answer.results])
+            texts = list(chain.from_iterable(documents))
+            # A silently truncated text would go unnoticed.
+            return (await client.embed(texts, truncation=False, **options)).embeddings
+
+        vectors = await self._api.call(ask, self._model.name, seconds)
+        return unit_rows(vectors, sum(map(len, documents)), self.dimensions, "VOYAGE_BASE_URL")
+
+
+def _of_documents(documents: list[list[str]], vectors: list[list[Any]]) -> list[Any]:
+    """The vectors of all passages, one after the other. Raises EmbeddingError if a document has fewer or more."""
+    if [len(each) for each in vectors] != [len(each) for each in documents]:
+        raise EmbeddingError("the embedding service sent other numbers of vectors than the documents have passages")
+    return list(chain.from_iterable(vectors))
 
 
 def _make_client(api_key: str, base_url: str | None) -> Any:
     """Import and build the client; in a thread, as that takes up to 2 s."""
     import voyageai
 
-    import lkmongo.embed.voyage_answers  # noqa: F401 - else its import would block the loop
-
     logging.getLogger("voyage").setLevel(logging.WARNING)
     return voyageai.AsyncClient(  # type: ignore[attr-defined]  # re-exported without saying so
         api_key=api_key, base_url=base_url
     )
-
-
-def _check_key(api_key: str) -> str:
-    key = api_key.strip()
-    if not key:
-        raise SettingsError("VOYAGE_API_KEY is missing", hint="set it, or set LKMONGO_EMBEDDINGS=local")
-    if not (key.isascii() and key.isprintable()) or " " in key:
-        raise SettingsError("VOYAGE_API_KEY holds a character that no key has", hint="copy the key again")
-    return key
 
 
 def _check_address(base_url: str | None) -> str | None:
@@ -322,3 +293,65 @@ def _check_address(base_url: str | None) -> str | None:
             "VOYAGE_BASE_URL must begin with https:// or http://", hint="for example https://ai.mongodb.com/v1"
         )
     return base_url.rstrip("/")
+
+
+_KEY_HINT = (
+    "check VOYAGE_API_KEY; a key made in Atlas begins with al- and is for https://ai.mongodb.com/v1, "
+    "any other for https://api.voyageai.com/v1"
+)
+
+
+def _translate(error: Exception, model: str, api_key: str) -> LkmongoError | None:
+    """Translate the client's error, or return None if it is not about the service.
+
+    The service's message becomes the `why`, without the key in case it is echoed.
+    """
+    from voyageai.error import VoyageError
+
+    why = str(error).replace(api_key, "***")[:300] or type(error).__name__
+    if isinstance(error, VoyageError):
+        return _translate_answer(error, model, why)
+    return no_answer(error, why, "VOYAGE_BASE_URL")
+
+
+def _translate_answer(error: Any, model: str, why: str) -> LkmongoError:
+    from voyageai import error as voyage_error
+
+    status = error.http_status
+    pause = retry_after(error.headers.get("retry-after"))
+    if status in {401, 403} or isinstance(error, voyage_error.AuthenticationError):
+        return AuthenticationError("Voyage refused the API key", why=why, hint=_KEY_HINT)
+    if status == 429:
+        limited = RateLimitedError(
+            "Voyage refuses more requests for now",
+            why=why,
+            hint="without a payment method an account has 3 requests and 10,000 tokens a minute; wait, or add one",
+        )
+        limited.retry_after = pause
+        return limited
+    if isinstance(error, voyage_error.Timeout):
+        return EmbeddingTimeoutError(why=why)
+    if isinstance(error, voyage_error.APIConnectionError):
+        return UnreachableError(why=str(error.__cause__ or error), hint="check the network, and VOYAGE_BASE_URL if set")
+    if status is not None and status >= 500:
+        overloaded = OverloadedError(f"Voyage answered {status}: it is overloaded or down", why=why)
+        overloaded.retry_after = pause
+        return overloaded
+    return _translate_refusal(status, model, why)
+
+
+def _translate_refusal(status: int | None, model: str, why: str) -> EmbeddingError:
+    sentence = why.lower()
+    if status == 410 or (status == 400 and "model" in sentence and ("support" in sentence or "retired" in sentence)):
+        return UnknownModelError(
+            f"Voyage does not have the model {model} (any more)", why=why, hint="set LKMONGO_EMBEDDING_MODEL"
+        )
+    if status == 400 and "dimension" in sentence:
+        return UnknownModelError(
+            f"Voyage refuses this number of dimensions for {model}", why=why, hint="set LKMONGO_EMBEDDING_DIMENSIONS"
+        )
+    if status == 400 and "token" in sentence:
+        return TextTooLongError(f"a text is too long for {model}", why=why, hint="cut it into shorter passages")
+    if status == 404:
+        return WrongAddressError(why=why, hint="check VOYAGE_BASE_URL; it ends in /v1")
+    return EmbeddingError(f"Voyage answered {status if status is not None else 'nonsense'}", why=why)

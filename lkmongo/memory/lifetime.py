@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lkmongo import deadlines
@@ -31,7 +32,18 @@ logger = logging.getLogger(__name__)
 SHUTDOWN, CRASH = "shutdown", "crash"
 """Close reasons of a session whose job or process stops."""
 _REASONS = {"participant_disconnected": "hang-up", "error": "error", "task_completed": "agent"}
-"""Close reasons by LiveKit's; of the others LiveKit says the same in several cases."""
+"""Close reasons by those of an AgentSession; of the others it says the same in several cases."""
+_LEFT = {
+    "CLIENT_INITIATED": "hang-up",
+    "USER_REJECTED": "hang-up",
+    "ROOM_DELETED": "room deleted",
+    "PARTICIPANT_REMOVED": "removed",
+    "DUPLICATE_IDENTITY": "moved",
+    "MIGRATION": "moved",
+}
+"""Close reasons by why the caller, or the agent, is not in the room any more (LiveKit's DisconnectReason)."""
+LOST = "connection lost"
+"""The close reason for all others: the caller's client died, or its network."""
 
 
 class Lifetime:
@@ -80,7 +92,9 @@ class Lifetime:
         self._stopped_by: str | None = None
         self._closed: CloseEvent | None = None
         self._started = False
-        self._room_closed = asyncio.Event()
+        self._room_closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._left: tuple[str, datetime] | None = None
+        self._silent_since: datetime | None = None
         self._identifying: set[asyncio.Task[None]] = set()
         self._ending: asyncio.Task[bool] | None = None
         self._has_record = job is not None
@@ -88,6 +102,8 @@ class Lifetime:
         if job:
             job.add_shutdown_callback(self._on_job_shutdown)
             job.room.on("disconnected", self._on_room_closed)
+            job.room.on("participant_disconnected", self._on_left)
+            job.room.on("connection_quality_changed", self._on_quality)
             job.room.on("participant_connected", self._on_participant)
             job.room.on("participant_attributes_changed", self._on_attributes)
 
@@ -158,10 +174,12 @@ class Lifetime:
         return self._ending
 
     async def _end(self) -> bool:
-        ended_at = now()
+        began = ended_at = now()
         stored, reason, learner = False, "error", None
         try:
             reason = await self._find_reason()
+            if self._left and self._left[0] == reason:
+                ended_at = self._left[1]
             await asyncio.gather(*self._identifying, return_exceptions=True)
             if not self._has_record and self.caller.saved == "stored":
                 await self.caller.caller.flush(deadlines.SETTLE)
@@ -178,7 +196,7 @@ class Lifetime:
             logger.exception("the end of a session could not be stored")
         finally:
             self.caller.ending = True
-            await tell_end(self.caller, reason, ended_at, stored=stored, learner=learner)
+            await tell_end(self.caller, reason, ended_at, began=began, stored=stored, learner=learner)
             await self._stack.aclose()
             self._on_ended(self)
         return stored
@@ -187,18 +205,17 @@ class Lifetime:
         if self._reason:
             return self._reason
         if self._closed and (told := _REASONS.get(self._closed.reason.value)):
-            return told
+            return self._left[0] if told == "hang-up" and self._left else told
         if self.caller.ended_by_agent:
             return "agent"
         if self._job:
             # LiveKit closes the AgentSession before it says that the job is shut down; and when a room is deleted, it
             # notifies the worker and the room, and the worker may hear of it first.
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._room_closed.wait(), deadlines.ROOM_CLOSED_NEWS)
+            await asyncio.wait({self._room_closed}, timeout=deadlines.ROOM_CLOSED_NEWS)
         if self._stopped_by == CRASH or (self._job and self._agent_session and not self._started):
             return CRASH
-        if self._room_closed.is_set():
-            return "room closed"
+        if self._left or self._room_closed.done():
+            return self._left[0] if self._left else self._room_closed.result()
         return self._stopped_by or ("agent" if self._agent_session else "ended")
 
     def _learner(self) -> tuple[Learner | None, bool]:
@@ -238,8 +255,24 @@ class Lifetime:
     async def _on_job_shutdown(self, reason: str) -> None:
         await self.stop(CRASH if reason == "job crashed" else SHUTDOWN)
 
-    def _on_room_closed(self, *_: Any) -> None:
-        self._room_closed.set()
+    def _on_room_closed(self, why: Any = None) -> None:
+        reason = _left_by(why)
+        if not self._room_closed.done() and reason != "hang-up":  # which is the agent's own
+            self._room_closed.set_result("room deleted" if reason == "room deleted" else "room closed")
+
+    def _on_left(self, participant: rtc.RemoteParticipant) -> None:
+        """The caller is not in the room any more; a client that lost its connection may come back."""
+        if participant.identity != self._served_identity():
+            return
+        reason = _left_by(participant.disconnect_reason)
+        self._left = reason, (self._silent_since if reason == LOST else None) or now()
+
+    def _on_quality(self, participant: rtc.Participant, quality: Any) -> None:
+        """Remember since when nothing is heard of the caller, which is some seconds before LiveKit gives them up."""
+        if participant.identity == self._served_identity():
+            from livekit import rtc
+
+            self._silent_since = now() if quality == rtc.ConnectionQuality.QUALITY_LOST else None
 
     def _on_started(self, *_: Any) -> None:
         """The AgentSession has joined the room: whoever was there first is told by no event."""
@@ -251,6 +284,8 @@ class Lifetime:
     # ---------------------------------------------------------------- a guest becomes a person
 
     def _on_participant(self, participant: rtc.RemoteParticipant) -> None:
+        if participant.identity == self._served_identity():
+            self._left = self._silent_since = None
         self._on_attributes(dict(participant.attributes), participant)
 
     def _on_attributes(self, changed: dict[str, str], participant: rtc.Participant) -> None:
@@ -285,3 +320,13 @@ class Lifetime:
         except RuntimeError:  # the session has not joined the room yet, or has left it
             return None
         return linked.identity if linked else None
+
+
+def _left_by(why: Any) -> str:
+    """The close reason for a `DisconnectReason`, which is a number."""
+    from livekit import rtc
+
+    try:
+        return _LEFT.get(rtc.DisconnectReason.Name(why), LOST)
+    except (TypeError, ValueError):  # none is known
+        return LOST

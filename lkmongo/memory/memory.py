@@ -24,6 +24,7 @@ from lkmongo.memory.records import Knowledge, People, Sessions
 from lkmongo.model import DEFAULT_TENANT, UserScope, check_id
 from lkmongo.outbox.recovery import recover_periodically
 from lkmongo.search.choose import strategy_for
+from lkmongo.search.rerank import check_reranker
 from lkmongo.search.strategy import SearchStrategy
 from lkmongo.settings import Settings
 from lkmongo.store.indexes import database_indexes
@@ -96,6 +97,7 @@ class Memory:
         self.settings = (settings or Settings.load()).override(**overrides)
         self.embedder: Embedder = embedder_for(self.settings)
         _ = self.settings.webhook  # a missing secret is an error now, not at the end of the first session
+        check_reranker(self.settings)
         self.people = People(self.store, self._search)
         self.sessions = Sessions(self.store, self.embedder)
         self.knowledge = Knowledge(self.store, self._search, self.embedder)
@@ -139,6 +141,8 @@ class Memory:
         if self._opening:
             with suppress(Exception):  # that was raised where it was opened
                 await self._opened()
+        if self._strategy:
+            await self._strategy.close()
         await (client.run_on_client_loop(self._stack.aclose) if self._prewarmed else self._stack.aclose())
         await self.embedder.close()
 
@@ -167,6 +171,7 @@ class Memory:
     async def _search(self) -> SearchStrategy:
         if self._strategy is None:
             self._strategy = strategy_for(self.settings, (await self.store()).db, self.embedder)
+            await self._strategy.warm()
         return self._strategy
 
     async def _opened(self) -> Store:
@@ -245,7 +250,7 @@ class Memory:
             with suppress(ImportError):  # it is reported when it is needed
                 importlib.import_module("livekit.plugins.openai")  # not possible in another thread
         if self.settings.embedder_kind == "voyage":
-            importlib.import_module("lkmongo.embed.voyage_answers")  # takes up to two seconds
+            importlib.import_module("voyageai")  # takes up to two seconds
         self._prewarmed = True
         self._opening = asyncio.run_coroutine_threadsafe(self._open_warm(recover=recover), client.start_client_loop())
 

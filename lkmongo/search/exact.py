@@ -55,7 +55,7 @@ _HALF_LENGTH = 40
 """Words; texts of this mean length are normalised by half of it (BM25's b), twice as long ones by four fifths."""
 _MOST = 0.5
 """Of a query's content words: a text with more than this share has most of them."""
-_MIN_COMPOUND = 5  # letters; shorter compounds are often accidental: "in to", "a way"
+MIN_COMPOUND = 5  # letters; shorter compounds are often accidental: "in to", "a way"
 K = TypeVar("K", bound=Any)
 
 
@@ -104,6 +104,7 @@ class TextIndex:
         self._language = language_of(texts, language)
         cut = (tokenizer or Tokenizer())(texts, self._language)
         self._size = len(texts)
+        self._texts = texts
         lengths = np.array(list(map(len, cut)) or [0])
         mean_length = float(lengths.mean())
         self.unevenness = float(np.abs(lengths - np.median(lengths)).mean())
@@ -151,30 +152,50 @@ class TextIndex:
         if not self._vocabulary:
             return total, held
         wanted, never = self._wanted(query)
-        for word in wanted:
-            scores = self._word_scores(word, never)
+        for word, spoken in wanted.items():
+            scores = self._word_scores(word, spoken, never)
             total += scores
             held += scores > 0
         held /= np.float32(max(1, len(wanted)))
         return total, held
 
-    def _wanted(self, query: str) -> tuple[list[str], frozenset[str]]:
-        """The content words; two that the texts write as one, such as "sound bar", are joined."""
-        wanted, never = content_words(query, self._language)
-        for parts in pairwise(words(query)):
-            joined = stem("".join(parts), self._language)
-            if len(joined) >= _MIN_COMPOUND and joined in self._vocabulary and joined not in never:
+    def _wanted(self, query: str) -> tuple[dict[str, str], frozenset[str]]:
+        """The stems of the content words, each with the word; two that the texts write as one are joined."""
+        said = words(query)
+        stems, never = content_words(query, self._language)
+        spoken = {stem(word, self._language): word for word in said}
+        wanted = {base: spoken[base] for base in stems}
+        for parts in pairwise(said):  # such as "sound bar"
+            whole = "".join(parts)
+            joined = stem(whole, self._language)
+            if len(joined) >= MIN_COMPOUND and joined in self._vocabulary and joined not in never:
                 apart = {stem(part, self._language) for part in parts}
-                wanted = [*(word for word in wanted if word not in {*apart, joined}), joined]
+                wanted = {base: word for base, word in wanted.items() if base not in {*apart, joined}} | {joined: whole}
         return wanted, never
 
-    def _word_scores(self, word: str, never: frozenset[str]) -> NDArray[np.float32]:
-        if word in self._vocabulary:
-            return self._scores_of(word)
-        best = np.zeros(self._size, dtype=np.float32)
+    def _word_scores(self, word: str, spoken: str, never: frozenset[str]) -> NDArray[np.float32]:
+        """The score of every text for one word: its stem and, to find what is related to it, the word itself."""
+        for form in (word, spoken):  # the stem of "ciudades" is "ciudad", that of "ciudad" is "ciud"
+            if form in self._vocabulary:
+                return self._scores_of(form)
+        best = self._written_apart(spoken, never)
         for near, similarity in self._near(word, never):
             np.maximum(best, self._scores_of(near) * np.float32(similarity), out=best)
         return best
+
+    def _written_apart(self, word: str, never: frozenset[str]) -> NDArray[np.float32]:
+        """The scores of the texts that write a word as two, such as "soundbar": those of the commoner part."""
+        found = np.zeros(self._size, dtype=np.float32)
+        if len(word) < MIN_COMPOUND or not word.isalpha():
+            return found
+        for place in range(2, len(word) - 1):
+            parts = (stem(word[:place], self._language), stem(word[place:], self._language))
+            if all(part in self._vocabulary and part not in never for part in parts):
+                scores = np.minimum(*map(self._scores_of, parts))
+                for text, score in _best(scores, np.flatnonzero(scores), CANDIDATES):
+                    if parts in pairwise(stem(each, self._language) for each in words(self._texts[text])):
+                        found[text] = max(found[text], score)
+        return found
 
     def _scores_of(self, word: str) -> NDArray[np.float32]:
         scores: NDArray[np.float32] = self._bm25.get_scores_from_ids([self._vocabulary[word]])
@@ -207,6 +228,37 @@ def _sound(word: str) -> str:
     """The consonants of a word by sound: "marc" and "mark" are both "mrk"."""
     plain = word.replace("ph", "f").translate(_SOUNDS)
     return "".join(letter for letter, _ in groupby(plain))
+
+
+@dataclass(frozen=True, slots=True)
+class Centre:
+    """What the vectors of a scope share, and how each of them compares with it.
+
+    Attributes:
+        vector: their mean, less the fewer there are; shape (d,).
+        along: the product of each vector with it; shape (n,).
+    """
+
+    vector: NDArray[np.float32]
+    along: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, matrix: NDArray[np.float32]) -> Centre:
+        """The centre of n vectors of unit length, shape (n, d), of which there is at least one."""
+        count = len(matrix)
+        vector = matrix.mean(axis=0) * np.float32(count / (count + _KNOWN))
+        return cls(vector, matrix @ vector)
+
+    def closeness(self, cosines: NDArray[np.float32], query_vector: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The cosines after the centre is taken away from both sides, shape (n,), from those before."""
+        query = query_vector - self.vector
+        # The product of the two centred vectors, without a second matrix.
+        product = cosines - self.along - np.float32(self.vector @ query)
+        square = float(self.vector @ self.vector)
+        lengths = np.sqrt(np.maximum(1 - 2 * self.along + square, 1e-6, dtype=np.float32))
+        length = max(float(np.linalg.norm(query)), 1e-3)
+        closeness: NDArray[np.float32] = product / (lengths * np.float32(length))
+        return closeness
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +303,7 @@ class ExactIndex(Generic[K]):
         self._places = np.array(present, dtype=np.intp)
         rows = [vectors[order[place]] for place in present]
         self._matrix = np.array(rows, dtype=np.float32) if rows else np.zeros((0, 0), dtype=np.float32)
-        self._centre()
+        self._centre = Centre.of(self._matrix) if rows else None
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -318,16 +370,6 @@ class ExactIndex(Generic[K]):
         best = _best(closeness, np.arange(len(closeness)), count)
         return [(int(self._places[row]), value) for row, value in best]
 
-    def _centre(self) -> None:
-        """What of the comparison with the centred vectors does not depend on the query."""
-        count = len(self._matrix)
-        if not count:
-            return
-        self._centre_vector = self._matrix.mean(axis=0) * np.float32(count / (count + _KNOWN))
-        self._along = self._matrix @ self._centre_vector
-        square = float(self._centre_vector @ self._centre_vector)
-        self._lengths = np.sqrt(np.maximum(1 - 2 * self._along + square, 1e-6, dtype=np.float32))
-
     def _compare(self, query_vector: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The cosine and the closeness of every vector, shape (n,) each."""
         if query_vector.shape != self._matrix.shape[1:]:
@@ -335,11 +377,7 @@ class ExactIndex(Generic[K]):
                 f"the query's vector has shape {query_vector.shape}, the documents' {self._matrix.shape[1:]}"
             )
         cosines = self._matrix @ query_vector
-        query = query_vector - self._centre_vector
-        # The product of the two centred vectors, without a second matrix.
-        product = cosines - self._along - np.float32(self._centre_vector @ query)
-        length = max(float(np.linalg.norm(query)), 1e-3)
-        return cosines, product / (self._lengths * np.float32(length))
+        return cosines, cosines if self._centre is None else self._centre.closeness(cosines, query_vector)
 
     def _lend(self, by_vector: NDArray[np.float32], by_words: NDArray[np.float32], places: NDArray[np.intp]) -> None:
         """Let words count for both branches if a document has no vector.

@@ -16,6 +16,7 @@ from lkmongo import deadlines
 from lkmongo.embed.vectors import from_bson
 from lkmongo.errors import (
     DatabaseError,
+    DatabaseOverloadedError,
     DatabaseUnavailableError,
     DriftError,
     LkmongoError,
@@ -44,6 +45,9 @@ logger = logging.getLogger(__name__)
 _PROVISION = "lkmongo db indexes"
 _UNREACHABLE = {6, 7, 89, 91, 9001}
 _TIMED_OUT = {50, 262}
+ENDED = frozenset({43, 175, 237, 11601})
+"""Error codes of a search that was cut off: CursorNotFound, QueryPlanKilled, CursorKilled, Interrupted. A search takes
+milliseconds, so that a server under pressure did it."""
 
 
 class SearchTimeoutError(DatabaseError):
@@ -68,6 +72,8 @@ def explain(error: PyMongoError | TimeoutError) -> LkmongoError:  # noqa: PLR091
         return NotSupportedError("this MongoDB has no search", why=why, hint="unset LKMONGO_SEARCH")
     if isinstance(error, ExecutionTimeout) or code in _TIMED_OUT:
         return SearchTimeoutError(why=why)
+    if code in ENDED:
+        return DatabaseOverloadedError(why=why)
     if code in _UNREACHABLE:
         return DatabaseUnavailableError("the search process of MongoDB cannot be reached", why=why)
     if code == 8:  # UnknownError: whatever the search process itself says
@@ -88,7 +94,8 @@ def empty_index_error(index: str) -> LkmongoError:
 
 def one_line(error: LkmongoError) -> str:
     """An error on one line, for the `degraded` of a result."""
-    return error.message + (f" ({error.why})" if error.why else "") + (f"; run {error.hint}" if error.hint else "")
+    command = f"; run {error.hint}" if error.hint and error.hint.startswith("lkmongo ") else ""
+    return error.message + (f" ({error.why})" if error.why else "") + command
 
 
 class DegradationLog:
@@ -175,6 +182,9 @@ class SearchStrategy(Protocol):
     async def warm(self) -> None:
         """Find out now what the first search would otherwise have to find out."""
 
+    async def close(self) -> None:
+        """Let go of connections that are not the database's."""
+
 
 def memory_index(
     memories: Sequence[Fact],
@@ -253,6 +263,9 @@ class ExactStrategy:
 
     async def warm(self) -> None:
         """Nothing: every search reads what it needs."""
+
+    async def close(self) -> None:
+        """Nothing."""
 
     async def memories(
         self, scope: UserScope, query: str, limit: int = 5, *, query_embedding: QueryEmbedding | None = None

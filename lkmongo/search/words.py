@@ -13,6 +13,8 @@ import unicodedata
 from functools import cache
 from typing import TYPE_CHECKING
 
+from lkmongo.store.indexes.definitions import GERMAN_ENDINGS, LANGUAGES
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from collections.abc import Set as AbstractSet
@@ -22,20 +24,12 @@ _SPOKEN_FILLERS = frozenset(
 )
 """Spoken filler words that lists of written English lack."""
 ENGLISH = "en"
-_LANGUAGES = {
-    ENGLISH: "english",
-    "nl": "dutch",
-    "fr": "french",
-    "de": "german",
-    "it": "italian",
-    "pt": "portuguese",
-    "ru": "russian",
-    "es": "spanish",
-}
-"""The languages whose words are stemmed and whose stop words are known, by their two-letter codes."""
 _SAMPLE = 4_000
 """Characters of the texts that decide on their language: under a millisecond."""
+_LEAST_OF_QUESTION = 2
+"""Stop words that tell the language of a question."""
 _ACCENTS = re.compile("[\u0300-\u036f]")
+_GERMAN_ENDINGS = re.compile(GERMAN_ENDINGS)
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
 _SEPARATORS = {ord(char): " " for char in map(chr, range(128)) if not (char.isalnum() or char in "'-")}
 """Separators in ASCII text, for `str.translate`, which is ten times as fast as the pattern."""
@@ -76,11 +70,13 @@ def fold(text: str) -> str:
 def stem(word: str, language: str = ENGLISH) -> str:
     """Stem a word with Snowball: in English, "returns", "returned" and "returning" become "return".
 
-    Words with digits are left unchanged, and in English those with letters beyond ASCII.
+    Words with digits are left unchanged, and in English those with letters beyond ASCII. In German, endings go that
+    Snowball leaves: "kauft" becomes "kauf" as "kaufen" does.
     """
     if not word.isalpha() or not (word.isascii() or language != ENGLISH):
         return word
-    return _snowball.of(language)(word)
+    base = _snowball.of(language)(word)
+    return _GERMAN_ENDINGS.sub("", base) if language == "de" else base
 
 
 class _Snowball(threading.local):
@@ -93,7 +89,7 @@ class _Snowball(threading.local):
         if language not in self._stemmers:
             from Stemmer import Stemmer
 
-            self._stemmers[language] = Stemmer(_LANGUAGES.get(language, "english")).stemWord
+            self._stemmers[language] = Stemmer(LANGUAGES.get(language, "english")).stemWord
         return self._stemmers[language]
 
 
@@ -107,8 +103,19 @@ def language_of(texts: Sequence[str], otherwise: str | None = None) -> str:
         texts: the first 4,000 characters decide.
         otherwise: the code of the language when they say nothing or another has as many; English by default.
     """
-    known = otherwise if otherwise in _LANGUAGES else ENGLISH
+    known = otherwise if otherwise in LANGUAGES else ENGLISH
     return _language(set(words(" ".join(texts)[:_SAMPLE])), known, least=4)
+
+
+def languages_of(query: str) -> tuple[str, ...]:
+    """The two-letter codes of the languages that a question may be in: those with most of its stop words.
+
+    All languages, English first, if none has two.
+    """
+    spoken = set(words(query))
+    counts = {language: len(spoken & _listed(language)) for language in LANGUAGES}
+    most = max(counts.values())
+    return tuple(language for language, count in counts.items() if count == most or most < _LEAST_OF_QUESTION)
 
 
 def content_words(query: str, language: str = ENGLISH) -> tuple[list[str], frozenset[str]]:
@@ -120,7 +127,7 @@ def content_words(query: str, language: str = ENGLISH) -> tuple[list[str], froze
             them in the query, of this one when in doubt.
     """
     spoken = words(query)
-    stop = _listed(_language(set(spoken), language, least=2))
+    stop = _listed(_language(set(spoken), language, least=_LEAST_OF_QUESTION))
     wanted = [word for word in spoken if word not in stop]
     return list(dict.fromkeys(stem(word, language) for word in wanted)), _stems(stop, language)
 
@@ -155,7 +162,7 @@ def _language(spoken: AbstractSet[str], otherwise: str, *, least: int) -> str:
     """
     best = otherwise
     most = max(least - 1, len(spoken & _listed(otherwise)))
-    for language in _LANGUAGES:
+    for language in LANGUAGES:
         count = len(spoken & _listed(language))
         if most < count < len(spoken):
             best, most = language, count
@@ -166,7 +173,7 @@ def _language(spoken: AbstractSet[str], otherwise: str, *, least: int) -> str:
 def _listed(language: str) -> frozenset[str]:
     from bm25s import stopwords
 
-    name = "EN_PLUS" if language == ENGLISH else _LANGUAGES[language].upper()
+    name = "EN_PLUS" if language == ENGLISH else LANGUAGES[language].upper()
     listed = frozenset(word for entry in getattr(stopwords, f"STOPWORDS_{name}") for word in words(entry))
     return listed | _SPOKEN_FILLERS if language == ENGLISH else listed
 

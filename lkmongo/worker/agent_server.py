@@ -6,7 +6,6 @@ import functools
 import math
 import multiprocessing
 import multiprocessing.forkserver
-import os
 import signal
 import sys
 from typing import Any
@@ -18,10 +17,12 @@ from lkmongo.aio import handling
 from lkmongo.memory.memory import MODULES
 from lkmongo.settings import Settings
 from lkmongo.worker import job
+from lkmongo.worker.capacity import Capacity, take
 
 PORT = 8081
 """Port of the health endpoint: `GET /` answers 200 or 503, `GET /worker` with jobs and load."""
-_MOST_IDLE = 4
+_MOST_IDLE = 12
+"""Processes that wait for a job: as many callers may come at once without waiting for one to start."""
 _OWN_MODULES = (job.__name__, *MODULES)
 _SDK_MODULES = ("livekit.agents.ipc._preload", "livekit.agents.ipc._preload_freeze")
 
@@ -29,6 +30,7 @@ _SDK_MODULES = ("livekit.agents.ipc._preload", "livekit.agents.ipc._preload_free
 def create_server(
     settings: Settings,
     *,
+    capacity: Capacity,
     dev: bool = False,
     demo: bool = False,
     host: str | None = None,
@@ -40,6 +42,7 @@ def create_server(
 
     Args:
         settings: the LiveKit project and the agent's name.
+        capacity: how many calls it takes at once.
         dev: for development: sessions can be inspected by anyone in the room, and processes start only for a job.
         demo: let the demo responder answer if there is no language model.
         host: listen address for health and metrics; None for every interface, since probes come from outside a
@@ -52,14 +55,15 @@ def create_server(
         SettingsError: some of the LiveKit variables are set and others are missing.
     """
     livekit = settings.livekit
-    idle = 0 if dev else min(_MOST_IDLE, math.ceil(os.cpu_count() or 1))
     server = AgentServer(
         ws_url=livekit.url if livekit else None,
         api_key=livekit.api_key if livekit else None,
         api_secret=livekit.api_secret.get_secret_value() if livekit else None,
         setup_fnc=functools.partial(job.setup, dev=dev, demo=demo),
         preload_modules=list(_OWN_MODULES),
-        num_idle_processes=idle,
+        num_idle_processes=0 if dev else int(min(_MOST_IDLE, capacity.max_calls)),
+        load_fnc=capacity.load,
+        load_threshold=math.inf if dev and capacity.max_calls == math.inf else capacity.threshold,
         initialize_process_timeout=30.0,
         drain_timeout=drain_seconds,
         session_end_timeout=deadlines.SESSION_END,
@@ -67,7 +71,9 @@ def create_server(
         port=(0 if dev else PORT) if port is None else port,
         prometheus_port=metrics_port,
     )
-    server.rtc_session(job.entrypoint, agent_name=settings.agent_name, on_session_end=job.on_session_end)
+    server.rtc_session(
+        job.entrypoint, agent_name=settings.agent_name, on_request=take, on_session_end=job.on_session_end
+    )
     return server
 
 

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import logging
+import math
 import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine, Sequence
@@ -20,9 +21,11 @@ from lkmongo.errors import LkmongoError, SettingsError, UnreachableError
 from lkmongo.livekit_api import call_livekit
 from lkmongo.memory.memory import Memory
 from lkmongo.redact import RedactingFormatter
+from lkmongo.search.rerank import check_reranker
 from lkmongo.store.indexes.backfill import backfill
 from lkmongo.store.open import Store
 from lkmongo.store.seed.seeding import prepare
+from lkmongo.worker.capacity import LOAD_THRESHOLD, Capacity, WaitingCallers
 from lkmongo.worker.resume import resume_lost_sessions
 
 if TYPE_CHECKING:
@@ -119,6 +122,8 @@ class Options:
     port: int | None = None
     metrics_port: int | None = None
     demo: bool = False
+    max_calls: int | None = None
+    load_threshold: float = LOAD_THRESHOLD
 
 
 def run(settings: Settings, options: Options) -> None:
@@ -150,12 +155,13 @@ async def _run(settings: Settings, credentials: LiveKitCredentials, options: Opt
     if not await _run_until_signal(stop, _check_livekit(credentials, patience=0.0 if options.dev else CONNECT_TIMEOUT)):
         return
     logger.info("LiveKit at %s accepts the key (LIVEKIT_URL: %s)", credentials.url, settings.source("LIVEKIT_URL"))
-    server = await asyncio.to_thread(_create_server, settings, options)
+    server, capacity = await asyncio.to_thread(_create_server, settings, options)
     async with _background_work(settings, credentials):
         from lkmongo.worker.agent_server import start_forkserver
 
         start_forkserver()
-        await _serve(server, stop, options)
+        waiting = WaitingCallers(credentials, settings.agent_name, server, capacity)
+        await _serve(server, stop, options, waiting)
 
 
 async def _check_livekit(credentials: LiveKitCredentials, *, patience: float) -> None:
@@ -180,7 +186,7 @@ async def _check_livekit(credentials: LiveKitCredentials, *, patience: float) ->
             return
 
 
-def _create_server(settings: Settings, options: Options) -> AgentServer:
+def _create_server(settings: Settings, options: Options) -> tuple[AgentServer, Capacity]:
     """Check what the jobs need, warn about what is missing, and create the server; importing the SDK takes seconds."""
     from lkmongo.agent import models
     from lkmongo.agent.assistant import check_assistant, unused_tools_warning
@@ -192,6 +198,7 @@ def _create_server(settings: Settings, options: Options) -> AgentServer:
     agent = check_assistant(settings)
     models.import_plugins(settings)
     embedder_for(settings)
+    check_reranker(settings)
     _ = settings.webhook
     if not aloud:
         logger.warning(models.TEXT_ONLY)
@@ -200,8 +207,12 @@ def _create_server(settings: Settings, options: Options) -> AgentServer:
             if unused := unused_tools_warning(agent):
                 logger.warning(unused)
         models.skip_model_preload()
-    return create_server(
+    capacity = _capacity(options, aloud=aloud)
+    if capacity.max_calls < math.inf:
+        logger.info("this worker takes up to %g calls at once (--max-calls)", capacity.max_calls)
+    server = create_server(
         settings,
+        capacity=capacity,
         dev=options.dev,
         demo=options.demo,
         host=options.host,
@@ -209,6 +220,15 @@ def _create_server(settings: Settings, options: Options) -> AgentServer:
         metrics_port=options.metrics_port,
         drain_seconds=int(options.drain.total_seconds()),
     )
+    return server, capacity
+
+
+def _capacity(options: Options, *, aloud: bool) -> Capacity:
+    if options.max_calls:
+        return Capacity(options.max_calls, options.load_threshold)
+    if options.dev:
+        return Capacity(math.inf)
+    return Capacity.of_this_machine(aloud=aloud, threshold=options.load_threshold)
 
 
 @asynccontextmanager
@@ -247,21 +267,22 @@ async def _backfill(store: Store, embedder: Embedder) -> None:
         await asyncio.sleep(_BACKFILL_RETRY)
 
 
-async def _serve(server: AgentServer, stop: asyncio.Event, options: Options) -> None:
+async def _serve(server: AgentServer, stop: asyncio.Event, options: Options, waiting: WaitingCallers) -> None:
     registered = asyncio.Event()
     server.on("worker_registered", lambda *_: registered.set())
-    running = asyncio.create_task(server.run(devmode=options.dev))
+    serving = asyncio.create_task(server.run(devmode=options.dev))
     try:
-        await _wait_for_any({running}, stop, registered, within=REGISTER_TIMEOUT)
-        if not (running.done() or stop.is_set() or registered.is_set()):
+        await _wait_for_any({serving}, stop, registered, within=REGISTER_TIMEOUT)
+        if not (serving.done() or stop.is_set() or registered.is_set()):
             raise UnreachableError(
                 "LiveKit accepts the key, but the worker could not register",
                 why=f"it did not succeed within {REGISTER_TIMEOUT:g} s; the log shows the attempts",
                 hint="check that nothing between here and LIVEKIT_URL blocks WebSockets",
             )
-        await _wait_for_any({running}, stop)
-        if running.done():
-            running.result()
+        async with running(waiting.serve()):
+            await _wait_for_any({serving}, stop)
+        if serving.done():
+            serving.result()
         elif registered.is_set():
             await _drain(server, options)
     except OSError as error:
@@ -272,9 +293,9 @@ async def _serve(server: AgentServer, stop: asyncio.Event, options: Options) -> 
         raise UnreachableError("the connection to LiveKit is lost", why=str(error), hint="check LIVEKIT_URL") from error
     finally:
         if not registered.is_set():
-            running.cancel()  # its processes end with this one
+            serving.cancel()  # its processes end with this one
         await server.aclose()
-        await asyncio.gather(running, return_exceptions=True)
+        await asyncio.gather(serving, return_exceptions=True)
     logger.info("the worker has stopped")
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lkmongo.agent.models import import_plugins
+from lkmongo.agent.models import has_speech, import_plugins
 from lkmongo.dotenv_files import load_dotenv_files
 from lkmongo.settings import Settings
 from lkmongo.worker.agent_server import create_server
+from lkmongo.worker.capacity import Capacity
 
 _settings = Settings.load(sources=load_dotenv_files(Path.cwd()))
 import_plugins(_settings)
-server = create_server(_settings)
+server = create_server(_settings, capacity=Capacity.of_this_machine(aloud=has_speech(_settings)))

@@ -8,12 +8,11 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from lkmongo.agent.ending import end_session, tell_end
-from lkmongo.agent.past_calls import bounds, sentence
 from lkmongo.agent.turns import extract
 from lkmongo.embed.choose import create_embedder
 from lkmongo.errors import DatabaseUnavailableError, InvalidTextError
 from lkmongo.model import SessionRecord, SessionStatus, Turn, TurnKind, UserScope, now
-from lkmongo.search.past_calls import month_in
+from lkmongo.search.past_calls import bounds, month_in, sentence
 from lkmongo.store.indexes.backfill import backfill
 from lkmongo.store.sessions.summaries import Summaries
 from lkmongo.summary import Commitment, PastCall, Summary

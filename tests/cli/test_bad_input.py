@@ -23,7 +23,7 @@ CANARY = "canary-s3cret-98765"
         (["agent", "console", "--user", "u", "--guest"], {}, "exclude each other"),
         (["agent", "console", "--user", "u", "--script", "missing.txt"], {}, "missing.txt cannot be read"),
         (["memory", "list", "x" * 129], {}, "128 are allowed"),
-        (["memory", "list", "u"], {"LKMONGO_EMBEDDINGS": "foo"}, "LKMONGO_EMBEDDINGS must be voyage or local"),
+        (["memory", "list", "u"], {"LKMONGO_EMBEDDINGS": "foo"}, "LKMONGO_EMBEDDINGS must be voyage, openai or local"),
         (["memory", "list", "u"], {"MONGODB_URI": f"nonsense-{CANARY}"}, "MONGODB_URI must begin with mongodb://"),
         (["agent", "console"], {"LKMONGO_EMBEDDINGS": "voyage"}, "VOYAGE_API_KEY is not set"),
         (["agent", "console"], {"LIVEKIT_URL": "wss://x.livekit.cloud"}, "LIVEKIT_API_SECRET are not set"),

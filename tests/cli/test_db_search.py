@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,6 +16,7 @@ from pymongo.operations import SearchIndexModel
 
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.store.indexes.definitions import MEMORIES_TEXT, MEMORIES_VECTOR, search_indexes
+from lkmongo.store.indexes.terraform import search_index_module
 from lkmongo.store.mongo.schema import INDEXES
 from tests.cli.conftest import Result, Run
 from tests.cli.started import ROOT
@@ -124,16 +126,27 @@ def test_a_definition_changed_by_hand_is_drift_and_named(start, run, db):
 def test_another_embedder_updates_the_indexes_and_says_what_is_left_to_do(start, run):
     start(build_seconds=0.1)
     run("db", "indexes", "--wait")
+    server = {"LKMONGO_EMBEDDING_BASE_URL": "http://127.0.0.1:1/v1", "LKMONGO_EMBEDDING_MODEL": "nomic-embed-text"}
+    planned = run("db", "indexes", "--check", env=server)
+    assert (planned.code, "numDimensions is 256, should be 768" in planned.stdout) == (6, True)
     voyage = {"VOYAGE_API_KEY": "pa-none", "LKMONGO_EMBEDDING_DIMENSIONS": "1024"}
     changed = run("db", "indexes", "--json", env=voyage)
     assert (changed.code, list(actions(changed).values())) == (0, ["update", "update", "unchanged"])
     assert "fields.embedding.numDimensions is 256, should be 1024" in changed.stdout
     assert "lkmongo db embed" in changed.stderr
+    status = run("db", "status", "--json", env=server | {"LKMONGO_EMBEDDING_API_KEY": "sk-canary-1234"})
+    shown = status.json["server"]
+    assert (shown["embedding_model"], shown["dimensions"]) == ('openai:nomic-embed-text@768 "search_document: "', 768)
+    assert "sk-canary" not in status.stdout + status.stderr
 
 
 def test_a_check_of_an_empty_database_makes_nothing(start, run, db):
     start()
     assert run("db", "indexes", "--check").code == 6
+    assert run("db", "status", "--json").json["searched"] == {
+        "memories": "exact: memories_embedding_index is MISSING",
+        "knowledge": "exact: knowledge_embedding_index is MISSING",
+    }
     assert db().list_collection_names() == []
 
 
@@ -178,7 +191,11 @@ def test_an_index_that_failed_is_left_alone_until_it_is_to_be_replaced(start, ru
     told = run("db", "status")
     assert (told.code, "memories_text_index is FAILED; out of disk; fix the cause" in told.stderr) == (0, True)
 
-    mended = run("db", "indexes", "--replace", "--json")
+    asked = run("db", "indexes", "--replace")
+    assert (asked.code, len(standin.recorded("dropSearchIndex"))) == (2, 0)
+    assert "memories_text_index does not answer now: about 0 documents of memories" in asked.stderr
+    assert "error: Drop memories_text_index and build it again? There is no terminal to ask on" in asked.stderr
+    mended = run("db", "indexes", "--replace", "--yes", "--json")
     assert (mended.code, actions(mended)[MEMORIES_TEXT]) == (0, "replace")
     standin.finish_builds()
     assert run("db", "indexes", "--check").code == 0
@@ -190,7 +207,8 @@ def test_the_workflow_for_pull_requests_does_not_pass_on_an_index_that_does_not_
     standin.finish_builds()
     workflow = yaml.safe_load((ROOT / "docs/examples/provision-atlas.yml").read_text(encoding="utf-8"))
     steps = workflow["jobs"]["provision"]["steps"]
-    (command,) = [step["run"] for step in steps if "pull_request" in step.get("if", "")]
+    pull_request = [step["run"] for step in steps if "pull_request" in step.get("if", "")]
+    (command,) = [line for line in pull_request if "lkmongo" in line]
     words = command.removeprefix(".venv/bin/lkmongo ").split()
     assert run(*words).code == 0
     for status, serves, code, hint in (
@@ -284,8 +302,10 @@ def test_the_embedded_mongod_has_no_search_and_needs_none(run):
     made = run("db", "indexes")
     assert made.code == 0
     assert "searches run exact" in made.stderr
-    server = run("db", "status", "--json").json["server"]
+    status = run("db", "status", "--json").json
+    server = status["server"]
     assert (server["search"], server["rank_fusion"], server["dimensions"]) == (False, False, 256)
+    assert set(status["searched"].values()) == {"exact: this MongoDB has no search"}
 
 
 def test_a_full_m0_cluster_is_explained_after_the_list(start, run, db):
@@ -305,8 +325,53 @@ def test_an_index_of_another_type_is_blocked(start, run, db):
     db().memories.create_search_index(SearchIndexModel({"mappings": {"dynamic": True}}, name=MEMORIES_VECTOR))
     blocked = run("db", "indexes", "--json")
     assert (blocked.code, actions(blocked)[MEMORIES_VECTOR]) == (6, "blocked")
-    replaced = run("db", "indexes", "--replace", "--json")
+    replaced = run("db", "indexes", "--replace", "--yes", "--json")
     assert (replaced.code, actions(replaced)[MEMORIES_VECTOR]) == (0, "replace")
+    again = run("db", "indexes", "--replace", "--json")
+    assert (again.code, actions(again)[MEMORIES_VECTOR]) == (0, "unchanged"), "there is nothing to ask about"
+
+
+def test_a_definition_that_the_server_refuses_is_said_in_its_words_without_waiting(start, run):
+    standin = start(build_seconds=0.1)
+    words = "Analyzers referenced by fields do not exist: content -> nope"
+    standin.fail(lambda it: it.name == "createSearchIndexes" and MEMORIES_TEXT in str(it.body), code=125, message=words)
+    refused = run("db", "indexes", "--json")
+    assert (refused.code, actions(refused)) == (
+        1,
+        {WANTED[0].name: "create", MEMORIES_VECTOR: "create", MEMORIES_TEXT: "blocked"},
+    )
+    assert json.loads(refused.stderr.splitlines()[-1])["error"] == {
+        "code": "search_index_refused",
+        "message": "MongoDB refuses the definition of memories_text_index",
+        "why": f"{words} (code 125)",
+        "hint": "lkmongo db indexes --dry-run prints it: unset the setting that asks for what this server does not "
+        "know, or upgrade the cluster",
+    }
+    assert len(standin.recorded("createSearchIndexes")) == 3, "each once"
+
+
+def test_what_was_tuned_in_atlas_is_left_alone_and_shown(start, run, db):
+    standin = start(build_seconds=0.1)
+    run("db", "indexes", "--wait")
+    vector, *filters = WANTED[0].definition["fields"]
+    db().command(
+        "updateSearchIndex",
+        "knowledge",
+        name=WANTED[0].name,
+        definition={"fields": [vector | {"quantization": "scalar"}, *filters]},
+    )
+    standin.finish_builds()
+    again = run("db", "indexes", "--json")
+    assert (again.code, again.stderr, {row["action"] for row in again.json}) == (0, "", {"unchanged"})
+    assert run("db", "indexes", "--check").code == 0
+    status = run("db", "status", "--json").json
+    assert {row["index"]: row["tuned"] for row in status["indexes"] if row["tuned"]} == {
+        WANTED[0].name: "embedding.quantization scalar"
+    }
+    assert status["searched"]["knowledge"] == "$vectorSearch, scalar quantization, floor 0.156"
+    decided = run("db", "indexes", "--json", env={"LKMONGO_QUANTIZATION": "none", "LKMONGO_INDEXING_METHOD": "flat"})
+    assert list(actions(decided).values()) == ["update", "update", "unchanged"]
+    assert "answers by its previous definition until the new one is built" in decided.stderr
 
 
 @pytest.mark.parametrize("code", [13, 18])
@@ -341,9 +406,94 @@ def test_definitions_are_printed_without_a_connection(run):
     assert printed.stdout.count("\n") == 1
 
 
-@pytest.mark.parametrize("options", [("--check", "--replace"), ("--check", "--wait"), ("--dry-run", "--check")])
-def test_options_that_contradict_each_other_are_refused(run, options):
-    assert run("db", "indexes", *options).code == 2
+def test_the_search_indexes_are_printed_as_terraform_without_a_connection(run):
+    away = {"MONGODB_URI": "mongodb://nobody.invalid/", "MONGODB_DB": "calls", "LKMONGO_OUTPUT": "json"}
+    voyage = {"VOYAGE_API_KEY": "pa-none", "LKMONGO_EMBEDDING_DIMENSIONS": "1024"}
+    printed = run("db", "indexes", "--output", "terraform", env=away | voyage)
+    assert (printed.code, printed.stderr) == (0, "")
+    assert printed.stdout == search_index_module(search_indexes(1024), "calls")
+    assert run("db", "indexes", "-o", "terraform", "--dry-run", env=away | voyage).stdout == printed.stdout
+
+
+def test_search_indexes_are_left_to_terraform(start, run):
+    standin = start()
+    made = run("db", "indexes", "--no-search", "--json")
+    assert (made.code, made.stderr) == (0, "")
+    assert [row["action"] for row in made.json] == ["create"] * len(INDEXES)
+    assert standin.recorded("createSearchIndexes") == []
+    assert run("db", "indexes", "--no-search", "--check").code == 0
+    assert run("db", "indexes", "--check").code == 6
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--check", "--replace"),
+        ("--check", "--wait"),
+        ("--dry-run", "--check"),
+        ("--output", "terraform", "--check"),
+        ("--output", "terraform", "--replace"),
+        ("--output", "terraform", "--no-search"),
+        ("--output", "terraform", "--json"),
+        ("--no-search", "--wait"),
+        ("--no-search", "--require-search"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(run_inside, options):
+    refused = run_inside("db", "indexes", *options)
+    assert (refused.code, refused.stdout) == (2, "")
+    assert all(option in refused.stderr for option in options if option.startswith("--") and option != "--output")
+
+
+# ---------------------------------------------------------------- in GitHub Actions
+
+
+IN_GITHUB = {"GITHUB_ACTIONS": "true"}
+
+
+def workflow_commands(stderr: str) -> list[tuple[str, str]]:
+    """The commands that GitHub's runner finds in the lines, each with its text; those of others have no name."""
+    found = [re.fullmatch(r"\s*::([a-z-]+)((?: [^:]*)?)::(.*)", line) for line in stderr.splitlines()]
+    return [(each[1], each[3]) if each else ("", line) for each, line in zip(found, stderr.splitlines(), strict=True)]
+
+
+def test_what_is_waited_for_is_a_group_in_the_log_of_github(start, run):
+    start(build_seconds=0.1)
+    run("db", "indexes")
+    waited = run("db", "wait-ready", "--timeout", "60", "--json", env=IN_GITHUB)
+    assert (waited.code, [row["status"] for row in waited.json]) == (0, ["READY"] * 3)
+    (group, title), *states, (end, nothing), (notice, text) = workflow_commands(waited.stderr)
+    names = " and ".join(index.name for index in WANTED)
+    assert (group, title) == ("group", f"Waiting for {names}")
+    assert len(states) >= 6
+    assert all(name == "" and line.startswith("index ") for name, line in states)
+    assert (end, nothing) == ("endgroup", "")
+    assert notice == "notice"
+    assert re.fullmatch(rf"{names} are ready after \d+ s", text)
+    assert "::" not in run("db", "wait-ready", env={"GITHUB_ACTIONS": "false"}).stderr
+
+
+def test_why_an_index_failed_is_an_error_in_the_log_of_github_and_no_command(start, run):
+    standin = start(build_seconds=0.1)
+    standin.plan_build(MEMORIES_TEXT, failure="100% full\n::warning::of disks")
+    run("db", "indexes")
+    failed = run("db", "wait-ready", "--timeout", "60", env=IN_GITHUB)
+    assert failed.code == 1
+    commands = workflow_commands(failed.stderr)
+    assert [name for name, _ in commands if name][:3] == ["group", "endgroup", "error"]
+    (error,) = [text for name, text in commands if name == "error"]
+    assert error.startswith("memories_text_index is FAILED%0A100%25 full%0A::warning::of disks%0Atry: fix the cause")
+    assert "::error title=Search indexes::" in failed.stderr
+    assert "warning" not in [name for name, _ in commands]
+    assert "error: memories_text_index is FAILED\n  why: 100% full\n" in failed.stderr
+
+
+def test_without_search_github_is_told_nothing_but_why(start, run):
+    start(profile="nosearch")
+    waited = run("db", "wait-ready", env=IN_GITHUB)
+    assert [name for name, _ in workflow_commands(waited.stderr)] == ["group", "", "endgroup"]
+    refused = run("db", "wait-ready", "--require-search", env=IN_GITHUB)
+    assert [name for name, _ in workflow_commands(refused.stderr)][:3] == ["group", "endgroup", "error"]
 
 
 def test_status_shows_server_indexes_and_documents(start, run, db):
@@ -356,9 +506,17 @@ def test_status_shows_server_indexes_and_documents(start, run, db):
         "version": "8.0.12",
         "search": True,
         "rank_fusion": True,
+        "score_details": False,
+        "score_fusion": False,
+        "rerank": False,
         "embedding_model": LocalEmbedder.model,
         "dimensions": 256,
     }
+    assert status.json["searched"] == {
+        "memories": "$vectorSearch and $search, fused here by scores",
+        "knowledge": "$vectorSearch",
+    }
+    assert "memories\texact: LKMONGO_SEARCH is exact" in run("db", "status", env={"LKMONGO_SEARCH": "exact"}).stdout
     rows = {row["index"]: row for row in status.json["indexes"]}
     assert rows[MEMORIES_VECTOR]["status"] == "READY"
     assert rows[MEMORIES_VECTOR]["canary"] == "no document"
@@ -368,4 +526,8 @@ def test_status_shows_server_indexes_and_documents(start, run, db):
     assert {"collection": "memories", "older": 1, "newer": 0} in status.json["schema"]
     assert f"1 document has no vector of {LocalEmbedder.model}" in status.stderr
     plain = run("db", "status").stdout
-    assert [block.partition("\t")[0] for block in plain.split("\n\n")] == ["version", *["collection"] * 3, "subject"]
+    assert [block.partition("\t")[0] for block in plain.split("\n\n")] == [
+        *("version", "search"),
+        *["collection"] * 3,
+        "subject",
+    ]

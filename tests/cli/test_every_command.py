@@ -266,6 +266,17 @@ def test_an_option_that_there_is_not_is_2(fails, command):
     assert f"try: lkmongo {command} --help" in result.stderr
 
 
+def test_terraform_is_a_format_of_one_command_alone(fails):
+    for command in COMMANDS:
+        if command not in NO_JSON and command != "db indexes":
+            result = fails(command, "--output", "terraform", env={})
+            assert result.code == 2, command
+            assert "'table', 'plain', 'json', 'jsonl'" in " ".join(result.stderr.split()), result.stderr
+    set_for_all = fails("db indexes", env={"LKMONGO_OUTPUT": "terraform"})
+    assert set_for_all.code == 2
+    assert "LKMONGO_OUTPUT must be table, plain, json or jsonl" in set_for_all.stderr.replace("'", "")
+
+
 def test_all_this_holds_for_processes_of_their_own_too(run, fails, tmp_path):
     """The tests above run most commands in the process of the tests."""
     assert run("memory", "list", "-h").stdout == run("memory", "list", "--help").stdout

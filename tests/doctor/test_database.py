@@ -272,7 +272,7 @@ async def test_search_indexes_from_missing_to_found(mongodb_uri, database_name):
         await asyncio.to_thread(it.standin.set_status, it.db.name, "memories", TEXT.name, "FAILED", "out of disk")
         broken = await found()
         assert (broken.exit_code, broken.hint) == (ExitCode.FAILED, "lkmongo db indexes --replace")
-        assert f"broken: {TEXT.name}" in broken.detail
+        assert f"broken: {TEXT.name} is FAILED (out of disk)" in broken.detail
         assert "out of disk" in " ".join(broken.facts)
 
 

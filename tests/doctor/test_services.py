@@ -13,6 +13,7 @@ from lkmongo.doctor import Status, examine, worst
 from lkmongo.errors import ExitCode
 from lkmongo.settings import Settings
 from tests import livekit_api, openai_server
+from tests.embedding_services import OpenAI, serving
 from tests.webhook_receiver import SECRET, receiving
 
 KEY = "pa-canary-key-1234567"
@@ -110,6 +111,42 @@ async def test_an_embedder_that_cannot_be_set_up_is_told_once(mongodb_uri, datab
     alone = await look_at(environ, "embedder")
     assert alone.status is Status.FAIL
     assert "voyage-99" in alone.detail
+
+
+@pytest.mark.parametrize(
+    ("options", "model", "found", "said", "hint"),
+    [
+        ({"native": 768}, "nomic-embed-text", Status.OK, "nomic-embed-text at http://127.0.0.1", None),
+        ({"native": 512}, "nomic-embed-text", Status.FAIL, "vectors of 512 numbers, not 768", "DIMENSIONS"),
+        ({"native": 333}, "own", Status.FAIL, "DIMENSIONS is not set", "set LKMONGO_EMBEDDING_DIMENSIONS=333"),
+        ({"key": "another"}, "bge-m3", Status.FAIL, "refused the API key", "LKMONGO_EMBEDDING_API_KEY"),
+    ],
+)
+async def test_an_embedding_server_is_asked_for_one_word(options, model, found, said, hint):
+    async with serving(OpenAI(**options)) as server:
+        environ = {
+            "LKMONGO_EMBEDDING_BASE_URL": server.url,
+            "LKMONGO_EMBEDDING_API_KEY": KEY,
+            "LKMONGO_EMBEDDING_MODEL": model,
+        }
+        checks = await look_at(environ, "embedder", "voyage", "settings")
+    assert (checks[0].status, checks[1].status) == (found, Status.SKIP)
+    assert said in checks[0].detail
+    assert (hint or "") in (checks[0].hint or "")
+    assert len(server.requests) == 1
+    assert server.url in checks[1].detail
+    assert KEY not in str(checks)
+    if found is Status.OK:
+        assert checks[0].facts == ("before a query: 'search_query: '", "before a document: 'search_document: '")
+
+
+async def test_an_embedding_server_that_is_not_there_fails():
+    environ = {
+        "LKMONGO_EMBEDDING_BASE_URL": f"http://127.0.0.1:{unused_port()}/v1",
+        "LKMONGO_EMBEDDING_MODEL": "bge-m3",
+    }
+    check = await look_at(environ, "embedder")
+    assert (check.status, "LKMONGO_EMBEDDING_BASE_URL" in check.hint) == (Status.FAIL, True)
 
 
 # -- LiveKit

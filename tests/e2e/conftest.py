@@ -98,7 +98,6 @@ def livekit_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveKit
             "interfaces": {"includes": ["lo", "lo0"]},
             "ips": {"includes": ["127.0.0.1/32"]},
         },
-        "agents": {"target_load": 2},  # a busy machine is sent jobs all the same
         "logging": {"level": "info", "json": True},
     }
     file = folder / "livekit.yaml"
@@ -181,7 +180,7 @@ def start_worker(
             tmp_path_factory.mktemp(name),
             livekit_server.environment | settings | environment,
             *("--port", "0", "--host", "127.0.0.1", *options),
-            program="tests.e2e.workers",
+            program="lkmongo",
         ) as running:
             await running.logs("registered worker")  # before, a call has nobody to go to, and waits for nobody
             yield running

@@ -3,19 +3,72 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from livekit import api
 
-from lkmongo.model import UserScope
+from lkmongo.model import SessionRecord, UserScope, now
+from lkmongo.store.open import Store
+from lkmongo.tokens import TokenRequest, mint
+from tests.e2e.caller import PATIENCE, inside
+from tests.e2e.conftest import TEXT
 from tests.e2e.looking import WISH
 from tests.e2e.records import completed
 
+logger = logging.getLogger("e2e")
+
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("leaves", "hang-up"),
+        ("dies", "connection lost"),
+        ("is removed", "removed"),
+        ("finds the room deleted", "room deleted"),
+        ("comes back from elsewhere and leaves", "hang-up"),
+    ],
+)
+async def test_the_record_says_how_the_caller_went(text_worker, records, call, rooms, livekit_server, how, reason):
+    who = UserScope(tenant_id="went", user_id=how.replace(" ", "-"))
+    wanted = TokenRequest(who=who, agent_name=TEXT, participant_identity="caller-1")
+    token = mint(livekit_server.key, wanted)
+    began = now()
+    async with AsyncExitStack() as stack:
+        if how == "dies":
+            client = await asyncio.create_subprocess_exec(sys.executable, "-c", _CLIENT, livekit_server.url, token.text)
+            record = await _begun(records, who)
+            went = now()
+            client.kill()
+            await client.wait()
+        else:
+            caller = await stack.enter_async_context(inside(livekit_server.url, token.text))
+            await caller.reads("Hello", "Hi")
+            record = await _begun(records, who)
+            if how == "comes back from elsewhere and leaves":
+                caller = await stack.enter_async_context(inside(livekit_server.url, token.text))
+                await caller.until(lambda: caller.agent)
+                await caller.type(WISH)
+                await caller.reads("favorite color: teal")
+            went = now()
+            if how == "is removed":
+                await rooms.remove_participant(api.RoomParticipantIdentity(room=wanted.room, identity="caller-1"))
+            elif how == "finds the room deleted":
+                await rooms.delete_room(api.DeleteRoomRequest(room=wanted.room))
+            else:
+                await caller.hang_up()
+        record, _ = await completed(records, who, record.session_id)
+    assert record.close_reason == reason
+    logger.info("%s: %s after %.1f s", how, reason, (now() - went).total_seconds())
+    assert began < record.ended_at <= now()
 
 
 async def test_calls_may_end_by_themselves_after_a_signal_and_those_that_do_not_are_recorded(
@@ -70,6 +123,27 @@ async def test_who_calls_while_mongodb_is_away_is_greeted_and_what_they_say_is_s
     assert record.close_reason == "hang-up"
     assert [turn.role or turn.name for turn in turns] == ["assistant", "user", "remember_detail", "assistant"]
     assert [slot.content for slot in await records.memories.slots(who)] == ["teal"]
+
+
+_CLIENT = """
+import asyncio, sys
+from livekit import rtc
+async def stay():
+    room = rtc.Room()
+    await room.connect(*sys.argv[1:])
+    await asyncio.Event().wait()
+asyncio.run(stay())
+"""
+
+
+async def _begun(records: Store, who: UserScope) -> SessionRecord:
+    """Wait for the call of a person to have a turn, and return its record."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            for record in await records.sessions.recent(who):
+                if await records.sessions.turns(who, record.session_id):
+                    return record
+            await asyncio.sleep(0.05)
 
 
 @asynccontextmanager

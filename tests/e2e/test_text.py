@@ -130,20 +130,6 @@ async def test_for_development_anybody_in_the_room_may_look_into_a_call(text_wor
         assert what in seen
 
 
-async def test_the_record_is_stored_when_the_room_is_deleted(text_worker, records, call, rooms):
-    who = UserScope(tenant_id="deleted", user_id="u-100")
-    async with call(who=who, agent_name=TEXT) as caller:
-        await caller.reads("Hello", "Hi")
-        await caller.type(WISH)
-        await caller.reads("favorite color: teal")
-        session_id = await caller.room.sid
-        await rooms.delete_room(api.DeleteRoomRequest(room=caller.room.name))
-        await caller.dropped.wait()
-    record, turns = await completed(records, who, session_id)
-    assert record.close_reason == "room closed"
-    assert [turn.content for turn in turns if turn.role == "user"] == [WISH]
-
-
 async def logged(worker, room, text, times=1):
     """Wait until the worker has logged `text` that many times for a room."""
     async with asyncio.timeout(PATIENCE):

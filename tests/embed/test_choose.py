@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from lkmongo.embed.choose import create_embedder
+from lkmongo.embed.choose import create_embedder, embedder_for
 from lkmongo.embed.voyage import VOYAGE_MODELS, check_model
 from lkmongo.errors import SettingsError
+from lkmongo.settings import Settings
+
+OLLAMA = {"LKMONGO_EMBEDDING_BASE_URL": "http://localhost:11434/v1", "LKMONGO_EMBEDDING_MODEL": "nomic-embed-text"}
 
 
 def voyage(model="voyage-4-lite", dimensions=512, **more):
@@ -62,3 +65,55 @@ def test_wrong_dimensions_are_answered_with_the_right_ones():
 def test_an_address_must_be_one():
     with pytest.raises(SettingsError, match="VOYAGE_BASE_URL must begin with"):
         voyage(voyage_base_url="ai.mongodb.com/v1")
+
+
+def test_the_default_model_and_dimensions_are_voyages():
+    made = embedder_for(Settings.load({"VOYAGE_API_KEY": "pa-key"}))
+    assert (made.model, made.dimensions) == ("voyage-4-family@512", 512)
+    law = {"VOYAGE_API_KEY": "pa-key", "LKMONGO_EMBEDDING_MODEL": "voyage-law-2"}
+    assert embedder_for(Settings.load(law)).dimensions == 1024
+
+
+@pytest.mark.parametrize(
+    ("environ", "kind"),
+    [
+        ({}, "local"),
+        ({"VOYAGE_API_KEY": "pa-key"}, "voyage"),
+        (OLLAMA, "openai"),
+        (OLLAMA | {"VOYAGE_API_KEY": "pa-key"}, "openai"),
+        (OLLAMA | {"VOYAGE_API_KEY": "pa-key", "LKMONGO_EMBEDDINGS": "voyage"}, "voyage"),
+        (OLLAMA | {"LKMONGO_EMBEDDINGS": "local"}, "local"),
+    ],
+)
+def test_an_address_or_a_key_names_the_embedder_unless_it_is_named(environ, kind):
+    assert Settings.load(environ).embedder_kind == kind
+
+
+def test_a_server_is_used_as_its_settings_say():
+    own = OLLAMA | {
+        "LKMONGO_EMBEDDING_DIMENSIONS": "256",
+        "LKMONGO_EMBEDDING_DOCUMENT_PREFIX": "passage:",
+        "LKMONGO_EMBEDDING_QUERY_PREFIX": "none",
+    }
+    assert embedder_for(Settings.load(own)).model == 'openai:nomic-embed-text@256 "passage: "'
+    assert embedder_for(Settings.load(OLLAMA)).model == 'openai:nomic-embed-text@768 "search_document: "'
+    assert Settings.load(own).embedding_query_prefix == ""
+    kept = Settings.load(OLLAMA).override(embedding_query_prefix="Instruct: x\nQuery: ")
+    assert kept.embedding_query_prefix == "Instruct: x\nQuery: "
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"LKMONGO_EMBEDDINGS": "openai"}, "LKMONGO_EMBEDDING_BASE_URL is not set"),
+        ({"LKMONGO_EMBEDDING_BASE_URL": "http://localhost:1/v1"}, "LKMONGO_EMBEDDING_MODEL is not set"),
+        (
+            OLLAMA | {"LKMONGO_EMBEDDING_MODEL": "own"},
+            "LKMONGO_EMBEDDING_DIMENSIONS is not set, and the length of own's",
+        ),
+    ],
+)
+def test_what_a_server_needs_is_named(environ, said):
+    with pytest.raises(SettingsError, match=said) as caught:
+        embedder_for(Settings.load(environ))
+    assert caught.value.hint

@@ -3,105 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import subprocess
 import sys
-from collections import deque
-from dataclasses import dataclass, field
-from hashlib import sha256
 
 import numpy as np
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer, unused_port
+from aiohttp.test_utils import unused_port
 
 from lkmongo.embed import base
 from lkmongo.embed.voyage import VoyageEmbedder
 from lkmongo.errors import AuthenticationError, EmbeddingError, InvalidTextError
-
-KEY = "pa-very-secret"
-
-
-def vector_of(text: str, kind: str, dimensions: int) -> np.ndarray:
-    """What the server gives for a text: any vector will do, but always the same one."""
-    seed = int.from_bytes(sha256(f"{kind} {text}".encode()).digest()[:8])
-    vector = np.random.default_rng(seed).standard_normal(dimensions).astype("<f4")
-    return vector / np.linalg.norm(vector)
-
-
-@dataclass
-class Voyage:
-    """The service: what it was asked, and what it shall do to the next requests instead of answering."""
-
-    url: str = ""
-    requests: list[dict] = field(default_factory=list)
-    connections: set = field(default_factory=set)
-    script: deque = field(default_factory=deque)
-    warmed: int = 0
-    free_tier: bool = False
-    as_lists: bool = False
-    dimensions: int | None = None
-    released: asyncio.Event = field(default_factory=asyncio.Event)
-    asked: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def elsewhere(self, request: web.Request) -> web.Response:
-        self.warmed += 1
-        self.connections.add(request.transport)
-        return refusal(404, "Not found")
-
-    async def embeddings(self, request: web.Request) -> web.StreamResponse:
-        body = await request.json()
-        self.requests.append(body)
-        self.connections.add(request.transport)
-        self.asked.set()
-        action = self.script.popleft() if self.script else None
-        if action == "reset":
-            request.transport.abort()
-            return web.Response()
-        if action == "half":
-            response = web.StreamResponse(headers={"Content-Length": "1000"})
-            await response.prepare(request)
-            await response.write(b'{"data": [')
-            request.transport.close()
-            return response
-        if action == "hang":
-            await self.released.wait()
-        if isinstance(action, web.Response):
-            return action
-        if request.headers["Authorization"] != f"Bearer {KEY}":
-            return refusal(401, f"Provided API key {request.headers['Authorization'][7:]} is invalid.")
-        tokens = sum(len(text) for text in body["input"]) // 4
-        if self.free_tier and tokens > 10_000:
-            return refusal(429, "You have not yet added your payment method: 3 RPM and 10K TPM.")
-        dimensions = self.dimensions or body.get("output_dimension") or 1024
-        data = [vector_of(text, body["input_type"], dimensions) for text in body["input"]]
-        encoded = [row.tolist() if self.as_lists else base64.b64encode(row.tobytes()).decode() for row in data]
-        return web.json_response(
-            {
-                "data": [{"embedding": row, "index": index} for index, row in enumerate(encoded)],
-                "model": body["model"],
-                "usage": {"total_tokens": tokens},
-            }
-        )
-
-
-def refusal(status: int, detail: str, **headers: str) -> web.Response:
-    return web.json_response(
-        {"detail": detail}, status=status, headers={k.replace("_", "-"): v for k, v in headers.items()}
-    )
+from tests.embedding_services import KEY, Voyage, refusal, serving, vector_of
 
 
 @pytest.fixture
 async def voyage():
-    service = Voyage()
-    app = web.Application(client_max_size=64 * 2**20)
-    app.router.add_post("/v1/embeddings", service.embeddings)
-    app.router.add_get("/v1", service.elsewhere)
-    async with TestServer(app) as server:
-        service.url = str(server.make_url("/v1"))
+    async with serving(Voyage()) as service:
         yield service
-        service.released.set()
 
 
 @pytest.fixture
@@ -125,7 +45,7 @@ async def make(voyage, slept):
         await embedder.close()
 
 
-async def ask(embedder, text="where is my parcel", deadline=5.0):
+async def ask(embedder, text="where is my parcel", deadline=30.0):
     return await embedder.embed([text], kind="query", deadline=deadline)
 
 
@@ -401,6 +321,60 @@ async def test_a_refusal_that_will_not_pass_ends_bulk_at_once(voyage, make, slep
     with pytest.raises(base.TextTooLongError):
         await collect(make(), ["a"])
     assert slept == []
+
+
+# ---------------------------------------------------------------- with context
+
+
+async def test_a_model_with_context_embeds_a_document_in_one_request(voyage, make):
+    embedder = make(model="voyage-context-3", dimensions=256)
+    assert (embedder.together, make().together) == (True, False)
+    assert embedder.model == "voyage-context-3@256"
+    vectors = await collect(embedder, ["a", "b", "c"], documents=[2, 1])
+    (request,) = voyage.requests
+    assert request["inputs"] == [["a", "b"], ["c"]]
+    assert (request["model"], request["input_type"], request["output_dimension"]) == (
+        "voyage-context-3",
+        "document",
+        256,
+    )
+    expected = [vector_of("aa | b", "document", 256), vector_of("ba | b", "document", 256)]
+    np.testing.assert_allclose(vectors, [*expected, vector_of("c", "document", 256)], atol=1e-6)
+
+
+async def test_queries_and_texts_of_their_own_are_documents_of_one_passage(voyage, make):
+    embedder = make(model="voyage-context-3")
+    await embedder.embed(["where is it"], kind="query")
+    await embedder.embed(["a", "b"], kind="document")
+    await collect(embedder, ["a", "b"])
+    assert [request["inputs"] for request in voyage.requests] == [[["where is it"]], [["a"], ["b"]], [["a"], ["b"]]]
+    assert [request["input_type"] for request in voyage.requests] == ["query", "document", "document"]
+    assert voyage.requests[0]["output_dimension"] == 512
+
+
+async def test_documents_longer_than_the_models_context_are_cut_between_passages(voyage, make):
+    """A request has at most 32,000 tokens, three bytes each; the parts of a document are of similar length."""
+    texts = ["x" * 1_200] * 200 + ["short"] * 3
+    vectors = await collect(make(model="voyage-context-3"), texts, documents=[200, 1, 2])
+    assert len(vectors) == 203
+    sent = [[len(document) for document in request["inputs"]] for request in voyage.requests]
+    assert [size for request in sent for size in request] == [67, 67, 66, 1, 2]
+    again = len(voyage.requests)
+    await collect(make(model="voyage-context-3"), texts, documents=[200, 1, 2])
+    assert voyage.requests[again:] == voyage.requests[:again], "the same passages have the same context each time"
+
+
+async def test_other_models_embed_each_passage_by_itself(voyage, make):
+    await collect(make(), ["a", "b", "c"], documents=[2, 1])
+    assert [request["input"] for request in voyage.requests] == [["a", "b", "c"]]
+
+
+@pytest.mark.parametrize("vectors", [[[[1.0]]], [[[1.0]], [[1.0], [1.0]]]])
+async def test_vectors_of_other_passages_are_not_taken(voyage, make, vectors):
+    rows = [{"data": [{"embedding": row * 512, "index": 0} for row in each], "index": 0} for each in vectors]
+    voyage.script.append(web.json_response({"data": rows, "usage": {"total_tokens": 1}}))
+    with pytest.raises(EmbeddingError, match="other numbers of vectors"):
+        await collect(make(model="voyage-context-3"), ["a", "b", "c"], documents=[2, 1])
 
 
 # ---------------------------------------------------------------- the process it runs in

@@ -8,6 +8,7 @@ import pickle
 from types import SimpleNamespace
 
 import pytest
+from livekit import rtc
 from livekit.agents import Agent, AgentSession
 from livekit.agents.ipc.mock_room import create_mock_room
 from livekit.agents.testing import fake_job_context
@@ -16,7 +17,7 @@ import lkmongo
 from lkmongo.dispatch import CALLER_ATTRIBUTE, plain_metadata, seal, sealed_metadata
 from lkmongo.errors import EmbeddedError, InvalidIdError, SettingsError, UsageError
 from lkmongo.memory import memory as door
-from lkmongo.model import UserScope
+from lkmongo.model import UserScope, now
 from lkmongo.store.mongo import client
 from tests.fake_llm import ScriptedLLM, calls
 from tests.waiting import until
@@ -327,6 +328,59 @@ async def test_a_job_that_is_shut_down_ends_its_session(store, memory, job, said
     assert await reason_of(store, caller.session_id) == ("complete", reason)
     report = (await store.sessions.get(ROBIN, caller.session_id)).report
     assert report["job_id"] == context.job.id
+
+
+LEFT = rtc.DisconnectReason
+
+
+@pytest.mark.parametrize(
+    ("why", "comes_back", "reason"),
+    [
+        (LEFT.CONNECTION_TIMEOUT, False, "connection lost"),
+        (LEFT.STATE_MISMATCH, False, "connection lost"),
+        (None, False, "connection lost"),
+        (LEFT.CONNECTION_TIMEOUT, True, "room closed"),
+        (LEFT.PARTICIPANT_REMOVED, False, "removed"),
+        (LEFT.DUPLICATE_IDENTITY, False, "moved"),
+        (LEFT.ROOM_DELETED, False, "room deleted"),
+    ],
+)
+async def test_a_caller_who_is_gone_has_a_record_that_says_why_and_since_when(
+    store, memory, job, why, comes_back, reason
+):
+    who = SimpleNamespace(identity="mock_user", disconnect_reason=why, attributes={})
+    other = SimpleNamespace(identity="somebody-else", disconnect_reason=LEFT.PARTICIPANT_REMOVED, attributes={})
+    with job(plain_metadata(ROBIN)) as context:
+
+        def happens(event, *args):
+            """To us alone: the SDK wants whole participants."""
+            for call in context.room.on.call_args_list:
+                if call.args[0] == event and call.args[1].__self__ is caller.lifetime:
+                    call.args[1](*args)
+
+        caller = await memory.session(context)
+        caller.lifetime.participant_identity = "mock_user"
+        session = await talk(caller, room=context.room)
+        await session.run(user_input="hello")
+        happens("connection_quality_changed", other, rtc.ConnectionQuality.QUALITY_LOST)
+        happens("connection_quality_changed", who, rtc.ConnectionQuality.QUALITY_LOST)
+        silent_since = now()
+        await asyncio.sleep(0.01)
+        happens("participant_disconnected", who)
+        gone_since = now()
+        happens("participant_disconnected", other)
+        if comes_back:
+            happens("participant_connected", who)
+        await asyncio.sleep(0.01)
+        await session.aclose()
+        happens("disconnected", LEFT.ROOM_CLOSED)
+        await shut_down(context)
+    assert await reason_of(store, caller.session_id) == ("complete", reason)
+    ended_at = (await store.sessions.get(ROBIN, caller.session_id)).ended_at
+    if comes_back:
+        assert ended_at > gone_since
+    else:
+        assert ended_at <= (silent_since if reason == "connection lost" else gone_since)
 
 
 async def test_a_job_that_crashes_before_it_talks_is_recorded_as_such(store, memory, job):

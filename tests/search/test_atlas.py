@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+import numpy as np
 import pytest
 from pymongo.operations import SearchIndexModel
 
-from lkmongo.errors import DatabaseUnavailableError, DriftError, NotReadyError
+from lkmongo.embed.vectors import to_bson
+from lkmongo.errors import DatabaseOverloadedError, DatabaseUnavailableError, DriftError, NotReadyError
 from lkmongo.model import Passage, TenantScope, UserScope
 from lkmongo.search.atlas import AtlasStrategy
 from lkmongo.search.strategy import NotForAtlasError, SearchTimeoutError
@@ -130,11 +132,72 @@ async def test_where_the_server_cannot_tell_how_it_fused_it_is_asked_once(where,
     assert len(apart) == 3
 
 
+@pytest.mark.parametrize(
+    ("code", "again_after"),
+    [(40324, 3_600), (224, 3_600), (8, 30), (2, 30)],
+    ids=["unknown", "disabled", "not ready", "anything else"],
+)
+async def test_a_fusion_that_failed_is_tried_again_after_a_time(backend, code, again_after):
+    if backend.name != FUSED:
+        pytest.skip("there is none")
+    seconds = 0.0
+    strategy = backend.strategy_with(backend.embedder, clock=lambda: seconds)
+    await backend.remember(ROBIN, SLOTS)
+    backend.standin.fail("$rankFusion", code=code, message="not now")
+    backend.standin.commands.clear()
+    for moment, fusions in ((0, 1), (again_after - 1, 1), (again_after, 2)):
+        seconds = moment
+        result = await strategy.memories(ROBIN, "golden retriever")
+        assert (labels(result)[0], result.degraded) == ("pet", None)
+        assert len(backend.standin.recorded("$rankFusion")) == fusions
+
+
+@pytest.mark.parametrize("needs_vectors", [True, False])
+async def test_a_branch_that_is_refused_for_overload_is_the_exact_strategys_turn_if_there_is_one(
+    backend, needs_vectors
+):
+    if backend.name == FUSED:
+        pytest.skip("one answer for both branches")
+    await backend.remember(ROBIN, SLOTS)
+    strategy = backend.strategy_with(backend.embedder, needs_vectors=needs_vectors)
+    backend.standin.commands.clear()
+    backend.standin.fail("$search", code=489, message="Server is at capacity")
+    if needs_vectors:
+        with pytest.raises(DatabaseOverloadedError, match="overloaded") as caught:
+            await strategy.memories(ROBIN, "golden retriever")
+        assert caught.value.why == "Server is at capacity (code 489)"
+    else:
+        result = await strategy.memories(ROBIN, "golden retriever")
+        assert labels(result)[0] == "pet"
+        assert "MongoDB is overloaded" in result.degraded
+    assert len(backend.standin.recorded("$search")) == len(backend.standin.recorded("$vectorSearch")) == 1
+
+
 async def test_the_address_may_ask_for_another_read_concern(backend):
     await backend.remember(ROBIN, SLOTS)
     async with create_client(f"{backend.standin.uri}&readConcernLevel=majority") as client:
         strategy = AtlasStrategy(client[backend.db.name], backend.embedder, deadline=30)
         assert (await strategy.memories(ROBIN, "golden retriever")).degraded is None
+
+
+@pytest.mark.parametrize(
+    ("quantization", "cosine", "found"),
+    [("none", 0.152, True), ("scalar", 0.152, False), ("scalar", 0.158, True), ("binary", 0.152, True)],
+)
+async def test_the_floor_of_knowledge_is_that_of_its_index(where, backend, quantization, cosine, found):
+    if backend.name == FUSED:
+        pytest.skip("the same")
+    (query,) = await backend.embedder.embed(["zebra crossing"], kind="query")
+    across = np.roll(query, 1) - float(np.roll(query, 1) @ query) * query
+    vector = cosine * query + (1 - cosine**2) ** 0.5 * across / np.linalg.norm(across)
+    fields = {"embedding": to_bson(vector.astype(np.float32)), "embedding_model": backend.embedder.model}
+    await backend.add(SHOP, PASSAGES[:1], embedded=False, **fields)
+    await backend.remember(ROBIN, SLOTS)
+    await backend.db.memories.update_one({"memory_type": "job"}, {"$set": fields})
+    strategy = backend.strategy_with(backend.embedder)
+    strategy.quantization = quantization
+    assert [hit.item for hit in (await strategy.knowledge(SHOP, "zebra crossing")).hits] == PASSAGES[: int(found)]
+    assert "job" in labels(await strategy.memories(ROBIN, "zebra crossing")), "memories are searched exactly"
 
 
 # ---------------------------------------------------------------- whose it is, on a stale index
@@ -193,15 +256,35 @@ async def test_without_the_vector_index_words_find_and_the_result_says_so(backen
     assert "lkmongo db indexes" in result.degraded
 
 
-@pytest.mark.parametrize("spoilt", [None, {"mappings": {"dynamic": True}}], ids=["dropped", "no token mapping"])
-async def test_a_text_index_that_is_silent_is_noticed_and_its_words_are_found_otherwise(backend, spoilt):
-    await backend.remember(ROBIN, SLOTS)
+_TEXT = INDEXES[MEMORIES_TEXT].definition
+_WORDS = {path: way for path, way in _TEXT["mappings"]["fields"].items() if way["type"] == "string"}
+NO_TOKENS = {**_TEXT, "mappings": {"dynamic": True, "fields": _WORDS}}
+EARLIER = {"mappings": {"fields": {path: {"type": way["type"]} for path, way in _TEXT["mappings"]["fields"].items()}}}
+SILENT, REFUSED = "memories_text_index finds no existing documents", "a search index does not match the search"
+OUTDATED = "label_words (multi: joined) not found in index"
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "user_id", "said"),
+    [
+        (None, "u-100", SILENT),
+        (NO_TOKENS, "robin", SILENT),
+        (NO_TOKENS, "u-100", REFUSED),
+        (EARLIER, "robin", OUTDATED),
+    ],
+    ids=["dropped", "no token mapping", "no token mapping, and an id of two words", "of an earlier release"],
+)
+async def test_a_text_index_that_finds_nothing_is_noticed_and_its_words_are_found_otherwise(
+    backend, spoilt, user_id, said
+):
+    somebody = UserScope(tenant_id="default", user_id=user_id)
+    await backend.remember(somebody, SLOTS)
     await drop(backend, MEMORIES_TEXT)
     if spoilt:
         await remake(backend, MEMORIES_TEXT, spoilt)
-    result = await backend.strategy.memories(ROBIN, "golden retriever")
+    result = await backend.strategy.memories(somebody, "golden retriever")
     assert (labels(result)[0], result.hits[0].vector_rank, result.hits[0].text_rank) == ("pet", 1, 1)
-    assert "memories_text_index finds no existing documents" in result.degraded
+    assert said in result.degraded
 
 
 async def test_without_the_index_of_knowledge_the_search_fails_and_says_why(backend):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from lkmongo.embed.base import FusionWeights
 from lkmongo.model import TenantScope, UserScope
 from lkmongo.search import atlas_queries
+from lkmongo.search.atlas_queries import QueryWords
+from lkmongo.store.indexes.definitions import LANGUAGES
 
 SCOPE = UserScope(tenant_id="acme", user_id="u-1").filter
 VECTOR = np.array([1.0, 0.0], dtype=np.float32)
@@ -28,6 +31,10 @@ NEAR = [
     },
     {"$match": {"tenant_id": "acme", "user_id": "u-1", "embedding_model": "m@2"}},
 ]
+JOINED, GERMAN = (
+    [{"value": path, "multi": multi} for path in ("label_words", "content")] for multi in ("joined", "de")
+)
+TERMS = QueryWords(("dog", "biscuit"), ("dogbiscuit",), ("en", "de"))
 WORDED = [
     {
         "$search": {
@@ -38,7 +45,7 @@ WORDED = [
                     {"equals": {"path": "user_id", "value": "u-1"}},
                 ],
                 "should": [
-                    {"text": {"query": ["dog", "biscuit"], "path": ["label_words", "content"]}},
+                    {"text": {"query": ["dog", "biscuit"], "path": ["label_words", "content", *JOINED, *GERMAN]}},
                     {
                         "text": {
                             "query": ["biscuit"],
@@ -46,6 +53,7 @@ WORDED = [
                             "fuzzy": {"maxEdits": 1, "prefixLength": 2, "maxExpansions": 10},
                         }
                     },
+                    {"text": {"query": ["dogbiscuit"], "path": ["label_words", "content"]}},
                 ],
                 "minimumShouldMatch": 1,
             },
@@ -64,17 +72,18 @@ def test_memories_by_vector():
 
 def test_memories_by_text():
     score = {"score": {"$meta": "searchScore"}}
-    assert atlas_queries.memories_by_text(SCOPE, ["dog", "biscuit"], 30) == [*WORDED, {"$project": SHOWN | score}]
+    assert atlas_queries.memories_by_text(SCOPE, TERMS, 30) == [*WORDED, {"$project": SHOWN | score}]
 
 
 def test_words_too_short_to_be_misspelt_are_taken_as_they_are():
-    (search, *_) = atlas_queries.memories_by_text(SCOPE, ["dog", "a-1005"], 30)
-    assert [list(clause["text"]) for clause in search["$search"]["compound"]["should"]] == [["query", "path"]]
+    (search, *_) = atlas_queries.memories_by_text(SCOPE, QueryWords(("dog", "a-1005"), (), ("en",)), 30)
+    (clause,) = search["$search"]["compound"]["should"]
+    assert clause == {"text": {"query": ["dog", "a-1005"], "path": ["label_words", "content", *JOINED]}}
 
 
 def test_both_branches_are_fused_with_the_weights_of_the_embedder():
     weights = FusionWeights(vector=0.7, text=0.3)
-    stages = atlas_queries.memories_by_both(SCOPE, VECTOR, ["dog", "biscuit"], "m@2", weights, 30)
+    stages = atlas_queries.memories_by_ranks(SCOPE, VECTOR, TERMS, "m@2", weights, 30, details=True)
     assert stages == [
         {
             "$rankFusion": {
@@ -123,31 +132,43 @@ def test_an_approximate_search_looks_at_twenty_times_what_it_returns_or_at_all(l
 
 
 @pytest.mark.parametrize(
-    ("query", "found"),
+    ("query", "found", "joined", "languages"),
     [
-        ("What is my favourite Colour?", ["favourite", "colour"]),
-        ("Mother's Wi-Fi", ["mother's", "wi-fi"]),
-        ("crème brûlée, Crème", ["crème", "brûlée"]),
-        ("the dog, the DOG", ["dog"]),
-        ("what is it", []),
-        ("?!", []),
+        ("What is my voice mail?", ["voice", "mail"], ["whatis", "myvoice", "voicemail"], ["en"]),
+        ("Mother's Wi-Fi", ["mother's", "wi-fi"], ["wifi"], list(LANGUAGES)),
+        ("crème brûlée, Crème", ["crème", "brûlée"], ["crèmebrûlée", "brûléecrème"], list(LANGUAGES)),
+        ("the dog, the DOG", ["dog"], ["thedog", "dogthe"], list(LANGUAGES)),
+        ("a way", ["way"], [], list(LANGUAGES)),
+        ("Wie heißt meine Katze?", ["heisst", "katze"], ["wieheisst", "heisstmeine", "meinekatze"], ["de"]),
+        ("what is it", [], ["whatis"], ["en"]),
+        ("?!", [], [], list(LANGUAGES)),
     ],
 )
-def test_the_words_of_a_question(query, found):
-    assert atlas_queries.query_words(query) == found
+def test_the_words_of_a_question(query, found, joined, languages):
+    terms = atlas_queries.query_words(query)
+    assert (list(terms.words), list(terms.joined), list(terms.languages)) == (found, joined, languages)
+    assert bool(terms) == bool(found)
 
 
-def test_a_long_question_is_cut():
-    assert len(atlas_queries.query_words(" ".join(f"word{n}" for n in range(500)))) == atlas_queries.MAX_WORDS
+def test_a_long_question_is_cut_to_what_a_small_cluster_takes():
+    """A boolean query has at most 1,024 clauses there, with all variants of misspelt words."""
+    words = ["".join(parts) for parts in itertools.product("bdf", ("ano", "ipu", "uro"), ("lk", "mt", "sp"))]
+    (search, *_) = atlas_queries.memories_by_text(SCOPE, atlas_queries.query_words(" ".join(words)), 30)
+    compound = search["$search"]["compound"]
+    texts = [clause["text"] for clause in compound["should"]]
+    assert [len(text["query"]) for text in texts] == [atlas_queries.MAX_WORDS] * 3
+    variants = [text.get("fuzzy", {"maxExpansions": 1})["maxExpansions"] for text in texts]
+    clauses = [len(text["query"]) * len(text["path"]) * most for text, most in zip(texts, variants, strict=True)]
+    assert sum(clauses) + len(compound["filter"]) <= 1_024
 
 
 @given(st.text(max_size=200), st.text(min_size=1, max_size=20), st.text(min_size=1, max_size=20))
 def test_whatever_is_asked_the_scope_is_compared_and_never_interpreted(query, tenant, user):
     scope = {"tenant_id": tenant, "user_id": user}
-    words = atlas_queries.query_words(query)
-    for word in words:
+    terms = atlas_queries.query_words(query)
+    for word in (*terms.words, *terms.joined):
         assert word.strip()
-    search, match, limit = atlas_queries.memories_by_text(scope, words or ["word"], 30)[:3]
+    search, match, limit = atlas_queries.memories_by_text(scope, terms, 30)[:3]
     clauses = search["$search"]["compound"]["filter"]
     assert {clause["equals"]["path"]: clause["equals"]["value"] for clause in clauses} == scope
     assert (match, limit) == ({"$match": scope}, {"$limit": 30})

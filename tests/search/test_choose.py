@@ -12,7 +12,7 @@ from lkmongo.model import Passage, TenantScope, UserScope
 from lkmongo.search.choose import AtlasWithFallback, strategy_for
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.settings import Settings
-from lkmongo.store.indexes.definitions import KNOWLEDGE_VECTOR, MEMORIES_VECTOR
+from lkmongo.store.indexes.definitions import KNOWLEDGE_VECTOR, MEMORIES_VECTOR, search_indexes
 from lkmongo.store.mongo.client import create_client
 from tests.search_backends import NoQuestions, open_backend, place
 from tests.standin import Standin
@@ -147,6 +147,83 @@ async def test_after_a_search_that_was_late_the_next_ones_do_not_wait_for_a_whil
     search._paused_until = 0.0
     await search.knowledge(SHOP, "refund")
     assert len(backend.standin.recorded("$vectorSearch")) == 2
+
+
+LABELS = ("SystemOverloadedError", "RetryableError")
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "labels"),
+    [
+        (489, "Server is at capacity", LABELS),
+        (462, "the server is overloaded", LABELS),
+        (11601, "operation was interrupted", ()),
+        (9_999_999, "a code of a later release", LABELS),
+    ],
+)
+async def test_an_overloaded_search_is_sent_once_answered_exactly_and_sent_again_a_minute_later(
+    backend, caplog, code, said, labels
+):
+    seconds = 0.0
+    search = AtlasWithFallback(backend.db, backend.embedder, deadline=PATIENT, clock=lambda: seconds)
+    assert (await search.memories(ROBIN, "golden retriever")).strategy == "atlas"
+    ways = (lambda: search.memories(ROBIN, "golden retriever"), lambda: search.knowledge(SHOP, "refund"))
+    for ask in ways:
+        backend.standin.fail("$vectorSearch", code=code, message=said, labels=labels, times=None)
+        backend.standin.commands.clear()
+        caplog.clear()
+        for _ in range(3):
+            result = await ask()
+            assert (result.strategy, result.hits[0].vector_rank) == ("exact", 1)
+            assert result.degraded.startswith("searched exactly: MongoDB is overloaded (")
+            assert "run" not in result.degraded, "there is nothing to run"
+            seconds += 19
+        assert len(backend.standin.recorded("$vectorSearch")) == 1
+        assert len(backend.standin.recorded("$search")) <= 1
+        assert len(warnings(caplog)) == 1
+        assert said in caplog.text
+        backend.standin.clear_faults()
+        seconds += 5
+        backend.standin.commands.clear()
+        result = await ask()
+        assert (result.strategy, result.degraded) == ("atlas", None)
+        stage = "$rankFusion" if backend.name == "atlas-fused" and ask is ways[0] else "$vectorSearch"
+        assert len(backend.standin.recorded(stage)) == 1
+
+
+async def test_how_the_index_of_knowledge_is_quantized_is_looked_up(backend):
+    index, *_ = search_indexes(backend.embedder.dimensions)
+    vector, *filters = index.definition["fields"]
+
+    async def known():
+        search = AtlasWithFallback(backend.db, backend.embedder, deadline=PATIENT)
+        await search.warm()
+        return search._atlas.quantization
+
+    async def define(**fields):
+        definition = {"fields": [vector | fields, *filters]}
+        await backend.db.command("updateSearchIndex", "knowledge", name=index.name, definition=definition)
+        await asyncio.to_thread(backend.standin.finish_builds)
+
+    await define(quantization="scalar")
+    assert await known() == "scalar"
+    backend.standin.set_management(up=False)
+    assert await known() == "none", "what cannot be listed is not waited for"
+    backend.standin.set_management(up=True)
+    await define()
+    assert await known() == "none"
+
+
+async def test_a_server_that_is_overloaded_when_it_is_asked_what_it_can_do_is_asked_again(backend):
+    seconds = 0.0
+    search = AtlasWithFallback(backend.db, backend.embedder, deadline=PATIENT, clock=lambda: seconds)
+    backend.standin.fail("$search", code=462, times=1)
+    for _ in range(2):
+        result = await search.memories(ROBIN, "golden retriever")
+        assert (result.strategy, result.hits[0].vector_rank) == ("exact", 1)
+        assert "MongoDB is overloaded" in result.degraded
+    seconds += 61
+    assert (await search.memories(ROBIN, "golden retriever")).strategy == "atlas"
 
 
 async def test_without_the_questions_vector_knowledge_is_searched_by_words_without_asking_twice(backend, caplog):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lkmongo.embed.base import FusionWeights
-from lkmongo.search.atlas_queries import fuse
+from lkmongo.search.atlas_answers import fuse
 
 # From the server's own test of `$rankFusion` (jstests, sort_stress_test.js) and the example of its manual page.
 SERVER_NUMBERS = [

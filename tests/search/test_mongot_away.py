@@ -40,7 +40,7 @@ def found(output: str) -> list[str]:
     return [entry["source"] for entry in json.loads(output)["results"]]
 
 
-@pytest.mark.parametrize("how", ["refuses", "hangs"])
+@pytest.mark.parametrize("how", ["refuses", "hangs", "is overloaded"])
 async def test_the_agent_still_answers_after_one_attempt_and_one_line_in_the_log(backend, caplog, how):
     embedder = create_embedder("local")
     search = AtlasWithFallback(backend.db, embedder)
@@ -55,6 +55,8 @@ async def test_the_agent_still_answers_after_one_attempt_and_one_line_in_the_log
         caplog.set_level(logging.WARNING, "lkmongo")
         if how == "refuses":
             backend.standin.set_mongot(up=False)
+        elif how == "is overloaded":
+            backend.standin.fail("$vectorSearch", code=489, times=None)
         else:
             backend.standin.delay("$vectorSearch", 60, times=None, network=True)
             conversation.call.search = search = AtlasWithFallback(backend.db, embedder, deadline=0.5)

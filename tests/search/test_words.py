@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lkmongo.search.exact import TextIndex
-from lkmongo.search.words import content_words, language_of, stem, words
+from lkmongo.search.words import content_words, language_of, languages_of, stem, words
+from lkmongo.store.indexes.definitions import LANGUAGES
 
 
 def found(texts, query, limit=10):
@@ -150,6 +151,14 @@ def test_two_words_are_found_as_one_where_the_texts_write_them_so():
     assert found(["a note", "away"], "a way") == [], "short words are two by accident"
 
 
+def test_one_word_is_found_as_two_where_they_stand_side_by_side():
+    texts = ["a sound bar by the window", "a bar with a good sound", "check in at noon"]
+    assert found(texts, "my soundbars") == ["a sound bar by the window"]
+    assert found(["soundbar", *texts], "soundbar") == ["soundbar"], "as the texts write it"
+    assert found(texts, "checkin") == [], "in is a stop word, which would be compared in every text"
+    assert found(["to day", "so and so"], "today") == []
+
+
 GERMAN = [
     "Meine Schwester hat zwei Katzen und einen alten Hund",
     "Der Arzt ist in der Stra\u00dfe hinter dem Bahnhof",
@@ -167,6 +176,8 @@ SPANISH = [
     [
         (GERMAN, "Wie hei\u00dft die Katze?", 0),
         (GERMAN, "In welchen Stra\u00dfen wohnen \u00c4rzte?", 1),
+        (["Er kauft Brot und hat zwei Autos bei der Bank"], "ein Auto kaufen", 0),
+        (["Ella vive en una de las ciudades de Chile"], "ciudad", 0),
         (SPANISH, "\u00bfc\u00f3mo se llama el gato?", 0),
         (SPANISH, "los m\u00e9dicos de las calles", 1),
     ],
@@ -184,6 +195,22 @@ def test_the_language_is_told_by_the_texts_and_else_by_the_caller():
     assert (language_of(["Katzen"], "de"), language_of(["\u732b"], "ja"), language_of([])) == ("de", "en", "en")
     assert TextIndex(["Katzen"], language="de").search("Katze", 1)
     assert not TextIndex(["Ka"], language="de").search("Katze", 1)
+
+
+@pytest.mark.parametrize(
+    ("query", "languages"),
+    [
+        ("what is my name", ("en",)),
+        ("Wie hei\u00dft meine Katze", ("de",)),
+        ("\u00bfd\u00f3nde est\u00e1 mi casa?", ("es",)),
+        ("for a way", ("en", "pt")),
+        ("Katze", tuple(LANGUAGES)),
+        ("the cat", tuple(LANGUAGES)),
+        ("", tuple(LANGUAGES)),
+    ],
+)
+def test_the_languages_that_a_question_may_be_in(query, languages):
+    assert languages_of(query) == languages
 
 
 def test_a_question_in_another_language_than_the_texts_keeps_its_own_stop_words():

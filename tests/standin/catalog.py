@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from bson import ObjectId
 
-from tests.standin.definitions import Definition, normalised
+from tests.standin.definitions import Definition
+from tests.standin.shown import shown
 
 if TYPE_CHECKING:
     from tests.standin.clock import Clock
@@ -273,7 +274,7 @@ class Catalog:
             "status": _STATUS[phase],
             "queryable": phase in (Phase.STEADY, Phase.STALE),
             "definitionVersion": self._stamp(version),
-            "definition": normalised(index.kind, version.definition),
+            "definition": shown(index.kind, version.definition),
         }
         if phase is Phase.FAILED:
             detail["message"] = version.failure or index.message

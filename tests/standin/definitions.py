@@ -7,19 +7,30 @@ from typing import Any
 
 from bson import json_util
 
-from tests.standin.errors import bad_definition, unsupported
-from tests.standin.mappings import Mapping, count_fields, parse_mapping
+from tests.standin.custom_analyzers import parse_analyzers
+from tests.standin.errors import CommandError, bad_definition, unsupported, wrong_definition
+from tests.standin.mappings import Mapping, count_fields, parse_mapping, parse_type_sets
 from tests.standin.values import whole_number
 
 TYPES = ("search", "vectorSearch")
 MAX_DIMENSIONS = 8192
 SMALL_BYTES, SMALL_FIELDS = 3 * 1024, 300
+PARTITIONS = (1, 2, 4, 8, 16, 32, 64)
+HNSW = {"maxEdges": (16, 64), "numEdgeCandidates": (100, 3200)}
+"""The least, which is the default, and the most."""
 
 _SIMILARITIES = ("cosine", "dotProduct", "euclidean")
-_QUANTIZATIONS = ("none", "scalar", "binary")
-_VECTOR_KEYS = {"type", "path", "numDimensions", "similarity", "quantization", "hnswOptions", "indexingMethod"}
-_HNSW_LIMITS = {"maxEdges": (16, 64), "numEdgeCandidates": (100, 3200)}
-_NOT_MODELLED = {"storedSource", "nestedRoot", "analyzers", "synonyms", "typeSets"}
+_QUANTIZATIONS = ("binary", "none", "scalar")
+_VECTOR_KEYS = {
+    "type", "path", "numDimensions", "similarity", "quantization", "hnswOptions", "indexingMethod", "engine"
+}  # fmt: skip
+_TOP_KEYS = {
+    "vectorSearch": {"fields", "numPartitions", "storedSource", "nestedRoot"},
+    "search": {
+        "mappings", "analyzer", "searchAnalyzer", "analyzers", "numPartitions", "storedSource", "synonyms", "typeSets",
+        "sort",
+    },
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,120 +45,181 @@ class VectorField:
 
 @dataclass(frozen=True)
 class VectorDefinition:
-    """A `vectorSearch` index."""
+    """A `vectorSearch` index.
 
-    vector: VectorField
+    Attributes:
+        unmodelled: what the service accepts and the stand-in cannot search.
+    """
+
+    vectors: dict[str, VectorField]
     filters: frozenset[str] = field(default_factory=frozenset)
+    unmodelled: str | None = None
 
 
 @dataclass(frozen=True)
 class SearchDefinition:
-    """A `search` index."""
+    """A `search` index; `unmodelled` as above."""
 
     mapping: Mapping
+    unmodelled: str | None = None
 
 
 Definition = VectorDefinition | SearchDefinition
 
 
-def parse_definition(kind: str, definition: Any, *, small: bool = False) -> Definition:
+def parse_definition(kind: str, definition: Any, *, small: bool = False, update: bool = False) -> Definition:
     """Check a definition as the service does.
 
     Args:
         kind: `search` or `vectorSearch`.
         definition: the document of the command.
         small: apply the limits of the smallest clusters.
+        update: an update knows every key; the creation of an index lets unknown ones of the top pass, and drops them.
 
     Raises:
-        CommandError: code 2 for what the service refuses, 9999 for what is not modelled.
+        DefinitionError: for what the service refuses.
+        CommandError: code 9999 for what is not modelled, 2 for what is too large for a small cluster.
     """
     if not isinstance(definition, dict):
         raise bad_definition('"definition" must be a document')
     if small and len(json_util.dumps(definition)) > SMALL_BYTES:
-        raise bad_definition("the definition is larger than 3 KB, the limit of this instance size")
-    for key in _NOT_MODELLED & definition.keys():
-        raise unsupported(f"{key!r} in an index definition")
-    if definition.get("numPartitions", 1) not in (1, 2, 4):
-        raise bad_definition('"numPartitions" must be one of 1, 2, 4')
-    return _parse_vector(definition) if kind == "vectorSearch" else _parse_search(definition, small=small)
+        raise CommandError(2, "the definition is larger than 3 KB, the limit of this instance size")
+    parsed = _parse_vector(definition) if kind == "vectorSearch" else _parse_search(definition, small=small)
+    partitions = whole_number(definition.get("numPartitions", 1))
+    if partitions not in PARTITIONS:
+        raise bad_definition(f'"numPartitions" numPartitions {partitions} must be of 1, 2, 4, 8, 16, 32, or 64.')
+    unknown = [key for key in definition if key not in _TOP_KEYS[kind]]
+    if update and len(unknown) == 1:
+        raise bad_definition(f'unrecognized field "{unknown[0]}"')
+    if update and unknown:
+        raise bad_definition("unrecognized fields [{}]".format(", ".join(f'"{key}"' for key in unknown)))
+    _check_stored(definition.get("storedSource", False), vector=kind == "vectorSearch")
+    return parsed
 
 
 def _parse_search(definition: dict[str, Any], *, small: bool) -> SearchDefinition:
     if "mappings" not in definition:
-        raise bad_definition("Attribute mappings missing.")
-    _known(definition, {"mappings", "analyzer", "searchAnalyzer", "numPartitions"}, "definition")
+        raise bad_definition('"mappings" is required')
+    if not isinstance(definition.get("synonyms", []), list):
+        raise bad_definition('"synonyms" must be a array')
+    if definition.get("synonyms"):
+        raise unsupported("'synonyms' in an index definition")
+    parse_type_sets(definition.get("typeSets"))
     mapping = parse_mapping(
-        definition["mappings"], definition.get("analyzer"), definition.get("searchAnalyzer"), "mappings"
+        definition["mappings"],
+        definition.get("analyzer"),
+        definition.get("searchAnalyzer"),
+        "mappings",
+        parse_analyzers(definition.get("analyzers")),
     )
     if small and count_fields(definition["mappings"]) > SMALL_FIELDS:
-        raise bad_definition("more than 300 fields, the limit of this instance size")
-    return SearchDefinition(mapping)
+        raise CommandError(2, "more than 300 fields, the limit of this instance size")
+    # The published engine reads and shows a sort order, and cannot build an index with one.
+    return SearchDefinition(mapping, "a sort order" if definition.get("sort") is not None else mapping.unmodelled)
 
 
 def _parse_vector(definition: dict[str, Any]) -> VectorDefinition:
-    _known(definition, {"fields", "numPartitions"}, "definition")
     fields = definition.get("fields")
-    if not isinstance(fields, list) or not fields:
-        raise bad_definition('"fields" is required and must be a non-empty array')
-    vectors: list[VectorField] = []
+    if fields is None:
+        raise bad_definition('"fields" is required')
+    if not isinstance(fields, list):
+        raise bad_definition('"fields" must be a array')
+    vectors: dict[str, VectorField] = {}
+    paths: list[str] = []
     filters: list[str] = []
+    root = definition.get("nestedRoot")
+    unmodelled = "a nested root" if root is not None else None
     for number, item in enumerate(fields):
         where = f"fields[{number}]"
         kind = item.get("type") if isinstance(item, dict) else None
         if kind == "vector":
-            vectors.append(_vector_field(item, where))
+            vector = _vector_field(item, where)
+            vectors[vector.path] = vector
+            unmodelled = "a custom engine" if item.get("engine") == "custom" else unmodelled
         elif kind == "filter":
             _known(item, {"type", "path"}, where)
             filters.append(_path(item, where))
-        elif kind in ("autoEmbed", "text"):
+        elif kind == "embeddedDocuments":
+            _known(item, {"type", "path", "fields"}, where)
+            if item.get("fields"):
+                raise unsupported("fields of embedded documents in a vectorSearch index")
+            unmodelled = "embedded documents"
+        elif kind == "text":
+            _known(item, {"type", "path", "model", "similarity", "quantization"}, where)
+            unmodelled = "fields of type 'text'"
+        elif kind == "autoEmbed":
             raise unsupported(f"fields of type {kind!r}")
         else:
-            raise bad_definition(f'"{where}.type" must be one of [vector, filter]')
-    paths = [vector.path for vector in vectors] + filters
+            raise bad_definition(f'"{where}.type" must be one of [autoEmbed, embeddedDocuments, filter, text, vector]')
+        paths.append(_path(item, where))
     if len(set(paths)) != len(paths):
-        raise bad_definition("every path may be indexed once only, as vector or as filter")
-    if not vectors:
-        raise bad_definition("at least one field of type vector is required")
-    if len(vectors) > 1:
-        raise unsupported("several vector fields in one index")
-    return VectorDefinition(vectors[0], frozenset(filters))
+        raise bad_definition('"fields" Vector and filter fields should have distinct paths')
+    if root is not None and not any(path.startswith(f"{root}.") for path in vectors):
+        raise wrong_definition(f'nestedRoot "{root}" does not match any vector field path in the index definition')
+    return VectorDefinition(vectors, frozenset(filters), unmodelled)
 
 
 def _vector_field(item: dict[str, Any], where: str) -> VectorField:
     _known(item, _VECTOR_KEYS, where)
-    dimensions = whole_number(item.get("numDimensions"))
-    if dimensions is None or not 1 <= dimensions <= MAX_DIMENSIONS:
-        raise bad_definition(f'"{where}.numDimensions" must be an integer from 1 to {MAX_DIMENSIONS}')
-    if item.get("similarity") not in _SIMILARITIES:
-        raise bad_definition(f'"{where}.similarity" must be one of {list(_SIMILARITIES)}')
-    if item.get("quantization", "none") not in _QUANTIZATIONS:
-        raise bad_definition(f'"{where}.quantization" must be one of {list(_QUANTIZATIONS)}')
-    if item.get("quantization") == "binary" and dimensions % 8:
-        raise bad_definition(f'"{where}.numDimensions" must be a multiple of 8 for binary quantization')
-    method = item.get("indexingMethod", "hnsw")
-    if method not in ("hnsw", "flat"):
-        raise bad_definition(f'"{where}.indexingMethod" must be one of [hnsw, flat]')
-    if method == "flat" and "hnswOptions" in item:
-        raise bad_definition(f'"{where}.hnswOptions" cannot be given with the indexing method flat')
-    _check_hnsw(item.get("hnswOptions", {}), f"{where}.hnswOptions")
-    return VectorField(_path(item, where), dimensions, item["similarity"], flat=method == "flat")
+    path = _path(item, where)
+    dimensions = _number(item, "numDimensions", 1, MAX_DIMENSIONS, where)
+    _one_of(item, "similarity", _SIMILARITIES, where)
+    if _one_of(item, "quantization", _QUANTIZATIONS, where, "none") == "binary" and dimensions % 8:
+        raise bad_definition(f'"{where}" numDimensions {dimensions} must be a multiple of 8 for binary quantization')
+    flat = _one_of(item, "indexingMethod", ("flat", "hnsw"), where, "hnsw") == "flat"
+    _one_of(item, "engine", ("custom", "lucene"), where, "lucene")
+    options = item.get("hnswOptions")
+    if options is not None and not isinstance(options, dict):
+        raise bad_definition(f'"{where}.hnswOptions" must be a document')
+    _known(options or {}, set(HNSW), f"{where}.hnswOptions")
+    for key in options or {}:
+        _number(options or {}, key, *HNSW[key], f"{where}.hnswOptions")
+    if flat and options is not None:
+        raise bad_definition(f'"{where}" hnswOptions is only supported with "indexingMethod: hnsw".')
+    return VectorField(path, dimensions, item["similarity"], flat=flat)
 
 
-def _check_hnsw(options: Any, where: str) -> None:
-    if not isinstance(options, dict):
-        raise bad_definition(f'"{where}" must be a document')
-    _known(options, set(_HNSW_LIMITS), where)
-    for key, value in options.items():
-        low, high = _HNSW_LIMITS[key]
-        number = whole_number(value)
-        if number is None or not low <= number <= high:
-            raise bad_definition(f'"{where}.{key}" must be an integer from {low} to {high}')
+def _check_stored(stored: Any, *, vector: bool) -> None:
+    if stored is True and vector:
+        text = "storedSource: true is not supported for vector indexes. Accepted values are include, exclude, or false."
+        raise bad_definition(text)
+    if isinstance(stored, bool):
+        return
+    if not isinstance(stored, dict):
+        raise bad_definition('"storedSource" must be a boolean or document')
+    if len(stored) != 1 or not stored.keys() <= {"include", "exclude"}:
+        raise bad_definition('"storedSource" exactly one of [include, exclude] must be present')
+    ((key, paths),) = stored.items()
+    if not isinstance(paths, list) or not paths or not all(isinstance(path, str) and path.strip() for path in paths):
+        raise bad_definition(f'"storedSource.{key}" cannot be empty')
+
+
+def _number(document: dict[str, Any], key: str, low: int, high: int, where: str) -> int:
+    if document.get(key) is None:
+        raise bad_definition(f'"{where}.{key}" is required')
+    found = whole_number(document[key])
+    if found is None:
+        raise bad_definition(f'"{where}.{key}" must be an integer')
+    if not low <= found <= high:
+        raise bad_definition(f'"{where}.{key}" must be within bounds [{low}..{high}]')
+    return found
+
+
+def _one_of(item: dict[str, Any], key: str, choice: tuple[str, ...], where: str, default: str | None = None) -> Any:
+    found = item.get(key, default)
+    if found is None:
+        raise bad_definition(f'"{where}.{key}" is required')
+    if found not in choice:
+        raise bad_definition(f'"{where}.{key}" must be one of [{", ".join(choice)}]')
+    return found
 
 
 def _path(item: dict[str, Any], where: str) -> str:
     path = item.get("path")
+    if path is None:
+        raise bad_definition(f'"{where}.path" is required')
     if not isinstance(path, str) or not path or not all(path.split(".")):
-        raise bad_definition(f'"{where}.path" must be a non-empty string')
+        raise bad_definition(f'"{where}.path" cannot be empty')
     return path
 
 
@@ -155,21 +227,3 @@ def _known(document: dict[str, Any], keys: set[str], where: str) -> None:
     for key in document:
         if key not in keys:
             raise bad_definition(f'"{where}" unrecognized field "{key}"')
-
-
-def equivalent(kind: str, one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether the lenient service takes `other` for the same index as `one`."""
-    keys = ("fields",) if kind == "vectorSearch" else ("analyzer", "mappings", "searchAnalyzer")
-    if one.get("numPartitions", 1) != other.get("numPartitions", 1):
-        return False
-    return all(one.get(key) == other.get(key) for key in keys)
-
-
-def normalised(kind: str, definition: dict[str, Any]) -> dict[str, Any]:
-    """A definition as `statusDetail` shows it: not the customer's words but with defaults in or out."""
-    if kind == "vectorSearch":
-        drop = {"quantization": "none", "indexingMethod": "hnsw"}
-        fields = [{k: v for k, v in item.items() if drop.get(k) != v} for item in definition["fields"]]
-        return {"fields": fields}
-    mappings = {"dynamic": False, "fields": {}} | definition["mappings"]
-    return {**definition, "mappings": mappings}

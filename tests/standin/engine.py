@@ -18,7 +18,9 @@ from tests.standin.hits import Hit
 from tests.standin.management import COMMANDS
 from tests.standin.pipelines import check_positions, check_request, check_versions, contains, first_stage
 from tests.standin.rank_fusion import Ranked, fuse, parse_fusion
+from tests.standin.rerank import parse_rerank, rerank
 from tests.standin.rewrite import HIDDEN, Result, asks_for_search_metadata, missing_metadata, rewrite, rewrite_rest
+from tests.standin.score_fusion import fuse_scores, parse_score_fusion
 
 if TYPE_CHECKING:
     from pymongo import AsyncMongoClient
@@ -146,8 +148,30 @@ class Engine:
             )
         if first_stage(pipeline) == "$listSearchIndexes":
             return await self._list(command)
+        if "$rerank" in command.stages:
+            return await self._rerank(command, deadline)
         rewritten = await self._pipeline(command.database, command.collection, pipeline, deadline)
         return Forward({**body, "pipeline": rewritten})
+
+    async def _rerank(self, command: Command, deadline: float | None) -> Forward:
+        """Run what stands before `$rerank`, and hand what it makes of that to the stages behind it."""
+        pipeline = command.pipeline
+        if not self.profile.reranks:
+            raise unsupported("$rerank where native reranking is not switched on")
+        places = [number for number, stage in enumerate(pipeline) if "$rerank" in stage]
+        if len(places) != 1 or command.stages.count("$rerank") != 1:
+            raise unsupported("more than one $rerank, or one in a nested pipeline")
+        before, behind = pipeline[: places[0]], pipeline[places[0] + 1 :]
+        stage = parse_rerank(pipeline[places[0]]["$rerank"])
+        name = command.collection or ""
+        run = await self._pipeline(command.database, name, before, deadline)
+        options: dict[str, Any] = {} if deadline is None else {"maxTimeMS": self._left(deadline)}
+        cursor = await self.client[command.database][name].aggregate(run, **options)
+        found = rerank(stage, await cursor.to_list())
+        documents = [document | {HIDDEN: {"s": score}} for document, score in found]
+        rest = rewrite_rest(Result([], [], {"score": _SCORE}), behind)
+        source = {"$documents": {"$literal": documents}}
+        return Forward({**command.body, "aggregate": 1, "pipeline": [source, *rest, {"$unset": HIDDEN}]})
 
     async def _list(self, command: Command) -> Answer | Forward:
         name = command.collection or ""
@@ -169,6 +193,8 @@ class Engine:
             return rewrite(result, rest[1:])
         if first == "$rankFusion":
             return rewrite(await self._fuse(database, name, stages[0][first], deadline), rest[1:])
+        if first == "$scoreFusion":
+            return rewrite(await self._fuse_scores(database, name, stages[0][first], deadline), rest[1:])
         return rest
 
     async def _nested(self, database: str, stage: Any, deadline: float | None) -> Any:
@@ -202,13 +228,15 @@ class Engine:
             return []
         await self._serve_or_fail(index, view, kind, deadline)
         definition = view.main.parsed
+        if definition.unmodelled:
+            raise unsupported(f"a search of an index with {definition.unmodelled}")
         if isinstance(query, text_search.TextQuery):
             if not isinstance(definition, SearchDefinition):
                 raise MongotError(8, f"Cannot execute $search over vectorSearch index '{index.name}'")
             snapshot = await self._snapshot(collection, index, host)
             return text_search.search(query, definition, snapshot, seed=self.seed)
         if not isinstance(definition, VectorDefinition):
-            raise MongotError(8, f"{query.path} is not indexed as vector")
+            raise MongotError(8, f"Cannot execute $vectorSearch over search index '{index.name}'")
         vector_search.check_against_index(query, definition)
         snapshot = await self._snapshot(collection, index, host)
         return vector_search.search(query, definition, snapshot, seed=self.seed, recall=self.recall)
@@ -239,12 +267,7 @@ class Engine:
         full = self.profile.number >= (8, 1)
         if fusion.details and not full:
             raise CommandError(224, "'featureFlagRankFusionFull' must be enabled to use scoreDetails")
-        for pipeline in fusion.pipelines.values():
-            check_positions(pipeline)
-        ranked = {
-            key: await self._ranked(database, name, pipeline, deadline) for key, pipeline in fusion.pipelines.items()
-        }
-        fused = fuse(ranked, fusion.weights)
+        fused = fuse(await self._branches(database, name, fusion.pipelines, deadline), fusion.weights)
         ids, scores = [item.id for item in fused], [item.score for item in fused]
         if not full:
             # Before 8.1 the score is no metadata but a field of the document.
@@ -254,6 +277,24 @@ class Engine:
             return Result(ids, scores, {"score": _SCORE}, by_score=True)
         meta = {"score": _SCORE, "scoreDetails": _DETAILS}
         return Result(ids, scores, meta, [item.details for item in fused], by_score=True)
+
+    async def _fuse_scores(self, database: str, name: str, spec: Any, deadline: float | None) -> Result:
+        fusion = parse_score_fusion(spec)
+        fused = fuse_scores(await self._branches(database, name, fusion.pipelines, deadline), fusion)
+        ids, scores = [item.id for item in fused], [item.score for item in fused]
+        if not fusion.details:
+            return Result(ids, scores, {"score": _SCORE}, by_score=True)
+        meta = {"score": _SCORE, "scoreDetails": _DETAILS}
+        return Result(ids, scores, meta, [item.details for item in fused], by_score=True)
+
+    async def _branches(
+        self, database: str, name: str, pipelines: dict[str, list[dict[str, Any]]], deadline: float | None
+    ) -> dict[str, list[Ranked]]:
+        for pipeline in pipelines.values():
+            check_positions(pipeline)
+            if any("$rerank" in stage for stage in pipeline):
+                raise unsupported("$rerank in an input pipeline")
+        return {key: await self._ranked(database, name, pipeline, deadline) for key, pipeline in pipelines.items()}
 
     async def _ranked(self, database: str, name: str, stages: list[Any], deadline: float | None) -> list[Ranked]:
         """One input pipeline of a fusion: ids with what they are ranked by."""

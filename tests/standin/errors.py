@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 UNSUPPORTED = 9999
@@ -19,6 +20,7 @@ CODE_NAMES = {
     20: "IllegalOperation",
     26: "NamespaceNotFound",
     27: "IndexNotFound",
+    43: "CursorNotFound",
     50: "MaxTimeMSExpired",
     68: "IndexAlreadyExists",
     72: "InvalidOptions",
@@ -28,6 +30,7 @@ CODE_NAMES = {
     115: "CommandNotSupported",
     125: "CommandFailed",
     134: "ReadConcernMajorityNotAvailableYet",
+    175: "QueryPlanKilled",
     189: "PrimarySteppedDown",
     197: "InvalidIndexSpecificationOption",
     224: "QueryFeatureNotAllowed",
@@ -36,9 +39,11 @@ CODE_NAMES = {
     323: "APIStrictError",
     396: "IndexInformationTooLarge",
     462: "IngressRequestRateLimitExceeded",
+    489: "SearchRequestRejectedDueToOverload",
     9001: "SocketException",
     10107: "NotWritablePrimary",
     11600: "InterruptedAtShutdown",
+    11601: "Interrupted",
     31082: "SearchNotEnabled",
     40414: "IDLFailedToParse",
     40415: "IDLUnknownField",
@@ -49,6 +54,7 @@ MONGOT_DOWN = "Error connecting to localhost:28000 (127.0.0.1:28000) :: caused b
 MANAGEMENT_DOWN = "Error connecting to Search Index Management service."
 TIMED_OUT = "operation exceeded time limit"
 QUOTA = "The maximum number of FTS indexes has been reached for this instance size."
+OVERLOADED = "Query rejected: search server is currently at capacity. Please try again later."
 BUSY = "Too many concurrent requests. Please try again later."
 
 
@@ -83,6 +89,32 @@ def unsupported(what: str) -> CommandError:
     return CommandError(UNSUPPORTED, f"LKDOUBLE unsupported: {what}")
 
 
-def bad_definition(why: str) -> CommandError:
-    """A search index definition that the service refuses."""
-    return CommandError(2, f"Invalid index definition: {why}")
+class DefinitionError(CommandError):
+    """A search index definition that the service refuses.
+
+    What it cannot read is refused by a command before it does anything: `createSearchIndexes` names no code then, which
+    the server makes 8. What it reads and finds wrong is 125, and so is every mistake of an update.
+
+    Attributes:
+        readable: the definition was read, and is wrong in what it means.
+    """
+
+    def __init__(self, message: str, *, readable: bool = False) -> None:
+        super().__init__(125, message)
+        self.readable = readable
+
+    def at_creation(self, number: int) -> CommandError:
+        """The error of `createSearchIndexes` for the definition of this number: it tells where in the command."""
+        if self.readable:
+            return self
+        return CommandError(8, re.sub(r'^"', f'"userCommand.indexes[{number}].', self.message))
+
+
+def bad_definition(why: str) -> DefinitionError:
+    """A definition that the service cannot read; the text begins with the path in quotes, if there is one."""
+    return DefinitionError(why)
+
+
+def wrong_definition(why: str) -> DefinitionError:
+    """A definition that the service reads, and that means nothing."""
+    return DefinitionError(why, readable=True)

@@ -6,7 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from tests.standin.errors import BUSY, MANAGEMENT_DOWN, MONGOT_DOWN, TIMED_OUT, CommandError, MongotError
+from tests.standin.errors import (
+    BUSY,
+    MANAGEMENT_DOWN,
+    MONGOT_DOWN,
+    OVERLOADED,
+    TIMED_OUT,
+    CommandError,
+    MongotError,
+)
 
 if TYPE_CHECKING:
     from tests.standin.commands import Command
@@ -20,17 +28,22 @@ TEXTS = {
     13: "not authorized on db to execute command",
     18: "Authentication failed.",
     20: BUSY,
+    43: "cursor id 1 not found",
     50: TIMED_OUT,
     89: "Couldn't get a connection within the time limit",
     91: "The server is in quiesce mode and will shut down",
     125: MANAGEMENT_DOWN,
+    175: "the plan of the query was killed",
     189: "operation was interrupted because the primary stepped down",
-    396: "the search indexes of this collection are too large to list",
     262: "operation exceeded the time limit",
-    10107: "not primary",
+    396: "the search indexes of this collection are too large to list",
     462: "the server is overloaded",
+    489: OVERLOADED,
+    10107: "not primary",
+    11601: "operation was interrupted",
 }
-OVERLOADED = ("SystemOverloadedError", "RetryableError")
+OVERLOAD_LABELS = ("SystemOverloadedError", "RetryableError")
+"""What an answer of 462 or 489 carries: drivers ask again, after a pause, up to twice."""
 
 
 @dataclass
@@ -87,7 +100,7 @@ class Faults:
 
 def error_for(code: int, message: str | None, labels: tuple[str, ...]) -> CommandError:
     """The error of a code in the service's words, unless the caller has others."""
-    if code == 462 and not labels:
-        labels = OVERLOADED
-    kind = MongotError if message is None and code in (6, 8, 50) else CommandError
+    if code in (462, 489) and not labels:
+        labels = OVERLOAD_LABELS
+    kind = MongotError if message is None and code in (6, 8, 43, 50, 489) else CommandError
     return kind(code, message or TEXTS.get(code, f"injected error {code}"), labels)

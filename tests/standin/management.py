@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bson import ObjectId
 
-from tests.standin.definitions import TYPES, equivalent, parse_definition
-from tests.standin.errors import MANAGEMENT_DOWN, QUOTA, CommandError, unsupported
+from tests.standin.definitions import TYPES, Definition, parse_definition
+from tests.standin.errors import MANAGEMENT_DOWN, QUOTA, CommandError, DefinitionError, MongotError, unsupported
+from tests.standin.shown import equivalent
 
 if TYPE_CHECKING:
     from tests.standin.catalog import Catalog, Index
@@ -22,6 +24,7 @@ NOT_CONFIGURED = (
     "configuration. Please connect to Atlas or an AtlasCLI local deployment to enable. For more information on how to "
     "connect, see https://dochub.mongodb.org/core/atlas-cli-deploy-local-reqs."
 )
+_ANY_ID = "0" * 24
 ONLY_ATLAS = "Search index commands are only supported with Atlas."
 _GENERIC = {
     "$db",
@@ -42,6 +45,16 @@ _GENERIC = {
 def not_configured(profile: Profile) -> CommandError:
     """The error of a server without a management service; the first servers to know the commands said it otherwise."""
     return CommandError(115, ONLY_ATLAS) if profile.number < (8, 0) else CommandError(31082, NOT_CONFIGURED)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """An index that is to be created, and what was made of its definition."""
+
+    name: str
+    kind: str
+    definition: dict[str, Any]
+    parsed: Definition | DefinitionError
 
 
 class Management:
@@ -93,6 +106,8 @@ class Management:
                 raise CommandError(14, f"BSON field '$listSearchIndexes.{key}' is the wrong type, expected 'string'")
         if len(spec) > 1:
             raise CommandError(72, "Cannot set both 'name' and 'id' for $listSearchIndexes.")
+        if not ObjectId.is_valid(spec.get("id", _ANY_ID)):
+            raise MongotError(8, '"userCommand.id" is invalid ObjectId format')
         collection = await self.snapshots.collection(database, name)
         if collection is None:
             return []
@@ -120,22 +135,25 @@ class Management:
         if not isinstance(specs, list) or not specs:
             raise CommandError(2, "'indexes' must be a non-empty array")
         collection = await self._collection(command)
-        wanted = [self._specified(spec) for spec in specs]
-        if len({name for name, _, _ in wanted}) != len(wanted):
-            raise CommandError(68, "Duplicate Index")
-        fresh = [item for item in wanted if not self._same_exists(collection, *item)]
+        wanted = [self._specified(number, spec) for number, spec in enumerate(specs)]
+        fresh = [item for item in wanted if not self._same_exists(collection, item)]
+        if len({item.name for item in fresh}) != len(fresh):
+            raise CommandError(125, f"duplicate index names for the same collection: {ObjectId()}")
+        for item in fresh:
+            if isinstance(item.parsed, DefinitionError):
+                raise item.parsed
         await self._check_quota(len(fresh))
         await self.snapshots.refresh(collection)
         created = []
-        for name, kind, definition in wanted:
+        for item in wanted:
             identity = str(ObjectId())
-            if (name, kind, definition) in fresh:
-                parsed = parse_definition(kind, definition, small=self.profile.small)
-                identity = self.catalog.create(collection.uuid, name, kind, definition, parsed).id
-            created.append({"id": identity, "name": name})
+            if item in fresh and not isinstance(item.parsed, DefinitionError):
+                made = self.catalog.create(collection.uuid, item.name, item.kind, item.definition, item.parsed)
+                identity = made.id
+            created.append({"id": identity, "name": item.name})
         return {"indexesCreated": created, "ok": 1.0}
 
-    def _specified(self, spec: Any) -> tuple[str, str, dict[str, Any]]:
+    def _specified(self, number: int, spec: Any) -> _Wanted:
         if not isinstance(spec, dict):
             raise CommandError(14, "'indexes' must hold documents")
         for key in spec:
@@ -145,14 +163,29 @@ class Management:
         if not isinstance(name, str) or not name:
             raise CommandError(2, "the index name must be a non-empty string")
         if kind not in TYPES:
-            raise CommandError(2, f"the index type must be one of {list(TYPES)}, not {kind}")
+            raise CommandError(8, f'"userCommand.indexes[{number}].type" must be one of [{", ".join(TYPES)}]')
         if "definition" not in spec:
             raise CommandError(40414, "BSON field 'createSearchIndexes.indexes.definition' is missing")
-        parse_definition(kind, spec["definition"], small=self.profile.small)
-        return name, kind, spec["definition"]
+        return _Wanted(name, kind, spec["definition"], self._read(number, kind, spec["definition"]))
 
-    def _same_exists(self, collection: Collection, name: str, kind: str, definition: dict[str, Any]) -> bool:
+    def _read(self, number: int, kind: str, definition: Any) -> Definition | DefinitionError:
+        """The definition, or what is wrong with one that can be read: that is told after conflicts of names."""
+        try:
+            return parse_definition(kind, definition, small=self.profile.small)
+        except DefinitionError as error:
+            if error.readable:
+                return error
+            raise self._atlas_words(error) or error.at_creation(number) from None
+
+    def _atlas_words(self, error: DefinitionError) -> CommandError | None:
+        """The one refusal that Atlas is known to say otherwise (drivers' specification, index management, case 8)."""
+        if self.profile.duplicate == "strict" and error.message == '"mappings" is required':
+            return CommandError(2, "Invalid index definition: Attribute mappings missing.")
+        return None
+
+    def _same_exists(self, collection: Collection, wanted: _Wanted) -> bool:
         """Whether the lenient service has just this index; an error if it has another one of that name."""
+        name = wanted.name
         present = self.catalog.find(collection.uuid, name=name)
         if present is None:
             return False
@@ -162,7 +195,7 @@ class Management:
                 f'An index named "{name}" is already defined for collection {collection.name}. '
                 "Index names must be unique for a source collection and all its views.",
             )
-        if present.kind == kind and equivalent(kind, present.latest.definition, definition):
+        if present.kind == wanted.kind and equivalent(wanted.kind, present.latest.definition, wanted.definition):
             return True
         raise CommandError(68, f"Index {name} already exists with a different definition. Drop it first if needed.")
 
@@ -194,9 +227,13 @@ class Management:
             raise CommandError(40414, "BSON field 'updateSearchIndex.definition' is missing but a required field")
         index = await self._named(command)
         if command.body.get("type", index.kind) != index.kind:
-            raise CommandError(197, "The type of a search index cannot be changed.")
+            raise CommandError(197, "An index's type cannot be changed")
         definition = command.body["definition"]
-        self.catalog.update(index, definition, parse_definition(index.kind, definition, small=self.profile.small))
+        try:
+            parsed = parse_definition(index.kind, definition, small=self.profile.small, update=True)
+        except DefinitionError as error:
+            raise self._atlas_words(error) or error from None
+        self.catalog.update(index, definition, parsed)
         return {"ok": 1.0}
 
     async def _drop(self, command: Command) -> dict[str, Any]:

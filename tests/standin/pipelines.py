@@ -18,7 +18,8 @@ STAGES_NOT_CONFIGURED = (
     "https://dochub.mongodb.org/core/atlas-cli-deploy-local-reqs."
 )
 _SINCE = {"$rankFusion": (8, 0), "$scoreFusion": (8, 2), "$score": (8, 2), "$rerank": (8, 3)}
-_NOT_MODELLED = {"$searchMeta", "$scoreFusion", "$score", "$rerank"}
+_NOT_MODELLED = {"$searchMeta", "$score"}
+_FUSIONS = ("$rankFusion", "$scoreFusion")
 _ASK_THE_SEARCH_PROCESS = {"$search", "$vectorSearch", "$searchMeta"}
 _REQUESTS_NOT_MODELLED = ("collation", "hint", "explain")
 
@@ -39,7 +40,7 @@ def check_versions(names: list[str], version: tuple[int, int]) -> None:
         if version < _SINCE.get(name, (0, 0)):
             raise CommandError(40324, f"Unrecognized pipeline stage name: '{name}'")
     for name in names:
-        if name in _NOT_MODELLED and not (name == "$score" and "$rankFusion" in names):
+        if name in _NOT_MODELLED and not (name == "$score" and set(_FUSIONS) & set(names)):
             raise unsupported(name)
 
 
@@ -51,8 +52,8 @@ def check_positions(pipeline: list[Any], *, within_facet: bool = False) -> None:
         for name, spec in stage.items():
             if name in STAGES and within_facet:
                 raise CommandError(40600, f"{name} is not allowed to be used within a $facet stage")
-            if name in STAGES and number:
-                code = 10170100 if name == "$rankFusion" else 40602
+            if name in STAGES and number and name != "$rerank":
+                code = 10170100 if name in _FUSIONS else 40602
                 raise CommandError(code, f"{name} is only valid as the first stage in a pipeline.")
             _check_nested(name, spec)
 

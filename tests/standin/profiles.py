@@ -20,6 +20,7 @@ class Profile:
         drops_at_once: False keeps a dropped index in the list as DELETING for a while.
         quota: search indexes for the whole cluster, of any type.
         small: definitions are limited to 3 KB and 300 fields.
+        reranks: native reranking is switched on for the project.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Profile:
     small: bool = False
     management_down: bool = False
     mongot_down: bool = False
+    reranks: bool = False
 
     @property
     def number(self) -> tuple[int, int]:
@@ -59,6 +61,8 @@ _ALL = (
     Profile("atlas"),
     Profile("atlas_7_0", version="7.0"),
     Profile("atlas_8_0", version="8.0"),
+    Profile("atlas_8_1", version="8.1"),
+    Profile("atlas_8_3", version="8.3", reranks=True),
     Profile("m0", version="8.0", quota=3, small=True),
     Profile("flex", version="8.0", quota=10, small=True),
     Profile("mongot_down", mongot_down=True),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import Any
 
 from tests.standin.errors import CommandError, unsupported
-from tests.standin.values import identity, kind_of
+from tests.standin.fusion_grammar import check_fields, check_name, check_selects, check_stages, check_weights
+from tests.standin.values import identity
 
 CONSTANT = 60
 DESCRIPTION = (
@@ -16,7 +16,7 @@ DESCRIPTION = (
 )
 
 _RANKED = {"$search", "$vectorSearch", "$geoNear"}
-_SELECTS = {"$search", "$vectorSearch", "$match", "$sort", "$skip", "$limit", "$sample", "$geoNear"}
+_EMPTY = "$rankFusion input pipeline cannot be empty."
 _MUST_RANK = (
     "All subpipelines to the $rankFusion stage must begin with one of $search, $vectorSearch, $geoNear, or have a "
     "custom $sort in the pipeline."
@@ -58,41 +58,25 @@ def parse_fusion(spec: Any) -> Fusion:
     """
     if not isinstance(spec, dict):
         raise CommandError(9, "The $rankFusion stage specification must be an object")
-    _fields("$rankFusion", spec, {"input", "combination", "scoreDetails"}, "input")
-    _fields("$rankFusion.input", spec["input"], {"pipelines"}, "pipelines")
+    check_fields("$rankFusion", spec, {"input", "combination", "scoreDetails"}, "input")
+    check_fields("$rankFusion.input", spec["input"], {"pipelines"}, "pipelines")
     pipelines = spec["input"]["pipelines"]
     if not isinstance(pipelines, dict) or not pipelines:
         raise CommandError(9, "$rankFusion needs an object of at least one input pipeline")
     for name, pipeline in pipelines.items():
         _check_pipeline(pipeline)
-        _check_name(name)
+        check_name("$rankFusion", name)
     combination = spec.get("combination", {"weights": {}})
-    _fields("$rankFusion.combination", combination, {"weights"}, None)
+    check_fields("$rankFusion.combination", combination, {"weights"}, None)
     details = spec.get("scoreDetails", False)
     if not isinstance(details, bool):
         raise CommandError(14, "BSON field '$rankFusion.scoreDetails' is the wrong type, expected 'bool'")
-    weights = _weights(combination.get("weights", {}), pipelines)
+    weights = check_weights("$rankFusion", combination.get("weights", {}), pipelines)
     return Fusion({name: pipelines[name] for name in sorted(pipelines)}, weights, details)
 
 
-def _fields(where: str, spec: Any, keys: set[str], required: str | None) -> None:
-    if not isinstance(spec, dict):
-        raise CommandError(14, f"BSON field '{where}' is the wrong type, expected 'object'")
-    for key in spec:
-        if key not in keys:
-            raise CommandError(40415, f"BSON field '{where}.{key}' is an unknown field.")
-    if required and required not in spec:
-        raise CommandError(40414, f"BSON field '{where}.{required}' is missing but a required field")
-
-
 def _check_pipeline(pipeline: Any) -> None:
-    if not isinstance(pipeline, list):
-        raise CommandError(14, "$rankFusion input pipelines must be arrays")
-    if not pipeline:
-        raise CommandError(9834300, f"$rankFusion input pipeline cannot be empty. {_MUST_RANK}")
-    if not all(isinstance(stage, dict) and len(stage) == 1 for stage in pipeline):
-        raise CommandError(40323, "A pipeline stage specification object must contain exactly one field.")
-    names = [next(iter(stage)) for stage in pipeline]
+    names = check_stages("$rankFusion", pipeline, CommandError(9834300, f"{_EMPTY} {_MUST_RANK}"))
     if {"$rankFusion", "$scoreFusion"} & set(names):
         text = "$rankFusion input pipeline has a nested hybrid search stage ($rankFusion/$scoreFusion)."
         raise CommandError(10473002, f"{text} {_MUST_RANK}")
@@ -101,58 +85,9 @@ def _check_pipeline(pipeline: Any) -> None:
     if names[0] not in _RANKED and "$sort" not in names:
         text = "Pipeline did not begin with a ranked stage and did not contain an explicit $sort stage."
         raise CommandError(9191100, f"{text} {_MUST_RANK}")
-    for stage in pipeline:
-        _check_selects(*next(iter(stage.items())))
+    check_selects(pipeline, 9191103)
     if "$geoNear" in names:
         raise unsupported("$geoNear in $rankFusion")
-
-
-def _check_selects(name: str, spec: Any) -> None:
-    why = None
-    if name not in _SELECTS:
-        why = f"{name} is not a selection stage because it modifies or transforms the input documents."
-    elif name == "$search" and isinstance(spec, dict) and spec.get("returnStoredSource"):
-        why = "$search is only a selection stage if 'returnStoredSource' is false."
-    elif name == "$geoNear" and isinstance(spec, dict) and {"distanceField", "includeLocs"} & spec.keys():
-        why = "$geoNear is only a selection stage if 'includeLocs' and 'distanceField' are not specified."
-    if why:
-        raise CommandError(9191103, f"{why} Only stages that retrieve, limit, or order documents are allowed.")
-
-
-def _check_name(name: str) -> None:
-    rules = "$rankFusion pipeline names must follow the naming rules of field path expressions. :: caused by ::"
-    if not name:
-        raise CommandError(15998, f"{rules} FieldPath field names may not be empty strings.")
-    if name.startswith("$"):
-        raise CommandError(16410, f"{rules} FieldPath field names may not start with '$'.")
-    if "." in name:
-        raise CommandError(16412, f"{rules} FieldPath field names may not contain '.'.")
-
-
-def _weights(spec: Any, pipelines: dict[str, Any]) -> dict[str, float]:
-    if not isinstance(spec, dict):
-        raise CommandError(14, "BSON field '$rankFusion.combination.weights' is the wrong type, expected 'object'")
-    unknown = [name for name in spec if name not in pipelines]
-    for name, weight in spec.items():
-        if name in unknown:
-            continue
-        if kind_of(weight) != "number":
-            raise CommandError(14, f"the weight of pipeline '{name}' must be a number")
-        if weight < 0:
-            text = f"rankFusion's pipeline weight must be non-negative, but given {weight} for pipeline '{name}'."
-            raise CommandError(9460300, text)
-    if len(spec) > len(pipelines):
-        text = f"$rankFusion input has more weights ({len(spec)}) than pipelines ({len(pipelines)})."
-        raise CommandError(9460301, f"{text} Possible extraneous specified weights = [{', '.join(unknown)}]")
-    if unknown:
-        free = [name for name in pipelines if name not in spec]
-        near = [(name, difflib.get_close_matches(name, free, 1, 0.0)) for name in unknown]
-        hints = ", ".join(f"(provided: '{name}' -> suggested: '{found[0]}')" for name, found in near if found)
-        text = f"$rankFusion stage contained ({len(unknown)}) weight(s) in 'combination.weights' that did not "
-        raise CommandError(
-            9967500, f"{text}reference valid pipeline names. Suggestions for valid pipeline names: {hints}"
-        )
-    return {name: float(weight) for name, weight in spec.items()}
 
 
 def fuse(ranked: dict[str, list[Ranked]], weights: dict[str, float]) -> list[Fused]:
@@ -179,9 +114,7 @@ def fuse(ranked: dict[str, list[Ranked]], weights: dict[str, float]) -> list[Fus
             places.setdefault(key, {})[name] = place | {"details": []}
     for key, entry in fused.items():
         details = [
-            places[key].get(name)
-            or {"inputPipelineName": name, "rank": "NA", "weight": weights.get(name, 1.0), "details": []}
-            for name in sorted(ranked)
+            places[key].get(name) or {"inputPipelineName": name, "rank": "NA", "details": []} for name in sorted(ranked)
         ]
         entry.details = {"value": entry.score, "description": DESCRIPTION, "details": details}
     return list(fused.values())

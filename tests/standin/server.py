@@ -325,7 +325,8 @@ class Standin:
             if found is None:
                 return 0
             await self.snapshots.refresh(found)
-            return indexed(self.snapshots.at(found.uuid, self.clock.now()), parsed.vector).skipped
+            snapshot = self.snapshots.at(found.uuid, self.clock.now())
+            return sum(indexed(snapshot, vector).skipped for vector in parsed.vectors.values())
 
         return self._call(count())
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from tests.standin.analysis import analyze
+from tests.standin.analysis import Analyze, analyze
+from tests.standin.errors import MongotError
 from tests.standin.mappings import Mapping
 from tests.standin.snapshots import Snapshot
-from tests.standin.values import comparable, kind_of, values_at
+from tests.standin.values import comparable, kind_of, present_at, values_at
 
 K1, B = 1.2, 0.75
 MAX_TOKEN = 8181
 """Longer token strings are cut there."""
-
-_GAP = 100
-"""Positions between two values of one path, so that no phrase spans them."""
 
 
 @dataclass
@@ -26,8 +25,9 @@ class TextField:
     postings: dict[str, dict[int, list[int]]] = field(default_factory=dict)
     lengths: dict[int, int] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def average(self) -> float:
+        """The mean length of the documents that have the path, when all are there."""
         return sum(self.lengths.values()) / len(self.lengths)
 
     def rarity(self, documents: int) -> float:
@@ -36,7 +36,14 @@ class TextField:
 
     def weight(self, frequency: float, document: int) -> float:
         """The part of BM25 that saturates with the frequency and falls with the length."""
-        return frequency / (frequency + K1 * (1 - B + B * self.lengths[document] / self.average))
+        return frequency / (frequency + K1 * (1 - B + B * _kept(self.lengths[document]) / self.average))
+
+
+def _kept(length: int) -> int:
+    """A length as Lucene stores it in a byte: exact to 40, then four significant bits of what is over 24."""
+    over = length - 24
+    shift = max(0, over.bit_length() - 4)
+    return length if over < 0 else 24 + (over >> shift << shift)
 
 
 class TextIndex:
@@ -45,7 +52,7 @@ class TextIndex:
     def __init__(self, snapshot: Snapshot, mapping: Mapping) -> None:
         self.documents = snapshot.documents
         self.mapping = mapping
-        self._texts: dict[tuple[str, str], TextField] = {}
+        self._texts: dict[tuple[str, str | Analyze], TextField] = {}
         self._values: dict[tuple[str, str], dict[int, list[Any]]] = {}
 
     @classmethod
@@ -57,9 +64,15 @@ class TextIndex:
         found: TextIndex = snapshot.cache[key]
         return found
 
-    def text(self, path: str) -> tuple[TextField, str] | None:
-        """The terms of a path and the analyzer for queries, or None if the path is not mapped as string."""
+    def text(self, path: str, multi: str | None = None) -> tuple[TextField, str | Analyze] | None:
+        """The terms of a path and the analyzer for queries, or None if the path is not mapped as string.
+
+        Raises:
+            MongotError: the path has no such `multi`, which is not passed over.
+        """
         how = self.mapping.lookup(path, "string")
+        if multi is not None and (how := how.multi.get(multi) if how else None) is None:
+            raise MongotError(8, f"{path} (multi: {multi}) not found in index")
         if how is None:
             return None
         key = (path, how.analyzer)
@@ -67,20 +80,16 @@ class TextIndex:
             self._texts[key] = self._build(path, how.analyzer)
         return self._texts[key], how.search_analyzer
 
-    def _build(self, path: str, analyzer: str) -> TextField:
+    def _build(self, path: str, analyzer: str | Analyze) -> TextField:
         built = TextField()
         for number, document in enumerate(self.documents):
-            position = length = 0
-            for value in values_at(document, path):
-                if not isinstance(value, str):
-                    continue
-                terms = analyze(value, analyzer)
-                for offset, term in enumerate(terms):
-                    built.postings.setdefault(term, {}).setdefault(number, []).append(position + offset)
-                position += len(terms) + _GAP
-                length += len(terms)
-            if length:
-                built.lengths[number] = length
+            values = [value for value in values_at(document, path) if isinstance(value, str)]
+            # The values of a path follow one another without a gap: a phrase may begin in one and end in the next.
+            terms = [term for value in values for term in analyze(value, analyzer)]
+            for position, term in enumerate(terms):
+                built.postings.setdefault(term, {}).setdefault(number, []).append(position)
+            if terms:
+                built.lengths[number] = len(terms)
         return built
 
     def values(self, path: str, kind: str) -> dict[int, list[Any]]:
@@ -101,10 +110,39 @@ class TextIndex:
         return self._values[path, kind]
 
     def wanted(self, path: str, kind: str, value: Any) -> Any:
-        """A query value as the index holds it."""
+        """A query value as the index holds it; a string that is too long for the index is not cut, and finds nothing.
+
+        Raises:
+            MongotError: a string for a path that is no token, unless it happens to be a single word.
+        """
+        if kind != "token":
+            return comparable(value)
         how = self.mapping.lookup(path, kind)
-        if kind == "token" and how is not None:
-            return _token(value, lowercase=how.lowercase)
+        if how is None and len(analyze(value)) != 1:
+            raise MongotError(8, f"Path '{path}' needs to be indexed as token")
+        return value.lower() if how is not None and how.lowercase else value
+
+    def present(self, path: str) -> list[int]:
+        """The documents with anything at a path that is mapped, whatever it is mapped as."""
+        if not self.mapping.has(path):
+            return []
+        return [number for number, document in enumerate(self.documents) if present_at(document, path)]
+
+    def null(self, path: str) -> list[int]:
+        """The documents with null at a path that is mapped."""
+        return [number for number in self.present(path) if None in values_at(self.documents[number], path)]
+
+
+class NoIndex(TextIndex):
+    """What a query is read with before its index is known: it holds nothing, and nothing is known of its paths."""
+
+    def __init__(self) -> None:
+        super().__init__(Snapshot([]), Mapping(dynamic=True))
+
+    def text(self, path: str, multi: str | None = None) -> tuple[TextField, str | Analyze] | None:
+        return super().text(path)
+
+    def wanted(self, path: str, kind: str, value: Any) -> Any:
         return comparable(value)
 
 

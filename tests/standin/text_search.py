@@ -8,10 +8,9 @@ from typing import Any
 from tests.standin.definitions import SearchDefinition
 from tests.standin.errors import CommandError, MongotError, unsupported
 from tests.standin.hits import Hit, ranked
-from tests.standin.mappings import Mapping
 from tests.standin.snapshots import Snapshot
-from tests.standin.text_index import TextIndex
-from tests.standin.text_operators import NOT_MODELLED, OPERATORS, evaluate
+from tests.standin.text_index import NoIndex, TextIndex
+from tests.standin.text_operators import COLLECTORS, NOT_MODELLED, OPERATORS, evaluate
 
 _OPTIONS_NOT_MODELLED = {
     "concurrent",
@@ -28,7 +27,7 @@ _OPTIONS_NOT_MODELLED = {
 }
 
 
-_EMPTY = TextIndex(Snapshot([]), Mapping(dynamic=True))
+_NO_INDEX = NoIndex()
 
 
 @dataclass(frozen=True)
@@ -51,19 +50,22 @@ def parse_query(spec: Any) -> TextQuery:
     name = spec.get("index", "default")
     if not isinstance(name, str) or not name:
         raise MongotError(8, '"index" must be a non-empty string')
-    operators = []
+    known = OPERATORS | NOT_MODELLED
     for key in spec:
         if key in _OPTIONS_NOT_MODELLED:
             raise unsupported(f"the option {key!r} of $search")
-        if key in OPERATORS or key in NOT_MODELLED:
-            operators.append(key)
-        elif key != "index":
-            raise MongotError(8, f'unrecognized field "{key}"')
-    if len(operators) != 1:
-        raise MongotError(8, "exactly one operator or collector must be present")
+    operators = [key for key in spec if key in known]
+    names = ", ".join(sorted(known - COLLECTORS))
+    if not operators:
+        raise MongotError(8, f"Query should contain either an operator [{names}] or a collector [facet]")
+    if len(operators) > 1:
+        raise MongotError(8, f"at most one of [{names}] may be present")
+    unknown = [key for key in spec if key not in known | {"index"}]
+    if unknown:
+        raise MongotError(8, f'unrecognized field "{unknown[0]}"')
     query = TextQuery(name, operators[0], spec[operators[0]])
     # The search process reads the whole query before it looks for the index: an empty one finds the same mistakes.
-    evaluate(query.operator, query.spec, _EMPTY)
+    evaluate(query.operator, query.spec, _NO_INDEX)
     return query
 
 

@@ -35,8 +35,16 @@ def value_at(document: Any, path: str) -> Any:
     return document
 
 
+def present_at(document: Any, path: str) -> bool:
+    """Whether there is anything at a dotted path, be it null or an empty array."""
+    *way, last = path.split(".")
+    holders = values_at(document, ".".join(way)) if way else [document]
+    return any(isinstance(item, dict) and last in item for item in holders)
+
+
 def _spread(items: list[Any]) -> list[Any]:
-    return [leaf for item in items for leaf in (item if isinstance(item, list) else [item])]
+    """The elements of arrays, and of arrays in them."""
+    return [leaf for item in items for leaf in (_spread(item) if isinstance(item, list) else [item])]
 
 
 def kind_of(value: Any) -> str:

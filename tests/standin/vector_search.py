@@ -72,6 +72,8 @@ def parse_query(spec: Any) -> VectorQuery:
     if limit is None:
         raise MongotError(8, '"limit" is required')
     vector = _query_vector(spec["queryVector"])
+    if spec.get("filter") is not None:
+        compile_filter(spec["filter"], None)  # it is read before the index is looked for
     return VectorQuery(spec["index"], spec["path"], vector, limit, _candidates(spec, limit), spec.get("filter"))
 
 
@@ -99,7 +101,7 @@ def _candidates(spec: dict[str, Any], limit: int) -> int | None:
         raise MongotError(8, "numCandidates is required for approximate vector search")
     candidates = whole_number(spec["numCandidates"])
     if candidates is None or not 1 <= candidates <= MAX_CANDIDATES:
-        raise MongotError(8, f'"numCandidates" must be within bounds [1, {MAX_CANDIDATES}]')
+        raise MongotError(8, f'"numCandidates" must be within bounds [1..{MAX_CANDIDATES}]')
     if limit > candidates:
         raise MongotError(8, "limit should be less than or equal to numCandidates")
     return candidates
@@ -115,7 +117,7 @@ def _query_vector(value: Any) -> Float32:
         raise MongotError(8, '"queryVector" must be a non-empty array of numbers or a vector')
     if not np.isfinite(vector).all():
         position = int(np.flatnonzero(~np.isfinite(vector))[0])
-        raise MongotError(8, f"'queryVector' contains a non-finite value at position {position}")
+        raise MongotError(8, f"'queryVector' contains a non-finite value (Infinity or NaN) at position [{position}].")
     return vector
 
 
@@ -125,8 +127,8 @@ def check_against_index(query: VectorQuery, definition: VectorDefinition) -> Non
     Raises:
         MongotError: path, dimensions or filter do not fit the index.
     """
-    field = definition.vector
-    if query.path != field.path:
+    field = definition.vectors.get(query.path)
+    if field is None:
         raise MongotError(8, f"{query.path} is not indexed as vector")
     if query.vector.size != field.dimensions:
         raise MongotError(
@@ -146,7 +148,7 @@ def search(
     Args:
         recall: below 1, an approximate search with fewer candidates than documents misses this share of them.
     """
-    field = definition.vector
+    field = definition.vectors[query.path]
     vectors = indexed(snapshot, field)
     keep = list(range(len(vectors.positions)))
     if query.filter is not None:

@@ -6,7 +6,7 @@ import asyncio
 
 import pymongo
 import pytest
-from pymongo.errors import AutoReconnect, ExecutionTimeout, NotPrimaryError, OperationFailure, PyMongoError
+from pymongo.errors import AutoReconnect, ExecutionTimeout, NotPrimaryError, PyMongoError
 
 from tests.standin_tests.helpers import (
     built,
@@ -63,7 +63,7 @@ async def test_under_a_client_side_timeout_it_is_asked_over_and_over(ready):
     assert len(standin.recorded("$vectorSearch")) == 4
 
 
-@pytest.mark.parametrize("code", [8, 50])
+@pytest.mark.parametrize("code", [8, 43, 50, 175, 11601])
 async def test_codes_that_are_not_retried(ready, code):
     standin, coll, _ = ready
     standin.fail("$search", code=code)
@@ -79,14 +79,15 @@ async def test_codes_that_are_retried(ready, code):
     assert [command.code for command in standin.recorded("$search")] == [code, None]
 
 
-async def test_an_overloaded_server_is_asked_again(ready):
+@pytest.mark.parametrize(("code", "text"), [(462, "overloaded"), (489, "caused by :: Query rejected: search server")])
+async def test_an_overloaded_server_is_asked_again(ready, code, text):
     standin, coll, _ = ready
-    standin.fail("$search", code=462)
+    standin.fail("$search", code=code)
     assert await ids(coll, text_stage("tea")) == [1]
-    standin.fail("$search", code=462, times=None)
-    with pytest.raises(OperationFailure) as caught:
-        await rows(coll, text_stage("tea"))
-    assert caught.value.has_error_label("SystemOverloadedError")
+    standin.fail("$search", code=code, times=None)
+    error = await refused(rows(coll, text_stage("tea")), code, text)
+    assert error.has_error_label("SystemOverloadedError")
+    assert error.has_error_label("RetryableError")
 
 
 @pytest.mark.parametrize("code", [13, 18, 20, 125, 396])

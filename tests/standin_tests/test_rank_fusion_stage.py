@@ -101,7 +101,7 @@ async def test_score_details_tell_of_every_branch(start, collection):
     assert detail["value"] == by_id[2]["s"]
     assert detail["description"].startswith("value output by reciprocal rank fusion algorithm")
     text, vector = detail["details"]
-    assert text == {"inputPipelineName": "text", "rank": "NA", "weight": 0.3, "details": []}
+    assert text == {"inputPipelineName": "text", "rank": "NA", "details": []}
     assert (vector["inputPipelineName"], vector["rank"], vector["weight"]) == ("vector", 1, 0.7)
     assert vector["value"] > 0.9
     text_of_details = "query requires scoreDetails metadata"
@@ -153,15 +153,6 @@ async def test_version_8_0_writes_the_score_into_the_document(start, collection)
     assert found[0]["score"] == pytest.approx(0.7 / 62 + 0.3 / 61, rel=0.02)
     await refused(rows(coll, fusion(), {"$set": {"s": SCORE}}), 17308)
     await refused(rows(coll, fusion(scoreDetails=True)), 224, "must be enabled to use scoreDetails")
-
-
-async def test_other_fusions_are_unknown_before_their_version_and_not_modelled_after(start, collection):
-    coll = await collection(start(version="8.0"))
-    await refused(rows(coll, {"$scoreFusion": {}}), 40324)
-    await refused(rows(coll, {"$rerank": {}}), 40324)
-    coll = await collection(start(version="8.3"))
-    await refused(rows(coll, {"$scoreFusion": {}}), 9999)
-    await refused(rows(coll, {"$rerank": {}}), 9999)
 
 
 RANKED = [{"$sort": {"a": 1}}]

@@ -99,6 +99,9 @@ async def test_a_path_that_is_not_mapped_finds_nothing_and_says_nothing(start, c
     assert await ids(coll, text_stage("tea", path="other")) == []
     assert await ids(coll, search(**equals("u", "a"))) == [1]
     assert await ids(coll, search(**equals("text", "tea"))) == [], "a string is no token"
+    await refused(rows(coll, search(**equals("text", "green tea"))), 8, "Path 'text' needs to be indexed as token")
+    typo = {"$search": {"index": "typo", **equals("text", "green tea")}}
+    assert await ids(coll, typo) == [], "an index that does not exist knows no paths"
     assert await ids(coll, text_stage("a", path="u")) == [], "a token is no string"
     dynamic = {"index": "dynamic"}
     assert await ids(coll, {"$search": dynamic | {"text": {"query": "tea", "path": "other"}}}) == [1]
@@ -136,10 +139,12 @@ ROWS = [
     {"_id": 1, "u": "Ann", "text": "green tea", "n": 1, "d": MOMENT, "f": True, "o": ID, "in": {"text": "deep"}},
     {"_id": 2, "u": "bob", "text": ["black tea", "no milk"], "n": 2.5, "f": False, "more": {"text": "deep"}},
     {"_id": 3, "text": "tea green", "n": 7, "in": [{"text": "deep"}, {"text": "down"}]},
+    {"_id": 4, "n": None, "unmapped": None},
 ]
 OPERATORS = [
     ({"phrase": {"query": "green tea", "path": "text"}}, {1}),
-    ({"phrase": {"query": "tea no", "path": "text"}}, set()),
+    ({"phrase": {"query": "tea no", "path": "text"}}, {2}),  # from one value into the next
+    ({"phrase": {"query": "milk black", "path": "text"}}, set()),
     ({"phrase": {"query": "no milk", "path": ["text", "other"]}}, {2}),
     (equals("u", "ANN"), {1}),
     (equals("text", "green tea"), {1}),
@@ -153,7 +158,14 @@ OPERATORS = [
     ({"range": {"path": "n", "gt": 1, "lte": 7}}, {2, 3}),
     ({"range": {"path": "u", "gte": "b"}}, {2}),
     ({"range": {"path": "d", "gte": MOMENT}}, {1}),
+    ({"range": {"path": "u", "gte": "B"}}, {2}),
     ({"exists": {"path": "u"}}, {1, 2}),
+    ({"exists": {"path": "in"}}, {1, 3}),
+    ({"exists": {"path": "n"}}, {1, 2, 3, 4}),
+    ({"exists": {"path": "unmapped"}}, set()),
+    (equals("n", None), {4}),
+    (equals("unmapped", None), set()),
+    (equals("n", "word"), set()),
     ({"exists": {"path": "missing"}}, set()),
     ({"text": {"path": "in.text", "query": "deep"}}, {1, 3}),
     ({"text": {"path": "more.text", "query": "deep"}}, {2}),
@@ -170,6 +182,7 @@ COMPOUNDS = [
     ({"filter": [equals("u", "bob")], "should": [GREEN]}, {2}),
     ({"filter": [equals("u", "bob")], "should": [GREEN], "minimumShouldMatch": 1}, set()),
     ({"must": [{"compound": {"should": [GREEN]}}]}, {1, 3}),
+    ({"mustNot": [TEA]}, {4}),
 ]
 
 
@@ -187,9 +200,10 @@ async def test_operators(start, collection):
 
 
 MISTAKES = [
-    ({}, "exactly one operator"),
-    ({"text": {"query": "x", "path": "text"}, "exists": {"path": "u"}}, "exactly one operator"),
-    ({"txt": {}}, 'unrecognized field "txt"'),
+    ({}, "Query should contain either an operator"),
+    ({"text": {"query": "x", "path": "text"}, "exists": {"path": "u"}}, "at most one of"),
+    ({"txt": {}}, "Query should contain either an operator"),
+    ({**TEA, "limit": 5}, 'unrecognized field "limit"'),
     ({"text": {"query": "x"}}, '"text.path" is required'),
     ({"text": {"path": "text"}}, '"text.query"'),
     ({"text": {"path": "text", "query": ""}}, '"text.query"'),
@@ -197,7 +211,7 @@ MISTAKES = [
     ({"text": {"path": "text", "query": "x", "fuzzy": {"maxEdits": 3}}}, '"text.fuzzy.maxEdits"'),
     ({"text": {"path": "text", "query": "x", "fuzzy": {"maxExpansions": 0}}}, '"text.fuzzy.maxExpansions"'),
     ({"text": {"path": "text", "query": "x", "matchCriteria": "some"}}, '"text.matchCriteria"'),
-    ({"compound": {}}, '"compound" must have at least one clause'),
+    ({"compound": {}}, '"compound" at least one of [filter, must, mustNot, should] must be present'),
     ({"compound": {"should": [], "filter": []}}, '"compound" must have at least one clause'),
     ({"compound": {"should": [TEA], "minimumShouldMatch": 2}}, "minimumShouldMatch"),
     ({"compound": {"all": [TEA]}}, 'unrecognized field "all"'),
@@ -206,6 +220,8 @@ MISTAKES = [
     ({"in": {"path": "u", "value": ["a", 1]}}, '"in.value"'),
     ({"range": {"path": "n"}}, '"range"'),
     ({"range": {"path": "n", "gt": 1, "gte": 1}}, '"range"'),
+    ({"range": {"path": "n", "gt": 2, "lt": 1}}, '"range" gt/gte must not be greater than lt/lte'),
+    ({"range": {"path": "n", "gt": 1, "lte": 1}}, '"range" bounds must both be inclusive if they are equal'),
 ]
 NOT_MODELLED = [
     {"autocomplete": {"query": "x", "path": "text"}},
@@ -213,7 +229,7 @@ NOT_MODELLED = [
     {"text": {"query": "x", "path": "text", "synonyms": "mine"}},
     {"text": {"query": "x", "path": "text", "score": {"function": {}}}},
     {"phrase": {"query": "x y", "path": "text", "slop": 2}},
-    {"compound": {"mustNot": [TEA]}},
+    {"text": {"query": "x y", "path": "text", "fuzzy": {}, "matchCriteria": "all"}},
     {**TEA, "highlight": {"path": "text"}},
     {**TEA, "count": {"type": "total"}},
     {**TEA, "scoreDetails": True},

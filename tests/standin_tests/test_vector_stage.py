@@ -146,7 +146,7 @@ async def test_options_that_are_refused(start, collection):
         stage = vector_stage([1.0, 0.0])["$vectorSearch"] | change
         stage = {key: value for key, value in stage.items() if value is not None}
         await refused(rows(coll, {"$vectorSearch": stage}), code, text)
-    await refused(rows(coll, vector_stage([1.0, 0.0], index="s")), 8, "e is not indexed as vector")
+    await refused(rows(coll, vector_stage([1.0, 0.0], index="s")), 8, "$vectorSearch over search index 's'")
 
 
 async def test_places_and_requests_where_the_stage_must_not_be(start, collection, connect):
@@ -213,13 +213,15 @@ FILTERS = [
     ({"u": "a", "n": 1}, {1}),
     ({}, {1, 2, 3, 4}),
 ]
+NAN = {"n": {"$lt": float("nan")}}
 FILTER_MISTAKES = [
     {"u": {"$regex": "a"}},
     {"u": {"$in": []}},
     {"u": {"$in": ["a", 1]}},
     {"u": {"$in": ["a", None]}},
     {"u": {"$gt": None}},
-    {"u": {"$gt": True}},
+    {"u": {"$gt": {"x": True}}},
+    NAN,
     {"u": {}},
     {"u": {"x": 1}},
     {"u": ["a"]},
@@ -241,7 +243,11 @@ async def test_filters(start, collection):
     for spec, expected in FILTERS:
         assert set(await ids(coll, vector_stage([1.0, 0.0], filter=spec))) == expected, spec
     for spec in FILTER_MISTAKES:
-        await refused(rows(coll, vector_stage([1.0, 0.0], filter=spec)), 8, "")
+        code = 9999 if spec == NAN else 8
+        await refused(rows(coll, vector_stage([1.0, 0.0], filter=spec)), code, "")
+    typo = vector_stage([1.0, 0.0], index="typo", filter={"u": {"$regex": "a"}})
+    await refused(rows(coll, typo), 8, '"filter.u" at least one of')
+    assert await ids(coll, vector_stage([1.0, 0.0], index="typo", filter={"other": "a"})) == []
 
 
 async def test_an_approximate_search_can_miss_what_an_exact_one_finds(start, collection):

@@ -15,9 +15,11 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ExecutionTimeout
 
+from lkmongo.embed.base import TextTooLongError
 from lkmongo.model import Fact, Passage, TenantScope
 from lkmongo.store.indexes.canary import RESERVED_TENANT
 from lkmongo.store.indexes.definitions import EMBEDDING
+from lkmongo.store.knowledge.knowledge import runs
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES, SESSIONS
 from lkmongo.store.sessions.documents import summary_of
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from lkmongo.embed.base import Embedder
 
 Document = dict[str, Any]
+_Texts = list[tuple[Document, str]]
+"""Documents, each with its text to embed."""
 Progress = Callable[[str, int, int], None]
 """Called with a collection's name, how many of its documents are done, and how many there are."""
 
@@ -54,6 +58,7 @@ class BackfillCounts:
         embedded: by this run.
         changed: meanwhile; they are embedded by the writer or the next run.
         unfit: without a text to embed.
+        too_long: their text is too long for the model.
     """
 
     collection: str
@@ -61,6 +66,7 @@ class BackfillCounts:
     embedded: int = 0
     changed: int = 0
     unfit: int = 0
+    too_long: int = 0
 
 
 async def backfill(
@@ -95,7 +101,8 @@ async def backfill(
         on_progress(name, 0, counts.missing)
         if counts.missing:
             async for _ in _fill(db[name], selector, embedder, counts, on_wait):
-                on_progress(name, counts.embedded + counts.changed + counts.unfit, counts.missing)
+                done = counts.embedded + counts.changed + counts.unfit + counts.too_long
+                on_progress(name, done, max(done, counts.missing))  # more, with the other passages of documents
     return filled
 
 
@@ -144,19 +151,64 @@ async def _fill(
     on_wait: Callable[[float], None] | None,
 ) -> AsyncIterator[None]:
     async for documents in _batches(collection, selector):
-        texts = [(document, _text(document)) for document in documents]
-        todo = [(document, text) for document, text in texts if text]
-        counts.unfit += len(texts) - len(todo)
-        waiting = iter(todo)
-        async for vectors in embedder.embed_many([text for _, text in todo], on_wait=on_wait):
-            # Vectors first, so that zip takes no document from `waiting` without a vector.
-            pairs = [(document, vector) for vector, (document, _) in zip(vectors, waiting, strict=False)]
-            written = await _write(collection, pairs, embedder.model)
-            counts.embedded += written
-            counts.changed += len(pairs) - written
+        texts = [(document, text) for document in documents if (text := _text(document))]
+        counts.unfit += len(documents) - len(texts)
+        if not texts:
             yield
-        if not todo:
-            yield
+        whole = embedder.together and collection.name == KNOWLEDGE
+        async for todo in _of_whole_sources(collection, texts) if whole else _once(texts):
+            async for pairs in _embedded(embedder, todo, counts, on_wait, whole=whole):
+                written = await _write(collection, pairs, embedder.model) if pairs else 0
+                counts.embedded += written
+                counts.changed += len(pairs) - written
+                yield
+
+
+async def _once(todo: _Texts) -> AsyncIterator[_Texts]:
+    yield todo
+
+
+async def _embedded(
+    embedder: Embedder,
+    todo: _Texts,
+    counts: BackfillCounts,
+    on_wait: Callable[[float], None] | None,
+    *,
+    whole: bool,
+) -> AsyncIterator[list[tuple[Document, NDArray[np.float32]]]]:
+    """Documents with their vectors, as they are made; those too long for the model are left out and counted."""
+    done = 0
+    while done < len(todo):
+        rest = todo[done:]
+        lengths = runs((document["tenant_id"], document.get("source")) for document, _ in rest) if whole else None
+        try:
+            async for vectors in embedder.embed_many([text for _, text in rest], documents=lengths, on_wait=on_wait):
+                batch = todo[done : done + len(vectors)]
+                done += len(batch)
+                yield [(document, vector) for (document, _), vector in zip(batch, vectors, strict=True)]
+        except TextTooLongError:
+            if whole:
+                raise
+            done += 1
+            counts.too_long += 1
+            yield []
+
+
+async def _of_whole_sources(collection: AsyncCollection[Document], lacking: _Texts) -> AsyncIterator[_Texts]:
+    """All passages of the sources that these are of, in their order."""
+    todo: _Texts = []
+    for tenant_id, source in dict.fromkeys((document["tenant_id"], document.get("source")) for document, _ in lacking):
+        of_source = {"tenant_id": tenant_id, "source": source}
+
+        async def find(of_source: Document = of_source) -> list[Document]:
+            return await collection.find(of_source, dict.fromkeys(_READ, 1)).sort("chunk", 1).to_list()
+
+        todo += [(document, text) for document in await operations.read(find) if (text := _text(document))]
+        if len(todo) >= _BATCH:
+            yield todo
+            todo = []
+    if todo:
+        yield todo
 
 
 async def _batches(collection: AsyncCollection[Document], selector: Document) -> AsyncIterator[list[Document]]:

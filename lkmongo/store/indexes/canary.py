@@ -170,9 +170,9 @@ async def _search(db: AsyncDatabase[Document], index: SearchIndex, document: Doc
             if await cursor.to_list():
                 return Canary(Outcome.FOUND)
         except OperationFailure as error:
-            if error.code not in _NOT_YET:
+            if error.code not in _NOT_YET and not operations.is_overload(error):
                 raise
-            return Canary(Outcome.MISSED, f"{(error.details or {}).get('errmsg', error)} (code {error.code})")
+            return Canary(Outcome.MISSED, operations.server_words(error))
         return Canary(Outcome.MISSED, f"it does not find the existing document {document['_id']}")
 
     return await operations.read(ask)

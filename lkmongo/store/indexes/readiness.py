@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pymongo.asynchronous.database import AsyncDatabase
@@ -21,7 +21,7 @@ from lkmongo.errors import (
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.indexes.backfill import Coverage, coverage
 from lkmongo.store.indexes.canary import Canary, Outcome, check_canary, wait_for_canary
-from lkmongo.store.indexes.definitions import SearchIndex, differences, search_indexes
+from lkmongo.store.indexes.definitions import SearchIndex, Tuning, differences, search_indexes, tuned
 from lkmongo.store.indexes.search_indexes import BROKEN, ListedIndex, listed
 from lkmongo.store.mongo import declared, operations
 from lkmongo.store.mongo.capabilities import Capabilities, probe
@@ -51,6 +51,7 @@ class IndexState:
         different: its definition is not the needed one.
         detail: what is wrong, or empty.
         canary: whether it finds an existing document; None if not tested.
+        tuned: how it keeps its vectors, where that is not the default.
     """
 
     index: SearchIndex
@@ -60,6 +61,7 @@ class IndexState:
     different: bool = False
     detail: str = ""
     canary: Canary | None = None
+    tuned: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -93,7 +95,15 @@ def state_of(index: SearchIndex, found: ListedIndex | None) -> IndexState:
     different = differences(index.definition, found.definition)
     ready = found.ready and found.status not in BROKEN and not different
     detail = "; ".join([*different, *filter(None, [found.message])])
-    return IndexState(index, found.status, found.queryable, ready=ready, different=bool(different), detail=detail)
+    return IndexState(
+        index,
+        found.status,
+        found.queryable,
+        ready=ready,
+        different=bool(different),
+        detail=detail,
+        tuned=tuned(found.definition),
+    )
 
 
 async def states(
@@ -204,9 +214,9 @@ def _timeout_error(known: Sequence[IndexState], backoff: Backoff) -> NotReadyErr
     )
 
 
-async def tested_states(db: AsyncDatabase[Document], embedder: Embedder) -> list[IndexState]:
+async def tested_states(db: AsyncDatabase[Document], embedder: Embedder, tuning: Tuning | None) -> list[IndexState]:
     """The state of all search indexes, with a canary search for those that are ready. Raises as `listed` does."""
-    found = await states(db, search_indexes(embedder.dimensions, embedder.similarity), Backoff(0))
+    found = await states(db, search_indexes(embedder.dimensions, embedder.similarity, tuning), Backoff(0))
     return [
         replace(each, canary=await check_canary(db, each.index, embedder)) if each.ready else each for each in found
     ]
@@ -231,7 +241,9 @@ class DatabaseStatus:
     documents: Sequence[Coverage]
 
 
-async def database_status(db: AsyncDatabase[Document], embedder: Embedder) -> DatabaseStatus:
+async def database_status(
+    db: AsyncDatabase[Document], embedder: Embedder, tuning: Tuning | None = None
+) -> DatabaseStatus:
     """Report the state of a database, with a canary search for each ready search index; writes nothing.
 
     Raises:
@@ -242,7 +254,7 @@ async def database_status(db: AsyncDatabase[Document], embedder: Embedder) -> Da
     trouble = ""
     if capabilities.search:
         try:
-            found = await tested_states(db, embedder)
+            found = await tested_states(db, embedder, tuning)
         except (NotReadyError, NotSupportedError) as error:
             trouble = error.why or error.message
     own = (await declared.read(db)).own

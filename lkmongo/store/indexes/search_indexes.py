@@ -17,7 +17,16 @@ from pymongo.operations import SearchIndexModel
 from lkmongo.backoff import Backoff
 from lkmongo.errors import DatabaseError, NotReadyError, NotSupportedError
 from lkmongo.store.indexes.database_indexes import Action, Change, create_collection
-from lkmongo.store.indexes.definitions import IndexType, SearchIndex, differences, type_of
+from lkmongo.store.indexes.definitions import (
+    EMBEDDING,
+    IndexType,
+    SearchIndex,
+    differences,
+    keep_tuned,
+    search_indexes,
+    tuned,
+    type_of,
+)
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.capabilities import NO_SEARCH
 
@@ -26,8 +35,11 @@ Document = dict[str, Any]
 Key = tuple[str, str]
 """The names of a collection and of an index on it."""
 
-MANAGEMENT_DOWN = 125
-"""CommandFailed: the search management service is unreachable, as in the first seconds of a container."""
+_MANAGEMENT_DOWN = "Error connecting to Search Index Management service"
+"""What the server says when that service is unreachable, as in the first seconds of a container. The code (125,
+CommandFailed) is that of a refused definition as well."""
+_REFUSED = frozenset({2, 8, 9, 14, 72, 125, 197, 396, 40414, 40415})
+"""Error codes of a definition that is refused; of an answer without a code, the server makes 8 (UnknownError)."""
 PATIENCE = 30.0
 """Seconds to wait for that service, and for the end of a drop."""
 
@@ -66,8 +78,8 @@ class ListedIndex:
 def read_listing(document: Mapping[str, Any]) -> ListedIndex:
     definition = document.get("latestDefinition") or {}
     version = (document.get("latestDefinitionVersion") or {}).get("version")
-    hosts = document.get("statusDetail") or []
-    parts = [host.get(part) or {} for host in hosts for part in ("stagedIndex", "mainIndex")]
+    hosts = _hosts(document.get("statusDetail"))
+    parts = [host.get(part) or {} for host in hosts for part in ("stagedIndex", "mainIndex")] + [*hosts, document]
     serving = [((host.get("mainIndex") or {}).get("definitionVersion") or {}).get("version") for host in hosts]
     return ListedIndex(
         type=document.get("type") or type_of(definition),
@@ -78,6 +90,13 @@ def read_listing(document: Mapping[str, Any]) -> ListedIndex:
         current=all(number in {None, version} for number in serving),
         message=next((str(part["message"]) for part in parts if part.get("message")), ""),
     )
+
+
+def _hosts(details: Any) -> list[Mapping[str, Any]]:
+    """What each host says: a list, or an object of one host or by the names of several."""
+    if not isinstance(details, Mapping):
+        return [host for host in details or [] if isinstance(host, Mapping)]
+    return [details] if "mainIndex" in details else [host for host in details.values() if isinstance(host, Mapping)]
 
 
 async def listed(
@@ -102,8 +121,18 @@ async def listed(
     return found
 
 
+async def knowledge_quantization(db: AsyncDatabase[Document]) -> str:
+    """How the vectors of knowledge are compressed in their index: "none", "scalar" or "binary".
+
+    Raises as `listed` does, without waiting.
+    """
+    index, *_ = search_indexes(1)
+    found = (await listed(db, [index], backoff=Backoff(0))).get((index.collection, index.name))
+    return str(tuned(found.definition).get(f"{EMBEDDING}.quantization", "none")) if found else "none"
+
+
 async def retry_management(operation: Callable[[], Awaitable[T]], backoff: Backoff) -> T:
-    """Run a command of the search management service; retry while the service is unreachable.
+    """Run a command of the search management service; retry while the service is unreachable or overloaded.
 
     Raises:
         NotSupportedError: this server has no search.
@@ -116,12 +145,15 @@ async def retry_management(operation: Callable[[], Awaitable[T]], backoff: Backo
         except OperationFailure as error:
             if error.code in NO_SEARCH:
                 raise no_search_error(error.code) from error
-            if error.code != MANAGEMENT_DOWN:
+            is_overload = operations.is_overload(error)
+            if not is_overload and _MANAGEMENT_DOWN.lower() not in str(error).lower():
                 raise
             if not await backoff.pause():
                 raise NotReadyError(
-                    "MongoDB cannot reach its search management service",
-                    why=f"{(error.details or {}).get('errmsg', error)} (code {error.code})",
+                    "the search management service of MongoDB is overloaded"
+                    if is_overload
+                    else "MongoDB cannot reach its search management service",
+                    why=operations.server_words(error),
                     hint="try again in a moment",
                 ) from error
 
@@ -162,24 +194,43 @@ class SearchChange(Change[SearchIndex]):
         return done and self.found is not None and not self.found.ready
 
 
-class QuotaError(DatabaseError):
-    """The cluster has reached its limit of search indexes.
+class NotAppliedError(DatabaseError):
+    """MongoDB refused search indexes.
 
     Attributes:
-        changes: of all indexes; those that did not fit are blocked.
+        changes: of all indexes; `refused` are those with the server's words as their detail.
     """
 
-    code = "search_index_quota"
+    message: str
+    hint: str
 
-    def __init__(self, changes: Sequence[SearchChange], why: str) -> None:
-        names = ", ".join(change.index.name for change in changes if change.action is Action.BLOCKED)
-        super().__init__(
-            f"the cluster has no room for {names}",
-            why=why,
-            hint="an M0 cluster can have 3 search indexes in all its databases together, a Flex cluster 10: "
-            "drop one, or use a larger cluster",
-        )
+    def __init__(self, changes: Sequence[SearchChange], refused: Sequence[SearchChange]) -> None:
+        names = ", ".join(change.index.name for change in refused)
+        why = "; ".join(dict.fromkeys(change.detail for change in refused))
+        super().__init__(self.message.format(names=names), why=why, hint=type(self).hint)
         self.changes = changes
+
+
+class QuotaError(NotAppliedError):
+    """The cluster has reached its limit of search indexes."""
+
+    code = "search_index_quota"
+    message = "the cluster has no room for {names}"
+    hint = (
+        "an M0 cluster can have 3 search indexes in all its databases together, a Flex cluster 10: "
+        "drop one, or use a larger cluster"
+    )
+
+
+class RefusedDefinitionError(NotAppliedError):
+    """The server does not take a definition."""
+
+    code = "search_index_refused"
+    message = "MongoDB refuses the definition of {names}"
+    hint = (
+        "lkmongo db indexes --dry-run prints it: unset the setting that asks for what this server does not know, "
+        "or upgrade the cluster"
+    )
 
 
 async def plan(
@@ -212,6 +263,8 @@ def _compare(  # noqa: PLR0911 - one answer for each way in which an index can s
 
     if found is None:
         return change(Action.CREATE)
+    if found.type == index.type:
+        index = keep_tuned(index, found.definition)
     if found.status == "DELETING":
         return change(Action.CREATE, "the previous one is still being deleted")
     if found.type != index.type:
@@ -227,6 +280,21 @@ def _compare(  # noqa: PLR0911 - one answer for each way in which an index can s
     if not found.ready:
         return change(Action.UNCHANGED, _describe_state(found), "lkmongo db wait-ready waits for it")
     return change(Action.UNCHANGED)
+
+
+async def rebuild_costs(db: AsyncDatabase[Document], changes: Iterable[SearchChange]) -> list[str]:
+    """What dropping and building each index costs, in a sentence. Raises as `operations.read` does."""
+    lines = []
+    for change in changes:
+        collection = db[change.index.collection]
+        count = await operations.read(collection.estimated_document_count)
+        now = "answers, and is dropped first" if change.found and change.found.queryable else "does not answer now"
+        meanwhile = "run exact" if change.index.type == "vectorSearch" else "only compare words among what is near"
+        lines.append(
+            f"{change.index.name} {now}: about {count:,} documents of {collection.name} (by its metadata) are indexed "
+            f"again, and searches of {collection.name} {meanwhile} until it is ready"
+        )
+    return lines
 
 
 def _describe_state(found: ListedIndex) -> str:
@@ -248,25 +316,28 @@ async def apply(
 
     Raises:
         QuotaError: the cluster is full; all other changes were made.
+        RefusedDefinitionError: the server does not take a definition; all other changes were made.
         NotReadyError: dropping an index takes too long.
         NotSupportedError, DatabaseError, AuthenticationError: as `plan` does.
     """
     backoff = backoff or Backoff(PATIENCE)
     changes: list[SearchChange] = []
-    refused = ""
+    refused: dict[type[NotAppliedError], list[SearchChange]] = {}
     for change in await plan(db, indexes, replace=replace, backoff=backoff):
         backoff.reset()
         try:
             changes.append(await _apply_change(db, change, backoff, replace=replace))
         except OperationFailure as error:
-            if error.code != _ILLEGAL:
+            if error.code != _ILLEGAL and error.code is not None and error.code not in _REFUSED:
                 raise operations.explain(error) from error
-            refused = f"{(error.details or {}).get('errmsg', error)} (code {error.code})"
-            changes.append(SearchChange(change.index, Action.BLOCKED, refused, found=change.found))
+            changes.append(
+                SearchChange(change.index, Action.BLOCKED, operations.server_words(error), found=change.found)
+            )
+            refused.setdefault(QuotaError if error.code == _ILLEGAL else RefusedDefinitionError, []).append(changes[-1])
         except PyMongoError as error:
             raise operations.explain(error) from error
-    if refused:
-        raise QuotaError(changes, refused)
+    for kind, those in refused.items():
+        raise kind(changes, those)
     return changes
 
 

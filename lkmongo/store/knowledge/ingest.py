@@ -333,7 +333,13 @@ class _IngestRun:
         portion: list[str] = []
         passages = 0
         for number, document in enumerate(documents, 1):
-            counts = await self.knowledge.put(self.tenant, document, self.embedder.model, dry_run=self.dry_run)
+            counts = await self.knowledge.put(
+                self.tenant,
+                document,
+                self.embedder.model,
+                together=self.embedder.together,
+                dry_run=self.dry_run,
+            )
             if counts.passages or counts.removed:
                 rows.append(counts)
             self.on_progress("documents", number, len(documents))

@@ -7,11 +7,12 @@ is first written without a vector and found by words; its vector follows. Interr
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pymongo import InsertOne, UpdateOne
@@ -135,7 +136,9 @@ class Knowledge:
                 hint=f"lkmongo knowledge remove {shlex.quote(named[0])} first, rename the file, or use --tenant",
             )
 
-    async def put(self, tenant: TenantScope, document: Document, model: str, *, dry_run: bool = False) -> Counts:
+    async def put(
+        self, tenant: TenantScope, document: Document, model: str, *, together: bool = False, dry_run: bool = False
+    ) -> Counts:
         """Store a document: changed passages are replaced, vanished ones removed.
 
         A passage that only moved keeps its vector of `model`; others lose theirs until `embed` is run.
@@ -144,6 +147,7 @@ class Knowledge:
             tenant: owner of the knowledge.
             document: to store.
             model: the embedder's.
+            together: if one passage changed, all of the document lose their vectors: see `Embedder.together`.
             dry_run: only count.
 
         Raises:
@@ -168,7 +172,12 @@ class Knowledge:
         counts.moved_from = next((root for root in roots if root), None)
         if dry_run:
             return counts
-        vectors = await self._known_vectors(scope, there.values(), changed, model)
+        if together and there and (changed or gone):
+            vectors = {}
+            stale = {"$unset": {"embedding": "", "embedding_model": ""}}
+            await operations.write(lambda: self._knowledge.update_many(scope, stale))  # first: it may be interrupted
+        else:
+            vectors = await self._known_vectors(scope, there.values(), changed, model)
         moment = now()
         for batch in _batches(changed):
             values = [_values(passage, vectors, model, document.root, moment) for passage in batch]
@@ -210,6 +219,8 @@ class Knowledge:
     ) -> int:
         """Embed the passages of these sources that have no vector; return their number.
 
+        With an embedder that embeds a document's passages `together`, all of a source that lacks one.
+
         Args:
             tenant: owner of the knowledge.
             sources: to embed.
@@ -224,11 +235,15 @@ class Knowledge:
         from lkmongo.embed.vectors import to_bson
 
         selector = tenant.filter | {"source": {"$in": list(sources)}} | _without(embedder.model)
+        if embedder.together:
+            lacking = [each["_id"] for each in await self._group(selector, {"_id": "$source"})]
+            selector = tenant.filter | {"source": {"$in": lacking}}
         shown = {"source": 1, "chunk": 1, "title": 1, "content": 1, "content_hash": 1}
         found = sorted(await self._find(selector, shown), key=lambda each: (each["source"], each["chunk"]))
         texts = [Passage(each["source"], each["chunk"], each["title"], each["content"]).embedded_text for each in found]
+        lengths = runs(each["source"] for each in found)
         done = 0
-        async with aclosing(prefetch(embedder.embed_many(texts, on_wait=on_wait))) as batches:
+        async with aclosing(prefetch(embedder.embed_many(texts, documents=lengths, on_wait=on_wait))) as batches:
             async for vectors in batches:
                 batch = found[done : done + len(vectors)]
                 requests = [
@@ -299,6 +314,11 @@ def _values(passage: Passage, vectors: dict[str, Any], model: str, root: str | N
     values = {"title": passage.title, "content": passage.content, "content_hash": hashed, "root": root}
     vector = {"embedding": vectors[hashed], "embedding_model": model} if hashed in vectors else {}
     return values | {"updated_at": moment} | vector | STAMP
+
+
+def runs(documents: Iterable[Any]) -> list[int]:
+    """How many passages follow each other of the same document, for `Embedder.embed_many`."""
+    return [sum(1 for _ in same) for _, same in groupby(documents)]
 
 
 def _without(model: str) -> Stored:

@@ -24,7 +24,13 @@ from pymongo.errors import (
 )
 from pymongo.results import BulkWriteResult
 
-from lkmongo.errors import AuthenticationError, DatabaseError, DatabaseUnavailableError, LkmongoError
+from lkmongo.errors import (
+    AuthenticationError,
+    DatabaseError,
+    DatabaseOverloadedError,
+    DatabaseUnavailableError,
+    LkmongoError,
+)
 from lkmongo.redact import redact
 from lkmongo.store.mongo.client import run_on_client_loop
 
@@ -33,6 +39,12 @@ T = TypeVar("T")
 _DUPLICATE_KEY = 11_000
 _WRONG_CREDENTIALS = {18, 8000}
 _NOT_ALLOWED = {13}
+_OVERLOADED = {365, 402, 407, 433, 449, 450, 462, 489}
+"""Error codes of a server or a search process that takes no more requests. (MongoDB's error codes; newer servers also
+label such errors.)"""
+_OVERLOADED_LABEL = "SystemOverloadedError"
+_BUSY = "too many concurrent requests"
+"""What the management of search indexes says when it is busy, with a code that it also has for a full cluster."""
 
 
 async def read(operation: Callable[[], Awaitable[T]]) -> T:
@@ -159,6 +171,13 @@ async def upsert(operation: Callable[[], Awaitable[bool]]) -> bool:
     return await write(run)
 
 
+def is_overload(error: Exception) -> bool:
+    """Whether a server refused this to shed load: not to be repeated at once."""
+    return isinstance(error, OperationFailure) and (
+        error.code in _OVERLOADED or error.has_error_label(_OVERLOADED_LABEL) or _BUSY in str(error).lower()
+    )
+
+
 def explain(error: Exception) -> LkmongoError:  # noqa: PLR0911 - one answer for each kind of error
     """Translate a driver's error, without documents or credentials."""
     if isinstance(error, OperationFailure) and error.code in _WRONG_CREDENTIALS:
@@ -186,11 +205,18 @@ def explain(error: Exception) -> LkmongoError:  # noqa: PLR0911 - one answer for
         return DatabaseError("a document with this key exists already", why="duplicate key (code 11000)")
     if isinstance(error, DocumentTooLarge | InvalidDocument):
         return DatabaseError("the document cannot be stored", why=type(error).__name__)
+    if is_overload(error):
+        return DatabaseOverloadedError(why=server_words(error), hint="try again in a minute")
     if isinstance(error, BulkWriteError):
         first: dict[str, Any] = next(iter((error.details or {}).get("writeErrors", [])), {})
         return DatabaseError(why=f"a write of a batch was refused (code {first.get('code', error.code)})")
+    return DatabaseError(why=server_words(error))
+
+
+def server_words(error: Exception) -> str:
+    """What the server or the driver says, with the code, without documents or credentials."""
     code = f" (code {error.code})" if isinstance(error, OperationFailure) and error.code else ""
-    return DatabaseError(why=f"{_short(error)}{code}")
+    return f"{_short(error)}{code}"
 
 
 def _short(error: Exception) -> str:

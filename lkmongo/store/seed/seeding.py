@@ -19,6 +19,7 @@ from lkmongo.declarations import Collection, Declarations
 from lkmongo.embed.base import Embedder
 from lkmongo.model import DEFAULT_TENANT, Order, OrderItem, Passage, Profile, TenantScope, UserScope, now
 from lkmongo.store.indexes import database_indexes
+from lkmongo.store.knowledge.knowledge import runs
 from lkmongo.store.knowledge.passages import content_hash
 from lkmongo.store.mongo import declared, operations
 from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES, ORDERS, SESSIONS, STAMP, USERS
@@ -126,7 +127,7 @@ async def seed(
         wanted = [each for each in documents if of.owner != "person" or _owner(each) not in counts.erased]
         counted.left_out = len(documents) - len(wanted)
         await _seed_records(db[name], of, wanted, counted, tell)
-    changed, gone = await _compare(db[KNOWLEDGE], data.passages, embedder.model, counts.knowledge)
+    changed, gone = await _compare(db[KNOWLEDGE], data.passages, embedder, counts.knowledge)
     done, total = len(data.passages) - len(changed), len(data.passages)
     tell(KNOWLEDGE, done, total)
     async for written in _write_passages(db[KNOWLEDGE], changed, embedder, counts.knowledge, on_wait):
@@ -192,7 +193,7 @@ def _owner(document: Document) -> UserScope:
 
 
 async def _compare(
-    collection: _Collection, passages: Sequence[tuple[TenantScope, Passage]], model: str, counts: Counts
+    collection: _Collection, passages: Sequence[tuple[TenantScope, Passage]], embedder: Embedder, counts: Counts
 ) -> tuple[list[tuple[_Change, TenantScope, Passage]], list[DeleteMany]]:
     """The passages that must be written, and requests that remove those that are gone from their files."""
     changed: list[tuple[_Change, TenantScope, Passage]] = []
@@ -202,11 +203,16 @@ async def _compare(
             selector = {"tenant_id": tenant_id, "source": {"$in": [source for source, _ in files]}}
             found = {(each["source"], each["chunk"]): each for each in await _find(collection, selector, _STATE)}
             for source, pairs in files:
-                for tenant, passage in pairs:
-                    before = found.pop((source, passage.chunk), None)
-                    now_is = (content_hash(passage), model, True)
-                    same = before is not None and now_is == tuple(before.get(name) for name in _COMPARED)
-                    if change := _change(before, counts, same=same):
+                there = [found.pop((source, passage.chunk), None) for _, passage in pairs]
+                same = [
+                    before is not None
+                    and (content_hash(passage), embedder.model, True) == tuple(map(before.get, _COMPARED))
+                    for before, (_, passage) in zip(there, pairs, strict=True)
+                ]
+                if embedder.together and (False in same or any(of == source for of, _ in found)):
+                    same = [False] * len(same)  # each vector depends on the whole document
+                for before, is_same, (tenant, passage) in zip(there, same, pairs, strict=True):
+                    if change := _change(before, counts, same=is_same):
                         changed.append((change, tenant, passage))
             gone += [
                 DeleteMany({"tenant_id": tenant_id, "source": source, "chunk": chunk, "origin": ORIGIN})
@@ -229,7 +235,8 @@ async def _write_passages(
 
     waiting = iter(changed)
     texts = [passage.embedded_text for _, _, passage in changed]
-    async with aclosing(prefetch(embedder.embed_many(texts, on_wait=on_wait))) as batches:
+    lengths = runs((tenant.tenant_id, passage.source) for _, tenant, passage in changed)
+    async with aclosing(prefetch(embedder.embed_many(texts, documents=lengths, on_wait=on_wait))) as batches:
         async for vectors in batches:
             moment = now()
             requests = [

@@ -3,7 +3,8 @@
 (() => {
   "use strict";
 
-  const AGENT_PATIENCE = 20_000; // milliseconds for the agent to join
+  const AGENT_PATIENCE = 6_000; // milliseconds for the agent to join, before the visitor is asked to wait
+  const LAST_PATIENCE = 300_000; // milliseconds for which workers look for callers to whom nobody has come
   const VOICE_PATIENCE = 4_000; // milliseconds for an agent with a voice to publish its track
   const TITLE = document.title;
   const STATES = {
@@ -97,8 +98,11 @@
     if (!mine.agent) {
       say("Waiting for the assistant");
       mine.lateAgent = setTimeout(() => {
-        warn("agent", "The assistant has not come within 20 seconds. Usually no worker is running, or it has another " +
-          "name than the tokens ask for: start it with lkmongo agent run. Then end this, and start again.");
+        warn("agent", "This takes longer than usual. Please wait: you will be connected as soon as an assistant is free.");
+        mine.lateAgent = setTimeout(() => {
+          over(mine, "Not in a conversation");
+          warn("start", "No assistant was free. Please try again later.");
+        }, LAST_PATIENCE - AGENT_PATIENCE);
       }, AGENT_PATIENCE);
     }
     for (const participant of room.remoteParticipants.values()) arrive(mine, participant);

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import numpy as np
 import pytest
 
 from lkmongo.embed.base import OverloadedError
+from lkmongo.embed.choose import open_embedder
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.embed.vectors import from_bson, to_bson
 from lkmongo.model import Fact, Passage, SessionRecord, SessionStatus, TenantScope, UserScope, now
 from lkmongo.search.strategy import ExactStrategy
+from lkmongo.settings import Settings
 from lkmongo.store.indexes import backfill as module
 from lkmongo.store.indexes.backfill import backfill, count_missing
+from lkmongo.store.indexes.definitions import search_indexes
 from lkmongo.store.people.forget import forget
 from lkmongo.summary import Summary
+from tests.embedding_services import KEY, OpenAI, Voyage, serving
 
 ROBIN, KIM = UserScope(tenant_id="default", user_id="u-100"), UserScope(tenant_id="other", user_id="u-100")
 EMBEDDER = LocalEmbedder()
@@ -32,7 +37,7 @@ class Interrupted(LocalEmbedder):
         self.pieces = pieces
         self.texts = []
 
-    async def embed_many(self, texts, *, on_wait=None):
+    async def embed_many(self, texts, *, documents=None, on_wait=None):
         if on_wait:
             on_wait(7.0)
         for start in range(0, len(texts), 3):
@@ -138,7 +143,7 @@ async def test_what_is_written_anew_meanwhile_does_not_get_the_old_vector(store)
     await remember(store, ROBIN, 2)
 
     class Meanwhile(LocalEmbedder):
-        async def embed_many(self, texts, *, on_wait=None):
+        async def embed_many(self, texts, *, documents=None, on_wait=None):
             await store.memories.remember(ROBIN, "slot 0", "something else")
             await forget(store, ROBIN, ["slot 1"])
             yield await self.embed(texts, kind="document")
@@ -201,3 +206,90 @@ async def test_counting_what_is_missing_reads_no_document(store):
             {"explain": {"count": "memories", "query": selector}, "verbosity": "executionStats"}
         )
         assert plan["executionStats"]["totalDocsExamined"] == 0
+
+
+async def test_it_moves_between_all_embedders_and_back(store):
+    """A vector of another model is never compared: what another one made counts as none until it is made anew."""
+    await remember(store, ROBIN, 3)
+    await add(store, ROBIN.tenant, 2)
+    async with serving(Voyage()) as voyage, serving(OpenAI(native=256, dimensions="ignored")) as server:
+        of_voyage = {"VOYAGE_API_KEY": KEY, "VOYAGE_BASE_URL": voyage.url}
+        of_server = {"LKMONGO_EMBEDDING_BASE_URL": server.url, "LKMONGO_EMBEDDING_DIMENSIONS": "256"}
+        prefixed = of_server | {"LKMONGO_EMBEDDING_DOCUMENT_PREFIX": "passage:"}
+        stations = [
+            {},
+            of_voyage,
+            of_server | {"LKMONGO_EMBEDDING_MODEL": "own"},
+            prefixed | {"LKMONGO_EMBEDDING_MODEL": "own"},
+            of_voyage | {"LKMONGO_EMBEDDING_MODEL": "voyage-context-3"},
+            {},
+        ]
+        seen: list[int] = []
+        for environ in stations:
+            async with open_embedder(Settings.load(environ)) as embedder:
+                search = ExactStrategy(store.db, embedder)
+                before = await search.memories(ROBIN, "value 1")
+                assert [hit.vector_rank for hit in before.hits] == [None] * len(before.hits) != []
+                assert [each.missing for each in await count_missing(store.db, embedder)] == [3, 2, 0]
+                assert counts(await backfill(store.db, embedder, thorough=True)) == {
+                    "memories": (3, 3, 0, 0),
+                    "knowledge": (2, 2, 0, 0),
+                }
+                assert await unembedded(store, embedder.model) == [0, 0]
+                document = await store.db.memories.find_one(ROBIN.filter)
+                assert from_bson(document["embedding"], embedder.dimensions) is not None
+                after = await ExactStrategy(store.db, embedder).memories(ROBIN, "value 1")
+                assert after.degraded is None
+                seen.append(search_indexes(embedder.dimensions)[0].definition["fields"][0]["numDimensions"])
+    assert seen == [256, 512, 256, 256, 512, 256]
+    assert server.requests[-1]["input"][0].startswith("passage: ")
+
+
+async def test_documents_too_long_for_the_model_stop_nothing(store):
+    await add(store, ROBIN.tenant, 40)
+    await store.db.knowledge.update_many({"chunk": {"$in": [5, 6, 39]}}, {"$set": {"content": "x" * 200}})
+    async with serving(OpenAI(context=100)) as server:
+        environ = {"LKMONGO_EMBEDDING_BASE_URL": server.url, "LKMONGO_EMBEDDING_MODEL": "e5-small"}
+        async with open_embedder(Settings.load(environ)) as embedder:
+            (knowledge,) = [each for each in await backfill(store.db, embedder) if each.collection == "knowledge"]
+    assert (knowledge.missing, knowledge.embedded, knowledge.too_long) == (40, 37, 3)
+    assert (await unembedded(store, embedder.model))[1] == 3
+
+
+async def test_documents_that_are_embedded_together_are_read_whole(store, monkeypatch):
+    monkeypatch.setattr(module, "_BATCH", 4)
+    for source, tenant, count in (("a.md", ROBIN, 7), ("b.md", ROBIN, 2), ("a.md", KIM, 3)):
+        await add(store, tenant.tenant, count, source=source)
+    await store.db.knowledge.insert_one(
+        {"tenant_id": "default", "source": "b.md", "chunk": 9, "title": " ", "content": ""}
+    )
+    await remember(store, ROBIN, 2)
+    async with AsyncExitStack() as stack:
+        voyage = await stack.enter_async_context(serving(Voyage()))
+        environ = {"VOYAGE_BASE_URL": voyage.url, "VOYAGE_API_KEY": KEY, "LKMONGO_EMBEDDING_MODEL": "voyage-context-3"}
+        embedder = await stack.enter_async_context(open_embedder(Settings.load(environ)))
+
+        async def sent():
+            voyage.requests.clear()
+            told = []
+            await backfill(store.db, embedder, on_progress=lambda *step: told.append(step))
+            assert all(done <= total for _, done, total in told)
+            return sorted(len(document) for request in voyage.requests for document in request["inputs"])
+
+        assert await sent() == [1, 1, 2, 3, 7]
+        assert await sent() == [], "one without a text does not make its document new each time"
+        await store.db.knowledge.update_one(
+            {"tenant_id": "default", "source": "a.md", "chunk": 4}, {"$unset": {"embedding_model": ""}}
+        )
+        await store.db.knowledge.update_one(
+            {"tenant_id": "default", "source": "a.md", "chunk": 0}, {"$set": {"content": "Moved to the end."}}
+        )
+        await store.db.knowledge.update_one({"content": "Moved to the end."}, {"$set": {"chunk": 99}})
+        assert await sent() == [7]
+        assert voyage.requests[-1]["inputs"][0][-1] == "Tea\nMoved to the end.", "in their order, not by their age"
+        await store.db.knowledge.update_one(
+            {"tenant_id": "default", "source": "a.md", "chunk": 99}, {"$set": {"content": "Tea number 0.", "chunk": 0}}
+        )
+        (first,) = await embedder.embed([Passage("a.md", 0, "Tea", "Tea number 0.").embedded_text], kind="document")
+        stored = await store.db.knowledge.find_one({"tenant_id": "default", "source": "a.md", "chunk": 0})
+        assert from_bson(stored["embedding"], 512) != pytest.approx(first, abs=0.1), "its document is part of it"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,7 +34,7 @@ from tests.search_rig import EMBEDDER, KNOWLEDGE, MEMORIES, TEXT, WANTED, rig
 OLD = {
     KNOWLEDGE: {"fields": KNOWLEDGE.definition["fields"][:1]},
     MEMORIES: {"fields": MEMORIES.definition["fields"][:2]},
-    TEXT: {"mappings": TEXT.definition["mappings"] | {"dynamic": True}},
+    TEXT: {**TEXT.definition, "mappings": TEXT.definition["mappings"] | {"dynamic": True}},
 }
 """Definitions as they may have been before; that of the text index finds as much as the new one."""
 
@@ -403,7 +406,7 @@ async def test_status_of_a_server_without_search(start):
 async def test_words_that_the_index_does_not_have_are_missed(start):
     it = await start()
     fields = {path: way for path, way in TEXT.definition["mappings"]["fields"].items() if path != "label_words"}
-    await it.make(TEXT, {"mappings": {"fields": fields}})
+    await it.make(TEXT, {**TEXT.definition, "mappings": {"fields": fields}})
     await add(it, TEXT)
     assert (await check_canary(it.db, TEXT, EMBEDDER)).outcome is Outcome.MISSED
 
@@ -456,3 +459,36 @@ def listing(status="READY", *, queryable=True, version=0, serving=(0,)):
 )
 def test_when_the_list_means_ready(listed, ready):
     assert listed.ready is ready
+
+
+MAIN = {"status": "FAILED", "definitionVersion": {"version": 0}, "message": "out of disk"}
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"statusDetail": [{"hostname": "a", "mainIndex": MAIN}]},
+        {"statusDetail": [{"hostname": "a", "mainIndex": {}, "stagedIndex": MAIN}]},
+        {"statusDetail": {"hostname": "a", "mainIndex": MAIN}},
+        {"statusDetail": {"a": {"mainIndex": MAIN}, "b": {}}},
+        {"statusDetail": [{"hostname": "a", "message": "out of disk"}]},
+        {"statusDetail": [], "message": "out of disk"},
+        {"message": "out of disk", "statusDetail": ["not ours"]},
+    ],
+    ids=str,
+)
+def test_why_an_index_failed_is_read_wherever_it_stands(details):
+    found = read_listing({"name": "i", "status": "FAILED", "queryable": False, "latestDefinition": {}} | details)
+    assert (found.status, found.message) == ("FAILED", "out of disk")
+
+
+def test_every_real_listing_is_read():
+    packed = (Path(__file__).parents[2] / "data" / "mongot.json.gz").read_bytes()
+    replies = [case["reply"] for case in json.loads(gzip.decompress(packed))["management"]]
+    listings = [document for reply in replies for document in reply.get("cursor", {}).get("firstBatch", [])]
+    found = [read_listing(document) for document in listings]
+    assert [(each.type, each.status, each.ready) for each in found] == [
+        ("vectorSearch", "PENDING", False),
+        ("vectorSearch", "PENDING", False),
+        ("search", "PENDING", False),
+    ]

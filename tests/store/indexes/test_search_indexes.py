@@ -12,10 +12,11 @@ from lkmongo.errors import AuthenticationError, DatabaseError, ExitCode, NotRead
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.indexes import search_indexes as search_provision
 from lkmongo.store.indexes.database_indexes import Action
-from lkmongo.store.indexes.definitions import differences
-from lkmongo.store.indexes.search_indexes import QuotaError
+from lkmongo.store.indexes.definitions import SearchIndex, Tuning, differences, search_indexes
+from lkmongo.store.indexes.readiness import states
+from lkmongo.store.indexes.search_indexes import QuotaError, RefusedDefinitionError
 from lkmongo.store.mongo.client import create_client
-from tests.search_rig import KNOWLEDGE, MEMORIES, TEXT, WANTED, rig
+from tests.search_rig import EMBEDDER, KNOWLEDGE, MEMORIES, TEXT, WANTED, rig
 
 WRITES = ("createSearchIndexes", "updateSearchIndex", "dropSearchIndex")
 NARROW = {"fields": [field for field in MEMORIES.definition["fields"] if field.get("path") != "user_id"]}
@@ -97,8 +98,6 @@ async def test_a_definition_that_was_changed_by_hand_is_named_and_put_right(star
 
 
 async def test_another_embedder_needs_other_indexes(start):
-    from lkmongo.store.indexes.definitions import search_indexes
-
     it = await start()
     await apply(it)
     await it.finish_builds()
@@ -346,14 +345,127 @@ async def test_a_user_who_may_not_is_told(start, command, code, said):
     assert caught.value.exit_code == ExitCode.AUTHENTICATION
 
 
-async def test_what_the_service_refuses_otherwise_is_passed_on(start):
-    from lkmongo.store.indexes.definitions import search_indexes
+UNKNOWN_ANALYZER = SearchIndex(
+    "memories",
+    TEXT.name,
+    "search",
+    {"mappings": {"fields": {"content": {"type": "string", "analyzer": "nope"}}}},
+    TEXT.scope,
+)
 
+
+@pytest.mark.parametrize("made", [False, True], ids=["create", "update"])
+async def test_a_definition_that_is_refused_is_said_at_once_and_the_other_indexes_are_made(start, made):
     it = await start()
+    if made:
+        await it.make(TEXT)
+    with pytest.raises(RefusedDefinitionError, match=r"refuses the definition of memories_text_index$") as caught:
+        await apply(it, [KNOWLEDGE, UNKNOWN_ANALYZER, MEMORIES])
+    assert "nope" in caught.value.why
+    assert caught.value.exit_code == ExitCode.FAILED
+    assert "--dry-run" in caught.value.hint
+    assert it.pauses == []
+    assert await right(it, KNOWLEDGE, MEMORIES)
+    actions = {change.index.name: change.action for change in caught.value.changes}
+    assert actions == {KNOWLEDGE.name: Action.CREATE, MEMORIES.name: Action.CREATE, TEXT.name: Action.BLOCKED}
+    assert len(it.sent("updateSearchIndex" if made else "createSearchIndexes")) == (1 if made else 3)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (125, "duplicate index names for the same collection: 6b0b8b0bad2abd789cca4f8a"),
+        (8, '"userCommand.indexes[0].fields[0]" unrecognized field "indexingMethod"'),
+        (2, "Invalid index definition"),
+        (396, "the search indexes of this collection are too large to list"),
+    ],
+)
+@pytest.mark.parametrize("command", ["createSearchIndexes", "updateSearchIndex"])
+async def test_every_way_to_refuse_a_definition_is_one(start, command, code, words):
+    it = await start()
+    await it.make(MEMORIES, NARROW)
+    it.standin.fail(command, code=code, message=words, times=None)
+    with pytest.raises(RefusedDefinitionError) as caught:
+        await apply(it, [TEXT, MEMORIES])
+    assert caught.value.why == f"{words} (code {code})"
+    assert (it.pauses, len(it.sent(command))) == ([], 2 if command == "createSearchIndexes" else 1)
+
+
+async def test_a_list_that_fails_otherwise_is_an_error_at_once(start):
+    it = await start()
+    it.standin.fail("$listSearchIndexes", code=125, message="Error processing request.")
     with pytest.raises(DatabaseError) as caught:
-        await apply(it, search_indexes(9000))
-    assert "numDimensions" in caught.value.why
-    assert "code 2" in caught.value.why
+        await apply(it)
+    assert (type(caught.value), caught.value.why) == (DatabaseError, "Error processing request. (code 125)")
+    assert it.pauses == []
+
+
+@pytest.mark.parametrize(
+    ("code", "labels"), [(462, ("SystemOverloadedError",)), (20, ()), (9_999_999, ("SystemOverloadedError",))]
+)
+@pytest.mark.parametrize("command", ["$listSearchIndexes", "createSearchIndexes"])
+async def test_an_overloaded_service_is_waited_for(start, command, code, labels):
+    it = await start()
+    it.standin.fail(command, code=code, labels=labels, times=3)
+    await apply(it, [TEXT])
+    assert await right(it, TEXT)
+    assert len(it.pauses) == 3
+    it.standin.fail("$listSearchIndexes", code=code, labels=labels, times=None)
+    with pytest.raises(NotReadyError, match="overloaded") as caught:
+        await apply(it, [TEXT])
+    assert f"code {code}" in caught.value.why
+
+
+# -- what was tuned by hand
+
+
+async def test_what_was_tuned_by_hand_stays_through_every_change(start):
+    it = await start()
+    vector, *filters = MEMORIES.definition["fields"]
+    by_hand = {"quantization": "scalar", "hnswOptions": {"maxEdges": 32}}
+    await it.make(MEMORIES, {"fields": [vector | by_hand, *filters], "numPartitions": 2})
+    assert await actions(it, [MEMORIES]) == [Action.UNCHANGED]
+    (state,) = await states(it.db, [MEMORIES])
+    assert (state.ready, state.tuned) == (
+        True,
+        {"numPartitions": 2, "embedding.quantization": "scalar", "embedding.hnswOptions.maxEdges": 32},
+    )
+
+    await apply(it, [search_indexes(512)[1]])
+    await it.finish_builds()
+    updated = (await it.listed(MEMORIES))["latestDefinition"]
+    assert updated["fields"][0] == vector | by_hand | {"numDimensions": 512}
+    assert updated["numPartitions"] == 2
+    it.standin.set_status(it.db.name, "memories", MEMORIES.name, "FAILED", "out of disk")
+    (change,) = await apply(it, [MEMORIES], replace=True)
+    assert change.action is Action.REPLACE
+    replaced = (await it.listed(MEMORIES))["latestDefinition"]
+    assert replaced["fields"][0] == vector | by_hand
+
+
+async def test_what_a_setting_decides_is_put_right_once(start):
+    it = await start()
+    await apply(it)
+    await it.finish_builds()
+    decided = search_indexes(EMBEDDER.dimensions, "cosine", Tuning("scalar", "flat"))
+    assert [change.action for change in await apply(it, decided)] == [Action.UPDATE, Action.UPDATE, Action.UNCHANGED]
+    await it.finish_builds()
+    assert [change.action for change in await apply(it, decided)] == [Action.UNCHANGED] * 3
+    assert await actions(it) == [Action.UNCHANGED] * 3, "without the settings it stays as it is"
+
+
+async def test_what_a_rebuild_costs_is_told(start):
+    it = await start()
+    await it.make(MEMORIES, {"mappings": {"dynamic": True}}, "search")
+    await it.make(TEXT)
+    it.standin.set_status(it.db.name, "memories", TEXT.name, "FAILED")
+    await it.db.memories.insert_many([{"n": n} for n in range(1_234)])
+    planned = await search_provision.plan(it.db, [MEMORIES, TEXT], replace=True)
+    costs = "about 1,234 documents of memories (by its metadata) are indexed again, and searches of memories"
+    assert await search_provision.rebuild_costs(it.db, planned) == [
+        f"memories_embedding_index answers, and is dropped first: {costs} run exact until it is ready",
+        f"memories_text_index does not answer now: {costs} only compare words among what is near until it is ready",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ class Watched(LocalEmbedder):
         self.fail_after = fail_after
         self.error = error or OverloadedError("Voyage answered 503: it is overloaded or down", hint="wait")
 
-    async def embed_many(self, texts, *, on_wait=None):
+    async def embed_many(self, texts, *, documents=None, on_wait=None):
         for start in range(0, len(texts), 2):
             if self.fail_after is not None and len(self.embedded) >= self.fail_after:
                 raise self.error
@@ -118,7 +118,7 @@ async def test_documents_are_written_while_those_before_them_get_their_vectors(s
     may_put, begun = asyncio.Event(), asyncio.Event()
 
     class Slow(Watched):
-        async def embed_many(self, texts, *, on_wait=None):
+        async def embed_many(self, texts, *, documents=None, on_wait=None):
             begun.set()
             await may_put.wait()  # until the second document is written
             async for batch in super().embed_many(texts, on_wait=on_wait):
@@ -414,7 +414,7 @@ async def test_a_vector_of_what_a_passage_no_longer_says_is_not_stored(store):
     await add(store, document("a.md", "Dogs are welcome."), embedder=Watched(fail_after=0))
 
     class Meanwhile(Watched):
-        async def embed_many(self, texts, *, on_wait=None):
+        async def embed_many(self, texts, *, documents=None, on_wait=None):
             vectors = await self.embed(texts, kind="document")
             await Knowledge(store.db).put(SHOP, document("a.md", "The pool is open."), self.model)
             yield vectors
@@ -422,6 +422,62 @@ async def test_a_vector_of_what_a_passage_no_longer_says_is_not_stored(store):
     await Knowledge(store.db).embed(SHOP, ["a.md"], Meanwhile())
     (doc,) = (await stored(store)).values()
     assert (doc["content"], "embedding" in doc) == ("The pool is open.", False)
+
+
+# ---------------------------------------------------------------- embedded with their document
+
+
+class Together(Watched):
+    """Notes the documents whose passages it was asked to embed together."""
+
+    together = True
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.documents = []
+
+    async def embed_many(self, texts, *, documents=None, on_wait=None):
+        self.documents += documents
+        async for vectors in super().embed_many(texts):
+            yield vectors
+
+
+async def test_passages_are_embedded_with_their_document_and_anew_when_one_changes(store):
+    first = document("a.md", "One.", "Two.", "Three."), document("b.md", "Four.")
+    assert (await add(store, *first, embedder=(embedder := Together()))).failure is None
+    assert (embedder.documents, len(embedder.embedded)) == ([3, 1], 4)
+    await add(store, *first, embedder=(again := Together()))
+    assert again.embedded == []
+    changed = document("a.md", "One.", "Two, changed.", "Three."), first[1]
+    added = await add(store, *changed, embedder=(embedder := Together()))
+    assert counted(added) == {"a.md": (0, 1, 2, 0), "b.md": (0, 0, 1, 0)}
+    assert (embedder.documents, len(embedder.embedded)) == ([3], 3)
+    shorter = document("a.md", "One.", "Two, changed."), first[1]
+    await add(store, *shorter, embedder=(embedder := Together()))
+    assert embedder.documents == [2], "a passage that is gone is missing in the others' vectors"
+    assert {doc["embedding_model"] for doc in (await stored(store)).values()} == {Together.model}
+
+
+async def test_a_document_whose_embedding_was_interrupted_is_embedded_whole(store):
+    one = document("a.md", "One.", "Two.", "Three.", "Four."), document("b.md", "Five.")
+    added = await add(store, *one, embedder=Together(fail_after=2))
+    assert added.without_vector == 3
+    added = await add(store, *one, embedder=(embedder := Together()))
+    assert (added.failure, embedder.documents, len(embedder.embedded)) == (None, [4, 1], 5)
+
+
+async def test_sample_data_is_embedded_with_its_document_too(store):
+    def data(*contents):
+        return SeedData((), (), tuple((SHOP, passage) for passage in document("s.md", *contents).passages))
+
+    await seed(store.db, data("One.", "Two."), embedder := Together())
+    assert embedder.documents == [2]
+    counts = await seed(store.db, data("One.", "Two."), embedder := Together())
+    assert (embedder.embedded, counts.knowledge.unchanged) == ([], 2)
+    await seed(store.db, data("One.", "Two, changed."), embedder := Together())
+    assert embedder.documents == [2]
+    await seed(store.db, data("One."), embedder := Together())
+    assert embedder.documents == [1]
 
 
 # ---------------------------------------------------------------- listing

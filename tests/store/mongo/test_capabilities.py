@@ -37,6 +37,25 @@ async def test_every_kind_of_server(mongodb_uri, database_name, options, version
         assert bool(await it.db.list_collection_names()) is collections
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"profile": "atlas_7_0"}, (False, False, False, False)),
+        ({"profile": "atlas_8_0"}, (True, False, False, False)),
+        ({"profile": "atlas_8_1"}, (True, True, False, False)),
+        ({"profile": "atlas"}, (True, True, True, False)),
+        ({"profile": "atlas_8_3"}, (True, True, True, True)),
+        ({"profile": "community", "version": "8.3"}, (True, True, True, False)),
+        ({"profile": "nosearch", "version": "8.3"}, (False, False, False, False)),
+    ],
+    ids=lambda value: "-".join(value.values()) if isinstance(value, dict) else "",
+)
+async def test_each_version_has_more(mongodb_uri, database_name, options, expected):
+    async with rig(mongodb_uri, database_name, **options) as it:
+        found = await probe(it.db)
+        assert (found.rank_fusion, found.score_details, found.score_fusion, found.rerank) == expected
+
+
 async def test_an_address_that_asks_for_majority_reads_is_no_hindrance(mongodb_uri, database_name):
     with Standin.before(mongodb_uri) as standin:
         async with create_client(f"{standin.uri}&readConcernLevel=majority") as client:
@@ -44,7 +63,7 @@ async def test_an_address_that_asks_for_majority_reads_is_no_hindrance(mongodb_u
         assert (found.search, found.rank_fusion) == (True, True)
 
 
-@pytest.mark.parametrize("code", [8, 50, 125])
+@pytest.mark.parametrize("code", [8, 50, 125, 489, 11601])
 async def test_search_that_is_in_trouble_is_search(mongodb_uri, database_name, code):
     async with rig(mongodb_uri, database_name) as it:
         it.standin.fail("$search", code=code)
@@ -53,7 +72,7 @@ async def test_search_that_is_in_trouble_is_search(mongodb_uri, database_name, c
 
 async def test_fusion_that_is_switched_off_is_none(mongodb_uri, database_name):
     async with rig(mongodb_uri, database_name) as it:
-        it.standin.fail("$rankFusion", code=224)
+        it.standin.fail("$rankFusion", code=224, times=2)
         found = await probe(it.db)
         assert (found.search, found.rank_fusion) == (True, False)
 
@@ -70,7 +89,7 @@ async def test_nothing_is_read_and_nothing_goes_on_for_ever(mongodb_uri, databas
     async with rig(mongodb_uri, database_name) as it:
         await it.db.memories.insert_one({"tenant_id": "t", "user_id": "u"})
         await probe(it.db)
-        for sent in it.sent("$search", "$rankFusion"):
+        for sent in it.sent("$search", "$rankFusion", "$scoreFusion", "$rerank"):
             assert sent.max_time_ms
-        (fusion,) = it.sent("$rankFusion")
-        assert await (await it.db.memories.aggregate(fusion.pipeline)).to_list() == []
+        for (sent,) in (it.sent("$rankFusion"), it.sent("$scoreFusion")):
+            assert await (await it.db.memories.aggregate(sent.pipeline)).to_list() == []

@@ -59,7 +59,7 @@ class WatchedEmbedder(LocalEmbedder):
         self.embedded = []
         self.give_up_after = give_up_after
 
-    async def embed_many(self, texts, *, on_wait=None):
+    async def embed_many(self, texts, *, documents=None, on_wait=None):
         for start in range(0, len(texts), 2):
             if self.give_up_after is not None and start >= self.give_up_after:
                 raise OverloadedError
@@ -75,7 +75,7 @@ class MeddlingEmbedder(WatchedEmbedder):
         super().__init__()
         self.meddle = meddle
 
-    async def embed_many(self, texts, *, on_wait=None):
+    async def embed_many(self, texts, *, documents=None, on_wait=None):
         await self.meddle()
         async for vectors in super().embed_many(texts, on_wait=on_wait):
             yield vectors

@@ -1,0 +1,115 @@
+# A database user for each process, with a role that allows what this process does and no more. Each is named as its
+# role: lkmongo-web, lkmongo-worker, lkmongo-operator.
+
+variable "own_collections" {
+  description = "Collections of your own that the agent declares (docs/own-collections.md)"
+  type        = list(string)
+  default     = []
+}
+
+variable "passwords" {
+  description = "Passwords of web, worker and operator, such as openssl rand -hex 24 makes: they go into MONGODB_URI"
+  type        = map(string)
+  ephemeral   = true # in no state and in no plan
+  sensitive   = true
+}
+
+variable "password_version" {
+  description = "Raise it with every change of a password: Terraform cannot see one otherwise"
+  type        = number
+  default     = 1
+}
+
+locals {
+  # What is written of a session and of what is remembered, in lkmongo's collections and in yours.
+  recorded = concat(["users", "memories", "memory_history", "sessions", "turns"], var.own_collections)
+  # What keeps forgotten and erased things from coming back.
+  kept    = ["declarations", "tombstones", "keys"]
+  indexed = concat(local.recorded, ["visitors", "orders", "knowledge", "receipts"])
+
+  # What each process may do, and in which collections; "" is the whole database.
+  roles = {
+    # lkmongo web: knows guests by their cookies, shows people what is remembered of them, forgets it, stores what they
+    # accept, and moves everything of a guest to their login. It reads no knowledge. At the start it looks whether all
+    # indexes are there.
+    web = {
+      FIND             = concat(local.recorded, local.kept, ["visitors", "orders"])
+      INSERT           = ["users", "memories", "memory_history", "visitors", "tombstones", "keys"]
+      UPDATE           = concat(local.recorded, ["visitors", "orders", "tombstones", "keys"])
+      REMOVE           = concat(local.recorded, ["visitors"])
+      LIST_INDEXES     = local.indexed
+      LIST_COLLECTIONS = [""]
+    }
+
+    # lkmongo agent run, and any program with lkmongo.Memory: reads what an agent may quote, writes what a session
+    # writes, and removes what its caller wants forgotten, or what it wrote of somebody who is erased. It changes no
+    # knowledge and no orders. For lkmongo doctor it also sees visitors and indexes.
+    worker = {
+      FIND         = concat(local.recorded, local.kept, ["visitors", "orders", "knowledge"])
+      INSERT       = concat(local.recorded, local.kept)
+      UPDATE       = concat(local.recorded, local.kept)
+      REMOVE       = concat(local.recorded, ["visitors"])
+      LIST_INDEXES = local.indexed
+    }
+
+    # The commands of lkmongo, for people and for CI: all documents, indexes, search indexes and the retention.
+    # It drops no collection.
+    operator = {
+      FIND                = [""]
+      INSERT              = [""]
+      UPDATE              = [""]
+      REMOVE              = [""]
+      CREATE_COLLECTION   = [""]
+      COLL_MOD            = [""]
+      CREATE_INDEX        = [""]
+      DROP_INDEX          = [""]
+      LIST_INDEXES        = [""]
+      LIST_COLLECTIONS    = [""]
+      CREATE_SEARCH_INDEX = [""]
+      UPDATE_SEARCH_INDEX = [""]
+      DROP_SEARCH_INDEX   = [""]
+      LIST_SEARCH_INDEXES = [""]
+    }
+  }
+}
+
+resource "mongodbatlas_custom_db_role" "process" {
+  for_each = local.roles
+
+  project_id = mongodbatlas_project.this.id
+  role_name  = "lkmongo-${each.key}"
+
+  dynamic "actions" {
+    for_each = each.value
+    content {
+      action = actions.key
+      dynamic "resources" {
+        for_each = toset(actions.value)
+        content {
+          database_name   = var.database
+          collection_name = resources.value
+        }
+      }
+    }
+  }
+}
+
+resource "mongodbatlas_database_user" "process" {
+  for_each = mongodbatlas_custom_db_role.process
+
+  project_id          = mongodbatlas_project.this.id
+  username            = each.value.role_name
+  password_wo         = var.passwords[each.key]
+  password_wo_version = var.password_version
+  auth_database_name  = "admin"
+
+  roles {
+    role_name     = each.value.role_name
+    database_name = "admin"
+  }
+
+  scopes {
+    name = mongodbatlas_advanced_cluster.this.name
+    type = "CLUSTER"
+  }
+}

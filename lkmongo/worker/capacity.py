@@ -1,0 +1,186 @@
+"""How many calls a worker takes at once, and a second chance for callers whom no worker took.
+
+A worker tells LiveKit its load, and by default the SDK measures the processor's: the processes that start for the first
+calls of a burst make it look full for the others, and LiveKit sends a job once only. So the load here is the number of
+calls, and is `threshold` when no more are taken: the SDK refuses jobs from its threshold on, and LiveKit sends none to
+a worker from its own (`agents.target_load`, 0.7) on.
+
+A dispatch that no worker took has no job. Every worker looks for those of rooms in which somebody waits, and dispatches
+again as soon as it can take a call. Deleting the dispatch that failed is how one worker claims it: LiveKit confirms
+that to one of them only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from prometheus_client import Counter, Gauge
+
+from lkmongo.aio import poll
+from lkmongo.livekit_api import PATIENCE, livekit_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from livekit.agents import AgentServer, JobRequest
+    from livekit.api import AgentDispatch, LiveKitAPI, Room
+
+    from lkmongo.settings import LiveKitCredentials
+
+logger = logging.getLogger(__name__)
+
+_SERVED = Counter("lkmongo_calls_served", "Calls that this worker has taken")
+_REFUSED = Counter("lkmongo_calls_refused", "Calls that no worker had taken, and that this one dispatched again")
+_WAITING = Gauge("lkmongo_callers_waiting", "Callers in rooms to which no worker has come")
+
+TYPED_CALLS, SPOKEN_CALLS = 10, 3
+"""Calls for each processor core, in text only and aloud. docs/scale.md has what they cost."""
+LOAD_THRESHOLD = 0.7
+"""LiveKit's own `agents.target_load`, and the SDK's default."""
+POLL_INTERVAL = 2.0
+"""Seconds between two searches for callers who wait."""
+SETTLING = 4.0
+"""Seconds after which a dispatch without a job counts as refused: a worker accepts one within milliseconds."""
+MAX_WAIT = 300.0
+"""Seconds from the creation of a room for which it is looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a worker takes: `max_calls` calls at once, at which its load is `threshold`; infinity for any number."""
+
+    max_calls: float
+    threshold: float = LOAD_THRESHOLD
+
+    @classmethod
+    def of_this_machine(cls, *, aloud: bool, threshold: float = LOAD_THRESHOLD) -> Capacity:
+        """As many calls as its processor carries beside nothing else."""
+        return cls((os.cpu_count() or 1) * (SPOKEN_CALLS if aloud else TYPED_CALLS), threshold)
+
+    def load(self, server: AgentServer) -> float:
+        """The load of a worker, from 0 to the threshold."""
+        return self.threshold * min(1.0, len(server.active_jobs) / self.max_calls)
+
+    def has_room(self, server: AgentServer, for_more: int = 1) -> bool:
+        """Whether a worker takes so many more calls."""
+        return not server.draining and len(server.active_jobs) + for_more <= self.max_calls
+
+
+async def take(request: JobRequest) -> None:
+    """Accept a job, which the SDK offers below the threshold only."""
+    _SERVED.inc()
+    await request.accept()
+
+
+class WaitingCallers:
+    """Callers in rooms whose dispatch no worker took."""
+
+    def __init__(
+        self, credentials: LiveKitCredentials, agent_name: str, server: AgentServer, capacity: Capacity
+    ) -> None:
+        """Look at nothing yet; `serve` does.
+
+        Args:
+            credentials: the LiveKit project.
+            agent_name: the name in the dispatches.
+            server: the worker that calls are dispatched for.
+            capacity: what it takes.
+        """
+        self._credentials = credentials
+        self._agent_name = agent_name
+        self._server = server
+        self._capacity = capacity
+        self._settled: set[str] = set()
+        self._are_told = False
+
+    async def serve(self) -> None:
+        """Dispatch again for callers who wait, again and again; never returns."""
+        await poll(self.look, POLL_INTERVAL, "callers who wait could not be looked for")
+
+    async def look(self) -> int:
+        """One search, which dispatches for as many as the worker takes, who came first first.
+
+        Returns:
+            How many still wait.
+
+        Raises:
+            UnreachableError: LiveKit does not answer.
+            AuthenticationError: it refuses the key.
+        """
+        from livekit import api
+
+        secret = self._credentials.api_secret.get_secret_value()
+        with livekit_errors(self._credentials.url), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a short secret, at each request
+            async with api.LiveKitAPI(
+                self._credentials.url, self._credentials.api_key, secret, failover=False
+            ) as client:
+                async with asyncio.timeout(PATIENCE):
+                    rooms = (await client.room.list_rooms(api.ListRoomsRequest())).rooms
+                self._settled &= {room.sid for room in rooms}
+                refused = [each for room in self._young(rooms) for each in await self._refused(client, room)]
+                taken = 0
+                for room, dispatch in refused:
+                    if self._capacity.has_room(self._server, taken + 1):
+                        await self._again(client, room, dispatch)
+                        taken += 1
+        waiting = len(refused) - taken
+        self._tell(waiting)
+        return waiting
+
+    def _young(self, rooms: Sequence[Room]) -> list[Room]:
+        """The rooms to look at, the oldest first."""
+        after = (time.time() - MAX_WAIT) * 1_000
+        ours = {info.job.room.sid for info in self._server.active_jobs}
+        young = [
+            room
+            for room in rooms
+            if room.num_participants and room.creation_time_ms > after and room.sid not in self._settled | ours
+        ]
+        return sorted(young, key=lambda room: room.creation_time_ms)
+
+    async def _refused(self, client: LiveKitAPI, room: Room) -> list[tuple[Room, AgentDispatch]]:
+        """The dispatches of a room that no worker took."""
+        async with asyncio.timeout(PATIENCE):
+            found = await client.agent_dispatch.list_dispatch(room.name)
+        ours = [each for each in found if each.agent_name == self._agent_name and not each.state.deleted_at]
+        open_ones = [each for each in ours if not each.state.jobs]
+        if not open_ones:
+            self._settled.add(room.sid)
+        return [(room, each) for each in open_ones if time.time() - each.state.created_at / 1e9 > SETTLING]
+
+    async def _again(self, client: LiveKitAPI, room: Room, refused: AgentDispatch) -> None:
+        """Dispatch again, unless another worker does."""
+        from livekit import api
+
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await client.agent_dispatch.delete_dispatch(refused.id, room.name)
+        except api.ServerError as error:
+            if error.code == api.ServerErrorCode.NOT_FOUND:
+                return
+            raise
+        request = api.CreateAgentDispatchRequest(agent_name=self._agent_name, room=room.name, metadata=refused.metadata)
+        async with asyncio.timeout(PATIENCE):
+            await client.agent_dispatch.create_dispatch(request)
+        _REFUSED.inc()
+        logger.info("no worker had taken the caller in %s: dispatched again", room.name)
+
+    def _tell(self, waiting: int) -> None:
+        """Log once while callers wait: the worker is full, and so are all others."""
+        if waiting and not self._are_told:
+            logger.warning(
+                "callers who wait: %d; this worker has its %g calls (--max-calls), so run more workers",
+                waiting,
+                self._capacity.max_calls,
+            )
+        elif self._are_told and not waiting:
+            logger.info("no caller waits any more")
+        self._are_told = bool(waiting)
+        _WAITING.set(waiting)

@@ -1,0 +1,153 @@
+"""How many calls a worker takes, and who is served when no worker took them at first."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from types import SimpleNamespace
+
+import pytest
+from aiohttp import web
+from livekit import api
+from livekit.agents import AgentServer
+from pydantic import SecretStr
+
+from lkmongo.settings import LiveKitCredentials, Settings
+from lkmongo.worker import runner
+from lkmongo.worker.agent_server import create_server
+from lkmongo.worker.capacity import MAX_WAIT, SETTLING, Capacity, WaitingCallers
+from lkmongo.worker.runner import Options
+from tests.livekit_api import KEY, SECRET, Rooms, create_app
+
+AGENT = "our-agent"
+
+
+def with_calls(*rooms: str, draining: bool = False) -> SimpleNamespace:
+    """A worker with a call in each of these rooms."""
+    jobs = [SimpleNamespace(job=SimpleNamespace(room=SimpleNamespace(sid=f"RM_{room}"))) for room in rooms]
+    return SimpleNamespace(active_jobs=jobs, draining=draining)
+
+
+@pytest.mark.parametrize("threshold", [0.7, 0.3])
+@pytest.mark.parametrize("most", [1, 2, 5, 20])
+async def test_the_sdk_takes_as_many_calls_as_were_said_whatever_the_processor_does(monkeypatch, most, threshold):
+    server = create_server(Settings.load({}), capacity=Capacity(most, threshold))
+    server._devmode, server._reserved_slots = False, 0
+    took = []
+    for active in range(most + 2):
+        monkeypatch.setattr(AgentServer, "active_jobs", property(lambda _, active=active: [None] * active))
+        await server._refresh_worker_load()
+        assert 0 <= server._worker_load <= threshold
+        took.append(server._is_available())
+    assert took == [True] * most + [False] * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "speech", "calls"),
+    [
+        (Options(), False, 40),
+        (Options(), True, 12),
+        (Options(max_calls=7), True, 7),
+        (Options(dev=True), True, float("inf")),
+        (Options(dev=True, max_calls=2), True, 2),
+    ],
+)
+def test_by_default_a_worker_takes_what_its_processor_carries(monkeypatch, options, speech, calls):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    capacity = runner._capacity(options, aloud=speech)
+    assert capacity.max_calls == calls
+    assert capacity.has_room(with_calls("a"))
+    assert not capacity.has_room(with_calls("a", draining=True))
+
+
+# ---------------------------------------------------------------------- callers whom nobody took
+
+
+@pytest.fixture
+async def rooms():
+    return Rooms()
+
+
+@pytest.fixture
+async def credentials(rooms):
+    server = web.AppRunner(create_app(rooms=rooms))
+    await server.setup()
+    await web.TCPSite(server, "127.0.0.1", 0).start()
+    yield LiveKitCredentials(f"ws://127.0.0.1:{server.addresses[0][1]}", KEY, SecretStr(SECRET))
+    await server.cleanup()
+
+
+def dispatch(rooms: Rooms, room: str, *, age: float = 2 * SETTLING, agent: str = AGENT, jobs: int = 0) -> None:
+    """A dispatch of some seconds ago, in a room that was made then."""
+    rooms.names.add(room)
+    rooms.created[room] = time.time() - age
+    made = api.AgentDispatch(id=f"AD_{room}", agent_name=agent, room=room, metadata=f"who is in {room}")
+    made.state.created_at = int(1e9 * (time.time() - age))
+    for number in range(jobs):
+        made.state.jobs.add(id=f"AJ_{number}")
+    rooms.under_way.append(made)
+
+
+def again(rooms: Rooms) -> list[tuple[str, str]]:
+    """The rooms that were dispatched to, and what was said of the caller."""
+    return [(each.room, each.metadata) for each in rooms.dispatches]
+
+
+async def test_a_dispatch_that_no_worker_took_is_made_again_with_its_metadata(rooms, credentials):
+    dispatch(rooms, "refused")
+    dispatch(rooms, "taken", jobs=1)
+    dispatch(rooms, "just-now", age=SETTLING / 2)
+    dispatch(rooms, "given-up", age=MAX_WAIT + 1)
+    dispatch(rooms, "of-another-agent", agent="another-agent")
+    dispatch(rooms, "ours")
+    rooms.names.add("without-any")
+    waiting = WaitingCallers(credentials, AGENT, with_calls("ours"), Capacity(9))
+    assert await waiting.look() == 0
+    assert again(rooms) == [("refused", "who is in refused")]
+    assert "AD_refused" not in {each.id for each in rooms.under_way}
+    assert await waiting.look() == 0
+    assert len(rooms.dispatches) == 1
+
+
+async def test_who_came_first_is_served_first_and_the_others_as_soon_as_there_is_room(rooms, credentials, caplog):
+    for age, room in enumerate(["third", "second", "first"]):
+        dispatch(rooms, room, age=2 * SETTLING + age)
+    server = with_calls("a", "b")
+    waiting = WaitingCallers(credentials, AGENT, server, Capacity(3))
+    with caplog.at_level(logging.INFO):
+        assert await waiting.look() == 2
+        assert [room for room, _ in again(rooms)] == ["first"]
+        server.active_jobs.append(server.active_jobs[0])
+        assert await waiting.look() == await waiting.look() == 2
+        del server.active_jobs[1:]
+        assert await waiting.look() == 0
+    assert [room for room, _ in again(rooms)] == ["first", "second", "third"]
+    told = [record.getMessage() for record in caplog.records if record.name == "lkmongo.worker.capacity"]
+    assert sum("callers who wait: 2" in text for text in told) == 1
+    assert told[-1] == "no caller waits any more"
+
+
+async def test_of_several_workers_that_look_at_once_one_dispatches(rooms, credentials):
+    for number in range(5):
+        dispatch(rooms, f"room-{number}")
+    workers = [WaitingCallers(credentials, AGENT, with_calls(), Capacity(9)) for _ in range(4)]
+    assert set(await asyncio.gather(*(worker.look() for worker in workers))) == {0}
+    assert sorted(room for room, _ in again(rooms)) == [f"room-{number}" for number in range(5)]
+
+
+async def test_rooms_that_are_settled_are_not_asked_about_again(rooms, credentials, monkeypatch):
+    for number in range(3):
+        dispatch(rooms, f"room-{number}", jobs=1)
+    asked = []
+    found = api.agent_dispatch_service.AgentDispatchService.list_dispatch
+
+    async def counted(self, room):
+        asked.append(room)
+        return await found(self, room)
+
+    monkeypatch.setattr(api.agent_dispatch_service.AgentDispatchService, "list_dispatch", counted)
+    waiting = WaitingCallers(credentials, AGENT, with_calls(), Capacity(9))
+    for _ in range(3):
+        await waiting.look()
+    assert sorted(asked) == ["room-0", "room-1", "room-2"]
