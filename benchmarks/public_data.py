@@ -21,6 +21,10 @@ Kind = Literal["turns", "messages", "sentences", "paragraphs"]
 Json = Any
 _SCENES = 25
 """Scenes that are put together to one scope, of some 550 turns: a scene alone is shorter than what a search returns."""
+_DIALOGUES = 50
+_ARTICLES = 10
+_PIECE = 300
+"""Words of a piece of an article, up to the end of the sentence."""
 _WIDEST_SPAN = 12
 """Turns; a wider span of a meeting says where a subject is discussed, not which turn answers."""
 _RECALLED = ("information_extraction", "knowledge_update", "contradiction_resolution", "multi_session_reasoning")
@@ -218,13 +222,60 @@ def _sentences(path: str, *, every: int = 1) -> Callable[[Callable[[str], str]],
                 cut = list(_cut(context))
                 first = len(texts)
                 texts += [text for _, text in cut]
-                for each in asked:
-                    begins = each["answers"][0]["answer_start"]
-                    place = max(number for number, (offset, _) in enumerate(cut) if offset <= begins)
-                    questions.append(Question(each["question"], frozenset({first + place})))
+                questions += [_where(each, first, cut) for each in asked]
             yield _scope(texts, questions[::every])
 
     return read_all
+
+
+def _articles(read: Callable[[str], str]) -> Iterator[PublicScope]:
+    """Pieces of 300 words, all as long, of ten scientific articles."""
+    articles = list(_contexts(read("data/question-answering/200423_covidQA.json")))
+    for start in range(0, len(articles), _ARTICLES):
+        texts: list[str] = []
+        questions: list[Question] = []
+        for context, asked in articles[start : start + _ARTICLES]:
+            cut = list(_pieces(context))
+            first = len(texts)
+            texts += [text for _, text in cut]
+            questions += [_where(each, first, cut) for each in asked]
+        yield _scope(texts, questions)
+
+
+def _group_chat(read: Callable[[str], str]) -> Iterator[PublicScope]:
+    """Turns of people who help each other with Ubuntu."""
+    dialogues = json.loads(read("MRC(withDiscourse)/test.json"))["data"]["dialogues"]
+    for start in range(0, len(dialogues), _DIALOGUES):
+        texts: list[str] = []
+        questions: list[Question] = []
+        for dialogue in dialogues[start : start + _DIALOGUES]:
+            cut: list[tuple[int, str]] = []
+            begins = 0  # the context is "speaker: text speaker: text"
+            for turn in dialogue["edus"]:
+                cut.append((begins, _turn(turn["speaker"], turn["text"])))
+                begins += len(turn["speaker"]) + len(turn["text"]) + len(": ") + len(" ")
+            first = len(texts)
+            texts += [text for _, text in cut]
+            questions += [_where(each, first, cut) for each in dialogue["qas"] if each["answers"]]
+        yield _scope(texts, questions)
+
+
+def _where(asked: Json, first: int, cut: Sequence[tuple[int, str]]) -> Question:
+    """A question whose evidence is the piece in which its answer begins; the first piece is at `first`."""
+    begins = asked["answers"][0]["answer_start"]
+    place = max(number for number, (offset, _) in enumerate(cut) if offset <= begins)
+    return Question(asked["question"], frozenset({first + place}))
+
+
+def _pieces(context: str) -> Iterator[tuple[int, str]]:
+    begins = words = 0
+    for word in re.finditer(r"\S+\s*", context):
+        words += 1
+        if words >= _PIECE and word[0].rstrip().endswith((".", "!", "?")):
+            yield begins, context[begins : word.end()]
+            begins, words = word.end(), 0
+    if begins < len(context):
+        yield begins, context[begins:]
 
 
 def _contexts(content: str) -> Iterator[tuple[str, list[Json]]]:
@@ -301,3 +352,21 @@ PUBLIC_SETS = (
     PublicSet("sentences, Spanish", "es", "sentences", _XQUAD, _sentences("xquad.es.json", every=2)),
     PublicSet("sentences, Japanese", "ja", "sentences", _JGLUE, _sentences(_JAPANESE, every=5)),
 )
+
+OTHER_SETS = (
+    PublicSet(
+        "people who help each other",
+        "en",
+        "turns",
+        Source("HIT-SCIR/Molweni", "2eb681d7e610ee3fda4ab3b4cc364554bd17ee67", "Apache-2.0"),
+        _group_chat,
+    ),
+    PublicSet(
+        "pieces of articles",
+        "en",
+        "messages",
+        Source("deepset-ai/COVID-QA", "fb2eb5e249618457e5359806601086c635c8eb8f", "Apache-2.0"),
+        _articles,
+    ),
+)
+"""Reported apart: nothing is fitted on them, not even in turn."""

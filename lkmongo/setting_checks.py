@@ -1,4 +1,7 @@
-"""What single settings accept: a check returns the value as it is used, or raises ValueError with what it must be."""
+"""What single settings accept: a check returns the value as it is used, or raises ValueError with what it must be.
+
+With the values that `lkmongo.settings` makes of several, or says of one.
+"""
 
 from __future__ import annotations
 
@@ -148,6 +151,19 @@ def prefix(value: Any) -> Any:
     if len(text) > 300:
         raise ValueError("must have at most 300 characters")
     return "" if text.strip().lower() in {"", "none"} else text if text[-1].isspace() else f"{text} "
+
+
+def can_embed(mongodb_uri: object, search: str) -> None:
+    """Raise SettingsError unless there may be search indexes that embed by themselves, and they are searched."""
+    wrong = (
+        "MONGODB_URI is not set" if mongodb_uri is None else "LKMONGO_SEARCH is exact" if search == "exact" else None
+    )
+    if wrong:
+        raise SettingsError(
+            f"LKMONGO_EMBEDDINGS is atlas, but {wrong}",
+            why="only the search indexes of Atlas, or of a MongoDB with mongot, embed by themselves",
+            hint="set MONGODB_URI and unset LKMONGO_SEARCH, or set LKMONGO_EMBEDDINGS=local",
+        )
 
 
 def explain(name: str, first: ErrorDetails, sources: Mapping[str, str]) -> SettingsError:

@@ -23,7 +23,6 @@ from lkmongo.errors import SettingsError
 from lkmongo.setting_checks import LiveKitCredentials as LiveKitCredentials  # noqa: PLC0414 - for those who type it
 from lkmongo.setting_checks import Variable
 
-ENVIRONMENT = check.ENVIRONMENT
 LINGER_AT_TERMINAL = timedelta(seconds=60)
 _TEST_VARIABLES = {"LKMONGO_TEST_ATLAS_URI"}
 
@@ -82,10 +81,10 @@ class Settings(BaseModel):
     voyage_base_url: HttpUrl | None = Field(
         None, alias="VOYAGE_BASE_URL", description="another address of the Voyage API", examples=["depends on the key"]
     )
-    embeddings: Literal["voyage", "openai", "local"] | None = Field(
+    embeddings: Literal["voyage", "openai", "local", "atlas"] | None = Field(
         None,
         alias="LKMONGO_EMBEDDINGS",
-        description="which embedder is used: `voyage`, `openai` (the server of LKMONGO_EMBEDDING_BASE_URL) or `local`",
+        description="who embeds: `voyage`, `openai` (LKMONGO_EMBEDDING_BASE_URL), `local`, or `atlas` (MongoDB itself)",
         examples=["`openai` with a LKMONGO_EMBEDDING_BASE_URL, else `voyage` with a VOYAGE_API_KEY, else `local`"],
     )
     embedding_base_url: Annotated[str, BeforeValidator(check.embedding_address)] | None = Field(
@@ -325,7 +324,7 @@ class Settings(BaseModel):
         # pydantic sets private attributes outside the constructor by design
         settings._is_ci = bool(environ.get("CI"))  # noqa: SLF001
         settings._in_github = environ.get("GITHUB_ACTIONS") == "true"  # noqa: SLF001
-        settings._sources = {name: (sources or {}).get(name, ENVIRONMENT) for name in values}  # noqa: SLF001
+        settings._sources = {name: (sources or {}).get(name, check.ENVIRONMENT) for name in values}  # noqa: SLF001
         settings._unknown = tuple(  # noqa: SLF001
             sorted(n for n in environ if n.startswith("LKMONGO_") and n not in names and n not in _TEST_VARIABLES)
         )
@@ -403,12 +402,14 @@ class Settings(BaseModel):
         return Path.home() / ("Library/Application Support" if sys.platform == "darwin" else ".local/share") / "lkmongo"
 
     @property
-    def embedder_kind(self) -> Literal["voyage", "openai", "local"]:
+    def embedder_kind(self) -> Literal["voyage", "openai", "local", "atlas"]:
         """The embedder: as set, else the server whose address is set, else Voyage if there is a key for it.
 
         Raises:
-            SettingsError: Voyage is set, but its key is missing.
+            SettingsError: Voyage is set, but its key is missing; or Atlas is, but not a database with search indexes.
         """
+        if self.embeddings == "atlas":
+            check.can_embed(self.mongodb_uri, self.search)
         if self.embeddings == "voyage" and not self.voyage_api_key:
             raise SettingsError(
                 "LKMONGO_EMBEDDINGS is voyage, but VOYAGE_API_KEY is not set",

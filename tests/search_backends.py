@@ -17,15 +17,16 @@ import pytest
 from numpy.typing import NDArray
 
 from lkmongo.backoff import Backoff
+from lkmongo.embed.atlas import AtlasEmbedder
 from lkmongo.embed.base import Embedder, OverloadedError, TextKind
 from lkmongo.embed.local import LocalEmbedder
-from lkmongo.embed.vectors import to_bson
+from lkmongo.embed.vectors import stored
 from lkmongo.model import Fact, Passage, TenantScope, UserScope, now, slot_words
 from lkmongo.search.atlas import AtlasStrategy
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.indexes import search_indexes as search_provision
-from lkmongo.store.indexes.definitions import KNOWLEDGE_VECTOR, MEMORIES_TEXT, MEMORIES_VECTOR, search_indexes
+from lkmongo.store.indexes.definitions import KNOWLEDGE_VECTOR, MEMORIES_TEXT, MEMORIES_VECTOR, indexes_for
 from lkmongo.store.indexes.readiness import wait_ready
 from lkmongo.store.mongo.client import create_client
 from lkmongo.store.open import Store
@@ -38,10 +39,11 @@ BACKENDS = {
     "atlas-8.0": "atlas_8_0",
     "atlas-apart": "atlas_7_0",
     "atlas-scores": "atlas",
+    "atlas-embeds": "atlas_embeds",
     "atlas-real": None,
 }
 """Name of a backend to the stand-in's profile: with `$rankFusion` and `scoreDetails`, without details, without both;
-and with `$scoreFusion`."""
+with `$scoreFusion`; and with automatic embedding."""
 PROFILES = BACKENDS | {"atlas-7.0": "atlas_7_0", "atlas-8.1": "atlas_8_1", "atlas-8.3": "atlas_8_3"}
 OLD = timedelta(hours=1)
 """The age of documents that every index knows; newer ones are read from the collection too."""
@@ -88,7 +90,8 @@ async def _provision(where: Place) -> None:
         await database_indexes.apply(db)
         if where.name == "exact":
             return
-        embedder, indexes = LocalEmbedder(), search_indexes(LocalEmbedder.dimensions)
+        embedder = _embedder_of(where.name)
+        indexes = indexes_for(embedder)
         await search_provision.apply(db, indexes)
         if where.standin is not None:
             await asyncio.to_thread(where.standin.finish_builds)
@@ -98,6 +101,17 @@ async def _provision(where: Place) -> None:
 async def _drop(where: Place) -> None:
     async with create_client(where.uri) as client:
         await client.drop_database(where.database)
+
+
+class StandinEmbeds(AtlasEmbedder):
+    """Automatic embedding with the weights and the floor of the vectors that the stand-in makes."""
+
+    weights = LocalEmbedder.weights
+    floor = LocalEmbedder.floor
+
+
+def _embedder_of(backend: str) -> Embedder:
+    return StandinEmbeds() if backend == "atlas-embeds" else LocalEmbedder()
 
 
 class NoQuestions(LocalEmbedder):
@@ -123,7 +137,7 @@ class Backend:
         self.standin = where.standin
         self.store = store
         self.db = store.db
-        self.embedder = LocalEmbedder()
+        self.embedder = _embedder_of(where.name)
         self.is_atlas = where.name != "exact"
         self.strategy = self.strategy_with(self.embedder)
 
@@ -195,7 +209,7 @@ class Backend:
         embedder = embedder or self.embedder
         unique = list(dict.fromkeys(texts))
         made = dict(zip(unique, await embedder.embed(unique, kind="document"), strict=True))
-        return [{"embedding": to_bson(made[text]), "embedding_model": embedder.model} for text in texts]
+        return [{"embedding": stored(text, made[text]), "embedding_model": embedder.model} for text in texts]
 
     async def _visible(self, collection: str, documents: list[dict[str, Any]]) -> None:
         """Wait until a real index returns what was just inserted, within each scope."""

@@ -19,7 +19,7 @@ WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 @pytest.mark.parametrize(
     ("environment", "accepted"),
     [
-        ({"LKMONGO_EMBEDDINGS": "foo"}, "LKMONGO_EMBEDDINGS must be voyage, openai or local"),
+        ({"LKMONGO_EMBEDDINGS": "foo"}, "LKMONGO_EMBEDDINGS must be voyage, openai, local or atlas"),
         ({"MONGODB_URI": "nonsense"}, "MONGODB_URI must begin with mongodb:// or mongodb+srv://"),
         ({"MONGODB_URI": "https://example.com"}, "MONGODB_URI must begin with mongodb:// or mongodb+srv://"),
         ({"LKMONGO_EMBEDDING_DIMENSIONS": "many"}, "LKMONGO_EMBEDDING_DIMENSIONS must be a whole number"),
@@ -152,6 +152,21 @@ def test_voyage_without_a_key_is_refused_and_a_key_switches_to_it():
     assert Settings.load({"VOYAGE_API_KEY": SECRET}).embedder_kind == "voyage"
     assert Settings.load({"VOYAGE_API_KEY": SECRET, "LKMONGO_EMBEDDINGS": "local"}).embedder_kind == "local"
     assert Settings.load({}).embedder_kind == "local"
+
+
+@pytest.mark.parametrize(
+    ("environ", "said", "hint"),
+    [
+        ({}, "MONGODB_URI is not set", "set MONGODB_URI and unset LKMONGO_SEARCH"),
+        ({"MONGODB_URI": "mongodb://h", "LKMONGO_SEARCH": "exact"}, "LKMONGO_SEARCH is exact", "unset LKMONGO_SEARCH"),
+    ],
+)
+def test_mongodb_embeds_only_where_its_indexes_are_searched(environ, said, hint):
+    with pytest.raises(SettingsError, match=f"LKMONGO_EMBEDDINGS is atlas, but {said}") as caught:
+        _ = Settings.load({"LKMONGO_EMBEDDINGS": "atlas"} | environ).embedder_kind
+    assert hint in caught.value.hint
+    fits = Settings.load({"LKMONGO_EMBEDDINGS": "atlas", "MONGODB_URI": "mongodb://h"})
+    assert fits.embedder_kind == "atlas", "and no key is asked for"
 
 
 def test_a_misspelt_variable_is_noticed():

@@ -109,6 +109,8 @@ async def embed(
         ["collection", "missing", "embedded", "changed", "unfit", "too_long", "model"],
         ({**asdict(each), "model": embedder.model} for each in filled),
     )
+    if not embedder.dimensions:
+        cli.output.note("These are the texts that MongoDB embeds; lkmongo db status shows its search indexes")
     if unfit := sum(each.unfit for each in filled):
         cli.output.warn(f"{unfit} documents have no text to embed; lkmongo did not write them")
     if too_long := sum(each.too_long for each in filled):

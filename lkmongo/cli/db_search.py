@@ -130,8 +130,8 @@ async def indexes(
             else:
                 search = await search_provision.apply(store.db, wanted, replace=replace)
         except NotSupportedError as error:
-            failure = error if require_search else None
-            if not require_search:
+            failure = error if require_search or not embedder.dimensions else None
+            if failure is None:
                 cli.output.note(_EXACT)
         except search_provision.NotAppliedError as error:
             search, failure = error.changes, error
@@ -190,9 +190,9 @@ def _row(change: Change[Any], kind: str) -> dict[str, Any]:
 
 
 def _wanted(cli: Cli, embedder: Embedder) -> Sequence[SearchIndex]:
-    from lkmongo.store.indexes.definitions import Tuning, search_indexes
+    from lkmongo.store.indexes.definitions import Tuning, indexes_for
 
-    return search_indexes(embedder.dimensions, embedder.similarity, Tuning.of(cli.settings))
+    return indexes_for(embedder, Tuning.of(cli.settings))
 
 
 def _contradiction(*, prints: bool, check: bool, changes: bool, needs_search: bool, no_search: bool) -> str | None:
@@ -309,7 +309,7 @@ async def wait_ready(
                 try:
                     await readiness.wait_ready(store.db, wanted, embedder, Backoff(timeout), watch)
                 except NotSupportedError:
-                    if require_search:
+                    if require_search or not embedder.dimensions:
                         raise
                     cli.output.note(_EXACT)
         finally:
@@ -388,6 +388,7 @@ async def status(cli: Cli) -> None:
     for each in found.search:
         if not each.ready:
             cli.output.warn("; ".join(filter(None, [f"{each.index.name} is {each.label}", each.detail, each.remedy])))
+    _note_what_embeds(cli, embedder)
     if found.trouble:
         cli.output.warn(f"the search indexes could not be listed: {found.trouble}")
     elif not found.capabilities.search:
@@ -399,6 +400,13 @@ async def status(cli: Cli) -> None:
         cli.output.note(f"{_of(older, 'an earlier')}: lkmongo db upgrade brings them to the form of this one")
     if newer := sum(each["newer"] or 0 for each in schema):
         cli.output.warn(f"{_of(newer, 'a later')}, which this one may not be able to read: upgrade lkmongo")
+
+
+def _note_what_embeds(cli: Cli, embedder: Embedder) -> None:
+    from lkmongo.embed.atlas import AtlasEmbedder
+
+    if isinstance(embedder, AtlasEmbedder):
+        cli.output.note(embedder.description)
 
 
 def _of(number: int, release: str) -> str:

@@ -137,16 +137,17 @@ def _version(capabilities: Capabilities) -> Finding:
 
 
 def search(capabilities: Capabilities, settings: Settings) -> Finding:
-    """Whether the server has the search that LKMONGO_SEARCH requires."""
+    """Whether the server has the search that LKMONGO_SEARCH or LKMONGO_EMBEDDINGS requires."""
     if settings.search == "exact":
         return skip("LKMONGO_SEARCH=exact: searches need no search index")
     if capabilities.search:
         return ok("$search and $vectorSearch are there")
-    if settings.search == "atlas":
+    needs = {"LKMONGO_SEARCH": settings.search, "LKMONGO_EMBEDDINGS": settings.embeddings}
+    if named := [name for name, value in needs.items() if value == "atlas"]:
         return failed(
             NotSupportedError(
-                "LKMONGO_SEARCH is atlas, and this MongoDB has no search",
-                hint="set LKMONGO_SEARCH=auto, or MONGODB_URI to an Atlas cluster",
+                f"{' and '.join(named)} {'is' if len(named) == 1 else 'are'} atlas, and this MongoDB has no search",
+                hint=f"unset {' and '.join(named)}, or set MONGODB_URI to an Atlas cluster",
             )
         )
     if settings.mongodb_uri is None:
@@ -301,7 +302,12 @@ def judge_search_indexes(found: Sequence[IndexState]) -> Finding:
     kinds = (
         ([each for each in found if each.status == MISSING], "missing", _MAKE, ExitCode.FAILED),
         ([each for each in found if each.status in BROKEN], "broken", f"{_MAKE} --replace", ExitCode.FAILED),
-        ([each for each in found if each.different], "defined differently than needed", _MAKE, ExitCode.FAILED),
+        (
+            different := [each for each in found if each.different],
+            "defined differently than needed",
+            max((each.remedy for each in different), default=_MAKE, key=len),
+            ExitCode.FAILED,
+        ),
         ([each for each in found if not each.ready], "not built yet", "lkmongo db wait-ready", ExitCode.NOT_READY),
         (
             [each for each in found if each.canary and each.canary.outcome is Outcome.MISSED],

@@ -18,7 +18,8 @@ from lkmongo.doctor.check import Finding, fail, ok, warn
 from lkmongo.errors import SettingsError
 from lkmongo.outbox import journal
 from lkmongo.redact import mask
-from lkmongo.settings import ENVIRONMENT, Settings
+from lkmongo.setting_checks import ENVIRONMENT
+from lkmongo.settings import Settings
 
 _HOST = r"(?:[\w.-]+|\[[0-9a-fA-F:.]+\]|[\w.-]*%2[Ff][\w.%-]+)(?::\d+)?"
 _LIBRARIES = ("livekit-agents", "livekit-api", "pymongo", "voyageai")

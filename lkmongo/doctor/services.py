@@ -47,11 +47,14 @@ async def embedder(settings: Settings) -> Finding:
         AuthenticationError: the server refused the key.
         EmbeddingError: the local model is not installed, or the server does not embed.
     """
+    from lkmongo.embed.atlas import AtlasEmbedder
     from lkmongo.embed.choose import open_embedder
 
     if settings.embedder_kind == "openai":
         return await _embedding_server(settings)
     async with open_embedder(settings) as chosen:
+        if isinstance(chosen, AtlasEmbedder):
+            return ok(chosen.description)
         if settings.embedder_kind == "voyage":
             return ok(f"Voyage's {_voyage_model(settings)}, {chosen.dimensions} numbers a vector")
         await chosen.embed(["hello"], kind="query")
@@ -93,7 +96,8 @@ async def voyage(settings: Settings) -> Finding:
     from lkmongo.embed.choose import open_embedder
 
     if (kind := settings.embedder_kind) != "voyage":
-        where = "on this machine" if kind == "local" else f"by {settings.embedding_base_url}"
+        others = {"local": "on this machine", "atlas": "by MongoDB"}
+        where = others.get(kind, f"by {settings.embedding_base_url}")
         unused = f" is set, and LKMONGO_EMBEDDINGS={kind}" if settings.voyage_api_key else " is not set"
         return skip(f"VOYAGE_API_KEY{unused}: text is embedded {where}")
     # Importing the client takes up to 2 s, which must not count as the service's time.

@@ -122,7 +122,11 @@ class Embedder(Protocol):
         """Stored with every vector; only vectors of the same model may be compared."""
 
     @property
-    def dimensions(self) -> int: ...
+    def dimensions(self) -> int:
+        """Numbers of a vector; 0 if MongoDB makes the vectors, of the text that is stored in their place (`stored`).
+
+        Such an embedder's vectors have shape (0,), and count as none where vectors are compared.
+        """
 
     @property
     def weights(self) -> FusionWeights:

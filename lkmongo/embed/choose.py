@@ -107,7 +107,7 @@ def _normalised(text: str) -> str:
 
 
 def create_embedder(
-    kind: Literal["voyage", "local"],
+    kind: Literal["voyage", "local", "atlas"],
     *,
     voyage_key: str | None = None,
     voyage_base_url: str | None = None,
@@ -117,7 +117,7 @@ def create_embedder(
     """Make an embedder with a cache for queries, without I/O.
 
     Args:
-        kind: for "local" the other arguments are ignored.
+        kind: for "local" the other arguments are ignored; for "atlas", where MongoDB embeds, those of the API.
         voyage_key: the API key.
         voyage_base_url: overrides the default address of the key.
         model: the Voyage model, by default `voyage.MODEL`.
@@ -130,6 +130,10 @@ def create_embedder(
         from lkmongo.embed.local import LocalEmbedder
 
         return CachedEmbedder(LocalEmbedder())
+    if kind == "atlas":
+        from lkmongo.embed.atlas import AtlasEmbedder
+
+        return AtlasEmbedder(model=model, dimensions=dimensions)
     if not voyage_key:
         raise SettingsError(
             "VOYAGE_API_KEY is missing", hint="set it, or set LKMONGO_EMBEDDINGS=local to embed on this machine"

@@ -56,7 +56,7 @@ class LocalEmbedder:
     The weights are fitted on public sets (`benchmarks/retrieval_public.py`, docs/retrieval.md) and checked on our own
     (`benchmarks/retrieval.py`): 452 questions, phrased differently from the answers and some misheard, on the 250 slots
     of ten people and 86 passages of a shop and a hotel. There, on half of them, the right document is first for 69 % by
-    vector, 48 % by words and 71 % by both, and among the first five for 87, 63 and 88 %.
+    vector, 47 % by words and 71 % by both, and among the first five for 87, 63 and 88 %.
 
     The floor is from our own set. It hides 3 % of the answers that would be among the first five, and lets something be
     found for 55 % of the questions on other subjects among a person's slots, 50 % among the passages; at 0.20 it would

@@ -1,4 +1,4 @@
-"""Vectors in MongoDB: `Binary` subtype 9 of 32-bit floats, a third of an array's size.
+"""Vectors in MongoDB: `Binary` subtype 9 of 32-bit floats, a third of an array's size; or the text it embeds itself.
 
 A subtype 9 value is a type byte (0x27: float32), a byte of padding, and little-endian numbers (BSON specification,
 binary vector). It is packed and unpacked here, because `Binary.from_vector` and `as_vector` use Python lists and take
@@ -24,16 +24,28 @@ def to_bson(vector: NDArray[np.float32]) -> Binary:
     return Binary(_FLOAT32 + np.ascontiguousarray(vector, dtype="<f4").tobytes(), VECTOR_SUBTYPE)
 
 
+def stored(text: str, vector: NDArray[np.float32]) -> Binary | str:
+    """What a document holds as its embedding: the vector of `text`, or the text itself if MongoDB makes the vector.
+
+    Args:
+        text: what is embedded.
+        vector: of the embedder, shape (dimensions,).
+    """
+    return to_bson(vector) if vector.size else text
+
+
 def from_bson(value: object, dimensions: int) -> NDArray[np.float32] | None:
     """Unpack a stored vector, scaled to unit length.
 
     Args:
-        value: a `Binary` of subtype 9 with 32-bit floats, or an array of numbers, as in older documents.
-        dimensions: its required length.
+        value: a `Binary` of subtype 9 with 32-bit floats, or an array of numbers, as in older documents; or a text.
+        dimensions: its required length; of a text it is 0.
 
     Returns:
         Shape (dimensions,), or None if it has another type or length, is not finite, or is all zeros.
     """
+    if isinstance(value, str):
+        return np.zeros(0, dtype=np.float32) if dimensions == 0 else None
     vector = _numbers(value, dimensions)
     if vector is None:
         return None

@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from pymongo.asynchronous.database import AsyncDatabase
 
     from lkmongo.embed.base import Embedder
-    from lkmongo.search.atlas_queries import QueryWords
+    from lkmongo.search.atlas_queries import QueryVector, QueryWords
     from lkmongo.search.exact import Hit
     from lkmongo.settings import Fusion
 
@@ -160,7 +160,7 @@ class AtlasStrategy:
         ):
             vector, missing = await embedding.vector()
             until = time.monotonic() + self._deadline
-            answer = await self._ask_memories(scope, vector, words, depth, until)
+            answer = await self._ask_memories(scope, atlas_queries.for_index(vector, query), words, depth, until)
             await self._check_empty_result(MEMORY, answer, scope.filter, since)
             read = await reading
             centre = await centring
@@ -206,7 +206,9 @@ class AtlasStrategy:
             if vector is None:
                 raise NotForAtlasError(why=missing)
             until = time.monotonic() + self._deadline
-            stages = atlas_queries.knowledge_by_vector(tenant.filter, vector, model, depth)
+            stages = atlas_queries.knowledge_by_vector(
+                tenant.filter, atlas_queries.for_index(vector, query), model, depth
+            )
             answer = await self._separately(PASSAGE, {"vector": stages}, until)
             await self._check_empty_result(PASSAGE, answer, tenant.filter, since)
             read = await reading
@@ -224,14 +226,14 @@ class AtlasStrategy:
     # ------------------------------------------------------------------ the indexes
 
     async def _ask_memories(
-        self, scope: UserScope, vector: NDArray[np.float32] | None, words: QueryWords, depth: int, until: float
+        self, scope: UserScope, vector: QueryVector | None, words: QueryWords, depth: int, until: float
     ) -> Answer:
         model, weights = self._embedder.model, self._embedder.weights
         if vector is not None and words and self._clock() >= self._fuse_from:
             given = scope.filter, vector, words, model, weights, depth
             if self._by_scores:
                 answer = await self._fused(atlas_queries.memories_by_scores(*given), answer_from_scores, until)
-            elif self._details or not vector.size:  # without a vector of ours, no floor can be told from theirs
+            elif self._details or isinstance(vector, str):  # without a vector of ours, none of theirs can be compared
                 stages = atlas_queries.memories_by_ranks(*given, details=True)
                 answer = await self._fused(stages, answer_from_score_details, until)
             else:
@@ -396,7 +398,7 @@ class AtlasStrategy:
             vectors = {
                 key: unit
                 for key, document in known.items()
-                if (unit := from_bson(document.get("embedding"), self._embedder.dimensions)) is not None
+                if (unit := from_bson(document.get("embedding"), self._embedder.dimensions)) is not None and unit.size
             }
             candidates = {
                 key: Candidate(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from lkmongo.search.exact import MIN_COMPOUND
 from lkmongo.search.words import ENGLISH, content_words, languages_of, spoken_words, stem, words
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 Stage = dict[str, Any]
 Scope = Mapping[str, str]
+QueryVector: TypeAlias = "NDArray[np.float32] | str"
+"""A query's vector, of unit length and shape (d,); or its text, if MongoDB makes the vector."""
 
 BRANCH_DEPTH = 30
 """Minimum number of documents that each branch contributes to the fusion."""
@@ -74,6 +76,15 @@ def depth_for(limit: int) -> int:
     return max(BRANCH_DEPTH, limit)
 
 
+@overload
+def for_index(vector: NDArray[np.float32], query: str) -> QueryVector: ...
+@overload
+def for_index(vector: NDArray[np.float32] | None, query: str) -> QueryVector | None: ...
+def for_index(vector: NDArray[np.float32] | None, query: str) -> QueryVector | None:
+    """What an index is asked with: the embedder's vector, or the text if that has no numbers."""
+    return vector if vector is None or vector.size else query
+
+
 @dataclass(frozen=True, slots=True)
 class QueryWords:
     """What of a query may cause a match; false if nothing may.
@@ -104,7 +115,7 @@ def query_words(query: str) -> QueryWords:
     return QueryWords(tuple(content)[:MAX_WORDS], tuple(joined)[:MAX_WORDS], languages_of(query))
 
 
-def memories_by_vector(scope: Scope, vector: NDArray[np.float32], model: str, depth: int) -> list[Stage]:
+def memories_by_vector(scope: Scope, vector: QueryVector, model: str, depth: int) -> list[Stage]:
     """Stages for up to `depth` slots of a person, nearest first, with `score` (1 + cosine) / 2."""
     return [*_near_memories(scope, vector, model, depth), {"$project": _scored(_MEMORY, "vectorSearchScore")}]
 
@@ -116,7 +127,7 @@ def memories_by_text(scope: Scope, terms: QueryWords, depth: int) -> list[Stage]
 
 def memories_by_ranks(
     scope: Scope,
-    vector: NDArray[np.float32],
+    vector: QueryVector,
     terms: QueryWords,
     model: str,
     weights: FusionWeights,
@@ -149,7 +160,7 @@ def memories_by_ranks(
 
 def memories_by_scores(
     scope: Scope,
-    vector: NDArray[np.float32],
+    vector: QueryVector,
     terms: QueryWords,
     model: str,
     weights: FusionWeights,
@@ -178,7 +189,7 @@ def memories_by_scores(
     return [{"$scoreFusion": fusion}, {"$project": _MEMORY | {"scores": scores}}]
 
 
-def knowledge_by_vector(scope: Scope, vector: NDArray[np.float32], model: str, depth: int) -> list[Stage]:
+def knowledge_by_vector(scope: Scope, vector: QueryVector, model: str, depth: int) -> list[Stage]:
     """Stages for up to `depth` passages of a tenant, nearest first, with `score` (1 + cosine) / 2."""
     candidates = CANDIDATES_PER_HIT * depth
     how: Stage = {"exact": True} if candidates > MAX_CANDIDATES else {"numCandidates": candidates}
@@ -189,7 +200,7 @@ def knowledge_by_vector(scope: Scope, vector: NDArray[np.float32], model: str, d
     ]
 
 
-def _near_memories(scope: Scope, vector: NDArray[np.float32], model: str, depth: int) -> list[Stage]:
+def _near_memories(scope: Scope, vector: QueryVector, model: str, depth: int) -> list[Stage]:
     # A person has at most 10,000 slots, up to which the manual recommends an exact search.
     return [
         _vector_stage(MEMORIES_VECTOR, scope, vector, depth, {"exact": True}),
@@ -217,14 +228,9 @@ def _worded_memories(scope: Scope, terms: QueryWords, depth: int) -> list[Stage]
     return [search, {"$match": dict(scope)}, {"$limit": depth}]
 
 
-def _vector_stage(index: str, scope: Scope, vector: NDArray[np.float32], depth: int, how: Stage) -> Stage:
-    options = {
-        "index": index,
-        "path": EMBEDDING,
-        "queryVector": vector.tolist(),
-        "limit": depth,
-        "filter": dict(scope),
-    }
+def _vector_stage(index: str, scope: Scope, vector: QueryVector, depth: int, how: Stage) -> Stage:
+    query: Stage = {"query": {"text": vector}} if isinstance(vector, str) else {"queryVector": vector.tolist()}
+    options = {"index": index, "path": EMBEDDING, **query, "limit": depth, "filter": dict(scope)}
     return {"$vectorSearch": options | how}
 
 

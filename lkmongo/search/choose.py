@@ -72,7 +72,10 @@ def strategy_for(settings: Settings, db: AsyncDatabase[Document], embedder: Embe
 def _strategy_for(settings: Settings, db: AsyncDatabase[Document], embedder: Embedder) -> SearchStrategy:
     if settings.search == "exact" or (settings.search == "auto" and settings.mongodb_uri is None):
         return ExactStrategy(db, embedder)
-    return AtlasWithFallback(db, embedder, require_atlas=settings.search == "atlas", fusion=fusion_for(settings))
+    # Where MongoDB makes the query's vector, that is a part of the search.
+    deadline = deadlines.SEARCH if embedder.dimensions else deadlines.SEARCH + deadlines.QUERY_EMBEDDING
+    required = settings.search == "atlas"
+    return AtlasWithFallback(db, embedder, require_atlas=required, fusion=fusion_for(settings), deadline=deadline)
 
 
 def ways_of(settings: Settings, can: Capabilities, embedder: Embedder, indexes: Sequence[IndexState]) -> dict[str, str]:
@@ -97,7 +100,7 @@ def _stages_of(
     fusion = fusion_for(settings)
     stage = "$scoreFusion" if fusion == "scores" else "$rankFusion"
     ways = {
-        MEMORIES: stage if _fuses(can, fusion) else f"$vectorSearch and $search, fused here by {fusion}",
+        MEMORIES: stage if _fuses(can, fusion, embedder) else f"$vectorSearch and $search, fused here by {fusion}",
         KNOWLEDGE: "$vectorSearch",
     }
     for state in indexes:
@@ -110,9 +113,11 @@ def _stages_of(
     return ways
 
 
-def _fuses(can: Capabilities, fusion: Fusion) -> bool:
-    """Whether the server has the stage for it."""
-    return can.score_fusion if fusion == "scores" else can.rank_fusion
+def _fuses(can: Capabilities, fusion: Fusion, embedder: Embedder) -> bool:
+    """Whether the server has the stage for it; without details, ranks are told from vectors of the embedder."""
+    if fusion == "scores":
+        return can.score_fusion
+    return can.rank_fusion and (can.score_details or embedder.dimensions > 0)
 
 
 class AtlasWithFallback:
@@ -242,7 +247,7 @@ class AtlasWithFallback:
                         self._db,
                         self._embedder,
                         fusion=self._fusion,
-                        fuses=_fuses(can, self._fusion),
+                        fuses=_fuses(can, self._fusion, self._embedder),
                         details=can.score_details,
                         needs_vectors=not self._require_atlas,
                         deadline=self._deadline,

@@ -8,9 +8,9 @@ texts of a scope share: their language, their speakers, their subject. It counts
 of the scope, so that a text counts for how far it stands out. A text's BM25 score counts as it is: it is the sum of how
 rare the shared words are. The two are added, with a factor each:
 
-- closeness by the embedder's weight for vectors, times 1 + (mean length of the texts) / 75 words: a long text has many
-  words by chance.
-- words by its weight for words, times n / (n + 150) for n texts: in a small scope every word looks rare.
+- closeness by the embedder's weight for vectors, times 1 + (d / 125)² where the lengths of the texts differ from their
+  median by d words on average: a text longer than the others has many of the words by chance.
+- words by its weight for words, times n / (n + 230) for n texts: in a small scope every word looks rare.
 
 BM25 is the "lucene" variant: its inverse document frequency, `ln(1 + (N - df + 0.5) / (df + 0.5))`, stays positive for
 a word in every text, so that a match counts even in a corpus of one.
@@ -40,17 +40,19 @@ if TYPE_CHECKING:
 CANDIDATES = 100
 """Minimum number of documents that each branch contributes to the fusion."""
 _KNOWN = 150
-"""Texts of a scope of which mean and rarity of words are believed by half: a few say little."""
+"""Texts of a scope of which the mean is believed by half: a few say little."""
+_RARE = 230
+"""Texts among which the rarity of a word is believed by half."""
 _LEAST_SPREAD = 0.05
 """Added to the standard deviation, so that cosines which hardly differ do not count as if they did."""
-_LONG = 75
-"""Words; among texts of this mean length, vectors count twice."""
+_UNEVEN = 125
+"""Words; where lengths differ from their median by as much on average, vectors count twice."""
 _KIN = 0.5
 """Of the floor; a document with a lower cosine is only found if it has most of the query's words."""
 _SOUNDS = str.maketrans("cqzv", "kksf", "aeiouyhw")
 _K1 = 1.2  # Lucene's default, which Atlas Search scores with
-_HALF_LENGTH = 30
-"""Words; texts of this mean length are normalised by half of it (BM25's b)."""
+_HALF_LENGTH = 40
+"""Words; texts of this mean length are normalised by half of it (BM25's b), twice as long ones by four fifths."""
 _MOST = 0.5
 """Of a query's content words: a text with more than this share has most of them."""
 MIN_COMPOUND = 5  # letters; shorter compounds are often accidental: "in to", "a way"
@@ -103,8 +105,10 @@ class TextIndex:
         cut = (tokenizer or Tokenizer())(texts, self._language)
         self._size = len(texts)
         self._texts = texts
-        self.mean_length = sum(map(len, cut)) / max(1, len(cut))
-        """Words of a text, on average."""
+        lengths = np.array(list(map(len, cut)) or [0])
+        mean_length = float(lengths.mean())
+        self.unevenness = float(np.abs(lengths - np.median(lengths)).mean())
+        """Words by which the length of a text differs from the median, on average."""
         self._vocabulary = {base: number for number, base in enumerate(sorted(set(chain.from_iterable(cut))))}
         self._by_first_letter: dict[str, list[str]] | None = None
         if not self._vocabulary:
@@ -114,7 +118,7 @@ class TextIndex:
         logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG, one line an index
         # Among short texts a longer one says more, and should not pay for its length. Among long ones it merely has
         # more words by chance.
-        by_length = self.mean_length / (self.mean_length + _HALF_LENGTH)
+        by_length = mean_length**2 / (mean_length**2 + _HALF_LENGTH**2)
         self._bm25 = bm25s.BM25(method="lucene", k1=_K1, b=by_length)
         number = self._vocabulary.__getitem__
         numbers = [list(map(number, text)) for text in cut]
@@ -283,7 +287,8 @@ class ExactIndex(Generic[K]):
         Args:
             keys: one per document, sortable; ties in score are ordered by key.
             texts: for the text branch; the words of a label separated.
-            vectors: shape (n, d), or n rows with None for a missing vector; of unit length and of one model.
+            vectors: shape (n, d), or n rows with None or no numbers for a missing vector; of unit length and of one
+                model.
             tokenizer: of an earlier, similar index, to reuse its cache.
             language: the two-letter code to assume when the texts do not say; English by default.
 
@@ -295,7 +300,7 @@ class ExactIndex(Generic[K]):
         order = sorted(range(len(keys)), key=keys.__getitem__)
         self._keys = [keys[i] for i in order]
         self._text = TextIndex([texts[i] for i in order], tokenizer, language)
-        present = [place for place, i in enumerate(order) if vectors[i] is not None]
+        present = [place for place, i in enumerate(order) if (each := vectors[i]) is not None and each.size]
         self._places = np.array(present, dtype=np.intp)
         rows = [vectors[order[place]] for place in present]
         self._matrix = np.array(rows, dtype=np.float32) if rows else np.zeros((0, 0), dtype=np.float32)
@@ -320,7 +325,8 @@ class ExactIndex(Generic[K]):
 
         Args:
             query: the words.
-            query_vector: of unit length, shape (d,), of the documents' model; None searches by words alone.
+            query_vector: of unit length, shape (d,), of the documents' model; None, or no numbers, searches by words
+                alone.
             limit: maximum number of results.
             weights: of the two branches.
             floor: a document with a lower cosine is only found by words of the query, and with much lower ones by most
@@ -349,8 +355,8 @@ class ExactIndex(Generic[K]):
         places = np.array(sorted({place for place, _ in (*near, *worded)}), dtype=np.intp)
         if worded:
             self._lend(by_vector, by_words, places)
-        scores = weights.vector * (1 + self._text.mean_length / _LONG) * by_vector
-        scores += weights.text * len(self._keys) / (len(self._keys) + _KNOWN) * by_words
+        scores = weights.vector * (1 + (self._text.unevenness / _UNEVEN) ** 2) * by_vector
+        scores += weights.text * len(self._keys) / (len(self._keys) + _RARE) * by_words
         vector_ranks = dict(zip((place for place, _ in near), ranks_of(near), strict=True))
         text_ranks = dict(zip((place for place, _ in worded), ranks_of(worded), strict=True))
         return [

@@ -92,7 +92,8 @@ async def past_calls(
         scope: whose.
         query: what was talked about; empty for the newest. If it names a month, only that one is searched, unless a
             time is given.
-        embedder: only vectors of its model are compared; other summaries are found by words.
+        embedder: only vectors of its model are compared; other summaries are found by words, and all of them if MongoDB
+            makes the vectors: it has no search index of them.
         today: in the person's time zone.
         since: that began at this time or later.
         until: that began before this time.
@@ -123,7 +124,7 @@ async def past_calls(
         if embedding:
             await embedding.__aexit__()
     hits, foreign = await asyncio.to_thread(_search, calls, query, vector, limit, embedder, today.tzinfo)
-    if degraded is None and foreign:
+    if degraded is None and foreign and embedder.dimensions:
         degraded = foreign_note(f"{foreign} of {len(calls)} have", embedder)
     if not hits and (since or until):
         hits = calls[:limit]

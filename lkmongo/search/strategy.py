@@ -293,6 +293,8 @@ class ExactStrategy:
         async with nullcontext(query_embedding) if query_embedding else self._ask(query) as embedding:
             loaded: _Loaded[Any] = await load(scope)
             vector, missing = await embedding.vector()
+        if missing is None and not self._embedder.dimensions:
+            missing = "searched by words alone: MongoDB makes the vectors, and only its search indexes can compare them"
         hits = await asyncio.to_thread(loaded.search, query, vector, limit, self._embedder)
         if missing is None and loaded.foreign:
             missing = foreign_note(f"{loaded.foreign} of {len(loaded.items)} have", self._embedder)

@@ -123,6 +123,35 @@ def test_a_definition_changed_by_hand_is_drift_and_named(start, run, db):
     assert run("db", "indexes", "--check").code == 0
 
 
+def test_where_mongodb_embeds_texts_are_stored_and_found(start, run, db, cli_env):
+    standin = start(profile="atlas_embeds", build_seconds=0.1)
+    cli_env |= {"LKMONGO_EMBEDDINGS": "local"}
+    assert run("db", "indexes").code == run("db", "seed").code == 0
+    cli_env |= {"LKMONGO_EMBEDDINGS": "atlas"}
+    blocked = run("db", "indexes")
+    assert blocked.code == 6
+    assert "which an update cannot change" in error_of(blocked)
+    assert "lkmongo db indexes --replace" in error_of(blocked)
+    assert run("db", "indexes", "--replace", "--yes").code == 0
+    embedded = run("db", "embed", "--json")
+    assert {row["collection"]: row["missing"] - row["embedded"] for row in embedded.json} == {
+        "memories": 0,
+        "knowledge": 0,
+    }
+    assert "These are the texts that MongoDB embeds" in embedded.stderr
+    assert {type(each["embedding"]) for each in db().knowledge.find()} == {str}
+    assert run("db", "wait-ready").code == 0
+    status = run("db", "status", "--json")
+    assert status.json["server"]["embedding_model"] == "atlas"
+    assert [row["no_vector"] or row["other_model"] for row in status.json["documents"][:2]] == [0, 0]
+    assert "MongoDB embeds by itself: voyage-4-lite, 512 numbers a vector" in status.stderr
+    found = run("knowledge", "search", "how do I get my money back", "--tenant", "default", "--json")
+    assert (found.json["strategy"], found.json["degraded"]) == ("atlas", None)
+    assert standin.recorded("$vectorSearch")[-1].pipeline[0]["$vectorSearch"]["query"] == {
+        "text": "how do I get my money back"
+    }
+
+
 def test_another_embedder_updates_the_indexes_and_says_what_is_left_to_do(start, run):
     start(build_seconds=0.1)
     run("db", "indexes", "--wait")

@@ -219,6 +219,12 @@ async def test_a_server_without_search_is_judged_by_what_is_asked_for(store, env
     assert statuses(checks) == {"mongodb": "ok"} | statuses_
 
 
+async def test_a_server_without_search_cannot_embed(store, environ):
+    checks = await look_at(environ | {"LKMONGO_EMBEDDINGS": "atlas"}, "mongodb.search")
+    assert checks["mongodb.search"].status is Status.FAIL
+    assert "LKMONGO_EMBEDDINGS is atlas, and this MongoDB has no search" in checks["mongodb.search"].detail
+
+
 async def searched(it, *only, **environ):
     return await look_at({"MONGODB_URI": it.standin.uri, "MONGODB_DB": it.db.name} | environ, *only)
 

@@ -85,6 +85,7 @@ def test_a_variable_that_is_none_is_a_warning(environ, said, hint):
     [
         ({"LIVEKIT_URL": "wss://x.livekit.cloud"}, "LIVEKIT_API_KEY and LIVEKIT_API_SECRET are not set"),
         ({"LKMONGO_EMBEDDINGS": "voyage"}, "VOYAGE_API_KEY is not set"),
+        ({"LKMONGO_EMBEDDINGS": "atlas"}, "MONGODB_URI is not set"),
         ({"LKMONGO_RERANK": "atlas"}, "MONGODB_URI is not set"),
         ({"VOYAGE_API_KEY": "k", "LKMONGO_EMBEDDING_MODEL": "voyage-99"}, "voyage-99"),
         ({"VOYAGE_API_KEY": "k", "LKMONGO_EMBEDDING_DIMENSIONS": "7"}, "7"),

@@ -72,6 +72,17 @@ async def test_the_local_embedder_embeds(home):
     assert "VOYAGE_API_KEY is not set" in checks[1].detail
 
 
+async def test_where_mongodb_embeds_nobody_is_asked(home):
+    environ = {"LKMONGO_EMBEDDINGS": "atlas", "MONGODB_URI": "mongodb://127.0.0.1:1", "VOYAGE_API_KEY": KEY}
+    embedder, voyage = await look_at(environ, "embedder", "voyage")
+    assert (embedder.status, embedder.detail) == (
+        Status.OK,
+        "MongoDB embeds by itself: voyage-4-lite, 512 numbers a vector",
+    )
+    assert voyage.status is Status.SKIP
+    assert "text is embedded by MongoDB" in voyage.detail
+
+
 async def test_a_voyage_key_that_is_not_used_is_not_tried():
     check = await look_at({"VOYAGE_API_KEY": KEY, "LKMONGO_EMBEDDINGS": "local"}, "voyage")
     assert (check.status, check.seconds < 5) == (Status.SKIP, True)

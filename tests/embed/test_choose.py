@@ -6,7 +6,7 @@ import pytest
 
 from lkmongo.embed.choose import create_embedder, embedder_for
 from lkmongo.embed.voyage import VOYAGE_MODELS, check_model
-from lkmongo.errors import SettingsError
+from lkmongo.errors import InvalidTextError, SettingsError
 from lkmongo.settings import Settings
 
 OLLAMA = {"LKMONGO_EMBEDDING_BASE_URL": "http://localhost:11434/v1", "LKMONGO_EMBEDDING_MODEL": "nomic-embed-text"}
@@ -48,6 +48,18 @@ def test_a_key_that_cannot_be_one_is_not_echoed():
     with pytest.raises(SettingsError, match="VOYAGE_API_KEY holds a character") as caught:
         voyage(voyage_key="pa-sec\u200bret")
     assert "ret" not in str(caught.value) + str(caught.value.hint)
+
+
+async def test_where_mongodb_embeds_there_is_neither_a_key_nor_a_vector():
+    embedder = create_embedder("atlas", model="voyage-4", dimensions=1024)
+    assert (embedder.model, embedder.dimensions) == ("atlas", 0)
+    assert (await embedder.embed(["a", "b"], kind="document")).shape == (2, 0)
+    batches = [vectors.shape async for vectors in embedder.embed_many(["text"] * 1200)]
+    assert batches == [(500, 0), (500, 0), (200, 0)]
+    with pytest.raises(InvalidTextError):
+        await embedder.embed([" "], kind="query")
+    with pytest.raises(SettingsError, match="voyage-4 does not have 300 dimensions"):
+        create_embedder("atlas", model="voyage-4", dimensions=300)
 
 
 def test_an_unknown_model_is_answered_with_the_nearest():

@@ -7,6 +7,8 @@ import logging
 
 import pytest
 
+from lkmongo import deadlines
+from lkmongo.embed.atlas import AtlasEmbedder
 from lkmongo.errors import DatabaseUnavailableError, NotReadyError, NotSupportedError
 from lkmongo.model import Passage, TenantScope, UserScope
 from lkmongo.search.choose import AtlasWithFallback, strategy_for
@@ -130,6 +132,26 @@ async def test_an_index_that_is_not_ready_is_the_exact_strategys_turn(backend, n
         assert "searched exactly: a search index is not ready yet" in result.degraded
     finally:
         backend.standin.set_status(backend.db.name, collection, name, None)
+
+
+async def test_vectors_where_texts_are_asked_for_are_named_and_words_answer(backend):
+    search = AtlasWithFallback(backend.db, AtlasEmbedder(), deadline=PATIENT)
+    for ask, found in (
+        (search.memories(ROBIN, "golden retriever"), "pet"),
+        (search.knowledge(SHOP, "refund"), "Returns"),
+    ):
+        result = await ask
+        assert (result.strategy, result.hits[0].vector_rank, found in str(result.hits[0].item)) == ("exact", None, True)
+        assert "a search index does not match the search" in result.degraded
+        assert "queryVector must be present" in result.degraded
+        assert "run lkmongo db indexes; searched by words alone: MongoDB makes the vectors" in result.degraded
+
+
+async def test_a_search_that_embeds_the_question_has_the_time_for_both(backend):
+    environ = {"MONGODB_URI": "mongodb://h"}
+    here = strategy_for(settings(**environ), backend.db, backend.embedder)
+    there = strategy_for(settings(LKMONGO_EMBEDDINGS="atlas", **environ), backend.db, AtlasEmbedder())
+    assert (here._deadline, there._deadline) == (deadlines.SEARCH, deadlines.SEARCH + deadlines.QUERY_EMBEDDING)
 
 
 async def test_after_a_search_that_was_late_the_next_ones_do_not_wait_for_a_while(backend, caplog):

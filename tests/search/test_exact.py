@@ -42,6 +42,28 @@ def test_a_rare_word_counts_more_than_a_common_one():
     assert search(index, "tea and Biscuit", EAST)[0].key == 0
 
 
+@pytest.mark.parametrize(("lengths", "first"), [((300, 300), "worded"), ((10, 590), "near"), ((10, 10), "worded")])
+def test_vectors_count_more_where_the_lengths_of_the_texts_differ(lengths, first):
+    """Not where all are long: then none has more of the words by chance than another."""
+    fillers = ["bread " * length for length in lengths * 9]
+    texts = ["otter " + "bread " * (sum(lengths) // 2 - 1), "bread " * (sum(lengths) // 2), *fillers]
+    keys = ["worded", "near", *(f"filler {place:02}" for place in range(len(fillers)))]
+    index = ExactIndex(keys, texts, [NORTH, EAST, *[NORTH] * len(fillers)])
+    assert search(index, "otter", EAST, weights=FusionWeights(0.01, 0.99))[0].key == first
+
+
+@pytest.mark.parametrize(("fold", "longer_first"), [(1, True), (40, False)])
+def test_among_long_texts_the_longer_one_pays_for_its_length(fold, longer_first):
+    """Two mentions in three times as many words are more than one among sentences, and less among long texts."""
+    texts = [
+        "otter " * 2 + "bread " * (6 * fold - 2),
+        "otter " + "bread " * (2 * fold - 1),
+        *["bread " * (4 * fold)] * 8,
+    ]
+    index = ExactIndex(list(range(10)), texts, [None] * 10)
+    assert (search(index, "otter")[0].key == 0) == longer_first
+
+
 def test_what_all_texts_of_a_scope_share_does_not_count():
     """Nearly all vectors lie in one direction, as those of one language do; what tells them apart is the rest."""
     rows = [unit(1, 1) if place == 7 else EAST for place in range(400)]

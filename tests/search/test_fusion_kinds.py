@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from lkmongo.embed.atlas import AtlasEmbedder
 from lkmongo.embed.local import LocalEmbedder
 from lkmongo.model import UserScope
 from lkmongo.search import atlas_queries
@@ -179,6 +180,12 @@ async def test_of_more_slots_than_are_looked_at_the_vectors_are_read_once_in_vai
 def test_how_a_server_is_searched_is_told(can, environ, memories, knowledge):
     ways = ways_of(Settings.load(environ), can, LocalEmbedder(), [])
     assert ways == {"memories": memories, "knowledge": knowledge}
+
+
+def test_without_details_and_vectors_the_branches_are_sent_apart():
+    environ = {"LKMONGO_EMBEDDINGS": "atlas", "MONGODB_URI": "mongodb://h"}
+    assert ways_of(Settings.load(environ), V80, AtlasEmbedder(), [])["memories"].endswith("fused here by ranks")
+    assert ways_of(Settings.load(environ), V83, AtlasEmbedder(), [])["memories"] == "$rankFusion"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from benchmarks import public_data
-from benchmarks.public_data import PUBLIC_SETS, Files, PublicSet, Source
+from benchmarks.public_data import OTHER_SETS, PUBLIC_SETS, Files, PublicSet, Source
 
 CONTEXT = "Marta lives in Lisbon. She has two dogs, 7 and 9 years old. Her sister is a nurse in Porto."
 SQUAD = {
@@ -36,6 +36,23 @@ SCENE = {
     "qas": [{"question": "Why are they late ?", "answers": [{"utterance_id": 1}]}],
 }
 
+DIALOGUE = {
+    "edus": [{"speaker": "Ann", "text": "is it up ?"}, {"speaker": "Bo", "text": "reboot it"}],
+    "context": "ann: is it up ? bo: reboot it",
+    "qas": [
+        {"question": "What is advised?", "answers": [{"answer_start": 20}]},
+        {"question": "Unanswered?", "answers": []},
+    ],
+}
+ARTICLE = {
+    "paragraphs": [
+        {
+            "context": "word " * 310 + "end. Masks helped.",
+            "qas": [{"question": "What helped?", "answers": [{"answer_start": 1555}]}],
+        }
+    ]
+}
+
 
 @pytest.fixture
 def files(tmp_path):
@@ -47,11 +64,13 @@ def files(tmp_path):
     put("google-deepmind/xquad", "xquad.en.json", SQUAD)
     put("emorynlp/FriendsQA", "dat/friendsqa_dev.json", {"data": [{"paragraphs": [SCENE]}, {"paragraphs": [SCENE]}]})
     put("emorynlp/FriendsQA", "dat/friendsqa_tst.json", {"data": []})
+    put("HIT-SCIR/Molweni", "MRC(withDiscourse)/test.json", {"data": {"dialogues": [DIALOGUE]}})
+    put("deepset-ai/COVID-QA", "data/question-answering/200423_covidQA.json", {"data": [ARTICLE, ARTICLE]})
     return Files(tmp_path, tmp_path / "cache")
 
 
 def scopes(files, name):
-    (found,) = [each for each in PUBLIC_SETS if each.name == name]
+    (found,) = [each for each in (*PUBLIC_SETS, *OTHER_SETS) if each.name == name]
     return list(found.read(files.of(found.source)))
 
 
@@ -102,3 +121,15 @@ def test_every_set_names_a_commit_and_a_licence():
         assert isinstance(each, PublicSet)
         assert len(each.source.commit) == 40
         assert each.source.licence
+
+
+def test_an_answer_in_a_chat_is_found_by_its_place_in_the_whole(files):
+    (scope,) = scopes(files, "people who help each other")
+    assert scope.texts == ("Ann: is it up?", "Bo: reboot it")
+    assert [sorted(asked.evidence) for asked in scope.questions] == [[1]]
+
+
+def test_articles_are_cut_at_the_end_of_a_sentence(files):
+    (scope,) = scopes(files, "pieces of articles")
+    assert [len(text.split()) for text in scope.texts] == [311, 2, 311, 2]
+    assert [sorted(asked.evidence) for asked in scope.questions] == [[1], [3]]

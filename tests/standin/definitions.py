@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bson import json_util
 
+from tests.standin import auto_embed
 from tests.standin.custom_analyzers import parse_analyzers
 from tests.standin.errors import CommandError, bad_definition, unsupported, wrong_definition
 from tests.standin.mappings import Mapping, count_fields, parse_mapping, parse_type_sets
@@ -41,6 +42,10 @@ class VectorField:
     dimensions: int
     similarity: str
     flat: bool = False
+    model: str | None = None
+    """Of an `autoEmbed` field: the search process makes the vectors of the text at the path."""
+    spelled_out: bool = True
+    """No option is left to what the model has by default."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,9 @@ def _parse_vector(definition: dict[str, Any]) -> VectorDefinition:
             _known(item, {"type", "path", "model", "similarity", "quantization"}, where)
             unmodelled = "fields of type 'text'"
         elif kind == "autoEmbed":
-            raise unsupported(f"fields of type {kind!r}")
+            vector = _auto_embed_field(item, where)
+            vectors[vector.path] = vector
+            unmodelled = auto_embed.unmodelled(item) or unmodelled
         else:
             raise bad_definition(f'"{where}.type" must be one of [autoEmbed, embeddedDocuments, filter, text, vector]')
         paths.append(_path(item, where))
@@ -177,6 +184,14 @@ def _vector_field(item: dict[str, Any], where: str) -> VectorField:
     if flat and options is not None:
         raise bad_definition(f'"{where}" hnswOptions is only supported with "indexingMethod: hnsw".')
     return VectorField(path, dimensions, item["similarity"], flat=flat)
+
+
+def _auto_embed_field(item: dict[str, Any], where: str) -> VectorField:
+    auto_embed.check_field(item, where)
+    own = {"model", "modality", "quantization"}
+    rest = {key: value for key, value in (auto_embed.DEFAULTS | item).items() if key not in own}
+    spelled_out = auto_embed.DEFAULTS.keys() <= item.keys()
+    return replace(_vector_field(rest, where), model=item["model"], spelled_out=spelled_out)
 
 
 def _check_stored(stored: Any, *, vector: bool) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from bson import ObjectId
 
-from tests.standin.definitions import TYPES, Definition, parse_definition
+from tests.standin import auto_embed
+from tests.standin.definitions import TYPES, Definition, VectorDefinition, parse_definition
 from tests.standin.errors import MANAGEMENT_DOWN, QUOTA, CommandError, DefinitionError, MongotError, unsupported
 from tests.standin.shown import equivalent
 
@@ -136,6 +137,9 @@ class Management:
             raise CommandError(2, "'indexes' must be a non-empty array")
         collection = await self._collection(command)
         wanted = [self._specified(number, spec) for number, spec in enumerate(specs)]
+        for item in wanted:
+            if isinstance(item.parsed, VectorDefinition):
+                auto_embed.check_creation(item.parsed.vectors.values(), embeds=self.profile.embeds)
         fresh = [item for item in wanted if not self._same_exists(collection, item)]
         if len({item.name for item in fresh}) != len(fresh):
             raise CommandError(125, f"duplicate index names for the same collection: {ObjectId()}")
@@ -233,6 +237,8 @@ class Management:
             parsed = parse_definition(index.kind, definition, small=self.profile.small, update=True)
         except DefinitionError as error:
             raise self._atlas_words(error) or error from None
+        if isinstance(parsed, VectorDefinition):
+            auto_embed.check_update(index.latest.definition, definition, index.name)
         self.catalog.update(index, definition, parsed)
         return {"ok": 1.0}
 

@@ -20,6 +20,7 @@ class Profile:
         drops_at_once: False keeps a dropped index in the list as DELETING for a while.
         quota: search indexes for the whole cluster, of any type.
         small: definitions are limited to 3 KB and 300 fields.
+        embeds: an embedding service is set up for `autoEmbed` indexes.
         reranks: native reranking is switched on for the project.
     """
 
@@ -31,6 +32,7 @@ class Profile:
     drops_at_once: bool = False
     quota: int | None = None
     small: bool = False
+    embeds: bool = False
     management_down: bool = False
     mongot_down: bool = False
     reranks: bool = False
@@ -59,6 +61,7 @@ _ALL = (
     Profile("mgmt_down", management_down=True),
     Profile("community", lists_type=False, duplicate="lenient", drops_at_once=True),
     Profile("atlas"),
+    Profile("atlas_embeds", embeds=True),
     Profile("atlas_7_0", version="7.0"),
     Profile("atlas_8_0", version="8.0"),
     Profile("atlas_8_1", version="8.1"),

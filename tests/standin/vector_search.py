@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from bson import Binary
 
+from tests.standin import auto_embed
 from tests.standin.definitions import VectorDefinition, VectorField
 from tests.standin.errors import CommandError, MongotError, unsupported
 from tests.standin.hits import Hit, draw, ranked
@@ -17,9 +18,8 @@ from tests.standin.vector_filter import compile_filter
 
 MAX_CANDIDATES = 10_000
 
-_OPTIONS = {"index", "path", "queryVector", "query", "limit", "numCandidates", "exact", "filter"}
+_OPTIONS = {"index", "path", "queryVector", "query", "model", "limit", "numCandidates", "exact", "filter"}
 _NOT_MODELLED = {
-    "model",
     "parentFilter",
     "nestedOptions",
     "returnStoredSource",
@@ -30,14 +30,16 @@ _NOT_MODELLED = {
 
 @dataclass(frozen=True)
 class VectorQuery:
-    """The options of one stage, checked."""
+    """The options of one stage, checked; with a vector, or a text and perhaps the model to embed it with."""
 
     index: str
     path: str
-    vector: Float32
+    vector: Float32 | None
     limit: int
     candidates: int | None
     filter: Any
+    text: str | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,15 +68,20 @@ def parse_query(spec: Any) -> VectorQuery:
             raise MongotError(8, f'"{key}" is required')
     if ("query" in spec) == ("queryVector" in spec):
         raise MongotError(8, "Exactly one and only one of query and queryVector can be present")
-    if "query" in spec:
-        raise unsupported("automatic embedding")
+    if "model" in spec and "query" not in spec:
+        raise MongotError(
+            8, "model can only be specified when using 'query' for auto-embedding, not with 'queryVector'"
+        )
     limit = whole_number(spec.get("limit"))
     if limit is None:
         raise MongotError(8, '"limit" is required')
-    vector = _query_vector(spec["queryVector"])
     if spec.get("filter") is not None:
         compile_filter(spec["filter"], None)  # it is read before the index is looked for
-    return VectorQuery(spec["index"], spec["path"], vector, limit, _candidates(spec, limit), spec.get("filter"))
+    options = spec["index"], spec["path"]
+    more = limit, _candidates(spec, limit), spec.get("filter")
+    if "query" in spec:
+        return VectorQuery(*options, None, *more, *auto_embed.query_text(spec))
+    return VectorQuery(*options, _query_vector(spec["queryVector"]), *more)
 
 
 def _check_in_server(spec: Any) -> None:
@@ -128,13 +135,21 @@ def check_against_index(query: VectorQuery, definition: VectorDefinition) -> Non
         MongotError: path, dimensions or filter do not fit the index.
     """
     field = definition.vectors.get(query.path)
+    embeds = any(each.model for each in definition.vectors.values())
+    if query.vector is None and not embeds:
+        raise MongotError(8, "queryVector must be present")
+    if query.vector is None and field is None:
+        raise MongotError(8, f"Path '{query.path}' is not defined in Automated Embedding index '{query.index}'")
     if field is None:
         raise MongotError(8, f"{query.path} is not indexed as vector")
-    if query.vector.size != field.dimensions:
+    if query.vector is not None and field.model is not None:
+        raise unsupported("a query vector for an autoEmbed index")
+    vector = _asked(query, field)
+    if vector.size != field.dimensions:
         raise MongotError(
-            8, f"vector field is indexed with {field.dimensions} dimensions but queried with {query.vector.size}"
+            8, f"vector field is indexed with {field.dimensions} dimensions but queried with {vector.size}"
         )
-    if field.similarity == "cosine" and not query.vector.any():
+    if field.similarity == "cosine" and not vector.any():
         raise MongotError(8, "Cosine similarity cannot be calculated against a zero vector.")
     if query.filter is not None:
         compile_filter(query.filter, definition.filters)
@@ -159,12 +174,18 @@ def search(
         keep = [row for row in keep if draw(seed + 1, ids[row]) < recall * 2**32]
     if not keep:
         return []
-    scores = score(query.vector, vectors.rows[keep], field.similarity)
+    scores = score(_asked(query, field), vectors.rows[keep], field.similarity)
     hits = [
         Hit(snapshot.documents[vectors.positions[row]]["_id"], float(value))
         for row, value in zip(keep, scores, strict=True)
     ]
     return ranked(hits, seed)[: query.limit]
+
+
+def _asked(query: VectorQuery, field: VectorField) -> Float32:
+    if query.vector is None:
+        return auto_embed.query_vector(query.text or "", query.model, str(field.model), field.dimensions)
+    return query.vector
 
 
 def score(query: Float32, rows: Float32, similarity: str) -> Float32:
@@ -183,7 +204,10 @@ def indexed(snapshot: Snapshot, field: VectorField) -> _Vectors:
         positions, rows, skipped = [], [], 0
         for position, document in enumerate(snapshot.documents):
             value = value_at(document, field.path)
-            vector = vector_of(value, field.dimensions)
+            if field.model is None:
+                vector = vector_of(value, field.dimensions)
+            else:
+                vector = auto_embed.document_vector(document, field.path, field.dimensions)
             if vector is not None and (field.similarity != "cosine" or vector.any()):
                 positions.append(position)
                 rows.append(vector)

@@ -1,7 +1,8 @@
 """Counts and makes missing vectors: after an outage of the embedding service, or after a change of the embedder.
 
 Vectors are written as soon as they are made, each only if its document has not changed since. An interrupted run is
-continued by the next one, in any process.
+continued by the next one, in any process. Where MongoDB makes the vectors, the texts that it embeds are written in the
+place of older ones.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES, SESSIONS
 from lkmongo.store.sessions.documents import summary_of
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from bson import Binary
 
     from lkmongo.embed.base import Embedder
 
@@ -43,7 +43,7 @@ _READ = (
     *("summary.text", "summary.topics", "summary.commitments"),
 )
 _EMBEDDED = {MEMORIES: "", KNOWLEDGE: "", SESSIONS: "summary."}
-"""The collections with vectors, and within what these are."""
+"""The collections with vectors, and within what these are; sessions have no search index."""
 _COUNT_MAX_TIME_MS = 20_000
 _HEADER = 2
 """Bytes of a stored vector before its numbers."""
@@ -94,7 +94,7 @@ async def backfill(
         DatabaseError: MongoDB cannot be reached, or refuses a write.
     """
     filled = []
-    for name in _EMBEDDED:
+    for name in _collections(embedder):
         selector = _selector(name, embedder, tenant, thorough=thorough)
         counts = BackfillCounts(name, missing=await _count(db[name], selector))
         filled.append(counts)
@@ -110,8 +110,13 @@ async def count_missing(
     db: AsyncDatabase[Document], embedder: Embedder, *, tenant: TenantScope | None = None, thorough: bool = False
 ) -> list[BackfillCounts]:
     """Count what `backfill` would embed, with the same arguments and errors."""
-    selectors = {name: _selector(name, embedder, tenant, thorough=thorough) for name in _EMBEDDED}
-    return [BackfillCounts(name, missing=await _count(db[name], selectors[name])) for name in _EMBEDDED]
+    selectors = {name: _selector(name, embedder, tenant, thorough=thorough) for name in _collections(embedder)}
+    return [BackfillCounts(name, missing=await _count(db[name], each)) for name, each in selectors.items()]
+
+
+def _collections(embedder: Embedder) -> list[str]:
+    """Those that the embedder embeds: MongoDB embeds what its search indexes cover."""
+    return [name for name in _EMBEDDED if embedder.dimensions or name != SESSIONS]
 
 
 def _selector(collection: str, embedder: Embedder, tenant: TenantScope | None, *, thorough: bool) -> Document:
@@ -132,6 +137,7 @@ def _selector(collection: str, embedder: Embedder, tenant: TenantScope | None, *
                     "then": {"$eq": [{"$binarySize": embedding}, _HEADER + 4 * size]},
                 },
                 {"case": {"$eq": [kind, "array"]}, "then": {"$eq": [{"$size": embedding}, size]}},
+                {"case": {"$eq": [kind, "string"]}, "then": size == 0},
             ],
             "default": False,
         }
@@ -175,8 +181,10 @@ async def _embedded(
     on_wait: Callable[[float], None] | None,
     *,
     whole: bool,
-) -> AsyncIterator[list[tuple[Document, NDArray[np.float32]]]]:
-    """Documents with their vectors, as they are made; those too long for the model are left out and counted."""
+) -> AsyncIterator[list[tuple[Document, Binary | str]]]:
+    """Documents with what to store, as it is made; those too long for the model are left out and counted."""
+    from lkmongo.embed.vectors import stored
+
     done = 0
     while done < len(todo):
         rest = todo[done:]
@@ -185,7 +193,9 @@ async def _embedded(
             async for vectors in embedder.embed_many([text for _, text in rest], documents=lengths, on_wait=on_wait):
                 batch = todo[done : done + len(vectors)]
                 done += len(batch)
-                yield [(document, vector) for (document, _), vector in zip(batch, vectors, strict=True)]
+                yield [
+                    (document, stored(text, vector)) for (document, text), vector in zip(batch, vectors, strict=True)
+                ]
         except TextTooLongError:
             if whole:
                 raise
@@ -243,20 +253,18 @@ def _text(document: Document) -> str | None:
 
 
 async def _write(
-    collection: AsyncCollection[Document], pairs: Sequence[tuple[Document, NDArray[np.float32]]], model: str
+    collection: AsyncCollection[Document], pairs: Sequence[tuple[Document, Binary | str]], model: str
 ) -> int:
-    """Store the vectors of documents that have not changed; returns their number."""
-    from lkmongo.embed.vectors import to_bson
-
+    """Store the embeddings of documents that have not changed; returns their number."""
     within = _EMBEDDED[collection.name]
     requests = [
         UpdateOne(
             # The filter includes the shard key.
             {name: document[name] for name in ("_id", "tenant_id", "user_id") if name in document}
             | _unchanged(document),
-            {"$set": {f"{within}embedding": to_bson(vector), f"{within}embedding_model": model}},
+            {"$set": {f"{within}embedding": embedding, f"{within}embedding_model": model}},
         )
-        for document, vector in pairs
+        for document, embedding in pairs
     ]
     result = await operations.write(lambda: collection.bulk_write(requests, ordered=False))
     return result.matched_count

@@ -93,7 +93,7 @@ async def wait_for_canary(
 
 
 async def _existing(db: AsyncDatabase[Document], index: SearchIndex, embedder: Embedder) -> Document | None:
-    """The newest document that the index must contain, with its vector as a list."""
+    """The newest document that the index must contain, with its vector as a list, or the text of it."""
     from lkmongo.embed.vectors import from_bson
 
     scoped = {path: {"$type": "string"} for path in index.scope}
@@ -111,16 +111,14 @@ async def _existing(db: AsyncDatabase[Document], index: SearchIndex, embedder: E
     for document in await operations.read(find):
         if index.type == "search":
             return document
-        vector = from_bson(document.get(EMBEDDING), embedder.dimensions)
+        embedding = document.get(EMBEDDING)
+        vector = from_bson(embedding, embedder.dimensions)
         if vector is not None:  # else the index rightly lacks it
-            return document | {EMBEDDING: vector.tolist()}
+            return document | {EMBEDDING: vector.tolist() if vector.size else embedding}
     return None
 
 
 def _temporary(index: SearchIndex, embedder: Embedder) -> Document:
-    import numpy as np
-
-    vector = np.random.default_rng().standard_normal(embedder.dimensions)
     own = f"canary-{uuid4().hex}"
     names = (
         {"source": own, "chunk": 0, "title": "canary"}
@@ -132,10 +130,20 @@ def _temporary(index: SearchIndex, embedder: Embedder) -> Document:
         "tenant_id": RESERVED_TENANT,
         **names,
         "content": "temporary, to test whether search finds it",
-        EMBEDDING: (vector / np.linalg.norm(vector)).tolist(),
+        EMBEDDING: _temporary_embedding(embedder),
         "embedding_model": embedder.model,
         "updated_at": now(),
     }
+
+
+def _temporary_embedding(embedder: Embedder) -> list[float] | str:
+    """A random vector as a list, or a text if MongoDB makes the vector of it."""
+    import numpy as np
+
+    if not embedder.dimensions:
+        return "canary: temporary"
+    vector = np.random.default_rng().standard_normal(embedder.dimensions)
+    return [float(number) for number in vector / np.linalg.norm(vector)]
 
 
 async def _insert(db: AsyncDatabase[Document], index: SearchIndex, document: Document) -> bool:
@@ -143,9 +151,11 @@ async def _insert(db: AsyncDatabase[Document], index: SearchIndex, document: Doc
 
     from lkmongo.embed.vectors import to_bson
 
-    stored = document | {EMBEDDING: to_bson(np.asarray(document[EMBEDDING], dtype=np.float32))}
+    embedding = document[EMBEDDING]
+    if not isinstance(embedding, str):
+        embedding = to_bson(np.asarray(embedding, dtype=np.float32))
     try:
-        await db[index.collection].insert_one(stored)
+        await db[index.collection].insert_one(document | {EMBEDDING: embedding})
     except OperationFailure as error:
         if error.code in _READ_ONLY:
             return False
@@ -183,12 +193,13 @@ def _stage(index: SearchIndex, document: Document) -> Document:
         scope = [{"equals": {"path": path, "value": document[path]}} for path in index.scope]
         words = {"text": {"path": LABEL_WORDS, "query": document[LABEL_WORDS]}}
         return {"$search": {"index": index.name, "compound": {"filter": scope, "must": [words]}}}
+    embedding = document[EMBEDDING]
     # Exact, as an approximate search may miss a document.
     return {
         "$vectorSearch": {
             "index": index.name,
             "path": EMBEDDING,
-            "queryVector": document[EMBEDDING],
+            **({"query": {"text": embedding}} if isinstance(embedding, str) else {"queryVector": embedding}),
             "exact": True,
             "limit": _LIMIT,
             "filter": {path: document[path] for path in index.scope},

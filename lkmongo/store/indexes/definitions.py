@@ -16,10 +16,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from lkmongo.embed.atlas import AtlasEmbedder
 from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES
 
 if TYPE_CHECKING:
-    from lkmongo.embed.base import Similarity
+    from lkmongo.embed.base import Embedder, Similarity
     from lkmongo.settings import Settings
 
 KNOWLEDGE_VECTOR = "knowledge_embedding_index"
@@ -27,7 +28,7 @@ MEMORIES_VECTOR = "memories_embedding_index"
 MEMORIES_TEXT = "memories_text_index"
 
 EMBEDDING = "embedding"
-"""The path of the vector in every collection that has one."""
+"""The path of the vector in every collection that has one, or of the text of which MongoDB makes it."""
 LABEL_WORDS = "label_words"
 """The path of a memory's label as separate words: the standard analyzer keeps favorite_color as one."""
 
@@ -98,17 +99,31 @@ def _with_vector(index: SearchIndex, name: str, value: str | None) -> SearchInde
     if value is None:
         return index
     vector, *filters = index.definition["fields"]
+    if value == "none" and embeds(index.definition):
+        value = "float"  # the same by another name
     return replace(index, definition={**index.definition, "fields": [{**vector, name: value}, *filters]})
+
+
+def indexes_for(embedder: Embedder, tuning: Tuning | None = None) -> tuple[SearchIndex, ...]:
+    """All search indexes, for what an embedder stores."""
+    if isinstance(embedder, AtlasEmbedder):
+        return _indexes(embedder.index_field, tuning)
+    return search_indexes(embedder.dimensions, embedder.similarity, tuning)
 
 
 def search_indexes(
     dimensions: int, similarity: Similarity = "cosine", tuning: Tuning | None = None
 ) -> tuple[SearchIndex, ...]:
-    """All search indexes, for the dimensions and the similarity of an embedder."""
+    """All search indexes, for vectors of these dimensions and this similarity."""
+    return _indexes({"type": "vector", "numDimensions": dimensions, "similarity": similarity}, tuning)
+
+
+def _indexes(embedding: Mapping[str, Any], tuning: Tuning | None) -> tuple[SearchIndex, ...]:
+    """All search indexes, for a field without its path."""
     person = ("user_id", "tenant_id")
     indexes = (
-        _vector(KNOWLEDGE, KNOWLEDGE_VECTOR, dimensions, similarity, ("tenant_id",)),
-        _vector(MEMORIES, MEMORIES_VECTOR, dimensions, similarity, person),
+        _vector(KNOWLEDGE, KNOWLEDGE_VECTOR, embedding, ("tenant_id",)),
+        _vector(MEMORIES, MEMORIES_VECTOR, embedding, person),
         SearchIndex(
             MEMORIES,
             MEMORIES_TEXT,
@@ -157,10 +172,27 @@ def _replacing(pattern: str, replacement: str) -> dict[str, Any]:
     return {"type": "regex", "pattern": pattern, "replacement": replacement, "matches": "first"}
 
 
-def _vector(collection: str, name: str, dimensions: int, similarity: Similarity, scope: tuple[str, ...]) -> SearchIndex:
-    vector = {"type": "vector", "path": EMBEDDING, "numDimensions": dimensions, "similarity": similarity}
+def _vector(collection: str, name: str, embedding: Mapping[str, Any], scope: tuple[str, ...]) -> SearchIndex:
     filters = [{"type": "filter", "path": path} for path in scope]
-    return SearchIndex(collection, name, "vectorSearch", {"fields": [vector, *filters]}, scope)
+    fields = [{**embedding, "path": EMBEDDING}, *filters]
+    return SearchIndex(collection, name, "vectorSearch", {"fields": fields}, scope)
+
+
+def embeds(definition: Mapping[str, Any]) -> bool:
+    """Whether MongoDB makes the vectors of this index."""
+    return any(field.get("type") == "autoEmbed" for field in definition.get("fields", ()))
+
+
+def needs_rebuild(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    """Whether an update of `found` cannot lead to `wanted`: what MongoDB embeds by itself is fixed with the index.
+
+    Its search engine refuses to update `autoEmbed` fields, and to turn them into vectors; the way from vectors to them
+    is not documented.
+    """
+    if not (embeds(wanted) or embeds(found)):
+        return False
+    parts = [[field for field in each.get("fields", ()) if field.get("type") != "filter"] for each in (wanted, found)]
+    return bool(differences({"fields": parts[0]}, {"fields": parts[1]}))
 
 
 _DEFAULTS: dict[str, Any] = {

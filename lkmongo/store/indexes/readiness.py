@@ -21,7 +21,14 @@ from lkmongo.errors import (
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.indexes.backfill import Coverage, coverage
 from lkmongo.store.indexes.canary import Canary, Outcome, check_canary, wait_for_canary
-from lkmongo.store.indexes.definitions import SearchIndex, Tuning, differences, search_indexes, tuned
+from lkmongo.store.indexes.definitions import (
+    SearchIndex,
+    Tuning,
+    differences,
+    indexes_for,
+    needs_rebuild,
+    tuned,
+)
 from lkmongo.store.indexes.search_indexes import BROKEN, ListedIndex, listed
 from lkmongo.store.mongo import declared, operations
 from lkmongo.store.mongo.capabilities import Capabilities, probe
@@ -49,6 +56,7 @@ class IndexState:
         queryable: it answers, perhaps with an older definition.
         ready: it answers with the needed definition.
         different: its definition is not the needed one.
+        rebuilt: only a new index can have that one.
         detail: what is wrong, or empty.
         canary: whether it finds an existing document; None if not tested.
         tuned: how it keeps its vectors, where that is not the default.
@@ -59,6 +67,7 @@ class IndexState:
     queryable: bool
     ready: bool
     different: bool = False
+    rebuilt: bool = False
     detail: str = ""
     canary: Canary | None = None
     tuned: Mapping[str, Any] = field(default_factory=dict)
@@ -73,6 +82,8 @@ class IndexState:
     def remedy(self) -> str:
         if self.status in BROKEN:
             return BROKEN[self.status]
+        if self.rebuilt:
+            return "lkmongo db indexes --replace"
         return "lkmongo db indexes" if self.different or self.status == MISSING else "lkmongo db wait-ready"
 
 
@@ -91,7 +102,9 @@ def state_of(index: SearchIndex, found: ListedIndex | None) -> IndexState:
         return IndexState(index, MISSING, queryable=False, ready=False, detail="there is no such index")
     if found.type != index.type:
         detail = f"it is an index of type {found.type}, should be {index.type}"
-        return IndexState(index, found.status, found.queryable, ready=False, different=True, detail=detail)
+        return IndexState(
+            index, found.status, found.queryable, ready=False, different=True, rebuilt=True, detail=detail
+        )
     different = differences(index.definition, found.definition)
     ready = found.ready and found.status not in BROKEN and not different
     detail = "; ".join([*different, *filter(None, [found.message])])
@@ -101,6 +114,7 @@ def state_of(index: SearchIndex, found: ListedIndex | None) -> IndexState:
         found.queryable,
         ready=ready,
         different=bool(different),
+        rebuilt=bool(different) and needs_rebuild(index.definition, found.definition),
         detail=detail,
         tuned=tuned(found.definition),
     )
@@ -201,7 +215,7 @@ def _raise_if_failed(polled: Sequence[IndexState], backoff: Backoff) -> None:
             raise DriftError(
                 f"{state.index.name} has another definition than needed",
                 why=state.detail,
-                hint="lkmongo db indexes",
+                hint=state.remedy,
             )
 
 
@@ -216,7 +230,7 @@ def _timeout_error(known: Sequence[IndexState], backoff: Backoff) -> NotReadyErr
 
 async def tested_states(db: AsyncDatabase[Document], embedder: Embedder, tuning: Tuning | None) -> list[IndexState]:
     """The state of all search indexes, with a canary search for those that are ready. Raises as `listed` does."""
-    found = await states(db, search_indexes(embedder.dimensions, embedder.similarity, tuning), Backoff(0))
+    found = await states(db, indexes_for(embedder, tuning), Backoff(0))
     return [
         replace(each, canary=await check_canary(db, each.index, embedder)) if each.ready else each for each in found
     ]

@@ -22,7 +22,9 @@ from lkmongo.store.indexes.definitions import (
     IndexType,
     SearchIndex,
     differences,
+    embeds,
     keep_tuned,
+    needs_rebuild,
     search_indexes,
     tuned,
     type_of,
@@ -233,6 +235,15 @@ class RefusedDefinitionError(NotAppliedError):
     )
 
 
+class RefusedToEmbedError(RefusedDefinitionError):
+    """The server does not make vectors itself, or not by this model."""
+
+    hint = (
+        "this MongoDB may not embed by itself, or not with this model: set VOYAGE_API_KEY, "
+        "or LKMONGO_EMBEDDINGS=local to embed on this machine"
+    )
+
+
 async def plan(
     db: AsyncDatabase[Document],
     indexes: Sequence[SearchIndex],
@@ -255,7 +266,7 @@ async def plan(
     return [_compare(index, there.get((index.collection, index.name)), replace=replace) for index in indexes]
 
 
-def _compare(  # noqa: PLR0911 - one answer for each way in which an index can stand
+def _compare(  # noqa: C901, PLR0911 - one answer for each way in which an index can stand
     index: SearchIndex, found: ListedIndex | None, *, replace: bool
 ) -> SearchChange:
     def change(action: Action, detail: str = "", hint: str = "") -> SearchChange:
@@ -274,7 +285,10 @@ def _compare(  # noqa: PLR0911 - one answer for each way in which an index can s
     if broken and replace:
         return change(Action.REPLACE, broken)
     if different := differences(index.definition, found.definition):
-        return change(Action.UPDATE, "; ".join(filter(None, [*different, broken])))
+        if not needs_rebuild(index.definition, found.definition):
+            return change(Action.UPDATE, "; ".join(filter(None, [*different, broken])))
+        detail = "; ".join([*different, "which an update cannot change"])
+        return change(Action.REPLACE, detail) if replace else change(Action.BLOCKED, detail, _REPLACE)
     if broken:
         return change(Action.UNCHANGED, broken, BROKEN[found.status])
     if not found.ready:
@@ -290,9 +304,10 @@ async def rebuild_costs(db: AsyncDatabase[Document], changes: Iterable[SearchCha
         count = await operations.read(collection.estimated_document_count)
         now = "answers, and is dropped first" if change.found and change.found.queryable else "does not answer now"
         meanwhile = "run exact" if change.index.type == "vectorSearch" else "only compare words among what is near"
+        billed = " and embedded, which MongoDB bills" if embeds(change.index.definition) else ""
         lines.append(
             f"{change.index.name} {now}: about {count:,} documents of {collection.name} (by its metadata) are indexed "
-            f"again, and searches of {collection.name} {meanwhile} until it is ready"
+            f"again{billed}, and searches of {collection.name} {meanwhile} until it is ready"
         )
     return lines
 
@@ -333,12 +348,18 @@ async def apply(
             changes.append(
                 SearchChange(change.index, Action.BLOCKED, operations.server_words(error), found=change.found)
             )
-            refused.setdefault(QuotaError if error.code == _ILLEGAL else RefusedDefinitionError, []).append(changes[-1])
+            refused.setdefault(_refusal(error, change.index), []).append(changes[-1])
         except PyMongoError as error:
             raise operations.explain(error) from error
     for kind, those in refused.items():
         raise kind(changes, those)
     return changes
+
+
+def _refusal(error: OperationFailure, index: SearchIndex) -> type[NotAppliedError]:
+    if error.code == _ILLEGAL:
+        return QuotaError
+    return RefusedToEmbedError if embeds(index.definition) else RefusedDefinitionError
 
 
 async def _apply_change(

@@ -22,7 +22,7 @@ from lkmongo.errors import NotFoundError, UsageError
 from lkmongo.model import DEFAULT_TENANT, Passage, TenantScope, now
 from lkmongo.store.knowledge.passages import content_hash
 from lkmongo.store.mongo import operations
-from lkmongo.store.mongo.schema import KNOWLEDGE, STAMP
+from lkmongo.store.mongo.schema import EMBEDDED, HAS_EMBEDDING, KNOWLEDGE, STAMP
 
 if TYPE_CHECKING:
     from lkmongo.embed.base import Embedder
@@ -35,7 +35,6 @@ Progress = Callable[[int, int], None]
 ORIGIN = "knowledge"
 _BATCH = 500
 """Documents per round trip."""
-_HAS_VECTOR = {"$eq": [{"$type": "$embedding"}, "binData"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ class Knowledge:
 
     async def sources(self, tenant: TenantScope, model: str) -> list[Source]:
         """All sources by name; `model` is the embedder's."""
-        ours = {"$and": [{"$eq": ["$embedding_model", model]}, _HAS_VECTOR]}
+        ours = {"$and": [{"$eq": ["$embedding_model", model]}, HAS_EMBEDDING]}
         group = {
             "_id": "$source",
             "passages": {"$sum": 1},
@@ -154,7 +153,7 @@ class Knowledge:
             DatabaseError: MongoDB refuses, for instance because `check_free` was not called.
         """
         scope = tenant.filter | {"source": document.source}
-        shown = {"chunk": 1, "content_hash": 1, "embedding_model": 1, "root": 1, "has_vector": _HAS_VECTOR}
+        shown = {"chunk": 1, "content_hash": 1, "embedding_model": 1, "root": 1, "has_vector": HAS_EMBEDDING}
         there = {found["chunk"]: found for found in await self._find(scope, shown)}
         counts = Counts(document.source, len(document.passages))
         changed: list[Passage] = []
@@ -232,7 +231,7 @@ class Knowledge:
             EmbeddingError, AuthenticationError: embedding failed; earlier batches are stored.
         """
         from lkmongo.embed.base import prefetch
-        from lkmongo.embed.vectors import to_bson
+        from lkmongo.embed.vectors import stored
 
         selector = tenant.filter | {"source": {"$in": list(sources)}} | _without(embedder.model)
         if embedder.together:
@@ -242,17 +241,17 @@ class Knowledge:
         found = sorted(await self._find(selector, shown), key=lambda each: (each["source"], each["chunk"]))
         texts = [Passage(each["source"], each["chunk"], each["title"], each["content"]).embedded_text for each in found]
         lengths = runs(each["source"] for each in found)
-        done = 0
+        todo, done = list(zip(found, texts, strict=True)), 0
         async with aclosing(prefetch(embedder.embed_many(texts, documents=lengths, on_wait=on_wait))) as batches:
             async for vectors in batches:
-                batch = found[done : done + len(vectors)]
+                batch = todo[done : done + len(vectors)]
                 requests = [
                     # With the hash: the passage may have changed meanwhile.
                     UpdateOne(
                         tenant.filter | {name: each[name] for name in ("source", "chunk", "content_hash")},
-                        {"$set": {"embedding": to_bson(vector), "embedding_model": embedder.model}},
+                        {"$set": {"embedding": stored(text, vector), "embedding_model": embedder.model}},
                     )
-                    for each, vector in zip(batch, vectors, strict=True)
+                    for (each, text), vector in zip(batch, vectors, strict=True)
                 ]
                 await operations.bulk(self._knowledge, requests)
                 done += len(batch)
@@ -322,7 +321,7 @@ def runs(documents: Iterable[Any]) -> list[int]:
 
 
 def _without(model: str) -> Stored:
-    return {"$or": [{"embedding_model": {"$ne": model}}, {"embedding": {"$not": {"$type": "binData"}}}]}
+    return {"$or": [{"embedding_model": {"$ne": model}}, {"embedding": {"$not": {"$type": EMBEDDED}}}]}
 
 
 def _batches(values: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -69,6 +69,10 @@ OURS: dict[str, dict[str, Any]] = {
 }
 """Which documents have a version, by collection. Receipts, tombstones and keys are written once, and for good."""
 
+EMBEDDED = ["binData", "string"]
+"""The types of an `embedding`: a vector, or the text of which MongoDB makes it (`lkmongo.embed.vectors.stored`)."""
+HAS_EMBEDDING: dict[str, Any] = {"$in": [{"$type": "$embedding"}, EMBEDDED]}
+
 
 def is_newer(document: Mapping[str, Any]) -> bool:
     """Whether a later release wrote the document, in a way that this one cannot be expected to read."""

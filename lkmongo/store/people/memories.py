@@ -178,12 +178,12 @@ class Memories:
         Returns:
             Whether it was stored.
         """
-        from lkmongo.embed.vectors import to_bson
+        from lkmongo.embed.vectors import stored
 
         result = await operations.write(
             lambda: self._memories.update_one(
                 scope.filter | {"memory_type": memory.memory_type, "updated_at": memory.updated_at},
-                {"$set": {"embedding": to_bson(vector), "embedding_model": model}},
+                {"$set": {"embedding": stored(memory.embedded_text, vector), "embedding_model": model}},
             )
         )
         return result.matched_count == 1

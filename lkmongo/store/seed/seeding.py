@@ -22,7 +22,7 @@ from lkmongo.store.indexes import database_indexes
 from lkmongo.store.knowledge.knowledge import runs
 from lkmongo.store.knowledge.passages import content_hash
 from lkmongo.store.mongo import declared, operations
-from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES, ORDERS, SESSIONS, STAMP, USERS
+from lkmongo.store.mongo.schema import HAS_EMBEDDING, KNOWLEDGE, MEMORIES, ORDERS, SESSIONS, STAMP, USERS
 from lkmongo.store.people.tombstones import Tombstones
 from lkmongo.store.people.users import profile_path
 
@@ -48,7 +48,7 @@ _STATE = {
     "origin": 1,
     "content_hash": 1,
     "embedding_model": 1,
-    "has_vector": {"$eq": [{"$type": "$embedding"}, "binData"]},
+    "has_vector": HAS_EMBEDDING,
 }
 """What is read of a passage to decide whether it must be written: neither its text nor its vector."""
 
@@ -231,7 +231,7 @@ async def _write_passages(
 ) -> AsyncIterator[int]:
     """Embed and write in batches, so that a later failure loses none; yields the size of each."""
     from lkmongo.embed.base import prefetch
-    from lkmongo.embed.vectors import to_bson
+    from lkmongo.embed.vectors import stored
 
     waiting = iter(changed)
     texts = [passage.embedded_text for _, _, passage in changed]
@@ -246,7 +246,7 @@ async def _write_passages(
                         "title": passage.title,
                         "content": passage.content,
                         "content_hash": content_hash(passage),
-                        "embedding": to_bson(vector),
+                        "embedding": stored(passage.embedded_text, vector),
                         "embedding_model": embedder.model,
                         "updated_at": moment,
                         "origin": ORIGIN,

@@ -89,7 +89,7 @@ class Summaries:
         ended = {each.id: each.closed_at for each in commitments_of(before.get("commitments"))}
         kept = [replace(each, closed_at=each.closed_at or ended.get(each.id)) for each in summary.commitments]
         fields = summary_fields(replace(summary, commitments=tuple(kept)))
-        if vector is not None:
+        if vector is not None and vector.size:
             fields |= _vector_fields(vector, model)
         await operations.write(lambda: self._sessions.update_one(selector, {"$set": {"summary": fields}}))
         expired = await self._expired(scope, commitments_of(person.get("commitments")), session_id)
@@ -143,7 +143,12 @@ class Summaries:
     async def set_vector(
         self, scope: UserScope, session_id: str, summary: Summary, vector: NDArray[np.float32], model: str
     ) -> bool:
-        """Store the vector of a summary, unless another one took its place; returns whether it was stored."""
+        """Store the vector of a summary, unless another one took its place; returns whether it was stored.
+
+        One of no numbers is not: no search index covers summaries, so that MongoDB would not make another.
+        """
+        if not vector.size:
+            return False
         fields = {f"summary.{name}": value for name, value in _vector_fields(vector, model).items()}
         selector = scope.filter | {"session_id": session_id, "summary.text": summary_fields(summary)["text"]}
         result = await operations.write(lambda: self._sessions.update_one(selector, {"$set": fields}))
