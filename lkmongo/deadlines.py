@@ -34,7 +34,7 @@ SEARCH_OVERLOADED = 60.0
 Callers speak at their own times, so not all processes come back at once."""
 RERANK = 0.6
 """Putting passages into a better order; after that they stay in that of the search. With `QUERY_EMBEDDING` and `SEARCH`
-it is less than `TOOL_SEARCH`."""
+it is less than `TOOL_SEARCH`; a search that takes longer than these two leaves less."""
 QUERY_EMBEDDING = 1.0
 """Embedding the query of a knowledge search; after that it is by words alone."""
 MEMORY_QUERY_EMBEDDING = 0.4
