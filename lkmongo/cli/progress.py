@@ -78,7 +78,7 @@ class IndexWatch:
         self.states: dict[str, IndexState] = {}
         self._output = output
         self._in_github = in_github
-        self._title = f"Waiting for {' and '.join(index.name for index in indexes)}"
+        self._title = f"Waiting for {', '.join(index.name for index in indexes)}"
         self._stack = ExitStack()
         self._moving = is_terminal(sys.stderr)
         self._began = time.monotonic()
@@ -115,7 +115,7 @@ class IndexWatch:
             self._output.workflow_command("error", "\n".join(filter(None, parts)), title="Search indexes")
         elif error is None and self.states:
             seconds = time.monotonic() - self._began
-            text = f"{' and '.join(self.states)} are ready after {seconds:.0f} s"
+            text = f"{', '.join(self.states)} are ready after {seconds:.0f} s"
             self._output.workflow_command("notice", text, title="Search indexes")
 
     def _table(self) -> Table:

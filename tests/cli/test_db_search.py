@@ -492,7 +492,7 @@ def test_what_is_waited_for_is_a_group_in_the_log_of_github(start, run):
     waited = run("db", "wait-ready", "--timeout", "60", "--json", env=IN_GITHUB)
     assert (waited.code, [row["status"] for row in waited.json]) == (0, ["READY"] * 3)
     (group, title), *states, (end, nothing), (notice, text) = workflow_commands(waited.stderr)
-    names = " and ".join(index.name for index in WANTED)
+    names = ", ".join(index.name for index in WANTED)
     assert (group, title) == ("group", f"Waiting for {names}")
     assert len(states) >= 6
     assert all(name == "" and line.startswith("index ") for name, line in states)
