@@ -58,7 +58,12 @@ async def embedder(settings: Settings) -> Finding:
         if settings.embedder_kind == "voyage":
             return ok(f"Voyage's {_voyage_model(settings)}, {chosen.dimensions} numbers a vector")
         await chosen.embed(["hello"], kind="query")
-        return ok(f"on this machine: {chosen.model}, {chosen.dimensions} numbers a vector")
+        used = f"on this machine: {chosen.model}, {chosen.dimensions} numbers a vector"
+        for_nothing = settings.embedding_model or settings.embedding_dimensions
+        if for_nothing and not settings.embeddings:
+            hint = "set VOYAGE_API_KEY or LKMONGO_EMBEDDING_BASE_URL, else unset it"
+            return warn(f"{used}: not what LKMONGO_EMBEDDING_MODEL or LKMONGO_EMBEDDING_DIMENSIONS asks for", hint)
+        return ok(used)
 
 
 async def _embedding_server(settings: Settings) -> Finding:

@@ -125,6 +125,20 @@ async def test_an_embedder_that_cannot_be_set_up_is_told_once(mongodb_uri, datab
 
 
 @pytest.mark.parametrize(
+    ("environ", "found"),
+    [
+        ({"LKMONGO_EMBEDDING_MODEL": "voyage-4"}, Status.WARN),
+        ({"LKMONGO_EMBEDDING_DIMENSIONS": "512"}, Status.WARN),
+        ({"LKMONGO_EMBEDDING_MODEL": "voyage-4", "LKMONGO_EMBEDDINGS": "local"}, Status.OK),
+    ],
+)
+async def test_a_model_that_nobody_was_named_for_is_told(environ, found):
+    check = await look_at(environ, "embedder")
+    assert (check.status, "on this machine" in check.detail) == (found, True)
+    assert found is Status.OK or "VOYAGE_API_KEY or LKMONGO_EMBEDDING_BASE_URL" in check.hint
+
+
+@pytest.mark.parametrize(
     ("options", "model", "found", "said", "hint"),
     [
         ({"native": 768}, "nomic-embed-text", Status.OK, "nomic-embed-text at http://127.0.0.1", None),
