@@ -243,6 +243,13 @@ class OpenAIEmbedder(RemoteEmbedder):
         return self._other(status, retry_after(pause), why)
 
     def _other(self, status: int, pause: float | None, why: str) -> EmbeddingError:
+        if status == 501 or "not support embeddings" in why:
+            return UnknownModelError(
+                f"{self.service} does not embed with {self._name}",
+                why=why,
+                hint="set LKMONGO_EMBEDDING_MODEL to an embedding model, and start the server for it "
+                "(llama.cpp: --embeddings)",
+            )
         if status == 429 and "quota" in why.lower():
             return EmbeddingError(f"{self.service} has no quota left for this key", why=why, hint="pay, and try again")
         if status == 429:

@@ -162,6 +162,13 @@ REFUSALS = [
         "larger",
     ),
     (500, "input is too large to process. increase the physical batch size", base.TextTooLongError, "context"),
+    (
+        501,
+        "This server does not support embeddings. Start it with `--embeddings`",
+        base.UnknownModelError,
+        "an embedding model",
+    ),
+    (500, "This server does not support embeddings.", base.UnknownModelError, "--embeddings"),
     (429, "Rate limit reached", base.RateLimitedError, "wait"),
     (429, "You exceeded your current quota, insufficient_quota", EmbeddingError, "pay"),
     (400, "Invalid value for 'input'", EmbeddingError, None),
