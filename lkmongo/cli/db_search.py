@@ -120,7 +120,7 @@ async def indexes(
         _print_definitions(cli, wanted, output)
         return
     async with open_store(cli.settings, on_status=cli.output.note) as store:
-        await _confirm_rebuild(cli, store.db, wanted if replace else (), yes=yes)
+        confirmed = await _confirm_rebuild(cli, store.db, wanted if replace else (), yes=yes)
         ordinary = await (database_indexes.plan(store.db) if check else database_indexes.apply(store.db))
         search: Sequence[SearchChange] = []
         failure: Exception | None = None
@@ -128,7 +128,7 @@ async def indexes(
             if check:
                 search = await search_provision.plan(store.db, wanted)
             else:
-                search = await search_provision.apply(store.db, wanted, replace=replace)
+                search = await search_provision.apply(store.db, wanted, replace=confirmed)
         except NotSupportedError as error:
             failure = error if require_search or not embedder.dimensions else None
             if failure is None:
@@ -150,22 +150,23 @@ async def indexes(
                 await wait_ready(store.db, wanted, embedder, Backoff(TIMEOUT), watch)
 
 
-async def _confirm_rebuild(cli: Cli, db: Any, wanted: Sequence[SearchIndex], *, yes: bool) -> None:
-    """Say which of the indexes would be dropped and what building them again costs, and ask."""
+async def _confirm_rebuild(cli: Cli, db: Any, wanted: Sequence[SearchIndex], *, yes: bool) -> list[str]:
+    """Say which of the indexes would be dropped and what building them again costs, ask, and return their names."""
     from lkmongo.errors import NotSupportedError
     from lkmongo.store.indexes import search_indexes as search_provision
     from lkmongo.store.indexes.database_indexes import Action
 
     try:
-        planned = await search_provision.plan(db, wanted, replace=True)
+        planned = await search_provision.plan(db, wanted, replace=[index.name for index in wanted])
     except NotSupportedError:
-        return
+        return []
     doomed = [change for change in planned if change.action is Action.REPLACE]
+    names = [change.index.name for change in doomed]
     for line in await search_provision.rebuild_costs(db, doomed):
         cli.output.note(line)
     if doomed:
-        names = " and ".join(change.index.name for change in doomed)
-        cli.confirm(f"Drop {names} and build {'it' if len(doomed) == 1 else 'them'} again?", yes=yes)
+        cli.confirm(f"Drop {' and '.join(names)} and build {'it' if len(doomed) == 1 else 'them'} again?", yes=yes)
+    return names
 
 
 def _note_next_steps(cli: Cli, search: Sequence[SearchChange], *, wait: bool) -> None:

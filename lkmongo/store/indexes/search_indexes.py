@@ -6,7 +6,7 @@ by a command whose answer was lost, are taken into account.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -248,7 +248,7 @@ async def plan(
     db: AsyncDatabase[Document],
     indexes: Sequence[SearchIndex],
     *,
-    replace: bool = False,
+    replace: Collection[str] = (),
     backoff: Backoff | None = None,
 ) -> list[SearchChange]:
     """Compare the existing search indexes with the needed ones, without writing.
@@ -256,14 +256,16 @@ async def plan(
     Args:
         db: the database.
         indexes: the needed ones.
-        replace: plan to drop and recreate indexes that are broken or cannot be updated.
+        replace: names of the indexes that may be dropped and recreated if they are broken or cannot be updated.
         backoff: for waiting for the search management service.
 
     Raises:
         NotSupportedError, NotReadyError, DatabaseError, AuthenticationError: as `listed` does.
     """
     there = await listed(db, indexes, backoff=backoff)
-    return [_compare(index, there.get((index.collection, index.name)), replace=replace) for index in indexes]
+    return [
+        _compare(index, there.get((index.collection, index.name)), replace=index.name in replace) for index in indexes
+    ]
 
 
 def _compare(  # noqa: C901, PLR0911 - one answer for each way in which an index can stand
@@ -324,7 +326,7 @@ async def apply(
     db: AsyncDatabase[Document],
     indexes: Sequence[SearchIndex],
     *,
-    replace: bool = False,
+    replace: Collection[str] = (),
     backoff: Backoff | None = None,
 ) -> list[SearchChange]:
     """Create and update search indexes, without waiting for the build; idempotent.
@@ -363,7 +365,7 @@ def _refusal(error: OperationFailure, index: SearchIndex) -> type[NotAppliedErro
 
 
 async def _apply_change(
-    db: AsyncDatabase[Document], planned: SearchChange, backoff: Backoff, *, replace: bool
+    db: AsyncDatabase[Document], planned: SearchChange, backoff: Backoff, *, replace: Collection[str]
 ) -> SearchChange:
     """Apply a planned change; after a conflict, plan again."""
     change = planned

@@ -96,7 +96,7 @@ async def test_what_embeds_is_replaced_on_request_and_never_updated(start, befor
     assert {state.index.name for state in differing} == BOTH
     assert {state.remedy for state in differing} == {"lkmongo db indexes --replace"}
     assert it.sent("updateSearchIndex", "dropSearchIndex") == []
-    replaced = await apply(it, then, replace=True)
+    replaced = await apply(it, then, replace=[index.name for index in then])
     assert {name for name, change in replaced.items() if change.action is Action.REPLACE} == BOTH
     await it.finish_builds()
     assert {change.action for change in (await apply(it, then)).values()} == {Action.UNCHANGED}

@@ -18,6 +18,7 @@ from lkmongo.store.indexes.search_indexes import QuotaError, RefusedDefinitionEr
 from lkmongo.store.mongo.client import create_client
 from tests.search_rig import EMBEDDER, KNOWLEDGE, MEMORIES, TEXT, WANTED, rig
 
+ALL = [index.name for index in WANTED]
 WRITES = ("createSearchIndexes", "updateSearchIndex", "dropSearchIndex")
 NARROW = {"fields": [field for field in MEMORIES.definition["fields"] if field.get("path") != "user_id"]}
 
@@ -109,7 +110,7 @@ async def test_another_embedder_needs_other_indexes(start):
 async def test_indexes_of_others_are_left_alone(start):
     it = await start()
     await it.db.memories.create_search_index(SearchIndexModel({"mappings": {"dynamic": True}}, name="mine"))
-    await apply(it, replace=True)
+    await apply(it, replace=ALL)
     (mine,) = await (await it.db.memories.list_search_indexes("mine")).to_list()
     assert mine["latestDefinition"] == {"mappings": {"dynamic": True}}
 
@@ -126,9 +127,19 @@ async def test_an_index_of_the_wrong_type_is_dropped_only_when_asked(start, prof
     assert "type search, should be vectorSearch" in change.detail
     assert "--replace" in change.hint
     assert it.sent("dropSearchIndex") == []
-    (change,) = await apply(it, [MEMORIES], replace=True)
+    (change,) = await apply(it, [MEMORIES], replace=ALL)
     assert change.action is Action.REPLACE
     assert await right(it, MEMORIES)
+
+
+async def test_what_broke_while_somebody_was_asked_of_another_is_not_dropped(start):
+    it = await start()
+    for index in (MEMORIES, TEXT):
+        await it.make(index)
+        it.standin.set_status(it.db.name, "memories", index.name, "FAILED")
+    changes = await apply(it, [MEMORIES, TEXT], replace=[TEXT.name])
+    assert [(change.action, change.broken) for change in changes] == [(Action.UNCHANGED, True), (Action.REPLACE, True)]
+    assert len(it.sent("dropSearchIndex")) == 1
 
 
 @pytest.mark.parametrize("status", ["FAILED", "STALE", "DOES_NOT_EXIST"])
@@ -142,7 +153,7 @@ async def test_a_broken_index_is_named_and_made_again_only_when_asked(start, sta
     assert ("out of disk" in change.detail) is (status == "FAILED"), "the server says it of those alone"
     assert "--replace" in change.hint
     assert len(it.sent(*WRITES)) == 1
-    (change,) = await apply(it, [TEXT], replace=True)
+    (change,) = await apply(it, [TEXT], replace=ALL)
     assert change.action is Action.REPLACE
     await it.finish_builds()
     assert (await it.listed(TEXT))["status"] == "READY"
@@ -192,7 +203,7 @@ async def test_replacing_leaves_what_is_right(start):
     it = await start()
     await apply(it)
     await it.finish_builds()
-    assert [change.action for change in await apply(it, replace=True)] == [Action.UNCHANGED] * 3
+    assert [change.action for change in await apply(it, replace=ALL)] == [Action.UNCHANGED] * 3
     assert it.sent("dropSearchIndex") == []
 
 
@@ -201,7 +212,7 @@ async def test_an_index_that_somebody_else_is_dropping_is_replaced(start, code):
     it = await start()
     await it.make(MEMORIES, {"mappings": {"dynamic": True}}, "search")
     it.standin.fail("dropSearchIndex", code=code, after=True)
-    (change,) = await apply(it, [MEMORIES], replace=True)
+    (change,) = await apply(it, [MEMORIES], replace=ALL)
     assert change.action is Action.REPLACE
     assert await right(it, MEMORIES)
 
@@ -210,7 +221,7 @@ async def test_replacing_goes_on_when_the_answer_to_the_drop_is_lost(start):
     it = await start()
     await it.make(MEMORIES, {"mappings": {"dynamic": True}}, "search")
     it.standin.drop_connection("dropSearchIndex", after=True)
-    (change,) = await apply(it, [MEMORIES], replace=True)
+    (change,) = await apply(it, [MEMORIES], replace=ALL)
     assert change.action is Action.REPLACE
     assert await right(it, MEMORIES)
 
@@ -437,7 +448,7 @@ async def test_what_was_tuned_by_hand_stays_through_every_change(start):
     assert updated["fields"][0] == vector | by_hand | {"numDimensions": 512}
     assert updated["numPartitions"] == 2
     it.standin.set_status(it.db.name, "memories", MEMORIES.name, "FAILED", "out of disk")
-    (change,) = await apply(it, [MEMORIES], replace=True)
+    (change,) = await apply(it, [MEMORIES], replace=ALL)
     assert change.action is Action.REPLACE
     replaced = (await it.listed(MEMORIES))["latestDefinition"]
     assert replaced["fields"][0] == vector | by_hand
@@ -460,7 +471,7 @@ async def test_what_a_rebuild_costs_is_told(start):
     await it.make(TEXT)
     it.standin.set_status(it.db.name, "memories", TEXT.name, "FAILED")
     await it.db.memories.insert_many([{"n": n} for n in range(1_234)])
-    planned = await search_provision.plan(it.db, [MEMORIES, TEXT], replace=True)
+    planned = await search_provision.plan(it.db, [MEMORIES, TEXT], replace=ALL)
     costs = "about 1,234 documents of memories (by its metadata) are indexed again, and searches of memories"
     assert await search_provision.rebuild_costs(it.db, planned) == [
         f"memories_embedding_index answers, and is dropped first: {costs} run exact until it is ready",
