@@ -67,7 +67,7 @@ class Capabilities:
 
 
 async def probe(db: AsyncDatabase[Document]) -> Capabilities:
-    """Probe a server with a few commands at once, without reading or writing data.
+    """Probe a server, without reading or writing data; where there is no search, nothing more is asked.
 
     Raises:
         DatabaseError, AuthenticationError: as `operations.read` does.
@@ -77,15 +77,16 @@ async def probe(db: AsyncDatabase[Document]) -> Capabilities:
         info = await operations.read(lambda: db.command("buildInfo"))
         return tuple(int(part) for part in info["versionArray"][:3])
 
-    number, search, (fusion, details), scores, rerank = await asyncio.gather(
-        version(),
-        _accepts(db, _SEARCH, NO_SEARCH),
+    number, search = await asyncio.gather(version(), _accepts(db, _SEARCH, NO_SEARCH))
+    if not search:
+        return Capabilities(number, search=False, rank_fusion=False)
+    (fusion, details), scores, rerank = await asyncio.gather(
         _rank_fusion(db),
         _accepts(db, [{"$scoreFusion": _SCORE_FUSION}, {"$limit": 1}], NO_STAGE),
         # Its refusals are not documented: whatever is refused is not there.
         _accepts(db, [*_NOTHING, {"$rerank": _RERANK}], None),
     )
-    return Capabilities(number, search, search and fusion, search and details, search and scores, search and rerank)
+    return Capabilities(number, search, fusion, details, scores, rerank)
 
 
 async def _rank_fusion(db: AsyncDatabase[Document]) -> tuple[bool, bool]:
