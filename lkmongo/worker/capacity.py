@@ -43,8 +43,8 @@ TYPED_CALLS, SPOKEN_CALLS = 10, 3
 """Calls for each processor core, in text only and aloud. docs/scale.md has what they cost."""
 LOAD_THRESHOLD = 0.7
 """LiveKit's own `agents.target_load`, and the SDK's default."""
-POLL_INTERVAL = 2.0
-"""Seconds between two searches for callers who wait."""
+POLL_INTERVAL = 4.0
+"""Seconds between two searches for callers who wait: one request each, of every worker."""
 SETTLING = 4.0
 """Seconds after which a dispatch without a job counts as refused: a worker accepts one within milliseconds."""
 MAX_WAIT = 300.0

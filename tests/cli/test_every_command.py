@@ -94,6 +94,7 @@ CANARIES = {
 NOBODY = f"mongodb://app:{CANARIES['MONGODB_URI']}@127.0.0.1:1/?serverSelectionTimeoutMS=200&connectTimeoutMS=200"
 SECRETS = CANARIES | {
     "MONGODB_URI": NOBODY,
+    "LKMONGO_EMBEDDINGS": "voyage",
     "VOYAGE_BASE_URL": "http://127.0.0.1:1/v1",
     "LIVEKIT_URL": "ws://127.0.0.1:1",
     "LIVEKIT_API_KEY": "APIcanary",
