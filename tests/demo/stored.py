@@ -10,7 +10,7 @@ ARGUMENTS = {
     "remember_detail": {"memory_type", "content"},
     "recall_detail": {"memory_type"},
     "search_memories": {"query"},
-    "search_past_calls": {"query", "since", "until"},
+    "search_past_calls": {"query"},  # of a time it knows nothing
     "list_user_memories": set(),
     "forget_detail": {"memory_type"},
     "lookup_order": {"order_id"},

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from lkmongo.demo.intents import Recall, understand
@@ -56,7 +56,8 @@ def test_what_is_understood_needs_nothing_of_livekit():
 
 
 @settings(max_examples=150)
-@given(utterances, callers, any_text, st.booleans())
+@given(text=utterances, caller=callers, output=any_text, is_error=st.booleans())
+@example(text="what did we talk about last time", caller=ROBIN, output="", is_error=False)
 def test_any_text_leads_to_a_sound_call_or_to_words(text, caller, output, is_error):
     step = answer(text, caller)
     assert step
