@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,8 @@ from lkmongo.errors import (
 )
 
 if TYPE_CHECKING:
+    from livekit.api import LiveKitAPI
+
     from lkmongo.settings import LiveKitCredentials
 
 PATIENCE = 3.0
@@ -102,6 +104,18 @@ def livekit_errors(url: str) -> Iterator[None]:
         raise UnreachableError(f"what answers at {url} is not LiveKit", hint="check LIVEKIT_URL") from error
 
 
+@asynccontextmanager
+async def livekit_client(credentials: LiveKitCredentials) -> AsyncIterator[LiveKitAPI]:
+    """A client of the server's API, whose errors are translated as by `livekit_errors`; it sets no timeout."""
+    from livekit import api
+
+    secret = credentials.api_secret.get_secret_value()
+    with livekit_errors(credentials.url), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a short secret, at each request: reported elsewhere
+        async with api.LiveKitAPI(credentials.url, credentials.api_key, secret, failover=False) as client:
+            yield client
+
+
 async def send_agent(
     credentials: LiveKitCredentials, *, room: str, agent_name: str, metadata: str, wait: timedelta
 ) -> Arrival:
@@ -122,24 +136,21 @@ async def send_agent(
     """
     from livekit import api
 
-    secret = credentials.api_secret.get_secret_value()
-    with livekit_errors(credentials.url), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a short secret, at each call: reported elsewhere
-        async with api.LiveKitAPI(credentials.url, credentials.api_key, secret, failover=False) as client:
-            async with asyncio.timeout(PATIENCE):
-                found = await client.room.list_rooms(api.ListRoomsRequest(names=[room]))
-            if not found.rooms:
-                raise NotFoundError(
-                    f"there is no room called {room}",
-                    hint="leave --dispatch out: the token itself dispatches the agent when the room is created",
-                )
-            there = await _agents(client, room)
-            async with asyncio.timeout(PATIENCE):
-                request = api.CreateAgentDispatchRequest(agent_name=agent_name, room=room, metadata=metadata)
-                dispatch_id = (await client.agent_dispatch.create_dispatch(request)).id
-            if wait <= timedelta(0):
-                return Arrival(dispatch_id, None)
-            return Arrival(dispatch_id, await _arrival(client, dispatch_id, room, agent_name, wait, there))
+    async with livekit_client(credentials) as client:
+        async with asyncio.timeout(PATIENCE):
+            found = await client.room.list_rooms(api.ListRoomsRequest(names=[room]))
+        if not found.rooms:
+            raise NotFoundError(
+                f"there is no room called {room}",
+                hint="leave --dispatch out: the token itself dispatches the agent when the room is created",
+            )
+        there = await _agents(client, room)
+        async with asyncio.timeout(PATIENCE):
+            request = api.CreateAgentDispatchRequest(agent_name=agent_name, room=room, metadata=metadata)
+            dispatch_id = (await client.agent_dispatch.create_dispatch(request)).id
+        if wait <= timedelta(0):
+            return Arrival(dispatch_id, None)
+        return Arrival(dispatch_id, await _arrival(client, dispatch_id, room, agent_name, wait, there))
 
 
 async def _agents(client: Any, room: str) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -36,7 +37,7 @@ def refusal(status: int, detail: str, **headers: str) -> web.Response:
 
 
 @dataclass
-class Service:
+class Service(ABC):
     """A service: what it was asked, and what it shall do to the next requests instead of answering."""
 
     url: str = ""
@@ -55,8 +56,9 @@ class Service:
         body = await request.json()
         return await self.scripted(request, body) or self.answer(body, request.headers.get("Authorization"))
 
+    @abstractmethod
     def answer(self, body: dict, authorization: str | None) -> web.Response:
-        raise NotImplementedError
+        """What it answers to a body with this authorization."""
 
     async def elsewhere(self, request: web.Request) -> web.Response:
         self.warmed += 1

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lkmongo.embed.base import TextKind, check_texts
+from lkmongo.embed.base import TextKind, check_texts, in_batches
 from lkmongo.embed.voyage import MODEL, VoyageEmbedder, check_model
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class AtlasEmbedder:
 
         return np.zeros((len(check_texts(texts)), 0), dtype=np.float32)
 
-    async def embed_many(
+    def embed_many(
         self,
         texts: Sequence[str],
         *,
@@ -87,9 +87,7 @@ class AtlasEmbedder:
         on_wait: Callable[[float], None] | None = None,  # noqa: ARG002
     ) -> AsyncIterator[NDArray[np.float32]]:
         """Rows without numbers, 500 at a time. See `Embedder.embed_many`."""
-        texts = check_texts(texts)
-        for start in range(0, len(texts), _BATCH):
-            yield await self.embed(texts[start : start + _BATCH], kind="document")
+        return in_batches(self, texts, _BATCH)
 
     async def close(self) -> None:
         """Nothing is open."""

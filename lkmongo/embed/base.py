@@ -12,7 +12,7 @@ from lkmongo.errors import EmbeddingError, InvalidTextError, SettingsError
 from lkmongo.model import clean_text
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -200,6 +200,13 @@ def check_texts(texts: Sequence[str]) -> list[str]:
         if not text.strip():
             raise InvalidTextError(f"there is nothing to embed: text {place} of {len(texts)} is empty")
     return cleaned
+
+
+async def in_batches(embedder: Embedder, texts: Sequence[str], size: int) -> AsyncGenerator[NDArray[np.float32], None]:
+    """`Embedder.embed_many` by `Embedder.embed`, for an embedder that takes any number of texts at once."""
+    texts = check_texts(texts)
+    for start in range(0, len(texts), size):
+        yield await embedder.embed(texts[start : start + size], kind="document")
 
 
 async def prefetch(batches: AsyncIterator[NDArray[np.float32]]) -> AsyncGenerator[NDArray[np.float32], None]:

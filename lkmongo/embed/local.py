@@ -20,6 +20,7 @@ from lkmongo.embed.base import (
     Similarity,
     TextKind,
     check_texts,
+    in_batches,
 )
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class LocalEmbedder:
                 f"the local model took longer than {deadline:g} s", hint="the first call loads it: call warm() before"
             ) from error
 
-    async def embed_many(
+    def embed_many(
         self,
         texts: Sequence[str],
         *,
@@ -102,9 +103,7 @@ class LocalEmbedder:
         on_wait: Callable[[float], None] | None = None,  # noqa: ARG002
     ) -> AsyncIterator[NDArray[np.float32]]:
         """Embed documents, 256 at a time. See `Embedder.embed_many`."""
-        texts = check_texts(texts)
-        for start in range(0, len(texts), _BATCH):
-            yield await self.embed(texts[start : start + _BATCH], kind="document")
+        return in_batches(self, texts, _BATCH)
 
     async def close(self) -> None:
         """Does nothing: the model stays loaded."""

@@ -16,14 +16,13 @@ import asyncio
 import logging
 import os
 import time
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge
 
 from lkmongo.aio import poll
-from lkmongo.livekit_api import PATIENCE, livekit_errors
+from lkmongo.livekit_api import PATIENCE, livekit_client
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,21 +114,16 @@ class WaitingCallers:
         """
         from livekit import api
 
-        secret = self._credentials.api_secret.get_secret_value()
-        with livekit_errors(self._credentials.url), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a short secret, at each request
-            async with api.LiveKitAPI(
-                self._credentials.url, self._credentials.api_key, secret, failover=False
-            ) as client:
-                async with asyncio.timeout(PATIENCE):
-                    rooms = (await client.room.list_rooms(api.ListRoomsRequest())).rooms
-                self._settled &= {room.sid for room in rooms}
-                refused = [each for room in self._young(rooms) for each in await self._refused(client, room)]
-                taken = 0
-                for room, dispatch in refused:
-                    if self._capacity.has_room(self._server, taken + 1):
-                        await self._again(client, room, dispatch)
-                        taken += 1
+        async with livekit_client(self._credentials) as client:
+            async with asyncio.timeout(PATIENCE):
+                rooms = (await client.room.list_rooms(api.ListRoomsRequest())).rooms
+            self._settled &= {room.sid for room in rooms}
+            refused = [each for room in self._young(rooms) for each in await self._refused(client, room)]
+            taken = 0
+            for room, dispatch in refused:
+                if self._capacity.has_room(self._server, taken + 1):
+                    await self._again(client, room, dispatch)
+                    taken += 1
         waiting = len(refused) - taken
         self._tell(waiting)
         return waiting

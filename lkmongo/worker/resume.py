@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import warnings
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
@@ -145,34 +144,28 @@ async def _inspect_room(
     """Look who is in the room: an agent (or one on its way), only the caller (waiting), or nobody."""
     from livekit import api
 
-    from lkmongo.livekit_api import PATIENCE, livekit_errors
+    from lkmongo.livekit_api import PATIENCE, livekit_client
 
     room, began = record.room_name or "", record.started_at or now()
-    secret = credentials.api_secret.get_secret_value()
-    with livekit_errors(credentials.url), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about a short secret, at each request
-        async with (
-            asyncio.timeout(PATIENCE),
-            api.LiveKitAPI(credentials.url, credentials.api_key, secret, failover=False) as client,
-        ):
-            rooms = (await client.room.list_rooms(api.ListRoomsRequest(names=[room]))).rooms
-            if record.session_id not in {each.sid for each in rooms}:
-                return "nobody"
-            present = (await client.room.list_participants(api.ListParticipantsRequest(room=room))).participants
-            dispatches = await client.agent_dispatch.list_dispatch(room)
-            agents = {each.identity for each in present if each.kind == api.ParticipantInfo.Kind.AGENT}
-            if record.agent_participant:
-                agents &= {record.agent_participant}  # other agents do other work
-            callers = {each.identity for each in present if each.kind != api.ParticipantInfo.Kind.AGENT}
-            if not callers or (record.participant_identity and record.participant_identity not in callers):
-                return "nobody"
-            if any(_is_on_its_way(dispatch.state, began) for dispatch in dispatches):
-                return "agent"
-            if agents and is_dead and record.agent_participant:
-                who = api.RoomParticipantIdentity(room=room, identity=record.agent_participant)
-                await client.room.remove_participant(who)
-                return "waiting"
-            return "agent" if agents else "waiting"
+    async with livekit_client(credentials) as client, asyncio.timeout(PATIENCE):
+        rooms = (await client.room.list_rooms(api.ListRoomsRequest(names=[room]))).rooms
+        if record.session_id not in {each.sid for each in rooms}:
+            return "nobody"
+        present = (await client.room.list_participants(api.ListParticipantsRequest(room=room))).participants
+        dispatches = await client.agent_dispatch.list_dispatch(room)
+        agents = {each.identity for each in present if each.kind == api.ParticipantInfo.Kind.AGENT}
+        if record.agent_participant:
+            agents &= {record.agent_participant}  # other agents do other work
+        callers = {each.identity for each in present if each.kind != api.ParticipantInfo.Kind.AGENT}
+        if not callers or (record.participant_identity and record.participant_identity not in callers):
+            return "nobody"
+        if any(_is_on_its_way(dispatch.state, began) for dispatch in dispatches):
+            return "agent"
+        if agents and is_dead and record.agent_participant:
+            who = api.RoomParticipantIdentity(room=room, identity=record.agent_participant)
+            await client.room.remove_participant(who)
+            return "waiting"
+        return "agent" if agents else "waiting"
 
 
 def _is_on_its_way(dispatch: AgentDispatchState, session_began: datetime) -> bool:
