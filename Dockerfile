@@ -1,24 +1,25 @@
 # A worker's image: `lkmongo agent run`, as a user without rights, with nothing to fetch when it starts.
 #   docker build -t lkmongo .                     with every extra but those for a desk
 #   docker build -t lkmongo --build-arg EXTRAS= . with none: MONGODB_URI and VOYAGE_API_KEY are then needed
-ARG PYTHON=3.13-slim-bookworm
+# The image is pinned by digest: to update it, change tag and digest together. What builds the wheel is pinned by hash.
+ARG PYTHON=python:3.13.14-slim-bookworm@sha256:67a1e1f215ccda113cfc024e8639049257e88f273898f595b61476d128d387e8
 
-FROM python:${PYTHON} AS build
-ARG EXTRAS=[local,html,openai,pdf,telemetry]
-RUN pip install --no-cache-dir uv
+FROM ${PYTHON} AS build
+ARG EXTRAS=[local,encryption,html,openai,pdf,phone,telemetry]
 WORKDIR /src
-COPY requirements.lock ./
+COPY requirements.lock requirements-build.lock ./
+RUN pip install --no-cache-dir --require-hashes --requirement requirements-build.lock
 # The lock pins what is installed and by which hash, whatever the extras; uv reads it as constraints.
 RUN grep -v '^ *# via' requirements.lock > /constraints.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY lkmongo lkmongo
 COPY seeds seeds
-RUN uv build --quiet --wheel --out-dir /dist \
+RUN uv build --quiet --wheel --build-constraints requirements-build.lock --require-hashes --out-dir /dist \
     && uv venv --quiet /opt/lkmongo \
     && uv pip install --quiet --python /opt/lkmongo/bin/python --constraint /constraints.txt \
         "lkmongo${EXTRAS} @ file://$(ls /dist/lkmongo-*.whl)"
 
-FROM python:${PYTHON}
+FROM ${PYTHON}
 # libcurl is the embedded mongod's; certificates are for LiveKit, Atlas and the models.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates libcurl4 \
@@ -34,4 +35,5 @@ EXPOSE 8081
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8081/', timeout=2)"]
 ENTRYPOINT ["lkmongo"]
-CMD ["agent", "run", "--log-format", "json"]
+# Inside a container the health endpoint is for who publishes its port, or for a probe.
+CMD ["agent", "run", "--log-format", "json", "--host", "0.0.0.0"]

@@ -68,11 +68,14 @@ docs: $(STAMP)
 
 lock: $(STAMP)
 	@uv="$$(command -v uv || echo $(BIN)/uv)"; "$$uv" pip compile pyproject.toml --universal --generate-hashes \
-		--all-extras --python-version 3.11 --no-header --no-emit-index-url --upgrade --quiet --output-file requirements.lock
+		--all-extras --python-version 3.11 --no-header --no-emit-index-url --upgrade --quiet --output-file requirements.lock; \
+	$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'], 'uv', sep='\n')" \
+		| "$$uv" pip compile - --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
+		--no-emit-index-url --upgrade --quiet --output-file requirements-build.lock
 
 # What a release consists of, into dist/.
 wheel: $(STAMP)
-	@uv="$$(command -v uv || echo $(BIN)/uv)"; "$$uv" build --quiet --out-dir dist
+	@uv="$$(command -v uv || echo $(BIN)/uv)"; "$$uv" build --quiet --build-constraints requirements-build.lock --require-hashes --out-dir dist
 
 # The built wheel, installed where there is no checkout, does the same as the checkout.
 test-wheel: $(STAMP)
@@ -144,7 +147,7 @@ browser-tools: $(STAMP)
 # A worker and the talk page side by side, against the LiveKit server that .env.local or the environment names.
 dev: $(STAMP)
 	@$(BIN)/lkmongo agent run --dev --demo & worker=$$!; trap 'kill $$worker 2>/dev/null; wait $$worker' EXIT; trap 'exit 130' INT; \
-		trap 'exit 143' TERM; $(BIN)/lkmongo web $(ARGS)
+		trap 'exit 143' TERM; $(BIN)/lkmongo web --dev $(ARGS)
 
 clean:
 	rm -rf .browser $(VENV) dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -83,6 +83,7 @@ async def caller_with(facts: Sequence[Fact], embedder: Embedder, background: Bac
         attention=attention,
         attend=attention.attend,
         relevant=attention.relevant,
+        consent=SimpleNamespace(sentence=""),
     )
 
 

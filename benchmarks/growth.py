@@ -48,13 +48,13 @@ CURVES = (
 async def run(*, only: str | None = None, quick: bool = False, full: bool = False) -> list[Result]:
     """Measure every curve, or the one named."""
     results: list[Result] = []
-    async with _bench(quick=quick) as bench:
+    async with bench(quick=quick) as ready:
         for curve in CURVES:
             if only not in {None, curve.name}:
                 continue
             for n in curve.quick if quick else curve.full if full else curve.standard:
                 began = time.monotonic()
-                readings = await curve.measure(bench, n)
+                readings = await curve.measure(ready, n)
                 tell(f"  {curve.name}: {n:,} ({time.monotonic() - began:.0f} s)")
                 results += [
                     result(
@@ -72,7 +72,7 @@ async def run(*, only: str | None = None, quick: bool = False, full: bool = Fals
 
 
 @asynccontextmanager
-async def _bench(*, quick: bool) -> AsyncIterator[Bench]:
+async def bench(*, quick: bool) -> AsyncIterator[Bench]:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lkmongo-benchmark-")))
         uri = stack.enter_context(EmbeddedMongod(folder / "home")).uri

@@ -82,7 +82,7 @@ class Ours:
 async def _search(session: CallerSession, words: str) -> list[dict[str, Any]]:
     """What the tool `search_memories` tells of: each fact that is found, followed by what it was before."""
     found = await session.search_memories(words)
-    matching = by_label(session.caller.search_former(words))
+    matching = by_label(await session.caller.search_former(words))
     hits: list[dict[str, Any]] = []
     for fact in found:
         hits += map(_hit, [fact, *(matching.pop(fact.memory_type, None) or session.former(fact.memory_type)[:1])])

@@ -25,10 +25,11 @@ from typing import Any
 
 from pymongo import monitoring
 
+from benchmarks.encryption import fill
 from benchmarks.measure import tell
 from benchmarks.network import socket_path
 from benchmarks.patience import Loop, Patience
-from benchmarks.stage import CALLER, DATABASE, Stage, Ways, connected, give_slots, known, staged
+from benchmarks.stage import CALLER, DATABASE, Stage, Ways, connected, encrypted, give_slots, known, staged
 from lkmongo.model import Order, OrderItem, Turn, TurnKind, UserScope, now
 
 BUDGET = Path(__file__).with_name("budget.json")
@@ -62,6 +63,10 @@ async def measure(patience: Patience) -> Figures:
                 await _tools(ways, figures)
                 await _hang_up(ways, figures)
             await _processes(stage, figures)
+        stage.network.rtt(0)
+        async with connected(stage, embedding=0, settings=encrypted(stage)) as ways:
+            await _encrypted(ways, patience, figures)
+        async with connected(stage, embedding=0) as ways:
             stage.network.rtt(0)
             await _bytes(ways, figures)
     return figures
@@ -116,6 +121,27 @@ async def _beginnings(ways: Ways, figures: Figures) -> None:
             await ways.quiet()
             figures[f"{work}, with vectors: requests"] = ways.stage.network.counts().requests
             figures[f"{work}, with vectors: bytes received"] = ways.stage.network.counts().received
+
+
+async def _encrypted(ways: Ways, patience: Patience, figures: Figures) -> None:
+    """The key of a person is fetched beside what it opens, so nobody waits for it."""
+    from lkmongo.agent.tools import BoundTools
+
+    await fill(ways)
+    ways.stage.network.rtt(RTT_MS)
+    async with patience.of(ways.stage.network), ways.call() as call:
+        ways.stage.network.reset()
+        await known(call)
+        assert len(call.caller.slots) == 500
+        figures["session start, 500 slots, encrypted: round trips"] = ways.stage.network.counts().round_trips
+        await ways.quiet()
+        call.recorder.start()
+        await ways.quiet()
+        bound: Any = BoundTools(call)
+        async with _counted(ways, figures, "remember, encrypted", has_bytes=False):
+            await bound.remember_detail(SimpleNamespace(), "favorite_color", "teal")
+        await call.recorder.close("hang-up", dict)
+    ways.stage.network.rtt(0)
 
 
 async def _tools(ways: Ways, figures: Figures) -> None:

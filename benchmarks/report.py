@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import goals, scale
+from benchmarks import goals, holding, scale
 from benchmarks.growth import curves, exponent
 from benchmarks.measure import Result, figure
 
@@ -42,6 +42,7 @@ def performance() -> dict[str, str]:
         "side-by-side": beside(_of("side by side", results), ("guide", OURS, "limit")),
         "rival": beside(_of("rival", results), ("recall-livekit", OURS)),
         "growing": growing(results),
+        "holding": holding.table(results),
     }
 
 

@@ -64,7 +64,7 @@ class Stage:
         """Those of a process that reaches the mongod through the network, or at `uri`."""
         address = uri or self.network.uri
         values = {"MONGODB_URI": address, "MONGODB_DB": DATABASE, "LKMONGO_HOME": str(self.folder / "home")}
-        return Settings.load(values)
+        return Settings.load(values | {"LKMONGO_MAX_SLOTS": "10000"})
 
 
 @contextmanager
@@ -112,25 +112,37 @@ async def known(call: CallerSession) -> None:
 
 
 @asynccontextmanager
-async def connected(stage: Stage, *, embedding: float = EMBEDDING) -> AsyncIterator[Ways]:
+async def connected(
+    stage: Stage, *, embedding: float = EMBEDDING, settings: Settings | None = None
+) -> AsyncIterator[Ways]:
     """Make both ways ready, and warm, with their indexes."""
     from lkmongo.worker.prewarm import Prewarm
 
     far = FarEmbedder(embedding)
     embedder = CachedEmbedder(far)
     await embedder.warm()
-    settings = stage.settings()
+    settings = settings or stage.settings()
     ready = Prewarm(settings)
     guide = Guide(stage.network.uri, vectors_of(far))
     try:
         store = await ready.store()
         await database_indexes.apply(store.db)
         await guide.create_indexes()
-        await asyncio.gather(store.ping(), store.ping())
+        await store.warm()
         yield Ways(stage, settings, ready, store, embedder, far, guide)
     finally:
         await guide.close()
         await ready.close()
+
+
+def encrypted(stage: Stage, database: str = "encrypted") -> Settings:
+    """The settings of a database in which what people said is encrypted, with a master key in a file."""
+    from lkmongo.store.mongo.master_keys import key_file, make_key_file
+
+    settings = stage.settings().model_copy(update={"mongodb_db": database, "encryption": "local"})
+    if not key_file(settings).exists():
+        make_key_file(settings)
+    return settings
 
 
 def vectors_of(embedder: LocalEmbedder) -> Any:

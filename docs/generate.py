@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from docs import recording
+from docs import recording, roles
 
 if TYPE_CHECKING:
     import typer
@@ -76,6 +76,7 @@ def env_example() -> str:
     head = (
         "# Copy this to .env.local and fill in what you have; every line is optional.\n"
         "# The environment wins over .env.local, .env.local over .env; an empty value means unset.\n"
+        "# Only settings are read from here: what your own code needs belongs in the environment.\n"
     )
     plain = lambda text: text.replace("`", "")  # noqa: E731
     return head + "".join(
@@ -144,6 +145,13 @@ def memory() -> str:
     return fill("docs/memory.md", memory_report.document())
 
 
+def privacy() -> str:
+    """docs/privacy.md, with what the benchmark of redaction measured last."""
+    from benchmarks import redaction
+
+    return fill("docs/privacy.md", {"redaction": redaction.table(redaction.results())})
+
+
 def memory_chart() -> str:
     """The chart of docs/memory.md."""
     from benchmarks import memory_report
@@ -173,11 +181,13 @@ DOCUMENTS = {
     "docs/cli.md": cli,
     "docs/settings.md": settings,
     "docs/atlas.md": embedders,
+    "docs/examples/roles.js": roles.commands,
     "docs/performance.md": performance,
     "docs/scale.md": scale,
     "docs/images/performance.svg": chart,
     "docs/memory.md": memory,
     "docs/images/memory.svg": memory_chart,
+    "docs/privacy.md": privacy,
 }
 """What is written here without a database, and what makes its text."""
 OF_MEMORY = ("docs/memory.md", "docs/images/memory.svg")

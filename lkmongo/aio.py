@@ -38,6 +38,24 @@ async def few_at_once(work: Iterable[Callable[[], Awaitable[R]]], limit: int) ->
     return [result for result in results if not isinstance(result, BaseException)]
 
 
+_AT_ONCE = 10_000
+"""Characters that are looked through in some milliseconds."""
+
+
+async def aside(characters: int, work: Callable[[], R]) -> R:
+    """Run work that takes a microsecond or two for each character of a text: in a thread if there is much of it.
+
+    The event loop, on which everybody is answered, is then held for milliseconds only.
+    """
+    return work() if characters <= _AT_ONCE else await asyncio.to_thread(work)
+
+
+async def answered(question: Awaitable[None] | None) -> None:
+    """Await what a callback returned, if it is a coroutine function's."""
+    if question is not None:
+        await question
+
+
 class Background:
     def __init__(self) -> None:
         self._tasks: set[Task] = set()
@@ -69,6 +87,29 @@ class Background:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class Repeat:
+    """Work that runs once more if it is asked for while it runs, for it may have looked too early."""
+
+    def __init__(
+        self, work: Callable[[], Coroutine[Any, Any, None]], start: Callable[[Coroutine[Any, Any, None]], Task]
+    ) -> None:
+        """`start` makes the task that `work` runs in, as `Background.begin` and `asyncio.create_task` do."""
+        self._work = work
+        self._start = start
+        self._running: Task | None = None
+        self._due = False
+
+    def begin(self) -> None:
+        self._due = True
+        if self._running is None or self._running.done():
+            self._running = self._start(self._run())
+
+    async def _run(self) -> None:
+        while self._due:
+            self._due = False
+            await self._work()
 
 
 @contextmanager

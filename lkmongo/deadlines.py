@@ -70,12 +70,21 @@ LEASE = 6.0
 """How long a call counts as alive after the last renewal, by the server's clock."""
 LEASE_RENEWAL_EVERY = 2.0
 """Between two renewals."""
+CONSENT_NEWS = 2.0
+"""Between two looks for what the caller of a tenant that asks answered on the talk page, or withdrew there."""
 LEASE_RENEWAL = 3.0
 """One renewal; a renewal that hangs is given up so that the next can be tried."""
 LEASE_TRUSTED = 4.0
 """How long after a renewal a write may begin; the rest of the lease is time for the write to arrive."""
 
+CALLS_COUNTED = LEASE + 1.0
+"""After how long the caller's other calls are counted: those whose process died just before no longer count then."""
+
 # The end of a call.
+LAST_WORDS = 10.0
+"""A sentence that is said before a call is ended, because it has become too long or is one too many."""
+ON_ITS_WAY = 1.0
+"""From the last sentence until the caller is removed: LiveKit passes on nothing to whom it has removed."""
 ROOM_CLOSED_NEWS = 0.5
 """How long the event of a closed room may arrive after the shutdown."""
 SETTLE = 2.0

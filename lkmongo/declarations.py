@@ -31,8 +31,9 @@ _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\.ya?ml")
 _FIELD = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _RESERVED = frozenset(
-    "users memories knowledge sessions turns visitors receipts tombstones keys declarations "  # collections of lkmongo
-    "memory_history phones audit "  # that it may have later
+    "users memories knowledge sessions turns visitors receipts tombstones keys declarations "
+    "memory_history used_seals audit audit_checkpoints "  # collections of lkmongo
+    "phones "  # that it may have later
     "profile profiles calls browsers exported_at tenant_id user_id in_a_call name email preferred_language timezone "
     "created_at last_seen_at last_call last_call_at".split()  # names in exports and commands
 )

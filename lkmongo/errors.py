@@ -6,6 +6,7 @@ LkmongoError (1)
 │   ├── MissingExtraError      an optional dependency is not installed
 │   ├── InvalidIdError         an invalid user, tenant or order id
 │   ├── InvalidTextError       text that is empty, too long or not text
+│   │   ├── LimitError             more than a caller may: see docs/operations.md
 │   │   └── SecretError            text with a password, a PIN, a card number or the like
 │   ├── SeedError              an invalid seed file
 │   └── AttachmentError        a caller session attached twice, or not at all
@@ -112,6 +113,12 @@ class InvalidTextError(UsageError):
     code = "invalid_text"
 
 
+class LimitError(InvalidTextError):
+    """That is more than one caller may."""
+
+    code = "limit"
+
+
 class SecretError(InvalidTextError):
     """Passwords, PINs, card numbers and the like are not stored."""
 
@@ -134,6 +141,12 @@ class DeclinedError(LkmongoError):
     """Nothing was changed."""
 
     code = "declined"
+
+
+class ConsentError(LkmongoError):
+    """The caller has not agreed that anything is kept of them."""
+
+    code = "not_agreed"
 
 
 class NotReadyError(LkmongoError):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import secrets
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from io import FileIO
 from pathlib import Path
 
-from lkmongo.errors import LkmongoError, UsageError
+from lkmongo.errors import LkmongoError, SettingsError, UsageError
 
 if sys.platform != "win32":  # where lkmongo does not run; its commands say so themselves
     import fcntl
@@ -40,42 +41,111 @@ Write = Callable[[bytes], None]
 def whole_file(path: Path) -> Iterator[Write]:
     """Yield a function that writes to `path` atomically: either everything is written or nothing changes.
 
-    The data goes to a hidden temporary file beside `path`, readable by its owner only, which replaces `path` once it
-    is synced, and is removed on any failure. A special file, such as `/dev/null` or a named pipe, is written to
-    directly. A symbolic link is kept and its target replaced.
+    The data goes to a hidden new file beside `path`, readable by its owner only, which replaces `path` once it is
+    synced, and is removed on any failure. What is no regular file is left alone: somebody else may have put a link or a
+    pipe there.
 
     Raises:
         UsageError: `path` cannot be written to.
         LkmongoError: writing failed, for instance because the disk is full.
     """
-    if path.is_dir():
-        why = "that is what an empty name stands for" if path == Path() else None
-        raise UsageError(f"{path} is a folder", why=why, hint="name a file in it")
-    if path.exists() and not path.is_file():
-        with _open_special(path) as special:
-            yield _writer(special.fileno(), path)
-        return
-    target = Path(os.path.realpath(path))
-    if not target.parent.is_dir():
-        raise UsageError(f"there is no folder {path.parent}", hint="make it first, or name a file elsewhere")
+    _refuse(path)
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".part", dir=target.parent)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError(f"there is no folder {path.parent}", hint="make it first, or name a file elsewhere") from error
     except OSError as error:
-        raise UsageError(f"{path} cannot be written", why=error.strerror, hint="name a file elsewhere") from error
-    part = Path(name)
+        raise _unwritable_folder(path, error) from error
+    part, descriptor = f".{path.name[:100]}.{secrets.token_hex(8)}.part", -1
     try:
+        try:
+            new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(part, new, 0o600, dir_fd=folder)
+        except OSError as error:
+            raise _unwritable_folder(path, error) from error
         yield _writer(descriptor, path)
         with _explained(path):
             os.fsync(descriptor)
             os.close(descriptor)
             descriptor = -1
-            part.replace(target)
-            sync_folder(target.parent)
+            os.replace(part, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+            with suppress(OSError):
+                os.fsync(folder)
     finally:
         if descriptor >= 0:
             with suppress(OSError):
                 os.close(descriptor)
-        part.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(part, dir_fd=folder)
+        os.close(folder)
+
+
+def _refuse(path: Path) -> None:
+    """Raise UsageError if there is something at `path` that is not to be replaced."""
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return  # the folder will tell
+    if stat.S_ISLNK(mode):
+        is_stdout = str(path) in {"/dev/stdout", "/dev/fd/1"}
+        hint = "- is stdout" if is_stdout else f"name the file itself: {os.path.realpath(path)}"
+        raise UsageError(f"{path} is a symbolic link", hint=hint)
+    if stat.S_ISDIR(mode):
+        why = "that is what an empty name stands for" if path == Path() else None
+        raise UsageError(f"{path} is a folder", why=why, hint="name a file in it")
+    if not stat.S_ISREG(mode):
+        raise UsageError(f"{path} is not a regular file", hint="name another file")
+
+
+def _unwritable_folder(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"{path} cannot be written", why=error.strerror, hint="name a file elsewhere")
+
+
+def kept_secret(path: Path, *, name: str, what: str, setting: str) -> str:
+    """The text of a secret file, which is created with a random key if it is missing.
+
+    Args:
+        path: the file.
+        name: of what it holds, for messages: "key" or "keys".
+        what: what it is for, such as "the keys that sign cookies".
+        setting: the variable that replaces the file.
+
+    Raises:
+        SettingsError: it cannot be created or read, or others can read it.
+    """
+    try:
+        if not path.exists():
+            secret_file(path, secrets.token_hex(32))
+        text = path.read_text(encoding="ascii")
+        shared = stat.S_IMODE(path.stat().st_mode) & 0o077
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"{what} cannot be kept in {path}",
+            why=error.strerror if isinstance(error, OSError) else "it is not ASCII text",
+            hint=f"set LKMONGO_HOME to a writable folder, or set {setting}",
+        ) from error
+    if shared:
+        raise SettingsError(f"others can read the {name} in {path}", hint=f"chmod 600 {path}")
+    return text
+
+
+def secret_file(path: Path, text: str) -> None:
+    """Create a file with a line of text, readable by its owner only, unless another process does so meanwhile.
+
+    It survives a power loss. Raises OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as stream:
+            stream.write(f"{text}\n")
+            stream.flush()
+            os.fsync(descriptor)  # what it seals must not outlive it
+        with suppress(FileExistsError):
+            os.link(name, path)
+        sync_folder(path.parent)
+    finally:
+        Path(name).unlink()
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -83,11 +153,6 @@ def write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-def _open_special(path: Path) -> FileIO:
-    with _explained(path):
-        return path.open("wb", buffering=0)
 
 
 def _writer(descriptor: int, path: Path) -> Write:
@@ -102,8 +167,6 @@ def _writer(descriptor: int, path: Path) -> Write:
 def _explained(path: Path) -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:
-        raise  # the reader of a named pipe has enough
     except OSError as error:
         raise LkmongoError(
             f"{path} cannot be written", why=error.strerror, hint="make room, or name a file elsewhere"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -117,7 +117,12 @@ async def livekit_client(credentials: LiveKitCredentials) -> AsyncIterator[LiveK
 
 
 async def send_agent(
-    credentials: LiveKitCredentials, *, room: str, agent_name: str, metadata: str, wait: timedelta
+    credentials: LiveKitCredentials,
+    *,
+    room: str,
+    agent_name: str,
+    metadata: str | Callable[[str], str],
+    wait: timedelta,
 ) -> Arrival:
     """Dispatch an agent into an existing room, and wait up to `wait` until it has joined.
 
@@ -125,7 +130,7 @@ async def send_agent(
         credentials: the LiveKit project.
         room: name of the room.
         agent_name: the name that the worker registered with.
-        metadata: see `lkmongo.dispatch`; participants cannot see it.
+        metadata: see `lkmongo.dispatch`, or what makes it of the room's id; participants cannot see it.
         wait: how long to wait; zero returns at once.
 
     Raises:
@@ -145,12 +150,26 @@ async def send_agent(
                 hint="leave --dispatch out: the token itself dispatches the agent when the room is created",
             )
         there = await _agents(client, room)
+        text = metadata if isinstance(metadata, str) else metadata(found.rooms[0].sid)
         async with asyncio.timeout(PATIENCE):
-            request = api.CreateAgentDispatchRequest(agent_name=agent_name, room=room, metadata=metadata)
+            request = api.CreateAgentDispatchRequest(agent_name=agent_name, room=room, metadata=text)
             dispatch_id = (await client.agent_dispatch.create_dispatch(request)).id
         if wait <= timedelta(0):
             return Arrival(dispatch_id, None)
         return Arrival(dispatch_id, await _arrival(client, dispatch_id, room, agent_name, wait, there))
+
+
+async def remove_participant(credentials: LiveKitCredentials, room: str, identity: str) -> None:
+    """Remove a participant from a room, unless they have left. Raises as `call_livekit` does."""
+    from livekit import api
+
+    async with livekit_client(credentials) as client:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await client.room.remove_participant(api.RoomParticipantIdentity(room=room, identity=identity))
+        except api.ServerError as error:
+            if error.code != api.ServerErrorCode.NOT_FOUND:
+                raise
 
 
 async def _agents(client: Any, room: str) -> set[str]:

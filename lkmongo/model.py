@@ -16,9 +16,11 @@ from uuid import uuid4
 
 from lkmongo.after_end import Delivery, Learning
 from lkmongo.confidential import WITHHELD, is_secret
+from lkmongo.consent import Consent
 from lkmongo.declarations import declared
 from lkmongo.errors import InvalidIdError, InvalidTextError, SecretError, UsageError
 from lkmongo.summary import Commitment, Summary
+from lkmongo.ticket import Ticket
 
 MAX_ID = 128
 """Characters in a user, tenant, session or order id."""
@@ -239,6 +241,7 @@ class Profile:
     memory_version: int = 0
     own: Mapping[str, str] = field(default_factory=dict, hash=False)
     commitments: tuple[Commitment, ...] = ()
+    consent: Consent | None = None
 
     @property
     def values(self) -> dict[str, str]:
@@ -299,6 +302,11 @@ class Fact(NamedTuple):
     valid_from: datetime | None = None
     source: Source | None = None
     dates: tuple[DateMention, ...] = ()
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether its text is stored, and not loaded: of one with very much text, see `Memories.contents`."""
+        return not self.content
 
     @property
     def told(self) -> Fact:
@@ -424,10 +432,12 @@ class SessionRecord:
         agent: the name that its workers register with.
         agent_participant: LiveKit's identity of the agent.
         livekit: host of the LiveKit server.
+        ticket: of a caller who came with a seal; of a stored session only whose visitor they are.
         totals: of its turns, if they were read as well.
         webhook: the delivery of its end; None while it goes on, or if nobody is told.
         summary: what it was about; None while it goes on, of a guest's, or if something was forgotten in it.
         learning: what is learned of it after its end; None while it goes on, or if nothing is.
+        redacted: how much of what was said was masked or dropped before it was stored, by kind.
     """
 
     session_id: str
@@ -442,10 +452,12 @@ class SessionRecord:
     agent: str | None = None
     agent_participant: str | None = None
     livekit: str | None = None
+    ticket: Ticket | None = None
     totals: TurnTotals | None = None
     webhook: Delivery | None = None
     summary: Summary | None = None
     learning: Learning | None = None
+    redacted: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def length(self) -> timedelta | None:
@@ -469,8 +481,8 @@ class SessionEnd:
         turns: what was said and done, including with an earlier agent.
         changes: memories and profile fields of the person that were set or forgotten.
         saved: where its record is: "stored" in MongoDB; "kept" on this machine, to be stored later; "not saved", which
-            only a broken disk causes; "erased" with the person; or "taken over" by another agent, which goes on with
-            the session.
+            a broken disk causes, or a token that was not valid; "erased" with the person; "taken over" by another
+            agent, which goes on with the session; or "not agreed", if the caller had not agreed that it is kept.
     """
 
     session_id: str
@@ -482,4 +494,4 @@ class SessionEnd:
     close_reason: str
     turns: int
     changes: int
-    saved: Literal["stored", "kept", "not saved", "erased", "taken over"]
+    saved: Literal["stored", "kept", "not saved", "erased", "taken over", "not agreed"]

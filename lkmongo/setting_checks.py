@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from ipaddress import ip_network
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_core import ErrorDetails
 
+from lkmongo.api_secret import SHORTEST_SECRET, weakness
 from lkmongo.errors import SettingsError, UsageError
 from lkmongo.times import parse_duration
 
@@ -57,6 +60,33 @@ def linger(value: Any) -> Any:
         raise ValueError("must be a duration such as 60s or 10m, or 0") from error
 
 
+def call_length(value: Any) -> Any:
+    try:
+        length = value if isinstance(value, timedelta) else parse_duration(str(value))
+    except UsageError as error:
+        raise ValueError("must be a duration such as 45m or 2h") from error
+    if length < timedelta(minutes=2):
+        raise ValueError("must be two minutes or more: the caller is warned a minute before the end")
+    return length
+
+
+_UNITS = {"": 1, "b": 1, "kb": 1_000, "mb": 1_000_000}
+
+
+def size(value: Any) -> Any:
+    match = re.fullmatch(r"([0-9]{1,7})\s*(|b|kb|mb)", str(value).strip().lower())
+    found = int(match[1]) * _UNITS[match[2]] if match else 0
+    if not 10_000 <= found <= 1_000_000:
+        raise ValueError("must be a size such as 500KB, from 10KB to 1MB")
+    return found
+
+
+Count = Annotated[int, Field(gt=0, le=100_000)]
+Slots = Annotated[int, Field(gt=0, le=10_000)]
+Size = Annotated[int, BeforeValidator(size)]
+CallLength = Annotated[timedelta, BeforeValidator(call_length)]
+
+
 def import_path(what: str) -> BeforeValidator:
     def check(value: Any) -> Any:
         if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", str(value)):
@@ -75,11 +105,43 @@ def web_keys(value: Any) -> Any:
     return ",".join(keys)
 
 
+def previous_secrets(value: Any) -> Any:
+    secrets = [secret.strip() for secret in str(value).split(",")]
+    if any(weakness(secret) for secret in secrets):
+        raise ValueError(
+            f"must be secrets of at least {SHORTEST_SECRET} random bytes with commas between: one that can be guessed "
+            "must not open anything any more"
+        )
+    return ",".join(secrets)
+
+
+def erasure_key(value: Any) -> Any:
+    if not (len(str(value)) >= 32 and str(value).isascii() and str(value).isprintable()):
+        raise ValueError("must be a key of at least 32 characters: openssl rand -hex 32")
+    return value
+
+
+def operator(value: Any) -> Any:
+    if not (str(value).isprintable() and len(str(value)) <= 128):
+        raise ValueError("must be up to 128 printable characters")
+    return value
+
+
 def origins(value: Any) -> Any:
     origins = [origin.strip().rstrip("/").lower() for origin in str(value).split(",")]
     if not all(re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", origin) for origin in origins):
         raise ValueError("must be origins such as https://talk.example.com, with commas between")
     return ",".join(origins)
+
+
+def proxies(value: Any) -> Any:
+    text = str(value)
+    if text.isdecimal() and 1 <= int(text) <= 9:
+        return text
+    try:
+        return ",".join(str(ip_network(each.strip(), strict=False)) for each in text.split(","))
+    except ValueError:
+        raise ValueError("must be a number from 1 to 9, or networks such as 10.0.0.0/8 with commas between") from None
 
 
 def model_names(value: Any) -> Any:
@@ -189,10 +251,31 @@ class LiveKitCredentials:
     url: str
     api_key: str
     api_secret: SecretStr
+    previous: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What may have sealed a caller: the secret, then those it has replaced."""
+        return (self.api_secret.get_secret_value(), *self.previous)
 
     @property
     def host(self) -> str:
         return urlsplit(self.url).netloc.rpartition("@")[2]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches that address."""
+        return is_loopback(urlsplit(self.url).hostname or "")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is reachable from this machine only."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
-"""Typed settings: every variable, its meaning, and the source of its value. Secrets are never printed.
+"""The settings as loaded: the source of each value, and what several of them mean together. Secrets are never printed.
 
-An empty value means unset. Besides `lkmongo.dotenv_files`, this is the only module that reads `os.environ`.
+An empty value means unset. Besides `lkmongo.dotenv_files` and `lkmongo.child_process`, which passes some of it on, this
+is the only module that reads `os.environ`.
 """
 
 from __future__ import annotations
@@ -10,303 +11,64 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import PrivateAttr, SecretStr, ValidationError
 
 from lkmongo import setting_checks as check
-from lkmongo.after_end import Mode
 from lkmongo.errors import SettingsError
 from lkmongo.setting_checks import LiveKitCredentials as LiveKitCredentials  # noqa: PLC0414 - for those who type it
 from lkmongo.setting_checks import Variable
+from lkmongo.setting_fields import Fields
+
+if TYPE_CHECKING:
+    from lkmongo.tenants import Limits, Tenants
 
 LINGER_AT_TERMINAL = timedelta(seconds=60)
 _TEST_VARIABLES = {"LKMONGO_TEST_ATLAS_URI"}
 
 
-Fusion = Literal["ranks", "scores"]
-"""How the two branches of a search become one result."""
-Switch = Annotated[bool, BeforeValidator(check.switch)]
-HttpUrl = Annotated[str, check.url("http", "https")]
-
-
-class Settings(BaseModel):
+class Settings(Fields):
     """All settings of one process; build it with `Settings.load`."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, populate_by_name=False)
-
-    livekit_url: Annotated[str, check.url("ws", "wss", "http", "https")] | None = Field(
-        None, alias="LIVEKIT_URL", description="address of the LiveKit server", examples=["text console only"]
-    )
-    livekit_api_key: str | None = Field(None, alias="LIVEKIT_API_KEY", description="key of the LiveKit project")
-    livekit_api_secret: SecretStr | None = Field(
-        None, alias="LIVEKIT_API_SECRET", description="secret of the LiveKit project"
-    )
-    inference_url: HttpUrl | None = Field(
-        None,
-        alias="LIVEKIT_INFERENCE_URL",
-        description="your own inference gateway",
-        examples=["LiveKit Cloud's, when LIVEKIT_URL is a `.livekit.cloud` address"],
-    )
-    inference_api_key: str | None = Field(
-        None,
-        alias="LIVEKIT_INFERENCE_API_KEY",
-        description="key of the inference gateway",
-        examples=["LIVEKIT_API_KEY"],
-    )
-    inference_api_secret: SecretStr | None = Field(
-        None,
-        alias="LIVEKIT_INFERENCE_API_SECRET",
-        description="secret of the inference gateway",
-        examples=["LIVEKIT_API_SECRET"],
-    )
-    mongodb_uri: Annotated[SecretStr, BeforeValidator(check.mongodb_uri)] | None = Field(
-        None,
-        alias="MONGODB_URI",
-        description="connection string of Atlas or any other MongoDB (`mongodb://` or `mongodb+srv://`)",
-        examples=["the embedded mongod, under LKMONGO_HOME"],
-    )
-    mongodb_db: str = Field(
-        "lkmongo", alias="MONGODB_DB", description="name of the database", pattern=r"^[^/\\. \"$*<>:|?]{1,63}$"
-    )
-    voyage_api_key: SecretStr | None = Field(
-        None,
-        alias="VOYAGE_API_KEY",
-        description="key for Voyage embeddings",
-        examples=["text is embedded on this machine"],
-    )
-    voyage_base_url: HttpUrl | None = Field(
-        None, alias="VOYAGE_BASE_URL", description="another address of the Voyage API", examples=["depends on the key"]
-    )
-    embeddings: Literal["voyage", "openai", "local", "atlas"] | None = Field(
-        None,
-        alias="LKMONGO_EMBEDDINGS",
-        description="who embeds: `voyage`, `openai` (LKMONGO_EMBEDDING_BASE_URL), `local`, or `atlas` (MongoDB itself)",
-        examples=["`openai` with a LKMONGO_EMBEDDING_BASE_URL, else `voyage` with a VOYAGE_API_KEY, else `local`"],
-    )
-    embedding_base_url: Annotated[str, BeforeValidator(check.embedding_address)] | None = Field(
-        None,
-        alias="LKMONGO_EMBEDDING_BASE_URL",
-        description="a server with OpenAI's embeddings API, such as Ollama, vLLM or OpenAI: what `/embeddings` follows",
-        examples=["LKMONGO_EMBEDDINGS=openai is an error"],
-    )
-    embedding_api_key: SecretStr | None = Field(
-        None, alias="LKMONGO_EMBEDDING_API_KEY", description="key of that server, if it needs one", examples=["none"]
-    )
-    embedding_model: str | None = Field(
-        None,
-        alias="LKMONGO_EMBEDDING_MODEL",
-        description="the embedding model, as Voyage or that server calls it",
-        examples=["`voyage-4-lite` for `voyage`; for `openai` it is needed"],
-    )
-    embedding_dimensions: int | None = Field(
-        None,
-        alias="LKMONGO_EMBEDDING_DIMENSIONS",
-        description="how many numbers a vector has",
-        gt=0,
-        le=8192,
-        examples=["512 for `voyage`; for `openai` those of a known model, else it is needed"],
-    )
-    embedding_query_prefix: Annotated[str, BeforeValidator(check.prefix)] | None = Field(
-        None,
-        alias="LKMONGO_EMBEDDING_QUERY_PREFIX",
-        description="for `openai`: what stands before a query, with a space between, such as `query:`; or `none`",
-        examples=["what the model was trained with, if its name is known"],
-    )
-    embedding_document_prefix: Annotated[str, BeforeValidator(check.prefix)] | None = Field(
-        None,
-        alias="LKMONGO_EMBEDDING_DOCUMENT_PREFIX",
-        description="the same for a document, such as `passage:`; a change of it needs `lkmongo db embed`",
-        examples=["what the model was trained with, if its name is known"],
-    )
-    search: Literal["auto", "atlas", "exact"] = Field(
-        "auto",
-        alias="LKMONGO_SEARCH",
-        description=("how memories and knowledge are searched: `auto` (Atlas Search if available), `atlas` or `exact`"),
-    )
-    fusion: Fusion | None = Field(
-        None,
-        alias="LKMONGO_FUSION",
-        description="how Atlas fuses words and vectors: by `ranks` (`$rankFusion`), or by `scores`, as exact search",
-        examples=["`scores` with local embeddings, else `ranks`"],
-    )
-    rerank: Literal["off", "voyage", "atlas"] = Field(
-        "off",
-        alias="LKMONGO_RERANK",
-        description="who reorders found passages: `voyage` (by VOYAGE_API_KEY), `atlas` (`$rerank`, 8.3) or `off`",
-    )
-    quantization: Literal["none", "scalar", "binary"] | None = Field(
-        None,
-        alias="LKMONGO_QUANTIZATION",
-        description=(
-            "how the search index of the knowledge base compresses its vectors on Atlas: `none`, `scalar` or `binary`"
-        ),
-        examples=["as it is in Atlas; `none` for a new index"],
-    )
-    indexing_method: Literal["hnsw", "flat"] | None = Field(
-        None,
-        alias="LKMONGO_INDEXING_METHOD",
-        description=(
-            "how the search index of memories is built on Atlas: `hnsw`, or `flat`, without a graph (in preview there)"
-        ),
-        examples=["as it is in Atlas; `hnsw` for a new index"],
-    )
-    speculation: Switch = Field(
-        True,
-        alias="LKMONGO_SPECULATION",
-        description="search while the caller is still speaking, for a faster answer: `on` or `off`",
-        examples=["on"],
-    )
-    stt: Annotated[str, check.speech_models("language", "deepgram/nova-3:multi")] = Field(
-        "deepgram/nova-3:multi",
-        alias="LKMONGO_STT",
-        description="speech recognition: a LiveKit Inference string, then any fallbacks, separated by commas",
-    )
-    llm: Annotated[str, BeforeValidator(check.model_names)] = Field(
-        "openai/gpt-5.3-chat-latest",
-        alias="LKMONGO_LLM",
-        description=(
-            "language model: a LiveKit Inference string, or the name of a model at LKMONGO_LLM_BASE_URL, "
-            "then any fallbacks, separated by commas"
-        ),
-    )
-    tts: Annotated[str, check.speech_models("voice", "cartesia/sonic-3")] = Field(
-        "cartesia/sonic-3:9626c31c-bec5-4cca-baa8-f8ba9e84c8bc",
-        alias="LKMONGO_TTS",
-        description="the agent's voice: a LiveKit Inference string, then any fallbacks, separated by commas",
-    )
-    vad: Literal["bundled", "silero"] = Field(
-        "bundled", alias="LKMONGO_VAD", description="voice activity detection: `bundled` or `silero`"
-    )
-    turn_detection: Literal["bundled", "multilingual"] = Field(
-        "bundled",
-        alias="LKMONGO_TURN_DETECTION",
-        description=("end-of-turn detection: `bundled`, or `multilingual` after `lkmongo agent download-files`"),
-    )
-    llm_base_url: HttpUrl | None = Field(
-        None,
-        alias="LKMONGO_LLM_BASE_URL",
-        description="any OpenAI-compatible server, such as Ollama, llama.cpp or vLLM",
-        examples=["LiveKit Inference, else the demo responder"],
-    )
-    llm_api_key: SecretStr | None = Field(
-        None, alias="LKMONGO_LLM_API_KEY", description="key of that server, if it needs one", examples=["none"]
-    )
-    learn: Mode = Field(
-        "on",
-        alias="LKMONGO_LEARN",
-        description=(
-            "what is learned from a call after its end: `on` stores facts, `suggest` lets them wait until somebody "
-            "accepts them, `off` only sums the call up; without a language model nothing is"
-        ),
-    )
-    agent_name: Annotated[str, BeforeValidator(check.agent_name)] = Field(
-        "lkmongo-agent",
-        alias="LKMONGO_AGENT_NAME",
-        description="the name under which the agent registers with LiveKit, and which tokens dispatch",
-    )
-    agent: Annotated[str, check.import_path("Class")] | None = Field(
-        None,
-        alias="LKMONGO_AGENT",
-        description="your own agent class, `package.module:Class`",
-        examples=["the assistant that comes with lkmongo"],
-    )
-    instructions: Path | None = Field(
-        None,
-        alias="LKMONGO_INSTRUCTIONS",
-        description="a file with instructions for the agent",
-        examples=["the assistant's"],
-    )
-    web_keys: Annotated[SecretStr, BeforeValidator(check.web_keys)] | None = Field(
-        None,
-        alias="LKMONGO_WEB_KEYS",
-        description=(
-            "keys for the cookies of `lkmongo web`, separated by commas: "
-            "the first one signs, the others are still accepted"
-        ),
-        examples=["generated once, in a file under LKMONGO_HOME"],
-    )
-    web_auth: Annotated[str, check.import_path("callable")] | None = Field(
-        None,
-        alias="LKMONGO_WEB_AUTH",
-        description="your own login for `lkmongo web`, `package.module:callable`: returns who sent a request",
-        examples=["every visitor is a guest"],
-    )
-    web_origins: Annotated[str, BeforeValidator(check.origins)] | None = Field(
-        None,
-        alias="LKMONGO_WEB_ORIGINS",
-        description=(
-            "origins that may use `lkmongo web`, separated by commas: its own public origin and those of other pages"
-        ),
-        examples=["the same origin only"],
-    )
-    webhook_url: Annotated[SecretStr, BeforeValidator(check.webhook_url)] | None = Field(
-        None,
-        alias="LKMONGO_WEBHOOK_URL",
-        description="who is told of the end of each session, by a signed POST request: an `https://` address",
-        examples=["nobody is told"],
-    )
-    webhook_secret: Annotated[SecretStr, BeforeValidator(check.webhook_secret)] | None = Field(
-        None,
-        alias="LKMONGO_WEBHOOK_SECRET",
-        description="what these requests are signed with: `whsec_` and 24 to 64 random bytes in base64",
-        examples=["LKMONGO_WEBHOOK_URL is an error"],
-    )
-    home: Path | None = Field(
-        None,
-        alias="LKMONGO_HOME",
-        description="folder for the data that lkmongo keeps on this machine",
-        examples=["the platform's data folder"],
-    )
-    linger: Annotated[timedelta, BeforeValidator(check.linger)] | None = Field(
-        None,
-        alias="LKMONGO_LINGER",
-        description="how long the embedded mongod keeps running after the last command, such as `10m` or `0`",
-        examples=["`60s` for commands on a terminal, else `0`; `0` where `CI` is set"],
-    )
-    otlp_endpoint: HttpUrl | None = Field(
-        None,
-        alias="OTEL_EXPORTER_OTLP_ENDPOINT",
-        description="where to send OpenTelemetry traces of database operations and tools",
-        examples=["no traces"],
-    )
-    telemetry_allow_pii: Switch = Field(
-        False,
-        alias="LIVEKIT_TELEMETRY_ALLOW_PII",
-        description="include speech and the arguments of tools in traces: `on` or `off`",
-        examples=["off"],
-    )
-    output: Literal["table", "plain", "json", "jsonl"] | None = Field(
-        None,
-        alias="LKMONGO_OUTPUT",
-        description="output format: `table`, `plain`, `json` or `jsonl`",
-        examples=["`table` on a terminal, else `plain`"],
-    )
-    debug: Switch = Field(False, alias="LKMONGO_DEBUG", description="show tracebacks: `on` or `off`", examples=["off"])
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
     _unknown: tuple[str, ...] = PrivateAttr(default=())
+    _ignored: dict[str, str] = PrivateAttr(default_factory=dict)
     _is_ci: bool = PrivateAttr(default=False)
     _in_github: bool = PrivateAttr(default=False)
 
     @classmethod
-    def load(cls, environ: Mapping[str, str] | None = None, sources: Mapping[str, str] | None = None) -> Settings:
-        """Read the settings from `environ` (default `os.environ`); `sources` names the dotenv file of each.
+    def load(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        sources: Mapping[str, str] | None = None,
+        ignored: Mapping[str, str] | None = None,
+    ) -> Settings:
+        """Read the settings from `environ` (default `os.environ`).
+
+        Args:
+            environ: variables and their values.
+            sources: the dotenv file of each variable that came from one.
+            ignored: the dotenv file of each variable that was not taken from one.
 
         Raises:
             SettingsError: a value is invalid; the message names the variable and the accepted values.
         """
-        settings, problems = cls.load_what_fits(environ, sources)
+        settings, problems = cls.load_what_fits(environ, sources, ignored)
         for error in problems.values():
             raise error
         return settings
 
     @classmethod
     def load_what_fits(
-        cls, environ: Mapping[str, str] | None = None, sources: Mapping[str, str] | None = None
+        cls,
+        environ: Mapping[str, str] | None = None,
+        sources: Mapping[str, str] | None = None,
+        ignored: Mapping[str, str] | None = None,
     ) -> tuple[Settings, dict[str, SettingsError]]:
         """Read the settings as `load` does, but ignore invalid ones; returns their errors by variable."""
         environ = os.environ if environ is None else environ
@@ -325,6 +87,7 @@ class Settings(BaseModel):
         settings._is_ci = bool(environ.get("CI"))  # noqa: SLF001
         settings._in_github = environ.get("GITHUB_ACTIONS") == "true"  # noqa: SLF001
         settings._sources = {name: (sources or {}).get(name, check.ENVIRONMENT) for name in values}  # noqa: SLF001
+        settings._ignored = dict(ignored or {})  # noqa: SLF001
         settings._unknown = tuple(  # noqa: SLF001
             sorted(n for n in environ if n.startswith("LKMONGO_") and n not in names and n not in _TEST_VARIABLES)
         )
@@ -374,13 +137,23 @@ class Settings(BaseModel):
         return [(name, next(iter(difflib.get_close_matches(name, names, 1, 0.8)), None)) for name in self._unknown]
 
     @property
+    def ignored(self) -> dict[str, str]:
+        """Variables in dotenv files that are no settings, and so were not taken; each with its file."""
+        return dict(self._ignored)
+
+    @property
     def secrets(self) -> list[str]:
         """The values to `redact` everywhere."""
         values = [value.get_secret_value() for value in self.__dict__.values() if isinstance(value, SecretStr)]
         for uri in list(values):
             if match := re.match(r"mongodb(?:\+srv)?://[^@/:]*:([^@/]+)@", uri):
                 values += [match.group(1), unquote(match.group(1))]
-        return values + (self.web_keys.get_secret_value().split(",") if self.web_keys else [])
+        return [*values, *self.former_secrets, *(self.web_keys.get_secret_value().split(",") if self.web_keys else [])]
+
+    @property
+    def former_secrets(self) -> tuple[str, ...]:
+        """The values of LKMONGO_PREVIOUS_SECRETS."""
+        return tuple(self.previous_secrets.get_secret_value().split(",")) if self.previous_secrets else ()
 
     @property
     def in_github_actions(self) -> bool:
@@ -400,6 +173,27 @@ class Settings(BaseModel):
         if (own := os.environ.get("XDG_DATA_HOME", "").strip()) and Path(own).is_absolute():
             return Path(own, "lkmongo")
         return Path.home() / ("Library/Application Support" if sys.platform == "darwin" else ".local/share") / "lkmongo"
+
+    def tenant_policies(self) -> Tenants:
+        """What LKMONGO_TENANTS says of each tenant, read anew.
+
+        Raises:
+            SettingsError: the file cannot be read or is invalid.
+        """
+        from lkmongo.tenants import Tenants
+
+        return Tenants.load(self.tenants)
+
+    def limits_of(self, tenant_id: str) -> Limits:
+        """What callers of a tenant may.
+
+        Raises:
+            SettingsError: as `tenant_policies` does.
+        """
+        from lkmongo.tenants import Limits
+
+        for_all = {each.name: getattr(self, f"max_{each.name}") for each in fields(Limits)}
+        return Limits(**for_all | self.tenant_policies().policy(tenant_id).limits.given)
 
     @property
     def embedder_kind(self) -> Literal["voyage", "openai", "local", "atlas"]:
@@ -440,7 +234,7 @@ class Settings(BaseModel):
                 why=f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'}, and LiveKit needs all three",
                 hint="set all three in .env.local, or none of them",
             )
-        return LiveKitCredentials(self.livekit_url, self.livekit_api_key, self.livekit_api_secret)
+        return LiveKitCredentials(self.livekit_url, self.livekit_api_key, self.livekit_api_secret, self.former_secrets)
 
     @property
     def webhook(self) -> tuple[str, bytes] | None:

@@ -16,12 +16,18 @@ from typing import TYPE_CHECKING, Any
 from pymongo.monitoring import CommandListener
 
 from lkmongo.imports import extra
+from lkmongo.redaction import Redaction
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
     from opentelemetry.trace import Span, Tracer
+    from opentelemetry.util.types import Attributes
     from pymongo.monitoring import CommandFailedEvent, CommandStartedEvent, CommandSucceededEvent
 
+    from lkmongo.redaction import Redactor
     from lkmongo.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -57,9 +63,62 @@ def configure(settings: Settings) -> None:
     resource = Resource.create({SERVICE_NAME: "lkmongo"}).merge(OTELResourceDetector().detect())
     # Its own shutdown may wait 30 s for an unreachable collector; `flush` does not.
     _ours = TracerProvider(resource=resource, shutdown_on_exit=False)
-    _ours.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=f"{settings.otlp_endpoint}/v1/traces")))
+    exporter: SpanExporter = OTLPSpanExporter(endpoint=f"{settings.otlp_endpoint}/v1/traces")
     _allow_pii = settings.telemetry_allow_pii
+    if _allow_pii and settings.tenant_policies().some_ask:
+        _allow_pii = False  # a span does not say whose it is, so it cannot wait until they agree
+        logger.warning("traces hold no speech: LKMONGO_TENANTS says that callers are asked before anything is kept")
+    if _allow_pii:
+        exporter = redacting(exporter, Redaction.of(settings).strictest)
+    _ours.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(_ours)
+
+
+def redacting(exporter: SpanExporter, redactor: Redactor) -> SpanExporter:
+    """An exporter that redacts what spans hold of conversations; a span does not say whose they are."""
+    from opentelemetry.sdk.trace import Event, ReadableSpan
+    from opentelemetry.sdk.trace.export import SpanExporter as Exporter
+    from opentelemetry.trace import Status
+
+    def attributes(given: Attributes) -> dict[str, Any]:
+        return {name: _redacted(value, redactor) for name, value in (given or {}).items()}
+
+    def redacted(span: ReadableSpan) -> ReadableSpan:
+        return ReadableSpan(
+            redactor.text(span.name),
+            span.context,
+            span.parent,
+            span.resource,
+            attributes(span.attributes),
+            [Event(each.name, attributes(each.attributes), each.timestamp) for each in span.events],
+            span.links,
+            span.kind,
+            status=Status(span.status.status_code, redactor.text(span.status.description or "") or None),
+            start_time=span.start_time,
+            end_time=span.end_time,
+            instrumentation_scope=span.instrumentation_scope,
+        )
+
+    class Redacting(Exporter):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            return exporter.export([redacted(span) for span in spans])
+
+        def shutdown(self) -> None:
+            exporter.shutdown()
+
+        def force_flush(self, timeout_millis: int = 30_000) -> bool:
+            return exporter.force_flush(timeout_millis)
+
+    return Redacting()
+
+
+def _redacted(value: Any, redactor: Redactor) -> Any:
+    """An attribute: text, which may be JSON, or several of that; numbers measure something."""
+    if isinstance(value, str):
+        return redactor.json(value)
+    if isinstance(value, tuple | list):
+        return tuple(redactor.json(each) if isinstance(each, str) else each for each in value)
+    return value
 
 
 def share_with_livekit() -> None:

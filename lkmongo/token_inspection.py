@@ -9,7 +9,7 @@ import hmac
 import json
 import re
 from base64 import urlsafe_b64decode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -95,7 +95,13 @@ def find_token(text: str) -> str:
 
 
 def inspect(
-    token: str, *, api_key: str | None, secret: str | None, agent_name: str, at: datetime | None = None
+    token: str,
+    *,
+    api_key: str | None,
+    secret: str | None,
+    agent_name: str,
+    previous: Sequence[str] = (),
+    at: datetime | None = None,
 ) -> Inspection:
     """Inspect a token.
 
@@ -104,6 +110,7 @@ def inspect(
         api_key: LIVEKIT_API_KEY, the expected issuer.
         secret: LIVEKIT_API_SECRET, to check the signature and to open a sealed caller.
         agent_name: the agent expected to be dispatched.
+        previous: earlier secrets, which may have sealed a caller.
         at: the current time, for tests.
 
     Raises:
@@ -116,7 +123,7 @@ def inspect(
     room = _text(video, "room")
     signature = _signature(token, secret)
     expires_at, not_before = _moment(claims, "exp"), _moment(claims, "nbf")
-    agents = tuple(_agents(claims, room, secret, at))
+    agents = tuple(_agents(claims, room, [secret, *previous] if secret else None, at))
     sent = Inspection(
         issuer=_text(claims, "iss"),
         room=room,
@@ -230,7 +237,7 @@ def _notes(token: Inspection, agent_name: str, at: datetime) -> Iterator[str]:
 # ---------------------------------------------------------------------- what it says
 
 
-def _agents(claims: Mapping[str, Any], room: str, secret: str | None, at: datetime) -> Iterator[SentAgent]:
+def _agents(claims: Mapping[str, Any], room: str, secrets: Sequence[str] | None, at: datetime) -> Iterator[SentAgent]:
     listed = _object(claims, "roomConfig").get("agents")
     for each in listed if isinstance(listed, list) else []:
         if not isinstance(each, dict):
@@ -240,7 +247,7 @@ def _agents(claims: Mapping[str, Any], room: str, secret: str | None, at: dateti
         yield SentAgent(
             agent_name=_text(each, "agentName") or _text(each, "agent_name"),
             sealed=sealed,
-            dispatched=read_dispatch(metadata, room=room, secret=secret, at=at) if secret or not sealed else None,
+            dispatched=read_dispatch(metadata, room=room, secret=secrets, at=at) if secrets or not sealed else None,
         )
 
 

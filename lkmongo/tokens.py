@@ -17,7 +17,8 @@ from typing import Literal
 
 from pydantic import SecretStr
 
-from lkmongo.dispatch import MAX_PARTICIPANT, SEAL_LIFE, plain_metadata, sealed_metadata
+from lkmongo.api_secret import HINT, weakness
+from lkmongo.dispatch import MAX_PARTICIPANT, SEAL_LIFE, Room, plain_metadata, sealed_metadata
 from lkmongo.errors import SettingsError, UsageError
 from lkmongo.model import DEFAULT_TENANT, TenantScope, UserScope
 from lkmongo.settings import Settings
@@ -33,8 +34,6 @@ SHORTEST_LIFE = timedelta(seconds=60)
 """A token must live longer: LiveKit's clients treat one as expired in its last minute."""
 LONG_LIFE = timedelta(hours=24)
 """A token that lives longer is worth a warning, in case it is lost."""
-SHORTEST_SECRET = 32
-"""Minimum bytes of a key for HMAC-SHA256 (RFC 7518, section 3.2)."""
 
 Source = Literal["camera", "microphone", "screen_share", "screen_share_audio"]
 
@@ -109,6 +108,7 @@ class TokenRequest:
         ttl: how long the token admits; a participant who has joined may stay.
         agent_name: the agent to dispatch when the room is created, or None.
         sealed: hide `who` from the holder of the token.
+        visitor: the browser or the login of `who`, whose logout ends what is sealed.
         metadata: of the participant, JSON or any other text.
         attributes: of the participant.
         permissions: of the holder.
@@ -124,6 +124,7 @@ class TokenRequest:
     ttl: timedelta = timedelta(minutes=15)
     agent_name: str | None = None
     sealed: bool = False
+    visitor: str | None = None
     metadata: str = ""
     attributes: Mapping[str, str] = field(default_factory=dict)
     permissions: Permissions = field(default_factory=Permissions)
@@ -147,16 +148,18 @@ class TokenRequest:
         if self.sealed and not isinstance(self.who, UserScope):
             raise TokenError("a guest cannot be sealed", hint="name the person")
 
-    def dispatch_metadata(self, key: SigningKey, at: datetime | None = None) -> str:
-        """The dispatch metadata, for `lkmongo.dispatch.read_dispatch`."""
+    def dispatch_metadata(self, key: SigningKey, at: datetime | None = None, *, sid: str | None = None) -> str:
+        """The dispatch metadata, for `lkmongo.dispatch.read_dispatch`; `sid` is the id of a room that is there."""
         if not (self.sealed and isinstance(self.who, UserScope)):
-            return plain_metadata(self.who, self.participant_identity)
+            until = (at or datetime.now(UTC)) + self.ttl if isinstance(self.who, UserScope) else None
+            return plain_metadata(self.who, self.participant_identity, until=until)
         return sealed_metadata(
             self.who,
-            room=self.room,
+            room=Room(self.room, sid),
             participant_identity=self.participant_identity,
             secret=key.secret,
-            life=self.ttl + SEAL_LIFE,
+            life=SEAL_LIFE if sid else self.ttl,
+            visitor=self.visitor,
             at=at,
         )
 
@@ -205,11 +208,8 @@ def mint(key: SigningKey, wanted: TokenRequest, *, send: bool = True) -> Token:
 
 def concerns(key: SigningKey, wanted: TokenRequest) -> list[str]:
     found = []
-    if (length := len(key.secret.encode())) < SHORTEST_SECRET:
-        found.append(
-            f"LIVEKIT_API_SECRET has only {length} bytes and could be guessed; "
-            f"give the server one of at least {SHORTEST_SECRET}: openssl rand -hex 32"
-        )
+    if why := weakness(key.secret):
+        found.append(f"LIVEKIT_API_SECRET {why}; {HINT}")
     if wanted.ttl > LONG_LIFE:
         found.append(f"whoever finds this token can use it for {show_duration(wanted.ttl)}; it cannot be revoked")
     if wanted.sealed and isinstance(wanted.who, UserScope):

@@ -17,7 +17,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from lkmongo import deadlines
-from tests.patience import be_patient
+from tests.encrypted import encrypted
+from tests.patience import be_patient, be_patient_with_mongodb
 
 _DEADLINES = dict(vars(deadlines))
 
@@ -178,6 +179,15 @@ _FURNISHED: dict[str, dict[str, Any]] = {}
 """Collections and indexes of a database that a test was given, as they were at first."""
 
 
+_VAULTS: dict[str, Any] = {}
+
+
+@pytest.fixture
+async def vault(store: object, database_name: str) -> object:
+    """The key vault of the store, in which what people said is then encrypted."""
+    return _VAULTS[database_name]
+
+
 _FAILED = pytest.StashKey[bool]()
 
 
@@ -191,6 +201,15 @@ def pytest_runtest_makereport(
     return report
 
 
+@pytest.fixture(scope="session")
+def erasure_key(shared_home: Path) -> Any:
+    """The key with which commands in the shared home hide erased ids."""
+    from lkmongo.settings import Settings
+    from lkmongo.store.mongo.erasure_key import load_erasure_key
+
+    return load_erasure_key(Settings.load({"LKMONGO_HOME": str(shared_home)}), embedded=True)
+
+
 @pytest.fixture
 async def store(request: pytest.FixtureRequest, mongodb_uri: str, database_name: str) -> AsyncIterator[object]:
     """An empty store with its indexes; gone, or empty again, after the test."""
@@ -198,12 +217,23 @@ async def store(request: pytest.FixtureRequest, mongodb_uri: str, database_name:
     from lkmongo.store.mongo.client import create_client
     from lkmongo.store.open import Store
 
-    async with create_client(mongodb_uri) as client:
+    with pytest.MonkeyPatch.context() as patch:
+        if "impatient" not in request.fixturenames:
+            be_patient_with_mongodb(patch.setattr)
+        made = create_client(mongodb_uri)
+    async with made as client:
+        if "cli_env" in request.fixturenames:  # which commands have that work in the same database
+            client.erasure_key = request.getfixturevalue("erasure_key")
         db = client[database_name]
         if database_name not in _FURNISHED:
             await database_indexes.apply(db)
             _FURNISHED[database_name] = await _shape(db)
-        yield Store.of(db)
+        if "vault" in request.fixturenames or os.environ.get("LKMONGO_TEST_ENCRYPTED"):
+            async with encrypted(db) as _VAULTS[database_name]:
+                yield Store.of(db)
+            del _VAULTS[database_name]
+        else:
+            yield Store.of(db)
         # What a test that failed did not come to end may still write.
         if request.node.stash.get(_FAILED, False) or await _shape(db) != _FURNISHED[database_name]:
             await client.drop_database(database_name)

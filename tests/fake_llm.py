@@ -10,6 +10,8 @@ from typing import Any
 from livekit.agents import llm
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN
 
+from lkmongo.agent.fence import opened_output
+
 Part = str | tuple[str, dict[str, Any]]
 Script = Callable[[llm.ChatContext], Sequence[Part]]
 
@@ -74,7 +76,7 @@ def calls(*tools: tuple[str, dict[str, Any]], greeting: str = "Hello.") -> Scrip
             since_user.append(item)
         else:
             return [greeting]
-        outputs = [item.output for item in reversed(since_user) if item.type == "function_call_output"]
+        outputs = [opened_output(item.output) for item in reversed(since_user) if item.type == "function_call_output"]
         return [" ".join(outputs)] if outputs else list(tools) or ["Nothing to do."]
 
     return script

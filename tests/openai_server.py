@@ -13,6 +13,8 @@ from typing import Any
 
 from aiohttp import web
 
+from lkmongo.agent.fence import opened_output
+
 REQUESTS = web.AppKey("requests", list)
 STATUS = web.AppKey("status", int)
 
@@ -23,7 +25,7 @@ def _answer(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> dict
         briefing = " ".join(str(m["content"]) for m in messages if "<caller_data>" in str(m["content"]))
         return {"content": f"Welcome back, Robin, says {len(tools)} tools." if "Robin" in briefing else "Welcome."}
     if last["role"] == "tool":
-        return {"content": f"The tool said: {last['content']}"}
+        return {"content": f"The tool said: {opened_output(last['content'])}"}
     if "recall" in str(last["content"]):
         function = {"name": "recall_detail", "arguments": json.dumps({"memory_type": "favorite_color"})}
         return {"tool_calls": [{"index": 0, "id": f"call_{len(messages)}", "type": "function", "function": function}]}

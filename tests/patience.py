@@ -41,11 +41,21 @@ def be_patient(put: Callable[[Any, str, Any], None] = setattr) -> None:
         put(*changed)
 
 
+def be_patient_with_mongodb(put: Callable[[Any, str, Any], None]) -> None:
+    """Likewise, but only for the connections of clients that are made from now on."""
+    put(*_longer_connections())
+
+
+@cache
+def _longer_connections() -> tuple[Any, str, Any]:
+    client = import_module("lkmongo.store.mongo.client")
+    return client, "_OPTIONS", client._OPTIONS | {name: TIMES * client._OPTIONS[name] for name in _OF_CLIENTS}
+
+
 @cache
 def _longer_ones() -> list[tuple[Any, str, Any]]:
     # Imported first: a module that is imported later takes the longer deadlines for its defaults.
     functions = [attrgetter(each)(import_module(name)) for name, names in _DEFAULTS.items() for each in names]
-    client = import_module("lkmongo.store.mongo.client")
     return [
         *((deadlines, each, TIMES * getattr(deadlines, each)) for each in _DEADLINES),
         *(
@@ -54,7 +64,7 @@ def _longer_ones() -> list[tuple[Any, str, Any]]:
             for kind in ("__defaults__", "__kwdefaults__")
             if (defaults := getattr(function, kind))
         ),
-        (client, "_OPTIONS", client._OPTIONS | {name: TIMES * client._OPTIONS[name] for name in _OF_CLIENTS}),
+        _longer_connections(),
     ]
 
 

@@ -11,7 +11,7 @@ from bson import encode
 from pymongo import AsyncMongoClient, monitoring
 
 from lkmongo.model import SessionRecord, SessionStatus, Turn, TurnKind, UserScope, now
-from lkmongo.store.mongo.schema import COLLECTIONS, KEYS, PERSONAL, RECEIPTS, TOMBSTONES
+from lkmongo.store.mongo.schema import AUDIT, COLLECTIONS, KEYS, PERSONAL, RECEIPTS, TOMBSTONES
 from lkmongo.store.open import Store
 
 VECTOR = b"\x27\x00" + bytes(16)
@@ -51,7 +51,7 @@ async def documents(store: Store, *without: UserScope) -> dict[str, list[bytes]]
     scopes = [scope.filter for scope in without]
     found: dict[str, list[bytes]] = {}
     for name in COLLECTIONS:
-        if name not in {KEYS, RECEIPTS, TOMBSTONES}:
+        if name not in {AUDIT, KEYS, RECEIPTS, TOMBSTONES}:
             raw = [each async for each in store.db[name].find({"$nor": scopes} if scopes else {})]
             found[name] = sorted(encode(each) for each in raw)
     return found

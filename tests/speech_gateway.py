@@ -19,6 +19,8 @@ import jwt
 import numpy as np
 from aiohttp import WSMsgType, web
 
+from lkmongo.agent.fence import opened_output
+
 KEY = "inference-key"
 SECRET = "inference-secret-0123456789-0123456789"
 
@@ -253,7 +255,9 @@ def calls(*tools: tuple[str, dict[str, Any]], greeting: str = "Hello.") -> Scrip
             since_user.append(message)
         else:
             return [greeting]
-        outputs = [str(message["content"]) for message in reversed(since_user) if message["role"] == "tool"]
+        outputs = [
+            opened_output(str(message["content"])) for message in reversed(since_user) if message["role"] == "tool"
+        ]
         return [" ".join(outputs)] if outputs else list(tools) or ["Nothing to do."]
 
     return script

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from lkmongo.agent.turns import RedactedTurns, gist, redact_secrets
 from lkmongo.confidential import REFUSAL, WITHHELD, holds_secret, is_secret, secrets_in, tells, without_secrets
 from lkmongo.demo.replies import CallerData, greeting
+from lkmongo.detectors.plain import words_to_digits
 from lkmongo.errors import SecretError
 from lkmongo.model import Fact, Turn, TurnKind, check_memory, now
-from lkmongo.redact import words_to_digits
 
 SECRETS = """
 my card number is 4111 1111 1111 1111 cvv 123

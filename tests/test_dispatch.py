@@ -13,8 +13,11 @@ from lkmongo.dispatch import (
     LEEWAY,
     MAX_METADATA,
     SEAL_LIFE,
+    UNKNOWN_TENANT,
     Dispatched,
+    Room,
     SealError,
+    _fernet,
     plain_metadata,
     read_dispatch,
     seal,
@@ -22,6 +25,7 @@ from lkmongo.dispatch import (
     unseal,
 )
 from lkmongo.model import TenantScope, UserScope
+from lkmongo.ticket import Ticket
 
 SECRET = "a-secret-that-is-long-enough-for-hmac-256"
 ROOM = "room-1"
@@ -106,6 +110,10 @@ def test_two_guests_are_not_one():
         ({"user_id": "u-100", "participant_identity": ""}, "participant_identity is not text"),
         ({"user_id": "u-100", "participant_identity": "é" * 129}, "participant_identity is not text"),
         ({"user_id": "u-100", "participant_identity": "p" * MAX_METADATA}, "bytes; 4096 are allowed"),
+        ({"user_id": "u-100", "until": "tomorrow"}, "until is not a time"),
+        ({"user_id": "u-100", "until": True}, "until is not a time"),
+        ({"user_id": "u-100", "until": 1e300}, "until is not a time"),
+        ({"user_id": "u-100", "until": None}, "until is not a time"),
         ({"caller": None}, "caller is not text"),
         ({"caller": {"user_id": "u-100"}}, "caller is not text"),
         ({"caller": "u-100"}, "damaged"),
@@ -118,7 +126,8 @@ def test_what_is_not_well_formed_is_a_guest_of_this_call(metadata, why):
     found = read(metadata)
     assert found.guest
     assert found.scope.user_id.startswith("guest-")
-    assert found.scope.tenant_id == "default"
+    is_sealed = "caller" in (metadata if isinstance(metadata, dict | str) else ())
+    assert found.scope.tenant_id == (UNKNOWN_TENANT if is_sealed else "default")
     assert found.participant_identity is None
     assert why in found.why
     assert "u-100" not in found.why, "an id in a log"
@@ -140,6 +149,14 @@ def test_a_seal_is_good_in_one_room_for_a_time_under_one_secret(change, why):
     found = read(sealed(), **change)
     assert found.guest
     assert why in found.why
+    assert found.scope.tenant_id == UNKNOWN_TENANT, "and no other tenant's knowledge"
+
+
+def test_a_server_may_name_the_tenant_of_callers_of_whom_nothing_else_does():
+    for metadata in (sealed(room="room-2"), "", '{"plan": "gold"}', '{"user_id": "u-100"}'):
+        assert read_dispatch(metadata, room=ROOM, secret=SECRET, tenant_id="shop", at=NOON).scope.tenant_id == "shop"
+    for metadata in (sealed(), plain_metadata(JORDAN)):
+        assert read_dispatch(metadata, room=ROOM, secret=SECRET, tenant_id="shop", at=NOON).scope == JORDAN
 
 
 def test_a_seal_opens_until_its_life_is_over():
@@ -147,6 +164,66 @@ def test_a_seal_opens_until_its_life_is_over():
     week = sealed(life=timedelta(days=7))
     assert not read(week, at=NOON + timedelta(days=6)).guest
     assert read(week, at=NOON + timedelta(days=8)).guest
+
+
+def test_a_seal_is_for_a_room_that_begins_within_its_life():
+    text = sealed(life=timedelta(minutes=15))
+    late = NOON + timedelta(hours=40)  # another agent is sent into the room
+    for began, known in (
+        (NOON - LEEWAY, True),
+        (NOON - LEEWAY - timedelta(seconds=1), False),
+        (NOON + timedelta(minutes=15) + LEEWAY, True),
+        (NOON + timedelta(minutes=15) + LEEWAY + timedelta(seconds=1), False),
+    ):
+        found = read(text, room=Room(ROOM, "RM_1", began), at=late)
+        assert found.guest is not known
+        assert known or "too old" in found.why or "begins later" in found.why
+
+
+def test_a_seal_that_names_its_room_is_for_no_other_of_that_name():
+    text = sealed(room=Room(ROOM, "RM_1"))
+    old = NOON - timedelta(hours=9)
+    assert read(text, room=Room(ROOM, "RM_1", old)).ticket.seal is None
+    for room in (Room(ROOM, "RM_2", old), Room(ROOM), ROOM):
+        assert "another room" in read(text, room=room).why
+    assert "too old" in read(text, room=Room(ROOM, "RM_1", old), at=NOON + SEAL_LIFE + 2 * LEEWAY).why
+
+
+def test_a_seal_says_what_mongodb_is_asked_about_it():
+    text = sealed(visitor="kim's browser", life=timedelta(minutes=15))
+    ticket = read(text, room=Room(ROOM, "RM_1", NOON)).ticket
+    assert ticket == Ticket("RM_1", ticket.seal, "kim's browser", NOON, NOON + timedelta(minutes=15))
+    # The same seal in another spelling, as what decodes base64 skips what does not belong there.
+    same = "!" + json.loads(text)["caller"]
+    assert read({"caller": same}, room=Room(ROOM, "RM_2", NOON)).ticket.seal == ticket.seal
+    assert read(sealed(at=NOON + timedelta(milliseconds=1)), at=NOON).ticket.seal != ticket.seal
+    resumed = sealed(room=Room(ROOM, "RM_1"), made_at=NOON - timedelta(hours=2))
+    assert read(resumed, room=Room(ROOM, "RM_1", NOON)).ticket.made_at == NOON - timedelta(hours=2)
+
+
+def test_a_seal_of_an_earlier_release_is_read():
+    content = {"user_id": "u-100", "tenant_id": "acme", "room": ROOM, "participant": "p-1", "until": 4_000_000_000}
+    text = _fernet(SECRET).encrypt_at_time(json.dumps(content).encode(), int(NOON.timestamp())).decode()
+    found = read({"caller": text}, room=Room(ROOM, "RM_1", NOON))
+    assert (found.scope, found.ticket.made_at, found.ticket.visitor) == (JORDAN, NOON, None)
+    assert found.ticket.seal
+
+
+def test_secrets_are_rotated_without_losing_anybody():
+    new = "another-secret-that-is-long-enough-too"
+    before, after = sealed(), sealed(secret=new)
+    for secrets, known in (([SECRET], [True, False]), ([new, SECRET], [True, True]), ([new], [False, True])):
+        assert [not read(text, secret=secrets).guest for text in (before, after)] == known
+    assert read(before, secret=[]).why == "there is no LIVEKIT_API_SECRET to open the sealed caller with"
+
+
+def test_plain_metadata_ends_when_it_says_so_and_not_in_a_room_that_began_before():
+    text = plain_metadata(JORDAN, "p-1", until=NOON)
+    assert read(text, room=Room(ROOM, "RM_1", NOON), at=NOON + timedelta(days=2)).scope == JORDAN
+    late = read(text, at=NOON + LEEWAY + timedelta(seconds=1))
+    assert (late.guest, late.scope.tenant_id, late.participant_identity) == (True, "acme", "p-1")
+    assert late.why == "the metadata is older than this room"
+    assert read(plain_metadata(JORDAN), at=NOON + timedelta(days=400)).scope == JORDAN, "what a server sends has no end"
 
 
 def test_a_seal_is_for_one_participant():
@@ -175,10 +252,18 @@ def test_a_changed_seal_does_not_open():
 
 
 def test_what_our_own_key_sealed_but_is_no_caller_does_not_open():
-    from lkmongo.dispatch import _fernet
-
     good = {"user_id": "u-100", "tenant_id": "acme", "room": ROOM, "participant": "p-1", "until": 4_000_000_000}
-    for change in ({"user_id": {"$gt": ""}}, {"until": "x"}, {"until": 1e300}, {"until": None}, {"tenant_id": ""}):
+    for change in (
+        {"user_id": {"$gt": ""}},
+        {"until": "x"},
+        {"until": 1e300},
+        {"until": None},
+        {"tenant_id": ""},
+        {"visitor": {"$gt": ""}},
+        {"sid": 7},
+        {"made": None},
+        {"made": 1e300},
+    ):
         text = _fernet(SECRET).encrypt(json.dumps(good | change).encode()).decode()
         with pytest.raises(SealError):
             unseal(text, room=ROOM, participant_identity=None, secret=SECRET)

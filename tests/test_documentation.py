@@ -17,6 +17,7 @@ import yaml
 from benchmarks import goals, report
 from docs import generate
 from lkmongo.settings import Settings
+from tests.parsing import parse
 
 
 @pytest.mark.parametrize("path", generate.DOCUMENTS)
@@ -212,7 +213,7 @@ def test_the_ways_through_the_house_name_what_is_there():
     assert len(steps) > 20
     for name, file in steps:
         names = set()
-        for node in ast.parse((generate.ROOT / "lkmongo" / file).read_text(encoding="utf-8")).body:
+        for node in parse((generate.ROOT / "lkmongo" / file).read_text(encoding="utf-8")).body:
             names.add(getattr(node, "name", None))
             if isinstance(node, ast.ClassDef):
                 names |= {f"{node.name}.{getattr(each, 'name', None)}" for each in node.body}
@@ -228,3 +229,12 @@ def test_the_tree_names_every_room_and_no_other():
     package = generate.ROOT / "lkmongo"
     rooms = {str(path.parent.relative_to(package)) for path in package.rglob("__init__.py")} - {".", "store"}
     assert named == rooms
+
+
+def test_every_test_that_the_threat_model_names_is_there():
+    text = (generate.ROOT / "docs/security.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", text)
+    assert len(named) > 30
+    for file, test in named:
+        found = (generate.ROOT / "tests" / file).read_text(encoding="utf-8")
+        assert f"def {test}(" in found if test else "def test_" in found, f"{file}::{test}"

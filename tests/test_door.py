@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import lkmongo
+from tests.parsing import parse
 
 PUBLIC = [
     "Assistant",
@@ -50,7 +51,7 @@ def test_these_names_are_public_and_each_explains_itself():
 
 
 def test_a_type_checker_sees_the_same_names_from_the_same_modules():
-    tree = ast.parse(Path(lkmongo.__file__).read_text())
+    tree = parse(Path(lkmongo.__file__).read_text())
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]
     seen = {node.module: tuple(alias.name for alias in node.names) for node in block.body}
     assert seen == lkmongo._HOMES

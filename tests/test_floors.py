@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 import lkmongo
+from tests.parsing import parse
 
 FLOORS = [
-    {""},  # the modules directly in lkmongo: settings, errors, model, deadlines, ...
+    {"", "detectors"},  # the modules directly in lkmongo: settings, errors, model, deadlines, ...
     {"embed", "local"},
     {"store"},
     {"search"},
@@ -47,7 +48,7 @@ def imports_of(folder: Path) -> Imports:
     """
     files = {name_of(path.relative_to(folder.parent)): path for path in folder.rglob("*.py")}
     del files[folder.name]
-    return {name: set(imported(ast.parse(path.read_text()), files)) - {name} for name, path in files.items()}
+    return {name: set(imported(parse(path.read_text()), files)) - {name} for name, path in files.items()}
 
 
 def name_of(path: Path) -> str:
@@ -117,7 +118,7 @@ def test_no_rooms_import_each_other_in_a_circle(ours):
 def test_a_module_is_one_subject_long():
     modules = {str(path): len(path.read_text().splitlines()) for path in Path(lkmongo.__file__).parent.rglob("*.py")}
     assert {path: lines for path, lines in modules.items() if lines > 500} == {}
-    assert len(modules) < 210
+    assert len(modules) < 260
 
 
 def test_the_store_knows_nothing_of_livekit():
@@ -126,7 +127,7 @@ def test_the_store_knows_nothing_of_livekit():
         str(path)
         for room in ("embed", "local", "store", "search", "outbox")
         for path in (package / room).rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parse(path.read_text()))
         if isinstance(node, ast.Import | ast.ImportFrom)
         and any(name.split(".")[0] == "livekit" for name in [getattr(node, "module", None) or "", *_names(node)])
     ] == []
@@ -160,7 +161,7 @@ def test_an_import_upwards_or_sideways_is_found(ours, file, line, found):
     code = f"if True:\n    pass\n{'def f():' if line.startswith(' ') else ''}\n{line}\n"
     name = f"lkmongo.{file.removesuffix('.py').replace('/', '.')}"
     modules = {module: Path() for module in ours}
-    assert upwards({name: set(imported(ast.parse(code), modules))}) == found
+    assert upwards({name: set(imported(parse(code), modules))}) == found
 
 
 def test_a_circle_is_found():

@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 import lkmongo
 from lkmongo.errors import ExitCode, MissingExtraError
 from lkmongo.imports import extra
+from tests.parsing import parse
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -65,7 +66,7 @@ def imported() -> dict[str, str]:
     by_module = metadata.packages_distributions()
     found: dict[str, str] = {}
     for path in (ROOT / "lkmongo").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 names = [f"{node.module}.{alias.name}" for alias in node.names]

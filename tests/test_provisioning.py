@@ -18,6 +18,8 @@ from pymongo import MongoClient, monitoring
 from pymongo.errors import OperationFailure
 
 import lkmongo
+from docs import roles
+from docs.roles import ACTIONS, DATABASE, SEARCH
 from lkmongo import declarations, telemetry
 from lkmongo.after_end import Proposal
 from lkmongo.declarations import Collection, ProfileField, declare
@@ -36,8 +38,13 @@ from lkmongo.store.indexes.terraform import search_index_module
 from lkmongo.store.indexes.upgrade import upgrade
 from lkmongo.store.mongo.schema import COLLECTIONS
 from lkmongo.store.open import Store, open_store
+from lkmongo.store.people.admission import Admission
+from lkmongo.store.people.audit import Audit, AuditFilter
+from lkmongo.store.people.audit_chain import shorten, verify
 from lkmongo.store.people.erase import erase, receipts, sweep_behind
 from lkmongo.store.people.merge import merge
+from lkmongo.tenants import TenantPolicy
+from lkmongo.ticket import Ticket
 from lkmongo.web.server import _prepare
 from tests import hcl
 from tests.auth_mongod import Guarded, guarded_mongod
@@ -47,41 +54,12 @@ from tests.waiting import until
 from tests.web_server import call, token, told, web_server
 
 TERRAFORM = Path(__file__).parent.parent / "docs/examples/terraform"
-DATABASE = "lkmongo"
 OWN = Collection("bookings", owner="person", key=("booking_id",))
-SEARCH = {
-    "CREATE_SEARCH_INDEX": "createSearchIndexes",
-    "UPDATE_SEARCH_INDEX": "updateSearchIndex",
-    "DROP_SEARCH_INDEX": "dropSearchIndex",
-    "LIST_SEARCH_INDEXES": "listSearchIndexes",
-}
-ACTIONS = SEARCH | {
-    "FIND": "find",
-    "INSERT": "insert",
-    "UPDATE": "update",
-    "REMOVE": "remove",
-    "CREATE_COLLECTION": "createCollection",
-    "COLL_MOD": "collMod",
-    "CREATE_INDEX": "createIndex",
-    "DROP_INDEX": "dropIndex",
-    "LIST_INDEXES": "listIndexes",
-    "LIST_COLLECTIONS": "listCollections",
-}
-"""What MongoDB calls the actions that Atlas has in capitals (Atlas Administration API, custom database roles)."""
 ROBIN = UserScope(tenant_id="default", user_id="robin")
 
 
-def roles(own: list[str]) -> dict[str, set[tuple[str, str]]]:
-    """What each role of users.tf allows: pairs of an action and a collection, "" for the whole database."""
-    (found,) = [each for each in hcl.parse((TERRAFORM / "users.tf").read_text()).blocks if each.kind == "locals"]
-    scope = {("local", name): value for name, value in found.attributes.items()} | {("var", "own_collections"): own}
-    return {
-        name: {(ACTIONS[action], collection) for action, names in allowed.items() for collection in names}
-        for name, allowed in hcl.evaluate(found.attributes["roles"], scope).items()
-    }
-
-
-ROLES = roles([OWN.name])
+ROLES = roles.roles([OWN.name])
+ROLE_COMMANDS = Path(__file__).parent.parent / "docs/examples/roles.js"
 
 
 class Seen(monitoring.CommandListener):
@@ -178,8 +156,9 @@ async def operator(guarded, tmp_path) -> AsyncIterator[Store]:
     async with as_user(guarded, "operator", tmp_path) as store:
         await database_indexes.apply(store.db)
         yield store
-        for name in [*COLLECTIONS, OWN.name]:
-            await store.db[name].delete_many({})
+        with MongoClient(guarded.uri("root")) as root:  # the operator may not delete the audit trail
+            for name in [*COLLECTIONS, OWN.name]:
+                root[DATABASE][name].delete_many({})
 
 
 async def booked(store: Store, scope: UserScope, *numbers: str) -> None:
@@ -192,7 +171,9 @@ async def test_web_does_what_it_does_and_may_do_no_more(guarded, operator, seen,
     warnings: list[str] = []
     async with (
         as_user(guarded, "web", tmp_path) as store,
-        web_server(store, hook=lambda request: request.headers.get("X-User")) as server,
+        web_server(
+            store, hook=lambda request: request.headers.get("X-User"), policy=TenantPolicy(show_staff_access=True)
+        ) as server,
     ):
         await _prepare(store, warnings.append)
         browser = server.browser()
@@ -226,6 +207,19 @@ async def test_web_does_what_it_does_and_may_do_no_more(guarded, operator, seen,
         for method, path in (("DELETE", "memories"), ("POST", "logout")):
             status, _ = await call(another, method, f"{server.url}api/{path}", json={})
             assert status in {200, 204}
+        third = server.browser()
+        await token(third, server)
+        for method, path, options in (
+            ("GET", "rights", {}),
+            ("POST", "consent", {"json": {"agree": True}}),
+            ("POST", "consent", {"json": {"agree": False}}),
+            ("GET", "export", {}),
+            ("POST", "erase", {"json": {"confirm": "erase"}}),
+        ):
+            status, answer = await call(third, method, f"{server.url}api/{path}", **options)
+            assert status == 200, (path, answer)
+        nobody = {"headers": {"X-User": "nobody"}, "json": {}}
+        assert (await call(server.browser(), "POST", f"{server.url}api/erase", **nobody))[0] == 404
         # Somebody is erased while a suggestion of theirs is being stored.
         await erase(operator.db, ROBIN, by="Sam")
         await sweep_behind(store.db, ROBIN, "s-3")
@@ -258,6 +252,7 @@ async def test_a_worker_does_what_it_does_and_may_do_no_more(guarded, operator, 
             assert await bookings.find() == [{"booking_id": "b-1", "at": "noon"}]
             await caller.forget("city")
         store = await memory.store()
+        await Admission(store.db, Ticket("RM_1", "seal", "visitor", at, at), at).confirm()
         record = SessionRecord("s-2", ROBIN, "room", SessionStatus.ACTIVE, at)
         await store.sessions.open(record, "me")
         for operation in SAMPLES:
@@ -294,6 +289,8 @@ async def test_an_operator_does_what_the_commands_do(guarded, seen, tmp_path):
         await backfill(store.db, LocalEmbedder())
         assert (await merge(store.db, guest, ROBIN)).moved["sessions"] == 2
         assert [each async for each in upgrade(store.db)]
+        await Audit(store.db).write(operator="sam", action="users erase", tenant_id="default", scope=ROBIN)
+        assert (await verify(store.db)).problems == []
         await erase(store.db, ROBIN, by="Sam")
         assert len(await receipts(store.db, TenantScope("default"))) == 1
         assert await memory.knowledge.remove("guarantee.md")
@@ -303,12 +300,41 @@ async def test_an_operator_does_what_the_commands_do(guarded, seen, tmp_path):
     assert {action for action, _ in ROLES["operator"]} == {action for action, _ in seen.needed} | set(SEARCH.values())
 
 
+async def test_an_auditor_reads_the_trail_and_deletes_what_is_old(guarded, operator, seen, tmp_path, monkeypatch):
+    with MongoClient(guarded.uri("root")) as root:
+        root[DATABASE].audit.delete_many({})
+    with monkeypatch.context() as patch:
+        patch.setattr("lkmongo.store.people.audit.now", lambda: now() - timedelta(days=400))
+        for _ in range(2):
+            await Audit(operator.db).write(operator="sam", action="memory list", tenant_id="default", scope=ROBIN)
+    seen.needed.clear()
+    async with as_user(guarded, "auditor", tmp_path) as store:
+        await Audit(store.db).write(operator="kim", action="db retention audit", tenant_id=None)
+        assert (await shorten(store.db, timedelta(days=365))).number == 2
+        assert (await verify(store.db)).entries == 1
+        assert len(await Audit(store.db).newest(AuditFilter())) == 1
+    assert seen.refused == []
+    assert sorted(ROLES["auditor"] - seen.needed) == []
+
+
 @pytest.mark.parametrize(
     ("user", "forbidden"),
     [
         ("web", [{"find": "knowledge"}, {"insert": "turns", "documents": [{}]}, {"drop": "users"}]),
         ("worker", [{"insert": "knowledge", "documents": [{}]}, {"find": "receipts"}, {"drop": "users"}]),
-        ("operator", [{"drop": "users"}, {"dropDatabase": 1}]),
+        (
+            "operator",
+            [
+                {"drop": "users"},
+                {"dropDatabase": 1},
+                {"update": "audit", "updates": [{"q": {}, "u": {"$set": {"reason": "x"}}}]},
+                {"delete": "audit", "deletes": [{"q": {}, "limit": 0}]},
+                {"collMod": "audit", "index": {"keyPattern": {"at": 1}, "expireAfterSeconds": 1}},
+                {"insert": "audit_checkpoints", "documents": [{}]},
+                {"drop": "audit"},
+            ],
+        ),
+        ("auditor", [{"update": "audit", "updates": [{"q": {}, "u": {"$set": {"reason": "x"}}}]}, {"find": "users"}]),
     ],
 )
 def test_what_nobody_needs_is_refused(guarded, user, forbidden):
@@ -320,6 +346,28 @@ def test_what_nobody_needs_is_refused(guarded, user, forbidden):
             with pytest.raises(OperationFailure) as caught:
                 client["another"].command("find", "users")
             assert caught.value.code == 13
+
+
+def test_the_commands_for_servers_of_ones_own_give_the_same_rights(tmp_path):
+    text = ROLE_COMMANDS.read_text(encoding="utf-8")
+    commands = [
+        json.loads(each) for each in re.findall(r"^admin\.createRole\((.*?)\)$", text, re.DOTALL | re.MULTILINE)
+    ]
+    with guarded_mongod(tmp_path) as server, MongoClient(server.uri("root")) as root:
+        for command in commands[:-1]:
+            root.admin.command("createRole", command.pop("role"), **command)
+        for name, allowed in roles.roles().items():
+            with MongoClient(server.add(name, {"role": f"lkmongo-{name}", "db": "admin"})) as client:
+                status = client.admin.command("connectionStatus", showPrivileges=True)
+            granted = {
+                (action, each["resource"]["collection"])
+                for each in status["authInfo"]["authenticatedUserPrivileges"]
+                if each["resource"].get("db") == DATABASE
+                for action in each["actions"]
+            }
+            assert granted == {pair for pair in allowed if pair[0] not in SEARCH.values()}
+        searching = {action for each in commands[-1]["privileges"] for action in each["actions"]}
+        assert searching == set(SEARCH.values())
 
 
 needs_terraform = pytest.mark.skipif(not shutil.which("terraform"), reason="terraform is not on PATH")
@@ -419,7 +467,7 @@ mock_provider "mongodbatlas" {{}}
 variables {{
   org_id          = "0123456789abcdef01234567"
   access_list     = {{ "203.0.113.7/32" = "agents" }}
-  passwords       = {{ web = "a", worker = "b", operator = "c" }}
+  passwords       = {{ web = "a", worker = "b", operator = "c", auditor = "d" }}
   own_collections = ["{OWN.name}"]
 }}
 run "roles" {{
@@ -443,7 +491,7 @@ def test_the_doctor_expects_of_a_user_what_its_role_allows():
         return {(action, name) for each in needs for action, names in each.items() for name in names}
 
     listing = {"listIndexes", "listCollections"}
-    plain = {name: {pair for pair in allowed if pair[0] not in listing} for name, allowed in roles([]).items()}
+    plain = {name: {pair for pair in allowed if pair[0] not in listing} for name, allowed in roles.roles().items()}
     assert plain["worker"] == pairs(doctor.READING, doctor.WRITING)
     assert plain["web"] == pairs(doctor.WEB)
     assert {action for action, _ in pairs(doctor.PROVISIONING, doctor.SEARCH_PROVISIONING)} <= {

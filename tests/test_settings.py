@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lkmongo.dotenv_files import load_dotenv_files
+from lkmongo.dotenv_files import ignored_text, is_taken, load_dotenv_files
 from lkmongo.errors import SettingsError
 from lkmongo.settings import Settings
 
@@ -86,7 +87,8 @@ def test_dotenv_files_fill_in_and_never_override(tmp_path):
     (tmp_path / ".env.local").write_text("MONGODB_DB=local\nVOYAGE_API_KEY='a # b'\nLKMONGO_HOME=\n")
     (tmp_path / ".env").write_text("MONGODB_DB=shared\nLKMONGO_HOME=/data\nLKMONGO_LLM=$HOME/x\n")
     environment = {"LKMONGO_OUTPUT": "json", "VOYAGE_API_KEY": ""}
-    sources = load_dotenv_files(tmp_path, environment)
+    sources, ignored = load_dotenv_files(tmp_path, environment)
+    assert ignored == {}
     assert environment == {
         "LKMONGO_OUTPUT": "json",
         "MONGODB_DB": "local",
@@ -104,8 +106,58 @@ def test_dotenv_files_fill_in_and_never_override(tmp_path):
 def test_the_environment_wins_over_a_dotenv_file(tmp_path):
     (tmp_path / ".env").write_text("MONGODB_DB=shared\n")
     environment = {"MONGODB_DB": "mine"}
-    assert load_dotenv_files(tmp_path, environment) == {}
+    assert load_dotenv_files(tmp_path, environment) == ({}, {})
     assert environment["MONGODB_DB"] == "mine"
+
+
+RUN_CODE = """
+LD_PRELOAD LD_LIBRARY_PATH DYLD_INSERT_LIBRARIES PYTHONPATH PYTHONSTARTUP PYTHONHOME PATH HOME SHELL BASH_ENV
+GIT_SSH_COMMAND SSL_CERT_FILE HTTPS_PROXY https_proxy ALL_PROXY LIVEKIT_LIB_PATH OTEL_CONFIG_FILE OPENAI_API_KEY
+OTEL_PYTHON_TRACER_PROVIDER OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER VOYAGE_API_KEY_PATH
+""".split()
+
+
+def test_of_a_dotenv_file_only_settings_are_taken(tmp_path):
+    lines = [f"{name}=/evil" for name in RUN_CODE]
+    settings = ["LKMONGO_LLM=m", "LKMONGO_LMM=typo", "OTEL_EXPORTER_OTLP_HEADERS=key=1", "OTEL_SERVICE_NAME=shop"]
+    (tmp_path / ".env").write_text("\n".join(lines + settings))
+    (tmp_path / ".env.local").write_text("LD_PRELOAD=/worse\n")
+    environment: dict[str, str] = {}
+    sources, ignored = load_dotenv_files(tmp_path, environment)
+    assert environment == {
+        "LKMONGO_LLM": "m",
+        "LKMONGO_LMM": "typo",
+        "OTEL_EXPORTER_OTLP_HEADERS": "key=1",
+        "OTEL_SERVICE_NAME": "shop",
+    }
+    assert sources == dict.fromkeys(environment, ".env")
+    assert ignored == dict.fromkeys(RUN_CODE, ".env") | {"LD_PRELOAD": ".env.local"}
+    loaded = Settings.load(environment, sources, ignored)
+    assert (loaded.ignored, [name for name, _ in loaded.unknown]) == (ignored, ["LKMONGO_LMM"])
+
+
+@given(st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,40}", fullmatch=True))
+def test_no_other_name_is_taken(name):
+    known = {variable.name for variable in Settings.variables()}
+    assert is_taken(name) <= (name in known or name.startswith(("LKMONGO_", "OTEL_")))
+
+
+def test_every_setting_is_taken():
+    assert all(is_taken(variable.name) for variable in Settings.variables())
+
+
+def test_what_is_ignored_is_told_in_a_sentence_without_values():
+    ignored = {f"KEY_{number}": ".env" for number in range(7)} | {"KEY_0": ".env.local"}
+    assert ignored_text(ignored) == (
+        "KEY_0, KEY_1, KEY_2, KEY_3, KEY_4 and 2 more in .env.local and .env are ignored, because only settings of "
+        "lkmongo are read from there; export what your own code needs"
+    )
+
+
+def test_a_dotenv_file_that_is_a_pipe_is_an_error_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / ".env")
+    with pytest.raises(SettingsError, match=r"\.env cannot be read"):
+        load_dotenv_files(tmp_path, {})
 
 
 @pytest.mark.parametrize("content", [b"this is no assignment at all {\n", b"A='unclosed\n", b"A=\xff\xfe\n"])

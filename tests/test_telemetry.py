@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -17,6 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from lkmongo import telemetry
 from lkmongo.errors import DatabaseError, MissingExtraError
 from lkmongo.model import UserScope
+from lkmongo.redaction import Redaction
 from lkmongo.settings import Settings
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.client import create_client
@@ -198,3 +200,50 @@ async def test_without_the_extra_an_endpoint_is_refused(monkeypatch):
         telemetry.configure(settings)
     assert caught.value.hint == 'pip install "lkmongo[telemetry]"'
     assert not telemetry.is_on()
+
+
+# ------------------------------------------------------------------ what LiveKit's spans hold of a conversation
+
+
+def test_what_spans_hold_of_a_conversation_is_redacted_before_it_is_sent():
+    sent = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(telemetry.redacting(sent, Redaction().strictest)))
+    error = ValueError("no card 4111 1111 1111 1111")
+    tracer = provider.get_tracer("livekit-agents")
+    with tracer.start_as_current_span("user_turn", attributes={"lk.seconds": 1.5}) as span:
+        span.set_attribute("lk.user_transcript", "my pin is 9034")
+        span.set_attribute("lk.chat_ctx", json.dumps({"items": [{"content": ["four" + " one" * 15]}]}))
+        span.set_attribute("lk.words", ["ssn 078-05-1120", "hello"])
+        span.record_exception(error)
+        span.set_status(trace.StatusCode.ERROR, str(error))
+    (found,) = sent.get_finished_spans()
+    told = found.to_json()
+    assert not [text for text in ("9034", "4111", "four one", "078-05") if text in told]
+    assert found.attributes["lk.user_transcript"] == "my pin is [secret]"
+    assert found.attributes["lk.words"] == ("ssn [national id]", "hello")
+    assert found.attributes["lk.seconds"] == 1.5
+    assert (found.name, found.status.description) == ("user_turn", "no card [card ending 1111]")
+    assert found.start_time == span.start_time
+
+
+async def test_a_collector_that_gets_the_content_gets_it_redacted(no_provider, monkeypatch):
+    made = []
+    redacting = telemetry.redacting
+    monkeypatch.setattr(telemetry, "redacting", lambda *given: made.append(given) or redacting(*given))
+    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+    telemetry.configure(Settings.load(endpoint | {"LIVEKIT_TELEMETRY_ALLOW_PII": "on"}))
+    assert len(made) == 1
+    monkeypatch.setattr(telemetry, "_ours", None)
+
+
+@pytest.mark.parametrize("tenants", ["default: {consent: ask}", "tenants: {clinic: {consent: ask}}"])
+async def test_a_collector_gets_no_content_where_some_tenant_asks_for_consent(
+    no_provider, monkeypatch, tmp_path, caplog, tenants
+):
+    (tmp_path / "tenants.yaml").write_text(tenants)
+    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "LKMONGO_TENANTS": str(tmp_path / "tenants.yaml")}
+    telemetry.configure(Settings.load(endpoint | {"LIVEKIT_TELEMETRY_ALLOW_PII": "on"}))
+    assert telemetry._allow_pii is False
+    assert "traces hold no speech" in caplog.text
+    monkeypatch.setattr(telemetry, "_ours", None)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from livekit import api
 from pydantic import SecretStr
 
-from lkmongo.dispatch import read_dispatch
+from lkmongo.dispatch import Room, read_dispatch
 from lkmongo.errors import SettingsError, UsageError
 from lkmongo.model import TenantScope, UserScope
 from lkmongo.settings import Settings
@@ -116,12 +116,15 @@ def test_a_sealed_token_does_not_show_the_person_and_the_agent_sees_them():
     assert read_dispatch(sent["metadata"], room=wanted.room, secret=SECRET).scope == JORDAN
 
 
-def test_a_seal_outlives_its_token_and_the_call_that_follows():
-    wanted = request(sealed=True, ttl=timedelta(days=3))
-    metadata = wanted.dispatch_metadata(KEY)
-    late = datetime.now(UTC) + timedelta(days=3, hours=23)
-    assert not read_dispatch(metadata, room=wanted.room, secret=SECRET, at=late).guest
-    assert read_dispatch(metadata, room=wanted.room, secret=SECRET, at=late + timedelta(hours=2)).guest
+@pytest.mark.parametrize("sealed", [True, False])
+def test_what_a_token_says_of_the_caller_ends_with_it_but_not_in_a_room_that_began_before(sealed):
+    wanted, at = request(sealed=sealed, ttl=timedelta(minutes=2)), datetime.now(UTC)
+    (sent,) = payload(wanted)["roomConfig"]["agents"]
+    for began, known in ((at, True), (at + timedelta(minutes=2), True), (at + timedelta(minutes=4), False)):
+        room = Room(wanted.room, "RM_1", began)
+        found = read_dispatch(sent["metadata"], room=room, secret=SECRET, at=at + timedelta(hours=30))
+        assert found.guest is not known
+        assert found.scope.tenant == JORDAN.tenant or sealed
 
 
 @pytest.mark.parametrize(

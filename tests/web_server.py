@@ -9,18 +9,19 @@ from typing import Any
 
 import aiohttp
 import jwt
-from aiohttp import web
 from pydantic import SecretStr
 
 from lkmongo.dispatch import Dispatched, read_dispatch
-from lkmongo.settings import LiveKitCredentials
+from lkmongo.settings import LiveKitCredentials, Settings
 from lkmongo.store.open import Store
+from lkmongo.tenants import TenantPolicy
 from lkmongo.tokens import SigningKey
 from lkmongo.web.api import LiveKitServer
 from lkmongo.web.caller import Hook, Login
 from lkmongo.web.guard import Origins
 from lkmongo.web.handle import CookieKeys
-from lkmongo.web.server import Client, Options, Plan, create_app
+from lkmongo.web.proxies import Proxies
+from lkmongo.web.server import Client, Options, Plan, create_app, listening
 
 SECRET = "a-secret-that-is-long-enough-for-hmac-256"
 KEY = SigningKey("APIabcdefgh", SecretStr(SECRET))
@@ -55,29 +56,33 @@ async def web_server(
     key: SigningKey = KEY,
     agent_name: str = AGENT,
     client: Client | None = None,
+    policy: TenantPolicy | None = None,
+    settings: Settings | None = None,
     port: int = 0,
+    proxies: str | None = None,
+    most: int | None = None,
 ) -> AsyncIterator[Server]:
-    """Serve on 127.0.0.1."""
+    """Serve on 127.0.0.1, on at most so many connections."""
     plan = Plan(
-        Options(tenant_id=tenant),
+        Options("127.0.0.1", port, tenant),
         LiveKitServer(url, key, agent_name),
         Login(hook),
         CookieKeys(list(keys)),
         Origins(origins, loopback=loopback),
+        Proxies(proxies),
         client or Client(),
+        policy or TenantPolicy(),
+        settings,
     )
     async with AsyncExitStack() as stack:
-        runner = web.AppRunner(create_app(plan, store), access_log=None)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, "127.0.0.1", port).start()
+        url = await stack.enter_async_context(listening(create_app(plan, store), plan.options, most))
 
         def browser() -> aiohttp.ClientSession:
             session = aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True))
             stack.push_async_callback(session.close)
             return session
 
-        yield Server(f"http://127.0.0.1:{runner.addresses[0][1]}/", browser)
+        yield Server(url.replace("localhost", "127.0.0.1"), browser)
 
 
 def claims(answer: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 if [ ! -f "$wheel" ]; then
   echo "Building the wheel" >&2
-  "$uv" build --quiet --wheel --out-dir "$work/dist"
+  "$uv" build --quiet --wheel --build-constraints requirements-build.lock --require-hashes --out-dir "$work/dist"
   wheel="$(ls "$work"/dist/lkmongo-*.whl)"
 fi
 echo "Installing the wheel in an environment of its own" >&2

@@ -4,8 +4,11 @@ Each agent that takes over a session gets an `llm_node` of ours around its own, 
 briefing in it. Of all hooks, this is the only one that runs for every request, including the greeting and replies to
 tools, and leaves a preemptive reply valid; the agent's class, its model and its own node stay what they are.
 
+What tools return is fenced in the same copy of the context: the history, the record and the report have it as it was.
+
 A realtime model has no such requests: the briefing is at the end of its instructions, and is replaced when it changes.
 The instructions are given to the SDK's session with the model and not to the agent, whose instructions are recorded.
+What tools return is fenced on the way there.
 """
 
 from __future__ import annotations
@@ -17,8 +20,11 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from lkmongo.agent.briefing import attend, brief, expect, with_briefing, without_briefing
+from lkmongo.agent.briefing import attend, brief_aside, expect, with_briefing, without_briefing
 from lkmongo.agent.caller import Caller
+from lkmongo.agent.fence import Fences
+from lkmongo.agent.limits import TOO_FAST
+from lkmongo.aio import Repeat
 
 if TYPE_CHECKING:
     from livekit.agents import (
@@ -40,9 +46,9 @@ class Attachment:
         """Begin with the agent that runs already, if any."""
         self._session = ref(session)
         self.caller = caller
-        self._refreshing: asyncio.Task[None] | None = None
+        self.fences = Fences()
+        self._refreshing = Repeat(self._refresh, asyncio.create_task)
         self._following: asyncio.Task[None] | None = None
-        self._is_stale = False
         caller.on_change = self._refresh_soon
         self._heard = ""
         session.on("conversation_item_added", self._on_item)
@@ -65,6 +71,7 @@ class Attachment:
             self._brief_next_session(session.current_agent)
         elif item.type == "message" and item.role == "user":
             self._heard = ""
+            self.caller.allowance.heard()
             if self._instructions:
                 self.caller.refresh_in_background()
                 self._following = asyncio.create_task(self._follow(item.text_content or ""))
@@ -131,20 +138,15 @@ class Attachment:
         return update if isinstance(update, _BriefedInstructions) else None
 
     def _refresh_soon(self) -> None:
-        if self._instructions is None:
-            return
-        self._is_stale = True
-        if self._refreshing is None or self._refreshing.done():
-            self._refreshing = asyncio.create_task(self._refresh())
+        if self._instructions is not None:
+            self._refreshing.begin()
 
     async def _refresh(self) -> None:
-        while self._is_stale:
-            self._is_stale = False
-            try:
-                if instructions := self._instructions:
-                    await instructions.refresh()
-            except Exception:
-                logger.exception("the realtime model could not be told what has changed in the caller's memory")
+        try:
+            if instructions := self._instructions:
+                await instructions.refresh()
+        except Exception:
+            logger.exception("the realtime model could not be told what has changed in the caller's memory")
 
 
 class _BriefedNode:
@@ -157,7 +159,13 @@ class _BriefedNode:
 
     async def __call__(self, chat_ctx: llm.ChatContext, tools: list[llm.Tool], model_settings: ModelSettings) -> Any:
         is_ours = self.attachment.serves(self._agent)
-        context = await with_briefing(chat_ctx, self.attachment.caller) if is_ours else chat_ctx
+        if is_ours and self.attachment.caller.allowance.is_flooded:
+            return TOO_FAST
+        context = chat_ctx
+        if is_ours:
+            context = await with_briefing(chat_ctx, self.attachment.caller)
+            context.items = self.attachment.fences.around(context.items)
+            tools = self.attachment.caller.consent.offered(tools)
         before = without_briefing(context)
         answer = self.own(context, tools, model_settings)
         if asyncio.iscoroutine(answer):
@@ -204,7 +212,7 @@ def _brief_sessions(model: llm.RealtimeModel) -> None:
 
 
 class _BriefedInstructions:
-    """Stands in for `update_instructions` of one session with a realtime model."""
+    """Stands in for `update_instructions` of one session with a realtime model, and fences what its tools return."""
 
     def __init__(self, connected: llm.RealtimeSession[Any], caller: Caller) -> None:
         from livekit.agents import llm
@@ -217,6 +225,9 @@ class _BriefedInstructions:
         self._update = connected.update_instructions
         self._lock = asyncio.Lock()
         vars(connected)["update_instructions"] = self
+        self._fences = Fences()
+        self._update_chat_ctx = connected.update_chat_ctx
+        vars(connected)["update_chat_ctx"] = self._tell
         # A full-duplex model takes its first instructions with everything else, at once.
         if type(connected)._update_session is not llm.RealtimeSession._update_session:  # noqa: SLF001
             self._update_session = connected._update_session  # noqa: SLF001
@@ -227,7 +238,19 @@ class _BriefedInstructions:
         async with self._lock:
             await self._send(await self._briefed())
 
+    async def _tell(self, chat_ctx: llm.ChatContext, *arguments: Any, **options: Any) -> None:
+        await self._update_chat_ctx(self._fenced(chat_ctx), *arguments, **options)
+
+    def _fenced(self, chat_ctx: llm.ChatContext) -> llm.ChatContext:
+        context = chat_ctx.copy()
+        context.items = self._fences.around(context.items)
+        return context
+
     async def _configure(self, **configuration: Any) -> None:
+        from livekit.agents import llm
+
+        if isinstance(told := configuration.get("chat_ctx"), llm.ChatContext):
+            configuration["chat_ctx"] = self._fenced(told)
         async with self._lock:
             if isinstance(instructions := configuration.get("instructions"), str):
                 self.given = instructions
@@ -251,7 +274,7 @@ class _BriefedInstructions:
         """The agent's instructions and the briefing; without it if it fails, which is logged."""
         try:
             await self._caller.preload()
-            return f"{self.given}\n\n{brief(self._caller, self._caller.attended)}".strip()
+            return f"{self.given}\n\n{await brief_aside(self._caller, self._caller.attended)}".strip()
         except Exception:
             logger.exception("the realtime model is not briefed")
             return self.given or ""

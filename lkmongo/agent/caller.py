@@ -1,7 +1,6 @@
 """The caller of a session: profile and slots, loaded once, read from memory, written through to MongoDB.
 
-Speech never waits for the database longer than a deadline: what is late is loaded in the background and used from then
-on.
+Speech never waits for the database longer than a deadline: what is late is used once it has been loaded.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -17,16 +16,18 @@ from typing import Literal
 
 from lkmongo import dates, deadlines
 from lkmongo.agent.attention import Attention
-from lkmongo.agent.former import Former
-from lkmongo.agent.slots import Slots, existing_label
-from lkmongo.aio import Background, Task
+from lkmongo.agent.consent import CallerConsent
+from lkmongo.agent.former import Former, dated, readable
+from lkmongo.agent.limits import Allowance
+from lkmongo.agent.loading import Loading
+from lkmongo.agent.slots import Slots, existing_label, told_of
+from lkmongo.aio import Background, Repeat, Task
 from lkmongo.backoff import retry_pause
 from lkmongo.confidential import tells
 from lkmongo.dates import zone_of
 from lkmongo.embed.base import Embedder
-from lkmongo.errors import DatabaseUnavailableError, InvalidTextError, LkmongoError, NotFoundError, SecretError
+from lkmongo.errors import DatabaseUnavailableError, LkmongoError, NotFoundError, SecretError
 from lkmongo.model import (
-    MAX_SLOTS,
     Fact,
     FormerFact,
     Profile,
@@ -50,13 +51,12 @@ from lkmongo.outbox.operations import (
 from lkmongo.outbox.outbox import Outbox, Saved
 from lkmongo.search.past_calls import past_calls
 from lkmongo.store.open import Store
-from lkmongo.store.people.users import check_profile_value
+from lkmongo.store.people.admission import NotAdmittedError
+from lkmongo.store.people.users import check_profile_value, kept_profile_value
 from lkmongo.summary import PastCall, Summary
+from lkmongo.tenants import Limits, Tenants
 
 logger = logging.getLogger(__name__)
-
-
-_BIRTHDAY = frozenset({"birthday", "date_of_birth", "birth_date", "birthdate", "my_birthday"})
 
 Status = Literal["loading", "known", "new", "guest"]
 
@@ -71,14 +71,20 @@ class Caller:
         outbox: Outbox,
         *,
         guest: bool = False,
+        tenants: Tenants | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
-        """Load nothing yet; `preload` does. A guest is remembered for this session only."""
+        """Load nothing yet; `preload` does. A guest is remembered for this session only.
+
+        Where `tenants` say that the caller is asked, nothing is stored until they agree: see `consent`.
+        """
+        self.allowance = allowance or Allowance(Limits())
         self.scope = outbox.record.scope
         self.guest = guest
         self.profile = Profile(self.scope)
         self.loaded = guest
         self.forgot_something = False
-        self.spoken_secrets: Callable[[], frozenset[str]] = frozenset
+        self.spoken_secrets: Callable[[], Awaitable[frozenset[str]]] = _none
         """Returns the secrets mentioned in this session, which must not be remembered under any label."""
         self.on_change: Callable[[], None] = lambda: None
         """Called after what is known has changed, for a model that is not told in each request."""
@@ -88,9 +94,11 @@ class Caller:
         self._store = store
         self._embedder = embedder
         self._outbox = outbox
+        self.consent = CallerConsent(self, outbox, store, tenants or Tenants())
         outbox.on_acquired(self._record_last_seen)
         outbox.on_erased(self._become_guest)
         self._slots = Slots(embedder)
+        self._stored = Loading(self, store, embedder, outbox, self._slots)
         self._former = Former(embedder)
         self._reading_history: Task | None = None
         self._version = self._own_changes = 0
@@ -98,7 +106,7 @@ class Caller:
         self._background = Background()
         self._attention = Attention(self._slots, embedder, self._background)
         self._loading: Task | None = None
-        self._refreshing: Task | None = None
+        self._refreshing = Repeat(self._refresh_with_deadline, self._background.begin)
         self._preload_until = 0.0
         self._closing = False
         self.load_error: LkmongoError | None = None
@@ -109,12 +117,22 @@ class Caller:
         return self._slots.all
 
     @property
+    def characters(self) -> int:
+        """Of all slots."""
+        return self._slots.characters
+
+    @property
     def status(self) -> Status:
         if self.guest:
             return "guest"
         if not self.loaded:
             return "loading"
         return "known" if self._was_known else "new"
+
+    @property
+    def for_this_call(self) -> bool:
+        """Whether what they tell is known for this call only: a guest, or somebody who has not agreed."""
+        return self.guest or self.consent.is_missing
 
     @property
     def saved(self) -> Saved:
@@ -155,6 +173,9 @@ class Caller:
                 except TimeoutError as error:
                     raise DatabaseUnavailableError(why="it does not answer") from error
                 self._store.breaker.answered()
+            except NotAdmittedError as error:
+                self._outbox.lease.not_admitted(error)
+                return
             except LkmongoError as error:
                 if self.load_error is None:
                     logger.info("the caller's memory is not loaded yet: %s (%s)", error.message, error.why)
@@ -168,48 +189,44 @@ class Caller:
                 return
 
     async def _load(self) -> None:
-        slots, profile = await self._read()
+        slots, profile = await self._stored.known(self.scope)
         if self.guest:
             return
         profile = profile or Profile(self.scope)
         self._apply(profile, slots)
         self._was_known = bool(slots or profile.name or profile.last_session or profile.memory_version)
         self.loaded = True
+        self._background.begin(self._outbox.lease.confirm())
         self._background.begin(self._save_then_embed())
-
-    async def _read(self) -> tuple[list[Fact], Profile | None]:
-        while True:
-            before = self._outbox.stored_count
-            # The slots first: there may be many of them, and the profile arrives before the last one.
-            read = await asyncio.gather(self._store.memories.contents(self.scope), self._store.users.get(self.scope))
-            if self._outbox.stored_count == before:  # else it may lack a change stored meanwhile
-                return read
 
     async def _save_then_embed(self) -> None:
         """Wait for pending changes before vectors, because a vector is accepted only for a stored slot."""
         self._reading_history = self._background.begin(self._load_history())
         await self._outbox.stored("memory")
-        await self._load_vectors()
+        await self._stored.vectors()
 
     async def _load_history(self) -> None:
         """Load what was true, and move what an interrupted process left on the slots."""
         await asyncio.to_thread(dates.prepare)
         while True:
             before, scope = self._outbox.stored_count, self.scope
-            former, waits = await self._store.history.read(scope)
+            stored, waits = await self._store.history.read(scope)
+            former = await readable(stored)
             if self.guest or self.scope != scope:
                 return
             if self._outbox.stored_count == before:  # else it may hold what was forgotten meanwhile
                 break
         forgotten = {each.label for each in self._outbox.pending("memory") if isinstance(each, Forget)}
         self._former.loaded(each for each in former if each.memory_type not in forgotten)
+        self._former.more = len(former) < len(stored)
         if waits:
             await self._settle_history(None)
 
     async def _settle_history(self, label: str | None) -> None:
         await self._outbox.stored("memory")
-        async with self._outbox.lease.writing():
-            await self._store.history.settle(self.scope, label)
+        if not self.for_this_call:
+            async with self._outbox.writing():
+                await self._store.history.settle(self.scope, label)
 
     async def history_ready(self) -> None:
         """Wait a moment for what was true, if it is still being read."""
@@ -222,34 +239,37 @@ class Caller:
             return
 
         async def seen() -> None:
-            async with self._outbox.lease.writing():
+            async with self._outbox.writing():
                 await self._store.users.seen(self.scope)
 
         self._background.begin(seen())
 
     def identify(self, scope: UserScope) -> None:
-        """Turn the guest into an identified person, who keeps what the guest asked to be remembered.
-
-        The outbox must have the person's scope already.
-        """
-        told = self.profile.values
+        """Turn the guest, whose outbox is the person's already, into that person, who keeps what the guest told."""
+        told, kept = self.profile.values, self._outbox.conversation.fact  # by the policy of the person's tenant
         self.scope = scope
         self.guest = self.loaded = False
         self.profile = Profile(scope)
+        self.consent.identified(scope)
         self._slots.clear_vectors()  # those of a guest are not stored, so they must be made again
         for field, value in told.items():
-            # Does not overwrite the person's profile: somebody else may have spoken before they were identified.
-            self._outbox.add(FillProfile(self._outbox.lease.session_began, field, value))
+            with suppress(SecretError):
+                # Does not overwrite the person's profile: somebody else may have spoken before they were identified.
+                text = kept_profile_value(field, value, kept)
+                self._outbox.add(FillProfile(self._outbox.lease.session_began, field, text))
         self._former = Former(self._embedder)
         for memory in reversed(self.slots.values()):
-            self._outbox.add(_remember(memory, memory.valid_from))
+            with suppress(SecretError):
+                content = kept(memory.memory_type, memory.content)
+                self._outbox.add(replace(Remember.fact(memory, memory.valid_from), content=content, of_guest=True))
         self._begin_loading(deadlines.PRELOAD)
         self.on_change()
 
     def _become_guest(self) -> None:
-        """Continue without the data of a person who was erased during the session."""
+        """Continue without the data of a person who was erased during the session, or whose seal is not valid."""
         self.guest = self.loaded = self.forgot_something = True
         self.load_error = None
+        self.consent.end()
         self.scope = UserScope.guest(self.scope.tenant_id)
         self._apply(Profile(self.scope), [])
         self._slots.clear()
@@ -262,6 +282,7 @@ class Caller:
         known, self.profile = applied_to(self._outbox.pending("memory"), stored, profile)
         self._slots.replace_all(known)
         self._slots.speak(self.profile.preferred_language)
+        self.consent.loaded(profile)
         self.on_change()
 
     async def refresh(self) -> None:
@@ -281,30 +302,17 @@ class Caller:
         if not self.guest:
             self._apply(profile, slots)
             await self._load_history()
-            await self._load_vectors()
+            await self._stored.vectors()
 
     def refresh_in_background(self) -> None:
-        """Start `refresh`, unless one is running or MongoDB is unreachable."""
-        if (self._refreshing is None or self._refreshing.done()) and not self._store.breaker.is_open:
-            self._refreshing = self._background.begin(self._refresh_with_deadline())
+        """Start `refresh`, once more after one that is running, unless MongoDB is unreachable."""
+        if not self._store.breaker.is_open:
+            self._refreshing.begin()
 
     async def _refresh_with_deadline(self) -> None:
         with suppress(TimeoutError):  # the next turn tries again
             async with asyncio.timeout(deadlines.LOAD_ATTEMPT):
                 await self.refresh()
-
-    async def _load_vectors(self) -> None:
-        """Load the slots' vectors, and embed the slots that have none."""
-        stored = await self._store.memories.vectors(self.scope, self._embedder.model)
-        if missing := self._slots.add_vectors(stored):
-            await self._embed(missing)
-
-    async def _embed(self, memories: list[Fact]) -> None:
-        vectors = await self._embedder.embed([memory.embedded_text for memory in memories], kind="document")
-        for memory, vector in zip(memories, vectors, strict=True):
-            self._slots.add_vector(memory, vector)
-            if not self.guest:
-                await self._store.memories.set_vector(self.scope, memory, vector, self._embedder.model)
 
     async def remember(
         self, label: str, content: str, *, since: str | None = None, valid_from: datetime | None = None
@@ -318,42 +326,36 @@ class Caller:
             valid_from: the same as a time.
 
         Raises:
-            InvalidTextError: the label or content is invalid, or there are too many slots.
+            InvalidTextError: the label or content is invalid.
+            LimitError: it is more than the caller may: see `Allowance`.
             SecretError: it is a secret, which must not be remembered.
         """
         name, text = check_memory(label, content)
-        self._refuse_spoken_secret(f"{slot_words(name)}: {text}")
+        await self._refuse_spoken_secret(f"{slot_words(name)}: {text}")
+        text = self._outbox.conversation.fact(name, text)
+        if self._outbox.conversation.redactor.find(label) != []:
+            raise SecretError  # a label is stored as it is
         # A label in another spelling replaces the existing slot.
-        memory, stated = self._dated(existing_label(name, self.slots), text, since, valid_from)
-        if memory.memory_type not in self.slots and len(self.slots) >= MAX_SLOTS:
-            raise InvalidTextError(f"one person can have at most {MAX_SLOTS} memories")
+        source = Source("told", self._outbox.record.session_id, self.last_words())
+        name = existing_label(name, self.slots)
+        memory, stated = dated(name, text, since, valid_from, source, self.slots, self.profile.timezone)
+        self.allowance.room(self._slots, memory)
+        self.allowance.change()
         old = self.slots.get(memory.memory_type)
-        if old:
+        if old and not old.is_unread:
             self._former.replaced(old, memory)
         self._slots.put(memory)
         self.on_change()
-        await self._write(_remember(memory, stated))
-        self.slots.setdefault(memory.memory_type, memory)  # gone if they were erased meanwhile
-        self._background.begin(self._embed([memory]))
+        await self._write(Remember.fact(memory, stated))
+        if memory.memory_type not in self.slots:  # gone if they were erased meanwhile
+            self._slots.put(memory)
+        self._background.begin(self._stored.embed([memory]))
         if not self.guest and (not self.loaded or old or memory.memory_type in self._former.labels):
             self._background.begin(self._settle_history(memory.memory_type))
         return memory
 
-    def _dated(
-        self, label: str, text: str, since: str | None, valid_from: datetime | None
-    ) -> tuple[Fact, datetime | None]:
-        """The slot with its source and the days that it speaks of, and since when it is true, if that was said."""
-        at, zone, old = now(), self.profile.timezone, self.slots.get(label)
-        said = dates.start_of(since, at, zone) if since else None
-        stated = valid_from or said or dates.start_in(text, at, zone)
-        began = old.valid_from or old.updated_at if old and old.content == text else at
-        birthday = next((slot.content for name, slot in self.slots.items() if name in _BIRTHDAY), None)
-        source = Source("told", self._outbox.record.session_id, self.last_words())
-        mentioned = dates.resolve(text, at, zone, birthday)
-        return Fact(label, text, None, at, min(stated or began or at, at), source, mentioned), stated
-
-    def _refuse_spoken_secret(self, text: str) -> None:
-        if tells(text, self.spoken_secrets()):
+    async def _refuse_spoken_secret(self, text: str) -> None:
+        if tells(text, await self.spoken_secrets()):
             raise SecretError
 
     def former(self, label: str) -> list[FormerFact]:
@@ -364,9 +366,9 @@ class Caller:
         memory = self._slots.recall(label)
         return memory.memory_type if memory else existing_label(slot_name(label), self._former.labels)
 
-    def search_former(self, query: str, limit: int = 5) -> list[FormerFact]:
+    async def search_former(self, query: str, limit: int = 5) -> list[FormerFact]:
         """The values that are no longer true that share words with the query, as they may be told, best first."""
-        return self._former.search(query, limit)
+        return await self._former.search(query, limit)
 
     def recall(self, label: str) -> Fact | None:
         """The slot with this label or another spelling of it, as it may be told.
@@ -376,6 +378,11 @@ class Caller:
         """
         memory = self._slots.recall(label)
         return memory.told if memory else None
+
+    async def read(self, label: str) -> Fact | None:
+        """As `recall`, with its text if that was not loaded; None as well if it cannot be read now."""
+        memory = self._slots.recall(label)
+        return next(iter(await told_of(await self._stored.whole([memory]))), None) if memory else None
 
     async def forget(self, label: str) -> str:
         """Delete a slot, and the gists of this and the last session; `saved` says how durably.
@@ -391,43 +398,38 @@ class Caller:
         """
         memory = self._slots.recall(label)
         name = memory.memory_type if memory else self._label(label)
+        is_read = memory is not None and not memory.is_unread  # else what it says is found out when it is deleted
         await self.history_ready()
-        told = [slot_words(name), *([memory.content] if memory else [])]
+        told = [slot_words(name), *([memory.content] if memory and is_read else [])]
         told += [each.content for each in self._former.of(name)]
-        if not self._former.forget(name) and memory is None and self.loaded:
+        if not self._former.forget(name) and memory is None and self.loaded and not self._former.more:
             raise NotFoundError(f"nothing is remembered as {slot_words(name)}")
         self.forgot_something = True
         self._slots.pop(name)
         self.profile = replace(self.profile, last_session=None)
         self.on_change()
         at = now()
-        if memory and not self.guest:
+        if self._was_known:
+            await self.consent.forget(name, at)
+        if is_read and not self.guest:
             self._outbox.add(ForgetCalls(at, tuple(told)))
-        await self._write(Forget(at, name, calls=memory is None))
+        await self._write(Forget(at, name, calls=not is_read))
         return name
 
     async def search(self, query: str, limit: int = 5, *, vector_of: str | None = None) -> list[Fact]:
         """The slots that match best, as they may be told; see `Slots.search`."""
-        return [memory.told for memory in await self._slots.search(query, limit, vector_of=vector_of)]
+        found = await self._slots.search(query, limit, vector_of=vector_of)
+        return await told_of(await self._stored.whole(found))
 
     async def past_calls(
-        self, query: str, *, since: datetime | None, until: datetime | None, without: str, limit: int = 3
+        self, query: str, *, since: datetime | None, until: datetime | None, without: str
     ) -> list[PastCall]:
-        """The earlier calls that match best: see `search.past_calls`. Raises DatabaseError."""
+        """The three earlier calls that match best: see `search.past_calls`. Raises DatabaseError."""
         if self.guest:
             return []
+        whose = self._store.summaries, self.scope, query, self._embedder
         today = now().astimezone(zone_of(self.profile.timezone))
-        found = await past_calls(
-            self._store.summaries,
-            self.scope,
-            query,
-            self._embedder,
-            today=today,
-            since=since,
-            until=until,
-            limit=limit,
-            without=without,
-        )
+        found = await past_calls(*whose, today=today, since=since, until=until, limit=3, without=without)
         if found.degraded:
             logger.info("past calls: %s", found.degraded)
         return found.calls
@@ -454,10 +456,13 @@ class Caller:
 
         Raises:
             InvalidTextError: the field or the value is invalid.
+            LimitError: there were too many changes in this call.
             SecretError: it is a secret, which must not be remembered.
         """
         text = check_profile_value(field, value)
-        self._refuse_spoken_secret(text)
+        await self._refuse_spoken_secret(text)
+        text = kept_profile_value(field, text, self._outbox.conversation.fact)
+        self.allowance.change()
         self.profile = self.profile.with_value(field, text)
         self.on_change()
         await self._write(SetProfile(now(), field, text))
@@ -487,9 +492,9 @@ class Caller:
             self._background.finish(deadline, without=[self._loading]), self._outbox.settle("memory", deadline)
         )
         self._closing = True
+        self.consent.end()
         await self._background.cancel()
 
 
-def _remember(memory: Fact, since: datetime | None) -> Remember:
-    at = memory.updated_at or now()
-    return Remember(at, memory.memory_type, memory.content, since, memory.source, memory.dates)
+async def _none() -> frozenset[str]:
+    return frozenset()

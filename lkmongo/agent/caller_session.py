@@ -16,10 +16,12 @@ from lkmongo import deadlines, telemetry
 from lkmongo.agent.attachment import Attachment
 from lkmongo.agent.briefing import brief
 from lkmongo.agent.caller import Caller
+from lkmongo.agent.consent import consent_tools
+from lkmongo.agent.limits import Allowance
 from lkmongo.agent.recorder import Recorder
 from lkmongo.agent.speculation import LIMIT, Speculation
 from lkmongo.agent.status_line import StatusLines
-from lkmongo.agent.turns import redact_secrets
+from lkmongo.agent.turns import secrets_of
 from lkmongo.aio import running
 from lkmongo.errors import AttachmentError, LkmongoError
 from lkmongo.model import (
@@ -44,13 +46,13 @@ from lkmongo.settings import Settings
 from lkmongo.store.open import Store
 from lkmongo.store.people.own import OwnDocuments
 from lkmongo.summary import PastCall, Summary
+from lkmongo.ticket import Ticket
 
 if TYPE_CHECKING:
     from livekit.agents import AgentSession
     from livekit.agents.llm import FunctionTool, RawFunctionTool
 
     from lkmongo.embed.base import Embedder
-
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +61,6 @@ _ATTACHED = "_lkmongo_caller_session"
 
 FORGET_TOOL = "forget_detail"
 """The tool that forgets: a session in which it was called leaves no gist for the next one."""
-
 
 EndCallback = Callable[[SessionEnd], Awaitable[object] | object]
 """What `CallerSession.on_end` calls."""
@@ -99,10 +100,20 @@ class CallerSession:
     _identifying: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.caller.spoken_secrets = lambda: redact_secrets(self.said).secrets
+        self.caller.spoken_secrets = lambda: secrets_of(self.said)
+        self.recorder.facts["limits"] = self.caller.allowance.report
+        self.recorder.facts["consent"] = lambda: self.caller.consent.report() if self.caller.consent.asks else None
         self.caller.last_words = lambda: next(
             (turn.item_id for turn in reversed(self.recorder.turns) if turn.role == "user"), None
         )
+
+    async def agree(self) -> None:
+        """The caller agrees that something is kept, where the tenant asks; what they said so far is stored now."""
+        await self.caller.consent.agree("program")
+
+    async def refuse(self) -> None:
+        """The caller declines, or withdraws what they agreed to: nothing is stored from now on."""
+        await self.caller.consent.refuse("program")
 
     @property
     def said(self) -> list[Turn]:
@@ -143,6 +154,8 @@ class CallerSession:
         setattr(agent_session, _ATTACHED, self)
         telemetry.share_with_livekit()
         self.recorder.attach(agent_session)
+        if self.caller.consent.may_ask:
+            agent_session._tools = [*agent_session._tools, *consent_tools(self.caller.consent)]  # noqa: SLF001 - of all agents
         self._attachment = Attachment(agent_session, self.caller)
         if self.speculation:
             self.speculation.attach(agent_session)
@@ -238,9 +251,8 @@ class CallerSession:
     async def remember(self, label: str, content: str, *, valid_from: datetime | None = None) -> Fact:
         """Remember a fact under a label; an existing label gets the new value, and the old one becomes a former one.
 
-        `saved` says how durably.
-
-        Waits for MongoDB half a second at most; what is late is stored later, even by another process.
+        `saved` says how durably. Waits for MongoDB half a second at most; what is late is stored later, if need be by
+        another process.
 
         Args:
             label: at most 64 characters; it is normalised to snake_case.
@@ -248,7 +260,7 @@ class CallerSession:
             valid_from: since when it is true; by default since now, or since when the text says.
 
         Raises:
-            InvalidTextError: the label or the content is invalid, or the caller has too many facts.
+            InvalidTextError: the label or the content is invalid; or, a LimitError, it is more than the caller may.
             SecretError: it is a secret, such as a password, which must not be remembered.
         """
         return await self.caller.remember(label, content, valid_from=valid_from)
@@ -301,9 +313,20 @@ class CallerSession:
         """Resume a session that was interrupted after these turns."""
         self.resumed = True
         self.before = tuple(turns)
-        self.recorder.lease.backdate(min((turn.created_at for turn in turns), default=None))
+        self.recorder.resume_after(turns)
         if any(turn.name == FORGET_TOOL and not turn.is_error for turn in turns):
             self.caller.forgot_something = True
+
+    async def _admitted(self) -> None:
+        """Wait a moment until it is known that the caller's seal is valid. Raises DatabaseUnavailableError."""
+        if not self.recorder.lease.is_admitted:
+            await self.caller.preload()
+        self.recorder.lease.check_admitted()
+
+    def _own_scope(self) -> UserScope:
+        self.recorder.lease.check_admitted()
+        # Of an identified guest, that of the record changes first, with the lease.
+        return self.scope if self.recorder.erased else self.recorder.record.scope
 
     async def order(self, order_id: str) -> Order | None:
         """One of the caller's own orders, or None.
@@ -312,6 +335,7 @@ class CallerSession:
             DatabaseError: it could not be read.
             InvalidIdError: that is not a valid order number.
         """
+        await self._admitted()
         return await self.store.breaker.read(lambda: self.store.orders.get(self.scope, order_id))
 
     async def latest_orders(self, limit: int) -> list[Order]:
@@ -320,6 +344,7 @@ class CallerSession:
         Raises:
             DatabaseError: they could not be read.
         """
+        await self._admitted()
         return await self.store.breaker.read(lambda: self.store.orders.latest(self.scope, limit))
 
     def collection(self, name: str) -> OwnDocuments:
@@ -329,12 +354,7 @@ class CallerSession:
             NotFoundError: this process has not declared it.
         """
         return OwnDocuments(
-            self.store.db,
-            name,
-            # Of an identified guest, that of the record changes first, with the lease.
-            lambda: self.scope if self.recorder.erased else self.recorder.record.scope,
-            breaker=self.store.breaker,
-            writing=lambda: self.recorder.lease.writing(),  # noqa: PLW0108 - an identified guest has another lease
+            self.store.db, name, self._own_scope, breaker=self.store.breaker, writing=self.recorder.writing
         )
 
     async def search_knowledge(self, query: str) -> SearchResult[Passage]:
@@ -378,13 +398,16 @@ class CallerSession:
         Raises:
             DatabaseError: they could not be read.
         """
+        await self._admitted()
         return await self.store.breaker.read(
             lambda: self.caller.past_calls(query, since=since, until=until, without=self.session_id),
             deadlines.PAST_CALLS,
         )
 
-    async def identify(self, scope: UserScope) -> bool:
+    async def identify(self, scope: UserScope, ticket: Ticket | None = None) -> bool:
         """Turn a guest into the person they turned out to be, who gets the conversation so far as well.
+
+        `ticket` is that of the seal which said so.
 
         Returns:
             False if the caller is no guest, was erased, or the session is ending and its record is being completed.
@@ -392,7 +415,8 @@ class CallerSession:
         async with self._identifying:  # two requests may arrive at once
             if self.ending or not self.caller.guest or self.recorder.erased:
                 return False
-            await self.recorder.change_scope(scope)
+            self.caller.consent.before_identified(scope)
+            await self.recorder.change_scope(scope, ticket)
             self.caller.identify(scope)
             self.recorder.start()
             return True
@@ -412,6 +436,7 @@ async def begin_session(
     agent: str | None = None,
     agent_participant: str | None = None,
     livekit: str | None = None,
+    ticket: Ticket | None = None,
 ) -> AsyncIterator[CallerSession]:
     """Begin a session on an open store, loading the caller in the background; close what it opened afterwards.
 
@@ -427,6 +452,7 @@ async def begin_session(
         agent: the agent name to dispatch another worker by, if this one dies.
         agent_participant: the agent's own identity in the room.
         livekit: the host of the LiveKit server or project.
+        ticket: of the seal that says who the caller is.
     """
     record = SessionRecord(
         session_id,
@@ -438,10 +464,13 @@ async def begin_session(
         agent=agent,
         agent_participant=agent_participant,
         livekit=livekit,
+        ticket=ticket,
     )
+    store.encryption.forget(scope)  # fetched with their slots: somebody erased elsewhere has another key now
     outbox = Outbox(store, record, functools.partial(create_journal, settings))
     recorder = Recorder(outbox)
-    caller = Caller(store, embedder, outbox, guest=guest)
+    allowance = Allowance(settings.limits_of(scope.tenant_id))
+    caller = Caller(store, embedder, outbox, guest=guest, tenants=settings.tenant_policies(), allowance=allowance)
     search = strategy_for(settings, store.db, embedder)
 
     async def warm_search() -> None:

@@ -7,10 +7,11 @@ import functools
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lkmongo import deadlines
-from lkmongo.agent.turns import RedactedTurns, extract, gist, redact_secrets
+from lkmongo.agent.turns import characters_of, extract, gist, redact_secrets
+from lkmongo.aio import aside
 from lkmongo.errors import LkmongoError
 from lkmongo.model import SessionEnd, now
 from lkmongo.outbox.webhook import Endpoint, deliver
@@ -18,6 +19,7 @@ from lkmongo.outbox.webhook import Endpoint, deliver
 if TYPE_CHECKING:
     from lkmongo.agent.caller_session import CallerSession, EndCallback
     from lkmongo.agent.learning import Learner
+    from lkmongo.agent.recorder import Recorder
     from lkmongo.outbox.outbox import Saved
     from lkmongo.summary import Summary
 
@@ -50,9 +52,15 @@ async def end_session(
     loop = asyncio.get_running_loop()
     until = loop.time() + deadlines.HANG_UP - deadlines.KEEP_ON_DISK
     session.ending = True
-    if told := _told(session):
-        session.summary = extract(told.turns, MAX_GIST, session.recorder.record.started_at or ended_at)
-        session.caller.save_gist(gist(told.turns, MAX_GIST))
+    if session.recorder.is_held:
+        await session.caller.flush(0)
+        answer = session.caller.consent.report()["state"]
+        await session.recorder.close_unkept(reason, ended_at, answer, session.store.sessions)
+        return True
+    began = session.recorder.record.started_at or ended_at
+    if found := await aside(characters_of(session.said), lambda: _told(session, began)):
+        session.summary, last = found
+        session.caller.save_gist(last)
     deadline = max(deadlines.AWAY, until - deadlines.SETTLE - loop.time())
     settling = session.caller.flush(deadlines.SETTLE)
     summary = None if session.caller.forgot_something else session.summary  # erased meanwhile
@@ -93,7 +101,7 @@ async def tell_end(
         reason,
         turns=0 if recorder.erased else len(session.said),
         changes=recorder.changes,
-        saved="erased" if recorder.erased else "taken over" if recorder.lease.superseded else kept,
+        saved=_saved(recorder, kept),
     )
     left = max(deadlines.AWAY, deadlines.HANG_UP - (now() - (began or ended_at)).total_seconds())
     work = [_call(callback, end, min(left, deadlines.END_CALLBACK)) for callback in session.end_callbacks]
@@ -104,6 +112,14 @@ async def tell_end(
     told = asyncio.gather(*work)
     learning = [_learn(session, learner, told, left)] if learner and end.saved == "stored" else []
     await asyncio.gather(told, *learning)
+
+
+def _saved(recorder: Recorder, kept: Saved) -> Saved | Literal["erased", "taken over", "not agreed"]:
+    if recorder.is_held:
+        return "not agreed"
+    if recorder.lease.refused:
+        return "not saved"
+    return "erased" if recorder.erased else "taken over" if recorder.lease.superseded else kept
 
 
 async def _call(callback: EndCallback, end: SessionEnd, seconds: float) -> None:
@@ -160,9 +176,12 @@ async def _embed(session: CallerSession, summary: Summary, seconds: float) -> No
         logger.exception("the summary of the session could not be embedded")
 
 
-def _told(session: CallerSession) -> RedactedTurns | None:
-    """What later sessions may know of this one: nothing of a guest's, or if something was forgotten in it."""
-    if session.caller.guest or session.caller.forgot_something:
+def _told(session: CallerSession, began: datetime) -> tuple[Summary | None, str] | None:
+    """What later sessions may know of this one: nothing of a guest's, without consent, or after a forgetting."""
+    if session.caller.for_this_call or session.caller.forgot_something:
         return None
-    told = redact_secrets(session.said)
-    return told if any(turn.role == "user" for turn in told.turns) else None
+    said = [*session.before, *session.recorder.kept]
+    told = redact_secrets(turn for turn in said if not session.recorder.has_dropped(turn)).turns
+    if not any(turn.role == "user" for turn in told):
+        return None
+    return extract(told, MAX_GIST, began), gist(told, MAX_GIST)

@@ -5,31 +5,53 @@ Vectors would find little more: a former value has the label of the one that is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 
 from lkmongo import dates
+from lkmongo.aio import aside
 from lkmongo.confidential import WITHHELD
 from lkmongo.embed.base import Embedder
-from lkmongo.model import Fact, FormerFact, now, slot_words
+from lkmongo.model import Fact, FormerFact, Source, now, slot_words
 from lkmongo.search.exact import ExactIndex
 from lkmongo.store.people.history import MOMENT
 
 MOST_TOLD = 3
 """Former values of one label that are told at once: as many as one can follow by ear."""
+_AROUND = 100
+"""Characters that each former value counts for, however short it is."""
+HELD = 200_000
+"""Characters of former values that a call holds, the newest first."""
+
+
+async def readable(stored: Iterable[FormerFact]) -> list[FormerFact]:
+    """The newest of these within `HELD`, as they may be told."""
+    kept, left = [], HELD
+    for each in stored:
+        left -= len(each.content)
+        if left < 0:
+            break
+        kept.append(each)
+    return await aside(HELD - max(0, left), lambda: [each.told for each in kept])
+
+
+_BIRTHDAY = frozenset({"birthday", "date_of_birth", "birth_date", "birthdate", "my_birthday"})
 
 
 class Former:
-    """The former values of one person, newest first."""
+    """The former values of one person, newest first, as they may be told."""
 
     def __init__(self, embedder: Embedder) -> None:
         self.all: list[FormerFact] = []
         """Never changed in place, so that the index knows whether it is of these."""
+        self.more = False
+        """Whether MongoDB has more than these."""
         self._indexed: tuple[list[FormerFact], ExactIndex[int]] | None = None
         self._of_this_call: list[FormerFact] = []
         self._embedder = embedder
 
     def loaded(self, stored: Iterable[FormerFact]) -> None:
-        """Add those that MongoDB has to those of this call, which it may not have yet."""
+        """Add the `readable` ones that MongoDB has to those of this call, which it may not have yet."""
         stored = list(stored)
         known = {(each.memory_type, each.content, each.valid_to) for each in stored}
         ours = [each for each in self._of_this_call if (each.memory_type, each.content, each.valid_to) not in known]
@@ -42,6 +64,7 @@ class Former:
         until = new.valid_from or new.updated_at or now()
         began = min(old.valid_from or old.updated_at or until, until - MOMENT)
         former = FormerFact(old.memory_type, old.content, began, until, old.source, old.updated_at, old.dates)
+        former = former.told
         self._of_this_call.append(former)
         self.all = [former, *self.all]
 
@@ -54,30 +77,53 @@ class Former:
 
     def of(self, label: str) -> list[FormerFact]:
         """The former values of a label that may be told, newest first."""
-        told = (each.told for each in self.all if each.memory_type == label)
-        return [each for each in told if each.content != WITHHELD]
+        return [each for each in self.all if each.memory_type == label and each.content != WITHHELD]
 
     @property
     def labels(self) -> list[str]:
         return list(dict.fromkeys(each.memory_type for each in self.all))
 
-    def search(self, query: str, limit: int) -> list[FormerFact]:
+    async def search(self, query: str, limit: int) -> list[FormerFact]:
         """Those that share words with the query, best first."""
-        if not self.all or not query:
+        former, embedder = self.all, self._embedder
+        if not former or not query:
             return []
-        index = self._index()
-        hits = index.search(query, None, limit, weights=self._embedder.weights, floor=self._embedder.floor)
-        found = [self.all[hit.key].told for hit in hits]
+
+        def find() -> list[FormerFact]:
+            hits = self._index(former).search(query, None, limit, weights=embedder.weights, floor=embedder.floor)
+            return [former[hit.key] for hit in hits]
+
+        # To index five hundred takes fifty milliseconds.
+        found = await aside(sum(_AROUND + len(each.content) for each in former), find)
         return [each for each in found if each.content != WITHHELD]
 
-    def _index(self) -> ExactIndex[int]:
-        """An index of all, made when it is first searched: of five hundred that takes fifty milliseconds."""
-        if self._indexed and self._indexed[0] is self.all:
+    def _index(self, former: list[FormerFact]) -> ExactIndex[int]:
+        """An index of these, made when they are first searched."""
+        if self._indexed and self._indexed[0] is former:
             return self._indexed[1]
-        texts = [f"{slot_words(each.memory_type)} {each.told.content}" for each in self.all]
+        texts = [f"{slot_words(each.memory_type)} {each.content}" for each in former]
         index = ExactIndex(range(len(texts)), texts, [None] * len(texts))
-        self._indexed = self.all, index
+        self._indexed = former, index
         return index
+
+
+def dated(
+    label: str,
+    text: str,
+    since: str | None,
+    valid_from: datetime | None,
+    source: Source,
+    slots: Mapping[str, Fact],
+    zone: str | None,
+) -> tuple[Fact, datetime | None]:
+    """The slot with its source and the days that it speaks of, and since when it is true, if that was said."""
+    at, old = now(), slots.get(label)
+    said = dates.start_of(since, at, zone) if since else None
+    stated = valid_from or said or dates.start_in(text, at, zone)
+    began = old.valid_from or old.updated_at if old and old.content == text else at
+    birthday = next((slot.content for name, slot in slots.items() if name in _BIRTHDAY), None)
+    mentioned = dates.resolve(text, at, zone, birthday)
+    return Fact(label, text, None, at, min(stated or began or at, at), source, mentioned), stated
 
 
 def in_words(fact: Fact | None, former: list[FormerFact], timezone: str | None) -> str:

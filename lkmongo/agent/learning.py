@@ -20,22 +20,25 @@ from lkmongo import backoff, deadlines
 from lkmongo.after_end import Mode, Proposal
 from lkmongo.agent.learning_prompt import MAX_ANSWER, Answer, AnswerError, Question
 from lkmongo.agent.learning_rules import Rules
-from lkmongo.agent.turns import redact_secrets, stored_by
-from lkmongo.aio import few_at_once, poll
+from lkmongo.agent.turns import characters_of, redact_secrets, stored_by
+from lkmongo.aio import aside, few_at_once, poll
 from lkmongo.confidential import tells, without_secrets
-from lkmongo.errors import LkmongoError, NotReadyError
+from lkmongo.errors import LkmongoError, NotReadyError, SecretError
 from lkmongo.model import Profile, SessionRecord, TurnKind, UserScope, now
 from lkmongo.outbox.apply import Target
 from lkmongo.outbox.learned import hold, store_proposals
 from lkmongo.store.open import Store
 from lkmongo.store.sessions.documents import lease_owner, summary_fields, summary_of
+from lkmongo.store.sessions.learning import NOT_AGREED, dropped
 from lkmongo.summary import Commitment, Summary
+from lkmongo.tenants import Limits
 
 if TYPE_CHECKING:
     from livekit.agents.llm import LLM
 
     from lkmongo.agent.models import ModelChoice
     from lkmongo.embed.base import Embedder
+    from lkmongo.redaction import Redactor
     from lkmongo.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -57,12 +60,14 @@ class Learner:
         embedder: makes vectors of what is learned.
         model: is asked.
         mode: whether facts are stored, or wait for somebody, or are not asked for.
+        limits_of: what callers of a tenant may.
     """
 
     store: Store
     embedder: Embedder
     model: LLM[Any]
     mode: Mode
+    limits_of: Callable[[str], Limits] = lambda _: Limits()
 
     async def learn(
         self,
@@ -113,14 +118,14 @@ class Learner:
         store, scope, session_id = self.store, record.scope, record.session_id
         turns, slots, profile, vectors, commitments = await asyncio.gather(
             store.sessions.turns(scope, session_id),
-            store.memories.slots(scope),
+            store.memories.contents(scope),
             store.users.get(scope),
             store.memories.vectors(scope, self.embedder.model),
             store.summaries.open(scope),
         )
-        told = redact_secrets(turns)
+        told = await aside(characters_of(turns), lambda: redact_secrets(turns))
         said = [turn for turn in told.turns if turn.kind is TurnKind.MESSAGE]
-        why = await self._why_not(record, is_empty=not any(turn.role == "user" for turn in said))
+        why = await self._why_not(record, profile, is_empty=not any(turn.role == "user" for turn in said))
         if why or record.started_at is None:
             await store.learning.fail(record, why or "it was not recorded by an agent", given_up=True)
             return None
@@ -135,6 +140,8 @@ class Learner:
             facts=self.mode != "off",
         )
         answer = question.read(await ask(self.model, question))
+        known = await asyncio.to_thread(_read, vectors, self.embedder.dimensions)
+        redactor = store.redaction.redactor(scope.tenant_id)
         proposals: Sequence[Proposal] = []
         if self.mode != "off":
             rules = Rules(
@@ -145,19 +152,22 @@ class Learner:
                 question.profile,
                 question.noted,
                 self.embedder,
-                _read(vectors, self.embedder.dimensions),
+                known,
+                self.limits_of(scope.tenant_id).slots,
             )
             waits = self.mode == "suggest"
-            judged = await rules.judge(answer.facts)
+            judged = [_kept(each, redactor) for each in await rules.judge(answer.facts)]
             proposals = [
                 replace(each, state="suggested") if waits and each.state == "proposed" else each for each in judged
             ]
-        summary = _summary(record, answer, told.secrets)
+        summary = redactor.summary(_summary(record, answer, told.secrets))
         fields = summary_fields(summary) | {"closed": list(answer.closed)}
         return await store.learning.propose(record, proposals, fields)
 
-    async def _why_not(self, record: SessionRecord, *, is_empty: bool) -> str | None:
+    async def _why_not(self, record: SessionRecord, profile: Profile | None, *, is_empty: bool) -> str | None:
         """Why nothing may be learned from a session, if so."""
+        if profile and profile.consent and not profile.consent.allows:
+            return NOT_AGREED
         if record.scope.is_guest:
             return "a guest's"
         if is_empty:
@@ -179,6 +189,11 @@ class Learner:
         vector = await self._vector(summary.embedded_text) if summary and summary.text else None
         async with hold(store, record, owner) as is_ours:
             if not is_ours:
+                return None
+            consent = await store.users.consent(scope)
+            if consent and not consent.allows:
+                await store.learning.release(record, owner)
+                await store.learning.fail(record, NOT_AGREED, given_up=True)
                 return None
             if summary:
                 model = self.embedder.model if vector is not None else None
@@ -220,7 +235,8 @@ async def ask(model: LLM[Any], question: Question) -> str:
 
     context = llm.ChatContext.empty()
     context.add_message(role="system", content=question.instructions)
-    context.add_message(role="user", content=question.data)
+    much = characters_of(question.turns) + sum(len(each.content) for each in question.slots)
+    context.add_message(role="user", content=await aside(much, lambda: question.data))
     once = APIConnectOptions(max_retry=0, timeout=deadlines.LEARN)
     said = ""
     try:
@@ -232,6 +248,19 @@ async def ask(model: LLM[Any], question: Question) -> str:
     except Exception as error:
         raise AnswerError(f"the language model did not answer ({type(error).__name__})") from error
     return said
+
+
+def _kept(proposal: Proposal, redactor: Redactor) -> Proposal:
+    """The proposal as it may be stored: without a value of the profile that the policy does not keep."""
+    if not proposal.content:
+        return proposal
+    try:
+        content = redactor.fact(proposal.label, proposal.content)
+    except SecretError:
+        return dropped(proposal, "a secret")
+    if proposal.kind == "profile" and content != proposal.content:
+        return dropped(proposal, "a secret")
+    return replace(proposal, content=content)
 
 
 def _summary(record: SessionRecord, answer: Answer, secrets: frozenset[str]) -> Summary:
@@ -261,7 +290,7 @@ def learner_of(settings: Settings, store: Store, embedder: Embedder, model: Mode
     """What learns by a model; None without a language model."""
     if model is None or model.is_responder:
         return None
-    return Learner(store, embedder, model.llm, settings.learn)
+    return Learner(store, embedder, model.llm, settings.learn, settings.limits_of)
 
 
 async def learn_due(learner: Learner) -> list[Outcome]:

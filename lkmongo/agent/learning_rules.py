@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from lkmongo.after_end import Kind, Proposal, proposal_id
 from lkmongo.agent.learning_prompt import MAX_CONTENT, ProposedFact
 from lkmongo.agent.slots import existing_label
+from lkmongo.aio import aside
 from lkmongo.confidential import tells, without_secrets
 from lkmongo.declarations import declared
 from lkmongo.errors import InvalidTextError, LkmongoError, SecretError
-from lkmongo.model import PROFILE_FIELDS, Fact, Profile, Turn, check_memory, slot_words
+from lkmongo.model import MAX_SLOTS, PROFILE_FIELDS, Fact, Profile, Turn, check_memory, slot_words
 from lkmongo.redact import redact
 from lkmongo.store.people.users import check_profile_value
 from lkmongo.store.sessions.learning import dropped
@@ -77,6 +78,7 @@ class Rules:
         kept: what the agent's tools kept or forgot during the call: "label: content", or a label.
         vectors: the slots' vectors by label, of the embedder's model.
         embedder: makes vectors; what it cannot, is compared by words.
+        most: memories, up to which new ones are stored.
     """
 
     session_id: str
@@ -87,6 +89,7 @@ class Rules:
     kept: Sequence[str]
     embedder: Embedder
     vectors: dict[str, Any] = field(default_factory=dict)
+    most: int = MAX_SLOTS
 
     async def judge(self, facts: Iterable[ProposedFact]) -> list[Proposal]:
         """The proposals, the surest first; those that are dropped have lost what they said."""
@@ -99,6 +102,9 @@ class Rules:
                 continue
             if proposal.id in {each.id for each in found}:
                 continue  # the surer one is there
+            if reason is None and proposal.kind == "new":
+                added = sum(each.kind == "new" for each in kept)
+                reason = "no room" if len(self.slots) + added >= self.most else None
             if reason is None:
                 reason = "too many" if len(kept) >= MAX_PROPOSALS else await self._known(proposal, kept)
             if reason:
@@ -203,28 +209,32 @@ class Rules:
         if proposal.kind in {"ended", "profile"}:
             same = [each for each in kept if (each.kind, each.label) == (proposal.kind, proposal.label)]
             return "known" if same else None
-        text = _text(proposal.label, proposal.content)
-        if any(_is_within(text, each) or _is_within(each, text) for each in self.kept):
-            return "known"
         others = [(slot.memory_type, slot.content) for slot in self.slots]
         others += [(each.label, each.content) for each in kept]
-        for label, content in others:
-            other = _text(label, content)
-            # A shorter value of the same slot may be what is left of it.
-            if _is_within(text, other) and (label != proposal.label or _is_within(other, text)):
-                return "known"
+        if await aside(sum(len(content) for _, content in others), lambda: self._is_said(proposal, others)):
+            return "known"
         if any(each.label == proposal.label for each in kept):
             return "known"  # the surer of two values is kept
         return "known" if await self._is_known_by_meaning(proposal) else None
 
+    def _is_said(self, proposal: Proposal, others: Iterable[tuple[str, str]]) -> bool:
+        """Whether a tool kept it in the call, or one of `others`, label and content, says it."""
+        text = _text(proposal.label, proposal.content)
+        if any(_is_within(text, each) or _is_within(each, text) for each in self.kept):
+            return True
+        for label, content in others:
+            other = _text(label, content)
+            # A shorter value of the same slot may be what is left of it.
+            if _is_within(text, other) and (label != proposal.label or _is_within(other, text)):
+                return True
+        return False
+
     async def _is_known_by_meaning(self, proposal: Proposal) -> bool:
-        others = [
-            slot
-            for slot in self.slots
-            if slot.memory_type in self.vectors
-            and slot.memory_type != proposal.label
-            and _adds_nothing(proposal.content, slot)
-        ]
+        known = [slot for slot in self.slots if slot.memory_type in self.vectors and slot.memory_type != proposal.label]
+        others = await aside(
+            sum(len(slot.content) for slot in known),
+            lambda: [slot for slot in known if _adds_nothing(proposal.content, slot)],
+        )
         if not others:
             return False
         fact = Fact(proposal.label, proposal.content)

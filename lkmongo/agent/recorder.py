@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lkmongo import deadlines
 from lkmongo.agent.turns import turn_of, turn_of_tool
-from lkmongo.model import SessionRecord, Turn, UserScope, clean, now
+from lkmongo.errors import LkmongoError
+from lkmongo.model import SessionRecord, SessionStatus, Turn, UserScope, clean, now
 from lkmongo.outbox.lease import Lease
-from lkmongo.outbox.operations import AddTurn, End, Notify
+from lkmongo.outbox.operations import AddTurn, AmendTurn, CountRedacted, End, Notify
 from lkmongo.outbox.outbox import Outbox
 from lkmongo.store.sessions.documents import summary_fields
 from lkmongo.store.sessions.webhooks import new_event_id
+from lkmongo.ticket import Ticket
 
 if TYPE_CHECKING:
     from livekit.agents import AgentSession, ConversationItemAddedEvent, FunctionToolsExecutedEvent
-    from livekit.agents.llm import FunctionCall
+    from livekit.agents.llm import ChatItem, FunctionCall
 
+    from lkmongo.store.sessions.sessions import Sessions
     from lkmongo.summary import Summary
 
 logger = logging.getLogger(__name__)
@@ -34,10 +38,12 @@ class Recorder:
 
     def __init__(self, outbox: Outbox) -> None:
         self.facts: dict[str, Callable[[], Any]] = {}
-        """Additional report fields, computed at the end."""
+        """Additional report fields, computed at the end; None for one that is left out."""
         self._outbox = outbox
         self._turns: dict[str, Turn] = {}
+        self._kept: dict[str, Turn] = {}
         outbox.on_erased(self._turns.clear)
+        outbox.on_erased(self._kept.clear)
 
     def attach(self, session: AgentSession[Any]) -> None:
         """Record the events of an AgentSession, with what was said before."""
@@ -53,6 +59,11 @@ class Recorder:
                 self._add(turn_of(item))
         self.start()
 
+    def resume_after(self, turns: Sequence[Turn]) -> None:
+        """Record what follows turns that an agent before has recorded."""
+        self.lease.backdate(min((turn.created_at for turn in turns), default=None))
+        self._outbox.conversation.resume(turns)
+
     def start(self) -> None:
         """Create the session document and its journal, and renew its lease from now on."""
         self._outbox.start()
@@ -61,12 +72,19 @@ class Recorder:
         """Call `callback` when the session may write: at first, and again as another person's."""
         self._outbox.on_acquired(callback)
 
-    async def change_scope(self, scope: UserScope) -> None:
+    def on_logged_out(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when the visitor logs out during the session."""
+        self._outbox.on_logged_out(callback)
+
+    async def change_scope(self, scope: UserScope, ticket: Ticket | None = None) -> None:
         """Move the session, with everything said so far, to another person's scope; call `start` afterwards.
 
         What is stored under the previous scope is deleted once it is stored under the new one.
         """
-        await self._outbox.change_scope(scope, self.turns)
+        if scope.tenant_id != self.record.scope.tenant_id:
+            self._kept = {turn.item_id: turn for turn in self._outbox.redacted_for(scope, self.kept)}
+        await self._outbox.change_scope(scope, self.kept, ticket)
+        self._count_redacted()
 
     @property
     def record(self) -> SessionRecord:
@@ -77,10 +95,23 @@ class Recorder:
     def lease(self) -> Lease:
         return self._outbox.lease
 
+    def has_dropped(self, turn: Turn) -> bool:
+        """Whether a turn was said while nothing might be kept, so that it is told nowhere."""
+        return self._outbox.has_dropped(turn)
+
+    def writing(self) -> AbstractAsyncContextManager[None]:
+        """Hold the lease for writes beside the record; see `Outbox.writing`."""
+        return self._outbox.writing()
+
     @property
     def erased(self) -> bool:
-        """Whether the person was erased during the session, so that nothing of it is stored."""
+        """Whether the person was erased during the session, or is not the caller, so that nothing of it is stored."""
         return self.lease.lost
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing of the session may be stored, as its caller has not agreed to it."""
+        return self._outbox.is_held
 
     @property
     def is_journaled(self) -> bool:
@@ -94,8 +125,17 @@ class Recorder:
 
     @property
     def turns(self) -> list[Turn]:
-        """The turns in the order in which they were made."""
+        """The turns as they were heard, in the order in which they were made."""
         return sorted(self._turns.values(), key=lambda turn: turn.created_at)
+
+    @property
+    def kept(self) -> list[Turn]:
+        """The turns as they are stored, redacted, in the order in which they were made."""
+        return sorted(self._kept.values(), key=lambda turn: turn.created_at)
+
+    def note(self, item: ChatItem) -> None:
+        """Record an item that did not become part of the conversation, such as a message that was not answered."""
+        self._add(turn_of(item))
 
     def _on_item(self, event: ConversationItemAddedEvent) -> None:
         self._add(turn_of(event.item))
@@ -108,7 +148,41 @@ class Recorder:
         if turn is None or turn.item_id in self._turns or self.erased or self.lease.superseded:
             return
         self._turns[turn.item_id] = turn
-        self._outbox.add(AddTurn(turn))
+        kept, amended = self._outbox.conversation.turn(turn)
+        self._kept |= {each.item_id: each for each in (*amended, kept)}
+        self._outbox.add(AddTurn(kept))
+        for each in amended:
+            self._outbox.add(AmendTurn(each.item_id, each.content or ""))
+        if kept is not turn:
+            self._count_redacted()
+
+    def _count_redacted(self) -> None:
+        if counts := self._outbox.conversation.redactor.counts:
+            self._outbox.add(CountRedacted(dict(counts)))
+
+    async def close_unkept(self, reason: str, ended_at: datetime, answer: str, store: Sessions) -> None:
+        """Drop all of a session that may not be kept, except that there was one, of whom nobody can tell.
+
+        That is its id, times, close reason, number of turns, and what the caller answered, under the id of a guest that
+        nobody else has.
+        """
+        record = self.record
+        unkept = SessionRecord(
+            record.session_id,
+            UserScope.guest(record.scope.tenant_id),
+            None,  # a room may have the caller's number in its name
+            SessionStatus.COMPLETE,
+            record.started_at,
+            ended_at,
+            reason,
+            report={"consent": {"state": answer}, "turns": len(self._turns)},
+        )
+        await self._outbox.close(0)
+        try:
+            async with asyncio.timeout(deadlines.AWAY):
+                await store.save(unkept)
+        except (LkmongoError, TimeoutError) as error:
+            logger.info("that there was a session is not stored: %s", error)
 
     async def close(
         self,
@@ -141,7 +215,8 @@ class Recorder:
         until = loop.time() + deadline
         await self.lease.release(deadline)
         try:
-            facts = clean(report() | {name: fact() for name, fact in self.facts.items()})
+            more = {name: fact() for name, fact in self.facts.items()}
+            facts = clean(report() | {name: found for name, found in more.items() if found is not None})
         except Exception:
             logger.exception("the session report could not be made")
             facts = {}

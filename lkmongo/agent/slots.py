@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import re
 from collections.abc import Collection, Mapping
-from itertools import chain, zip_longest
+from itertools import chain, islice, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from lkmongo import deadlines
 from lkmongo.agent.status_line import language_code
+from lkmongo.aio import aside
 from lkmongo.embed.base import EmbeddingTimeoutError
 from lkmongo.errors import InvalidTextError, LkmongoError
-from lkmongo.model import Fact, slot_name
+from lkmongo.model import MAX_CONTENT, Fact, slot_name
 from lkmongo.search.exact import ExactIndex, Tokenizer
 from lkmongo.search.strategy import memory_index
 
@@ -27,8 +29,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_MANY = 500
-"""Slots from which they are ranked in a thread."""
+_MANY, _MUCH = 500, 50_000
+"""Slots, or characters of them, from which they are indexed and searched in a thread."""
+_VECTORS_AT_ONCE = 500
 _NEAR_LABEL = 82
 """Similarity, of 100, from which two labels count as spellings of the same one."""
 
@@ -40,6 +43,7 @@ _SPELLINGS = (
 )
 
 
+@functools.lru_cache(20_000)  # a new label is compared with each that there is
 def _american(name: str) -> str:
     """A label in American spelling, for comparison."""
     for spelling, american in _SPELLINGS:
@@ -60,6 +64,8 @@ class Slots:
 
     def __init__(self, embedder: Embedder) -> None:
         self.all: dict[str, Fact] = {}
+        self.characters = 0
+        """Of all labels and texts; a text that is not loaded counts as the longest."""
         self._embedder = embedder
         self._vectors: dict[str, Any] = {}
         self._index: ExactIndex[str] | None = None
@@ -69,6 +75,11 @@ class Slots:
         self._tokenizer = Tokenizer()
         self._language: str | None = None
         self._last_error: str | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Of all labels and texts in UTF-8, those that are not loaded as in `characters`."""
+        return sum(map(bytes_of, self.all.values()))
 
     def speak(self, preferred_language: str | None) -> None:
         """Take the slots to be in the profile's language unless they say otherwise themselves."""
@@ -80,18 +91,22 @@ class Slots:
     def replace_all(self, slots: dict[str, Fact]) -> None:
         """Replace all slots; vectors are kept."""
         self.all = slots
+        self.characters = sum(map(characters_of, slots.values()))
         self._changed()
 
     def put(self, memory: Fact) -> None:
         """Write a slot, and discard its old vector."""
         name = memory.memory_type
+        old = self.all.get(name)
+        self.characters += characters_of(memory) - (characters_of(old) if old else 0)
         self.all = {name: memory} | {other: slot for other, slot in self.all.items() if other != name}
         self._vectors.pop(name, None)
         self._changed()
 
     def pop(self, name: str) -> None:
         """Delete a slot if it exists."""
-        self.all.pop(name, None)
+        if old := self.all.pop(name, None):
+            self.characters -= characters_of(old)
         self._vectors.pop(name, None)
         self._changed()
 
@@ -105,14 +120,25 @@ class Slots:
         self.clear_vectors()
         self._tokenizer = Tokenizer()
 
-    def add_vectors(self, stored: Mapping[str, tuple[datetime | None, Any]]) -> list[Fact]:
+    def fill(self, memory: Fact) -> None:
+        """Add the text of a slot that was loaded without, unless it has changed since."""
+        known = self.all.get(memory.memory_type)
+        if known and known.is_unread and known.updated_at == memory.updated_at:
+            self.characters += characters_of(memory) - characters_of(known)
+            self.all[memory.memory_type] = memory
+            self._changed()
+
+    async def add_vectors(self, stored: Mapping[str, tuple[datetime | None, Any]]) -> list[Fact]:
         """Add stored vectors of slots that have not changed since; returns the slots without a vector."""
         from lkmongo.embed.vectors import from_bson
 
-        for name, (updated_at, value) in stored.items():
-            memory = self.all.get(name)
-            if memory and memory.updated_at == updated_at:
-                self._vectors[name] = from_bson(value, self._embedder.dimensions)
+        entries = iter(stored.items())
+        while some := list(islice(entries, _VECTORS_AT_ONCE)):
+            for name, (updated_at, value) in some:
+                memory = self.all.get(name)
+                if memory and memory.updated_at == updated_at:
+                    self._vectors[name] = from_bson(value, self._embedder.dimensions)
+            await asyncio.sleep(0)
         self._vectors = {name: vector for name, vector in self._vectors.items() if name in self.all}
         self._changed()
         return [memory for name, memory in self.all.items() if self._vectors.get(name) is None]
@@ -167,7 +193,9 @@ class Slots:
                 self._last_error = reason
             else:
                 self._last_error = None
-        hits = self._built_index().search(query, vector, limit, weights=embedder.weights, floor=embedder.floor)
+        index = await self._index_aside()
+        search = functools.partial(index.search, query, vector, limit, weights=embedder.weights, floor=embedder.floor)
+        hits = await asyncio.to_thread(search) if self._is_large else search()
         found = dict.fromkeys(([exact] if exact else []) + [hit.key for hit in hits])
         return [self.all[name] for name in found if name in self.all][:limit]
 
@@ -180,8 +208,8 @@ class Slots:
         return name if name in self.all else None
 
     def relevant(self, text: str, limit: int) -> list[Fact]:
-        """The slots that share words with `text`, best first."""
-        if not self.all or not text:
+        """The slots that share words with `text`, best first; none of very many that `ranked` was not awaited for."""
+        if not self.all or not text or (self._is_large and self._index is None):
             return []
         embedder = self._embedder
         hits = self._built_index().search(text, None, limit, weights=embedder.weights, floor=embedder.floor)
@@ -200,11 +228,8 @@ class Slots:
         """
         if not self.all or not text:
             return []
-        if len(self.all) < _MANY:
-            names = self._by_turns(self._built_index(), text, vector, limit)
-        else:
-            index = await self._index_from_thread()
-            names = await asyncio.to_thread(self._by_turns, index, text, vector, limit)
+        rank = functools.partial(self._by_turns, await self._index_aside(), text, vector, limit)
+        names = await asyncio.to_thread(rank) if self._is_large else rank()
         return [self.all[name] for name in names if name in self.all]
 
     def _by_turns(self, index: ExactIndex[str], text: str, vector: NDArray[np.float32] | None, limit: int) -> list[str]:
@@ -218,8 +243,14 @@ class Slots:
         both = chain.from_iterable(zip_longest(worded, near))
         return list(dict.fromkeys(name for name in both if name is not None))[:limit]
 
-    async def _index_from_thread(self) -> ExactIndex[str]:
+    @property
+    def _is_large(self) -> bool:
+        return len(self.all) >= _MANY or self.characters >= _MUCH
+
+    async def _index_aside(self) -> ExactIndex[str]:
         """As `_built_index`, without holding the event loop."""
+        if not self._is_large:
+            return self._built_index()
         async with self._building:
             version, index = self.version, self._index
             if index is None:
@@ -243,3 +274,18 @@ class Slots:
     def _changed(self) -> None:
         self.version += 1
         self._index = None
+
+
+def characters_of(memory: Fact) -> int:
+    """The characters of a slot's label and text; of a text that is not loaded, the most that it may have."""
+    return len(memory.memory_type) + (MAX_CONTENT if memory.is_unread else len(memory.content))
+
+
+def bytes_of(memory: Fact) -> int:
+    """The same in UTF-8."""
+    return len(memory.memory_type.encode()) + (MAX_CONTENT if memory.is_unread else len(memory.content.encode()))
+
+
+async def told_of(memories: list[Fact]) -> list[Fact]:
+    """The slots as they may be told."""
+    return await aside(sum(len(each.content) for each in memories), lambda: [each.told for each in memories])

@@ -81,6 +81,8 @@ def as_sentence(error: LkmongoError) -> str:
     return f"{error.message[:1].upper()}{error.message[1:]}."
 
 
+_MOST_LISTED = 12_000
+"""Characters of facts in a list; of the others it says how many there are."""
 _MAX_LATEST_ORDERS = 3
 """Orders read out when the caller names none: as many as one can follow by ear."""
 
@@ -178,7 +180,7 @@ class MemoryTools(ABC):
         slot, told = slot_words(memory.memory_type), with_days(memory.content, memory.dates)
         if memory.valid_from and is_stated(memory.valid_from):
             told += f", since {show_since(memory.valid_from, caller.profile.timezone)}"
-        if caller.guest:
+        if caller.for_this_call:
             return f"For this call I will remember your {slot}: {told}."
         if caller.saved == "not saved":
             raise ToolError(f"I will keep your {slot} in mind for this call, but I could not save it for the next one.")
@@ -192,11 +194,11 @@ class MemoryTools(ABC):
             memory_type: the label it was stored under, such as favorite_color
         """
         caller = self.session_of(context).caller
-        memory = or_tool_error(caller.recall, memory_type)
+        memory = await with_deadline(deadlines.TOOL_READ, caller.read(memory_type), "look that up")
         await caller.history_ready()
         former = or_tool_error(caller.former, memory_type)
         if memory is None and not former:
-            if not caller.loaded:
+            if not caller.loaded or or_tool_error(caller.recall, memory_type):
                 raise _not_loaded(caller)
             raise ToolError(f"I have nothing stored about your {slot_words(or_tool_error(slot_name, memory_type))}.")
         return in_words(memory, former, caller.profile.timezone)
@@ -210,6 +212,8 @@ class MemoryTools(ABC):
         """
         caller = self.session_of(context).caller
         slot = slot_words(await with_deadline(deadlines.TOOL_CHANGE, caller.forget(memory_type), "delete that"))
+        if caller.for_this_call:
+            return f"I have forgotten your {slot}."
         if caller.saved == "not saved":
             raise ToolError(f"I will not use your {slot} in this call, but I could not delete it for good.")
         return f"I have forgotten your {slot}.{_stored_later(caller.saved, 'deleted for good')}"
@@ -225,7 +229,7 @@ class MemoryTools(ABC):
         caller = session.caller
         found = await with_deadline(deadlines.TOOL_READ, session.search_memories(query), "search what I remember")
         await caller.history_ready()
-        matching = by_label(caller.search_former(query))
+        matching = by_label(await caller.search_former(query))
         if not found and not matching:
             if not caller.loaded:
                 raise _not_loaded(caller)
@@ -234,7 +238,7 @@ class MemoryTools(ABC):
         for memory in found:
             former = matching.pop(memory.memory_type, None) or caller.former(memory.memory_type)[:1]
             told.append(in_words(memory, former, zone))
-        told += [in_words(caller.recall(label), former, zone) for label, former in matching.items()]
+        told += [in_words(await caller.read(label), former, zone) for label, former in matching.items()]
         return " ".join(told)
 
     @function_tool
@@ -262,11 +266,18 @@ class MemoryTools(ABC):
 
     @function_tool
     async def list_user_memories(self, context: RunContext[Any]) -> str:
-        """List everything known about the caller: profile and remembered facts."""
+        """List everything known about the caller: profile and remembered facts, newest first."""
         caller = self.session_of(context).caller
         known = [f"Your {profile_words(field)} is {value}." for field, value in caller.profile.values.items()]
-        zone = caller.profile.timezone
-        known += [in_words(memory.told, [], zone) for memory in caller.slots.values()]
+        zone, room, more = caller.profile.timezone, _MOST_LISTED, 0
+        for memory in caller.slots.values():
+            if memory.is_unread or len(memory.content) > room:
+                more += 1
+                continue
+            known.append(in_words(memory.told, [], zone))
+            room -= len(known[-1])
+        if more:
+            known.append(f"I remember {more:,} more: ask me about what you want to know.")
         if known:
             return " ".join(known)
         if not caller.loaded:
@@ -284,7 +295,7 @@ class MemoryTools(ABC):
         caller = self.session_of(context).caller
         words = profile_words(field)
         text = await with_deadline(deadlines.TOOL_CHANGE, caller.set_profile(field, value), "save that")
-        if caller.guest:
+        if caller.for_this_call:
             return f"Your {words} is {text}."
         if caller.saved == "not saved":
             raise ToolError(f"I will use your {words} in this call, but I could not save it for the next one.")

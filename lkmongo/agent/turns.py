@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from lkmongo.aio import aside
 from lkmongo.confidential import (
     REFUSAL,
     asks_for_secret,
@@ -175,6 +176,16 @@ class _Exchange:
             found |= numbers_in(self.words)
             found |= {_content(turn.arguments) for turn in self.then if turn.output == REFUSAL} - {""}
         return found
+
+
+def characters_of(turns: Iterable[Turn]) -> int:
+    """How many characters were said and given to tools."""
+    return sum(len(each.content or "") + len(each.arguments or "") + len(each.output or "") for each in turns)
+
+
+async def secrets_of(turns: Sequence[Turn]) -> frozenset[str]:
+    """What the caller mentioned that must not be remembered."""
+    return (await aside(characters_of(turns), lambda: redact_secrets(turns))).secrets
 
 
 def redact_secrets(turns: Iterable[Turn]) -> RedactedTurns:

@@ -18,6 +18,7 @@ from lkmongo import __version__
 from lkmongo.cli import (
     agent,
     agent_test,  # noqa: F401 - registers its command with agent.app
+    audit,
     db,
     db_search,  # noqa: F401 - registers its commands with db.app
     doctor,
@@ -27,6 +28,7 @@ from lkmongo.cli import (
     memory_import,  # noqa: F401 - registers its command with memory.app
     sessions,
     sessions_export,  # noqa: F401 - likewise, with sessions.app
+    sessions_redact,  # noqa: F401 - likewise
     suggestions,  # noqa: F401 - likewise, with memory.app
     token,
     users,
@@ -50,6 +52,7 @@ app.add_typer(memory.app, name="memory")
 app.add_typer(knowledge.app, name="knowledge")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(users.app, name="users")
+app.add_typer(audit.app, name="audit")
 app.add_typer(token.app, name="token")
 app.add_typer(local.app, name="local")
 command(app, "web", data=True)(web.web)
@@ -126,7 +129,8 @@ def _usage_error(error: typer.TyperException) -> int:
     as_json = "--json" in sys.argv or any(word in {"json", "jsonl"} for word in sys.argv)
     Output(Format.JSON if as_json else None).error(
         UsageError(
-            message.replace("Value error, ", "").rstrip("."),  # pydantic's prefix
+            # Without pydantic's prefix, and a list of choices in one line.
+            " ".join(message.replace("Value error, ", "").split()).rstrip("."),
             hint=f"{context.command_path if context is not None else _command_path(sys.argv[1:])} --help",
         )
     )

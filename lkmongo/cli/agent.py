@@ -51,6 +51,7 @@ async def console(
     if list_devices:
         await one.show_devices(cli)
         return
+    cli.note_ignored()
     if (input_device or output_device) and not voice:
         raise UsageError("--input-device and --output-device need --voice", hint="add --voice")
     if guest and user is not None:
@@ -71,7 +72,9 @@ def run(
     dev: Annotated[
         bool,
         typer.Option(
-            "--dev", help="For development: stop without waiting for calls, and let anyone in a room inspect them."
+            "--dev",
+            help="For development: stop without waiting for calls, let anyone in a room inspect them, and accept a "
+            "LIVEKIT_API_SECRET that could be guessed.",
         ),
     ] = False,
     demo: Annotated[
@@ -107,7 +110,7 @@ def run(
     host: Annotated[
         str | None,
         typer.Option(
-            help="Listen address for health and metrics; by default every interface, with --dev localhost.",
+            help="Listen address for health and metrics; by default localhost, 0.0.0.0 for every interface.",
             show_default=False,
         ),
     ] = None,
@@ -138,6 +141,7 @@ def run(
 
     options = Options(dev, parse_duration(drain_timeout), host, port, metrics_port, demo, max_calls, load_threshold)
     cli.declare()
+    cli.note_ignored()
     runner.configure("debug" if cli.debug else log_level, log_format, cli.settings.secrets)
     run_worker(cli.settings, options)
 

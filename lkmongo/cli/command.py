@@ -14,9 +14,9 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,10 +25,17 @@ from lkmongo.cli.output import Format, Output, is_terminal, visible
 from lkmongo.errors import DeclinedError, ExitCode, LkmongoError, SettingsError, UsageError
 from lkmongo.redact import RedactingFormatter
 
+if TYPE_CHECKING:
+    from lkmongo.model import UserScope
+    from lkmongo.store.open import Store
+
 User = Annotated[str, typer.Argument(metavar="USER", help="Id of the person.", show_default=False)]
 Tenant = Annotated[str, typer.Option("--tenant", help="Id of the tenant.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, without changing anything.")]
+FollowLinks = Annotated[
+    bool, typer.Option("--follow-links", help="Follow symbolic links, to files and folders elsewhere as well.")
+]
 
 
 Function = Callable[..., Any]
@@ -44,6 +51,10 @@ class Cli:
         self.asked: Format | None = None
         """The format given as an option; None if the settings or the terminal decide."""
         self.debug = debug
+        self.action = ""
+        """The command as the audit trail names it, such as "memory list"."""
+        self.reason: str | None = None
+        """Why it is run, as `--reason` says."""
         self.settings = Settings.load({})
         self.wrong_settings: dict[str, SettingsError] = {}
 
@@ -56,22 +67,89 @@ class Cli:
         from lkmongo.settings import Settings
 
         if leniently:
-            sources = load_dotenv_files(Path.cwd(), problems=self.wrong_settings)
-            self.settings, wrong = Settings.load_what_fits(sources=sources)
+            found = load_dotenv_files(Path.cwd(), problems=self.wrong_settings)
+            self.settings, wrong = Settings.load_what_fits(None, *found)
             self.wrong_settings |= wrong
         else:
-            self.settings = Settings.load(sources=load_dotenv_files(Path.cwd()))
+            self.settings = Settings.load(None, *load_dotenv_files(Path.cwd()))
             for name, meant in self.settings.unknown:
                 self.output.warn(f"{name} is not a setting" + (f"; did you mean {meant}?" if meant else ""))
         self.debug = self.debug or self.settings.debug
         if is_terminal(sys.stderr) and os.getpid() != 1:  # as the first process of a container, everything ends with it
             self.settings = self.settings.at_terminal()
 
+    def note_ignored(self) -> None:
+        """Say which variables of dotenv files the code in LKMONGO_AGENT or LKMONGO_WEB_AUTH will miss."""
+        from lkmongo.dotenv_files import ignored_text
+
+        if self.settings.ignored and (self.settings.agent or self.settings.web_auth):
+            self.output.note(ignored_text(self.settings.ignored))
+
     def declare(self) -> None:
         """Declare what the module of LKMONGO_AGENT does. Raises SettingsError if it cannot be imported."""
         from lkmongo.declarations import declare_agent
 
         declare_agent(self.settings.agent)
+
+    @property
+    def operator(self) -> str:
+        """Who runs the command: LKMONGO_OPERATOR, else the login. Raises UsageError."""
+        if self.settings.operator:
+            return self.settings.operator
+        import getpass
+
+        try:
+            return getpass.getuser()
+        except (OSError, KeyError) as error:
+            raise UsageError("your login name cannot be determined", hint="set LKMONGO_OPERATOR") from error
+
+    async def audit(
+        self,
+        store: Store,
+        whose: UserScope | Sequence[UserScope] | str | None,
+        counts: Mapping[str, int],
+        *,
+        needed: bool = True,
+    ) -> None:
+        """Write to the audit trail what this command is about to show or to change; only then it may show anything.
+
+        Args:
+            store: the database.
+            whose: the person or several; else the id of the tenant, None for all of them.
+            counts: how many documents, by kind.
+            needed: whether the command fails if it cannot be written, instead of warning.
+
+        Raises:
+            LkmongoError: it cannot be written.
+        """
+        from lkmongo.model import UserScope
+        from lkmongo.store.people.audit import Audit
+
+        if self.settings.audit == "off" or not self.output.is_held:
+            self.output.is_held = False
+            return
+        people: list[UserScope | None] = [None]
+        if whose is not None and not isinstance(whose, str):
+            people = [whose] if isinstance(whose, UserScope) else [*whose]
+        tenant = whose if isinstance(whose, str) else None
+        try:
+            for scope in people:
+                await Audit(store.db).write(
+                    operator=self.operator,
+                    action=self.action,
+                    tenant_id=scope.tenant_id if scope else tenant,
+                    scope=scope,
+                    reason=self.reason,
+                    counts={kind: number for kind, number in counts.items() if number},
+                )
+        except UsageError:
+            raise
+        except LkmongoError as error:
+            if needed:
+                error.message = f"the audit trail cannot be written, so nothing is shown or changed: {error.message}"
+                raise
+            self.output.warn(f"the audit trail cannot be written: {error.message}")
+        self.output.is_held = False
 
     def confirm(self, question: str, *, yes: bool, flag: str = "--yes") -> None:
         """Ask before an irreversible change.
@@ -136,18 +214,20 @@ def _is_cancelled() -> bool:
 
 
 def command(
-    app: typer.Typer, name: str, *, data: bool = False, lenient: bool = False
+    app: typer.Typer, name: str, *, data: bool = False, lenient: bool = False, audited: bool = False
 ) -> Callable[[Function], Function]:
     """Register a function, which may be a coroutine function, as `app`'s command `name`.
 
     Its first parameter is a `Cli`; it returns None. It gets the option `--debug`, with `data` also `--output` and
     `--json`; one that knows a further format has a parameter `output` of its own. A `lenient` command runs even with
-    invalid settings.
+    invalid settings. An `audited` one gets `--reason` too, and can show nothing before `Cli.audit`.
     """
 
     def register(function: Function) -> Function:
         # Without it Typer truncates the first sentence at a line break.
-        app.command(name, short_help=_first_sentence(function))(_runner(function, data=data, lenient=lenient))
+        app.command(name, short_help=_first_sentence(function))(
+            _runner(function, data=data, lenient=lenient, action=f"{app.info.name} {name}" if audited else "")
+        )
         return function
 
     return register
@@ -157,7 +237,7 @@ def own_command(app: typer.Typer, *, data: bool = False) -> Callable[[Function],
     """Register a function, as `command` does, for the group `app` itself, without a subcommand."""
 
     def register(function: Function) -> Function:
-        run = _runner(function, data=data, lenient=False)
+        run = _runner(function, data=data)
 
         @functools.wraps(run)
         def run_unless_another(context: typer.Context, **arguments: Any) -> None:
@@ -180,7 +260,7 @@ def own_command(app: typer.Typer, *, data: bool = False) -> Callable[[Function],
     return register
 
 
-def _runner(function: Function, *, data: bool, lenient: bool) -> Function:
+def _runner(function: Function, *, data: bool, lenient: bool = False, action: str = "") -> Function:
     """Wrap a command function for Typer: adds the common options, loads settings, and handles errors."""
 
     @functools.wraps(function)
@@ -189,12 +269,16 @@ def _runner(function: Function, *, data: bool, lenient: bool) -> Function:
         given = arguments["output"] if has_own_output else arguments.pop("output", None)
         shared = Format(given) if given in set(Format) else None
         fmt = Format.JSON if arguments.pop("json_", False) else shared
-        _run(function, arguments, fmt, debug=debug, lenient=lenient)
+        reason = arguments.pop("reason", None) if action else None
+        _run(function, arguments, fmt, debug=debug, lenient=lenient, action=action, reason=reason)
 
     signature = inspect.signature(function, eval_str=True)
     has_own_output = "output" in signature.parameters
     own = [parameter for key, parameter in signature.parameters.items() if key != "cli"]
-    parameters = [*own, *(each for each in _common(data=data) if each.name not in signature.parameters)]
+    parameters = [
+        *own,
+        *(each for each in _common(data=data, audited=bool(action)) if each.name not in signature.parameters),
+    ]
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}  # else Typer evaluates all of them again
     return run
@@ -205,10 +289,13 @@ def _first_sentence(function: Function) -> str:
     return " ".join(paragraph.split()).partition(". ")[0].rstrip(".") + "."
 
 
-def _common(*, data: bool) -> Iterator[inspect.Parameter]:
+def _common(*, data: bool, audited: bool) -> Iterator[inspect.Parameter]:
     def option(name: str, annotation: Any, default: Any) -> inspect.Parameter:
         return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
+    if audited:
+        why = "Why, for the audit trail: a ticket, no name."
+        yield option("reason", Annotated[str | None, typer.Option("--reason", metavar="TEXT", help=why)], None)
     if data:
         yield option(
             "output",
@@ -222,7 +309,16 @@ def _common(*, data: bool) -> Iterator[inspect.Parameter]:
     yield option("debug", Annotated[bool, typer.Option("--debug", help="Show tracebacks and logs.")], False)
 
 
-def _run(function: Function, arguments: dict[str, Any], fmt: Format | None, *, debug: bool, lenient: bool) -> None:
+def _run(
+    function: Function,
+    arguments: dict[str, Any],
+    fmt: Format | None,
+    *,
+    debug: bool,
+    lenient: bool,
+    action: str,
+    reason: str | None,
+) -> None:
     output = Output(fmt)
     cli = Cli(output, debug=debug)
     cli.asked = fmt
@@ -233,11 +329,10 @@ def _run(function: Function, arguments: dict[str, Any], fmt: Format | None, *, d
             fmt or (Format(cli.settings.output) if cli.settings.output else None), cli.settings.secrets
         )
         _configure_logging(cli)
-        result = function(cli, **arguments)
-        if inspect.iscoroutine(result):
-            result = _run_coroutine(result)
-        if result is not None:
-            raise RuntimeError(f"{function.__name__} returned {result!r}; a command must return None")
+        output.is_held = bool(action)
+        cli.action = f"{action} --dry-run" if action and arguments.get("dry_run") else action
+        cli.reason = _checked_reason(reason, needed=bool(action) and cli.settings.audit == "reason")
+        _call(function, cli, arguments)
     except LkmongoError as error:
         if cli.debug:
             logging.getLogger(__name__).exception("%s failed", function.__name__)
@@ -264,6 +359,26 @@ def _run(function: Function, arguments: dict[str, Any], fmt: Format | None, *, d
             )
         )
         raise typer.Exit(ExitCode.FAILED) from None
+
+
+def _call(function: Function, cli: Cli, arguments: dict[str, Any]) -> None:
+    result = function(cli, **arguments)
+    if inspect.iscoroutine(result):
+        result = _run_coroutine(result)
+    if result is not None:
+        raise RuntimeError(f"{function.__name__} returned {result!r}; a command must return None")
+    if cli.output.is_held:
+        raise RuntimeError(f"{function.__name__} did not write to the audit trail")
+
+
+def _checked_reason(reason: str | None, *, needed: bool) -> str | None:
+    if reason is not None:
+        from lkmongo.store.people.person_hash import check_note
+
+        return check_note("reason", reason)
+    if needed:
+        raise UsageError("a reason is needed, as LKMONGO_AUDIT is reason", hint="add --reason, such as a ticket")
+    return None
 
 
 def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -233,7 +233,8 @@ def _definitions(wanted: Sequence[SearchIndex]) -> list[dict[str, Any]]:
             "collection": index.collection,
             "index": index.name,
             "kind": "ordinary",
-            "definition": {"key": dict(index.keys), "unique": index.unique},
+            "definition": {"key": dict(index.keys), "unique": index.unique}
+            | ({"expireAfterSeconds": 0} if index.expires else {}),
         }
         for index in all_indexes(declared())
     ]
@@ -318,7 +319,7 @@ async def wait_ready(
 
 
 @command(app, "status", data=True)
-async def status(cli: Cli) -> None:
+async def status(cli: Cli) -> None:  # noqa: PLR0915 - one thing after the other
     """Show what the server can do and how it is searched, indexes, missing vectors, older documents, and the retention.
 
     Changes nothing, and does not wait.
@@ -329,6 +330,7 @@ async def status(cli: Cli) -> None:
     from lkmongo.store.indexes import database_indexes
     from lkmongo.store.indexes.database_indexes import Action
     from lkmongo.store.indexes.definitions import Tuning
+    from lkmongo.store.indexes.encrypt import states
     from lkmongo.store.indexes.readiness import database_status
     from lkmongo.store.indexes.upgrade import versions
     from lkmongo.store.open import open_store
@@ -339,6 +341,7 @@ async def status(cli: Cli) -> None:
         found = await database_status(store.db, embedder, Tuning.of(cli.settings))
         keep = kept(await database_indexes.current_retention(store.db))
         schema = [dataclasses.asdict(each) for each in await versions(store.db)]
+        encrypted = [dataclasses.asdict(each) for each in await states(store.db)]
     server = {
         "version": found.capabilities.release,
         **found.capabilities.features,
@@ -371,6 +374,7 @@ async def status(cli: Cli) -> None:
                 "indexes": rows,
                 "documents": documents,
                 "schema": schema,
+                "encryption": {"by": cli.settings.encryption, "documents": encrypted},
                 "retention": keep,
             }
         )
@@ -385,11 +389,14 @@ async def status(cli: Cli) -> None:
         cli.output.say("")
         cli.output.rows(["collection", "older", "newer"], schema)
         cli.output.say("")
+        cli.output.rows(["collection", "plain", "encrypted"], encrypted)
+        cli.output.say("")
         cli.output.rows(["subject", "keep"], keep)
     for each in found.search:
         if not each.ready:
             cli.output.warn("; ".join(filter(None, [f"{each.index.name} is {each.label}", each.detail, each.remedy])))
     _note_what_embeds(cli, embedder)
+    _tell_encryption(cli, encrypted)
     if found.trouble:
         cli.output.warn(f"the search indexes could not be listed: {found.trouble}")
     elif not found.capabilities.search:
@@ -408,6 +415,14 @@ def _note_what_embeds(cli: Cli, embedder: Embedder) -> None:
 
     if isinstance(embedder, AtlasEmbedder):
         cli.output.note(embedder.description)
+
+
+def _tell_encryption(cli: Cli, states: list[dict[str, Any]]) -> None:
+    plain, hidden = (sum(each[what] or 0 for each in states) for what in ("plain", "encrypted"))
+    if cli.settings.encryption != "off" and plain:
+        cli.output.note(f"{counted(plain, 'document')} not encrypted yet: lkmongo db encrypt")
+    if cli.settings.encryption == "off" and hidden:
+        cli.output.warn(f"{counted(hidden, 'document')} cannot be read: encrypted, and LKMONGO_ENCRYPTION is off")
 
 
 def _of(number: int, release: str) -> str:

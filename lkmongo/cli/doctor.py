@@ -34,6 +34,9 @@ async def doctor(
             autocompletion=_complete_name,
         ),
     ] = None,
+    own_code: Annotated[
+        bool, typer.Option("--own-code", help="Import what LKMONGO_AGENT names, which runs its code.")
+    ] = False,
 ) -> None:
     """Check everything that can be set up wrong, and say what to do about it.
 
@@ -47,6 +50,7 @@ async def doctor(
         cli.settings,
         cli.wrong_settings,
         only=only or (),
+        own_code=own_code,
         on_check=(lambda check: _show(cli, check)) if live else lambda _check: None,
         on_status=cli.output.note,
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lkmongo.cli.command import Cli, DryRun, Tenant, Yes, command
+from lkmongo.cli.command import Cli, DryRun, FollowLinks, Tenant, Yes, command
 from lkmongo.cli.output import counted
 from lkmongo.cli.progress import ReportProgress, progress
 from lkmongo.cli.search_view import Limit, Query
@@ -16,6 +16,7 @@ from lkmongo.model import DEFAULT_TENANT
 if TYPE_CHECKING:
     from lkmongo.store.knowledge.ingest import IngestResult, Library
     from lkmongo.store.knowledge.knowledge import Document
+    from lkmongo.store.knowledge.reader import Reader
 
 app = typer.Typer(help="What the agent may quote.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -45,13 +46,15 @@ async def add(
             "--source", metavar="NAME", help="Name for the document from stdin, such as notes.md.", show_default=False
         ),
     ] = None,
+    follow_links: FollowLinks = False,
     dry_run: DryRun = False,
 ) -> None:
     """Add documents, or update those that were added before.
 
     They are split by headings and size. Only changed passages are written and embedded; passages that vanished from
     their document are removed, and so are documents that vanished from an added folder. Files of more than 20 MB are
-    refused; in folders, hidden files and links to folders are skipped.
+    refused, and those that take more than 20 s or 512 MB to read; in folders, hidden files and symbolic links are
+    skipped.
     """
     from lkmongo.embed.choose import open_embedder
     from lkmongo.model import TenantScope
@@ -62,7 +65,7 @@ async def add(
     scope = TenantScope(tenant)
     async with open_embedder(cli.settings) as embedder:
         with progress("adding") as report:
-            library = await _read(paths, source, report)
+            library = await _read(paths, source, report, follow_links=follow_links)
             _warn_about_skipped(library, cli)
             async with open_store(cli.settings, on_status=cli.output.note) as store:
                 if not dry_run:
@@ -80,12 +83,13 @@ async def add(
     _raise_if_incomplete(added, library, dry_run=dry_run)
 
 
-async def _read(paths: Sequence[str], source: str | None, tell: ReportProgress) -> Library:
+async def _read(paths: Sequence[str], source: str | None, tell: ReportProgress, *, follow_links: bool) -> Library:
     import asyncio
     from pathlib import Path
 
     from lkmongo.errors import UsageError
     from lkmongo.store.knowledge.ingest import STDIN, Library, find_documents, read_documents
+    from lkmongo.store.knowledge.reader import Reader
 
     named = [Path(path) for path in paths if path != STDIN]
     if "" in paths:  # Path takes it for the current folder; usually an unset variable
@@ -95,13 +99,16 @@ async def _read(paths: Sequence[str], source: str | None, tell: ReportProgress) 
             raise UsageError("--source names the document from stdin", hint="add -, or leave --source out")
     elif source is None:
         raise UsageError("a document from stdin needs a name", hint="add --source NAME, such as --source notes.md")
-    library = await read_documents(find_documents(named), tell) if named else Library()
-    if source is not None:
-        library.documents.append(await asyncio.to_thread(_read_stdin, source, library.present))
+    with Reader() as reader:
+        reader.start()
+        found = find_documents(named, follow_links=follow_links)
+        library = await read_documents(found, reader, tell) if named else Library()
+        if source is not None:
+            library.documents.append(await asyncio.to_thread(_read_stdin, source, library.present, reader))
     return library
 
 
-def _read_stdin(source: str, present: set[str]) -> Document:
+def _read_stdin(source: str, present: set[str], reader: Reader) -> Document:
     import sys
 
     from lkmongo.errors import UsageError
@@ -111,7 +118,7 @@ def _read_stdin(source: str, present: set[str]) -> Document:
         raise UsageError("stdin is closed", hint="pipe a document in")
     if source in present:
         raise UsageError(f"a file and stdin would both be {source}", hint="choose another --source")
-    return read_stream(sys.stdin.buffer, source)
+    return read_stream(sys.stdin.buffer, source, reader)
 
 
 def _warn_about_skipped(library: Library, cli: Cli) -> None:

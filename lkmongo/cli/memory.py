@@ -16,18 +16,20 @@ if TYPE_CHECKING:
     from lkmongo.model import Source
     from lkmongo.store.people.forget import Forgotten
 
-app = typer.Typer(help="What is remembered of a person.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(name="memory", help="What is remembered of a person.", no_args_is_help=True, rich_markup_mode=None)
 
 
-@command(app, "list", data=True)
+@command(app, "list", data=True, audited=True)
 async def list_(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
     """List what is remembered of a person, newest first."""
     from lkmongo.model import UserScope
     from lkmongo.store.open import open_store
     from lkmongo.store.people.person import slots_of
 
+    scope = UserScope(tenant_id=tenant, user_id=user)
     async with open_store(cli.settings) as store:
-        slots = await slots_of(store, UserScope(tenant_id=tenant, user_id=user))
+        slots = await slots_of(store, scope)
+        await cli.audit(store, scope, {"memories": len(slots)})
     cli.output.rows(
         ["memory_type", "content", "valid_from", "created_at", "updated_at"],
         (
@@ -44,7 +46,7 @@ async def list_(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
     )
 
 
-@command(app, "show", data=True)
+@command(app, "show", data=True, audited=True)
 async def show(
     cli: Cli,
     user: User,
@@ -56,8 +58,10 @@ async def show(
     from lkmongo.store.open import open_store
     from lkmongo.store.people.person import slot_of
 
+    scope = UserScope(tenant_id=tenant, user_id=user)
     async with open_store(cli.settings) as store:
-        slot, model = await slot_of(store, UserScope(tenant_id=tenant, user_id=user), label)
+        slot, model = await slot_of(store, scope, label)
+        await cli.audit(store, scope, {"memories": 1})
     fields = {
         "memory_type": slot.memory_type,
         "content": slot.content,
@@ -78,7 +82,7 @@ def _source(source: Source | None) -> dict[str, str | None] | None:
     return {"how": source.how, "session_id": source.session_id, "item_id": source.item_id}
 
 
-@command(app, "history", data=True)
+@command(app, "history", data=True, audited=True)
 async def history(
     cli: Cli,
     user: User,
@@ -96,8 +100,10 @@ async def history(
     from lkmongo.store.open import open_store
     from lkmongo.store.people.corrections import history_known
 
+    scope = UserScope(tenant_id=tenant, user_id=user)
     async with open_store(cli.settings) as store:
-        versions = await history_known(store, UserScope(tenant_id=tenant, user_id=user), label)
+        versions = await history_known(store, scope, label)
+        await cli.audit(store, scope, {"values": len(versions)})
     cli.output.rows(
         ["memory_type", "content", "valid_from", "valid_to", "source", "session_id", "item_id"],
         (
@@ -116,7 +122,7 @@ async def history(
     )
 
 
-@command(app, "set", data=True)
+@command(app, "set", data=True, audited=True)
 async def set_(
     cli: Cli,
     user: User,
@@ -145,6 +151,8 @@ async def set_(
     scope = UserScope(tenant_id=tenant, user_id=user)
     valid_from = (start_of(since, now()) or moment(since)) if since else None
     async with open_store(cli.settings) as store:
+        planned = await set_known(store, scope, label, value, valid_from=valid_from, dry_run=True)
+        await cli.audit(store, scope, {"memories": int(planned.changed)})
         done = await set_known(store, scope, label, value, valid_from=valid_from, dry_run=dry_run)
     was = done.instead_of.content if done.instead_of else None
     fields = {
@@ -166,7 +174,7 @@ async def set_(
     cli.output.record(fields, sentence)
 
 
-@command(app, "undo", data=True)
+@command(app, "undo", data=True, audited=True)
 async def undo(
     cli: Cli,
     user: User,
@@ -183,11 +191,13 @@ async def undo(
     from lkmongo.store.open import open_store
     from lkmongo.store.people.corrections import undo_known
 
-    whose = f"of {user} in tenant {tenant}"
+    scope, whose = UserScope(tenant_id=tenant, user_id=user), f"of {user} in tenant {tenant}"
     async with open_store(cli.settings) as store:
+        await undo_known(store, scope, label, dry_run=True)
+        await cli.audit(store, scope, {"memories": 1})
         done = await undo_known(
             store,
-            UserScope(tenant_id=tenant, user_id=user),
+            scope,
             label,
             dry_run=dry_run,
             confirm=lambda planned: cli.confirm(
@@ -208,7 +218,7 @@ async def undo(
     cli.output.record(fields, f"{verb} {done.fact.memory_type} {whose} back to: {done.fact.content}")
 
 
-@command(app, "export", data=True)
+@command(app, "export", data=True, audited=True)
 async def export(
     cli: Cli,
     user: User,
@@ -233,6 +243,7 @@ async def export(
     scope = UserScope(tenant_id=tenant, user_id=user)
     async with open_store(cli.settings) as store:
         counts = await count_known(store.db, scope)
+        await cli.audit(store, scope, counts)
         if file is None or file == Path("-"):
             async for piece in export_person(store.db, scope):
                 cli.output.write(piece)
@@ -246,7 +257,7 @@ async def export(
     )
 
 
-@command(app, "commitments", data=True)
+@command(app, "commitments", data=True, audited=True)
 async def commitments(
     cli: Cli,
     user: User,
@@ -272,6 +283,7 @@ async def commitments(
             await require_known(store.db, user_id=user, tenant_id=tenant)
         if missing := [each for each in close or [] if each not in {one.id for one in found}]:
             raise NotFoundError(f"{user} has no open commitment {', '.join(missing)}", hint="see them without --close")
+        await cli.audit(store, scope, {"commitments": len(found)})
         if close:
             await store.summaries.close(scope, close, now())
             found = tuple(each for each in found if each.id not in close)
@@ -292,7 +304,7 @@ async def commitments(
     )
 
 
-@command(app, "forget", data=True)
+@command(app, "forget", data=True, audited=True)
 async def forget(
     cli: Cli,
     user: User,
@@ -320,16 +332,20 @@ async def forget(
     from lkmongo.store.open import open_store
     from lkmongo.store.people.forget import forget_known
 
-    whose = f"of {user} in tenant {tenant}"
+    scope, whose = UserScope(tenant_id=tenant, user_id=user), f"of {user} in tenant {tenant}"
     async with open_store(cli.settings) as store:
-        found = await forget_known(
-            store,
-            UserScope(tenant_id=tenant, user_id=user),
-            labels or None,
-            profile=profile,
-            dry_run=dry_run,
-            confirm=lambda found: cli.confirm(f"Forget {_in_words(found)} {whose}?", yes=yes),
-        )
+
+        async def tell(found: Forgotten) -> None:
+            await cli.audit(
+                store, scope, {"memories": len(found.memory_types), "profile_fields": len(found.profile_fields)}
+            )
+
+        async def ask(found: Forgotten) -> None:
+            await tell(found)
+            cli.confirm(f"Forget {_in_words(found)} {whose}?", yes=yes)
+
+        found = await forget_known(store, scope, labels or None, profile=profile, dry_run=dry_run, confirm=ask)
+        await tell(found)
     fields = {
         "user_id": user,
         "tenant_id": tenant,
@@ -359,7 +375,7 @@ def _in_words(found: Forgotten) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
-@command(app, "search", data=True)
+@command(app, "search", data=True, audited=True)
 async def search(cli: Cli, user: User, query: Query, limit: Limit = 5, tenant: Tenant = DEFAULT_TENANT) -> None:
     """Search what is remembered of a person, by meaning and by words, as the agent does.
 
@@ -374,4 +390,5 @@ async def search(cli: Cli, user: User, query: Query, limit: Limit = 5, tenant: T
         result = await strategy.memories(scope, text, limit)
         if not result.hits:
             await require_known(store.db, user_id=user, tenant_id=tenant)
+        await cli.audit(store, scope, {"memories": len(result.hits)})
     show_memories(cli, result, empty=f"Nothing fitting is remembered of {user} in tenant {tenant}")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _LISTED = 20
 
 
-@command(app, "import", data=True)
+@command(app, "import", data=True, audited=True)
 async def import_(
     cli: Cli,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file with the facts.", show_default=False)],
@@ -36,13 +36,17 @@ async def import_(
     """
     from lkmongo.cli.progress import rate
     from lkmongo.errors import LkmongoError
+    from lkmongo.model import UserScope
     from lkmongo.store.indexes import database_indexes
     from lkmongo.store.open import open_store
     from lkmongo.store.people.import_formats import read
     from lkmongo.store.people.import_memories import import_facts
 
+    number = sum(1 for _ in read(file)[1])  # the audit trail is told first
     form, entries = read(file)
+    whose = tenant if user is None else UserScope(tenant_id=tenant, user_id=user)
     async with open_store(cli.settings, on_status=cli.output.note) as store:
+        await cli.audit(store, whose, {"facts": number})
         if not dry_run:
             await database_indexes.apply(store.db)
         with rate("importing", "facts") as tell:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,30 +20,14 @@ from typing import Any, TextIO
 from rich.cells import cell_len, chop_cells
 
 from lkmongo.errors import LkmongoError
+from lkmongo.invisible import safe_json
+from lkmongo.invisible import visible as visible  # noqa: PLC0414 - what is shown goes through here
 from lkmongo.redact import redact
-
-# Control characters except the line break, direction marks, Unicode line separators, and surrogates.
-_HIDDEN = re.compile("[\0-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def visible(text: str, *, one_line: bool = False) -> str:
-    r"""Escape control and direction-changing characters, such as \x1b.
-
-    `one_line` replaces line breaks and tabs with spaces, for tables and tab-separated output.
-    """
-    if one_line:
-        text = " ".join(text.split("\n")).replace("\t", " ").replace("\r", " ")
-    return _HIDDEN.sub(_escaped, text)
 
 
 def counted(number: int, noun: str) -> str:
     """A number with a regular noun: "1 call", "1,000 calls"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _escaped(hidden: re.Match[str]) -> str:
-    code = ord(hidden[0])
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 _IDS = frozenset({"session_id", "user_id", "tenant_id", "order_id", "source", "root"})
@@ -156,6 +139,8 @@ class Output:
     def __init__(self, fmt: Format | None = None, secrets: Sequence[str] = ()) -> None:
         self.format = fmt or (Format.TABLE if is_terminal(sys.stdout) else Format.PLAIN)
         self._secrets = secrets
+        self.is_held = False
+        """Whether data may not be shown yet: a command on people's data is in the audit trail first."""
 
     @property
     def is_json(self) -> bool:
@@ -173,6 +158,7 @@ class Output:
             if empty:
                 self.note(empty)
         elif self.format is Format.TABLE:
+            self._check()
             _table(columns, listed)
         else:
             self._line("\t".join(columns))
@@ -232,12 +218,17 @@ class Output:
 
     def write(self, text: str) -> None:
         """Write safe data to stdout unchanged."""
+        self._check()
         with _standard_output() as stream:
             stream.write(text)
             stream.flush()
 
-    @staticmethod
-    def _line(text: str) -> None:
+    def _check(self) -> None:
+        if self.is_held:
+            raise RuntimeError("data would be shown that is not in the audit trail")
+
+    def _line(self, text: str) -> None:
+        self._check()
         with _standard_output() as stream:
             stream.write(text + "\n")
             stream.flush()
@@ -264,8 +255,8 @@ def unwritable(error: OSError) -> LkmongoError:
 
 
 def to_json(value: Any) -> str:
-    """JSON on one line, with times in ISO 8601."""
-    return json.dumps(value, ensure_ascii=not is_unicode(sys.stdout), default=_plain)
+    """JSON on one line, with times in ISO 8601, that a terminal shows as it is."""
+    return safe_json(json.dumps(value, ensure_ascii=not is_unicode(sys.stdout), default=_plain))
 
 
 def _plain(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,11 +15,12 @@ import typer
 from lkmongo.after_end import Delivery, Learning
 from lkmongo.cli.command import Cli, command
 from lkmongo.cli.output import Format, counted, visible
-from lkmongo.model import DEFAULT_TENANT, SessionRecord, SessionStatus, Turn, TurnTotals
+from lkmongo.model import DEFAULT_TENANT, SessionRecord, SessionStatus, Turn, TurnTotals, UserScope
 from lkmongo.store.sessions.transcript import SLOW, Line, clock, lines, who
 from lkmongo.times import Since, Until, span
 
 if TYPE_CHECKING:
+    from lkmongo.store.open import Store
     from lkmongo.store.sessions.listing import SessionFilter
     from lkmongo.store.sessions.search import Found
 
@@ -34,7 +35,9 @@ def turn_fields(record: SessionRecord, turns: Sequence[Turn], slow: float) -> li
     ]
 
 
-def transcript(record: SessionRecord, turns: Sequence[Turn], slow: float, *, fit: bool) -> Iterator[str]:
+def transcript(
+    record: SessionRecord, turns: Sequence[Turn], refused: Mapping[str, int], slow: float, *, fit: bool
+) -> Iterator[str]:
     """The lines of the transcript; with `fit` they are wrapped to the terminal's width."""
     said = list(lines(turns, record.started_at, slow=slow))
     late = [f"{clock(line.offset)} {wait}".lstrip() for line in said for wait in line.slow]
@@ -46,11 +49,14 @@ def transcript(record: SessionRecord, turns: Sequence[Turn], slow: float, *, fit
         "started": _local(record.started_at),
         "length": clock(record.length),
         "turns": str(totals.turns) + (f", {totals.tool_errors} failed" if totals.tool_errors else ""),
+        "consent": _consent(record.report.get("consent")),
         "about": record.summary.text if record.summary else None,
         "topics": ", ".join(record.summary.topics) if record.summary else None,
         "still open": "; ".join(each.text for each in record.summary.open) if record.summary else None,
+        "refused": ", ".join(f"{number:,} by the limit of {name}" for name, number in refused.items()) or None,
         "webhook": _webhook(record.webhook),
         "learned": _learned(record.learning),
+        "redacted": ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in sorted(record.redacted.items())),
         f"slow (≥ {slow:g} s)": "; ".join(late) or "nothing that was measured",
     }
     yield f"Session {record.session_id}"
@@ -64,6 +70,24 @@ def transcript(record: SessionRecord, turns: Sequence[Turn], slow: float, *, fit
     speakers = max((len(visible(line.who)) for line in said), default=0)
     for line in said:
         yield from _line(line, offsets, min(speakers, 12), width)
+
+
+_REFUSED = ("messages", "changes", "slots", "bytes")
+
+
+def _limits(report: Mapping[str, Any]) -> dict[str, int]:
+    """How often what the caller wanted was more than they may, by the limit."""
+    found = report.get("limits")
+    return {name: n for name in _REFUSED if isinstance(n := found.get(name), int)} if isinstance(found, dict) else {}
+
+
+def _consent(given: object) -> str | None:
+    if not isinstance(given, dict):
+        return None
+    at, by = given.get("at"), given.get("by")
+    when = f" {_local(at)}, by {by}, wording {given.get('wording')}" if isinstance(at, datetime) else ""
+    kept = "" if given.get("state") in {"agreed", "withdrawn"} else ": nothing of this session was kept"
+    return f"{given.get('state')}{when}{kept}"
 
 
 def _webhook(delivery: Delivery | None) -> str | None:
@@ -122,6 +146,7 @@ def _wrapped(head: str, text: str, width: int) -> Iterator[str]:
 
 
 app = typer.Typer(
+    name="sessions",
     help="Recorded sessions: list, read, search, count, export and recover them.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -172,7 +197,18 @@ def session_filter(
     return SessionFilter(tenant_id=tenant_id, user_id=user, since=start, until=end, **more)
 
 
-@command(app, "list", data=True)
+async def whose(store: Store, wanted: SessionFilter) -> list[UserScope] | str | None:
+    """Who is asked for, for the audit trail: a person, in each tenant that knows them, or a tenant, or all of them."""
+    if wanted.user_id is None:
+        return wanted.tenant_id
+    from lkmongo.store.people.person import is_known
+
+    tenants = await store.users.tenants() if wanted.tenant_id is None else [wanted.tenant_id]
+    scopes = [UserScope(tenant_id=each, user_id=wanted.user_id) for each in tenants]
+    return [scope for scope in scopes if wanted.tenant_id is not None or await is_known(store.db, scope)]
+
+
+@command(app, "list", data=True, audited=True)
 async def list_(
     cli: Cli,
     user: Person = None,
@@ -213,6 +249,7 @@ async def list_(
         count = await listing.count(store.db, wanted) if len(found) == limit else len(found)
         if not found:
             await require_known(store.db, user_id=wanted.user_id, tenant_id=wanted.tenant_id)
+        await cli.audit(store, await whose(store, wanted), {"sessions": len(found)})
     fields = _fields if cli.output.is_json else _cells
     columns = [name for name in (_FIELDS if cli.output.is_json else _COLUMNS) if all_tenants or name != "tenant_id"]
     cli.output.rows(columns, map(fields, found), empty="There are no such sessions")
@@ -221,7 +258,7 @@ async def list_(
         cli.output.note(f"showing the newest {len(found):,} of {more}; see others with --limit, --since and --until")
 
 
-@command(app, "show", data=True)
+@command(app, "show", data=True, audited=True)
 async def show(
     cli: Cli,
     session_id: Annotated[
@@ -244,18 +281,27 @@ async def show(
     async with open_store(cli.settings) as store:
         record = await listing.find(store.db, wanted, session_id)
         turns = await store.sessions.turns(record.scope, record.session_id)
+        await cli.audit(store, record.scope, {"sessions": 1, "turns": len(turns)})
+    refused = _limits(record.report)
     if cli.output.is_json:
         webhook = asdict(record.webhook) | {"state": record.webhook.state} if record.webhook else None
         learning = asdict(record.learning) | {"state": record.learning.state} if record.learning else None
         commitments = [asdict(each) for each in record.summary.commitments] if record.summary else []
-        more = {"commitments": commitments, "webhook": webhook, "learning": learning}
+        more = {
+            "refused": refused,
+            "consent": record.report.get("consent"),
+            "commitments": commitments,
+            "webhook": webhook,
+            "learning": learning,
+            "redacted": record.redacted,
+        }
         cli.output.event(_fields(record) | more | {"turns": turn_fields(record, turns, slow)})
         return
-    for line in transcript(record, turns, slow, fit=cli.output.format is Format.TABLE):
+    for line in transcript(record, turns, refused, slow, fit=cli.output.format is Format.TABLE):
         cli.output.say(line)
 
 
-@command(app, "search", data=True)
+@command(app, "search", data=True, audited=True)
 async def search(
     cli: Cli,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for, in any case.", show_default=False)],
@@ -292,6 +338,7 @@ async def search(
             )
         if not found:
             await require_known(store.db, user_id=wanted.user_id, tenant_id=wanted.tenant_id)
+        await cli.audit(store, await whose(store, wanted), {"turns": len(found)})
     columns = ["session_id", *(["tenant_id"] if all_tenants else []), "user_id", "created_at", "who", "snippet"]
     columns += ["seq", "text", "start", "end"] if cli.output.is_json else []
     cli.output.rows(columns, map(_match, found), empty=f"No turn contains {text!r}")
@@ -327,6 +374,7 @@ async def _search_summaries(cli: Cli, wanted: SessionFilter, text: str, limit: i
         )
         if not found.calls:
             await require_known(store.db, user_id=scope.user_id, tenant_id=scope.tenant_id)
+        await cli.audit(store, scope, {"summaries": len(found.calls)})
     if found.degraded:
         cli.output.warn(found.degraded)
     rows = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import select
 import shlex
 import stat
@@ -22,7 +21,7 @@ import typer
 from lkmongo.cli.command import Cli, DryRun, command
 from lkmongo.cli.output import counted, is_terminal, unwritable, visible
 from lkmongo.cli.progress import rate
-from lkmongo.cli.sessions import AllTenants, Person, Status, TenantOrAll, app, session_filter
+from lkmongo.cli.sessions import AllTenants, Person, Status, TenantOrAll, app, session_filter, whose
 from lkmongo.errors import LkmongoError, UsageError
 from lkmongo.files import whole_file, write_all
 from lkmongo.model import DEFAULT_TENANT, UserScope
@@ -35,10 +34,11 @@ if TYPE_CHECKING:
     from lkmongo.store.open import Store
     from lkmongo.store.sessions.listing import SessionFilter
 
-_STDOUT = Path("-")
+STDOUT = Path("-")
+OutputFile = Annotated[
+    Path, typer.Option("--output-file", "-O", metavar="FILE", help="Write to this file; - is stdout.")
+]
 _COMPRESSED = {".gz", ".bz2", ".xz", ".zst", ".zip"}
-# What JSON does not escape and a terminal interprets: C1 controls, and characters that change the direction of text.
-_CONTROLS = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 class ExportFormat(StrEnum):
@@ -48,16 +48,14 @@ class ExportFormat(StrEnum):
     MARKDOWN = "md"
 
 
-@command(app, "export", data=True)
+@command(app, "export", data=True, audited=True)
 async def export(
     cli: Cli,
     format_: Annotated[
         ExportFormat | None,
         typer.Option("--format", help="By default the ending of FILE, else jsonl.", show_default=False),
     ] = None,
-    file: Annotated[
-        Path, typer.Option("--output-file", "-O", metavar="FILE", help="Write to this file; - is stdout.")
-    ] = _STDOUT,
+    file: OutputFile = STDOUT,
     user: Person = None,
     tenant: TenantOrAll = None,
     all_tenants: AllTenants = False,
@@ -79,11 +77,12 @@ async def export(
     from lkmongo.store.export.export import Export, Sink, parse_after
     from lkmongo.store.open import open_store
     from lkmongo.store.people.person import require_known
+    from lkmongo.store.sessions import listing
 
     chosen = format_ or _format_of(file)
     if with_embeddings and chosen is not ExportFormat.JSONL:
         raise UsageError(f"{chosen} has no place for embeddings", hint="use --format jsonl")
-    if chosen is ExportFormat.PARQUET and file == _STDOUT and is_terminal(sys.stdout):
+    if chosen is ExportFormat.PARQUET and file == STDOUT and is_terminal(sys.stdout):
         raise UsageError("a terminal cannot show Parquet", hint="name a file with -O, or pipe it")
     wanted = session_filter(tenant=tenant, all_tenants=all_tenants, user=user, since=since, until=until, status=status)
     start = parse_after(after) if after is not None else None
@@ -96,13 +95,14 @@ async def export(
     began = time.monotonic()
     async with open_store(cli.settings) as store:
         await require_known(store.db, user_id=wanted.user_id, tenant_id=wanted.tenant_id)
+        await cli.audit(store, await whose(store, wanted), {"sessions": await listing.count(store.db, wanted)})
         work = Export(store.db, wanted, after=start, with_embeddings=with_embeddings)
         try:
-            with _output(file) as write, _progress(file) as tell:
+            with open_output(file) as write, _progress(file) as tell:
                 sink = Sink(write)
                 await work.run(_writer(chosen, sink), sink, tell)
         except (LkmongoError, asyncio.CancelledError):
-            if file != _STDOUT:
+            if file != STDOUT:
                 cli.output.note(f"nothing was written to {file}")
             elif chosen is not ExportFormat.PARQUET and work.done.last_id is not None:
                 last = work.done.last_id
@@ -115,7 +115,7 @@ async def export(
         f"({done.documents / seconds:,.0f} documents a second)"
     )
     later = f"\nlater sessions: {command_line} --after {done.last_id}" if done.last_id is not None else ""
-    if file == _STDOUT:
+    if file == STDOUT:
         cli.output.note(what + later)
         return
     cli.output.record(
@@ -152,13 +152,13 @@ def _writer(chosen: ExportFormat, sink: Sink) -> Writer:
 
 
 @contextmanager
-def _output(file: Path) -> Iterator[Callable[[bytes], Awaitable[None]]]:
-    if file == _STDOUT:
+def open_output(file: Path) -> Iterator[Callable[[bytes], Awaitable[None]]]:
+    if file == STDOUT:
         if sys.stdout is None:
             raise LkmongoError("standard output is closed", hint="name a file with -O")
         sys.stdout.flush()
-        descriptor, terminal = sys.stdout.fileno(), is_terminal(sys.stdout)
-        yield lambda data: _write_out(descriptor, _harmless(data) if terminal else data)
+        descriptor = sys.stdout.fileno()
+        yield lambda data: _write_out(descriptor, data)
         return
     with whole_file(file) as write:
 
@@ -194,18 +194,10 @@ async def _writable(descriptor: int) -> None:
         loop.remove_writer(descriptor)
 
 
-def _harmless(data: bytes) -> bytes:
-    return _CONTROLS.sub(_escaped, data.decode()).encode()
-
-
-def _escaped(match: re.Match[str]) -> str:
-    return f"\\u{ord(match[0]):04x}"
-
-
 @contextmanager
 def _progress(file: Path) -> Iterator[Callable[[Exported], None]]:
     # Not on a terminal that shows the export itself.
-    with rate("Exporting", "documents", shown=file != _STDOUT or not is_terminal(sys.stdout)) as tell:
+    with rate("Exporting", "documents", shown=file != STDOUT or not is_terminal(sys.stdout)) as tell:
         yield lambda done: tell(f"{counted(done.sessions, 'session')}, {counted(done.turns, 'turn')}", done.documents)
 
 
@@ -230,7 +222,7 @@ _COLUMNS = ("session_id", "tenant_id", "user_id", "outcome", "turns", "changes",
 _NOTHING = "There is nothing to recover"
 
 
-@command(app, "recover", data=True)
+@command(app, "recover", data=True, audited=True)
 async def recover(cli: Cli, dry_run: DryRun = False) -> None:
     """Store what sessions could not, and end sessions whose process is gone.
 
@@ -260,6 +252,8 @@ async def recover(cli: Cli, dry_run: DryRun = False) -> None:
             f"{counted(files.live, 'session')} of this machine {'is' if files.live == 1 else 'are'} still going on"
         )
     async with open_store(cli.settings) as store:
+        # What was recorded must not be lost because the trail cannot be written: it is recovered all the same.
+        await cli.audit(store, None, {"sessions": len(files.left)}, needed=False)
         if dry_run:
             rows = [_waiting(left) for left in files.left]
             waiting = {(left.record.scope, left.record.session_id) for left in files.left}

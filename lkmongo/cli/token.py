@@ -302,6 +302,7 @@ def inspect(
         find_token(_stdin() if text == "-" else text),
         api_key=cli.settings.livekit_api_key,
         secret=secret.get_secret_value() if secret else None,
+        previous=cli.settings.former_secrets,
         agent_name=cli.settings.agent_name,
     )
     show_inspection(cli, inspection)
@@ -376,7 +377,7 @@ async def _dispatch(cli: Cli, wanted: TokenRequest, key: SigningKey, wait: Any) 
         credentials,
         room=wanted.room,
         agent_name=wanted.agent_name or "",
-        metadata=wanted.dispatch_metadata(key),
+        metadata=lambda sid: wanted.dispatch_metadata(key, sid=sid),
         wait=wait,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,15 +15,25 @@ from lkmongo.model import DEFAULT_TENANT
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lkmongo.consent import Consent
     from lkmongo.model import UserScope
     from lkmongo.store.people.erase import Erasure, Receipt
     from lkmongo.store.people.merge import Merged
 
 app = typer.Typer(
+    name="users",
     help="The people who are known: list, show, merge and erase them.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+
+
+class Answer(StrEnum):
+    """What a person may answer when they are asked for their consent."""
+
+    AGREED = "agreed"
+    WITHDRAWN = "withdrawn"
+
 
 Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many at most.")]
 
@@ -33,11 +44,12 @@ _NAMES = {
     "sessions": ("session", "sessions"),
     "turns": ("turn", "turns"),
     "visitors": ("browser", "browsers"),
+    "journals": ("file of a call on this machine", "files of calls on this machine"),
 }
 """What the documents of each collection are called, singular and plural, in the order in which they are listed."""
 
 
-@command(app, "list", data=True)
+@command(app, "list", data=True, audited=True)
 async def list_(
     cli: Cli,
     tenant: Annotated[
@@ -61,6 +73,7 @@ async def list_(
     scope = None if all_tenants else TenantScope(tenant_id=DEFAULT_TENANT if tenant is None else tenant)
     async with open_store(cli.settings) as store:
         found = await store.users.listing(scope, after=None if after is None else check_id("user", after), limit=limit)
+        await cli.audit(store, scope.tenant_id if scope else None, {"people": len(found.people)})
     people = found.people
     cli.output.rows(
         ["user_id", "tenant_id", "name", "email", "created_at", "last_seen_at"],
@@ -78,7 +91,7 @@ async def list_(
         cli.output.note(f"showing {len(people):,} of {total}{more}")
 
 
-@command(app, "show", data=True)
+@command(app, "show", data=True, audited=True)
 async def show(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
     """Show a person's profile and how much is stored about them."""
     from lkmongo.model import PROFILE_FIELDS, UserScope
@@ -91,6 +104,7 @@ async def show(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
         counts = await count_known(store.db, scope)
         profile = await store.users.get(scope)
         live = await store.sessions.live(scope)
+        await cli.audit(store, scope, counts)
     known = {} if profile is None else asdict(profile)
     last = known.get("last_session") or {}
     fields = {
@@ -100,6 +114,7 @@ async def show(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
         **(profile.own if profile else {}),
         "created_at": known.get("created_at"),
         "last_seen_at": known.get("last_seen_at"),
+        **_consent(profile.consent if profile else None),
         "last_call_at": last.get("at"),
         "last_call": last.get("gist"),
         "memories": counts["memories"],
@@ -113,7 +128,7 @@ async def show(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
     show_fields(cli.output, fields)
 
 
-@command(app, "merge", data=True)
+@command(app, "merge", data=True, audited=True)
 async def merge(
     cli: Cli,
     guest: Annotated[str, typer.Argument(metavar="GUEST", help="Id that disappears.", show_default=False)],
@@ -124,7 +139,8 @@ async def merge(
 ) -> None:
     """Merge two people into one: everything of GUEST becomes LOGIN's.
 
-    Memories of both are kept; if both have one with the same label, the newer is kept and the other shown. Sessions,
+    Memories of both are kept; if both have one with the same label, LOGIN's stays. What GUEST has in its place, and
+    what reads as an instruction to the assistant, waits until LOGIN accepts it: see memory suggestions. Sessions,
     orders and documents of declared collections move; of two documents with one key the later is kept. LOGIN's profile
     stays, and its gaps are filled from GUEST's. Running it again does nothing.
     """
@@ -139,6 +155,8 @@ async def merge(
     cli.declare()
     one, other = UserScope(tenant_id=tenant, user_id=guest), UserScope(tenant_id=tenant, user_id=login)
     async with open_store(cli.settings) as store:
+        planned = await merge_known(store.db, one, other, dry_run=True)
+        await cli.audit(store, [one, other], planned.moved)
         merged = await merge_known(store.db, one, other, dry_run=dry_run, confirm=confirm)
     fields = {
         "guest": guest,
@@ -150,7 +168,39 @@ async def merge(
     cli.output.record(fields | asdict(merged), _merge_sentence(guest, login, merged, dry_run=dry_run))
 
 
-@command(app, "erase", data=True)
+@command(app, "consent", data=True, audited=True)
+async def consent(
+    cli: Cli,
+    user: User,
+    answer: Annotated[
+        Answer, typer.Argument(metavar="ANSWER", help="agreed, or withdrawn (also declined).", show_default=False)
+    ],
+    tenant: Tenant = DEFAULT_TENANT,
+) -> None:
+    """Record that a person agreed that something of them is kept, or withdrew that.
+
+    It counts where the tenant asks (`consent: ask`, see docs/privacy.md), also for a call in progress, within two
+    seconds. After a withdrawal nothing more is stored or learned of them; what is stored stays: to delete it, erase
+    them. `users show` shows the answer, who recorded it and when.
+    """
+    from lkmongo.consent import WITHDRAWN
+    from lkmongo.model import UserScope
+    from lkmongo.store.open import open_store
+    from lkmongo.store.people.consent import agree, refuse
+    from lkmongo.store.people.person import require_known
+
+    scope = UserScope(tenant_id=tenant, user_id=user)
+    async with open_store(cli.settings) as store:
+        if answer is Answer.WITHDRAWN:
+            await require_known(store.db, user_id=user, tenant_id=tenant)
+        await cli.audit(store, scope, {"users": 1})
+        noted = await (agree if answer is Answer.AGREED else refuse)(store, scope, "staff")
+    fields = {"user_id": user, "tenant_id": tenant, **({} if noted is None else noted.fields)}
+    hint = "" if answer is Answer.AGREED else f". {WITHDRAWN} It is made by: lkmongo users erase {user}"
+    cli.output.record(fields, f"{user} {noted.state if noted else 'has no profile'}{hint}")
+
+
+@command(app, "erase", data=True, audited=True)
 async def erase(
     cli: Cli,
     user: User,
@@ -159,9 +209,6 @@ async def erase(
     by: Annotated[
         str | None,
         typer.Option("--by", help="Who does it, for the receipt; by default your login.", show_default=False),
-    ] = None,
-    reason: Annotated[
-        str | None, typer.Option("--reason", help="Why, for the receipt: a ticket, no name.", show_default=False)
     ] = None,
     confirm: Annotated[
         str | None, typer.Option("--confirm", metavar="USER", help="The id once more, instead of the question.")
@@ -180,6 +227,7 @@ async def erase(
     LKMONGO_AGENT, and lists them; what else another program stores about the person stays.
     """
     from lkmongo.model import UserScope, now
+    from lkmongo.outbox.erasing import Elsewhere
     from lkmongo.store.open import open_store
     from lkmongo.store.people.erase import erase_known
 
@@ -187,9 +235,10 @@ async def erase(
     scope, whose = UserScope(tenant_id=tenant, user_id=user), f"of {user} in tenant {tenant}"
     began = now()
 
-    def ask(planned: Erasure) -> None:
+    async def ask(planned: Erasure) -> None:
         nonlocal began
-        what = f"{_in_words(planned.found)} {whose}.{_what_stays(planned)}"
+        await cli.audit(store, scope, planned.found)
+        what = f"{_in_words({**planned.found, 'journals': planned.journals})} {whose}.{_what_stays(planned)}"
         cli.confirm_id(f"This erases {what} It cannot be undone.", user, confirm)
         began = now()
 
@@ -197,17 +246,20 @@ async def erase(
         done = await erase_known(
             store.db,
             scope,
-            by=_operator(scope) if by is None else by,
-            reason=reason,
+            by=_operator(cli, scope) if by is None else by,
+            reason=cli.reason,
             orders=orders,
             dry_run=dry_run,
             confirm=ask,
             on_wait=lambda sessions: cli.output.note(
                 f"{user} is in a session ({', '.join(sessions)}): waiting until it has stopped writing ..."
             ),
+            elsewhere=Elsewhere(cli.settings, store.db, scope),
         )
+        await cli.audit(store, scope, done.found)
     receipt = done.receipt
     counts = dict(receipt.counts) if receipt and done.erased else dict(done.found) if done.is_needed else {}
+    journals = receipt.journals if receipt and done.erased else done.journals
     fields = {
         "user_id": user,
         "tenant_id": tenant,
@@ -218,13 +270,17 @@ async def erase(
         "kept": dict(receipt.kept if receipt and done.erased else done.kept),
         "erased_at": receipt.erased_at if receipt else None,
         "receipt": str(receipt.erase_id) if receipt else None,
+        "key": receipt.key if receipt else None,
+        "journals": journals,
+        "other_machines": list(receipt.hosts) if receipt else [],
+        "oplog_since": receipt.oplog_since if receipt else None,
     }
     if done.erased:
         fields["seconds"] = round((now() - began).total_seconds(), 1)
-    cli.output.record(fields, _erase_sentence(whose, done, counts))
+    cli.output.record(fields, _erase_sentence(whose, done, {**counts, "journals": journals}))
 
 
-@command(app, "receipts", data=True)
+@command(app, "receipts", data=True, audited=True)
 async def receipts(
     cli: Cli,
     user: Annotated[str | None, typer.Option("--user", help="Only those of this id.", show_default=False)] = None,
@@ -239,26 +295,33 @@ async def receipts(
     person = UserScope(tenant_id=tenant, user_id=user) if user is not None else None
     async with open_store(cli.settings) as store:
         found = await find(store.db, TenantScope(tenant), scope=person, limit=limit)
+        await cli.audit(store, person or tenant, {"receipts": len(found)})
     fields = _receipt_fields if cli.output.is_json else _receipt_cells
-    what = ["counts", "orders_kept", "kept", "began_at", "tenant_id"] if cli.output.is_json else ["erased"]
+    what = (
+        ["counts", "orders_kept", "kept", "journals", "other_machines", "oplog_since", "began_at", "tenant_id"]
+        if cli.output.is_json
+        else ["erased"]
+    )
     columns = ["receipt", "erased_at", "by", "reason", *what, "collections", "hash"]
     nobody = "Nobody was" if user is None else f"{user} was not"
     cli.output.rows(columns, map(fields, found), empty=f"{nobody} erased in tenant {tenant}")
 
 
-def _operator(scope: UserScope) -> str:
-    """The operating system's login, or "themselves" for somebody who erases the data of their own console."""
-    import getpass
+def _consent(consent: Consent | None) -> dict[str, Any]:
+    names = {"consent": "state", "consent_at": "at", "consent_by": "by", "consent_wording": "wording"}
+    return {name: getattr(consent, field) if consent else None for name, field in names.items()}
 
-    from lkmongo.errors import InvalidTextError, UsageError
-    from lkmongo.store.people.erase import check_note
+
+def _operator(cli: Cli, scope: UserScope) -> str:
+    """Who runs the command, or "themselves" for somebody who erases the data of their own console."""
+    from lkmongo.errors import InvalidTextError
+    from lkmongo.store.people.audit import THEMSELVES
+    from lkmongo.store.people.person_hash import check_note
 
     try:
-        return check_note("login", getpass.getuser(), scope)
+        return check_note("name of who does it", cli.operator, scope)
     except InvalidTextError:
-        return "themselves"
-    except (OSError, KeyError) as error:
-        raise UsageError("your login name cannot be determined", hint="add --by NAME") from error
+        return THEMSELVES
 
 
 def _in_words(counts: Mapping[str, int]) -> str:
@@ -278,9 +341,34 @@ def _erase_sentence(whose: str, done: Erasure, counts: Mapping[str, int]) -> str
         )
         return f"{what} {whose}. {looked}.{stay}"
     if done.erased:
-        return f"Erased {_in_words(counts)} {whose}. {looked}; nothing is left there.{stay} Receipt {receipt.erase_id}"
+        what = f"Erased {_in_words(counts)} {whose}. {looked}; nothing is left there."
+        return f"{what}{_elsewhere(receipt)}{_of_key(receipt)}{stay} Receipt {receipt.erase_id}"
     at = receipt.erased_at.isoformat(sep=" ", timespec="seconds")
     return f"Nothing more is found {whose}: erased at {at}. {looked}.{stay} Receipt {receipt.erase_id}"
+
+
+def _of_key(receipt: Receipt) -> str:
+    """What a backup from before could still open."""
+    if receipt.key is None:
+        return ""
+    if receipt.key == "destroyed apart":
+        where = "only a copy of the key vault from before could open them, with the master key"
+    else:
+        where = "but one that includes the key vault, or the oplog since they came, opens them with the master key"
+    return f" Their key is destroyed: backups of the data alone are unreadable; {where}."
+
+
+def _elsewhere(receipt: Receipt) -> str:
+    """What an erasure did outside of the database's collections, and where it does not reach."""
+    hosts, since = ", ".join(receipt.hosts), receipt.oplog_since
+    parts = (
+        [f"What {hosts} may have on disk is never stored: run sessions recover there to delete it."] if hosts else []
+    )
+    held = f"what was written since {since:%Y-%m-%d %H:%M} UTC" if since else "for a while what was written"
+    parts.append(
+        f"MongoDB's operation log still holds {held}, until it is overwritten; so do backups, until they expire."
+    )
+    return "".join(f" {part}" for part in parts)
 
 
 def _what_stays(done: Erasure) -> str:
@@ -294,10 +382,11 @@ def _merge_sentence(guest: str, login: str, merged: Merged, *, dry_run: bool) ->
     if merged.is_empty:
         return f"Nothing to merge: nothing is stored about {guest}"
     lines = [f"{'Would merge' if dry_run else 'Merged'} {_in_words(merged.moved)} of {guest} into {login}"]
-    lines += [
-        f'  {each.memory_type}: kept "{_short(each.kept)}" of {each.kept_of}, dropped "{_short(each.dropped)}"'
-        for each in merged.conflicts
-    ]
+    for each in merged.offered:
+        instead = f'kept "{_short(each.kept)}" of {login}, ' if each.kept is not None else "reads as an instruction, "
+        lines.append(f'  {each.label}: {instead}offered "{_short(each.content)}"')
+    if merged.offered:
+        lines.append(f"  {login} decides what of it to keep, on the talk page; see memory suggestions {login}")
     if merged.filled:
         lines.append(f"  added to the profile: {', '.join(merged.filled)}")
     lines += [f"  {name}: {number:,} dropped, as both had one of that key" for name, number in merged.doubles.items()]
@@ -319,6 +408,9 @@ def _receipt_fields(receipt: Receipt) -> dict[str, Any]:
         "collections": list(receipt.counts),
         "orders_kept": receipt.orders_kept,
         "kept": dict(receipt.kept),
+        "journals": receipt.journals,
+        "other_machines": list(receipt.hosts),
+        "oplog_since": receipt.oplog_since,
         "began_at": receipt.began_at,
         "tenant_id": receipt.tenant_id,
         "hash": receipt.hash,
@@ -326,4 +418,5 @@ def _receipt_fields(receipt: Receipt) -> dict[str, Any]:
 
 
 def _receipt_cells(receipt: Receipt) -> dict[str, Any]:
-    return _receipt_fields(receipt) | {"erased": _in_words(receipt.counts), "collections": ", ".join(receipt.counts)}
+    erased = _in_words({**receipt.counts, "journals": receipt.journals})
+    return _receipt_fields(receipt) | {"erased": erased, "collections": ", ".join(receipt.counts)}

@@ -37,6 +37,9 @@ async def web(
             show_default=False,
         ),
     ] = None,
+    dev: Annotated[
+        bool, typer.Option("--dev", help="For development: accept a LIVEKIT_API_SECRET that could be guessed.")
+    ] = False,
 ) -> None:
     """Serve a page for talking to the agent, and the tokens for it.
 
@@ -47,12 +50,15 @@ async def web(
     from lkmongo.errors import SettingsError
     from lkmongo.web.server import Options, plan, serve
 
+    cli.note_ignored()
     try:
-        planned = plan(cli.settings, Options(host, port, tenant, assets))
+        planned = plan(cli.settings, Options(host, port, tenant, assets, dev))
     except SettingsError as error:
         if cli.settings.livekit is None and not cli.output.is_json and "LIVEKIT" in error.message:
             cli.output.note(_LOCAL_LIVEKIT)
         raise
+    if planned.concern:
+        cli.output.warn(planned.concern)
     if not planned.client.is_pinned:
         cli.output.warn("livekit-client.umd.js is not the version that the page was written for")
 

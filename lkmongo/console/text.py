@@ -82,9 +82,12 @@ async def converse(
         caller = lifetime.caller.caller
         if not caller.loaded:
             error = caller.load_error
+            kept = "it is kept on this machine until MongoDB is available"
+            if caller.consent.is_missing:
+                kept = "nothing of it is kept, as nobody can tell whether the caller agreed to that"
             listener.warn(
                 f"{f'{error.message}: {error.why}' if error else 'MongoDB does not answer'}. "
-                "The session continues without memory; it is kept on this machine until MongoDB is available"
+                f"The session continues without memory; {kept}"
             )
         await _run_session(settings, lifetime, lines, listener, outcome, aloud, model, before)
     return outcome

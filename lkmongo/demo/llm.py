@@ -13,9 +13,11 @@ from livekit.agents import llm
 from livekit.agents.llm import ChatChunk, ChoiceDelta, CompletionUsage, FunctionToolCall
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, APIConnectOptions, NotGivenOr
 
+from lkmongo.agent.briefing import DATA_ID
+from lkmongo.agent.fence import opened_output
 from lkmongo.agent.models import ModelChoice
 from lkmongo.demo.intents import understand
-from lkmongo.demo.replies import Output, ToolCall, going_on, greeting, next_step, read_caller_data, reply
+from lkmongo.demo.replies import Output, ToolCall, going_on, greeting, next_step, on_consent, read_caller_data, reply
 
 
 class DemoLLM(llm.LLM[str]):
@@ -106,8 +108,9 @@ def _respond(context: llm.ChatContext, tools: list[llm.Tool]) -> ToolCall | str:
     caller = read_caller_data(
         item.text_content or ""
         for item in items
-        if isinstance(item, llm.ChatMessage) and item.role in {"system", "developer"}
+        if isinstance(item, llm.ChatMessage) and (item.id == DATA_ID or item.role in {"system", "developer"})
     )
+    items = [item for item in items if item.id != DATA_ID]
     names = {tool.id for tool in tools}
     asked = [index for index, item in enumerate(items) if isinstance(item, llm.ChatMessage) and item.role == "user"]
     if not asked:
@@ -117,17 +120,29 @@ def _respond(context: llm.ChatContext, tools: list[llm.Tool]) -> ToolCall | str:
     if after and isinstance(after[-1], llm.ChatMessage) and after[-1].role in {"system", "developer"}:
         # A reply was asked for without the caller having spoken: the session goes on after an interruption.
         return going_on(caller)
-    message = items[asked[-1]]
-    intent = understand((message.text_content if isinstance(message, llm.ChatMessage) else None) or "")
+    said = _text(items[asked[-1]])
+    intent = understand(said)
     if outputs := _outputs(after):
         return " ".join(reply(intent, output) for output in outputs)
+    if answer := on_consent(said, _last_words(items[: asked[-1]]), names):
+        return answer
     return next_step(intent, caller, names, lists_orders=any(map(_lists_orders, tools)))
+
+
+def _text(item: llm.ChatItem) -> str:
+    return (item.text_content if isinstance(item, llm.ChatMessage) else None) or ""
+
+
+def _last_words(items: list[llm.ChatItem]) -> str:
+    """What the agent said last."""
+    said = (item for item in reversed(items) if isinstance(item, llm.ChatMessage) and item.role == "assistant")
+    return next(map(_text, said), "")
 
 
 def _outputs(after: list[llm.ChatItem]) -> list[Output]:
     names = {item.call_id: item.name for item in after if isinstance(item, llm.FunctionCall)}
     return [
-        Output(names.get(item.call_id, item.name), item.output, item.is_error)
+        Output(names.get(item.call_id, item.name), opened_output(item.output), item.is_error)
         for item in after
         if isinstance(item, llm.FunctionCallOutput)
     ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lkmongo.confidential import REFUSAL
+from lkmongo.consent import QUESTION
 from lkmongo.demo.intents import (
     AskField,
     AskKnowledge,
@@ -44,6 +45,7 @@ class CallerData:
         memories: content by label.
         has_more: whether there are memories that the briefing has no room for.
         gist: what the last session was about; empty when nothing is known of one.
+        consent: "asked", "agreed" or "refused" where callers are asked whether anything of them may be kept.
     """
 
     status: str = "absent"
@@ -51,6 +53,7 @@ class CallerData:
     memories: Mapping[str, str] = field(default_factory=dict)
     has_more: bool = False
     gist: str = ""
+    consent: str = ""
 
     @property
     def is_at_hand(self) -> bool:
@@ -103,6 +106,7 @@ def _checked(data: dict[str, Any]) -> CallerData:
             if isinstance(text := value[0] if isinstance(value, list) and value else value, str)
         },
         has_more=bool(data.get("more_memories")),
+        consent=str(data.get("consent") or ""),
         gist=last["gist"].strip() if isinstance(last, dict) and isinstance(last.get("gist"), str) else "",
     )
 
@@ -184,6 +188,39 @@ def next_step(intent: Intent, caller: CallerData, tools: Collection[str], *, lis
     if isinstance(intent, Talk) and intent.kind == "help":
         return f"{step} {abilities(tools)}"
     return step
+
+
+_YES = re.compile(
+    r"(?:yes|yeah|yep|sure|ok|okay|of course|certainly|absolutely|please do|go ahead|(?:yes,? )?(?:i agree|you may))"
+    r"(?:,? (?:please|please do|of course|you may|i agree|thanks|thank you|that is fine|that's fine))?[.! ]*",
+    re.IGNORECASE,
+)
+_NO = re.compile(
+    r"(?:no|nope|no,? (?:thanks|thank you|please don't|i don't|you may not)|i'd rather not|rather not|please don't|"
+    r"i don't agree|i do not agree|don't|do not)[.! ]*",
+    re.IGNORECASE,
+)
+_AGREES = re.compile(
+    r"(?:yes,? )?(?:i agree|you may remember me|please remember me|remember me again)[.! ]*", re.IGNORECASE
+)
+_WITHDRAWS = re.compile(
+    r"(?:please )?(?:stop remembering me|do not remember me(?: any more)?|don't remember me(?: any more)?|"
+    r"keep nothing (?:of|about) me|i withdraw my consent|withdraw my consent)[.! ]*",
+    re.IGNORECASE,
+)
+
+
+def on_consent(said: str, before: str, tools: Collection[str]) -> ToolCall | None:
+    """The tool that an answer about consent takes; a bare yes or no is one only if that was asked just `before`."""
+    text = said.replace("\u2019", "'").strip()
+    if "withdraw_consent" in tools and _WITHDRAWS.fullmatch(text):
+        return ToolCall("withdraw_consent")
+    was_asked = QUESTION in before
+    if "give_consent" in tools and (_AGREES.fullmatch(text) or (was_asked and _YES.fullmatch(text))):
+        return ToolCall("give_consent")
+    if "decline_consent" in tools and ((was_asked and _NO.fullmatch(text)) or _WITHDRAWS.fullmatch(text)):
+        return ToolCall("decline_consent")
+    return None
 
 
 def _step(intent: Intent, caller: CallerData, *, lists_orders: bool) -> ToolCall | str:  # noqa: C901, PLR0911 - by kind
@@ -351,10 +388,11 @@ def greeting(caller: CallerData, tools: Collection[str]) -> str:
     if caller.status == "known" or name:
         hello = f"Hello {name}, good to hear you again." if name else "Hello, good to hear you again."
         last = f" Last time it was about this: {shorten(caller.gist, 90)}" if caller.gist else ""
-        return f"{hello}{last} What can I do for you?"
+        return f"{hello}{last} {QUESTION if caller.consent == 'asked' else 'What can I do for you?'}"
     able = [what for tool, what, _ in _ABILITIES[:3] if tool in tools]
     what_for = f", and I can {_joined(able, 'and')}" if able else ""
-    return f"Hello, I'm the demo responder: I answer by fixed rules, without a language model{what_for}."
+    hello = f"Hello, I'm the demo responder: I answer by fixed rules, without a language model{what_for}."
+    return f"{hello} {QUESTION}" if caller.consent == "asked" else hello
 
 
 def going_on(caller: CallerData) -> str:

@@ -19,6 +19,8 @@ from lkmongo.store.indexes.database_indexes import Action
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.client import is_local
 from lkmongo.store.mongo.schema import (
+    AUDIT,
+    AUDIT_CHECKPOINTS,
     COLLECTIONS,
     DECLARATIONS,
     KEYS,
@@ -29,6 +31,7 @@ from lkmongo.store.mongo.schema import (
     SESSIONS,
     TOMBSTONES,
     TURNS,
+    USED_SEALS,
     USERS,
     VISITORS,
 )
@@ -46,25 +49,27 @@ MAX_SKEW = 5.0
 SLOW = 0.1
 """A round trip of so many seconds is audible to the caller."""
 FUSION_SINCE = (8, 0)
+DESTROYING = frozenset({"dropCollection", "dropDatabase"})
+"""What no process of lkmongo does: whoever may is one user for everything."""
 _PINGS = 3
 Needs = Mapping[str, Sequence[str]]
 """Actions of MongoDB's access control, each with the collections in which it is needed."""
 _RECORDED = (USERS, MEMORIES, MEMORY_HISTORY, SESSIONS, TURNS)
-READING: Needs = {"find": [name for name in COLLECTIONS if name != RECEIPTS]}
-"""What an agent reads; the doctor looks at visitors, too."""
+READING: Needs = {"find": [name for name in COLLECTIONS if name not in {RECEIPTS, AUDIT, AUDIT_CHECKPOINTS}]}
+"""What an agent reads; of visitors, whether they have logged out."""
 WRITING: Needs = {
-    "insert": (*_RECORDED, DECLARATIONS, TOMBSTONES, KEYS),
-    "update": (*_RECORDED, DECLARATIONS, TOMBSTONES, KEYS),
+    "insert": (*_RECORDED, DECLARATIONS, TOMBSTONES, KEYS, USED_SEALS),
+    "update": (*_RECORDED, DECLARATIONS, TOMBSTONES, USED_SEALS),
     "remove": (*_RECORDED, VISITORS),
 }
 """What an agent writes: sessions and what is remembered, and what keeps forgotten things from coming back."""
 WEB: Needs = {
-    "find": (*PERSONAL, DECLARATIONS, TOMBSTONES, KEYS),
-    "insert": (USERS, MEMORIES, MEMORY_HISTORY, VISITORS, TOMBSTONES, KEYS),
-    "update": (*PERSONAL, TOMBSTONES, KEYS),
+    "find": (*PERSONAL, DECLARATIONS, TOMBSTONES, KEYS, RECEIPTS, AUDIT),
+    "insert": (USERS, MEMORIES, MEMORY_HISTORY, VISITORS, TOMBSTONES, KEYS, RECEIPTS),
+    "update": (*PERSONAL, TOMBSTONES, RECEIPTS),
     "remove": (*_RECORDED, VISITORS),
 }
-"""What `lkmongo web` does, which merges guests into people."""
+"""What `lkmongo web` does, which merges guests into people, and erases people who want that."""
 PROVISIONING = dict.fromkeys(("createCollection", "createIndex", "listIndexes"), COLLECTIONS)
 SEARCH_PROVISIONING = dict.fromkeys(("createSearchIndexes", "updateSearchIndex", "listSearchIndexes"), COLLECTIONS)
 
@@ -186,20 +191,24 @@ class _Rights:
     """The actions that a user may perform, by collection."""
 
     allowed: frozenset[tuple[str, str]]
+    may_destroy: bool
 
     @classmethod
     def of(cls, privileges: list[dict[str, Any]], database: str) -> _Rights:
         pairs: set[tuple[str, str]] = set()
-        for privilege in privileges:
-            resource, actions = privilege["resource"], privilege["actions"]
-            if not (resource.get("anyResource") or resource.get("db") in {"", database}):
-                continue
-            named = resource.get("collection", "")
-            pairs |= {(action, name) for action in actions for name in COLLECTIONS if named in {"", name}}
-        return cls(frozenset(pairs))
+        covering = [each for each in privileges if _covers(each["resource"], database)]
+        may_destroy = any(DESTROYING & set(each["actions"]) for each in covering)
+        for each in covering:
+            named = each["resource"].get("collection", "")
+            pairs |= {(action, name) for action in each["actions"] for name in COLLECTIONS if named in {"", name}}
+        return cls(frozenset(pairs), may_destroy)
 
     def missing(self, needs: Needs) -> list[str]:
         return [action for action, names in needs.items() if any((action, name) not in self.allowed for name in names)]
+
+
+def _covers(resource: Mapping[str, Any], database: str) -> bool:
+    return bool(resource.get("anyResource")) or resource.get("db") in {"", database}
 
 
 async def privileges(store: Store, settings: Settings, capabilities: Capabilities | None) -> Finding:
@@ -224,7 +233,13 @@ async def privileges(store: Store, settings: Settings, capabilities: Capabilitie
     needed = PROVISIONING | (SEARCH_PROVISIONING if capabilities and capabilities.search else {})
     if missing := rights.missing(needed):
         return ok(f"{users} may read and write", f"not {', '.join(missing)}: `lkmongo db` needs another user")
-    return ok(f"{users} may read, write and make indexes")
+    summary = f"{users} may read, write and make indexes"
+    if rights.may_destroy:
+        return warn(
+            f"{summary}, and drop whole collections, which lkmongo never does",
+            "give web, workers and operators a user each, with a role of its own: docs/security.md, Roles",
+        )
+    return ok(summary)
 
 
 async def _nobody(store: Store, settings: Settings) -> Finding:
@@ -243,6 +258,28 @@ async def _nobody(store: Store, settings: Settings) -> Finding:
     if is_local(uri.get_secret_value()):
         return ok(f"{summary}; it is on this machine")
     return warn(f"{summary}: whoever can reach it can read and change everything", "enable its access control")
+
+
+async def erasure(store: Store) -> Finding:
+    """Whether the ids of erased people are hidden by a key that is not in the database, and this machine has it.
+
+    Raises:
+        WrongKeyError: it does not.
+        DatabaseError, AuthenticationError: MongoDB could not be asked.
+    """
+    from lkmongo.store.people.person_hash import PersonHashes
+
+    hashing, key = await PersonHashes(store.db).known(), store.erasure_key
+    if hashing and hashing.is_sealed:
+        return ok(f"ids of erased people are hidden by the key with the id {hashing.key_id}")
+    if key and key.is_set:
+        what = "will be" if hashing is None else "are not yet"
+        summary = f"ids of erased people {what} hidden by the key with the id {key.id}"
+        return ok(summary) if hashing is None else warn(summary, "lkmongo db upgrade, once every machine has the key")
+    return warn(
+        "what hides the ids of erased people is in the database: whoever has it, or a dump, can confirm a guess",
+        "set LKMONGO_ERASURE_KEY to the same on every machine (openssl rand -hex 32), then lkmongo db upgrade",
+    )
 
 
 _MAKE = "lkmongo db indexes"
@@ -393,3 +430,29 @@ def judge_versions(found: Sequence[Versions]) -> Finding:
     if uncounted := [each.collection for each in found if each.older is None]:
         return warn(f"{', '.join(uncounted)}: too many to count in time", "lkmongo db upgrade --dry-run")
     return ok("every document is of this release")
+
+
+async def encryption(store: Store) -> Finding:
+    """Whether what people said is encrypted, and the master key opens the vault.
+
+    Raises:
+        DatabaseError, AuthenticationError: MongoDB could not be asked.
+    """
+    from lkmongo.store.indexes.encrypt import states
+
+    found = await states(store.db)
+    plain, hidden = (sum(filter(None, counts)) for counts in zip(*((s.plain, s.encrypted) for s in found), strict=True))
+    facts = [f"{each.collection}: {each.plain or 0:,} plain, {each.encrypted or 0:,} encrypted" for each in found]
+    if (vault := store.encryption.vault) is None:
+        if hidden:
+            summary = f"{hidden:,} documents are encrypted, and LKMONGO_ENCRYPTION is off: they cannot be read"
+            return warn(summary, "set LKMONGO_ENCRYPTION and what it needs, as elsewhere", facts)
+        return skip("LKMONGO_ENCRYPTION is off: what people said is stored as it was said")
+    await vault.warm()
+    where = "in a database of its own" if vault.apart else "in the same database: LKMONGO_KEY_VAULT_URI is not set"
+    facts = [f"wrapped by {vault.master.where}", f"keys of {await vault.count():,} people, {where}", *facts]
+    if other := await vault.to_rewrap():
+        return warn(f"{other:,} keys are wrapped by an earlier master key", "lkmongo db encrypt --rewrap", facts)
+    if plain:
+        return warn(f"{plain:,} documents are not encrypted yet", "lkmongo db encrypt", facts)
+    return ok("everything that people said is encrypted", *facts)

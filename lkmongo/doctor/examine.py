@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from lkmongo.doctor.check import DEADLINE, Check, CheckFunction, Finding, Status, check_of, failed, run, skip
-from lkmongo.doctor.machine import incomplete, program, settings_in_use, space
+from lkmongo.doctor.machine import in_transit, incomplete, program, settings_in_use, space
 from lkmongo.errors import ExitCode, LkmongoError, SettingsError, UsageError
 
 if TYPE_CHECKING:
@@ -22,13 +22,15 @@ _DATABASE = (
     "mongodb.version",
     "mongodb.search",
     "mongodb.clock",
+    "mongodb.erasure",
     "indexes",
     "indexes.search",
     "vectors",
     "schema",
+    "encryption",
 )
 _SERVICES = ("embedder", "voyage", "livekit", "agent", "agent.mind", "webhook", "audio")
-NAMES = ("program", "settings", "disk", *_DATABASE, *_SERVICES)
+NAMES = ("program", "settings", "disk", "tls", *_DATABASE, *_SERVICES)
 """Every check, in the order in which they are reported."""
 
 _MONGODB = {"MONGODB_URI", "MONGODB_DB", "LKMONGO_HOME"}
@@ -48,9 +50,11 @@ _LLM = {"LKMONGO_LLM", "LKMONGO_LLM_BASE_URL", "LKMONGO_LLM_API_KEY", "LIVEKIT_I
 _NEEDS: Mapping[str, set[str]] = {
     "disk": {"LKMONGO_HOME"},
     "mongodb": _MONGODB,
+    "mongodb.erasure": {"LKMONGO_ERASURE_KEY"},
     "mongodb.search": {"LKMONGO_SEARCH"},
     "indexes.search": {"LKMONGO_SEARCH", *_EMBEDDER},
     "vectors": _EMBEDDER,
+    "encryption": {"LKMONGO_ENCRYPTION", "LKMONGO_ENCRYPTION_KEY_FILE", "LKMONGO_KEY_VAULT_URI", "LKMONGO_KMS_KEY"},
     "embedder": _EMBEDDER,
     "voyage": _EMBEDDER,
     "livekit": _LIVEKIT,
@@ -90,6 +94,7 @@ async def examine(
     wrong: Mapping[str, SettingsError],
     *,
     only: Iterable[str] = (),
+    own_code: bool = False,
     on_check: OnCheck = lambda _check: None,
     on_status: Callable[[str], None] = lambda _text: None,
 ) -> list[Check]:
@@ -100,13 +105,14 @@ async def examine(
         wrong: why a variable or a dotenv file is invalid, by its name.
         only: names of checks or groups. Prerequisites are checked as well: every check of the database needs the
             connection.
+        own_code: whether to import what LKMONGO_AGENT names.
         on_check: called with each check, in the order of `NAMES`.
         on_status: called with a sentence when something takes a while.
 
     Raises:
         UsageError: there is no such check.
     """
-    return await _Examination(settings, wrong, choose(only), on_check, on_status).run()
+    return await _Examination(settings, wrong, choose(only), on_check, on_status, own_code=own_code).run()
 
 
 class _Examination:
@@ -117,8 +123,11 @@ class _Examination:
         parts: Sequence[str],
         on_check: OnCheck,
         on_status: Callable[[str], None],
+        *,
+        own_code: bool,
     ) -> None:
         self._settings = settings
+        self._own_code = own_code
         self._problems = {**incomplete(settings), **wrong}
         self._parts = parts
         self._on_check = on_check
@@ -130,6 +139,7 @@ class _Examination:
         await self._look("program", _now(program))
         await self._look("settings", _now(lambda: settings_in_use(settings, self._problems)))
         await self._look("disk", _now(lambda: space(settings.data_home)))
+        await self._look("tls", _now(lambda: in_transit(settings)))
         if any(part in _DATABASE for part in self._parts):
             await self._database()
         await self._services()
@@ -166,7 +176,7 @@ class _Examination:
             "embedder": (lambda: services.embedder(settings), _IMPORTS),
             "voyage": (lambda: services.voyage(settings), _IMPORTS),
             "livekit": (lambda: services.livekit(settings), _IMPORTS),
-            "agent": (lambda: services.own_class(settings), _IMPORTS),
+            "agent": (lambda: services.own_class(settings, own_code=self._own_code), _IMPORTS),
             "agent.mind": (lambda: services.language_model(settings), _IMPORTS),
             "webhook": (lambda: services.webhook(settings), DEADLINE),
             "audio": (services.audio, DEADLINE),
@@ -222,6 +232,7 @@ class _Examination:
         await self._look("mongodb.version", known(database.version))
         await self._look("mongodb.search", known(lambda found: database.search(found, settings)))
         await self._look("mongodb.clock", lambda: database.clock(store))
+        await self._look("mongodb.erasure", lambda: database.erasure(store))
         await self._look("indexes", lambda: database.ordinary(store))
 
         async def search_indexes_ready() -> Finding:
@@ -236,6 +247,7 @@ class _Examination:
         await self._look("indexes.search", search_indexes_ready, deadline=_EVERY_DOCUMENT)
         await self._look("vectors", lambda: database.vectors(store, embedder_for(settings)), deadline=_EVERY_DOCUMENT)
         await self._look("schema", lambda: database.schema(store), deadline=_EVERY_DOCUMENT)
+        await self._look("encryption", lambda: database.encryption(store), deadline=_EVERY_DOCUMENT)
 
     async def _capabilities(self, store: Store) -> tuple[Capabilities | None, Finding]:
         """What the server can do, or why that is unknown."""

@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from lkmongo import __version__
 from lkmongo.doctor.check import Finding, fail, ok, warn
+from lkmongo.dotenv_files import ignored_text
 from lkmongo.errors import SettingsError
 from lkmongo.outbox import journal
 from lkmongo.redact import mask
@@ -47,6 +49,8 @@ def settings_in_use(settings: Settings, problems: Mapping[str, SettingsError]) -
         problems: why a variable or a dotenv file is invalid, by its name.
     """
     facts = tuple(_shown(settings))
+    if settings.ignored:
+        facts += (ignored_text(settings.ignored),)
     if problems:
         messages = [f"{each.message} ({each.why})" if each.why else each.message for each in problems.values()]
         first = next((each.hint for each in problems.values() if each.hint), None)
@@ -59,9 +63,8 @@ def settings_in_use(settings: Settings, problems: Mapping[str, SettingsError]) -
             f"rename {name} to {meant}" if meant else f"unset {name}; docs/settings.md lists the settings",
             facts,
         )
-    if not facts:
-        return ok("nothing is set: everything runs on this machine")
-    return ok(f"{len(facts)} set", *facts)
+    number = len(facts) - bool(settings.ignored)
+    return ok(f"{number} set" if number else "nothing is set: everything runs on this machine", *facts)
 
 
 def incomplete(settings: Settings) -> dict[str, SettingsError]:
@@ -103,6 +106,35 @@ def _shown(settings: Settings) -> Iterator[str]:
         else:
             shown = str(value).partition("?")[0]  # what follows in an address may be a key
         yield f"{variable.name} = {shown} (from {'the environment' if source == ENVIRONMENT else source})"
+
+
+def in_transit(settings: Settings) -> Finding:
+    """Whether everything that leaves this machine is encrypted on its way."""
+    from lkmongo.setting_checks import is_loopback
+    from lkmongo.store.mongo.client import is_encrypted, is_local
+
+    plain: list[str] = []
+    uri = settings.mongodb_uri.get_secret_value() if settings.mongodb_uri else None
+    if uri and not is_local(uri) and not is_encrypted(uri):
+        plain.append(f"MONGODB_URI: {address(uri)} without tls=true: what is remembered, and the password's proof")
+    for name, url, what in (
+        ("LIVEKIT_URL", settings.livekit_url, "tokens, and what is typed"),
+        ("LIVEKIT_INFERENCE_URL", settings.inference_url, "a key, and what is said"),
+        ("LKMONGO_LLM_BASE_URL", settings.llm_base_url, "what is said and remembered"),
+        ("LKMONGO_EMBEDDING_BASE_URL", settings.embedding_base_url, "what is said and remembered"),
+        ("VOYAGE_BASE_URL", settings.voyage_base_url, "a key, and what is said"),
+    ):
+        parts = urlsplit(url or "")
+        if parts.scheme in {"ws", "http"} and not is_loopback(parts.hostname or ""):
+            plain.append(f"{name}: {parts.scheme}://{parts.hostname}: {what}")
+    if plain:
+        names = ", ".join(line.partition(":")[0] for line in plain)
+        return warn(
+            f"not encrypted on the way to another machine: {names}",
+            "use wss:// or https://, and tls=true or mongodb+srv:// for MongoDB",
+            plain,
+        )
+    return ok("nothing leaves this machine unencrypted")
 
 
 def address(uri: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from lkmongo.api_secret import HINT, weakness
 from lkmongo.console.devices import AudioError, Device, list_devices
 from lkmongo.doctor.check import Finding, fail, failed, ok, skip, warn
 from lkmongo.errors import (
@@ -16,7 +17,6 @@ from lkmongo.errors import (
 )
 from lkmongo.livekit_api import PATIENCE, call_livekit
 from lkmongo.outbox.webhook import Endpoint
-from lkmongo.tokens import SHORTEST_SECRET
 
 if TYPE_CHECKING:
     import aiohttp
@@ -31,11 +31,8 @@ async def livekit(settings: Settings) -> Finding:
         return skip("LIVEKIT_URL is not set: the console works without, calls and tokens need it")
     await call_livekit(credentials)
     summary = f"{credentials.url} answers, and the key {credentials.api_key} is valid"
-    if (length := len(credentials.api_secret.get_secret_value().encode())) < SHORTEST_SECRET:
-        return warn(
-            f"{summary}; its secret has only {length} bytes and could be guessed",
-            f"give the server a secret of at least {SHORTEST_SECRET} bytes: openssl rand -hex 32",
-        )
+    if why := weakness(credentials.api_secret.get_secret_value()):
+        return warn(f"{summary}; its secret {why}", HINT)
     return ok(summary)
 
 
@@ -124,12 +121,17 @@ def _voyage_model(settings: Settings) -> str:
 _NAMED = 5
 
 
-async def own_class(settings: Settings) -> Finding:
-    """Import the agent's class and read its instructions.
+async def own_class(settings: Settings, *, own_code: bool) -> Finding:
+    """Import the agent's class and read its instructions; without `own_code`, that of LKMONGO_AGENT is left alone.
 
     Raises:
         SettingsError: LKMONGO_AGENT or LKMONGO_INSTRUCTIONS does not fit.
     """
+    if settings.agent and not own_code:
+        return skip(
+            f"{settings.agent} was not imported, as that runs its code",
+            "lkmongo doctor --own-code, if you trust the module",
+        )
     loading = await asyncio.to_thread(importlib.import_module, "lkmongo.agent.assistant")  # the SDK takes seconds
     assistant = loading.create_assistant(settings)
     summary = f"{settings.agent or 'the assistant'}, with {len(assistant.tools)} tools"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
 
+from lkmongo.child_process import minimal_environment
 from lkmongo.errors import EmbeddedError
 from lkmongo.local.folder import OWN_MONGODB, cannot_run_error, writing
 
@@ -150,6 +151,7 @@ def _ask_version(path: Path) -> str:
             check=False,
             capture_output=True,
             stdin=subprocess.DEVNULL,
+            env=minimal_environment(),
             text=True,
             errors="replace",
             timeout=60,

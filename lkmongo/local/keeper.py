@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from lkmongo.child_process import minimal_environment
 from lkmongo.errors import EmbeddedError
 from lkmongo.local.binary import refuse_platform
 from lkmongo.local.folder import Folder, folders
@@ -57,6 +58,7 @@ def start(folder: Folder) -> bool:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
+            env=minimal_environment(),
             pass_fds=(lock.descriptor,),
             start_new_session=True,  # the terminal may be closed
             check=True,

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from lkmongo.child_process import minimal_environment
 from lkmongo.errors import EmbeddedError
 from lkmongo.local.folder import OWN_MONGODB, startup_error
 from lkmongo.local.locks import Lock
@@ -211,6 +212,7 @@ class Process:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     cwd=self._folder.path,
+                    env=minimal_environment(),
                     pass_fds=(life.descriptor,),
                     start_new_session=True,  # not interrupted by the terminal's Ctrl-C
                 )

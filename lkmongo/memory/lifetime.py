@@ -7,18 +7,23 @@ AgentSession closes or the job shuts down, whichever comes first, and only once.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lkmongo import deadlines
 from lkmongo.agent.caller_session import CallerSession
 from lkmongo.agent.ending import end_session, tell_end
-from lkmongo.dispatch import CALLER_ATTRIBUTE, SealError, unseal
+from lkmongo.agent.limits import CallWatch
+from lkmongo.dispatch import CALLER_ATTRIBUTE, Room, Sealed, SealError, unseal
 from lkmongo.errors import LkmongoError
-from lkmongo.model import Turn, UserScope, now
+from lkmongo.livekit_api import remove_participant
+from lkmongo.memory.presence import Presence
+from lkmongo.model import Turn, now
 
 if TYPE_CHECKING:
     from livekit import rtc
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
 
     from lkmongo.agent.learning import Learner
     from lkmongo.agent.models import ModelChoice
+    from lkmongo.settings import LiveKitCredentials
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +48,8 @@ _LEFT = {
     "MIGRATION": "moved",
 }
 """Close reasons by why the caller, or the agent, is not in the room any more (LiveKit's DisconnectReason)."""
+REUSED, LOGGED_OUT = "token used twice", "logged out"
+"""Close reasons of sessions whose participant was removed."""
 LOST = "connection lost"
 """The close reason for all others: the caller's client died, or its network."""
 
@@ -56,7 +64,8 @@ class Lifetime:
         *,
         job: JobContext | None = None,
         participant_identity: str | None = None,
-        secret: str | None = None,
+        secret: str | Sequence[str] | None = None,
+        livekit: LiveKitCredentials | None = None,
         learner_of: Callable[[ModelChoice], Learner | None] | None = None,
         has_model: bool = False,
         on_ended: Callable[[Lifetime], None] = lambda _: None,
@@ -68,7 +77,8 @@ class Lifetime:
             stack: what is to be closed after the session.
             job: LiveKit's job that the session belongs to; its room is listened to.
             participant_identity: of the participant who is served; None for whomever the AgentSession is linked to.
-            secret: LIVEKIT_API_SECRET, to open the sealed identity of a guest.
+            secret: LIVEKIT_API_SECRET, to open the sealed identity of a guest; or several, the earlier ones as well.
+            livekit: to remove who may not stay in the room.
             learner_of: makes what learns from the session by a model; None if nothing does.
             has_model: a language model is set up, for which the session can be due.
             on_ended: called when everything is closed.
@@ -84,6 +94,7 @@ class Lifetime:
         self.ends_on_close = True
         """Whether the session ends when its AgentSession closes; otherwise `end` is called with the reason."""
         self._secret = secret
+        self._livekit = livekit
         self._learner_of = learner_of
         self._has_model = has_model
         self._on_ended = on_ended
@@ -94,11 +105,15 @@ class Lifetime:
         self._started = False
         self._room_closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._left: tuple[str, datetime] | None = None
-        self._silent_since: datetime | None = None
+        self._presence = Presence()
         self._identifying: set[asyncio.Task[None]] = set()
+        self._removing: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[bool] | None = None
+        self._watch: CallWatch | None = None
+        self._has_closed = asyncio.Event()
         self._has_record = job is not None
         caller.recorder.on_acquired(self._begin_record)
+        caller.recorder.on_logged_out(functools.partial(self._cut_off, LOGGED_OUT))
         if job:
             job.add_shutdown_callback(self._on_job_shutdown)
             job.room.on("disconnected", self._on_room_closed)
@@ -122,6 +137,11 @@ class Lifetime:
             self._reporting = get_job_context(required=False)
         session.on("agent_state_changed", self._on_started)
         session.on("close", self._on_close)
+        if self._job:
+            allowance, recorder = self.caller.caller.allowance, self.caller.recorder
+            allowance.is_call = True
+            lease, limits = (lambda: recorder.lease), allowance.limits
+            self._watch = CallWatch(session, self.caller.store, lease, limits, self._finish)
 
     async def resume(self) -> list[Turn]:
         """Continue a session whose worker died; to be awaited before it writes anything.
@@ -136,6 +156,10 @@ class Lifetime:
             )
         except LkmongoError as error:
             logger.info("it is unknown whether another agent began this session: %s (%s)", error, error.why)
+            return []
+        if turns and not caller.recorder.lease.is_admitted:
+            await caller.caller.preload()
+        if caller.recorder.erased or not caller.recorder.lease.is_admitted:
             return []
         if turns:
             caller.resume_after(turns)
@@ -168,7 +192,23 @@ class Lifetime:
         elif self._ending:
             await asyncio.shield(self._ending)
 
+    def _finish(self, reason: str) -> None:
+        """Close the AgentSession, and take the caller out of the room, where nobody answers them any more."""
+        if self._agent_session and self._ending is None and self._removing is None:
+            self._reason = reason
+            self._removing = asyncio.create_task(self._remove_afterwards(self._served_identity()))
+            self._agent_session.shutdown()
+
+    async def _remove_afterwards(self, identity: str | None) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(deadlines.LAST_WORDS):
+                await self._has_closed.wait()
+        await asyncio.sleep(deadlines.ON_ITS_WAY)
+        await self._remove(identity)
+
     def _begin_end(self) -> asyncio.Task[bool]:
+        if self._watch:
+            self._watch.stop()
         if self._ending is None:
             self._ending = asyncio.create_task(self._end())
         return self._ending
@@ -190,12 +230,16 @@ class Lifetime:
             recorder = self.caller.recorder
             where = "on this machine, and will be stored later" if recorder.is_journaled else "stored nowhere"
             outcome = "erased" if recorder.erased else "stored" if stored else where
+            outcome = "stored nowhere" if recorder.lease.refused else outcome
             level = logging.INFO if stored or recorder.is_journaled else logging.WARNING
             logger.log(level, "a session ended: %s; its record is %s", reason, outcome)
         except Exception:
             logger.exception("the end of a session could not be stored")
         finally:
             self.caller.ending = True
+            self._presence.close()
+            if self._removing:
+                await asyncio.gather(self._removing, return_exceptions=True)
             await tell_end(self.caller, reason, ended_at, began=began, stored=stored, learner=learner)
             await self._stack.aclose()
             self._on_ended(self)
@@ -249,6 +293,7 @@ class Lifetime:
 
     def _on_close(self, event: CloseEvent) -> None:
         self._closed = event
+        self._has_closed.set()
         if self.ends_on_close:
             self._begin_end()
 
@@ -265,27 +310,51 @@ class Lifetime:
         if participant.identity != self._served_identity():
             return
         reason = _left_by(participant.disconnect_reason)
-        self._left = reason, (self._silent_since if reason == LOST else None) or now()
+        self._presence.left(participant.disconnect_reason)
+        self._left = reason, (self._presence.silent_since if reason == LOST else None) or now()
 
     def _on_quality(self, participant: rtc.Participant, quality: Any) -> None:
-        """Remember since when nothing is heard of the caller, which is some seconds before LiveKit gives them up."""
         if participant.identity == self._served_identity():
-            from livekit import rtc
-
-            self._silent_since = now() if quality == rtc.ConnectionQuality.QUALITY_LOST else None
+            self._presence.quality(quality)
 
     def _on_started(self, *_: Any) -> None:
         """The AgentSession has joined the room: whoever was there first is told by no event."""
         self._started = True
+        if self._job and not self._job.is_fake_job():
+            self._presence.ask(self._job.room, self._served_identity)
         if self._job and self.caller.caller.guest:
             for participant in self._job.room.remote_participants.values():
                 self._on_participant(participant)
+
+    # ---------------------------------------------------------------- who may not stay
+
+    def _cut_off(self, reason: str) -> None:
+        """End the session at once, and remove the participant: whoever is there now may hear nothing more of it."""
+        if self._removing or self._ending:
+            return
+        logger.warning("the session is cut off: %s", reason)
+        self._reason = reason
+        self._removing = asyncio.create_task(self._remove(self._served_identity()))
+        if self._agent_session:
+            self._agent_session.shutdown(drain=False)
+        if not (self._started and self.ends_on_close):
+            self._begin_end()
+
+    async def _remove(self, identity: str | None) -> None:
+        if self._livekit is None or identity is None:
+            return
+        try:
+            await remove_participant(self._livekit, self.caller.room_name, identity)
+        except LkmongoError as error:
+            logger.warning("the participant could not be removed: %s (%s)", error.message, error.why)
 
     # ---------------------------------------------------------------- a guest becomes a person
 
     def _on_participant(self, participant: rtc.RemoteParticipant) -> None:
         if participant.identity == self._served_identity():
-            self._left = self._silent_since = None
+            if self._presence.came():
+                self._cut_off(REUSED)
+            self._left = None
         self._on_attributes(dict(participant.attributes), participant)
 
     def _on_attributes(self, changed: dict[str, str], participant: rtc.Participant) -> None:
@@ -297,19 +366,19 @@ class Lifetime:
         try:
             sealed = unseal(
                 changed[CALLER_ATTRIBUTE],
-                room=self._job.job.room.name,
+                room=replace(Room.of(self._job.job.room), began=None),  # they are identified while it goes on
                 participant_identity=participant.identity,
                 secret=self._secret or "",
             )
         except SealError as error:
             logger.warning("the caller stays a guest: %s", error.message)
             return
-        task = asyncio.create_task(self._identify(sealed.scope))
+        task = asyncio.create_task(self._identify(sealed))
         self._identifying.add(task)
         task.add_done_callback(self._identifying.discard)
 
-    async def _identify(self, scope: UserScope) -> None:
-        if await self.caller.identify(scope):
+    async def _identify(self, sealed: Sealed) -> None:
+        if await self.caller.identify(sealed.scope, sealed.ticket):
             logger.info("the guest is identified now")
 
     def _served_identity(self) -> str | None:

@@ -16,7 +16,7 @@ from lkmongo.agent.caller_session import CallerSession, begin_session
 from lkmongo.agent.learning import learn_periodically, learner_of
 from lkmongo.aio import level_of, running
 from lkmongo.declarations import Collection, ProfileField, declare
-from lkmongo.dispatch import Dispatched, read_dispatch
+from lkmongo.dispatch import Dispatched, Room, read_dispatch
 from lkmongo.embed.choose import embedder_for
 from lkmongo.errors import LkmongoError, UsageError
 from lkmongo.memory.lifetime import Lifetime
@@ -31,6 +31,7 @@ from lkmongo.store.indexes import database_indexes
 from lkmongo.store.mongo import client
 from lkmongo.store.mongo.declared import keep_once
 from lkmongo.store.open import Store, open_store
+from lkmongo.ticket import Ticket
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -97,8 +98,9 @@ class Memory:
         self.settings = (settings or Settings.load()).override(**overrides)
         self.embedder: Embedder = embedder_for(self.settings)
         _ = self.settings.webhook  # a missing secret is an error now, not at the end of the first session
+        self.settings.tenant_policies()
         check_reranker(self.settings)
-        self.people = People(self.store, self._search)
+        self.people = People(self.store, self._search, self.settings)
         self.sessions = Sessions(self.store, self.embedder)
         self.knowledge = Knowledge(self.store, self._search, self.embedder)
         self.furnish: Callable[[Store], Awaitable[object]] = lambda store: database_indexes.apply(store.db)
@@ -137,6 +139,7 @@ class Memory:
         if self._closed:
             return
         self._closed = True
+        self.knowledge.close()
         await asyncio.gather(*(lifetime.stop() for lifetime in list(self._lifetimes)))
         if self._opening:
             with suppress(Exception):  # that was raised where it was opened
@@ -261,7 +264,7 @@ class Memory:
 
     async def _warm(self, store: Store, *, recover: bool) -> None:
         try:
-            await asyncio.gather(store.ping(), store.ping())  # two at once, to open both connections
+            await store.warm()
         except LkmongoError as error:
             logger.debug("MongoDB is not connected yet: %s (%s)", error.message, error.why)
         await _keep_declarations(store)
@@ -283,7 +286,7 @@ class Memory:
         ctx: JobContext | None = None,
         *,
         user_id: str | None = None,
-        tenant_id: str = DEFAULT_TENANT,
+        tenant_id: str | None = None,
         session_id: str | None = None,
         guest: bool = False,
     ) -> SessionOpening:
@@ -297,7 +300,8 @@ class Memory:
         Args:
             ctx: LiveKit's job.
             user_id: whose session it is.
-            tenant_id: their tenant.
+            tenant_id: their tenant, by default `default`; of a job, that of callers of whom the metadata does not say
+                it. Who comes with a seal that does not open gets no tenant's knowledge unless it is named here.
             session_id: of the record; by default the id of the room, or a new one.
             guest: remember an unknown caller for this session only.
 
@@ -313,8 +317,8 @@ class Memory:
                 "it is not said whose session this is",
                 hint="name a user_id, guest=True, or the ctx of a LiveKit job",
             )
-        unknown = UserScope.guest(tenant_id)
-        scope = unknown if user_id is None else UserScope(tenant_id=tenant_id, user_id=user_id)
+        tenant = DEFAULT_TENANT if tenant_id is None else tenant_id
+        scope = UserScope.guest(tenant) if user_id is None else UserScope(tenant_id=tenant, user_id=user_id)
         if session_id is not None:
             check_id("session", session_id)
 
@@ -323,22 +327,32 @@ class Memory:
                 session = session_id or f"session-{uuid4()}"
                 return (await self.begin_without_job(scope, guest=guest, session_id=session)).caller
             by_program = scope if guest or user_id is not None else None
-            lifetime = await self.begin(ctx, by_program, guest=guest, session_id=session_id)
+            lifetime = await self.begin(ctx, by_program, guest=guest, session_id=session_id, tenant_id=tenant_id)
             await lifetime.resume()
             return lifetime.caller
 
         return SessionOpening(begin)
 
     async def begin(
-        self, job: JobContext, scope: UserScope | None = None, *, guest: bool = False, session_id: str | None = None
+        self,
+        job: JobContext,
+        scope: UserScope | None = None,
+        *,
+        guest: bool = False,
+        session_id: str | None = None,
+        tenant_id: str | None = None,
     ) -> Lifetime:
         """Begin the session of a job; what is behind `session`, for our own worker."""
         livekit, room = self.settings.livekit, job.job.room
-        secret = livekit.api_secret.get_secret_value() if livekit else None
         if scope:
             dispatched = Dispatched(scope, guest=guest, participant_identity=None, why=None)
         else:
-            dispatched = read_dispatch(job.job.metadata, room=room.name, secret=secret)
+            dispatched = read_dispatch(
+                job.job.metadata,
+                room=Room.of(room),
+                secret=livekit.secrets if livekit else None,
+                tenant_id=tenant_id,
+            )
         if dispatched.why:
             logger.warning("the caller is a guest: %s", dispatched.why)
         if self._prewarmed and not self._closes_with_job:
@@ -351,7 +365,7 @@ class Memory:
             room_name=room.name,
             participant_identity=dispatched.participant_identity,
             job=job,
-            secret=secret,
+            ticket=dispatched.ticket,
         )
 
     async def begin_without_job(
@@ -372,7 +386,7 @@ class Memory:
         room_name: str,
         participant_identity: str | None = None,
         job: JobContext | None = None,
-        secret: str | None = None,
+        ticket: Ticket | None = None,
     ) -> Lifetime:
         store, livekit = await self.store(), self.settings.livekit
         async with AsyncExitStack() as stack:
@@ -389,6 +403,7 @@ class Memory:
                     agent=(job.job.agent_name or None) if job else None,
                     agent_participant=_own_identity(job) if job else None,
                     livekit=livekit.host if livekit and job else None,
+                    ticket=ticket,
                 )
             )
             lifetime = Lifetime(
@@ -396,7 +411,8 @@ class Memory:
                 stack.pop_all(),
                 job=job,
                 participant_identity=participant_identity,
-                secret=secret,
+                secret=livekit.secrets if livekit else None,
+                livekit=livekit,
                 learner_of=functools.partial(learner_of, self.settings, store, self.embedder),
                 has_model=self.settings.has_language_model,
                 on_ended=self._lifetimes.discard,

@@ -6,6 +6,7 @@ text of 1 to 128 printable characters, and DatabaseError if MongoDB cannot be re
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
     from lkmongo.embed.base import Embedder
     from lkmongo.search.past_calls import FoundCalls
     from lkmongo.search.strategy import SearchResult, SearchStrategy
+    from lkmongo.settings import Settings
     from lkmongo.store.knowledge.ingest import IngestResult, Library
     from lkmongo.store.knowledge.knowledge import Source
+    from lkmongo.store.knowledge.reader import Reader
     from lkmongo.store.people.corrections import Correction, Version
     from lkmongo.store.people.erase import Erasure
     from lkmongo.store.people.forget import Forgotten
@@ -80,9 +83,10 @@ class KnownPerson:
 class People:
     """What is remembered of whom: `Memory.people`."""
 
-    def __init__(self, opened: Opened, strategy: Strategy) -> None:
+    def __init__(self, opened: Opened, strategy: Strategy, settings: Settings) -> None:
         self._opened = opened
         self._strategy = strategy
+        self._settings = settings
 
     async def list(
         self, *, tenant_id: str = DEFAULT_TENANT, after: str | None = None, limit: int = 50
@@ -276,7 +280,9 @@ class People:
         tenant_id: str = DEFAULT_TENANT,
         dry_run: bool = False,
     ) -> Erasure:
-        """Erase a person for good: profile, facts, sessions and what was said. A session in progress is waited for.
+        """Erase a person for good: profile, facts, sessions and what was said, also on this machine's disk.
+
+        A session in progress is waited for.
 
         Args:
             user_id: the person.
@@ -291,10 +297,14 @@ class People:
             NotReadyError: a session is still in progress after ten seconds; call it again.
             InvalidTextError: `by` or `reason` cannot be on a receipt.
         """
+        from lkmongo.outbox.erasing import Elsewhere
         from lkmongo.store.people.erase import erase_known
 
         store, scope = await self._opened(), UserScope(tenant_id=tenant_id, user_id=user_id)
-        return await erase_known(store.db, scope, by=by, reason=reason, orders=orders, dry_run=dry_run)
+        elsewhere = Elsewhere(self._settings, store.db, scope)
+        return await erase_known(
+            store.db, scope, by=by, reason=reason, orders=orders, dry_run=dry_run, elsewhere=elsewhere
+        )
 
 
 class Sessions:
@@ -409,9 +419,17 @@ class Knowledge:
         self._opened = opened
         self._strategy = strategy
         self._embedder = embedder
+        self._reader: Reader | None = None
 
-    async def add(self, *paths: str | Path, tenant_id: str = DEFAULT_TENANT) -> IngestResult:
+    async def add(
+        self, *paths: str | Path, tenant_id: str = DEFAULT_TENANT, follow_links: bool = False
+    ) -> IngestResult:
         """Add documents (.md, .txt, .html, .pdf) and folders of them, or update those that were added before.
+
+        Args:
+            paths: files and folders.
+            tenant_id: whose knowledge it is.
+            follow_links: whether to follow symbolic links, to files and folders elsewhere as well.
 
         Returns:
             The passages of each document; `failure` says why some have no vector yet, and are found by words alone.
@@ -422,14 +440,27 @@ class Knowledge:
         """
         from lkmongo.store.knowledge.ingest import find_documents, read_documents
 
-        return await self._add(await read_documents(find_documents([Path(path) for path in paths])), tenant_id)
+        found = find_documents([Path(path) for path in paths], follow_links=follow_links)
+        return await self._add(await read_documents(found, self._documents()), tenant_id)
 
     async def add_text(self, source: str, text: str | bytes, *, tenant_id: str = DEFAULT_TENANT) -> IngestResult:
         """Add one document by its content; `source` is its name, such as `returns.md`, and says how to read it."""
         from lkmongo.store.knowledge.ingest import Library, read_stream
 
         data = text.encode() if isinstance(text, str) else text
-        return await self._add(Library([read_stream(BytesIO(data), source)]), tenant_id)
+        document = await asyncio.to_thread(read_stream, BytesIO(data), source, self._documents())
+        return await self._add(Library([document]), tenant_id)
+
+    def _documents(self) -> Reader:
+        from lkmongo.store.knowledge.reader import Reader
+
+        self._reader = self._reader or Reader()
+        return self._reader
+
+    def close(self) -> None:
+        """End the process that reads documents, if there is one; internal."""
+        if self._reader:
+            self._reader.close()
 
     async def _add(self, library: Library, tenant_id: str) -> IngestResult:
         from lkmongo.store.indexes import database_indexes

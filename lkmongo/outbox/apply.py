@@ -11,16 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lkmongo.consent import Consent
 from lkmongo.model import LastSession, SessionRecord, SessionStatus
 from lkmongo.outbox.lease import Lease
 from lkmongo.outbox.operations import (
     AddTurn,
+    AmendTurn,
+    CountRedacted,
     End,
     EndFact,
     FillProfile,
     Forget,
     ForgetCalls,
     MoveGuest,
+    NoteConsent,
     Notify,
     Operation,
     Remember,
@@ -30,6 +34,7 @@ from lkmongo.outbox.operations import (
 from lkmongo.store.open import Store
 from lkmongo.store.people.forget import forget
 from lkmongo.store.people.merge import move_own
+from lkmongo.store.people.offers import offer_told
 from lkmongo.store.sessions.documents import in_time_order, summary_of
 from lkmongo.store.sessions.sessions import TakenError
 
@@ -92,8 +97,14 @@ async def apply(  # noqa: C901, PLR0911, PLR0912 - one branch for each operation
         case SaveGist(at=at, gist=gist, since=since):
             began, last = since or to.record.started_at or at, LastSession(at, str(gist), to.record.session_id)
             return int(await store.users.set_last_session(scope, last, started_at=began))
+        case NoteConsent(consent=consent):
+            return await _note(consent, to)
         case AddTurn():
             return await _add([each for each in operations if isinstance(each, AddTurn)], to)
+        case AmendTurn(item_id=item_id, content=content):
+            return await store.sessions.amend(scope, to.record.session_id, {item_id: {"content": content}})
+        case CountRedacted(counts=counts):
+            return int(await store.sessions.count_redacted(scope, to.record.session_id, counts))
         case MoveGuest() as moved:
             return await _move(moved, to)
         case End() as end:
@@ -106,6 +117,9 @@ async def apply(  # noqa: C901, PLR0911, PLR0912 - one branch for each operation
 
 async def _remember(told: Remember, to: Target, *, fresh: bool) -> int:
     store, scope = to.store, to.record.scope
+    if told.of_guest and told.is_offered_to(await store.memories.recall(scope, told.label)):
+        await offer_told(store.db, scope, told.entry, origin=to.record.session_id)
+        return 0
     more: dict[str, Any] = {"valid_from": told.valid_from, "source": told.source, "dates": told.dates}
     if fresh:
         # The caller waits for this one: the former value is moved afterwards, see `Caller`.
@@ -115,6 +129,15 @@ async def _remember(told: Remember, to: Target, *, fresh: bool) -> int:
         return 0
     await store.history.settle(scope, told.label)
     return 1
+
+
+async def _note(consent: Consent, to: Target) -> int:
+    if to.record.scope.is_guest:
+        return 0  # of whom nothing is kept but the record of this session, which says so itself
+    is_latest = await to.store.users.set_consent(to.record.scope, consent)
+    if is_latest and not consent.allows:
+        await to.store.learning.stop(to.record.scope)
+    return int(is_latest)
 
 
 async def _add(operations: Sequence[AddTurn], to: Target) -> int:
@@ -147,6 +170,8 @@ async def _move(operation: MoveGuest, to: Target) -> int:
     if missing and to.lease:
         to.next_seq = await sessions.next_seq(after, session_id)
     await sessions.discard(before, session_id)
+    if before.is_guest:
+        await to.store.encryption.destroy(before)
     return missing
 
 

@@ -14,9 +14,9 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -30,6 +30,7 @@ from lkmongo.outbox.operations import Entry
 from lkmongo.settings import Settings
 from lkmongo.store.mongo.extended_json import dumps, loads
 from lkmongo.store.sessions.documents import process_name
+from lkmongo.ticket import Ticket
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class JournalContents:
         database: which database it is for; see `database_of`.
         entries: the pending writes, oldest first.
         damaged: how many lines cannot be read, not counting a torn last one.
+        redacted: whether it was written by a release that redacts what it writes.
     """
 
     record: SessionRecord
@@ -69,6 +71,7 @@ class JournalContents:
     database: str
     entries: list[Entry] = field(default_factory=list)
     damaged: int = 0
+    redacted: bool = True
 
 
 def journal_folder(home: Path) -> Path:
@@ -121,7 +124,8 @@ class Journal:
             "started_at": record.started_at,
             "owner": owner,
             "database": database,
-        }
+            "redacted": True,
+        } | ({"ticket": asdict(record.ticket)} if record.ticket else {})
         line = dumps(clean(header)) + b"\n"
         path = folder / f"{record.started_at:%Y%m%dT%H%M%S}-{secrets.token_hex(8)}{_SUFFIX}"
         unnamed = path.with_suffix(_BEGUN)
@@ -206,13 +210,14 @@ class Journal:
         return self._descriptor
 
 
-def files(folder: Path) -> list[Path]:
-    """All journals, of live and of ended sessions, oldest first.
+def files(folder: Path, *, damaged: bool = False) -> list[Path]:
+    """All journals, of live and of ended sessions, oldest first; with `damaged` also those in quarantine.
 
     Raises:
         JournalError: the folder cannot be read.
     """
-    return [path for path in _list_folder(folder) if path.suffix == _SUFFIX]
+    wanted = {_SUFFIX, _DAMAGED} if damaged else {_SUFFIX}
+    return [path for path in _list_folder(folder) if path.suffix in wanted]
 
 
 def abandoned(folder: Path) -> dict[Path, float]:
@@ -254,6 +259,37 @@ def quarantine(path: Path) -> Path:
     with _disk_errors(path):
         path.rename(damaged)
     return damaged
+
+
+def rewrite(path: Path, keeps: Callable[[Entry], bool]) -> bool:
+    """Leave only the entries that `keeps` of a journal that no session holds; returns whether that was done.
+
+    Raises:
+        JournalError: it cannot be read or written.
+    """
+    with locked(path) as is_free, _disk_errors(path):
+        if not is_free:
+            return False
+        first, *lines = path.read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if not _is_entry(line) or keeps(loads(line))]
+        part = path.with_suffix(_BEGUN)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            write_all(descriptor, b"".join([first, *kept]))
+            os.fsync(descriptor)
+            part.rename(path)
+        finally:
+            os.close(descriptor)
+            part.unlink(missing_ok=True)
+        return True
+
+
+def _is_entry(line: bytes) -> bool:
+    try:
+        entry: Any = cast("Any", loads(line))
+    except UNREADABLE:
+        return False
+    return isinstance(entry, dict) and isinstance(entry.get("op"), str)
 
 
 def remove(path: Path) -> None:
@@ -337,8 +373,10 @@ def read(path: Path) -> JournalContents:
             header["room_name"],
             SessionStatus.ACTIVE,
             _time(header["started_at"]),
+            ticket=Ticket(**header["ticket"]) if "ticket" in header else None,
         )
         spooled = JournalContents(record, str(header["owner"]), str(header["database"]))
+        redacted = header.get("redacted") is True
     except (LkmongoError, *UNREADABLE) as error:
         raise JournalError(f"{path} is not the journal of a session", hint="inspect it, and delete it") from error
     damaged = 0
@@ -352,7 +390,7 @@ def read(path: Path) -> JournalContents:
             spooled.entries.append(entry)
         else:
             damaged += 1
-    return JournalContents(record, spooled.owner, spooled.database, spooled.entries, damaged)
+    return JournalContents(record, spooled.owner, spooled.database, spooled.entries, damaged, redacted)
 
 
 def _time(value: Any) -> datetime:

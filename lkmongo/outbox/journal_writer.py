@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from lkmongo import deadlines
@@ -32,6 +33,7 @@ class JournalWriter:
         pending: Pending,
         create: Callable[[], Journal] | None,
         entries: Callable[[Pending], list[Entry]],
+        seal: Callable[[Path, list[Entry]], Awaitable[list[Entry]]] | None = None,
     ) -> None:
         """Journal what is `pending`.
 
@@ -39,10 +41,12 @@ class JournalWriter:
             pending: what MongoDB does not have, by key; it changes all the time.
             create: creates the journal, blocking on the disk; None to journal nothing.
             entries: makes the journal entries of some of the operations.
+            seal: makes of them what may be on the disk of a journal; by default they may.
         """
         self._pending = pending
         self._create = create
         self._entries = entries
+        self._seal = seal
         self._journal: Journal | None = None
         self._previous: Journal | None = None
         self._journaled: dict[Hashable, Operation] = {}
@@ -51,6 +55,8 @@ class JournalWriter:
         self._writing: Task | None = None
         self._closed = False
         self._warned = False
+        self.is_held = False
+        """Whether nothing more may get to the disk."""
 
     def update(self, *, sync: bool = False) -> None:
         """Begin to bring the journal up to date; `sync` to survive a crash of the machine and not only of the process.
@@ -107,6 +113,8 @@ class JournalWriter:
 
     async def _step(self) -> bool:
         """Do what is due next; returns False if nothing is."""
+        if self.is_held:
+            return False
         if self._journal is None:
             if self._closed or self._create is None:
                 return False
@@ -116,7 +124,10 @@ class JournalWriter:
         new = {key: each for key, each in self._pending.items() if self._journaled.get(key) is not each}
         if new or must_sync:
             self._must_sync = False
-            await _in_thread(journal.append, self._entries(new), must_sync)
+            entries = self._entries(new)
+            if self._seal:
+                entries = await self._seal(journal.path, entries)
+            await _in_thread(journal.append, entries, must_sync)
             if journal is self._journal:
                 self._journaled |= new
                 if must_sync:

@@ -16,6 +16,7 @@ from lkmongo.outbox.apply import Target, apply
 from lkmongo.outbox.operations import EndFact, FillProfile, Operation, Remember
 from lkmongo.store.open import Store
 from lkmongo.store.people.erase import sweep_behind
+from lkmongo.store.people.offers import decide_offer, is_offer
 from lkmongo.store.people.tombstones import Tombstones
 from lkmongo.store.sessions.documents import lease_owner
 from lkmongo.store.sessions.learning import Decision
@@ -97,16 +98,16 @@ async def _is_stored(to: Target, proposal: Proposal) -> bool:
     return proposal.kind == "ended" and await to.store.memories.recall(to.record.scope, proposal.label) is None
 
 
-async def decide(
-    store: Store, scope: UserScope, proposal_id: str, decision: Literal["accepted", "declined"]
-) -> Proposal:
-    """Accept or decline a suggestion; returns it as it was.
+async def decide(store: Store, scope: UserScope, proposal_id: str, decision: Literal["accepted", "declined"]) -> str:
+    """Accept or decline a suggestion, or an offer of what a guest had (see `offers`); returns its label.
 
     Raises:
         NotFoundError: the person has none of that id.
         DriftError: what it is about was changed or forgotten since; nothing was stored, and it no longer waits.
         NotReadyError: the session is being stored at the moment.
     """
+    if is_offer(proposal_id):
+        return (await decide_offer(store, scope, proposal_id, accept=decision == "accepted")).label
     found = [pair for pair in await store.learning.suggestions(scope) if pair[1].id == proposal_id]
     if not found:
         raise _no_suggestion(scope, proposal_id)
@@ -125,7 +126,7 @@ async def decide(
         raise DriftError(
             f"{proposal.label} was not stored", why=f"it was {became[1]}", hint="the suggestion no longer waits"
         )
-    return proposal
+    return proposal.label
 
 
 def _no_suggestion(scope: UserScope, proposal_id: str) -> NotFoundError:

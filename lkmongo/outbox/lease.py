@@ -5,6 +5,9 @@ is acquired or renewed, and again after it is acquired. So either an erasure see
 session sees the erasure and writes nothing. A process that was suspended between its check and its write finds the
 tombstone at the next check, and deletes what it wrote.
 
+Who came with a seal must still be admitted, which is looked up together with the tombstone. If they never were, the
+session goes on as a guest's, and is not stored. Who logs out during the session ends it, and its record is completed.
+
 An agent that replaces one that seems dead takes over its lease. If the first one is alive after all, it notices at its
 next renewal, and writes nothing more.
 """
@@ -15,13 +18,15 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 
 from lkmongo import deadlines
 from lkmongo.errors import DatabaseUnavailableError, LkmongoError
-from lkmongo.model import SessionRecord, now
+from lkmongo.model import SessionRecord, UserScope, now
+from lkmongo.store.mongo.encryption import Encryption
 from lkmongo.store.open import Store
+from lkmongo.store.people.admission import Admission, LoggedOutError, NotAdmittedError
 from lkmongo.store.people.erase import sweep_behind
 from lkmongo.store.people.tombstones import ErasedError, Tombstones
 from lkmongo.store.sessions.documents import lease_owner
@@ -42,7 +47,9 @@ class Lease:
     """The lease of one session; every write for its person goes through `writing`.
 
     Attributes:
-        lost: the person was erased.
+        lost: the person was erased, or their seal is `refused`.
+        refused: why the seal was not valid when the session began; None if it was, or if that is not known yet.
+        admission: what MongoDB says of the seal; None without one.
         superseded: another agent has taken over the session.
         continues: the session document existed before.
         ended: the end of the session is written, so `release` gives up the lease.
@@ -51,6 +58,8 @@ class Lease:
     def __init__(self, store: Store, record: SessionRecord) -> None:
         """Nothing is written before `start` or the first `writing`."""
         self.lost = False
+        self.refused: NotAdmittedError | None = None
+        self.admission = Admission(store.db, record.ticket, record.started_at or now()) if record.ticket else None
         self.superseded = False
         self.continues = False
         self.ended = False
@@ -71,9 +80,29 @@ class Lease:
         self._in_doubt_until = 0.0
         self._on_acquired: list[Callable[[], None]] = []
         self._on_lost: list[Callable[[], None]] = []
+        self._on_logged_out: list[Callable[[], None]] = []
         self._released = False
         self._renewing: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[None] | None = None
+
+    @property
+    def scope(self) -> UserScope:
+        """Whose session it is."""
+        return self._record.scope
+
+    @property
+    def session_id(self) -> str:
+        return self._record.session_id
+
+    @property
+    def is_admitted(self) -> bool:
+        """Whether the person's data may be read: with a seal, not before it is known to be valid."""
+        return self.lost or self.admission is None or self.admission.is_given
+
+    def check_admitted(self) -> None:
+        """Raise DatabaseUnavailableError unless the person's data may be read."""
+        if not self.is_admitted:
+            raise DatabaseUnavailableError(why="it is not known yet whether the caller's token is valid")
 
     @property
     def session_began(self) -> datetime:
@@ -90,8 +119,22 @@ class Lease:
         self._on_acquired.append(callback)
 
     def on_lost(self, callback: Callable[[], None]) -> None:
-        """Call `callback` when the person is erased, before any later write is refused."""
+        """Call `callback` when the person is erased or refused, before any later write is refused."""
         self._on_lost.append(callback)
+
+    def on_logged_out(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when the visitor logs out during the session."""
+        self._on_logged_out.append(callback)
+
+    def not_admitted(self, error: NotAdmittedError) -> None:
+        """Tell who must know; and write nothing if the seal was not valid when the session began."""
+        if isinstance(error, LoggedOutError):
+            while self._on_logged_out:
+                self._on_logged_out.pop(0)()
+        elif not self.lost:
+            self.refused = error
+            logger.warning("the caller is a guest: %s", error.message)
+            self._lose()
 
     def start(self) -> None:
         """Acquire the lease and renew it in the background until `release`."""
@@ -191,7 +234,7 @@ class Lease:
         if self.lost:
             raise ErasedError
         asked = _now()
-        await self._check_tombstone()
+        await asyncio.gather(self._check_tombstone(), self._check_admission())
         if self.superseded:
             raise SupersededError
         scope, session_id = self._record.scope, self._record.session_id
@@ -214,13 +257,32 @@ class Lease:
             self._on_erased()
             raise ErasedError
 
+    async def confirm(self) -> None:
+        """Bind the seal of a session that may write nothing, too."""
+        with suppress(ErasedError):
+            await self._check_admission()
+
+    async def _check_admission(self) -> None:
+        if self.admission is None:
+            return
+        try:
+            await self.admission.confirm()
+        except NotAdmittedError as error:
+            self.not_admitted(error)
+            if self.lost:
+                raise ErasedError from error
+
+    def _lose(self) -> None:
+        self.lost = True
+        Encryption.of(self._db).forget(self._record.scope)
+        for callback in self._on_lost:
+            callback()
+
     def _on_erased(self) -> None:
         if self.lost:
             return
-        self.lost = True
         logger.info("the caller was erased: the session continues as a guest's, and is not stored")
-        for callback in self._on_lost:
-            callback()
+        self._lose()
         self._sweeping = asyncio.create_task(self._sweep())
 
     async def _sweep(self) -> None:

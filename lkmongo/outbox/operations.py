@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, ClassVar, Literal, Self, get_args
 
-from lkmongo.model import DateMention, Fact, Profile, Source, Turn, TurnKind, UserScope, clean
+from lkmongo.consent import Consent, consent_of
+from lkmongo.instructions import reads_as_instruction
+from lkmongo.model import DateMention, Fact, Profile, Source, Turn, TurnKind, UserScope, clean, now
 from lkmongo.store.people.history import dates_of, history_fields, source_of
 
 Entry = dict[str, Any]
@@ -81,13 +83,17 @@ class SlotChange(Change):
 
 @dataclass(frozen=True, slots=True)
 class Remember(SlotChange):
-    """A value, true from `valid_from` or else from `at` on; another value before it becomes a former one."""
+    """A value, true from `valid_from` or else from `at` on; another value before it becomes a former one.
+
+    What a guest told who was identified later is `of_guest`: it replaces nothing, and is offered instead.
+    """
 
     op: ClassVar[str] = "remember"
     content: str
     valid_from: datetime | None = None
     source: Source | None = None
     dates: tuple[DateMention, ...] = ()
+    of_guest: bool = False
 
     def __post_init__(self) -> None:
         _check_time(self.at)
@@ -102,12 +108,23 @@ class Remember(SlotChange):
             "label": self.label,
             "content": self.content,
             **history_fields(self.valid_from, self.source, self.dates),
-        }
+        } | ({"of_guest": True} if self.of_guest else {})
 
     @classmethod
     def of(cls, entry: Entry) -> Self:
         source, dates = source_of(entry.get("source")), dates_of(entry.get("dates"))
-        return cls(entry["at"], entry["label"], entry["content"], entry.get("valid_from"), source, dates)
+        of_guest = entry.get("of_guest") is True
+        return cls(entry["at"], entry["label"], entry["content"], entry.get("valid_from"), source, dates, of_guest)
+
+    def is_offered_to(self, account: Fact | None) -> bool:
+        """Whether it is offered to the account, which has another value or might be told an instruction."""
+        differs = account is not None and account.content != self.content
+        return self.of_guest and (differs or reads_as_instruction(self.label, self.content))
+
+    @classmethod
+    def fact(cls, fact: Fact, valid_from: datetime | None) -> Self:
+        """The operation that stores a slot, as said when it was written."""
+        return cls(fact.updated_at or now(), fact.memory_type, fact.content, valid_from, fact.source, fact.dates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +218,26 @@ class SaveGist(Operation):
 
 
 @dataclass(frozen=True, slots=True)
+class NoteConsent(Operation):
+    """What the caller answered when they were asked whether something of them may be kept."""
+
+    op: ClassVar[str] = "consent"
+    lane: ClassVar[Lane] = "memory"
+    consent: Consent
+
+    @property
+    def entry(self) -> Entry:
+        return {"op": self.op} | self.consent.fields
+
+    @classmethod
+    def of(cls, entry: Entry) -> Self:
+        consent = consent_of(entry)
+        if consent is None:
+            raise ValueError
+        return cls(consent)
+
+
+@dataclass(frozen=True, slots=True)
 class AddTurn(Operation):
     """A turn; `numbered` if its `seq` is the one in the database, not counted from this process's first turn."""
 
@@ -228,6 +265,37 @@ class AddTurn(Operation):
         if not 0 <= turn.seq < _MAX_SEQ:
             raise ValueError
         return cls(turn, bool(entry["numbered"]))
+
+
+@dataclass(frozen=True, slots=True)
+class AmendTurn(Operation):
+    """Other words for a turn that may be stored already: a later one told that it holds a piece of a secret."""
+
+    op: ClassVar[str] = "amend"
+    lane: ClassVar[Lane] = "turns"
+    item_id: str
+    content: str
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.item_id, str) and isinstance(self.content, str)):
+            raise TypeError
+
+    @property
+    def key(self) -> Hashable:
+        return self.op, self.item_id
+
+
+@dataclass(frozen=True, slots=True)
+class CountRedacted(Operation):
+    """How much of the session was masked or dropped so far, by kind."""
+
+    op: ClassVar[str] = "redacted"
+    lane: ClassVar[Lane] = "turns"
+    counts: dict[str, int]
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(kind, str) and type(count) is int for kind, count in self.counts.items()):
+            raise TypeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,12 +359,26 @@ OPERATIONS: dict[str, type[Operation]] = {
         SetProfile,
         FillProfile,
         SaveGist,
+        NoteConsent,
         AddTurn,
+        AmendTurn,
+        CountRedacted,
         MoveGuest,
         End,
         Notify,
     )
 }
+
+
+def without_consent(operation: Operation) -> Operation | None:
+    """What of an operation is stored of somebody who does not agree, or no longer: nothing that they said."""
+    match operation:
+        case End():
+            return replace(operation, summary={}, learn=False)
+        case Forget() | ForgetCalls() | NoteConsent() | MoveGuest() | Notify():
+            return operation
+        case _:
+            return None
 
 
 def operation_of(entry: Entry) -> Operation:
@@ -320,6 +402,8 @@ def applied_to(
             case SetProfile():
                 profile = profile.with_value(change.field, change.value)
             case SlotChange() if _is_newer(slots.get(change.label), change.at):
+                pass
+            case Remember() if change.is_offered_to(slots.get(change.label)):
                 pass
             case Remember(label=label):
                 old = slots.pop(label, None)

@@ -9,28 +9,42 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Literal
 
 from lkmongo import deadlines
 from lkmongo.aio import Task, level_of
 from lkmongo.backoff import retry_pause
-from lkmongo.errors import DatabaseUnavailableError, InvalidTextError, LkmongoError
+from lkmongo.conversation import Conversation
+from lkmongo.errors import ConsentError, DatabaseUnavailableError, InvalidTextError, LkmongoError
 from lkmongo.model import SessionRecord, Turn, UserScope, now
 from lkmongo.outbox.apply import Target, apply
 from lkmongo.outbox.journal import Journal
 from lkmongo.outbox.journal_writer import JournalWriter, Pending
 from lkmongo.outbox.lease import Lease, SupersededError
-from lkmongo.outbox.operations import LANES, AddTurn, Change, Entry, Lane, MoveGuest, Operation
+from lkmongo.outbox.operations import (
+    LANES,
+    AddTurn,
+    Change,
+    Entry,
+    Lane,
+    MoveGuest,
+    Operation,
+    without_consent,
+)
+from lkmongo.outbox.sealed_journal import Seal
 from lkmongo.store.open import Store
 from lkmongo.store.people.erase import discard_own
 from lkmongo.store.people.tombstones import ErasedError
+from lkmongo.ticket import Ticket
 
 logger = logging.getLogger(__name__)
 
+Gate = Literal["open", "held", "shut"]
 Saved = Literal["stored", "kept", "not saved"]
 """Where a change is: in MongoDB, in the journal on disk, or in this process only."""
 
@@ -49,6 +63,7 @@ class Outbox:
         stored_count: changes of the person's memory stored so far: anything read before it grew may be stale.
         increments: by how much these have incremented the person's `memory_version`.
         changed: the subjects of all changes of the person's memory, stored or not.
+        conversation: redacts what is said, before it is added here.
     """
 
     def __init__(
@@ -67,11 +82,16 @@ class Outbox:
         self._storing_turns = asyncio.Lock()
         self._closing = asyncio.Event()
         self._closed = False
+        self._gate: Gate = "open"
+        self._is_shown = self._shows = False
+        self._dropped: set[Hashable] = set()
         self._on_acquired: list[Callable[[], None]] = []
         self._on_erased: list[Callable[[], None]] = []
+        self._on_logged_out: list[Callable[[], None]] = []
         self._erasing: Task | None = None
+        self.conversation = Conversation(store.redaction.redactor(record.scope.tenant_id))
         create = (lambda: create_journal(self.record)) if create_journal else None
-        self._journal = JournalWriter(self._pending, create, self._entries)
+        self._journal = JournalWriter(self._pending, create, self._entries, self._sealed)
         self._use(Lease(store, record))
 
     def _use(self, lease: Lease) -> None:
@@ -79,6 +99,8 @@ class Outbox:
         self._target = Target(self._store, self.record, lease.owner, lease, next_seq=0)
         lease.on_acquired(self._acquired)
         lease.on_lost(self._erase)
+        for callback in self._on_logged_out:
+            lease.on_logged_out(callback)
 
     def _acquired(self) -> None:
         for callback in self._on_acquired:
@@ -89,13 +111,86 @@ class Outbox:
         self._on_acquired.append(callback)
 
     def on_erased(self, callback: Callable[[], None]) -> None:
-        """Call `callback` when the person is erased, before any later write is refused."""
+        """Call `callback` when the person is erased or refused, before any later write is refused."""
         self._on_erased.append(callback)
+
+    def on_logged_out(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when the visitor logs out during the session."""
+        self._on_logged_out.append(callback)
+        self.lease.on_logged_out(callback)
 
     def start(self) -> None:
         """Show the session in the database and on disk, so that it is found if its process dies."""
-        self.lease.start()
-        self._journal.update()
+        self._shows = True
+        if self._gate == "open":
+            self._is_shown = True
+            self.lease.start()
+            self._journal.update()
+
+    # ---------------------------------------------------------------- whether anything may be kept
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the session is shown in the database and on disk, or is about to be."""
+        return self._is_shown
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing of the session may be stored, as its caller has not agreed to it."""
+        return self._gate != "open" and not self._is_shown
+
+    def has_dropped(self, turn: Turn) -> bool:
+        """Whether a turn was said while nothing might be kept, so that it is told nowhere."""
+        return AddTurn(turn).key in self._dropped
+
+    def hold(self) -> None:
+        """Keep what is added in memory alone, until `open` or `shut`.
+
+        To be called before anything is added, or before `change_scope`: what the guest said is not moved until then.
+        """
+        self._gate = "held"
+        self._is_shown = False
+        self._journal.is_held = True
+
+    def open(self, first: Operation | None = None) -> None:
+        """Store what was held, `first` before it, and what is added from now on."""
+        if self._closed or self._gate == "open":
+            return
+        self._gate = "open"
+        self._journal.is_held = False
+        if first:
+            waiting = {first.key: first} | self._pending
+            self._pending.clear()
+            self._pending.update(waiting)
+        if self._shows:
+            self.start()
+        if self._pending:
+            self._journal.update()
+        for lane in {each.lane for each in self._pending.values()}:
+            self._begin(lane)
+
+    def shut(self, last: Operation | None = None) -> None:
+        """Drop what is not stored yet, and what is added from now on, of all that the caller said.
+
+        The end of a session that is shown already is stored without a summary.
+        """
+        if last:
+            self.add(last)
+        self._gate = "shut"
+        for key, operation in list(self._pending.items()):
+            if not self._is_shown or without_consent(operation) is None:
+                self._dropped.add(key)
+                del self._pending[key]
+        if self._is_shown:
+            self._journal.update()
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[None]:
+        """As `Lease.writing`, for writes beside the outbox. Raises ConsentError while nothing may be kept, too."""
+        if self._gate != "open":
+            raise ConsentError("the caller has not agreed that anything is kept of them")
+        async with self.lease.writing():
+            yield
 
     # ---------------------------------------------------------------- what is pending
 
@@ -103,16 +198,25 @@ class Outbox:
         """Begin to journal and to store an operation; it replaces a pending one with the same key."""
         if self.lease.lost or self._closed:
             return
+        if self._gate == "shut":
+            allowed = without_consent(operation) if self._is_shown else None
+            if allowed is None:
+                self._dropped.add(operation.key)
+                return
+            operation = allowed
         if isinstance(operation, Change):
             self.changed.add(operation.subject)
         self._pending.pop(operation.key, None)
         self._pending[operation.key] = operation
-        self._journal.update(sync=operation.lane in self._failing)
-        self._begin(operation.lane)
+        if not self.is_held:
+            self._journal.update(sync=operation.lane in self._failing)
+            self._begin(operation.lane)
 
     async def write(self, operation: Operation) -> None:
         """Add an operation; return when MongoDB has it or, if MongoDB is slow or unreachable, when the disk has it."""
         self.add(operation)
+        if self.is_held:
+            return
         # Once MongoDB is known to be unreachable, later turns do not wait for it again.
         await self.settle(operation.lane, 0 if self._store.breaker.is_open else deadlines.ACKNOWLEDGED)
         if self.saved == "not saved":
@@ -124,6 +228,8 @@ class Outbox:
 
         Does not wait for another attempt after one has failed.
         """
+        if self.is_held:
+            return
         if self.pending(lane):
             failed = asyncio.create_task(self._has_failed[lane].wait())
             await asyncio.wait({self._begin(lane), failed}, timeout=deadline, return_when=asyncio.FIRST_COMPLETED)
@@ -132,8 +238,8 @@ class Outbox:
             await self._journal.sync()
 
     async def stored(self, lane: Lane) -> None:
-        """Wait until MongoDB has a lane's operations, however long it takes."""
-        if self.pending(lane):
+        """Wait until MongoDB has a lane's operations, however long it takes; not if they may not be stored."""
+        if self.pending(lane) and not self.is_held:
             await asyncio.wait({self._begin(lane)})
 
     def pending(self, lane: Lane) -> list[Operation]:
@@ -175,7 +281,7 @@ class Outbox:
 
     async def _write_lane(self, lane: Lane) -> None:
         failures = 0
-        while self.pending(lane):
+        while self.pending(lane) and not self.is_held:
             if lane == "turns" and not failures:
                 # They arrive out of order: a tool call in an event of its own, after the words that precede it.
                 await self._pause(deadlines.TURN_ORDER)
@@ -257,7 +363,7 @@ class Outbox:
             self._acknowledge(operations)
 
     def _next(self, lane: Lane) -> Sequence[Operation]:
-        pending = self.pending(lane)
+        pending = [] if self.is_held else self.pending(lane)
         turns = sorted((each for each in pending if isinstance(each, AddTurn)), key=lambda each: each.turn.created_at)
         return turns[:_BATCH] or pending[:1]
 
@@ -296,29 +402,42 @@ class Outbox:
             for key, each in operations.items()
         ]
 
+    async def _sealed(self, journal: Path, entries: list[Entry]) -> list[Entry]:
+        patience = 0 if self._store.breaker.is_open else deadlines.ACKNOWLEDGED
+        seal = Seal(self._store.encryption, self.record.scope, self.record.session_id)
+        return await seal(journal, entries, patience=patience)
+
     # ---------------------------------------------------------------- another scope, and the end
 
-    async def change_scope(self, scope: UserScope, turns: Sequence[Turn]) -> None:
+    def redacted_for(self, scope: UserScope, turns: Sequence[Turn]) -> list[Turn]:
+        """The turns as the policy of another tenant has them, which may keep less."""
+        return Conversation(self._store.redaction.redactor(scope.tenant_id)).turns(turns)
+
+    async def change_scope(self, scope: UserScope, turns: Sequence[Turn], ticket: Ticket | None = None) -> None:
         """Move the session with all its `turns` from a guest to a person; call `start` afterwards.
 
         What is stored under the guest's scope is deleted once it is stored under the person's.
         """
         async with self._storing_turns:
             before, guest = self.lease, self.record.scope
-            self.record = replace(self.record, scope=scope)
+            self.record = replace(self.record, scope=scope, ticket=ticket)
+            self.conversation.redactor.policy = self._store.redaction.redactor(scope.tenant_id).policy
             self._use(Lease(self._store, self.record))
             self.lease.backdate(before.session_began)
-            moved: list[Operation] = [MoveGuest(guest.tenant_id, guest.user_id), *map(AddTurn, turns)]
+            kept = [AddTurn(turn) for turn in turns if not self.has_dropped(turn)]
+            moved: list[Operation] = [MoveGuest(guest.tenant_id, guest.user_id), *kept]
             pending = {each.key: each for each in moved} | self._pending
             self._pending.clear()
             self._pending.update(pending)
             self._journal.begin_anew()
         await before.release()
-        self._journal.update(sync=True)
-        self._begin("turns")
+        if not self.is_held:
+            self._journal.update(sync=True)
+            self._begin("turns")
 
     def _erase(self) -> None:
         self.changed.clear()
+        self.conversation.clear()
         guests = [move.scope for move in self._moves]
         self._pending.clear()
         self._erasing = asyncio.create_task(self._forget_guests(guests))
@@ -341,6 +460,8 @@ class Outbox:
             Whether everything is in MongoDB, or must not be stored because the person was erased.
         """
         self._closing.set()
+        if self.is_held:
+            self._pending.clear()
         await asyncio.gather(*(self._finish(lane, deadline) for lane in LANES if self.pending(lane)))
         if self._erasing:
             await asyncio.wait({self._erasing}, timeout=deadlines.AWAY)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from lkmongo.aio import poll, running
+from lkmongo.conversation import Conversation
 from lkmongo.errors import (
     AuthenticationError,
     DatabaseError,
@@ -23,21 +24,35 @@ from lkmongo.errors import (
     InvalidTextError,
     LkmongoError,
 )
-from lkmongo.model import UserScope
+from lkmongo.model import SessionRecord, UserScope, now
 from lkmongo.outbox import journal
 from lkmongo.outbox.apply import Target, apply
+from lkmongo.outbox.earlier import counted, redacted
 from lkmongo.outbox.journal import UNREADABLE, JournalContents, JournalError
-from lkmongo.outbox.operations import LANES, AddTurn, Change, End, MoveGuest, Operation, operation_of
+from lkmongo.outbox.operations import (
+    LANES,
+    AddTurn,
+    Change,
+    End,
+    MoveGuest,
+    NoteConsent,
+    Operation,
+    operation_of,
+    without_consent,
+)
+from lkmongo.outbox.sealed_journal import opened
 from lkmongo.outbox.webhook import deliver_periodically
 from lkmongo.settings import Settings
+from lkmongo.store.mongo.cipher import EncryptionError
 from lkmongo.store.open import Store
+from lkmongo.store.people.admission import Admission, LoggedOutError, NotAdmittedError
 from lkmongo.store.people.erase import sweep_behind
 from lkmongo.store.people.tombstones import Tombstones
 from lkmongo.store.sessions.documents import process_name
 
 logger = logging.getLogger(__name__)
 
-Outcome = Literal["complete", "interrupted", "continued", "erased"]
+Outcome = Literal["complete", "interrupted", "continued", "erased", "refused"]
 KILLED = "killed"
 """The close reason of a session whose process died."""
 POLL_INTERVAL = 10.0
@@ -52,7 +67,7 @@ class Recovered:
         scope: whose session it was.
         session_id: its id.
         outcome: its state now; "continued" if another process has taken it over, in which case the journal's turns are
-            stored when that one has ended.
+            stored when that one has ended; "refused" if the caller's seal was not valid, so that nothing is stored.
         turns: turns that were missing and are stored now.
         changes: memories and profile fields that were stored or forgotten.
         left_out: changes that are older than the stored value, or than a later forget.
@@ -171,14 +186,14 @@ async def _recover_file(
     if contents.database != database:
         return None
     try:
-        found = await _replay(store, contents)
+        found = await _replay(store, contents, path.parent)
     except (DatabaseUnavailableError, AuthenticationError):
         raise
-    except DatabaseError as error:  # such as a rejected document: other journals may succeed
+    except (DatabaseError, EncryptionError) as error:  # such as a rejected document: other journals may succeed
         raise JournalError(f"{path} cannot be stored: {error.message}", why=error.why) from error
     if found.outcome == "continued":
         return found
-    if found.damaged and found.outcome != "erased":
+    if found.damaged and found.outcome not in {"erased", "refused"}:
         kept = journal.quarantine(path)
         on_error(
             JournalError(
@@ -191,16 +206,27 @@ async def _recover_file(
     return found
 
 
-async def _replay(store: Store, contents: JournalContents) -> Recovered:
+async def _replay(store: Store, contents: JournalContents, folder: Path) -> Recovered:
     record, scope = contents.record, contents.record.scope
     found = Recovered(scope, record.session_id, damaged=contents.damaged)
     tombstones = Tombstones(store.db)
     if await tombstones.bars_session(record):
         found.outcome = "erased"
         return found
+    if not await _is_admitted(store, record):
+        found.outcome = "refused"
+        return found
+    entries, damaged = await opened(store.encryption, scope, record.session_id, folder, contents.entries)
+    contents = replace(contents, entries=entries)
+    found.damaged += damaged
     # While the lease is ours, an erasure waits for us. One that gave up waiting is noticed afterwards.
     is_ours = await store.sessions.claim(record, process_name(), instead_of=contents.owner)
-    operations = _read(contents, found)
+    operations = await _allowed(store, scope, _read(contents, found))
+    if not contents.redacted:
+        conversation = Conversation(store.redaction.redactor(scope.tenant_id))
+        kept = redacted(operations, conversation)
+        found.left_out += len(operations) - len(kept)
+        operations = [*kept, *counted(conversation)]
     to = Target(store, record, process_name())
     await _store([each for each in operations if is_ours or each.lane == "memory"], to, found)
     if not is_ours:
@@ -211,6 +237,17 @@ async def _replay(store: Store, contents: JournalContents) -> Recovered:
         await sweep_behind(store.db, scope, record.session_id)
         found.outcome = "erased"
     return found
+
+
+async def _is_admitted(store: Store, record: SessionRecord) -> bool:
+    """Whether the seal that a session began with was valid then; MongoDB may have been away ever since."""
+    if record.ticket is None:
+        return True
+    try:
+        await Admission(store.db, record.ticket, record.started_at or now()).confirm()
+    except NotAdmittedError as error:
+        return isinstance(error, LoggedOutError)
+    return True
 
 
 def _read(contents: JournalContents, found: Recovered) -> list[Operation]:
@@ -224,6 +261,15 @@ def _read(contents: JournalContents, found: Recovered) -> list[Operation]:
         else:
             operations[number if operation.lane == "memory" else operation.key] = operation
     return list(operations.values())
+
+
+async def _allowed(store: Store, scope: UserScope, operations: list[Operation]) -> list[Operation]:
+    """What may still be stored: nothing that was said, if the caller withdrew their consent in the session or since."""
+    stored = await store.users.consent(scope)
+    answers = [*([stored] if stored else []), *(each.consent for each in operations if isinstance(each, NoteConsent))]
+    if not answers or max(answers, key=lambda each: each.at).allows:
+        return operations
+    return [allowed for each in operations if (allowed := without_consent(each))]
 
 
 async def _store(operations: Sequence[Operation], to: Target, found: Recovered) -> None:

@@ -24,6 +24,7 @@ import lkmongo
 from lkmongo import backoff, deadlines
 from lkmongo.aio import few_at_once, poll
 from lkmongo.errors import UnreachableError, connection_failure
+from lkmongo.invisible import safe_json
 from lkmongo.model import SessionRecord, SessionStatus, TurnTotals, UserScope, now
 from lkmongo.settings import Settings
 from lkmongo.store.mongo import operations
@@ -141,7 +142,7 @@ def body_of(record: SessionRecord) -> bytes:
             "record": shlex.join(command),
         },
     }
-    return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
+    return safe_json(json.dumps(told, ensure_ascii=False, separators=(",", ":"))).encode()
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from livekit.agents import llm
 
+from lkmongo.agent.briefing import DATA_ID
 from lkmongo.agent.models import choose_model
 from lkmongo.console.lines import Line, Listener
 from lkmongo.console.text import converse
@@ -49,7 +50,7 @@ class Heard:
     outputs: list[tuple[str, str]] = field(default_factory=list)
     """Name and output of each."""
     told: list[str] = field(default_factory=list)
-    """The system messages of each request to the model: instructions and briefing."""
+    """Of each request to the model, what it is told: instructions and briefing."""
     history: list[str] = field(default_factory=list)
     """The conversation in the first request to the model."""
     troubles: list[str] = field(default_factory=list)
@@ -62,9 +63,10 @@ class Heard:
     def note_request(self, context: llm.ChatContext) -> None:
         """Note what the model is told."""
         messages = [item for item in context.items if isinstance(item, llm.ChatMessage)]
-        texts = [(message.role, message.text_content or "") for message in messages]
-        self.told += [text for role, text in texts if role in {"system", "developer"}]
-        self.history = self.history or [text for role, text in texts if role in {"user", "assistant"}]
+        told = [message.role in {"system", "developer"} or message.id == DATA_ID for message in messages]
+        texts = [message.text_content or "" for message in messages]
+        self.told += [text for text, is_told in zip(texts, told, strict=True) if is_told]
+        self.history = self.history or [text for text, is_told in zip(texts, told, strict=True) if not is_told]
 
     def note_event(self, event: dict[str, Any]) -> None:
         """Note an event of the console."""

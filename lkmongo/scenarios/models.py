@@ -12,6 +12,7 @@ from uuid import uuid4
 from livekit.agents import llm
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, APIConnectOptions, NotGivenOr
 
+from lkmongo.agent.fence import opened, opened_output
 from lkmongo.agent.models import ModelChoice
 from lkmongo.scenarios.days import filled
 
@@ -94,7 +95,7 @@ def _read_out(context: llm.ChatContext) -> str:
     outputs: list[str] = []
     for item in reversed(context.items):
         if isinstance(item, llm.FunctionCallOutput):
-            outputs.insert(0, item.output)
+            outputs.insert(0, opened_output(item.output))
         elif isinstance(item, llm.ChatMessage) and item.role == "user":
             return " ".join(outputs) or ALL_RIGHT
     return " ".join(outputs) or GREETING
@@ -105,10 +106,7 @@ def _asked_to_learn(context: llm.ChatContext) -> dict[str, Any] | None:
     last = context.items[-1] if context.items else None
     if not isinstance(last, llm.ChatMessage) or not isinstance(text := last.text_content, str):
         return None
-    try:
-        data = json.loads(text)
-    except ValueError:
-        return None
+    data = opened(text)
     return data if isinstance(data, dict) and {"began", "known", "turns"} <= data.keys() else None
 
 

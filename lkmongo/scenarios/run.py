@@ -85,7 +85,10 @@ async def run_scenarios(
     check_assistant(settings)
     declare_agent(settings.agent)
     answering = [_answers(settings, scenario, model) for scenario in scenarios]
-    data = {each.seeds: load_seeds(each.seeds) if each.seeds else load_samples(declared()) for each in scenarios}
+    data = {
+        each.seeds: load_seeds(each.seeds, follow_links=True) if each.seeds else load_samples(declared())
+        for each in scenarios
+    }
     embedder = embedder_for(settings)
     try:
         async with open_store(settings, on_status=on_progress) as store:

@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from lkmongo.embed.base import Embedder
     from lkmongo.search.atlas_queries import QueryVector, QueryWords
     from lkmongo.search.exact import Hit
-    from lkmongo.settings import Fusion
+    from lkmongo.setting_fields import Fusion
 
 logger = logging.getLogger(__name__)
 

@@ -27,13 +27,15 @@ from lkmongo.search.strategy import (
 from lkmongo.store.indexes.definitions import EMBEDDING
 from lkmongo.store.indexes.search_indexes import knowledge_quantization
 from lkmongo.store.mongo.capabilities import Capabilities, probe
+from lkmongo.store.mongo.encryption import Encryption
 from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES
 
 if TYPE_CHECKING:
     from pymongo.asynchronous.database import AsyncDatabase
 
     from lkmongo.embed.base import Embedder
-    from lkmongo.settings import Fusion, Settings
+    from lkmongo.setting_fields import Fusion
+    from lkmongo.settings import Settings
     from lkmongo.store.indexes.readiness import IndexState
 
 logger = logging.getLogger(__name__)
@@ -41,6 +43,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T", Fact, Passage)
 Document = dict[str, Any]
 
+ENCRYPTED = "exact: they are encrypted, and no search index reads them"
 PAUSE_AFTER_TIMEOUT = 10.0
 """Seconds without searches on Atlas after a timeout, so that not every turn waits for one."""
 _PAUSES = (
@@ -89,6 +92,13 @@ def ways_of(settings: Settings, can: Capabilities, embedder: Embedder, indexes: 
 
 
 def _stages_of(
+    settings: Settings, can: Capabilities, embedder: Embedder, indexes: Sequence[IndexState]
+) -> dict[str, str]:
+    encrypted = {MEMORIES: ENCRYPTED} if settings.encryption != "off" else {}
+    return _plain_stages(settings, can, embedder, indexes) | encrypted
+
+
+def _plain_stages(
     settings: Settings, can: Capabilities, embedder: Embedder, indexes: Sequence[IndexState]
 ) -> dict[str, str]:
     if not can.search:
@@ -148,6 +158,7 @@ class AtlasWithFallback:
             clock: the seconds by which Atlas is asked again after a failure; tests pass their own.
         """
         self._db = db
+        self._encryption = Encryption.of(db)
         self._embedder = embedder
         self._require_atlas = require_atlas
         self._fusion = fusion
@@ -178,6 +189,8 @@ class AtlasWithFallback:
             NotSupportedError, NotReadyError, DriftError: Atlas is required.
         """
         async with QueryEmbedding(query, self._embedder) as query_embedding:
+            if self._encryption.is_on:
+                return await self._exact.memories(scope, query, limit, query_embedding=query_embedding)
             return await self._search(
                 MEMORIES,
                 lambda atlas: atlas.memories(scope, query, limit, query_embedding=query_embedding),

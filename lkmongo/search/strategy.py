@@ -27,6 +27,7 @@ from lkmongo.model import Fact, Passage, TenantScope, UserScope, slot_words
 from lkmongo.search.exact import ExactIndex
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.capabilities import lacks_search
+from lkmongo.store.mongo.encryption import Encryption
 from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES
 
 if TYPE_CHECKING:
@@ -253,6 +254,7 @@ class ExactStrategy:
             embedder: only vectors of its model are compared; other documents are found by words.
             embed_deadline: seconds to wait for the query's vector.
         """
+        self._encryption = Encryption.of(db)
         self._memories = db[MEMORIES]
         self._knowledge = db[KNOWLEDGE]
         self._embedder = embedder
@@ -306,7 +308,9 @@ class ExactStrategy:
 
     async def _load_memories(self, scope: UserScope) -> _Loaded[Fact]:
         shown = ("memory_type", "content", "created_at", "updated_at")
-        documents = await self._read(self._memories, scope.filter, shown)
+        documents = await self._encryption.read(
+            MEMORIES, lambda: self._find(self._memories, scope.filter, shown), scope
+        )
         return await asyncio.to_thread(_memories_of, documents, self._embedder)
 
     async def _load_knowledge(self, tenant: TenantScope) -> _Loaded[Passage]:
@@ -330,7 +334,8 @@ class ExactStrategy:
         if known is not None and known[0] == stamp:
             self._passages.move_to_end(tenant.tenant_id)
             return known[1]
-        documents = await self._read(self._knowledge, tenant.filter, ("source", "chunk", "title", "content"))
+        shown = ("source", "chunk", "title", "content")
+        documents = await operations.read(lambda: self._find(self._knowledge, tenant.filter, shown))
         loaded = await asyncio.to_thread(_passages_of, documents, self._embedder)
         self._passages[tenant.tenant_id] = (stamp, loaded)
         if len(self._passages) > _CACHED_TENANTS:
@@ -360,15 +365,11 @@ class ExactStrategy:
 
         return await operations.read(aggregate)
 
-    async def _read(
+    async def _find(
         self, collection: AsyncCollection[Document], scope: dict[str, str], shown: Sequence[str]
     ) -> list[Document]:
         projection = {"_id": 0, "embedding": 1, "embedding_model": 1} | dict.fromkeys(shown, 1)
-
-        async def find() -> list[Document]:
-            return await collection.find(scope, projection, batch_size=_BATCH, max_time_ms=MAX_TIME_MS).to_list()
-
-        return await operations.read(find)
+        return await collection.find(scope, projection, batch_size=_BATCH, max_time_ms=MAX_TIME_MS).to_list()
 
 
 def foreign_note(how_many: str, embedder: Embedder) -> str:

@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Any
 from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo import telemetry
+from lkmongo.redaction import Redaction
 from lkmongo.settings import Settings
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.circuit_breaker import CircuitBreaker
-from lkmongo.store.mongo.client import Client, create_client, run_on_client_loop
+from lkmongo.store.mongo.client import CONNECTIONS, Client, create_client, run_on_client_loop
+from lkmongo.store.mongo.encryption import Encryption
+from lkmongo.store.mongo.erasure_key import ErasureKey, load_erasure_key
+from lkmongo.store.mongo.master_keys import MasterKeys, master_keys
 from lkmongo.store.people.history import History
 from lkmongo.store.people.memories import Memories
 from lkmongo.store.people.orders import Orders
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_WITH_KEYS = CONNECTIONS + 1
+"""Connections where a person's key is fetched beside their slots and their profile."""
 _CLOSE_DEADLINE = 1.0
 """Seconds for a graceful close of the connections."""
 
@@ -49,6 +55,7 @@ class Store:
     learning: Learnings
     embedded: EmbeddedMongod | None = None
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
+    redaction: Redaction = field(default_factory=Redaction)
 
     @classmethod
     def of(
@@ -58,6 +65,7 @@ class Store:
         *,
         announces: bool = False,
         learns: bool = False,
+        redaction: Redaction | None = None,
     ) -> Store:
         """The repositories over `db`.
 
@@ -66,6 +74,7 @@ class Store:
             embedded: the server that it is on, if it is ours.
             announces: a webhook is told of the end of each session.
             learns: there is a language model to learn from sessions that were interrupted.
+            redaction: what is not kept of what people say; by default what every tenant has.
         """
         sessions = Sessions(db, announces=announces, learns=learns)
         return cls(
@@ -79,11 +88,31 @@ class Store:
             Summaries(db),
             Learnings(db),
             embedded,
+            redaction=redaction or Redaction(),
         )
+
+    @property
+    def encryption(self) -> Encryption:
+        """What is encrypted of people in this database, and by which keys."""
+        return Encryption.of(self.db)
+
+    @property
+    def erasure_key(self) -> ErasureKey | None:
+        """The key that this process has to hide the ids of erased people."""
+        client = self.db.client
+        return client.erasure_key if isinstance(client, Client) else None
 
     async def ping(self) -> None:
         """Ping MongoDB. Raises as `operations.read` does."""
         await operations.read(lambda: self.db.command("ping"))
+
+    async def warm(self) -> None:
+        """Open every connection, and fetch the key that every person's is found by; raises as `ping` does."""
+        vault = self.encryption.vault
+        pings = CONNECTIONS if vault is None or vault.apart else _WITH_KEYS
+        await asyncio.gather(*(self.ping() for _ in range(pings)))
+        if vault:
+            await vault.warm()
 
 
 @asynccontextmanager
@@ -101,8 +130,11 @@ async def open_store(
 
     Raises:
         EmbeddedError: the embedded mongod cannot run here.
-        SettingsError: MONGODB_URI is invalid.
+        SettingsError: MONGODB_URI or what is to be redacted is invalid, or what LKMONGO_ENCRYPTION needs is missing.
+        MissingExtraError: phone numbers are to be redacted, and the extra for that is not installed.
     """
+    redaction = Redaction.of(settings)
+    master = master_keys(settings)
     telemetry.configure(settings)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(telemetry.flush)
@@ -124,10 +156,30 @@ async def open_store(
 
             await _run_to_end(lambda: embedded.open(on_start=report_start))
             uri = embedded.uri
-        client = create_client(uri, stays_warm=stays_warm)
+        shares = master is not None and settings.key_vault_uri is None
+        client = create_client(uri, stays_warm=stays_warm, connections=_WITH_KEYS if shares else CONNECTIONS)
+        client.erasure_key = load_erasure_key(settings, embedded=embedded is not None)
         stack.push_async_callback(run_on_client_loop, lambda: _close(client))
+        if master:
+            await _encrypt(stack, client, settings, master, stays_warm=stays_warm)
         announces, learns = settings.webhook_url is not None, settings.has_language_model
-        yield Store.of(client[settings.mongodb_db], embedded, announces=announces, learns=learns)
+        yield Store.of(client[settings.mongodb_db], embedded, announces=announces, learns=learns, redaction=redaction)
+
+
+async def _encrypt(
+    stack: AsyncExitStack, client: Client, settings: Settings, master: MasterKeys, *, stays_warm: bool
+) -> None:
+    """Let the database of the settings be encrypted by the keys of their key vault."""
+    from lkmongo.store.mongo.key_vault import KeyVault
+
+    keeper = client
+    if settings.key_vault_uri:
+        keeper = create_client(settings.key_vault_uri.get_secret_value(), stays_warm=stays_warm)
+        stack.push_async_callback(run_on_client_loop, lambda: _close(keeper))
+    vault = KeyVault(keeper, settings.mongodb_db, master, apart=keeper is not client)
+    stack.push_async_callback(vault.close)
+    stack.callback(client.encryption.clear)
+    Encryption(vault).use(client[settings.mongodb_db])
 
 
 async def _close(client: Client) -> None:

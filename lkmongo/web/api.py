@@ -4,34 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import web
 
-from lkmongo.errors import DatabaseUnavailableError, DriftError, LkmongoError, NotReadyError
-from lkmongo.model import profile_words
+from lkmongo.errors import DriftError, LkmongoError, NotReadyError, UsageError
+from lkmongo.model import UserScope, profile_words
 from lkmongo.outbox.learned import decide
 from lkmongo.store.open import Store
 from lkmongo.store.people.forget import forget_everything, forget_line
-from lkmongo.store.people.person import lines
+from lkmongo.store.people.offers import offers_of
+from lkmongo.store.people.person import Line, about_lines, memory_lines
 from lkmongo.tokens import SigningKey, TokenRequest, mint
 from lkmongo.web.caller import Callers, WebCaller
-from lkmongo.web.guard import Limit, address_key, problem, read_token_request, too_many
+from lkmongo.web.guard import problem, read_token_request, too_many
+from lkmongo.web.limits import PER_CALLER, Limit, NewVisitors
+from lkmongo.web.proxies import Proxies
+from lkmongo.web.requests import in_time, json_body
 
 logger = logging.getLogger(__name__)
 
-MAX_BODY = 16 * 1024
-"""Bytes of a request's body."""
-PER_CALLER = 20
-"""Tokens per minute for one person."""
-NEW_GUESTS = 60
-"""Tokens per minute for unknown browsers at one address."""
-_FORMS = {"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"}
-"""Types that a page of another site can send without a CORS preflight."""
-_BODY_SECONDS = 10.0
-_MEMORY_SECONDS = 5.0
+PAGE = 50
+"""Memories in one answer."""
+SUGGESTING = 20
+"""Conversations whose suggestions are in an answer, and what a guest had instead."""
 _PING_SECONDS = 2.0
 
 
@@ -47,12 +45,13 @@ class LiveKitServer:
 class Interface:
     """The handlers."""
 
-    def __init__(self, store: Store, callers: Callers, livekit: LiveKitServer) -> None:
+    def __init__(self, store: Store, callers: Callers, livekit: LiveKitServer, proxies: Proxies) -> None:
         self._store = store
         self._callers = callers
         self._livekit = livekit
+        self._proxies = proxies
         self._per_caller = Limit(PER_CALLER)
-        self._new_guests = Limit(NEW_GUESTS)
+        self._new_visitors = NewVisitors()
         self._away: str | None = None
 
     def routes(self) -> Iterable[web.RouteDef]:
@@ -66,31 +65,47 @@ class Interface:
 
     async def token(self, request: web.Request) -> web.Response:
         """Mint a token for a room of the caller's own; the sealed dispatch metadata tells the agent who they are."""
-        body = await _json_body(request)
+        body = await json_body(request)
         if isinstance(body, web.Response):
             return body
         name = read_token_request(body, self._livekit.agent_name)
-        caller = await self._callers.recognise(request)
+        caller = await self._callers.recognise(request, or_passing=True)
         if caller is None:
-            if seconds := self._new_guests.wait(address_key(request.remote)):
+            if seconds := self._new_visitors.wait(self._proxies.client(request)):
                 return too_many(seconds)
-            caller = await self._callers.welcome(request)
-        elif seconds := self._per_caller.wait("\n".join(caller.scope.filter.values())):
+            caller = await self._callers.welcome()
+        elif seconds := self._per_caller.wait(caller.bucket):
             return too_many(seconds)
-        wanted = TokenRequest(who=caller.scope, name=name, agent_name=self._livekit.agent_name, sealed=True)
+        who = caller.scope.tenant if caller.passing else caller.scope
+        wanted = TokenRequest(
+            who=who,
+            name=name,
+            agent_name=self._livekit.agent_name,
+            sealed=not caller.passing,
+            visitor=caller.visitor,
+        )
         answer = {"server_url": self._livekit.server_url, "participant_token": mint(self._livekit.key, wanted).text}
         return self._settled(request, web.json_response(answer, status=201), caller)
 
     async def memories(self, request: web.Request) -> web.Response:
-        """What is remembered of the caller; nothing for an unknown browser."""
+        """A page of what is remembered of the caller, newest first; nothing for an unknown browser.
+
+        With `?after=` and what came as `more` it is the next page.
+        """
+        after = request.query.get("after", "")
         caller = await self._callers.recognise(request)
         if caller is None:
-            return web.json_response({"logged_in": False, "known": False, "lines": [], "suggestions": []})
-        async with _in_time():
-            found, waiting = await asyncio.gather(
-                lines(self._store, caller.scope), self._store.learning.suggestions(caller.scope)
-            )
-        shown = [
+            nothing = {"logged_in": False, "known": False, "lines": [], "suggestions": [], "count": 0, "more": None}
+            return web.json_response(nothing)
+        async with in_time():
+            try:
+                page, more = await memory_lines(self._store, caller.scope, limit=PAGE, after=after)
+            except UsageError as error:
+                return problem(400, "bad_place", error.message)
+            found: dict[str, Any] = {"lines": page, "more": more}
+            if not after:
+                found |= await self._beside(caller.scope, page)
+        found["lines"] = [
             {
                 "kind": line.kind,
                 "name": line.name,
@@ -98,9 +113,20 @@ class Interface:
                 "content": line.content,
                 "at": line.at.isoformat() if line.at else None,
             }
-            for line in found
+            for line in found["lines"]
         ]
-        suggestions = [
+        answer = {"logged_in": caller.logged_in, "known": True, "suggestions": []} | found
+        return self._settled(request, web.json_response(answer), caller)
+
+    async def _beside(self, scope: UserScope, page: list[Line]) -> dict[str, Any]:
+        """What comes with the first page: the lines before the memories, how many there are, and what is suggested."""
+        about, count, waiting, offered = await asyncio.gather(
+            about_lines(self._store, scope),
+            self._store.memories.count(scope),
+            self._store.learning.suggestions(scope, sessions=SUGGESTING),
+            offers_of(self._store.db, scope, limit=SUGGESTING),
+        )
+        suggestions: list[dict[str, Any]] = [
             {
                 "id": proposal.id,
                 "label": profile_words(proposal.label).capitalize(),
@@ -110,14 +136,29 @@ class Interface:
             }
             for _, proposal in waiting
         ]
-        answer = {"logged_in": caller.logged_in, "known": True, "lines": shown, "suggestions": suggestions}
-        return self._settled(request, web.json_response(answer), caller)
+        kept = {(line.kind, line.name): line.content for line in [*about, *page]}
+        others = [each.label for each in offered if each.kind == "memory" and ("memory", each.label) not in kept]
+        for slot in await self._store.memories.slots(scope, labels=others) if others else ():
+            kept["memory", slot.memory_type] = slot.content
+        suggestions += [
+            {
+                "id": offer.id,
+                "label": profile_words(offer.label).capitalize(),
+                "content": offer.content,
+                "ended": False,
+                "at": offer.said_at.isoformat() if offer.said_at else None,
+                "of_guest": True,
+                "instead_of": kept.get((offer.kind, offer.label)),
+            }
+            for offer in offered
+        ]
+        return {"lines": about + page, "count": len(about) + count, "suggestions": suggestions}
 
     async def forget(self, request: web.Request) -> web.Response:
         caller = await self._callers.recognise(request)
         if caller is None:
             return problem(404, "not_found", "that is not remembered")
-        async with _in_time():
+        async with in_time():
             await forget_line(self._store, caller.scope, request.match_info["kind"], request.match_info["name"])
         return self._settled(request, web.Response(status=204), caller)
 
@@ -125,13 +166,13 @@ class Interface:
         caller = await self._callers.recognise(request)
         if caller is None:
             return web.json_response({"forgotten": 0})
-        async with _in_time():
+        async with in_time():
             forgotten = await forget_everything(self._store, caller.scope)
         return self._settled(request, web.json_response({"forgotten": forgotten}), caller)
 
     async def decide(self, request: web.Request) -> web.Response:
         """Accept or decline what a conversation suggests to remember of the caller."""
-        body = await _json_body(request)
+        body = await json_body(request)
         if isinstance(body, web.Response):
             return body
         caller = await self._callers.recognise(request)
@@ -139,7 +180,7 @@ class Interface:
             return problem(404, "not_found", "that is not suggested")
         name, accepts = request.match_info["id"], request.match_info["answer"] == "accept"
         try:
-            async with _in_time():
+            async with in_time():
                 await decide(self._store, caller.scope, name, "accepted" if accepts else "declined")
         except DriftError as error:
             return problem(409, error.code, f"{error.message}: {error.why}")
@@ -149,10 +190,10 @@ class Interface:
 
     async def logout(self, request: web.Request) -> web.Response:
         """Invalidate the browser's cookie; a configured login manages its own sessions."""
-        body = await _json_body(request)
+        body = await json_body(request)
         if isinstance(body, web.Response):
             return body
-        async with _in_time():
+        async with in_time():
             await self._callers.leave(request)
         response = web.Response(status=204)
         self._callers.drop_cookie(request, response)
@@ -179,30 +220,3 @@ class Interface:
     def _settled(self, request: web.Request, response: web.Response, caller: WebCaller) -> web.Response:
         self._callers.settle(request, response, caller)
         return response
-
-
-async def _json_body(request: web.Request) -> bytes | web.Response:
-    """The body, or the response that rejects it."""
-    if (request.content_length or 0) > MAX_BODY:
-        return problem(413, "too_large", f"the body may have at most {MAX_BODY:,} bytes", Connection="close")
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            body = await request.read()
-    except TimeoutError:
-        return problem(408, "too_slow", "the body did not arrive in time", Connection="close")
-    except web.HTTPRequestEntityTooLarge:
-        return problem(413, "too_large", f"the body may have at most {MAX_BODY:,} bytes", Connection="close")
-    # Some clients send a content type without a body.
-    if request.content_type != "application/json" and (body or request.content_type in _FORMS):
-        return problem(415, "not_json", "the body must be application/json")
-    return body
-
-
-@asynccontextmanager
-async def _in_time() -> AsyncIterator[None]:
-    """Bound a wait for MongoDB; raises DatabaseUnavailableError."""
-    try:
-        async with asyncio.timeout(_MEMORY_SECONDS):
-            yield
-    except TimeoutError as error:
-        raise DatabaseUnavailableError(why=f"it did not answer in {_MEMORY_SECONDS:g} s") from error

@@ -8,21 +8,27 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aiohttp import web
 
-from lkmongo.errors import InvalidIdError, LkmongoError, NotReadyError, SettingsError
+from lkmongo.errors import (
+    DatabaseError,
+    DatabaseUnavailableError,
+    InvalidIdError,
+    LkmongoError,
+    NotReadyError,
+    SettingsError,
+)
 from lkmongo.imports import import_string
 from lkmongo.model import UserScope, check_id
 from lkmongo.store.open import Store
 from lkmongo.store.people.merge import merge
 from lkmongo.store.people.tombstones import Tombstones
 from lkmongo.store.people.users import Visitor, Visitors
-from lkmongo.web.handle import GUEST_PREFIX, MAX_AGE, CookieKeys, Handle
+from lkmongo.web.handle import GUEST_PREFIX, MAX_AGE, CookieKeys, Handle, login_key
 
 logger = logging.getLogger(__name__)
 
@@ -102,30 +108,27 @@ _LOOK_UP = 1.5
 """Seconds for looking up a guest."""
 _MERGE = 3.0
 """Seconds that a response waits for a guest's merge into a login, which continues afterwards."""
-_MOST_KNOWN = 10_000
 
 
 @dataclass(slots=True)
 class WebCaller:
-    """Who it is, and what to do with the cookie: set it to the handle `give`, or `drop` it."""
+    """Who it is, as which `visitor`, and what to do with the cookie: set it to the handle `give`, or `drop` it.
+
+    Somebody `passing` has a cookie, but MongoDB does not say whether it is still valid: a guest of this call, who keeps
+    the cookie.
+    """
 
     scope: UserScope
     logged_in: bool
+    visitor: str | None = None
     give: Handle | None = None
     drop: bool = False
+    passing: bool = False
 
-
-@dataclass(slots=True)
-class _Memory:
-    """Whose browser each was when MongoDB last answered; None for one that is no longer valid."""
-
-    people: OrderedDict[str, UserScope | None] = field(default_factory=OrderedDict)
-
-    def keep(self, key: str, scope: UserScope | None) -> None:
-        self.people[key] = scope
-        self.people.move_to_end(key)
-        if len(self.people) > _MOST_KNOWN:
-            self.people.popitem(last=False)
+    @property
+    def bucket(self) -> str:
+        """What their requests are limited by."""
+        return str(self.visitor) if self.passing else "\n".join(self.scope.filter.values())
 
 
 class Secure(Protocol):
@@ -136,53 +139,92 @@ class Secure(Protocol):
 class Callers:
     """Recognises who sends requests."""
 
-    def __init__(self, store: Store, keys: CookieKeys, login: Login, origins: Secure, tenant_id: str) -> None:
+    def __init__(
+        self, store: Store, keys: CookieKeys, login: Login, origins: Secure, tenant_id: str, *, asks: bool = False
+    ) -> None:
+        """Use the collections of `store`; with `asks`, a browser is only stored once its caller agreed to be known."""
         self._db = store.db
         self._visitors = Visitors(store.db)
         self._keys = keys
         self._login = login
         self._origins = origins
         self._tenant = tenant_id
-        self._memory = _Memory()
+        self._asks = asks
         self._merges: dict[str, asyncio.Task[bool]] = {}
 
-    async def recognise(self, request: web.Request) -> WebCaller | None:
-        """Who sent the request; None for an unknown browser. Raises LoginError."""
+    async def recognise(self, request: web.Request, *, or_passing: bool = False) -> WebCaller | None:
+        """Who sent the request; None for an unknown browser.
+
+        Args:
+            request: what was sent.
+            or_passing: let whom MongoDB does not tell in time be a guest instead, since their cookie may have ended.
+
+        Raises:
+            LoginError: the login is not available.
+            DatabaseError: MongoDB does not tell.
+        """
         user_id = await self._login.user_id(request)
         cookie = self._read_cookie(request)
         if user_id is not None:
             login = UserScope(tenant_id=self._tenant, user_id=user_id)
-            return WebCaller(login, logged_in=True, drop=cookie is not None and await self._joined(cookie[0], login))
+            drop = cookie is not None and await self._joined(cookie[0], login)
+            return WebCaller(login, logged_in=True, visitor=login_key(login), drop=drop)
         if cookie is None:
             return None
         handle, renew = cookie
-        scope = await self._guest(handle)
+        try:
+            scope = await self._guest(handle)
+        except DatabaseError as error:
+            if not or_passing:
+                raise
+            _tell_away(error)
+            visitor = handle.key(self._tenant)
+            return WebCaller(UserScope.guest(self._tenant), logged_in=False, visitor=visitor, passing=True)
         if scope is None:
             return None
-        return WebCaller(scope, logged_in=False, give=handle.renewed() if renew else None)
+        visitor = handle.key(self._tenant)
+        return WebCaller(scope, logged_in=False, visitor=visitor, give=handle.renewed() if renew else None)
 
-    async def welcome(self, request: web.Request) -> WebCaller:
-        """Who sent the request; an unknown browser becomes a new guest's. Raises LoginError."""
-        if caller := await self.recognise(request):
-            return caller
+    async def welcome(self) -> WebCaller:
+        """A new guest, by the cookie alone while MongoDB is away."""
         handle = Handle.new()
         scope = handle.guest(self._tenant)
         try:
             async with asyncio.timeout(_LOOK_UP):
-                await self._visitors.add(handle.key(self._tenant), scope)
-        except (LkmongoError, TimeoutError) as error:
+                if not self._asks:
+                    await self._visitors.add(handle.key(self._tenant), scope)
+        except (DatabaseError, TimeoutError) as error:
             _tell_away(error)
-        return WebCaller(scope, logged_in=False, give=handle)
+        return WebCaller(scope, logged_in=False, visitor=handle.key(self._tenant), give=handle)
+
+    async def keep(self, request: web.Request, caller: WebCaller) -> None:
+        """Store the browser of a guest who agreed to be known. Raises DatabaseError."""
+        if not caller.logged_in and (cookie := self._read_cookie(request)):
+            await self._visitors.add(cookie[0].key(self._tenant), caller.scope)
+
+    def visitor(self, request: web.Request) -> str | None:
+        """A key of the browser whose valid cookie the request has, without asking the database; None without one."""
+        cookie = self._read_cookie(request)
+        return cookie and cookie[0].key(self._tenant)
 
     async def leave(self, request: web.Request) -> None:
-        """Invalidate the browser's cookie and its copies; the next request is a new guest's. Raises DatabaseError."""
+        """Invalidate the browser's cookie and its copies, and the tokens made for it or for who is logged in.
+
+        The next request is a new guest's, or that of who logs in again.
+
+        Raises:
+            DatabaseError: MongoDB failed; the cookie is still valid.
+            LoginError: the login is not available, but the cookie is invalid.
+        """
         if cookie := self._read_cookie(request):
             key = cookie[0].key(self._tenant)
-            self._memory.keep(key, None)
-            await self._visitors.add(
-                key, cookie[0].guest(self._tenant)
-            )  # it may have been issued while MongoDB was away
+            # It may have been issued while MongoDB was away.
+            await self._visitors.add(key, cookie[0].guest(self._tenant))
             await self._visitors.end(key)
+        user_id = await self._login.user_id(request)
+        if user_id is not None:
+            login = UserScope(tenant_id=self._tenant, user_id=user_id)
+            await self._visitors.end_login(login_key(login), login)
 
     def settle(self, request: web.Request, response: web.StreamResponse, caller: WebCaller) -> None:
         if caller.give:
@@ -211,17 +253,12 @@ class Callers:
         )
 
     async def _guest(self, handle: Handle) -> UserScope | None:
-        """Whose browser it is; None if its cookie is no longer valid."""
-        key = handle.key(self._tenant)
+        """Whose browser it is; None if its cookie is no longer valid. Raises DatabaseError."""
         try:
             async with asyncio.timeout(_LOOK_UP):
-                scope = await self._look_up(handle, key)
-        except (LkmongoError, TimeoutError) as error:
-            _tell_away(error)
-            # This is safe without the database: only this browser can be this guest.
-            return self._memory.people.get(key, handle.guest(self._tenant))
-        self._memory.keep(key, scope)
-        return scope
+                return await self._look_up(handle, handle.key(self._tenant))
+        except TimeoutError as error:
+            raise DatabaseUnavailableError(why=f"it did not answer in {_LOOK_UP:g} s") from error
 
     async def _look_up(self, handle: Handle, key: str) -> UserScope | None:
         guest = handle.guest(self._tenant)
@@ -229,7 +266,8 @@ class Callers:
             return self._accepted(visitor, guest)
         if await Tombstones(self._db).get(guest):
             return None  # erased: a new guest
-        await self._visitors.add(key, guest)
+        if not self._asks:
+            await self._visitors.add(key, guest)
         return guest
 
     def _accepted(self, visitor: Visitor, guest: UserScope) -> UserScope | None:
@@ -264,10 +302,9 @@ class Callers:
         except Exception:
             logger.exception("a guest who logged in could not be merged")
             return False
-        self._memory.keep(key, None)
         return True
 
 
 def _tell_away(error: Exception) -> None:
     what = f"{error.message} ({error.why})" if isinstance(error, LkmongoError) else "MongoDB takes too long to answer"
-    logger.warning("a guest is known by the cookie alone: %s", what)
+    logger.warning("a visitor is a new guest: %s", what)

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import logging
 import math
 import re
-import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from lkmongo.errors import DatabaseError, InvalidTextError, LkmongoError, NotFoundError, UsageError
+from lkmongo.setting_checks import is_loopback
 from lkmongo.web.caller import LoginError
+from lkmongo.web.limits import PER_ADDRESS, PER_VISITOR, AddressLimit, Limit
+from lkmongo.web.proxies import Proxies
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Middleware
+    from aiohttp.web_protocol import RequestHandler
 
 logger = logging.getLogger(__name__)
 
@@ -109,53 +111,8 @@ def _snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z])[A-Z]", lambda match: f"_{match[0].lower()}", name)
 
 
-_MOST_KEYS = 10_000
-"""Beyond this the least recently used key is dropped, so frequent callers stay limited."""
-
-
-class Limit:
-    """A token bucket per key: `per_minute` in a burst, refilled at that rate."""
-
-    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most = float(per_minute)
-        self._clock = clock
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def wait(self, key: str) -> float:
-        """Take one and return 0; or take none and return the seconds until one is available."""
-        now = self._clock()
-        left, at = self._left.pop(key, (self._most, now))
-        left = min(self._most, left + (now - at) * self._most / 60)
-        enough = left >= 1
-        self._left[key] = (left - 1 if enough else left, now)
-        if len(self._left) > _MOST_KEYS:
-            self._left.popitem(last=False)
-        return 0.0 if enough else (1 - left) * 60 / self._most
-
-
-def address_key(remote: str | None) -> str:
-    """The key that an address is limited by: of IPv6 the first 64 bits, since one customer owns the rest."""
-    try:
-        address = ipaddress.ip_address((remote or "").partition("%")[0])
-    except ValueError:
-        return "unknown"
-    if address.version == 6 and address.ipv4_mapped is None:
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(getattr(address, "ipv4_mapped", None) or address)
-
-
 _METHODS = "GET, POST, DELETE"
 _HEADERS = "authorization, content-type"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is reachable from this machine only."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 class Origins:
@@ -207,8 +164,11 @@ class Origins:
 
 
 API = "/api/"
-PER_ADDRESS = 600
-"""Requests per minute to the interface from one address."""
+
+response_headers: ContextVar[dict[str, str]] = ContextVar("response_headers")
+"""The headers that the response gets, for a handler that streams."""
+HSTS = "max-age=31536000"
+"""A year of https only, for this host alone: its subdomains may be somebody else's."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -247,17 +207,39 @@ def too_many(seconds: float) -> web.Response:
     )
 
 
-def guard(origins: Origins, policy: str) -> Middleware:
-    gate = _Gate(origins)
+def guard(
+    origins: Origins,
+    policy: str,
+    proxies: Proxies,
+    visitor: Callable[[web.Request], str | None],
+    in_progress: set[RequestHandler],
+) -> Middleware:
+    """What every request passes.
+
+    Args:
+        origins: who may ask.
+        policy: the content security policy.
+        proxies: those that are trusted to say who asks.
+        visitor: returns a key of the visitor whose valid cookie a request has, or None.
+        in_progress: gets each connection while its request is being answered.
+    """
+    gate = _Gate(origins, proxies, visitor)
     headers = _headers(policy)
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        response = gate.refusal(request) or await _answer(request, handler)
-        response.headers.update(headers | origins.cors(request))
+        wanted = headers | origins.cors(request)
+        if origins.is_secure(request):
+            wanted["Strict-Transport-Security"] = HSTS
         if request.path.startswith(API):
-            response.headers["Cache-Control"] = "no-store"
-            response.headers["Vary"] = "Origin, Cookie"
+            wanted |= {"Cache-Control": "no-store", "Vary": "Origin, Cookie"}
+        response_headers.set(wanted)
+        in_progress.add(request.protocol)
+        try:
+            response = gate.refusal(request) or await _answer(request, handler)
+        finally:
+            in_progress.discard(request.protocol)
+        response.headers.update(wanted)
         logger.info("%s %s %d", request.method, request.path, response.status)
         return response
 
@@ -265,9 +247,12 @@ def guard(origins: Origins, policy: str) -> Middleware:
 
 
 class _Gate:
-    def __init__(self, origins: Origins) -> None:
+    def __init__(self, origins: Origins, proxies: Proxies, visitor: Callable[[web.Request], str | None]) -> None:
         self._origins = origins
-        self._per_address = Limit(PER_ADDRESS)
+        self._proxies = proxies
+        self._visitor = visitor
+        self._per_address = AddressLimit(PER_ADDRESS)
+        self._per_visitor = Limit(PER_VISITOR)
 
     def refusal(self, request: web.Request) -> web.Response | None:
         if request.path == "/health":  # probes use any host name
@@ -278,7 +263,10 @@ class _Gate:
             return None
         if not self._origins.allows(request):
             return problem(403, "foreign_origin", "pages of this origin may not use this server")
-        if seconds := self._per_address.wait(address_key(request.remote)):
+        # Whom the server has let in before is not kept out by what others send from the same address.
+        client, visitor = self._proxies.client(request), self._visitor(request)
+        seconds = self._per_visitor.wait(visitor) if visitor else self._per_address.wait(client)
+        if seconds:
             return too_many(seconds)
         return web.Response(status=204) if request.method == "OPTIONS" else None
 

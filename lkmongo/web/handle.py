@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
-import stat
-import tempfile
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from lkmongo.errors import SettingsError
+from lkmongo.files import kept_secret
 from lkmongo.model import UserScope
 from lkmongo.settings import Settings
 
@@ -60,6 +56,11 @@ class Handle:
         return hashlib.sha256(f"lkmongo {use} 1\n{tenant_id}\n{self.secret}".encode()).hexdigest()
 
 
+def login_key(login: UserScope) -> str:
+    """The `_id` in the database of somebody who logs in, as `Handle.key` is of a browser."""
+    return hashlib.sha256(f"lkmongo login 1\n{login.tenant_id}\n{login.user_id}".encode()).hexdigest()
+
+
 class CookieKeys:
     """Signs with the first key, and accepts signatures of any."""
 
@@ -92,39 +93,14 @@ def load_keys(settings: Settings) -> CookieKeys:
     if settings.web_keys:
         return CookieKeys(settings.web_keys.get_secret_value().split(","))
     file = settings.data_home / _KEY_FILE
-    try:
-        if not file.exists():
-            _make(file)
-        text = file.read_text(encoding="ascii")
-        shared = stat.S_IMODE(file.stat().st_mode) & 0o077
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"the keys that sign cookies cannot be kept in {file}",
-            why=error.strerror if isinstance(error, OSError) else "it is not ASCII text",
-            hint="set LKMONGO_HOME to a writable folder, or set LKMONGO_WEB_KEYS",
-        ) from error
-    keys = text.split()
-    if shared:
-        raise SettingsError(f"others can read the keys in {file}", hint=f"chmod 600 {file}")
+    what = "the keys that sign cookies"
+    keys = kept_secret(file, name="keys", what=what, setting="LKMONGO_WEB_KEYS").split()
     if not keys or any(len(key) < 32 for key in keys):
         raise SettingsError(
             f"{file} does not contain keys of at least 32 characters",
             hint="delete it: a new one is created, and returning visitors become new guests",
         )
     return CookieKeys(keys)
-
-
-def _make(file: Path) -> None:
-    """Create the file atomically, readable by its owner only, unless another process does so meanwhile."""
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-            stream.write(f"{secrets.token_hex(32)}\n")
-        with suppress(FileExistsError):
-            os.link(name, file)
-    finally:
-        Path(name).unlink()
 
 
 def _signature(key: bytes, text: str) -> str:

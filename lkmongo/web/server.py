@@ -9,26 +9,35 @@ import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from lkmongo.api_secret import check_secret
 from lkmongo.errors import LkmongoError, SettingsError, UsageError
 from lkmongo.model import DEFAULT_TENANT, TenantScope
+from lkmongo.setting_checks import is_loopback
 from lkmongo.store.indexes.database_indexes import apply
 from lkmongo.store.open import Store, open_store
+from lkmongo.tenants import TenantPolicy
 from lkmongo.tokens import SigningKey
-from lkmongo.web.api import MAX_BODY, Interface, LiveKitServer
+from lkmongo.web.api import Interface, LiveKitServer
 from lkmongo.web.caller import Callers, Login, load_login
-from lkmongo.web.guard import Origins, content_security_policy, guard, is_loopback
+from lkmongo.web.connections import Connections, most_connections
+from lkmongo.web.guard import Origins, content_security_policy, guard
 from lkmongo.web.handle import CookieKeys, load_keys
+from lkmongo.web.proxies import Proxies
+from lkmongo.web.requests import MAX_BODY
+from lkmongo.web.rights import Rights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from aiohttp.web_protocol import RequestHandler
 
     from lkmongo.settings import Settings
 
@@ -125,12 +134,13 @@ class ListenError(LkmongoError):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Where the server listens, its tenant, and the folder of LiveKit's browser client."""
+    """Where the server listens, its tenant, the folder of LiveKit's browser client; `dev` accepts a weak secret."""
 
     host: str = HOST
     port: int = PORT
     tenant_id: str = DEFAULT_TENANT
     assets: Path | None = None
+    dev: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +152,20 @@ class Plan:
     login: Login
     keys: CookieKeys
     origins: Origins
+    proxies: Proxies
     client: Client
+    policy: TenantPolicy = field(default_factory=TenantPolicy)
+    settings: Settings | None = None
+    concern: str | None = None
+    """What to warn of before it is started."""
 
 
 def plan(settings: Settings, options: Options) -> Plan:
     """Check everything that a server needs.
 
     Raises:
-        SettingsError: LiveKit's variables are not set, the login cannot be loaded, the keys cannot be read or stored,
-            or the server would be reachable by others without a login.
+        SettingsError: LiveKit's variables are not set, its secret could be guessed, the login cannot be loaded, the
+            keys cannot be read or stored, or the server would be reachable by others without a login.
         UsageError: an invalid tenant, or no LiveKit client in the folder.
     """
     TenantScope(options.tenant_id)
@@ -162,6 +177,7 @@ def plan(settings: Settings, options: Options) -> Plan:
             hint="set all three in .env.local; for a LiveKit server on this machine run livekit-server --dev, "
             "with devkey and secret",
         )
+    concern = check_secret(credentials.secrets[0], permitted=options.dev or credentials.is_local)
     loopback = is_loopback(options.host)
     if not loopback and not settings.web_auth:
         raise SettingsError(
@@ -177,18 +193,33 @@ def plan(settings: Settings, options: Options) -> Plan:
         load_login(settings.web_auth),
         load_keys(settings),
         Origins(settings.web_origins, loopback=loopback),
+        Proxies(settings.web_proxies),
         load_client(options.assets),
+        settings.tenant_policies().policy(options.tenant_id),
+        settings,
+        concern,
     )
 
 
+_IN_PROGRESS = web.AppKey("in_progress", set)
+"""The connections that have a request which is being answered."""
+
+
 def create_app(plan: Plan, store: Store) -> web.Application:
-    callers = Callers(store, plan.keys, plan.login, plan.origins, plan.options.tenant_id)
+    asks = plan.policy.consent == "ask"
+    callers = Callers(store, plan.keys, plan.login, plan.origins, plan.options.tenant_id, asks=asks)
+    rights = Rights(store, callers, plan.policy, plan.settings)
     policy = content_security_policy(plan.livekit.server_url, plan.client.source)
-    app = web.Application(client_max_size=MAX_BODY, middlewares=[guard(plan.origins, policy)])
-    app.router.add_routes([*Interface(store, callers, plan.livekit).routes(), *routes(plan.client)])
+    in_progress: set[RequestHandler] = set()
+    passed = guard(plan.origins, policy, plan.proxies, callers.visitor, in_progress)
+    app = web.Application(client_max_size=MAX_BODY, middlewares=[passed])
+    app[_IN_PROGRESS] = in_progress
+    interface = Interface(store, callers, plan.livekit, plan.proxies)
+    app.router.add_routes([*interface.routes(), *rights.routes(), *routes(plan.client)])
 
     async def close(_: web.Application) -> None:
         await callers.close()
+        await rights.close()
 
     app.on_shutdown.append(close)
     return app
@@ -212,20 +243,21 @@ async def serve(
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings, on_status=on_status))
         stack.push_async_callback(_cancel, asyncio.create_task(_prepare(store, on_status)))
-        url = await stack.enter_async_context(_listening(create_app(plan, store), plan.options))
+        url = await stack.enter_async_context(listening(create_app(plan, store), plan.options))
         on_ready(url)
         await asyncio.Event().wait()
 
 
 @asynccontextmanager
-async def _listening(app: web.Application, options: Options) -> AsyncIterator[str]:
-    """Serve `app`; yields its address for a browser on this machine."""
+async def listening(app: web.Application, options: Options, most: int | None = None) -> AsyncIterator[str]:
+    """Serve `app` on `most` connections at once, by default as many as the system allows; yields its address."""
     runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=_FINISH, keepalive_timeout=30)
     await runner.setup()
+    in_progress: set[RequestHandler] = app[_IN_PROGRESS]
+    connections = Connections(cast("web.Server", runner.server), in_progress, most or most_connections())
     try:
-        site = web.TCPSite(runner, options.host, options.port)
         try:
-            await site.start()
+            server = await asyncio.get_running_loop().create_server(connections, options.host, options.port)
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
             raise ListenError(
@@ -233,7 +265,8 @@ async def _listening(app: web.Application, options: Options) -> AsyncIterator[st
                 why="another program already does" if taken else error.strerror,
                 hint="choose another with --port" if taken else "choose an address of this machine with --host",
             ) from error
-        yield _url(options.host, runner.addresses[0][1])
+        async with server:
+            yield _url(options.host, server.sockets[0].getsockname()[1])
     finally:
         await runner.cleanup()
 
@@ -245,7 +278,7 @@ def _url(host: str, port: int) -> str:
 
 
 async def _prepare(store: Store, on_status: Callable[[str], None]) -> None:
-    """Create missing indexes; without the database guests are known by their cookies alone."""
+    """Create missing indexes; without the database every visitor is a guest of one call."""
     try:
         await apply(store.db)
     except LkmongoError as error:

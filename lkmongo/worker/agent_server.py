@@ -45,8 +45,7 @@ def create_server(
         capacity: how many calls it takes at once.
         dev: for development: sessions can be inspected by anyone in the room, and processes start only for a job.
         demo: let the demo responder answer if there is no language model.
-        host: listen address for health and metrics; None for every interface, since probes come from outside a
-            container, or with `dev` for localhost.
+        host: listen address for health and metrics; None for localhost.
         port: port of the health endpoint; None for `PORT`, or with `dev` for a free one.
         metrics_port: port of the Prometheus metrics; None for no metrics.
         drain_seconds: how long sessions may continue after the worker was told to stop.
@@ -67,7 +66,7 @@ def create_server(
         initialize_process_timeout=30.0,
         drain_timeout=drain_seconds,
         session_end_timeout=deadlines.SESSION_END,
-        host=("127.0.0.1" if dev else "") if host is None else host,
+        host="127.0.0.1" if host is None else host,
         port=(0 if dev else PORT) if port is None else port,
         prometheus_port=metrics_port,
     )

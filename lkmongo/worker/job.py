@@ -17,6 +17,7 @@ from livekit.agents.voice.room_io import RoomOptions, TextInputOptions
 
 from lkmongo.agent.assistant import create_assistant
 from lkmongo.agent.models import check_language_model, choose_speech, create_agent_session
+from lkmongo.api_secret import silence_pyjwt
 from lkmongo.memory.lifetime import CRASH, SHUTDOWN, Lifetime
 from lkmongo.settings import Settings
 from lkmongo.worker.prewarm import Prewarm
@@ -39,6 +40,7 @@ def setup(process: JobProcess, *, dev: bool = False, demo: bool = False) -> None
         SettingsError: a setting is wrong, or there is no language model and `demo` is not set.
     """
     settings = Settings.load()
+    silence_pyjwt()
     if not demo:
         check_language_model(settings)
     process.userdata[_PREWARM] = Prewarm(settings, process, dev=dev)

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from lkmongo.aio import poll
-from lkmongo.dispatch import plain_metadata, resuming_metadata
+from lkmongo.dispatch import Room, plain_metadata, resuming_metadata, sealed_metadata
 from lkmongo.errors import LkmongoError
 from lkmongo.model import SessionRecord, Turn, TurnKind, now
 from lkmongo.store.sessions.documents import LOOKING, lease_owner
@@ -131,6 +131,15 @@ async def resume(
 
     if record.scope.is_guest:
         metadata = resuming_metadata(record.scope, record.participant_identity)
+    elif record.ticket and record.participant_identity:
+        metadata = sealed_metadata(
+            record.scope,
+            room=Room(record.room_name, record.session_id),
+            participant_identity=record.participant_identity,
+            secret=credentials.api_secret.get_secret_value(),
+            visitor=record.ticket.visitor,
+            made_at=record.ticket.made_at,
+        )
     else:
         metadata = plain_metadata(record.scope, record.participant_identity)
     logger.warning("session %s lost its agent: dispatching another one to resume it", record.session_id)

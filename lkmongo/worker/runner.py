@@ -16,8 +16,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from lkmongo.aio import running
+from lkmongo.api_secret import check_secret, silence_pyjwt
 from lkmongo.embed.choose import embedder_for
 from lkmongo.errors import LkmongoError, SettingsError, UnreachableError
+from lkmongo.invisible import safe_json
 from lkmongo.livekit_api import call_livekit
 from lkmongo.memory.memory import Memory
 from lkmongo.redact import RedactingFormatter
@@ -91,7 +93,7 @@ class JsonFormatter(RedactingFormatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return safe_json(json.dumps(line, ensure_ascii=False, default=str))
 
 
 DRAIN = timedelta(seconds=20)
@@ -130,7 +132,8 @@ def run(settings: Settings, options: Options) -> None:
     """Serve rooms until a signal; a second signal kills the process.
 
     Raises:
-        SettingsError: LiveKit's variables are not set, there is no language model, or a setting is wrong.
+        SettingsError: LiveKit's variables are not set, its secret could be guessed, there is no language model, or a
+            setting is wrong.
         AuthenticationError: LiveKit refused the key.
         UnreachableError: LiveKit cannot be reached, or the worker could not register.
         EmbeddedError: the embedded mongod cannot run here.
@@ -143,6 +146,9 @@ def run(settings: Settings, options: Options) -> None:
             why="the worker registers with a LiveKit server, which assigns calls to it",
             hint="set all three in .env.local; lkmongo agent console needs none of them",
         )
+    if concern := check_secret(credentials.secrets[0], permitted=options.dev or credentials.is_local):
+        logger.warning(concern)
+        silence_pyjwt()
     if not options.demo:
         from lkmongo.agent.models import check_language_model
 

@@ -6,14 +6,21 @@ settings from the environment and the current folder's dotenv files. `lkmongo ag
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from lkmongo.agent.models import has_speech, import_plugins
-from lkmongo.dotenv_files import load_dotenv_files
+from lkmongo.api_secret import check_secret
+from lkmongo.dotenv_files import ignored_text, load_dotenv_files
 from lkmongo.settings import Settings
 from lkmongo.worker.agent_server import create_server
 from lkmongo.worker.capacity import Capacity
 
-_settings = Settings.load(sources=load_dotenv_files(Path.cwd()))
+_settings = Settings.load(None, *load_dotenv_files(Path.cwd()))
+if _settings.ignored and _settings.agent:
+    logging.getLogger(__name__).warning(ignored_text(_settings.ignored))
+_livekit = _settings.livekit
+if _livekit and (_concern := check_secret(_livekit.secrets[0], permitted=_livekit.is_local)):
+    logging.getLogger(__name__).warning(_concern)
 import_plugins(_settings)
 server = create_server(_settings, capacity=Capacity.of_this_machine(aloud=has_speech(_settings)))

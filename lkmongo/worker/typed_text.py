@@ -14,10 +14,13 @@ from bisect import insort
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from livekit.agents import AgentSession
+from livekit.agents import AgentSession, ConversationItemAddedEvent
+from livekit.agents.llm import ChatMessage
 from livekit.agents.voice.room_io import TextInputEvent
 
 from lkmongo import deadlines
+from lkmongo.agent.caller_session import CallerSession
+from lkmongo.agent.recorder import Recorder
 from lkmongo.model import MAX_CONTENT, clean_text
 
 logger = logging.getLogger(__name__)
@@ -26,8 +29,8 @@ MAX_WAITING = 50
 """Messages that may wait for their answers; more are refused, and the caller is told."""
 TOO_LONG = "That is too long for me. Please tell me in parts."
 """The answer to typed text that exceeds the limit of an utterance."""
-TOO_MANY = "That is too much at once: please write the rest again when I have caught up."
-"""The answer to the first message that is refused; those behind it get none of their own."""
+TOO_MANY = "That is too much at once: please write the rest again in a minute."
+"""The answer to the first message that is refused; those behind it get none of their own until one is let in again."""
 
 
 class _Message(NamedTuple):
@@ -44,23 +47,48 @@ class TypedText:
     def __init__(self) -> None:
         self._waiting: list[_Message] = []
         """In the order in which they were sent."""
+        self._unsaid: str | None = None
+        """What is about to be answered, until it is part of the conversation."""
         self._answering: asyncio.Task[None] | None = None
-        self._refused = False
+        self._refused = self._told = False
+        self._caller: CallerSession | None = None
 
     def __call__(self, session: AgentSession[Any], event: TextInputEvent) -> None:
         """Queue a message. It interrupts what the agent is saying aloud, unless others are waiting before it."""
         if not event.text.strip():
             return
-        if len(self._waiting) >= MAX_WAITING:
-            self._refused = True
-            return
-        if not self._waiting and session.agent_state == "speaking" and session.output.audio is not None:
-            _interrupt(session)
-        sent_at = event.info.timestamp if event.info else int(time.time() * 1_000)
-        message = _Message(sent_at, asyncio.get_running_loop().time(), event.text)
-        insort(self._waiting, message, key=attrgetter("sent_at"))
+        allowance = self._of(session).caller.allowance
+        if not (allowance.refuse() if len(self._waiting) >= MAX_WAITING else allowance.admit()):
+            self._refused = not self._told
+        else:
+            self._told = False
+            if not self._waiting and session.agent_state == "speaking" and session.output.audio is not None:
+                _interrupt(session)
+            sent_at = event.info.timestamp if event.info else int(time.time() * 1_000)
+            message = _Message(sent_at, asyncio.get_running_loop().time(), event.text)
+            insort(self._waiting, message, key=attrgetter("sent_at"))
         if self._answering is None or self._answering.done():
             self._answering = asyncio.create_task(self._answer_all(session))
+
+    def _of(self, session: AgentSession[Any]) -> CallerSession:
+        if self._caller is None:
+            caller = self._caller = CallerSession.of(session)
+            session.on("conversation_item_added", self._on_item)
+            session.on("close", lambda _: self._record(caller.recorder))
+        return self._caller
+
+    def _on_item(self, event: ConversationItemAddedEvent) -> None:
+        if event.item.type == "message" and event.item.role == "user":
+            self._unsaid = None
+
+    def _record(self, recorder: Recorder) -> None:
+        """Record what was let in and is not answered any more."""
+        left = [*([self._unsaid] if self._unsaid else []), *(message.text for message in self._waiting)]
+        self._waiting.clear()
+        for text in left:
+            recorder.note(ChatMessage(role="user", content=[clean_text(text)[:MAX_CONTENT]]))
+        if left:
+            logger.info("%d typed messages were not answered: the session has closed", len(left))
 
     async def _answer_all(self, session: AgentSession[Any]) -> None:
         try:
@@ -73,17 +101,20 @@ class TypedText:
                     await speech.wait_for_playout()
                     await asyncio.sleep(0)  # the SDK puts the next speech, or none, in its place
                 if self._waiting:
-                    text = self._waiting.pop(0).text
+                    text = self._waiting[0].text
                     if len(text) > MAX_CONTENT:
+                        self._of(session).caller.allowance.passed_over()
                         answer = session.say(TOO_LONG)
                     else:
                         answer = session.generate_reply(user_input=clean_text(text))
+                        self._unsaid = text
+                    del self._waiting[0]
                 else:
-                    self._refused = False
+                    self._refused, self._told = False, True
                     answer = session.say(TOO_MANY)
                 await answer.wait_for_playout()
-        except RuntimeError as error:  # what the SDK raises when the session has closed
-            logger.info("%d typed messages were not answered: %s", len(self._waiting) + 1, error)
+        except RuntimeError:
+            logger.debug("the session is closing: it answers no more")
 
 
 def _interrupt(session: AgentSession[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 
@@ -10,6 +11,7 @@ import pytest
 from lkmongo.agent.briefing import BUDGET
 from lkmongo.model import Fact, LastSession, UserScope, now
 from lkmongo.store.people.forget import forget
+from lkmongo.store.people.users import Users
 from tests.fake_llm import calls
 from tests.talk import talk
 from tests.waiting import until
@@ -24,7 +26,7 @@ def texts(context, role: str) -> list[str]:
 
 def briefing_text(context) -> str:
     """The one briefing in a request."""
-    (text,) = [text for text in texts(context, "system") if "<caller_data>" in text]
+    (text,) = [text for text in texts(context, "assistant") if "<caller_data>" in text]
     return text
 
 
@@ -70,8 +72,13 @@ async def test_one_briefing_in_every_request_and_none_in_what_is_kept(store):
         for context in call.llm.contexts:
             assert list(briefing_of(context)["memories"]) == ["pet"]
         last = call.llm.contexts[-1].items
-        position = next(i for i, item in enumerate(last) if item.type == "message" and item.role == "user")
-        assert "<caller_data>" in last[position - 1].text_content
+        position = next(
+            i for i, item in enumerate(last) if getattr(item, "text_content", "") == "what is my pet called?"
+        )
+        assert [(item.role, "<caller_data>" in item.text_content) for item in last[position - 2 : position]] == [
+            ("system", False),
+            ("assistant", True),
+        ]
         for kept in (call.session.history, call.session.current_agent.chat_ctx):
             assert "<caller_data>" not in json.dumps(kept.to_dict())
     report = (await store.db.sessions.find_one({}))["report"]
@@ -87,7 +94,7 @@ async def test_what_callers_said_cannot_leave_the_fence(store):
         data = briefing_of(call.llm.contexts[0])
         text = briefing_text(call.llm.contexts[0])
     assert text.count("</caller_data>") == 1
-    assert text.count("\n") == 3
+    assert text.count("\n") == 2
     assert memories_in(data)["note"].replace(" ", "") == evil.strip().replace("\u2028", " ").replace(" ", "")
 
 
@@ -248,6 +255,25 @@ async def test_what_another_process_forgets_is_unknown_one_turn_later(store):
         await until(lambda: not call.call.caller.slots)
         await call.say("hello again")
         assert "memories" not in briefing_of(call.llm.contexts[-1])
+
+
+async def test_what_is_forgotten_while_the_greeting_still_looks_is_unknown_one_turn_later_too(store, monkeypatch):
+    await store.memories.remember(ROBIN, "color", "teal")
+    looked, answer, memory_version = asyncio.Event(), asyncio.Event(), Users.memory_version
+
+    async def late(*arguments):
+        version = await memory_version(*arguments)
+        looked.set()
+        await answer.wait()
+        return version
+
+    monkeypatch.setattr(Users, "memory_version", late)
+    async with talk(store, ROBIN, calls()) as call:
+        await looked.wait()
+        await forget(store, ROBIN)
+        await call.say("hello")
+        answer.set()
+        await until(lambda: not call.call.caller.slots)
 
 
 async def test_the_greeting_asks_to_use_the_name(store):

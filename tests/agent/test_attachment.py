@@ -382,7 +382,7 @@ async def test_a_briefing_that_fails_costs_no_answer(store, monkeypatch, caplog)
     def fail(*_):
         raise RuntimeError("no briefing")
 
-    monkeypatch.setattr("lkmongo.agent.briefing.brief", fail)
+    monkeypatch.setattr("lkmongo.agent.briefing._parts", fail)
     async with talk(store, ROBIN, calls(), agent=Plain(), userdata=None) as held:
         assert await held.say("hello") == "Nothing to do."
     assert any("asked without a briefing" in record.message for record in caplog.records)

@@ -64,7 +64,7 @@ async def test_a_slot_is_stored_with_its_text_once_and_found_by_words(store, wri
 async def test_slots_with_texts_lack_nothing_and_none_is_near():
     slots = Slots(EMBEDDER)
     slots.replace_all({label: Fact(label, content) for label, content in SLOTS.items()})
-    assert slots.add_vectors({label: (None, f"{label}: {content}") for label, content in SLOTS.items()}) == []
+    assert await slots.add_vectors({label: (None, f"{label}: {content}") for label, content in SLOTS.items()}) == []
     (vector,) = await EMBEDDER.embed(["which animals do I own"], kind="query")
     assert await slots.ranked("which animals do I own", vector, 5) == []
     assert [slot.memory_type for slot in await slots.ranked("the hospital", vector, 5)] == ["job"]

@@ -137,7 +137,11 @@ def test_a_memory_has_its_day_and_the_days_that_were_meant():
 def known(slots: dict[str, Fact] | None = None, **profile) -> SimpleNamespace:
     """A known caller of whom nothing is attended to."""
     return SimpleNamespace(
-        status="known", profile=Profile(SCOPE, **profile), slots=slots or {}, relevant=lambda _words: []
+        status="known",
+        profile=Profile(SCOPE, **profile),
+        slots=slots or {},
+        relevant=lambda _words: [],
+        consent=SimpleNamespace(sentence=""),
     )
 
 

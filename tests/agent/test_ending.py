@@ -10,6 +10,7 @@ import pytest
 
 from lkmongo import deadlines
 from lkmongo.agent.ending import end_session, tell_end
+from lkmongo.agent.fence import opened
 from lkmongo.agent.learning import Learner
 from lkmongo.demo.llm import DemoLLM
 from lkmongo.embed.choose import create_embedder
@@ -65,7 +66,7 @@ async def test_the_next_call_is_told_when_the_last_one_was_and_what_the_model_ma
     assert last.gist == "The caller wants to return a blue kettle."
     assert len(model.contexts) == 1, "one request"
     assert model.tools == []
-    told = json.loads(model.contexts[0].items[-1].text_content)
+    told = opened(model.contexts[0].items[-1].text_content)
     assert [(each["who"], each["said"]) for each in told["turns"]] == [
         ("assistant", "Hello."),
         ("caller", SAID),
@@ -161,7 +162,7 @@ async def test_of_a_call_that_was_gone_on_with_all_of_it_is_summed_up(store):
     before = [Turn(0, "a", TurnKind.MESSAGE, now(), role="user", content="I ordered a kettle")]
     await store.sessions.append(ROBIN, "console-test", before)
     await call_once(store, model, resumed=before)
-    told = json.loads(model.contexts[0].items[-1].text_content)
+    told = opened(model.contexts[0].items[-1].text_content)
     assert [each["said"] for each in told["turns"] if each["who"] == "caller"] == ["I ordered a kettle", SAID]
 
 

@@ -21,6 +21,7 @@ from docs import generate
 from lkmongo.model import UserScope
 from tests.conftest import clean_environment
 from tests.example_job import AGAIN
+from tests.parsing import parse
 from tests.speech_gateway import calls, inference_gateway
 
 ROBIN = UserScope(tenant_id="default", user_id="u-100")
@@ -106,5 +107,5 @@ def test_livekit_finds_the_server_and_can_hand_its_functions_to_another_process(
 
 def test_an_existing_agent_takes_at_most_six_lines():
     text = (EXAMPLES / "existing_agent.py").read_text(encoding="utf-8")
-    code = text.removeprefix(f'"""{ast.get_docstring(ast.parse(text), clean=False)}"""')
+    code = text.removeprefix(f'"""{ast.get_docstring(parse(text), clean=False)}"""')
     assert len(re.findall(r"^.*(?:lkmongo|caller\.).*$", code, re.MULTILINE)) <= 6

@@ -153,20 +153,35 @@ async def test_an_end_that_learning_stores_is_seen_by_the_next_call(store):
         assert call.caller.recall("dog") is None
 
 
-def test_the_index_is_made_once_for_what_there_is(monkeypatch):
+async def test_the_index_is_made_once_for_what_there_is(monkeypatch):
     made = []
     monkeypatch.setattr(former, "ExactIndex", lambda *given: made.append(1) or ExactIndex(*given))
     moved = now()
     known = former.Former(LocalEmbedder())
     known.loaded([FormerFact("city", "Boston", moved - timedelta(days=9), moved)])
     for _ in range(2):
-        assert [each.content for each in known.search("Boston", 5)] == ["Boston"]
+        assert [each.content for each in await known.search("Boston", 5)] == ["Boston"]
     assert len(made) == 1
     known.replaced(Fact("pet", "a beagle", updated_at=moved), Fact("pet", "a cat", updated_at=now()))
-    assert [each.content for each in known.search("beagle", 5)] == ["a beagle"]
+    assert [each.content for each in await known.search("beagle", 5)] == ["a beagle"]
     assert known.forget("city")
-    assert known.search("Boston", 5) == []
+    assert await known.search("Boston", 5) == []
     assert len(made) == 3
+
+
+async def test_of_very_many_former_values_the_newest_are_held_and_all_can_be_forgotten(store, monkeypatch):
+    monkeypatch.setattr(former, "HELD", 100)
+    for number in range(20):
+        await store.history.add(ROBIN, BOSTON._replace(memory_type=f"city_{number:02d}", content=f"Boston {number:02d}",
+                                                       valid_to=MAY + timedelta(days=number)))  # fmt: skip
+    async with a_call(store, ROBIN) as call:
+        await call.caller.preload()
+        await until(lambda: call.caller._former.all)
+        held = [f"Boston {number:02d}" for number in range(19, 8, -1)]
+        assert [each.content for each in call.caller._former.all] == held
+        assert await call.caller.forget("city_03") == "city_03"
+        await until(lambda: call.caller.saved == "stored")
+    assert await store.history.former(ROBIN, "city_03") == []
 
 
 async def test_forgetting_waits_for_the_fact_alone_and_reaches_the_summaries_of_earlier_calls_all_the_same(

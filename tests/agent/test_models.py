@@ -128,7 +128,7 @@ async def test_a_conversation_with_an_openai_compatible_server(store, mongodb_ur
     for body in asked:
         briefings = [message for message in body["messages"] if "<caller_data>" in str(message.get("content"))]
         assert len(briefings) == 1
-        assert briefings[0]["role"] == "system"
+        assert briefings[0]["role"] == "assistant"
     turns = await store.sessions.turns(ROBIN, outcome.session_id)
     assert [turn.role or turn.name for turn in turns] == [
         "assistant",

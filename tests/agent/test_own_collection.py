@@ -59,15 +59,17 @@ async def test_a_caller_books_lists_and_cancels_their_own(store, salon):
     assert [each["status"] for each in await stored(store, ROBIN) + await stored(store, KIM)] == ["cancelled", "booked"]
 
 
-async def test_a_guests_documents_become_those_of_the_person_they_turn_out_to_be(store, salon):
-    guest = UserScope.guest()
+@pytest.mark.parametrize("tenant", ["default", "clinic"])
+async def test_a_guests_documents_become_those_of_the_person_they_turn_out_to_be(store, salon, tenant):
+    guest, person = UserScope.guest(), UserScope(tenant_id=tenant, user_id=ROBIN.user_id)
     async with talk(store, guest, calls(), agent=salon, guest=True) as call:
         await call.tool("book_appointment", service="haircut", at="2026-12-01T10:00")
         assert len(await stored(store, guest)) == 1
-        assert await call.call.identify(ROBIN)
+        assert await call.call.identify(person)
         await call.tool("book_appointment", service="colour", at="2026-12-02T10:00")
-    assert [each["service"] for each in await stored(store, ROBIN)] == ["haircut", "colour"]
+    assert [each["service"] for each in await stored(store, person)] == ["haircut", "colour"]
     assert await stored(store, guest) == []
+    assert await store.db.appointments.count_documents({}) == 2, "nobody else has one"
 
 
 async def test_nothing_is_written_for_somebody_who_was_erased_in_the_session(store, salon):

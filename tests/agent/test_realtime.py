@@ -284,7 +284,7 @@ async def test_a_briefing_that_fails_costs_nothing_but_itself(store, monkeypatch
     def fail(*_):
         raise RuntimeError("no briefing")
 
-    monkeypatch.setattr("lkmongo.agent.attachment.brief", fail)
+    monkeypatch.setattr("lkmongo.agent.attachment.brief_aside", fail)
     model = ScriptedRealtime(calls())
     async with talk(store, ROBIN, calls(), model=model, agent=Plain(), userdata=None) as held:
         assert model.told == "You are a florist."

@@ -148,10 +148,12 @@ async def test_when_memory_is_not_loaded_the_log_says_why(store, monkeypatch, ca
 
 
 async def test_a_change_that_could_not_be_saved_is_logged_with_the_cause(store, monkeypatch, caplog):
-    monkeypatch.setattr(type(store.memories), "remember", refuse)
+    for name in ("remember", "remember_if_newer"):  # the latter on a busy machine, where it is not fresh any more
+        monkeypatch.setattr(type(store.memories), name, refuse)
     async with talk(store, ROBIN, calls()) as call:
         output, is_error = await call.tool("remember_detail", memory_type="pet", content="a heron")
-    assert (output.endswith("but I could not save it for the next one."), is_error) == (True, True)
+    assert is_error
+    assert output.endswith("but I could not save it for the next one.")
     lines = [each for each in caplog.records if each.name == "lkmongo.outbox.outbox" and each.levelname == "WARNING"]
     assert any("in memory only" in each.message and "MongoDB answered with" in each.message for each in lines)
     assert "heron" not in "".join(each.message for each in lines)

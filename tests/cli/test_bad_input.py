@@ -37,6 +37,7 @@ CANARY = "canary-s3cret-98765"
         (["memory", "forget", "u", "--type", "!!"], {}, "no letters or digits"),
         (["memory", "lst"], {}, "No such command 'lst'"),
         (["memory", "list"], {}, "Missing argument 'USER'"),
+        (["users", "consent", "u"], {}, "Missing argument 'ANSWER'. Choose from: agreed, withdrawn"),
         (["memory", "list", "u", "-o", "xml"], {}, "xml"),
         (["db", "seed", "--dir", "missing"], {}, "missing"),
     ],
@@ -165,7 +166,41 @@ def test_the_console_starts_without_mongodb_warns_once_and_goes_on(run):
     assert CANARY not in result.stderr + result.stdout
 
 
+def test_the_console_promises_to_keep_nothing_of_who_could_not_be_asked(run, tmp_path):
+    (tmp_path / "tenants.yaml").write_text("default: {consent: ask}")
+    unreachable = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200"
+    env = {"MONGODB_URI": unreachable, "LKMONGO_TENANTS": str(tmp_path / "tenants.yaml")}
+    result = run("agent", "console", "--json", "--user", "u-100", input="hello\n", env=env)
+    assert result.code == 0
+    assert "nothing of it is kept" in result.stderr
+    assert "on this machine" not in result.stderr
+
+
 def test_a_misspelt_variable_is_told(run):
     result = run("users", "list", "--json", env={"LKMONGO_EMBEDDING": "local"})
     assert result.code == 0
     assert "did you mean LKMONGO_EMBEDDINGS?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("sessions", "export", "-O"), ("sessions", "stats", "--html")],
+    ids=" ".join,
+)
+def test_a_link_that_was_planted_where_a_file_is_to_be_written_is_refused(run, tmp_path, arguments):
+    (tmp_path / "theirs").write_text("as it was")
+    (tmp_path / "out").symlink_to("theirs")
+    result = run(*arguments, "out")
+    assert result.code == 2
+    assert "out is a symbolic link" in result.stderr
+    assert (tmp_path / "theirs").read_text() == "as it was"
+
+
+def test_a_seed_folder_with_a_link_is_refused_unless_it_is_to_be_followed(run, tmp_path):
+    (tmp_path / "elsewhere.md").write_text("# Secret\n\nSwordfish.\n")
+    (tmp_path / "mine" / "knowledge").mkdir(parents=True)
+    (tmp_path / "mine" / "knowledge" / "faq.md").symlink_to("../../elsewhere.md")
+    refused = run("db", "seed", "--dir", "mine")
+    assert refused.code == 2
+    assert "faq.md: is not read, it is a symbolic link, which only --follow-links follows" in refused.stderr
+    assert run("db", "seed", "--dir", "mine", "--follow-links").code == 0

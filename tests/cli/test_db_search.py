@@ -557,6 +557,6 @@ def test_status_shows_server_indexes_and_documents(start, run, db):
     plain = run("db", "status").stdout
     assert [block.partition("\t")[0] for block in plain.split("\n\n")] == [
         *("version", "search"),
-        *["collection"] * 3,
+        *["collection"] * 4,
         "subject",
     ]

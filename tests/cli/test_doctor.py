@@ -118,6 +118,21 @@ def test_a_misspelt_variable_is_a_warning_with_the_one_that_was_meant(run):
     assert by_name(result)["settings"]["try"] == "rename LKMONGO_EMBEDDING to LKMONGO_EMBEDDINGS"
 
 
+def test_code_of_the_current_folder_runs_only_when_that_is_asked(run, tmp_path):
+    (tmp_path / ".env").write_text("LD_PRELOAD=./evil.so\nLKMONGO_AGENT=planted:Agent\n")
+    (tmp_path / "planted.py").write_text(
+        "from pathlib import Path\nimport lkmongo\nPath('ran').touch()\n\n\nclass Agent(lkmongo.Assistant):\n    pass\n"
+    )
+    only = ("--only", "settings", "--only", "agent", "--json")
+    rows = by_name(run("doctor", *only))
+    assert rows["agent"]["status"] == "skip"
+    assert rows["agent"]["try"] == "lkmongo doctor --own-code, if you trust the module"
+    assert rows["settings"]["facts"][-1].startswith("LD_PRELOAD in .env is ignored")
+    assert not (tmp_path / "ran").exists()
+    assert by_name(run("doctor", *only, "--own-code"))["agent"]["status"] == "ok"
+    assert (tmp_path / "ran").exists()
+
+
 def test_a_part_that_there_is_not_is_2(run):
     result = run("doctor", "--only", "mongo")
     assert result.code == 2

@@ -260,3 +260,18 @@ def test_what_a_document_holds_cannot_reach_the_terminal(run, tmp_path):
     assert "\x1b" not in shown
     assert "\u202e" not in shown
     assert run("knowledge", "search", "red alert", "--json").json["hits"][0]["content"].startswith("Red \x1b[31malert")
+
+
+def test_links_are_followed_only_when_that_is_asked(run, docs, tmp_path):
+    (tmp_path / "secrets").write_text("The password is swordfish.")
+    (docs / "faq.md").symlink_to(tmp_path / "secrets")
+    added = run("knowledge", "add", str(docs), "--json")
+    assert added.code == 0
+    assert "faq.md" not in counted(added)
+    assert "faq.md: skipped, it is a symbolic link, which only --follow-links follows" in added.stderr
+    named = run("knowledge", "add", str(docs / "faq.md"))
+    assert named.code == 2
+    assert "faq.md is a symbolic link" in named.stderr
+    assert counted(run("knowledge", "add", str(docs), "--follow-links", "--json"))["faq.md"] == (1, 0, 0, 0)
+    assert "faq.md" not in counted(run("knowledge", "add", str(docs), "--json")), "it stays as it is"
+    assert "faq.md" in run("knowledge", "list").stdout

@@ -221,6 +221,30 @@ async def test_stored_text_is_shown_and_never_obeyed(run, write, output):
     assert run("sessions", "show", "s", "--json").json["turns"][0]["content"] == HOSTILE
 
 
+async def test_what_a_caller_wanted_beyond_their_limits_is_counted(run, write):
+    refused = {"messages": 1_970, "slots": 2, "unknown": 1, "bytes": "\x1b[31m"}
+    await write([session("s", started_at=RECENT, close_reason="time limit", report={"limits": refused})], [])
+    shown = run("sessions", "show", "s").stdout
+    assert re.search("refused +1,970 by the limit of messages, 2 by the limit of slots\n", shown)
+    assert "time limit" in shown
+    assert run("sessions", "show", "s", "--json").json["refused"] == {"messages": 1_970, "slots": 2}
+
+
+@pytest.mark.parametrize("output", ["json", "jsonl"])
+async def test_json_holds_it_exactly_and_no_terminal_obeys_it(run, write, tmp_path, output):
+    call = session("s", started_at=RECENT, room_name=HOSTILE, close_reason=HOSTILE, status=HOSTILE)
+    await write([call], [said(0, HOSTILE, of=call)])
+    for arguments in (["list"], ["show", "s"], ["search", "smile"]):
+        result = run("sessions", *arguments, "-o", output)
+        assert result.code == 0
+        assert "\\u202ertl" in result.stdout
+        assert not {"\x1b", "\x9b", "\u202e"} & set(result.stdout)
+    assert run("sessions", "export", "-O", "calls.jsonl").code == 0
+    for written in ((tmp_path / "calls.jsonl").read_text(), run("sessions", "export").stdout):
+        assert not {"\x1b", "\x9b", "\u202e"} & set(written)
+        assert loads(written)["turns"][0]["content"] == HOSTILE
+
+
 @pytest.mark.usefixtures("two_calls")
 def test_who_made_no_such_calls_is_told_from_nobody_of_that_id(run, tmp_path):
     for arguments in (["list"], ["stats"], ["search", "lamp"], ["export"]):

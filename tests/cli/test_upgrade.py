@@ -47,6 +47,8 @@ def test_status_and_doctor_name_the_command_until_it_was_run(run, older):
     planned = run("db", "upgrade", "--dry-run", "--json")
     rows = [{"collection": n, "change": "mark as schema version 1", "documents": of} for n, of in STAMPS.items() if of]
     rows.insert(1, {"collection": "memories", "change": "delete a secret", "documents": 1})
+    sealed = "seal the hash of a person"
+    rows += [{"collection": name, "change": sealed, "documents": 1} for name in ("tombstones", "receipts")]
     assert (planned.code, planned.json) == (0, rows)
     assert "turns: 78 of 78 documents would be upgraded" in planned.stderr
     assert check(run)["status"] == "warn"

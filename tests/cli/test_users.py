@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pexpect
 import pytest
 from pymongo import MongoClient
 
+from lkmongo.consent import WORDING, Consent
 from lkmongo.local.mongod import EmbeddedMongod
-from lkmongo.model import UserScope, now
+from lkmongo.model import SessionRecord, SessionStatus, UserScope, now
+from lkmongo.outbox.journal import Journal, database_of
+from lkmongo.outbox.operations import Remember
 from lkmongo.store.open import Store
 from lkmongo.store.people.erase import erase
 from lkmongo.store.people.person import count
@@ -81,8 +84,19 @@ async def test_a_merge_asks_tells_and_can_be_repeated(run, store):
     done = run("users", "merge", "u-200", "robin-1764", "--yes")
     assert done.stdout.splitlines() == [
         "Merged 1 profile, 1 memory, 1 session, 3 turns of u-200 into robin-1764",
-        '  city: kept "Porto of robin-1764" of robin-1764, dropped "Lisbon of u-200"',
+        '  city: kept "Porto of robin-1764" of robin-1764, offered "Lisbon of u-200"',
+        '  name: kept "Name of robin-1764" of robin-1764, offered "Name of u-200"',
+        "  robin-1764 decides what of it to keep, on the talk page; see memory suggestions robin-1764",
     ]
+    waits = run("memory", "suggestions", "robin-1764", "--json").json
+    assert {(each["label"], each["change"]) for each in waits} == {
+        ("city", "keep what the guest had"),
+        ("name", "keep what the guest had"),
+    }
+    (city,) = (each["id"] for each in waits if each["label"] == "city")
+    assert run("memory", "accept", "robin-1764", city).stdout == "Stored city of robin-1764\n"
+    assert run("memory", "accept", "robin-1764", city).code == 5
+    assert (await store.memories.recall(ROBIN, "city")).content == "Lisbon of u-200"
     again = run("users", "merge", "u-200", "robin-1764")
     assert (again.code, again.stdout) == (0, "Nothing to merge: nothing is stored about u-200\n")
     assert run("users", "merge", "robin-1764", "robin-1764", "--yes").code == 2
@@ -223,6 +237,22 @@ async def test_an_erasure_leaves_a_receipt(run, store):
     assert await anywhere(store, "robin-1764") == []
 
 
+async def test_what_a_call_left_on_this_disk_is_erased_with_the_person(run, store, shared_home, database_name):
+    await furnish(store, ROBIN)
+    record = SessionRecord("s-9", ROBIN, "room", SessionStatus.ACTIVE, now() - timedelta(minutes=1))
+    database = database_of(None, database_name)
+    left = Journal.create(shared_home / "spool", record, owner="gone/boot/1", database=database)
+    left.append([Remember(now(), "place", "the lighthouse at midnight").entry])
+    left.close(delete=False)
+    planned = run("users", "erase", "robin-1764", "--dry-run")
+    assert "1 file of a call on this machine" in planned.stdout
+    assert run("users", "erase", "robin-1764", "--confirm", "robin-1764", "--json").json["journals"] == 1
+    assert b"lighthouse" not in b"".join(path.read_bytes() for path in (shared_home / "spool").iterdir())
+    (receipt,) = run("users", "receipts", "--json").json
+    assert (receipt["journals"], receipt["other_machines"]) == (1, [])
+    assert receipt["oplog_since"]
+
+
 async def test_an_erasure_says_at_which_collections_it_looked_and_claims_no_more(run, store):
     await furnish(store, ROBIN)
     await store.db.tickets.insert_one(ROBIN.filter | {"text": "a program of one's own"})
@@ -232,7 +262,7 @@ async def test_an_erasure_says_at_which_collections_it_looked_and_claims_no_more
     assert run(*command, "--dry-run").stdout.endswith(f" of robin-1764 in tenant default. {said}.\n")
     assert run(*command, "--dry-run", "--json").json["collections"] == looked
     done = run(*command, "--confirm", "robin-1764").stdout
-    assert f" of robin-1764 in tenant default. {said}; nothing is left there. Receipt " in done
+    assert f" of robin-1764 in tenant default. {said}; nothing is left there. MongoDB's operation log still " in done
     again = run(*command, "--confirm", "robin-1764")
     assert again.stdout.startswith("Nothing more is found of robin-1764 in tenant default: erased at ")
     assert f". {said}. Receipt " in again.stdout
@@ -361,3 +391,30 @@ async def test_hostile_text_is_shown_and_never_obeyed(run, store, output):
         assert name.json["name"] == HOSTILE
     else:
         assert SAFE in " ".join(name.stdout.split())
+
+
+async def test_consent_is_recorded_shown_and_withdrawn(run, store):
+    await furnish(store, ROBIN, calls=["s-1"])
+    done = run("users", "consent", ROBIN.user_id, "agreed", "--json").json
+    assert (done["state"], done["by"], done["wording"]) == ("agreed", "staff", WORDING)
+    shown = run("users", "show", ROBIN.user_id, "--json").json
+    assert (shown["consent"], shown["consent_by"], shown["consent_wording"]) == ("agreed", "staff", WORDING)
+    assert shown["consent_at"].startswith("20")
+    withdrawn = run("users", "consent", ROBIN.user_id, "withdrawn")
+    assert (withdrawn.code, "erased" in withdrawn.stdout) == (0, True)
+    assert run("users", "show", ROBIN.user_id, "--json").json["consent"] == "withdrawn"
+    assert run("users", "consent", "nobody", "withdrawn").code == 5
+    assert run("users", "consent", ROBIN.user_id, "maybe").code == 2
+    assert await store.users.get(UserScope(tenant_id="default", user_id="nobody")) is None
+
+
+async def test_the_record_of_a_call_says_whether_its_caller_agreed(run, store):
+    await furnish(store, ROBIN, calls=["s-1", "s-2", "s-3"])
+    agreed = Consent("agreed", datetime(2026, 11, 3, 9, 30, tzinfo=UTC), "voice").fields
+    for name, report in (("s-1", {"consent": agreed}), ("s-2", {"consent": {"state": "unanswered"}})):
+        await store.db.sessions.update_one({"session_id": name}, {"$set": {"report": report}})
+    assert "agreed" in run("sessions", "show", "s-1").stdout
+    assert f"by voice, wording {WORDING}" in run("sessions", "show", "s-1").stdout
+    assert "unanswered: nothing of this session was kept" in run("sessions", "show", "s-2").stdout
+    assert "consent" not in run("sessions", "show", "s-3").stdout
+    assert run("sessions", "show", "s-2", "--json").json["consent"] == {"state": "unanswered"}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import urllib.request
 
 import pytest
@@ -32,6 +35,29 @@ def test_with_nothing_configured_it_says_what_is_missing_and_how_to_try_it(run_i
     assert result.stderr.splitlines()[-1].startswith("  try: ")
     as_json = run_inside("web", "--json")
     assert set(json.loads(as_json.stderr)["error"]) == {"code", "message", "why", "hint"}
+
+
+@pytest.mark.parametrize("command", [["web"], ["agent", "run", "--demo"]])
+def test_a_secret_that_could_be_guessed_is_refused_unless_it_is_for_development(run_inside, command):
+    env = {**LIVEKIT, "LIVEKIT_URL": "ws://192.0.2.1:7880", "LIVEKIT_API_SECRET": "secret"}
+    result = run_inside(*command, env=env)
+    assert (result.code, result.stdout) == (2, "")
+    assert "error: LIVEKIT_API_SECRET has only 6 bytes and could be guessed" in result.stderr
+    assert "openssl rand -hex 32; for development, --dev permits it" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "options"), [("ws://192.0.2.1:1", ["--dev"]), ("ws://localhost:1", []), ("http://[::1]:1", [])]
+)
+def test_for_development_it_is_warned_of(start, url, options):
+    env = {**LIVEKIT, "LIVEKIT_URL": url, "LIVEKIT_API_SECRET": "secret", "MONGODB_URI": "mongodb://127.0.0.1:1"}
+    with start("web", "--port", "0", *options, env=env) as process:
+        url = re.fullmatch(r"Talk on (http://localhost:\d+/)\n", process.stdout.readline().decode())[1]
+        assert ask(f"{url}api/token", b"{}")[0] == 201
+        process.send_signal(signal.SIGTERM)
+        told = process.communicate()[1].decode()
+    assert told.count("warning: LIVEKIT_API_SECRET has only 6 bytes and could be guessed: only for development") == 1
+    assert "InsecureKeyLengthWarning" not in told
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "talk.example.com"])
@@ -123,3 +149,21 @@ def test_as_json_it_tells_its_addresses_and_a_login_opens_it_to_others(start, tm
         assert ask(told["token_endpoint"], b"{}")[0] == 201
         process.send_signal(signal.SIGTERM)
         process.communicate()
+
+
+def test_more_idle_connections_than_the_process_may_open_files_keep_nobody_out(cli_env, tmp_path):
+    env = cli_env | LIVEKIT | {"LKMONGO_WEB_KEYS": "k" * 32, "MONGODB_URI": "mongodb://127.0.0.1:1"}
+    command = ["bash", "-c", 'ulimit -n 300; exec "$@"', "-", sys.executable, "-m", "lkmongo", "web", "--port", "0"]
+    with (
+        subprocess.Popen(command, env=env, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process,
+        contextlib.ExitStack() as stack,
+    ):
+        stack.callback(process.kill)
+        url = re.fullmatch(r"Talk on (http://localhost:\d+/)\n", process.stdout.readline().decode())[1]
+        address = ("127.0.0.1", int(url.rsplit(":", 1)[1].strip("/")))
+        for _ in range(400):
+            stack.enter_context(socket.create_connection(address))
+        assert ask(f"{url}api/token", b"{}")[0] == 201
+        process.send_signal(signal.SIGTERM)
+        told = process.communicate()[1].decode()
+    assert "Too many open files" not in told

@@ -14,7 +14,7 @@ from lkmongo.console.devices import Device
 from lkmongo.doctor import NAMES, Check, Status, choose, worst
 from lkmongo.doctor.check import fail, failed, ok, run
 from lkmongo.doctor.database import judge_clock, judge_vectors
-from lkmongo.doctor.machine import address, incomplete, program, settings_in_use, size, space
+from lkmongo.doctor.machine import address, in_transit, incomplete, program, settings_in_use, size, space
 from lkmongo.doctor.services import judge_devices
 from lkmongo.errors import AuthenticationError, ExitCode, NotReadyError, SettingsError, UsageError
 from lkmongo.model import SessionRecord, SessionStatus, UserScope, now
@@ -26,8 +26,8 @@ SECRET = "canary-s3cret-98765-98765-98765-98765"
 URI = f"mongodb+srv://app:{SECRET}@cluster0.ab1cd.mongodb.net/?appName=x"
 
 
-def look_at(environ, sources=None):
-    settings, wrong = Settings.load_what_fits(environ, sources)
+def look_at(environ, sources=None, ignored=None):
+    settings, wrong = Settings.load_what_fits(environ, sources, ignored)
     return settings_in_use(settings, {**incomplete(settings), **wrong})
 
 
@@ -51,6 +51,14 @@ def test_each_variable_that_is_set_is_shown_with_its_source_and_without_secrets(
         "LKMONGO_LLM = llama3.2 (from the environment)",
         "LKMONGO_LLM_BASE_URL = http://localhost:1/v1 (from the environment)",
     )
+
+
+def test_what_a_dotenv_file_may_not_set_is_named():
+    for environ, detail in (({}, "nothing is set"), ({"LKMONGO_LLM": "m"}, "1 set")):
+        found = look_at(environ, None, {"LD_PRELOAD": ".env"})
+        assert found.status is Status.OK
+        assert found.detail.startswith(detail)
+        assert found.facts[-1].startswith("LD_PRELOAD in .env is ignored, because only settings of lkmongo are read")
 
 
 def test_nothing_set_is_fine():
@@ -331,3 +339,39 @@ def test_parts_are_chosen_by_name_and_by_group():
     with pytest.raises(UsageError, match="'mongo'") as caught:
         choose(["disk", "mongo"])
     assert "mongodb.privileges" in caught.value.hint
+
+
+# -- encryption in transit
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"MONGODB_URI": URI},
+        {"MONGODB_URI": "mongodb://db.example.com/?tls=true"},
+        {"MONGODB_URI": "mongodb://127.0.0.1:27017,localhost"},
+        {"LIVEKIT_URL": "ws://localhost:7880", "LKMONGO_LLM_BASE_URL": "http://127.0.0.1:11434/v1"},
+        {"LIVEKIT_URL": "wss://shop.livekit.cloud"},
+    ],
+)
+def test_what_stays_here_or_is_encrypted_is_fine(environ):
+    assert in_transit(Settings.load(environ)).status is Status.OK
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MONGODB_URI", f"mongodb://app:{SECRET}@db.example.com/"),
+        ("MONGODB_URI", "mongodb://localhost,db.example.com/?ssl=false"),
+        ("MONGODB_URI", f"mongodb+srv://app:{SECRET}@db.example.com/?appName=x&tls=false"),
+        ("LIVEKIT_URL", "ws://livekit.example.com:7880"),
+        ("LKMONGO_LLM_BASE_URL", f"http://models.example.com/v1?key={SECRET}"),
+    ],
+)
+def test_what_another_machine_gets_unencrypted_is_named_without_secrets(name, value):
+    found = in_transit(Settings.load({name: value}))
+    assert found.status is Status.WARN
+    assert name in found.detail
+    assert "example.com" in found.facts[0]
+    assert SECRET not in repr(found)

@@ -19,9 +19,9 @@ from tests.webhook_receiver import SECRET, receiving
 KEY = "pa-canary-key-1234567"
 
 
-async def look_at(environ, *only):
+async def look_at(environ, *only, **options):
     settings, wrong = Settings.load_what_fits(environ)
-    checks = {check.name: check for check in await examine(settings, wrong, only=only)}
+    checks = {check.name: check for check in await examine(settings, wrong, only=only, **options)}
     return checks[only[0]] if len(only) == 1 else [checks[name] for name in only]
 
 
@@ -311,7 +311,7 @@ async def test_an_agent_of_ones_own_is_imported(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "say.txt").write_text("Be brief.")
     environ = {"LKMONGO_AGENT": "concierge:Concierge", "LKMONGO_INSTRUCTIONS": str(tmp_path / "say.txt")}
-    check = await look_at(environ, "agent")
+    check = await look_at(environ, "agent", own_code=True)
     sys.modules.pop("concierge", None)
     assert (check.status, check.detail) == (Status.OK, "concierge:Concierge, with 10 tools")
     assert check.facts == (f"instructions from {tmp_path / 'say.txt'}",)
@@ -326,7 +326,7 @@ async def test_an_agent_of_ones_own_is_imported(monkeypatch, tmp_path):
     ],
 )
 async def test_an_agent_that_cannot_be_built_fails(tmp_path, environ, said):
-    check = await look_at(environ, "agent")
+    check = await look_at(environ, "agent", own_code=True)
     assert check.status is Status.FAIL
     assert said in check.detail
 

@@ -16,7 +16,7 @@ import pytest
 from livekit import rtc
 from livekit.agents import AgentServer, JobContext, JobExecutorType
 
-from lkmongo.dispatch import read_dispatch
+from lkmongo.dispatch import LEEWAY, Room, read_dispatch
 from lkmongo.errors import NotFoundError, NotReadyError
 from lkmongo.livekit_api import send_agent
 from lkmongo.model import UserScope
@@ -145,9 +145,17 @@ async def test_no_agent_is_sent_into_a_room_that_there_is_not(livekit_server):
 
 async def _answer(secret: str, ctx: JobContext) -> None:
     """Join, and tell the room what the agent makes of its dispatch."""
-    found = read_dispatch(ctx.job.metadata, room=ctx.job.room.name, secret=secret)
+    room = Room.of(ctx.job.room)
+    found = read_dispatch(ctx.job.metadata, room=room, secret=secret)
     await ctx.connect()
-    said = [found.scope.tenant_id, found.scope.user_id, found.participant_identity]
+    age = datetime.now(UTC) - room.began
+    said = [
+        found.scope.tenant_id,
+        found.scope.user_id,
+        found.participant_identity,
+        found.ticket and found.ticket.room,
+        age < LEEWAY,
+    ]
     await ctx.room.local_participant.publish_data(json.dumps(said), reliable=True)
 
 
@@ -182,12 +190,13 @@ async def worker(livekit_server):
 async def test_a_token_sends_the_agent_and_tells_it_who_calls(livekit_server, join, worker):
     heard: asyncio.Queue[bytes] = asyncio.Queue()
     wanted = request(agent_name=worker, sealed=True)
-    await join(
+    room = await join(
         mint(livekit_server.key, wanted),
         lambda room: room.on("data_received", lambda packet: heard.put_nowait(packet.data)),
     )
     async with asyncio.timeout(PATIENCE):
-        assert json.loads(await heard.get()) == ["acme", "u-100", wanted.participant_identity]
+        sid = await room.sid
+        assert json.loads(await heard.get()) == ["acme", "u-100", wanted.participant_identity, sid, True]
 
 
 async def test_an_agent_is_sent_into_a_room_that_exists_and_arrives(livekit_server, join, worker):

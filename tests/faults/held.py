@@ -176,6 +176,7 @@ class Rig:
         pause: seconds between two things that are said, at most.
         pulse: tells how long the process stands still.
         budgets: what somebody may wait for, by its kind; a machine that has other work may exceed any.
+        environ: further settings of each call.
     """
 
     store: Store
@@ -186,6 +187,7 @@ class Rig:
     pause: float = 0.6
     pulse: Pulse = field(default_factory=Pulse)
     budgets: Mapping[str, float] = field(default_factory=lambda: BUDGETS)
+    environ: Mapping[str, str] = field(default_factory=dict)
 
     def now(self) -> Since:
         """The beginning of a wait."""
@@ -199,6 +201,7 @@ class Rig:
                 "MONGODB_DB": self.store.db.name,
                 "LKMONGO_HOME": str(self.folder / case.session_id),
                 "LKMONGO_EMBEDDINGS": "local",
+                **self.environ,
             }
         )
 

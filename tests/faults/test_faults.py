@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 from urllib.parse import unquote
 
 import pytest
+from bson import Binary
 
 from lkmongo import deadlines
 from lkmongo.embed.choose import create_embedder
 from lkmongo.search.atlas import running
+from lkmongo.settings import Settings
+from lkmongo.store.mongo.encryption import Encryption
+from lkmongo.store.mongo.key_vault import KeyVault
+from lkmongo.store.mongo.master_keys import make_key_file, master_keys
+from lkmongo.store.open import Store
 from tests.cli.started import Zygote
 from tests.faults import killed
 from tests.faults.held import _BEAT, Case, Held, Rig
@@ -27,10 +34,30 @@ SEED = 7
 @pytest.fixture
 async def calm(store, mongodb_uri, tmp_path):
     """The mongod of all tests, which is not restarted."""
+    async with on_the_mongod_of_all(store, mongodb_uri, tmp_path, {}) as found:
+        yield found
+
+
+@pytest.fixture
+async def encrypted_calm(store, mongodb_uri, tmp_path):
+    """The same, with what people said encrypted, and the keys in the same database."""
+    environ = {"LKMONGO_ENCRYPTION": "local", "LKMONGO_ENCRYPTION_KEY_FILE": str(tmp_path / "master.key")}
+    settings = Settings.load(environ)
+    make_key_file(settings)
+    vault = KeyVault(store.db.client, store.db.name, master_keys(settings))
+    Encryption(vault).use(store.db)
+    async with on_the_mongod_of_all(Store.of(store.db), mongodb_uri, tmp_path, environ) as found:
+        yield found
+    Encryption().use(store.db)
+    await vault.close()
+
+
+@asynccontextmanager
+async def on_the_mongod_of_all(store, mongodb_uri, tmp_path, environ):
     embedder = create_embedder("local")
     path = unquote(mongodb_uri.removeprefix("mongodb://").partition("/")[0])
     await store.ping()  # its client stays open
-    yield Rig(store, path, embedder, tmp_path / "homes", lambda _: None, pause=0.1, budgets={})
+    yield Rig(store, path, embedder, tmp_path / "homes", lambda _: None, pause=0.1, budgets={}, environ=environ)
     await embedder.close()
 
 
@@ -70,6 +97,19 @@ async def test_a_fault_loses_nothing_in_whatever_phase(calm):
     assert {each.outcome for each in given_up} == {"recovered, complete"}
     assert "stored by the call" in {each.outcome for each in waited_for}
     assert not await left_over(before)
+
+
+async def test_encrypted_a_fault_loses_nothing_either(encrypted_calm):
+    lasting, brief = [("refuse", "before"), ("stall", "greeting"), ("cut", "tool")], [("refuse", "hang-up")]
+    cases = [Case(number, *each, is_brief=each in brief) for number, each in enumerate([*lasting, *brief])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deadlines, "HANG_UP", 5.0)
+        held = await hold_all(encrypted_calm, None, cases, SEED, at_once=len(cases))
+    nothing_is_wrong(held)
+    assert "recovered, complete" in {each.outcome for each in held}
+    documents = [each async for each in encrypted_calm.store.db.turns.find()]
+    assert documents
+    assert {type(each["content"]) for each in documents if each.get("content")} == {Binary}
 
 
 async def test_what_learns_from_a_call_can_be_killed_at_any_step_and_learns_it_once(calm, mongodb_uri):

@@ -66,8 +66,11 @@ def cutting_off(server: Path, path: Path, *, times: int) -> Iterator[list[bytes]
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, EmbeddedMongod]]:
     """A home whose mongod runs, for tests that leave both as they are."""
     home = tmp_path_factory.mktemp("shared")
-    with pytest.MonkeyPatch.context() as patch, short_tmpdir(patch), running(home) as mongod:
-        yield home, mongod
+    with pytest.MonkeyPatch.context() as patch, short_tmpdir(patch):
+        for name in ("LIVEKIT_API_SECRET", "LD_PRELOAD", "LD_AUDIT"):
+            patch.setenv(name, "not for mongod")
+        with running(home) as mongod:
+            yield home, mongod
 
 
 class TestShared:
@@ -90,6 +93,15 @@ class TestShared:
         locks = {Path(file.path).name for file in only(home).open_files() if file.path.endswith(".lock")}
         assert "server.lock" in locks
         assert not locks & {"start.lock", "use.lock"}
+
+    def test_of_the_environment_it_gets_nothing_that_is_secret_or_runs_code(
+        self, shared: tuple[Path, EmbeddedMongod]
+    ) -> None:
+        home, _ = shared
+        environment = only(home).environ()
+        assert "PATH" in environment
+        assert not environment.keys() & {"LIVEKIT_API_SECRET", "LD_PRELOAD", "LD_AUDIT"}
+        assert "not for mongod" not in environment.values()
 
     def test_its_log_is_bounded(self, shared: tuple[Path, EmbeddedMongod]) -> None:
         home, mongod = shared

@@ -191,6 +191,23 @@ async def test_a_job_says_who_is_calling_and_the_program_may_know_better(memory,
         assert (caller.scope.is_guest, caller.session_id) == (True, "another")
 
 
+async def test_a_seal_that_does_not_open_gets_no_tenant_s_knowledge_but_the_one_that_the_program_names(memory, job):
+    for tenant in ("default", "acme"):
+        await memory.knowledge.add_text("returns.md", f"# Returns\n\n{tenant} takes shoes back.", tenant_id=tenant)
+    sealed = sealed_metadata(KIM, room="another", participant_identity="mock_user", secret=SECRET)
+    for metadata, named, found in (
+        (sealed, None, []),
+        (sealed, "acme", ["acme takes shoes back."]),
+        ("", None, ["default takes shoes back."]),
+        ('{"plan": "gold"}', None, ["default takes shoes back."]),
+    ):
+        with job(metadata) as context:
+            caller = await memory.session(context, tenant_id=named)
+            assert caller.caller.guest
+            hits = (await caller.search_knowledge("do you take shoes back?")).hits
+            assert [hit.item.content for hit in hits] == found
+
+
 @pytest.mark.parametrize("is_there_first", [True, False])
 async def test_a_guest_becomes_the_person_in_the_sealed_attribute_of_the_served_participant(
     memory, job, is_there_first

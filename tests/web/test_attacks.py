@@ -16,9 +16,9 @@ import jwt
 import pytest
 
 from lkmongo.model import UserScope
-from lkmongo.web.api import NEW_GUESTS, PER_CALLER
-from lkmongo.web.guard import PER_ADDRESS
+from lkmongo.web import caller, requests
 from lkmongo.web.handle import CookieKeys, Handle
+from lkmongo.web.limits import NEW_VISITORS, PER_ADDRESS, PER_CALLER, PER_VISITOR
 from tests.web_server import AGENT, OLD_KEY, SECRET, call, claims, token, told, web_server
 
 VICTIM = UserScope(tenant_id="default", user_id="u-100")
@@ -51,7 +51,7 @@ async def test_a_forged_or_old_cookie_is_a_new_guest(server, name, value):
     browser = server.browser()
     header = {"Cookie": f"{name}={value}"}
     _, shown = await call(browser, "GET", f"{server.url}api/memories", headers=header)
-    assert shown == {"logged_in": False, "known": False, "lines": [], "suggestions": []}
+    assert shown == {"logged_in": False, "known": False, "lines": [], "suggestions": []} | {"count": 0, "more": None}
     async with browser.post(f"{server.url}api/token", headers=header) as answer:
         assert answer.status == 201
         assert "lkmongo" in answer.cookies
@@ -199,8 +199,10 @@ async def test_a_megabyte_of_json_is_413(server):
     assert (await call(server.browser(), "POST", f"{server.url}api/token"))[0] == 201
 
 
-async def test_a_thousand_requests_a_minute_are_429(server):
-    at_once = asyncio.Semaphore(50)  # more would wait for MongoDB longer than a request may
+async def test_a_thousand_requests_a_minute_are_429(server, monkeypatch):
+    monkeypatch.setattr(caller, "_LOOK_UP", 60)  # on a busy machine some visitors would be new guests
+    monkeypatch.setattr(requests, "_MEMORY_SECONDS", 60)
+    at_once = asyncio.Semaphore(50)  # a thousand connections would be refused for being so many
 
     async def statuses(browser, number, method="POST", path="token"):
         async def one():
@@ -226,11 +228,14 @@ async def test_a_thousand_requests_a_minute_are_429(server):
             return server.browser().request(method, url)
 
     strangers = await statuses(NoCookies, 200)
-    assert NEW_GUESTS - 1 <= strangers[201] <= allowed(NEW_GUESTS)
+    assert NEW_VISITORS - 1 <= strangers[201] <= allowed(NEW_VISITORS)
     assert strangers[429] == 200 - strangers[201]
-    others = await statuses(known, 1_000, "GET")  # refused in any case, so that a slow machine is fast enough, too
-    assert others[405] <= allowed(PER_ADDRESS)
-    assert others[429] == 1_000 - others[405] > 0
+    junk = await statuses(NoCookies, 1_000, "GET")  # refused in any case, so that a slow machine is fast enough, too
+    assert junk[405] <= allowed(PER_ADDRESS)
+    assert junk[429] == 1_000 - junk[405] > 0
+    assert await statuses(known, 10, "GET", "memories") == {200: 10}, "who is known has limits of their own"
+    own = await statuses(known, 1_000, "GET")
+    assert own[405] <= allowed(PER_VISITOR)
     both = await asyncio.gather(statuses(known, 300, "GET"), statuses(known, 20, "GET", "memories"))
     assert both[1][429] > 0, "what is of use is refused, too"
 

@@ -1,4 +1,4 @@
-"""The parts of the web server that need no server: handles, limits, origins."""
+"""The parts of the web server that need no server: handles, origins."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from docs import generate
 from lkmongo.errors import SettingsError
 from lkmongo.settings import Settings
 from lkmongo.web.caller import load_login
-from lkmongo.web.guard import Limit, address_key, content_security_policy, is_loopback
+from lkmongo.web.guard import content_security_policy, is_loopback
 from lkmongo.web.handle import CookieKeys, Handle, load_keys
 
 KEYS = CookieKeys(["n" * 32, "o" * 32])
@@ -55,51 +55,6 @@ def test_keys_are_made_once_and_kept(home):
 def test_web_keys_are_secrets_each():
     known = Settings.load({"LKMONGO_WEB_KEYS": f"{'n' * 32} , {'o' * 40}"}).secrets
     assert {"n" * 32, "o" * 40} <= set(known)
-
-
-class Clock:
-    """Time that a test moves."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_so_many_a_minute_for_each_and_no_more():
-    clock = Clock()
-    limit = Limit(6, clock)
-    assert [limit.wait("a") for _ in range(6)] == [0] * 6
-    assert limit.wait("a") == pytest.approx(10)
-    assert limit.wait("b") == 0
-    clock.now += 5
-    assert limit.wait("a") == pytest.approx(5)
-    clock.now += 5
-    assert limit.wait("a") == 0
-    clock.now += 3600
-    assert sum(limit.wait("a") == 0 for _ in range(20)) == 6
-
-
-def test_many_addresses_are_not_kept_for_ever():
-    limit = Limit(1, Clock())
-    for number in range(10_100):
-        limit.wait(str(number))
-    assert len(limit._left) == 10_000
-
-
-@pytest.mark.parametrize(
-    ("address", "key"),
-    [
-        ("192.0.2.7", "192.0.2.7"),
-        ("::ffff:192.0.2.7", "192.0.2.7"),
-        ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        (None, "unknown"),
-        ("a path", "unknown"),
-    ],
-)
-def test_what_an_address_is_counted_as(address, key):
-    assert address_key(address) == key
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,12 @@ async def test_the_sdk_takes_as_many_calls_as_were_said_whatever_the_processor_d
     assert took == [True] * most + [False] * 2
 
 
+@pytest.mark.parametrize(("asked", "listens"), [(None, "127.0.0.1"), ("0.0.0.0", "0.0.0.0")])
+async def test_health_and_metrics_are_on_this_machine_alone_unless_asked(asked, listens):
+    server = create_server(Settings.load({}), capacity=Capacity(1), host=asked, metrics_port=0)
+    assert server._host == listens
+
+
 @pytest.mark.parametrize(
     ("options", "speech", "calls"),
     [

@@ -18,13 +18,14 @@ from pydantic import SecretStr
 from lkmongo import deadlines
 from lkmongo.agent.assistant import Assistant
 from lkmongo.demo.llm import DemoLLM
-from lkmongo.dispatch import plain_metadata, read_dispatch, resuming_metadata
+from lkmongo.dispatch import Room, plain_metadata, read_dispatch, resuming_metadata
 from lkmongo.errors import LkmongoError
 from lkmongo.model import SessionRecord, SessionStatus, Turn, TurnKind, UserScope, now
 from lkmongo.outbox.lease import Lease, SupersededError
 from lkmongo.settings import LiveKitCredentials
 from lkmongo.store.sessions.documents import is_gone, process_name
 from lkmongo.store.sessions.sessions import TakenError
+from lkmongo.ticket import Ticket
 from lkmongo.worker import resume
 from tests.fake_llm import calls
 from tests.livekit_api import KEY, SECRET, Rooms, create_app
@@ -142,6 +143,19 @@ async def test_an_agent_is_dispatched_to_a_waiting_caller(store, livekit):
     assert (dispatch.room, dispatch.agent_name) == (ROOM, AGENT)
     assert dispatch.metadata == plain_metadata(ROBIN, "caller-1")
     assert (await store.sessions.get(ROBIN, SID)).status is SessionStatus.ACTIVE
+
+
+async def test_a_visitor_who_is_resumed_can_still_log_out(store, livekit):
+    rooms, credentials = livekit
+    made = now() - timedelta(minutes=2)
+    await cut_off(store, replace(CALL, ticket=Ticket(SID, "seal", "browser", made, made)))
+    (found,) = await store.sessions.expired(AGENT, HERE)
+    assert await resume.resume(store, credentials, AGENT, found)
+    room = Room(ROOM, SID, now() - timedelta(hours=3))
+    dispatched = read_dispatch(rooms.dispatches[0].metadata, room=room, secret=SECRET)
+    assert (dispatched.scope, dispatched.participant_identity) == (ROBIN, "caller-1")
+    assert (dispatched.ticket.seal, dispatched.ticket.visitor, dispatched.ticket.made_at) == (None, "browser", made)
+    assert "u-100" not in rooms.dispatches[0].metadata
 
 
 async def test_a_guests_session_is_resumed_as_the_same_guest(store, livekit):

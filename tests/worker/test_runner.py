@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 
 import pytest
 from aiohttp import web
 from livekit.agents import function_tool
+from livekit.api import AccessToken
 
 from lkmongo.agent.assistant import Assistant
 from lkmongo.errors import AuthenticationError, SettingsError, UnreachableError
@@ -36,6 +38,27 @@ def test_without_credentials_one_error_names_all_three():
     assert caught.value.exit_code == 2
     for name in ("LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"):
         assert name in caught.value.message
+
+
+@pytest.mark.parametrize(("url", "dev"), [("ws://127.0.0.1:1", False), ("ws://192.0.2.1:1", True)])
+def test_a_secret_for_development_is_reported_in_one_line_of_our_own(caplog, monkeypatch, url, dev):
+    monkeypatch.setattr(runner, "_run", tokens_are_made)
+    with warnings.catch_warnings():
+        runner.run(settings(url, "secret"), Options(dev=dev, demo=True))
+    told = [record.message for record in caplog.records]
+    assert [message for message in told if "could be guessed" in message] == told
+    assert len(told) == 1
+
+
+async def tokens_are_made(settings, *_):
+    """As the SDK does in its own ways; a warning would be an error here."""
+    AccessToken(settings.livekit_api_key, settings.livekit_api_secret.get_secret_value()).to_jwt()
+
+
+def test_a_secret_that_could_be_guessed_is_refused_before_anything_else():
+    with pytest.raises(SettingsError, match="LIVEKIT_API_SECRET has only 6 bytes") as caught:
+        runner.run(settings("wss://voice.example", "secret"), Options(demo=True))
+    assert caught.value.exit_code == 2
 
 
 @pytest.mark.parametrize("demo", [False, True])

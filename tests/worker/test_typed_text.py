@@ -7,8 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from lkmongo.agent import limits
 from lkmongo.agent.assistant import Assistant
 from lkmongo.model import MAX_CONTENT, UserScope
+from lkmongo.tenants import Limits
 from lkmongo.worker.typed_text import MAX_WAITING, TOO_LONG, TOO_MANY, TypedText
 from tests.fake_llm import ScriptedLLM
 from tests.talk import calling, talking
@@ -96,6 +98,37 @@ async def test_what_is_too_long_or_too_much_is_refused_in_a_sentence_and_the_con
         assert await caller.answered(MAX_WAITING + 1) == expected
         caller.type("again")
         assert (await caller.answered(MAX_WAITING + 2))[-2:] == in_turn(["again"])
+
+
+async def test_what_is_typed_too_fast_is_refused_in_one_sentence_and_counted(store, monkeypatch):
+    clock = SimpleNamespace(now=1_000.0)
+    monkeypatch.setattr(limits, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    async with calling(store, ROBIN) as call:
+        allowance = call.caller.allowance = limits.Allowance(Limits(messages=3))
+        allowance.is_call = True
+        async with talking(call, ScriptedLLM(echo), Assistant()) as held:
+            caller = Typing(held.session)
+            caller.type("a" * (MAX_CONTENT + 1), "1", "2", *["too much"] * 500)
+            expected = [("assistant", TOO_LONG), *in_turn("12"), ("assistant", TOO_MANY)]
+            assert await caller.answered(4) == expected
+            caller.type(*["still too much"] * 500)
+            clock.now += 61
+            caller.type("3", "4", "5", "more")
+            assert await caller.answered(8) == [*expected, *in_turn("345"), ("assistant", TOO_MANY)]
+        assert allowance.report() == {"messages": 1_001}
+        assert not allowance.is_flooded, "what was let in is answered"
+
+
+async def test_what_was_let_in_and_not_answered_before_the_end_is_recorded(store):
+    model = ScriptedLLM(echo)
+    async with calling(store, ROBIN) as call, talking(call, model, Assistant()) as held:
+        caller = Typing(held.session)
+        await caller.answered(0)
+        model.delay = 60
+        caller.type("1", "2", "3")
+        await until(lambda: len(model.contexts) == 2)
+    said = [turn.content for turn in await store.sessions.turns(ROBIN, "console-test") if turn.role == "user"]
+    assert said == ["1", "2", "3"]
 
 
 async def test_what_is_typed_while_the_agent_speaks_aloud_interrupts_it(store, monkeypatch):

@@ -1,5 +1,5 @@
 # A database user for each process, with a role that allows what this process does and no more. Each is named as its
-# role: lkmongo-web, lkmongo-worker, lkmongo-operator.
+# role: lkmongo-web, lkmongo-worker, lkmongo-operator, lkmongo-auditor.
 
 variable "own_collections" {
   description = "Collections of your own that the agent declares (docs/own-collections.md)"
@@ -8,7 +8,7 @@ variable "own_collections" {
 }
 
 variable "passwords" {
-  description = "Passwords of web, worker and operator, such as openssl rand -hex 24 makes: they go into MONGODB_URI"
+  description = "Passwords of web, worker, operator and auditor, such as openssl rand -hex 24 makes: they go into MONGODB_URI"
   type        = map(string)
   ephemeral   = true # in no state and in no plan
   sensitive   = true
@@ -25,17 +25,20 @@ locals {
   recorded = concat(["users", "memories", "memory_history", "sessions", "turns"], var.own_collections)
   # What keeps forgotten and erased things from coming back.
   kept    = ["declarations", "tombstones", "keys"]
-  indexed = concat(local.recorded, ["visitors", "orders", "knowledge", "receipts"])
+  shown   = ["visitors", "used_seals", "orders", "knowledge", "receipts"]
+  indexed = concat(local.recorded, local.shown, ["audit"])
+  # Everything but the audit trail.
+  documents = concat(local.recorded, local.kept, local.shown)
 
   # What each process may do, and in which collections; "" is the whole database.
   roles = {
     # lkmongo web: knows guests by their cookies, shows people what is remembered of them, forgets it, stores what they
-    # accept, and moves everything of a guest to their login. It reads no knowledge. At the start it looks whether all
-    # indexes are there.
+    # accept, moves everything of a guest to their login, erases them and shows them who looked. It reads no knowledge.
+    # At the start it looks whether all indexes are there.
     web = {
-      FIND             = concat(local.recorded, local.kept, ["visitors", "orders"])
-      INSERT           = ["users", "memories", "memory_history", "visitors", "tombstones", "keys"]
-      UPDATE           = concat(local.recorded, ["visitors", "orders", "tombstones", "keys"])
+      FIND             = concat(local.recorded, local.kept, ["visitors", "orders", "receipts", "audit"])
+      INSERT           = ["users", "memories", "memory_history", "visitors", "tombstones", "keys", "receipts"]
+      UPDATE           = concat(local.recorded, ["visitors", "orders", "tombstones", "receipts"])
       REMOVE           = concat(local.recorded, ["visitors"])
       LIST_INDEXES     = local.indexed
       LIST_COLLECTIONS = [""]
@@ -43,24 +46,24 @@ locals {
 
     # lkmongo agent run, and any program with lkmongo.Memory: reads what an agent may quote, writes what a session
     # writes, and removes what its caller wants forgotten, or what it wrote of somebody who is erased. It changes no
-    # knowledge and no orders. For lkmongo doctor it also sees visitors and indexes.
+    # knowledge and no orders. It sees whether visitors have logged out, and for lkmongo doctor indexes.
     worker = {
-      FIND         = concat(local.recorded, local.kept, ["visitors", "orders", "knowledge"])
-      INSERT       = concat(local.recorded, local.kept)
-      UPDATE       = concat(local.recorded, local.kept)
+      FIND         = concat(local.recorded, local.kept, ["visitors", "used_seals", "orders", "knowledge"])
+      INSERT       = concat(local.recorded, local.kept, ["used_seals"])
+      UPDATE       = concat(local.recorded, ["declarations", "tombstones", "used_seals"])
       REMOVE       = concat(local.recorded, ["visitors"])
       LIST_INDEXES = local.indexed
     }
 
     # The commands of lkmongo, for people and for CI: all documents, indexes, search indexes and the retention.
-    # It drops no collection.
+    # It drops no collection, and adds to the audit trail without changing it.
     operator = {
       FIND                = [""]
-      INSERT              = [""]
-      UPDATE              = [""]
-      REMOVE              = [""]
+      INSERT              = concat(local.documents, ["audit"])
+      UPDATE              = local.documents
+      REMOVE              = local.documents
       CREATE_COLLECTION   = [""]
-      COLL_MOD            = [""]
+      COLL_MOD            = local.documents
       CREATE_INDEX        = [""]
       DROP_INDEX          = [""]
       LIST_INDEXES        = [""]
@@ -69,6 +72,13 @@ locals {
       UPDATE_SEARCH_INDEX = [""]
       DROP_SEARCH_INDEX   = [""]
       LIST_SEARCH_INDEXES = [""]
+    }
+
+    # lkmongo audit, and lkmongo db retention audit, which deletes old entries with a checkpoint.
+    auditor = {
+      FIND   = ["audit", "audit_checkpoints", "keys"]
+      INSERT = ["audit", "audit_checkpoints"]
+      REMOVE = ["audit"]
     }
   }
 }

@@ -22,6 +22,7 @@ from pymongo.errors import AutoReconnect, CursorNotFound, PyMongoError, ServerSe
 
 from lkmongo.errors import UsageError
 from lkmongo.store.mongo import operations
+from lkmongo.store.mongo.encryption import Encryption
 from lkmongo.store.mongo.extended_json import READ, decode
 from lkmongo.store.mongo.schema import SESSIONS, TURNS
 from lkmongo.store.sessions.documents import VECTOR
@@ -143,6 +144,7 @@ class Export:
     ) -> None:
         """Export what `wanted` matches, from behind `after` on if that is given."""
         self.done = Exported(last_id=after)
+        self._encryption = Encryption.of(db)
         self._sessions = db[SESSIONS].with_options(codec_options=READ)
         self._turns = db[TURNS].with_options(codec_options=READ)
         self._query = wanted.sessions()
@@ -201,7 +203,7 @@ class Export:
             try:
                 async with cursor:
                     async for raw in cursor:
-                        held += decode(raw)
+                        held += await self._encryption.open(SESSIONS, decode(raw))
                         last = held[-1]["_id"]
                         while len(held) >= self._group:
                             group, held = held[: self._group], held[self._group :]
@@ -231,7 +233,7 @@ class Export:
                     size += len(raw)
                     if size > _HELD:
                         return None
-                    _sort_in(found, decode(raw))
+                    _sort_in(found, await self._encryption.open(TURNS, decode(raw)))
             self._group = min(_MOST, max(1, _WANTED * len(group) // max(1, size)))
             return found
 
@@ -261,7 +263,7 @@ class Export:
         count = size = 0
         async with self._cursor([session], _TURNS_A_REPLY_OF_ONE) as cursor:
             async for raw in cursor:
-                turns = decode(raw)
+                turns = await self._encryption.open(TURNS, decode(raw))
                 for start in range(0, len(turns), _TURNS_AT_ONCE):
                     writer.turns(turns[start : start + _TURNS_AT_ONCE])
                     if sink.held >= _FLUSH_WITHIN_A_SESSION:

@@ -118,12 +118,15 @@ _OF: dict[Kind, Callable[[Any], Any]] = {
 }
 
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""First characters of a formula in a spreadsheet: https://owasp.org/www-community/attacks/CSV_Injection"""
+_FORMULA = re.compile("^(?=[\t\r\n])|(?:^|(?<=[;|\t\r\n]))[\"' ]*(?=[=+\\-@\uff1d\uff0b\uff0d\uff20])")
+"""Where a formula would begin, if what stands before it separates cells or rows.
+
+https://owasp.org/www-community/attacks/CSV_Injection
+"""
 
 
 class CsvWriter(_RowWriter):
-    """RFC 4180 in UTF-8, with a header. Text is escaped; only JSON lines have it exactly."""
+    """RFC 4180 in UTF-8, with a header, every cell quoted. Text is escaped; only JSON lines have it exactly."""
 
     def __init__(self, sink: Sink, show: Callable[[str], str]) -> None:
         """Write the header to `sink`; `show` makes text safe for a terminal."""
@@ -134,7 +137,7 @@ class CsvWriter(_RowWriter):
 
     def _put(self, rows: Iterable[list[Any]]) -> None:
         text = io.StringIO()
-        csv.writer(text).writerows([cell(value, self._show) for value in row] for row in rows)
+        csv.writer(text, quoting=csv.QUOTE_ALL).writerows([cell(value, self._show) for value in row] for row in rows)
         self._sink.write(text.getvalue().encode())
 
     def close(self) -> None:
@@ -142,9 +145,12 @@ class CsvWriter(_RowWriter):
 
 
 def cell(value: Any, show: Callable[[str], str]) -> Any:
-    """A value as a cell: text that a spreadsheet would take for a formula is prefixed with an apostrophe."""
+    """A value as a cell: an apostrophe stands before what a spreadsheet would take for a formula.
+
+    Within the text, too: one that separates by semicolons, as where a comma is the decimal mark, sees no quotes.
+    """
     if isinstance(value, str):
-        return f"'{show(value)}" if value.startswith(_FORMULA) else show(value)
+        return show(_FORMULA.sub(lambda before: f"{before[0]}'", value))
     if isinstance(value, datetime):
         return value.isoformat(timespec="milliseconds") + "Z"
     if isinstance(value, bool):

@@ -22,6 +22,7 @@ from lkmongo.store.indexes.canary import RESERVED_TENANT
 from lkmongo.store.indexes.definitions import EMBEDDING
 from lkmongo.store.knowledge.knowledge import runs
 from lkmongo.store.mongo import operations
+from lkmongo.store.mongo.encryption import Encryption
 from lkmongo.store.mongo.schema import KNOWLEDGE, MEMORIES, SESSIONS
 from lkmongo.store.sessions.documents import summary_of
 
@@ -39,9 +40,11 @@ Progress = Callable[[str, int, int], None]
 _BATCH = 500
 """Documents per read."""
 _READ = (
-    *("tenant_id", "user_id", "memory_type", "source", "chunk", "title", "content", "updated_at"),
+    *("tenant_id", "user_id", "session_id", "memory_type", "source", "chunk", "title", "content", "updated_at"),
     *("summary.text", "summary.topics", "summary.commitments"),
 )
+_AS_READ = "as_read"
+"""The filter for what a document's vector is made of, beside its fields, which are opened then."""
 _EMBEDDED = {MEMORIES: "", KNOWLEDGE: "", SESSIONS: "summary."}
 """The collections with vectors, and within what these are; sessions have no search index."""
 _COUNT_MAX_TIME_MS = 20_000
@@ -123,7 +126,7 @@ def _selector(collection: str, embedder: Embedder, tenant: TenantScope | None, *
     within = _EMBEDDED[collection]
     scope: Document = dict(tenant.filter) if tenant else {}
     if collection == SESSIONS:
-        scope["summary.text"] = {"$gt": ""}
+        scope["summary.text"] = {"$nin": ["", None]}
     missing: Document = {f"{within}embedding_model": {"$ne": embedder.model}}
     if not thorough:
         return {**scope, **missing}
@@ -213,7 +216,7 @@ async def _of_whole_sources(collection: AsyncCollection[Document], lacking: _Tex
         async def find(of_source: Document = of_source) -> list[Document]:
             return await collection.find(of_source, dict.fromkeys(_READ, 1)).sort("chunk", 1).to_list()
 
-        todo += [(document, text) for document in await operations.read(find) if (text := _text(document))]
+        todo += [(document, text) for document in _noted(await operations.read(find)) if (text := _text(document))]
         if len(todo) >= _BATCH:
             yield todo
             todo = []
@@ -234,7 +237,7 @@ async def _batches(collection: AsyncCollection[Document], selector: Document) ->
         documents = await operations.read(find)
         if not documents:
             return
-        yield documents
+        yield await Encryption.of(collection.database).open(collection.name, _noted(documents))
         beyond = {"_id": {"$gt": documents[-1]["_id"]}}
 
 
@@ -260,8 +263,7 @@ async def _write(
     requests = [
         UpdateOne(
             # The filter includes the shard key.
-            {name: document[name] for name in ("_id", "tenant_id", "user_id") if name in document}
-            | _unchanged(document),
+            {name: document[name] for name in ("_id", "tenant_id", "user_id") if name in document} | document[_AS_READ],
             {"$set": {f"{within}embedding": embedding, f"{within}embedding_model": model}},
         )
         for document, embedding in pairs
@@ -270,11 +272,17 @@ async def _write(
     return result.matched_count
 
 
+def _noted(documents: list[Document]) -> list[Document]:
+    for document in documents:
+        document[_AS_READ] = _unchanged(document)
+    return documents
+
+
 def _unchanged(document: Document) -> Document:
-    """The filter for what the vector was made of."""
+    """The filter for what the vector will be made of."""
     if "summary" in document:
-        return {"summary.text": document["summary"]["text"]}
-    return {"updated_at": document.get("updated_at"), "content": document["content"]}
+        return {"summary.text": document["summary"].get("text")}
+    return {"updated_at": document.get("updated_at"), "content": document.get("content")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,9 +105,10 @@ async def apply(db: AsyncDatabase[dict[str, Any]]) -> list[Change[Index]]:
     for change in changes:
         if change.action is Action.CREATE:
             index = change.index
+            options: dict[str, Any] = {"expireAfterSeconds": 0} if index.expires else {}
             await operations.write(
-                lambda index=index: db[index.collection].create_index(  # type: ignore[misc]
-                    list(index.keys), name=index.name, unique=index.unique
+                lambda index=index, options=options: db[index.collection].create_index(  # type: ignore[misc]
+                    list(index.keys), name=index.name, unique=index.unique, **options
                 )
             )
     await _apply_declared_retention(db, known)

@@ -71,7 +71,8 @@ def unwrap(lines: list[str]) -> str:
     A line continues in the next unless it is short, ends a sentence before it is full, or a list item follows.
     """
     widths = [len(line) for line in lines if line]
-    width = max((each for each in widths if each <= 2 * median(widths)), default=0)
+    most = 2 * median(widths) if widths else 0
+    width = max((each for each in widths if each <= most), default=0)
     short = max(_NARROW, 0.7 * width)
     joined: list[str] = []
     continues = False
@@ -101,7 +102,7 @@ def pdf_passages(data: bytes, source: str) -> list[Passage]:
         if reader.is_encrypted and not reader.decrypt(""):
             raise DocumentError("is encrypted", hint="save it without a password")
         pages = [lines_of(page.extract_text()) for page in reader.pages]
-    except DocumentError:
+    except (DocumentError, MemoryError):
         raise
     except Exception as error:  # the library raises anything for a damaged file
         raise DocumentError("cannot be read as PDF", why=f"{type(error).__name__}: {error}"[:200]) from error
@@ -125,6 +126,8 @@ def _headings(reader: Any) -> _Headings:
 
     try:
         walk(reader.outline, 0)
+    except MemoryError:
+        raise
     except Exception as error:  # noqa: BLE001 - dangling bookmarks are common, and not needed for the text
         logger.debug("the bookmarks of a PDF cannot be read: %s", error)
     return found

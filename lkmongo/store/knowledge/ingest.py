@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -13,12 +12,12 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.errors import AuthenticationError, EmbeddingError, LkmongoError, MissingExtraError
 from lkmongo.model import TenantScope, clean_text
-from lkmongo.store.knowledge.formats import SUFFIXES, DocumentError, NoTextError, is_supported, passages_of
+from lkmongo.regular_files import LINK, open_regular, refuse_link, walk
+from lkmongo.store.knowledge.formats import SUFFIXES, DocumentError, NoTextError, is_supported
 from lkmongo.store.knowledge.knowledge import Counts, Document, Knowledge
+from lkmongo.store.knowledge.reader import Reader
 
 if TYPE_CHECKING:
-    from os import DirEntry
-
     from lkmongo.embed.base import Embedder
 
 MAX_BYTES = 20 * 1024 * 1024
@@ -34,12 +33,21 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A readable file; `root` is the folder that `source` is relative to, `named` whether the user named the file."""
+    """A file to read.
+
+    Attributes:
+        path: where it is.
+        source: its path below `root`.
+        root: the real path of the folder that was searched, or that holds a file which the user named.
+        folder: the folder that was searched; None if the user named the file.
+        follow_links: whether it may be behind a symbolic link.
+    """
 
     path: Path
     source: str
     root: str
-    named: bool
+    folder: Path | None
+    follow_links: bool = False
 
 
 @dataclass(slots=True)
@@ -50,28 +58,32 @@ class FoundFiles:
         files: readable ones, by source.
         folders: roots that were searched completely, so that absent files are known to be deleted.
         skipped: notes on files that are not documents.
+        links: the sources of symbolic links that were not followed.
         problems: notes on files and folders that could not be read.
     """
 
     files: list[File] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
-def find_documents(paths: Sequence[Path]) -> FoundFiles:
-    """Find documents. In folders, hidden files and links to folders are skipped.
+def find_documents(paths: Sequence[Path], *, follow_links: bool = False) -> FoundFiles:
+    """Find documents. In folders, hidden files are skipped, and symbolic links unless they are to be followed.
 
     Raises:
+        UsageError: a named path is a symbolic link that is not to be followed.
         DocumentError: a named path does not exist or is not a document, a named folder has no documents, or two
             different files have the same source.
     """
     found = FoundFiles()
     for path in paths:
+        refuse_link(path, follow_links=follow_links)
         if path.is_dir():
-            _search(path, found)
+            _search(path, found, follow_links=follow_links)
         else:
-            found.files.append(_named(path))
+            found.files.append(_named(path, follow_links=follow_links))
     by_source: dict[str, File] = {}
     for file in found.files:
         other = by_source.setdefault(file.source, file)
@@ -84,41 +96,43 @@ def find_documents(paths: Sequence[Path]) -> FoundFiles:
     return found
 
 
-def read_file(file: File) -> Document:
+def read_file(file: File, reader: Reader) -> Document:
     """Read one file. The message of an error begins with the path.
 
     Raises:
-        DocumentError: it cannot be read, is too large, or does not match its suffix.
+        DocumentError: it cannot be read, is too large, takes too much to read, or does not match its suffix.
         MissingExtraError: the reader of its format is not installed.
+        LkmongoError: the process that reads documents cannot be started.
     """
     name = _shown(file.path)
     try:
-        with file.path.open("rb") as stream:
+        with open_regular(file.path, follow_links=file.follow_links, below=file.folder) as stream:
             data = _bounded(stream)
-        return Document(file.source, tuple(passages_of(data, file.source)), file.root)
+        return Document(file.source, tuple(reader.read(data, file.source)), file.root)
     except OSError as error:
         raise DocumentError(f"{name}: cannot be read: {error.strerror}") from error
     except (DocumentError, MissingExtraError) as error:
         raise type(error)(f"{name}: {error.message}", why=error.why, hint=error.hint) from error
 
 
-def read_stream(stream: BinaryIO, source: str) -> Document:
+def read_stream(stream: BinaryIO, source: str, reader: Reader) -> Document:
     """Read a document from a stream, such as standard input, by the suffix of `source`.
 
     Raises:
         DocumentError: `source` is invalid, or the document cannot be read.
         MissingExtraError: the reader of its format is not installed.
+        LkmongoError: the process that reads documents cannot be started.
     """
     _check_source(source)
     if not is_supported(source):
         raise DocumentError(f"{source}: its suffix names no supported format", hint=f"end it in {_listed(SUFFIXES)}")
     try:
-        return Document(source, tuple(passages_of(_bounded(stream), source)))
+        return Document(source, tuple(reader.read(_bounded(stream), source)))
     except (DocumentError, MissingExtraError) as error:
         raise type(error)(f"{source}: {error.message}", why=error.why, hint=error.hint) from error
 
 
-def _named(path: Path) -> File:
+def _named(path: Path, *, follow_links: bool) -> File:
     name = _shown(path)
     if not path.exists():
         raise DocumentError(f"there is no file or folder {name}", hint="check the path")
@@ -127,15 +141,23 @@ def _named(path: Path) -> File:
     if not is_supported(path.name):
         raise DocumentError(f"{name}: this kind of file cannot be read", hint=f"it must end in {_listed(SUFFIXES)}")
     _check_source(path.name)
-    return File(path, path.name, str(path.parent.resolve()), named=True)
+    return File(path, path.name, str(path.parent.resolve()), None, follow_links)
 
 
-def _search(folder: Path, found: FoundFiles) -> None:
+def _search(folder: Path, found: FoundFiles, *, follow_links: bool) -> None:
     root, before, troubles = str(folder.resolve()), len(found.files), len(found.problems)
     if root != clean_text(root):
         raise DocumentError(f"{_shown(folder)}: its name is not UTF-8")
-    for path in _walk(folder, found):
-        source = PurePosixPath(path.relative_to(folder)).as_posix()
+
+    def unreadable(path: Path, error: OSError) -> None:
+        found.problems.append(f"{_shown(path)}: cannot be read: {error.strerror}")
+
+    for entry in walk(folder, unreadable, follow_links=follow_links):
+        path, source = entry.path, PurePosixPath(entry.path.relative_to(folder)).as_posix()
+        if entry.obstacle:
+            found.skipped.append(f"{_shown(path)}: skipped, it is {entry.obstacle}")
+            found.links += [source] if entry.obstacle == LINK else []
+            continue
         if not is_supported(path.name):
             found.skipped.append(f"{_shown(path)}: skipped, it does not end in {_listed(SUFFIXES)}")
             continue
@@ -144,44 +166,12 @@ def _search(folder: Path, found: FoundFiles) -> None:
         except DocumentError as error:
             found.problems.append(f"{_shown(path)}: {error.message}")
         else:
-            found.files.append(File(path, source, root, named=False))
+            found.files.append(File(path, source, root, folder, follow_links))
     if len(found.files) == before:
         # An unmounted disk looks like this, and must not remove what was added from it before.
         raise DocumentError(f"{_shown(folder)} has no documents", hint=f"add {_listed(SUFFIXES)} files")
     if len(found.problems) == troubles:
         found.folders.append(root)
-
-
-def _walk(folder: Path, found: FoundFiles) -> Iterator[Path]:
-    folders = [folder]
-    while folders:
-        current = folders.pop()
-        try:
-            with os.scandir(current) as entries:
-                listed = [entry for entry in entries if not entry.name.startswith(".")]
-        except OSError as error:
-            found.problems.append(f"{_shown(current)}: cannot be read: {error.strerror}")
-            continue
-        for entry in sorted(listed, key=lambda each: each.name):
-            path = current / entry.name
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(path)
-            elif note := _skip_reason(entry):
-                found.skipped.append(f"{_shown(path)}: skipped, it is {note}")
-            else:
-                yield path
-
-
-def _skip_reason(entry: DirEntry[str]) -> str | None:
-    """Why to skip an entry; a link to a folder might lead in circles."""
-    try:
-        if entry.is_file():
-            return None
-        return (
-            "a link to a folder" if entry.is_dir() else "a broken link" if entry.is_symlink() else "not a regular file"
-        )
-    except OSError:  # a link to itself
-        return "a broken link"
 
 
 def _check_source(source: str) -> None:
@@ -216,6 +206,7 @@ class Library:
         documents: by source; those without text have no passages.
         folders: roots whose absent documents are to be removed.
         present: all existing sources, readable or not.
+        links: symbolic links that were not followed: what was added through them before stays.
         notes: on skipped files.
         problems: with files that could not be read.
     """
@@ -223,6 +214,7 @@ class Library:
     documents: list[Document] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     present: set[str] = field(default_factory=set)
+    links: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -244,20 +236,24 @@ class IngestResult:
     problems: list[str] = field(default_factory=list)
 
 
-async def read_documents(found: FoundFiles, on_progress: Progress = lambda _kind, _done, _total: None) -> Library:
+async def read_documents(
+    found: FoundFiles, reader: Reader, on_progress: Progress = lambda _kind, _done, _total: None
+) -> Library:
     """Read what `find_documents` found.
 
     Raises:
         DocumentError: a file that the user named cannot be read; for others, this becomes one of the problems.
         MissingExtraError: the reader of a format is not installed.
     """
-    library = Library(folders=found.folders, notes=list(found.skipped), problems=list(found.problems))
+    library = Library(
+        folders=found.folders, links=found.links, notes=list(found.skipped), problems=list(found.problems)
+    )
     for number, file in enumerate(found.files, 1):
         library.present.add(file.source)
         try:
-            library.documents.append(await asyncio.to_thread(read_file, file))
+            library.documents.append(await asyncio.to_thread(read_file, file, reader))
         except DocumentError as error:
-            if file.named:
+            if file.folder is None:
                 raise
             if isinstance(error, NoTextError):
                 library.notes.append(error.message)
@@ -351,10 +347,14 @@ class _IngestRun:
         self.written.put_nowait(portion)
         for root in self.library.folders:
             gone = await self.knowledge.vanished(self.tenant, root, self.library.present)
+            gone = [each for each in gone if not self._is_behind_link(each.source)]
             if not self.dry_run:
                 await self.knowledge.remove(self.tenant, [counts.source for counts in gone])
             rows += gone
         self.written.put_nowait(None)
+
+    def _is_behind_link(self, source: str) -> bool:
+        return any(source == link or source.startswith(f"{link}/") for link in self.library.links)
 
     async def embed(self) -> None:
         try:

@@ -27,6 +27,7 @@ from pymongo.errors import PyMongoError
 from lkmongo import __version__, telemetry
 from lkmongo.errors import SettingsError
 from lkmongo.redact import redact
+from lkmongo.store.mongo.erasure_key import ErasureKey
 
 T = TypeVar("T")
 
@@ -85,12 +86,24 @@ def patch_pymongo() -> None:
 
 
 Document = dict[str, Any]
-Client = AsyncMongoClient[Document]
 
+
+class Client(AsyncMongoClient[Document]):
+    """PyMongo's client, with the keys that its database must not hold."""
+
+    erasure_key: ErasureKey | None = None
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.encryption: dict[str, Any] = {}
+        """Of each database that is encrypted; see `Encryption.of`."""
+
+
+CONNECTIONS = 2
+"""Operations of one process that run at once, to each node."""
 _OPTIONS: dict[str, Any] = {
     # Three sockets per node: two for operations, one for monitoring, which polls instead of streaming.
     # Atlas limits connections: nodes x concurrent calls x (pool + monitors).
-    "maxPoolSize": 2,
     "serverMonitoringMode": "poll",
     # Commands fail within five seconds without a server; the agent's deadlines are shorter.
     "serverSelectionTimeoutMS": 3_000,
@@ -103,23 +116,24 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def create_client(uri: str, *, stays_warm: bool = False) -> Client:
+def create_client(uri: str, *, stays_warm: bool = False, connections: int = CONNECTIONS) -> Client:
     """Build a client that connects on first use; options in the URI take precedence.
 
     Args:
         uri: of MongoDB.
         stays_warm: keep idle connections open.
+        connections: how many operations run at once.
 
     Raises:
         SettingsError: the URI cannot be parsed.
     """
     patch_pymongo()
     given = {part.partition("=")[0].lower() for part in uri.partition("?")[2].split("&")}
-    warm = {"minPoolSize": _OPTIONS["maxPoolSize"]} if stays_warm and "maxpoolsize" not in given else {}
-    wanted = _OPTIONS | warm
+    warm = {"minPoolSize": connections} if stays_warm and "maxpoolsize" not in given else {}
+    wanted = _OPTIONS | {"maxPoolSize": connections} | warm
     options = {name: value for name, value in wanted.items() if name.lower() not in given}
     try:
-        return AsyncMongoClient(
+        return Client(
             uri,
             tz_aware=True,
             driver=DriverInfo("lkmongo", __version__),
@@ -132,6 +146,12 @@ def create_client(uri: str, *, stays_warm: bool = False) -> Client:
             why=redact(str(error))[:200],
             hint="copy it from Atlas under Connect, Drivers; percent-encode special characters in the password",
         ) from None
+
+
+def is_encrypted(uri: str) -> bool:
+    """Whether the driver uses TLS for this URI: if it is said, or else by `mongodb+srv://` (MongoDB's URI options)."""
+    said = re.findall(r"[?&](?:tls|ssl)=(true|false)(?=&|$)", uri, re.IGNORECASE)
+    return said[-1].lower() == "true" if said else uri.startswith("mongodb+srv://")
 
 
 def is_local(uri: str) -> bool:

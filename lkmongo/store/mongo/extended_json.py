@@ -20,6 +20,8 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.int64 import Int64
 from bson.objectid import ObjectId
 
+from lkmongo.invisible import safe_json
+
 READ: CodecOptions[dict[str, Any]] = CodecOptions(
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,  # a year beyond Python's range is kept as a number
     unicode_decode_error_handler="replace",  # a damaged string must not end an export
@@ -44,7 +46,7 @@ def decode(batch: Any) -> list[dict[str, Any]]:
 
 
 def dumps(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> bytes:
-    """Encode a document, or several as an array, on one line; `loads` restores it.
+    """Encode a document, or several as an array, on one line that is safe to show; `loads` restores it.
 
     The format cannot distinguish a field named like one of its types, such as `$date`, from a value of that type.
 
@@ -55,7 +57,7 @@ def dumps(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> bytes:
     if b"null" in line and not _is_finite(value):
         # orjson writes NaN and infinities as null, without calling the hook.
         line = orjson.dumps(_finite(value), _typed, _FLAGS)
-    return line
+    return line if line.isascii() and b"\x7f" not in line else safe_json(line.decode()).encode()
 
 
 def loads(line: bytes | str) -> dict[str, Any]:

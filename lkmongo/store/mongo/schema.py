@@ -23,7 +23,10 @@ RECEIPTS = "receipts"
 TOMBSTONES = "tombstones"
 KEYS = "keys"
 VISITORS = "visitors"
+USED_SEALS = "used_seals"
 DECLARATIONS = "declarations"
+AUDIT = "audit"
+AUDIT_CHECKPOINTS = "audit_checkpoints"
 
 COLLECTIONS = (
     USERS,
@@ -34,10 +37,13 @@ COLLECTIONS = (
     SESSIONS,
     TURNS,
     VISITORS,
+    USED_SEALS,
     RECEIPTS,
     TOMBSTONES,
     KEYS,
     DECLARATIONS,
+    AUDIT,
+    AUDIT_CHECKPOINTS,
 )
 """All collections of lkmongo, in the order in which they are created and listed."""
 PERSONAL = (MEMORIES, MEMORY_HISTORY, TURNS, SESSIONS, USERS, VISITORS, ORDERS)
@@ -67,7 +73,7 @@ OURS: dict[str, dict[str, Any]] = {
     TURNS: {},
     VISITORS: {},
 }
-"""Which documents have a version, by collection. Receipts, tombstones and keys are written once, and for good."""
+"""Which documents have a version, by collection. Receipts, tombstones, keys and the audit trail are written once."""
 
 EMBEDDED = ["binData", "string"]
 """The types of an `embedding`: a vector, or the text of which MongoDB makes it (`lkmongo.embed.vectors.stored`)."""
@@ -82,12 +88,13 @@ def is_newer(document: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An ordinary index; `keys` are pairs of a path and 1 or -1."""
+    """An ordinary index; `keys` are pairs of a path and 1 or -1. With `expires`, its documents go at the time in it."""
 
     collection: str
     name: str
     keys: tuple[tuple[str, int], ...]
     unique: bool = False
+    expires: bool = False
 
 
 _PERSON = (("tenant_id", 1), ("user_id", 1))
@@ -114,8 +121,11 @@ INDEXES = (
     Index(TURNS, "turn", (*_PERSON, ("session_id", 1), ("seq", 1)), unique=True),
     Index(TURNS, "newest", (("tenant_id", 1), ("created_at", -1))),
     Index(VISITORS, "of_user", _PERSON),
+    Index(USED_SEALS, "expiry", (("expires_at", 1),), expires=True),
     Index(RECEIPTS, "newest", (("tenant_id", 1), ("erased_at", -1))),
     Index(RECEIPTS, "of_person", (("hash", 1),)),
+    Index(AUDIT, "of_person", (("subject", 1), ("at", -1))),
+    Index(AUDIT, "newest", (("tenant_id", 1), ("at", -1))),
 )
 """Those of lkmongo; `all_indexes` adds those of one's own collections."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from lkmongo import dates
+from lkmongo.aio import answered
 from lkmongo.errors import InvalidTextError, NotFoundError
 from lkmongo.model import MAX_SLOTS, Fact, FormerFact, Source, UserScope, check_memory, now, slot_name
 from lkmongo.store.people.history import Undone
@@ -69,7 +70,7 @@ async def set_known(
     *,
     valid_from: datetime | None = None,
     dry_run: bool = False,
-    confirm: Callable[[Correction], None] = lambda _: None,
+    confirm: Callable[[Correction], Awaitable[None] | None] = lambda _: None,
 ) -> Correction:
     """Set a fact of a known person by hand; another value becomes a former one. A dry run changes nothing.
 
@@ -88,6 +89,7 @@ async def set_known(
         SecretError: it is a secret, which must not be remembered.
     """
     name, text = check_memory(label, content)
+    text = people.redaction.redactor(scope.tenant_id).fact(name, text)
     await require_known(people.db, user_id=scope.user_id, tenant_id=scope.tenant_id)
     old = await people.memories.recall(scope, name)
     if old is None and await people.memories.count(scope) >= MAX_SLOTS:
@@ -99,7 +101,7 @@ async def set_known(
     correction = Correction(fact, old, changed=old is None or old.content != text or valid_from is not None)
     if dry_run or not correction.changed:
         return correction
-    confirm(correction)
+    await answered(confirm(correction))
     await people.memories.remember(scope, name, text, at=at, valid_from=since, source=STAFF, dates=fact.dates)
     await people.history.settle(scope, name)
     return correction
@@ -111,7 +113,7 @@ async def undo_known(
     label: str,
     *,
     dry_run: bool = False,
-    confirm: Callable[[Undone], None] = lambda _: None,
+    confirm: Callable[[Undone], Awaitable[None] | None] = lambda _: None,
 ) -> Undone:
     """Give a fact its last former value back, also one that has ended. What is forgotten cannot come back.
 
@@ -134,7 +136,7 @@ async def undo_known(
     planned = Undone(fact, current)
     if dry_run:
         return planned
-    confirm(planned)
+    await answered(confirm(planned))
     undone = await people.history.undo(scope, name)
     if undone is None:
         raise NotFoundError(f"{name} of {scope.user_id} has no former value any more")

@@ -9,22 +9,24 @@ erasure that was killed is resumed by the next and has one receipt.
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from bson import ObjectId
 from pymongo.asynchronous.database import AsyncDatabase
 
+from lkmongo.aio import answered
 from lkmongo.declarations import Declarations
-from lkmongo.errors import InvalidTextError, NotReadyError
-from lkmongo.model import TenantScope, UserScope, clean_text
+from lkmongo.errors import NotReadyError
+from lkmongo.model import TenantScope, UserScope
 from lkmongo.store.mongo import declared, operations
+from lkmongo.store.mongo.encryption import Encryption
 from lkmongo.store.mongo.schema import ORDERS, RECEIPTS, SESSIONS
 from lkmongo.store.people.forget import NOT_STORED_LATER
 from lkmongo.store.people.person import count, unknown_person
+from lkmongo.store.people.person_hash import check_note
 from lkmongo.store.people.tombstones import Tombstones
 from lkmongo.store.sessions.sessions import LIVE, Sessions
 
@@ -33,7 +35,32 @@ Document = dict[str, Any]
 PATIENCE = 10.0
 """Seconds to wait for sessions in progress: a lease of six, plus some for a slow database."""
 _POLL = 0.25
-_MAX_NOTE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What of a person may be left where an erasure does not reach.
+
+    Attributes:
+        hosts: other machines with calls, whose disks may hold what MongoDB has not stored.
+        oplog_since: since when MongoDB's operation log holds what was written, if that is known.
+    """
+
+    hosts: tuple[str, ...] = ()
+    oplog_since: datetime | None = None
+
+
+class Elsewhere(Protocol):
+    """What of a person is not in the collections; see `lkmongo.outbox.erasing`."""
+
+    async def count(self) -> int:
+        """How many files on this machine hold something of the person."""
+
+    async def sweep(self) -> int:
+        """Delete it, and return in how many files."""
+
+    async def remains(self) -> Remains:
+        """What is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +78,10 @@ class Receipt:
         counts: deleted documents by collection, including 0 for those that were searched in vain.
         orders_kept: orders that stay as business records.
         kept: documents that stay because their collection is declared so, by collection.
+        key: what became of the key that the person's data were encrypted under, by which backups are unreadable;
+            "apart" if it was kept apart from them. None if they had none.
+        journals: files on the disk of the machine that erased, from which the person was removed.
+        hosts, oplog_since: see `Remains`.
     """
 
     erase_id: ObjectId
@@ -63,6 +94,10 @@ class Receipt:
     counts: Mapping[str, int] = field(default_factory=dict)
     orders_kept: int = 0
     kept: Mapping[str, int] = field(default_factory=dict)
+    key: Literal["destroyed", "destroyed apart"] | None = None
+    journals: int = 0
+    hosts: tuple[str, ...] = ()
+    oplog_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +108,7 @@ class Erasure:
         found: documents at the beginning, by collection that was looked at.
         orders_kept: orders that stay as business records.
         kept: documents that stay because their collection is declared so, by collection.
+        journals: files on this machine's disk that hold something of the person.
         receipt: of this erasure, or of an earlier one that left nothing to erase.
         erased: whether anything was erased now.
         resumed: whether an interrupted erasure was to be completed.
@@ -81,31 +117,14 @@ class Erasure:
     found: Mapping[str, int]
     orders_kept: int
     kept: Mapping[str, int]
+    journals: int = 0
     receipt: Receipt | None = None
     erased: bool = False
     resumed: bool = False
 
     @property
     def is_needed(self) -> bool:
-        return self.resumed or any(self.found.values())
-
-
-def check_note(what: str, text: str, scope: UserScope) -> str:
-    """Normalise a text for the receipt; `what` names it in errors, such as "reason".
-
-    Raises:
-        InvalidTextError: it is empty or too long, or contains the person's id, which a receipt must not.
-    """
-    text = " ".join(clean_text(text).split())
-    if not text:
-        raise InvalidTextError(f"the {what} is empty", hint="give a text, or omit the option")
-    if len(text) > _MAX_NOTE:
-        raise InvalidTextError(f"the {what} has {len(text)} characters; {_MAX_NOTE} are allowed", hint="name a ticket")
-    if re.search(rf"(?<!\w){re.escape(scope.user_id)}(?!\w)", text, re.IGNORECASE):
-        raise InvalidTextError(
-            f"the {what} contains the person's id, which the receipt must not", hint="put it differently"
-        )
-    return text
+        return self.resumed or bool(self.journals) or any(self.found.values())
 
 
 def _checked_notes(by: str, reason: str | None, scope: UserScope) -> tuple[str, str | None]:
@@ -121,8 +140,9 @@ async def erase_known(
     reason: str | None = None,
     orders: bool = False,
     dry_run: bool = False,
-    confirm: Callable[[Erasure], None] = lambda _: None,
+    confirm: Callable[[Erasure], Awaitable[None] | None] = lambda _: None,
     on_wait: Callable[[list[str]], None] = lambda _sessions: None,
+    elsewhere: Elsewhere | None = None,
 ) -> Erasure:
     """As `erase`, after `confirm` was called with what will be erased; it raises to prevent that.
 
@@ -141,7 +161,8 @@ async def erase_known(
     orders_kept = kept.pop(ORDERS, 0)
     tombstones = Tombstones(db)
     before = await tombstones.get(scope)
-    erasure = Erasure(counts, orders_kept, kept, resumed=before is not None and not before.done)
+    journals = await elsewhere.count() if elsewhere else 0
+    erasure = Erasure(counts, orders_kept, kept, journals, resumed=before is not None and not before.done)
     if not erasure.is_needed:
         if not dry_run:
             await tombstones.bar(scope)
@@ -151,8 +172,8 @@ async def erase_known(
         return replace(erasure, receipt=given[0] if given else None)
     if dry_run:
         return erasure
-    confirm(erasure)
-    receipt = await erase(db, scope, by=by, reason=reason, orders=orders, on_wait=on_wait)
+    await answered(confirm(erasure))
+    receipt = await erase(db, scope, by=by, reason=reason, orders=orders, on_wait=on_wait, elsewhere=elsewhere)
     return replace(erasure, receipt=receipt, erased=True)
 
 
@@ -165,6 +186,7 @@ async def erase(
     orders: bool = False,
     on_wait: Callable[[list[str]], None] = lambda _sessions: None,
     patience: float = PATIENCE,
+    elsewhere: Elsewhere | None = None,
 ) -> Receipt:
     """Delete everything that is stored about the person; if interrupted, run it again.
 
@@ -176,6 +198,7 @@ async def erase(
         orders: delete their orders, too.
         on_wait: called once with the ids of the sessions that are waited for.
         patience: seconds to wait for them.
+        elsewhere: what of the person is not in the collections, to be swept as well.
 
     Raises:
         NotReadyError: a session is still in progress, or something else still writes; run it again.
@@ -187,6 +210,8 @@ async def erase(
     tombstones = Tombstones(db)
     found = await count(db, scope, names)
     tombstone = await tombstones.begin(scope, found)
+    remains = await elsewhere.remains() if elsewhere else Remains()
+    journals = await elsewhere.sweep() if elsewhere else 0
     deleted = dict.fromkeys(names, 0)
     loop = asyncio.get_running_loop()
     give_up = loop.time() + patience
@@ -206,7 +231,9 @@ async def erase(
         await asyncio.sleep(_POLL)
         # Bar sessions that have begun meanwhile, too: what they write would be found at every count.
         tombstone = await tombstones.extend(tombstone)
+    journals += await elsewhere.sweep() if elsewhere else 0
     kept = await count(db, scope, staying)
+    key = await _destroy_key(db, scope)
     # Includes what an interrupted run had found, and what this run found only after its beginning.
     counts = {name: tombstone.found.get(name, 0) + max(0, deleted[name] - found[name]) for name in names}
     receipt = Receipt(
@@ -220,12 +247,23 @@ async def erase(
         counts=counts,
         orders_kept=kept.pop(ORDERS, 0),
         kept=kept,
+        key=key,
+        journals=journals,
+        hosts=remains.hosts,
+        oplog_since=remains.oplog_since,
     )
     stored = asdict(receipt)
     selector = {"_id": stored.pop("erase_id")}
     await operations.write(lambda: db[RECEIPTS].update_one(selector, {"$set": stored}, upsert=True))
     await tombstones.finish(tombstone)
     return receipt
+
+
+async def _destroy_key(db: AsyncDatabase[Document], scope: UserScope) -> Literal["destroyed", "destroyed apart"] | None:
+    encryption = Encryption.of(db)
+    if not await encryption.destroy(scope):
+        return None
+    return "destroyed apart" if encryption.vault and encryption.vault.apart else "destroyed"
 
 
 async def sweep_behind(db: AsyncDatabase[Document], scope: UserScope, session_id: str) -> None:
@@ -279,7 +317,7 @@ async def receipts(
     """The receipts of a tenant, or of one person, newest first."""
     selector: Document = dict(tenant.filter)
     if scope is not None:
-        selector["hash"] = await Tombstones(db).hash_of(scope)
+        selector["hash"] = {"$in": await Tombstones(db).hashes_of(scope)}
 
     async def find() -> list[Receipt]:
         return [_receipt(document) async for document in db[RECEIPTS].find(selector).sort("erased_at", -1).limit(limit)]
@@ -289,4 +327,5 @@ async def receipts(
 
 def _receipt(document: Document) -> Receipt:
     known = {each.name: document[each.name] for each in fields(Receipt) if each.name in document}
+    known["hosts"] = tuple(known.get("hosts", ()))
     return Receipt(erase_id=document["_id"], **known)

@@ -6,13 +6,14 @@ The command line, the web's memory view, a live session and the recovery of its 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from lkmongo.aio import answered
 from lkmongo.errors import NotFoundError
 from lkmongo.model import PROFILE_FIELDS, Profile, UserScope, now, slot_name, slot_words
-from lkmongo.store.people.person import LAST_SESSION, People, is_known, lines, no_memory, unknown_person
+from lkmongo.store.people.person import LAST_SESSION, People, about_lines, is_known, no_memory, unknown_person
 from lkmongo.store.sessions.learning import Learnings
 
 NOT_STORED_LATER = "anything said under that id until now that a worker still holds on its disk will not be stored"
@@ -69,7 +70,11 @@ async def forget(
     names = None if labels is None else [slot_name(label) for label in labels]
     suggestions = Learnings(people.db)
     if names is not None and not names:
-        await asyncio.gather(people.users.forget(scope, fields, at=at), suggestions.forget(scope, names, at))
+        await asyncio.gather(
+            people.users.forget(scope, fields, at=at),
+            suggestions.forget(scope, names, at),
+            people.history.delete_offered_fields(scope, fields, not_after=at),
+        )
         return 0
     if not (calls or unless_newer):
         # A caller waits, in a session that tries all of it again if a part fails: two round trips. The history goes
@@ -114,7 +119,7 @@ async def forget_known(
     *,
     profile: bool = False,
     dry_run: bool = False,
-    confirm: Callable[[Forgotten], None] = lambda _: None,
+    confirm: Callable[[Forgotten], Awaitable[None] | None] = lambda _: None,
 ) -> Forgotten:
     """As `forget`, of a known person, after `confirm` was called with what will be forgotten, unless that is nothing.
 
@@ -145,7 +150,7 @@ async def forget_known(
     if dry_run:
         return found
     if found:
-        confirm(found)
+        await answered(confirm(found))
     # Even if nothing was found: a session in progress must not store what was said before.
     return replace(found, deleted=await forget(people, scope, names, fields=PROFILE_FIELDS if profile else ()))
 
@@ -174,6 +179,6 @@ async def forget_line(people: People, scope: UserScope, kind: str, name: str) ->
 
 async def forget_everything(people: People, scope: UserScope) -> int:
     """Forget all `lines` of a person; returns how many there were."""
-    before = len(await lines(people, scope))
+    about, slots = await asyncio.gather(about_lines(people, scope), people.memories.count(scope))
     await forget(people, scope, fields=PROFILE_FIELDS)
-    return before
+    return len(about) + slots

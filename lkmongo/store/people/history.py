@@ -30,6 +30,8 @@ from lkmongo.model import (
     slot_words,
 )
 from lkmongo.store.mongo import operations
+from lkmongo.store.mongo.cipher import PLAIN, AnyCipher
+from lkmongo.store.mongo.encryption import MARK, Encryption, sealed, slot_place
 from lkmongo.store.mongo.schema import MEMORIES, MEMORY_HISTORY, STAMP
 from lkmongo.store.people.users import Users
 
@@ -39,6 +41,11 @@ MOMENT = timedelta(milliseconds=1)
 """The least that a value was true: from a time that is not known to just before the next."""
 WAITING: Document = {"former.0": {"$exists": True}}
 """Slots that still hold former values."""
+OFFERED: Document = {"offered": {"$exists": True}}
+"""Entries that were never true of the person: see `offers`. They have no `valid_to`."""
+FIELD = "profile."
+"""Before the label of an offer that is a field of the profile: no slot has such a one."""
+_TRUE_ONCE: Document = {"valid_to": {"$exists": True}}
 MOST = 1_000
 """Former values of one person that are read."""
 
@@ -89,7 +96,7 @@ def utc(moment: datetime | None) -> datetime | None:
     return datetime.combine(moment, moment.time(), UTC) if moment else None
 
 
-def replacing(fact: Fact, *, stated: bool) -> list[Document]:
+def replacing(fact: Fact, cipher: AnyCipher, *, stated: bool) -> list[Document]:
     """The pipeline of an update that writes a slot, and keeps another value that was there in `former`.
 
     Intervals never overlap: a value that is said to be true since before the one it replaces was known begins then,
@@ -97,16 +104,19 @@ def replacing(fact: Fact, *, stated: bool) -> list[Document]:
 
     Args:
         fact: the slot; `updated_at` is when it was said.
+        cipher: the person's; its mark tells whether the slot says the same.
         stated: whether `valid_from` was said; else it is true since it was said, or as long as the same value is.
     """
     began, ended, replaces = "$_lk.began", "$former_until", {"$eq": ["$_lk.is", "changed"]}
     is_same = {"$eq": ["$_lk.is", "same"]}
-    told = {"$literal": fact.content}
+    mark = cipher.mark(slot_place("content", fact.memory_type), fact.content)
+    is_told = {"$eq": ["$content", {"$literal": fact.content}]}
+    told_before = {"$or": [is_told, {"$eq": [f"${MARK}", mark]}]} if mark else is_told
     kind = {
         "$switch": {
             "branches": [
                 {"case": {"$eq": [{"$type": "$content"}, "missing"]}, "then": "new"},
-                {"case": {"$eq": ["$content", told]}, "then": "same"},
+                {"case": told_before, "then": "same"},
             ],
             "default": "changed",
         }
@@ -126,7 +136,7 @@ def replacing(fact: Fact, *, stated: bool) -> list[Document]:
         "source": "$source",
         "dates": "$dates",
     }
-    fields = history_fields(None, fact.source, fact.dates)
+    fields = _content_fields(fact, cipher)
     source = {"$literal": fields["source"]} if fact.source else "$$REMOVE"
     return [
         {
@@ -142,7 +152,8 @@ def replacing(fact: Fact, *, stated: bool) -> list[Document]:
             "$set": {
                 "former": {"$cond": [replaces, {"$concatArrays": [{"$ifNull": ["$former", []]}, [former]]}, "$former"]},
                 "former_until": {"$cond": [replaces, "$_lk.start", "$former_until"]},
-                "content": told,
+                "content": {"$literal": fields["content"]},
+                MARK: fields.get(MARK, "$$REMOVE"),
                 "label_words": slot_words(fact.memory_type),
                 "valid_from": "$_lk.start",
                 "updated_at": fact.updated_at,
@@ -160,6 +171,14 @@ def replacing(fact: Fact, *, stated: bool) -> list[Document]:
     ]
 
 
+def _content_fields(fact: Fact, cipher: AnyCipher) -> Document:
+    """What a slot says, as it is stored, without its times."""
+    place = slot_place("content", fact.memory_type)
+    fields = {"content": fact.content} | history_fields(None, fact.source, fact.dates)
+    mark = cipher.mark(place, fact.content)
+    return sealed(cipher, MEMORIES, fields | {"memory_type": fact.memory_type}) | ({MARK: mark} if mark else {})
+
+
 @dataclass(frozen=True, slots=True)
 class Undone:
     """The value that is true again, and the one that was instead, if any."""
@@ -174,6 +193,7 @@ class History:
     def __init__(self, db: AsyncDatabase[Document]) -> None:
         self._history = db[MEMORY_HISTORY]
         self._memories = db[MEMORIES]
+        self._encryption = Encryption.of(db)
         self._users = Users(db)
 
     async def former(self, scope: UserScope, label: str | None = None) -> list[FormerFact]:
@@ -188,7 +208,7 @@ class History:
         """As `former`, and whether slots still hold some; one request."""
         selector = scope.filter | ({"memory_type": slot_name(label)} if label is not None else {})
         # The slots first: what moves meanwhile is then seen twice rather than not at all.
-        moved: list[Document] = [{"$match": selector}, {"$sort": {"valid_to": -1}}, {"$limit": MOST}]
+        moved: list[Document] = [{"$match": selector | _TRUE_ONCE}, {"$sort": {"valid_to": -1}}, {"$limit": MOST}]
         pipeline: list[Document] = [
             {"$match": selector | WAITING},
             {"$project": {"_id": 0, "memory_type": 1, "former": 1}},
@@ -198,7 +218,7 @@ class History:
         async def find() -> list[Document]:
             return await (await self._memories.aggregate(pipeline)).to_list()
 
-        documents = await operations.read(find)
+        documents = await self._encryption.read(MEMORIES, find, scope)
         slots = [each for each in documents if "former" in each]
         return joined([*(each for each in documents if "former" not in each), *_waiting(slots)]), bool(slots)
 
@@ -247,7 +267,7 @@ class History:
     async def _keep_apart(self, selector: Document) -> None:
         """Let a slot that was written anew after its fact had ended begin when that had."""
         newest = await operations.read(
-            lambda: self._history.find_one(selector, {"valid_to": 1}, sort=[("valid_to", -1)])
+            lambda: self._history.find_one(selector | _TRUE_ONCE, {"valid_to": 1}, sort=[("valid_to", -1)])
         )
         if newest:
             until = newest["valid_to"]
@@ -291,7 +311,8 @@ class History:
         """Add a former value that was never a slot here, unless it is there."""
         entry = {"content": former.content, "updated_at": former.updated_at, "valid_to": former.valid_to}
         entry |= history_fields(former.valid_from, former.source, former.dates)
-        await operations.write(lambda: add_former(self._history, scope, former.memory_type, entry))
+        cipher = await self._encryption.cipher(scope)
+        await operations.write(lambda: add_former(self._history, scope, former.memory_type, entry, cipher))
         await self.settle(scope, former.memory_type)
         await self._users.touch_memories(scope)
 
@@ -314,8 +335,10 @@ class History:
         selector = scope.filter | {"memory_type": slot_name(label)}
         while True:
             await self.settle(scope, label)
-            slot = await operations.read(lambda: self._memories.find_one(selector, {"embedding": 0}))
-            found = await self._newest(selector)
+            slot = await self._encryption.read_one(
+                MEMORIES, lambda: self._memories.find_one(selector, {"embedding": 0}), scope
+            )
+            found = await self._newest(scope, selector)
             if slot and found and found[0]["valid_from"] >= slot.get("valid_from", found[0]["valid_to"]):
                 # An undo that was interrupted had brought it back already.
                 await self._delete_one(found[0])
@@ -324,27 +347,32 @@ class History:
                 return None
             last, *before = found
             fact = fact_of(last | {"updated_at": now()})
-            if await self._bring_back(selector, slot, fact, before):
+            if await self._bring_back(scope, slot, fact, before):
                 await self._delete_one(last)
                 await self._users.touch_memories(scope)
                 return Undone(fact, fact_of(slot) if slot else None)
 
-    async def _newest(self, selector: Document) -> list[Document]:
+    async def _newest(self, scope: UserScope, selector: Document) -> list[Document]:
         """The last two former values."""
-        return await operations.read(lambda: self._history.find(selector).sort("valid_from", -1).limit(2).to_list())
+        entries = selector | _TRUE_ONCE
+        return await self._encryption.read(
+            MEMORY_HISTORY, lambda: self._history.find(entries).sort("valid_from", -1).limit(2).to_list(), scope
+        )
 
     async def _delete_one(self, entry: Document) -> None:
         await operations.write(lambda: self._history.delete_one({"_id": entry["_id"]}))
 
     async def _bring_back(
-        self, selector: Document, slot: Document | None, fact: Fact, before: Sequence[Document]
+        self, scope: UserScope, slot: Document | None, fact: Fact, before: Sequence[Document]
     ) -> bool:
         """Write a former value to its slot unless that changed since it was read."""
-        fields = {"content": fact.content, "label_words": slot_words(fact.memory_type), "updated_at": fact.updated_at}
-        fields |= history_fields(fact.valid_from, fact.source, fact.dates) | STAMP
+        fields = _content_fields(fact, await self._encryption.cipher(scope)) | STAMP
+        selector = scope.filter | {"memory_type": fields.pop("memory_type")}
+        fields |= {"label_words": slot_words(fact.memory_type), "updated_at": fact.updated_at}
+        fields |= history_fields(fact.valid_from, None, ())
         # As `Memories.remember` keeps them.
         fields |= {"former_until": before[0]["valid_to"]} if before else {}
-        gone = {"embedding", "embedding_model", "source", "dates", "former_until"} - fields.keys()
+        gone = {"embedding", "embedding_model", "source", "dates", "former_until", MARK} - fields.keys()
         change = {"$set": fields, "$unset": dict.fromkeys(gone, ""), "$setOnInsert": {"created_at": fact.updated_at}}
         as_read = selector | {"updated_at": slot["updated_at"] if slot and "updated_at" in slot else {"$exists": False}}
 
@@ -365,10 +393,16 @@ class History:
         selector = _of_labels(scope, labels) | WAITING
         await operations.write(lambda: self._memories.update_many(selector, {"$pull": {"former": said}}))
 
+    async def delete_offered_fields(self, scope: UserScope, fields: Sequence[str], *, not_after: datetime) -> None:
+        """Delete what is offered as the value of these fields of the profile; see `delete`."""
+        labels = {"memory_type": {"$in": [f"{FIELD}{field}" for field in fields]}}
+        selector = scope.filter | labels | OFFERED | _said(not_after)
+        await operations.write(lambda: self._history.delete_many(selector))
+
     async def delete(
         self, scope: UserScope, labels: Sequence[str] | None = None, *, not_after: datetime | None = None
     ) -> int:
-        """Delete the history of slots.
+        """Delete the history of slots, and what is offered as their value.
 
         Args:
             scope: the person.
@@ -387,15 +421,20 @@ async def add_former(
     scope: UserScope,
     label: str,
     entry: Document,
+    cipher: AnyCipher = PLAIN,
     session: AsyncClientSession | None = None,
 ) -> None:
-    """Add a former value, a moment later if there is another one since the same time. Raises the driver's errors."""
-    began = entry["valid_from"]
+    """Add a former value, a moment later if there is another one since the same time. Raises the driver's errors.
+
+    `entry` is opened; `cipher` is that of `scope`.
+    """
+    began, place = entry["valid_from"], slot_place("content", label)
+    kept = sealed(cipher, MEMORY_HISTORY, entry | STAMP | {"memory_type": label})
     while True:
         key = scope.filter | {"memory_type": label, "valid_from": began}
-        new = {name: value for name, value in (entry | STAMP).items() if name not in key and name != "_id"}
+        new = {name: value for name, value in kept.items() if name not in key and name != "_id"}
         there = await history.find_one_and_update(key, {"$setOnInsert": new}, upsert=True, session=session)
-        if there is None or there.get("content") == entry["content"]:
+        if there is None or cipher.open(place, there.get("content")) == entry["content"]:
             return
         began += MOMENT
 

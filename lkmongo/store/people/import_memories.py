@@ -119,6 +119,7 @@ class _Person:
         self._people = people
         self._scope = scope
         self._dry_run = dry_run
+        self._redactor = people.redaction.redactor(scope.tenant_id)
         self._slots: dict[str, Fact] = {}
         self._former: list[FormerFact] = []
         self._erased_at: datetime | None = None
@@ -148,6 +149,7 @@ class _Person:
         if self._erased_at and (entry.at is None or entry.at <= self._erased_at):
             raise InvalidTextError("the person was erased since")
         name, text = check_memory(entry.label or self._label(entry), entry.content)
+        text = self._redactor.fact(name, text)
         if entry.valid_to and entry.valid_to <= now():
             return await self._add_former(name, text, entry, entry.valid_to)
         current = self._slots.get(name)

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from pymongo.asynchronous.database import AsyncDatabase
 
+from lkmongo.aio import aside
 from lkmongo.errors import DatabaseError, NewerVersionError
 from lkmongo.model import MAX_SLOTS, DateMention, Fact, Source, UserScope, check_memory, now, slot_name
 from lkmongo.store.mongo import operations
+from lkmongo.store.mongo.client import run_on_client_loop
+from lkmongo.store.mongo.encryption import Encryption
 from lkmongo.store.mongo.schema import MEMORIES, NEWER
 from lkmongo.store.people.history import History, dates_of, replacing, source_of, utc
 from lkmongo.store.people.users import Users
@@ -22,6 +25,23 @@ if TYPE_CHECKING:
 
 _CONTENTS = {"_id": 0, "memory_type": 1, "content": 1, "updated_at": 1, "valid_from": 1, "dates": 1}
 _SHOWN = _CONTENTS | {"created_at": 1, "source": 1}
+_WHOLE = 1_000
+"""Slots that a call reads with their texts, however long these are; it takes one round trip."""
+_SHORT = 200
+"""Bytes of a text that is read of any slot."""
+LOADED = 1_000_000
+"""Characters of texts that a call holds; of what is older only the `_SHORT` ones."""
+_TYPE = {"$type": "$content"}
+_SIZE = {
+    "$switch": {
+        "branches": [
+            {"case": {"$eq": [_TYPE, "string"]}, "then": {"$strLenBytes": "$content"}},
+            {"case": {"$eq": [_TYPE, "binData"]}, "then": {"$binarySize": "$content"}},  # encrypted
+        ],
+        "default": 0,
+    }
+}
+_BRIEFLY = _CONTENTS | {"content": {"$cond": [{"$lte": [_SIZE, _SHORT]}, "$content", ""]}}
 
 
 def _memory(document: dict[str, Any]) -> Fact:
@@ -48,24 +68,76 @@ class Memories:
     def __init__(self, db: AsyncDatabase[dict[str, Any]]) -> None:
         # `utc` adds the time zone: the driver takes longer for it than for everything else it decodes.
         self._memories = db.get_collection(MEMORIES, db.codec_options.with_options(tz_aware=False))
+        self._encryption = Encryption.of(db)
         self._users = Users(db)
         self._history = History(db)
 
-    async def slots(self, scope: UserScope, *, limit: int = MAX_SLOTS) -> list[Fact]:
-        """The slots, newest first, with secrets withheld."""
-        return [memory.told for memory in await self._newest(scope, _SHOWN, limit)]
+    async def slots(
+        self,
+        scope: UserScope,
+        *,
+        limit: int = MAX_SLOTS,
+        after: tuple[datetime | None, int] | None = None,
+        labels: Sequence[str] | None = None,
+    ) -> list[Fact]:
+        """The slots, newest first, with secrets withheld.
+
+        Args:
+            scope: the person.
+            limit: how many at most.
+            after: begin with those written at this time, or at none, without so many of them.
+            labels: only these, as they are stored.
+        """
+        until, skip = after or (None, 0)
+        where: dict[str, Any] = {"updated_at": {"$not": {"$gt": until}} if until else None} if after else {}
+        where |= {"memory_type": {"$in": list(labels)}} if labels is not None else {}
+        found = await self._newest(scope, _SHOWN, limit, skip=skip, where=where)
+        return await aside(sum(len(each.content) for each in found), lambda: [each.told for each in found])
 
     async def contents(self, scope: UserScope) -> list[Fact]:
-        """Every slot, newest first, as stored; without `created_at`, which makes reading very many a fifth faster."""
-        return await self._newest(scope, _CONTENTS, MAX_SLOTS)
+        """Every slot, newest first, as stored; without `created_at`, which makes reading very many a fifth faster.
 
-    async def _newest(self, scope: UserScope, shown: dict[str, int], limit: int) -> list[Fact]:
-        async def find() -> list[Fact]:
-            cursor = self._memories.find(scope.filter, shown, batch_size=MAX_SLOTS)
-            return [_memory(document) for document in await cursor.sort("updated_at", -1).limit(limit).to_list()]
+        A call holds at most `LOADED` characters of texts: beyond them, and beyond the newest thousand slots, a text of
+        more than 200 bytes is empty, which `Fact.is_unread` tells; `text` reads it.
+        """
+        found = await self._newest(scope, _CONTENTS, _WHOLE + 1)  # one more tells whether there are others
+        if len(found) > _WHOLE:
+            older = await self._newest(scope, _BRIEFLY, MAX_SLOTS - len(found), skip=len(found))
+            known = {each.memory_type for each in found}  # one that was written meanwhile has moved the others on
+            found += [each for each in older if each.memory_type not in known]
+        left = LOADED
+        for place, each in enumerate(found):
+            left -= len(each.content)
+            if left < 0 and len(each.content) > _SHORT:
+                found[place] = each._replace(content="", dates=())
+        return found
+
+    async def text(self, scope: UserScope, fact: Fact) -> Fact | None:
+        """A slot of `contents` with its text as it is now; None if it is gone."""
+        selector = scope.filter | {"memory_type": fact.memory_type}
+        document = await self._encryption.read_one(
+            MEMORIES, lambda: self._memories.find_one(selector, _CONTENTS), scope
+        )
+        return _memory(document) if document else None
+
+    async def _newest(
+        self,
+        scope: UserScope,
+        shown: dict[str, Any],
+        limit: int,
+        *,
+        skip: int = 0,
+        where: dict[str, Any] | None = None,
+    ) -> list[Fact]:
+        async def find() -> list[dict[str, Any]]:
+            cursor = self._memories.find(scope.filter | (where or {}), shown, batch_size=MAX_SLOTS)
+            return await cursor.sort("updated_at", -1).skip(skip).limit(limit).to_list()
+
+        async def facts() -> list[Fact]:
+            return [_memory(document) for document in await self._encryption.read(MEMORIES, find, scope)]
 
         try:
-            return await operations.read(find)
+            return await run_on_client_loop(facts)  # there may be many, and a session does not wait
         except _UnreadableError:
             raise await self._explain(scope) from None
 
@@ -83,9 +155,8 @@ class Memories:
             InvalidTextError: not a valid label.
         """
         memory_type = slot_name(label)
-        document = await operations.read(
-            lambda: self._memories.find_one(scope.filter | {"memory_type": memory_type}, _SHOWN)
-        )
+        selector = scope.filter | {"memory_type": memory_type}
+        document = await self._encryption.read_one(MEMORIES, lambda: self._memories.find_one(selector, _SHOWN), scope)
         try:
             return _memory(document).told if document else None
         except _UnreadableError:
@@ -122,7 +193,7 @@ class Memories:
         at = at or now()
         memory = Fact(*check_memory(label, content), None, at, min(valid_from or at, at), source, tuple(dates))
         selector = scope.filter | {"memory_type": memory.memory_type}
-        update = replacing(memory, stated=valid_from is not None)
+        update = replacing(memory, await self._encryption.cipher(scope), stated=valid_from is not None)
         await asyncio.gather(
             operations.write(lambda: self._memories.update_one(selector, update, upsert=True)),
             self._users.touch_memories(scope),
@@ -155,7 +226,7 @@ class Memories:
         gone = self._users.forgot_after(scope, at), self._history.ended_after(scope, memory.memory_type, at)
         if any(await asyncio.gather(*gone)):
             return False
-        update = replacing(memory, stated=valid_from is not None)
+        update = replacing(memory, await self._encryption.cipher(scope), stated=valid_from is not None)
 
         async def write() -> bool:
             await self._memories.update_one(selector, update, upsert=True)
@@ -180,10 +251,12 @@ class Memories:
         """
         from lkmongo.embed.vectors import stored
 
+        # The text, if it is not what is stored, need not be looked through for a secret once more.
+        embedding = stored("" if vector.size else memory.embedded_text, vector)
         result = await operations.write(
             lambda: self._memories.update_one(
                 scope.filter | {"memory_type": memory.memory_type, "updated_at": memory.updated_at},
-                {"$set": {"embedding": stored(memory.embedded_text, vector), "embedding_model": model}},
+                {"$set": {"embedding": embedding, "embedding_model": model}},
             )
         )
         return result.matched_count == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 import shlex
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +16,13 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.declarations import declared
-from lkmongo.errors import NotFoundError
-from lkmongo.model import DEFAULT_TENANT, Fact, UserScope, now, slot_words
+from lkmongo.errors import NotFoundError, UsageError
+from lkmongo.invisible import safe_json
+from lkmongo.model import DEFAULT_TENANT, MAX_SLOTS, Fact, UserScope, now, slot_words
+from lkmongo.redaction import Redaction
 from lkmongo.store.mongo import declared as declarations
 from lkmongo.store.mongo import operations
+from lkmongo.store.mongo.encryption import Encryption
 from lkmongo.store.mongo.schema import MEMORIES, MEMORY_HISTORY, SESSIONS, TURNS, USERS, VISITORS
 from lkmongo.store.people.history import History
 from lkmongo.store.people.memories import Memories
@@ -32,7 +34,7 @@ Document = dict[str, Any]
 
 _TECHNICAL = frozenset(
     "_id tenant_id user_id embedding embedding_model label_words memory_version "
-    "origin lease report metrics item_id schema_version former former_until".split()
+    "origin lease report metrics item_id schema_version former former_until content_mark".split()
 )
 """Fields that say nothing about the person, or that the file states once."""
 _TECHNICAL_OF_OWN = frozenset("_id tenant_id user_id embedding embedding_model".split())
@@ -42,8 +44,6 @@ _SESSIONS_AT_ONCE = 50
 _NEAR_AMONG = 1_000
 """Ids that are searched for the one that may have been meant."""
 _FIRST = ("memory_type", "order_id", "session_id", "seq", "name", "email", "content", "role")
-# Valid in JSON, but interpreted by terminals and editors: control characters, bidirectional marks, line separators.
-_UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 class People(Protocol):
@@ -59,6 +59,8 @@ class People(Protocol):
     def history(self) -> History: ...
     @property
     def summaries(self) -> Summaries: ...
+    @property
+    def redaction(self) -> Redaction: ...
 
 
 async def count(
@@ -166,24 +168,27 @@ async def slot_of(people: People, scope: UserScope, label: str) -> tuple[Fact, s
 async def export(db: AsyncDatabase[Document], scope: UserScope) -> AsyncIterator[str]:
     """Yield the pieces of one JSON object with everything that is stored about the person, readable by them.
 
-    Its keys are exported_at, tenant_id, user_id, profile, memories, memory_history, orders and the declared
-    collections, browsers, and calls, which hold the sessions with their turns. Times are ISO 8601; vectors and
-    technical reports are omitted. Characters that a terminal would interpret are escaped.
+    Its keys are exported_at, tenant_id, user_id, profile, memories, memory_history, offered (see `offers`), orders and
+    the declared collections, browsers, and calls, which hold the sessions with their turns. Times are ISO 8601; vectors
+    and technical reports are omitted. Characters that a terminal would interpret are escaped.
 
     Raises:
         DatabaseError: MongoDB answered with an error; what was yielded is then incomplete.
     """
     head = {"exported_at": now(), "tenant_id": scope.tenant_id, "user_id": scope.user_id}
     yield "{\n" + "".join(f"  {_json(key)}: {_json(value)},\n" for key, value in head.items())
-    profile = await operations.read(lambda: db[USERS].find_one(scope.filter))
+    encryption = Encryption.of(db)
+    profile = await encryption.read_one(USERS, lambda: db[USERS].find_one(scope.filter), scope)
     yield f'  "profile": {_indented(_of_person(profile) if profile else None, 2)},\n'
     known = await declarations.read(db)
     slots = await _find(db, MEMORIES, scope.filter, "updated_at")
     # A former value may still be on its slot, see `History`.
     former = [each | {"memory_type": slot["memory_type"]} for slot in slots for each in slot.get("former", ())]
-    former += await _find(db, MEMORY_HISTORY, scope.filter, "valid_from")
+    entries = await _find(db, MEMORY_HISTORY, scope.filter, "valid_from")
+    former += [each for each in entries if "offered" not in each]
     former.sort(key=lambda each: (str(each["memory_type"]), str(each["valid_from"])))
-    for called, documents in ((MEMORIES, slots), (MEMORY_HISTORY, former)):
+    offered = [each for each in entries if "offered" in each]
+    for called, documents in ((MEMORIES, slots), (MEMORY_HISTORY, former), ("offered", offered)):
         yield f"  {_json(called)}: {_indented([_of_person(each) for each in documents], 2)},\n"
     lists: list[tuple[str, str, Sequence[str], frozenset[str]]] = [
         (each.name, each.name, each.key, _TECHNICAL_OF_OWN | {each.seed_mark})
@@ -229,7 +234,7 @@ async def _find(
         cursor = db[collection].find(selector, dict.fromkeys(leave_out, 0))
         return [document async for document in cursor.sort([(path, 1) for path in (*order, "_id")])]
 
-    return await operations.read(find)
+    return await Encryption.of(db).read(collection, find)
 
 
 def _of_person(document: Mapping[str, Any], left_out: frozenset[str] = _TECHNICAL) -> Document:
@@ -255,8 +260,7 @@ def _indented(value: Any, spaces: int) -> str:
 
 
 def _json(value: Any) -> str:
-    text = orjson.dumps(value, _plain, orjson.OPT_INDENT_2 | orjson.OPT_PASSTHROUGH_DATETIME).decode()
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return safe_json(orjson.dumps(value, _plain, orjson.OPT_INDENT_2 | orjson.OPT_PASSTHROUGH_DATETIME).decode())
 
 
 def _plain(value: Any) -> str:
@@ -283,23 +287,69 @@ class Line:
 
 async def lines(people: People, scope: UserScope) -> list[Line]:
     """The person's profile, the last session's gist, open commitments, and their memories, newest first."""
-    profile, slots = await asyncio.gather(people.users.get(scope), people.memories.slots(scope))
-    found = []
-    if profile:
-        fields = declared().fields
-        if profile.own.keys() - fields.keys():
-            fields = (await declarations.read(people.db)).fields
-        found = [
-            Line("profile", name, (fields[name].words if name in fields else slot_words(name)).capitalize(), value)
-            for name, value in profile.values.items()
-        ]
-        if last := profile.last_session:
-            found.append(Line("profile", LAST_SESSION, "Last conversation", last.gist, last.at))
-        found += [
-            Line("commitment", each.id, "Still to be done" if each.by == "assistant" else "You wanted to", each.text)
-            for each in profile.commitments
-        ]
-    return found + [
-        Line("memory", slot.memory_type, slot_words(slot.memory_type).capitalize(), slot.content, slot.updated_at)
-        for slot in slots
+    about, slots = await asyncio.gather(about_lines(people, scope), people.memories.slots(scope))
+    return about + list(map(_line, slots))
+
+
+async def about_lines(people: People, scope: UserScope) -> list[Line]:
+    """The `lines` without the memories."""
+    profile = await people.users.get(scope)
+    if profile is None:
+        return []
+    fields = declared().fields
+    if profile.own.keys() - fields.keys():
+        fields = (await declarations.read(people.db)).fields
+    found = [
+        Line("profile", name, (fields[name].words if name in fields else slot_words(name)).capitalize(), value)
+        for name, value in profile.values.items()
     ]
+    if last := profile.last_session:
+        found.append(Line("profile", LAST_SESSION, "Last conversation", last.gist, last.at))
+    return found + [
+        Line("commitment", each.id, "Still to be done" if each.by == "assistant" else "You wanted to", each.text)
+        for each in profile.commitments
+    ]
+
+
+async def memory_lines(
+    people: People, scope: UserScope, *, limit: int, after: str = ""
+) -> tuple[list[Line], str | None]:
+    """One page of the `lines` that are memories.
+
+    Args:
+        people: the store.
+        scope: the person.
+        limit: how many lines a page has.
+        after: what came with the page before; empty for the first one.
+
+    Returns:
+        The page, and what gets the next one; None for the last.
+
+    Raises:
+        UsageError: `after` did not come with a page.
+    """
+    place = _place(after) if after else None
+    slots = await people.memories.slots(scope, limit=limit + 1, after=place)
+    page = slots[:limit]
+    if len(slots) <= limit:
+        return list(map(_line, page)), None
+    last = page[-1].updated_at
+    seen = sum(each.updated_at == last for each in page) + (place[1] if place and place[0] == last else 0)
+    return list(map(_line, page)), f"{last.isoformat().replace('+00:00', 'Z') if last else ''}/{seen}"
+
+
+def _place(after: str) -> tuple[datetime | None, int]:
+    """The time with which a page begins, None for slots without one, and how many of that time were shown."""
+    at, _, seen = after.partition("/")
+    try:
+        moment = datetime.fromisoformat(at) if at else None
+        skip = int(seen or 0)
+        if moment and moment.tzinfo is None:
+            raise ValueError
+    except ValueError:
+        raise UsageError("that is no place in the list", hint="begin again with the first page") from None
+    return moment, max(0, min(skip, MAX_SLOTS))
+
+
+def _line(slot: Fact) -> Line:
+    return Line("memory", slot.memory_type, slot_words(slot.memory_type).capitalize(), slot.content, slot.updated_at)

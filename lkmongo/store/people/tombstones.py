@@ -7,17 +7,12 @@ clocks of two hosts need not agree.
 When somebody without a profile is forgotten, that time is a document beside the tombstones, which makes nobody known;
 a profile created later takes it over. What they said may still wait on the disk of a worker that cannot reach MongoDB.
 
-Tombstones are kept for good and contain no id: `_id` is HMAC-SHA256 over tenant and user under a secret that is created
-once and kept in the database, so that every host computes the same.
+Tombstones are kept for good and contain no id: `_id` is a keyed hash (`person_hash`), the same on every host.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import hmac
-import json
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -26,14 +21,13 @@ from typing import Any
 from bson import ObjectId
 from pymongo import ReturnDocument
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import DuplicateKeyError
 
 from lkmongo.errors import DatabaseError, LkmongoError
 from lkmongo.model import SessionRecord, UserScope, now
 from lkmongo.store.mongo import operations
-from lkmongo.store.mongo.schema import KEYS, TOMBSTONES
+from lkmongo.store.mongo.schema import TOMBSTONES
+from lkmongo.store.people.person_hash import PersonHashes
 
-_KEY = "person-hash"
 _FORGOTTEN = "forgotten/"
 """Prefix of the `_id` of a document that only says when something was forgotten."""
 _BATCH = 1_000
@@ -52,7 +46,7 @@ class Tombstone:
     """A finished or unfinished erasure; times are by the server's clock.
 
     Attributes:
-        hash: the keyed hash of the person's id, 64 hexadecimal digits.
+        hash: the keyed hash of the person's id.
         erase_id: of the erasure; a resumed one keeps it.
         begun_at: when it was first requested.
         erased_at: sessions that began before are barred.
@@ -73,25 +67,20 @@ class Tombstones:
 
     def __init__(self, db: AsyncDatabase[dict[str, Any]]) -> None:
         self._tombstones = db[TOMBSTONES]
-        self._keys = db[KEYS]
-        self._key: bytes | None = None
+        self._hashes = PersonHashes(db)
 
-    async def hash_of(self, scope: UserScope) -> str | None:
-        """The keyed hash of the person's id; None while there is no secret because nobody was ever erased."""
-        if self._key is None:
-            document = await operations.read(lambda: self._keys.find_one({"_id": _KEY}))
-            if document is None:
-                return None
-            self._key = bytes(document["key"])
-        return _hash(self._key, scope)
+    async def hashes_of(self, scope: UserScope) -> tuple[str, ...]:
+        """The keyed hashes of the person's id, the current form first; none while there is no secret to hash with."""
+        hashing = await self._hashes.known()
+        return hashing.forms(scope) if hashing else ()
 
     async def bars(self, scope: UserScope, age: timedelta) -> bool:
         """Whether the person was erased after a session began, `age` ago by the session's own clock."""
-        if (person := await self.hash_of(scope)) is None:
+        if not (forms := await self.hashes_of(scope)):
             return False
         fields = {"_id": 0, "erased_at": 1, "now": "$$NOW"}
-        document = await operations.read(lambda: self._tombstones.find_one({"_id": person}, fields))
-        return document is not None and age + _ROUNDING >= document["now"] - document["erased_at"]
+        found = await operations.read(lambda: self._tombstones.find({"_id": {"$in": forms}}, fields).to_list())
+        return any(age + _ROUNDING >= each["now"] - each["erased_at"] for each in found)
 
     async def bars_session(self, record: SessionRecord) -> bool:
         """Whether the person was erased after a session began that another process held."""
@@ -99,20 +88,20 @@ class Tombstones:
         return await self.bars(record.scope, max(age, timedelta()))
 
     async def get(self, scope: UserScope) -> Tombstone | None:
-        if (person := await self.hash_of(scope)) is None:
+        if not (forms := await self.hashes_of(scope)):
             return None
-        document = await operations.read(lambda: self._tombstones.find_one({"_id": person}))
-        return _tombstone(document) if document else None
+        found = await operations.read(lambda: self._tombstones.find({"_id": {"$in": forms}}).to_list())
+        return _tombstone(min(found, key=lambda each: forms.index(each["_id"]))) if found else None
 
     async def among(self, people: Iterable[UserScope]) -> tuple[frozenset[UserScope], dict[UserScope, datetime]]:
         """Those of `people` with a tombstone, including any who have come back since; and `forgotten_at` by person."""
         everybody = list(people)
         erased: set[UserScope] = set()
         forgotten: dict[UserScope, datetime] = {}
-        if not everybody or await self.hash_of(everybody[0]) is None or self._key is None:
+        if not everybody or (hashing := await self._hashes.known()) is None:
             return frozenset(), forgotten
         for start in range(0, len(everybody), _BATCH):
-            hashes = {_hash(self._key, scope): scope for scope in everybody[start : start + _BATCH]}
+            hashes = {form: scope for scope in everybody[start : start + _BATCH] for form in hashing.forms(scope)}
 
             async def find(ids: Sequence[str]) -> list[dict[str, Any]]:
                 return [each async for each in self._tombstones.find({"_id": {"$in": ids}}, {"at": 1})]
@@ -120,22 +109,22 @@ class Tombstones:
             ids = [prefix + person for person in hashes for prefix in ("", _FORGOTTEN)]
             for document in await operations.read(functools.partial(find, ids)):
                 if "at" in document:
-                    forgotten[hashes[document["_id"].removeprefix(_FORGOTTEN)]] = document["at"]
+                    person = hashes[document["_id"].removeprefix(_FORGOTTEN)]
+                    forgotten[person] = max(document["at"], forgotten.get(person, document["at"]))
                 else:
                     erased.add(hashes[document["_id"]])
         return frozenset(erased), forgotten
 
     async def forgotten_at(self, scope: UserScope) -> datetime | None:
         """When something was last forgotten of the person while they had no profile."""
-        if (person := await self.hash_of(scope)) is None:
+        if not (ids := [_FORGOTTEN + form for form in await self.hashes_of(scope)]):
             return None
-        document = await operations.read(lambda: self._tombstones.find_one({"_id": _FORGOTTEN + person}))
-        return document["at"] if document else None
+        found = await operations.read(lambda: self._tombstones.find({"_id": {"$in": ids}}).to_list())
+        return max((each["at"] for each in found), default=None)
 
     async def note_forgotten(self, scope: UserScope, at: datetime) -> None:
         """Keep what a person without a profile said before `at` from being stored later."""
-        await self._make_key()
-        person = await self.hash_of(scope)
+        person = (await self._hashes.made()).forms(scope)[0]
         await operations.write(
             lambda: self._tombstones.update_one({"_id": f"{_FORGOTTEN}{person}"}, {"$max": {"at": at}}, upsert=True)
         )
@@ -147,8 +136,7 @@ class Tombstones:
             scope: who is erased.
             found: number of their documents by collection; a resumed erasure keeps the larger numbers.
         """
-        await self._make_key()
-        person = await self.hash_of(scope)
+        person = (await self._hashes.made()).forms(scope)[0]
         resumed = {"$eq": ["$done", False]}
         before = {name: {"$cond": [resumed, f"$found.{name}", 0]} for name in found}
         update = [
@@ -174,8 +162,7 @@ class Tombstones:
 
         What they said may wait on the disk of a worker that cannot reach MongoDB.
         """
-        await self._make_key()
-        person = await self.hash_of(scope)
+        person = (await self._hashes.made()).forms(scope)[0]
         unless_erased = {"erase_id": ObjectId(), "begun_at": "$$NOW", "done": True}
         update = {name: {"$ifNull": [f"${name}", value]} for name, value in unless_erased.items()}
         await operations.write(
@@ -202,22 +189,6 @@ class Tombstones:
                 {"$set": {"done": True}, "$unset": {"found": ""}},
             )
         )
-
-    async def _make_key(self) -> None:
-        async def make() -> None:
-            try:
-                await self._keys.update_one(
-                    {"_id": _KEY}, {"$setOnInsert": {"key": secrets.token_bytes(32)}}, upsert=True
-                )
-            except DuplicateKeyError:
-                return  # another process created it meanwhile
-
-        await operations.write(make)
-
-
-def _hash(key: bytes, scope: UserScope) -> str:
-    person = json.dumps([scope.tenant_id, scope.user_id]).encode()
-    return hmac.new(key, person, hashlib.sha256).hexdigest()
 
 
 def _tombstone(document: Mapping[str, Any] | None) -> Tombstone:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,11 +14,14 @@ from pymongo import ReturnDocument
 from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.confidential import holds_secret, without_secrets
+from lkmongo.consent import Consent, consent_of
 from lkmongo.declarations import MAX_FIELD, ProfileField, declared
 from lkmongo.errors import InvalidTextError, NewerVersionError, SecretError
 from lkmongo.model import PROFILE_FIELDS, LastSession, Profile, TenantScope, UserScope, clean_text, now
 from lkmongo.store.mongo import operations
+from lkmongo.store.mongo.encryption import Encryption, gist_place, profile_place
 from lkmongo.store.mongo.schema import STAMP, USERS, VISITORS, is_newer
+from lkmongo.store.people.admission import Admission
 from lkmongo.store.people.tombstones import Tombstones
 from lkmongo.store.sessions.documents import commitments_of
 
@@ -55,6 +58,21 @@ def check_profile_value(field: str, value: object, own: Mapping[str, ProfileFiel
     if field == "timezone":
         return _timezone(text)
     return own[field].accept(text) if field in own else text
+
+
+def kept_profile_value(field: str, text: str, redact: Callable[[str, str], str]) -> str:
+    """A checked value of a field as it may be stored, which `redact` says by name and text.
+
+    Raises:
+        SecretError: nothing is left of it that the field takes.
+    """
+    kept = redact(field, text)
+    if kept == text:
+        return text
+    try:
+        return check_profile_value(field, kept)
+    except InvalidTextError:
+        raise SecretError from None
 
 
 def _as_stored(field: str, value: object) -> str:
@@ -118,7 +136,7 @@ def _at(document: dict[str, Any], path: str) -> Any:
     return ((document.get(outer) or {}) if outer else document).get(name)
 
 
-def _profile(scope: UserScope, document: dict[str, Any] | None) -> Profile:
+def _profile(scope: UserScope, document: dict[str, Any] | None = None) -> Profile:
     document = document or {}
     if is_newer(document):
         raise NewerVersionError
@@ -133,6 +151,7 @@ def _profile(scope: UserScope, document: dict[str, Any] | None) -> Profile:
         memory_version=document.get("memory_version", 0),
         own=_own_values(document),
         commitments=commitments_of(document.get("commitments")),
+        consent=consent_of(document.get("consent")),
     )
 
 
@@ -159,6 +178,7 @@ class Users:
 
     def __init__(self, db: AsyncDatabase[dict[str, Any]]) -> None:
         self._users = db[USERS]
+        self._encryption = Encryption.of(db)
         self._tombstones = Tombstones(db)
 
     async def seen(self, scope: UserScope) -> Profile:
@@ -173,11 +193,24 @@ class Users:
         if document is None:
             await self._make(scope, update | {"$setOnInsert": {"created_at": moment, "memory_version": 0}})
             document = await operations.write(note)
-        return _profile(scope, document)
+        return _profile(scope, *await self._encryption.open(USERS, [document] if document else [], scope))
 
     async def get(self, scope: UserScope) -> Profile | None:
         """The profile; None for somebody who was never here."""
-        document = await operations.read(lambda: self._users.find_one(scope.filter))
+        document = await self._encryption.read_one(USERS, lambda: self._users.find_one(scope.filter), scope)
+        return _profile(scope, document) if document else None
+
+    async def get_admitted(self, scope: UserScope, admission: Admission | None) -> Profile | None:
+        """As `get`, and by the same read whether the person is admitted. Raises NotAdmittedError."""
+        if admission is None or admission.is_given:
+            return await self.get(scope)
+        pipeline = [{"$match": scope.filter}, *admission.stages]
+
+        async def find() -> dict[str, Any] | None:
+            found = admission.judge(await (await self._users.aggregate(pipeline)).to_list())
+            return found[0] if found else None
+
+        document = await self._encryption.read_one(USERS, find, scope)
         return _profile(scope, document) if document else None
 
     async def page(
@@ -199,7 +232,7 @@ class Users:
             cursor = self._users.find(selector, shown).sort([("tenant_id", 1), ("user_id", 1)]).limit(limit)
             return [document async for document in cursor]
 
-        people = await operations.read(find)
+        people = await self._encryption.read(USERS, find)
         return [
             {name: _told(value) if name in PROFILE_FIELDS else value for name, value in each.items()} for each in people
         ]
@@ -238,6 +271,21 @@ class Users:
         is_empty = {profile_path(field): {"$exists": False}}
         return await self._set(scope, field, text, at, is_empty, _not_after("forgotten_at", at), said_at=at)
 
+    async def consent(self, scope: UserScope) -> Consent | None:
+        """What they answered last; None if they were never asked, or are not known."""
+        document = await operations.read(lambda: self._users.find_one(scope.filter, {"_id": 0, "consent": 1}))
+        return consent_of((document or {}).get("consent"))
+
+    async def set_consent(self, scope: UserScope, consent: Consent) -> bool:
+        """Note their answer, unless there is a later one; creates the profile if it is missing."""
+        update = {
+            "$set": {"consent": consent.fields},
+            "$max": {"last_seen_at": consent.at},
+            "$setOnInsert": {"created_at": consent.at},
+            "$inc": {"memory_version": 1},
+        }
+        return await self._change(scope, update, _not_after("consent.at", consent.at))
+
     async def _set(
         self,
         scope: UserScope,
@@ -247,8 +295,10 @@ class Users:
         *conditions: dict[str, Any],
         said_at: datetime | None = None,
     ) -> bool:
+        path, cipher = profile_path(field), await self._encryption.cipher(scope)
+        value = text if path.startswith("preferences.") else cipher.seal(profile_place(path), text)
         update = {
-            "$set": {profile_path(field): text, f"changed_at.{field}": at},
+            "$set": {path: value, f"changed_at.{field}": at},
             "$max": {"last_seen_at": at},
             "$setOnInsert": {"created_at": at},
             "$inc": {"memory_version": 1},
@@ -340,8 +390,9 @@ class Users:
         gist, name = clean_text(without_secrets(last.gist)), last.session_id
         if not gist:
             return False
+        told = (await self._encryption.cipher(scope)).seal(gist_place(), gist)
         update = {
-            "$set": {"last_session": {"at": last.at, "gist": gist} | ({"session_id": name} if name else {})},
+            "$set": {"last_session": {"at": last.at, "gist": told} | ({"session_id": name} if name else {})},
             "$max": {"last_seen_at": last.at},
             "$setOnInsert": {"created_at": started_at, "memory_version": 0},
         }
@@ -383,9 +434,18 @@ class Visitors:
         await operations.write(lambda: self._visitors.update_one({"_id": key}, {"$setOnInsert": fields}, upsert=True))
 
     async def end(self, key: str) -> None:
-        """Invalidate the browser's cookie and every copy of it."""
+        """Invalidate the browser's cookie and every copy of it, and the seals that were made for it."""
         change = {"$set": {"ended_at": now()}}
         await operations.write(lambda: self._visitors.update_one({"_id": key}, change))
+
+    async def end_login(self, key: str, scope: UserScope) -> None:
+        """Invalidate the seals that were made for a login until now; it may begin anew."""
+        moment = now()
+        change = {
+            "$set": {"ended_at": moment, "last_seen_at": moment, "login": True},
+            "$setOnInsert": scope.filter | {"created_at": moment} | STAMP,
+        }
+        await operations.write(lambda: self._visitors.update_one({"_id": key}, change, upsert=True))
 
 
 def _visitor(document: dict[str, Any] | None) -> Visitor | None:

@@ -22,6 +22,7 @@ from lkmongo.store.indexes import database_indexes
 from lkmongo.store.knowledge.knowledge import runs
 from lkmongo.store.knowledge.passages import content_hash
 from lkmongo.store.mongo import declared, operations
+from lkmongo.store.mongo.encryption import Encryption, sealed
 from lkmongo.store.mongo.schema import HAS_EMBEDDING, KNOWLEDGE, MEMORIES, ORDERS, SESSIONS, STAMP, USERS
 from lkmongo.store.people.tombstones import Tombstones
 from lkmongo.store.people.users import profile_path
@@ -145,14 +146,14 @@ async def _seed_users(
     counts: Counts,
     tell: Progress,
 ) -> None:
-    done = 0
+    done, encryption = 0, Encryption.of(users.database)
     for batch in _batches(profiles):
         written = Counts()
         # Upserts, since in a repeated run most of them exist.
-        requests = [
-            UpdateOne(each.scope.filter, {"$setOnInsert": _user(each, forgotten.get(each.scope))}, upsert=True)
-            for each in batch
-        ]
+        requests = []
+        for each in batch:
+            document = sealed(await encryption.cipher(each.scope), USERS, _user(each, forgotten.get(each.scope)))
+            requests.append(UpdateOne(each.scope.filter, {"$setOnInsert": document}, upsert=True))
         await _write(users, requests, written)
         counts.inserted += written.inserted
         counts.unchanged += written.kept
@@ -335,7 +336,7 @@ def load_samples(known: Declarations) -> SeedData:
     """The sample shop; without its orders if a project declares a collection of that name, with another shape."""
     from lkmongo.store.seed.seeds import default_seed_folder, load_seeds
 
-    data = load_seeds(default_seed_folder(), Declarations())
+    data = load_seeds(default_seed_folder(), Declarations(), follow_links=True)  # as some installers link all files
     return replace(data, orders=()) if ORDERS in known.own else data
 
 

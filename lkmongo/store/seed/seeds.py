@@ -6,7 +6,7 @@ Every problem is reported with its file, line and field.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -30,11 +30,13 @@ from lkmongo.model import (
     UserScope,
     clean_text,
 )
-from lkmongo.store.knowledge.formats import is_supported
+from lkmongo.regular_files import LINK, refuse_link, walk
+from lkmongo.store.knowledge.formats import DocumentError, NoTextError, is_supported
 from lkmongo.store.knowledge.passages import split_markdown
 from lkmongo.store.people.users import check_profile_value
 from lkmongo.store.seed.yaml_file import Amount, Currency, Id, Quantity, YamlFile, field, line_of_text, read_text, shown
 
+Split = Callable[[str, str], Sequence[Passage]]
 USERS, ORDERS, KNOWLEDGE = "users.yaml", "orders.yaml", "knowledge"
 _BESIDE = re.compile(
     r"\..*|(readme|licen[cs]e|copying|notice|changelog)(\..*)?|.*(~|\.(bak|orig|rej|sw[op]|tmp))|#.*#", re.IGNORECASE
@@ -65,17 +67,27 @@ def default_seed_folder() -> Path:
     raise SeedError("the sample data is not part of this installation", hint="name your own folder with --dir")
 
 
-def load_seeds(folder: Path, known: Declarations | None = None) -> SeedData:
+def load_seeds(
+    folder: Path,
+    known: Declarations | None = None,
+    *,
+    follow_links: bool = False,
+    split: Split = split_markdown,
+) -> SeedData:
     """Read `users.yaml`, the seeds of collections, such as `orders.yaml`, and the Markdown files below `knowledge`.
 
     Args:
         folder: where they are; not all of them have to be there.
         known: collections and profile fields, by default those that this process declares.
+        follow_links: whether to follow symbolic links; without it they are problems.
+        split: makes passages of a Markdown document and its source, in another process if the folder may be anybody's.
 
     Raises:
+        UsageError: the folder is a symbolic link that is not to be followed.
         SeedError: the folder does not exist or has none of them, a file violates the schema, or would not be read.
             The message is the first problem (`seeds/orders.yaml:12: ...`); `why` has the others, one per line.
     """
+    refuse_link(folder, follow_links=follow_links)
     known = declared() if known is None else known
     files = {each.seed: each for each in known.collections.values() if each.seed}
     names = [USERS, *files]
@@ -93,11 +105,15 @@ def load_seeds(folder: Path, known: Declarations | None = None) -> SeedData:
         raise SeedError(f"{folder} contains no seed data", hint=f"put {belongs} there; one of them is enough")
     problems = [_not_read(folder / name, parts, belongs) for name in strange]
     own = {name: each for name, each in files.items() if each is not OUR_ORDERS and name in there}
+
+    def records(name: str) -> YamlFile:
+        return YamlFile(folder / name, problems, follow_links=follow_links)
+
     data = SeedData(
-        tuple(_users(folder / USERS, known.fields, problems)) if USERS in there else (),
-        tuple(_orders(folder / ORDERS, problems)) if files.get(ORDERS) is OUR_ORDERS and ORDERS in there else (),
-        tuple(_passages(folder / KNOWLEDGE, problems)) if KNOWLEDGE in there else (),
-        tuple((each, tuple(YamlFile(folder / name, problems).own_records(each))) for name, each in own.items()),
+        tuple(_users(records(USERS), known.fields)) if USERS in there else (),
+        tuple(_orders(records(ORDERS))) if files.get(ORDERS) is OUR_ORDERS and ORDERS in there else (),
+        tuple(_passages(folder / KNOWLEDGE, problems, split, follow_links=follow_links)) if KNOWLEDGE in there else (),
+        tuple((each, tuple(records(name).own_records(each))) for name, each in own.items()),
     )
     if problems:
         first, *others = problems
@@ -128,27 +144,28 @@ def _not_read(path: Path, parts: Sequence[str], belongs: str) -> str:
     return clean_text(f"{path}: is not read; {what}")
 
 
-def _users(path: Path, own: Mapping[str, ProfileField], problems: list[str]) -> Iterator[Profile]:
+def _users(file: YamlFile, own: Mapping[str, ProfileField]) -> Iterator[Profile]:
     def read(node: Node, name: str) -> str:
         return check_profile_value(name, line_of_text(node, _MAX_NAME), own)
 
     fields: dict[str, Any] = dict.fromkeys([*PROFILE_FIELDS, *own], (Annotated[str, field(read)], None))
     user = create_model("_User", user_id=Id, tenant_id=(Id, DEFAULT_TENANT), **fields)
-    for values in YamlFile(path, problems).records(user, unique="user_id"):
+    for values in file.records(user, unique="user_id"):
         ours = {name: value for name, value in values.items() if name not in own}
         of_own = {name: values[name] for name in own if values[name] is not None}
         yield Profile(UserScope(tenant_id=ours.pop("tenant_id"), user_id=ours.pop("user_id")), **ours, own=of_own)
 
 
-def _orders(path: Path, problems: list[str]) -> Iterator[tuple[UserScope, Order]]:
-    for values in YamlFile(path, problems).records(_Order, unique="order_id"):
+def _orders(file: YamlFile) -> Iterator[tuple[UserScope, Order]]:
+    for values in file.records(_Order, unique="order_id"):
         yield UserScope(tenant_id=values.pop("tenant_id"), user_id=values.pop("user_id")), Order(**values)
 
 
-def _passages(folder: Path, problems: list[str]) -> Iterator[tuple[TenantScope, Passage]]:
+def _passages(
+    folder: Path, problems: list[str], split: Split, *, follow_links: bool
+) -> Iterator[tuple[TenantScope, Passage]]:
     """A file in a subfolder belongs to the tenant of that name, others to the default tenant."""
-    files = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
-    files = [file for file in files if is_supported(file.name) and not any(part.startswith(".") for part in file.parts)]
+    files = _files(folder, problems, follow_links=follow_links)
     others = [file for file in files if file.suffix.lower() != ".md"]
     problems += [
         clean_text(f"{folder / file}: is not read, only .md files are; lkmongo knowledge add reads it")
@@ -168,13 +185,37 @@ def _passages(folder: Path, problems: list[str]) -> Iterator[tuple[TenantScope, 
         except InvalidIdError as error:
             problems.append(f"{name}: its folder names the tenant, but {error.message}")
             continue
-        text = read_text(folder / file, problems)
+        text = read_text(folder / file, problems, follow_links=follow_links, below=folder)
         if text is None:
             continue
-        passages = split_markdown(text, source)
+        try:
+            passages = split(text, source)
+        except NoTextError:
+            passages = []
+        except DocumentError as error:
+            problems.append(f"{name}: {error.message}")
+            continue
         if not passages:
             problems.append(f"{name}: holds no text" + (" besides headings" if text.strip() else ""))
         yield from ((tenant, passage) for passage in passages)
+
+
+def _files(folder: Path, problems: list[str], *, follow_links: bool) -> list[Path]:
+    """The documents below a folder, relative to it; links that are not followed, and folders, become problems."""
+    if folder.is_symlink() and not follow_links:
+        problems.append(clean_text(f"{folder}: is not read, it is {LINK}"))
+        return []
+
+    def unreadable(path: Path, error: OSError) -> None:
+        problems.append(clean_text(f"{path}: cannot be read: {error.strerror}"))
+
+    files = []
+    for entry in walk(folder, unreadable, follow_links=follow_links):
+        if entry.obstacle == LINK and not _BESIDE.fullmatch(entry.path.name):
+            problems.append(clean_text(f"{entry.path}: is not read, it is {LINK}"))
+        elif entry.obstacle is None and is_supported(entry.path.name):
+            files.append(entry.path.relative_to(folder))
+    return sorted(files)
 
 
 def _items(node: Node, info: ValidationInfo[tuple[YamlFile, str]]) -> tuple[OrderItem, ...]:

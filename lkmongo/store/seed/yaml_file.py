@@ -16,6 +16,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from lkmongo.declarations import Collection, Owner, Place, ShapeError, place_text
 from lkmongo.errors import InvalidIdError, InvalidTextError
 from lkmongo.model import DEFAULT_TENANT, check_id, clean_text
+from lkmongo.regular_files import open_regular
 from lkmongo.store.people.own import storable
 
 _TEXT, _INT, _FLOAT, _BOOL, _DATE, _NULL = (
@@ -24,11 +25,12 @@ _TEXT, _INT, _FLOAT, _BOOL, _DATE, _NULL = (
 _KINDS = {_BOOL: "the boolean", _DATE: "the date", _INT: "the number", _FLOAT: "the number"}
 
 
-def read_text(path: Path, problems: list[str]) -> str | None:
-    """The text of a UTF-8 file; None, and a problem is added, if it cannot be read."""
+def read_text(path: Path, problems: list[str], *, follow_links: bool = False, below: Path | None = None) -> str | None:
+    """The text of a UTF-8 file, opened as `open_regular` does; None, and a problem is added, if it cannot be read."""
     name = clean_text(str(path))
     try:
-        data = path.read_bytes()
+        with open_regular(path, follow_links=follow_links, below=below) as stream:
+            data = stream.read()
         return data.decode("utf-8-sig")
     except OSError as error:
         problems.append(f"{name}: cannot be read: {error.strerror}")
@@ -41,9 +43,10 @@ def read_text(path: Path, problems: list[str]) -> str | None:
 class YamlFile:
     """A file with a list of records; errors are added to `problems`."""
 
-    def __init__(self, path: Path, problems: list[str]) -> None:
+    def __init__(self, path: Path, problems: list[str], *, follow_links: bool = False) -> None:
         self._path = path
         self._problems = problems
+        self._follow_links = follow_links
         self._found: list[tuple[bool, int, str]] = []
         self._first: dict[tuple[Any, ...], int] = {}
 
@@ -154,7 +157,7 @@ class YamlFile:
 
     def _compose(self) -> Node | None:
         """The root node. PyYAML's C loader is ten times as fast, but crashes the process on deep nesting."""
-        text = read_text(self._path, self._problems)
+        text = read_text(self._path, self._problems, follow_links=self._follow_links)
         if text is None:
             return None
         try:

@@ -27,13 +27,15 @@ from lkmongo.model import (
     Turn,
     TurnKind,
     TurnTotals,
-    UserScope,
     clean,
     clean_text,
 )
+from lkmongo.store.mongo.cipher import is_sealed
+from lkmongo.store.mongo.encryption import owner_of
 from lkmongo.store.mongo.schema import STAMP, VERSION, is_newer
 from lkmongo.store.sessions.transcript import seconds_of
 from lkmongo.summary import MAX_COMMITMENT, MAX_SUMMARY, MAX_TOPICS, Commitment, Summary
+from lkmongo.ticket import Ticket
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +126,7 @@ def record_of(document: Mapping[str, Any]) -> SessionRecord:
     status, report = _text(document.get("status")), document.get("report")
     return SessionRecord(
         session_id=str(document.get("session_id", "")),
-        scope=_scope_of(document),
+        scope=owner_of(document),
         room_name=_text(document.get("room_name")),
         status=SessionStatus(status) if status in _STATUSES else status,
         started_at=_time(document.get("started_at")),
@@ -135,11 +137,21 @@ def record_of(document: Mapping[str, Any]) -> SessionRecord:
         agent=_text(document.get("agent")),
         agent_participant=_text(document.get("agent_participant")),
         livekit=_text(document.get("livekit")),
+        ticket=_ticket(document.get("ticket"), str(document.get("session_id", ""))),
         # Of one that counted as dead and goes on, it is from before.
         webhook=_delivery(document.get("webhook")) if status != SessionStatus.ACTIVE else None,
         summary=summary_of(document.get("summary"), at=_time(document.get("started_at"))),
         learning=_learning(document.get("learning")) if status != SessionStatus.ACTIVE else None,
+        redacted=_counts(document.get("redacted")),
     )
+
+
+def _ticket(found: object, room: str) -> Ticket | None:
+    """That of a visitor, for the room of the session itself."""
+    if not isinstance(found, Mapping):
+        return None
+    visitor, made_at = _text(found.get("visitor")), _time(found.get("made_at"))
+    return Ticket(room, None, visitor, made_at, made_at) if visitor and made_at else None
 
 
 def summary_fields(summary: Summary) -> dict[str, Any]:
@@ -241,7 +253,7 @@ def _proposal(stored: object) -> Proposal | None:
         id=str(stored.get("id", "")),
         kind=kind,
         label=str(stored.get("label", "")),
-        content=str(stored.get("content", "")),
+        content=_text(stored.get("content")) or "",
         said_at=said_at,
         item_id=str(stored.get("item_id", "")),
         confidence=float(confidence) if isinstance(confidence, int | float) else 0.0,
@@ -282,16 +294,15 @@ def totals_of(document: Mapping[str, Any]) -> TurnTotals:
     )
 
 
-def _scope_of(document: Mapping[str, Any]) -> UserScope:
-    """The scope as it is stored; an id that `check_id` would refuse came from MongoDB, not from a caller."""
-    scope = object.__new__(UserScope)
-    for name in ("tenant_id", "user_id"):
-        object.__setattr__(scope, name, str(document.get(name, "")))
-    return scope
+def _counts(found: object) -> dict[str, int]:
+    counts = found.items() if isinstance(found, Mapping) else ()
+    return {str(kind): count for kind, count in counts if isinstance(count, int)}
 
 
 def _text(value: object) -> str | None:
-    return value if value is None or isinstance(value, str) else str(value)
+    if value is None or isinstance(value, str):
+        return value
+    return None if is_sealed(value) else str(value)  # what nobody has opened is not shown
 
 
 def _time(value: object) -> datetime | None:

@@ -20,6 +20,7 @@ from lkmongo import backoff
 from lkmongo.after_end import Proposal, State
 from lkmongo.model import SessionRecord, UserScope, clean
 from lkmongo.store.mongo import operations
+from lkmongo.store.mongo.encryption import Encryption, sealed
 from lkmongo.store.mongo.schema import SESSIONS
 from lkmongo.store.sessions.documents import HAS_RUN_OUT, lease, proposal_fields, record_of
 from lkmongo.store.sessions.due import ENDED, due_sessions, next_attempt
@@ -30,6 +31,8 @@ Decision = tuple[State, str | None]
 
 _PROPOSALS = {"$ifNull": ["$learning.proposals", []]}
 _MAX_FAILURE = 200
+NOT_AGREED = "the caller withdrew their consent"
+"""Why nothing more is learned."""
 
 
 def due(ended_at: Any, *, at: Any = "$$NOW") -> Document:
@@ -45,6 +48,7 @@ class Learnings:
     """The field `learning` of the collection `sessions`."""
 
     def __init__(self, db: AsyncDatabase[Document]) -> None:
+        self._encryption = Encryption.of(db)
         self._sessions = db[SESSIONS]
 
     async def due(self, limit: int) -> list[tuple[UserScope, str]]:
@@ -62,7 +66,7 @@ class Learnings:
             "learning.due_at": {"$type": "date"},
             "$expr": {"$lte": ["$learning.due_at", "$$NOW"]},
         }
-        return await self._update(selector, next_attempt("learning", backoff.LEARN_SCHEDULE))
+        return await self._update(scope, selector, next_attempt("learning", backoff.LEARN_SCHEDULE))
 
     async def propose(
         self, record: SessionRecord, proposals: Sequence[Proposal], summary: Mapping[str, Any]
@@ -83,19 +87,24 @@ class Learnings:
         }
         known = {each.id for each in (record.learning.proposals if record.learning else ())}
         new = [proposal_fields(each) for each in proposals if each.id not in known]
+        told: Document = {"answer": clean(dict(summary)), "proposals": new}
+        document = {"session_id": record.session_id, "learning": told}
+        sealed(await self._encryption.cipher(record.scope), SESSIONS, document)
         update = {
             "learning.asked_at": "$$NOW",
-            "learning.answer": {"$literal": clean(dict(summary))},
+            "learning.answer": {"$literal": told["answer"]},
             "learning.proposals": {"$concatArrays": [_PROPOSALS, {"$literal": new}]},
             "learning.failure": "$$REMOVE",
         }
-        return await self._update(selector, update)
+        return await self._update(record.scope, selector, update)
 
     async def answer(self, record: SessionRecord) -> Document:
         """The `summary` of an answer that is not settled."""
-        fields = {"_id": 0, "learning.answer": 1}
+        fields = {"_id": 0, "session_id": 1, "learning.answer": 1}
         selector = _one(record.scope, record.session_id)
-        document = await operations.read(lambda: self._sessions.find_one(selector, fields))
+        document = await self._encryption.read_one(
+            SESSIONS, lambda: self._sessions.find_one(selector, fields), record.scope
+        )
         found = ((document or {}).get("learning") or {}).get("answer")
         return dict(found) if isinstance(found, Mapping) else {}
 
@@ -103,7 +112,7 @@ class Learnings:
         """Take the lease of the session to change something; returns False while another process has it."""
         is_free = {"$or": [{"$eq": ["$lease.owner", {"$literal": owner}]}, HAS_RUN_OUT]}
         selector = _one(record.scope, record.session_id) | {"status": ENDED, "$expr": is_free}
-        return await self._update(selector, {"lease": lease(owner)}) is not None
+        return await self._update(record.scope, selector, {"lease": lease(owner)}) is not None
 
     async def settle(
         self, record: SessionRecord, owner: str, decisions: Mapping[str, Decision]
@@ -120,18 +129,19 @@ class Learnings:
             "learning.answer": "$$REMOVE",
             "lease": "$$REMOVE",
         }
-        return await self._update(_one(record.scope, record.session_id) | {"lease.owner": owner}, update)
+        selector = _one(record.scope, record.session_id) | {"lease.owner": owner}
+        return await self._update(record.scope, selector, update)
 
     async def decide(self, record: SessionRecord, owner: str, proposal_id: str, decision: Decision) -> None:
         """Note what somebody decided about a suggestion, and give up the lease."""
         selector = _one(record.scope, record.session_id) | {"lease.owner": owner}
         update = {"learning.proposals": _decided({proposal_id: decision}, at="$$NOW"), "lease": "$$REMOVE"}
-        await self._update(selector, update)
+        await self._update(record.scope, selector, update)
 
     async def release(self, record: SessionRecord, owner: str) -> None:
         """Give up the lease without having changed anything."""
         selector = _one(record.scope, record.session_id) | {"lease.owner": owner}
-        await self._update(selector, {"lease": "$$REMOVE"})
+        await self._update(record.scope, selector, {"lease": "$$REMOVE"})
 
     async def fail(self, record: SessionRecord, why: str, *, given_up: bool) -> None:
         """Note why a claimed attempt failed, and whether there is no other."""
@@ -140,12 +150,19 @@ class Learnings:
         update: Document = {"learning.failure": {"$literal": clean(why[:_MAX_FAILURE])}}
         if given_up:
             update |= {"learning.gave_up_at": "$$NOW", "learning.due_at": "$$REMOVE"}
-        await self._update(selector, update)
+        await self._update(record.scope, selector, update)
 
-    async def suggestions(self, scope: UserScope) -> list[tuple[SessionRecord, Proposal]]:
-        """What waits for somebody to accept or decline it, newest first, each with its session."""
+    async def suggestions(self, scope: UserScope, *, sessions: int = 0) -> list[tuple[SessionRecord, Proposal]]:
+        """What waits for somebody to accept or decline it, newest first, each with its session.
+
+        Args:
+            scope: the person.
+            sessions: of so many sessions at most; 0 for all.
+        """
         selector = scope.filter | {"learning.proposals.state": "suggested"}
-        documents = await operations.read(lambda: self._sessions.find(selector, {"report": 0}).to_list())
+        documents = await self._encryption.read(
+            SESSIONS, lambda: self._sessions.find(selector, {"report": 0}).limit(sessions).to_list(), scope
+        )
         found = [
             (record, proposal)
             for record in map(record_of, documents)
@@ -164,13 +181,27 @@ class Learnings:
         selector = scope.filter | {"learning.proposals.0": {"$exists": True}, "started_at": {"$lte": at}}
         await operations.write(lambda: self._sessions.update_many(selector, [{"$set": update}]))
 
-    async def _update(self, selector: Document, update: Document) -> SessionRecord | None:
+    async def stop(self, scope: UserScope) -> None:
+        """Learn nothing more from the person's sessions, as they withdrew their consent."""
+        given_up = {
+            "learning.gave_up_at": "$$NOW",
+            "learning.due_at": "$$REMOVE",
+            "learning.answer": "$$REMOVE",
+            "learning.failure": NOT_AGREED,
+        }
+        selector = scope.filter | {"learning.due_at": {"$exists": True}}
+        await operations.write(lambda: self._sessions.update_many(selector, [{"$set": given_up}]))
+
+    async def _update(self, scope: UserScope, selector: Document, update: Document) -> SessionRecord | None:
         document = await operations.write(
             lambda: self._sessions.find_one_and_update(
                 selector, [{"$set": update}], projection={"report": 0}, return_document=ReturnDocument.AFTER
             )
         )
-        return record_of(document) if document else None
+        if document is None:
+            return None
+        await self._encryption.open(SESSIONS, [document], scope)
+        return record_of(document)
 
 
 def dropped(proposal: Proposal, reason: str) -> Proposal:

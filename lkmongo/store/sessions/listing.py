@@ -16,6 +16,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from lkmongo.errors import NotFoundError, UsageError
 from lkmongo.model import DEFAULT_TENANT, SessionRecord, SessionStatus, TurnTotals, check_id
 from lkmongo.store.mongo import operations
+from lkmongo.store.mongo.encryption import Encryption
 from lkmongo.store.mongo.schema import SESSIONS, TURNS
 from lkmongo.store.sessions.documents import VECTOR, record_of, totals_of
 from lkmongo.store.sessions.transcript import ANSWER, FIRST_WORD
@@ -107,13 +108,15 @@ async def count(db: AsyncDatabase[Document], wanted: SessionFilter) -> int:
 
 
 async def find(db: AsyncDatabase[Document], wanted: SessionFilter, session_id: str) -> SessionRecord:
-    """The session of this id in the filter's tenant and of its user, with totals and without its report.
+    """The session of this id in the filter's tenant and of its user, with totals and its report.
 
     Raises:
         NotFoundError: there is none.
         UsageError: there are several, of different users.
     """
-    found = await _read(db, wanted.scope | {"session_id": check_id("session", session_id)}, 2)
+    found = await _read(
+        db, wanted.scope | {"session_id": check_id("session", session_id)}, 2, shown=dict.fromkeys(VECTOR, 0)
+    )
     where = f"tenant {wanted.tenant_id}" if wanted.tenant_id else "any tenant"
     if not found:
         raise NotFoundError(f"there is no session {session_id} in {where}", hint="lkmongo sessions list")
@@ -125,10 +128,15 @@ async def find(db: AsyncDatabase[Document], wanted: SessionFilter, session_id: s
 
 
 async def _read(
-    db: AsyncDatabase[Document], query: Document, limit: int, order: list[tuple[str, int]] | None = None
+    db: AsyncDatabase[Document],
+    query: Document,
+    limit: int,
+    order: list[tuple[str, int]] | None = None,
+    shown: Document = _SHOWN,
 ) -> list[SessionRecord]:
-    documents = await operations.read(
-        lambda: db[SESSIONS].find(query, _SHOWN, sort=order, limit=limit, max_time_ms=MAX_MILLISECONDS).to_list()
+    documents = await Encryption.of(db).read(
+        SESSIONS,
+        lambda: db[SESSIONS].find(query, shown, sort=order, limit=limit, max_time_ms=MAX_MILLISECONDS).to_list(),
     )
     return [record_of(document) for document in documents]
 

@@ -14,6 +14,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 from lkmongo.errors import DatabaseError, UsageError
 from lkmongo.model import SessionRecord, Turn, now
 from lkmongo.store.mongo import operations
+from lkmongo.store.mongo.cipher import is_sealed
+from lkmongo.store.mongo.encryption import Encryption
 from lkmongo.store.mongo.schema import TURNS
 from lkmongo.store.sessions.documents import record_of, turn_of
 from lkmongo.store.sessions.listing import MAX_MILLISECONDS, SessionFilter
@@ -25,6 +27,8 @@ FIELDS = ("content", "arguments", "output")
 LONGEST = 200
 """Characters of a search text."""
 _AROUND = 40
+_OPENED = 1_000
+"""Turns that are read at a time, to look through those that are encrypted."""
 _FIRST_SPAN, _LEAST_SPAN = timedelta(days=1), timedelta(hours=1)
 _QUICK, _SLOW = 1.0, 5.0
 """Seconds: a query faster than the first lengthens the next span of time, one slower than the second shortens it."""
@@ -59,9 +63,10 @@ class Found:
 
 
 def search_query(wanted: SessionFilter, text: str) -> Document:
-    """The query over `turns` for a literal text."""
+    """The query over `turns` for a literal text; what is encrypted is looked through here."""
     pattern = {"$regex": re.escape(text), "$options": "i"}
-    return wanted.turns() | {"$or": [{field: pattern} for field in FIELDS]}
+    found = [{field: pattern} for field in FIELDS] + [{field: {"$type": "binData"}} for field in FIELDS]
+    return wanted.turns() | {"$or": found}
 
 
 async def search(
@@ -145,15 +150,23 @@ async def _ends(db: AsyncDatabase[Document], wanted: SessionFilter) -> tuple[dat
 
 
 async def _find(db: AsyncDatabase[Document], query: Document, text: str, limit: int) -> list[Found]:
-    order = [("created_at", -1)]
-    cursor = db[TURNS].find(query, {"embedding": 0}, sort=order, limit=limit, max_time_ms=MAX_MILLISECONDS)
-    return [_found(document, text) async for document in cursor]
+    encryption, order = Encryption.of(db), [("created_at", -1)]
+    most = 0 if encryption.is_on else limit
+    cursor = db[TURNS].find(query, {"embedding": 0}, sort=order, limit=most, max_time_ms=MAX_MILLISECONDS)
+    found: list[Found] = []
+    async with cursor:
+        while len(found) < limit and (batch := await cursor.to_list(_OPENED)):
+            was_sealed = [any(is_sealed(each.get(field)) for field in FIELDS) for each in batch]
+            opened = zip(await encryption.open(TURNS, batch), was_sealed, strict=True)
+            found += [one for each, sealed in opened if (one := _found(each, text, missing=sealed))]
+    return found[:limit]
 
 
-def _found(document: Document, text: str) -> Found:
+def _found(document: Document, text: str, *, missing: bool) -> Found | None:
+    """Where the text is in a turn; without it None if it may be `missing`, as MongoDB could not look."""
     pattern = re.compile(re.escape(text), re.IGNORECASE)
     texts = [value for field in FIELDS if isinstance(value := document.get(field), str)]
     for value in texts:
         if match := pattern.search(value):
             return Found(record_of(document), turn_of(document), value, *match.span())
-    return Found(record_of(document), turn_of(document), texts[0] if texts else "", 0, 0)
+    return None if missing else Found(record_of(document), turn_of(document), texts[0] if texts else "", 0, 0)

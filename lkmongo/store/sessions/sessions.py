@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from pymongo import ReturnDocument, UpdateOne
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError
 
+from lkmongo import deadlines
 from lkmongo.errors import DatabaseError
 from lkmongo.model import SessionRecord, SessionStatus, Turn, UserScope, clean
 from lkmongo.store.mongo import operations
+from lkmongo.store.mongo.cipher import AnyCipher
+from lkmongo.store.mongo.encryption import Encryption, resealed, sealed
 from lkmongo.store.mongo.schema import SESSIONS, STAMP, TURNS, VERSION
 from lkmongo.store.sessions.documents import (
     HAS_RUN_OUT,
@@ -69,6 +72,7 @@ class Sessions:
         """Use the collections of `db`; see `Store.of`."""
         self.announces = announces
         self._learns = learns
+        self._encryption = Encryption.of(db)
         self._sessions = db[SESSIONS]
         self._turns = db[TURNS]
 
@@ -93,6 +97,8 @@ class Sessions:
             "livekit": record.livekit,
         }
         update |= {name: {"$literal": clean(value)} for name, value in where.items() if value is not None}
+        if record.ticket and record.ticket.visitor:
+            update["ticket"] = {"visitor": record.ticket.visitor, "made_at": record.ticket.made_at}
         result = await operations.write(lambda: self._sessions.update_one(selector, [{"$set": update}], upsert=True))
         return result.upserted_id is not None
 
@@ -252,7 +258,9 @@ class Sessions:
         return [(record, owner) for record, owner in found if is_gone(owner)]
 
     async def _resumable(self, selector: Document) -> list[Document]:
-        return await operations.read(lambda: self._sessions.find(selector, {"report": 0}).limit(_BATCH).to_list())
+        # Nobody reads what was said: an agent that continues reads the turns.
+        shown = {"report": 0, "summary": 0, "learning": 0}
+        return await operations.read(lambda: self._sessions.find(selector, shown).limit(_BATCH).to_list())
 
     async def left_off(self, scope: UserScope, session_id: str) -> list[Turn]:
         """The turns of an interrupted session; none when there is no such session or it is complete."""
@@ -284,6 +292,24 @@ class Sessions:
         )
         return [document["session_id"] for document in documents]
 
+    async def calls_before(self, scope: UserScope, session_id: str, began: datetime, *, within: timedelta) -> int:
+        """How many calls in rooms, of those that go on, the user had begun before this one.
+
+        Args:
+            scope: the user.
+            session_id: this session.
+            began: when it began; of two that began at once, the one with the smaller id is the earlier.
+            within: only those that began so long before at most.
+        """
+        earlier = {"started_at": began, "session_id": {"$lt": session_id}}
+        selector = scope.filter | {
+            "started_at": {"$gt": began - within - timedelta(seconds=deadlines.LEASE), "$lte": began},
+            "session_id": {"$ne": session_id},
+            "$or": [{"started_at": {"$lt": began}}, earlier],
+            "livekit": {"$ne": None},
+        }
+        return await operations.read(lambda: self._sessions.count_documents(selector | LIVE))
+
     async def save(
         self, record: SessionRecord, *, owner: str | None = None, keep_lease: bool = False, learn: bool = False
     ) -> bool:
@@ -310,7 +336,9 @@ class Sessions:
             # What a model has made of this very end stays, and nothing is told where something was forgotten.
             is_better = [{"$eq": ["$summary.by", "model"]}, {"$eq": ["$ended_at", record.ended_at]}]
             stays = {"$or": [{"$and": is_better}, {"$eq": [f"${NO_SUMMARY}", True]}]}
-            fields["summary"] = {"$cond": [stays, "$summary", {"$literal": clean(summary_fields(record.summary))}]}
+            told = {"session_id": record.session_id, "summary": clean(summary_fields(record.summary))}
+            sealed(await self._encryption.cipher(record.scope), SESSIONS, told)
+            fields["summary"] = {"$cond": [stays, "$summary", {"$literal": told["summary"]}]}
         if record.started_at:
             fields["started_at"] = {"$min": ["$started_at", record.started_at]}
         if not (keep_lease or record.status is SessionStatus.ACTIVE):
@@ -346,12 +374,13 @@ class Sessions:
                     raise TakenError from error
                 raise
 
+        cipher = await self._encryption.cipher(scope)
         for start in range(0, len(turns), _BATCH):
             batch = [
                 UpdateOne(
                     # With the item's id, so that a number that another turn has fails as a duplicate key.
                     _one(scope, session_id) | {"seq": turn.seq, "item_id": clean(turn.item_id)},
-                    {"$setOnInsert": turn_fields(turn)},
+                    {"$setOnInsert": _sealed_turn(cipher, session_id, turn)},
                     upsert=True,
                 )
                 for turn in turns[start : start + _BATCH]
@@ -390,23 +419,55 @@ class Sessions:
         await self.append(scope, session_id, missing)
         return len(missing)
 
+    async def amend(self, scope: UserScope, session_id: str, said: Mapping[str, Mapping[str, str]]) -> int:
+        """Replace fields of stored turns, by item id, such as `content`: in one request, as the turns belong together.
+
+        Returns:
+            How many of the turns there are.
+        """
+        cipher = await self._encryption.cipher(scope)
+        key = {"session_id": session_id}
+        requests = [
+            UpdateOne(
+                _one(scope, session_id) | {"item_id": clean(item_id)},
+                {"$set": resealed(cipher, TURNS, clean(dict(fields)) | key | {"item_id": clean(item_id)})},
+            )
+            for item_id, fields in said.items()
+        ]
+        result = await operations.write(lambda: self._turns.bulk_write(requests, ordered=False))
+        return result.matched_count
+
+    async def count_redacted(self, scope: UserScope, session_id: str, counts: Mapping[str, int]) -> bool:
+        """Note how much of the session was masked or dropped, by kind; returns whether there is such a session."""
+        most = {f"redacted.{kind}": count for kind, count in counts.items()}
+        selector = _one(scope, session_id)
+        result = await operations.write(lambda: self._sessions.update_one(selector, {"$max": most}))
+        return result.matched_count == 1
+
     async def get(self, scope: UserScope, session_id: str) -> SessionRecord | None:
         """One session of the user, with its report."""
         shown = dict.fromkeys(VECTOR, 0)
-        document = await operations.read(lambda: self._sessions.find_one(_one(scope, session_id), shown))
+        selector = _one(scope, session_id)
+        document = await self._encryption.read_one(SESSIONS, lambda: self._sessions.find_one(selector, shown), scope)
         return record_of(document) if document else None
 
     async def recent(self, scope: UserScope, *, limit: int = 50) -> list[SessionRecord]:
         """The user's sessions with their reports, newest first."""
-        documents = await operations.read(
-            lambda: self._sessions.find(scope.filter).sort("started_at", -1).limit(limit).to_list()
+        documents = await self._encryption.read(
+            SESSIONS, lambda: self._sessions.find(scope.filter).sort("started_at", -1).limit(limit).to_list(), scope
         )
         return [record_of(document) for document in documents]
 
     async def turns(self, scope: UserScope, session_id: str) -> list[Turn]:
         """The turns of a session in order."""
-        documents = await operations.read(lambda: self._turns.find(_one(scope, session_id)).sort("seq").to_list())
+        selector = _one(scope, session_id)
+        documents = await self._encryption.read(TURNS, lambda: self._turns.find(selector).sort("seq").to_list(), scope)
         return [turn_of(document) for document in documents]
+
+
+def _sealed_turn(cipher: AnyCipher, session_id: str, turn: Turn) -> Document:
+    key = {"session_id": session_id, "item_id": clean(turn.item_id)}
+    return {name: value for name, value in sealed(cipher, TURNS, turn_fields(turn) | key).items() if name not in key}
 
 
 def _one(scope: UserScope, session_id: str) -> Document:

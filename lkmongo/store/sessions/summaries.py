@@ -17,6 +17,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.model import SessionStatus, UserScope
 from lkmongo.store.mongo import operations
+from lkmongo.store.mongo.encryption import Encryption, gist_place, sealed
 from lkmongo.store.mongo.schema import SESSIONS, USERS
 from lkmongo.store.sessions.documents import VECTOR, commitments_of, summary_fields, summary_of
 from lkmongo.store.sessions.sessions import NO_SUMMARY
@@ -39,6 +40,7 @@ class Summaries:
     """The field `summary` of the collection `sessions`, and `commitments` of `users`."""
 
     def __init__(self, db: AsyncDatabase[Document]) -> None:
+        self._encryption = Encryption.of(db)
         self._sessions = db[SESSIONS]
         self._users = db[USERS]
 
@@ -74,9 +76,11 @@ class Summaries:
         selector = scope.filter | {"session_id": session_id}
         shown = {"_id": 0, "started_at": 1, "summary.commitments": 1, "summary.by": 1}
         session, person = await asyncio.gather(
-            operations.read(lambda: self._sessions.find_one(selector, shown)),
-            operations.read(
-                lambda: self._users.find_one(scope.filter, {"_id": 0, "forgotten_at": 1, "commitments": 1})
+            self._encryption.read_one(SESSIONS, lambda: self._sessions.find_one(selector, shown), scope),
+            self._encryption.read_one(
+                USERS,
+                lambda: self._users.find_one(scope.filter, {"_id": 0, "forgotten_at": 1, "commitments": 1}),
+                scope,
             ),
         )
         if session is None or person is None:
@@ -89,11 +93,14 @@ class Summaries:
         ended = {each.id: each.closed_at for each in commitments_of(before.get("commitments"))}
         kept = [replace(each, closed_at=each.closed_at or ended.get(each.id)) for each in summary.commitments]
         fields = summary_fields(replace(summary, commitments=tuple(kept)))
+        cipher = await self._encryption.cipher(scope)
+        gist = cipher.seal(gist_place(), fields["text"])
+        sealed(cipher, SESSIONS, {"session_id": session_id, "summary": fields})
         if vector is not None and vector.size:
             fields |= _vector_fields(vector, model)
         await operations.write(lambda: self._sessions.update_one(selector, {"$set": {"summary": fields}}))
         expired = await self._expired(scope, commitments_of(person.get("commitments")), session_id)
-        if not await self._note(scope, [session_id, *expired], fields, closed, began):
+        if not await self._note(scope, [session_id, *expired], gist, fields["commitments"], closed, began):
             # Something was forgotten meanwhile: whoever did may have looked before this was stored.
             await operations.write(lambda: self._sessions.update_one(selector, _NO_LONGER))
             return False
@@ -110,16 +117,21 @@ class Summaries:
         return list(names - set(await operations.read(lambda: self._sessions.distinct("session_id", selector))))
 
     async def _note(
-        self, scope: UserScope, replaced: Sequence[str], fields: Document, closed: Collection[str], began: datetime
+        self,
+        scope: UserScope,
+        replaced: Sequence[str],
+        gist: Any,
+        commitments: Sequence[Document],
+        closed: Collection[str],
+        began: datetime,
     ) -> bool:
         """Bring the person's document up to date; returns whether nothing was forgotten since the call began.
 
         The open commitments of the calls in `replaced`, of which the first is this one, go.
         """
-        new = [each for each in fields["commitments"] if "closed_at" not in each]
+        new = [each for each in commitments if "closed_at" not in each]
         # A person without the time cannot have forgotten anything.
         unforgotten = scope.filter | {"forgotten_at": {"$not": {"$gte": began}}}
-        gist = {"last_session.gist": fields["text"]} if fields["text"] else None
         of_this = {"last_session.session_id": replaced[0]}
         requests = [
             UpdateOne(
@@ -135,7 +147,10 @@ class Summaries:
                 unforgotten,
                 {"$push": {"commitments": {"$each": new, "$sort": {"made_at": 1}, "$slice": -MAX_OPEN}}},
             ),
-            UpdateOne(unforgotten | of_this, {"$set": gist} if gist else {"$unset": {"last_session": ""}}),
+            UpdateOne(
+                unforgotten | of_this,
+                {"$set": {"last_session.gist": gist}} if gist else {"$unset": {"last_session": ""}},
+            ),
         ]
         result = await operations.write(lambda: self._users.bulk_write(requests))
         return result.matched_count > 0
@@ -150,7 +165,17 @@ class Summaries:
         if not vector.size:
             return False
         fields = {f"summary.{name}": value for name, value in _vector_fields(vector, model).items()}
-        selector = scope.filter | {"session_id": session_id, "summary.text": summary_fields(summary)["text"]}
+        selector = scope.filter | {"session_id": session_id}
+        text: Any = summary_fields(summary)["text"]
+        if self._encryption.is_on:  # its ciphertext tells nothing: it is looked for as it was read
+            shown = {"_id": 0, "session_id": 1, "summary.text": 1}
+            stored = await operations.read(lambda: self._sessions.find_one(selector, shown))
+            raw = ((stored or {}).get("summary") or {}).get("text")
+            opened = await self._encryption.open(SESSIONS, [stored] if stored else [], scope)
+            if not opened or (opened[0].get("summary") or {}).get("text") != text:
+                return False
+            text = raw
+        selector |= {"summary.text": text}
         result = await operations.write(lambda: self._sessions.update_one(selector, {"$set": fields}))
         return result.matched_count == 1
 
@@ -178,7 +203,8 @@ class Summaries:
 
     async def open(self, scope: UserScope) -> tuple[Commitment, ...]:
         """The person's open commitments, the oldest first."""
-        document = await operations.read(lambda: self._users.find_one(scope.filter, {"_id": 0, "commitments": 1}))
+        shown = {"_id": 0, "commitments": 1}
+        document = await self._encryption.read_one(USERS, lambda: self._users.find_one(scope.filter, shown), scope)
         return commitments_of((document or {}).get("commitments"))
 
     async def of_person(
@@ -203,8 +229,10 @@ class Summaries:
         selector = scope.filter | _HAS_SUMMARY | ({"started_at": bounds} if bounds else {})
         shown = ("text", "at", "topics", "commitments", "by", *(("embedding", "embedding_model") if vectors else ()))
         fields = {"_id": 0, "session_id": 1, "started_at": 1} | {f"summary.{name}": 1 for name in shown}
-        documents = await operations.read(
-            lambda: self._sessions.find(selector, fields, sort=[("started_at", -1)], limit=limit).to_list()
+        documents = await self._encryption.read(
+            SESSIONS,
+            lambda: self._sessions.find(selector, fields, sort=[("started_at", -1)], limit=limit).to_list(),
+            scope,
         )
         calls = [_past_call(document) for document in documents]
         return [call for call in calls if call and call.summary.text]

@@ -44,8 +44,8 @@
 
   // ------------------------------------------------------------------ the server
 
-  async function ask(method, path, body) {
-    const options = { method, credentials: "same-origin", signal: AbortSignal.timeout(15_000) };
+  async function ask(method, path, body, patience = 15_000) {
+    const options = { method, credentials: "same-origin", signal: AbortSignal.timeout(patience) };
     if (body !== undefined) {
       options.headers = { "Content-Type": "application/json" };
       options.body = JSON.stringify(body);
@@ -84,6 +84,8 @@
     try {
       const { server_url, participant_token } = await ask("POST", "api/token", {});
       if (mine.ended) return;
+      if (agreed) await ask("POST", "api/consent", { agree: true });
+      agreed = false;
       await room.connect(server_url, participant_token);
     } catch (error) {
       const text = error instanceof Error ? error.message : String(error);
@@ -161,8 +163,18 @@
     document.body.dataset.call = "connecting";
   }
 
+  // Only LiveKit's server makes a participant an agent; others may be allowed to say that they are one.
+  function isAgent(mine, participant) {
+    return participant?.kind === mine.client.ParticipantKind.AGENT;
+  }
+
+  function speaker(mine, identity) {
+    if (identity === mine.room.localParticipant.identity) return "You";
+    return isAgent(mine, mine.room.remoteParticipants.get(identity)) ? "Assistant" : "Somebody else";
+  }
+
   function arrive(mine, participant) {
-    if (!participant.isAgent || mine.agent) return;
+    if (!isAgent(mine, participant) || mine.agent) return;
     mine.agent = participant;
     clearTimeout(mine.lateAgent);
     warn("agent", "");
@@ -249,51 +261,52 @@
   // ------------------------------------------------------------------ what is said
 
   async function heard(mine, reader, identity) {
-    const own = identity === mine.room.localParticipant.identity;
-    const segment = reader.info.attributes?.["lk.segment_id"] || reader.info.id;
+    const who = speaker(mine, identity);
+    const segment = `${identity} ${reader.info.attributes?.["lk.segment_id"] || reader.info.id}`;
     const number = (mine.streams = (mine.streams || 0) + 1);
     let text = "";
     try {
       for await (const piece of reader) {
         text += piece;
-        if (!mine.ended) interim(mine, segment, number, own, text);
+        if (!mine.ended) interim(mine, segment, number, who, text);
       }
     } catch (error) {
       console.info(`A transcript broke off: ${error.message}`); // what arrived so far is shown
     }
     if (mine.ended) return;
     // The caller's words arrive whole with each update; the agent's arrive once, in pieces.
-    if (!own || reader.info.attributes?.["lk.transcription_final"] === "true") final(mine, segment, own, text);
+    if (who !== "You" || reader.info.attributes?.["lk.transcription_final"] === "true") final(mine, segment, who, text);
   }
 
-  function interim(mine, segment, number, own, text) {
+  function interim(mine, segment, number, who, text) {
     const known = mine.partial.get(segment);
     if (known && known.number > number) return;
-    const line = known ? known.line : spoken(own, "");
+    const line = known ? known.line : spoken(who, "");
     mine.partial.set(segment, { line, number });
     line.lastChild.textContent = text;
     if (!known) $("partial").append(line);
     $("partial").hidden = false;
   }
 
-  function final(mine, segment, own, text) {
+  function final(mine, segment, who, text) {
     mine.partial.get(segment)?.line.remove();
     mine.partial.delete(segment);
     $("partial").hidden = !$("partial").childElementCount;
-    if (text.trim()) write(own, text.trim());
+    if (text.trim()) write(who, text.trim());
   }
 
-  function spoken(own, text) {
-    const line = element("div", { className: own ? "said mine" : "said" });
-    line.append(element("b", { textContent: own ? "You" : "Assistant" }), element("span", { textContent: text }));
+  function spoken(who, text) {
+    const line = element("div", { className: who === "You" ? "said mine" : "said" });
+    line.append(element("b", { textContent: who }), element("span", { textContent: text }));
     return line;
   }
 
-  function write(own, text) {
+  function write(who, text) {
     const log = $("transcript");
     const follows = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
-    log.append(spoken(own, text));
-    if (follows || own) log.scrollTop = log.scrollHeight;
+    log.append(spoken(who, text));
+    if (who !== "You" && !$("consent").hidden) rights(); // they may have answered aloud
+    if (follows || who === "You") log.scrollTop = log.scrollHeight;
   }
 
   async function send(event) {
@@ -304,7 +317,7 @@
     $("message").value = "";
     try {
       await mine.room.localParticipant.sendText(text, { topic: "lk.chat" });
-      if (!mine.ended) write(true, text);
+      if (!mine.ended) write("You", text);
       warn("typing", "");
     } catch {
       if (!$("message").value) $("message").value = text;
@@ -314,26 +327,52 @@
 
   // ------------------------------------------------------------------ what is remembered
 
+  let more = null; // gets the next page of what is remembered
+
   async function remembered(note = "") {
     $("memory-status").textContent = note || "Looking";
+    rights();
     try {
-      const { known, logged_in, lines, suggestions } = await ask("GET", "api/memories");
+      const found = await ask("GET", "api/memories");
+      const { known, logged_in, lines, suggestions, count } = found;
       $("suggestions").replaceChildren(...suggestions.map(suggestionOf));
       $("suggested").hidden = !suggestions.length;
       const hadGist = $("lines").querySelector("[data-name=last_call]");
       $("lines").replaceChildren(...lines.map(lineOf));
+      following(found.more);
       if (note && hadGist && lines.length && !$("lines").querySelector("[data-name=last_call]")) {
         note += " The summary of the last conversation went with it, for it may have told the same.";
       }
       $("delete-all").hidden = !lines.length;
       $("leave").hidden = !known || logged_in;
-      const count = lines.length === 1 ? "1 line" : `${lines.length} lines`;
-      $("memory-status").textContent = [note, lines.length ? count : "Nothing is remembered."].filter(Boolean).join(" ");
+      $("export").hidden = $("erase").hidden = !known;
+      const told = count === 1 ? "1 line" : `${count} lines`;
+      $("memory-status").textContent = [note, count ? told : "Nothing is remembered."].filter(Boolean).join(" ");
     } catch (error) {
       $("lines").replaceChildren();
+      following(null);
       $("suggested").hidden = $("delete-all").hidden = $("leave").hidden = true;
       $("memory-status").textContent = error.message;
     }
+  }
+
+  async function remembersMore() {
+    const place = more;
+    try {
+      const found = await ask("GET", `api/memories?after=${encodeURIComponent(place)}`);
+      if (place !== more) return; // the list has begun anew meanwhile
+      const added = found.lines.map(lineOf);
+      $("lines").append(...added);
+      following(found.more);
+      added[0]?.querySelector("button").focus();
+    } catch (error) {
+      $("memory-status").textContent = error.message;
+    }
+  }
+
+  function following(place) {
+    more = place;
+    $("more").hidden = !more;
   }
 
   function lineOf({ kind, name, label, content }) {
@@ -345,12 +384,13 @@
     return item;
   }
 
-  function suggestionOf({ id, label, content, ended }) {
-    const text = ended ? `No longer true: ${content}` : content;
+  function suggestionOf({ id, label, content, ended, of_guest, instead_of }) {
+    let text = ended ? `No longer true: ${content}` : content;
+    if (of_guest) text += instead_of ? ` (said before you logged in, instead of: ${instead_of})` : " (said before you logged in)";
     const item = element("li", {}, element("div", {}, element("b", { textContent: label }), text));
     for (const [answer, words, note] of [
-      ["accept", "Remember", `${label} is remembered.`],
-      ["decline", "Discard", `${label} is not remembered.`],
+      ["accept", of_guest ? "Keep this" : "Remember", `${label} is remembered.`],
+      ["decline", "Discard", of_guest ? `${label} stays as it is.` : `${label} is not remembered.`],
     ]) {
       const button = element("button", { type: "button", textContent: words });
       button.setAttribute("aria-label", `${words} ${label}: ${text}`);
@@ -385,6 +425,80 @@
     $("memory-title").focus();
   }
 
+  // ------------------------------------------------------------------ the caller's own rights
+
+  let agreed = false; // before the first conversation, when the server does not know this browser yet
+
+  async function rights() {
+    try {
+      const { asks, question, consent, access } = await ask("GET", "api/rights");
+      const agrees = consent?.state === "agreed";
+      $("consent-question").textContent = question;
+      $("consent").hidden = !asks || Boolean(consent) || agreed || $("consent").dataset.answered === "no";
+      $("consent-state").hidden = !asks || !consent;
+      if (consent) $("consent-state").textContent = `You ${consent.state === "agreed" ? "agreed" : `have ${consent.state}`} on ${new Date(consent.at).toLocaleString()}.`;
+      $("withdraw").hidden = !asks || !consent;
+      $("withdraw").textContent = agrees ? "Keep nothing more" : "Remember me again";
+      $("withdraw").dataset.agree = String(!agrees);
+      $("access").hidden = access === null;
+      $("looks").replaceChildren(
+        ...(access?.length ? access : [{ action: "nobody so far" }]).map(({ at, action }) =>
+          element("li", { textContent: at ? `${new Date(at).toLocaleString()}: ${action}` : action })),
+      );
+    } catch (error) {
+      console.info(`What you may ask for could not be loaded: ${error.message}`);
+    }
+  }
+
+  async function consent(agree, status) {
+    try {
+      const { consent: noted } = await ask("POST", "api/consent", { agree });
+      if (!noted) $("consent").dataset.answered = "no";
+      status(agree ? "You are remembered from now on." : "Nothing more is kept from now on. What was kept before stays until you erase it.");
+    } catch (error) {
+      // Before the first conversation the server does not know this browser: it is told when one begins.
+      if (!error.message.includes("begin a conversation")) return status(error.message);
+      agreed = agree;
+      $("consent").dataset.answered = agree ? "yes" : "no";
+      status(agree ? "Thank you. Start when you like." : "Nothing will be kept. Start when you like.");
+    }
+    await rights();
+  }
+
+  async function erasing() {
+    try {
+      const { erased, orders_kept } = await ask("POST", "api/erase", {});
+      const found = Object.entries(erased).filter(([, count]) => count).map(([name, count]) => `${count} in ${name}`);
+      $("erasing-what").textContent = `This deletes ${found.join(", ") || "what is kept"}.${orders_kept ? ` ${orders_kept} orders stay, as business records.` : ""}`;
+      $("erasing").showModal();
+    } catch (error) {
+      $("memory-status").textContent = error.message;
+    }
+  }
+
+  async function erase() {
+    if (call) over(call, "The conversation has ended");
+    $("memory-status").textContent = "Erasing";
+    try {
+      const { receipt, erased_at } = await ask("POST", "api/erase", { confirm: "erase" }, 40_000);
+      $("transcript").replaceChildren();
+      await remembered(receipt
+        ? `Everything was erased on ${new Date(erased_at).toLocaleString()}. Your receipt: ${receipt}.`
+        : "It is being erased; that takes a minute.");
+    } catch (error) {
+      $("memory-status").textContent = error.message;
+    }
+    $("memory-title").focus();
+  }
+
+  function confirmed(dialog, then) {
+    $(dialog).addEventListener("close", () => {
+      const is_sure = $(dialog).returnValue === "erase";
+      $(dialog).returnValue = "";
+      if (is_sure) then();
+    });
+  }
+
   function showMemory(on) {
     $("memory").hidden = !on;
     $("show-memory").setAttribute("aria-expanded", String(on));
@@ -406,11 +520,20 @@
   $("typing").addEventListener("submit", send);
   $("show-memory").addEventListener("click", () => showMemory($("memory").hidden));
   $("hide-memory").addEventListener("click", () => showMemory(false));
+  $("more").addEventListener("click", remembersMore);
   $("delete-all").addEventListener("click", () => $("sure").showModal());
   $("sure").addEventListener("close", () => {
     if ($("sure").returnValue === "delete") change("DELETE", "api/memories", undefined, "All is deleted.");
     $("sure").returnValue = "";
   });
+  $("agree").addEventListener("click", () => consent(true, say));
+  $("decline").addEventListener("click", () => consent(false, say));
+  $("withdraw").addEventListener("click", ({ target }) =>
+    consent(target.dataset.agree === "true", (text) => ($("memory-status").textContent = text)));
+  $("erase").addEventListener("click", erasing);
+  confirmed("erasing", () => $("really").showModal());
+  confirmed("really", erase);
+  rights();
   $("leave").addEventListener("click", () =>
     change("POST", "api/logout", {}, "This browser is not known any more; the next conversation is a stranger's."));
   window.addEventListener("pagehide", () => call && call.room.disconnect());

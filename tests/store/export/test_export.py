@@ -22,7 +22,7 @@ from lkmongo.model import SessionStatus
 from lkmongo.store.export import export as export_module
 from lkmongo.store.export import writers
 from lkmongo.store.export.export import Export, Sink, parse_after
-from lkmongo.store.export.writers import CsvWriter, JsonlWriter, MarkdownWriter, ParquetWriter
+from lkmongo.store.export.writers import COLUMNS, CsvWriter, JsonlWriter, MarkdownWriter, ParquetWriter
 from lkmongo.store.mongo.client import create_client
 from lkmongo.store.mongo.extended_json import loads
 from lkmongo.store.sessions.listing import SessionFilter
@@ -290,7 +290,23 @@ async def test_csv_has_a_row_a_turn_and_one_for_a_call_without(store):
     assert (rows[2]["room_name"], rows[2]["ended_at"]) == ("room", "")
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])
+@pytest.mark.parametrize("between", [";", "\t", "|", ","])
+async def test_a_spreadsheet_that_separates_otherwise_makes_no_cells_of_what_was_said(store, between):
+    """Excel separates by semicolons where a comma is a decimal mark, and sees no quotes then."""
+    said_so = f"yes{between}=HYPERLINK(A1){between} +no\n-1"
+    call = session("s", room_name=said_so, close_reason=f'"{between}=1')
+    await store.db.sessions.insert_one(call)
+    await store.db.turns.insert_one(said(0, said_so, of=call, metrics={"e2e_latency": 0.5}))
+    text = (await run(store.db, csv_writer)).decode()
+    cells = [cell for row in csv.reader(io.StringIO(text, newline=""), delimiter=between) for cell in row]
+    assert not [cell for cell in cells if re.match('["\\s]*[=+@-]', cell)]
+    for line in text.removesuffix("\r\n").split("\r\n"):
+        assert line.startswith('"')
+        assert line.endswith('"')
+        assert line.count('","') >= len(COLUMNS) - 1, "numbers and empty cells are quoted, too"
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff20"])
 async def test_no_cell_of_csv_is_a_formula(store, start):
     formula = f"{start}cmd|' /C calc'!A0"
     call = session("s", room_name=formula, close_reason=formula)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from io import BytesIO
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from lkmongo.errors import ExitCode, MissingExtraError
 from lkmongo.store.knowledge import ingest
 from lkmongo.store.knowledge.formats import SUFFIXES, DocumentError, NoTextError, decode, lines_of, passages_of, unwrap
 from lkmongo.store.knowledge.ingest import find_documents, read_file, read_stream
+from lkmongo.store.knowledge.reader import Reader
 
 
 def said(data, source):
@@ -108,11 +108,17 @@ class TestFolders:
         (tmp_path / "gone.md").symlink_to(tmp_path / "nowhere.md")
         (tmp_path / "linked.md").symlink_to(tmp_path / "a.md")
         found = find_documents([tmp_path])
+        assert sources(found) == ["a.md", "sub/b.md"]
+        assert len(found.skipped) == 4
+        assert {note.partition(": ")[2] for note in found.skipped} == {
+            "skipped, it is a symbolic link, which only --follow-links follows"
+        }
+        found = find_documents([tmp_path], follow_links=True)
         assert sources(found) == ["a.md", "linked.md", "sub/b.md"]
         assert sorted(note.partition(": ")[2] for note in found.skipped) == [
             "skipped, it is a broken link",
             "skipped, it is a broken link",
-            "skipped, it is a link to a folder",
+            "skipped, it is a link to a folder that is read already",
         ]
 
     def test_folders_may_be_nested_deeply(self, tmp_path):
@@ -145,7 +151,7 @@ class TestFolders:
                 raise PermissionError(13, "Permission denied")
             return scandir(path)
 
-        monkeypatch.setattr(ingest.os, "scandir", refuse)  # root, who runs tests in containers, may read everything
+        monkeypatch.setattr(os, "scandir", refuse)  # root, who runs tests in containers, may read everything
         found = find_documents([tmp_path])
         assert (sources(found), found.folders) == (["a.md"], [])
         assert found.problems == [f"{tmp_path}/locked: cannot be read: Permission denied"]
@@ -189,47 +195,47 @@ class TestNamedFiles:
         with pytest.raises(DocumentError, match="/dev/null is not a regular file"):
             find_documents([Path("/dev/null")])
 
-    def test_a_file_may_hold_so_much_and_no_more(self, tmp_path, monkeypatch):
+    def test_a_file_may_hold_so_much_and_no_more(self, tmp_path, monkeypatch, reader):
         monkeypatch.setattr(ingest, "MAX_BYTES", 2 * 1024**2)
         put(tmp_path, a_txt="word " * 400_000)
         (file,) = find_documents([tmp_path]).files
-        assert len(read_file(file).passages) > 1_000
+        assert len(read_file(file, reader).passages) > 1_000
         put(tmp_path, a_txt="word " * 500_000)
         with pytest.raises(DocumentError, match=r"a\.txt: is larger than 2 MB"):
-            read_file(file)
+            read_file(file, reader)
 
-    def test_the_message_begins_with_the_path_and_keeps_its_kind(self, tmp_path):
+    def test_the_message_begins_with_the_path_and_keeps_its_kind(self, tmp_path, reader):
         put(tmp_path, a_md="# Only a heading\n", b_md="")
         first, second = find_documents([tmp_path]).files
         with pytest.raises(NoTextError, match=r"a\.md: holds no text"):
-            read_file(first)
+            read_file(first, reader)
         with pytest.raises(NoTextError, match=r"b\.md: is empty"):
-            read_file(second)
+            read_file(second, reader)
 
-    def test_a_file_that_vanishes_meanwhile_is_said(self, tmp_path):
+    def test_a_file_that_vanishes_meanwhile_is_said(self, tmp_path, reader):
         put(tmp_path, a_md="A")
         (file,) = find_documents([tmp_path]).files
         (tmp_path / "a.md").unlink()
         with pytest.raises(DocumentError, match=r"a\.md: cannot be read: No such file"):
-            read_file(file)
+            read_file(file, reader)
 
 
 class TestStreams:
-    def test_the_name_says_what_it_is(self):
-        document = read_stream(BytesIO(b"# A\n\nText."), "notes/today.md")
+    def test_the_name_says_what_it_is(self, reader):
+        document = read_stream(BytesIO(b"# A\n\nText."), "notes/today.md", reader)
         assert document.root is None
         assert [(p.source, p.title) for p in document.passages] == [("notes/today.md", "A")]
-        assert read_stream(BytesIO(b"# A\n\nText."), "notes.txt").passages[0].title == "Notes"
+        assert read_stream(BytesIO(b"# A\n\nText."), "notes.txt", reader).passages[0].title == "Notes"
 
     @pytest.mark.parametrize("name", ["notes", "notes.docx", "", "a\nb.md", "x" * 600 + ".md", "\ud800.md"])
-    def test_a_name_that_cannot_be_one_is_refused(self, name):
+    def test_a_name_that_cannot_be_one_is_refused(self, reader, name):
         with pytest.raises(DocumentError):
-            read_stream(BytesIO(b"text"), name)
+            read_stream(BytesIO(b"text"), name, reader)
 
-    def test_what_is_too_much_is_refused(self, monkeypatch):
+    def test_what_is_too_much_is_refused(self, monkeypatch, reader):
         monkeypatch.setattr(ingest, "MAX_BYTES", 1024**2)
         with pytest.raises(DocumentError, match=r"notes\.md: is larger than 1 MB"):
-            read_stream(BytesIO(b"x" * (1024**2 + 1)), "notes.md")
+            read_stream(BytesIO(b"x" * (1024**2 + 1)), "notes.md", reader)
 
 
 class TestText:
@@ -437,15 +443,21 @@ class TestWithoutTheExtra:
         [("bs4", "faq.html", "html"), ("markdownify", "faq.htm", "html"), ("pypdf", "leaflet.pdf", "pdf")],
     )
     def test_the_file_and_the_extra_are_named(self, tmp_path, monkeypatch, module, name, extra):
-        monkeypatch.setitem(sys.modules, module, None)
+        self.leave_out(monkeypatch, tmp_path, module)
         (tmp_path / name).write_bytes(b"<p>Open.")
         (file,) = find_documents([tmp_path / name]).files
-        for read in (lambda: read_file(file), lambda: read_stream(BytesIO(b"<p>Open."), name)):
-            with pytest.raises(MissingExtraError, match=rf"{name}: \w+ needs the extra {extra}") as caught:
-                read()
-            assert caught.value.hint == f'pip install "lkmongo[{extra}]"'
+        with Reader() as reader:
+            for read in (lambda: read_file(file, reader), lambda: read_stream(BytesIO(b"<p>Open."), name, reader)):
+                with pytest.raises(MissingExtraError, match=rf"{name}: \w+ needs the extra {extra}") as caught:
+                    read()
+                assert caught.value.hint == f'pip install "lkmongo[{extra}]"'
 
     def test_text_needs_none(self, tmp_path, monkeypatch):
-        for module in ("bs4", "markdownify", "pypdf"):
-            monkeypatch.setitem(sys.modules, module, None)
-        assert read_stream(BytesIO(b"# Hours\n\nFrom nine."), "hours.md").passages
+        self.leave_out(monkeypatch, tmp_path, "bs4", "markdownify", "pypdf")
+        with Reader() as reader:
+            assert read_stream(BytesIO(b"# Hours\n\nFrom nine."), "hours.md", reader).passages
+
+    def leave_out(self, monkeypatch, folder, *modules):
+        for module in modules:
+            (folder / f"{module}.py").write_text("raise ImportError('it is not installed')")
+        monkeypatch.syspath_prepend(folder)

@@ -53,8 +53,10 @@ def document(source, *contents, root=None):
     return Document(source, tuple(passages), root)
 
 
-async def add(store, *documents, tenant=SHOP, embedder=None, folders=(), present=(), dry_run=False) -> IngestResult:
-    library = Library(list(documents), list(folders), {*present, *(d.source for d in documents)})
+async def add(
+    store, *documents, tenant=SHOP, embedder=None, folders=(), present=(), links=(), dry_run=False
+) -> IngestResult:
+    library = Library(list(documents), list(folders), {*present, *(d.source for d in documents)}, list(links))
     return await add_documents(
         store.db,
         tenant,
@@ -272,9 +274,9 @@ async def test_every_command_on_passages_names_the_tenant(store, mongodb_uri):
 # ---------------------------------------------------------------- folders
 
 
-async def test_what_vanished_from_a_folder_is_removed_when_it_is_added_again(store, tmp_path):
+async def test_what_vanished_from_a_folder_is_removed_when_it_is_added_again(store, tmp_path, reader):
     async def add_folder(folder):
-        library = await read_documents(find_documents([folder]), lambda *_: None)
+        library = await read_documents(find_documents([folder]), reader)
         return counted(await add(store, *library.documents, folders=library.folders, present=library.present))
 
     docs, other = tmp_path / "docs", tmp_path / "other"
@@ -291,30 +293,51 @@ async def test_what_vanished_from_a_folder_is_removed_when_it_is_added_again(sto
     assert set(await contents(store)) == {("a.md", 0), ("c.md", 0), ("from-stdin.md", 0)}
 
 
-async def test_a_file_that_cannot_be_read_any_more_keeps_its_passages(store, tmp_path):
+async def test_a_file_that_cannot_be_read_any_more_keeps_its_passages(store, tmp_path, reader):
     (tmp_path / "a.md").write_text("A.")
     (tmp_path / "b.md").write_text("B.")
     for broken in (None, b"\xff\xfe\xff"):
         if broken:
             (tmp_path / "b.md").write_bytes(broken)
-        library = await read_documents(find_documents([tmp_path]), lambda *_: None)
+        library = await read_documents(find_documents([tmp_path]), reader)
         await add(store, *library.documents, folders=library.folders, present=library.present)
     assert await contents(store) == {("a.md", 0): "A.", ("b.md", 0): "B."}
     assert len(library.problems) == 1
     assert library.problems[0].startswith(f"{tmp_path}/b.md: is not UTF-8")
 
 
-async def test_a_file_of_a_folder_that_lost_its_text_loses_its_passages(store, tmp_path):
+async def test_a_file_of_a_folder_that_lost_its_text_loses_its_passages(store, tmp_path, reader):
     (tmp_path / "a.md").write_text("A.")
     (tmp_path / "b.md").write_text("B.")
     (tmp_path / "never.md").write_text("")
     for text in ("B.", "# A heading alone"):
         (tmp_path / "b.md").write_text(text)
-        library = await read_documents(find_documents([tmp_path]), lambda *_: None)
+        library = await read_documents(find_documents([tmp_path]), reader)
         added = await add(store, *library.documents, folders=library.folders, present=library.present)
     assert counted(added) == {"a.md": (0, 0, 1, 0), "b.md": (0, 0, 0, 1)}
     assert sorted(library.notes) == [f"{tmp_path}/b.md: holds no text", f"{tmp_path}/never.md: is empty"]
     assert library.problems == []
+
+
+async def test_what_was_added_through_a_link_stays_until_the_link_has_gone(store, tmp_path, reader):
+    docs, elsewhere = tmp_path / "docs", tmp_path / "elsewhere"
+    for folder in (docs, elsewhere):
+        folder.mkdir()
+    (docs / "a.md").write_text("A.")
+    (elsewhere / "b.md").write_text("B.")
+    (docs / "b.md").symlink_to(elsewhere / "b.md")
+    (docs / "more").symlink_to(elsewhere)
+
+    async def add_folder(*, follow_links=False):
+        library = await read_documents(find_documents([docs], follow_links=follow_links), reader)
+        folders, present, links = library.folders, library.present, library.links
+        await add(store, *library.documents, folders=folders, present=present, links=links)
+        return {source for source, _ in await contents(store)}
+
+    assert await add_folder(follow_links=True) == {"a.md", "b.md", "more/b.md"}
+    assert await add_folder() == {"a.md", "b.md", "more/b.md"}
+    (docs / "more").unlink()
+    assert await add_folder() == {"a.md", "b.md"}
 
 
 async def test_a_source_that_came_from_another_folder_says_so_and_stays_with_the_new_one(store):

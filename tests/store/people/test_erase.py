@@ -18,10 +18,22 @@ from lkmongo.model import SessionRecord, SessionStatus, TenantScope, Turn, TurnK
 from lkmongo.outbox.lease import Lease
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.mongo.client import create_client
-from lkmongo.store.mongo.schema import COLLECTIONS, DECLARATIONS, KEYS, KNOWLEDGE, PERSONAL, RECEIPTS, TOMBSTONES
+from lkmongo.store.mongo.schema import (
+    AUDIT,
+    AUDIT_CHECKPOINTS,
+    COLLECTIONS,
+    DECLARATIONS,
+    KEYS,
+    KNOWLEDGE,
+    PERSONAL,
+    RECEIPTS,
+    TOMBSTONES,
+    USED_SEALS,
+)
 from lkmongo.store.open import Store
-from lkmongo.store.people.erase import check_note, erase, receipts
+from lkmongo.store.people.erase import erase, receipts
 from lkmongo.store.people.person import count
+from lkmongo.store.people.person_hash import check_note
 from lkmongo.store.people.tombstones import ErasedError, Tombstones
 from lkmongo.store.sessions.sessions import Sessions
 from tests.fake_llm import calls
@@ -36,7 +48,8 @@ OTHERS = (SAME_ID_ELSEWHERE, SOMEBODY_ELSE)
 
 
 def test_every_collection_is_known_to_hold_people_or_not():
-    assert set(COLLECTIONS) == {*PERSONAL, KNOWLEDGE, RECEIPTS, TOMBSTONES, KEYS, DECLARATIONS}
+    others = {KNOWLEDGE, RECEIPTS, TOMBSTONES, KEYS, DECLARATIONS, AUDIT, AUDIT_CHECKPOINTS, USED_SEALS}
+    assert set(COLLECTIONS) == {*PERSONAL, *others}
 
 
 async def test_nothing_is_left_but_a_receipt_that_names_nobody(store):

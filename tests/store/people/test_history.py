@@ -20,6 +20,7 @@ from lkmongo.store.people.erase import erase
 from lkmongo.store.people.forget import forget
 from lkmongo.store.people.history import History
 from lkmongo.store.people.merge import merge
+from lkmongo.store.people.offers import decide_offer, offers_of
 from tests.overlaps import GUEST, ROBIN, away
 
 AT = datetime(2026, 11, 3, 12, 30, tzinfo=UTC)
@@ -346,11 +347,16 @@ async def test_the_histories_of_two_who_are_merged_are_one(store, atomic):
     planned = await merge(store.db, GUEST, ROBIN, dry_run=True)
     assert await store.history.former(GUEST) != []
     merged = await merge(store.db, GUEST, ROBIN, atomic=atomic)
-    assert merged.conflicts == planned.conflicts
+    assert merged.offered == planned.offered
     assert await store.history.former(GUEST) == []
-    assert (await store.memories.recall(ROBIN, "city")).content == "Lisbon", "what was told last"
+    assert (await store.memories.recall(ROBIN, "city")).content == "Lisbon"
     cities = await store.history.former(ROBIN, "city")
-    assert {each.content for each in cities} == {"Bergen", "Oslo", "Boston"}
+    assert {each.content for each in cities} == {"Boston"}
+    (offer,) = await offers_of(store.db, ROBIN)
+    await decide_offer(store, ROBIN, offer.id, accept=True)
+    assert (await store.memories.recall(ROBIN, "city")).content == "Bergen"
+    cities = await store.history.former(ROBIN, "city")
+    assert {each.content for each in cities} == {"Lisbon", "Oslo", "Boston"}
     assert all(after.valid_to <= before.valid_from for before, after in pairwise(cities))
     assert [each.content for each in await store.history.former(ROBIN, "food")] == ["soup"]
     assert (await merge(store.db, GUEST, ROBIN)).is_empty

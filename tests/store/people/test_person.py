@@ -51,6 +51,7 @@ async def test_it_holds_everything_of_the_person_and_nothing_of_others(store):
         "profile",
         "memories",
         "memory_history",
+        "offered",
         "orders",
         "browsers",
         "calls",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lkmongo
-from lkmongo.errors import SeedError
+from lkmongo.errors import SeedError, UsageError
 from lkmongo.model import Order, OrderItem, Profile, TenantScope, UserScope
 from lkmongo.store.seed.seeds import SeedData, default_seed_folder, load_seeds
 
@@ -65,9 +66,9 @@ def write(folder, users=USERS, orders=ORDERS, **knowledge):
     return folder
 
 
-def refused(folder):
+def refused(folder, **options):
     with pytest.raises(SeedError) as caught:
-        load_seeds(folder)
+        load_seeds(folder, **options)
     return [caught.value.message, *(caught.value.why or "").splitlines()]
 
 
@@ -240,7 +241,32 @@ class TestWrongFolder:
     def test_a_link_that_leads_nowhere_is_no_part_left_out(self, folder):
         (folder / "orders.yaml").unlink()
         (folder / "orders.yaml").symlink_to("gone.yaml")
-        assert refused(folder) == [f"{folder / 'orders.yaml'}: cannot be read: No such file or directory"]
+        assert refused(folder, follow_links=True) == [
+            f"{folder / 'orders.yaml'}: cannot be read: No such file or directory"
+        ]
+
+    @pytest.mark.parametrize("name", ["orders.yaml", "knowledge/returns.md", "knowledge"])
+    def test_a_link_is_followed_only_if_that_is_asked(self, folder, tmp_path, name):
+        path, real = folder / name, tmp_path / "elsewhere"
+        before = load_seeds(folder)
+        path.rename(real)
+        path.symlink_to(real)
+        (problem, *_) = refused(folder)
+        assert problem.startswith(f"{path}: ")
+        assert "a symbolic link, which only --follow-links follows" in problem
+        assert load_seeds(folder, follow_links=True) == before
+
+    def test_the_folder_may_be_a_link_only_if_that_is_asked(self, folder, tmp_path):
+        link = tmp_path / "link"
+        link.symlink_to(folder)
+        with pytest.raises(UsageError, match="is a symbolic link"):
+            load_seeds(link)
+        assert load_seeds(link, follow_links=True) == load_seeds(folder)
+
+    def test_a_pipe_is_not_waited_for(self, folder):
+        (folder / "orders.yaml").unlink()
+        os.mkfifo(folder / "orders.yaml")
+        assert refused(folder) == [f"{folder / 'orders.yaml'}: cannot be read: it is not a regular file"]
 
     def test_a_folder_that_may_not_be_read_is_named(self, folder, monkeypatch):
         monkeypatch.setattr(

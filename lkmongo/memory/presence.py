@@ -1,0 +1,104 @@
+"""Whether the client of a participant is there, and whether the next one of the same identity came in its place.
+
+LiveKit lets the same token in again: the newcomer takes the place of whoever is there; others are told of both in one
+message, without the reason. A client that lost its connection resumes it as the same participant or, after some seconds
+of silence, comes back as a new one. So what counts is whether anything was heard of the first one until then: LiveKit
+says when it receives nothing of what somebody publishes; and every client answers a call of a method, if only that it
+knows none of that name, which tells of those who publish nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from lkmongo.model import now
+
+if TYPE_CHECKING:
+    from livekit import rtc
+
+METHOD = "lkmongo.there"
+EVERY = 4.0
+"""Seconds between two calls of the method."""
+_ANSWER = 3.0
+"""Seconds in which a client that is there answers, on a bad line too."""
+_MISSED = 2
+"""Calls in a row without an answer that make a silence; one may come late."""
+_AT_ONCE = 1.0
+"""Seconds between the end of one participant and the beginning of the one that has replaced it."""
+
+
+class Presence:
+    """What was heard of the participant who is served."""
+
+    def __init__(self) -> None:
+        self._lost_since: datetime | None = None
+        self._unanswered: list[datetime] = []
+        self._answers = False
+        self._vanished_at: float | None = None
+        self._asking: asyncio.Task[None] | None = None
+
+    @property
+    def silent_since(self) -> datetime | None:
+        """Since when nothing is heard of them; None while they are there."""
+        return self._lost_since or (self._unanswered[0] if len(self._unanswered) >= _MISSED else None)
+
+    def quality(self, quality: Any) -> None:
+        """LiveKit has judged their connection, some seconds before it gives them up."""
+        from livekit import rtc
+
+        self._lost_since = now() if quality == rtc.ConnectionQuality.QUALITY_LOST else None
+
+    def left(self, why: Any) -> None:
+        """They are not in the room any more."""
+        from livekit import rtc
+
+        unknown = {None, rtc.DisconnectReason.UNKNOWN_REASON, rtc.DisconnectReason.DUPLICATE_IDENTITY}
+        if why in unknown and self.silent_since is None:
+            self._vanished_at = asyncio.get_running_loop().time()
+
+    def came(self) -> bool:
+        """A participant of that identity is there; returns whether they have replaced one who was still there."""
+        gone, self._vanished_at = self._vanished_at, None
+        self._lost_since = None
+        self._unanswered.clear()
+        return gone is not None and asyncio.get_running_loop().time() - gone < _AT_ONCE
+
+    def ask(self, room: rtc.Room, identity: Callable[[], str | None]) -> None:
+        """Ask from now on whether they are there, until `close`."""
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask_periodically(room, identity))
+
+    def close(self) -> None:
+        if self._asking:
+            self._asking.cancel()
+
+    async def _ask_periodically(self, room: rtc.Room, identity: Callable[[], str | None]) -> None:
+        while True:
+            await asyncio.sleep(EVERY)
+            if who := identity():
+                await self._ask(room.local_participant, who)
+
+    async def _ask(self, me: rtc.LocalParticipant, who: str) -> None:
+        from livekit import rtc
+
+        asked, code = now(), rtc.RpcError.ErrorCode
+        try:
+            await me.perform_rpc(
+                destination_identity=who,
+                method=METHOD,
+                payload="",
+                response_timeout=_ANSWER,
+                max_round_trip_latency=_ANSWER,
+            )
+        except rtc.RpcError as error:
+            if error.code in {code.CONNECTION_TIMEOUT, code.RESPONSE_TIMEOUT}:
+                if self._answers:  # a telephone never does
+                    self._unanswered.append(asked)
+                return
+            if error.code != code.UNSUPPORTED_METHOD:
+                return
+        self._answers = True
+        self._unanswered.clear()

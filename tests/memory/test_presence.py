@@ -1,0 +1,58 @@
+"""Who is there, who has fallen silent, and who has been replaced."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from livekit import rtc
+
+from lkmongo.memory.presence import Presence
+
+CODE = rtc.RpcError.ErrorCode
+
+
+async def asked(presence: Presence, *answers: int | None) -> None:
+    """Ask once for each answer: the code of an error, or None for a result."""
+    for answer in answers:
+
+        async def perform_rpc(answer=answer, **_):
+            if answer is not None:
+                raise rtc.RpcError(answer, "")
+
+        await presence._ask(SimpleNamespace(perform_rpc=perform_rpc), "caller-1")
+
+
+@pytest.mark.parametrize(
+    ("answers", "silent"),
+    [
+        ([], False),
+        ([CODE.UNSUPPORTED_METHOD], False),
+        ([CODE.UNSUPPORTED_METHOD, CODE.CONNECTION_TIMEOUT], False),
+        ([CODE.UNSUPPORTED_METHOD, CODE.CONNECTION_TIMEOUT, CODE.RESPONSE_TIMEOUT], True),
+        ([None, CODE.CONNECTION_TIMEOUT, CODE.CONNECTION_TIMEOUT], True),
+        ([None, CODE.CONNECTION_TIMEOUT, CODE.CONNECTION_TIMEOUT, None], False),
+        ([None, CODE.CONNECTION_TIMEOUT, None, CODE.CONNECTION_TIMEOUT], False),
+        ([CODE.CONNECTION_TIMEOUT] * 5, False),  # a telephone answers nothing
+        ([CODE.RECIPIENT_NOT_FOUND, CODE.CONNECTION_TIMEOUT, CODE.CONNECTION_TIMEOUT], False),
+    ],
+)
+async def test_a_client_that_answered_and_does_no_more_has_fallen_silent(answers, silent):
+    presence = Presence()
+    await asked(presence, *answers)
+    assert (presence.silent_since is not None) is silent
+    presence.left(None)
+    assert presence.came() is not silent
+    assert presence.silent_since is None
+
+
+async def test_whose_connection_is_lost_is_silent_until_it_is_heard_again():
+    presence = Presence()
+    presence.quality(rtc.ConnectionQuality.QUALITY_LOST)
+    assert presence.silent_since
+    presence.quality(rtc.ConnectionQuality.QUALITY_POOR)
+    assert presence.silent_since is None
+
+
+async def test_who_comes_for_the_first_time_replaces_nobody():
+    assert not Presence().came()
