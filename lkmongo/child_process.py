@@ -74,3 +74,22 @@ def end_with(pipe: int) -> None:
         fcntl.fcntl(pipe, fcntl.F_SETFL, os.O_ASYNC)
     if select.select([pipe], [], [], 0)[0]:  # it has ended meanwhile
         os._exit(0)
+
+
+def end_after_parent(within: float) -> None:
+    """Have this process, which `multiprocessing` started, end so many seconds after the one that wanted it has died.
+
+    It may end by itself before that. Where no process wanted it, as in a thread of that one, nothing is done.
+    """
+    from multiprocessing import parent_process
+
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def look() -> None:
+        parent.join()
+        time.sleep(within)
+        os._exit(1)
+
+    threading.Thread(target=look, name="lkmongo-parent", daemon=True).start()

@@ -27,17 +27,7 @@ from lkmongo.confidential import tells
 from lkmongo.dates import zone_of
 from lkmongo.embed.base import Embedder
 from lkmongo.errors import DatabaseUnavailableError, LkmongoError, NotFoundError, SecretError
-from lkmongo.model import (
-    Fact,
-    FormerFact,
-    Profile,
-    Source,
-    UserScope,
-    check_memory,
-    now,
-    slot_name,
-    slot_words,
-)
+from lkmongo.model import Fact, FormerFact, Profile, Source, UserScope, check_memory, now, slot_name, slot_words
 from lkmongo.outbox.operations import (
     Change,
     FillProfile,
@@ -101,6 +91,7 @@ class Caller:
         self._stored = Loading(self, store, embedder, outbox, self._slots)
         self._former = Former(embedder)
         self._reading_history: Task | None = None
+        self._reading_vectors: Task | None = None
         self._version = self._own_changes = 0
         self._reread = False
         self._background = Background()
@@ -197,7 +188,7 @@ class Caller:
         self._was_known = bool(slots or profile.name or profile.last_session or profile.memory_version)
         self.loaded = True
         self._background.begin(self._outbox.lease.confirm())
-        self._background.begin(self._save_then_embed())
+        self._reading_vectors = self._background.begin(self._save_then_embed())
 
     async def _save_then_embed(self) -> None:
         """Wait for pending changes before vectors, because a vector is accepted only for a stored slot."""
@@ -230,8 +221,11 @@ class Caller:
 
     async def history_ready(self) -> None:
         """Wait a moment for what was true, if it is still being read."""
-        if self._reading_history and not self._reading_history.done() and not self._store.breaker.is_open:
-            await asyncio.wait({self._reading_history}, timeout=deadlines.MONGODB_READ)
+        await self._ready(self._reading_history)
+
+    async def _ready(self, reading: Task | None) -> None:
+        if reading and not reading.done() and not self._store.breaker.is_open:
+            await asyncio.wait({reading}, timeout=deadlines.MONGODB_READ)
 
     def _record_last_seen(self) -> None:
         """Update `last_seen_at`, creating the profile if it is missing."""
@@ -417,7 +411,8 @@ class Caller:
         return name
 
     async def search(self, query: str, limit: int = 5, *, vector_of: str | None = None) -> list[Fact]:
-        """The slots that match best, as they may be told; see `Slots.search`."""
+        """The slots that match best, as they may be told; see `Slots.search`. Waits a moment for vectors being read."""
+        await self._ready(self._reading_vectors)
         found = await self._slots.search(query, limit, vector_of=vector_of)
         return await told_of(await self._stored.whole(found))
 

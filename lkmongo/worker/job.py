@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 from livekit.agents import CloseEvent, JobContext, JobProcess
 from livekit.agents.voice.room_io import RoomOptions, TextInputOptions
 
+from lkmongo import deadlines
 from lkmongo.agent.assistant import create_assistant
 from lkmongo.agent.models import check_language_model, choose_speech, create_agent_session
 from lkmongo.api_secret import silence_pyjwt
+from lkmongo.child_process import end_after_parent
 from lkmongo.memory.lifetime import CRASH, SHUTDOWN, Lifetime
 from lkmongo.settings import Settings
 from lkmongo.worker.prewarm import Prewarm
@@ -39,6 +41,9 @@ def setup(process: JobProcess, *, dev: bool = False, demo: bool = False) -> None
     Raises:
         SettingsError: a setting is wrong, or there is no language model and `demo` is not set.
     """
+    # The SDK (1.8.9) ends a job whose worker has died. But if it died while something was being sent to it, closing the
+    # socket fails, and the thread that forwards the log, told to stop only after that, keeps the process for good.
+    end_after_parent(deadlines.SESSION_END)
     settings = Settings.load()
     silence_pyjwt()
     if not demo:

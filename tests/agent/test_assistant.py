@@ -11,6 +11,7 @@ import pytest
 from lkmongo.agent.briefing import BUDGET
 from lkmongo.model import Fact, LastSession, UserScope, now
 from lkmongo.store.people.forget import forget
+from lkmongo.store.people.memories import Memories
 from lkmongo.store.people.users import Users
 from tests.fake_llm import calls
 from tests.talk import talk
@@ -224,6 +225,24 @@ async def test_memories_are_found_by_meaning_and_by_misspelt_words(store):
         assert output.startswith("Your allergy: peanuts.")
         output, _ = await call.tool("search_memories", query="name of my puppy")
         assert "Rex" in output
+
+
+async def test_who_speaks_before_the_vectors_are_read_is_answered_by_meaning_too(store, monkeypatch):
+    async with talk(store, ROBIN, calls()) as call:
+        await call.tool("remember_detail", memory_type="pet", content="a beagle called Bruno")
+    read, may_read = Memories.vectors, asyncio.Event()
+
+    async def late(*arguments):
+        await may_read.wait()
+        return await read(*arguments)
+
+    monkeypatch.setattr(Memories, "vectors", late)
+    async with talk(store, ROBIN, calls()) as call:
+        asking = asyncio.create_task(call.tool("search_memories", query="name of my dog"))
+        await asyncio.wait({asking}, timeout=0.5)
+        may_read.set()
+        output, _ = await asking
+        assert output.startswith("Your pet: a beagle called Bruno")
 
 
 async def test_a_vector_follows_every_slot(store):
