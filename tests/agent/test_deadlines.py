@@ -233,12 +233,13 @@ async def test_the_end_of_an_erased_session_does_not_wait_for_an_unreachable_mon
 
 
 @pytest.mark.parametrize("fault", ["refuse", "stall"])
-async def test_only_one_turn_waits_to_find_out_that_mongodb_is_unreachable(store, proxy, held, fault):
+async def test_only_one_turn_waits_to_find_out_that_mongodb_is_unreachable(store, proxy, held, fault, patient):
     async with held() as call:
         assert (await tool(call, "lookup_order", order_id="7"))[0] == "You have no order 7."
         assert not (await tool(call, "search_knowledge", query="delivery"))[1]
         asked = counted(call.call)
         proxy.begin(fault)
+        patient.put(CIRCUIT_OPEN=PATIENCE)  # nine turns may take longer here than callers do
         assert (await tool(call, "search_knowledge", query="delivery time")) == ("I could not search just now.", True)
         assert call.call.store.breaker.is_open
         del asked[:]
@@ -315,12 +316,15 @@ async def test_with_every_connection_taken_a_turn_does_not_wait_for_one(store, h
         assert (await tool(call, "lookup_order", order_id="7"))[0] == "You have no order 7."
 
 
-async def test_a_database_user_without_rights_does_not_stop_a_session(held, tmp_path, database_name):
+async def test_a_database_user_without_rights_does_not_stop_a_session(held, tmp_path, database_name, patient):
+    usual = deadlines.ACKNOWLEDGED
     (tmp_path / "guarded").mkdir()
     role = {"role": "readWrite", "db": database_name}
     with guarded_mongod(tmp_path / "guarded") as guarded, MongoClient(guarded.uri("root")) as root:
         async with held(guarded.add("robin", role)) as call:
+            patient.put(ACKNOWLEDGED=PATIENCE)
             assert (await tool(call, "remember_detail", memory_type="a", content="b"))[0].endswith("b.")
+            patient.put(ACKNOWLEDGED=usual)
             root.admin.command("revokeRolesFromUser", "robin", roles=[role])
             assert (await tool(call, "lookup_order", order_id="7")) == ("I could not look that up just now.", True)
             assert (await tool(call, "search_knowledge", query="delivery")) == ("I could not search just now.", True)
