@@ -34,11 +34,11 @@ _WHOLE = 9
 _WHOLE_ANSWER = {"card": 16, "national": 15, "account": 34, "pin": 4, "code": 6, "word": 0, "key": 0}
 """Digits after which an answer is complete, by group of kinds: what is said next is something else."""
 _GOES_ON = re.compile(
-    r"(?:\W|\b(?:and|then|go|on|next|the|rest|yes|okay|ok|got|it|mhm|continue|please|is|that|all|right|more|so|far|und|"
+    r"(?:\W|\d|\b(?:and|then|go|on|next|the|rest|yes|okay|ok|got|it|mhm|continue|please|is|that|all|right|more|so|far|und|"
     r"weiter|et|puis|y|luego)\b)*",
     re.IGNORECASE,
 )
-"""With this the agent asks for the next part of a number, not for something else."""
+"""With this the agent asks for the next part of a number, or whether it has heard right, not for something else."""
 _GROUP_OF = {"card": "card", "bank_account": "account", "national_id": "national"}
 _TAIL = 200
 """Characters at the end of an earlier turn in which a number may begin."""

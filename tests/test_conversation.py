@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lkmongo.confidential import REFUSAL
@@ -49,6 +49,7 @@ def kept(*said: str, policy=POLICY) -> list[str | None]:
          ["What is your PIN?", "[secret]", "Which order is it?", "4711"]),
         (["my pin is 1234", "> 1234, I see", "as I said, one two three four!"],
          ["my pin is [secret]", "[secret], I see", "as I said, [secret]!"]),
+        (["my pin is", "> 4111?", "1234"], ["my pin is", "4111?", "[secret]"]),
         (["my password is", "swordfish"], ["my password is", "[secret]"]),
         (["> What is your password?", "no"], ["What is your password?", "no"]),
         (["my IBAN is DE89 3704 0044", "0532 0130 00"], ["my IBAN is [bank account]", "[bank account]"]),
@@ -110,6 +111,7 @@ def test_a_turn_in_which_nothing_is_found_is_the_same_object():
 
 
 @given(st.lists(st.sampled_from(["my pin is", "1234", "4111", "1111 1111", "> What is your PIN?", "hello", "> 4111?"])))
+@example(["my pin is", "> 4111?", "1234", "my pin is", "1234", "4111", "4111", "4111"])
 def test_redacting_a_stored_conversation_again_changes_nothing(said):
     once = Conversation(Redactor()).turns(turn(number, each) for number, each in enumerate(said))
     assert Conversation(Redactor()).turns(once) == once
