@@ -257,6 +257,6 @@ async def test_a_process_that_is_killed_while_it_tells_is_followed_by_one_that_t
     assert (record.status, record.webhook.state) == ("complete", "pending")
     async with lkmongo.Memory(**settings, webhook_url=receiver.url, webhook_secret=SECRET):
         await until(lambda: len(receiver.events) == 2)
-        await until(lambda: store.db.sessions.find_one({"session_id": "s-1", "webhook.state": "delivered"}))
+        await until(lambda: store.db.sessions.find_one({"session_id": "s-1", "webhook.delivered_at": {"$ne": None}}))
     assert receiver.ids[0] == receiver.ids[1]
     assert receiver.bodies[0] == receiver.bodies[1]
