@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import re
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -123,6 +121,7 @@ async def export(
     completely or not at all.
     """
     from lkmongo.store.export.export import Sink
+    from lkmongo.store.export.writers import csv_lines
     from lkmongo.store.open import open_store
     from lkmongo.store.people.audit import Audit
 
@@ -133,16 +132,14 @@ async def export(
         with open_output(file) as write:
             sink = Sink(write)
             if chosen is AuditFormat.CSV:
-                sink.write(_csv_line(dict(zip(_FIELDS, _FIELDS, strict=True))).encode())
+                sink.write(csv_lines([_FIELDS], visible))
             async for entry in Audit(store.db).all(wanted):
                 number += 1
-                fields = {name: getattr(entry, name) for name in _FIELDS}
-                line = _csv_line(fields) if chosen is AuditFormat.CSV else f"{to_json(fields)}\n"
-                sink.write(line.encode())
+                sink.write(_line(_fields(entry), chosen))
                 if sink.held > _BYTES:
                     await sink.flush()
             await sink.flush()
-    what = f"exported {counted_entries(number)}"
+    what = f"exported {_counted(number)}"
     if file == STDOUT:
         cli.output.note(what)
         return
@@ -174,7 +171,7 @@ async def verify(
     noted = _noted(holds) if holds is not None else None
     async with open_store(cli.settings) as store:
         with rate("Verifying", "entries") as tell:
-            seen = await verify_all(store.db, holds=noted, on_progress=lambda done: tell(counted_entries(done), done))
+            seen = await verify_all(store.db, holds=noted, on_progress=lambda done: tell(_counted(done), done))
     fields = {
         "entries": seen.entries,
         "last": f"{seen.last[0]}:{seen.last[1]}",
@@ -186,7 +183,7 @@ async def verify(
     cli.output.record(fields, _sentence(seen))
     if seen.in_database:
         cli.output.warn(
-            f"{counted_entries(seen.in_database)} could have been written by whoever may write to the database: set "
+            f"{_counted(seen.in_database)} could have been written by whoever may write to the database: set "
             "LKMONGO_ERASURE_KEY, then run lkmongo db upgrade"
         )
     if seen.count:
@@ -198,8 +195,8 @@ async def verify(
         )
 
 
-def counted_entries(number: int) -> str:
-    return f"{number:,} {'entry' if number == 1 else 'entries'}"
+def _counted(entries: int) -> str:
+    return counted(entries, "entry", "entries")
 
 
 def _noted(text: str) -> tuple[int, str]:
@@ -215,22 +212,25 @@ def _sentence(seen: Verified) -> str:
     if seen.checkpoint and seen.checkpoint.problems:
         deleted += f" with {counted(seen.checkpoint.problems, 'problem')}"
     state = "not all as they were written" if seen.count else "none changed or missing"
-    return f"{counted_entries(seen.entries)}{deleted}: {state}. The last is {seen.last[0]}:{seen.last[1]}"
+    return f"{_counted(seen.entries)}{deleted}: {state}. The last is {seen.last[0]}:{seen.last[1]}"
 
 
 def _row(entry: Entry, names: Mapping[str, str], *, as_json: bool) -> dict[str, Any]:
     known = names.get(entry.subject) if entry.subject else None
-    fields: dict[str, Any] = {name: getattr(entry, name) for name in _FIELDS}
+    fields = _fields(entry)
     if as_json:
         return fields | {"user_id": known}
     counts = ", ".join(f"{number:,} {name}" for name, number in entry.counts.items())
     return fields | {"counts": counts, "user_id": known or (f"({entry.subject[-12:]})" if entry.subject else "")}
 
 
-def _csv_line(fields: Mapping[str, Any]) -> str:
-    from lkmongo.store.export.writers import cell
+def _fields(entry: Entry) -> dict[str, Any]:
+    return {name: getattr(entry, name) for name in _FIELDS}
 
-    text = io.StringIO()
-    values = (to_json(value) if isinstance(value, dict) else value for value in fields.values())
-    csv.writer(text, quoting=csv.QUOTE_ALL).writerow([cell(value, visible) for value in values])
-    return text.getvalue()
+
+def _line(fields: Mapping[str, Any], form: AuditFormat) -> bytes:
+    from lkmongo.store.export.writers import csv_lines
+
+    if form is AuditFormat.JSONL:
+        return f"{to_json(fields)}\n".encode()
+    return csv_lines([[to_json(value) if isinstance(value, dict) else value for value in fields.values()]], visible)

@@ -365,7 +365,7 @@ async def _shorten_audit(cli: Cli, store: Store, keep: timedelta | None, *, yes:
     from lkmongo.store.people.audit_chain import count_before, shorten
 
     number = await count_before(store.db, keep) if keep is not None else 0
-    what = f"{number:,} {'entry' if number == 1 else 'entries'} of the audit trail"
+    what = f"{counted(number, 'entry', 'entries')} of the audit trail"
     checkpoint = None
     if number and not dry_run:
         cli.confirm(f"Delete {what} that are older than {_shown(keep)}?", yes=yes)

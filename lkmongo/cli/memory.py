@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lkmongo.cli.command import Cli, DryRun, Tenant, User, Yes, command
-from lkmongo.cli.output import cut, show_fields
+from lkmongo.cli.output import counted, cut, show_fields
 from lkmongo.cli.search_view import Limit, Query
 from lkmongo.model import DEFAULT_TENANT
 
@@ -369,7 +369,7 @@ async def forget(
 
 def _in_words(found: Forgotten) -> str:
     number = len(found.memory_types)
-    parts = [f"{number:,} {'memory' if number == 1 else 'memories'}"] if number else []
+    parts = [counted(number, "memory", "memories")] if number else []
     parts += [f"the profile ({', '.join(found.profile_fields)})"] if found.profile_fields else []
     parts += ["what was known of the last session"] if found.last_session else []
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

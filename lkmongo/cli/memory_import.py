@@ -9,6 +9,7 @@ import typer
 
 from lkmongo.cli.command import Cli, DryRun, Tenant, command
 from lkmongo.cli.memory import app
+from lkmongo.cli.output import counted
 from lkmongo.model import DEFAULT_TENANT
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _fields(done: Imported, file: Path, form: str, tenant: str, *, dry_run: bool
 
 def _sentence(done: Imported, file: Path, *, dry_run: bool) -> str:
     verb = "Would import" if dry_run else "Imported"
-    people = f"{len(done.people):,} {'person' if len(done.people) == 1 else 'people'}"
+    people = counted(len(done.people), "person", "people")
     parts = [f"{done.stored:,} that are true", f"{done.former:,} that were"]
     parts += [f"{done.unchanged:,} were stored already"] if done.unchanged else []
     parts += [f"{done.older:,} are older than what is stored or forgotten"] if done.older else []

@@ -25,9 +25,9 @@ from lkmongo.invisible import visible as visible  # noqa: PLC0414 - what is show
 from lkmongo.redact import redact
 
 
-def counted(number: int, noun: str) -> str:
-    """A number with a regular noun: "1 call", "1,000 calls"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with a noun: "1 call", "1,000 calls"; `plural` is for one that takes more than an s."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 _IDS = frozenset({"session_id", "user_id", "tenant_id", "order_id", "source", "root"})

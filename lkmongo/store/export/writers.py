@@ -136,15 +136,20 @@ class CsvWriter(_RowWriter):
         self._put([[column.name for column in COLUMNS]])
 
     def _put(self, rows: Iterable[list[Any]]) -> None:
-        text = io.StringIO()
-        csv.writer(text, quoting=csv.QUOTE_ALL).writerows([cell(value, self._show) for value in row] for row in rows)
-        self._sink.write(text.getvalue().encode())
+        self._sink.write(csv_lines(rows, self._show))
 
     def close(self) -> None:
         pass
 
 
-def cell(value: Any, show: Callable[[str], str]) -> Any:
+def csv_lines(rows: Iterable[Iterable[Any]], show: Callable[[str], str]) -> bytes:
+    """Rows as in `CsvWriter`."""
+    text = io.StringIO()
+    csv.writer(text, quoting=csv.QUOTE_ALL).writerows([_cell(value, show) for value in row] for row in rows)
+    return text.getvalue().encode()
+
+
+def _cell(value: Any, show: Callable[[str], str]) -> Any:
     """A value as a cell: an apostrophe stands before what a spreadsheet would take for a formula.
 
     Within the text, too: one that separates by semicolons, as where a comma is the decimal mark, sees no quotes.
