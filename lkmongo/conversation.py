@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -57,6 +57,12 @@ class _Said:
     @property
     def is_callers(self) -> bool:
         return self.turn.role == "user"
+
+
+def masks_of(turn: Turn) -> Counter[str]:
+    """How many masks a turn holds, by kind."""
+    texts = filter(None, (turn.content, turn.arguments, turn.output))
+    return Counter(kind_of_mask(found[0]) for text in texts for found in MASK.finditer(text))
 
 
 class Conversation:
@@ -116,8 +122,7 @@ class Conversation:
     def resume(self, turns: Iterable[Turn]) -> None:
         """Go on after turns that another process has stored: count what it has masked, as far as that shows."""
         for turn in turns:
-            for text in filter(None, (turn.content, turn.arguments, turn.output)):
-                self.redactor.counts.update(kind_of_mask(found[0]) for found in MASK.finditer(text))
+            self.redactor.counts.update(masks_of(turn))
             if turn.kind is TurnKind.MESSAGE:
                 self._said.append(_Said(turn))
 

@@ -20,8 +20,7 @@ from pymongo import UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 
 from lkmongo.confidential import WITHHELD
-from lkmongo.conversation import Conversation
-from lkmongo.detectors.plain import MASK, kind_of_mask
+from lkmongo.conversation import Conversation, masks_of
 from lkmongo.model import Turn, slot_words
 from lkmongo.redaction import Redactor
 from lkmongo.store.mongo import operations
@@ -134,7 +133,7 @@ class _Run:
         kept = {turn.item_id: turn for turn in conversation.turns(turns)}
         changed = [kept[turn.item_id] for turn in turns if kept[turn.item_id] is not turn]
         # What an earlier run has masked shows; what it has dropped does not.
-        counts = _masks(kept.values()) | (self._done.counts - before)
+        counts = sum(map(masks_of, kept.values()), Counter()) | (self._done.counts - before)
         self._done.documents[TURNS] += len(changed)
         self._done.sessions += 1
         request = await self._request(SESSIONS, document)
@@ -183,18 +182,9 @@ class _Run:
         bounds = {name: moment for name, moment in (("$gte", wanted.since), ("$lt", wanted.until)) if moment}
         return selector | ({at: bounds} if at and bounds else {})
 
-    async def _batches(self, name: str, selector: Document) -> AsyncIterator[list[Document]]:
-        """The documents by `_id`, without a cursor that an error or a pause would end."""
-        last: Any = None
-        fields = dict.fromkeys(("tenant_id", "user_id", *_READ[name]), 1)
-
-        async def find() -> list[Document]:
-            after = selector if last is None else selector | {"_id": {"$gt": last}}
-            return await self._store.db[name].find(after, fields).sort("_id", 1).limit(_BATCH).to_list()
-
-        while documents := await operations.read(find):
-            yield documents
-            last = documents[-1]["_id"]
+    def _batches(self, name: str, selector: Document) -> AsyncIterator[list[Document]]:
+        shown = dict.fromkeys(("tenant_id", "user_id", *_READ[name]), 1)
+        return operations.read_in_batches(self._store.db[name], selector, shown, _BATCH)
 
     async def _request(self, name: str, document: Document) -> UpdateOne | None:
         """What redacts a document that is still as it was read; None if nothing in it is to be redacted."""
@@ -235,13 +225,3 @@ def _at(document: Any, path: str) -> Any:
 def _said(turn: Turn) -> dict[str, str]:
     said = {"content": turn.content, "arguments": turn.arguments, "output": turn.output}
     return {name: text for name, text in said.items() if text is not None}
-
-
-def _masks(turns: Any) -> Counter[str]:
-    """How many masks turns hold, by kind."""
-    turn: Turn
-    found: Counter[str] = Counter()
-    for turn in turns:
-        for text in filter(None, (turn.content, turn.arguments, turn.output)):
-            found.update(kind_of_mask(each[0]) for each in MASK.finditer(text))
-    return found

@@ -225,20 +225,8 @@ async def _of_whole_sources(collection: AsyncCollection[Document], lacking: _Tex
 
 
 async def _batches(collection: AsyncCollection[Document], selector: Document) -> AsyncIterator[list[Document]]:
-    """The selected documents by `_id`, without a cursor that would time out while the embedder waits."""
-    beyond: Document = {}
-    while True:
-        wanted = {**selector, **beyond}
-
-        async def find(wanted: Document = wanted) -> list[Document]:
-            cursor = collection.find(wanted, dict.fromkeys(_READ, 1), batch_size=_BATCH)
-            return await cursor.sort("_id", 1).limit(_BATCH).to_list()
-
-        documents = await operations.read(find)
-        if not documents:
-            return
+    async for documents in operations.read_in_batches(collection, selector, dict.fromkeys(_READ, 1), _BATCH):
         yield await Encryption.of(collection.database).open(collection.name, _noted(documents))
-        beyond = {"_id": {"$gt": documents[-1]["_id"]}}
 
 
 def _text(document: Document) -> str | None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from pymongo import UpdateOne
-from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ExecutionTimeout
 
@@ -147,21 +146,11 @@ async def _convert(
     for _ in range(0 if dry_run else _PASSES):
         if not found.left:
             break
-        last: Any = None
-        while documents := await _batch(collection, query, last):
-            last = documents[-1]["_id"]
+        async for documents in operations.read_in_batches(collection, query, _LEFT_OUT, _BATCH):
             found.done += await _write(db, name, documents, decrypt=decrypt)
             on_progress(name, min(found.done, found.found), found.found)
         found.left = await count()
     return found
-
-
-async def _batch(collection: AsyncCollection[Document], query: Document, last: Any) -> list[Document]:
-    """The next documents by `_id`, without a cursor that an error or a pause would end."""
-    wanted = query if last is None else {"$and": [query, {"_id": {"$gt": last}}]}
-    return await operations.read(
-        lambda: collection.find(wanted, _LEFT_OUT, batch_size=_BATCH).sort("_id", 1).limit(_BATCH).to_list()
-    )
 
 
 async def _write(db: AsyncDatabase[Document], name: str, documents: list[Document], *, decrypt: bool) -> int:

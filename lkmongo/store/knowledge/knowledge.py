@@ -123,7 +123,7 @@ class Knowledge:
     async def check_free(self, tenant: TenantScope, sources: Collection[str]) -> None:
         """Raise SourceTakenError if another program wrote one of these sources."""
         taken: set[str] = set()
-        for batch in _batches(sorted(sources)):
+        for batch in operations.batches(sorted(sources), _BATCH):
             selector = tenant.filter | {"source": {"$in": list(batch)}, "origin": {"$ne": ORIGIN}}
             taken |= {found["source"] for found in await self._find(selector, {"source": 1})}
         if taken:
@@ -178,7 +178,7 @@ class Knowledge:
         else:
             vectors = await self._known_vectors(scope, there.values(), changed, model)
         moment = now()
-        for batch in _batches(changed):
+        for batch in operations.batches(changed, _BATCH):
             values = [_values(passage, vectors, model, document.root, moment) for passage in batch]
             await self._put([scope | {"chunk": passage.chunk} for passage in batch], values, there)
         if gone:
@@ -197,7 +197,7 @@ class Knowledge:
     async def remove(self, tenant: TenantScope, sources: Sequence[str]) -> int:
         """Delete sources, whoever wrote them; return the number of passages."""
         removed = 0
-        for batch in _batches(sources):
+        for batch in operations.batches(sources, _BATCH):
             selector = tenant.filter | {"source": {"$in": list(batch)}}
             result = await operations.write(lambda selector=selector: self._knowledge.delete_many(selector))  # type: ignore[misc]
             removed += result.deleted_count

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -71,6 +71,28 @@ async def read(operation: Callable[[], Awaitable[T]]) -> T:
             return await _cancellable(operation)
     except PyMongoError as error:
         raise explain(error) from error
+
+
+async def read_in_batches(
+    collection: AsyncCollection[dict[str, Any]], selector: Mapping[str, Any], shown: Mapping[str, Any] | None, size: int
+) -> AsyncIterator[list[dict[str, Any]]]:
+    """The documents by `_id`, `size` at a time, without a cursor that an error or a pause would end.
+
+    It ends at an `_id` of another type than the first ones have. Raises as `read` does.
+    """
+    wanted = selector
+
+    async def find() -> list[dict[str, Any]]:
+        return await collection.find(wanted, shown, batch_size=size).sort("_id", 1).limit(size).to_list()
+
+    while found := await read(find):
+        wanted = {"$and": [selector, {"_id": {"$gt": found[-1]["_id"]}}]}
+        yield found
+
+
+def batches(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The values, `size` at a time, for commands that must not become too large."""
+    return (values[start : start + size] for start in range(0, len(values), size))
 
 
 async def write(operation: Callable[[], Awaitable[T]]) -> T:

@@ -9,7 +9,6 @@ nobody afterwards. Old entries are deleted together with a signed checkpoint, fr
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -17,7 +16,6 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
-from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError
 
@@ -34,7 +32,8 @@ GENESIS = "0" * 64
 THEMSELVES = "themselves"
 """The operator of an entry about a person whose id is the operator's name: the id must not stand beside its hash."""
 _ATTEMPTS = 200
-_BATCH = 1_000
+BATCH = 1_000
+"""Entries that are read at a time."""
 NUMBERED: Document = {"_id": {"$gt": 0}}
 
 
@@ -193,7 +192,7 @@ class Audit:
 
     async def all(self, wanted: AuditFilter) -> AsyncIterator[Entry]:
         """Every entry, oldest first."""
-        async for batch in batches(self._entries, await self._selector(wanted)):
+        async for batch in operations.read_in_batches(self._entries, await self._selector(wanted), None, BATCH):
             for document in batch:
                 yield entry_of(document)
 
@@ -241,19 +240,6 @@ class Audit:
             return None
         values: Document = {each.name: found.get(each.name) for each in fields(Checkpoint)}
         return Checkpoint(**values | {"number": found["_id"]})
-
-
-async def batches(entries: AsyncCollection[Document], selector: Document) -> AsyncIterator[Sequence[Document]]:
-    """The documents by number, without a cursor that a pause would end."""
-    last: float = selector["_id"]["$gt"]
-
-    async def find(after: float) -> list[Document]:
-        bounded = selector | {"_id": selector["_id"] | {"$gt": after}}
-        return await entries.find(bounded).sort("_id", 1).limit(_BATCH).to_list()
-
-    while documents := await operations.read(functools.partial(find, last)):
-        yield documents
-        last = documents[-1]["_id"]
 
 
 def entry_of(document: Mapping[str, Any]) -> Entry:

@@ -13,7 +13,7 @@ from pymongo.errors import DuplicateKeyError
 from lkmongo.model import now
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.schema import AUDIT, AUDIT_CHECKPOINTS
-from lkmongo.store.people.audit import GENESIS, NUMBERED, Audit, Checkpoint, batches, entry_of
+from lkmongo.store.people.audit import BATCH, GENESIS, NUMBERED, Audit, Checkpoint, entry_of
 from lkmongo.store.people.person_hash import IN_DATABASE, Hashing, PersonHashes
 
 Document = dict[str, Any]
@@ -78,7 +78,7 @@ async def verify(
     bounds: Document = {"$gt": start} | ({"$lte": until} if until is not None else {})
     noted = "" if holds is None else {start: result.last[1]}.get(holds[0], "")
     key = None
-    async for batch in batches(db[AUDIT], {"_id": bounds}):
+    async for batch in operations.read_in_batches(db[AUDIT], {"_id": bounds}, None, BATCH):
         for document in batch:
             key = _check(document, result, hashing, key)
             if holds and document["_id"] == holds[0]:

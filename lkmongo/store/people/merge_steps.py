@@ -18,12 +18,13 @@ from pymongo.asynchronous.database import AsyncDatabase
 from lkmongo.declarations import Collection
 from lkmongo.errors import LkmongoError
 from lkmongo.model import MAX_ID, UserScope
+from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.encryption import SEALED, Encryption, places, resealed
 from lkmongo.store.mongo.schema import MEMORIES, SESSIONS, TURNS, VISITORS
 
 Document = dict[str, Any]
 
-_BATCH = 1_000
+BATCH = 1_000
 _STEP_SECONDS = 10.0
 """For one step without a transaction; what a killed merge had locked is released after a minute."""
 _ORDER = {
@@ -62,7 +63,7 @@ class Steps:
         found = self.find(collection, self.guest, {"_id": 1}).sort([(key, -1) for key in order or _ORDER[collection]])
         ids = [document["_id"] async for document in found]
         change = {"$set": self.login.filter}  # with the tenant: a guest may be identified in another one
-        for batch in batches(ids):
+        for batch in operations.batches(ids, BATCH):
             if self.encryption.is_on and collection in SEALED:
                 await self.move_sealed(collection, batch)
                 continue
@@ -116,7 +117,7 @@ class Steps:
             return None
         ours_stay = [pair for pair in both if time_of(pair[0]) > time_of(pair[1])]
         drop = [pair[1 if pair in ours_stay else 0]["_id"] for pair in both]
-        for batch in batches([] if self.dry_run else drop):
+        for batch in operations.batches([] if self.dry_run else drop, BATCH):
             with self.in_time():
                 await self.db[collection.name].delete_many({"_id": {"$in": list(batch)}}, session=self.session)
         return len(both) - len(ours_stay), len(ours_stay)
@@ -144,7 +145,7 @@ class Steps:
                     if self.encryption.is_on:
                         found = self.db[collection].find(selector, {"_id": 1}, session=self.session)
                         ids = [document["_id"] async for document in found]
-                        for batch in batches(ids):
+                        for batch in operations.batches(ids, BATCH):
                             await self.move_sealed(collection, batch, session_id=new)
                         continue
                     with self.in_time():
@@ -186,7 +187,3 @@ def time_of(document: Document, field: str = "updated_at") -> datetime:
     """For a comparison: a document without the time is older than any."""
     moment = document.get(field)
     return moment if isinstance(moment, datetime) else _LONG_AGO
-
-
-def batches(values: Sequence[Any]) -> list[Sequence[Any]]:
-    return [values[start : start + _BATCH] for start in range(0, len(values), _BATCH)]

@@ -19,10 +19,11 @@ from lkmongo.confidential import holds_secret
 from lkmongo.errors import LkmongoError
 from lkmongo.instructions import gives_orders, reads_as_instruction
 from lkmongo.model import MAX_SLOTS, Fact, now
+from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.encryption import profile_place, sealed
 from lkmongo.store.mongo.schema import MEMORIES, MEMORY_HISTORY, SCHEMA_VERSION, USERS, VERSION
 from lkmongo.store.people.history import add_former
-from lkmongo.store.people.merge_steps import Steps, batches, time_of
+from lkmongo.store.people.merge_steps import BATCH, Steps, time_of
 from lkmongo.store.people.offers import Kind, Why, keep_aside
 from lkmongo.store.people.tombstones import Tombstones
 from lkmongo.store.people.users import PROFILE_PATHS
@@ -171,7 +172,7 @@ class Values:
     async def _delete_slots(self, slots: Sequence[Document]) -> int:
         """Delete slots unless they changed since they were read: what a session writes meanwhile is newer."""
         deleted = 0
-        for batch in batches(slots):
+        for batch in operations.batches(slots, BATCH):
             as_read = [{"_id": slot["_id"], "updated_at": slot.get("updated_at")} for slot in batch]
             with self._steps.in_time():
                 result = await self._steps.db[MEMORIES].delete_many({"$or": as_read}, session=self._steps.session)
@@ -185,7 +186,7 @@ class Values:
             return True
         ids = [slot["_id"] async for slot in self._steps.find(MEMORIES, self._steps.guest, {"_id": 1})]
         change = {"$set": {"user_id": self._steps.login.user_id}}
-        for batch in batches(ids):
+        for batch in operations.batches(ids, BATCH):
             one_by_one = [UpdateOne(self._steps.guest.filter | {"_id": each}, change) for each in batch]
             try:
                 if self._steps.encryption.is_on:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -134,7 +134,7 @@ async def seed(
     async for written in _write_passages(db[KNOWLEDGE], changed, embedder, counts.knowledge, on_wait):
         done += written
         tell(KNOWLEDGE, done, total)
-    for batch in _batches(gone):
+    for batch in operations.batches(gone, _BATCH):
         counts.knowledge.removed += (await operations.bulk(db[KNOWLEDGE], batch))[0].deleted_count
     return counts
 
@@ -147,7 +147,7 @@ async def _seed_users(
     tell: Progress,
 ) -> None:
     done, encryption = 0, Encryption.of(users.database)
-    for batch in _batches(profiles):
+    for batch in operations.batches(profiles, _BATCH):
         written = Counts()
         # Upserts, since in a repeated run most of them exist.
         requests = []
@@ -167,7 +167,7 @@ async def _seed_records(
     """Write documents that have their owner's ids."""
     done = 0
     for tenant_id, owned in _grouped(documents, lambda document: str(document.get("tenant_id"))):
-        for batch in _batches(owned):
+        for batch in operations.batches(owned, _BATCH):
             keys = [{name: document[name] for name in of.identity} for document in batch]
             selector: Document = {"tenant_id": tenant_id} if "tenant_id" in of.identity else {}
             selector |= {name: {"$in": [key[name] for key in keys]} for name in keys[0] if name != "tenant_id"}
@@ -200,7 +200,7 @@ async def _compare(
     changed: list[tuple[_Change, TenantScope, Passage]] = []
     gone: list[DeleteMany] = []
     for tenant_id, owned in _grouped(passages, lambda pair: pair[0].tenant_id):
-        for files in _batches(_grouped(owned, lambda pair: pair[1].source)):
+        for files in operations.batches(_grouped(owned, lambda pair: pair[1].source), _BATCH):
             selector = {"tenant_id": tenant_id, "source": {"$in": [source for source, _ in files]}}
             found = {(each["source"], each["chunk"]): each for each in await _find(collection, selector, _STATE)}
             for source, pairs in files:
@@ -326,10 +326,6 @@ def _grouped(values: Iterable[T], key: Callable[[T], str]) -> list[tuple[str, li
     for value in values:
         groups.setdefault(key(value), []).append(value)
     return list(groups.items())
-
-
-def _batches(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (values[start : start + _BATCH] for start in range(0, len(values), _BATCH))
 
 
 def load_samples(known: Declarations) -> SeedData:
