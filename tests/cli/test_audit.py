@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 import typer
@@ -174,6 +174,9 @@ async def test_the_export_holds_every_entry_and_nobodys_id(people, run, tmp_path
     rows = list(csv.DictReader(io.StringIO(written)))
     assert [row["number"] for row in rows] == ["1", "2", "3"]
     assert rows[0]["reason"] == "'=1+1"
+    assert [datetime.fromisoformat(row["at"]) for row in rows] == [
+        datetime.fromisoformat(json.loads(line)["at"]) for line in lines
+    ]
     assert "robin" not in written + "".join(lines)
 
 

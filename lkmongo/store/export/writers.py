@@ -12,7 +12,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
@@ -157,7 +157,8 @@ def _cell(value: Any, show: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return show(_FORMULA.sub(lambda before: f"{before[0]}'", value))
     if isinstance(value, datetime):
-        return value.isoformat(timespec="milliseconds") + "Z"
+        utc = value.astimezone(UTC) if value.tzinfo else value  # an export decodes without a zone
+        return utc.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
     if isinstance(value, bool):
         return "true" if value else "false"
     return value
