@@ -414,9 +414,9 @@ class Outbox:
         return Conversation(self._store.redaction.redactor(scope.tenant_id)).turns(turns)
 
     async def change_scope(self, scope: UserScope, turns: Sequence[Turn], ticket: Ticket | None = None) -> None:
-        """Move the session with all its `turns` from a guest to a person; call `start` afterwards.
+        """Move the session with all its `turns` to a person, or back to a guest; call `start` afterwards.
 
-        What is stored under the guest's scope is deleted once it is stored under the person's.
+        What is stored of it under the scope before is deleted once it is stored under the new one.
         """
         async with self._storing_turns:
             before, guest = self.lease, self.record.scope
@@ -426,7 +426,9 @@ class Outbox:
             self.lease.backdate(before.session_began)
             kept = [AddTurn(turn) for turn in turns if not self.has_dropped(turn)]
             moved: list[Operation] = [MoveGuest(guest.tenant_id, guest.user_id), *kept]
-            pending = {each.key: each for each in moved} | self._pending
+            # What a person was to be told is not the guest's who they turned out to be.
+            waiting = {key: each for key, each in self._pending.items() if guest.is_guest or each.lane != "memory"}
+            pending = {each.key: each for each in moved} | waiting
             self._pending.clear()
             self._pending.update(pending)
             self._journal.begin_anew()
@@ -449,7 +451,8 @@ class Outbox:
         for guest in guests:
             try:
                 await self._store.sessions.discard(guest, self.record.session_id)
-                await discard_own(self._store.db, guest)
+                if guest.is_guest:
+                    await discard_own(self._store.db, guest)
             except LkmongoError as error:  # else the guest's copy stays until it is erased or expires
                 logger.info("a guest's copy of an erased session could not be deleted: %s", _words(error))
 
