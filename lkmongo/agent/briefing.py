@@ -188,7 +188,14 @@ def _frame(caller: Briefed) -> tuple[str, dict[str, Any], int]:
         data["profile"] = profile
     if last := caller.profile.last_session:
         data["last_call"] = {"at": last.at.isoformat(timespec="minutes"), "gist": last.gist[:_MAX_GIST]}
-    told = [_STATUS[caller.status], caller.trust, PREFACE, *about, f"Today is {date_in_words(now(), zone)}.", caller.consent.sentence]
+    told = [
+        _STATUS[caller.status],
+        caller.trust,
+        PREFACE,
+        *about,
+        f"Today is {date_in_words(now(), zone)}.",
+        caller.consent.sentence,
+    ]
     head = " ".join(filter(None, told))
     longest = data | {"memories": {}, "more_memories": len(caller.slots)}
     return head, data, BUDGET - len(f"{head}\n{fenced(CALLER, longest)}")

@@ -32,7 +32,6 @@ from lkmongo.outbox.operations import (
     Change,
     Forget,
     ForgetCalls,
-    Operation,
     Remember,
     SaveGist,
     SetProfile,
@@ -90,7 +89,7 @@ class Caller:
         self._was_known = False
         self._store = store
         self._embedder = embedder
-        self._outbox = outbox
+        self.outbox = outbox
         self.consent = CallerConsent(self, outbox, store, tenants or Tenants())
         outbox.on_acquired(self._record_last_seen)
         outbox.on_erased(self._become_guest)
@@ -144,7 +143,7 @@ class Caller:
     @property
     def saved(self) -> Saved:
         """How durably the caller's changes are saved; for a guest, always "stored"."""
-        return self._outbox.saved
+        return self.outbox.saved
 
     async def preload(self, deadline: float = deadlines.PRELOAD) -> bool:
         """Load profile and slots concurrently; loading continues in the background after the deadline.
@@ -182,36 +181,36 @@ class Caller:
         self._apply(profile, slots)
         self._was_known = bool(slots or profile.name or profile.last_session or profile.memory_version)
         self.loaded = True
-        self._background.begin(self._outbox.lease.confirm())
+        self._background.begin(self.outbox.lease.confirm())
         self._reading_vectors = self._background.begin(self._save_then_embed())
 
     async def _save_then_embed(self) -> None:
         """Wait for pending changes before vectors, because a vector is accepted only for a stored slot."""
         self._reading_history = self._background.begin(self._load_history())
-        await self._outbox.stored("memory")
+        await self.outbox.stored("memory")
         await self._stored.vectors()
 
     async def _load_history(self) -> None:
         """Load what was true, and move what an interrupted process left on the slots."""
         await asyncio.to_thread(dates.prepare)
         while True:
-            before, scope = self._outbox.stored_count, self.scope
+            before, scope = self.outbox.stored_count, self.scope
             stored, waits = await self._store.history.read(scope)
             former = self.gate.open_ones(await readable(stored))
             if self.guest or self.scope != scope:
                 return
-            if self._outbox.stored_count == before:  # else it may hold what was forgotten meanwhile
+            if self.outbox.stored_count == before:  # else it may hold what was forgotten meanwhile
                 break
-        forgotten = {each.label for each in self._outbox.pending("memory") if isinstance(each, Forget)}
+        forgotten = {each.label for each in self.outbox.pending("memory") if isinstance(each, Forget)}
         self._former.loaded(each for each in former if each.memory_type not in forgotten)
         self._former.more = len(former) < len(self.gate.open_ones(stored))
         if waits:
             await self._settle_history(None)
 
     async def _settle_history(self, label: str | None) -> None:
-        await self._outbox.stored("memory")
+        await self.outbox.stored("memory")
         if not self.for_this_call:
-            async with self._outbox.writing():
+            async with self.outbox.writing():
                 await self._store.history.settle(self.scope, label)
 
     async def history_ready(self) -> None:
@@ -228,7 +227,7 @@ class Caller:
             return
 
         async def seen() -> None:
-            async with self._outbox.writing():
+            async with self.outbox.writing():
                 await self._store.users.seen(self.scope)
 
         self._background.begin(seen())
@@ -244,9 +243,9 @@ class Caller:
         self._slots.clear_vectors()  # those of a guest are not stored, so they must be made again
         self._former = Former(self._embedder)
         # What the policy of their tenant keeps.
-        since, kept = self._outbox.lease.session_began, self._outbox.conversation.fact
+        since, kept = self.outbox.lease.session_began, self.outbox.conversation.fact
         for change in told_by_guest(told, slots, since=since, kept=kept, gate=self.gate):
-            self._outbox.add(change)
+            self.outbox.add(change)
         self._begin_loading(deadlines.PRELOAD)
         self.on_change()
 
@@ -263,17 +262,10 @@ class Caller:
         if not self.guest:
             self._begin_loading(deadlines.PRELOAD)
 
-    def move(self, guest: UserScope) -> None:
-        """Be another guest, such as one of the tenant whose number was dialled."""
-        self.scope = guest
-        self.profile = replace(self.profile, scope=guest)
-
     def step_back(self, guest: UserScope) -> None:
         """Be a guest again, who turned out not to be the person: nothing of theirs stays here."""
-        has_forgotten = self.forgot_something
         self._become_guest()
-        self.forgot_something = has_forgotten
-        self.move(guest)
+        self.scope, self.profile = guest, Profile(guest)
         self.on_change()
 
     def _become_guest(self) -> None:
@@ -288,9 +280,9 @@ class Caller:
         self._former = Former(self._embedder)
 
     def _apply(self, profile: Profile, slots: list[Fact]) -> None:
-        self._version, self._own_changes = profile.memory_version, self._outbox.increments
+        self._version, self._own_changes = profile.memory_version, self.outbox.increments
         stored = {memory.memory_type: memory for memory in self.gate.open_ones(slots)}
-        changes = self._outbox.pending("memory")
+        changes = self.outbox.pending("memory")
         known, self.profile = applied_to(changes, stored, self.gate.open_profile(profile))
         self._slots.replace_all(known)
         self._slots.speak(self.profile.preferred_language)
@@ -301,9 +293,9 @@ class Caller:
         """Reload profile and slots if another process has changed them; meant to run in the background."""
         if self.guest or not self.loaded:
             return
-        await self._outbox.settle("memory", deadlines.ACKNOWLEDGED)
+        await self.outbox.settle("memory", deadlines.ACKNOWLEDGED)
         version = await self._store.users.memory_version(self.scope)
-        is_current = version == self._version + self._outbox.increments - self._own_changes
+        is_current = version == self._version + self.outbox.increments - self._own_changes
         if is_current and not self._reread:
             return
         # A version may be visible before its slot is, so read once more at the next turn.
@@ -345,11 +337,11 @@ class Caller:
         """
         name, text = check_memory(label, content)
         await self._refuse_spoken_secret(f"{slot_words(name)}: {text}")
-        text = self._outbox.conversation.fact(name, text)
-        if self._outbox.conversation.redactor.find(label) != []:
+        text = self.outbox.conversation.fact(name, text)
+        if self.outbox.conversation.redactor.find(label) != []:
             raise SecretError  # a label is stored as it is
         # A label in another spelling replaces the existing slot.
-        source = Source("told", self._outbox.record.session_id, self.last_words())
+        source = Source("told", self.outbox.record.session_id, self.last_words())
         name = existing_label(name, self.slots)
         if name not in self.slots and not self.guest:
             self.gate.check(name)
@@ -430,7 +422,7 @@ class Caller:
         if self._was_known:
             await self.consent.forget(name, at)
         if is_read and not self.guest:
-            self._outbox.add(ForgetCalls(at, tuple(told)))
+            self.outbox.add(ForgetCalls(at, tuple(told)))
         await self._write(Forget(at, name, calls=not is_read))
         return name
 
@@ -464,7 +456,7 @@ class Caller:
         if not self.guest:
             self.gate.check(field)
         await self._refuse_spoken_secret(text)
-        text = kept_profile_value(field, text, self._outbox.conversation.fact)
+        text = kept_profile_value(field, text, self.outbox.conversation.fact)
         self.allowance.change()
         self.profile = self.profile.with_value(field, text)
         self.on_change()
@@ -476,27 +468,23 @@ class Caller:
     def save_gist(self, gist: str) -> None:
         """Save for the next session what this one was about, unless something was forgotten."""
         if gist and not self.guest and not self.forgot_something:
-            self._outbox.add(SaveGist(now(), gist, since=self._outbox.lease.session_began))
+            self.outbox.add(SaveGist(now(), gist, since=self.outbox.lease.session_began))
 
     async def embed_summary(self, session_id: str, summary: Summary) -> None:
         """Make and store the vector of a summary that is stored. Raises EmbeddingError and DatabaseError."""
         (vector,) = await self._embedder.embed([summary.embedded_text], kind="document")
         await self._store.summaries.set_vector(self.scope, session_id, summary, vector, self._embedder.model)
 
-    def add(self, operation: Operation) -> None:
-        """Store something of the person's beside what is remembered of them."""
-        self._outbox.add(operation)
-
     async def _write(self, change: Change) -> None:
         if not self.guest:
-            await self._outbox.write(change)
+            await self.outbox.write(change)
 
     async def flush(self, deadline: float) -> None:
         """Give background work `deadline` seconds to finish, then cancel it; sync to disk what is not stored."""
-        if self._outbox.error or self.load_error:
+        if self.outbox.error or self.load_error:
             deadline = min(deadline, deadlines.ACKNOWLEDGED)
         await asyncio.gather(
-            self._background.finish(deadline, without=[self._loading]), self._outbox.settle("memory", deadline)
+            self._background.finish(deadline, without=[self._loading]), self.outbox.settle("memory", deadline)
         )
         self._stored.closing = True
         self.consent.end()

@@ -441,7 +441,8 @@ class CallerSession:
             if self.ending or not self.caller.guest or self.recorder.erased:
                 return False
             self.caller.consent.before_identified(scope)
-            await self.recorder.change_scope(scope, ticket)
+            phone = self.caller.phone
+            await self.recorder.change_scope(scope, ticket, phone.mark if phone else None)
             self.caller.identify(scope)
             self.recorder.start()
             return True
@@ -459,7 +460,7 @@ class CallerSession:
             await self.recorder.change_scope(guest)
             self.caller.step_back(guest)
             for operation in more:
-                self.caller.add(operation)
+                self.caller.outbox.add(operation)
             self.recorder.start()
 
     async def move_guest(self, tenant_id: str) -> None:
@@ -470,6 +471,6 @@ class CallerSession:
             guest = UserScope.guest(tenant_id)
             self.caller.consent.before_moved(guest)
             await self.recorder.change_scope(guest)
-            self.caller.move(guest)
+            self.caller.scope = guest
             if self._attachment:
                 self.recorder.start()

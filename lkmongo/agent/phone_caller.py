@@ -8,10 +8,10 @@ caller's own words or keys: what a model says of it counts for nothing.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from uuid import uuid4
 
@@ -23,7 +23,7 @@ from lkmongo.errors import LkmongoError, SettingsError
 from lkmongo.model import Profile, Turn, UserScope, now
 from lkmongo.naming import claimed, denies, name_said
 from lkmongo.outbox.operations import LinkPhone, Operation, UnlinkPhone
-from lkmongo.phone_numbers import WITHHELD, PhoneNumber
+from lkmongo.phone_numbers import WITHHELD, PhoneNumber, Withheld
 from lkmongo.store.people.phones import phone_hash, phone_key
 from lkmongo.trust import Level
 
@@ -39,6 +39,9 @@ NEW_PERSON = "phone-"
 """What the id of a person begins with who is known by a call alone."""
 _RECENT = 3
 """The caller's last turns in which a name is looked for that the model says they gave."""
+
+_BEGAN_HERE = "new"
+"""The mark of a session with which its person began."""
 
 Answer = Literal["named", "new", "ambiguous", "not said", "too late"]
 """What became of a name: it is a candidate's, nobody's, several people's, or was not said at all."""
@@ -73,17 +76,15 @@ class PhoneCaller:
         denied: they have said that they are not who the number stands for.
     """
 
-    def __init__(self, session: Spoken, tenants: Tenants, recycled_after: Callable[[str], timedelta]) -> None:
+    def __init__(self, session: Spoken, tenants: Tenants) -> None:
         """Know nothing yet; everything that is not open to a number alone is closed from now on.
 
         Args:
             session: the caller's, a guest's.
-            tenants: say which level each slot and tool needs.
-            recycled_after: how long a number of a tenant may go unused before it counts as somebody else's.
+            tenants: say which level each slot and tool needs, and when an unused number counts as somebody else's.
         """
         self._session = session
         self._tenants = tenants
-        self._recycled_after = recycled_after
         self.number: PhoneNumber | None = None
         self.candidates: tuple[Candidate, ...] = ()
         self.denied = False
@@ -113,6 +114,17 @@ class PhoneCaller:
             return self._session.caller.scope
         return self.candidates[0].scope if len(self.candidates) == 1 else None
 
+    @property
+    def mark(self) -> str:
+        """What an agent needs to know that resumes this session."""
+        return _BEGAN_HERE if self._session.caller.gate.is_new else str(min(self.level, Level.NAMED))
+
+    def resume(self, mark: str) -> None:
+        """Go on with the person of an earlier agent at the level of its `mark`."""
+        gate = self._session.caller.gate
+        gate.is_new = mark == _BEGAN_HERE
+        gate.level = Level.NAMED if mark == str(Level.NAMED) else Level.RECOGNISED
+
     def tenant_is(self, tenant_id: str) -> None:
         """Let what this tenant says of slots and tools hold."""
         self._session.caller.gate.needs = self._tenants.needs(tenant_id)
@@ -124,7 +136,7 @@ class PhoneCaller:
 
     # ---------------------------------------------------------------- whose number it is
 
-    def calls_from(self, number: PhoneNumber | Literal["withheld"]) -> None:
+    def calls_from(self, number: PhoneNumber | Withheld) -> None:
         """The number is known now: find out whose it is, in the background."""
         if self._looking is None and self.number is None:
             if number == WITHHELD:
@@ -155,13 +167,14 @@ class PhoneCaller:
             logger.warning("the caller is a guest: %s (%s)", error.message, error.why)
             self._known.set()
             return
-        current = [each for each in links if not each.lapsed(self._recycled_after(self._tenant), now())]
+        recycled_after = self._tenants.policy(self._tenant).phone.recycled_after
+        current = [each for each in links if not each.lapsed(recycled_after, now())]
         self._is_unknown = not current
         await self._consider([each.scope for each in current])
 
     async def _consider(self, people: Sequence[UserScope]) -> None:
-        profiles = [await self._until_read(lambda scope=scope: self._session.store.users.get(scope)) for scope in people]
-        caller = self._session.caller
+        users, caller = self._session.store.users, self._session.caller
+        profiles = [await self._until_read(functools.partial(users.get, scope)) for scope in people]
         if caller.guest and not self.denied:
             told = [profile or Profile(scope) for scope, profile in zip(people, profiles, strict=True)]
             self.candidates = tuple(Candidate(each.scope, each.name) for each in told)
@@ -272,7 +285,7 @@ class PhoneCaller:
     def _use_number(self) -> None:
         """Note that the person calls from this number, so that it is known the next time."""
         if hashed := self._hash:
-            self._session.caller.add(LinkPhone(now(), hashed[0], hashed[1]))
+            self._session.caller.outbox.add(LinkPhone(now(), hashed[0], hashed[1]))
 
     async def _deny(self) -> None:
         if self.denied:

@@ -40,7 +40,6 @@ from lkmongo.outbox.sealed_journal import Seal
 from lkmongo.store.open import Store
 from lkmongo.store.people.erase import discard_own
 from lkmongo.store.people.tombstones import ErasedError
-from lkmongo.ticket import Ticket
 
 logger = logging.getLogger(__name__)
 
@@ -413,20 +412,20 @@ class Outbox:
         """The turns as the policy of another tenant has them, which may keep less."""
         return Conversation(self._store.redaction.redactor(scope.tenant_id)).turns(turns)
 
-    async def change_scope(self, scope: UserScope, turns: Sequence[Turn], ticket: Ticket | None = None) -> None:
+    async def change_scope(self, record: SessionRecord, turns: Sequence[Turn]) -> None:
         """Move the session with all its `turns` to a person, or back to a guest; call `start` afterwards.
 
         What is stored of it under the scope before is deleted once it is stored under the new one.
         """
         async with self._storing_turns:
             before, guest = self.lease, self.record.scope
-            self.record = replace(self.record, scope=scope, ticket=ticket)
-            self.conversation.redactor.policy = self._store.redaction.redactor(scope.tenant_id).policy
+            self.record = record
+            self.conversation.redactor.policy = self._store.redaction.redactor(record.scope.tenant_id).policy
             self._use(Lease(self._store, self.record))
             self.lease.backdate(before.session_began)
             kept = [AddTurn(turn) for turn in turns if not self.has_dropped(turn)]
             moved: list[Operation] = [MoveGuest(guest.tenant_id, guest.user_id), *kept]
-            # What a person was to be told is not the guest's who they turned out to be.
+            # What was a person's is not the guest's.
             waiting = {key: each for key, each in self._pending.items() if guest.is_guest or each.lane != "memory"}
             pending = {each.key: each for each in moved} | waiting
             self._pending.clear()
@@ -440,9 +439,9 @@ class Outbox:
     def _erase(self) -> None:
         self.changed.clear()
         self.conversation.clear()
-        guests = [move.scope for move in self._moves]
+        moved = [move.scope for move in self._moves]
         self._pending.clear()
-        self._erasing = asyncio.create_task(self._forget_guests(guests))
+        self._erasing = asyncio.create_task(self._forget_guests(moved))
         for callback in self._on_erased:
             callback()
 
