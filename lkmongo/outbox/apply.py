@@ -169,7 +169,7 @@ async def _move(operation: MoveGuest, to: Target) -> int:
     before, after, session_id, sessions = operation.scope, to.record.scope, to.record.session_id, to.store.sessions
     if before == after:
         return 0
-    if before.is_guest:  # a person's own documents stay theirs
+    if before.is_guest or not after.is_guest:  # a person's own documents stay theirs
         await move_own(to.store.db, before, after)
     # Turns that an earlier agent recorded, too.
     turns = [(turn, True) for turn in await sessions.turns(before, session_id)]

@@ -426,7 +426,7 @@ class Outbox:
             kept = [AddTurn(turn) for turn in turns if not self.has_dropped(turn)]
             moved: list[Operation] = [MoveGuest(guest.tenant_id, guest.user_id), *kept]
             # What was a person's is not the guest's.
-            waiting = {key: each for key, each in self._pending.items() if guest.is_guest or each.lane != "memory"}
+            waiting = {key: each for key, each in self._pending.items() if each.lane != "memory" or not record.scope.is_guest}
             pending = {each.key: each for each in moved} | waiting
             self._pending.clear()
             self._pending.update(pending)
@@ -450,7 +450,7 @@ class Outbox:
         for guest in guests:
             try:
                 await self._store.sessions.discard(guest, self.record.session_id)
-                if guest.is_guest:
+                if not self.record.scope.is_guest:
                     await discard_own(self._store.db, guest)
             except LkmongoError as error:  # else the guest's copy stays until it is erased or expires
                 logger.info("a guest's copy of an erased session could not be deleted: %s", _words(error))
