@@ -426,8 +426,8 @@ class Outbox:
             kept = [AddTurn(turn) for turn in turns if not self.has_dropped(turn)]
             moved: list[Operation] = [MoveGuest(guest.tenant_id, guest.user_id), *kept]
             # What was a person's is not the guest's.
-            waiting = {key: each for key, each in self._pending.items() if each.lane != "memory" or not record.scope.is_guest}
-            pending = {each.key: each for each in moved} | waiting
+            waiting = [each for each in self._pending.values() if each.lane != "memory" or not record.scope.is_guest]
+            pending = {each.key: each for each in [*moved, *waiting]}
             self._pending.clear()
             self._pending.update(pending)
             self._journal.begin_anew()
