@@ -142,6 +142,7 @@ def known(slots: dict[str, Fact] | None = None, **profile) -> SimpleNamespace:
         slots=slots or {},
         relevant=lambda _words: [],
         consent=SimpleNamespace(sentence=""),
+        trust="",
     )
 
 
