@@ -206,7 +206,10 @@ class Cli:
 
 
 def _answer(question: str, *, hidden: bool = False) -> str:
-    """Read a line from the terminal, with nothing of it shown if it is `hidden`. Signals end this at once: the blocked loop could not cancel the task."""
+    """Read a line from the terminal, without showing it if it is `hidden`.
+
+    Signals end this at once: the blocked loop could not cancel the task.
+    """
 
     def terminate(_number: int, _frame: object) -> None:
         raise typer.Exit(ExitCode.TERMINATED)
