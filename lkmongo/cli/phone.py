@@ -68,7 +68,7 @@ async def list_(
     person = None if user is None else UserScope(tenant_id=tenant, user_id=user)
     async with open_store(cli.settings) as store:
         if person:
-            found = await numbers_of(store, person, recycled_after=recycled_after)
+            found: Sequence[KnownNumber] = await numbers_of(store, person, recycled_after=recycled_after)
             total = len(found)
         else:
             page = await list_links(store, TenantScope(tenant), after=start, limit=limit, recycled_after=recycled_after)
@@ -234,6 +234,8 @@ async def pin(
     from lkmongo.store.people.phone_links import clear_pin, new_pin, set_pin, unlock_pin
 
     chosen = {"--stdin": from_stdin, "--generate": generate, "--clear": clear, "--unlock": unlock}
+    if unlock and dry_run:
+        raise UsageError("--unlock has no --dry-run", hint="see who is locked out: lkmongo phone list USER")
     if len(given := [name for name, value in chosen.items() if value]) > 1:
         raise UsageError(f"{' and '.join(given)} contradict each other", hint="leave all but one out")
     _hide_ids(cli, user)
@@ -250,9 +252,8 @@ async def pin(
                 f"{'Would remove' if dry_run else 'Removed'} the PIN {whose}" if changed else f"{user} has no PIN"
             )
         elif unlock:
-            changed = await unlock_pin(store, scope, dry_run=dry_run)
-            sentence = f"{'Would unlock' if dry_run else 'Unlocked'} the PIN {whose}"
-            sentence = sentence if changed else f"Nobody tried a wrong PIN {whose}"
+            changed = await unlock_pin(store, scope)
+            sentence = f"{user} may try again now" if changed else f"No wrong PIN {whose} was tried"
         else:
             changed, text = True, new_pin() if generate else _pin(cli, from_stdin=from_stdin)
             replaced = await set_pin(store, scope, text, by="staff", dry_run=dry_run)

@@ -256,7 +256,7 @@ async def test_a_pin_is_set_from_stdin_made_and_removed(people, run):
     assert run("phone", "pin", "robin-1764", "--generate", "--dry-run", "--json").json["pin"] is None
     made = run("phone", "pin", "robin-1764", "--generate")
     new = re.fullmatch(
-        r"Set the PIN of robin-1764 in tenant default, instead of another: (\d{6})\n.*only.*\n", made.stdout
+        r"Set the PIN of robin-1764 in tenant default, instead of another: (\d{6})\n.*once.*\n", made.stdout
     )[1]
     assert made.stderr == ""
     assert await people.pins.verify(ROBIN, None, PIN) == "wrong"
@@ -284,11 +284,27 @@ async def test_who_is_locked_out_is_shown_and_may_try_again_when_staff_say_so(pe
         assert await people.pins.verify(ROBIN, number(), "111111") == "wrong"
     assert await people.pins.verify(ROBIN, number(), PIN) == "locked"
     assert run("phone", "list", "robin-1764", "--json").json[0]["locked_until"] > now().isoformat()
-    assert run("phone", "pin", "robin-1764", "--unlock", "--dry-run", "--json").json["changed"] is True
+    assert run("phone", "pin", "robin-1764", "--unlock", "--dry-run").code == 2
     assert await people.pins.verify(ROBIN, number(), PIN) == "locked"
-    assert run("phone", "pin", "robin-1764", "--unlock").stdout == "Unlocked the PIN of robin-1764 in tenant default\n"
+    assert run("phone", "pin", "robin-1764", "--unlock").stdout == "robin-1764 may try again now\n"
     assert run("phone", "list", "robin-1764", "--json").json[0]["locked_until"] is None
     assert await people.pins.verify(ROBIN, number(), PIN) == "right"
+
+
+async def test_a_number_that_was_tried_for_others_is_unlocked_and_the_others_are_not(people, run):
+    await people.phones.link(ROBIN, number(), by="call")
+    await people.phones.link(KIM, number(SECOND), by="call")
+    for scope in (ROBIN, KIM):
+        await people.pins.set(scope, PIN, by="staff")
+    for _ in range(5):
+        assert await people.pins.verify(KIM, number(), "111111") == "wrong"
+    assert await people.pins.verify(ROBIN, number(), PIN) == "locked"
+    rows = run("phone", "list", "--json").json
+    assert [bool(row["locked_until"]) for row in rows] == [True, True], rows
+    run("phone", "pin", "robin-1764", "--unlock")
+    assert [bool(row["locked_until"]) for row in run("phone", "list", "--json").json] == [True, False]
+    assert await people.pins.verify(ROBIN, number(), PIN) == "right"
+    assert await people.pins.verify(KIM, number(SECOND), PIN) == "locked"
 
 
 async def test_who_looks_and_changes_is_in_the_trail(people, run):

@@ -10,6 +10,7 @@ import re
 import secrets
 import shlex
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -20,7 +21,7 @@ from lkmongo.model import DEFAULT_TENANT, TenantScope, UserScope, now
 from lkmongo.phone_numbers import PhoneNumber
 from lkmongo.store.people.person import People, require_known
 from lkmongo.store.people.phones import By, PhoneLink, Phones
-from lkmongo.store.people.pins import Pins
+from lkmongo.store.people.pins import PinError, Pins, check_pin
 from lkmongo.trust import Level
 
 
@@ -41,7 +42,7 @@ class KnownNumber:
         link: whose it is, its last digits, since when, by whom, and when it was last used.
         lapsed: whether it was not used for so long that whoever calls from it counts as new.
         has_pin: whether the person has a PIN.
-        locked_until: until when their PIN is not taken, after too many wrong ones.
+        locked_until: until when no PIN is taken in a call from it, after too many wrong ones.
     """
 
     link: PhoneLink
@@ -145,11 +146,10 @@ async def lookup(
 async def _known(
     callers: Callers, links: Sequence[PhoneLink], recycled_after: timedelta, at: datetime | None
 ) -> list[KnownNumber]:
-    moment = at or now()
-    pins = await callers.pins.states({each.scope for each in links})
+    moment, of_links = at or now(), await callers.pins.of_links(links)
     return [
-        KnownNumber(each, each.lapsed(recycled_after, moment), pins[each.scope].is_set, pins[each.scope].locked_until)
-        for each in links
+        KnownNumber(link, link.lapsed(recycled_after, moment), has_pin, locked_until)
+        for link, (has_pin, locked_until) in zip(links, of_links, strict=True)
     ]
 
 
@@ -223,6 +223,7 @@ async def set_pin(callers: Callers, scope: UserScope, pin: str, *, by: By, dry_r
         PinError: it is no PIN, or one that is guessed first. The message does not have it.
         NoPhoneKeyError: there is no key to store it under.
     """
+    check_pin(pin)
     await require_known(callers.db, user_id=scope.user_id, tenant_id=scope.tenant_id)
     had_one = await callers.pins.has(scope)
     if not dry_run:
@@ -253,14 +254,21 @@ async def clear_pin(
     return await callers.pins.clear(scope)
 
 
-async def unlock_pin(callers: Callers, scope: UserScope, *, dry_run: bool = False) -> bool:
-    """Forget the wrong PINs that were tried for a known person; returns whether there were any.
+async def unlock_pin(callers: Callers, scope: UserScope) -> bool:
+    """Let a known person try their PIN again now, from any of their numbers; returns whether there were attempts.
 
     Raises:
         NotFoundError: nothing is stored about the person.
     """
     await require_known(callers.db, user_id=scope.user_id, tenant_id=scope.tenant_id)
-    ...
+    return await callers.pins.unlock(scope, await callers.phones.of_person(scope))
+
+
+def new_pin() -> str:
+    """A PIN of six digits that nobody guesses first."""
+    while True:
+        with suppress(PinError):
+            return check_pin(f"{secrets.randbelow(10**6):06d}")
 
 
 def _no_number(scope: UserScope, last_digits: str | None) -> NotFoundError:
