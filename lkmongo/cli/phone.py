@@ -100,7 +100,7 @@ async def lookup(cli: Cli, number: Number, tenant: Tenant = DEFAULT_TENANT) -> N
     from lkmongo.store.open import open_store
     from lkmongo.store.people.phone_links import lookup as find
 
-    wanted = _number(cli, number, tenant)
+    wanted = given_number(cli, number, tenant)
     async with open_store(cli.settings) as store:
         found = await find(store, TenantScope(tenant), wanted, recycled_after=_policy(cli, tenant).recycled_after)
         # Whom a number belongs to is asked for here, and so is in the trail even if that is nobody.
@@ -133,7 +133,7 @@ async def link(
     from lkmongo.store.people.phone_links import link_known
 
     _hide_ids(cli, user)
-    wanted, scope = _number(cli, number, tenant), UserScope(tenant_id=tenant, user_id=user)
+    wanted, scope = given_number(cli, number, tenant), UserScope(tenant_id=tenant, user_id=user)
     async with open_store(cli.settings) as store:
         planned = await link_known(store, scope, wanted, by="staff", new=new, dry_run=True)
         others = [UserScope(tenant_id=tenant, user_id=each) for each in planned.others]
@@ -183,7 +183,7 @@ async def unlink(
         raise UsageError("--digits stands for NUMBER", hint="leave one of them out")
     _hide_ids(cli, user)
     scope = UserScope(tenant_id=tenant, user_id=user)
-    wanted = None if number is None else _number(cli, number, tenant)
+    wanted = None if number is None else given_number(cli, number, tenant)
     whose = f"of {user} in tenant {tenant}"
     async with open_store(cli.settings) as store:
         planned = await unlink_known(store, scope, wanted, last_digits=digits, dry_run=True)
@@ -271,7 +271,7 @@ def _policy(cli: Cli, tenant: str) -> TenantPhone:
     return cli.settings.tenant_policies().policy(tenant).phone
 
 
-def _number(cli: Cli, text: str, tenant: str) -> PhoneNumber:
+def given_number(cli: Cli, text: str, tenant: str) -> PhoneNumber:
     """The number that was typed as an argument, or in answer to a question, or that is piped in.
 
     Raises:
