@@ -196,6 +196,17 @@ async def test_no_error_repeats_a_number_or_a_pin(people, run, arguments):
             assert part not in result.stdout + result.stderr, result.stderr
 
 
+def test_nor_does_an_error_that_nobody_expected(run_inside, monkeypatch):
+    def fail(text, _region):
+        raise RuntimeError(f"cannot read {text}")
+
+    monkeypatch.setattr("lkmongo.phone_numbers.parse_number", fail)
+    result = run_inside("phone", "lookup", TYPED, "--debug")
+    assert result.code == 1
+    assert result.stderr.count("cannot read ***") == 2, "in the traceback and in the error"
+    assert not any(part in result.stderr for part in PARTS)
+
+
 async def test_a_number_and_a_pin_are_in_no_output_no_log_and_no_collection(people, run):
     reason = ["--reason", f"asked by {E164}", "--debug"]
     shown = [
@@ -253,6 +264,11 @@ async def test_a_pin_is_set_from_stdin_made_and_removed(people, run):
     assert await people.pins.verify(ROBIN, None, PIN) == "right"
     (one,) = run("phone", "lookup", TYPED, "--json").json
     assert (one["has_pin"], one["can_reach"]) == (True, "verified")
+    shown = run("users", "show", "robin-1764", "--json").json
+    assert (shown["phones"], shown["has_pin"]) == (1, True)
+    assert "pins" not in shown
+    asked = run("users", "erase", "robin-1764")
+    assert "1 phone number, 1 PIN of robin-1764" in asked.stderr
     assert run("phone", "pin", "robin-1764", "--generate", "--dry-run", "--json").json["pin"] is None
     made = run("phone", "pin", "robin-1764", "--generate")
     new = re.fullmatch(
