@@ -44,9 +44,6 @@ _NAMES = {
     "sessions": ("session", "sessions"),
     "turns": ("turn", "turns"),
     "visitors": ("browser", "browsers"),
-    "phones": ("phone number", "phone numbers"),
-    "pins": ("PIN", "PINs"),
-    "phone_attempts": ("attempt at a PIN", "attempts at a PIN"),
     "journals": ("file of a call on this machine", "files of calls on this machine"),
 }
 """What the documents of each collection are called, singular and plural, in the order in which they are listed."""
@@ -125,8 +122,6 @@ async def show(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
         "calls": counts["sessions"],
         "turns": counts["turns"],
         "browsers": counts["visitors"],
-        "phones": counts["phones"],
-        "has_pin": counts["pins"] > 0,
         **{name: number for name, number in counts.items() if name not in _NAMES},
         "in_a_call": bool(live),
     }
