@@ -35,6 +35,10 @@ class Level(IntEnum):
             raise ValueError(f"must be one of {', '.join(map(str, cls))}") from None
 
 
+BEGAN_HERE = "new"
+"""The mark of a session by telephone with which its person began: whatever is known of them, they have said in it."""
+
+
 class NotTrustedError(LkmongoError):
     """It is not sure enough who is speaking; the message is a sentence for the caller."""
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from lkmongo.model import Fact, FormerFact, Profile, UserScope
 from lkmongo.ticket import Ticket
 from lkmongo.trust import Level, Needs, NotTrustedError
+
+if TYPE_CHECKING:
+    from livekit.agents import llm
 
 Value = TypeVar("Value", Fact, FormerFact)
 
@@ -33,6 +36,7 @@ class Phone(Protocol):
     async def hear(self, words: str) -> None: ...
     async def says_name(self, name: str) -> str: ...
     async def deny(self) -> None: ...
+    def without_others(self, items: Sequence[llm.ChatItem]) -> list[llm.ChatItem]: ...
     async def verified(self, scope: UserScope | None = None, ticket: Ticket | None = None) -> bool: ...
 
 

@@ -32,6 +32,7 @@ from lkmongo.store.sessions.documents import lease_owner, summary_fields, summar
 from lkmongo.store.sessions.learning import NOT_AGREED, dropped
 from lkmongo.summary import Commitment, Summary
 from lkmongo.tenants import Limits
+from lkmongo.trust import BEGAN_HERE, Level, Needs
 
 if TYPE_CHECKING:
     from livekit.agents.llm import LLM
@@ -61,6 +62,7 @@ class Learner:
         model: is asked.
         mode: whether facts are stored, or wait for somebody, or are not asked for.
         limits_of: what callers of a tenant may.
+        needs_of: how sure it must be who speaks, for each slot of a tenant's callers.
     """
 
     store: Store
@@ -68,6 +70,7 @@ class Learner:
     model: LLM[Any]
     mode: Mode
     limits_of: Callable[[str], Limits] = lambda _: Limits()
+    needs_of: Callable[[str], Needs] = lambda _: Needs()
 
     async def learn(
         self,
@@ -155,10 +158,13 @@ class Learner:
                 known,
                 self.limits_of(scope.tenant_id).slots,
             )
-            waits = self.mode == "suggest"
+            needs, level = self.needs_of(scope.tenant_id), _level(record)
             judged = [_kept(each, redactor) for each in await rules.judge(answer.facts)]
             proposals = [
-                replace(each, state="suggested") if waits and each.state == "proposed" else each for each in judged
+                replace(each, state="suggested")
+                if each.state == "proposed" and (self.mode == "suggest" or level < needs.slot(each.label))
+                else each
+                for each in judged
             ]
         summary = redactor.summary(_summary(record, answer, told.secrets))
         fields = summary_fields(summary) | {"closed": list(answer.closed)}
@@ -279,6 +285,15 @@ def _summary(record: SessionRecord, answer: Answer, secrets: frozenset[str]) -> 
     )
 
 
+def _level(record: SessionRecord) -> Level:
+    """How sure it was who spoke: what is closed to them is left to staff."""
+    if record.trust is None or record.trust == BEGAN_HERE:
+        return Level.VERIFIED
+    phone = record.report.get("phone")
+    said = phone.get("level") if isinstance(phone, Mapping) else None
+    return Level.VERIFIED if said == str(Level.VERIFIED) else Level.NAMED
+
+
 def _read(vectors: Mapping[str, tuple[Any, Any]], dimensions: int) -> dict[str, Any]:
     from lkmongo.embed.vectors import from_bson
 
@@ -290,7 +305,14 @@ def learner_of(settings: Settings, store: Store, embedder: Embedder, model: Mode
     """What learns by a model; None without a language model."""
     if model is None or model.is_responder:
         return None
-    return Learner(store, embedder, model.llm, settings.learn, settings.limits_of)
+    return Learner(
+        store,
+        embedder,
+        model.llm,
+        settings.learn,
+        settings.limits_of,
+        lambda tenant_id: settings.tenant_policies().needs(tenant_id),
+    )
 
 
 async def learn_due(learner: Learner) -> list[Outcome]:

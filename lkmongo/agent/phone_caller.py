@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -25,9 +26,11 @@ from lkmongo.naming import claimed, denies, name_said
 from lkmongo.outbox.operations import LinkPhone, Operation, UnlinkPhone
 from lkmongo.phone_numbers import WITHHELD, PhoneNumber, Withheld
 from lkmongo.store.people.phones import phone_hash, phone_key
-from lkmongo.trust import Level
+from lkmongo.trust import BEGAN_HERE, Level
 
 if TYPE_CHECKING:
+    from livekit.agents import llm
+
     from lkmongo.agent.caller import Caller
     from lkmongo.store.open import Store
     from lkmongo.tenants import Tenants
@@ -39,9 +42,6 @@ NEW_PERSON = "phone-"
 """What the id of a person begins with who is known by a call alone."""
 _RECENT = 3
 """The caller's last turns in which a name is looked for that the model says they gave."""
-
-_BEGAN_HERE = "new"
-"""The mark of a session with which its person began."""
 
 Answer = Literal["named", "new", "ambiguous", "not said", "too late"]
 """What became of a name: it is a candidate's, nobody's, several people's, or was not said at all."""
@@ -88,6 +88,7 @@ class PhoneCaller:
         self.number: PhoneNumber | None = None
         self.candidates: tuple[Candidate, ...] = ()
         self.denied = False
+        self._denied_at = 0.0
         self._is_unknown = False
         self._looking: asyncio.Task[None] | None = None
         self._known = asyncio.Event()
@@ -117,12 +118,12 @@ class PhoneCaller:
     @property
     def mark(self) -> str:
         """What an agent needs to know that resumes this session."""
-        return _BEGAN_HERE if self._session.caller.gate.is_new else str(min(self.level, Level.NAMED))
+        return BEGAN_HERE if self._session.caller.gate.is_new else str(min(self.level, Level.NAMED))
 
     def resume(self, mark: str) -> None:
         """Go on with the person of an earlier agent at the level of its `mark`."""
         gate = self._session.caller.gate
-        gate.is_new = mark == _BEGAN_HERE
+        gate.is_new = mark == BEGAN_HERE
         gate.level = Level.NAMED if mark == str(Level.NAMED) else Level.RECOGNISED
 
     def tenant_is(self, tenant_id: str) -> None:
@@ -291,7 +292,7 @@ class PhoneCaller:
         if self.denied:
             return
         logger.info("a caller by telephone is not whom their number stands for: they are a guest")
-        self.denied = True
+        self.denied, self._denied_at = True, time.time()
         await self._step_back()
 
     async def _step_back(self) -> None:
@@ -305,6 +306,14 @@ class PhoneCaller:
         hashed = self._hash
         unlink = [UnlinkPhone(caller.scope.tenant_id, caller.scope.user_id, hashed[0])] if began_here and hashed else []
         await self._session.step_back(*unlink)
+
+    def without_others(self, items: Sequence[llm.ChatItem]) -> list[llm.ChatItem]:
+        """What a model may have of the conversation: not what tools said of the one for whom they were taken."""
+        return [
+            each
+            for each in items
+            if each.type not in {"function_call", "function_call_output"} or each.created_at > self._denied_at
+        ]
 
     # ---------------------------------------------------------------- details
 
