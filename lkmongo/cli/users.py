@@ -45,7 +45,7 @@ _NAMES = {
     "sessions": ("session", "sessions"),
     "turns": ("turn", "turns"),
     "visitors": ("browser", "browsers"),
-    "phones": ("telephone number", "telephone numbers"),
+    "phones": ("phone number", "phone numbers"),
     "pins": ("PIN", "PINs"),
     "phone_attempts": ("attempt at a PIN", "attempts at a PIN"),
     "journals": ("file of a call on this machine", "files of calls on this machine"),
@@ -325,10 +325,18 @@ def _consent(consent: Consent | None) -> dict[str, Any]:
 
 def _phones(links: Sequence[PhoneLink], *, is_json: bool) -> Any:
     """The numbers of a person, of which nobody can read more than the last digits."""
-    names = ("last_digits", "linked_at", "last_seen_at", "by")
     if is_json:
-        return [{name: getattr(link, name) for name in names} for link in links]
-    return ", ".join(f"…{e.last_digits} (since {e.linked_at:%Y-%m-%d}, used {e.last_seen_at:%Y-%m-%d})" for e in links)
+        return [
+            {
+                "last_digits": each.last_digits,
+                "linked_at": each.linked_at,
+                "last_used_at": each.last_seen_at,
+                "by": each.by,
+            }
+            for each in links
+        ]
+    days = [(each.last_digits, each.linked_at.astimezone(), each.last_seen_at.astimezone()) for each in links]
+    return ", ".join(f"…{digits} (since {since:%Y-%m-%d}, used {used:%Y-%m-%d})" for digits, since, used in days)
 
 
 def _operator(cli: Cli, scope: UserScope) -> str:
