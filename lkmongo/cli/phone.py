@@ -92,9 +92,9 @@ async def list_(
 async def lookup(cli: Cli, number: Number, tenant: Tenant = DEFAULT_TENANT) -> None:
     """Show whose number it is; a shared one may be several people's.
 
-    `level` is what the number alone makes of a caller: recognised. `can_reach` is what they can become: named, by saying
-    who they are, and with a PIN verified. Both are empty when it was not used for so long that it has lapsed: whoever
-    calls from it then counts as new. Exits with 5 when it is linked to nobody.
+    `level` is what the number alone makes of a caller: recognised. `can_reach` is what they can become: named, by
+    saying who they are, and with a PIN verified. Both are empty when it was not used for so long that it has lapsed:
+    whoever calls from it then counts as new. Exits with 5 when it is linked to nobody.
     """
     from lkmongo.errors import NotFoundError
     from lkmongo.model import TenantScope
