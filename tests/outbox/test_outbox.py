@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lkmongo import backoff, deadlines
 from lkmongo.consent import Consent
 from lkmongo.errors import DatabaseError, DatabaseUnavailableError
-from lkmongo.model import DateMention, SessionRecord, SessionStatus, Source, Turn, TurnKind, now
+from lkmongo.model import DateMention, Fact, LastSession, SessionRecord, SessionStatus, Source, Turn, TurnKind, now
 from lkmongo.outbox import journal
 from lkmongo.outbox.apply import Target, apply
 from lkmongo.outbox.journal import Journal
@@ -34,6 +34,7 @@ from lkmongo.outbox.operations import (
     Remember,
     SaveGist,
     SetProfile,
+    TakeBack,
     operation_of,
 )
 from lkmongo.outbox.recovery import recover
@@ -74,6 +75,7 @@ SAMPLES = [
     End("hang-up", AT, {"job_id": "j"}),
     Notify("msg_1"),
     NoteConsent(Consent("agreed", AT, "voice")),
+    TakeBack("default", "u-200", (Fact("city", "Rome", None, AT, AT),), LastSession(AT, "about a kettle", "s-0")),
 ]
 
 
@@ -333,7 +335,7 @@ def test_a_damaged_entry_of_each_operation_is_refused():
     for operation in SAMPLES:
         entry = operation.entry
         optional = {"op", "since", "report", "summary", "learn", "metrics", "valid_from", "valid_to", "source", "dates"}
-        optional |= {"calls", "wording"}
+        optional |= {"calls", "wording", "last"}
         for name in set(entry) - optional:
             if isinstance(operation, AddTurn) and name not in {"seq", "item_id", "kind", "created_at", "numbered"}:
                 continue
@@ -368,4 +370,5 @@ def test_journals_can_be_written_by_one_version_and_read_by_another(tmp_path):
         ["ended_at", "learn", "op", "reason", "report", "summary"],
         ["event_id", "op"],
         ["at", "by", "op", "state", "wording"],
+        ["last", "op", "slots", "tenant_id", "user_id"],
     ]
