@@ -45,7 +45,6 @@ from lkmongo.store.open import Store
 from lkmongo.store.people.erase import discard_own
 from lkmongo.store.people.take_back import Known
 from lkmongo.store.people.tombstones import ErasedError
-from lkmongo.ticket import Ticket
 
 logger = logging.getLogger(__name__)
 
@@ -211,11 +210,11 @@ class Outbox:
             for lane in {each.lane for each in self._pending.values() if isinstance(each, LASTING)}:
                 self._begin(lane)
 
-    async def take_back(self, guest: UserScope, turns: Sequence[Turn], known: Known) -> None:
+    async def take_back(self, record: SessionRecord, turns: Sequence[Turn], known: Known) -> None:
         """Go on as a guest with all `turns`, and take back what was stored for who did not speak; then call `start`.
 
         Args:
-            guest: whose session it is from now on.
+            record: the session as a guest's.
             turns: all of the session so far.
             known: what was known of the person before the session wrote anything.
         """
@@ -227,7 +226,7 @@ class Outbox:
         person, last = self.record.scope, known.profile.last_session
         self._holds_back = False
         self.changed.clear()
-        await self._move(guest, TakeBack(person.tenant_id, person.user_id, slots, last), turns)
+        await self._move(record, TakeBack(person.tenant_id, person.user_id, slots, last), turns)
 
     # ---------------------------------------------------------------- what is pending
 
@@ -471,26 +470,26 @@ class Outbox:
         """The turns as the policy of another tenant has them, which may keep less."""
         return Conversation(self._store.redaction.redactor(scope.tenant_id)).turns(turns)
 
-    async def change_scope(self, scope: UserScope, turns: Sequence[Turn], ticket: Ticket | None = None) -> None:
-        """Move the session with all its `turns` from a guest to a person; call `start` afterwards.
+    async def change_scope(self, record: SessionRecord, turns: Sequence[Turn]) -> None:
+        """Move the session with all its `turns` to a person, or back to a guest; call `start` afterwards.
 
-        What is stored under the guest's scope is deleted once it is stored under the person's.
+        What is stored of it under the scope before is deleted once it is stored under the new one.
         """
         guest = self.record.scope
-        await self._move(scope, MoveGuest(guest.tenant_id, guest.user_id), turns, ticket)
+        await self._move(record, MoveGuest(guest.tenant_id, guest.user_id), turns)
 
-    async def _move(
-        self, scope: UserScope, first: Operation, turns: Sequence[Turn], ticket: Ticket | None = None
-    ) -> None:
+    async def _move(self, record: SessionRecord, first: Operation, turns: Sequence[Turn]) -> None:
         async with self._storing_turns:
             before = self.lease
-            self.record = replace(self.record, scope=scope, ticket=ticket)
-            self.conversation.redactor.policy = self._store.redaction.redactor(scope.tenant_id).policy
+            self.record = record
+            self.conversation.redactor.policy = self._store.redaction.redactor(record.scope.tenant_id).policy
             self._use(Lease(self._store, self.record))
             self.lease.backdate(before.session_began)
             kept = [AddTurn(turn) for turn in turns if not self.has_dropped(turn)]
             moved: list[Operation] = [first, *kept]
-            pending = {each.key: each for each in moved} | self._pending
+            # What was a person's is not the guest's.
+            waiting = [each for each in self._pending.values() if each.lane != "memory" or not record.scope.is_guest]
+            pending = {each.key: each for each in [*moved, *waiting]}
             self._pending.clear()
             self._pending.update(pending)
             self._journal.begin_anew()
@@ -502,9 +501,9 @@ class Outbox:
     def _erase(self) -> None:
         self.changed.clear()
         self.conversation.clear()
-        guests = [move.scope for move in self._moves]
+        moved = [move.scope for move in self._moves]
         self._pending.clear()
-        self._erasing = asyncio.create_task(self._forget_guests(guests))
+        self._erasing = asyncio.create_task(self._forget_guests(moved))
         for callback in self._on_erased:
             callback()
 
@@ -513,7 +512,8 @@ class Outbox:
         for guest in guests:
             try:
                 await self._store.sessions.discard(guest, self.record.session_id)
-                await discard_own(self._store.db, guest)
+                if not self.record.scope.is_guest:
+                    await discard_own(self._store.db, guest)
             except LkmongoError as error:  # else the guest's copy stays until it is erased or expires
                 logger.info("a guest's copy of an erased session could not be deleted: %s", _words(error))
 

@@ -28,6 +28,7 @@ from lkmongo.outbox.operations import (
     Forget,
     ForgetCalls,
     Lane,
+    LinkPhone,
     MoveGuest,
     NoteConsent,
     Notify,
@@ -35,6 +36,7 @@ from lkmongo.outbox.operations import (
     SaveGist,
     SetProfile,
     TakeBack,
+    UnlinkPhone,
     operation_of,
 )
 from lkmongo.outbox.recovery import recover
@@ -75,6 +77,8 @@ SAMPLES = [
     End("hang-up", AT, {"job_id": "j"}),
     Notify("msg_1"),
     NoteConsent(Consent("agreed", AT, "voice")),
+    LinkPhone(AT, "0123.ab", "56"),
+    UnlinkPhone("default", "phone-1", "0123.ab"),
     TakeBack("default", "u-200", (Fact("city", "Rome", None, AT, AT),), LastSession(AT, "about a kettle", "s-0")),
 ]
 
@@ -370,5 +374,7 @@ def test_journals_can_be_written_by_one_version_and_read_by_another(tmp_path):
         ["ended_at", "learn", "op", "reason", "report", "summary"],
         ["event_id", "op"],
         ["at", "by", "op", "state", "wording"],
+        ["at", "last_digits", "op", "phone_hash"],
+        ["op", "phone_hash", "tenant_id", "user_id"],
         ["last", "op", "slots", "tenant_id", "user_id"],
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -85,7 +86,7 @@ async def test_a_session_goes_on_as_a_guests_with_all_that_was_said(store, tmp_p
     await outbox.write(Forget(now(), "city", calls=False))
     await outbox.stored("turns")
     assert await said(store, ROBIN) == ["I am not Robin"]
-    await outbox.take_back(GUEST, TURNS, known)
+    await outbox.take_back(replace(outbox.record, scope=GUEST), TURNS, known)
     outbox.start()
     await outbox.stored("turns")
     outbox.add(End("hang-up", now(), learn=True))
@@ -108,7 +109,7 @@ async def test_a_process_that_dies_behind_it_is_followed_by_one_that_takes_back(
     await outbox.write(told("pet", "a cat"))
     await outbox.write(SetProfile(now(), "name", "Anna"))
     with away((Memories, "delete"), (type(store.history), "settle")):
-        await outbox.take_back(GUEST, TURNS, known)
+        await outbox.take_back(replace(outbox.record, scope=GUEST), TURNS, known)
         outbox.start()
         await until(lambda: outbox.error and outbox.is_kept)
         await outbox.abandon()
@@ -126,7 +127,7 @@ async def test_what_is_just_being_stored_is_taken_back_as_well(store, monkeypatc
 
     def taken_back_behind_it(write):
         async def is_slow(*args, **more):
-            await outbox.take_back(GUEST, TURNS, known)
+            await outbox.take_back(replace(outbox.record, scope=GUEST), TURNS, known)
             return await write(*args, **more)
 
         return is_slow
@@ -170,7 +171,7 @@ async def test_whatever_two_sessions_do_only_the_others_is_left(store, before, s
         for step in steps:
             one = outbox if step[0] == SID else others
             await one.write(operation(*step, 10 + script.index(step)))
-        await outbox.take_back(GUEST, TURNS, known)
+        await outbox.take_back(replace(outbox.record, scope=GUEST), TURNS, known)
         await ended(outbox)
         await ended(others)
     found = []
