@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lkmongo.consent import Consent
-from lkmongo.model import LastSession, SessionRecord, SessionStatus
+from lkmongo.model import LastSession, SessionRecord, SessionStatus, UserScope
 from lkmongo.outbox.lease import Lease
 from lkmongo.outbox.operations import (
     AddTurn,
@@ -31,12 +31,14 @@ from lkmongo.outbox.operations import (
     Remember,
     SaveGist,
     SetProfile,
+    TakeBack,
     UnlinkPhone,
 )
 from lkmongo.store.open import Store
 from lkmongo.store.people.forget import forget
 from lkmongo.store.people.merge import move_own
 from lkmongo.store.people.offers import offer_told
+from lkmongo.store.people.take_back import take_back
 from lkmongo.store.sessions.documents import in_time_order, summary_of
 from lkmongo.store.sessions.sessions import TakenError
 
@@ -113,6 +115,8 @@ async def apply(  # noqa: C901, PLR0911, PLR0912 - one branch for each operation
             return int(await store.sessions.count_redacted(scope, to.record.session_id, counts))
         case MoveGuest() as moved:
             return await _move(moved, to)
+        case TakeBack() as taken:
+            return await _take_back(taken, to)
         case End() as end:
             return await _end(end, to)
         case Notify(event_id=event_id):
@@ -166,19 +170,33 @@ async def _add(operations: Sequence[AddTurn], to: Target) -> int:
 
 
 async def _move(operation: MoveGuest, to: Target) -> int:
-    before, after, session_id, sessions = operation.scope, to.record.scope, to.record.session_id, to.store.sessions
+    before, after = operation.scope, to.record.scope
     if before == after:
         return 0
     if before.is_guest or not after.is_guest:  # a person's own documents stay theirs
         await move_own(to.store.db, before, after)
+    missing = await _move_turns(before, to)
+    if before.is_guest:
+        await to.store.encryption.destroy(before)
+    return missing
+
+
+async def _take_back(operation: TakeBack, to: Target) -> int:
+    taken = await take_back(to.store, operation.scope, to.record.session_id, operation.known)
+    if operation.scope != to.record.scope:
+        await _move_turns(operation.scope, to)
+    return int(bool(taken))
+
+
+async def _move_turns(before: UserScope, to: Target) -> int:
+    """Move the session's turns from another scope to its own, and delete its record there."""
+    after, session_id, sessions = to.record.scope, to.record.session_id, to.store.sessions
     # Turns that an earlier agent recorded, too.
     turns = [(turn, True) for turn in await sessions.turns(before, session_id)]
     missing = await sessions.append_missing(after, session_id, turns)
     if missing and to.lease:
         to.next_seq = await sessions.next_seq(after, session_id)
     await sessions.discard(before, session_id)
-    if before.is_guest:
-        await to.store.encryption.destroy(before)
     return missing
 
 

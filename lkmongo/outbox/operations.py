@@ -12,8 +12,9 @@ from typing import Any, ClassVar, Literal, Self, get_args
 
 from lkmongo.consent import Consent, consent_of
 from lkmongo.instructions import reads_as_instruction
-from lkmongo.model import DateMention, Fact, Profile, Source, Turn, TurnKind, UserScope, clean, now
+from lkmongo.model import DateMention, Fact, LastSession, Profile, Source, Turn, TurnKind, UserScope, clean, now
 from lkmongo.store.people.history import dates_of, history_fields, source_of
+from lkmongo.store.people.take_back import Known
 
 Entry = dict[str, Any]
 Lane = Literal["memory", "turns", "end"]
@@ -355,6 +356,48 @@ class MoveGuest(Operation):
 
 
 @dataclass(frozen=True, slots=True)
+class TakeBack(Operation):
+    """Take back what the session has stored for somebody who was not the one who spoke; see `take_back`.
+
+    In the lane of turns, which become those of the guest that the session goes on with.
+    """
+
+    op: ClassVar[str] = "take_back"
+    lane: ClassVar[Lane] = "turns"
+    tenant_id: str
+    user_id: str
+    slots: tuple[Fact, ...] = ()
+    """What was known before, of the labels that the session has written."""
+    last: LastSession | None = None
+    """The gist of the session before."""
+
+    @property
+    def scope(self) -> UserScope:
+        return UserScope(tenant_id=self.tenant_id, user_id=self.user_id)
+
+    @property
+    def known(self) -> Known:
+        profile = Profile(self.scope, last_session=self.last)
+        return Known({each.memory_type: each for each in self.slots}, profile)
+
+    @property
+    def entry(self) -> Entry:
+        ids = {"op": self.op, "tenant_id": self.tenant_id, "user_id": self.user_id}
+        last = {name: each for name in LastSession.__slots__ if (each := getattr(self.last, name, None)) is not None}
+        return ids | {"slots": [_known(each) for each in self.slots]} | ({"last": last} if last else {})
+
+    @classmethod
+    def of(cls, entry: Entry) -> Self:
+        slots, last = tuple(_fact_known(each) for each in entry["slots"]), entry.get("last")
+        found = LastSession(last["at"], last["gist"], last.get("session_id")) if last else None
+        for moment in [each.updated_at for each in slots] + ([found.at] if found else []):
+            _check_time(moment)
+        taken = cls(entry["tenant_id"], entry["user_id"], slots, found)
+        _ = taken.scope
+        return taken
+
+
+@dataclass(frozen=True, slots=True)
 class End(Operation):
     """The session is complete.
 
@@ -405,10 +448,15 @@ OPERATIONS: dict[str, type[Operation]] = {
         AmendTurn,
         CountRedacted,
         MoveGuest,
+        TakeBack,
         End,
         Notify,
     )
 }
+
+
+LASTING = (Forget, ForgetCalls, EndFact, SetProfile)
+"""What leaves no trace of what was there before, so that it cannot be taken back."""
 
 
 def without_consent(operation: Operation) -> Operation | None:
@@ -416,7 +464,7 @@ def without_consent(operation: Operation) -> Operation | None:
     match operation:
         case End():
             return replace(operation, summary={}, learn=False)
-        case Forget() | ForgetCalls() | NoteConsent() | MoveGuest() | UnlinkPhone() | Notify():
+        case Forget() | ForgetCalls() | NoteConsent() | MoveGuest() | TakeBack() | UnlinkPhone() | Notify():
             return operation
         case _:
             return None
@@ -455,6 +503,20 @@ def applied_to(
                 slots.pop(change.label, None)
                 profile = replace(profile, last_session=None)
     return slots, profile
+
+
+def _known(fact: Fact) -> Entry:
+    when = {"updated_at": fact.updated_at} if fact.updated_at else {}
+    return (
+        {"label": fact.memory_type, "content": fact.content}
+        | when
+        | history_fields(fact.valid_from, fact.source, fact.dates)
+    )
+
+
+def _fact_known(entry: Entry) -> Fact:
+    source, dates = source_of(entry.get("source")), dates_of(entry.get("dates"))
+    return Fact(entry["label"], entry["content"], None, entry["updated_at"], entry.get("valid_from"), source, dates)
 
 
 def _fact(change: Remember, old: Fact | None) -> Fact:

@@ -28,17 +28,22 @@ from lkmongo.outbox.journal_writer import JournalWriter, Pending
 from lkmongo.outbox.lease import Lease, SupersededError
 from lkmongo.outbox.operations import (
     LANES,
+    LASTING,
     AddTurn,
     Change,
+    End,
     Entry,
+    ForgetCalls,
     Lane,
     MoveGuest,
     Operation,
+    TakeBack,
     without_consent,
 )
 from lkmongo.outbox.sealed_journal import Seal
 from lkmongo.store.open import Store
 from lkmongo.store.people.erase import discard_own
+from lkmongo.store.people.take_back import Known
 from lkmongo.store.people.tombstones import ErasedError
 
 logger = logging.getLogger(__name__)
@@ -82,6 +87,7 @@ class Outbox:
         self._closing = asyncio.Event()
         self._closed = False
         self._gate: Gate = "open"
+        self._holds_back = False
         self._is_shown = self._shows = False
         self._dropped: set[Hashable] = set()
         self._on_acquired: list[Callable[[], None]] = []
@@ -191,6 +197,37 @@ class Outbox:
         async with self.lease.writing():
             yield
 
+    # ---------------------------------------------------------------- whether it may have to be taken back
+
+    def hold_back(self) -> None:
+        """Keep what cannot be taken back (`LASTING`) in the journal until `release`, or the end of the session."""
+        self._holds_back = True
+
+    def release(self) -> None:
+        """Store what was held back: it is sure enough now who is speaking."""
+        if self._holds_back:
+            self._holds_back = False
+            for lane in {each.lane for each in self._pending.values() if isinstance(each, LASTING)}:
+                self._begin(lane)
+
+    async def take_back(self, record: SessionRecord, turns: Sequence[Turn], known: Known) -> None:
+        """Go on as a guest with all `turns`, and take back what was stored for who did not speak; then call `start`.
+
+        Args:
+            record: the session as a guest's.
+            turns: all of the session so far.
+            known: what was known of the person before the session wrote anything.
+        """
+        for key, operation in list(self._pending.items()):
+            if operation.lane == "memory" or isinstance(operation, ForgetCalls):
+                del self._pending[key]
+        labels = {str(each[1]) for each in self.changed if isinstance(each, tuple) and each[0] == "slot"}
+        slots = tuple(each for label, each in known.slots.items() if label in labels and each.updated_at)
+        person, last = self.record.scope, known.profile.last_session
+        self._holds_back = False
+        self.changed.clear()
+        await self._move(record, TakeBack(person.tenant_id, person.user_id, slots, last), turns)
+
     # ---------------------------------------------------------------- what is pending
 
     def add(self, operation: Operation) -> None:
@@ -203,6 +240,8 @@ class Outbox:
                 self._dropped.add(operation.key)
                 return
             operation = allowed
+        if isinstance(operation, End):
+            self.release()
         if isinstance(operation, Change):
             self.changed.add(operation.subject)
         self._pending.pop(operation.key, None)
@@ -280,7 +319,7 @@ class Outbox:
 
     async def _write_lane(self, lane: Lane) -> None:
         failures = 0
-        while self.pending(lane) and not self.is_held:
+        while self._ready(lane):
             if lane == "turns" and not failures:
                 # They arrive out of order: a tool call in an event of its own, after the words that precede it.
                 await self._pause(deadlines.TURN_ORDER)
@@ -346,8 +385,14 @@ class Outbox:
             is_untried = self._tried.get(first.key) is not first
             is_fresh = is_untried and isinstance(first, Change) and now() - first.at <= _FRESH
             self._tried[first.key] = first
-            if lane == "end" and (self.lease.continues or self._moves) and not await self._turns_are_stored():
+            if (
+                lane == "end"
+                and (self.lease.continues or self._moves or self._takes_back)
+                and not await self._turns_are_stored()
+            ):
                 raise DatabaseUnavailableError(why="its turns are not stored yet")
+            if isinstance(first, TakeBack):
+                await self._idle("memory")  # something of the person's may just be stored
             async with self.lease.writing():  # for each batch: together they may take longer than a lease
                 if self.lease.continues and not self._target.next_seq:
                     self._target.next_seq = None
@@ -362,9 +407,15 @@ class Outbox:
             self._acknowledge(operations)
 
     def _next(self, lane: Lane) -> Sequence[Operation]:
-        pending = [] if self.is_held else self.pending(lane)
+        pending = self._ready(lane)
         turns = sorted((each for each in pending if isinstance(each, AddTurn)), key=lambda each: each.turn.created_at)
         return turns[:_BATCH] or pending[:1]
+
+    def _ready(self, lane: Lane) -> list[Operation]:
+        """What is pending and may be stored now."""
+        if self.is_held:
+            return []
+        return [each for each in self.pending(lane) if not (self._holds_back and isinstance(each, LASTING))]
 
     def _acknowledge(self, operations: Sequence[Operation]) -> None:
         for operation in operations:
@@ -377,11 +428,18 @@ class Outbox:
     def _moves(self) -> list[MoveGuest]:
         return [each for each in self._pending.values() if isinstance(each, MoveGuest)]
 
+    @property
+    def _takes_back(self) -> bool:
+        return any(isinstance(each, TakeBack) for each in self._pending.values())
+
     async def _turns_are_stored(self) -> bool:
-        # One may be added when those before it have just been stored.
-        while (storing := self._lanes.get("turns")) and not storing.done():
-            await asyncio.wait({storing})
+        await self._idle("turns")
         return not self.pending("turns")
+
+    async def _idle(self, lane: Lane) -> None:
+        # One may be added when those before it have just been stored.
+        while (storing := self._lanes.get(lane)) and not storing.done():
+            await asyncio.wait({storing})
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, but not beyond the end of the session."""
@@ -417,14 +475,18 @@ class Outbox:
 
         What is stored of it under the scope before is deleted once it is stored under the new one.
         """
+        guest = self.record.scope
+        await self._move(record, MoveGuest(guest.tenant_id, guest.user_id), turns)
+
+    async def _move(self, record: SessionRecord, first: Operation, turns: Sequence[Turn]) -> None:
         async with self._storing_turns:
-            before, guest = self.lease, self.record.scope
+            before = self.lease
             self.record = record
             self.conversation.redactor.policy = self._store.redaction.redactor(record.scope.tenant_id).policy
             self._use(Lease(self._store, self.record))
             self.lease.backdate(before.session_began)
             kept = [AddTurn(turn) for turn in turns if not self.has_dropped(turn)]
-            moved: list[Operation] = [MoveGuest(guest.tenant_id, guest.user_id), *kept]
+            moved: list[Operation] = [first, *kept]
             # What was a person's is not the guest's.
             waiting = [each for each in self._pending.values() if each.lane != "memory" or not record.scope.is_guest]
             pending = {each.key: each for each in [*moved, *waiting]}
@@ -462,6 +524,7 @@ class Outbox:
             Whether everything is in MongoDB, or must not be stored because the person was erased.
         """
         self._closing.set()
+        self.release()
         if self.is_held:
             self._pending.clear()
         await asyncio.gather(*(self._finish(lane, deadline) for lane in LANES if self.pending(lane)))

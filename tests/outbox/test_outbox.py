@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lkmongo import backoff, deadlines
 from lkmongo.consent import Consent
 from lkmongo.errors import DatabaseError, DatabaseUnavailableError
-from lkmongo.model import DateMention, SessionRecord, SessionStatus, Source, Turn, TurnKind, now
+from lkmongo.model import DateMention, Fact, LastSession, SessionRecord, SessionStatus, Source, Turn, TurnKind, now
 from lkmongo.outbox import journal
 from lkmongo.outbox.apply import Target, apply
 from lkmongo.outbox.journal import Journal
@@ -35,6 +35,7 @@ from lkmongo.outbox.operations import (
     Remember,
     SaveGist,
     SetProfile,
+    TakeBack,
     UnlinkPhone,
     operation_of,
 )
@@ -78,6 +79,7 @@ SAMPLES = [
     NoteConsent(Consent("agreed", AT, "voice")),
     LinkPhone(AT, "0123.ab", "56"),
     UnlinkPhone("default", "phone-1", "0123.ab"),
+    TakeBack("default", "u-200", (Fact("city", "Rome", None, AT, AT),), LastSession(AT, "about a kettle", "s-0")),
 ]
 
 
@@ -337,7 +339,7 @@ def test_a_damaged_entry_of_each_operation_is_refused():
     for operation in SAMPLES:
         entry = operation.entry
         optional = {"op", "since", "report", "summary", "learn", "metrics", "valid_from", "valid_to", "source", "dates"}
-        optional |= {"calls", "wording"}
+        optional |= {"calls", "wording", "last"}
         for name in set(entry) - optional:
             if isinstance(operation, AddTurn) and name not in {"seq", "item_id", "kind", "created_at", "numbered"}:
                 continue
@@ -374,4 +376,5 @@ def test_journals_can_be_written_by_one_version_and_read_by_another(tmp_path):
         ["at", "by", "op", "state", "wording"],
         ["at", "last_digits", "op", "phone_hash"],
         ["op", "phone_hash", "tenant_id", "user_id"],
+        ["last", "op", "slots", "tenant_id", "user_id"],
     ]

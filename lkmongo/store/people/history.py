@@ -135,9 +135,13 @@ def replacing(fact: Fact, cipher: AnyCipher, *, stated: bool) -> list[Document]:
         "updated_at": "$updated_at",
         "source": "$source",
         "dates": "$dates",
+        "again": "$again",
     }
-    fields = _content_fields(fact, cipher)
+    fields = content_fields(fact, cipher)
     source = {"$literal": fields["source"]} if fact.source else "$$REMOVE"
+    session_id = {"$literal": fact.source.session_id} if fact.source else None
+    again = {"$literal": fields.get("source", {}) | {"at": fact.updated_at}}
+    by_another = {"$and": [is_same, {"$ne": ["$source.session_id", session_id]}]}
     return [
         {
             "$set": {
@@ -160,6 +164,14 @@ def replacing(fact: Fact, cipher: AnyCipher, *, stated: bool) -> list[Document]:
                 "created_at": {"$ifNull": ["$created_at", fact.updated_at]},
                 # Said again, it is still known from where it was first.
                 "source": {"$cond": [is_same, {"$ifNull": ["$source", source]}, source]},
+                # By whom, as it stays if the first turns out to have been somebody else: see `take_back`.
+                "again": {
+                    "$cond": [
+                        is_same,
+                        {"$ifNull": ["$again", {"$cond": [by_another, again, "$$REMOVE"]}]},
+                        "$$REMOVE",
+                    ]
+                },
                 "dates": {"$literal": fields["dates"]} if fact.dates else "$$REMOVE",
                 # The old vector would find what it no longer says.
                 "embedding": {"$cond": [is_same, "$embedding", "$$REMOVE"]},
@@ -171,7 +183,7 @@ def replacing(fact: Fact, cipher: AnyCipher, *, stated: bool) -> list[Document]:
     ]
 
 
-def _content_fields(fact: Fact, cipher: AnyCipher) -> Document:
+def content_fields(fact: Fact, cipher: AnyCipher) -> Document:
     """What a slot says, as it is stored, without its times."""
     place = slot_place("content", fact.memory_type)
     fields = {"content": fact.content} | history_fields(None, fact.source, fact.dates)
@@ -366,13 +378,13 @@ class History:
         self, scope: UserScope, slot: Document | None, fact: Fact, before: Sequence[Document]
     ) -> bool:
         """Write a former value to its slot unless that changed since it was read."""
-        fields = _content_fields(fact, await self._encryption.cipher(scope)) | STAMP
+        fields = content_fields(fact, await self._encryption.cipher(scope)) | STAMP
         selector = scope.filter | {"memory_type": fields.pop("memory_type")}
         fields |= {"label_words": slot_words(fact.memory_type), "updated_at": fact.updated_at}
         fields |= history_fields(fact.valid_from, None, ())
         # As `Memories.remember` keeps them.
         fields |= {"former_until": before[0]["valid_to"]} if before else {}
-        gone = {"embedding", "embedding_model", "source", "dates", "former_until", MARK} - fields.keys()
+        gone = {"embedding", "embedding_model", "source", "dates", "again", "former_until", MARK} - fields.keys()
         change = {"$set": fields, "$unset": dict.fromkeys(gone, ""), "$setOnInsert": {"created_at": fact.updated_at}}
         as_read = selector | {"updated_at": slot["updated_at"] if slot and "updated_at" in slot else {"$exists": False}}
 
@@ -458,7 +470,7 @@ def began_of(slot: Document) -> datetime:
 
 def former_of(slot: Document, until: datetime) -> Document:
     """The former value that a slot becomes which was true until then."""
-    entry = {name: slot[name] for name in ("content", "updated_at", "source", "dates") if name in slot}
+    entry = {name: slot[name] for name in ("content", "updated_at", "source", "dates", "again") if name in slot}
     return entry | {"valid_from": min(began_of(slot), until - MOMENT), "valid_to": until}
 
 

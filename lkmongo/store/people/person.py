@@ -44,7 +44,7 @@ Document = dict[str, Any]
 
 _TECHNICAL = frozenset(
     "_id tenant_id user_id embedding embedding_model label_words memory_version "
-    "origin lease report metrics item_id schema_version former former_until content_mark".split()
+    "origin lease report metrics item_id schema_version former former_until again content_mark".split()
 )
 """Fields that say nothing about the person, or that the file states once."""
 _TECHNICAL_OF_OWN = frozenset("_id tenant_id user_id embedding embedding_model".split())
