@@ -37,6 +37,7 @@ from lkmongo.outbox.webhook import Endpoint
 from lkmongo.search.strategy import SearchResult, SearchStrategy
 from lkmongo.store.open import Store
 from lkmongo.store.people.own import OwnDocuments
+from lkmongo.store.people.take_back import Known
 from lkmongo.summary import PastCall, Summary
 from lkmongo.ticket import Ticket
 from lkmongo.trust import Level, NotTrustedError
@@ -447,17 +448,19 @@ class CallerSession:
             self.recorder.start()
             return True
 
-    async def step_back(self, *more: Operation) -> None:
+    async def step_back(self, known: Known, *more: Operation) -> None:
         """Turn the person into a guest: they are somebody else. Nothing of this session stays with the person.
 
-        `more` is to be stored as well.
+        Args:
+            known: what was known of the person before this session.
+            more: is to be stored as well.
         """
         async with self._identifying:
             if self.ending or self.caller.guest or self.recorder.erased:
                 return
             guest = UserScope.guest(self.scope.tenant_id)
             self.caller.consent.before_step_back()
-            await self.recorder.change_scope(guest)
+            await self.recorder.take_back(guest, known)
             self.caller.step_back(guest)
             for operation in more:
                 self.caller.outbox.add(operation)

@@ -26,6 +26,7 @@ from lkmongo.naming import claimed, denies, name_said
 from lkmongo.outbox.operations import LinkPhone, Operation, UnlinkPhone
 from lkmongo.phone_numbers import WITHHELD, PhoneNumber, Withheld
 from lkmongo.store.people.phones import phone_hash, phone_key
+from lkmongo.store.people.take_back import Known, known_of
 from lkmongo.trust import BEGAN_HERE, Level
 
 if TYPE_CHECKING:
@@ -49,10 +50,15 @@ Answer = Literal["named", "new", "ambiguous", "not said", "too late"]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One of those whose number it is; the name is the one that they have given."""
+    """One of those whose number it is, and all that was known of them before the call."""
 
     scope: UserScope
-    name: str | None
+    known: Known
+
+    @property
+    def name(self) -> str | None:
+        """The one that they have given themselves, or that staff have entered."""
+        return self.known.profile.name
 
 
 class Spoken(Protocol):
@@ -64,7 +70,7 @@ class Spoken(Protocol):
     @property
     def said(self) -> list[Turn]: ...
     async def identify(self, scope: UserScope, ticket: Ticket | None = None) -> bool: ...
-    async def step_back(self, *more: Operation) -> None: ...
+    async def step_back(self, known: Known, *more: Operation) -> None: ...
 
 
 class PhoneCaller:
@@ -89,6 +95,7 @@ class PhoneCaller:
         self.candidates: tuple[Candidate, ...] = ()
         self.denied = False
         self._denied_at = 0.0
+        self._before: Known | None = None
         self._is_unknown = False
         self._looking: asyncio.Task[None] | None = None
         self._known = asyncio.Event()
@@ -174,17 +181,16 @@ class PhoneCaller:
         await self._consider([each.scope for each in current])
 
     async def _consider(self, people: Sequence[UserScope]) -> None:
-        users, caller = self._session.store.users, self._session.caller
-        profiles = [await self._until_read(functools.partial(users.get, scope)) for scope in people]
+        store, caller = self._session.store, self._session.caller
+        found = [Candidate(each, await self._until_read(functools.partial(known_of, store, each))) for each in people]
         if caller.guest and not self.denied:
-            told = [profile or Profile(scope) for scope, profile in zip(people, profiles, strict=True)]
-            self.candidates = tuple(Candidate(each.scope, each.name) for each in told)
-            caller.gate.is_new = not self.candidates
-            if len(told) == 1:
-                slots = await self._until_read(lambda: self._session.store.memories.contents(told[0].scope))
-                open_slots = caller.gate.open_ones(slots)
-                lent = {each.memory_type: each for each in open_slots if not each.is_unread}
-                caller.lend(Lent(caller.gate.open_profile(told[0]).values, lent))
+            self.candidates = tuple(found)
+            caller.gate.is_new = not found
+            if len(found) == 1:
+                known = found[0].known
+                lent = {each.memory_type: each for each in caller.gate.open_ones(known.slots.values())}
+                lent = {label: each for label, each in lent.items() if not each.is_unread}
+                caller.lend(Lent(caller.gate.open_profile(known.profile).values, lent))
             caller.on_change()
         self._known.set()
 
@@ -207,14 +213,15 @@ class PhoneCaller:
         """Take what the caller has said, before anybody answers it: whether they say who they are, or are not."""
         async with self._lock:
             await self.recognised()
-            if denies(words, self._names):
+            # Whoever has proven who they are may call from anybody's telephone.
+            if denies(words, self._names) and not (self.level == Level.VERIFIED and denies(words, [])):
                 await self._deny()
             elif not self._session.caller.guest or self.denied:
                 return
             elif self.candidates:
                 which = claimed(words, self._names)
                 if which is not None:
-                    await self._become(self.candidates[which].scope, Level.NAMED)
+                    await self._be_named(self.candidates[which])
             elif self._is_unknown and words.strip():
                 await self._begin_person()
 
@@ -228,14 +235,14 @@ class PhoneCaller:
                 return "not said"
             which = claimed(name, self._names)
             if which is not None:
-                await self._become(self.candidates[which].scope, Level.NAMED)
+                await self._be_named(self.candidates[which])
                 return "named"
             given = {word.casefold() for word in name.split()}
             if any(given & {word.casefold() for word in each.split()} for each in self._names):
                 return "ambiguous"
             if len(self.candidates) == 1 and not self.candidates[0].name:
                 # Nobody else calls from there, and they have not said their name before.
-                await self._become(self.candidates[0].scope, Level.NAMED)
+                await self._be_named(self.candidates[0])
             elif self.candidates or self._is_unknown:
                 await self._begin_person()
             await self._session.caller.set_profile("name", name)
@@ -259,7 +266,14 @@ class PhoneCaller:
             if not caller.guest and caller.scope != scope:
                 await self._step_back()
             await self._become(scope, Level.VERIFIED, ticket)
+            caller.outbox.release()
             return True
+
+    async def _be_named(self, candidate: Candidate) -> None:
+        self._before = candidate.known
+        # They may still say that they are somebody else: what could not be taken back then waits until it is sure.
+        self._session.caller.outbox.hold_back()
+        await self._become(candidate.scope, Level.NAMED)
 
     async def _become(self, scope: UserScope, level: Level, ticket: Ticket | None = None) -> None:
         caller = self._session.caller
@@ -305,7 +319,7 @@ class PhoneCaller:
             return
         hashed = self._hash
         unlink = [UnlinkPhone(caller.scope.tenant_id, caller.scope.user_id, hashed[0])] if began_here and hashed else []
-        await self._session.step_back(*unlink)
+        await self._session.step_back(self._before or Known({}, Profile(caller.scope)), *unlink)
 
     def without_others(self, items: Sequence[llm.ChatItem]) -> list[llm.ChatItem]:
         """What a model may have of the conversation: not what tools said of the one for whom they were taken."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from livekit.agents import AgentSession, ConversationItemAddedEvent, FunctionToolsExecutedEvent
     from livekit.agents.llm import ChatItem, FunctionCall
 
+    from lkmongo.store.people.take_back import Known
     from lkmongo.store.sessions.sessions import Sessions
     from lkmongo.summary import Summary
 
@@ -86,6 +87,13 @@ class Recorder:
             self._kept = {turn.item_id: turn for turn in self._outbox.redacted_for(scope, self.kept)}
         await self._outbox.change_scope(replace(self.record, scope=scope, ticket=ticket, trust=trust), self.kept)
         self._count_redacted()
+
+    async def take_back(self, guest: UserScope, known: Known) -> None:
+        """Move the session to a guest, and take back what it stored for who was not the one who spoke.
+
+        `known` is what was known of them before; call `start` afterwards.
+        """
+        await self._outbox.take_back(replace(self.record, scope=guest, ticket=None, trust=None), self.kept, known)
 
     @property
     def record(self) -> SessionRecord:

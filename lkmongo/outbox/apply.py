@@ -106,7 +106,7 @@ async def apply(  # noqa: C901, PLR0911, PLR0912 - one branch for each operation
         case LinkPhone(at=at, phone_hash=phone_hash, last_digits=last_digits):
             return int(not scope.is_guest and await store.phones.note(scope, phone_hash, last_digits, by="call", at=at))
         case UnlinkPhone() as unlinked:
-            return await store.phones.drop(unlinked.scope, unlinked.phone_hash)
+            return await store.phones.drop_newcomer(unlinked.scope, unlinked.phone_hash)
         case AddTurn():
             return await _add([each for each in operations if isinstance(each, AddTurn)], to)
         case AmendTurn(item_id=item_id, content=content):

@@ -128,7 +128,8 @@ async def test_nothing_is_told_or_changed_below_its_level(store, needed, steps):
             told, seen = _told(talk.llm.contexts[seen:]), len(talk.llm.contexts)
             leaked = {word for word, level in secrets.words.items() if level > allowed and word in told}
             assert not leaked, (kind, what, allowed)
-            reached = 0 if phone.denied else max(reached, allowed if caller.scope == scope else 0)
+            # What somebody verified has deleted stays deleted, whoever they say they are afterwards.
+            reached = max(reached, allowed) if caller.scope == scope else reached if reached == Level.VERIFIED else 0
             assert phone.denied or not was_denied
     after, needs = await _kept(store, scope), secrets.tenants.needs("default")
     for name in before.keys() | after.keys():

@@ -22,7 +22,7 @@ from lkmongo.phone_numbers import PhoneNumber
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.client import Client
 from lkmongo.store.mongo.erasure_key import ErasureKey
-from lkmongo.store.mongo.schema import PHONES, STAMP
+from lkmongo.store.mongo.schema import PHONES, STAMP, USERS
 from lkmongo.store.people.users import COUNTED
 
 Document = dict[str, Any]
@@ -158,10 +158,11 @@ class Phones:
 
         return await operations.upsert(upsert)
 
-    async def drop(self, scope: UserScope, hashed: str) -> int:
-        """Take a number from the person of which only the hash is known; returns whether it was theirs."""
-        selector = scope.filter | {"phone_hash": hashed}
-        return (await operations.write(lambda: self._phones.delete_one(selector))).deleted_count
+    async def drop_newcomer(self, scope: UserScope, hashed: str) -> int:
+        """Delete somebody who began with a call and is not whose number it is: the link, and their profile."""
+        link, users = scope.filter | {"phone_hash": hashed}, self._db[USERS]
+        await operations.write(lambda: users.delete_one(scope.filter))
+        return (await operations.write(lambda: self._phones.delete_one(link))).deleted_count
 
     async def unlink(
         self, scope: UserScope, number: PhoneNumber | None = None, *, last_digits: str | None = None
