@@ -11,6 +11,7 @@ import typer
 from lkmongo.cli.command import Cli, DryRun, Tenant, User, Yes, command
 from lkmongo.cli.output import cut, show_fields, visible
 from lkmongo.model import DEFAULT_TENANT
+from lkmongo.phone_numbers import MASK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -336,7 +337,7 @@ def _phones(links: Sequence[PhoneLink], *, is_json: bool) -> Any:
             for each in links
         ]
     days = [(each.last_digits, each.linked_at.astimezone(), each.last_seen_at.astimezone()) for each in links]
-    return ", ".join(f"…{digits} (since {since:%Y-%m-%d}, used {used:%Y-%m-%d})" for digits, since, used in days)
+    return ", ".join(f"{MASK}{digits} (since {since:%Y-%m-%d}, used {used:%Y-%m-%d})" for digits, since, used in days)
 
 
 def _operator(cli: Cli, scope: UserScope) -> str:
