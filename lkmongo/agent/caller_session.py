@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from livekit.agents import AgentSession
     from livekit.agents.llm import FunctionTool, RawFunctionTool
 
+    from lkmongo.tenants import TenantPolicy
+
 
 logger = logging.getLogger(__name__)
 
@@ -211,6 +213,11 @@ class CallerSession:
     def scope(self) -> UserScope:
         """Whose data this session may read and write; a guest's changes when they are identified."""
         return self.caller.scope
+
+    @property
+    def tenant_policy(self) -> TenantPolicy:
+        """What LKMONGO_TENANTS says of the caller's tenant: instructions, greeting, voice, language and the rest."""
+        return self.caller.policy
 
     @property
     def identity(self) -> UserScope:

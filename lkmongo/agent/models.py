@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from lkmongo.agent.caller_session import CallerSession
     from lkmongo.settings import Settings
+    from lkmongo.tenants import TenantPolicy
 
 TEXT_ONLY = (
     "the agent joins in text only, without speech: LiveKit Inference is not set up "
@@ -61,7 +62,9 @@ def has_speech(settings: Settings) -> bool:
     return settings.inference is not None
 
 
-def choose_speech(settings: Settings, voice_activity: vad.VAD | None = None) -> Speech | None:
+def choose_speech(
+    settings: Settings, voice_activity: vad.VAD | None = None, policy: TenantPolicy | None = None
+) -> Speech | None:
     """Create what LKMONGO_STT, LKMONGO_TTS, LKMONGO_VAD and LKMONGO_TURN_DETECTION name; None for text only.
 
     Call it within a job: the multilingual model runs in a process that the worker shares among all jobs.
@@ -69,6 +72,7 @@ def choose_speech(settings: Settings, voice_activity: vad.VAD | None = None) -> 
     Args:
         settings: which models, and through which gateway.
         voice_activity: the result of an earlier `load_vad`, if any.
+        policy: of the caller's tenant, which may have a voice and a language of its own.
 
     Raises:
         SettingsError: some of the LiveKit variables are set and others are missing.
@@ -88,12 +92,17 @@ def choose_speech(settings: Settings, voice_activity: vad.VAD | None = None) -> 
 
     stt, *stt_fallbacks = settings.stt.split(",")
     tts, *tts_fallbacks = settings.tts.split(",")
+    spoken: dict[str, Any] = {}
+    if policy and policy.voice:
+        tts = policy.voice if "/" in policy.voice else f"{tts.partition(':')[0]}:{policy.voice}"
+    if policy and policy.language:
+        stt, spoken = stt.partition(":")[0], {"language": policy.language}
     return Speech(
-        inference.STT(stt, **options(stt_fallbacks)),
-        inference.TTS(tts, **options(tts_fallbacks)),
+        inference.STT(stt, **options(stt_fallbacks), **spoken),
+        inference.TTS(tts, **options(tts_fallbacks), **spoken),
         voice_activity or load_vad(settings),
         _turn_detection(settings),
-        f"{settings.stt} and {settings.tts} through LiveKit Inference",
+        f"{', '.join((stt, *stt_fallbacks))} and {', '.join((tts, *tts_fallbacks))} through LiveKit Inference",
     )
 
 

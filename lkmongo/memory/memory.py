@@ -8,6 +8,7 @@ import importlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
@@ -342,8 +343,12 @@ class Memory:
         guest: bool = False,
         session_id: str | None = None,
         tenant_id: str | None = None,
+        find_tenant: Callable[[], Awaitable[str | None]] | None = None,
     ) -> Lifetime:
-        """Begin the session of a job; what is behind `session`, for our own worker."""
+        """Begin the session of a job; what is behind `session`, for our own worker.
+
+        `find_tenant` is asked for the tenant where the metadata names nobody.
+        """
         livekit, room = self.settings.livekit, job.job.room
         if scope:
             dispatched = Dispatched(scope, guest=guest, participant_identity=None, why=None)
@@ -356,6 +361,8 @@ class Memory:
             )
         if dispatched.why:
             logger.warning("the caller is a guest: %s", dispatched.why)
+        if dispatched.names_nobody and find_tenant and (found := await find_tenant()):
+            dispatched = replace(dispatched, scope=UserScope.guest(found))
         if self._prewarmed and not self._closes_with_job:
             self._closes_with_job = True
             job.add_shutdown_callback(self._on_job_shutdown)

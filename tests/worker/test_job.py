@@ -8,12 +8,14 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 import pytest
+from livekit import rtc
 from livekit.agents import utils
 from livekit.agents.ipc.mock_room import create_mock_room
 from livekit.agents.testing import fake_job_context
 
-from lkmongo.dispatch import CALLER_ATTRIBUTE, plain_metadata, seal
-from lkmongo.model import UserScope
+from lkmongo.dispatch import CALLER_ATTRIBUTE, UNKNOWN_TENANT, plain_metadata, seal
+from lkmongo.model import TenantScope, UserScope
+from lkmongo.phone_numbers import DIALLED
 from lkmongo.settings import Settings
 from lkmongo.store.mongo import client
 from lkmongo.worker.job import JobSession
@@ -39,10 +41,14 @@ async def hold(mongodb_uri, database_name, store):
     )
 
     @asynccontextmanager
-    async def hold(metadata: str = "", *, dev: bool = False, agent: str | None = None):
+    async def hold(metadata: str = "", *, dev: bool = False, agent: str | None = None, tenants=None, dialled=None):
         room = create_mock_room.__wrapped__()
         room.name = "room"
-        ready = Prewarm(settings.model_copy(update={"agent": agent}), dev=dev)
+        if dialled:
+            (caller,) = room.remote_participants.values()
+            caller.kind = rtc.ParticipantKind.PARTICIPANT_KIND_SIP
+            caller.attributes = {DIALLED: dialled}
+        ready = Prewarm(settings.model_copy(update={"agent": agent, "tenants": tenants}), dev=dev)
         try:
             async with utils.http_context.open():
                 with fake_job_context(room=room, job_metadata=metadata) as job:
@@ -124,3 +130,57 @@ async def test_only_a_seal_for_the_served_participant_in_this_room_makes_a_guest
             await task
         assert (job_session._lifetime.caller.scope == ROBIN) is becomes
         assert job_session._lifetime.caller.caller.guest is not becomes
+
+
+SHOPS = """\
+default: {language: en, phone: {region: DE}}
+tenants:
+  shop:
+    phone: {numbers: [030 1234567]}
+    instructions: shop.txt
+    greeting: Guten Tag, hier ist der Laden.
+    language: de
+  clinic: {language: fr}
+"""
+
+
+@pytest.fixture
+def tenants(tmp_path):
+    (tmp_path / "shop.txt").write_text("You sell hats.")
+    (tmp_path / "tenants.yaml").write_text(SHOPS)
+    return tmp_path / "tenants.yaml"
+
+
+async def first_words(job_session):
+    history = job_session._agent_session.history
+    await until(lambda: any(item.type == "message" for item in history.items))
+    return next(item.text_content for item in history.items if item.type == "message")
+
+
+async def test_who_dials_a_number_of_a_tenant_is_its_caller_from_the_first_word(hold, tenants):
+    async with hold(tenants=tenants, dialled="+4930 1234567") as (job_session, _):
+        call = job_session._lifetime.caller
+        assert (call.scope.tenant_id, call.scope.is_guest) == ("shop", True)
+        assert call.tenant_policy.language == "de"
+        assert job_session._agent_session.current_agent.instructions == "You sell hats."
+        assert await first_words(job_session) == "Guten Tag, hier ist der Laden."
+
+
+@pytest.mark.parametrize(
+    ("metadata", "dialled", "tenant"),
+    [
+        ("", "+12015550123", "default"),
+        ("", None, "default"),
+        ("made by another program", "+49301234567", "shop"),
+        (plain_metadata(TenantScope("clinic")), "+49301234567", "clinic"),
+        (plain_metadata(UserScope(tenant_id="clinic", user_id="u-100"), CALLING), "+49301234567", "clinic"),
+        ('{"user_id": "u-100"}', "+49301234567", "default"),
+        ('{"caller": "a seal that does not open"}', "+49301234567", UNKNOWN_TENANT),
+    ],
+)
+async def test_the_number_decides_for_those_whom_the_metadata_does_not_name(hold, tenants, metadata, dialled, tenant):
+    async with hold(metadata, tenants=tenants, dialled=dialled) as (job_session, _):
+        assert job_session._lifetime.caller.scope.tenant_id == tenant
+        assert job_session._agent_session.current_agent.instructions.startswith(
+            "You sell hats." if tenant == "shop" else "You are a friendly voice assistant"
+        )
