@@ -1,4 +1,4 @@
-"""The number that was dialled: whose caller somebody is, waited for a moment, and told in the log without the number."""
+"""The number that was dialled: whose caller somebody is. It is waited for a moment, and not told in the log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from lkmongo.tenants import TenantPolicy, Tenants
 SHOP, CLINIC, NOBODYS = "+49301234567", "+43112345678", "+12015550123"
 SETTINGS = Settings.load({})
 TENANTS = Tenants(
-    named={name: TenantPolicy(phone=TenantPhone(numbers=(number,))) for name, number in (("shop", SHOP), ("clinic", CLINIC))}
+    named={
+        "shop": TenantPolicy(phone=TenantPhone(numbers=(SHOP,))),
+        "clinic": TenantPolicy(phone=TenantPhone(numbers=(CLINIC,))),
+    }
 )
 
 
