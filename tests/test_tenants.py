@@ -202,3 +202,19 @@ def test_the_file_in_the_documentation_is_one(tmp_path: Path):
     assert tenants.dialled(parse_number("+49 30 7654321")) == "cafe-kranz"
     shown = set(re.findall(r"^ +([a-z]+):", text, re.MULTILINE))
     assert TenantPolicy.model_fields.keys() - {"show_staff_access"} <= shown
+
+
+def test_the_file_is_read_again_when_it_or_a_text_has_changed_and_only_then(tmp_path: Path):
+    text = tmp_path / "a.txt"
+    text.write_text("You sell hats.")
+    first = load(tmp_path, "tenants: {a: {instructions: a.txt}}")
+    settings = Settings.load({"LKMONGO_TENANTS": str(tmp_path / "tenants.yaml")})
+    assert settings.tenant_policies() is first
+    text.write_text("You sell gloves.")
+    second = settings.tenant_policies()
+    assert second.policy("a").instructions == "You sell gloves."
+    text.unlink()
+    with pytest.raises(SettingsError, match=r"tenants\.a\.instructions names"):
+        settings.tenant_policies()
+    assert load(tmp_path, "tenants: {a: {language: de}}").policy("a").language == "de"
+    assert settings.override(phone_region="DE").tenant_policies().policy("b").phone.region == "DE"
