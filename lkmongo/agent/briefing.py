@@ -139,7 +139,9 @@ async def _parts_aside(caller: Caller, last_words: str) -> tuple[str, str]:
     if caller.characters <= BUDGET:
         return _parts(caller, last_words)
     relevant = caller.relevant(last_words)
-    known = _Known(caller.status, caller.profile, caller.policy, caller.consent, caller.trust, dict(caller.slots), relevant)
+    known = _Known(
+        caller.status, caller.profile, caller.policy, caller.consent, caller.trust, dict(caller.slots), relevant
+    )
     return await asyncio.to_thread(_parts, known, last_words)
 
 
