@@ -13,13 +13,12 @@ from lkmongo.phone_numbers import DIALLED, dialled_number
 if TYPE_CHECKING:
     from livekit import rtc
 
-    from lkmongo.settings import Settings
     from lkmongo.tenants import Tenants
 
 logger = logging.getLogger(__name__)
 
 
-async def tenant_of_call(room: rtc.Room, tenants: Tenants, settings: Settings) -> str | None:
+async def tenant_of_call(room: rtc.Room, tenants: Tenants) -> str | None:
     """Wait a moment for whoever calls, and return the tenant whose number they dialled, as `tenant_dialled` does.
 
     None as well for somebody who does not come by telephone, and for nobody.
@@ -27,7 +26,6 @@ async def tenant_of_call(room: rtc.Room, tenants: Tenants, settings: Settings) -
     Args:
         room: that the agent has joined.
         tenants: their numbers.
-        settings: the country of a number that names none.
     """
     news = asyncio.Event()
 
@@ -44,7 +42,7 @@ async def tenant_of_call(room: rtc.Room, tenants: Tenants, settings: Settings) -
                     if not _is_telephone(caller):
                         return None
                     if caller.attributes.get(DIALLED):
-                        return tenant_dialled(caller, tenants, settings)
+                        return tenant_dialled(caller, tenants)
                 await news.wait()
     except TimeoutError:
         logger.info("the default tenant: nobody has come, or the number that they dialled is not known yet")
@@ -54,17 +52,19 @@ async def tenant_of_call(room: rtc.Room, tenants: Tenants, settings: Settings) -
         room.off("participant_attributes_changed", wake)
 
 
-def tenant_dialled(participant: rtc.Participant, tenants: Tenants, settings: Settings) -> str | None:
+def tenant_dialled(participant: rtc.Participant, tenants: Tenants) -> str | None:
     """The tenant whose number a SIP participant has dialled; None if nobody has it, which is logged once a call.
 
     None as well while the participant has no attribute that says it, which may come later.
 
     Args:
         participant: of kind SIP.
-        tenants: their numbers.
-        settings: the country of a number that names none.
+        tenants: their numbers; the country of a number that names none is that of their default.
     """
-    if not tenants.by_number or (number := dialled_number(participant.attributes, settings.phone_region)) is None:
+    if not tenants.by_number:
+        return None
+    number = dialled_number(participant.attributes, tenants.default.phone.region)
+    if number is None:
         return None
     tenant_id = tenants.dialled(number)
     if tenant_id is None:

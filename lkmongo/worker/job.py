@@ -118,12 +118,11 @@ class JobSession:
 
     async def _find_tenant(self) -> str | None:
         """The tenant whose number was dialled: it decides who answers, so the agent waits for it."""
-        settings = self._prewarm.settings
-        tenants = settings.tenant_policies()
+        tenants = self._prewarm.settings.tenant_policies()
         if not tenants.by_number:
             return None
         await self._job.connect()
-        return await tenant_of_call(self._job.room, tenants, settings)
+        return await tenant_of_call(self._job.room, tenants)
 
     def _on_close(self, event: CloseEvent) -> None:
         # Otherwise the job would stay in the empty room until LiveKit closes it.
