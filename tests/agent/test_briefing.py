@@ -144,6 +144,7 @@ def known(slots: dict[str, Fact] | None = None, **profile) -> SimpleNamespace:
         relevant=lambda _words: [],
         policy=TenantPolicy(),
         consent=SimpleNamespace(sentence=""),
+        trust="",
     )
 
 

@@ -100,6 +100,7 @@ def caller(words: str) -> SimpleNamespace:
         status="known",
         policy=TenantPolicy(),
         consent=SimpleNamespace(sentence=""),
+        trust="",
         profile=profile,
         slots={"note": Fact("note", words, valid_from=AT), "pet": Fact("pet", words)},
         relevant=lambda _: [],
