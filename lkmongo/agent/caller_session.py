@@ -60,6 +60,9 @@ EndCallback = Callable[[SessionEnd], Awaitable[object] | object]
 """What `CallerSession.on_end` calls."""
 
 
+async def _nothing() -> None: ...
+
+
 class Lifetime(Protocol):
     """What ends a session: see `lkmongo.memory.lifetime`."""
 
@@ -90,6 +93,8 @@ class CallerSession:
     lifetime: Lifetime | None = None
     webhook: Endpoint | None = None
     end_callbacks: list[EndCallback] = field(default_factory=list)
+    on_moved: Callable[[], Awaitable[object]] = _nothing
+    """Called when the caller belongs to another tenant from now on."""
     _attachment: Attachment | None = field(default=None, init=False, repr=False)
     _identifying: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
 
@@ -450,8 +455,11 @@ class CallerSession:
             self.caller.consent.before_identified(scope)
             phone = self.caller.phone
             await self.recorder.change_scope(scope, ticket, phone.mark if phone else None)
+            has_moved = scope.tenant_id != self.scope.tenant_id
             self.caller.identify(scope)
             self.recorder.start()
+            if has_moved:
+                await self.on_moved()
             return True
 
     async def step_back(self, *more: Operation) -> None:
@@ -481,3 +489,4 @@ class CallerSession:
             self.caller.scope = guest
             if self._attachment:
                 self.recorder.start()
+            await self.on_moved()

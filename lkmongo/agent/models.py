@@ -17,7 +17,7 @@ from lkmongo.imports import extra
 from lkmongo.settings import Settings
 
 if TYPE_CHECKING:
-    from livekit.agents import stt, tts, vad
+    from livekit.agents import inference, vad
 
     from lkmongo.agent.caller_session import CallerSession
     from lkmongo.settings import Settings
@@ -41,11 +41,19 @@ class DownloadError(LkmongoError):
 class Speech:
     """The speech models of an AgentSession, and a description for people."""
 
-    stt: stt.STT[Any]
-    tts: tts.TTS[Any]
+    stt: inference.STT
+    tts: inference.TTS
     vad: vad.VAD
     turn_detection: Any
     description: str
+
+    def speak_as(self, settings: Settings, policy: TenantPolicy) -> None:
+        """Go on in the voice and the language of another tenant."""
+        (heard, *_), (said, *_), language = _speech_of(settings, policy)
+        model, _, voice = said.partition(":")
+        more = {"language": language} if language else {}
+        self.stt.update_options(model=heard, **more)
+        self.tts.update_options(model=model, **({"voice": voice} if voice else {}), **more)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -90,13 +98,8 @@ def choose_speech(
         # The gateway itself falls back to the next model when one fails, on the same connection.
         return gateway | ({"fallback": fallbacks} if fallbacks else {})
 
-    stt, *stt_fallbacks = settings.stt.split(",")
-    tts, *tts_fallbacks = settings.tts.split(",")
-    spoken: dict[str, Any] = {}
-    if policy and policy.voice:
-        tts = policy.voice if "/" in policy.voice else f"{tts.partition(':')[0]}:{policy.voice}"
-    if policy and policy.language:
-        stt, spoken = stt.partition(":")[0], {"language": policy.language}
+    (stt, *stt_fallbacks), (tts, *tts_fallbacks), language = _speech_of(settings, policy)
+    spoken: dict[str, Any] = {"language": language} if language else {}
     return Speech(
         inference.STT(stt, **options(stt_fallbacks), **spoken),
         inference.TTS(tts, **options(tts_fallbacks), **spoken),
@@ -104,6 +107,16 @@ def choose_speech(
         _turn_detection(settings),
         f"{', '.join((stt, *stt_fallbacks))} and {', '.join((tts, *tts_fallbacks))} through LiveKit Inference",
     )
+
+
+def _speech_of(settings: Settings, policy: TenantPolicy | None) -> tuple[list[str], list[str], str | None]:
+    """The models that listen and that speak, each with its fallbacks, and the language if it is the tenant's."""
+    stt, tts = settings.stt.split(","), settings.tts.split(",")
+    if policy and policy.voice:
+        tts[0] = policy.voice if "/" in policy.voice else f"{tts[0].partition(':')[0]}:{policy.voice}"
+    if policy and policy.language:
+        stt[0] = stt[0].partition(":")[0]
+    return stt, tts, policy.language if policy else None
 
 
 def load_vad(settings: Settings) -> vad.VAD:

@@ -379,6 +379,7 @@ class Memory:
             job=job,
             ticket=dispatched.ticket,
             trust=dispatched.trust,
+            by_number=dispatched.names_nobody and tenant_id is None,
         )
 
     async def begin_without_job(
@@ -401,6 +402,7 @@ class Memory:
         job: JobContext | None = None,
         ticket: Ticket | None = None,
         trust: str | None = None,
+        by_number: bool = False,
     ) -> Lifetime:
         store, livekit = await self.store(), self.settings.livekit
         async with AsyncExitStack() as stack:
@@ -428,7 +430,7 @@ class Memory:
                 participant_identity=participant_identity,
                 secret=livekit.secrets if livekit else None,
                 livekit=livekit,
-                phone_line=PhoneLine(caller, self.settings.tenant_policies()) if job else None,
+                phone_line=PhoneLine(caller, self.settings.tenant_policies(), by_number=by_number) if job else None,
                 learner_of=functools.partial(learner_of, self.settings, store, self.embedder),
                 has_model=self.settings.has_language_model,
                 on_ended=self._lifetimes.discard,

@@ -99,6 +99,16 @@ class JobSession:
         session = self._agent_session = create_agent_session(caller_session, prewarm.model, speech)
         session.on("close", self._on_close)
         assistant = create_assistant(settings, policy)
+
+        async def speak_as_tenant() -> None:
+            """It was not known until now whose caller they are."""
+            policy = caller_session.tenant_policy
+            if policy.instructions:
+                await assistant.update_instructions(policy.instructions)
+            if speech:
+                speech.speak_as(settings, policy)
+
+        caller_session.on_moved = speak_as_tenant
         # Before the session starts: to serve one participant only, the SDK must know the agent's own identity.
         await job.connect()
         if turns := await earlier_turns:

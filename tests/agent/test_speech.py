@@ -133,12 +133,16 @@ def test_a_server_of_ones_own_needs_an_extra(use, monkeypatch):
         ),
     ],
 )
-async def test_a_tenant_has_a_voice_and_a_language_of_its_own(policy, stt, tts):
+@pytest.mark.parametrize("moved", [False, True])
+async def test_a_tenant_has_a_voice_and_a_language_of_its_own(policy, stt, tts, moved):
     from livekit.agents.utils import http_context
 
     named = {"LKMONGO_STT": "deepgram/nova-3:multi,openai/whisper", "LKMONGO_TTS": "cartesia/sonic-3:anna,rime/arcana"}
+    settings = Settings.load(CLOUD | named)
     async with http_context.open():
-        talk = choose_speech(Settings.load(CLOUD | named), policy=TenantPolicy(**policy))
+        talk = choose_speech(settings, policy=None if moved else TenantPolicy(**policy))
+        if moved:
+            talk.speak_as(settings, TenantPolicy(**policy))
         heard, said = talk.stt._opts, talk.tts._opts
         assert (heard.model, heard.language, heard.fallback[0]["model"]) == (*stt, "openai/whisper")
         assert (said.model, said.voice, said.language or None) == tts

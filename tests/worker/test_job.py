@@ -13,9 +13,10 @@ from livekit.agents import utils
 from livekit.agents.ipc.mock_room import create_mock_room
 from livekit.agents.testing import fake_job_context
 
+from lkmongo import deadlines
 from lkmongo.dispatch import CALLER_ATTRIBUTE, UNKNOWN_TENANT, plain_metadata, seal
 from lkmongo.model import TenantScope, UserScope
-from lkmongo.phone_numbers import DIALLED
+from lkmongo.phone_numbers import DIALLED, NUMBER
 from lkmongo.settings import Settings
 from lkmongo.store.mongo import client
 from lkmongo.worker.job import JobSession
@@ -41,13 +42,13 @@ async def hold(mongodb_uri, database_name, store):
     )
 
     @asynccontextmanager
-    async def hold(metadata: str = "", *, dev: bool = False, agent: str | None = None, tenants=None, dialled=None):
+    async def hold(metadata="", *, dev=False, agent=None, tenants=None, dialled=None, **attributes):
         room = create_mock_room.__wrapped__()
         room.name = "room"
         if dialled:
             (caller,) = room.remote_participants.values()
             caller.kind = rtc.ParticipantKind.PARTICIPANT_KIND_SIP
-            caller.attributes = {DIALLED: dialled}
+            caller.attributes = {DIALLED: dialled} | attributes
         ready = Prewarm(settings.model_copy(update={"agent": agent, "tenants": tenants}), dev=dev)
         try:
             async with utils.http_context.open():
@@ -125,7 +126,8 @@ async def test_only_a_seal_for_the_served_participant_in_this_room_makes_a_guest
 ):
     async with hold() as (job_session, _):
         await until(lambda: job_session._agent_session.room_io.linked_participant)
-        job_session._lifetime._on_attributes({CALLER_ATTRIBUTE: value}, SimpleNamespace(identity=shown_by))
+        shown = SimpleNamespace(identity=shown_by, kind=rtc.ParticipantKind.PARTICIPANT_KIND_STANDARD)
+        job_session._lifetime._on_attributes({CALLER_ATTRIBUTE: value}, shown)
         for task in list(job_session._lifetime._identifying):
             await task
         assert (job_session._lifetime.caller.scope == ROBIN) is becomes
@@ -179,8 +181,26 @@ async def test_who_dials_a_number_of_a_tenant_is_its_caller_from_the_first_word(
     ],
 )
 async def test_the_number_decides_for_those_whom_the_metadata_does_not_name(hold, tenants, metadata, dialled, tenant):
-    async with hold(metadata, tenants=tenants, dialled=dialled) as (job_session, _):
-        assert job_session._lifetime.caller.scope.tenant_id == tenant
+    async with hold(metadata, tenants=tenants, dialled=dialled, **{NUMBER: "+4930999999"}) as (job_session, _):
+        call = job_session._lifetime.caller
+        assert call.scope.tenant_id == tenant
+        if dialled and call.caller.guest:
+            await until(lambda: call.caller.phone and call.caller.phone.number)
+        assert call.scope.tenant_id == tenant
         assert job_session._agent_session.current_agent.instructions.startswith(
             "You sell hats." if tenant == "shop" else "You are a friendly voice assistant"
         )
+
+
+async def test_a_number_that_is_said_late_changes_whose_caller_it_is_and_who_answers(hold, tenants, monkeypatch):
+    monkeypatch.setattr(deadlines, "DIALLED", 0.01)
+    async with hold(tenants=tenants, dialled=" ") as (job_session, room):
+        call = job_session._lifetime.caller
+        assert call.scope.tenant_id == "default"
+        (caller,) = room.remote_participants.values()
+        await until(lambda: job_session._agent_session.room_io.linked_participant)
+        caller.attributes = {NUMBER: "+4930999999", DIALLED: "+49301234567"}
+        job_session._lifetime._on_attributes(dict(caller.attributes), caller)
+        await until(lambda: job_session._agent_session.current_agent.instructions == "You sell hats.")
+        assert (call.scope.tenant_id, call.scope.is_guest) == ("shop", True)
+        assert call.tenant_policy.greeting == "Guten Tag, hier ist der Laden."
