@@ -51,9 +51,10 @@ class Speech:
         """Go on in the voice and the language of another tenant."""
         (heard, *_), (said, *_), language = _speech_of(settings, policy)
         model, _, voice = said.partition(":")
-        more = {"language": language} if language else {}
-        self.stt.update_options(model=heard, **more)
-        self.tts.update_options(model=model, **({"voice": voice} if voice else {}), **more)
+        spoken: dict[str, Any] = {"language": language} if language else {}
+        by: dict[str, Any] = {"voice": voice} if voice else {}
+        self.stt.update_options(model=heard, **spoken)
+        self.tts.update_options(model=model, **by, **spoken)
 
     async def close(self) -> None:
         """Close the connections."""
