@@ -82,10 +82,10 @@ async def caller_with(facts: Sequence[Fact], embedder: Embedder, background: Bac
         profile=Profile(SCOPE),
         slots=slots.all,
         attention=attention,
-        attend=attention.attend,
         relevant=attention.relevant,
         policy=TenantPolicy(),
         consent=SimpleNamespace(sentence=""),
+        trust="",
     )
 
 
