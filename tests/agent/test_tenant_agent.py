@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from lkmongo.agent.assistant import GREETING, Assistant, create_assistant
 from lkmongo.agent.briefing import brief
 from lkmongo.consent import QUESTION
+from lkmongo.console.lines import Line, Listener
+from lkmongo.console.text import converse
 from lkmongo.demo.llm import DemoLLM
 from lkmongo.model import UserScope
 from lkmongo.settings import Settings
@@ -62,3 +65,29 @@ def test_the_tenants_instructions_come_before_those_of_the_settings(tmp_path: Pa
     settings = Settings.load({"LKMONGO_INSTRUCTIONS": str(tmp_path / "all.txt")})
     assert create_assistant(settings, TenantPolicy(instructions="You sell hats.")).instructions == "You sell hats."
     assert create_assistant(settings, TenantPolicy()).instructions == "You sell everything."
+
+
+async def test_the_console_speaks_as_the_tenant_as_well(store, mongodb_uri, database_name, tmp_path: Path):
+    (tmp_path / "tenants.yaml").write_text("tenants: {shop: {greeting: Willkommen., instructions: shop.txt}}")
+    (tmp_path / "shop.txt").write_text("You sell hats.")
+    settings = Settings.load(
+        {
+            "MONGODB_URI": mongodb_uri,
+            "MONGODB_DB": database_name,
+            "LKMONGO_TENANTS": str(tmp_path / "tenants.yaml"),
+            "LKMONGO_HOME": str(tmp_path),
+        }
+    )
+    said, instructions = [], []
+
+    async def nothing() -> AsyncIterator[Line]:
+        for line in ():
+            yield line
+
+    async def look(_: object, assistant: Assistant) -> None:
+        instructions.append(assistant.instructions)
+
+    listener = Listener(said.append, lambda _: None, lambda _: None, lambda _: None)
+    await converse(settings, ROBIN, nothing(), listener, before=look)
+    assert [each["text"] for each in said if each.get("role") == "assistant"] == ["Willkommen."]
+    assert instructions == ["You sell hats."]
