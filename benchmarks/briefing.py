@@ -25,6 +25,7 @@ from lkmongo.aio import Background
 from lkmongo.embed.base import Embedder
 from lkmongo.embed.choose import create_embedder
 from lkmongo.model import Fact, Profile, UserScope
+from lkmongo.tenants import TenantPolicy
 
 SCOPE = UserScope(tenant_id="default", user_id="u-100")
 
@@ -82,6 +83,7 @@ async def caller_with(facts: Sequence[Fact], embedder: Embedder, background: Bac
         slots=slots.all,
         attention=attention,
         relevant=attention.relevant,
+        policy=TenantPolicy(),
         consent=SimpleNamespace(sentence=""),
         trust="",
     )

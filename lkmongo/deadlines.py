@@ -64,6 +64,9 @@ RECOGNITION = 1.0
 """How long the greeting of a caller by telephone waits for their number, which may come late, and for whose it is."""
 USUAL_PRELOAD = 0.2
 """How long the caller's data usually takes: the embedding model, which blocks the process, is loaded after it."""
+DIALLED = 2.0
+"""How long an agent to which nobody is named waits for who has called, and by what number, where tenants have numbers.
+LiveKit sends it for the call that it lets in, so both come within tenths of a second of each other."""
 RESUME_READ = 1.0
 """How long an agent that resumes a call waits for its turns."""
 

@@ -70,6 +70,7 @@ class Dispatched:
     `participant_identity` is the participant to serve, None if the metadata does not say. `why` is what was wrong with
     a guest's metadata; it quotes nothing of it, so that it can be logged. `ticket` is that of a seal.
     `trust` is how sure it is that they are the one, in a call by telephone that is resumed: see `SessionRecord`.
+    `names_nobody`: neither a person nor a tenant, which may be known by the number that was dialled.
     """
 
     scope: UserScope
@@ -78,6 +79,7 @@ class Dispatched:
     why: str | None
     ticket: Ticket | None = field(default=None, compare=False)
     trust: str | None = None
+    names_nobody: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,8 @@ def read_dispatch(
     """
     unnamed = tenant_id or DEFAULT_TENANT
     if not metadata.strip():
-        return Dispatched(UserScope.guest(unnamed), guest=True, participant_identity=None, why=None)
+        return Dispatched(UserScope.guest(unnamed), guest=True, participant_identity=None, why=None, names_nobody=True)
+    names_nobody = False
     try:
         fields = _fields(metadata)
         if "caller" in fields:
@@ -126,15 +129,18 @@ def read_dispatch(
         is_over = "until" in fields and _began(room, at) > _until(fields) + LEEWAY
         if is_over or "user_id" not in fields:
             why = "the metadata is older than this room" if is_over else "the metadata has no user_id"
-            return Dispatched(UserScope.guest(tenant), guest=True, participant_identity=participant, why=why)
+            nobody = not {"user_id", "tenant_id"} & fields.keys()
+            return Dispatched(UserScope.guest(tenant), True, participant, why, names_nobody=nobody)
         scope = UserScope(tenant_id=tenant, user_id=_id(fields, "user_id"))
         trust = _only_text(fields, "trust") if "trust" in fields else None
         return Dispatched(scope, guest=False, participant_identity=participant, why=None, trust=trust)
     except SealError as error:
         unnamed, why = tenant_id or UNKNOWN_TENANT, error.message
     except _MalformedError as error:
-        why = str(error)
-    return Dispatched(UserScope.guest(unnamed), guest=True, participant_identity=None, why=why)
+        names_nobody, why = True, str(error)
+    return Dispatched(
+        UserScope.guest(unnamed), guest=True, participant_identity=None, why=why, names_nobody=names_nobody
+    )
 
 
 def plain_metadata(

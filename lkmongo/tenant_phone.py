@@ -64,12 +64,11 @@ class TenantPhone(BaseModel):
 
 
 def merged(default: TenantPhone, own: TenantPhone) -> TenantPhone:
-    """The default with what a tenant says itself; of `levels`, one by one. Numbers are nobody's by default."""
+    """The default with what a tenant says itself; of `levels`, one by one."""
     said = {name: getattr(own, name) for name in own.model_fields_set}
     ours = {slot_name(each) for each in own.levels}
     inherited = {each: level for each, level in default.levels.items() if slot_name(each) not in ours}
     said["levels"] = {**inherited, **own.levels}
-    said["numbers"] = own.numbers
     return default.model_copy(update=said)
 
 

@@ -21,6 +21,7 @@ from lkmongo.embed.choose import create_embedder
 from lkmongo.model import Turn, UserScope, now
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.store.open import Store
+from lkmongo.tenants import Tenants
 from tests.fake_llm import Script, ScriptedLLM
 from tests.overlaps import outbox_of
 
@@ -80,12 +81,13 @@ async def talk(
     resumed: Sequence[Turn] = (),
     model: Any = None,
     userdata: Any = OURS,
+    tenants: Tenants | None = None,
 ) -> AsyncIterator[Talk]:
     """Hold a call with `scope`, greeting included; the record is closed after.
 
     `resumed` are the turns of a call that is gone on with, `model` one to take instead of the script.
     """
-    async with calling(store, scope, guest=guest, session_id=session_id) as call:
+    async with calling(store, scope, guest=guest, session_id=session_id, tenants=tenants) as call:
         await call.caller.preload()
         if resumed:
             call.resume_after(resumed)
@@ -95,12 +97,17 @@ async def talk(
 
 @asynccontextmanager
 async def calling(
-    store: Store, scope: UserScope, *, guest: bool = False, session_id: str = "console-test"
+    store: Store,
+    scope: UserScope,
+    *,
+    guest: bool = False,
+    session_id: str = "console-test",
+    tenants: Tenants | None = None,
 ) -> AsyncIterator[CallerSession]:
     """A session of `scope` that is attached to nothing yet; its record is closed after."""
     embedder = create_embedder("local")
     outbox = outbox_of(store, scope, session_id, "console")
-    recorder, caller = Recorder(outbox), Caller(store, embedder, outbox, guest=guest)
+    recorder, caller = Recorder(outbox), Caller(store, embedder, outbox, guest=guest, tenants=tenants)
     call = CallerSession(session_id, "console", caller, store, ExactStrategy(store.db, embedder), recorder)
     yield call
     await caller.flush(2)

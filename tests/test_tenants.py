@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from datetime import timedelta
@@ -9,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from docs.generate import ROOT
 from lkmongo.errors import LkmongoError, MissingExtraError, SettingsError
 from lkmongo.phone_numbers import parse_number
 from lkmongo.settings import Settings
-from lkmongo.tenants import Limits, Tenants
+from lkmongo.tenants import Limits, TenantPolicy, Tenants
 from lkmongo.trust import Level
 
 
@@ -188,3 +190,31 @@ def test_numbers_need_the_extra_and_a_file_without_them_does_not(tmp_path: Path,
     assert not load(tmp_path, "tenants: {a: {phone: {region: DE}}}").by_number
     with pytest.raises(MissingExtraError, match="extra phone"):
         load(tmp_path, "tenants: {a: {phone: {numbers: ['+49 30 1234567']}}}")
+
+
+def test_the_file_in_the_documentation_is_one(tmp_path: Path):
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "tenants.md").read_text(), re.DOTALL)
+    (tmp_path / "texts").mkdir()
+    for name in ("kranz", "harbor"):
+        (tmp_path / "texts" / f"{name}.txt").write_text(f"You are {name}.")
+    tenants = load(tmp_path, text)
+    assert set(tenants.named) == {"cafe-kranz", "harbor-hotel"}
+    assert tenants.dialled(parse_number("+49 30 7654321")) == "cafe-kranz"
+    shown = set(re.findall(r"^ +([a-z]+):", text, re.MULTILINE))
+    assert TenantPolicy.model_fields.keys() - {"show_staff_access"} <= shown
+
+
+def test_the_file_is_read_again_when_it_or_a_text_has_changed_and_only_then(tmp_path: Path):
+    text = tmp_path / "a.txt"
+    text.write_text("You sell hats.")
+    first = load(tmp_path, "tenants: {a: {instructions: a.txt}}")
+    settings = Settings.load({"LKMONGO_TENANTS": str(tmp_path / "tenants.yaml")})
+    assert settings.tenant_policies() is first
+    text.write_text("You sell gloves.")
+    second = settings.tenant_policies()
+    assert second.policy("a").instructions == "You sell gloves."
+    text.unlink()
+    with pytest.raises(SettingsError, match=r"tenants\.a\.instructions names"):
+        settings.tenant_policies()
+    assert load(tmp_path, "tenants: {a: {language: de}}").policy("a").language == "de"
+    assert settings.override(phone_region="DE").tenant_policies().policy("b").phone.region == "DE"

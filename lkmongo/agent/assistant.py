@@ -14,6 +14,7 @@ from lkmongo.errors import SettingsError
 from lkmongo.files import instructions_in
 from lkmongo.imports import import_string
 from lkmongo.settings import Settings
+from lkmongo.tenants import TenantPolicy
 
 DEFAULT_INSTRUCTIONS = """\
 You are a friendly voice assistant who remembers the people you talk to. Your answers are spoken: answer in one to three
@@ -37,6 +38,8 @@ GREETING = (
     "Greet the caller in one or two short sentences. If their name is known, use it. If there was a last call, mention "
     "briefly what it was about. Do not recite what you remember about them. If they are new, introduce yourself."
 )
+
+_IN_WORDS = "Greet the caller with exactly these words, and add only what you are told to ask: "
 
 TAKEOVER = (
     "You have just taken over this call from a colleague. Do not greet the caller again: say in one short sentence "
@@ -109,16 +112,30 @@ class Assistant(MemoryAgent):
             self.session.generate_reply(instructions=NOT_GIVEN if is_unanswered else self.resumption)
             return
         handed_over = any(item.type == "agent_handoff" and item.old_agent_id for item in self.session.history.items)
-        self.session.generate_reply(instructions=self.takeover if handed_over else self.greeting)
+        words = self.caller_session.tenant_policy.greeting
+        greeting = greeting_in(words) if words else self.greeting
+        self.session.generate_reply(instructions=self.takeover if handed_over else greeting)
 
 
-def create_assistant(settings: Settings) -> Assistant:
-    """Create the agent that the settings name, by default the `Assistant`.
+def greeting_in(words: str) -> str:
+    """Instructions to greet in a tenant's own words."""
+    return f"{_IN_WORDS}{words}"
+
+
+def words_of_greeting(instructions: str) -> str | None:
+    """The words in instructions of `greeting_in`, which may stand behind others."""
+    _, found, words = instructions.rpartition(_IN_WORDS)
+    return words.partition("\n")[0].strip() if found else None
+
+
+def create_assistant(settings: Settings, policy: TenantPolicy | None = None) -> Assistant:
+    """Create the agent that the settings name, by default the `Assistant`; with the instructions of a tenant.
 
     Raises:
         SettingsError: the class cannot be imported or is no `Assistant`, or the file cannot be read.
     """
-    return _agent_class(settings.agent)(instructions=_instructions(settings.instructions))
+    agent = _agent_class(settings.agent)
+    return agent(instructions=(policy and policy.instructions) or _instructions(settings.instructions))
 
 
 def unused_tools_warning(agent: type[Assistant]) -> str:

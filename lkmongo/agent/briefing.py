@@ -25,6 +25,8 @@ from lkmongo.search.past_calls import date_in_words
 if TYPE_CHECKING:
     from livekit.agents import llm
 
+    from lkmongo.tenants import TenantPolicy
+
 logger = logging.getLogger(__name__)
 
 BUDGET = 1_200 * 4
@@ -139,7 +141,9 @@ async def _parts_aside(caller: Caller, last_words: str) -> tuple[str, str]:
     if caller.characters <= BUDGET:
         return _parts(caller, last_words)
     relevant = caller.relevant(last_words)
-    known = _Known(caller.status, caller.profile, caller.consent, caller.trust, dict(caller.slots), relevant)
+    known = _Known(
+        caller.status, caller.profile, caller.policy, caller.consent, caller.trust, dict(caller.slots), relevant
+    )
     return await asyncio.to_thread(_parts, known, last_words)
 
 
@@ -150,6 +154,8 @@ class Briefed(Protocol):
     def status(self) -> str: ...
     @property
     def profile(self) -> Profile: ...
+    @property
+    def policy(self) -> TenantPolicy: ...
     @property
     def consent(self) -> CallerConsent: ...
     @property
@@ -165,6 +171,7 @@ class _Known:
 
     status: str
     profile: Profile
+    policy: TenantPolicy
     consent: CallerConsent
     trust: str
     slots: Mapping[str, Fact]
@@ -196,11 +203,23 @@ def _frame(caller: Briefed) -> tuple[str, dict[str, Any], int]:
         PREFACE,
         *about,
         f"Today is {date_in_words(now(), zone)}.",
+        _spoken(caller.policy.language),
         caller.consent.sentence,
     ]
     head = " ".join(filter(None, told))
     longest = data | {"memories": {}, "more_memories": len(caller.slots)}
     return head, data, BUDGET - len(f"{head}\n{fenced(CALLER, longest)}")
+
+
+def _spoken(language: str | None) -> str:
+    """What is said of the tenant's language, by its tag."""
+    from livekit.agents import LanguageCode
+
+    if language is None:
+        return ""
+    name = LanguageCode(language).to_language_name()
+    spoken = f"{name.title()} ({language})" if name else f"the language with the tag {language}"
+    return f"Speak {spoken}, unless the caller speaks or prefers another language."
 
 
 def _chosen(caller: Briefed, last_words: str, room: int) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from lkmongo.outbox.outbox import Outbox, Saved
 from lkmongo.store.open import Store
 from lkmongo.store.people.users import check_profile_value, kept_profile_value
 from lkmongo.summary import PastCall, Summary
-from lkmongo.tenants import Limits, Tenants
+from lkmongo.tenants import Limits, TenantPolicy, Tenants
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,8 @@ class Caller:
         self._store = store
         self._embedder = embedder
         self.outbox = outbox
-        self.consent = CallerConsent(self, outbox, store, tenants or Tenants())
+        self.tenants = tenants or Tenants()
+        self.consent = CallerConsent(self, outbox, store, self.tenants)
         outbox.on_acquired(self._record_last_seen)
         outbox.on_erased(self._become_guest)
         self._slots = Slots(embedder)
@@ -126,6 +127,10 @@ class Caller:
         if not self.loaded:
             return "loading"
         return "known" if self._was_known else "new"
+
+    @property
+    def policy(self) -> TenantPolicy:
+        return self.tenants.policy(self.scope.tenant_id)
 
     @property
     def trust(self) -> str:

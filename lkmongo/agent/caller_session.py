@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from livekit.agents import AgentSession
     from livekit.agents.llm import FunctionTool, RawFunctionTool
 
+    from lkmongo.tenants import TenantPolicy
+
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +59,9 @@ FORGET_TOOL = "forget_detail"
 
 EndCallback = Callable[[SessionEnd], Awaitable[object] | object]
 """What `CallerSession.on_end` calls."""
+
+
+async def _nothing() -> None: ...
 
 
 class Lifetime(Protocol):
@@ -89,6 +94,8 @@ class CallerSession:
     lifetime: Lifetime | None = None
     webhook: Endpoint | None = None
     end_callbacks: list[EndCallback] = field(default_factory=list)
+    on_moved: Callable[[], Awaitable[object]] = _nothing
+    """Called when the caller belongs to another tenant from now on."""
     _attachment: Attachment | None = field(default=None, init=False, repr=False)
     _identifying: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
 
@@ -218,6 +225,11 @@ class CallerSession:
     def scope(self) -> UserScope:
         """Whose data this session may read and write; a guest's changes when they are identified."""
         return self.caller.scope
+
+    @property
+    def tenant_policy(self) -> TenantPolicy:
+        """What LKMONGO_TENANTS says of the caller's tenant: instructions, greeting, voice, language and the rest."""
+        return self.caller.policy
 
     @property
     def identity(self) -> UserScope:
@@ -444,8 +456,11 @@ class CallerSession:
             self.caller.consent.before_identified(scope)
             phone = self.caller.phone
             await self.recorder.change_scope(scope, ticket, phone.mark if phone else None)
+            has_moved = scope.tenant_id != self.scope.tenant_id
             self.caller.identify(scope)
             self.recorder.start()
+            if has_moved:
+                await self.on_moved()
             return True
 
     async def step_back(self, known: Known, *more: Operation) -> None:
@@ -477,3 +492,4 @@ class CallerSession:
             self.caller.scope = guest
             if self._attachment:
                 self.recorder.start()
+            await self.on_moved()

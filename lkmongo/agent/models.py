@@ -17,10 +17,11 @@ from lkmongo.imports import extra
 from lkmongo.settings import Settings
 
 if TYPE_CHECKING:
-    from livekit.agents import stt, tts, vad
+    from livekit.agents import inference, vad
 
     from lkmongo.agent.caller_session import CallerSession
     from lkmongo.settings import Settings
+    from lkmongo.tenants import TenantPolicy
 
 TEXT_ONLY = (
     "the agent joins in text only, without speech: LiveKit Inference is not set up "
@@ -40,11 +41,20 @@ class DownloadError(LkmongoError):
 class Speech:
     """The speech models of an AgentSession, and a description for people."""
 
-    stt: stt.STT[Any]
-    tts: tts.TTS[Any]
+    stt: inference.STT
+    tts: inference.TTS
     vad: vad.VAD
     turn_detection: Any
     description: str
+
+    def speak_as(self, settings: Settings, policy: TenantPolicy) -> None:
+        """Go on in the voice and the language of another tenant."""
+        (heard, *_), (said, *_), language = _speech_of(settings, policy)
+        model, _, voice = said.partition(":")
+        spoken: dict[str, Any] = {"language": language} if language else {}
+        by: dict[str, Any] = {"voice": voice} if voice else {}
+        self.stt.update_options(model=heard, **spoken)
+        self.tts.update_options(model=model, **by, **spoken)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -61,7 +71,9 @@ def has_speech(settings: Settings) -> bool:
     return settings.inference is not None
 
 
-def choose_speech(settings: Settings, voice_activity: vad.VAD | None = None) -> Speech | None:
+def choose_speech(
+    settings: Settings, voice_activity: vad.VAD | None = None, policy: TenantPolicy | None = None
+) -> Speech | None:
     """Create what LKMONGO_STT, LKMONGO_TTS, LKMONGO_VAD and LKMONGO_TURN_DETECTION name; None for text only.
 
     Call it within a job: the multilingual model runs in a process that the worker shares among all jobs.
@@ -69,6 +81,7 @@ def choose_speech(settings: Settings, voice_activity: vad.VAD | None = None) -> 
     Args:
         settings: which models, and through which gateway.
         voice_activity: the result of an earlier `load_vad`, if any.
+        policy: of the caller's tenant, which may have a voice and a language of its own.
 
     Raises:
         SettingsError: some of the LiveKit variables are set and others are missing.
@@ -86,15 +99,25 @@ def choose_speech(settings: Settings, voice_activity: vad.VAD | None = None) -> 
         # The gateway itself falls back to the next model when one fails, on the same connection.
         return gateway | ({"fallback": fallbacks} if fallbacks else {})
 
-    stt, *stt_fallbacks = settings.stt.split(",")
-    tts, *tts_fallbacks = settings.tts.split(",")
+    (stt, *stt_fallbacks), (tts, *tts_fallbacks), language = _speech_of(settings, policy)
+    spoken: dict[str, Any] = {"language": language} if language else {}
     return Speech(
-        inference.STT(stt, **options(stt_fallbacks)),
-        inference.TTS(tts, **options(tts_fallbacks)),
+        inference.STT(stt, **options(stt_fallbacks), **spoken),
+        inference.TTS(tts, **options(tts_fallbacks), **spoken),
         voice_activity or load_vad(settings),
         _turn_detection(settings),
-        f"{settings.stt} and {settings.tts} through LiveKit Inference",
+        f"{', '.join((stt, *stt_fallbacks))} and {', '.join((tts, *tts_fallbacks))} through LiveKit Inference",
     )
+
+
+def _speech_of(settings: Settings, policy: TenantPolicy | None) -> tuple[list[str], list[str], str | None]:
+    """The models that listen and that speak, each with its fallbacks, and the language if it is the tenant's."""
+    stt, tts = settings.stt.split(","), settings.tts.split(",")
+    if policy and policy.voice:
+        tts[0] = policy.voice if "/" in policy.voice else f"{tts[0].partition(':')[0]}:{policy.voice}"
+    if policy and policy.language:
+        stt[0] = stt[0].partition(":")[0]
+    return stt, tts, policy.language if policy else None
 
 
 def load_vad(settings: Settings) -> vad.VAD:

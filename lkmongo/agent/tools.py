@@ -125,7 +125,8 @@ class MemoryTools(ABC):
             query: what to find out, in a few words
         """
         session = self.session_of(context)
-        async with status_line(context, session.status_lines, session.caller.profile.preferred_language):
+        language = session.caller.profile.preferred_language or session.caller.policy.language
+        async with status_line(context, session.status_lines, language):
             result = await with_deadline(deadlines.TOOL_SEARCH, session.search_knowledge(query), "search")
         if not result.hits:
             return "Nothing about that was found in the knowledge base."

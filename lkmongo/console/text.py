@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lkmongo.agent.models import CallerAgentSession, ModelChoice, Speech
     from lkmongo.memory.lifetime import Lifetime
     from lkmongo.store.open import Store
+    from lkmongo.tenants import TenantPolicy
 
 logger = logging.getLogger(__name__)
 
@@ -109,13 +110,14 @@ async def _run_session(
     from lkmongo.agent.assistant import create_assistant
     from lkmongo.agent.models import create_agent_session
 
-    assistant, caller_session = create_assistant(settings), lifetime.caller
+    caller_session = lifetime.caller
+    assistant = create_assistant(settings, caller_session.tenant_policy)
     model = lifetime.model = model or _choose_model(settings, type(assistant), listener)
     reason = "error"
     async with utils.http_context.open(), AsyncExitStack() as stack:
         stack.push_async_callback(model.close)
         with fake_job_context(job_id=caller_session.session_id):
-            speech = _speech(settings, listener) if aloud else None
+            speech = _speech(settings, listener, caller_session.tenant_policy) if aloud else None
             if speech:
                 stack.push_async_callback(speech.close)
             sound = await stack.enter_async_context(aloud()) if aloud else None
@@ -188,13 +190,13 @@ def _choose_model(settings: Settings, agent: type[Assistant], listener: Listener
     return model
 
 
-def _speech(settings: Settings, listener: Listener) -> Speech:
+def _speech(settings: Settings, listener: Listener, policy: TenantPolicy) -> Speech:
     from lkmongo.agent.models import choose_speech
 
     if settings.turn_detection == "multilingual":
         listener.note("The console uses the bundled turn detector: the multilingual one works only in a worker.")
         settings = settings.model_copy(update={"turn_detection": "bundled"})
-    speech = choose_speech(settings)
+    speech = choose_speech(settings, policy=policy)
     if speech is None:
         raise NoSpeechError
     listener.note(f"Speech recognition and voice: {speech.description}.")

@@ -13,6 +13,7 @@ from livekit.agents import llm
 from livekit.agents.llm import ChatChunk, ChoiceDelta, CompletionUsage, FunctionToolCall
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, APIConnectOptions, NotGivenOr
 
+from lkmongo.agent.assistant import words_of_greeting
 from lkmongo.agent.briefing import DATA_ID
 from lkmongo.agent.fence import opened_output
 from lkmongo.agent.models import ModelChoice
@@ -105,17 +106,19 @@ def demo_model() -> ModelChoice:
 
 def _respond(context: llm.ChatContext, tools: list[llm.Tool]) -> ToolCall | str:
     items = list(context.items)
-    caller = read_caller_data(
+    told = [
         item.text_content or ""
         for item in items
         if isinstance(item, llm.ChatMessage) and (item.id == DATA_ID or item.role in {"system", "developer"})
-    )
+    ]
+    caller = read_caller_data(told)
     items = [item for item in items if item.id != DATA_ID]
     names = {tool.id for tool in tools}
     asked = [index for index, item in enumerate(items) if isinstance(item, llm.ChatMessage) and item.role == "user"]
     if not asked:
         has_begun = any(isinstance(item, llm.ChatMessage) and item.role == "assistant" for item in items)
-        return going_on(caller) if has_begun else greeting(caller, names)
+        words = next(filter(None, map(words_of_greeting, reversed(told))), None)
+        return going_on(caller) if has_begun else greeting(caller, names, words)
     after = items[asked[-1] + 1 :]
     if after and isinstance(after[-1], llm.ChatMessage) and after[-1].role in {"system", "developer"}:
         # A reply was asked for without the caller having spoken: the session goes on after an interruption.

@@ -382,8 +382,10 @@ def _is_negated(text: str) -> bool:
 # ---------------------------------------------------------------------- of its own accord
 
 
-def greeting(caller: CallerData, tools: Collection[str]) -> str:
-    """The first words of a session."""
+def greeting(caller: CallerData, tools: Collection[str], words: str | None = None) -> str:
+    """The first words of a session; those of the tenant, where it has some."""
+    if words:
+        return f"{words} {QUESTION}" if caller.consent == "asked" else words
     name = caller.profile.get("name")
     if caller.status == "known" or name:
         hello = f"Hello {name}, good to hear you again." if name else "Hello, good to hear you again."

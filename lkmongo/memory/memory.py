@@ -8,6 +8,7 @@ import importlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
@@ -346,8 +347,12 @@ class Memory:
         guest: bool = False,
         session_id: str | None = None,
         tenant_id: str | None = None,
+        find_tenant: Callable[[], Awaitable[str | None]] | None = None,
     ) -> Lifetime:
-        """Begin the session of a job; what is behind `session`, for our own worker."""
+        """Begin the session of a job; what is behind `session`, for our own worker.
+
+        `find_tenant` is asked for the tenant where the metadata names nobody.
+        """
         livekit, room = self.settings.livekit, job.job.room
         if scope:
             dispatched = Dispatched(scope, guest=guest, participant_identity=None, why=None)
@@ -360,6 +365,8 @@ class Memory:
             )
         if dispatched.why:
             logger.warning("the caller is a guest: %s", dispatched.why)
+        if dispatched.names_nobody and find_tenant and (found := await find_tenant()):
+            dispatched = replace(dispatched, scope=UserScope.guest(found))
         if self._prewarmed and not self._closes_with_job:
             self._closes_with_job = True
             job.add_shutdown_callback(self._on_job_shutdown)
@@ -372,6 +379,7 @@ class Memory:
             job=job,
             ticket=dispatched.ticket,
             trust=dispatched.trust,
+            by_number=dispatched.names_nobody and tenant_id is None,
         )
 
     async def begin_without_job(
@@ -394,6 +402,7 @@ class Memory:
         job: JobContext | None = None,
         ticket: Ticket | None = None,
         trust: str | None = None,
+        by_number: bool = False,
     ) -> Lifetime:
         store, livekit = await self.store(), self.settings.livekit
         async with AsyncExitStack() as stack:
@@ -421,7 +430,7 @@ class Memory:
                 participant_identity=participant_identity,
                 secret=livekit.secrets if livekit else None,
                 livekit=livekit,
-                phone_line=PhoneLine(caller, self.settings.tenant_policies()) if job else None,
+                phone_line=PhoneLine(caller, self.settings.tenant_policies(), by_number=by_number) if job else None,
                 learner_of=functools.partial(learner_of, self.settings, store, self.embedder),
                 has_model=self.settings.has_language_model,
                 on_ended=self._lifetimes.discard,

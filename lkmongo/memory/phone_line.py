@@ -11,9 +11,10 @@ import logging
 from typing import TYPE_CHECKING
 
 from lkmongo.agent.caller_session import CallerSession
+from lkmongo.agent.dialled import tenant_dialled
 from lkmongo.agent.phone_caller import PhoneCaller
 from lkmongo.errors import LkmongoError
-from lkmongo.phone_numbers import PhoneNumber, Withheld, dialled_number, number_of_caller
+from lkmongo.phone_numbers import PhoneNumber, Withheld, number_of_caller
 
 if TYPE_CHECKING:
     from livekit import rtc
@@ -26,9 +27,17 @@ logger = logging.getLogger(__name__)
 class PhoneLine:
     """Tells the session of a caller who is on the telephone."""
 
-    def __init__(self, session: CallerSession, tenants: Tenants) -> None:
+    def __init__(self, session: CallerSession, tenants: Tenants, *, by_number: bool = True) -> None:
+        """Tell `session` nothing yet.
+
+        Args:
+            session: the caller's.
+            tenants: their numbers, and how they trust those of callers.
+            by_number: the number dialled says whose caller they are; False where the dispatch has said it.
+        """
         self._session = session
         self._tenants = tenants
+        self._by_number = by_number
         self._caller: PhoneCaller | None = None
         self._connecting: asyncio.Task[None] | None = None
 
@@ -49,15 +58,10 @@ class PhoneLine:
             return False
         phone = self._phone()
         if self._connecting is None:
-            attributes = dict(participant.attributes)
-            dialled = dialled_number(attributes)
-            tenant_id = self._tenants.dialled(dialled) if dialled else None
+            tenant_id = tenant_dialled(participant, self._tenants) if self._by_number else None
             policy = self._tenants.policy(tenant_id or caller.scope.tenant_id)
-            number = number_of_caller(attributes, participant.identity, policy.phone.region)
+            number = number_of_caller(dict(participant.attributes), participant.identity, policy.phone.region)
             if number is not None:
-                if self._tenants.by_number and tenant_id is None:
-                    last = f"ends in {dialled.last_digits}" if dialled else "is not said"
-                    logger.warning("no tenant has the number dialled, which %s: it is the default tenant's call", last)
                 self._connecting = asyncio.create_task(self._connect(phone, tenant_id, number))
         return True
 

@@ -17,6 +17,7 @@ from livekit.agents.voice.room_io import RoomOptions, TextInputOptions
 
 from lkmongo import deadlines
 from lkmongo.agent.assistant import create_assistant
+from lkmongo.agent.dialled import tenant_of_call
 from lkmongo.agent.models import check_language_model, choose_speech, create_agent_session
 from lkmongo.api_secret import silence_pyjwt
 from lkmongo.child_process import end_after_parent
@@ -87,16 +88,27 @@ class JobSession:
         """
         job, prewarm = self._job, self._prewarm
         settings = prewarm.settings
-        lifetime = self._lifetime = await prewarm.memory.begin(job)
+        lifetime = self._lifetime = await prewarm.memory.begin(job, find_tenant=self._find_tenant)
         lifetime.model, caller_session = prewarm.model, lifetime.caller
         # Before this session writes anything: does it resume one whose worker died?
         earlier_turns = asyncio.create_task(lifetime.resume())
-        speech = choose_speech(settings, prewarm.vad)
+        policy = caller_session.tenant_policy
+        speech = choose_speech(settings, prewarm.vad, policy)
         if speech:
             self._stack.push_async_callback(speech.close)
         session = self._agent_session = create_agent_session(caller_session, prewarm.model, speech)
         session.on("close", self._on_close)
-        assistant = create_assistant(settings)
+        assistant = create_assistant(settings, policy)
+
+        async def speak_as_tenant() -> None:
+            """It was not known until now whose caller they are."""
+            policy = caller_session.tenant_policy
+            if policy.instructions:
+                await assistant.update_instructions(policy.instructions)
+            if speech:
+                speech.speak_as(settings, policy)
+
+        caller_session.on_moved = speak_as_tenant
         # Before the session starts: to serve one participant only, the SDK must know the agent's own identity.
         await job.connect()
         if turns := await earlier_turns:
@@ -113,6 +125,14 @@ class JobSession:
         )
         self._began = True
         logger.info("a session began: %s, %s", caller_session.caller.status, "aloud" if speech else "in text only")
+
+    async def _find_tenant(self) -> str | None:
+        """The tenant whose number was dialled: it decides who answers, so the agent waits for it."""
+        tenants = self._prewarm.settings.tenant_policies()
+        if not tenants.by_number:
+            return None
+        await self._job.connect()
+        return await tenant_of_call(self._job.room, tenants)
 
     def _on_close(self, event: CloseEvent) -> None:
         # Otherwise the job would stay in the empty room until LiveKit closes it.

@@ -16,6 +16,7 @@ from lkmongo.embed.choose import create_embedder
 from lkmongo.errors import EmbeddingError
 from lkmongo.model import DateMention, Fact, Profile
 from lkmongo.summary import MAX_OPEN, Commitment
+from lkmongo.tenants import TenantPolicy
 from tests.waiting import until
 
 AT = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
@@ -141,6 +142,7 @@ def known(slots: dict[str, Fact] | None = None, **profile) -> SimpleNamespace:
         profile=Profile(SCOPE, **profile),
         slots=slots or {},
         relevant=lambda _words: [],
+        policy=TenantPolicy(),
         consent=SimpleNamespace(sentence=""),
         trust="",
     )

@@ -30,6 +30,7 @@ from lkmongo.invisible import without_unseen
 from lkmongo.model import Fact, FormerFact, LastSession, Order, OrderItem, Profile, Turn, TurnKind, UserScope, now
 from lkmongo.search.past_calls import sentence
 from lkmongo.summary import Commitment, PastCall, Summary
+from lkmongo.tenants import TenantPolicy
 from tests.agent.attacks import ATTACKS, FENCES, INVISIBLE, OVERRIDES, TEMPLATES, TOOLS
 from tests.fake_llm import calls
 from tests.fake_realtime import ScriptedRealtime
@@ -97,6 +98,7 @@ def caller(words: str) -> SimpleNamespace:
 
     return SimpleNamespace(
         status="known",
+        policy=TenantPolicy(),
         consent=SimpleNamespace(sentence=""),
         trust="",
         profile=profile,

@@ -19,6 +19,7 @@ from lkmongo.agent.models import (
 )
 from lkmongo.errors import MissingExtraError, SettingsError
 from lkmongo.settings import Settings
+from lkmongo.tenants import TenantPolicy
 from tests.livekit_api import KEY, SECRET
 
 CLOUD = {"LIVEKIT_URL": "wss://x.livekit.cloud", "LIVEKIT_API_KEY": KEY, "LIVEKIT_API_SECRET": SECRET}
@@ -117,3 +118,33 @@ def test_a_server_of_ones_own_needs_an_extra(use, monkeypatch):
     with pytest.raises(MissingExtraError, match="LKMONGO_LLM_BASE_URL needs the extra openai") as caught:
         use(Settings.load({"LKMONGO_LLM_BASE_URL": "http://127.0.0.1:9/v1"}))
     assert caught.value.hint == 'pip install "lkmongo[openai]"'
+
+
+@pytest.mark.parametrize(
+    ("policy", "stt", "tts"),
+    [
+        ({}, ("deepgram/nova-3", "multi"), ("cartesia/sonic-3", "anna", None)),
+        ({"language": "de"}, ("deepgram/nova-3", "de"), ("cartesia/sonic-3", "anna", "de")),
+        ({"voice": "otto"}, ("deepgram/nova-3", "multi"), ("cartesia/sonic-3", "otto", None)),
+        (
+            {"voice": "elevenlabs/flash:otto", "language": "de-AT"},
+            ("deepgram/nova-3", "de-AT"),
+            ("elevenlabs/flash", "otto", "de-AT"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("moved", [False, True])
+async def test_a_tenant_has_a_voice_and_a_language_of_its_own(policy, stt, tts, moved):
+    from livekit.agents.utils import http_context
+
+    named = {"LKMONGO_STT": "deepgram/nova-3:multi,openai/whisper", "LKMONGO_TTS": "cartesia/sonic-3:anna,rime/arcana"}
+    settings = Settings.load(CLOUD | named)
+    async with http_context.open():
+        talk = choose_speech(settings, policy=None if moved else TenantPolicy(**policy))
+        if moved:
+            talk.speak_as(settings, TenantPolicy(**policy))
+        heard, said = talk.stt._opts, talk.tts._opts
+        assert (heard.model, heard.language, heard.fallback[0]["model"]) == (*stt, "openai/whisper")
+        assert (said.model, said.voice, said.language or None) == tts
+        assert said.fallback[0]["model"] == "rime/arcana"
+        await talk.close()

@@ -13,8 +13,9 @@ from lkmongo.agent.caller_session import CallerSession
 from lkmongo.agent.recorder import Recorder
 from lkmongo.agent.status_line import has_audio_output, languages
 from lkmongo.embed.choose import create_embedder
-from lkmongo.model import Passage, UserScope
+from lkmongo.model import Passage, Profile, UserScope
 from lkmongo.search.strategy import SearchHit, SearchResult
+from lkmongo.tenants import TenantPolicy, Tenants
 from tests.fake_llm import ScriptedLLM, calls
 from tests.fake_realtime import ScriptedRealtime
 from tests.overlaps import outbox_of
@@ -75,6 +76,17 @@ async def test_a_slow_search_speaks_a_line_in_the_callers_language_and_keeps_it_
     await call.recorder.close("hang-up", dict)
     turns = await store.sessions.turns(ROBIN, "room-1")
     assert not any((turn.content or "") in GERMAN for turn in turns)
+
+
+async def test_a_caller_of_whom_no_language_is_known_hears_the_line_in_that_of_the_tenant(call):
+    call.caller.profile, call.caller.tenants = Profile(ROBIN), Tenants(TenantPolicy(language="de-AT"))
+    async with voice_call(call, script()) as voice:
+        await voice.answered(1)
+        await voice.hear("what is your return policy")
+        await until(lambda: len(voice.mouth.sounded) == 2)
+        assert voice.mouth.sounded[-1] in GERMAN
+        call.search.let_go.set()
+        await voice.answered(2)
 
 
 async def test_a_line_that_is_not_heard_yet_is_withdrawn_when_the_answer_comes(call):

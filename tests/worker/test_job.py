@@ -8,12 +8,15 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 import pytest
+from livekit import rtc
 from livekit.agents import utils
 from livekit.agents.ipc.mock_room import create_mock_room
 from livekit.agents.testing import fake_job_context
 
-from lkmongo.dispatch import CALLER_ATTRIBUTE, plain_metadata, seal
-from lkmongo.model import UserScope
+from lkmongo import deadlines
+from lkmongo.dispatch import CALLER_ATTRIBUTE, UNKNOWN_TENANT, plain_metadata, seal
+from lkmongo.model import TenantScope, UserScope
+from lkmongo.phone_numbers import DIALLED, NUMBER
 from lkmongo.settings import Settings
 from lkmongo.store.mongo import client
 from lkmongo.worker.job import JobSession
@@ -39,10 +42,14 @@ async def hold(mongodb_uri, database_name, store):
     )
 
     @asynccontextmanager
-    async def hold(metadata: str = "", *, dev: bool = False, agent: str | None = None):
+    async def hold(metadata="", *, dev=False, agent=None, tenants=None, dialled=None, **attributes):
         room = create_mock_room.__wrapped__()
         room.name = "room"
-        ready = Prewarm(settings.model_copy(update={"agent": agent}), dev=dev)
+        if dialled:
+            (caller,) = room.remote_participants.values()
+            caller.kind = rtc.ParticipantKind.PARTICIPANT_KIND_SIP
+            caller.attributes = {DIALLED: dialled} | attributes
+        ready = Prewarm(settings.model_copy(update={"agent": agent, "tenants": tenants}), dev=dev)
         try:
             async with utils.http_context.open():
                 with fake_job_context(room=room, job_metadata=metadata) as job:
@@ -119,8 +126,81 @@ async def test_only_a_seal_for_the_served_participant_in_this_room_makes_a_guest
 ):
     async with hold() as (job_session, _):
         await until(lambda: job_session._agent_session.room_io.linked_participant)
-        job_session._lifetime._on_attributes({CALLER_ATTRIBUTE: value}, SimpleNamespace(identity=shown_by))
+        shown = SimpleNamespace(identity=shown_by, kind=rtc.ParticipantKind.PARTICIPANT_KIND_STANDARD)
+        job_session._lifetime._on_attributes({CALLER_ATTRIBUTE: value}, shown)
         for task in list(job_session._lifetime._identifying):
             await task
         assert (job_session._lifetime.caller.scope == ROBIN) is becomes
         assert job_session._lifetime.caller.caller.guest is not becomes
+
+
+SHOPS = """\
+default: {language: en, phone: {region: DE}}
+tenants:
+  shop:
+    phone: {numbers: [030 1234567]}
+    instructions: shop.txt
+    greeting: Guten Tag, hier ist der Laden.
+    language: de
+  clinic: {language: fr}
+"""
+
+
+@pytest.fixture
+def tenants(tmp_path):
+    (tmp_path / "shop.txt").write_text("You sell hats.")
+    (tmp_path / "tenants.yaml").write_text(SHOPS)
+    return tmp_path / "tenants.yaml"
+
+
+async def first_words(job_session):
+    history = job_session._agent_session.history
+    await until(lambda: any(item.type == "message" for item in history.items))
+    return next(item.text_content for item in history.items if item.type == "message")
+
+
+async def test_who_dials_a_number_of_a_tenant_is_its_caller_from_the_first_word(hold, tenants):
+    async with hold(tenants=tenants, dialled="+4930 1234567") as (job_session, _):
+        call = job_session._lifetime.caller
+        assert (call.scope.tenant_id, call.scope.is_guest) == ("shop", True)
+        assert call.tenant_policy.language == "de"
+        assert job_session._agent_session.current_agent.instructions == "You sell hats."
+        assert await first_words(job_session) == "Guten Tag, hier ist der Laden."
+
+
+@pytest.mark.parametrize(
+    ("metadata", "dialled", "tenant"),
+    [
+        ("", "+12015550123", "default"),
+        ("", None, "default"),
+        ("made by another program", "+49301234567", "shop"),
+        (plain_metadata(TenantScope("clinic")), "+49301234567", "clinic"),
+        (plain_metadata(UserScope(tenant_id="clinic", user_id="u-100"), CALLING), "+49301234567", "clinic"),
+        ('{"user_id": "u-100"}', "+49301234567", "default"),
+        ('{"caller": "a seal that does not open"}', "+49301234567", UNKNOWN_TENANT),
+    ],
+)
+async def test_the_number_decides_for_those_whom_the_metadata_does_not_name(hold, tenants, metadata, dialled, tenant):
+    async with hold(metadata, tenants=tenants, dialled=dialled, **{NUMBER: "+4930999999"}) as (job_session, _):
+        call = job_session._lifetime.caller
+        assert call.scope.tenant_id == tenant
+        if dialled and call.caller.guest:
+            await until(lambda: call.caller.phone and call.caller.phone.number)
+        assert call.scope.tenant_id == tenant
+        assert job_session._agent_session.current_agent.instructions.startswith(
+            "You sell hats." if tenant == "shop" else "You are a friendly voice assistant"
+        )
+
+
+async def test_a_number_that_is_said_late_changes_whose_caller_it_is_and_who_answers(hold, tenants, monkeypatch):
+    monkeypatch.setattr(deadlines, "DIALLED", 0.01)
+    async with hold(tenants=tenants, dialled=" ") as (job_session, room):
+        call = job_session._lifetime.caller
+        assert call.scope.tenant_id == "default"
+        (caller,) = room.remote_participants.values()
+        await until(lambda: job_session._agent_session.room_io.linked_participant)
+        caller.attributes = {NUMBER: "+4930999999", DIALLED: "+49301234567"}
+        job_session._lifetime._on_attributes(dict(caller.attributes), caller)
+        await until(lambda: job_session._agent_session.current_agent.instructions == "You sell hats.")
+        assert (call.scope.tenant_id, call.scope.is_guest) == ("shop", True)
+        assert call.tenant_policy.greeting == "Guten Tag, hier ist der Laden."
