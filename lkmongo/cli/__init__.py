@@ -26,6 +26,8 @@ from lkmongo.cli import (
     local,
     memory,
     memory_import,  # noqa: F401 - registers its command with memory.app
+    phone,
+    phone_setup,  # noqa: F401 - registers its command with phone.app
     sessions,
     sessions_export,  # noqa: F401 - likewise, with sessions.app
     sessions_redact,  # noqa: F401 - likewise
@@ -53,6 +55,7 @@ app.add_typer(knowledge.app, name="knowledge")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(users.app, name="users")
 app.add_typer(audit.app, name="audit")
+app.add_typer(phone.app, name="phone")
 app.add_typer(token.app, name="token")
 app.add_typer(local.app, name="local")
 command(app, "web", data=True)(web.web)
