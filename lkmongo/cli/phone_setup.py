@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lkmongo.settings import LiveKitCredentials
 
 COLUMNS = ("part", "name", "id", "action", "detail")
+_FILE = "add --auth-password-file FILE"
 _LONGEST = 1_000
 """Bytes of a file with a password."""
 
@@ -128,7 +129,7 @@ async def setup(
     changes = plan(wanted, there)
     if apply and not any(each.action is Action.BLOCKED for each in changes):
         if _needs_password(wanted, changes[0]):
-            wanted = _with_password(wanted, _ask(f"Password of {auth_username}: "))
+            wanted = _with_password(cli, wanted, cli.ask(f"Password of {auth_username}: ", instead=_FILE, hidden=True))
         changes = await apply_changes(credentials, wanted)
     cli.output.rows([*COLUMNS, *(["definition"] if cli.output.is_json else [])], map(_row, changes))
     _raise_if_wrong(changes, check=check)
@@ -168,7 +169,7 @@ def _wanted(
         name=name.strip(),
         trunk_id=trunk_id,
         username=username or None,
-        password=_password(password_file) if password_file else None,
+        password=_password(cli, password_file) if password_file else None,
         allowed_addresses=tuple(_network(each) for each in allowed),
         address=_address(address) if address is not None else None,
         transport=transport,
@@ -209,7 +210,7 @@ def _address(text: str) -> str:
     return text
 
 
-def _password(path: Path) -> SecretStr:
+def _password(cli: Cli, path: Path) -> SecretStr:
     from pydantic import SecretStr
 
     try:
@@ -220,29 +221,19 @@ def _password(path: Path) -> SecretStr:
         raise UsageError(f"--auth-password-file {path} cannot be read", why=why, hint="name another file") from error
     if not text:
         raise UsageError(f"--auth-password-file {path} is empty", hint="write the password into it")
+    cli.hide(text)
     return SecretStr(text)
 
 
-def _ask(question: str) -> SecretStr:
-    """Ask for a password. Raises UsageError."""
-    import getpass
-    import sys
+def _with_password(cli: Cli, wanted: Wanted, text: str) -> Wanted:
+    from dataclasses import replace
 
     from pydantic import SecretStr
 
-    from lkmongo.cli.output import is_terminal
-
-    if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
-        raise UsageError("there is no terminal to ask for the password on", hint="add --auth-password-file FILE")
-    if not (text := getpass.getpass(question, sys.stderr)):
-        raise UsageError("there is no password", hint="type it, or add --auth-password-file FILE")
-    return SecretStr(text)
-
-
-def _with_password(wanted: Wanted, password: SecretStr) -> Wanted:
-    from dataclasses import replace
-
-    return replace(wanted, password=password)
+    if not text:
+        raise UsageError("there is no password", hint=f"type it, or {_FILE}")
+    cli.hide(text)
+    return replace(wanted, password=SecretStr(text))
 
 
 def _needs_password(wanted: Wanted, change: Change) -> bool:

@@ -111,7 +111,8 @@ def _trunks(numbers: dict[str, str], sending: list[SIPDispatchRuleInfo], there: 
             yield warn(
                 f"the trunk {_named(trunk)} takes calls from anywhere: whoever finds its address can name any number "
                 "as theirs",
-                "lkmongo phone setup --allowed-address CIDR --apply with the provider's networks, or --auth-username",
+                "lkmongo phone setup --apply with --allowed-address and the provider's networks, or --auth-username; "
+                "on a trunk that it has not made, set the same there",
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pexpect
 import pytest
 from aiohttp.test_utils import TestServer
 
@@ -33,12 +34,14 @@ async def setup(run, tmp_path):
     (tmp_path / "tenants.yaml").write_text(TENANTS)
     async with TestServer(sip_server.create_app(known)) as server:
 
-        async def call(*arguments, env=None, number=ONE):
-            env = KEYS | {"LIVEKIT_URL": f"ws://127.0.0.1:{server.port}"} | (env or {})
-            given = ("--number", number) if number else ()
-            return await asyncio.to_thread(run, "phone", "setup", *given, *arguments, env=env)
+        def environment():
+            return KEYS | {"LIVEKIT_URL": f"ws://127.0.0.1:{server.port}"}
 
-        call.known = known
+        async def call(*arguments, env=None, number=ONE):
+            given = ("--number", number) if number else ()
+            return await asyncio.to_thread(run, "phone", "setup", *given, *arguments, env=environment() | (env or {}))
+
+        call.known, call.environment = known, environment
         yield call
 
 
@@ -149,6 +152,22 @@ def test_definitions_without_a_connection(run, tmp_path):
     assert alone["definition"]["trunk_ids"] == ["ST_x"]
 
 
+async def test_a_password_is_asked_for_on_a_terminal_and_not_shown(setup, at_terminal):
+    child = at_terminal("phone", "setup", "--number", ONE, "--auth-username", "bob", "--apply", env=setup.environment())
+
+    def answer():
+        child.expect("Password of bob: ")
+        child.sendline(PASSWORD)
+        child.expect(pexpect.EOF)
+        child.close()
+
+    await asyncio.to_thread(answer)
+    assert child.exitstatus == 0
+    assert PASSWORD not in child.before
+    (trunk,) = setup.known.inbound.values()
+    assert trunk.auth_password == PASSWORD
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -171,9 +190,10 @@ def test_definitions_without_a_connection(run, tmp_path):
         (["--number", ONE], "LIVEKIT_URL is not set"),
     ],
 )
-def test_wrong_usage_is_2(run, tmp_path, arguments, said):
+def test_wrong_usage_is_2(run_inside, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").write_text("\n")
-    result = run("phone", "setup", *arguments)
+    result = run_inside("phone", "setup", *arguments)
     assert result.code == 2
     assert said in result.stderr
     assert "  try: " in result.stderr
