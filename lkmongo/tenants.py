@@ -136,6 +136,11 @@ class Tenants:
         return next((tenant for tenant, policy in self.named.items() if plain in policy.phone.numbers), None)
 
     @property
+    def numbers(self) -> dict[str, str]:
+        """Every number that leads to a tenant, in E.164, with the tenant's id."""
+        return {number: tenant for tenant, policy in self.named.items() for number in policy.phone.numbers}
+
+    @property
     def by_number(self) -> bool:
         """Whether any tenant is reached by numbers of its own."""
         return any(policy.phone.numbers for policy in self.named.values())

@@ -28,6 +28,7 @@ from lkmongo.cli import (
     memory,
     memory_import,  # noqa: F401 - registers its command with memory.app
     phone,
+    phone_setup,  # noqa: F401 - registers its command with phone.app
     sessions,
     sessions_export,  # noqa: F401 - likewise, with sessions.app
     sessions_redact,  # noqa: F401 - likewise

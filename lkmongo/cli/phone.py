@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="phone",
-    help="The numbers that people call from, and their PINs: list, look up, link and unlink them.",
+    help="Callers by telephone: the set-up at LiveKit, the numbers that people call from, and their PINs.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

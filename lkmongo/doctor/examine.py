@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ _DATABASE = (
     "schema",
     "encryption",
 )
-_SERVICES = ("embedder", "voyage", "livekit", "agent", "agent.mind", "webhook", "audio")
+_SERVICES = ("embedder", "voyage", "livekit", "phone", "agent", "agent.mind", "webhook", "audio")
 NAMES = ("program", "settings", "disk", "tls", *_DATABASE, *_SERVICES)
 """Every check, in the order in which they are reported."""
 
@@ -58,6 +58,14 @@ _NEEDS: Mapping[str, set[str]] = {
     "embedder": _EMBEDDER,
     "voyage": _EMBEDDER,
     "livekit": _LIVEKIT,
+    "phone": {
+        "LKMONGO_AGENT_NAME",
+        "LKMONGO_ERASURE_KEY",
+        "LKMONGO_PHONE_REGION",
+        "LKMONGO_SIP_TRUNK",
+        "LKMONGO_TENANTS",
+        *_LIVEKIT,
+    },
     "agent": {"LKMONGO_AGENT", "LKMONGO_INSTRUCTIONS"},
     "agent.mind": _LLM,
     "webhook": {"LKMONGO_WEBHOOK_URL", "LKMONGO_WEBHOOK_SECRET"},
@@ -169,22 +177,36 @@ class _Examination:
 
     async def _services(self) -> None:
         """Checks that wait for a network run concurrently; the others block the loop and run alone."""
-        from lkmongo.doctor import services
+        from lkmongo.doctor import phone, services
 
         settings = self._settings
         looks: dict[str, tuple[CheckFunction, float]] = {
             "embedder": (lambda: services.embedder(settings), _IMPORTS),
             "voyage": (lambda: services.voyage(settings), _IMPORTS),
             "livekit": (lambda: services.livekit(settings), _IMPORTS),
+            "phone": (lambda: self._phone(phone.phone), _IMPORTS),
             "agent": (lambda: services.own_class(settings, own_code=self._own_code), _IMPORTS),
             "agent.mind": (lambda: services.language_model(settings), _IMPORTS),
             "webhook": (lambda: services.webhook(settings), DEADLINE),
             "audio": (services.audio, DEADLINE),
         }
-        for names in ({"embedder"}, {"voyage", "livekit"}, {"agent"}, {"agent.mind"}, {"webhook"}, {"audio"}):
+        for names in (
+            {"embedder"},
+            {"voyage", "livekit"},
+            {"phone"},
+            {"agent"},
+            {"agent.mind"},
+            {"webhook"},
+            {"audio"},
+        ):
             wanted = [name for name in looks if name in names and name in self._parts]
             for check in await asyncio.gather(*(self._check(n, looks[n][0], deadline=looks[n][1]) for n in wanted)):
                 self._add(check)
+
+    async def _phone(self, look: Callable[[Settings], Awaitable[Finding]]) -> Finding:
+        if any(check.name == "livekit" and check.status is Status.FAIL for check in self._checks):
+            return skip("LiveKit does not answer: see livekit")
+        return await look(self._settings)
 
     async def _database(self) -> None:
         """These run alone, so that the latency measured is the database's."""

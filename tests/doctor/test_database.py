@@ -59,6 +59,7 @@ async def test_with_nothing_set_nothing_fails_and_nothing_stays_behind(home):
         "embedder": "ok",
         "voyage": "skip",
         "livekit": "skip",
+        "phone": "skip",
         "agent": "ok",
         "agent.mind": "ok",
         "webhook": "skip",
