@@ -15,6 +15,7 @@ from lkmongo.agent.attachment import Attachment
 from lkmongo.agent.briefing import brief
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.consent import consent_tools
+from lkmongo.agent.keypad import Keypad, KeypadError
 from lkmongo.agent.recorder import Recorder
 from lkmongo.agent.speculation import LIMIT, Speculation
 from lkmongo.agent.status_line import StatusLines
@@ -39,7 +40,7 @@ from lkmongo.summary import PastCall, Summary
 from lkmongo.ticket import Ticket
 
 if TYPE_CHECKING:
-    from livekit.agents import AgentSession
+    from livekit.agents import AgentSession, llm
     from livekit.agents.llm import FunctionTool, RawFunctionTool
 
 
@@ -85,6 +86,8 @@ class CallerSession:
     lifetime: Lifetime | None = None
     webhook: Endpoint | None = None
     end_callbacks: list[EndCallback] = field(default_factory=list)
+    keypad: Keypad | None = None
+    """The keys of the caller's telephone, while an AgentSession of a LiveKit job is attached."""
     _attachment: Attachment | None = field(default=None, init=False, repr=False)
     _identifying: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
 
@@ -143,14 +146,41 @@ class CallerSession:
         setattr(agent_session, _ATTACHED, self)
         telemetry.share_with_livekit()
         self.recorder.attach(agent_session)
-        if self.caller.consent.may_ask:
-            agent_session._tools = [*agent_session._tools, *consent_tools(self.caller.consent)]  # noqa: SLF001 - of all agents
         self._attachment = Attachment(agent_session, self.caller)
+        if self.caller.consent.may_ask:
+            self.offer(consent_tools(self.caller.consent), self.caller.consent.offered)
         if self.speculation:
             self.speculation.attach(agent_session)
             self.recorder.facts["speculation"] = self.speculation.report
         if self.lifetime:
             self.lifetime.attached(agent_session)
+
+    def offer(self, tools: Sequence[llm.Tool], fitting: Callable[[list[llm.Tool]], list[llm.Tool]]) -> None:
+        """Give tools to all agents of the AgentSession, in each request those that `fitting` leaves; internal."""
+        if self._attachment:
+            self._attachment.offer(tools, fitting)
+
+    async def keypad_digits(
+        self,
+        digits: int | None = None,
+        timeout: float = deadlines.KEYPAD_ENTRY,  # noqa: ASYNC109
+    ) -> str:
+        """What the caller types next on the keypad of their telephone, for a tool of yours; it becomes no turn.
+
+        It is complete with `#`, with so many `digits`, or after four seconds without a key, and may then be shorter, or
+        empty. It is in the record if your tool returns it; for what nobody may see, such as a code that you have sent
+        them, there is `keypad.ask_secret`.
+
+        Args:
+            digits: how many, if that is known; the caller then needs no `#`.
+            timeout: seconds for all of it.
+
+        Raises:
+            KeypadError: nothing was typed, something else waits for keys, or there is no keypad: no LiveKit room.
+        """
+        if self.keypad is None:
+            raise KeypadError("this session has no keypad", why="it is in no LiveKit room, or attached to nothing yet")
+        return await self.keypad.ask(digits, timeout)
 
     async def end(self, reason: str | None = None) -> bool:
         """End the session and store its record, unless that is done or under way; at most ten seconds.

@@ -111,7 +111,7 @@ _FILLERS = re.compile(
 )
 _LEAD_IN = re.compile(
     r"(?:(?:yes|yeah|ok|okay|sure|well|no|so|and|then|again|just|please|um+|uh+|its?|it's|is|that|that's|this|the|"
-    r"number|code|pin|password|i said|remember|es|c'est|ist)(?![\w'])[\s,.:!]*)*",
+    r"number|code|pin|password|i said|i think|remember|pressed|typed|entered|es|c'est|ist)(?![\w'])[\s,.:!]*)*",
     _I,
 )
 _TAIL = re.compile(r"[\s,.!?]*(?:\b(?:please|thanks|thank you|okay|ok|right)[\s,.!?]*)*$", _I)

@@ -9,7 +9,7 @@ import pytest
 
 from lkmongo.agent.limits import CALL_LIMIT, TOO_MANY_CALLS
 from lkmongo.model import UserScope
-from lkmongo.worker.typed_text import TOO_MANY
+from lkmongo.agent.typed_text import TOO_MANY
 from tests.e2e.conftest import TEXT
 from tests.e2e.looking import WISH
 from tests.e2e.records import completed
