@@ -129,14 +129,13 @@ class Conversation:
             if turn.kind is TurnKind.MESSAGE:
                 self._said.append(_Said(turn))
 
-    def await_pin(self, awaited: bool) -> None:
+    def await_pin(self, awaited: bool, *, settled: bool = False) -> None:
         """Somebody waits for a PIN on the keypad, or no more: each number that the caller says meanwhile may be it.
 
-        What they say next afterwards is still taken for the answer.
+        Unless that is `settled`, what they say next is still taken for the answer.
         """
         self._awaits_pin = awaited
-        if self.redactor.action("secret") != "keep":
-            self._expected = "pin"
+        self._expected = None if settled or self.redactor.action("secret") == "keep" else "pin"
 
     def clear(self) -> None:
         """Forget what was said."""

@@ -112,6 +112,12 @@ class PinStore(Protocol):
     async def verify(self, scope: UserScope, number: PhoneNumber | None, pin: str) -> PinResult: ...
 
 
+class AwaitPin(Protocol):
+    """`Recorder.await_pin`."""
+
+    def __call__(self, awaited: bool, *, settled: bool = False) -> None: ...
+
+
 class Verification:
     """Confirms who is calling; what takes the keys of a keypad that may be a PIN."""
 
@@ -125,7 +131,7 @@ class Verification:
         writing: Callable[[], AbstractAsyncContextManager[None]],
         say: Callable[[str], object],
         was_asked: Callable[[], bool],
-        await_pin: Callable[[bool], object],
+        await_pin: AwaitPin,
         language: Callable[[], str | None] = lambda: None,
     ) -> None:
         """Take the keys of `keypad` from now on.
@@ -138,7 +144,7 @@ class Verification:
             writing: holds the lease for what is stored of them.
             say: takes a turn of the caller.
             was_asked: whether the agent's last words asked for a PIN.
-            await_pin: is told that a PIN is waited for, and that it is no more: what is said meanwhile may be one.
+            await_pin: is told whether a PIN is waited for: what is said meanwhile may be one.
             language: of the caller, as their profile has it.
         """
         self._keypad = keypad
@@ -288,9 +294,10 @@ class Verification:
         pin = await self._read(session, "pin")
         async with self._comparing:
             outcome = await self._outcome(pin)
-        if outcome in {RIGHT, CONFIRMED}:
-            return outcome
-        raise ToolError(outcome)
+        if outcome not in {RIGHT, CONFIRMED}:
+            raise ToolError(outcome)
+        self._await_pin(False, settled=True)
+        return outcome
 
     def _confirmed(self) -> str:
         if self._phone() is None:
@@ -314,6 +321,7 @@ class Verification:
                 await self._pins.set(scope, first.reveal(), by="call")
 
         await with_deadline(deadlines.TOOL_CHANGE, store(), "set the PIN")
+        self._await_pin(False, settled=True)
         return SET
 
     def _check_may_set(self) -> None:

@@ -68,14 +68,45 @@ class Line(Talk):
     telephone: Telephone = field(default_factory=Telephone)
     phone: Phone = field(default_factory=Phone)
 
-    def begin(self, name: str) -> asyncio.Task[tuple[str, bool]]:
-        """Let the model call a tool, which waits for keys."""
-        return asyncio.create_task(self.tool(name))
+    async def begin(self, name: str, prompt: str | None = "pin") -> None:
+        """Let the model call a tool, until that has asked for keys."""
+        before = len(self.prompts)
+        self.llm.script = calls((name, {}))
+        self.session.generate_reply(user_input=f"call {name}")
+        if prompt:
+            await until(lambda: self.prompts[before:] == [getattr(languages()["en"], prompt)])
 
-    async def waits(self, for_prompt: str = "pin") -> None:
-        """Until a tool has asked for keys."""
-        prompt = getattr(languages()["en"], for_prompt)
-        await until(lambda: prompt in [turn.content for turn in self.call.recorder.turns])
+    @property
+    def prompts(self) -> list[str]:
+        """What the caller was asked for by now."""
+        asked = {languages()["en"].pin, languages()["en"].new_pin, languages()["en"].pin_again}
+        return [turn.content for turn in self.call.recorder.turns if turn.content in asked]
+
+    async def result(self, number: int = 1) -> tuple[str, bool]:
+        """What the tool returned that was called as this one, and whether it is an error."""
+        await until(lambda: len(self.results) >= number)
+        return self.results[number - 1]
+
+    @property
+    def results(self) -> list[tuple[str, bool]]:
+        """What tools have returned."""
+        outputs = [item for item in self.session.history.items if item.type == "function_call_output"]
+        return [(item.output, item.is_error) for item in outputs]
+
+    async def asked(self, prompt: str) -> None:
+        """Until a tool has asked for this."""
+        await until(lambda: self.prompts[-1] == getattr(languages()["en"], prompt))
+
+    async def says(self, text: str) -> None:
+        """Say something while a tool waits, and wait for the answer."""
+        self.session.generate_reply(user_input=text)
+
+        def answered() -> bool:
+            turns = self.call.recorder.turns
+            at = [place for place, turn in enumerate(turns) if turn.content == text]
+            return any(turn.role == "assistant" for turn in turns[at[0] :]) if at else False
+
+        await until(answered)
 
     @property
     def pressed(self) -> list[str]:
@@ -142,20 +173,19 @@ async def test_a_pin_that_is_asked_for_verifies_and_is_found_nowhere(store, line
     caplog.set_level(logging.DEBUG)
     on_disk = b""
     async with line() as call:
-        verifying = call.begin("verify_caller")
-        await call.waits()
+        await call.begin("verify_caller")
         assert call.phone.level == Level.RECOGNISED
         call.telephone.press(PIN + "#")
-        assert await verifying == (words.RIGHT, False)
+        assert await call.result() == (words.RIGHT, False)
         assert call.phone.level == Level.VERIFIED
+        call.llm.script = calls()
         call.telephone.press("2#")
         assert await call.turns(1) == ["pressed 2"]
-        setting = call.begin("set_pin")
-        await call.waits("new_pin")
+        await call.begin("set_pin", "new_pin")
         call.telephone.press(WRONG + "#")
-        await call.waits("pin_again")
+        await call.asked("pin_again")
         call.telephone.press(WRONG + "#")
-        assert await setting == (words.SET, False)
+        assert await call.result(2) == (words.SET, False)
         on_disk = b"".join(path.read_bytes() for path in journal.files(tmp_path))
         model = requested(call.llm)
     assert await store.pins.verify(ROBIN, NUMBER, WRONG) == "right"
@@ -176,12 +206,10 @@ async def test_a_pin_that_is_asked_for_verifies_and_is_found_nowhere(store, line
 )
 async def test_what_is_not_the_pin_verifies_nobody_and_may_be_followed_by_what_is(line, keys, answer):
     async with line() as call:
-        for typed, expected in ((keys, (answer, True)), (PIN + "#", (words.RIGHT, False))):
-            verifying = call.begin("verify_caller")
-            await call.waits()
-            await until(lambda: call.call.keypad._entry)
+        for number, (typed, expected) in enumerate([(keys, (answer, True)), (PIN + "#", (words.RIGHT, False))], 1):
+            await call.begin("verify_caller")
             call.telephone.press(typed)
-            assert await verifying == expected
+            assert await call.result(number) == expected
         assert call.pressed == []
 
 
@@ -190,12 +218,12 @@ async def test_too_many_wrong_ones_lock_it_and_staff_learn_that_there_was_somebo
         for _ in range(5):
             assert await store.pins.verify(ROBIN, NUMBER, WRONG) == "wrong"
         caplog.clear()
-        verifying = call.begin("verify_caller")
-        await call.waits()
+        await call.begin("verify_caller")
         call.telephone.press(PIN + "#")
-        assert await verifying == (words.LOCKED, True)
+        assert await call.result() == (words.LOCKED, True)
         assert call.phone.level == Level.RECOGNISED
-    (warning,) = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+    warnings = [each for each in caplog.records if each.levelno == logging.WARNING and each.name.startswith("lkmongo")]
+    (warning,) = [each.getMessage() for each in warnings]
     assert "lkmongo phone pin" in warning
     assert not any(told in caplog.text for told in (ROBIN.user_id, NUMBER.text, NUMBER.text[1:], PIN))
 
@@ -222,14 +250,14 @@ async def test_no_pin_within_the_time_is_said_and_so_is_that_the_keypad_is_to_be
 
 async def test_the_conversation_goes_on_while_a_pin_is_waited_for_and_the_tool_waits_once(line):
     async with line() as call:
-        verifying = call.begin("verify_caller")
-        await call.waits()
-        assert await call.tool("verify_caller") == (words.IN_USE, True)
+        await call.begin("verify_caller")
+        await call.begin("verify_caller", prompt=None)
+        assert await call.result() == (words.IN_USE, True)
         call.llm.script = calls()
-        assert await call.say("what is it good for?") == "Nothing to do."
+        await call.says("what is it good for?")
+        assert call.call.recorder.turns[-1].content == "Nothing to do."
         call.telephone.press(PIN + "#")
-        await until(lambda: call.phone.level == Level.VERIFIED)
-        await asyncio.gather(verifying, return_exceptions=True)
+        assert await call.result(2) == (words.RIGHT, False)
 
 
 async def test_if_they_turn_out_to_be_somebody_else_meanwhile_nobody_is_verified(store, line, monkeypatch):
@@ -242,10 +270,9 @@ async def test_if_they_turn_out_to_be_somebody_else_meanwhile_nobody_is_verified
             return result
 
         monkeypatch.setattr(type(store.pins), "verify", lambda _, *given: slowly(*given))
-        verifying = call.begin("verify_caller")
-        await call.waits()
+        await call.begin("verify_caller")
         call.telephone.press(PIN + "#")
-        assert await verifying == (words._CHANGED, True)
+        assert await call.result() == (words._CHANGED, True)
         assert call.phone.level == Level.RECOGNISED
 
 
@@ -255,10 +282,9 @@ async def test_if_it_cannot_be_compared_that_is_said(store, line, monkeypatch):
 
     async with line() as call:
         monkeypatch.setattr(type(store.pins), "verify", away)
-        verifying = call.begin("verify_caller")
-        await call.waits()
+        await call.begin("verify_caller")
         call.telephone.press(PIN + "#")
-        assert await verifying == (words.NOT_CHECKED, True)
+        assert await call.result() == (words.NOT_CHECKED, True)
         call.telephone.press(PIN + "#")
         assert await call.turns(1) == ["typed a PIN on the keypad, but it could not be checked"]
 
@@ -276,11 +302,11 @@ async def test_if_it_cannot_be_compared_that_is_said(store, line, monkeypatch):
 )
 async def test_a_pin_is_set_that_was_typed_twice_and_is_not_the_first_to_be_tried(store, line, typed, answer):
     async with line(None, level=Level.VERIFIED) as call:
-        setting = call.begin("set_pin")
+        await call.begin("set_pin", "new_pin")
         for pin, prompt in zip(typed, ("new_pin", "pin_again"), strict=False):
-            await call.waits(prompt)
+            await call.asked(prompt)
             call.telephone.press(pin + "#")
-        assert await setting == (answer, True)
+        assert await call.result() == (answer, True)
         assert not await store.pins.has(ROBIN)
 
 
@@ -396,22 +422,21 @@ async def test_a_pin_that_is_said_while_it_is_waited_for_is_masked_wherever_it_s
     store, line, tmp_path
 ):
     async with line() as call:
-        verifying = call.begin("verify_caller")
-        await call.waits()
+        await call.begin("verify_caller")
         call.llm.script = calls()
-        await call.say("um, one moment")
-        await call.say("well, it must be 904173")
-        await call.say("nine oh four one seven three, I mean")
+        await call.says("um, one moment")
+        await call.says("well, it must be 904173")
+        await call.says("nine oh four one seven three, I mean")
         on_disk = b"".join(path.read_bytes() for path in journal.files(tmp_path))
         assert call.phone.level == Level.RECOGNISED
-        call.telephone.press("1111#")
-        await asyncio.gather(verifying, return_exceptions=True)
-        await call.say("904173 it was")
+        call.telephone.press(WRONG + "#")
+        assert await call.result() == (words.WRONG, True)
+        await call.says("904173 it was")
     said = [turn.content for turn in await store.sessions.turns(ROBIN, "call-1") if turn.role == "user"]
     assert said[1:] == ["um, one moment", "well, it must be [secret]", "[secret], I mean", "[secret] it was"]
     assert "904173" not in await everything(store)
     assert b"904173" not in on_disk
-    assert (await store.sessions.get(ROBIN, "call-1")).report["redacted"]["secret"] >= 3
+    assert (await store.sessions.get(ROBIN, "call-1")).redacted["secret"] >= 3
 
 
 def test_what_is_asked_of_the_caller_asks_for_a_pin_in_the_language_of_most():
@@ -420,5 +445,5 @@ def test_what_is_asked_of_the_caller_asks_for_a_pin_in_the_language_of_most():
             assert prompt.endswith(".")
             assert "pin" in prompt.casefold()
             assert len(prompt) <= 100
-    assert all(asks_for_pin(getattr(languages()[code], "pin")) for code in ("en", "de", "fr", "es"))
+    assert all(asks_for_pin(languages()[code].pin) for code in ("en", "de", "fr", "es"))
     assert not any(asks_for_pin(sentence) for sentence in (words.RIGHT, words.WRONG, words.LOCKED, words.NO_PIN))
