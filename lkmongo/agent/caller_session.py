@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import warnings
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -16,6 +17,7 @@ from lkmongo.agent.briefing import brief
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.consent import consent_tools
 from lkmongo.agent.keypad import Keypad, KeypadError
+from lkmongo.agent.phone_tools import offered, phone_tools
 from lkmongo.agent.recorder import Recorder
 from lkmongo.agent.speculation import LIMIT, Speculation
 from lkmongo.agent.status_line import StatusLines
@@ -31,6 +33,7 @@ from lkmongo.model import (
     Turn,
     UserScope,
 )
+from lkmongo.outbox.operations import Operation
 from lkmongo.outbox.outbox import Saved
 from lkmongo.outbox.webhook import Endpoint
 from lkmongo.search.strategy import SearchResult, SearchStrategy
@@ -38,6 +41,7 @@ from lkmongo.store.open import Store
 from lkmongo.store.people.own import OwnDocuments
 from lkmongo.summary import PastCall, Summary
 from lkmongo.ticket import Ticket
+from lkmongo.trust import Level, NotTrustedError
 
 if TYPE_CHECKING:
     from livekit.agents import AgentSession, llm
@@ -94,6 +98,7 @@ class CallerSession:
     def __post_init__(self) -> None:
         self.caller.spoken_secrets = lambda: secrets_of(self.said)
         self.recorder.facts["limits"] = self.caller.allowance.report
+        self.recorder.facts["phone"] = lambda: self.caller.phone.report() if self.caller.phone else None
         self.recorder.facts["consent"] = lambda: self.caller.consent.report() if self.caller.consent.asks else None
         self.caller.last_words = lambda: next(
             (turn.item_id for turn in reversed(self.recorder.turns) if turn.role == "user"), None
@@ -149,6 +154,8 @@ class CallerSession:
         self._attachment = Attachment(agent_session, self.caller)
         if self.caller.consent.may_ask:
             self.offer(consent_tools(self.caller.consent), self.caller.consent.offered)
+        if self.caller.may_phone:
+            self.offer(phone_tools(self.caller), functools.partial(offered, self.caller))
         if self.speculation:
             self.speculation.attach(agent_session)
             self.recorder.facts["speculation"] = self.speculation.report
@@ -160,23 +167,13 @@ class CallerSession:
         if self._attachment:
             self._attachment.offer(tools, fitting)
 
-    async def keypad_digits(
-        self,
-        digits: int | None = None,
-        timeout: float = deadlines.KEYPAD_ENTRY,  # noqa: ASYNC109
-    ) -> str:
-        """What the caller types next on the keypad of their telephone, for a tool of yours; it becomes no turn.
+    async def keypad_digits(self, digits: int | None = None, timeout: float = deadlines.KEYPAD_ENTRY) -> str:  # noqa: ASYNC109
+        """What the caller types next on their telephone, for a tool of yours: see `Keypad.ask`. It becomes no turn.
 
-        It is complete with `#`, with so many `digits`, or after four seconds without a key, and may then be shorter, or
-        empty. It is in the record if your tool returns it; for what nobody may see, such as a code that you have sent
-        them, there is `keypad.ask_secret`.
-
-        Args:
-            digits: how many, if that is known; the caller then needs no `#`.
-            timeout: seconds for all of it.
+        What nobody may see, such as a code that you have sent them, is asked for by `keypad.ask_secret`.
 
         Raises:
-            KeypadError: nothing was typed, something else waits for keys, or there is no keypad: no LiveKit room.
+            KeypadError: nothing was typed, something else waits for keys, or the session is in no LiveKit room.
         """
         if self.keypad is None:
             raise KeypadError("this session has no keypad", why="it is in no LiveKit room, or attached to nothing yet")
@@ -247,6 +244,32 @@ class CallerSession:
         """The name that `scope` had in 0.1.0."""
         warnings.warn("CallerSession.identity is now CallerSession.scope", DeprecationWarning, stacklevel=2)
         return self.scope
+
+    @property
+    def trust(self) -> Level:
+        """How sure it is who speaks; always `verified`, unless the caller is on the telephone (docs/phone.md)."""
+        return self.caller.gate.level
+
+    def require(self, level: Level) -> None:
+        """Let a tool of your own go on only at this level of trust or above.
+
+        Raises:
+            NotTrustedError: it is less sure who speaks; its message is a sentence for the caller.
+        """
+        if self.trust < level:
+            raise NotTrustedError(level)
+
+    async def verify(self, user_id: str | None = None) -> bool:
+        """A caller by telephone has proven who they are, such as by a code that you have sent them.
+
+        Args:
+            user_id: who they are; by default whom they are taken for.
+
+        Returns:
+            Whether they are verified now; False if nobody is named, and nobody or several people are possible.
+        """
+        scope = UserScope(tenant_id=self.scope.tenant_id, user_id=user_id) if user_id else None
+        return self.caller.phone is None or await self.caller.phone.verified(scope)
 
     @property
     def profile(self) -> Profile:
@@ -353,7 +376,9 @@ class CallerSession:
         Raises:
             DatabaseError: it could not be read.
             InvalidIdError: that is not a valid order number.
+            NotTrustedError: it is not sure enough who speaks.
         """
+        self.caller.gate.check_tool("lookup_order")
         await self._admitted()
         return await self.store.breaker.read(lambda: self.store.orders.get(self.scope, order_id))
 
@@ -362,7 +387,9 @@ class CallerSession:
 
         Raises:
             DatabaseError: they could not be read.
+            NotTrustedError: it is not sure enough who speaks.
         """
+        self.caller.gate.check_tool("lookup_order")
         await self._admitted()
         return await self.store.breaker.read(lambda: self.store.orders.latest(self.scope, limit))
 
@@ -435,7 +462,36 @@ class CallerSession:
             if self.ending or not self.caller.guest or self.recorder.erased:
                 return False
             self.caller.consent.before_identified(scope)
-            await self.recorder.change_scope(scope, ticket)
+            phone = self.caller.phone
+            await self.recorder.change_scope(scope, ticket, phone.mark if phone else None)
             self.caller.identify(scope)
             self.recorder.start()
             return True
+
+    async def step_back(self, *more: Operation) -> None:
+        """Turn the person into a guest: they are somebody else. Nothing of this session stays with the person.
+
+        `more` is to be stored as well.
+        """
+        async with self._identifying:
+            if self.ending or self.caller.guest or self.recorder.erased:
+                return
+            guest = UserScope.guest(self.scope.tenant_id)
+            self.caller.consent.before_step_back()
+            await self.recorder.change_scope(guest)
+            self.caller.step_back(guest)
+            for operation in more:
+                self.caller.outbox.add(operation)
+            self.recorder.start()
+
+    async def move_guest(self, tenant_id: str) -> None:
+        """Let the guest be one of another tenant, whose number they have dialled."""
+        async with self._identifying:
+            if self.ending or not self.caller.guest or self.recorder.erased or tenant_id == self.scope.tenant_id:
+                return
+            guest = UserScope.guest(tenant_id)
+            self.caller.consent.before_moved(guest)
+            await self.recorder.change_scope(guest)
+            self.caller.scope = guest
+            if self._attachment:
+                self.recorder.start()

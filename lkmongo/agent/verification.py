@@ -402,5 +402,6 @@ def connect_keypad(
         await_pin=caller.recorder.await_pin,
         language=lambda: caller.profile.preferred_language,
     )
-    caller.offer(verification.tools(), verification.offered)
+    if caller.caller.may_phone:
+        caller.offer(verification.tools(), verification.offered)
     session.on("close", caller.keypad.close)

@@ -141,7 +141,7 @@ def line(store, tmp_path):
         recorder, caller = Recorder(outbox), Caller(store, embedder, outbox)
         call = CallerSession("call-1", "room", caller, store, ExactStrategy(store.db, embedder), recorder)
         await caller.preload()
-        caller.phone = Phone(**phone)
+        caller.phone, caller.may_phone = Phone(**phone), True
         telephone = Telephone()
         async with AsyncExitStack() as stack:
             talk = await stack.enter_async_context(talking(call, ScriptedLLM(script or calls()), Assistant()))
