@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from lkmongo import dates, deadlines
 from lkmongo.agent.attention import Attention
 from lkmongo.agent.consent import CallerConsent
 from lkmongo.agent.former import Former, dated, readable
-from lkmongo.agent.gate import Gate
+from lkmongo.agent.gate import Gate, Phone
 from lkmongo.agent.identified import Lent, told_by_guest
 from lkmongo.agent.limits import Allowance
 from lkmongo.agent.loading import Loading
@@ -42,9 +42,6 @@ from lkmongo.store.open import Store
 from lkmongo.store.people.users import check_profile_value, kept_profile_value
 from lkmongo.summary import PastCall, Summary
 from lkmongo.tenants import Limits, Tenants
-
-if TYPE_CHECKING:
-    from lkmongo.agent.phone_caller import PhoneCaller
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +79,7 @@ class Caller:
         """Returns the id of the turn that the caller said last."""
         self.gate = Gate(outbox.record.session_id)
         """What may be told to them and changed by them."""
-        self.phone: PhoneCaller | None = None
+        self.phone: Phone | None = None
         """Who they are as far as their telephone number tells; None unless they are on the telephone."""
         self.may_phone = False
         """Whether they may turn out to be on the telephone."""

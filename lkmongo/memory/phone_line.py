@@ -29,6 +29,7 @@ class PhoneLine:
     def __init__(self, session: CallerSession, tenants: Tenants) -> None:
         self._session = session
         self._tenants = tenants
+        self._caller: PhoneCaller | None = None
         self._connecting: asyncio.Task[None] | None = None
 
     def resume(self, trust: str) -> None:
@@ -70,8 +71,7 @@ class PhoneLine:
         phone.calls_from(number)
 
     def _phone(self) -> PhoneCaller:
-        caller = self._session.caller
-        if caller.phone is None:
-            caller.phone = PhoneCaller(self._session, self._tenants)
-            caller.on_change()
-        return caller.phone
+        if self._caller is None:
+            self._session.caller.phone = self._caller = PhoneCaller(self._session, self._tenants)
+            self._session.caller.on_change()
+        return self._caller
