@@ -20,13 +20,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from livekit.agents import RunContext, ToolError, function_tool
 
 from lkmongo import deadlines
+from lkmongo.agent.gate import Phone
 from lkmongo.agent.keypad import Keypad, KeypadError, Secret, in_words
 from lkmongo.agent.limits import begin_to_tell
 from lkmongo.agent.status_line import language_code, languages
@@ -84,26 +85,6 @@ _PIECE = f"{_TURN} that has not four to eight digits"
 VERIFY, SET_PIN = "verify_caller", "set_pin"
 
 
-class Verifiable(Protocol):
-    """What is needed of a `PhoneCaller`."""
-
-    @property
-    def level(self) -> Level: ...
-    @property
-    def scope_to_verify(self) -> UserScope | None:
-        """Whose PIN it would be; None while that is not known."""
-
-    @property
-    def number(self) -> PhoneNumber | None: ...
-    @property
-    def candidates(self) -> Sequence[object]: ...
-    async def recognised(self) -> None:
-        """Wait a moment until it is known whose number it is."""
-
-    async def verified(self, scope: UserScope) -> bool:
-        """Raise the level, if it can be this person."""
-
-
 class PinStore(Protocol):
     """The PINs of persons: see `lkmongo.store.people.pins`."""
 
@@ -125,7 +106,7 @@ class Verification:
         self,
         keypad: Keypad,
         pins: PinStore,
-        phone: Callable[[], Verifiable | None],
+        phone: Callable[[], Phone | None],
         *,
         scope: Callable[[], UserScope],
         writing: Callable[[], AbstractAsyncContextManager[None]],
