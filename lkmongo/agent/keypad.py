@@ -8,8 +8,7 @@ nowhere else: they are in no turn, log, record, report, request to a model, attr
 LiveKit's own `GetDtmfTask` is for numbers that everybody may know. A PIN must not go through it: it logs all digits so
 far with each key (`lk.pii.dtmf_inputs`), puts them into the conversation when it asks for confirmation, and offers the
 model a tool to give it digits that were said, so that a spoken PIN, or one that a model makes up, would count as typed.
-While it runs, nothing here listens. LiveKit's client library logs no keys; with LIVEKIT_RTC_DEBUG it logs what arrives
-in the room, so leave that off where callers type PINs.
+While it runs, nothing here listens. LiveKit's client library and server log no keys, not even with LIVEKIT_RTC_DEBUG.
 """
 
 from __future__ import annotations
