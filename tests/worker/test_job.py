@@ -141,7 +141,8 @@ async def test_only_a_seal_for_the_served_participant_in_this_room_makes_a_guest
 ):
     async with hold() as (job_session, _):
         await until(lambda: job_session._agent_session.room_io.linked_participant)
-        job_session._lifetime._on_attributes({CALLER_ATTRIBUTE: value}, SimpleNamespace(identity=shown_by))
+        kind = rtc.ParticipantKind.PARTICIPANT_KIND_STANDARD
+        job_session._lifetime._on_attributes({CALLER_ATTRIBUTE: value}, SimpleNamespace(identity=shown_by, kind=kind))
         for task in list(job_session._lifetime._identifying):
             await task
         assert (job_session._lifetime.caller.scope == ROBIN) is becomes
