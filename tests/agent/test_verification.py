@@ -304,6 +304,7 @@ async def test_a_pin_is_set_that_was_typed_twice_and_is_not_the_first_to_be_trie
 
 async def test_who_is_not_verified_sets_none_whatever_the_model_calls(store, line):
     async with line() as call:
+        assert await call.call.identify(ROBIN)
         call.call.caller.gate.level = Level.NAMED
         assert await call.tool("set_pin") == (words.NOT_OFFERED, True)
         call.call.caller.gate.level = Level.VERIFIED
