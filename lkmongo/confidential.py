@@ -49,6 +49,11 @@ def asks_for_secret(text: str) -> bool:
     return named.asked(read(text).text) is not None
 
 
+def asks_for_pin(text: str) -> bool:
+    """Whether a text asks for a PIN, so that digits that follow may be it."""
+    return named.asked(read(text).text) == "pin"
+
+
 def is_bare_value(text: str) -> bool:
     """Whether a text is only a value, such as the answer to a question for one: "1234", "it's hunter2"."""
     return named.may_hold(text) and named.is_bare(read(text).text)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from lkmongo.confidential import REFUSAL, grouped
 from lkmongo.detectors import named
-from lkmongo.detectors.numbers import by_shape, digits, is_harmless_number
+from lkmongo.detectors.numbers import RUN, by_shape, digits, is_harmless_number
 from lkmongo.detectors.plain import MASK, Found, Plain, kind_of_mask, mask, read
 from lkmongo.model import Turn, TurnKind
 from lkmongo.redaction import Redactor, in_original
@@ -39,6 +39,8 @@ _GOES_ON = re.compile(
     re.IGNORECASE,
 )
 """With this the agent asks for the next part of a number, or whether it has heard right, not for something else."""
+_LIKE_A_PIN = range(3, 9)
+"""Digits of a PIN, or of one in which the recogniser has missed one."""
 _GROUP_OF = {"card": "card", "bank_account": "account", "national_id": "national"}
 _TAIL = 200
 """Characters at the end of an earlier turn in which a number may begin."""
@@ -79,6 +81,7 @@ class Conversation:
         """Parts of numbers that the caller has just told, with their kinds: the agent may repeat them."""
         self._expected: str | None = None
         """The group of kinds whose value the caller may say next: see `named.asked`."""
+        self._awaits_pin = False
 
     def turn(self, turn: Turn) -> tuple[Turn, list[Turn]]:
         """A turn as it may be stored, and earlier ones to be stored anew, as they hold a piece of a number."""
@@ -125,6 +128,14 @@ class Conversation:
             self.redactor.counts.update(masks_of(turn))
             if turn.kind is TurnKind.MESSAGE:
                 self._said.append(_Said(turn))
+
+    def await_pin(self, awaited: bool, *, settled: bool = False) -> None:
+        """Somebody waits for a PIN on the keypad, or no more: each number that the caller says meanwhile may be it.
+
+        Unless that is `settled`, what they say next is still taken for the answer.
+        """
+        self._awaits_pin = awaited
+        self._expected = None if settled or self.redactor.action("secret") == "keep" else "pin"
 
     def clear(self) -> None:
         """Forget what was said."""
@@ -206,6 +217,8 @@ class Conversation:
     def _answered(self, text: str) -> str:
         """The caller's words without the value that was asked for, or that their last words announced."""
         expected, self._expected = self._expected, None
+        if self._awaits_pin and self.redactor.action("secret") != "keep":
+            text, expected = self._without_pins(text), "pin"
         self._told = self._told if expected else 0
         plain = read(text)
         if expected and (value := named.answer(expected, plain.text)):
@@ -218,6 +231,18 @@ class Conversation:
         if named.may_name(text) and (group := named.left_open(plain.text)):
             self._expected = group if self.redactor.action(named.kind_of(group)) != "keep" else None
         return text
+
+    def _without_pins(self, text: str) -> str:
+        """The caller's words without any number, wherever it stands, that can be a PIN or most of one."""
+        plain = read(text)
+        found = [
+            Found("secret", *run.span(), number)
+            for run in RUN.finditer(plain.text)
+            if len(number := digits(run[0])) in _LIKE_A_PIN and not is_harmless_number(plain.text, run.start())
+        ]
+        for each in found:
+            self._learn(each)
+        return self._replace(text, plain, found)
 
     # ---------------------------------------------------------------- a number in pieces
 

@@ -48,6 +48,14 @@ TURN_ORDER = 0.25
 """How long a turn waits for an earlier one: tool calls are reported by a separate event, after their text."""
 TYPED_ORDER = 0.02
 """How long a typed message waits for one that was sent before it."""
+KEYPAD_PAUSE = 1.5
+"""Silence after the last key of a turn: who types what they know takes half a second for each key, and a second to find
+one; who has chosen from a menu waits for the answer."""
+KEYPAD_ENTRY_PAUSE = 4.0
+"""The same for a number that is waited for, or that may be a PIN: callers read it off a paper, with the telephone away
+from the ear. LiveKit's own task waits as long."""
+KEYPAD_ENTRY = 30.0
+"""How long something waits for a number from the keypad: to hear what is asked, find the number, and type it."""
 DISK = 1.0
 """Writing to disk: a hanging disk must not keep turns from MongoDB, or calls from ending."""
 

@@ -51,6 +51,10 @@ def kept(*said: str, policy=POLICY) -> list[str | None]:
          ["my pin is [secret]", "[secret], I see", "as I said, [secret]!"]),
         (["my pin is", "> 4111?", "1234"], ["my pin is", "4111?", "[secret]"]),
         (["my password is", "swordfish"], ["my password is", "[secret]"]),
+        (["> Please type the verification code.", "pressed 1 2 3 4 5 6"],
+         ["Please type the verification code.", "pressed [secret]"]),
+        (["> Please type the verification code, or press 2.", "pressed 2"],
+         ["Please type the verification code, or press 2.", "pressed 2"]),
         (["> What is your password?", "no"], ["What is your password?", "no"]),
         (["my IBAN is DE89 3704 0044", "0532 0130 00"], ["my IBAN is [bank account]", "[bank account]"]),
         (["my social security number is", "078", "05", "1120"],
@@ -63,6 +67,34 @@ def kept(*said: str, policy=POLICY) -> list[str | None]:
 )  # fmt: skip
 def test_what_only_several_turns_tell_is_redacted(said, stored):
     assert kept(*said) == stored
+
+
+@pytest.mark.parametrize(
+    ("said", "stored"),
+    [
+        ("it must be 4711 I think", "it must be [secret] I think"),
+        ("four seven double one, or 0815", "[secret], or [secret]"),
+        ("it ends in 71", "it ends in 71"),
+        ("and where is order 48213?", "and where is order 48213?"),
+        ("call me at 030 901 82 000", "call me at 030 901 82 000"),
+    ],
+)
+def test_while_a_pin_is_waited_for_a_number_that_can_be_one_is_masked_wherever_it_is_said(said, stored):
+    conversation = Conversation(Redactor())
+    conversation.await_pin(True)
+    assert conversation.turn(turn(0, "one moment"))[0].content == "one moment"
+    assert conversation.turn(turn(1, said))[0].content == stored
+    conversation.await_pin(False)
+    assert conversation.turn(turn(2, "9034"))[0].content == "[secret]"
+    conversation.await_pin(True)
+    conversation.await_pin(False, settled=True)
+    assert conversation.turn(turn(3, "5678"))[0].content == "5678"
+
+
+def test_a_policy_that_keeps_secrets_keeps_them_while_a_pin_is_waited_for_as_well():
+    conversation = Conversation(Redactor(dict.fromkeys(POLICY, "keep")))
+    conversation.await_pin(True)
+    assert conversation.turn(turn(0, "it must be 4711"))[0].content == "it must be 4711"
 
 
 def test_a_policy_that_keeps_them_keeps_them_across_turns_as_well():

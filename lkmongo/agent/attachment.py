@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -24,7 +24,6 @@ from lkmongo.agent.briefing import attend, brief_aside, expect, with_briefing, w
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.fence import Fences
 from lkmongo.agent.limits import TOO_FAST
-from lkmongo.agent.phone_tools import offered
 from lkmongo.aio import Repeat
 
 if TYPE_CHECKING:
@@ -48,6 +47,7 @@ class Attachment:
         self._session = ref(session)
         self.caller = caller
         self.fences = Fences()
+        self._fitting: list[Callable[[list[llm.Tool]], list[llm.Tool]]] = []
         self._refreshing = Repeat(self._refresh, asyncio.create_task)
         self._following: asyncio.Task[None] | None = None
         self._hearing: asyncio.Task[None] | None = None
@@ -61,6 +61,18 @@ class Attachment:
             return
         self._brief(agent)
         self._brief_running(agent)
+
+    def offer(self, tools: Sequence[llm.Tool], fitting: Callable[[list[llm.Tool]], list[llm.Tool]]) -> None:
+        """Give tools to all agents of the session; those that `fitting` leaves out do not fit now."""
+        if session := self._session():
+            session._tools = [*session._tools, *tools]  # noqa: SLF001 - of all agents
+        self._fitting.append(fitting)
+
+    def offered(self, tools: list[llm.Tool]) -> list[llm.Tool]:
+        """The tools of a request, without those that do not fit now."""
+        for fitting in self._fitting:
+            tools = fitting(tools)
+        return tools
 
     def serves(self, agent: Agent) -> bool:
         """Whether an agent runs in this session: it may be used again, in one that this caller has no part in."""
@@ -169,7 +181,7 @@ class _BriefedNode:
         if is_ours:
             context = await with_briefing(chat_ctx, self.attachment.caller)
             context.items = self.attachment.fences.around(context.items)
-            tools = offered(self.attachment.caller, self.attachment.caller.consent.offered(tools))
+            tools = self.attachment.offered(tools)
         before = without_briefing(context)
         answer = self.own(context, tools, model_settings)
         if asyncio.iscoroutine(answer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import warnings
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -15,7 +16,8 @@ from lkmongo.agent.attachment import Attachment
 from lkmongo.agent.briefing import brief
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.consent import consent_tools
-from lkmongo.agent.phone_tools import phone_tools
+from lkmongo.agent.keypad import Keypad, KeypadError
+from lkmongo.agent.phone_tools import offered, phone_tools
 from lkmongo.agent.recorder import Recorder
 from lkmongo.agent.speculation import LIMIT, Speculation
 from lkmongo.agent.status_line import StatusLines
@@ -43,7 +45,7 @@ from lkmongo.ticket import Ticket
 from lkmongo.trust import Level, NotTrustedError
 
 if TYPE_CHECKING:
-    from livekit.agents import AgentSession
+    from livekit.agents import AgentSession, llm
     from livekit.agents.llm import FunctionTool, RawFunctionTool
 
     from lkmongo.tenants import TenantPolicy
@@ -96,6 +98,8 @@ class CallerSession:
     end_callbacks: list[EndCallback] = field(default_factory=list)
     on_moved: Callable[[], Awaitable[object]] = _nothing
     """Called when the caller belongs to another tenant from now on."""
+    keypad: Keypad | None = None
+    """The keys of the caller's telephone, while an AgentSession of a LiveKit job is attached."""
     _attachment: Attachment | None = field(default=None, init=False, repr=False)
     _identifying: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
 
@@ -155,16 +159,33 @@ class CallerSession:
         setattr(agent_session, _ATTACHED, self)
         telemetry.share_with_livekit()
         self.recorder.attach(agent_session)
-        more = consent_tools(self.caller.consent) if self.caller.consent.may_ask else []
-        if self.caller.may_phone:
-            more += phone_tools(self.caller)
-        agent_session._tools = [*agent_session._tools, *more]  # noqa: SLF001 - of all agents
         self._attachment = Attachment(agent_session, self.caller)
+        if self.caller.consent.may_ask:
+            self.offer(consent_tools(self.caller.consent), self.caller.consent.offered)
+        if self.caller.may_phone:
+            self.offer(phone_tools(self.caller), functools.partial(offered, self.caller))
         if self.speculation:
             self.speculation.attach(agent_session)
             self.recorder.facts["speculation"] = self.speculation.report
         if self.lifetime:
             self.lifetime.attached(agent_session)
+
+    def offer(self, tools: Sequence[llm.Tool], fitting: Callable[[list[llm.Tool]], list[llm.Tool]]) -> None:
+        """Give tools to all agents of the AgentSession, in each request those that `fitting` leaves; internal."""
+        if self._attachment:
+            self._attachment.offer(tools, fitting)
+
+    async def keypad_digits(self, digits: int | None = None, timeout: float = deadlines.KEYPAD_ENTRY) -> str:  # noqa: ASYNC109
+        """What the caller types next on their telephone, for a tool of yours: see `Keypad.ask`. It becomes no turn.
+
+        What nobody may see, such as a code that you have sent them, is asked for by `keypad.ask_secret`.
+
+        Raises:
+            KeypadError: nothing was typed, something else waits for keys, or the session is in no LiveKit room.
+        """
+        if self.keypad is None:
+            raise KeypadError("this session has no keypad", why="it is in no LiveKit room, or attached to nothing yet")
+        return await self.keypad.ask(digits, timeout)
 
     async def end(self, reason: str | None = None) -> bool:
         """End the session and store its record, unless that is done or under way; at most ten seconds.

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from lkmongo.model import Fact, FormerFact, Profile, UserScope
+from lkmongo.phone_numbers import PhoneNumber
 from lkmongo.ticket import Ticket
 from lkmongo.trust import Level, Needs, NotTrustedError
 
@@ -23,6 +24,12 @@ Value = TypeVar("Value", Fact, FormerFact)
 class Phone(Protocol):
     """What others need of a `PhoneCaller`, whose file this is not, as it imports theirs."""
 
+    @property
+    def level(self) -> Level: ...
+    @property
+    def number(self) -> PhoneNumber | None: ...
+    @property
+    def scope_to_verify(self) -> UserScope | None: ...
     @property
     def candidates(self) -> Sequence[object]: ...
     @property

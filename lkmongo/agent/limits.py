@@ -24,7 +24,7 @@ from lkmongo.store.open import Store
 from lkmongo.tenants import Limits
 
 if TYPE_CHECKING:
-    from livekit.agents import AgentSession
+    from livekit.agents import AgentSession, SpeechHandle
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ MINUTE = 60.0
 WARNED_BEFORE = timedelta(minutes=1)
 """How long before the end of a call its caller is told."""
 TOO_FAST = "That was a lot in one minute. Please wait a moment, then say the rest again."
-"""The answer to what was said when it is too much; typed messages have `worker.typed_text.TOO_MANY`."""
+"""The answer to what was said when it is too much; typed messages have `agent.typed_text.TOO_MANY`."""
 ONE_MINUTE_LEFT = "We have one minute left in this call."
 TIME_IS_UP = "Our time for this call is up. Please call again if there is more to say. Goodbye."
 TOO_MANY_CALLS = "You are in other calls already, so I have to end this one. Please end one of them, and call again."
@@ -124,14 +124,23 @@ class Allowance:
 async def tell(session: AgentSession[Any], sentence: str) -> None:
     """Let the agent say a sentence, after what it is saying; wait until that is said, but not for long."""
     try:
-        try:
-            speech = session.say(sentence)
-        except RuntimeError:  # a realtime model without a voice of its own beside it
-            speech = session.generate_reply(instructions=f'Say this to the caller, and nothing else: "{sentence}"')
-        async with asyncio.timeout(deadlines.LAST_WORDS):
-            await speech.wait_for_playout()
-    except (RuntimeError, TimeoutError) as error:
+        if speech := begin_to_tell(session, sentence):
+            async with asyncio.timeout(deadlines.LAST_WORDS):
+                await speech.wait_for_playout()
+    except TimeoutError as error:
         logger.info("the caller could not be told: %s (%s)", sentence, error)
+
+
+def begin_to_tell(session: AgentSession[Any], sentence: str) -> SpeechHandle | None:
+    """Let the agent say a sentence, after what it is saying; None if the session is closing, which is logged."""
+    try:
+        try:
+            return session.say(sentence)
+        except RuntimeError:  # a realtime model without a voice of its own beside it
+            return session.generate_reply(instructions=f'Say this to the caller, and nothing else: "{sentence}"')
+    except RuntimeError as error:
+        logger.info("the caller could not be told: %s (%s)", sentence, error)
+        return None
 
 
 class CallWatch:

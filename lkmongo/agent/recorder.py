@@ -146,6 +146,10 @@ class Recorder:
         """Record an item that did not become part of the conversation, such as a message that was not answered."""
         self._add(turn_of(item))
 
+    def await_pin(self, awaited: bool, *, settled: bool = False) -> None:
+        """A PIN is waited for, or no more: see `Conversation.await_pin`."""
+        self._outbox.conversation.await_pin(awaited, settled=settled)
+
     def _on_item(self, event: ConversationItemAddedEvent) -> None:
         self._add(turn_of(event.item))
 

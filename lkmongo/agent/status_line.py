@@ -36,13 +36,22 @@ class Language:
     wait: tuple[str, ...]
     polite: tuple[str, ...]
     telling: tuple[str, ...]
+    pin: str
+    new_pin: str
+    pin_again: str
 
 
 @cache
 def languages() -> dict[str, Language]:
     """All languages of `phrases.toml` by their two-letter codes."""
     table = tomllib.loads(files("lkmongo.agent").joinpath("phrases.toml").read_text(encoding="utf-8"))
-    return {code: Language(**{name: tuple(said) for name, said in entry.items()}) for code, entry in table.items()}
+    return {code: _language(**entry) for code, entry in table.items()}
+
+
+def _language(pin: str, new_pin: str, pin_again: str, **lists: list[str]) -> Language:
+    return Language(
+        pin=pin, new_pin=new_pin, pin_again=pin_again, **{name: tuple(said) for name, said in lists.items()}
+    )
 
 
 def language_code(preferred: str | None) -> str:

@@ -111,9 +111,11 @@ _FILLERS = re.compile(
 )
 _LEAD_IN = re.compile(
     r"(?:(?:yes|yeah|ok|okay|sure|well|no|so|and|then|again|just|please|um+|uh+|its?|it's|is|that|that's|this|the|"
-    r"number|code|pin|password|i said|remember|es|c'est|ist)(?![\w'])[\s,.:!]*)*",
+    r"number|code|pin|password|i said|i think|remember|es|c'est|ist)(?![\w'])[\s,.:!]*)*",
     _I,
 )
+_PRESSED = re.compile("pressed ", _I)
+"""How a turn begins that was made of keys."""
 _TAIL = re.compile(r"[\s,.!?]*(?:\b(?:please|thanks|thank you|okay|ok|right)[\s,.!?]*)*$", _I)
 _NEAR = 200
 """Characters before a kind in which its value is searched for."""
@@ -249,7 +251,7 @@ def is_bare(plain: str) -> bool:
 
 def answer(group: str, plain: str) -> Found | None:
     """The value with which a text begins that follows a question for one."""
-    lead = _LEAD_IN.match(plain)
+    lead = _PRESSED.match(plain) or _LEAD_IN.match(plain)
     start = lead.end() if lead else 0
     kind = kind_of(group)
     if group in _LEAST_DIGITS:

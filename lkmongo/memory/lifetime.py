@@ -19,6 +19,7 @@ from lkmongo import deadlines
 from lkmongo.agent.caller_session import CallerSession
 from lkmongo.agent.ending import end_session, tell_end
 from lkmongo.agent.limits import CallWatch
+from lkmongo.agent.typed_text import TypedText
 from lkmongo.dispatch import CALLER_ATTRIBUTE, Room, Sealed, SealError, unseal
 from lkmongo.errors import LkmongoError
 from lkmongo.livekit_api import remove_participant
@@ -93,6 +94,8 @@ class Lifetime:
         self._job = job
         self._reporting = job
         self.participant_identity = participant_identity
+        self.typed = TypedText()
+        """What the caller types on their telephone, and in a room whose `text_input_cb` this is."""
         self.model: ModelChoice | None = None
         """What answers the caller, if it is not the AgentSession's own language model."""
         self.ends_on_close = True
@@ -147,6 +150,9 @@ class Lifetime:
         session.on("agent_state_changed", self._on_started)
         session.on("close", self._on_close)
         if self._job:
+            from lkmongo.agent.verification import connect_keypad
+
+            connect_keypad(self.caller, session, self._job.room, self._served_identity, self.typed)
             allowance, recorder = self.caller.caller.allowance, self.caller.recorder
             allowance.is_call = True
             lease, limits = (lambda: recorder.lease), allowance.limits

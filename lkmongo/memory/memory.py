@@ -48,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 MODULES = (
     "lkmongo.agent.speculation",
+    "lkmongo.agent.verification",
     "livekit.agents.llm.async_toolset",
     "rapidfuzz.process",
     "bm25s",

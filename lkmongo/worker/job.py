@@ -19,13 +19,13 @@ from lkmongo import deadlines
 from lkmongo.agent.assistant import create_assistant
 from lkmongo.agent.dialled import tenant_of_call
 from lkmongo.agent.models import check_language_model, choose_speech, create_agent_session
+from lkmongo.agent.typed_text import TypedText
 from lkmongo.api_secret import silence_pyjwt
 from lkmongo.child_process import end_after_parent
 from lkmongo.memory.lifetime import CRASH, SHUTDOWN, Lifetime
 from lkmongo.settings import Settings
 from lkmongo.worker.prewarm import Prewarm
 from lkmongo.worker.resume import chat_context
-from lkmongo.worker.typed_text import TypedText
 
 if TYPE_CHECKING:
     from lkmongo.agent.models import CallerAgentSession
@@ -117,7 +117,7 @@ class JobSession:
         await session.start(
             assistant,
             room=job.room,
-            room_options=room_options(lifetime.participant_identity, aloud=speech is not None),
+            room_options=room_options(lifetime.participant_identity, lifetime.typed, aloud=speech is not None),
             # Otherwise anyone in the room can query history, tools and settings.
             session_host=prewarm.dev,
             # An erasure could not reach a recording in LiveKit Cloud.
@@ -148,9 +148,9 @@ class JobSession:
             await self._prewarm.close()
 
 
-def room_options(participant_identity: str | None, *, aloud: bool) -> RoomOptions:
+def room_options(participant_identity: str | None, typed: TypedText, *, aloud: bool) -> RoomOptions:
     """The options of the agent's participation: for the participant it was dispatched for, aloud or in text only."""
-    options = RoomOptions(audio_input=aloud, audio_output=aloud, text_input=TextInputOptions(text_input_cb=TypedText()))
+    options = RoomOptions(audio_input=aloud, audio_output=aloud, text_input=TextInputOptions(text_input_cb=typed))
     if participant_identity:
         options.participant_identity = participant_identity
     return options

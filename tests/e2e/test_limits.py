@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack
 import pytest
 
 from lkmongo.agent.limits import CALL_LIMIT, TOO_MANY_CALLS
+from lkmongo.agent.typed_text import TOO_MANY
 from lkmongo.model import UserScope
-from lkmongo.worker.typed_text import TOO_MANY
 from tests.e2e.conftest import TEXT
 from tests.e2e.looking import WISH
 from tests.e2e.records import completed

@@ -22,6 +22,7 @@ from lkmongo.store.mongo import client
 from lkmongo.worker.job import JobSession
 from lkmongo.worker.prewarm import Prewarm
 from tests.livekit_api import KEY, SECRET
+from tests.telephone import participant
 from tests.waiting import until
 
 ROBIN = UserScope(tenant_id="default", user_id="u-100")
@@ -102,6 +103,26 @@ async def test_the_agent_serves_the_participant_it_was_dispatched_for_and_no_oth
         await until(lambda: job_session._agent_session.room_io.linked_participant)
         assert job_session._agent_session.room_io.linked_participant.identity == CALLING
         assert job_session._lifetime.caller.caller.guest
+
+
+async def test_what_the_participant_who_is_served_types_and_presses_goes_into_one_queue(hold):
+    async with hold(plain_metadata(ROBIN, CALLING)) as (job_session, room):
+        session, lifetime = job_session._agent_session, job_session._lifetime
+        assert session.room_io._text_input_cb is lifetime.typed
+        pressed = [call.args[1] for call in room.on.call_args_list if call.args[0] == "sip_dtmf_received"]
+        for who in ("somebody else", CALLING):
+            for listener in pressed:
+                for key in "2#":
+                    listener(rtc.SipDTMF(code=2, digit=key, participant=participant(who)))
+        turns = lifetime.caller.recorder
+        await until(lambda: [turn.content for turn in turns.turns if turn.role == "user"])
+        assert [turn.content for turn in turns.turns if turn.role == "user"] == ["pressed 2"]
+        asking = asyncio.create_task(lifetime.caller.keypad_digits(2))
+        await asyncio.sleep(0)
+        for listener in pressed:
+            for key in "47":
+                listener(rtc.SipDTMF(code=4, digit=key, participant=participant(CALLING)))
+        assert await asking == "47"
 
 
 def sealed(*, room="room", participant_identity=CALLING, secret=SECRET):

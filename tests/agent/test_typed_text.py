@@ -9,9 +9,9 @@ import pytest
 
 from lkmongo.agent import limits
 from lkmongo.agent.assistant import Assistant
+from lkmongo.agent.typed_text import MAX_WAITING, TOO_LONG, TOO_MANY, TypedText
 from lkmongo.model import MAX_CONTENT, UserScope
 from lkmongo.tenants import Limits
-from lkmongo.worker.typed_text import MAX_WAITING, TOO_LONG, TOO_MANY, TypedText
 from tests.fake_llm import ScriptedLLM
 from tests.talk import calling, talking
 from tests.voice import Speaker, voice_call

@@ -1,4 +1,4 @@
-"""What a caller types in a room: answered in the order in which it was sent, one message at a time, none dropped.
+"""What a caller types, in a room or on a keypad: answered in the order in which it was sent, one by one, none dropped.
 
 The SDK's default answers each message as it arrives: one that follows another quickly overtakes it while that one waits
 for an interruption, or makes the SDK drop its pending answer. And the SDK reads each message in a task of its own, so
@@ -12,16 +12,16 @@ import logging
 import time
 from bisect import insort
 from operator import attrgetter
-from typing import Any, NamedTuple
-
-from livekit.agents import AgentSession, ConversationItemAddedEvent
-from livekit.agents.llm import ChatMessage
-from livekit.agents.voice.room_io import TextInputEvent
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lkmongo import deadlines
 from lkmongo.agent.caller_session import CallerSession
 from lkmongo.agent.recorder import Recorder
 from lkmongo.model import MAX_CONTENT, clean_text
+
+if TYPE_CHECKING:
+    from livekit.agents import AgentSession, ConversationItemAddedEvent
+    from livekit.agents.voice.room_io import TextInputEvent
 
 logger = logging.getLogger(__name__)
 
@@ -50,27 +50,38 @@ class TypedText:
         self._unsaid: str | None = None
         """What is about to be answered, until it is part of the conversation."""
         self._answering: asyncio.Task[None] | None = None
-        self._refused = self._told = False
+        self._refused = self._told = self._closed = False
         self._caller: CallerSession | None = None
 
     def __call__(self, session: AgentSession[Any], event: TextInputEvent) -> None:
         """Queue a message. It interrupts what the agent is saying aloud, unless others are waiting before it."""
-        if not event.text.strip():
+        if event.text.strip():
+            self._add(session, event.text, event.info.timestamp if event.info else None)
+
+    def say(self, session: AgentSession[Any], text: str) -> None:
+        """Queue what the caller told otherwise than by typing or speaking, such as by pressing keys."""
+        self._add(session, text, None)
+
+    def _add(self, session: AgentSession[Any], text: str, sent_at: int | None) -> None:
+        caller = self.begin(session)
+        if self._closed:
+            _note(caller.recorder, text)
             return
-        allowance = self._of(session).caller.allowance
+        allowance = caller.caller.allowance
         if not (allowance.refuse() if len(self._waiting) >= MAX_WAITING else allowance.admit()):
             self._refused = not self._told
         else:
             self._told = False
             if not self._waiting and session.agent_state == "speaking" and session.output.audio is not None:
                 _interrupt(session)
-            sent_at = event.info.timestamp if event.info else int(time.time() * 1_000)
-            message = _Message(sent_at, asyncio.get_running_loop().time(), event.text)
+            sent_at = int(time.time() * 1_000) if sent_at is None else sent_at
+            message = _Message(sent_at, asyncio.get_running_loop().time(), text)
             insort(self._waiting, message, key=attrgetter("sent_at"))
         if self._answering is None or self._answering.done():
             self._answering = asyncio.create_task(self._answer_all(session))
 
-    def _of(self, session: AgentSession[Any]) -> CallerSession:
+    def begin(self, session: AgentSession[Any]) -> CallerSession:
+        """Record what is not answered when this session closes; the first message does it, too."""
         if self._caller is None:
             caller = self._caller = CallerSession.of(session)
             session.on("conversation_item_added", self._on_item)
@@ -85,8 +96,9 @@ class TypedText:
         """Record what was let in and is not answered any more."""
         left = [*([self._unsaid] if self._unsaid else []), *(message.text for message in self._waiting)]
         self._waiting.clear()
+        self._closed = True
         for text in left:
-            recorder.note(ChatMessage(role="user", content=[clean_text(text)[:MAX_CONTENT]]))
+            _note(recorder, text)
         if left:
             logger.info("%d typed messages were not answered: the session has closed", len(left))
 
@@ -103,7 +115,7 @@ class TypedText:
                 if self._waiting:
                     text = self._waiting[0].text
                     if len(text) > MAX_CONTENT:
-                        self._of(session).caller.allowance.passed_over()
+                        self.begin(session).caller.allowance.passed_over()
                         answer = session.say(TOO_LONG)
                     else:
                         answer = session.generate_reply(user_input=clean_text(text))
@@ -115,6 +127,12 @@ class TypedText:
                 await answer.wait_for_playout()
         except RuntimeError:
             logger.debug("the session is closing: it answers no more")
+
+
+def _note(recorder: Recorder, text: str) -> None:
+    from livekit.agents.llm import ChatMessage
+
+    recorder.note(ChatMessage(role="user", content=[clean_text(text)[:MAX_CONTENT]]))
 
 
 def _interrupt(session: AgentSession[Any]) -> None:
