@@ -19,6 +19,7 @@ from lkmongo.cli import (
     agent,
     agent_test,  # noqa: F401 - registers its command with agent.app
     audit,
+    call,
     db,
     db_search,  # noqa: F401 - registers its commands with db.app
     doctor,
@@ -55,6 +56,7 @@ app.add_typer(users.app, name="users")
 app.add_typer(audit.app, name="audit")
 app.add_typer(token.app, name="token")
 app.add_typer(local.app, name="local")
+command(app, "call", data=True, audited=True)(call.call)
 command(app, "web", data=True)(web.web)
 command(app, "doctor", data=True, lenient=True)(doctor.doctor)
 for group in app.registered_groups:

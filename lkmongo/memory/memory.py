@@ -354,11 +354,12 @@ class Memory:
                 tenant_id=tenant_id,
             )
         if dispatched.why:
-            logger.warning("the caller is a guest: %s", dispatched.why)
+            outcome = "nobody is called" if dispatched.is_outbound else "the caller is a guest"
+            logger.warning("%s: %s", outcome, dispatched.why)
         if self._prewarmed and not self._closes_with_job:
             self._closes_with_job = True
             job.add_shutdown_callback(self._on_job_shutdown)
-        return await self._begin(
+        lifetime = await self._begin(
             dispatched.scope,
             guest=dispatched.guest,
             session_id=session_id or room.sid or job.job.id,
@@ -367,6 +368,8 @@ class Memory:
             job=job,
             ticket=dispatched.ticket,
         )
+        lifetime.outbound, lifetime.is_outbound = dispatched.outbound, dispatched.is_outbound
+        return lifetime
 
     async def begin_without_job(
         self, scope: UserScope, *, guest: bool, session_id: str, room_name: str = NO_ROOM

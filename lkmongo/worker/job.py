@@ -22,6 +22,7 @@ from lkmongo.api_secret import silence_pyjwt
 from lkmongo.child_process import end_after_parent
 from lkmongo.memory.lifetime import CRASH, SHUTDOWN, Lifetime
 from lkmongo.settings import Settings
+from lkmongo.worker.outbound import OutboundCall
 from lkmongo.worker.prewarm import Prewarm
 from lkmongo.worker.resume import chat_context
 from lkmongo.worker.typed_text import TypedText
@@ -85,7 +86,7 @@ class JobSession:
             EmbeddedError: the embedded mongod cannot run here.
             SettingsError: a setting is wrong.
         """
-        job, prewarm = self._job, self._prewarm
+        job, prewarm, outbound = self._job, self._prewarm, None
         settings = prewarm.settings
         lifetime = self._lifetime = await prewarm.memory.begin(job)
         lifetime.model, caller_session = prewarm.model, lifetime.caller
@@ -97,6 +98,9 @@ class JobSession:
         session = self._agent_session = create_agent_session(caller_session, prewarm.model, speech)
         session.on("close", self._on_close)
         assistant = create_assistant(settings)
+        if lifetime.is_outbound and settings.livekit:
+            outbound = OutboundCall(job, lifetime, settings.livekit, prewarm.model)
+            outbound.hold(assistant)
         # Before the session starts: to serve one participant only, the SDK must know the agent's own identity.
         await job.connect()
         if turns := await earlier_turns:
@@ -112,6 +116,8 @@ class JobSession:
             record=False,
         )
         self._began = True
+        if outbound:
+            outbound.begin(session, aloud=speech is not None)
         logger.info("a session began: %s, %s", caller_session.caller.status, "aloud" if speech else "in text only")
 
     def _on_close(self, event: CloseEvent) -> None:
