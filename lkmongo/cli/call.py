@@ -104,7 +104,7 @@ def _wanted(cli: Cli, number: str, user: str, tenant: str, trunk: str | None, ri
     from lkmongo.times import parse_duration, show_duration
 
     scope = UserScope(tenant_id=tenant, user_id=user)
-    found = parse_number(number)
+    found = parse_number(number, cli.settings.tenant_policies().policy(tenant).phone.region)
     if ";" in found.text:
         raise PhoneNumberError("a number with an extension cannot be called", hint="leave the extension out")
     length = parse_duration(ringing)
