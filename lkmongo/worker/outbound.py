@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 _LAST_NEWS = 2.0
 """Seconds that the end waits for what the telephone network says: it says so about when the participant leaves."""
+_LAST_WORD = 0.5
+"""Seconds that the greeting waits for the transcript of what the person said, who waits for it."""
 _MESSAGE = 15.0
 """Seconds within which a machine is told its sentence."""
 _NO_MESSAGE = frozenset({AMDCategory.MACHINE_IVR, AMDCategory.MACHINE_UNAVAILABLE})
@@ -169,8 +171,9 @@ class OutboundCall:
             except RuntimeError:  # the session was closed meanwhile
                 verdict = AMDCategory.UNCERTAIN
             if verdict is AMDCategory.HUMAN:
-                # What the model would answer to the "Hello?" is dropped: the agent introduces itself.
+                # The model knows of the "Hello?", but does not answer it as well: the agent introduces itself.
                 await session.interrupt(force=True)
+                await session.commit_user_turn(transcript_timeout=_LAST_WORD, skip_reply=True)
                 return answer
         if verdict in _NO_MESSAGE:
             return Answer(Outcome.VOICEMAIL)
