@@ -14,7 +14,6 @@ or else the first one it is used in, which `lkmongo.store.people.admission` keep
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
@@ -26,6 +25,7 @@ from typing import Any
 from lkmongo.errors import InvalidIdError, LkmongoError
 from lkmongo.model import DEFAULT_TENANT, TenantScope, UserScope, check_id
 from lkmongo.phone_numbers import PhoneNumber
+from lkmongo.sealed_text import CALL_KEY, CALLER_KEY, compact, opened_text, sealed_text
 from lkmongo.ticket import Ticket
 
 MAX_METADATA = 4 * 1024
@@ -43,10 +43,8 @@ CALLER_ATTRIBUTE = "lkmongo.caller"
 UNKNOWN_TENANT = "(unknown)"
 """The tenant of a guest whose seal does not open: theirs is sealed, too, and they get no other tenant's knowledge."""
 
-_PLAIN = {"user_id", "tenant_id", "participant_identity", "guest_id", "until"}
+_PLAIN = {"user_id", "tenant_id", "participant_identity", "guest_id", "until", "trust"}
 _SEALED = {"caller", "call"}
-_CALLER_KEY, _CALL_KEY = b"lkmongo sealed caller 1", b"lkmongo sealed call 1"
-"""What the keys are derived for: what is sealed as one thing cannot be opened as the other."""
 _DIALLED = re.compile(r"\+\d{7,15}")
 
 
@@ -96,6 +94,7 @@ class Dispatched:
     a guest's metadata; it quotes nothing of it, so that it can be logged. `ticket` is that of a seal. `outbound` is the
     call that the agent is to make: whoever answers it begins as a guest. `is_outbound` says that there is nobody in the
     room unless the agent calls them, also if the call may not be made (any more).
+    `trust` is how sure it is that they are the one, in a call by telephone that is resumed: see `SessionRecord`.
     """
 
     scope: UserScope
@@ -105,6 +104,7 @@ class Dispatched:
     ticket: Ticket | None = field(default=None, compare=False)
     outbound: Outbound | None = None
     is_outbound: bool = False
+    trust: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,8 @@ def read_dispatch(
             why = "the metadata is older than this room" if is_over else "the metadata has no user_id"
             return Dispatched(UserScope.guest(tenant), guest=True, participant_identity=participant, why=why)
         scope = UserScope(tenant_id=tenant, user_id=_id(fields, "user_id"))
-        return Dispatched(scope, guest=False, participant_identity=participant, why=None)
+        trust = _only_text(fields, "trust") if "trust" in fields else None
+        return Dispatched(scope, guest=False, participant_identity=participant, why=None, trust=trust)
     except SealError as error:
         unnamed, why = tenant_id or UNKNOWN_TENANT, error.message
     except _MalformedError as error:
@@ -176,11 +177,16 @@ def _read_sealed(
 
 
 def plain_metadata(
-    who: UserScope | TenantScope, participant_identity: str | None = None, *, until: datetime | None = None
+    who: UserScope | TenantScope,
+    participant_identity: str | None = None,
+    *,
+    until: datetime | None = None,
+    trust: str | None = None,
 ) -> str:
     """Make metadata that the holder of the token can read; a `TenantScope` means a guest of that tenant.
 
-    `until` is the end of the token that carries it; what a server dispatches needs none.
+    `until` is the end of the token that carries it; what a server dispatches needs none. `trust` is that of a call by
+    telephone that is resumed.
     """
     fields: dict[str, Any] = {"user_id": who.user_id} if isinstance(who, UserScope) else {}
     fields["tenant_id"] = who.tenant_id
@@ -188,14 +194,16 @@ def plain_metadata(
         fields["participant_identity"] = participant_identity
     if until is not None:
         fields["until"] = int(until.timestamp())
-    return _compact(fields)
+    if trust is not None:
+        fields["trust"] = trust
+    return compact(fields)
 
 
 def resuming_metadata(guest: UserScope, participant_identity: str | None = None) -> str:
     fields = {"guest_id": guest.user_id, "tenant_id": guest.tenant_id}
     if participant_identity is not None:
         fields["participant_identity"] = participant_identity
-    return _compact(fields)
+    return compact(fields)
 
 
 def call_metadata(
@@ -224,7 +232,7 @@ def call_metadata(
         "participant": participant_identity,
         "until": int((made + CALL_LIFE).timestamp()),
     }
-    return _compact({"call": _sealed_text(content, secret, made, _CALL_KEY)})
+    return compact({"call": sealed_text(content, secret, made, CALL_KEY)})
 
 
 def sealed_metadata(
@@ -249,7 +257,7 @@ def sealed_metadata(
         made_at=made_at,
         at=at,
     )
-    return _compact({"caller": sealed})
+    return compact({"caller": sealed})
 
 
 def seal(
@@ -289,7 +297,7 @@ def seal(
         "made": int((made_at or made).timestamp() * 1_000),
     }
     content |= {name: value for name, value in (("sid", where.sid), ("visitor", visitor)) if value}
-    return _sealed_text(content, secret, made, _CALLER_KEY)
+    return sealed_text(content, secret, made, CALLER_KEY)
 
 
 def unseal(
@@ -337,7 +345,7 @@ def _open_call(text: str, where: Room, secret: str | Sequence[str], at: datetime
     if not any(secrets):
         raise SealError("there is no LIVEKIT_API_SECRET to open the sealed call with")
     try:
-        data, _ = _decrypted(text, secrets, _CALL_KEY)
+        data, _ = opened_text(text, secrets, CALL_KEY)
         content = json.loads(data)
         scope = UserScope(tenant_id=content["tenant_id"], user_id=content["user_id"])
         if not _DIALLED.fullmatch(content["number"]):
@@ -359,7 +367,7 @@ def _opened(text: str, where: Room, secrets: Sequence[str]) -> Sealed:
     if not any(secrets):
         raise SealError("there is no LIVEKIT_API_SECRET to open the sealed caller with")
     try:
-        data, made = _decrypted(text, secrets, _CALLER_KEY)
+        data, made = opened_text(text, secrets, CALLER_KEY)
         content = json.loads(data)
         sid, visitor = content.get("sid"), content.get("visitor")
         if not all(isinstance(each, str | None) for each in (sid, visitor)):
@@ -372,23 +380,6 @@ def _opened(text: str, where: Room, secrets: Sequence[str]) -> Sealed:
         return Sealed(scope, Room(content["room"], sid), content["participant"], ticket)
     except (InvalidIdError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise SealError("the sealed caller is damaged, or was sealed with another LIVEKIT_API_SECRET") from error
-
-
-def _sealed_text(content: dict[str, Any], secret: str, made: datetime, use: bytes) -> str:
-    return str(_fernet(secret, use).encrypt_at_time(_compact(content).encode(), int(made.timestamp())).decode())
-
-
-def _decrypted(text: str, secrets: Sequence[str], use: bytes) -> tuple[bytes, int]:
-    """The content, and when it was encrypted in seconds since the epoch; raises ValueError."""
-    from cryptography.fernet import InvalidToken
-
-    for secret in filter(None, secrets):
-        try:
-            data: bytes = _fernet(secret, use).decrypt(text.encode())
-        except InvalidToken:
-            continue
-        return data, int.from_bytes(base64.urlsafe_b64decode(text)[1:9], "big")
-    raise ValueError("none of the secrets has made it")
 
 
 def _time(milliseconds: float) -> datetime:
@@ -477,17 +468,3 @@ def _participant(value: object) -> str:
     if not isinstance(value, str) or not value.strip() or len(value.encode("utf-8", "surrogatepass")) > MAX_PARTICIPANT:
         raise _MalformedError(f"the metadata's participant_identity is not text of 1 to {MAX_PARTICIPANT} bytes")
     return value
-
-
-def _compact(fields: dict[str, Any]) -> str:
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
-
-
-def _fernet(secret: str, use: bytes = _CALLER_KEY) -> Any:
-    """A cipher with a derived key, so that seals reveal nothing about the secret that signs tokens."""
-    from cryptography.fernet import Fernet
-    from cryptography.hazmat.primitives.hashes import SHA256
-    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-    key = HKDF(algorithm=SHA256(), length=32, salt=None, info=use).derive(secret.encode())
-    return Fernet(base64.urlsafe_b64encode(key))

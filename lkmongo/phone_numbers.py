@@ -16,7 +16,11 @@ from lkmongo.imports import extra
 
 NUMBER, DIALLED = "sip.phoneNumber", "sip.trunkPhoneNumber"
 """The attributes of a SIP participant with the other side's number and with that of the trunk (docs.livekit.io)."""
-WITHHELD: Literal["withheld"] = "withheld"
+Withheld = Literal["withheld"]
+WITHHELD: Withheld = "withheld"
+
+MASK = "…"
+"""What stands for the digits of a number that are not told."""
 
 _FALLBACK_IDENTITY = "sip_"
 """What livekit-sip puts before the number where nothing else gives the participant an identity."""
@@ -97,7 +101,7 @@ def parse_number(text: str, region: str | None = None) -> PhoneNumber:
 
 def number_of_caller(
     attributes: Mapping[str, str], identity: str, region: str | None = None
-) -> PhoneNumber | Literal["withheld"] | None:
+) -> PhoneNumber | Withheld | None:
     """The number of a SIP participant: None as long as it is not said, which may come later.
 
     Args:
@@ -133,4 +137,4 @@ def dialled_number(attributes: Mapping[str, str], region: str | None = None) -> 
 
 def masked(text: str) -> str:
     """A text in which no telephone number with its country stands: of each, the last two digits stay."""
-    return _IN_TEXT.sub(lambda found: f"…{found[0][-2:]}", text)
+    return _IN_TEXT.sub(lambda found: f"{MASK}{found[0][-2:]}", text)

@@ -21,6 +21,8 @@ from lkmongo.dispatch import Dispatched, Room, read_dispatch
 from lkmongo.embed.choose import embedder_for
 from lkmongo.errors import LkmongoError, UsageError
 from lkmongo.memory.lifetime import Lifetime
+from lkmongo.memory.phone_line import PhoneLine
+from lkmongo.memory.phones import Phones
 from lkmongo.memory.records import Knowledge, People, Sessions
 from lkmongo.model import DEFAULT_TENANT, UserScope, check_id
 from lkmongo.outbox.recovery import recover_periodically
@@ -71,6 +73,7 @@ class Memory:
         people: what is remembered of whom: list, show, search, export, forget, merge, erase.
         sessions: the records of sessions: list, show, search.
         knowledge: what an agent may quote: add, list, search, remove.
+        phones: which telephone numbers are whose, and PINs: list, lookup, link, unlink, set_pin, clear_pin, unlock_pin.
     """
 
     def __init__(
@@ -104,6 +107,7 @@ class Memory:
         self.people = People(self.store, self._search, self.settings)
         self.sessions = Sessions(self.store, self.embedder)
         self.knowledge = Knowledge(self.store, self._search, self.embedder)
+        self.phones = Phones(self.store, self.settings)
         self.furnish: Callable[[Store], Awaitable[object]] = lambda store: database_indexes.apply(store.db)
         """Makes an embedded database ready; of another one, `lkmongo db indexes` does that. Internal."""
         self._on_status = on_status
@@ -368,8 +372,10 @@ class Memory:
             participant_identity=dispatched.participant_identity,
             job=job,
             ticket=dispatched.ticket,
+            trust=dispatched.trust,
         )
-        lifetime.outbound, lifetime.is_outbound = dispatched.outbound, dispatched.is_outbound
+        if dispatched.is_outbound:
+            lifetime.calls(dispatched.outbound)
         return lifetime
 
     async def begin_without_job(
@@ -391,6 +397,7 @@ class Memory:
         participant_identity: str | None = None,
         job: JobContext | None = None,
         ticket: Ticket | None = None,
+        trust: str | None = None,
     ) -> Lifetime:
         store, livekit = await self.store(), self.settings.livekit
         async with AsyncExitStack() as stack:
@@ -408,6 +415,7 @@ class Memory:
                     agent_participant=_own_identity(job) if job else None,
                     livekit=livekit.host if livekit and job else None,
                     ticket=ticket,
+                    trust=trust,
                 )
             )
             lifetime = Lifetime(
@@ -417,6 +425,7 @@ class Memory:
                 participant_identity=participant_identity,
                 secret=livekit.secrets if livekit else None,
                 livekit=livekit,
+                phone_line=PhoneLine(caller, self.settings.tenant_policies()) if job else None,
                 learner_of=functools.partial(learner_of, self.settings, store, self.embedder),
                 has_model=self.settings.has_language_model,
                 on_ended=self._lifetimes.discard,

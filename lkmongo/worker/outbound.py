@@ -246,10 +246,9 @@ class OutboundCall:
             logger.warning("the telephone could not be hung up: %s (%s)", error.message, error.why)
 
     def _report(self) -> dict[str, Any]:
-        call, answer = self._lifetime.outbound, self._answer
+        answer = self._answer
         return {
             "direction": "outbound",
-            "last_digits": call.number.last_digits if call else None,
             "outcome": answer.outcome.value if answer else None,
             "sip_status": answer.sip_status if answer else None,
         }

@@ -199,8 +199,9 @@ async def test_an_attempt_is_recorded_once_under_the_person_without_the_number(
     (record,) = await telephone.records(store)
     assert (record["user_id"], record["status"], record["close_reason"]) == ("u-100", "complete", outcome)
     assert record["report"]["phone"] == {
+        "level": "recognised",
+        "number": "…67",
         "direction": "outbound",
-        "last_digits": "67",
         "outcome": outcome,
         "sip_status": status,
     }
