@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestServer
 from livekit import api, rtc
-from livekit.agents import utils
+from livekit.agents import llm, utils
 from livekit.agents.ipc.mock_room import create_mock_room
 from livekit.agents.testing import fake_job_context
 from livekit.rtc.event_emitter import EventEmitter
@@ -65,6 +65,11 @@ class Telephone:
         """LiveKit's job is over."""
         self.is_over = True
 
+    @property
+    def greeted(self) -> bool:
+        """Whether the agent has said something."""
+        return any(message.role == "assistant" for message in self.session.history.messages())
+
     async def joins(self, call: Dialled | None = None, status: str = "active") -> None:
         """The telephone's participant is in the room."""
         track = SimpleNamespace(
@@ -102,6 +107,7 @@ class Telephone:
         detection._on_user_speech_started()
         detection._on_transcript(words)
         detection._on_user_speech_ended(2.0)
+        self.session._conversation_item_added(llm.ChatMessage(role="user", content=[words]))
         detection._classifier.on_end_of_turn()
 
     def think(self, context: Any) -> list[Any]:
@@ -313,7 +319,7 @@ async def test_a_person_is_greeted_only_when_they_have_answered_and_as_nobody_in
         assert telephone.model.contexts == [], "it talks while the telephone rings"
         telephone.telephony.picked_up.set()
         await telephone.says("Hello?")
-        await until(telephone.session.history.messages)
+        await until(lambda: telephone.greeted)
         assert telephone.answer == Answer(Outcome.ANSWERED)
         greeting = str(telephone.model.contexts[-1].items)
         assert CALLING[:40] in greeting
@@ -327,14 +333,15 @@ async def test_a_person_is_greeted_only_when_they_have_answered_and_as_nobody_in
     assert record["close_reason"] == "hang-up"
     assert record["report"]["phone"]["outcome"] == "answered"
     assert "1234567" not in str(record)
-    assert await store.db.turns.count_documents({}) > 0
+    turns = await store.db.turns.find({}).sort("seq").to_list()
+    assert [turn["content"] for turn in turns] == ["Hello?", "Good morning, this is an assistant."]
 
 
 async def test_a_telephone_that_another_worker_has_dialled_is_not_dialled_again(calling, telephone):
     await telephone.joins(status="active")
     async with calling():
         await telephone.says("Hello?")
-        await until(telephone.session.history.messages)
+        await until(lambda: telephone.greeted)
         assert telephone.answer == Answer(Outcome.ANSWERED)
     assert telephone.telephony.dialled == []
 
@@ -356,3 +363,34 @@ async def test_the_order_is_in_no_log(calling, telephone, caplog):
             await until(lambda: telephone.is_over)
     assert "the call: failed" in caplog.text
     assert "1234567" not in caplog.text.replace(json.dumps(NUMBER), "")
+
+
+async def test_whoever_answers_is_the_person_only_once_they_say_who_they_are(calling, telephone, store):
+    await store.users.set_field(ROBIN, "name", "Robin")
+    await store.memories.remember(ROBIN, "allergy", "penicillin")
+    async with calling():
+        await telephone.says("Hello?")
+        await until(lambda: telephone.greeted)
+        caller = telephone.job_session._lifetime.caller
+        assert (caller.caller.guest, str(caller.trust), dict(caller.facts)) == (True, "recognised", {})
+        assert "penicillin" not in str([context.items for context in telephone.model.contexts])
+        await telephone.session.run(user_input="This is Robin.")
+        assert (caller.scope, str(caller.trust)) == (ROBIN, "named")
+        telephone.leaves("CLIENT_INITIATED")
+        await until(lambda: telephone.is_over)
+    (record,) = await telephone.records(store)
+    assert (record["user_id"], record["close_reason"]) == ("u-100", "hang-up")
+    told = record["report"]["phone"]
+    assert (told["outcome"], told["level"], told["direction"]) == ("answered", "named", "outbound")
+
+
+async def test_a_call_that_is_not_agreed_to_be_kept_is_nobodys(calling, telephone, store, tmp_path):
+    """Where the tenant asks for consent, an attempt could ask nobody."""
+    (tmp_path / "tenants.yaml").write_text("default: {consent: ask}\n")
+    telephone.settings = telephone.settings.model_copy(update={"tenants": tmp_path / "tenants.yaml"})
+    telephone.telephony.answers[NUMBER] = BUSY
+    async with calling():
+        await until(lambda: telephone.is_over)
+    (record,) = await telephone.records(store)
+    assert UserScope(tenant_id=record["tenant_id"], user_id=record["user_id"]).is_guest
+    assert record["close_reason"] == "busy"
