@@ -1,9 +1,10 @@
 """Dispatch metadata: who the caller of a job is, written when a token is minted and validated by the agent.
 
-It is a JSON object in one of two forms. Plain: `user_id`, optionally `tenant_id`, `participant_identity` and `until`;
+It is a JSON object in one of three forms. Plain: `user_id`, optionally `tenant_id`, `participant_identity` and `until`;
 whoever holds the token can read it. Sealed: only `caller`, which needs LIVEKIT_API_SECRET to make or read and is bound
-to one room and one participant. (Fernet: AES-128-CBC and HMAC-SHA256, with a readable time stamp.) Anything else makes
-the caller a guest.
+to one room and one participant. (Fernet: AES-128-CBC and HMAC-SHA256, with a readable time stamp.) Of a call that the
+agent is to make itself: only `call`, sealed under a key of its own, so that it can be presented as nobody's identity
+and no telephone number stands in LiveKit's list of dispatches. Anything else makes the caller a guest.
 
 A token outlives itself: LiveKit gives connected clients fresh ones, with the same metadata. So metadata have an end of
 their own. It counts for the beginning of the room, since an agent may be sent into it again hours later. And a seal is
@@ -13,9 +14,9 @@ or else the first one it is used in, which `lkmongo.store.people.admission` keep
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,8 @@ from typing import Any
 
 from lkmongo.errors import InvalidIdError, LkmongoError
 from lkmongo.model import DEFAULT_TENANT, TenantScope, UserScope, check_id
+from lkmongo.phone_numbers import PhoneNumber
+from lkmongo.sealed_text import CALL_KEY, CALLER_KEY, compact, opened_text, sealed_text
 from lkmongo.ticket import Ticket
 
 MAX_METADATA = 4 * 1024
@@ -31,6 +34,8 @@ MAX_PARTICIPANT = 256
 """Bytes of a participant's identity: the server's own limit."""
 SEAL_LIFE = timedelta(days=1)
 """How long a seal for an existing room is valid: the call of a dead worker may be dispatched again hours later."""
+CALL_LIFE = timedelta(minutes=2)
+"""How long after it was ordered a call may be dialled: nobody waits for what an agent does that comes later."""
 LEEWAY = timedelta(seconds=60)
 """Tolerated clock difference, the same as LiveKit's servers have for tokens."""
 CALLER_ATTRIBUTE = "lkmongo.caller"
@@ -39,7 +44,8 @@ UNKNOWN_TENANT = "(unknown)"
 """The tenant of a guest whose seal does not open: theirs is sealed, too, and they get no other tenant's knowledge."""
 
 _PLAIN = {"user_id", "tenant_id", "participant_identity", "guest_id", "until", "trust"}
-_SEALED = {"caller"}
+_SEALED = {"caller", "call"}
+_DIALLED = re.compile(r"\+\d{7,15}")
 
 
 class SealError(LkmongoError):
@@ -64,11 +70,30 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True)
+class Outbound:
+    """A call that the agent is to make.
+
+    Attributes:
+        scope: whom it is to reach. Who answers is not known by that.
+        number: what is to be dialled.
+        trunk: LiveKit's id of the outbound trunk.
+        ringing: how long it may ring.
+    """
+
+    scope: UserScope
+    number: PhoneNumber
+    trunk: str
+    ringing: timedelta = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
 class Dispatched:
     """The caller that an agent was dispatched for.
 
     `participant_identity` is the participant to serve, None if the metadata does not say. `why` is what was wrong with
-    a guest's metadata; it quotes nothing of it, so that it can be logged. `ticket` is that of a seal.
+    a guest's metadata; it quotes nothing of it, so that it can be logged. `ticket` is that of a seal. `outbound` is the
+    call that the agent is to make: whoever answers it begins as a guest. `is_outbound` says that there is nobody in the
+    room unless the agent calls them, also if the call may not be made (any more).
     `trust` is how sure it is that they are the one, in a call by telephone that is resumed: see `SessionRecord`.
     `names_nobody`: neither a person nor a tenant, which may be known by the number that was dialled.
     """
@@ -78,6 +103,8 @@ class Dispatched:
     participant_identity: str | None
     why: str | None
     ticket: Ticket | None = field(default=None, compare=False)
+    outbound: Outbound | None = None
+    is_outbound: bool = False
     trust: str | None = None
     names_nobody: bool = field(default=False, compare=False)
 
@@ -112,16 +139,15 @@ def read_dispatch(
             does not open, `UNKNOWN_TENANT`.
         at: the current time, for tests.
     """
-    unnamed = tenant_id or DEFAULT_TENANT
+    unnamed, is_outbound = tenant_id or DEFAULT_TENANT, False
     if not metadata.strip():
         return Dispatched(UserScope.guest(unnamed), guest=True, participant_identity=None, why=None, names_nobody=True)
     names_nobody = False
     try:
         fields = _fields(metadata)
-        if "caller" in fields:
-            sealed = unseal(_seal_of(fields), room=room, participant_identity=None, secret=secret or "", at=at)
-            who = sealed.participant_identity
-            return Dispatched(sealed.scope, guest=False, participant_identity=who, why=None, ticket=sealed.ticket)
+        is_outbound = "call" in fields
+        if _SEALED & fields.keys():
+            return _read_sealed(fields, room, secret or "", at)
         tenant = _id(fields, "tenant_id", unnamed)
         participant = _participant(fields["participant_identity"]) if "participant_identity" in fields else None
         if "guest_id" in fields:  # of a resumed call; only a server can dispatch
@@ -139,8 +165,26 @@ def read_dispatch(
     except _MalformedError as error:
         names_nobody, why = True, str(error)
     return Dispatched(
-        UserScope.guest(unnamed), guest=True, participant_identity=None, why=why, names_nobody=names_nobody
+        UserScope.guest(unnamed),
+        guest=True,
+        participant_identity=None,
+        why=why,
+        is_outbound=is_outbound,
+        names_nobody=names_nobody and not is_outbound,
     )
+
+
+def _read_sealed(
+    fields: dict[str, Any], room: Room | str, secret: str | Sequence[str], at: datetime | None
+) -> Dispatched:
+    """Open the one field that there is; raises SealError."""
+    if "caller" in fields:
+        sealed = unseal(_text_of(fields, "caller"), room=room, secret=secret, at=at)
+        who = sealed.participant_identity
+        return Dispatched(sealed.scope, guest=False, participant_identity=who, why=None, ticket=sealed.ticket)
+    call, who = _open_call(_text_of(fields, "call"), _room(room), secret, at or datetime.now(UTC))
+    guest = UserScope.guest(call.scope.tenant_id)
+    return Dispatched(guest, guest=True, participant_identity=who, why=None, outbound=call, is_outbound=True)
 
 
 def plain_metadata(
@@ -163,14 +207,43 @@ def plain_metadata(
         fields["until"] = int(until.timestamp())
     if trust is not None:
         fields["trust"] = trust
-    return _compact(fields)
+    return compact(fields)
 
 
 def resuming_metadata(guest: UserScope, participant_identity: str | None = None) -> str:
     fields = {"guest_id": guest.user_id, "tenant_id": guest.tenant_id}
     if participant_identity is not None:
         fields["participant_identity"] = participant_identity
-    return _compact(fields)
+    return compact(fields)
+
+
+def call_metadata(
+    call: Outbound, *, room: Room, participant_identity: str, secret: str, at: datetime | None = None
+) -> str:
+    """Make the metadata of a call that the agent is to make; only the holder of `secret` can read it.
+
+    They are good for `CALL_LIFE`, in one room.
+
+    Args:
+        call: whom to reach, and how.
+        room: the room with its id.
+        participant_identity: that of whoever answers; visible in the room, so it must tell neither person nor number.
+        secret: LIVEKIT_API_SECRET.
+        at: the current time, for tests.
+    """
+    made = at or datetime.now(UTC)
+    content = {
+        "user_id": call.scope.user_id,
+        "tenant_id": call.scope.tenant_id,
+        "number": call.number.text,
+        "trunk": call.trunk,
+        "ringing": int(call.ringing.total_seconds()),
+        "room": room.name,
+        "sid": room.sid,
+        "participant": participant_identity,
+        "until": int((made + CALL_LIFE).timestamp()),
+    }
+    return compact({"call": sealed_text(content, secret, made, CALL_KEY)})
 
 
 def sealed_metadata(
@@ -195,7 +268,7 @@ def sealed_metadata(
         made_at=made_at,
         at=at,
     )
-    return _compact({"caller": sealed})
+    return compact({"caller": sealed})
 
 
 def seal(
@@ -235,7 +308,7 @@ def seal(
         "made": int((made_at or made).timestamp() * 1_000),
     }
     content |= {name: value for name, value in (("sid", where.sid), ("visitor", visitor)) if value}
-    return str(_fernet(secret).encrypt_at_time(_compact(content).encode(), int(made.timestamp())).decode())
+    return sealed_text(content, secret, made, CALLER_KEY)
 
 
 def unseal(
@@ -277,11 +350,35 @@ def unseal(
     return sealed
 
 
+def _open_call(text: str, where: Room, secret: str | Sequence[str], at: datetime) -> tuple[Outbound, str]:
+    """The call, and the identity of whoever answers; raises SealError."""
+    secrets = [secret] if isinstance(secret, str) else secret
+    if not any(secrets):
+        raise SealError("there is no LIVEKIT_API_SECRET to open the sealed call with")
+    try:
+        data, _ = opened_text(text, secrets, CALL_KEY)
+        content = json.loads(data)
+        scope = UserScope(tenant_id=content["tenant_id"], user_id=content["user_id"])
+        if not _DIALLED.fullmatch(content["number"]):
+            raise ValueError
+        ringing = timedelta(seconds=content["ringing"])
+        call = Outbound(scope, PhoneNumber(content["number"]), str(content["trunk"]), ringing)
+        who, until = _participant(content["participant"]), _time(1_000 * content["until"])
+        room = content["room"], content["sid"]
+    except (_MalformedError, InvalidIdError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise SealError("the sealed call is damaged, or was sealed with another LIVEKIT_API_SECRET") from error
+    if room != (where.name, where.sid):
+        raise SealError("the sealed call is for another room")
+    if at > until + LEEWAY:
+        raise SealError("the sealed call is too old to be dialled")
+    return call, who
+
+
 def _opened(text: str, where: Room, secrets: Sequence[str]) -> Sealed:
     if not any(secrets):
         raise SealError("there is no LIVEKIT_API_SECRET to open the sealed caller with")
     try:
-        data, made = _decrypted(text, secrets)
+        data, made = opened_text(text, secrets, CALLER_KEY)
         content = json.loads(data)
         sid, visitor = content.get("sid"), content.get("visitor")
         if not all(isinstance(each, str | None) for each in (sid, visitor)):
@@ -294,19 +391,6 @@ def _opened(text: str, where: Room, secrets: Sequence[str]) -> Sealed:
         return Sealed(scope, Room(content["room"], sid), content["participant"], ticket)
     except (InvalidIdError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise SealError("the sealed caller is damaged, or was sealed with another LIVEKIT_API_SECRET") from error
-
-
-def _decrypted(text: str, secrets: Sequence[str]) -> tuple[bytes, int]:
-    """The content, and when it was encrypted in seconds since the epoch; raises ValueError."""
-    from cryptography.fernet import InvalidToken
-
-    for secret in filter(None, secrets):
-        try:
-            data: bytes = _fernet(secret).decrypt(text.encode())
-        except InvalidToken:
-            continue
-        return data, int.from_bytes(base64.urlsafe_b64decode(text)[1:9], "big")
-    raise ValueError("none of the secrets has made it")
 
 
 def _time(milliseconds: float) -> datetime:
@@ -333,13 +417,14 @@ def _fields(metadata: str) -> dict[str, Any]:
         raise _MalformedError("the metadata is not a JSON object")
     if not value:
         raise _MalformedError("the metadata has no user_id")
-    if "caller" in value and value.keys() - _SEALED:
-        raise SealError("the metadata has both a sealed caller and other keys")
+    for sealed in _SEALED & value.keys():
+        if len(value) > 1:
+            raise SealError(f"the metadata has both a sealed {sealed} and other keys")
     if (
         value.keys() - _PLAIN - _SEALED
     ):  # never ignored: with "tenant" instead of "tenant_id" it would be another person
         raise _MalformedError(
-            "the metadata has keys other than user_id, tenant_id, participant_identity, until and caller"
+            "the metadata has keys other than user_id, tenant_id, participant_identity, until, caller and call"
         )
     return value
 
@@ -351,10 +436,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _seal_of(fields: dict[str, Any]) -> str:
-    if not isinstance(fields["caller"], str):
-        raise SealError("the metadata's caller is not text")
-    return fields["caller"]
+def _text_of(fields: dict[str, Any], key: str) -> str:
+    if not isinstance(fields[key], str):
+        raise SealError(f"the metadata's {key} is not text")
+    return str(fields[key])
 
 
 def _only_text(fields: dict[str, Any], key: str) -> str:
@@ -394,17 +479,3 @@ def _participant(value: object) -> str:
     if not isinstance(value, str) or not value.strip() or len(value.encode("utf-8", "surrogatepass")) > MAX_PARTICIPANT:
         raise _MalformedError(f"the metadata's participant_identity is not text of 1 to {MAX_PARTICIPANT} bytes")
     return value
-
-
-def _compact(fields: dict[str, Any]) -> str:
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
-
-
-def _fernet(secret: str) -> Any:
-    """A cipher with a derived key, so that seals reveal nothing about the secret that signs tokens."""
-    from cryptography.fernet import Fernet
-    from cryptography.hazmat.primitives.hashes import SHA256
-    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-    key = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"lkmongo sealed caller 1").derive(secret.encode())
-    return Fernet(base64.urlsafe_b64encode(key))

@@ -218,6 +218,12 @@ def agent_name(value: Any) -> Any:
     return text
 
 
+def sip_trunk(value: Any) -> Any:
+    if not re.fullmatch(r"ST_\w{1,64}", str(value), re.ASCII):
+        raise ValueError("must be the id of an outbound trunk, such as ST_AbCdEf123456")
+    return value
+
+
 def webhook_url(value: Any) -> Any:
     if not re.match(r"https://[^\s/]+|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?([/?]|$)", str(value)):
         raise ValueError("must begin with https://, or with http:// for a receiver on localhost")

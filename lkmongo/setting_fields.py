@@ -201,6 +201,12 @@ class Fields(BaseModel):
         alias="LKMONGO_AGENT_NAME",
         description="the name under which the agent registers with LiveKit, and which tokens dispatch",
     )
+    sip_trunk: Annotated[str, BeforeValidator(check.sip_trunk)] | None = Field(
+        None,
+        alias="LKMONGO_SIP_TRUNK",
+        description="LiveKit's id of the outbound trunk that `lkmongo call` dials by, such as `ST_AbCdEf123456`",
+        examples=["`--trunk`"],
+    )
     agent: Annotated[str, check.import_path("Class")] | None = Field(
         None,
         alias="LKMONGO_AGENT",

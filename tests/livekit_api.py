@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +26,9 @@ class Rooms:
         present: who is in each room; None for a caller, and the agents that have joined.
         under_way: dispatches that were made before, of one room or, if they name none, of each.
         created: when each room was made, in seconds since the epoch; now if it is not said.
+        metadata: of each room.
+        on_dispatch: awaited in the background for each dispatch: what the agent does that it sends.
+        before_listing: awaited before it is said which jobs a dispatch has.
     """
 
     names: set[str] = field(default_factory=set)
@@ -32,6 +37,10 @@ class Rooms:
     present: list[api.ParticipantInfo] | None = None
     under_way: list[api.AgentDispatch] = field(default_factory=list)
     created: dict[str, float] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
+    on_dispatch: Callable[[api.CreateAgentDispatchRequest], Coroutine[Any, Any, None]] | None = None
+    before_listing: Callable[[], Coroutine[Any, Any, None]] | None = None
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
 
 ROOMS = web.AppKey("rooms", Rooms)
@@ -45,20 +54,54 @@ async def _list_rooms(request: web.Request, grants: api.VideoGrants) -> Any:
     there = [name for name in sorted(rooms.names) if not asked.names or name in asked.names]
     made = {name: int(1_000 * rooms.created.get(name, time.time())) for name in there}
     return api.ListRoomsResponse(
-        rooms=[api.Room(name=name, sid=f"RM_{name}", num_participants=1, creation_time_ms=made[name]) for name in there]
+        rooms=[
+            api.Room(
+                name=name,
+                sid=f"RM_{name}",
+                num_participants=1,
+                creation_time_ms=made[name],
+                metadata=rooms.metadata.get(name, ""),
+            )
+            for name in there
+        ]
     )
+
+
+async def _create_room(request: web.Request, grants: api.VideoGrants) -> Any:
+    _allow(grants.room_create)
+    asked = api.CreateRoomRequest.FromString(await request.read())
+    request.app[ROOMS].names.add(asked.name)
+    return api.Room(name=asked.name, sid=f"RM_{asked.name}")
+
+
+async def _delete_room(request: web.Request, grants: api.VideoGrants) -> Any:
+    _allow(grants.room_create)
+    request.app[ROOMS].names.discard(api.DeleteRoomRequest.FromString(await request.read()).room)
+    return api.DeleteRoomResponse()
+
+
+async def _update_room_metadata(request: web.Request, grants: api.VideoGrants) -> Any:
+    asked = api.UpdateRoomMetadataRequest.FromString(await request.read())
+    _allow(grants.room_admin and grants.room == asked.room)
+    request.app[ROOMS].metadata[asked.room] = asked.metadata
+    return api.Room(name=asked.room, metadata=asked.metadata)
 
 
 async def _create_dispatch(request: web.Request, grants: api.VideoGrants) -> Any:
     asked = api.CreateAgentDispatchRequest.FromString(await request.read())
     _allow(grants.room_admin and grants.room == asked.room)
-    request.app[ROOMS].dispatches.append(asked)
+    rooms = request.app[ROOMS]
+    rooms.dispatches.append(asked)
+    if rooms.on_dispatch:
+        rooms.tasks.add(asyncio.create_task(rooms.on_dispatch(asked)))
     return api.AgentDispatch(id="AD_1", agent_name=asked.agent_name, room=asked.room, metadata=asked.metadata)
 
 
 async def _list_dispatch(request: web.Request, grants: api.VideoGrants) -> Any:
     _allow(grants.room_admin)
     rooms, asked = request.app[ROOMS], api.ListAgentDispatchRequest.FromString(await request.read())
+    if rooms.before_listing:
+        await rooms.before_listing()
     asked_for = [each for each in rooms.dispatches if each.room == asked.room]
     if not asked_for:
         there = [each for each in rooms.under_way if each.room in {"", asked.room}]
@@ -155,6 +198,9 @@ def create_app(secret: str = SECRET, rooms: Rooms | None = None) -> web.Applicat
     app[ROOMS] = rooms or Rooms()
     for service, method, handler in (
         ("RoomService", "ListRooms", _list_rooms),
+        ("RoomService", "CreateRoom", _create_room),
+        ("RoomService", "DeleteRoom", _delete_room),
+        ("RoomService", "UpdateRoomMetadata", _update_room_metadata),
         ("RoomService", "ListParticipants", _list_participants),
         ("RoomService", "RemoveParticipant", _remove_participant),
         ("AgentDispatchService", "CreateDispatch", _create_dispatch),

@@ -17,7 +17,6 @@ from lkmongo.dispatch import (
     Dispatched,
     Room,
     SealError,
-    _fernet,
     plain_metadata,
     read_dispatch,
     seal,
@@ -25,6 +24,7 @@ from lkmongo.dispatch import (
     unseal,
 )
 from lkmongo.model import TenantScope, UserScope
+from lkmongo.sealed_text import fernet
 from lkmongo.ticket import Ticket
 
 SECRET = "a-secret-that-is-long-enough-for-hmac-256"
@@ -203,7 +203,7 @@ def test_a_seal_says_what_mongodb_is_asked_about_it():
 
 def test_a_seal_of_an_earlier_release_is_read():
     content = {"user_id": "u-100", "tenant_id": "acme", "room": ROOM, "participant": "p-1", "until": 4_000_000_000}
-    text = _fernet(SECRET).encrypt_at_time(json.dumps(content).encode(), int(NOON.timestamp())).decode()
+    text = fernet(SECRET).encrypt_at_time(json.dumps(content).encode(), int(NOON.timestamp())).decode()
     found = read({"caller": text}, room=Room(ROOM, "RM_1", NOON))
     assert (found.scope, found.ticket.made_at, found.ticket.visitor) == (JORDAN, NOON, None)
     assert found.ticket.seal
@@ -264,12 +264,12 @@ def test_what_our_own_key_sealed_but_is_no_caller_does_not_open():
         {"made": None},
         {"made": 1e300},
     ):
-        text = _fernet(SECRET).encrypt(json.dumps(good | change).encode()).decode()
+        text = fernet(SECRET).encrypt(json.dumps(good | change).encode()).decode()
         with pytest.raises(SealError):
             unseal(text, room=ROOM, participant_identity=None, secret=SECRET)
     for odd in (b"[]", b"null", b"\xff", b"{}"):
         with pytest.raises(SealError):
-            unseal(_fernet(SECRET).encrypt(odd).decode(), room=ROOM, participant_identity=None, secret=SECRET)
+            unseal(fernet(SECRET).encrypt(odd).decode(), room=ROOM, participant_identity=None, secret=SECRET)
 
 
 def test_the_largest_ids_fit_into_the_metadata():

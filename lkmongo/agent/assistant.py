@@ -46,6 +46,15 @@ TAKEOVER = (
     "what you can do for them, and continue with what they asked for."
 )
 
+CALLING = (
+    "You have placed this call yourself, and somebody has answered. Say in one or two short sentences that you are an "
+    "automated assistant, and ask with whom you are speaking. Name nobody, and say nothing about whom you want to "
+    "reach or why, until you know who is speaking."
+)
+
+VOICEMAIL = "Hello. This is an automated call. We will try to reach you again. Goodbye."
+"""What a machine is told: who hears it, and when, is not known, so there is nothing personal in it."""
+
 RESUMPTION = (
     "You were cut off from the caller for a moment. Do not greet them again: say in one short sentence that you are "
     "back, and continue where the conversation stopped."
@@ -98,6 +107,9 @@ class Assistant(MemoryAgent):
     greeting: ClassVar[str] = GREETING
     takeover: ClassVar[str] = TAKEOVER
     resumption: ClassVar[str] = RESUMPTION
+    calling: ClassVar[str] = CALLING
+    voicemail: ClassVar[str] = VOICEMAIL
+    """The sentence itself; empty to leave no message."""
 
     def __init__(self, *, instructions: str | None = None, **options: Any) -> None:
         """Create the agent; `instructions` replace the class's, `options` go to `livekit.agents.Agent`."""

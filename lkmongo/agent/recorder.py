@@ -44,6 +44,7 @@ class Recorder:
         self._outbox = outbox
         self._turns: dict[str, Turn] = {}
         self._kept: dict[str, Turn] = {}
+        self._undecided: list[Turn] | None = None
         outbox.on_erased(self._turns.clear)
         outbox.on_erased(self._kept.clear)
 
@@ -142,6 +143,22 @@ class Recorder:
         """The turns as they are stored, redacted, in the order in which they were made."""
         return sorted(self._kept.values(), key=lambda turn: turn.created_at)
 
+    def hold_turns(self) -> None:
+        """Keep what is said in memory until `take_turns`: a machine may be saying it, of which nothing is recorded."""
+        self._undecided = []
+
+    def take_turns(self) -> None:
+        """A person is talking: record what was said so far, and what follows."""
+        said, self._undecided = self._undecided or [], None
+        for turn in said:
+            self._add(turn)
+
+    async def attempted(self, scope: UserScope) -> None:
+        """Make this the record of an attempt to reach somebody with whom nobody has talked; without a turn."""
+        self._undecided = []
+        await self.change_scope(scope)
+        self.start()
+
     def note(self, item: ChatItem) -> None:
         """Record an item that did not become part of the conversation, such as a message that was not answered."""
         self._add(turn_of(item))
@@ -159,6 +176,9 @@ class Recorder:
 
     def _add(self, turn: Turn | None) -> None:
         if turn is None or turn.item_id in self._turns or self.erased or self.lease.superseded:
+            return
+        if self._undecided is not None:
+            self._undecided.append(turn)
             return
         self._turns[turn.item_id] = turn
         kept, amended = self._outbox.conversation.turn(turn)

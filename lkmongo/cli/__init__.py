@@ -20,6 +20,7 @@ from lkmongo.cli import (
     agent,
     agent_test,  # noqa: F401 - registers its command with agent.app
     audit,
+    call,
     db,
     db_search,  # noqa: F401 - registers its commands with db.app
     doctor,
@@ -61,6 +62,7 @@ app.add_typer(phone.app, name="phone")
 app.add_typer(audit.app, name="audit")
 app.add_typer(token.app, name="token")
 app.add_typer(local.app, name="local")
+command(app, "call", data=True, audited=True)(call.call)
 command(app, "web", data=True)(web.web)
 command(app, "doctor", data=True, lenient=True)(doctor.doctor)
 for group in app.registered_groups:

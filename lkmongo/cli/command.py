@@ -249,11 +249,12 @@ def command(
     `--json`; one that knows a further format has a parameter `output` of its own. A `lenient` command runs even with
     invalid settings. An `audited` one gets `--reason` too, and can show nothing before `Cli.audit`.
     """
+    group = "" if app.info.name == "lkmongo" else f"{app.info.name} "
 
     def register(function: Function) -> Function:
         # Without it Typer truncates the first sentence at a line break.
         app.command(name, short_help=_first_sentence(function))(
-            _runner(function, data=data, lenient=lenient, action=f"{app.info.name} {name}" if audited else "")
+            _runner(function, data=data, lenient=lenient, action=f"{group}{name}" if audited else "")
         )
         return function
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from lkmongo.agent.learning import Learner
     from lkmongo.agent.models import ModelChoice
+    from lkmongo.dispatch import Outbound
     from lkmongo.settings import LiveKitCredentials
 
 logger = logging.getLogger(__name__)
@@ -100,6 +101,12 @@ class Lifetime:
         """What answers the caller, if it is not the AgentSession's own language model."""
         self.ends_on_close = True
         """Whether the session ends when its AgentSession closes; otherwise `end` is called with the reason."""
+        self.outbound: Outbound | None = None
+        """The call that the agent makes itself, if it does."""
+        self.is_outbound = False
+        """Whether nobody is in the room unless the agent calls them, also if it may not."""
+        self.outcome: Callable[[], Awaitable[str | None]] | None = None
+        """Of a call that the agent makes, awaited before its end is stored: the reason, if nobody was talked to."""
         self._secret = secret
         self._livekit = livekit
         self._phone_line = phone_line
@@ -132,6 +139,12 @@ class Lifetime:
             job.room.on("connection_quality_changed", self._on_quality)
             job.room.on("participant_connected", self._on_participant)
             job.room.on("participant_attributes_changed", self._on_attributes)
+
+    def calls(self, call: Outbound | None) -> None:
+        """Nobody is in the room unless the agent calls them; None if it may not."""
+        self.outbound, self.is_outbound = call, True
+        if call and self._phone_line:
+            self._phone_line.expect(call.scope, call.number)
 
     def _begin_record(self) -> None:
         """Keep the record of a session that has no AgentSession, since it has something to store."""
@@ -232,7 +245,7 @@ class Lifetime:
         began = ended_at = now()
         stored, reason, learner = False, "error", None
         try:
-            reason = await self._find_reason()
+            reason = (await self.outcome() if self.outcome else None) or await self._find_reason()
             if self._left and self._left[0] == reason:
                 ended_at = self._left[1]
             await asyncio.gather(*self._identifying, return_exceptions=True)

@@ -365,13 +365,14 @@ class Memory:
                 tenant_id=tenant_id,
             )
         if dispatched.why:
-            logger.warning("the caller is a guest: %s", dispatched.why)
+            outcome = "nobody is called" if dispatched.is_outbound else "the caller is a guest"
+            logger.warning("%s: %s", outcome, dispatched.why)
         if dispatched.names_nobody and find_tenant and (found := await find_tenant()):
             dispatched = replace(dispatched, scope=UserScope.guest(found))
         if self._prewarmed and not self._closes_with_job:
             self._closes_with_job = True
             job.add_shutdown_callback(self._on_job_shutdown)
-        return await self._begin(
+        lifetime = await self._begin(
             dispatched.scope,
             guest=dispatched.guest,
             session_id=session_id or room.sid or job.job.id,
@@ -382,6 +383,9 @@ class Memory:
             trust=dispatched.trust,
             by_number=dispatched.names_nobody and tenant_id is None,
         )
+        if dispatched.is_outbound:
+            lifetime.calls(dispatched.outbound)
+        return lifetime
 
     async def begin_without_job(
         self, scope: UserScope, *, guest: bool, session_id: str, room_name: str = NO_ROOM

@@ -19,6 +19,7 @@ from lkmongo.phone_numbers import PhoneNumber, Withheld, number_of_caller
 if TYPE_CHECKING:
     from livekit import rtc
 
+    from lkmongo.model import UserScope
     from lkmongo.tenants import Tenants
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,10 @@ class PhoneLine:
     def resume(self, trust: str) -> None:
         """A call by telephone goes on whose agent has died: no more is known of who speaks than was known then."""
         self._phone().resume(trust)
+
+    def expect(self, person: UserScope, number: PhoneNumber) -> None:
+        """The agent calls this person: whoever answers may be them."""
+        self._phone().expect(person, number)
 
     def take(self, participant: rtc.Participant) -> bool:
         """Look whether the caller is on the telephone, and what their number is, as far as that is there yet.

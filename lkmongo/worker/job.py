@@ -24,6 +24,7 @@ from lkmongo.api_secret import silence_pyjwt
 from lkmongo.child_process import end_after_parent
 from lkmongo.memory.lifetime import CRASH, SHUTDOWN, Lifetime
 from lkmongo.settings import Settings
+from lkmongo.worker.outbound import OutboundCall
 from lkmongo.worker.prewarm import Prewarm
 from lkmongo.worker.resume import chat_context
 
@@ -86,7 +87,7 @@ class JobSession:
             EmbeddedError: the embedded mongod cannot run here.
             SettingsError: a setting is wrong.
         """
-        job, prewarm = self._job, self._prewarm
+        job, prewarm, outbound = self._job, self._prewarm, None
         settings = prewarm.settings
         lifetime = self._lifetime = await prewarm.memory.begin(job, find_tenant=self._find_tenant)
         lifetime.model, caller_session = prewarm.model, lifetime.caller
@@ -109,6 +110,9 @@ class JobSession:
                 speech.speak_as(settings, policy)
 
         caller_session.on_moved = speak_as_tenant
+        if lifetime.is_outbound and settings.livekit:
+            outbound = OutboundCall(job, lifetime, settings.livekit, prewarm.model)
+            outbound.hold(assistant)
         # Before the session starts: to serve one participant only, the SDK must know the agent's own identity.
         await job.connect()
         if turns := await earlier_turns:
@@ -124,6 +128,8 @@ class JobSession:
             record=False,
         )
         self._began = True
+        if outbound:
+            outbound.begin(session, aloud=speech is not None)
         logger.info("a session began: %s, %s", caller_session.caller.status, "aloud" if speech else "in text only")
 
     async def _find_tenant(self) -> str | None:

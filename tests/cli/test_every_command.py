@@ -22,6 +22,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "audit export": [],
     "audit list": [],
     "audit verify": [],
+    "call": ["+49301234567", "--user", "u-100", "--trunk", "ST_1"],
     "db embed": [],
     "db encrypt": [],
     "db indexes": [],
