@@ -16,15 +16,18 @@ from lkmongo.imports import extra
 
 NUMBER, DIALLED = "sip.phoneNumber", "sip.trunkPhoneNumber"
 """The attributes of a SIP participant with the other side's number and with that of the trunk (docs.livekit.io)."""
+FALLBACK_IDENTITY = "sip_"
+"""What livekit-sip puts before the number, or its hash, where nothing else gives the participant an identity."""
 WITHHELD: Literal["withheld"] = "withheld"
 
-_FALLBACK_IDENTITY = "sip_"
-"""What livekit-sip puts before the number where nothing else gives the participant an identity."""
 _NOBODY = frozenset("anonymous restricted unavailable unknown private withheld blocked asserted p".split())
 _ADDRESS = re.compile(r"^(?:sips?|tel):", re.IGNORECASE)
 _PARTS = re.compile(r"[;?]")
 _EXTENSION = re.compile(r"(?:;ext=|[x#]|\bext\.?\s*)(\d{1,8})\b", re.IGNORECASE)
+_FALLBACK_NUMBER = re.compile(r"\+?\d{7,15}(?![\w+])")
 _IN_TEXT = re.compile(r"\+\d{7,15}(?!\d)")
+_LEAST_DIGITS = 7
+"""Of a number with its country; the shortest there are have so many."""
 _LEAST_INTERNATIONAL = 10
 """Digits from which a number without a country is tried as an international one whose plus was left out."""
 
@@ -67,7 +70,14 @@ def parse_number(text: str, region: str | None = None) -> PhoneNumber:
         MissingExtraError: the extra `phone` is not installed.
     """
     with extra("phone", "reading telephone numbers"):
-        from phonenumbers import NumberParseException, PhoneNumberFormat, format_number, is_possible_number, parse
+        from phonenumbers import (
+            NumberParseException,
+            PhoneNumberFormat,
+            ValidationResult,
+            format_number,
+            is_possible_number_with_reason,
+            parse,
+        )
 
     wanted = region.upper() if region else None
     body = _ADDRESS.sub("", text.strip())
@@ -84,9 +94,10 @@ def parse_number(text: str, region: str | None = None) -> PhoneNumber:
             number = parse(candidate, country)
         except NumberParseException:
             continue
-        if is_possible_number(number) and number.country_code:
-            number.extension = None
-            e164 = format_number(number, PhoneNumberFormat.E164)
+        number.extension = None
+        e164 = format_number(number, PhoneNumberFormat.E164)
+        # One without its area is there in several, and a shorter one is an extension within some house.
+        if is_possible_number_with_reason(number) == ValidationResult.IS_POSSIBLE and len(e164) > _LEAST_DIGITS:
             return PhoneNumber(f"{e164};ext={extension[1]}" if extension else e164)
     raise PhoneNumberError(
         "that is not a telephone number",
@@ -107,10 +118,10 @@ def number_of_caller(
     """
     text = attributes.get(NUMBER)
     if text is None:
-        if not identity.startswith(_FALLBACK_IDENTITY):
+        if not identity.startswith(FALLBACK_IDENTITY):
             return None
-        text = identity.removeprefix(_FALLBACK_IDENTITY)
-        if not re.search(r"\d{7}", text):  # an id of another kind
+        text = identity.removeprefix(FALLBACK_IDENTITY)
+        if not _FALLBACK_NUMBER.match(text):  # an id of another kind, such as the hash of a number that a rule hides
             return None
     name = _ADDRESS.sub("", text.strip().strip('"<>')).split("@")[0].casefold()
     if not name or name in _NOBODY:
