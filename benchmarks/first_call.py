@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def _ours(uri: str, home: str) -> None:
-    from lkmongo.agent.caller_session import begin_session
+    from lkmongo.agent.beginning import begin_session
     from lkmongo.settings import Settings
     from lkmongo.worker.prewarm import Prewarm
 
@@ -66,7 +66,7 @@ def _round_trips(path: str) -> int:
 
     from benchmarks.network import Network
     from benchmarks.patience import Loop, Patience
-    from lkmongo.agent.caller_session import begin_session
+    from lkmongo.agent.beginning import begin_session
     from lkmongo.settings import Settings
     from lkmongo.worker.prewarm import Prewarm
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from pymongo.database import Database
 
-from lkmongo.agent.caller_session import CallerSession, begin_session
+from lkmongo.agent.beginning import begin_session
+from lkmongo.agent.caller_session import CallerSession
 from lkmongo.embed.base import Embedder
 from lkmongo.model import UserScope
 from lkmongo.settings import Settings

@@ -31,7 +31,8 @@ from pymongo import MongoClient
 from benchmarks.measure import Result, Way, machine, result, table, take_turns, tell, write_json
 from benchmarks.network import Network, socket_path
 from benchmarks.rival_process import RIVAL, Rival, rival
-from lkmongo.agent.caller_session import CallerSession, begin_session
+from lkmongo.agent.beginning import begin_session
+from lkmongo.agent.caller_session import CallerSession
 from lkmongo.local.mongod import EmbeddedMongod
 from lkmongo.model import UserScope
 from lkmongo.settings import Settings

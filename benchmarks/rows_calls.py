@@ -15,8 +15,8 @@ from benchmarks.guide import Guide
 from benchmarks.measure import Result, Way, result, take_turns, tell
 from benchmarks.network import Network, socket_path
 from benchmarks.stage import CALLER, Ways, give_slots, vectors_of
+from lkmongo.agent.beginning import begin_session
 from lkmongo.agent.briefing import brief, with_briefing
-from lkmongo.agent.caller_session import begin_session
 from lkmongo.agent.tools import BoundTools
 from lkmongo.model import Order, OrderItem, UserScope
 from lkmongo.store.seed.seeding import seed

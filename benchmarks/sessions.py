@@ -28,7 +28,7 @@ from livekit.agents.testing import fake_job_context
 from benchmarks.measure import percentile
 from benchmarks.timings import Timings
 from lkmongo.agent.assistant import Assistant
-from lkmongo.agent.caller_session import begin_session
+from lkmongo.agent.beginning import begin_session
 from lkmongo.agent.ending import end_session
 from lkmongo.embed.base import Embedder
 from lkmongo.embed.choose import create_embedder

@@ -92,7 +92,7 @@ class Ways:
     @asynccontextmanager
     async def call(self, scope: UserScope = CALLER) -> AsyncIterator[CallerSession]:
         """Begin a call of lkmongo as a job does."""
-        from lkmongo.agent.caller_session import begin_session
+        from lkmongo.agent.beginning import begin_session
 
         name = f"RM_{uuid.uuid4().hex[:12]}"
         async with begin_session(

@@ -32,8 +32,7 @@ _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\.ya?ml")
 _FIELD = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _RESERVED = frozenset(
     "users memories knowledge sessions turns visitors receipts tombstones keys declarations "
-    "memory_history used_seals audit audit_checkpoints "  # collections of lkmongo
-    "phones "  # that it may have later
+    "memory_history used_seals audit audit_checkpoints phones pins phone_attempts "  # collections of lkmongo
     "profile profiles calls browsers exported_at tenant_id user_id in_a_call name email preferred_language timezone "
     "created_at last_seen_at last_call last_call_at".split()  # names in exports and commands
 )

@@ -148,6 +148,31 @@ def secret_file(path: Path, text: str) -> None:
         Path(name).unlink()
 
 
+def instructions_in(path: Path, setting: str) -> str:
+    """The text of a file with an agent's instructions.
+
+    Args:
+        path: the file.
+        setting: what names it, for messages.
+
+    Raises:
+        SettingsError: it cannot be read, or is empty.
+    """
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"{setting} names {path}, which cannot be read",
+            why=error.strerror if isinstance(error, OSError) else "it is not UTF-8 text",
+            hint="name a text file with the agent's instructions, or unset it",
+        ) from error
+    if not text:
+        raise SettingsError(
+            f"{setting} names {path}, which is empty", hint="write the agent's instructions into it, or unset it"
+        )
+    return text
+
+
 def write_all(descriptor: int, data: bytes) -> None:
     """Write all of `data`, as one `os.write` may write only a part. Raises OSError."""
     view = memoryview(data)

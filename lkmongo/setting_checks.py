@@ -10,6 +10,7 @@ import binascii
 import ipaddress
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from ipaddress import ip_network
@@ -68,6 +69,51 @@ def call_length(value: Any) -> Any:
     if length < timedelta(minutes=2):
         raise ValueError("must be two minutes or more: the caller is warned a minute before the end")
     return length
+
+
+RECYCLED_AFTER = timedelta(days=180)
+"""How long a telephone number may be unused until it may be somebody else's, unless a setting says otherwise."""
+
+
+def days(value: Any) -> Any:
+    try:
+        length = value if isinstance(value, timedelta) else parse_duration(str(value))
+    except UsageError as error:
+        raise ValueError("must be a duration such as 90d or 26w") from error
+    if length < timedelta(days=1):
+        raise ValueError("must be a day or more")
+    return length
+
+
+def region(value: Any) -> Any:
+    """A country in capitals, as libphonenumber knows it."""
+    text = str(value).strip().upper()
+    if value is False:
+        raise ValueError('must be in quotation marks: YAML takes NO for "false"')
+    with suppress(ImportError):  # without the extra, no number is read either
+        from phonenumbers import SUPPORTED_REGIONS
+
+        if text not in SUPPORTED_REGIONS:
+            raise ValueError("must be the two letters of a country, such as DE, GB or US")
+    if not re.fullmatch("[A-Z]{2}", text):
+        raise ValueError("must be the two letters of a country, such as DE, GB or US")
+    return text
+
+
+def language(value: Any) -> Any:
+    """The tag of a language (BCP 47) in its usual form."""
+    if value is False:
+        raise ValueError('must be in quotation marks: YAML takes no for "false"')
+    match = re.fullmatch(r"([A-Za-z]{2,3})(?:[-_]([A-Za-z]{4}))?(?:[-_]([A-Za-z]{2}))?", str(value).strip())
+    if not match:
+        raise ValueError("must be the tag of a language, such as de, de-AT or zh-Hans")
+    return "-".join(filter(None, (match[1].lower(), (match[2] or "").title(), (match[3] or "").upper())))
+
+
+def voice(value: Any) -> Any:
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+(:[^\s,:/]+)?|[^\s,:/]+", str(value)):
+        raise ValueError("must be a voice of the model in LKMONGO_TTS, or provider/model:voice")
+    return str(value)
 
 
 _UNITS = {"": 1, "b": 1, "kb": 1_000, "mb": 1_000_000}

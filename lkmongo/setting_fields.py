@@ -313,8 +313,23 @@ class Fields(BaseModel):
     tenants: Path | None = Field(
         None,
         alias="LKMONGO_TENANTS",
-        description="a YAML file with what holds for each tenant: what is redacted, whether consent is asked, limits",
+        description=(
+            "a YAML file with what holds for each tenant: what is redacted, whether consent is asked, limits, "
+            "telephone numbers, how its agent speaks"
+        ),
         examples=["every tenant is treated alike"],
+    )
+    phone_region: Annotated[str, BeforeValidator(check.region)] | None = Field(
+        None,
+        alias="LKMONGO_PHONE_REGION",
+        description="country of telephone numbers that name none, as two letters such as `DE`",
+        examples=["that of the number that was dialled"],
+    )
+    phone_recycled_after: Annotated[timedelta, BeforeValidator(check.days)] = Field(
+        check.RECYCLED_AFTER,
+        alias="LKMONGO_PHONE_RECYCLED_AFTER",
+        description="how long a caller's number may be unused until it may be somebody else's, such as `90d`",
+        examples=["`180d`"],
     )
     max_messages: check.Count = Field(
         30,

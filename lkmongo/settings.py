@@ -179,10 +179,13 @@ class Settings(Fields):
 
         Raises:
             SettingsError: the file cannot be read or is invalid.
+            MissingExtraError: it has telephone numbers, and the extra `phone` is not installed.
         """
+        from lkmongo.tenant_phone import TenantPhone
         from lkmongo.tenants import Tenants
 
-        return Tenants.load(self.tenants)
+        phone = TenantPhone(region=self.phone_region, recycled_after=self.phone_recycled_after)
+        return Tenants.load(self.tenants, phone)
 
     def limits_of(self, tenant_id: str) -> Limits:
         """What callers of a tenant may.

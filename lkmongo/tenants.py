@@ -1,4 +1,7 @@
-"""What is set for each tenant: the policies of the file that LKMONGO_TENANTS names."""
+"""What is set for each tenant: the policies of the file that LKMONGO_TENANTS names.
+
+That is what holds for its callers, by what telephone number they reach it, and how its agent speaks to them.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from lkmongo import setting_checks as check
 from lkmongo.errors import InvalidIdError, SettingsError
+from lkmongo.files import instructions_in
 from lkmongo.model import check_id
+from lkmongo.phone_numbers import PhoneNumber
+from lkmongo.tenant_phone import TenantPhone, in_e164, merged
+from lkmongo.trust import Needs
+
+MAX_GREETING = 500
+"""Characters of a greeting: half a minute of speech."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,13 @@ class TenantLimits(BaseModel):
         return self.model_dump(exclude_none=True)
 
 
+def _not_empty(value: str) -> str:
+    text = " ".join(value.split())
+    if not 1 <= len(text) <= MAX_GREETING:
+        raise ValueError(f"must be words to say, at most {MAX_GREETING} characters")
+    return text
+
+
 class TenantPolicy(BaseModel):
     """What holds for the callers of one tenant; what is not said there is as `default` of the file says it."""
 
@@ -68,6 +85,16 @@ class TenantPolicy(BaseModel):
     """What becomes of a kind of personal data before anything is stored, such as `{phone: mask}`; see `POLICY`."""
     limits: TenantLimits = TenantLimits()
     """Instead of those that hold for all, such as `{slots: 2000, call_length: 30m}`."""
+    phone: TenantPhone = TenantPhone()
+    """The numbers that lead to the tenant, and how far a caller's number is trusted."""
+    instructions: str | None = None
+    """What the agent is told, instead of LKMONGO_INSTRUCTIONS: in the file, the name of a text file beside it."""
+    greeting: Annotated[str, AfterValidator(_not_empty)] | None = None
+    """The words with which the agent greets whoever calls."""
+    voice: Annotated[str, BeforeValidator(check.voice)] | None = None
+    """A voice of the model that LKMONGO_TTS names first, or another model and its voice, as it is written there."""
+    language: Annotated[str, BeforeValidator(check.language)] | None = None
+    """The tag of the language that the agent speaks and expects, such as `de` or `de-AT`."""
 
 
 def _tenant_id(value: str) -> str:
@@ -99,20 +126,40 @@ class Tenants:
         """Whether nothing is kept of the tenant's callers until they agree."""
         return self.policy(tenant_id).consent == "ask"
 
+    def needs(self, tenant_id: str) -> Needs:
+        """The trust that each slot, profile field and tool needs of the tenant's callers by telephone."""
+        return self.policy(tenant_id).phone.needs
+
+    def dialled(self, number: PhoneNumber) -> str | None:
+        """The id of the tenant that has this number; None if none has it."""
+        plain = number.text.partition(";")[0]
+        return next((tenant for tenant, policy in self.named.items() if plain in policy.phone.numbers), None)
+
+    @property
+    def by_number(self) -> bool:
+        """Whether any tenant is reached by numbers of its own."""
+        return any(policy.phone.numbers for policy in self.named.values())
+
     @property
     def some_ask(self) -> bool:
         """Whether any tenant asks."""
         return any(each.consent == "ask" for each in (self.default, *self.named.values()))
 
     @classmethod
-    def load(cls, path: Path | None) -> Tenants:
+    def load(cls, path: Path | None, phone: TenantPhone | None = None) -> Tenants:
         """Read the file; without one every tenant has the default policy.
+
+        Args:
+            path: the file.
+            phone: what the settings say for all tenants.
 
         Raises:
             SettingsError: the file cannot be read, or says what a policy does not know; with its line or field.
+            MissingExtraError: it has telephone numbers, and the extra `phone` is not installed.
         """
+        for_all = phone or TenantPhone()
         if path is None:
-            return cls()
+            return cls(TenantPolicy(phone=for_all))
         try:
             content = yaml.safe_load(path.expanduser().read_text(encoding="utf-8")) or {}
         except OSError as error:
@@ -127,16 +174,42 @@ class Tenants:
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(str(part) for part in first["loc"])
-            raise SettingsError(f"LKMONGO_TENANTS: {path}: {place}: {first['msg']}") from None
-        named = {tenant_id: _merged(file.default, own) for tenant_id, own in file.tenants.items()}
-        return cls(file.default, named)
+            wrong = first["msg"].removeprefix("Value error, ")
+            raise SettingsError(f"LKMONGO_TENANTS: {path}: {place}: {wrong}") from None
+        return cls._of(file, path, for_all)
+
+    @classmethod
+    def _of(cls, file: _File, path: Path, for_all: TenantPhone) -> Tenants:
+        name = f"LKMONGO_TENANTS: {path}"
+        if file.default.phone.numbers:
+            raise SettingsError(
+                f"{name}: default.phone.numbers: the default has no numbers of its own",
+                hint="put them under tenants, and the id of the tenant that they lead to",
+            )
+        default = file.default.model_copy(update={"phone": merged(for_all, file.default.phone)})
+        default = _with_text(default, path, f"{name}: default.instructions")
+        named = {
+            tenant_id: _merged(default, own and _with_text(own, path, f"{name}: tenants.{tenant_id}.instructions"))
+            for tenant_id, own in file.tenants.items()
+        }
+        phones = in_e164(((tenant_id, policy.phone) for tenant_id, policy in named.items()), name)
+        return cls(default, {key: each.model_copy(update={"phone": phones[key]}) for key, each in named.items()})
+
+
+def _with_text(policy: TenantPolicy, file: Path, place: str) -> TenantPolicy:
+    """The policy with the text of its instructions in the place of the name of their file."""
+    if policy.instructions is None:
+        return policy
+    path = file.expanduser().parent / Path(policy.instructions).expanduser()
+    return policy.model_copy(update={"instructions": instructions_in(path, place)})
 
 
 def _merged(default: TenantPolicy, own: TenantPolicy | None) -> TenantPolicy:
-    """The default with what a tenant says itself; of `redaction` and `limits`, one by one."""
+    """The default with what a tenant says itself; of `redaction`, `limits` and `phone`, one by one."""
     if own is None:
         return default
     said = {name: getattr(own, name) for name in own.model_fields_set}
     said["redaction"] = {**default.redaction, **own.redaction}
     said["limits"] = default.limits.model_copy(update=own.limits.given)
+    said["phone"] = merged(default.phone, own.phone)
     return default.model_copy(update=said)

@@ -110,8 +110,17 @@ def _allow(allowed: object) -> None:
         raise PermissionError
 
 
-def _answer(handler: Any) -> Any:
-    """Check the token first, as every call of the service does."""
+class RefusedError(Exception):
+    """An answer in the form of Twirp's errors."""
+
+    def __init__(self, status: int, code: str, msg: str, meta: dict[str, str] | None = None) -> None:
+        super().__init__(msg)
+        self.status = status
+        self.body = {"code": code, "msg": msg} | ({"meta": meta} if meta else {})
+
+
+def answering(handler: Any) -> Any:
+    """Check the token first, as every call of a service does; `handler` gets the request and the token's `Claims`."""
 
     async def answer(request: web.Request) -> web.Response:
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -120,14 +129,23 @@ def _answer(handler: Any) -> Any:
         except Exception:
             return web.json_response({"code": "unauthenticated", "msg": "invalid token"}, status=401)
         try:
-            message = await handler(request, claims.video)
+            message = await handler(request, claims)
         except PermissionError:
             return web.json_response({"code": "unauthenticated", "msg": "permissions denied"}, status=401)
         except LookupError:
             return web.json_response({"code": "not_found", "msg": "dispatch ID not found"}, status=404)
+        except RefusedError as refused:
+            return web.json_response(refused.body, status=refused.status)
         return web.Response(body=message.SerializeToString(), content_type="application/protobuf")
 
     return answer
+
+
+def _about_rooms(handler: Any) -> Any:
+    async def handle(request: web.Request, claims: Any) -> Any:
+        return await handler(request, claims.video)
+
+    return answering(handle)
 
 
 def create_app(secret: str = SECRET, rooms: Rooms | None = None) -> web.Application:
@@ -143,5 +161,5 @@ def create_app(secret: str = SECRET, rooms: Rooms | None = None) -> web.Applicat
         ("AgentDispatchService", "ListDispatch", _list_dispatch),
         ("AgentDispatchService", "DeleteDispatch", _delete_dispatch),
     ):
-        app.router.add_post(f"/twirp/livekit.{service}/{method}", _answer(handler))
+        app.router.add_post(f"/twirp/livekit.{service}/{method}", _about_rooms(handler))
     return app

@@ -42,6 +42,9 @@ WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
         ),
         ({"LKMONGO_WEBHOOK_SECRET": WEBHOOK_SECRET.removeprefix("whsec_")}, "LKMONGO_WEBHOOK_SECRET must be whsec_"),
         ({"LKMONGO_DEBUG": "perhaps"}, "LKMONGO_DEBUG must be on or off"),
+        ({"LKMONGO_PHONE_REGION": "Germany"}, "LKMONGO_PHONE_REGION must be the two letters of a country"),
+        ({"LKMONGO_PHONE_RECYCLED_AFTER": "23h"}, "LKMONGO_PHONE_RECYCLED_AFTER must be a day or more"),
+        ({"LKMONGO_PHONE_RECYCLED_AFTER": "never"}, "LKMONGO_PHONE_RECYCLED_AFTER must be a duration such as 90d"),
         ({"LKMONGO_OUTPUT": "xml"}, "LKMONGO_OUTPUT must be table, plain, json or jsonl"),
     ],
 )

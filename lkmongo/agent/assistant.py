@@ -11,6 +11,7 @@ from livekit.agents.llm import FunctionTool, RawFunctionTool
 from lkmongo.agent.caller_session import CallerSession
 from lkmongo.agent.tools import MemoryTools
 from lkmongo.errors import SettingsError
+from lkmongo.files import instructions_in
 from lkmongo.imports import import_string
 from lkmongo.settings import Settings
 
@@ -159,19 +160,4 @@ def _agent_class(path: str | None) -> type[Assistant]:
 
 
 def _instructions(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        text = path.expanduser().read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"LKMONGO_INSTRUCTIONS names {path}, which cannot be read",
-            why=error.strerror if isinstance(error, OSError) else "it is not UTF-8 text",
-            hint="name a text file with the agent's instructions, or unset it",
-        ) from error
-    if not text:
-        raise SettingsError(
-            f"LKMONGO_INSTRUCTIONS names {path}, which is empty",
-            hint="write the agent's instructions into it, or unset it",
-        )
-    return text
+    return instructions_in(path.expanduser(), "LKMONGO_INSTRUCTIONS") if path else None

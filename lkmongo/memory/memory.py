@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 from lkmongo import telemetry
-from lkmongo.agent.caller_session import CallerSession, begin_session
+from lkmongo.agent.beginning import begin_session
+from lkmongo.agent.caller_session import CallerSession
 from lkmongo.agent.learning import learn_periodically, learner_of
 from lkmongo.aio import level_of, running
 from lkmongo.declarations import Collection, ProfileField, declare

@@ -23,6 +23,8 @@ from lkmongo.store.mongo.master_keys import MasterKeys, master_keys
 from lkmongo.store.people.history import History
 from lkmongo.store.people.memories import Memories
 from lkmongo.store.people.orders import Orders
+from lkmongo.store.people.phones import Phones
+from lkmongo.store.people.pins import Pins
 from lkmongo.store.people.users import Users
 from lkmongo.store.sessions.learning import Learnings
 from lkmongo.store.sessions.sessions import Sessions
@@ -53,6 +55,8 @@ class Store:
     webhooks: Webhooks
     summaries: Summaries
     learning: Learnings
+    phones: Phones
+    pins: Pins
     embedded: EmbeddedMongod | None = None
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     redaction: Redaction = field(default_factory=Redaction)
@@ -87,6 +91,8 @@ class Store:
             Webhooks(db),
             Summaries(db),
             Learnings(db),
+            Phones(db),
+            Pins(db),
             embedded,
             redaction=redaction or Redaction(),
         )

@@ -18,7 +18,7 @@ from pymongo import MongoClient
 
 from lkmongo import deadlines
 from lkmongo.agent.assistant import Assistant
-from lkmongo.agent.caller_session import begin_session
+from lkmongo.agent.beginning import begin_session
 from lkmongo.agent.ending import end_session
 from lkmongo.embed.choose import create_embedder
 from lkmongo.embed.local import LocalEmbedder

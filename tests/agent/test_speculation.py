@@ -16,8 +16,9 @@ from livekit.agents import (
 )
 from livekit.agents.voice.events import CloseReason
 
+from lkmongo.agent.beginning import begin_session
 from lkmongo.agent.caller import Caller
-from lkmongo.agent.caller_session import CallerSession, begin_session
+from lkmongo.agent.caller_session import CallerSession
 from lkmongo.agent.recorder import Recorder
 from lkmongo.agent.speculation import MAX_SEARCHES, Speculation
 from lkmongo.embed.choose import create_embedder

@@ -14,7 +14,7 @@ from livekit.agents.testing import fake_job_context
 from livekit.agents.voice import io
 
 from lkmongo.agent.assistant import Assistant
-from lkmongo.agent.caller_session import begin_session
+from lkmongo.agent.beginning import begin_session
 from lkmongo.agent.models import choose_model, choose_speech, create_agent_session
 from lkmongo.embed.choose import create_embedder
 from lkmongo.model import UserScope

@@ -44,6 +44,9 @@ async def test_the_file_for_an_access_request(run, store, tmp_path):
         "sessions": 2,
         "users": 1,
         "visitors": 0,
+        "phones": 0,
+        "pins": 0,
+        "phone_attempts": 0,
         "orders": 1,
     }
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -112,8 +115,8 @@ async def test_forgetting_somebody_unknown_is_5_and_makes_nobody_known(run, stor
     lines = done.stderr.splitlines()
     assert lines[0] == "error: nothing is stored about typo-user in tenant acme"
     assert (
-        lines[1]
-        == "  why: looked at the collections memories, memory_history, turns, sessions, users, visitors, orders"
+        lines[1] == "  why: looked at the collections memories, memory_history, turns, sessions, users, visitors, "
+        "phones, pins, phone_attempts, orders"
     )
     assert lines[2].strip().startswith("anything said under that id until now that a worker")
     assert lines[3] == "  try: check the id and --tenant; lkmongo users list --tenant acme"

@@ -25,6 +25,8 @@ STAMPS = {
     "sessions": 11,
     "turns": 78,
     "visitors": 2,
+    "phones": 0,
+    "pins": 0,
 }
 
 

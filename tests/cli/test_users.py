@@ -167,7 +167,7 @@ async def test_of_whom_there_are_orders_alone_nothing_else_is_erased(run, store)
         assert told.stdout == (
             "Nothing but orders is found of robin-1764 in tenant default. Looked at memories, memory_history, turns, "
             "sessions, users, "
-            "visitors. 1 order stays, as business records (see --orders).\n"
+            "visitors, phones, pins, phone_attempts. 1 order stays, as business records (see --orders).\n"
         )
     fields = run("users", "erase", "robin-1764", "--json").json
     assert (fields["erased"], fields["orders_kept"], fields["receipt"]) == ({}, 1, None)
@@ -193,7 +193,17 @@ async def test_erasing_needs_the_id_twice(run, store, at_terminal):
     await furnish(store, ROBIN, orders=["1"])
     before = await documents(store)
     dry = run("users", "erase", "robin-1764", "--dry-run", "--json").json
-    assert dry["erased"] == {"memories": 2, "memory_history": 0, "turns": 6, "sessions": 2, "users": 1, "visitors": 0}
+    assert dry["erased"] == {
+        "memories": 2,
+        "memory_history": 0,
+        "turns": 6,
+        "sessions": 2,
+        "users": 1,
+        "visitors": 0,
+        "phones": 0,
+        "pins": 0,
+        "phone_attempts": 0,
+    }
     unasked = run("users", "erase", "robin-1764")
     assert unasked.code == 2
     assert "1 order stays, as business records" in unasked.stderr
@@ -215,6 +225,9 @@ async def test_erasing_needs_the_id_twice(run, store, at_terminal):
         "sessions": 0,
         "users": 0,
         "visitors": 0,
+        "phones": 0,
+        "pins": 0,
+        "phone_attempts": 0,
         "orders": 1,
     }
 
@@ -256,7 +269,17 @@ async def test_what_a_call_left_on_this_disk_is_erased_with_the_person(run, stor
 async def test_an_erasure_says_at_which_collections_it_looked_and_claims_no_more(run, store):
     await furnish(store, ROBIN)
     await store.db.tickets.insert_one(ROBIN.filter | {"text": "a program of one's own"})
-    looked = ["memories", "memory_history", "turns", "sessions", "users", "visitors"]
+    looked = [
+        "memories",
+        "memory_history",
+        "turns",
+        "sessions",
+        "users",
+        "visitors",
+        "phones",
+        "pins",
+        "phone_attempts",
+    ]
     command = ["users", "erase", "robin-1764", "--by", "Sam"]
     said = f"Looked at {', '.join(looked)}"
     assert run(*command, "--dry-run").stdout.endswith(f" of robin-1764 in tenant default. {said}.\n")
@@ -272,7 +295,8 @@ async def test_an_erasure_says_at_which_collections_it_looked_and_claims_no_more
     assert ", ".join(looked) in run("users", "receipts").stdout
     (error,) = json.loads(run("users", "erase", "nobody", "--json").stderr).values()
     assert error["why"].startswith(
-        "looked at the collections memories, memory_history, turns, sessions, users, visitors, orders\n"
+        "looked at the collections memories, memory_history, turns, sessions, users, visitors, "
+        "phones, pins, phone_attempts, orders\n"
     )
 
 

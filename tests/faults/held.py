@@ -16,7 +16,7 @@ from livekit.agents import AgentSession, llm
 from livekit.agents.testing import fake_job_context
 
 from lkmongo.agent.assistant import Assistant
-from lkmongo.agent.caller_session import begin_session
+from lkmongo.agent.beginning import begin_session
 from lkmongo.agent.ending import end_session
 from lkmongo.embed.base import Embedder
 from lkmongo.model import SessionStatus, UserScope, now

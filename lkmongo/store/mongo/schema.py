@@ -1,7 +1,8 @@
 """The collections, their ordinary indexes and the version of their documents, as data.
 
 Unique indexes begin with `tenant_id`, those of personal collections with `tenant_id, user_id`, as required for using
-`{tenant_id, user_id}` as the shard key.
+`{tenant_id, user_id}` as the shard key. Telephone numbers, by which a person is yet to be found, go by `{tenant_id,
+phone_hash}`, as orders by their number.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ RECEIPTS = "receipts"
 TOMBSTONES = "tombstones"
 KEYS = "keys"
 VISITORS = "visitors"
+PHONES = "phones"
+PINS = "pins"
+PHONE_ATTEMPTS = "phone_attempts"
 USED_SEALS = "used_seals"
 DECLARATIONS = "declarations"
 AUDIT = "audit"
@@ -37,6 +41,9 @@ COLLECTIONS = (
     SESSIONS,
     TURNS,
     VISITORS,
+    PHONES,
+    PINS,
+    PHONE_ATTEMPTS,
     USED_SEALS,
     RECEIPTS,
     TOMBSTONES,
@@ -46,7 +53,7 @@ COLLECTIONS = (
     AUDIT_CHECKPOINTS,
 )
 """All collections of lkmongo, in the order in which they are created and listed."""
-PERSONAL = (MEMORIES, MEMORY_HISTORY, TURNS, SESSIONS, USERS, VISITORS, ORDERS)
+PERSONAL = (MEMORIES, MEMORY_HISTORY, TURNS, SESSIONS, USERS, VISITORS, PHONES, PINS, PHONE_ATTEMPTS, ORDERS)
 """Those with documents of a person, by `tenant_id` and `user_id`; `declared.personal` adds those of one's own."""
 
 VERSION = "schema_version"
@@ -71,9 +78,12 @@ OURS: dict[str, dict[str, Any]] = {
     ORDERS: {"origin": "seed"},
     SESSIONS: {},
     TURNS: {},
+    PHONES: {},
+    PINS: {},
     VISITORS: {},
 }
-"""Which documents have a version, by collection. Receipts, tombstones, keys and the audit trail are written once."""
+"""Which documents have a version, by collection. Receipts, tombstones, keys and the audit trail are written once, and
+attempts at a PIN are gone after an hour."""
 
 EMBEDDED = ["binData", "string"]
 """The types of an `embedding`: a vector, or the text of which MongoDB makes it (`lkmongo.embed.vectors.stored`)."""
@@ -121,6 +131,12 @@ INDEXES = (
     Index(TURNS, "turn", (*_PERSON, ("session_id", 1), ("seq", 1)), unique=True),
     Index(TURNS, "newest", (("tenant_id", 1), ("created_at", -1))),
     Index(VISITORS, "of_user", _PERSON),
+    Index(PHONES, "link", (("tenant_id", 1), ("phone_hash", 1), ("user_id", 1)), unique=True),
+    Index(PHONES, "of_user", _PERSON),
+    Index(PINS, "of_user", _PERSON, unique=True),
+    Index(PHONE_ATTEMPTS, "of_user", _PERSON),
+    Index(PHONE_ATTEMPTS, "of_number", (("tenant_id", 1), ("phone_hash", 1))),
+    Index(PHONE_ATTEMPTS, "expiry", (("expires_at", 1),), expires=True),
     Index(USED_SEALS, "expiry", (("expires_at", 1),), expires=True),
     Index(RECEIPTS, "newest", (("tenant_id", 1), ("erased_at", -1))),
     Index(RECEIPTS, "of_person", (("hash", 1),)),

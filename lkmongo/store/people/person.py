@@ -23,7 +23,17 @@ from lkmongo.redaction import Redaction
 from lkmongo.store.mongo import declared as declarations
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.encryption import Encryption
-from lkmongo.store.mongo.schema import MEMORIES, MEMORY_HISTORY, SESSIONS, TURNS, USERS, VISITORS
+from lkmongo.store.mongo.schema import (
+    MEMORIES,
+    MEMORY_HISTORY,
+    PHONE_ATTEMPTS,
+    PHONES,
+    PINS,
+    SESSIONS,
+    TURNS,
+    USERS,
+    VISITORS,
+)
 from lkmongo.store.people.history import History
 from lkmongo.store.people.memories import Memories
 from lkmongo.store.people.users import Users
@@ -39,6 +49,12 @@ _TECHNICAL = frozenset(
 """Fields that say nothing about the person, or that the file states once."""
 _TECHNICAL_OF_OWN = frozenset("_id tenant_id user_id embedding embedding_model".split())
 """The same in declared collections, where `report` and the like are the project's."""
+_OF_CALLERS: Mapping[str, Sequence[str]] = {
+    PHONES: ("last_digits", "linked_at", "last_seen_at", "by"),
+    PINS: ("set_at", "by", "last_used_at"),
+    PHONE_ATTEMPTS: ("at",),
+}
+"""What is told of numbers and PINs, by collection: neither them nor their hashes. They are sorted by the times."""
 _SESSIONS_AT_ONCE = 50
 """Sessions whose turns are read, and held in memory, at a time."""
 _NEAR_AMONG = 1_000
@@ -169,8 +185,9 @@ async def export(db: AsyncDatabase[Document], scope: UserScope) -> AsyncIterator
     """Yield the pieces of one JSON object with everything that is stored about the person, readable by them.
 
     Its keys are exported_at, tenant_id, user_id, profile, memories, memory_history, offered (see `offers`), orders and
-    the declared collections, browsers, and calls, which hold the sessions with their turns. Times are ISO 8601; vectors
-    and technical reports are omitted. Characters that a terminal would interpret are escaped.
+    the declared collections, browsers, phones, pins, phone_attempts, and calls, which hold the sessions with their
+    turns. Times are ISO 8601; vectors and technical reports are omitted, and so are PINs and hashes of numbers.
+    Characters that a terminal would interpret are escaped.
 
     Raises:
         DatabaseError: MongoDB answered with an error; what was yielded is then incomplete.
@@ -199,6 +216,9 @@ async def export(db: AsyncDatabase[Document], scope: UserScope) -> AsyncIterator
     for called, name, order, left_out in lists:
         documents = await _find(db, name, scope.filter, *order)
         yield f"  {_json(called)}: {_indented([_of_person(each, left_out) for each in documents], 2)},\n"
+    for name, shown in _OF_CALLERS.items():
+        documents = await _find(db, name, scope.filter, *(field for field in shown if field.endswith("at")))
+        yield f"  {_json(name)}: {_indented([_only(each, shown) for each in documents], 2)},\n"
     yield '  "calls": ['
     first = True
     async for session in _sessions(db, scope):
@@ -241,6 +261,10 @@ def _of_person(document: Mapping[str, Any], left_out: frozenset[str] = _TECHNICA
     """The fields about the person, identifying ones first."""
     names: Iterable[str] = sorted(document, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
     return {name: _readable(document[name]) for name in names if name not in left_out}
+
+
+def _only(document: Mapping[str, Any], names: Sequence[str]) -> Document:
+    return {name: document[name] for name in names if name in document}
 
 
 def _readable(value: Any) -> Any:

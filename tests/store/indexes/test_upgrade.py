@@ -118,7 +118,17 @@ async def test_who_is_erased_after_the_upgrade_is_erased_as_before_it(store):
     await restore(store)
     await upgraded(store)
     receipt = await erase(store.db, ADA, by="tests")
-    assert receipt.counts == {"memories": 1, "memory_history": 0, "turns": 26, "sessions": 2, "users": 1, "visitors": 1}
+    assert receipt.counts == {
+        "memories": 1,
+        "memory_history": 0,
+        "turns": 26,
+        "sessions": 2,
+        "users": 1,
+        "visitors": 1,
+        "phones": 0,
+        "pins": 0,
+        "phone_attempts": 0,
+    }
     assert [each async for each in store.db.turns.find(ADA.filter)] == []
 
 

@@ -20,7 +20,9 @@ from lkmongo.model import (
     UserScope,
     now,
 )
+from lkmongo.phone_numbers import PhoneNumber
 from lkmongo.store.knowledge.knowledge import Document, Knowledge
+from lkmongo.store.mongo.erasure_key import ErasureKey
 from lkmongo.store.mongo.schema import OURS, STAMP
 from lkmongo.store.people.merge import merge
 from lkmongo.store.people.users import Visitors
@@ -66,6 +68,9 @@ async def test_whatever_is_new_is_stamped(store):
     ):
         await make(UserScope(tenant_id="default", user_id=f"u-{number}"))
     await Visitors(store.db).add("5f", ADA)
+    store.db.client.erasure_key = ErasureKey(b"k" * 32)
+    await store.phones.link(ADA, PhoneNumber("+4930901820"), by="call")
+    await store.pins.set(ADA, "274963", by="staff")
     passages = (Passage("a.md", 0, "A", "One."), Passage("a.md", 1, "A", "Two."))
     await Knowledge(store.db).put(TenantScope("default"), Document("a.md", passages), "m")
     await Knowledge(store.db).put(TenantScope("default"), Document("a.md", passages[:1]), "m")

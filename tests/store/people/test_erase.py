@@ -67,6 +67,9 @@ async def test_nothing_is_left_but_a_receipt_that_names_nobody(store):
         "sessions": 2,
         "users": 1,
         "visitors": 0,
+        "phones": 0,
+        "pins": 0,
+        "phone_attempts": 0,
         "orders": 1,
     }
     assert (receipt.by, receipt.reason, receipt.tenant_id) == ("Sam", "ticket 4711", "default")
@@ -215,6 +218,9 @@ async def test_a_process_that_stood_still_for_long_sweeps_behind_itself(store, c
             "sessions": 1,
             "users": 1,
             "visitors": 0,
+            "phones": 0,
+            "pins": 0,
+            "phone_attempts": 0,
             "orders": 0,
         }
     else:
@@ -252,6 +258,9 @@ async def test_a_call_whose_process_died_is_waited_for_no_longer_than_its_lease(
         "sessions": 1,
         "users": 0,
         "visitors": 0,
+        "phones": 0,
+        "pins": 0,
+        "phone_attempts": 0,
         "orders": 0,
     }
     assert await receipts(store.db, TenantScope("default")) == []
@@ -420,6 +429,9 @@ async def test_killed_at_any_step_and_run_again_it_leaves_nothing_but_one_receip
             "sessions": 2,
             "users": 1,
             "visitors": 0,
+            "phones": 0,
+            "pins": 0,
+            "phone_attempts": 0,
             "notes": 1,
         }
         assert len(await receipts(store.db, ROBIN.tenant)) == 1

@@ -59,6 +59,9 @@ async def test_everything_of_the_guest_becomes_the_logins(store, atomic):
         "sessions": 1,
         "users": 1,
         "visitors": 0,
+        "phones": 0,
+        "pins": 0,
+        "phone_attempts": 0,
         "orders": 1,
     }
     assert (merged.dropped, merged.renamed, merged.in_transaction) == (0, {}, atomic)

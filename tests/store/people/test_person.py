@@ -54,6 +54,9 @@ async def test_it_holds_everything_of_the_person_and_nothing_of_others(store):
         "offered",
         "orders",
         "browsers",
+        "phones",
+        "pins",
+        "phone_attempts",
         "calls",
     ]
     assert found["profile"]["name"] == "Name of u-100"
