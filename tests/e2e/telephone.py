@@ -83,7 +83,7 @@ def tells_all(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> di
     if last and (wanted := _wanted(str(last["content"]))):
         function = {"name": wanted[0], "arguments": json.dumps(wanted[1])}
         return {"tool_calls": [{"index": 0, "id": f"call_{len(messages)}", "type": "function", "function": function}]}
-    found = [data[1] for each in messages for data in _DATA.finditer(str(each["content"]))]
+    found = [data[1] for each in messages for data in _DATA.finditer(str(each.get("content")))]
     known = ", ".join(_leaves(json.loads(found[-1]))) if found else "nothing"
     return {"content": f"{'You are back' if last else 'Welcome'}. I know {known}."}
 
