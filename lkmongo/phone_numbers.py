@@ -16,16 +16,20 @@ from lkmongo.imports import extra
 
 NUMBER, DIALLED = "sip.phoneNumber", "sip.trunkPhoneNumber"
 """The attributes of a SIP participant with the other side's number and with that of the trunk (docs.livekit.io)."""
+Withheld = Literal["withheld"]
+WITHHELD: Withheld = "withheld"
+
+MASK = "…"
+"""What stands for the digits of a number that are not told."""
+
 FALLBACK_IDENTITY = "sip_"
 """What livekit-sip puts before the number, or its hash, where nothing else gives the participant an identity."""
-WITHHELD: Literal["withheld"] = "withheld"
-
 _NOBODY = frozenset("anonymous restricted unavailable unknown private withheld blocked asserted p".split())
 _ADDRESS = re.compile(r"^(?:sips?|tel):", re.IGNORECASE)
 _PARTS = re.compile(r"[;?]")
 _EXTENSION = re.compile(r"(?:;ext=|[x#]|\bext\.?\s*)(\d{1,8})\b", re.IGNORECASE)
 _FALLBACK_NUMBER = re.compile(r"\+?\d{7,15}(?![\w+])")
-_IN_TEXT = re.compile(r"\+\d{7,15}(?!\d)")
+_IN_TEXT = re.compile(r"\+\d{7,15}(?!\d)|(?<=\bsip_)\d{7,15}(?!\w)")
 _LEAST_DIGITS = 7
 """Of a number with its country; the shortest there are have so many."""
 _LEAST_INTERNATIONAL = 10
@@ -108,7 +112,7 @@ def parse_number(text: str, region: str | None = None) -> PhoneNumber:
 
 def number_of_caller(
     attributes: Mapping[str, str], identity: str, region: str | None = None
-) -> PhoneNumber | Literal["withheld"] | None:
+) -> PhoneNumber | Withheld | None:
     """The number of a SIP participant: None as long as it is not said, which may come later.
 
     Args:
@@ -143,5 +147,5 @@ def dialled_number(attributes: Mapping[str, str], region: str | None = None) -> 
 
 
 def masked(text: str) -> str:
-    """A text in which no telephone number with its country stands: of each, the last two digits stay."""
-    return _IN_TEXT.sub(lambda found: f"…{found[0][-2:]}", text)
+    """A text in which no number with its country or of an identity stands: of each, the last two digits stay."""
+    return _IN_TEXT.sub(lambda found: f"{MASK}{found[0][-2:]}", text)

@@ -94,3 +94,6 @@ def test_neither_messages_nor_what_is_shown_have_the_number():
     assert "2345678" not in f"{raised.value} {raised.value.why} {raised.value.hint}"
     assert repr(PhoneNumber(ROBIN)) == "PhoneNumber(…78)"
     assert masked(f"sip_{ROBIN}: busy, {ROBIN}") == "sip_…78: busy, …78"
+    assert masked(f"call_{ROBIN}_Xv3k") == "call_…78_Xv3k"
+    assert masked("sip_03012345678") == "sip_…78"
+    assert masked("conf_20261130, sip_1234567890abcdef") == "conf_20261130, sip_1234567890abcdef"
