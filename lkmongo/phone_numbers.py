@@ -22,8 +22,8 @@ WITHHELD: Withheld = "withheld"
 MASK = "…"
 """What stands for the digits of a number that are not told."""
 
-FALLBACK_IDENTITY = "sip_"
-"""What livekit-sip puts before the number, or its hash, where nothing else gives the participant an identity."""
+_FALLBACK_IDENTITY = "sip_"
+"""What livekit-sip puts before the number where nothing else gives the participant an identity."""
 _NOBODY = frozenset("anonymous restricted unavailable unknown private withheld blocked asserted p".split())
 _ADDRESS = re.compile(r"^(?:sips?|tel):", re.IGNORECASE)
 _PARTS = re.compile(r"[;?]")
@@ -122,9 +122,9 @@ def number_of_caller(
     """
     text = attributes.get(NUMBER)
     if text is None:
-        if not identity.startswith(FALLBACK_IDENTITY):
+        if not identity.startswith(_FALLBACK_IDENTITY):
             return None
-        text = identity.removeprefix(FALLBACK_IDENTITY)
+        text = identity.removeprefix(_FALLBACK_IDENTITY)
         if not _FALLBACK_NUMBER.match(text):  # an id of another kind, such as the hash of a number that a rule hides
             return None
     name = _ADDRESS.sub("", text.strip().strip('"<>')).split("@")[0].casefold()

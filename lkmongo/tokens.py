@@ -21,7 +21,7 @@ from lkmongo.api_secret import HINT, weakness
 from lkmongo.dispatch import MAX_PARTICIPANT, SEAL_LIFE, Room, plain_metadata, sealed_metadata
 from lkmongo.errors import SettingsError, UsageError
 from lkmongo.model import DEFAULT_TENANT, TenantScope, UserScope
-from lkmongo.phone_numbers import DIALLED, FALLBACK_IDENTITY, NUMBER
+from lkmongo.phone_numbers import DIALLED, NUMBER
 from lkmongo.settings import Settings
 from lkmongo.times import show_duration
 
@@ -114,7 +114,7 @@ def telephone(number: str, dialled: str | None = None) -> dict[str, Any]:
     }
     return {
         "kind": "sip",
-        "participant_identity": f"{FALLBACK_IDENTITY}{number}",
+        "participant_identity": f"sip_{number}",
         "name": f"Phone {number}",
         "attributes": {name: value for name, value in attributes.items() if value is not None},
     }
