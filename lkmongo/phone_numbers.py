@@ -147,5 +147,5 @@ def dialled_number(attributes: Mapping[str, str], region: str | None = None) -> 
 
 
 def masked(text: str) -> str:
-    """A text in which no number with its country or of an identity stands: of each, the last two digits stay."""
+    """A text in which no telephone number with its country stands: of each, the last two digits stay."""
     return _IN_TEXT.sub(lambda found: f"{MASK}{found[0][-2:]}", text)
