@@ -76,7 +76,7 @@ async def model() -> AsyncIterator[Model]:
 def tells_all(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> dict[str, Any]:
     """The worst a model can do: it says everything of its briefing whenever it says something, and obeys the caller."""
     if not tools:  # it sums a call up
-        return {"content": "{}"}
+        return {"content": json.dumps({"summary": "A call."})}
     last = next((each for each in reversed(messages) if each["role"] in {"user", "tool"}), None)
     if last and last["role"] == "tool":
         return {"content": f"The tool said: {opened_output(str(last['content']))}"}
