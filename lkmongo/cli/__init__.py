@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import io
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -26,6 +27,7 @@ from lkmongo.cli import (
     local,
     memory,
     memory_import,  # noqa: F401 - registers its command with memory.app
+    phone,
     sessions,
     sessions_export,  # noqa: F401 - likewise, with sessions.app
     sessions_redact,  # noqa: F401 - likewise
@@ -37,6 +39,8 @@ from lkmongo.cli import (
 from lkmongo.cli.command import command
 from lkmongo.cli.output import Format, Output, is_unicode, unwritable
 from lkmongo.errors import ExitCode, UsageError
+
+_DIGITS_BEFORE_THE_LAST_TWO = re.compile(r"\d(?=\D*\d\D*\d)")
 
 app = typer.Typer(
     name="lkmongo",
@@ -52,6 +56,7 @@ app.add_typer(memory.app, name="memory")
 app.add_typer(knowledge.app, name="knowledge")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(users.app, name="users")
+app.add_typer(phone.app, name="phone")
 app.add_typer(audit.app, name="audit")
 app.add_typer(token.app, name="token")
 app.add_typer(local.app, name="local")
@@ -126,12 +131,16 @@ def _usage_error(error: typer.TyperException) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command: the message is its help
         typer.echo(message, err=True)
         return ExitCode.USAGE
+    path = context.command_path if context is not None else _command_path(sys.argv[1:])
+    if path.split()[1:2] in (["phone"], ["call"]) and message.startswith(("Got unexpected", "No such")):
+        # What is in the wrong place may be a telephone number, or the end of one that was not in quotes.
+        message = _DIGITS_BEFORE_THE_LAST_TWO.sub("*", message)
     as_json = "--json" in sys.argv or any(word in {"json", "jsonl"} for word in sys.argv)
     Output(Format.JSON if as_json else None).error(
         UsageError(
             # Without pydantic's prefix, and a list of choices in one line.
             " ".join(message.replace("Value error, ", "").split()).rstrip("."),
-            hint=f"{context.command_path if context is not None else _command_path(sys.argv[1:])} --help",
+            hint=f"{path} --help",
         )
     )
     return ExitCode.USAGE

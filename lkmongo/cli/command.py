@@ -57,6 +57,8 @@ class Cli:
         """Why it is run, as `--reason` says."""
         self.settings = Settings.load({})
         self.wrong_settings: dict[str, SettingsError] = {}
+        self.hidden: list[str] = []
+        """What somebody typed that no message and no log may repeat, see `hide`."""
 
     def load(self, *, leniently: bool = False) -> None:
         """Read the dotenv files and the environment. Raises SettingsError.
@@ -151,6 +153,22 @@ class Cli:
             self.output.warn(f"the audit trail cannot be written: {error.message}")
         self.output.is_held = False
 
+    def hide(self, *texts: str) -> None:
+        """Show these in no message and no log from now on: a telephone number, a PIN. What is asked for is shown."""
+        self.hidden += texts
+        self.output.hide(*texts)
+        _configure_logging(self)
+
+    def ask(self, question: str, *, instead: str, hidden: bool = False) -> str:
+        """Ask for a line of text, which is not shown while it is typed if it is `hidden`.
+
+        Raises:
+            UsageError: there is no terminal; `instead` says what to do then.
+        """
+        if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
+            raise UsageError("there is no terminal to ask on", hint=instead)
+        return _answer(question, hidden=hidden).strip()
+
     def confirm(self, question: str, *, yes: bool, flag: str = "--yes") -> None:
         """Ask before an irreversible change.
 
@@ -187,8 +205,11 @@ class Cli:
             raise DeclinedError
 
 
-def _answer(question: str) -> str:
-    """Read a line from the terminal. Signals end this at once: the blocked loop could not cancel the task."""
+def _answer(question: str, *, hidden: bool = False) -> str:
+    """Read a line from the terminal, without showing it if it is `hidden`.
+
+    Signals end this at once: the blocked loop could not cancel the task.
+    """
 
     def terminate(_number: int, _frame: object) -> None:
         raise typer.Exit(ExitCode.TERMINATED)
@@ -198,12 +219,18 @@ def _answer(question: str) -> str:
         try:
             if _is_cancelled():  # by a signal before these handlers were installed
                 raise asyncio.CancelledError
+            if hidden:
+                import getpass
+
+                return getpass.getpass(question, sys.stderr)
             sys.stderr.write(question)
             sys.stderr.flush()
             return sys.stdin.readline()
         except KeyboardInterrupt:
             sys.stderr.write("\n")  # after the question
             raise
+        except EOFError:  # as `readline` says it
+            return ""
 
 
 def _is_cancelled() -> bool:
@@ -417,7 +444,9 @@ def _is_shown(record: logging.LogRecord) -> bool:
 def _configure_logging(cli: Cli) -> None:
     """Log our warnings to stderr, and those of libraries only with --debug; secrets are redacted."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(RedactingFormatter("%(levelname)s %(name)s: %(message)s", secrets=cli.settings.secrets))
+    handler.setFormatter(
+        RedactingFormatter("%(levelname)s %(name)s: %(message)s", secrets=[*cli.settings.secrets, *cli.hidden])
+    )
     if not cli.debug:
         handler.addFilter(_is_shown)
     root = logging.getLogger()

@@ -142,6 +142,10 @@ class Output:
         self.is_held = False
         """Whether data may not be shown yet: a command on people's data is in the audit trail first."""
 
+    def hide(self, *texts: str) -> None:
+        """Show these in no message any more."""
+        self._secrets = [*self._secrets, *texts]
+
     @property
     def is_json(self) -> bool:
         return self.format in {Format.JSON, Format.JSONL}

@@ -21,6 +21,7 @@ from lkmongo.dispatch import Dispatched, Room, read_dispatch
 from lkmongo.embed.choose import embedder_for
 from lkmongo.errors import LkmongoError, UsageError
 from lkmongo.memory.lifetime import Lifetime
+from lkmongo.memory.phones import Phones
 from lkmongo.memory.records import Knowledge, People, Sessions
 from lkmongo.model import DEFAULT_TENANT, UserScope, check_id
 from lkmongo.outbox.recovery import recover_periodically
@@ -71,6 +72,7 @@ class Memory:
         people: what is remembered of whom: list, show, search, export, forget, merge, erase.
         sessions: the records of sessions: list, show, search.
         knowledge: what an agent may quote: add, list, search, remove.
+        phones: which telephone numbers are whose, and PINs: list, lookup, link, unlink, set_pin, clear_pin, unlock_pin.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Memory:
         self.people = People(self.store, self._search, self.settings)
         self.sessions = Sessions(self.store, self.embedder)
         self.knowledge = Knowledge(self.store, self._search, self.embedder)
+        self.phones = Phones(self.store, self.settings)
         self.furnish: Callable[[Store], Awaitable[object]] = lambda store: database_indexes.apply(store.db)
         """Makes an embedded database ready; of another one, `lkmongo db indexes` does that. Internal."""
         self._on_status = on_status

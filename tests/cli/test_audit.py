@@ -14,6 +14,7 @@ import typer
 from lkmongo.cli.command import Cli, command
 from lkmongo.cli.output import Output
 from lkmongo.model import UserScope, now
+from lkmongo.phone_numbers import PhoneNumber
 from lkmongo.store.people.audit import Audit, AuditFilter
 from tests.auth_mongod import guarded_mongod
 from tests.cli.test_every_command import COMMANDS, FACTS
@@ -36,6 +37,11 @@ LOOKED_AT: dict[str, tuple[list[str], dict[str, int] | None]] = {
     "memory show": (["robin", "city"], {"memories": 1}),
     "memory suggestions": (["robin"], {}),
     "memory undo": (["robin", "color", "--yes"], {"memories": 1}),
+    "phone link": (["+49 30 5550 1767", "robin"], {"phones": 1}),
+    "phone list": (["robin"], {"phones": 1}),
+    "phone lookup": (["+49 30 5550 1767"], {"phones": 1}),
+    "phone pin": (["robin", "--generate"], {"pins": 1}),
+    "phone unlink": (["robin", "--yes"], {"phones": 1}),
     "sessions export": ([], {"sessions": 3}),
     "sessions list": (["--user", "robin"], {"sessions": 2}),
     "sessions recover": ([], {}),
@@ -60,6 +66,7 @@ async def people(store, tmp_path):
     await furnish(store, ROBIN)
     await store.memories.remember(ROBIN, "color", "teal")
     await furnish(store, GUEST, slots=["city"], calls=["s-9"])
+    await store.phones.link(ROBIN, PhoneNumber("+493055501767"), by="call")
     return store
 
 
@@ -68,7 +75,7 @@ async def trail(store):
 
 
 def test_every_command_on_people_is_looked_at_here():
-    groups = {"memory", "sessions", "users"}
+    groups = {"memory", "phone", "sessions", "users"}
     assert {each for each in COMMANDS if each.split()[0] in groups} == {*LOOKED_AT, *NUMBERS}
 
 
@@ -85,7 +92,7 @@ async def test_a_command_on_peoples_data_is_in_the_trail_with_counts(people, run
         assert len(entries) == 1
     else:
         assert len(await Audit(people.db).newest(AuditFilter(scope=GUEST))) == 1
-    about_one = "robin" in arguments
+    about_one = "robin" in arguments or name == "phone lookup"
     assert len(await Audit(people.db).newest(AuditFilter(scope=ROBIN))) == about_one
     assert "robin" not in str(entries)
     assert run("audit", "verify").code == 0

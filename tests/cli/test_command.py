@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import logging
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ import typer
 
 from lkmongo.cli.command import Cli, _run_coroutine
 from lkmongo.cli.output import Format, Output
-from lkmongo.errors import ExitCode
+from lkmongo.errors import ExitCode, UsageError
 
 
 @pytest.fixture
@@ -78,3 +79,37 @@ def test_a_signal_that_comes_while_a_command_waits_ends_it(asked):
     with pytest.raises(typer.Exit) as ended:
         asked(first)
     assert ended.value.exit_code == ExitCode.TERMINATED
+
+
+def test_what_is_hidden_is_in_no_message_and_no_log(capfd, monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    cli = Cli(Output(Format.JSON))
+    cli.hide("+493055501767", "860417")
+    cli.output.note("who has 860417 calls from +493055501767")
+    logging.getLogger("lkmongo").warning("no %s", "+493055501767")
+    cli.output.error(UsageError("860417 is wrong", why="+493055501767", hint="not 860417"))
+    told = capfd.readouterr().err
+    assert told.count("***") == 6
+    assert "3055501767" not in told
+    assert "860417" not in told
+
+
+def test_an_answer_that_is_not_shown_ends_at_once_too(asked, monkeypatch):
+    def interrupted(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("getpass.getpass", interrupted)
+
+    async def first() -> None:
+        Cli(Output(Format.PLAIN)).ask("PIN: ", instead="", hidden=True)
+
+    with pytest.raises(typer.Exit) as ended:
+        asked(first)
+    assert ended.value.exit_code == ExitCode.TERMINATED
+
+
+def test_nothing_is_asked_without_a_terminal(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("860417\n"))
+    with pytest.raises(UsageError, match="there is no terminal to ask on") as error:
+        Cli(Output(Format.PLAIN)).ask("PIN: ", instead="add --stdin", hidden=True)
+    assert error.value.hint == "add --stdin"

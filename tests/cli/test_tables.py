@@ -9,9 +9,11 @@ import pytest
 
 from lkmongo.model import SessionRecord, SessionStatus, UserScope, now
 from lkmongo.outbox.journal import Journal, database_of
+from lkmongo.phone_numbers import PhoneNumber
 from lkmongo.store.people.erase import erase
 from tests.people import furnish
 
+NUMBER = "+493055501767"
 NARROW = {"COLUMNS": "80"}
 CALL = "console-6e9f8d7c-1b2a-4c3d-8e9f-0a1b2c3d4e5f"
 LONG_CALL = "RM_" + "c" * 125
@@ -31,6 +33,7 @@ async def test_no_table_breaks_an_id(run, store, shared_home, database_name, tmp
     await store.db.knowledge.insert_one({"tenant_id": person.tenant_id} | passage)
     somebody = UserScope(tenant_id=person.tenant_id, user_id="somebody")
     await furnish(store, somebody, slots=[], calls=[])
+    await store.phones.link(person, PhoneNumber(NUMBER), by="call")
     receipt = await erase(store.db, somebody, by="Sam")
     left = SessionRecord(call, person, "room", SessionStatus.ACTIVE, now())
     Journal.create(shared_home / "spool", left, owner="gone/boot/1", database=database_of(None, database_name)).close(
@@ -42,6 +45,8 @@ async def test_no_table_breaks_an_id(run, store, shared_home, database_name, tmp
     tables = {
         ("users", "list", *of): [user, person.tenant_id],
         ("users", "list", "--all-tenants"): [user, person.tenant_id],
+        ("phone", "list", *of): [user],
+        ("phone", "lookup", NUMBER, *of): [user],
         ("users", "receipts", *of): [str(receipt.erase_id), receipt.hash],
         ("memory", "list", user, *of): [SLOT],
         ("memory", "search", user, "copper", *of): [SLOT],

@@ -21,6 +21,7 @@ from pymongo.errors import DuplicateKeyError
 
 from lkmongo.errors import InvalidTextError, SettingsError
 from lkmongo.model import UserScope, clean_text
+from lkmongo.phone_numbers import masked
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.client import Client
 from lkmongo.store.mongo.erasure_key import ErasureKey
@@ -82,10 +83,12 @@ def is_sealed(person: str) -> bool:
 def check_note(what: str, text: str, scope: UserScope | None = None) -> str:
     """Normalise a text that stands beside a person's hash; `what` names it in errors, such as "reason".
 
+    Of a telephone number with its country, the last two digits stay.
+
     Raises:
         InvalidTextError: it is empty or too long, or contains the person's id, which would undo the hash.
     """
-    text = " ".join(clean_text(text).split())
+    text = masked(" ".join(clean_text(text).split()))
     if not text:
         raise InvalidTextError(f"the {what} is empty", hint="give a text, or omit the option")
     if len(text) > _MAX_NOTE:

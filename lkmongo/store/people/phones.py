@@ -23,6 +23,7 @@ from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.client import Client
 from lkmongo.store.mongo.erasure_key import ErasureKey
 from lkmongo.store.mongo.schema import PHONES, STAMP
+from lkmongo.store.people.users import COUNTED
 
 Document = dict[str, Any]
 By = Literal["call", "staff", "program"]
@@ -110,6 +111,30 @@ class Phones:
     async def of_person(self, scope: UserScope) -> list[PhoneLink]:
         """The person's numbers, the one that was used last first."""
         return await self._find(scope.filter)
+
+    async def page(self, tenant: TenantScope, *, after: str | None = None, limit: int = 50) -> list[PhoneLink]:
+        """Links of a tenant ordered by the person's id, and those of one person by when they were linked.
+
+        Args:
+            tenant: whose people.
+            after: start after this id.
+            limit: how many at most, without those of a person who does not fit in; all of theirs if they are the first.
+        """
+        selector: Document = dict(tenant.filter) | ({} if after is None else {"user_id": {"$gt": after}})
+
+        async def find() -> list[PhoneLink]:
+            cursor = self._phones.find(selector).sort([("user_id", 1), ("linked_at", 1), ("_id", 1)]).limit(limit + 1)
+            return [_link(document) async for document in cursor]
+
+        found = await operations.read(find)
+        if len(found) <= limit:
+            return found
+        whole = [each for each in found if each.user_id != found[-1].user_id]
+        return whole or await self.of_person(found[0].scope)
+
+    async def count(self, tenant: TenantScope) -> int:
+        """How many links the tenant's people have; at most `COUNTED` + 1."""
+        return await operations.read(lambda: self._phones.count_documents(tenant.filter, limit=COUNTED + 1))
 
     async def link(self, scope: UserScope, number: PhoneNumber, *, by: By, at: datetime | None = None) -> bool:
         """Note that the number is the person's, at a time that is by default now.

@@ -18,7 +18,7 @@ import itertools
 import logging
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -33,7 +33,7 @@ from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.erasure_key import ErasureKey
 from lkmongo.store.mongo.schema import PHONE_ATTEMPTS, PINS, STAMP
 from lkmongo.store.people.person_hash import WrongKeyError
-from lkmongo.store.people.phones import By, phone_hash, phone_key
+from lkmongo.store.people.phones import By, PhoneLink, phone_hash, phone_key
 
 logger = logging.getLogger(__name__)
 
@@ -182,6 +182,36 @@ class Pins:
         until = [await self._locked_until(selector) for selector in of]
         return max((each for each in until if each), default=None)
 
+    async def of_links(self, links: Sequence[PhoneLink]) -> list[tuple[bool, datetime | None]]:
+        """Of each link of a tenant: whether the person has a PIN, and until when none is compared in a call from it."""
+        if not links:
+            return []
+        tenant, users = links[0].scope.tenant.filter, sorted({each.user_id for each in links})
+        hashes = [each.phone_hash for each in links]
+        either = {"$or": [{"user_id": {"$in": users}}, {"phone_hash": {"$in": hashes}}]}
+        shown = {"_id": 0, "user_id": 1, "phone_hash": 1, "expires_at": 1}
+
+        async def find_people() -> list[Document]:
+            return await self._pins.find(tenant | {"user_id": {"$in": users}}, {"_id": 0, "user_id": 1}).to_list()
+
+        async def find_attempts() -> list[Document]:
+            return await self._attempts.find(tenant | either | _IS_RECENT, shown).sort("expires_at", -1).to_list()
+
+        people, attempts = await asyncio.gather(operations.read(find_people), operations.read(find_attempts))
+        have = {each["user_id"] for each in people}
+        return [(link.user_id in have, _locked_until(attempts, link)) for link in links]
+
+    async def unlock(self, scope: UserScope, links: Sequence[PhoneLink] = ()) -> bool:
+        """Take back the person's attempts, and from their numbers what counts against these; returns whether any did.
+
+        What was tried of others from these numbers still counts against the others' PINs.
+        """
+        hashes = [each.phone_hash for each in links]
+        deleted = await self._forget_attempts(scope)
+        selector = scope.tenant.filter | {"phone_hash": {"$in": hashes}}
+        freed = await operations.write(lambda: self._attempts.update_many(selector, {"$unset": {"phone_hash": ""}}))
+        return bool(deleted or freed.modified_count)
+
     async def _locked_until(self, selector: Mapping[str, Any]) -> datetime | None:
         """When the fifth last attempt expires, and the next may follow."""
 
@@ -213,8 +243,17 @@ class Pins:
         found = await operations.read(find)
         return attempt, max(sum(subject.items() <= each.items() for each in found) for subject in subjects)
 
-    async def _forget_attempts(self, scope: UserScope) -> None:
-        await operations.write(lambda: self._attempts.delete_many(scope.filter))
+    async def _forget_attempts(self, scope: UserScope) -> int:
+        return (await operations.write(lambda: self._attempts.delete_many(scope.filter))).deleted_count
+
+
+def _locked_until(attempts: Sequence[Document], link: PhoneLink) -> datetime | None:
+    """When the fifth last of the attempts, of the person or from the number, expires; `attempts` are latest first."""
+    until: list[datetime] = []
+    for field, value in (("user_id", link.user_id), ("phone_hash", link.phone_hash)):
+        counted = [each["expires_at"] for each in attempts if each.get(field) == value]
+        until += counted[ATTEMPTS - 1 : ATTEMPTS]
+    return max(until, default=None)
 
 
 def _derive(key: ErasureKey, pin: str, salt: bytes, cost: Mapping[str, int]) -> bytes:
