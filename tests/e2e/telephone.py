@@ -46,8 +46,8 @@ class Model:
 
     @property
     def asked(self) -> str:
-        """All that it was told so far, as text."""
-        return json.dumps([body for _, body in self.app[REQUESTS]], ensure_ascii=False)
+        """All that it was told in calls so far, as text."""
+        return json.dumps([body for _, body in self.app[REQUESTS] if body.get("tools")], ensure_ascii=False)
 
     @property
     def environment(self) -> dict[str, str]:
