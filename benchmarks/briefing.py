@@ -81,9 +81,9 @@ async def caller_with(facts: Sequence[Fact], embedder: Embedder, background: Bac
         profile=Profile(SCOPE),
         slots=slots.all,
         attention=attention,
-        attend=attention.attend,
         relevant=attention.relevant,
         consent=SimpleNamespace(sentence=""),
+        trust="",
     )
 
 

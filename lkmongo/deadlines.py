@@ -60,6 +60,8 @@ WRITE_ATTEMPT = 10.0
 # The start of a call.
 PRELOAD = 1.0
 """How long the greeting waits for the caller's data."""
+RECOGNITION = 1.0
+"""How long the greeting of a caller by telephone waits for their number, which may come late, and for whose it is."""
 USUAL_PRELOAD = 0.2
 """How long the caller's data usually takes: the embedding model, which blocks the process, is loaded after it."""
 RESUME_READ = 1.0

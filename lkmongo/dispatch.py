@@ -38,7 +38,7 @@ CALLER_ATTRIBUTE = "lkmongo.caller"
 UNKNOWN_TENANT = "(unknown)"
 """The tenant of a guest whose seal does not open: theirs is sealed, too, and they get no other tenant's knowledge."""
 
-_PLAIN = {"user_id", "tenant_id", "participant_identity", "guest_id", "until"}
+_PLAIN = {"user_id", "tenant_id", "participant_identity", "guest_id", "until", "trust"}
 _SEALED = {"caller"}
 
 
@@ -69,6 +69,7 @@ class Dispatched:
 
     `participant_identity` is the participant to serve, None if the metadata does not say. `why` is what was wrong with
     a guest's metadata; it quotes nothing of it, so that it can be logged. `ticket` is that of a seal.
+    `trust` is how sure it is that they are the one, in a call by telephone that is resumed: see `SessionRecord`.
     """
 
     scope: UserScope
@@ -76,6 +77,7 @@ class Dispatched:
     participant_identity: str | None
     why: str | None
     ticket: Ticket | None = field(default=None, compare=False)
+    trust: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,8 @@ def read_dispatch(
             why = "the metadata is older than this room" if is_over else "the metadata has no user_id"
             return Dispatched(UserScope.guest(tenant), guest=True, participant_identity=participant, why=why)
         scope = UserScope(tenant_id=tenant, user_id=_id(fields, "user_id"))
-        return Dispatched(scope, guest=False, participant_identity=participant, why=None)
+        trust = _only_text(fields, "trust") if "trust" in fields else None
+        return Dispatched(scope, guest=False, participant_identity=participant, why=None, trust=trust)
     except SealError as error:
         unnamed, why = tenant_id or UNKNOWN_TENANT, error.message
     except _MalformedError as error:
@@ -135,11 +138,16 @@ def read_dispatch(
 
 
 def plain_metadata(
-    who: UserScope | TenantScope, participant_identity: str | None = None, *, until: datetime | None = None
+    who: UserScope | TenantScope,
+    participant_identity: str | None = None,
+    *,
+    until: datetime | None = None,
+    trust: str | None = None,
 ) -> str:
     """Make metadata that the holder of the token can read; a `TenantScope` means a guest of that tenant.
 
-    `until` is the end of the token that carries it; what a server dispatches needs none.
+    `until` is the end of the token that carries it; what a server dispatches needs none. `trust` is that of a call by
+    telephone that is resumed.
     """
     fields: dict[str, Any] = {"user_id": who.user_id} if isinstance(who, UserScope) else {}
     fields["tenant_id"] = who.tenant_id
@@ -147,6 +155,8 @@ def plain_metadata(
         fields["participant_identity"] = participant_identity
     if until is not None:
         fields["until"] = int(until.timestamp())
+    if trust is not None:
+        fields["trust"] = trust
     return _compact(fields)
 
 

@@ -438,6 +438,7 @@ class SessionRecord:
         summary: what it was about; None while it goes on, of a guest's, or if something was forgotten in it.
         learning: what is learned of it after its end; None while it goes on, or if nothing is.
         redacted: how much of what was said was masked or dropped before it was stored, by kind.
+        trust: of a call by telephone whose caller is somebody, how sure that is; or `new`, if they began with it.
     """
 
     session_id: str
@@ -458,6 +459,7 @@ class SessionRecord:
     summary: Summary | None = None
     learning: Learning | None = None
     redacted: Mapping[str, int] = field(default_factory=dict)
+    trust: str | None = None
 
     @property
     def length(self) -> timedelta | None:

@@ -24,6 +24,7 @@ from lkmongo.agent.briefing import attend, brief_aside, expect, with_briefing, w
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.fence import Fences
 from lkmongo.agent.limits import TOO_FAST
+from lkmongo.agent.phone_tools import offered
 from lkmongo.aio import Repeat
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Attachment:
         self.fences = Fences()
         self._refreshing = Repeat(self._refresh, asyncio.create_task)
         self._following: asyncio.Task[None] | None = None
+        self._hearing: asyncio.Task[None] | None = None
         caller.on_change = self._refresh_soon
         self._heard = ""
         session.on("conversation_item_added", self._on_item)
@@ -72,6 +74,8 @@ class Attachment:
         elif item.type == "message" and item.role == "user":
             self._heard = ""
             self.caller.allowance.heard()
+            if self.caller.phone:  # also where nobody of ours is asked before the answer, as with a realtime model
+                self._hearing = asyncio.create_task(self.caller.phone.hear(item.text_content or ""))
             if self._instructions:
                 self.caller.refresh_in_background()
                 self._following = asyncio.create_task(self._follow(item.text_content or ""))
@@ -86,7 +90,7 @@ class Attachment:
         """Let the instructions of a realtime model follow what the caller says, as the briefing of another does."""
         try:
             await attend(self.caller, words)
-            if self.caller.attended == words:
+            if self.caller.attention.words == words:
                 self._refresh_soon()
         except Exception:
             logger.exception("the realtime model could not be told what the caller's words are about")
@@ -165,7 +169,7 @@ class _BriefedNode:
         if is_ours:
             context = await with_briefing(chat_ctx, self.attachment.caller)
             context.items = self.attachment.fences.around(context.items)
-            tools = self.attachment.caller.consent.offered(tools)
+            tools = offered(self.attachment.caller, self.attachment.caller.consent.offered(tools))
         before = without_briefing(context)
         answer = self.own(context, tools, model_settings)
         if asyncio.iscoroutine(answer):
@@ -274,7 +278,7 @@ class _BriefedInstructions:
         """The agent's instructions and the briefing; without it if it fails, which is logged."""
         try:
             await self._caller.preload()
-            return f"{self.given}\n\n{await brief_aside(self._caller, self._caller.attended)}".strip()
+            return f"{self.given}\n\n{await brief_aside(self._caller, self._caller.attention.words)}".strip()
         except Exception:
             logger.exception("the realtime model is not briefed")
             return self.given or ""

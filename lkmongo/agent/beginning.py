@@ -45,6 +45,7 @@ async def begin_session(
     agent_participant: str | None = None,
     livekit: str | None = None,
     ticket: Ticket | None = None,
+    trust: str | None = None,
 ) -> AsyncIterator[CallerSession]:
     """Begin a session on an open store, loading the caller in the background; close what it opened afterwards.
 
@@ -61,6 +62,7 @@ async def begin_session(
         agent_participant: the agent's own identity in the room.
         livekit: the host of the LiveKit server or project.
         ticket: of the seal that says who the caller is.
+        trust: of a call by telephone that is resumed, see `SessionRecord`.
     """
     record = SessionRecord(
         session_id,
@@ -73,6 +75,7 @@ async def begin_session(
         agent_participant=agent_participant,
         livekit=livekit,
         ticket=ticket,
+        trust=trust,
     )
     store.encryption.forget(scope)  # fetched with their slots: somebody erased elsewhere has another key now
     outbox = Outbox(store, record, functools.partial(create_journal, settings))

@@ -52,6 +52,7 @@ _COMMITMENTS = (
 _STATUS = {
     "known": "You have spoken with this caller before.",
     "new": "This caller is new: nothing is known yet.",
+    "recognised": "",
     "guest": "This caller is a guest: what they tell you is known for this call only.",
     "loading": "What is known about this caller is still being looked up: do not say that they are new.",
 }
@@ -69,8 +70,10 @@ async def with_briefing(chat_ctx: llm.ChatContext, caller: Caller) -> llm.ChatCo
     context = chat_ctx.copy()
     context.items = without_briefing(context)  # an agent may have kept the copy that it was given
     try:
-        await caller.preload()
         position, words = _place(context)
+        if caller.phone:
+            await caller.phone.hear(words)
+        await caller.preload()
         await attend(caller, words)
         head, data = await _parts_aside(caller, words)
         context.items[position:position] = [
@@ -86,13 +89,13 @@ async def with_briefing(chat_ctx: llm.ChatContext, caller: Caller) -> llm.ChatCo
 async def attend(caller: Caller, words: str) -> None:
     """Let the briefing follow what the caller says, if it has to choose among what is known."""
     if words and not _all_fit(caller, _frame(caller)[2]):
-        await caller.attend(words)
+        await caller.attention.attend(words)
 
 
 def expect(caller: Caller, words: str) -> None:
     """Prepare `attend` for what the caller is saying."""
     if not _all_fit(caller, _frame(caller)[2]):
-        caller.expect(words)
+        caller.attention.expect(words)
 
 
 def without_briefing(chat_ctx: llm.ChatContext) -> list[llm.ChatItem]:
@@ -134,7 +137,7 @@ async def _parts_aside(caller: Caller, last_words: str) -> tuple[str, str]:
     if caller.characters <= BUDGET:
         return _parts(caller, last_words)
     relevant = caller.relevant(last_words)
-    known = _Known(caller.status, caller.profile, caller.consent, dict(caller.slots), relevant)
+    known = _Known(caller.status, caller.profile, caller.consent, caller.trust, dict(caller.slots), relevant)
     return await asyncio.to_thread(_parts, known, last_words)
 
 
@@ -148,6 +151,8 @@ class Briefed(Protocol):
     @property
     def consent(self) -> CallerConsent: ...
     @property
+    def trust(self) -> str: ...
+    @property
     def slots(self) -> Mapping[str, Fact]: ...
     def relevant(self, words: str) -> Sequence[Fact]: ...
 
@@ -159,6 +164,7 @@ class _Known:
     status: str
     profile: Profile
     consent: CallerConsent
+    trust: str
     slots: Mapping[str, Fact]
     _relevant: Sequence[Fact]
 
@@ -182,7 +188,14 @@ def _frame(caller: Briefed) -> tuple[str, dict[str, Any], int]:
         data["profile"] = profile
     if last := caller.profile.last_session:
         data["last_call"] = {"at": last.at.isoformat(timespec="minutes"), "gist": last.gist[:_MAX_GIST]}
-    told = [_STATUS[caller.status], PREFACE, *about, f"Today is {date_in_words(now(), zone)}.", caller.consent.sentence]
+    told = [
+        _STATUS[caller.status],
+        caller.trust,
+        PREFACE,
+        *about,
+        f"Today is {date_in_words(now(), zone)}.",
+        caller.consent.sentence,
+    ]
     head = " ".join(filter(None, told))
     longest = data | {"memories": {}, "more_memories": len(caller.slots)}
     return head, data, BUDGET - len(f"{head}\n{fenced(CALLER, longest)}")

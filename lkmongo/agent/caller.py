@@ -18,19 +18,18 @@ from lkmongo import dates, deadlines
 from lkmongo.agent.attention import Attention
 from lkmongo.agent.consent import CallerConsent
 from lkmongo.agent.former import Former, dated, readable
+from lkmongo.agent.gate import Gate, Phone
+from lkmongo.agent.identified import Lent, told_by_guest
 from lkmongo.agent.limits import Allowance
 from lkmongo.agent.loading import Loading
 from lkmongo.agent.slots import Slots, existing_label, told_of
 from lkmongo.aio import Background, Repeat, Task
-from lkmongo.backoff import retry_pause
 from lkmongo.confidential import tells
-from lkmongo.dates import zone_of
 from lkmongo.embed.base import Embedder
-from lkmongo.errors import DatabaseUnavailableError, LkmongoError, NotFoundError, SecretError
+from lkmongo.errors import LkmongoError, NotFoundError, SecretError
 from lkmongo.model import Fact, FormerFact, Profile, Source, UserScope, check_memory, now, slot_name, slot_words
 from lkmongo.outbox.operations import (
     Change,
-    FillProfile,
     Forget,
     ForgetCalls,
     Remember,
@@ -39,16 +38,14 @@ from lkmongo.outbox.operations import (
     applied_to,
 )
 from lkmongo.outbox.outbox import Outbox, Saved
-from lkmongo.search.past_calls import past_calls
 from lkmongo.store.open import Store
-from lkmongo.store.people.admission import NotAdmittedError
 from lkmongo.store.people.users import check_profile_value, kept_profile_value
 from lkmongo.summary import PastCall, Summary
 from lkmongo.tenants import Limits, Tenants
 
 logger = logging.getLogger(__name__)
 
-Status = Literal["loading", "known", "new", "guest"]
+Status = Literal["loading", "known", "new", "guest", "recognised"]
 
 
 class Caller:
@@ -80,10 +77,16 @@ class Caller:
         """Called after what is known has changed, for a model that is not told in each request."""
         self.last_words: Callable[[], str | None] = lambda: None
         """Returns the id of the turn that the caller said last."""
+        self.gate = Gate(outbox.record.session_id)
+        """What may be told to them and changed by them."""
+        self.phone: Phone | None = None
+        """Who they are as far as their telephone number tells; None unless they are on the telephone."""
+        self.may_phone = False
+        """Whether they may turn out to be on the telephone."""
         self._was_known = False
         self._store = store
         self._embedder = embedder
-        self._outbox = outbox
+        self.outbox = outbox
         self.consent = CallerConsent(self, outbox, store, tenants or Tenants())
         outbox.on_acquired(self._record_last_seen)
         outbox.on_erased(self._become_guest)
@@ -94,13 +97,17 @@ class Caller:
         self._reading_vectors: Task | None = None
         self._version = self._own_changes = 0
         self._reread = False
+        self._lent = Lent()
         self._background = Background()
-        self._attention = Attention(self._slots, embedder, self._background)
+        self.attention = Attention(self._slots, embedder, self._background)
         self._loading: Task | None = None
         self._refreshing = Repeat(self._refresh_with_deadline, self._background.begin)
         self._preload_until = 0.0
-        self._closing = False
-        self.load_error: LkmongoError | None = None
+
+    @property
+    def load_error(self) -> LkmongoError | None:
+        """Why the caller is not loaded yet; None while nothing has failed."""
+        return self._stored.error
 
     @property
     def slots(self) -> dict[str, Fact]:
@@ -115,10 +122,15 @@ class Caller:
     @property
     def status(self) -> Status:
         if self.guest:
-            return "guest"
+            return "recognised" if self.phone and self.phone.candidates else "guest"
         if not self.loaded:
             return "loading"
         return "known" if self._was_known else "new"
+
+    @property
+    def trust(self) -> str:
+        """What the model is told of how sure it is who speaks; empty unless they are on the telephone."""
+        return self.phone.sentence if self.phone else ""
 
     @property
     def for_this_call(self) -> bool:
@@ -128,7 +140,7 @@ class Caller:
     @property
     def saved(self) -> Saved:
         """How durably the caller's changes are saved; for a guest, always "stored"."""
-        return self._outbox.saved
+        return self.outbox.saved
 
     async def preload(self, deadline: float = deadlines.PRELOAD) -> bool:
         """Load profile and slots concurrently; loading continues in the background after the deadline.
@@ -139,6 +151,8 @@ class Caller:
         Returns:
             Whether they are loaded.
         """
+        if self.phone:
+            await self.phone.recognised()
         if self.guest:
             return True
         loading = self._loading or self._begin_loading(deadline)
@@ -150,34 +164,11 @@ class Caller:
         return self.loaded
 
     def _begin_loading(self, deadline: float) -> Task:
-        self._loading = self._background.begin(self._load_with_retries())
+        if self._loading:
+            self._loading.cancel()
+        self._loading = self._background.begin(self._stored.until_loaded(self._load))
         self._preload_until = time.monotonic() + deadline
         return self._loading
-
-    async def _load_with_retries(self) -> None:
-        attempt = 0
-        while not self.guest:
-            try:
-                try:
-                    async with asyncio.timeout(deadlines.LOAD_ATTEMPT):
-                        await self._load()
-                except TimeoutError as error:
-                    raise DatabaseUnavailableError(why="it does not answer") from error
-                self._store.breaker.answered()
-            except NotAdmittedError as error:
-                self._outbox.lease.not_admitted(error)
-                return
-            except LkmongoError as error:
-                if self.load_error is None:
-                    logger.info("the caller's memory is not loaded yet: %s (%s)", error.message, error.why)
-                self.load_error = error
-                if self._closing:
-                    return
-                attempt += 1
-                await asyncio.sleep(retry_pause(attempt))
-            else:
-                self.load_error = None
-                return
 
     async def _load(self) -> None:
         slots, profile = await self._stored.known(self.scope)
@@ -187,36 +178,36 @@ class Caller:
         self._apply(profile, slots)
         self._was_known = bool(slots or profile.name or profile.last_session or profile.memory_version)
         self.loaded = True
-        self._background.begin(self._outbox.lease.confirm())
+        self._background.begin(self.outbox.lease.confirm())
         self._reading_vectors = self._background.begin(self._save_then_embed())
 
     async def _save_then_embed(self) -> None:
         """Wait for pending changes before vectors, because a vector is accepted only for a stored slot."""
         self._reading_history = self._background.begin(self._load_history())
-        await self._outbox.stored("memory")
+        await self.outbox.stored("memory")
         await self._stored.vectors()
 
     async def _load_history(self) -> None:
         """Load what was true, and move what an interrupted process left on the slots."""
         await asyncio.to_thread(dates.prepare)
         while True:
-            before, scope = self._outbox.stored_count, self.scope
+            before, scope = self.outbox.stored_count, self.scope
             stored, waits = await self._store.history.read(scope)
-            former = await readable(stored)
+            former = self.gate.open_ones(await readable(stored))
             if self.guest or self.scope != scope:
                 return
-            if self._outbox.stored_count == before:  # else it may hold what was forgotten meanwhile
+            if self.outbox.stored_count == before:  # else it may hold what was forgotten meanwhile
                 break
-        forgotten = {each.label for each in self._outbox.pending("memory") if isinstance(each, Forget)}
+        forgotten = {each.label for each in self.outbox.pending("memory") if isinstance(each, Forget)}
         self._former.loaded(each for each in former if each.memory_type not in forgotten)
-        self._former.more = len(former) < len(stored)
+        self._former.more = len(former) < len(self.gate.open_ones(stored))
         if waits:
             await self._settle_history(None)
 
     async def _settle_history(self, label: str | None) -> None:
-        await self._outbox.stored("memory")
+        await self.outbox.stored("memory")
         if not self.for_this_call:
-            async with self._outbox.writing():
+            async with self.outbox.writing():
                 await self._store.history.settle(self.scope, label)
 
     async def history_ready(self) -> None:
@@ -233,47 +224,63 @@ class Caller:
             return
 
         async def seen() -> None:
-            async with self._outbox.writing():
+            async with self.outbox.writing():
                 await self._store.users.seen(self.scope)
 
         self._background.begin(seen())
 
     def identify(self, scope: UserScope) -> None:
         """Turn the guest, whose outbox is the person's already, into that person, who keeps what the guest told."""
-        told, kept = self.profile.values, self._outbox.conversation.fact  # by the policy of the person's tenant
+        self.lend(Lent())
+        told, slots = self.profile, reversed(self.slots.values())
         self.scope = scope
         self.guest = self.loaded = False
         self.profile = Profile(scope)
         self.consent.identified(scope)
         self._slots.clear_vectors()  # those of a guest are not stored, so they must be made again
-        for field, value in told.items():
-            with suppress(SecretError):
-                # Does not overwrite the person's profile: somebody else may have spoken before they were identified.
-                text = kept_profile_value(field, value, kept)
-                self._outbox.add(FillProfile(self._outbox.lease.session_began, field, text))
         self._former = Former(self._embedder)
-        for memory in reversed(self.slots.values()):
-            with suppress(SecretError):
-                content = kept(memory.memory_type, memory.content)
-                self._outbox.add(replace(Remember.fact(memory, memory.valid_from), content=content, of_guest=True))
+        # What the policy of their tenant keeps.
+        since, kept = self.outbox.lease.session_began, self.outbox.conversation.fact
+        for change in told_by_guest(told, slots, since=since, kept=kept, gate=self.gate):
+            self.outbox.add(change)
         self._begin_loading(deadlines.PRELOAD)
+        self.on_change()
+
+    def lend(self, lent: Lent) -> None:
+        """Let a guest have this, instead of what was lent to them before."""
+        self.profile, slots = lent.instead_of(self._lent, self.profile, self.slots)
+        self._lent = lent
+        self._slots.replace_all(slots)
+        self._slots.speak(self.profile.preferred_language)
+        self.on_change()
+
+    def reload(self) -> None:
+        """Load again what is known, of which more may be told now."""
+        if not self.guest:
+            self._begin_loading(deadlines.PRELOAD)
+
+    def step_back(self, guest: UserScope) -> None:
+        """Be a guest again, who turned out not to be the person: nothing of theirs stays here."""
+        self._become_guest()
+        self.scope, self.profile = guest, Profile(guest)
         self.on_change()
 
     def _become_guest(self) -> None:
         """Continue without the data of a person who was erased during the session, or whose seal is not valid."""
         self.guest = self.loaded = self.forgot_something = True
-        self.load_error = None
+        self._stored.error = None
         self.consent.end()
         self.scope = UserScope.guest(self.scope.tenant_id)
         self._apply(Profile(self.scope), [])
         self._slots.clear()
-        self._attention.clear()
+        self.attention.clear()
         self._former = Former(self._embedder)
 
     def _apply(self, profile: Profile, slots: list[Fact]) -> None:
-        self._version, self._own_changes = profile.memory_version, self._outbox.increments
-        stored = {memory.memory_type: memory for memory in slots}
-        known, self.profile = applied_to(self._outbox.pending("memory"), stored, profile)
+        self._version, self._own_changes = profile.memory_version, self.outbox.increments
+        stored = {memory.memory_type: memory for memory in self.gate.open_ones(slots)}
+        changes = self.outbox.pending("memory")
+        known, self.profile = applied_to(changes, stored, self.gate.open_profile(profile))
         self._slots.replace_all(known)
         self._slots.speak(self.profile.preferred_language)
         self.consent.loaded(profile)
@@ -283,9 +290,9 @@ class Caller:
         """Reload profile and slots if another process has changed them; meant to run in the background."""
         if self.guest or not self.loaded:
             return
-        await self._outbox.settle("memory", deadlines.ACKNOWLEDGED)
+        await self.outbox.settle("memory", deadlines.ACKNOWLEDGED)
         version = await self._store.users.memory_version(self.scope)
-        is_current = version == self._version + self._outbox.increments - self._own_changes
+        is_current = version == self._version + self.outbox.increments - self._own_changes
         if is_current and not self._reread:
             return
         # A version may be visible before its slot is, so read once more at the next turn.
@@ -322,16 +329,19 @@ class Caller:
         Raises:
             InvalidTextError: the label or content is invalid.
             LimitError: it is more than the caller may: see `Allowance`.
+            NotTrustedError: the slot is closed to them.
             SecretError: it is a secret, which must not be remembered.
         """
         name, text = check_memory(label, content)
         await self._refuse_spoken_secret(f"{slot_words(name)}: {text}")
-        text = self._outbox.conversation.fact(name, text)
-        if self._outbox.conversation.redactor.find(label) != []:
+        text = self.outbox.conversation.fact(name, text)
+        if self.outbox.conversation.redactor.find(label) != []:
             raise SecretError  # a label is stored as it is
         # A label in another spelling replaces the existing slot.
-        source = Source("told", self._outbox.record.session_id, self.last_words())
+        source = Source("told", self.outbox.record.session_id, self.last_words())
         name = existing_label(name, self.slots)
+        if name not in self.slots and not self.guest:
+            self.gate.check(name)
         memory, stated = dated(name, text, since, valid_from, source, self.slots, self.profile.timezone)
         self.allowance.room(self._slots, memory)
         self.allowance.change()
@@ -389,9 +399,12 @@ class Caller:
         Raises:
             InvalidTextError: the label is invalid.
             NotFoundError: there is no such slot.
+            NotTrustedError: the slot is closed to them.
         """
         memory = self._slots.recall(label)
         name = memory.memory_type if memory else self._label(label)
+        if memory is None:
+            self.gate.check(name)
         is_read = memory is not None and not memory.is_unread  # else what it says is found out when it is deleted
         await self.history_ready()
         told = [slot_words(name), *([memory.content] if memory and is_read else [])]
@@ -406,7 +419,7 @@ class Caller:
         if self._was_known:
             await self.consent.forget(name, at)
         if is_read and not self.guest:
-            self._outbox.add(ForgetCalls(at, tuple(told)))
+            self.outbox.add(ForgetCalls(at, tuple(told)))
         await self._write(Forget(at, name, calls=not is_read))
         return name
 
@@ -419,32 +432,13 @@ class Caller:
     async def past_calls(
         self, query: str, *, since: datetime | None, until: datetime | None, without: str
     ) -> list[PastCall]:
-        """The three earlier calls that match best: see `search.past_calls`. Raises DatabaseError."""
-        if self.guest:
-            return []
-        whose = self._store.summaries, self.scope, query, self._embedder
-        today = now().astimezone(zone_of(self.profile.timezone))
-        found = await past_calls(*whose, today=today, since=since, until=until, limit=3, without=without)
-        if found.degraded:
-            logger.info("past calls: %s", found.degraded)
-        return found.calls
-
-    async def attend(self, words: str) -> None:
-        """Find out which slots are about what the caller said last; see `Attention`."""
-        await self._attention.attend(words)
-
-    @property
-    def attended(self) -> str:
-        """The words for which `attend` was awaited last."""
-        return self._attention.words
-
-    def expect(self, words: str) -> None:
-        """Prepare for what the caller is probably saying."""
-        self._attention.expect(words)
+        """The three earlier calls that match best: see `search.past_calls`. Raises DatabaseError, NotTrustedError."""
+        self.gate.check_everything()
+        return [] if self.guest else await self._stored.past_calls(query, since=since, until=until, without=without)
 
     def relevant(self, words: str) -> list[Fact]:
         """The slots that `words` are about, best first; by meaning, too, after `attend`."""
-        return self._attention.relevant(words)
+        return self.attention.relevant(words)
 
     async def set_profile(self, field: str, value: str) -> str:
         """Write a profile field and return the normalized value; `saved` says how durably.
@@ -452,11 +446,14 @@ class Caller:
         Raises:
             InvalidTextError: the field or the value is invalid.
             LimitError: there were too many changes in this call.
+            NotTrustedError: the field is closed to them.
             SecretError: it is a secret, which must not be remembered.
         """
         text = check_profile_value(field, value)
+        if not self.guest:
+            self.gate.check(field)
         await self._refuse_spoken_secret(text)
-        text = kept_profile_value(field, text, self._outbox.conversation.fact)
+        text = kept_profile_value(field, text, self.outbox.conversation.fact)
         self.allowance.change()
         self.profile = self.profile.with_value(field, text)
         self.on_change()
@@ -468,7 +465,7 @@ class Caller:
     def save_gist(self, gist: str) -> None:
         """Save for the next session what this one was about, unless something was forgotten."""
         if gist and not self.guest and not self.forgot_something:
-            self._outbox.add(SaveGist(now(), gist, since=self._outbox.lease.session_began))
+            self.outbox.add(SaveGist(now(), gist, since=self.outbox.lease.session_began))
 
     async def embed_summary(self, session_id: str, summary: Summary) -> None:
         """Make and store the vector of a summary that is stored. Raises EmbeddingError and DatabaseError."""
@@ -477,16 +474,16 @@ class Caller:
 
     async def _write(self, change: Change) -> None:
         if not self.guest:
-            await self._outbox.write(change)
+            await self.outbox.write(change)
 
     async def flush(self, deadline: float) -> None:
         """Give background work `deadline` seconds to finish, then cancel it; sync to disk what is not stored."""
-        if self._outbox.error or self.load_error:
+        if self.outbox.error or self.load_error:
             deadline = min(deadline, deadlines.ACKNOWLEDGED)
         await asyncio.gather(
-            self._background.finish(deadline, without=[self._loading]), self._outbox.settle("memory", deadline)
+            self._background.finish(deadline, without=[self._loading]), self.outbox.settle("memory", deadline)
         )
-        self._closing = True
+        self._stored.closing = True
         self.consent.end()
         await self._background.cancel()
 

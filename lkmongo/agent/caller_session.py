@@ -15,6 +15,7 @@ from lkmongo.agent.attachment import Attachment
 from lkmongo.agent.briefing import brief
 from lkmongo.agent.caller import Caller
 from lkmongo.agent.consent import consent_tools
+from lkmongo.agent.phone_tools import phone_tools
 from lkmongo.agent.recorder import Recorder
 from lkmongo.agent.speculation import LIMIT, Speculation
 from lkmongo.agent.status_line import StatusLines
@@ -30,6 +31,7 @@ from lkmongo.model import (
     Turn,
     UserScope,
 )
+from lkmongo.outbox.operations import Operation
 from lkmongo.outbox.outbox import Saved
 from lkmongo.outbox.webhook import Endpoint
 from lkmongo.search.strategy import SearchResult, SearchStrategy
@@ -37,6 +39,7 @@ from lkmongo.store.open import Store
 from lkmongo.store.people.own import OwnDocuments
 from lkmongo.summary import PastCall, Summary
 from lkmongo.ticket import Ticket
+from lkmongo.trust import Level, NotTrustedError
 
 if TYPE_CHECKING:
     from livekit.agents import AgentSession
@@ -91,6 +94,7 @@ class CallerSession:
     def __post_init__(self) -> None:
         self.caller.spoken_secrets = lambda: secrets_of(self.said)
         self.recorder.facts["limits"] = self.caller.allowance.report
+        self.recorder.facts["phone"] = lambda: self.caller.phone.report() if self.caller.phone else None
         self.recorder.facts["consent"] = lambda: self.caller.consent.report() if self.caller.consent.asks else None
         self.caller.last_words = lambda: next(
             (turn.item_id for turn in reversed(self.recorder.turns) if turn.role == "user"), None
@@ -143,8 +147,10 @@ class CallerSession:
         setattr(agent_session, _ATTACHED, self)
         telemetry.share_with_livekit()
         self.recorder.attach(agent_session)
-        if self.caller.consent.may_ask:
-            agent_session._tools = [*agent_session._tools, *consent_tools(self.caller.consent)]  # noqa: SLF001 - of all agents
+        more = consent_tools(self.caller.consent) if self.caller.consent.may_ask else []
+        if self.caller.may_phone:
+            more += phone_tools(self.caller)
+        agent_session._tools = [*agent_session._tools, *more]  # noqa: SLF001 - of all agents
         self._attachment = Attachment(agent_session, self.caller)
         if self.speculation:
             self.speculation.attach(agent_session)
@@ -217,6 +223,32 @@ class CallerSession:
         """The name that `scope` had in 0.1.0."""
         warnings.warn("CallerSession.identity is now CallerSession.scope", DeprecationWarning, stacklevel=2)
         return self.scope
+
+    @property
+    def trust(self) -> Level:
+        """How sure it is who speaks; always `verified`, unless the caller is on the telephone (docs/phone.md)."""
+        return self.caller.gate.level
+
+    def require(self, level: Level) -> None:
+        """Let a tool of your own go on only at this level of trust or above.
+
+        Raises:
+            NotTrustedError: it is less sure who speaks; its message is a sentence for the caller.
+        """
+        if self.trust < level:
+            raise NotTrustedError(level)
+
+    async def verify(self, user_id: str | None = None) -> bool:
+        """A caller by telephone has proven who they are, such as by a code that you have sent them.
+
+        Args:
+            user_id: who they are; by default whom they are taken for.
+
+        Returns:
+            Whether they are verified now; False if nobody is named, and nobody or several people are possible.
+        """
+        scope = UserScope(tenant_id=self.scope.tenant_id, user_id=user_id) if user_id else None
+        return self.caller.phone is None or await self.caller.phone.verified(scope)
 
     @property
     def profile(self) -> Profile:
@@ -323,7 +355,9 @@ class CallerSession:
         Raises:
             DatabaseError: it could not be read.
             InvalidIdError: that is not a valid order number.
+            NotTrustedError: it is not sure enough who speaks.
         """
+        self.caller.gate.check_tool("lookup_order")
         await self._admitted()
         return await self.store.breaker.read(lambda: self.store.orders.get(self.scope, order_id))
 
@@ -332,7 +366,9 @@ class CallerSession:
 
         Raises:
             DatabaseError: they could not be read.
+            NotTrustedError: it is not sure enough who speaks.
         """
+        self.caller.gate.check_tool("lookup_order")
         await self._admitted()
         return await self.store.breaker.read(lambda: self.store.orders.latest(self.scope, limit))
 
@@ -405,7 +441,36 @@ class CallerSession:
             if self.ending or not self.caller.guest or self.recorder.erased:
                 return False
             self.caller.consent.before_identified(scope)
-            await self.recorder.change_scope(scope, ticket)
+            phone = self.caller.phone
+            await self.recorder.change_scope(scope, ticket, phone.mark if phone else None)
             self.caller.identify(scope)
             self.recorder.start()
             return True
+
+    async def step_back(self, *more: Operation) -> None:
+        """Turn the person into a guest: they are somebody else. Nothing of this session stays with the person.
+
+        `more` is to be stored as well.
+        """
+        async with self._identifying:
+            if self.ending or self.caller.guest or self.recorder.erased:
+                return
+            guest = UserScope.guest(self.scope.tenant_id)
+            self.caller.consent.before_step_back()
+            await self.recorder.change_scope(guest)
+            self.caller.step_back(guest)
+            for operation in more:
+                self.caller.outbox.add(operation)
+            self.recorder.start()
+
+    async def move_guest(self, tenant_id: str) -> None:
+        """Let the guest be one of another tenant, whose number they have dialled."""
+        async with self._identifying:
+            if self.ending or not self.caller.guest or self.recorder.erased or tenant_id == self.scope.tenant_id:
+                return
+            guest = UserScope.guest(tenant_id)
+            self.caller.consent.before_moved(guest)
+            await self.recorder.change_scope(guest)
+            self.caller.scope = guest
+            if self._attachment:
+                self.recorder.start()

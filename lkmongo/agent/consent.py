@@ -178,6 +178,18 @@ class CallerConsent:
             self.state = "unknown"
             self._outbox.hold()
 
+    def before_moved(self, guest: UserScope) -> None:
+        """The guest is about to become one of another tenant, which may ask though theirs did not."""
+        if not self.asks and self._tenants.asks(guest.tenant_id):
+            self.state = "asked"
+            self._outbox.hold()
+
+    def before_step_back(self) -> None:
+        """The person is about to become a guest again: what the person has agreed to is not what the guest has."""
+        if self.asks and not (self.answer and self.answer.at >= self._outbox.lease.session_began):
+            self.answer, self.state = None, "asked"
+            self._outbox.hold()
+
     def identified(self, scope: UserScope) -> None:
         """The guest turned out to be this person: what they answered in this session holds."""
         if not self.asks:

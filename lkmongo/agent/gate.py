@@ -6,14 +6,34 @@ said in this very call is never closed to the one who said it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
-from lkmongo.model import Fact, FormerFact, Profile
+from lkmongo.model import Fact, FormerFact, Profile, UserScope
+from lkmongo.ticket import Ticket
 from lkmongo.trust import Level, Needs, NotTrustedError
 
 Value = TypeVar("Value", Fact, FormerFact)
+
+
+class Phone(Protocol):
+    """What others need of a `PhoneCaller`, whose file this is not, as it imports theirs."""
+
+    @property
+    def candidates(self) -> Sequence[object]: ...
+    @property
+    def denied(self) -> bool: ...
+    @property
+    def sentence(self) -> str: ...
+    @property
+    def mark(self) -> str: ...
+    def report(self) -> dict[str, Any]: ...
+    async def recognised(self) -> None: ...
+    async def hear(self, words: str) -> None: ...
+    async def says_name(self, name: str) -> str: ...
+    async def deny(self) -> None: ...
+    async def verified(self, scope: UserScope | None = None, ticket: Ticket | None = None) -> bool: ...
 
 
 class Gate:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from lkmongo import deadlines
 from lkmongo.agent.slots import Slots
 from lkmongo.aio import aside
-from lkmongo.errors import LkmongoError
-from lkmongo.model import Fact, Profile, UserScope
+from lkmongo.backoff import retry_pause
+from lkmongo.dates import zone_of
+from lkmongo.errors import DatabaseUnavailableError, LkmongoError
+from lkmongo.model import Fact, Profile, UserScope, now
 from lkmongo.outbox.outbox import Outbox
+from lkmongo.search.past_calls import past_calls
 from lkmongo.store.open import Store
+from lkmongo.store.people.admission import NotAdmittedError
+from lkmongo.summary import PastCall
 
 if TYPE_CHECKING:
     from lkmongo.embed.base import Embedder
@@ -31,6 +38,7 @@ class Whose(Protocol):
 
     scope: UserScope
     guest: bool
+    profile: Profile
 
     @property
     def for_this_call(self) -> bool: ...
@@ -45,6 +53,36 @@ class Loading:
         self._embedder = embedder
         self._outbox = outbox
         self._slots = slots
+        self.error: LkmongoError | None = None
+        """Why the caller is not loaded yet; None while nothing has failed."""
+        self.closing = False
+        """Whether nothing is tried again."""
+
+    async def until_loaded(self, load: Callable[[], Awaitable[None]]) -> None:
+        """Run `load` until it succeeds, with growing pauses."""
+        attempt = 0
+        while not self._caller.guest:
+            try:
+                try:
+                    async with asyncio.timeout(deadlines.LOAD_ATTEMPT):
+                        await load()
+                except TimeoutError as error:
+                    raise DatabaseUnavailableError(why="it does not answer") from error
+                self._store.breaker.answered()
+            except NotAdmittedError as error:
+                self._outbox.lease.not_admitted(error)
+                return
+            except LkmongoError as error:
+                if self.error is None:
+                    logger.info("the caller's memory is not loaded yet: %s (%s)", error.message, error.why)
+                self.error = error
+                if self.closing:
+                    return
+                attempt += 1
+                await asyncio.sleep(retry_pause(attempt))
+            else:
+                self.error = None
+                return
 
     async def known(self, scope: UserScope) -> tuple[list[Fact], Profile | None]:
         """The slots and the profile, read side by side."""
@@ -90,6 +128,17 @@ class Loading:
         if found:
             self._slots.fill(found)
         return found
+
+    async def past_calls(
+        self, query: str, *, since: datetime | None, until: datetime | None, without: str
+    ) -> list[PastCall]:
+        """The three earlier calls that match best: see `search.past_calls`. Raises DatabaseError."""
+        whose = self._store.summaries, self._caller.scope, query, self._embedder
+        today = now().astimezone(zone_of(self._caller.profile.timezone))
+        found = await past_calls(*whose, today=today, since=since, until=until, limit=3, without=without)
+        if found.degraded:
+            logger.info("past calls: %s", found.degraded)
+        return found.calls
 
 
 def _texts(memories: Sequence[Fact]) -> list[str]:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -76,14 +77,14 @@ class Recorder:
         """Call `callback` when the visitor logs out during the session."""
         self._outbox.on_logged_out(callback)
 
-    async def change_scope(self, scope: UserScope, ticket: Ticket | None = None) -> None:
+    async def change_scope(self, scope: UserScope, ticket: Ticket | None = None, trust: str | None = None) -> None:
         """Move the session, with everything said so far, to another person's scope; call `start` afterwards.
 
         What is stored under the previous scope is deleted once it is stored under the new one.
         """
         if scope.tenant_id != self.record.scope.tenant_id:
             self._kept = {turn.item_id: turn for turn in self._outbox.redacted_for(scope, self.kept)}
-        await self._outbox.change_scope(scope, self.kept, ticket)
+        await self._outbox.change_scope(replace(self.record, scope=scope, ticket=ticket, trust=trust), self.kept)
         self._count_redacted()
 
     @property

@@ -29,6 +29,7 @@ from lkmongo.outbox.outbox import Saved
 from lkmongo.search.past_calls import bounds, sentence
 from lkmongo.search.strategy import SearchResult
 from lkmongo.summary import PastCall
+from lkmongo.trust import NotTrustedError
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ async def with_deadline(deadline: float, work: Awaitable[T], doing: str) -> T:
         raise
     except SecretError as error:
         raise ToolError(REFUSAL) from error
-    except (InvalidTextError, InvalidIdError, NotFoundError) as error:
+    except (InvalidTextError, InvalidIdError, NotFoundError, NotTrustedError) as error:
         raise ToolError(as_sentence(error)) from error
     except LkmongoError as error:
         logger.warning("a tool could not %s: %s (%s)", doing, error.message, error.why)
@@ -73,7 +74,7 @@ def or_tool_error(function: Callable[P, T], *arguments: P.args, **named: P.kwarg
     """Call a synchronous function; invalid arguments raise ToolError, as in `with_deadline`."""
     try:
         return function(*arguments, **named)
-    except (InvalidTextError, InvalidIdError) as error:
+    except (InvalidTextError, InvalidIdError, NotTrustedError) as error:
         raise ToolError(as_sentence(error)) from error
 
 
@@ -200,6 +201,7 @@ class MemoryTools(ABC):
         if memory is None and not former:
             if not caller.loaded or or_tool_error(caller.recall, memory_type):
                 raise _not_loaded(caller)
+            or_tool_error(caller.gate.check, or_tool_error(slot_name, memory_type))
             raise ToolError(f"I have nothing stored about your {slot_words(or_tool_error(slot_name, memory_type))}.")
         return in_words(memory, former, caller.profile.timezone)
 
@@ -233,6 +235,7 @@ class MemoryTools(ABC):
         if not found and not matching:
             if not caller.loaded:
                 raise _not_loaded(caller)
+            or_tool_error(caller.gate.check_everything)
             return "I remember nothing about that."
         zone, told = caller.profile.timezone, []
         for memory in found:
@@ -282,6 +285,7 @@ class MemoryTools(ABC):
             return " ".join(known)
         if not caller.loaded:
             raise _not_loaded(caller)
+        or_tool_error(caller.gate.check_everything)
         return "I know nothing about you yet."
 
     @function_tool
@@ -294,6 +298,8 @@ class MemoryTools(ABC):
         """
         caller = self.session_of(context).caller
         words = profile_words(field)
+        if field == "name" and caller.phone and caller.phone.candidates:
+            await caller.phone.says_name(value)
         text = await with_deadline(deadlines.TOOL_CHANGE, caller.set_profile(field, value), "save that")
         if caller.for_this_call:
             return f"Your {words} is {text}."

@@ -91,9 +91,9 @@ async def list_(
 async def lookup(cli: Cli, number: Number, tenant: Tenant = DEFAULT_TENANT) -> None:
     """Show whose number it is; a shared one may be several people's.
 
-    `level` is what the number alone makes of a caller: recognised, or nothing when it was not used for so long that it
-    has lapsed. `can_reach` is what they can become: named, by saying who they are, and with a PIN verified. Exits with
-    5 when it is linked to nobody.
+    `level` is what the number alone makes of a caller: recognised. `can_reach` is what they can become: named, by saying
+    who they are, and with a PIN verified. Both are empty when it was not used for so long that it has lapsed: whoever
+    calls from it then counts as new. Exits with 5 when it is linked to nobody.
     """
     from lkmongo.errors import NotFoundError
     from lkmongo.model import TenantScope
@@ -329,8 +329,8 @@ def _fields(known: KnownNumber) -> dict[str, Any]:
         "linked_at": known.link.linked_at,
         "last_used_at": known.link.last_seen_at,
         "by": known.link.by,
-        "level": None if known.level is None else str(known.level),
-        "can_reach": str(known.can_reach),
+        "level": known.level and str(known.level),
+        "can_reach": known.can_reach and str(known.can_reach),
         "lapsed": known.lapsed,
         "has_pin": known.has_pin,
         "locked_until": known.locked_until,

@@ -22,8 +22,10 @@ from lkmongo.agent.limits import CallWatch
 from lkmongo.dispatch import CALLER_ATTRIBUTE, Room, Sealed, SealError, unseal
 from lkmongo.errors import LkmongoError
 from lkmongo.livekit_api import remove_participant
+from lkmongo.memory.phone_line import PhoneLine
 from lkmongo.memory.presence import Presence
 from lkmongo.model import Turn, now
+from lkmongo.phone_numbers import masked
 
 if TYPE_CHECKING:
     from livekit import rtc
@@ -66,6 +68,7 @@ class Lifetime:
         participant_identity: str | None = None,
         secret: str | Sequence[str] | None = None,
         livekit: LiveKitCredentials | None = None,
+        phone_line: PhoneLine | None = None,
         learner_of: Callable[[ModelChoice], Learner | None] | None = None,
         has_model: bool = False,
         on_ended: Callable[[Lifetime], None] = lambda _: None,
@@ -79,6 +82,7 @@ class Lifetime:
             participant_identity: of the participant who is served; None for whomever the AgentSession is linked to.
             secret: LIVEKIT_API_SECRET, to open the sealed identity of a guest; or several, the earlier ones as well.
             livekit: to remove who may not stay in the room.
+            phone_line: finds out what the number of a caller by telephone says of them.
             learner_of: makes what learns from the session by a model; None if nothing does.
             has_model: a language model is set up, for which the session can be due.
             on_ended: called when everything is closed.
@@ -95,6 +99,7 @@ class Lifetime:
         """Whether the session ends when its AgentSession closes; otherwise `end` is called with the reason."""
         self._secret = secret
         self._livekit = livekit
+        self._phone_line = phone_line
         self._learner_of = learner_of
         self._has_model = has_model
         self._on_ended = on_ended
@@ -114,6 +119,9 @@ class Lifetime:
         self._has_record = job is not None
         caller.recorder.on_acquired(self._begin_record)
         caller.recorder.on_logged_out(functools.partial(self._cut_off, LOGGED_OUT))
+        if phone_line and caller.recorder.record.trust:
+            phone_line.resume(caller.recorder.record.trust)
+        caller.caller.may_phone = phone_line is not None and (caller.caller.guest or caller.caller.phone is not None)
         if job:
             job.add_shutdown_callback(self._on_job_shutdown)
             job.room.on("disconnected", self._on_room_closed)
@@ -131,6 +139,7 @@ class Lifetime:
         """Let the session of the caller end with this AgentSession."""
         self._agent_session = session
         self._has_record = True
+        self._look_around()
         if self._reporting is None:
             from livekit.agents import get_job_context
 
@@ -287,7 +296,9 @@ class Lifetime:
         if self._reporting is None or self._agent_session is None or not self._started:
             return {}
         report = self._reporting.make_session_report(self._agent_session)
-        return report.to_dict(include_chat_history=False, include_events=False)
+        told = report.to_dict(include_chat_history=False, include_events=False)
+        # A room is named by the number of a caller by telephone, unless the dispatch rule says otherwise.
+        return {name: masked(value) if isinstance(value, str) else value for name, value in told.items()}
 
     # ---------------------------------------------------------------- what LiveKit says
 
@@ -322,8 +333,12 @@ class Lifetime:
         self._started = True
         if self._job and not self._job.is_fake_job():
             self._presence.ask(self._job.room, self._served_identity)
-        if self._job and self.caller.caller.guest:
-            for participant in self._job.room.remote_participants.values():
+        self._look_around()
+
+    def _look_around(self) -> None:
+        """Take those who are in the room already: no event tells of them."""
+        if self._job and (self.caller.caller.guest or self.caller.caller.phone):
+            for participant in list(self._job.room.remote_participants.values()):
                 self._on_participant(participant)
 
     # ---------------------------------------------------------------- who may not stay
@@ -358,10 +373,11 @@ class Lifetime:
         self._on_attributes(dict(participant.attributes), participant)
 
     def _on_attributes(self, changed: dict[str, str], participant: rtc.Participant) -> None:
-        """Identify a guest by the sealed attribute; only the participant who is served."""
-        if self._job is None or not self.caller.caller.guest or not changed.get(CALLER_ATTRIBUTE):
+        """Know a caller by telephone by their number, and a guest by the sealed attribute; only who is served."""
+        if self._job is None or not self._is_served(participant):
             return
-        if participant.identity != self._served_identity():
+        is_phone = self._phone_line is not None and self._phone_line.take(participant)
+        if not (self.caller.caller.guest or is_phone) or not changed.get(CALLER_ATTRIBUTE):
             return
         try:
             sealed = unseal(
@@ -378,8 +394,21 @@ class Lifetime:
         task.add_done_callback(self._identifying.discard)
 
     async def _identify(self, sealed: Sealed) -> None:
-        if await self.caller.identify(sealed.scope, sealed.ticket):
+        phone = self.caller.caller.phone
+        known = phone.verified if phone else self.caller.identify
+        if await known(sealed.scope, sealed.ticket):
             logger.info("the guest is identified now")
+
+    def _is_served(self, participant: rtc.Participant) -> bool:
+        """Whether it is the caller; before it is said who is served, whoever is alone with the agent."""
+        served = self._served_identity()
+        if served is not None or self._job is None:
+            return participant.identity == served
+        from livekit import rtc
+
+        agent = rtc.ParticipantKind.PARTICIPANT_KIND_AGENT
+        callers = [each.identity for each in self._job.room.remote_participants.values() if each.kind != agent]
+        return callers == [participant.identity]
 
     def _served_identity(self) -> str | None:
         if self.participant_identity:

@@ -21,6 +21,7 @@ from lkmongo.dispatch import Dispatched, Room, read_dispatch
 from lkmongo.embed.choose import embedder_for
 from lkmongo.errors import LkmongoError, UsageError
 from lkmongo.memory.lifetime import Lifetime
+from lkmongo.memory.phone_line import PhoneLine
 from lkmongo.memory.phones import Phones
 from lkmongo.memory.records import Knowledge, People, Sessions
 from lkmongo.model import DEFAULT_TENANT, UserScope, check_id
@@ -370,6 +371,7 @@ class Memory:
             participant_identity=dispatched.participant_identity,
             job=job,
             ticket=dispatched.ticket,
+            trust=dispatched.trust,
         )
 
     async def begin_without_job(
@@ -391,6 +393,7 @@ class Memory:
         participant_identity: str | None = None,
         job: JobContext | None = None,
         ticket: Ticket | None = None,
+        trust: str | None = None,
     ) -> Lifetime:
         store, livekit = await self.store(), self.settings.livekit
         async with AsyncExitStack() as stack:
@@ -408,6 +411,7 @@ class Memory:
                     agent_participant=_own_identity(job) if job else None,
                     livekit=livekit.host if livekit and job else None,
                     ticket=ticket,
+                    trust=trust,
                 )
             )
             lifetime = Lifetime(
@@ -417,6 +421,7 @@ class Memory:
                 participant_identity=participant_identity,
                 secret=livekit.secrets if livekit else None,
                 livekit=livekit,
+                phone_line=PhoneLine(caller, self.settings.tenant_policies()) if job else None,
                 learner_of=functools.partial(learner_of, self.settings, store, self.embedder),
                 has_model=self.settings.has_language_model,
                 on_ended=self._lifetimes.discard,

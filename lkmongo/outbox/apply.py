@@ -23,6 +23,7 @@ from lkmongo.outbox.operations import (
     FillProfile,
     Forget,
     ForgetCalls,
+    LinkPhone,
     MoveGuest,
     NoteConsent,
     Notify,
@@ -30,6 +31,7 @@ from lkmongo.outbox.operations import (
     Remember,
     SaveGist,
     SetProfile,
+    UnlinkPhone,
 )
 from lkmongo.store.open import Store
 from lkmongo.store.people.forget import forget
@@ -99,6 +101,10 @@ async def apply(  # noqa: C901, PLR0911, PLR0912 - one branch for each operation
             return int(await store.users.set_last_session(scope, last, started_at=began))
         case NoteConsent(consent=consent):
             return await _note(consent, to)
+        case LinkPhone(at=at, phone_hash=phone_hash, last_digits=last_digits):
+            return int(not scope.is_guest and await store.phones.note(scope, phone_hash, last_digits, by="call", at=at))
+        case UnlinkPhone() as unlinked:
+            return await store.phones.drop(unlinked.scope, unlinked.phone_hash)
         case AddTurn():
             return await _add([each for each in operations if isinstance(each, AddTurn)], to)
         case AmendTurn(item_id=item_id, content=content):
@@ -163,7 +169,8 @@ async def _move(operation: MoveGuest, to: Target) -> int:
     before, after, session_id, sessions = operation.scope, to.record.scope, to.record.session_id, to.store.sessions
     if before == after:
         return 0
-    await move_own(to.store.db, before, after)
+    if before.is_guest or not after.is_guest:  # a person's own documents stay theirs
+        await move_own(to.store.db, before, after)
     # Turns that an earlier agent recorded, too.
     turns = [(turn, True) for turn in await sessions.turns(before, session_id)]
     missing = await sessions.append_missing(after, session_id, turns)

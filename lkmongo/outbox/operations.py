@@ -238,6 +238,42 @@ class NoteConsent(Operation):
 
 
 @dataclass(frozen=True, slots=True)
+class LinkPhone(Operation):
+    """The person calls from this telephone number, of which only the keyed hash and the last two digits are known."""
+
+    op: ClassVar[str] = "phone"
+    lane: ClassVar[Lane] = "memory"
+    at: datetime
+    phone_hash: str
+    last_digits: str
+
+    def __post_init__(self) -> None:
+        _check_time(self.at)
+        if not (isinstance(self.phone_hash, str) and isinstance(self.last_digits, str)):
+            raise TypeError
+
+
+@dataclass(frozen=True, slots=True)
+class UnlinkPhone(Operation):
+    """The number is not that of the person who began with this call, and whose it is no longer."""
+
+    op: ClassVar[str] = "no_phone"
+    lane: ClassVar[Lane] = "memory"
+    tenant_id: str
+    user_id: str
+    phone_hash: str
+
+    def __post_init__(self) -> None:
+        _ = self.scope
+        if not isinstance(self.phone_hash, str):
+            raise TypeError
+
+    @property
+    def scope(self) -> UserScope:
+        return UserScope(tenant_id=self.tenant_id, user_id=self.user_id)
+
+
+@dataclass(frozen=True, slots=True)
 class AddTurn(Operation):
     """A turn; `numbered` if its `seq` is the one in the database, not counted from this process's first turn."""
 
@@ -300,7 +336,10 @@ class CountRedacted(Operation):
 
 @dataclass(frozen=True, slots=True)
 class MoveGuest(Operation):
-    """Move what is stored under the guest's scope that the session began with to the person they turned out to be."""
+    """Move what is stored under the guest's scope that the session began with to the person they turned out to be.
+
+    Or the session alone from the person whom a caller by telephone was taken for to a guest.
+    """
 
     op: ClassVar[str] = "was"
     lane: ClassVar[Lane] = "turns"
@@ -360,6 +399,8 @@ OPERATIONS: dict[str, type[Operation]] = {
         FillProfile,
         SaveGist,
         NoteConsent,
+        LinkPhone,
+        UnlinkPhone,
         AddTurn,
         AmendTurn,
         CountRedacted,
@@ -375,7 +416,7 @@ def without_consent(operation: Operation) -> Operation | None:
     match operation:
         case End():
             return replace(operation, summary={}, learn=False)
-        case Forget() | ForgetCalls() | NoteConsent() | MoveGuest() | Notify():
+        case Forget() | ForgetCalls() | NoteConsent() | MoveGuest() | UnlinkPhone() | Notify():
             return operation
         case _:
             return None

@@ -40,7 +40,6 @@ from lkmongo.outbox.sealed_journal import Seal
 from lkmongo.store.open import Store
 from lkmongo.store.people.erase import discard_own
 from lkmongo.store.people.tombstones import ErasedError
-from lkmongo.ticket import Ticket
 
 logger = logging.getLogger(__name__)
 
@@ -413,20 +412,22 @@ class Outbox:
         """The turns as the policy of another tenant has them, which may keep less."""
         return Conversation(self._store.redaction.redactor(scope.tenant_id)).turns(turns)
 
-    async def change_scope(self, scope: UserScope, turns: Sequence[Turn], ticket: Ticket | None = None) -> None:
-        """Move the session with all its `turns` from a guest to a person; call `start` afterwards.
+    async def change_scope(self, record: SessionRecord, turns: Sequence[Turn]) -> None:
+        """Move the session with all its `turns` to a person, or back to a guest; call `start` afterwards.
 
-        What is stored under the guest's scope is deleted once it is stored under the person's.
+        What is stored of it under the scope before is deleted once it is stored under the new one.
         """
         async with self._storing_turns:
             before, guest = self.lease, self.record.scope
-            self.record = replace(self.record, scope=scope, ticket=ticket)
-            self.conversation.redactor.policy = self._store.redaction.redactor(scope.tenant_id).policy
+            self.record = record
+            self.conversation.redactor.policy = self._store.redaction.redactor(record.scope.tenant_id).policy
             self._use(Lease(self._store, self.record))
             self.lease.backdate(before.session_began)
             kept = [AddTurn(turn) for turn in turns if not self.has_dropped(turn)]
             moved: list[Operation] = [MoveGuest(guest.tenant_id, guest.user_id), *kept]
-            pending = {each.key: each for each in moved} | self._pending
+            # What was a person's is not the guest's.
+            waiting = [each for each in self._pending.values() if each.lane != "memory" or not record.scope.is_guest]
+            pending = {each.key: each for each in [*moved, *waiting]}
             self._pending.clear()
             self._pending.update(pending)
             self._journal.begin_anew()
@@ -438,9 +439,9 @@ class Outbox:
     def _erase(self) -> None:
         self.changed.clear()
         self.conversation.clear()
-        guests = [move.scope for move in self._moves]
+        moved = [move.scope for move in self._moves]
         self._pending.clear()
-        self._erasing = asyncio.create_task(self._forget_guests(guests))
+        self._erasing = asyncio.create_task(self._forget_guests(moved))
         for callback in self._on_erased:
             callback()
 
@@ -449,7 +450,8 @@ class Outbox:
         for guest in guests:
             try:
                 await self._store.sessions.discard(guest, self.record.session_id)
-                await discard_own(self._store.db, guest)
+                if not self.record.scope.is_guest:
+                    await discard_own(self._store.db, guest)
             except LkmongoError as error:  # else the guest's copy stays until it is erased or expires
                 logger.info("a guest's copy of an erased session could not be deleted: %s", _words(error))
 

@@ -17,6 +17,7 @@ from lkmongo.aio import poll
 from lkmongo.dispatch import Room, plain_metadata, resuming_metadata, sealed_metadata
 from lkmongo.errors import LkmongoError
 from lkmongo.model import SessionRecord, Turn, TurnKind, now
+from lkmongo.phone_numbers import MASK, masked
 from lkmongo.store.sessions.documents import LOOKING, lease_owner
 from lkmongo.store.sessions.sessions import LOST
 
@@ -119,7 +120,8 @@ async def resume(
     # One worker wins the claim. Its lease expires again if no agent comes.
     if not await store.sessions.claim(record, lease_owner() + LOOKING, instead_of=dead or "", make=False):
         return False
-    match await _inspect_room(credentials, record, is_dead=dead is not None):
+    state, room, participant = await _inspect_room(credentials, record, is_dead=dead is not None)
+    match state:
         case "agent":
             return False  # alive but unable to reach MongoDB, or its participant is not gone yet
         case "nobody":
@@ -130,51 +132,58 @@ async def resume(
     from lkmongo.livekit_api import send_agent
 
     if record.scope.is_guest:
-        metadata = resuming_metadata(record.scope, record.participant_identity)
-    elif record.ticket and record.participant_identity:
+        metadata = resuming_metadata(record.scope, participant)
+    elif record.ticket and participant:
         metadata = sealed_metadata(
             record.scope,
-            room=Room(record.room_name, record.session_id),
-            participant_identity=record.participant_identity,
+            room=Room(room, record.session_id),
+            participant_identity=participant,
             secret=credentials.api_secret.get_secret_value(),
             visitor=record.ticket.visitor,
             made_at=record.ticket.made_at,
         )
     else:
-        metadata = plain_metadata(record.scope, record.participant_identity)
+        metadata = plain_metadata(record.scope, participant, trust=record.trust)
     logger.warning("session %s lost its agent: dispatching another one to resume it", record.session_id)
-    await send_agent(credentials, room=record.room_name, agent_name=agent_name, metadata=metadata, wait=timedelta(0))
+    await send_agent(credentials, room=room, agent_name=agent_name, metadata=metadata, wait=timedelta(0))
     return True
 
 
 async def _inspect_room(
     credentials: LiveKitCredentials, record: SessionRecord, *, is_dead: bool
-) -> Literal["agent", "nobody", "waiting"]:
-    """Look who is in the room: an agent (or one on its way), only the caller (waiting), or nobody."""
+) -> tuple[Literal["agent", "nobody", "waiting"], str, str | None]:
+    """Look who is in the room: an agent (or one on its way), only the caller (waiting), or nobody.
+
+    With the names of the room and of the participant who is served: a record does not have them where they hold a
+    telephone number.
+    """
     from livekit import api
 
     from lkmongo.livekit_api import PATIENCE, livekit_client
 
-    room, began = record.room_name or "", record.started_at or now()
+    room, began, who = record.room_name or "", record.started_at or now(), record.participant_identity
     async with livekit_client(credentials) as client, asyncio.timeout(PATIENCE):
-        rooms = (await client.room.list_rooms(api.ListRoomsRequest(names=[room]))).rooms
-        if record.session_id not in {each.sid for each in rooms}:
-            return "nobody"
+        names = [] if MASK in room else [room]
+        rooms = (await client.room.list_rooms(api.ListRoomsRequest(names=names))).rooms
+        room = next((each.name for each in rooms if each.sid == record.session_id), "")
+        if not room:
+            return "nobody", room, who
         present = (await client.room.list_participants(api.ListParticipantsRequest(room=room))).participants
         dispatches = await client.agent_dispatch.list_dispatch(room)
         agents = {each.identity for each in present if each.kind == api.ParticipantInfo.Kind.AGENT}
         if record.agent_participant:
             agents &= {record.agent_participant}  # other agents do other work
         callers = {each.identity for each in present if each.kind != api.ParticipantInfo.Kind.AGENT}
-        if not callers or (record.participant_identity and record.participant_identity not in callers):
-            return "nobody"
+        who = next((each for each in callers if masked(each) == who), who)
+        if not callers or (who and who not in callers):
+            return "nobody", room, who
         if any(_is_on_its_way(dispatch.state, began) for dispatch in dispatches):
-            return "agent"
+            return "agent", room, who
         if agents and is_dead and record.agent_participant:
-            who = api.RoomParticipantIdentity(room=room, identity=record.agent_participant)
-            await client.room.remove_participant(who)
-            return "waiting"
-        return "agent" if agents else "waiting"
+            dead = api.RoomParticipantIdentity(room=room, identity=record.agent_participant)
+            await client.room.remove_participant(dead)
+            return "waiting", room, who
+        return ("agent" if agents else "waiting"), room, who
 
 
 def _is_on_its_way(dispatch: AgentDispatchState, session_began: datetime) -> bool:

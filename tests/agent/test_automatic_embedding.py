@@ -55,7 +55,7 @@ async def test_a_slot_is_stored_with_its_text_once_and_found_by_words(store, wri
     async with a_call(store) as caller:
         assert [slot.memory_type for slot in await caller.search("is Biscuit a retriever")] == ["pet"]
         assert await caller.search("which animals do I own") == []
-        await caller.attend("tell me of my job as a nurse")
+        await caller.attention.attend("tell me of my job as a nurse")
         assert next(iter(caller.relevant("tell me of my job as a nurse"))).memory_type == "job"
     assert written == [], "a text that is there is not written again"
     assert caplog.records == []

@@ -142,6 +142,7 @@ def known(slots: dict[str, Fact] | None = None, **profile) -> SimpleNamespace:
         slots=slots or {},
         relevant=lambda _words: [],
         consent=SimpleNamespace(sentence=""),
+        trust="",
     )
 
 
@@ -155,13 +156,11 @@ async def test_the_vector_is_made_while_the_turn_ends(embedder, background, monk
 
     caller = await caller_with(memories(600), embedder, background)
     monkeypatch.setattr(embedder, "embed", noted)
-    caller.expect = caller.attention.expect
     expect(caller, "Which coffee machine")
     expect(caller, "Which coffee machine do I own?")
     await attend(caller, "Which coffee machine do I own?")
     assert asked == ["Which coffee machine", "Which coffee machine do I own?"]
     few = await caller_with(memories(40)[:5], embedder, background)
-    few.expect = few.attention.expect
     asked.clear()
     expect(few, "Which coffee machine do I own?")
     assert few.attention._embedding is None, "there is nothing to choose"

@@ -98,6 +98,7 @@ def caller(words: str) -> SimpleNamespace:
     return SimpleNamespace(
         status="known",
         consent=SimpleNamespace(sentence=""),
+        trust="",
         profile=profile,
         slots={"note": Fact("note", words, valid_from=AT), "pet": Fact("pet", words)},
         relevant=lambda _: [],

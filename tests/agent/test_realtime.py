@@ -302,4 +302,4 @@ async def test_of_more_than_a_briefing_holds_it_is_told_what_the_words_are_about
         assert "pet" not in data(model.told)["memories"]  # the oldest
         model.sessions[0].hear("Do you know the name of my pet?")
         await until(lambda: "pet" in data(model.told)["memories"])
-        assert held.call.caller.attended == "Do you know the name of my pet?"
+        assert held.call.caller.attention.words == "Do you know the name of my pet?"

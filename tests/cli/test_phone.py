@@ -93,7 +93,7 @@ async def test_one_that_was_not_used_for_long_has_lapsed_and_linking_it_again_co
     await people.phones.link(ROBIN, number(), by="call", at=now() - timedelta(days=200))
     await people.phones.link(KIM, number(SECOND), by="call", at=now() - timedelta(days=100))
     (one,) = run("phone", "lookup", TYPED, "--json").json
-    assert (one["lapsed"], one["level"]) == (True, None)
+    assert (one["lapsed"], one["level"], one["can_reach"]) == (True, None, None)
     assert [row["lapsed"] for row in run("phone", "list", "--json").json] == [False, True]
     within = run("phone", "list", "--json", env={"LKMONGO_PHONE_RECYCLED_AFTER": "365d"}).json
     assert [row["lapsed"] for row in within] == [False, False]

@@ -215,7 +215,9 @@ async def test_a_second_participant_with_the_same_token_ends_it_unless_the_first
 ):
     async with a_session(memory, plain_metadata(KIM, CALLING)) as (caller, session):
         await session.run(user_input="hello")
-        first, second = (SimpleNamespace(identity=CALLING, disconnect_reason=reason, attributes={}) for _ in range(2))
+        first, second = (
+            SimpleNamespace(identity=CALLING, kind=0, disconnect_reason=reason, attributes={}) for _ in range(2)
+        )
         if silent:
             caller.lifetime._on_quality(first, rtc.ConnectionQuality.QUALITY_LOST)
         caller.lifetime._on_left(first)
@@ -230,7 +232,7 @@ async def test_a_second_participant_with_the_same_token_ends_it_unless_the_first
 
 async def test_who_comes_back_after_a_while_goes_on(memory, monkeypatch):
     async with a_session(memory, plain_metadata(KIM, CALLING)) as (caller, _):
-        gone = SimpleNamespace(identity=CALLING, disconnect_reason=None, attributes={})
+        gone = SimpleNamespace(identity=CALLING, kind=0, disconnect_reason=None, attributes={})
         caller.lifetime._on_left(gone)
         monkeypatch.setattr(presence, "_AT_ONCE", 0.0)
         caller.lifetime._on_participant(gone)

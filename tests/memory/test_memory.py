@@ -219,7 +219,7 @@ async def test_a_guest_becomes_the_person_in_the_sealed_attribute_of_the_served_
         await until(lambda: session.room_io.linked_participant)
         if not is_there_first:
             assert caller.caller.guest
-            other, served = SimpleNamespace(identity="other"), SimpleNamespace(identity="mock_user")
+            other, served = SimpleNamespace(identity="other", kind=0), SimpleNamespace(identity="mock_user", kind=0)
             caller.lifetime._on_attributes(sealed, other)
             assert not caller.lifetime._identifying
             caller.lifetime._on_attributes(sealed, served)
@@ -365,8 +365,8 @@ LEFT = rtc.DisconnectReason
 async def test_a_caller_who_is_gone_has_a_record_that_says_why_and_since_when(
     store, memory, job, why, comes_back, reason
 ):
-    who = SimpleNamespace(identity="mock_user", disconnect_reason=why, attributes={})
-    other = SimpleNamespace(identity="somebody-else", disconnect_reason=LEFT.PARTICIPANT_REMOVED, attributes={})
+    who = SimpleNamespace(identity="mock_user", kind=0, disconnect_reason=why, attributes={})
+    other = SimpleNamespace(identity="somebody-else", kind=0, disconnect_reason=LEFT.PARTICIPANT_REMOVED, attributes={})
     with job(plain_metadata(ROBIN)) as context:
 
         def happens(event, *args):

@@ -28,12 +28,14 @@ from lkmongo.outbox.operations import (
     Forget,
     ForgetCalls,
     Lane,
+    LinkPhone,
     MoveGuest,
     NoteConsent,
     Notify,
     Remember,
     SaveGist,
     SetProfile,
+    UnlinkPhone,
     operation_of,
 )
 from lkmongo.outbox.recovery import recover
@@ -74,6 +76,8 @@ SAMPLES = [
     End("hang-up", AT, {"job_id": "j"}),
     Notify("msg_1"),
     NoteConsent(Consent("agreed", AT, "voice")),
+    LinkPhone(AT, "0123.ab", "56"),
+    UnlinkPhone("default", "phone-1", "0123.ab"),
 ]
 
 
@@ -368,4 +372,6 @@ def test_journals_can_be_written_by_one_version_and_read_by_another(tmp_path):
         ["ended_at", "learn", "op", "reason", "report", "summary"],
         ["event_id", "op"],
         ["at", "by", "op", "state", "wording"],
+        ["at", "last_digits", "op", "phone_hash"],
+        ["op", "phone_hash", "tenant_id", "user_id"],
     ]

@@ -56,8 +56,13 @@ class KnownNumber:
         return None if self.lapsed else Level.RECOGNISED
 
     @property
-    def can_reach(self) -> Level:
-        """What the person can become on the telephone; without a PIN no more than named, unless a hook verifies."""
+    def can_reach(self) -> Level | None:
+        """What the person can become in a call from it; without a PIN no more than named, unless a hook verifies.
+
+        None if it has lapsed.
+        """
+        if self.lapsed:
+            return None
         return Level.VERIFIED if self.has_pin else Level.NAMED
 
 

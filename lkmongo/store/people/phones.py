@@ -142,10 +142,14 @@ class Phones:
         Returns:
             False if it was theirs already, which renews when it was last used.
         """
-        at = at or now()
-        selector = scope.filter | self._hash(scope.tenant, number)
+        hashed = self._hash(scope.tenant, number)["phone_hash"]
+        return await self.note(scope, hashed, number.last_digits, by=by, at=at or now())
+
+    async def note(self, scope: UserScope, hashed: str, last_digits: str, *, by: By, at: datetime) -> bool:
+        """As `link`, for a number of which only the hash is known."""
+        selector = scope.filter | {"phone_hash": hashed}
         update = {
-            "$setOnInsert": {"last_digits": number.last_digits, "linked_at": at, "by": by} | STAMP,
+            "$setOnInsert": {"last_digits": last_digits, "linked_at": at, "by": by} | STAMP,
             "$max": {"last_seen_at": at},
         }
 
@@ -153,6 +157,11 @@ class Phones:
             return (await self._phones.update_one(selector, update, upsert=True)).upserted_id is not None
 
         return await operations.upsert(upsert)
+
+    async def drop(self, scope: UserScope, hashed: str) -> int:
+        """Take a number from the person of which only the hash is known; returns whether it was theirs."""
+        selector = scope.filter | {"phone_hash": hashed}
+        return (await operations.write(lambda: self._phones.delete_one(selector))).deleted_count
 
     async def unlink(
         self, scope: UserScope, number: PhoneNumber | None = None, *, last_digits: str | None = None

@@ -143,6 +143,7 @@ def record_of(document: Mapping[str, Any]) -> SessionRecord:
         summary=summary_of(document.get("summary"), at=_time(document.get("started_at"))),
         learning=_learning(document.get("learning")) if status != SessionStatus.ACTIVE else None,
         redacted=_counts(document.get("redacted")),
+        trust=_text(document.get("trust")),
     )
 
 

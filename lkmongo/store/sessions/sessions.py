@@ -95,6 +95,7 @@ class Sessions:
             "agent": record.agent,
             "agent_participant": record.agent_participant,
             "livekit": record.livekit,
+            "trust": record.trust,
         }
         update |= {name: {"$literal": clean(value)} for name, value in where.items() if value is not None}
         if record.ticket and record.ticket.visitor:
