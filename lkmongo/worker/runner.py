@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import importlib
 import json
 import logging
 import math
@@ -199,10 +200,12 @@ async def _check_livekit(credentials: LiveKitCredentials, *, patience: float) ->
 def _import_sdk(settings: Settings) -> None:
     """Import what takes seconds, in a thread, so that a signal is heard meanwhile."""
     import lkmongo.worker.agent_server  # noqa: F401
+    from lkmongo.worker.prewarm import MODELS_MODULES
 
     if settings.llm_base_url:
         with suppress(ImportError):  # it is reported when the plugin is imported
-            import openai  # noqa: F401
+            for name in MODELS_MODULES:
+                importlib.import_module(name)
 
 def _create_server(settings: Settings, options: Options) -> tuple[AgentServer, Capacity]:
     """Check what the jobs need, warn about what is missing, and create the server."""
