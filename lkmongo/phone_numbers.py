@@ -28,7 +28,10 @@ _NOBODY = frozenset("anonymous restricted unavailable unknown private withheld b
 _ADDRESS = re.compile(r"^(?:sips?|tel):", re.IGNORECASE)
 _PARTS = re.compile(r"[;?]")
 _EXTENSION = re.compile(r"(?:;ext=|[x#]|\bext\.?\s*)(\d{1,8})\b", re.IGNORECASE)
-_IN_TEXT = re.compile(r"\+\d{7,15}(?!\d)")
+_FALLBACK_NUMBER = re.compile(r"\+?\d{7,15}(?![\w+])")
+_IN_TEXT = re.compile(r"\+\d{7,15}(?!\d)|(?<=\bsip_)\d{7,15}(?!\w)")
+_LEAST_DIGITS = 7
+"""Of a number with its country; the shortest there are have so many."""
 _LEAST_INTERNATIONAL = 10
 """Digits from which a number without a country is tried as an international one whose plus was left out."""
 
@@ -71,7 +74,14 @@ def parse_number(text: str, region: str | None = None) -> PhoneNumber:
         MissingExtraError: the extra `phone` is not installed.
     """
     with extra("phone", "reading telephone numbers"):
-        from phonenumbers import NumberParseException, PhoneNumberFormat, format_number, is_possible_number, parse
+        from phonenumbers import (
+            NumberParseException,
+            PhoneNumberFormat,
+            ValidationResult,
+            format_number,
+            is_possible_number_with_reason,
+            parse,
+        )
 
     wanted = region.upper() if region else None
     body = _ADDRESS.sub("", text.strip())
@@ -88,9 +98,10 @@ def parse_number(text: str, region: str | None = None) -> PhoneNumber:
             number = parse(candidate, country)
         except NumberParseException:
             continue
-        if is_possible_number(number) and number.country_code:
-            number.extension = None
-            e164 = format_number(number, PhoneNumberFormat.E164)
+        number.extension = None
+        e164 = format_number(number, PhoneNumberFormat.E164)
+        # One without its area is there in several, and a shorter one is an extension within some house.
+        if is_possible_number_with_reason(number) == ValidationResult.IS_POSSIBLE and len(e164) > _LEAST_DIGITS:
             return PhoneNumber(f"{e164};ext={extension[1]}" if extension else e164)
     raise PhoneNumberError(
         "that is not a telephone number",
@@ -114,7 +125,7 @@ def number_of_caller(
         if not identity.startswith(_FALLBACK_IDENTITY):
             return None
         text = identity.removeprefix(_FALLBACK_IDENTITY)
-        if not re.search(r"\d{7}", text):  # an id of another kind
+        if not _FALLBACK_NUMBER.match(text):  # an id of another kind, such as the hash of a number that a rule hides
             return None
     name = _ADDRESS.sub("", text.strip().strip('"<>')).split("@")[0].casefold()
     if not name or name in _NOBODY:

@@ -45,6 +45,7 @@ class Inspection:
     """The content of a token and what is wrong with it.
 
     Attributes:
+        kind: of the participant: "standard", or "sip" for a telephone.
         signature: "not checked" without a secret.
         may: the holder's permissions, in words.
         agents: those it dispatches.
@@ -55,6 +56,7 @@ class Inspection:
     issuer: str
     room: str
     participant_identity: str
+    kind: str
     name: str
     metadata: str
     attributes: dict[str, str]
@@ -128,6 +130,7 @@ def inspect(
         issuer=_text(claims, "iss"),
         room=room,
         participant_identity=_text(claims, "sub"),
+        kind=_text(claims, "kind") or "standard",
         name=_text(claims, "name"),
         metadata=_text(claims, "metadata"),
         attributes={key: str(value) for key, value in _object(claims, "attributes").items()},

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import SecretStr
 
@@ -21,6 +21,7 @@ from lkmongo.api_secret import HINT, weakness
 from lkmongo.dispatch import MAX_PARTICIPANT, SEAL_LIFE, Room, plain_metadata, sealed_metadata
 from lkmongo.errors import SettingsError, UsageError
 from lkmongo.model import DEFAULT_TENANT, TenantScope, UserScope
+from lkmongo.phone_numbers import DIALLED, NUMBER
 from lkmongo.settings import Settings
 from lkmongo.times import show_duration
 
@@ -96,11 +97,35 @@ def new_participant() -> str:
     return f"caller-{secrets.token_hex(8)}"
 
 
+def telephone(number: str, dialled: str | None = None) -> dict[str, Any]:
+    """What a `TokenRequest` holds that looks like a telephone: as livekit-sip lets a call in by a dispatch rule.
+
+    Args:
+        number: the caller's, in whatever form the network gives it; "anonymous" where it is withheld.
+        dialled: the number of the trunk.
+    """
+    attributes = {
+        NUMBER: number,
+        DIALLED: dialled,
+        "sip.callID": f"SCL_{secrets.token_hex(6)}",
+        "sip.trunkID": "ST_test",
+        "sip.ruleID": "SDR_test",
+        "sip.callStatus": "active",
+    }
+    return {
+        "kind": "sip",
+        "participant_identity": f"sip_{number}",
+        "name": f"Phone {number}",
+        "attributes": {name: value for name, value in attributes.items() if value is not None},
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
     """The content of a token to mint.
 
     Attributes:
+        kind: "sip" for what looks like a telephone, see `telephone`: it says nothing of who is calling.
         who: the caller; a tenant alone means a guest.
         room: name of the room.
         participant_identity: the caller's identity in the room, visible to everybody there.
@@ -117,6 +142,7 @@ class TokenRequest:
         TokenError: something is empty, too large for a server, or not text.
     """
 
+    kind: Literal["standard", "sip"] = "standard"
     who: UserScope | TenantScope = field(default_factory=lambda: TenantScope(DEFAULT_TENANT))
     room: str = field(default_factory=new_room)
     participant_identity: str = field(default_factory=new_participant)
@@ -147,9 +173,13 @@ class TokenRequest:
         _check_size("attributes", size, MAX_ATTRIBUTES)
         if self.sealed and not isinstance(self.who, UserScope):
             raise TokenError("a guest cannot be sealed", hint="name the person")
+        if self.kind == "sip" and isinstance(self.who, UserScope):
+            raise TokenError("a telephone does not say who is calling", hint="leave the person out")
 
     def dispatch_metadata(self, key: SigningKey, at: datetime | None = None, *, sid: str | None = None) -> str:
         """The dispatch metadata, for `lkmongo.dispatch.read_dispatch`; `sid` is the id of a room that is there."""
+        if self.kind == "sip":
+            return ""  # as a dispatch rule sends the agent: the tenant is that of the number dialled
         if not (self.sealed and isinstance(self.who, UserScope)):
             until = (at or datetime.now(UTC)) + self.ttl if isinstance(self.who, UserScope) else None
             return plain_metadata(self.who, self.participant_identity, until=until)
@@ -193,6 +223,8 @@ def mint(key: SigningKey, wanted: TokenRequest, *, send: bool = True) -> Token:
         .with_ttl(wanted.ttl)
         .with_grants(grants)
     )
+    if wanted.kind == "sip":
+        token = token.with_kind("sip")
     if wanted.metadata:
         token = token.with_metadata(wanted.metadata)
     if wanted.attributes:

@@ -9,13 +9,18 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
 from lkmongo.agent.fence import opened_output
 
+Answer = Callable[[list[dict[str, Any]], list[dict[str, Any]]], dict[str, Any]]
+"""Takes the messages and tools of a request; gives the message of the answer."""
+
 REQUESTS = web.AppKey("requests", list)
+ANSWER: web.AppKey[Answer] = web.AppKey("answer")
 STATUS = web.AppKey("status", int)
 
 
@@ -39,7 +44,7 @@ async def _chat(request: web.Request) -> web.StreamResponse:
         return web.json_response({"error": {"message": "no"}}, status=request.app[STATUS])
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
-    delta = {"role": "assistant", **_answer(body["messages"], body.get("tools") or [])}
+    delta = {"role": "assistant", **request.app[ANSWER](body["messages"], body.get("tools") or [])}
     finish = "tool_calls" if "tool_calls" in delta else "stop"
     for part, reason in ((delta, None), ({}, finish)):
         chunk = {
@@ -58,9 +63,10 @@ async def _models(_: web.Request) -> web.Response:
     return web.json_response({"object": "list", "data": []})
 
 
-def create_app(status: int = 200) -> web.Application:
+def create_app(status: int = 200, answer: Answer = _answer) -> web.Application:
     """The server; `REQUESTS` of the application holds (headers, body) of each request."""
     app = web.Application()
+    app[ANSWER] = answer
     app[REQUESTS] = []
     app[STATUS] = status
     app.router.add_post("/v1/chat/completions", _chat)

@@ -50,6 +50,7 @@ def _for_programs(token: Inspection) -> dict[str, Any]:
         "issuer": token.issuer,
         "room_name": token.room,
         "participant_identity": token.participant_identity,
+        "participant_kind": token.kind,
         "participant_name": token.name or None,
         "participant_metadata": token.metadata or None,
         "participant_attributes": token.attributes,
@@ -93,12 +94,14 @@ def _for_people(token: Inspection) -> dict[str, Any]:
     if not token.agents:
         fields["agent"] = "none is dispatched"
     for number, sent in enumerate(token.agents, 1):
-        fields["agent" if number == 1 else f"agent {number}"] = _sentence(sent)
+        fields["agent" if number == 1 else f"agent {number}"] = _sentence(sent, token.kind)
     return fields
 
 
-def _sentence(sent: SentAgent) -> str:
+def _sentence(sent: SentAgent, kind: str) -> str:
     name, found = sent.agent_name or "(no name)", sent.dispatched
+    if kind == "sip" and found and found.guest:
+        return f"{name} knows the caller by the telephone number"
     if found is None:
         return f"{name} is told who the caller is, sealed"
     who = "a guest" if found.guest else found.scope.user_id
@@ -136,6 +139,17 @@ async def token(
     sealed: Annotated[
         bool, typer.Option("--sealed", help="Hide the ids of person and tenant from whoever holds the token.")
     ] = False,
+    sip: Annotated[
+        str | None,
+        typer.Option(
+            "--sip",
+            metavar="NUMBER",
+            help="Look like a telephone with this number, for tests; anonymous for one that withholds it.",
+        ),
+    ] = None,
+    dialled: Annotated[
+        str | None, typer.Option("--dialled", metavar="NUMBER", help="With --sip: the number that was dialled.")
+    ] = None,
     room: Annotated[str | None, typer.Option("--room", help="Name of the room; by default a new one.")] = None,
     identity: Annotated[
         str | None,
@@ -211,11 +225,12 @@ async def token(
 
     It is signed on this machine with LIVEKIT_API_KEY and LIVEKIT_API_SECRET, without contacting a server. The agent is
     dispatched when the room is created, as the first participant joins; for an existing room use --dispatch. Whoever
-    holds the token can read it, including the ids of person and tenant unless --sealed.
+    holds the token can read it, including the ids of person and tenant unless --sealed. With --sip it stands for a
+    call by telephone, so that one can be tried without a telephone network.
     """
     from lkmongo.model import TenantScope, UserScope
     from lkmongo.times import parse_duration
-    from lkmongo.tokens import Permissions, SigningKey, TokenRequest, concerns, mint, parse_metadata
+    from lkmongo.tokens import Permissions, SigningKey, TokenRequest, concerns, mint, parse_metadata, telephone
 
     sends_agent = purpose is Purpose.TALK
     asked = "--json" if cli.asked is Format.JSON else "--output"
@@ -232,6 +247,9 @@ async def token(
             f"--for {purpose} and --sealed": sealed and not sends_agent,
             f"--for {purpose} and --agent": agent is not None and not sends_agent,
             f"--for {purpose} and --dispatch": dispatch and not sends_agent,
+            f"--for {purpose} and --sip": sip is not None and not sends_agent,
+            "--sip and --user": sip is not None and user is not None,
+            "--sip and --tenant": sip is not None and tenant != DEFAULT_TENANT,
         }
     )
     _need(
@@ -239,19 +257,21 @@ async def token(
             "--sealed": ("--user", sealed and user is None),
             "--dispatch": ("--room", dispatch and room is None),
             "--wait": ("--dispatch", wait is not None and not dispatch),
+            "--dialled": ("--sip", dialled is not None and sip is None),
             f"--for {purpose}": ("--room", not sends_agent and room is None),
         }
     )
     observer = purpose is Purpose.OBSERVER
-    given: dict[str, Any] = {"room": room, "participant_identity": identity}
+    given = telephone(sip, dialled) if sip is not None else {}
+    given |= {key: value for key, value in (("room", room), ("participant_identity", identity)) if value is not None}
+    given["name"] = name or given.get("name", "")
+    given["attributes"] = given.get("attributes", {}) | _attributes(attribute or [], attribute_file)
     wanted = TokenRequest(
         who=TenantScope(tenant) if user is None else UserScope(tenant_id=tenant, user_id=user),
-        name=name,
         ttl=parse_duration(ttl),
         agent_name=(cli.settings.agent_name if agent is None else agent) if sends_agent else None,
         sealed=sealed,
         metadata="" if metadata is None else parse_metadata(_content(metadata)),
-        attributes=_attributes(attribute or [], attribute_file),
         permissions=Permissions(
             publish=not (no_publish or observer),
             subscribe=not no_subscribe,
@@ -261,7 +281,7 @@ async def token(
             update_metadata=update_metadata,
             admin=purpose is Purpose.ADMIN,
         ),
-        **{key: value for key, value in given.items() if value is not None},
+        **given,
     )
     key = SigningKey.of(cli.settings)
     for concern in concerns(key, wanted):
@@ -385,19 +405,21 @@ async def _dispatch(cli: Cli, wanted: TokenRequest, key: SigningKey, wait: Any) 
 def _tell(cli: Cli, wanted: TokenRequest, minted: Token, arrival: Arrival | None) -> None:
     """Describe on stderr what was minted."""
     from lkmongo.model import UserScope
+    from lkmongo.phone_numbers import masked
     from lkmongo.times import show_duration
 
     cli.output.note(f"room      {wanted.room}")
-    cli.output.note(f"identity  {wanted.participant_identity}")
+    cli.output.note(f"identity  {masked(wanted.participant_identity)}")
     cli.output.note(f"expires   {minted.expires_at.isoformat()}, in {show_duration(wanted.ttl)}")
     if wanted.agent_name is None:
         cli.output.note("agent     none is dispatched")
         return
-    who = "a guest" if not isinstance(wanted.who, UserScope) else wanted.who.user_id
     sent = "is in the room" if arrival and arrival.agent_identity else "is dispatched"
-    cli.output.note(
-        f"agent     {wanted.agent_name} {sent}; it treats the caller as {who} of tenant {wanted.who.tenant_id}"
-    )
+    who = "a guest" if not isinstance(wanted.who, UserScope) else wanted.who.user_id
+    known = f"it treats the caller as {who} of tenant {wanted.who.tenant_id}"
+    if wanted.kind == "sip":
+        known = "it knows the caller by the number, and the tenant by the number dialled"
+    cli.output.note(f"agent     {wanted.agent_name} {sent}; {known}")
 
 
 def _write_env(cli: Cli, url: str | None, minted: Token) -> None:

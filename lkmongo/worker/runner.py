@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import importlib
 import json
 import logging
 import math
 import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -161,6 +162,10 @@ async def _run(settings: Settings, credentials: LiveKitCredentials, options: Opt
     if not await _run_until_signal(stop, _check_livekit(credentials, patience=0.0 if options.dev else CONNECT_TIMEOUT)):
         return
     logger.info("LiveKit at %s accepts the key (LIVEKIT_URL: %s)", credentials.url, settings.source("LIVEKIT_URL"))
+    await asyncio.to_thread(_import_sdk, settings)
+    from lkmongo.agent.models import import_plugins
+
+    import_plugins(settings)  # here, as the SDK lets only the main thread register them
     server, capacity = await asyncio.to_thread(_create_server, settings, options)
     async with _background_work(settings, credentials):
         from lkmongo.worker.agent_server import start_forkserver
@@ -192,8 +197,18 @@ async def _check_livekit(credentials: LiveKitCredentials, *, patience: float) ->
             return
 
 
+def _import_sdk(settings: Settings) -> None:
+    """Import what takes seconds, in a thread, so that a signal is heard meanwhile."""
+    import lkmongo.worker.agent_server  # noqa: F401
+    from lkmongo.worker.prewarm import MODELS_MODULES
+
+    if settings.llm_base_url:
+        with suppress(ImportError):  # it is reported when the plugin is imported
+            for name in MODELS_MODULES:
+                importlib.import_module(name)
+
 def _create_server(settings: Settings, options: Options) -> tuple[AgentServer, Capacity]:
-    """Check what the jobs need, warn about what is missing, and create the server; importing the SDK takes seconds."""
+    """Check what the jobs need, warn about what is missing, and create the server."""
     from lkmongo.agent import models
     from lkmongo.agent.assistant import check_assistant, unused_tools_warning
     from lkmongo.worker.agent_server import create_server
@@ -202,7 +217,6 @@ def _create_server(settings: Settings, options: Options) -> tuple[AgentServer, C
     if aloud and not settings.llm_base_url:
         models.check_inference_llm(settings)
     agent = check_assistant(settings)
-    models.import_plugins(settings)
     embedder_for(settings)
     check_reranker(settings)
     _ = settings.webhook

@@ -129,6 +129,33 @@ def test_a_sealed_person_is_not_in_the_token(token, run):
     assert (blind.code, blind.json["agents"][0]["user_id"], blind.json["agents"][0]["guest"]) == (0, None, None)
 
 
+@pytest.mark.parametrize("number", ["+493012345678", "anonymous"])
+def test_a_telephone_is_let_in_as_livekits_sip_service_does(token, run, number):
+    result = token("--sip", number, "--dialled", "+49301111111", "--attribute", "sip.callStatus=ringing", "--json")
+    assert result.code == 0, result.stderr
+    found = claims(result.json["participant_token"])
+    assert (found.kind, found.identity, found.name) == ("sip", f"sip_{number}", f"Phone {number}")
+    assert found.attributes["sip.phoneNumber"] == number
+    assert found.attributes["sip.trunkPhoneNumber"] == "+49301111111"
+    assert found.attributes["sip.callStatus"] == "ringing", "an attribute that is given takes precedence"
+    assert {"sip.callID", "sip.trunkID", "sip.ruleID"} < found.attributes.keys()
+    (sent,) = found.room_config.agents
+    assert (sent.agent_name, sent.metadata) == ("lkmongo-agent", ""), "a telephone does not say who is calling"
+    assert "it knows the caller by the number" in result.stderr
+    assert "12345678" not in result.stderr
+    seen = run("token", "inspect", "--json", input=result.stdout, env=LIVEKIT).json
+    assert (seen["participant_kind"], seen["agents"][0]["guest"]) == ("sip", True)
+    shown = run("token", "inspect", input=result.stdout, env=LIVEKIT).stdout
+    assert "knows the caller by the telephone number" in shown
+
+
+def test_two_calls_from_one_telephone_are_told_apart(token):
+    calls = [claims(token("--sip", "+493012345678", "--token-only").stdout.strip()) for _ in range(2)]
+    assert len({call.attributes["sip.callID"] for call in calls}) == 2
+    assert "sip.trunkPhoneNumber" not in calls[0].attributes
+    assert claims(token("--token-only").stdout.strip()).kind == ""
+
+
 def test_purposes(token):
     may = claims(token("--for", "observer", "--room", "lobby", "--token-only").stdout.strip())
     assert (may.video.can_publish, may.video.can_publish_data, may.video.hidden) == (False, False, True)
@@ -194,6 +221,10 @@ def test_a_weak_secret_and_a_long_life_are_warned_of_once(token):
         (["--for", "observer", "--room", "r", "--user", "u-100"], "contradict each other"),
         (["--for", "observer", "--room", "r", "--source", "camera"], "contradict each other"),
         (["--for", "admin", "--room", "r", "--agent", "greeter"], "contradict each other"),
+        (["--sip", "+493012345678", "--user", "u-100"], "--sip and --user contradict each other"),
+        (["--sip", "+493012345678", "--tenant", "acme"], "--sip and --tenant contradict each other"),
+        (["--sip", "+493012345678", "--for", "observer", "--room", "r"], "--for observer and --sip contradict"),
+        (["--dialled", "+49301111111"], "--dialled needs --sip"),
         (["--no-publish", "--source", "camera"], "contradict each other"),
         (["--token-only", "--env"], "contradict each other"),
         (["--token-only", "--json"], "contradict each other"),

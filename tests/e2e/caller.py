@@ -74,6 +74,12 @@ class Caller:
         logger.info("%s types: %.80s", self.identity, text)
         await self.room.local_participant.send_text(text, topic="lk.chat")
 
+    async def press(self, keys: str) -> None:
+        """Press keys of a telephone, one after the other."""
+        logger.info("%s presses %d keys", self.identity, len(keys))
+        for key in keys:
+            await self.room.local_participant.publish_dtmf(code="0123456789*#".index(key), digit=key)
+
     async def ask(self, **request: Any) -> None:
         """Ask the agent's session, as the SDK's own tools do; any participant can try."""
         message = agent_session.AgentSessionMessage(request=agent_session.SessionRequest(request_id="1", **request))

@@ -6,11 +6,13 @@ import json
 import signal
 
 import pytest
+from aiohttp.test_utils import TestServer
 
 from lkmongo.dispatch import plain_metadata, sealed_metadata
 from lkmongo.model import UserScope
 from tests.livekit_api import SECRET
 from tests.livekit_dispatch import dispatch_server
+from tests.openai_server import create_app
 from tests.waiting import until
 from tests.worker_process import worker
 
@@ -129,6 +131,23 @@ async def test_a_killed_or_suspended_job_loses_nothing(store, environment, tmp_p
     record = await store.sessions.get(KIM, "RM_block")
     assert (record.status, record.close_reason) == ("complete", "hang-up")
     assert [turn.role for turn in await store.sessions.turns(KIM, "RM_block")] == ["assistant"]
+
+
+async def test_a_language_model_of_ones_own_answers(store, environment, tmp_path):
+    async with (
+        TestServer(create_app()) as model,
+        dispatch_server() as livekit,
+        worker(
+            tmp_path,
+            livekit.environment | environment | {"LKMONGO_LLM_BASE_URL": str(model.make_url("/v1"))},
+            *("--port", "0"),
+        ),
+    ):
+        await livekit.registered()
+        await livekit.send("robin", room="leave-robin", metadata=plain_metadata(ROBIN))
+        assert await livekit.ended("robin") == "JS_SUCCESS"
+    (greeting,) = await store.sessions.turns(ROBIN, "RM_robin")
+    assert greeting.content == "Welcome."
 
 
 async def said(store, *names):
