@@ -33,13 +33,11 @@ from lkmongo.model import (
     Turn,
     UserScope,
 )
-from lkmongo.outbox.operations import Operation
 from lkmongo.outbox.outbox import Saved
 from lkmongo.outbox.webhook import Endpoint
 from lkmongo.search.strategy import SearchResult, SearchStrategy
 from lkmongo.store.open import Store
 from lkmongo.store.people.own import OwnDocuments
-from lkmongo.store.people.take_back import Known
 from lkmongo.summary import PastCall, Summary
 from lkmongo.ticket import Ticket
 from lkmongo.trust import Level, NotTrustedError
@@ -101,7 +99,8 @@ class CallerSession:
     keypad: Keypad | None = None
     """The keys of the caller's telephone, while an AgentSession of a LiveKit job is attached."""
     _attachment: Attachment | None = field(default=None, init=False, repr=False)
-    _identifying: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
+    identifying: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
+    """Held while it changes whose session it is; internal."""
 
     def __post_init__(self) -> None:
         self.caller.spoken_secrets = lambda: secrets_of(self.said)
@@ -241,6 +240,11 @@ class CallerSession:
             if unknown := set(names) - tools.keys():
                 raise ValueError(f"there is no tool {', '.join(sorted(unknown))}; the tools are {', '.join(tools)}")
         return [tool for name, tool in tools.items() if (include is None or name in include) and name not in exclude]
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether an AgentSession is attached."""
+        return self._attachment is not None
 
     @property
     def scope(self) -> UserScope:
@@ -471,7 +475,7 @@ class CallerSession:
         Returns:
             False if the caller is no guest, was erased, or the session is ending and its record is being completed.
         """
-        async with self._identifying:  # two requests may arrive at once
+        async with self.identifying:  # two requests may arrive at once
             if self.ending or not self.caller.guest or self.recorder.erased:
                 return False
             self.caller.consent.before_identified(scope)
@@ -483,34 +487,3 @@ class CallerSession:
             if has_moved:
                 await self.on_moved()
             return True
-
-    async def step_back(self, known: Known, *more: Operation) -> None:
-        """Turn the person into a guest: they are somebody else. Nothing of this session stays with the person.
-
-        Args:
-            known: what was known of the person before this session.
-            more: is to be stored as well.
-        """
-        async with self._identifying:
-            if self.ending or self.caller.guest or self.recorder.erased:
-                return
-            guest = UserScope.guest(self.scope.tenant_id)
-            self.caller.consent.before_step_back()
-            await self.recorder.take_back(guest, known)
-            self.caller.step_back(guest)
-            for operation in more:
-                self.caller.outbox.add(operation)
-            self.recorder.start()
-
-    async def move_guest(self, tenant_id: str) -> None:
-        """Let the guest be one of another tenant, whose number they have dialled."""
-        async with self._identifying:
-            if self.ending or not self.caller.guest or self.recorder.erased or tenant_id == self.scope.tenant_id:
-                return
-            guest = UserScope.guest(tenant_id)
-            self.caller.consent.before_moved(guest)
-            await self.recorder.change_scope(guest)
-            self.caller.scope = guest
-            if self._attachment:
-                self.recorder.start()
-            await self.on_moved()

@@ -13,17 +13,19 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 from lkmongo import deadlines
+from lkmongo.agent.caller_session import CallerSession
 from lkmongo.agent.identified import Lent
+from lkmongo.agent.other_guest import step_back
 from lkmongo.aio import level_of
 from lkmongo.backoff import retry_pause
 from lkmongo.errors import LkmongoError, SettingsError
-from lkmongo.model import Profile, Turn, UserScope, now
+from lkmongo.model import Profile, UserScope, now
 from lkmongo.naming import claimed, denies, name_said
-from lkmongo.outbox.operations import LinkPhone, Operation, UnlinkPhone
+from lkmongo.outbox.operations import LinkPhone, UnlinkPhone
 from lkmongo.phone_numbers import WITHHELD, PhoneNumber, Withheld
 from lkmongo.store.people.phones import phone_hash, phone_key
 from lkmongo.store.people.take_back import Known, known_of
@@ -32,8 +34,6 @@ from lkmongo.trust import BEGAN_HERE, Level
 if TYPE_CHECKING:
     from livekit.agents import llm
 
-    from lkmongo.agent.caller import Caller
-    from lkmongo.store.open import Store
     from lkmongo.tenants import Tenants
     from lkmongo.ticket import Ticket
 
@@ -61,18 +61,6 @@ class Candidate:
         return self.known.profile.name
 
 
-class Spoken(Protocol):
-    """What is needed of a `CallerSession`."""
-
-    caller: Caller
-    store: Store
-
-    @property
-    def said(self) -> list[Turn]: ...
-    async def identify(self, scope: UserScope, ticket: Ticket | None = None) -> bool: ...
-    async def step_back(self, known: Known, *more: Operation) -> None: ...
-
-
 class PhoneCaller:
     """Who a caller by telephone is, as far as that is known.
 
@@ -82,7 +70,7 @@ class PhoneCaller:
         denied: they have said that they are not who the number stands for.
     """
 
-    def __init__(self, session: Spoken, tenants: Tenants) -> None:
+    def __init__(self, session: CallerSession, tenants: Tenants) -> None:
         """Know nothing yet; everything that is not open to a number alone is closed from now on.
 
         Args:
@@ -271,13 +259,14 @@ class PhoneCaller:
 
     async def _be_named(self, candidate: Candidate) -> None:
         self._before = candidate.known
-        # They may still say that they are somebody else: what could not be taken back then waits until it is sure.
-        self._session.caller.outbox.hold_back()
         await self._become(candidate.scope, Level.NAMED)
 
     async def _become(self, scope: UserScope, level: Level, ticket: Ticket | None = None) -> None:
         caller = self._session.caller
         caller.gate.level = max(level, caller.gate.level)
+        if caller.gate.level < Level.VERIFIED:
+            # They may still say that they are somebody else: what could not be taken back then waits until it is sure.
+            caller.outbox.hold_back()
         if caller.scope != scope:
             caller.gate.is_new = False
             if not await self._session.identify(scope, ticket):
@@ -319,7 +308,7 @@ class PhoneCaller:
             return
         hashed = self._hash
         unlink = [UnlinkPhone(caller.scope.tenant_id, caller.scope.user_id, hashed[0])] if began_here and hashed else []
-        await self._session.step_back(self._before or Known({}, Profile(caller.scope)), *unlink)
+        await step_back(self._session, self._before or Known({}, Profile(caller.scope)), *unlink)
 
     def without_others(self, items: Sequence[llm.ChatItem]) -> list[llm.ChatItem]:
         """What a model may have of the conversation: not what tools said of the one for whom they were taken."""

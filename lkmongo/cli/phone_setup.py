@@ -292,5 +292,5 @@ def _note_next_steps(cli: Cli, changes: Sequence[Change], *, applied: bool) -> N
         )
     if not applied and different:
         cli.output.note(f"{counted(len(different), 'difference')}; --apply makes it so")
-    elif first.part == "outbound trunk" and first.id and first.id != getattr(cli.settings, "sip_trunk", None):
+    elif first.part == "outbound trunk" and first.id and first.id != cli.settings.sip_trunk:
         cli.output.note(f"Set LKMONGO_SIP_TRUNK={first.id} to call by this trunk")

@@ -29,7 +29,7 @@ async def phone(settings: Settings) -> Finding:
         UnreachableError, AuthenticationError: as `call_livekit` raises them.
     """
     numbers = settings.tenant_policies().numbers
-    trunk_id: str | None = getattr(settings, "sip_trunk", None)
+    trunk_id: str | None = settings.sip_trunk
     credentials = settings.livekit
     if credentials is None:
         return skip("LIVEKIT_URL is not set: nobody can call")

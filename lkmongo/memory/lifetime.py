@@ -129,9 +129,6 @@ class Lifetime:
         self._has_record = job is not None
         caller.recorder.on_acquired(self._begin_record)
         caller.recorder.on_logged_out(functools.partial(self._cut_off, LOGGED_OUT))
-        if phone_line and caller.recorder.record.trust:
-            phone_line.resume(caller.recorder.record.trust)
-        caller.caller.may_phone = phone_line is not None and (caller.caller.guest or caller.caller.phone is not None)
         if job:
             job.add_shutdown_callback(self._on_job_shutdown)
             job.room.on("disconnected", self._on_room_closed)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lkmongo.agent.caller_session import CallerSession
 from lkmongo.agent.dialled import tenant_dialled
+from lkmongo.agent.other_guest import move_guest
 from lkmongo.agent.phone_caller import PhoneCaller
 from lkmongo.errors import LkmongoError
 from lkmongo.phone_numbers import PhoneNumber, Withheld, number_of_caller
@@ -29,7 +30,7 @@ class PhoneLine:
     """Tells the session of a caller who is on the telephone."""
 
     def __init__(self, session: CallerSession, tenants: Tenants, *, by_number: bool = True) -> None:
-        """Tell `session` nothing yet.
+        """Tell `session` nothing yet, unless it is resumed.
 
         Args:
             session: the caller's.
@@ -41,10 +42,9 @@ class PhoneLine:
         self._by_number = by_number
         self._caller: PhoneCaller | None = None
         self._connecting: asyncio.Task[None] | None = None
-
-    def resume(self, trust: str) -> None:
-        """A call by telephone goes on whose agent has died: no more is known of who speaks than was known then."""
-        self._phone().resume(trust)
+        if trust := session.recorder.record.trust:  # that of an agent who died: no more is known of who speaks
+            self._phone().resume(trust)
+        session.caller.may_phone = session.caller.guest or trust is not None
 
     def expect(self, person: UserScope, number: PhoneNumber) -> None:
         """The agent calls this person: whoever answers may be them."""
@@ -73,7 +73,7 @@ class PhoneLine:
     async def _connect(self, phone: PhoneCaller, tenant_id: str | None, number: PhoneNumber | Withheld) -> None:
         try:
             if tenant_id:
-                await self._session.move_guest(tenant_id)
+                await move_guest(self._session, tenant_id)
                 phone.tenant_is(tenant_id)
         except LkmongoError as error:
             logger.warning("the caller could not be moved to the tenant that they dialled: %s", error.message)
