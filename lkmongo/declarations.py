@@ -38,7 +38,8 @@ _RESERVED = frozenset(
 )
 _RESERVED_FIELDS = frozenset(
     "name email preferred_language timezone created_at last_seen_at last_session last_call last_call_at fields "
-    "preferences memory_version forgotten_at memories orders turns scope".split()
+    "preferences memory_version forgotten_at memories orders turns scope phones pin_set_at pin_set_by "
+    "pin_locked_until".split()
 )
 _SHORTEST = timedelta(hours=1)
 MAX_FIELD = 200

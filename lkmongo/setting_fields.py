@@ -379,10 +379,10 @@ class Fields(BaseModel):
         None,
         alias="LKMONGO_ERASURE_KEY",
         description=(
-            "key that hides the ids of erased people and seals the audit trail, the same on every machine: at least 32 "
-            "characters"
+            "key that hides the ids of erased people, telephone numbers and PINs, and seals the audit trail, the same "
+            "on every machine: at least 32 characters"
         ),
-        examples=["the embedded mongod: a file under LKMONGO_HOME; else a secret in the database"],
+        examples=["the embedded mongod: a file under LKMONGO_HOME; else a secret in the database, and no numbers"],
     )
     operator: Annotated[str, BeforeValidator(check.operator)] | None = Field(
         None,

@@ -30,12 +30,14 @@ from lkmongo.model import LastSession, SessionRecord, SessionStatus, TenantScope
 from lkmongo.outbox.apply import Target, apply
 from lkmongo.outbox.operations import Forget
 from lkmongo.outbox.recovery import recover_and_log
+from lkmongo.phone_numbers import PhoneNumber
 from lkmongo.settings import Settings
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.indexes.backfill import backfill
 from lkmongo.store.indexes.definitions import search_indexes
 from lkmongo.store.indexes.terraform import search_index_module
 from lkmongo.store.indexes.upgrade import upgrade
+from lkmongo.store.mongo.erasure_key import ErasureKey
 from lkmongo.store.mongo.schema import COLLECTIONS
 from lkmongo.store.open import Store, open_store
 from lkmongo.store.people.admission import Admission
@@ -56,6 +58,7 @@ from tests.web_server import call, token, told, web_server
 TERRAFORM = Path(__file__).parent.parent / "docs/examples/terraform"
 OWN = Collection("bookings", owner="person", key=("booking_id",))
 ROBIN = UserScope(tenant_id="default", user_id="robin")
+NUMBER, PIN, KEY = PhoneNumber("+4930901820"), "274963", ErasureKey(b"k" * 32)
 
 
 ROLES = roles.roles([OWN.name])
@@ -165,6 +168,22 @@ async def booked(store: Store, scope: UserScope, *numbers: str) -> None:
     await store.db[OWN.name].insert_many([scope.filter | {"booking_id": number} for number in numbers])
 
 
+@contextlib.contextmanager
+def keyed(store: Store) -> Iterator[None]:
+    """Give the process of a store a key for numbers and PINs."""
+    store.db.client.erasure_key = KEY
+    yield
+    store.db.client.erasure_key = None
+
+
+async def called(store: Store, scope: UserScope) -> None:
+    """Let somebody have called from a number, with a PIN that they did not remember at first."""
+    assert await store.phones.link(scope, NUMBER, by="call")
+    await store.phones.seen(scope, NUMBER)
+    await store.pins.set(scope, PIN, by="call")
+    assert await store.pins.verify(scope, NUMBER, "385074") == "wrong"
+
+
 async def test_web_does_what_it_does_and_may_do_no_more(guarded, operator, seen, tmp_path, monkeypatch):
     monkeypatch.setattr(declarations, "_declared", declarations.Declarations())  # the web server declares nothing
     by_header = {"X-User": ROBIN.user_id}
@@ -182,6 +201,8 @@ async def test_web_does_what_it_does_and_may_do_no_more(guarded, operator, seen,
         await booked(operator, guest, "b-1", "b-2")
         await booked(operator, ROBIN, "b-1")
         await operator.memories.remember(ROBIN, "city", "Porto")
+        with keyed(operator):
+            await called(operator, guest)
         await operator.users.set_last_session(guest, LastSession(now(), "a trip", "s-1"), started_at=now())
         began = now() - timedelta(minutes=5)
         suggested = [Proposal(f"p-{n}", "new", f"pet {n}", "a dog", began, "i", 0.9, state="suggested") for n in (1, 2)]
@@ -252,6 +273,10 @@ async def test_a_worker_does_what_it_does_and_may_do_no_more(guarded, operator, 
             assert await bookings.find() == [{"booking_id": "b-1", "at": "noon"}]
             await caller.forget("city")
         store = await memory.store()
+        with keyed(store):
+            await called(store, ROBIN)
+            assert await store.pins.verify(ROBIN, NUMBER, PIN) == "right"
+            assert await store.phones.unlink(ROBIN, NUMBER) == await store.pins.clear(ROBIN) == 1
         await Admission(store.db, Ticket("RM_1", "seal", "visitor", at, at), at).confirm()
         record = SessionRecord("s-2", ROBIN, "room", SessionStatus.ACTIVE, at)
         await store.sessions.open(record, "me")

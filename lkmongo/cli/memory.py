@@ -325,8 +325,9 @@ async def forget(
     """Forget what is remembered of a person: all slots, or those named with --type.
 
     What the next session would know of the last one is forgotten, too, so that nothing comes back through it. The
-    profile stays without --profile, and orders stay. Transcripts of sessions stay until `users erase` or
-    `db retention`. Exits with 5 when nothing is stored under that id.
+    profile stays without --profile. Orders stay, and what the person comes in by: browsers, telephone numbers and the
+    PIN. Transcripts of sessions stay until `users erase` or `db retention`. Exits with 5 when nothing is stored under
+    that id.
     """
     from lkmongo.model import UserScope
     from lkmongo.store.open import open_store
@@ -354,7 +355,7 @@ async def forget(
         "forgotten": found.deleted,
         "profile_fields": found.profile_fields,
         "last_call": found.last_session,
-        "stays": ["orders", "transcripts"] if profile else ["profile", "orders", "transcripts"],
+        "stays": [*([] if profile else ["profile"]), "orders", "phones", "transcripts"],
     }
     if not found:
         sentence = f"Nothing is remembered {whose}."
@@ -363,7 +364,7 @@ async def forget(
         sentence = f"Would forget {_in_words(found)} {whose}{labels_in_words}."
     else:
         sentence = f"Forgot {_in_words(found)} {whose}."
-    stays = f"{'Orders' if profile else 'The profile, orders'} and the transcripts of sessions stay"
+    stays = f"{'Orders' if profile else 'The profile, orders'}, telephone numbers and the transcripts of sessions stay"
     cli.output.record(fields, f"{sentence} {stays}; see `users erase` and `db retention`.")
 
 

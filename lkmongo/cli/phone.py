@@ -15,6 +15,7 @@ from lkmongo.cli.command import Cli, DryRun, Tenant, User, Yes, command
 from lkmongo.cli.output import counted, is_terminal
 from lkmongo.errors import UsageError
 from lkmongo.model import DEFAULT_TENANT
+from lkmongo.phone_numbers import MASK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,9 +92,9 @@ async def list_(
 async def lookup(cli: Cli, number: Number, tenant: Tenant = DEFAULT_TENANT) -> None:
     """Show whose number it is; a shared one may be several people's.
 
-    `level` is what the number alone makes of a caller: recognised. `can_reach` is what they can become: named, by saying
-    who they are, and with a PIN verified. Both are empty when it was not used for so long that it has lapsed: whoever
-    calls from it then counts as new. Exits with 5 when it is linked to nobody.
+    `level` is what the number alone makes of a caller: recognised. `can_reach` is what they can become: named, by
+    saying who they are, and with a PIN verified. Both are empty when it was not used for so long that it has lapsed:
+    whoever calls from it then counts as new. Exits with 5 when it is linked to nobody.
     """
     from lkmongo.errors import NotFoundError
     from lkmongo.model import TenantScope
@@ -107,7 +108,7 @@ async def lookup(cli: Cli, number: Number, tenant: Tenant = DEFAULT_TENANT) -> N
         await cli.audit(store, [each.link.scope for each in found] or tenant, {"phones": 1 if found else 0})
     if not found:
         raise NotFoundError(
-            f"the number …{wanted.last_digits} is linked to nobody in tenant {tenant}",
+            f"the number {MASK}{wanted.last_digits} is linked to nobody in tenant {tenant}",
             hint="check it and --tenant, or link it: lkmongo phone link NUMBER USER",
         )
     columns = ["user_id", "last_digits", "level", "can_reach", "linked_at", "last_used_at", "by", "lapsed"]
@@ -147,11 +148,11 @@ async def link(
         "last_digits": wanted.last_digits,
         "also_of": list(done.others),
     }
-    what = f"the number …{wanted.last_digits} to {user} in tenant {tenant}"
+    what = f"the number {MASK}{wanted.last_digits} to {user} in tenant {tenant}"
     if done.changed:
         sentence = f"{'Would link' if dry_run else 'Linked'} {what}"
     else:
-        sentence = f"{user} has the number …{wanted.last_digits} in tenant {tenant} already"
+        sentence = f"{user} has the number {MASK}{wanted.last_digits} in tenant {tenant} already"
     if done.others:
         sentence += f"\n  it is also linked to {', '.join(done.others)}: a caller is asked who they are"
     cli.output.record(fields, sentence)
@@ -344,4 +345,4 @@ def _cells(known: KnownNumber) -> dict[str, Any]:
 
 def _in_words(links: Sequence[PhoneLink]) -> str:
     """Such as "2 numbers (…67, …12)"."""
-    return f"{counted(len(links), 'number')} ({', '.join(f'…{each.last_digits}' for each in links)})"
+    return f"{counted(len(links), 'number')} ({', '.join(f'{MASK}{each.last_digits}' for each in links)})"

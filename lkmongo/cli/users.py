@@ -11,14 +11,16 @@ import typer
 from lkmongo.cli.command import Cli, DryRun, Tenant, User, Yes, command
 from lkmongo.cli.output import cut, show_fields, visible
 from lkmongo.model import DEFAULT_TENANT
+from lkmongo.phone_numbers import MASK
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from lkmongo.consent import Consent
     from lkmongo.model import UserScope
     from lkmongo.store.people.erase import Erasure, Receipt
     from lkmongo.store.people.merge import Merged
+    from lkmongo.store.people.phones import PhoneLink
 
 app = typer.Typer(
     name="users",
@@ -44,6 +46,9 @@ _NAMES = {
     "sessions": ("session", "sessions"),
     "turns": ("turn", "turns"),
     "visitors": ("browser", "browsers"),
+    "phones": ("phone number", "phone numbers"),
+    "pins": ("PIN", "PINs"),
+    "phone_attempts": ("attempt at a PIN", "attempts at a PIN"),
     "journals": ("file of a call on this machine", "files of calls on this machine"),
 }
 """What the documents of each collection are called, singular and plural, in the order in which they are listed."""
@@ -104,6 +109,9 @@ async def show(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
         counts = await count_known(store.db, scope)
         profile = await store.users.get(scope)
         live = await store.sessions.live(scope)
+        phones, pin, locked = await store.phones.of_person(scope), await store.pins.info(scope), None
+        if counts["phone_attempts"]:
+            locked = await store.pins.lock(scope)
         await cli.audit(store, scope, counts)
     known = {} if profile is None else asdict(profile)
     last = known.get("last_session") or {}
@@ -122,6 +130,10 @@ async def show(cli: Cli, user: User, tenant: Tenant = DEFAULT_TENANT) -> None:
         "calls": counts["sessions"],
         "turns": counts["turns"],
         "browsers": counts["visitors"],
+        "phones": _phones(phones, is_json=cli.output.is_json),
+        "pin_set_at": pin and pin.set_at,
+        "pin_set_by": pin and pin.by,
+        "pin_locked_until": locked,
         **{name: number for name, number in counts.items() if name not in _NAMES},
         "in_a_call": bool(live),
     }
@@ -141,8 +153,8 @@ async def merge(
 
     Memories of both are kept; if both have one with the same label, LOGIN's stays. What GUEST has in its place, and
     what reads as an instruction to the assistant, waits until LOGIN accepts it: see memory suggestions. Sessions,
-    orders and documents of declared collections move; of two documents with one key the later is kept. LOGIN's profile
-    stays, and its gaps are filled from GUEST's. Running it again does nothing.
+    orders, telephone numbers and documents of declared collections move; of two documents with one key the later is
+    kept. LOGIN's profile stays, and its gaps are filled from GUEST's; so is a PIN. Running it again does nothing.
     """
     from lkmongo.model import UserScope
     from lkmongo.store.open import open_store
@@ -310,6 +322,22 @@ async def receipts(
 def _consent(consent: Consent | None) -> dict[str, Any]:
     names = {"consent": "state", "consent_at": "at", "consent_by": "by", "consent_wording": "wording"}
     return {name: getattr(consent, field) if consent else None for name, field in names.items()}
+
+
+def _phones(links: Sequence[PhoneLink], *, is_json: bool) -> Any:
+    """The numbers of a person, of which nobody can read more than the last digits."""
+    if is_json:
+        return [
+            {
+                "last_digits": each.last_digits,
+                "linked_at": each.linked_at,
+                "last_used_at": each.last_seen_at,
+                "by": each.by,
+            }
+            for each in links
+        ]
+    days = [(each.last_digits, each.linked_at.astimezone(), each.last_seen_at.astimezone()) for each in links]
+    return ", ".join(f"{MASK}{digits} (since {since:%Y-%m-%d}, used {used:%Y-%m-%d})" for digits, since, used in days)
 
 
 def _operator(cli: Cli, scope: UserScope) -> str:

@@ -27,6 +27,9 @@ from lkmongo.store.mongo.schema import (
     MEMORIES,
     MEMORY_HISTORY,
     PERSONAL,
+    PHONE_ATTEMPTS,
+    PHONES,
+    PINS,
     RECEIPTS,
     SESSIONS,
     TOMBSTONES,
@@ -55,19 +58,21 @@ _PINGS = 3
 Needs = Mapping[str, Sequence[str]]
 """Actions of MongoDB's access control, each with the collections in which it is needed."""
 _RECORDED = (USERS, MEMORIES, MEMORY_HISTORY, SESSIONS, TURNS)
+_PHONES = (PHONES, PINS, PHONE_ATTEMPTS)
 READING: Needs = {"find": [name for name in COLLECTIONS if name not in {RECEIPTS, AUDIT, AUDIT_CHECKPOINTS}]}
 """What an agent reads; of visitors, whether they have logged out."""
 WRITING: Needs = {
-    "insert": (*_RECORDED, DECLARATIONS, TOMBSTONES, KEYS, USED_SEALS),
-    "update": (*_RECORDED, DECLARATIONS, TOMBSTONES, USED_SEALS),
-    "remove": (*_RECORDED, VISITORS),
+    "insert": (*_RECORDED, *_PHONES, DECLARATIONS, TOMBSTONES, KEYS, USED_SEALS),
+    "update": (*_RECORDED, *_PHONES, DECLARATIONS, TOMBSTONES, USED_SEALS),
+    "remove": (*_RECORDED, *_PHONES, VISITORS),
 }
-"""What an agent writes: sessions and what is remembered, and what keeps forgotten things from coming back."""
+"""What an agent writes: sessions and what is remembered, whose number it was, and what keeps forgotten things from
+coming back."""
 WEB: Needs = {
     "find": (*PERSONAL, DECLARATIONS, TOMBSTONES, KEYS, RECEIPTS, AUDIT),
     "insert": (USERS, MEMORIES, MEMORY_HISTORY, VISITORS, TOMBSTONES, KEYS, RECEIPTS),
     "update": (*PERSONAL, TOMBSTONES, RECEIPTS),
-    "remove": (*_RECORDED, VISITORS),
+    "remove": (*_RECORDED, *_PHONES, VISITORS),
 }
 """What `lkmongo web` does, which merges guests into people, and erases people who want that."""
 PROVISIONING = dict.fromkeys(("createCollection", "createIndex", "listIndexes"), COLLECTIONS)

@@ -68,7 +68,7 @@ async def test_forgetting_the_profile_too(run, store):
     await store.users.set_field(ROBIN, "timezone", "Europe/Berlin")
     before = await documents(store)
     dry = run("memory", "forget", "u-100", "--profile", "--dry-run", "--json").json
-    assert (dry["profile_fields"], dry["stays"]) == (["name", "timezone"], ["orders", "transcripts"])
+    assert (dry["profile_fields"], dry["stays"]) == (["name", "timezone"], ["orders", "phones", "transcripts"])
     unasked = run("memory", "forget", "u-100", "--profile", "--type", "city")
     assert unasked.code == 2
     assert "Forget 1 memory and the profile (name, timezone) of u-100 in tenant default?" in unasked.stderr
@@ -76,14 +76,14 @@ async def test_forgetting_the_profile_too(run, store):
     done = run("memory", "forget", "u-100", "--profile", "--type", "city", "--yes")
     assert done.stdout == (
         "Forgot 1 memory and the profile (name, timezone) of u-100 in tenant default. "
-        "Orders and the transcripts of sessions stay; see `users erase` and `db retention`.\n"
+        "Orders, telephone numbers and the transcripts of sessions stay; see `users erase` and `db retention`.\n"
     )
     assert [slot.memory_type for slot in await store.memories.slots(ROBIN)] == ["dog"]
     profile = await store.users.get(ROBIN)
     assert (profile.name, profile.timezone) == (None, None)
     assert await store.db.turns.count_documents({}) == 6
     kept = run("memory", "forget", "u-100", "--yes")
-    assert "The profile, orders and the transcripts of sessions stay" in kept.stdout
+    assert "The profile, orders, telephone numbers and the transcripts of sessions stay" in kept.stdout
 
 
 async def test_what_is_known_of_the_last_call_is_not_forgotten_unasked(run, store):

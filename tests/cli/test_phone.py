@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pexpect
 import pytest
@@ -125,7 +125,7 @@ async def test_nobody_is_linked_who_is_not_known_unless_they_are_new(people, run
     assert "nothing is stored about robin-1746" in refused.stderr
     assert "did you mean robin-1764?" in refused.stderr
     assert run("phone", "link", TYPED, "u-7", "--new").code == 0
-    assert run("users", "show", "u-7").code == 0
+    assert run("users", "show", "u-7", "--json").json["phones"][0]["last_digits"] == LAST
 
 
 async def test_unlinking_asks_says_which_and_finds_by_the_last_digits(people, run):
@@ -264,6 +264,16 @@ async def test_a_pin_is_set_from_stdin_made_and_removed(people, run):
     assert await people.pins.verify(ROBIN, None, PIN) == "right"
     (one,) = run("phone", "lookup", TYPED, "--json").json
     assert (one["has_pin"], one["can_reach"]) == (True, "verified")
+    shown = run("users", "show", "robin-1764", "--json").json
+    assert [(each["last_digits"], each["by"]) for each in shown["phones"]] == [(LAST, "call")]
+    assert shown["phones"][0]["linked_at"] <= shown["phones"][0]["last_used_at"] <= shown["pin_set_at"]
+    assert (shown["pin_set_by"], shown["pin_locked_until"]) == ("staff", None)
+    assert not {"pins", "phone_attempts"} & shown.keys()
+    day = datetime.fromisoformat(shown["phones"][0]["linked_at"]).astimezone().date()
+    lines = run("users", "show", "robin-1764").stdout.splitlines()
+    assert f"phones\t…{LAST} (since {day}, used {day})" in lines
+    asked = run("users", "erase", "robin-1764")
+    assert "1 phone number, 1 PIN of robin-1764" in asked.stderr
     assert run("phone", "pin", "robin-1764", "--generate", "--dry-run", "--json").json["pin"] is None
     made = run("phone", "pin", "robin-1764", "--generate")
     new = re.fullmatch(

@@ -24,11 +24,13 @@ locals {
   # What is written of a session and of what is remembered, in lkmongo's collections and in yours.
   recorded = concat(["users", "memories", "memory_history", "sessions", "turns"], var.own_collections)
   # What keeps forgotten and erased things from coming back.
-  kept    = ["declarations", "tombstones", "keys"]
+  kept = ["declarations", "tombstones", "keys"]
+  # Whose telephone number it is, and how callers prove who they are.
+  phones  = ["phones", "pins", "phone_attempts"]
   shown   = ["visitors", "used_seals", "orders", "knowledge", "receipts"]
-  indexed = concat(local.recorded, local.shown, ["audit"])
+  indexed = concat(local.recorded, local.phones, local.shown, ["audit"])
   # Everything but the audit trail.
-  documents = concat(local.recorded, local.kept, local.shown)
+  documents = concat(local.recorded, local.kept, local.phones, local.shown)
 
   # What each process may do, and in which collections; "" is the whole database.
   roles = {
@@ -36,22 +38,23 @@ locals {
     # accept, moves everything of a guest to their login, erases them and shows them who looked. It reads no knowledge.
     # At the start it looks whether all indexes are there.
     web = {
-      FIND             = concat(local.recorded, local.kept, ["visitors", "orders", "receipts", "audit"])
+      FIND             = concat(local.recorded, local.kept, local.phones, ["visitors", "orders", "receipts", "audit"])
       INSERT           = ["users", "memories", "memory_history", "visitors", "tombstones", "keys", "receipts"]
-      UPDATE           = concat(local.recorded, ["visitors", "orders", "tombstones", "receipts"])
-      REMOVE           = concat(local.recorded, ["visitors"])
+      UPDATE           = concat(local.recorded, local.phones, ["visitors", "orders", "tombstones", "receipts"])
+      REMOVE           = concat(local.recorded, local.phones, ["visitors"])
       LIST_INDEXES     = local.indexed
       LIST_COLLECTIONS = [""]
     }
 
     # lkmongo agent run, and any program with lkmongo.Memory: reads what an agent may quote, writes what a session
     # writes, and removes what its caller wants forgotten, or what it wrote of somebody who is erased. It changes no
-    # knowledge and no orders. It sees whether visitors have logged out, and for lkmongo doctor indexes.
+    # knowledge and no orders. It finds people by their telephone number, links one to them, sets PINs and counts
+    # attempts at them. It sees whether visitors have logged out, and for lkmongo doctor indexes.
     worker = {
-      FIND         = concat(local.recorded, local.kept, ["visitors", "used_seals", "orders", "knowledge"])
-      INSERT       = concat(local.recorded, local.kept, ["used_seals"])
-      UPDATE       = concat(local.recorded, ["declarations", "tombstones", "used_seals"])
-      REMOVE       = concat(local.recorded, ["visitors"])
+      FIND         = concat(local.recorded, local.kept, local.phones, ["visitors", "used_seals", "orders", "knowledge"])
+      INSERT       = concat(local.recorded, local.kept, local.phones, ["used_seals"])
+      UPDATE       = concat(local.recorded, local.phones, ["declarations", "tombstones", "used_seals"])
+      REMOVE       = concat(local.recorded, local.phones, ["visitors"])
       LIST_INDEXES = local.indexed
     }
 

@@ -22,6 +22,8 @@ from lkmongo.store.mongo.schema import (
     COLLECTIONS,
     MEMORIES,
     MEMORY_HISTORY,
+    PHONES,
+    PINS,
     SESSIONS,
     TURNS,
     USERS,
@@ -153,7 +155,13 @@ SUBJECTS: dict[str, tuple[tuple[str, str], ...]] = {
     "calls": ((SESSIONS, "ended_at"), (TURNS, "created_at")),
     # A former value, too, counts from when it was last said.
     "memories": ((MEMORIES, "updated_at"), (MEMORY_HISTORY, "updated_at")),
-    "profiles": ((USERS, "last_seen_at"), (VISITORS, "last_seen_at")),
+    # What somebody comes in by goes when it is not used for as long, at the latest with the person.
+    "profiles": (
+        (USERS, "last_seen_at"),
+        (VISITORS, "last_seen_at"),
+        (PHONES, "last_seen_at"),
+        (PINS, "last_used_at"),
+    ),
 }
 """What of lkmongo's can have a retention: its collections, and the date that counts."""
 

@@ -27,7 +27,11 @@ Found = tuple[MutableMapping[str, Any], str, Place, str]
 """A value that may be sealed: what holds it, under which name, its place, and its path in the document."""
 
 SEALED = (MEMORIES, MEMORY_HISTORY, TURNS, SESSIONS, USERS)
-"""The collections with values that are sealed."""
+"""The collections with values that are sealed.
+
+Telephone numbers and PINs are hashes under a key that is not in the database: a number has to be found by its hash, and
+neither is read again.
+"""
 MARK = "content_mark"
 """The field of a slot that tells, under the person's key, whether it says the same: the ciphertext cannot."""
 _BETWEEN = 2_000

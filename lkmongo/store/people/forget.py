@@ -1,6 +1,7 @@
 """Forget what is remembered of a person: slots with their history, profile fields, and the last session's gist.
 
 The command line, the web's memory view, a live session and the recovery of its journal all forget through `forget`.
+What a person comes in by is not forgotten but erased or unlinked: browsers, telephone numbers, the PIN.
 """
 
 from __future__ import annotations

@@ -51,7 +51,8 @@ class Merged:
         filled: profile fields that only the guest had.
         renamed: ids of sessions that both had, and the new id of the guest's.
         doubles: documents that were dropped because both had one with the same key, by declared collection. The one
-            with the later `updated_at` is kept, without that the login's.
+            with the later `updated_at` is kept, without that the login's. So with telephone numbers, which are joined,
+            and with PINs, of which the login's is kept.
         in_transaction: whether it was atomic.
     """
 
@@ -235,6 +236,9 @@ async def _run(
             doubles[each.name] = sum(dropped_ones)
             moved[each.name] -= dropped_ones[0]
     await steps.move(VISITORS)
+    for name, number in (await steps.join_phones()).items():
+        doubles[name] = number
+        moved[name] -= number
     renamed = await steps.free_session_ids()
     # Turns first, so that whoever has a session document has the whole session.
     await steps.move(TURNS)

@@ -20,7 +20,7 @@ from lkmongo.errors import LkmongoError
 from lkmongo.model import MAX_ID, UserScope
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.encryption import SEALED, Encryption, places, resealed
-from lkmongo.store.mongo.schema import MEMORIES, SESSIONS, TURNS, VISITORS
+from lkmongo.store.mongo.schema import MEMORIES, PHONE_ATTEMPTS, PHONES, PINS, SESSIONS, TURNS, VISITORS
 
 Document = dict[str, Any]
 
@@ -32,6 +32,9 @@ _ORDER = {
     TURNS: ("session_id", "seq"),
     SESSIONS: ("session_id",),
     VISITORS: ("_id",),
+    PHONES: ("phone_hash",),
+    PINS: ("_id",),
+    PHONE_ATTEMPTS: ("_id",),
 }
 _LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 
@@ -121,6 +124,38 @@ class Steps:
             with self.in_time():
                 await self.db[collection.name].delete_many({"_id": {"$in": list(batch)}}, session=self.session)
         return len(both) - len(ours_stay), len(ours_stay)
+
+    async def join_phones(self) -> dict[str, int]:
+        """Move the guest's telephone numbers, and their PIN unless the login has one, with the attempts at it.
+
+        A number that both had is the login's from the earlier of the two times on, and was used at the later one.
+
+        Returns:
+            How many of the guest's were dropped because the login had them, if any, by collection.
+        """
+        shown = {"phone_hash": 1, "linked_at": 1, "last_seen_at": 1}
+        ours = {each["phone_hash"]: each async for each in self.find(PHONES, self.guest, shown)}
+        theirs = {each["phone_hash"]: each async for each in self.find(PHONES, self.login, shown)} if ours else {}
+        both = sorted(ours.keys() & theirs.keys())
+        pins = [
+            await self.db[PINS].find_one(each.filter, {"_id": 1}, session=self.session)
+            for each in (self.guest, self.login)
+        ]
+        dropped = {name: number for name, number in ((PHONES, len(both)), (PINS, int(all(pins)))) if number}
+        if self.dry_run:
+            return dropped
+        for number in both:
+            ours_was, kept = ours[number], {"_id": theirs[number]["_id"]}
+            times = {"$min": {"linked_at": ours_was["linked_at"]}, "$max": {"last_seen_at": ours_was["last_seen_at"]}}
+            with self.in_time():
+                await self.db[PHONES].update_one(kept, times, session=self.session)
+                await self.db[PHONES].delete_one({"_id": ours_was["_id"]}, session=self.session)
+        if all(pins):
+            with self.in_time():
+                await self.db[PINS].delete_one(self.guest.filter, session=self.session)
+        for collection in (PHONES, PINS, PHONE_ATTEMPTS):
+            await self.move(collection)
+        return dropped
 
     async def free_session_ids(self) -> dict[str, str]:
         """Rename sessions of the guest whose id the login has, too: both were in one room."""

@@ -263,4 +263,8 @@ def _derive(key: ErasureKey, pin: str, salt: bytes, cost: Mapping[str, int]) -> 
 
 
 def _warn() -> None:
-    logger.warning("no PIN is taken from a caller for up to an hour, after %d attempts: lkmongo phone pin", ATTEMPTS)
+    logger.warning(
+        "no PIN is taken from a caller for up to an hour, after %d attempts; lkmongo phone list says from whom, and "
+        "phone pin --unlock lets them try again",
+        ATTEMPTS,
+    )

@@ -15,8 +15,10 @@ from pymongo.asynchronous.collection import AsyncCollection
 from lkmongo.declarations import Collection, declare
 from lkmongo.errors import LkmongoError, NotFoundError, NotReadyError, UsageError
 from lkmongo.model import MAX_SLOTS, LastSession, Source, UserScope, now
+from lkmongo.phone_numbers import PhoneNumber
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.mongo.client import create_client
+from lkmongo.store.mongo.erasure_key import ErasureKey
 from lkmongo.store.mongo.schema import PERSONAL
 from lkmongo.store.open import Store
 from lkmongo.store.people.corrections import undo_known
@@ -424,16 +426,29 @@ async def test_killed_at_any_step_and_run_again_it_is_one_person(store, mongodb_
         await furnish(store, GUEST, **guest, orders=["of the guest"])
         await furnish(store, LOGIN, **login)
         await store.db.notes.insert_many([GUEST.filter | {"nr": 1}, GUEST.filter | {"nr": 2}, LOGIN.filter | {"nr": 2}])
+        await have_called(store)
         killed = await merge_and_be_killed(mongodb_uri, database_name, number, atomic=atomic)
         await merge(store.db, GUEST, LOGIN, atomic=atomic)
         await assert_one_person_with_all_of_both(store, guest, login)
         assert await store.db.notes.count_documents(LOGIN.filter) == 2
+        assert [link.last_digits for link in await store.phones.of_person(LOGIN)] == ["21", "20"]
+        assert (await store.pins.info(LOGIN)).by == "staff", "theirs"
         if not killed:
             break
         for name in (*PERSONAL, "notes"):
             await store.db[name].delete_many({})
         number += steps
     assert number > (10 if atomic else 20)
+
+
+async def have_called(store) -> None:
+    """Let both have called from one number, and the guest from another, too; each has a PIN."""
+    store.db.client.erasure_key = ErasureKey(b"k" * 32)
+    at = now()
+    for scope, digits, by in ((GUEST, 20, "call"), (LOGIN, 20, "staff"), (GUEST, 21, "call")):
+        at += timedelta(seconds=1)
+        await store.phones.link(scope, PhoneNumber(f"+49309018{digits}"), by=by, at=at)
+        await store.pins.set(scope, "274963", by=by)
 
 
 async def assert_one_person_with_all_of_both(store, guest, login) -> None:
