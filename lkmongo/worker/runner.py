@@ -207,6 +207,7 @@ def _import_sdk(settings: Settings) -> None:
             for name in MODELS_MODULES:
                 importlib.import_module(name)
 
+
 def _create_server(settings: Settings, options: Options) -> tuple[AgentServer, Capacity]:
     """Check what the jobs need, warn about what is missing, and create the server."""
     from lkmongo.agent import models
