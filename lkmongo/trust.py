@@ -86,3 +86,15 @@ class Needs:
     def everything(self) -> Level:
         """The level for what may hold the content of any slot, such as the summary of a call."""
         return max([self.said.get(_ANY, _SLOT), *self.said.values()])
+
+
+def call_in_words(report: object) -> str | None:
+    """What the record of a session says of the caller's telephone; None if they had none.
+
+    The number that they had, how sure it was who they are, and of a call that the agent made what became of it.
+    """
+    if not isinstance(report, dict):
+        return None
+    denied = "they are not whom the number stands for" if report.get("denied") else None
+    told = (report.get("number"), report.get("level"), denied, report.get("direction"), report.get("outcome"))
+    return ", ".join(each for each in told if isinstance(each, str)) or None

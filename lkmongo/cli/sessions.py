@@ -18,6 +18,7 @@ from lkmongo.cli.output import Format, counted, visible
 from lkmongo.model import DEFAULT_TENANT, SessionRecord, SessionStatus, Turn, TurnTotals, UserScope
 from lkmongo.store.sessions.transcript import SLOW, Line, clock, lines, who
 from lkmongo.times import Since, Until, span
+from lkmongo.trust import call_in_words
 
 if TYPE_CHECKING:
     from lkmongo.store.open import Store
@@ -50,6 +51,7 @@ def transcript(
         "length": clock(record.length),
         "turns": str(totals.turns) + (f", {totals.tool_errors} failed" if totals.tool_errors else ""),
         "consent": _consent(record.report.get("consent")),
+        "telephone": call_in_words(record.report.get("phone")),
         "about": record.summary.text if record.summary else None,
         "topics": ", ".join(record.summary.topics) if record.summary else None,
         "still open": "; ".join(each.text for each in record.summary.open) if record.summary else None,
@@ -290,6 +292,7 @@ async def show(
         more = {
             "refused": refused,
             "consent": record.report.get("consent"),
+            "phone": record.report.get("phone"),
             "commitments": commitments,
             "webhook": webhook,
             "learning": learning,

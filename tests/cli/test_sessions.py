@@ -230,6 +230,20 @@ async def test_what_a_caller_wanted_beyond_their_limits_is_counted(run, write):
     assert run("sessions", "show", "s", "--json").json["refused"] == {"messages": 1_970, "slots": 2}
 
 
+@pytest.mark.parametrize(
+    ("phone", "words"),
+    [
+        ({"level": "named", "number": "…56"}, "…56, named"),
+        ({"level": "guest", "number": "…56", "denied": True}, "…56, guest, they are not whom the number stands for"),
+        ({"level": "guest", "direction": "outbound", "outcome": "busy", "x": 1}, "guest, outbound, busy"),
+    ],
+)
+async def test_how_sure_it_was_who_telephoned_is_shown(run, write, phone, words):
+    await write([session("s", started_at=RECENT, report={"phone": phone})], [])
+    assert re.search(f"telephone +{words}\n", run("sessions", "show", "s").stdout)
+    assert run("sessions", "show", "s", "--json").json["phone"] == phone
+
+
 @pytest.mark.parametrize("output", ["json", "jsonl"])
 async def test_json_holds_it_exactly_and_no_terminal_obeys_it(run, write, tmp_path, output):
     call = session("s", started_at=RECENT, room_name=HOSTILE, close_reason=HOSTILE, status=HOSTILE)
