@@ -457,7 +457,7 @@ class CallerSession:
                 return
             guest = UserScope.guest(self.scope.tenant_id)
             self.caller.consent.before_step_back()
-            await self.recorder.change_scope(guest)
+            await self.recorder.take_back(guest, self.caller.known)
             self.caller.step_back(guest)
             for operation in more:
                 self.caller.outbox.add(operation)

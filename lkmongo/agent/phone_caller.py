@@ -263,6 +263,10 @@ class PhoneCaller:
     async def _become(self, scope: UserScope, level: Level, ticket: Ticket | None = None) -> None:
         caller = self._session.caller
         caller.gate.level = max(level, caller.gate.level)
+        if caller.gate.level < Level.VERIFIED:
+            caller.outbox.hold_back()
+        else:
+            caller.outbox.release()
         if caller.scope != scope:
             caller.gate.is_new = False
             if not await self._session.identify(scope, ticket):

@@ -20,6 +20,7 @@ from lkmongo.model import SessionRecord, SessionStatus, Turn, UserScope, clean, 
 from lkmongo.outbox.lease import Lease
 from lkmongo.outbox.operations import AddTurn, AmendTurn, CountRedacted, End, Notify
 from lkmongo.outbox.outbox import Outbox
+from lkmongo.store.people.take_back import Known
 from lkmongo.store.sessions.documents import summary_fields
 from lkmongo.store.sessions.webhooks import new_event_id
 from lkmongo.ticket import Ticket
@@ -85,6 +86,12 @@ class Recorder:
         if scope.tenant_id != self.record.scope.tenant_id:
             self._kept = {turn.item_id: turn for turn in self._outbox.redacted_for(scope, self.kept)}
         await self._outbox.change_scope(replace(self.record, scope=scope, ticket=ticket, trust=trust), self.kept)
+        self._count_redacted()
+
+    async def take_back(self, guest: UserScope, known: Known) -> None:
+        """As `change_scope`, to a guest's, as the person has not spoken: nothing of the session stays with them."""
+        record = replace(self.record, scope=guest, ticket=None, trust=None)
+        await self._outbox.take_back(record, self.kept, known)
         self._count_redacted()
 
     @property

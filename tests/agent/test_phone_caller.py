@@ -144,7 +144,6 @@ async def test_who_is_somebody_else_is_a_guest_at_once_and_nothing_of_the_call_i
     assert "teal" not in told(talk)
 
 
-@pytest.mark.skip
 async def test_who_was_taken_for_somebody_is_a_guest_again_and_what_was_stored_is_taken_back(store):
     scope = await robin(store)
     async with phoning(store) as talk:
