@@ -28,17 +28,11 @@ from lkmongo.confidential import tells
 from lkmongo.embed.base import Embedder
 from lkmongo.errors import LkmongoError, NotFoundError, SecretError
 from lkmongo.model import Fact, FormerFact, Profile, Source, UserScope, check_memory, now, slot_name, slot_words
-from lkmongo.outbox.operations import (
-    Change,
-    Forget,
-    ForgetCalls,
-    Remember,
-    SaveGist,
-    SetProfile,
-    applied_to,
-)
+from lkmongo.outbox.applied import applied_to
+from lkmongo.outbox.operations import Change, Forget, ForgetCalls, Remember, SaveGist, SetProfile
 from lkmongo.outbox.outbox import Outbox, Saved
 from lkmongo.store.open import Store
+from lkmongo.store.people.take_back import Known
 from lkmongo.store.people.users import check_profile_value, kept_profile_value
 from lkmongo.summary import PastCall, Summary
 from lkmongo.tenants import Limits, TenantPolicy, Tenants
@@ -70,6 +64,8 @@ class Caller:
         self.guest = guest
         self.profile = Profile(self.scope)
         self.loaded = guest
+        self.known = Known({}, self.profile)
+        """What was known of the person at first, in case they have to be given it back."""
         self.forgot_something = False
         self.spoken_secrets: Callable[[], Awaitable[frozenset[str]]] = _none
         """Returns the secrets mentioned in this session, which must not be remembered under any label."""
@@ -180,6 +176,8 @@ class Caller:
         if self.guest:
             return
         profile = profile or Profile(self.scope)
+        if not self.known.slots:
+            self.known = Known({each.memory_type: each for each in slots}, profile)
         self._apply(profile, slots)
         self._was_known = bool(slots or profile.name or profile.last_session or profile.memory_version)
         self.loaded = True
@@ -241,6 +239,7 @@ class Caller:
         self.scope = scope
         self.guest = self.loaded = False
         self.profile = Profile(scope)
+        self.known = Known({}, self.profile)
         self.consent.identified(scope)
         self._slots.clear_vectors()  # those of a guest are not stored, so they must be made again
         self._former = Former(self._embedder)

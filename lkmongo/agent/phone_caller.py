@@ -23,7 +23,7 @@ from lkmongo.agent.other_guest import step_back
 from lkmongo.aio import level_of
 from lkmongo.backoff import retry_pause
 from lkmongo.errors import LkmongoError, SettingsError
-from lkmongo.model import Profile, UserScope, now
+from lkmongo.model import UserScope, now
 from lkmongo.naming import claimed, denies, name_said
 from lkmongo.outbox.operations import LinkPhone, UnlinkPhone
 from lkmongo.phone_numbers import WITHHELD, PhoneNumber, Withheld
@@ -254,7 +254,6 @@ class PhoneCaller:
             if not caller.guest and caller.scope != scope:
                 await self._step_back()
             await self._become(scope, Level.VERIFIED, ticket)
-            caller.outbox.release()
             return True
 
     async def _be_named(self, candidate: Candidate) -> None:
@@ -267,6 +266,8 @@ class PhoneCaller:
         if caller.gate.level < Level.VERIFIED:
             # They may still say that they are somebody else: what could not be taken back then waits until it is sure.
             caller.outbox.hold_back()
+        else:
+            caller.outbox.release()
         if caller.scope != scope:
             caller.gate.is_new = False
             if not await self._session.identify(scope, ticket):
@@ -308,7 +309,7 @@ class PhoneCaller:
             return
         hashed = self._hash
         unlink = [UnlinkPhone(caller.scope.tenant_id, caller.scope.user_id, hashed[0])] if began_here and hashed else []
-        await step_back(self._session, self._before or Known({}, Profile(caller.scope)), *unlink)
+        await step_back(self._session, self._before or caller.known, *unlink)
 
     def without_others(self, items: Sequence[llm.ChatItem]) -> list[llm.ChatItem]:
         """What a model may have of the conversation: not what tools said of the one for whom they were taken."""

@@ -20,6 +20,7 @@ from lkmongo.model import SessionRecord, SessionStatus, Turn, UserScope, clean, 
 from lkmongo.outbox.lease import Lease
 from lkmongo.outbox.operations import AddTurn, AmendTurn, CountRedacted, End, Notify
 from lkmongo.outbox.outbox import Outbox
+from lkmongo.store.people.take_back import Known
 from lkmongo.store.sessions.documents import summary_fields
 from lkmongo.store.sessions.webhooks import new_event_id
 from lkmongo.ticket import Ticket
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from livekit.agents import AgentSession, ConversationItemAddedEvent, FunctionToolsExecutedEvent
     from livekit.agents.llm import ChatItem, FunctionCall
 
-    from lkmongo.store.people.take_back import Known
     from lkmongo.store.sessions.sessions import Sessions
     from lkmongo.summary import Summary
 
@@ -90,11 +90,10 @@ class Recorder:
         self._count_redacted()
 
     async def take_back(self, guest: UserScope, known: Known) -> None:
-        """Move the session to a guest, and take back what it stored for who was not the one who spoke.
-
-        `known` is what was known of them before; call `start` afterwards.
-        """
-        await self._outbox.take_back(replace(self.record, scope=guest, ticket=None, trust=None), self.kept, known)
+        """As `change_scope`, to a guest's, as the person has not spoken: nothing of the session stays with them."""
+        record = replace(self.record, scope=guest, ticket=None, trust=None)
+        await self._outbox.take_back(record, self.kept, known)
+        self._count_redacted()
 
     @property
     def record(self) -> SessionRecord:

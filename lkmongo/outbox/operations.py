@@ -5,7 +5,7 @@ Journals outlive the version that wrote them: the names of the operations and of
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, ClassVar, Literal, Self, get_args
@@ -479,32 +479,6 @@ def operation_of(entry: Entry) -> Operation:
     return OPERATIONS[entry["op"]].of(entry)
 
 
-def applied_to(
-    changes: Iterable[Operation], slots: dict[str, Fact], profile: Profile
-) -> tuple[dict[str, Fact], Profile]:
-    """Slots and profile as loaded, with pending changes applied: those are newer."""
-    slots = dict(slots)
-    for change in changes:
-        match change:
-            case FillProfile() if change.field in profile.values:
-                pass
-            case SetProfile():
-                profile = profile.with_value(change.field, change.value)
-            case SlotChange() if _is_newer(slots.get(change.label), change.at):
-                pass
-            case Remember() if change.is_offered_to(slots.get(change.label)):
-                pass
-            case Remember(label=label):
-                old = slots.pop(label, None)
-                slots = {label: _fact(change, old)} | slots
-            case EndFact():
-                slots.pop(change.label, None)
-            case Forget():
-                slots.pop(change.label, None)
-                profile = replace(profile, last_session=None)
-    return slots, profile
-
-
 def _known(fact: Fact) -> Entry:
     when = {"updated_at": fact.updated_at} if fact.updated_at else {}
     return (
@@ -517,17 +491,6 @@ def _known(fact: Fact) -> Entry:
 def _fact_known(entry: Entry) -> Fact:
     source, dates = source_of(entry.get("source")), dates_of(entry.get("dates"))
     return Fact(entry["label"], entry["content"], None, entry["updated_at"], entry.get("valid_from"), source, dates)
-
-
-def _fact(change: Remember, old: Fact | None) -> Fact:
-    """The slot as it will be stored, as far as it can be told."""
-    is_same = old is not None and old.content == change.content
-    since = change.valid_from or (old.valid_from if old and is_same else change.at)
-    return Fact(change.label, change.content, None, change.at, since, change.source, change.dates)
-
-
-def _is_newer(slot: Fact | None, at: datetime) -> bool:
-    return bool(slot and slot.updated_at and slot.updated_at > at)
 
 
 def _check_time(value: Any) -> None:

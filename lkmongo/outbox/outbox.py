@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Hashable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,20 +20,19 @@ from lkmongo import deadlines
 from lkmongo.aio import Task, level_of
 from lkmongo.backoff import retry_pause
 from lkmongo.conversation import Conversation
-from lkmongo.errors import ConsentError, DatabaseUnavailableError, InvalidTextError, LkmongoError
+from lkmongo.errors import DatabaseUnavailableError, InvalidTextError, LkmongoError
 from lkmongo.model import SessionRecord, Turn, UserScope, now
 from lkmongo.outbox.apply import Target, apply
+from lkmongo.outbox.holding import Holding
 from lkmongo.outbox.journal import Journal
 from lkmongo.outbox.journal_writer import JournalWriter, Pending
 from lkmongo.outbox.lease import Lease, SupersededError
 from lkmongo.outbox.operations import (
     LANES,
-    LASTING,
     AddTurn,
     Change,
     End,
     Entry,
-    ForgetCalls,
     Lane,
     MoveGuest,
     Operation,
@@ -43,12 +42,10 @@ from lkmongo.outbox.operations import (
 from lkmongo.outbox.sealed_journal import Seal
 from lkmongo.store.open import Store
 from lkmongo.store.people.erase import discard_own
-from lkmongo.store.people.take_back import Known
 from lkmongo.store.people.tombstones import ErasedError
 
 logger = logging.getLogger(__name__)
 
-Gate = Literal["open", "held", "shut"]
 Saved = Literal["stored", "kept", "not saved"]
 """Where a change is: in MongoDB, in the journal on disk, or in this process only."""
 
@@ -58,7 +55,7 @@ _BATCH = 100
 """Turns stored per write, so that on a slow line each attempt makes progress."""
 
 
-class Outbox:
+class Outbox(Holding):
     """The pending operations of one session.
 
     Attributes:
@@ -74,6 +71,7 @@ class Outbox:
         self, store: Store, record: SessionRecord, create_journal: Callable[[SessionRecord], Journal] | None = None
     ) -> None:
         """Write nothing yet; `create_journal` creates the session's journal, None to journal nothing."""
+        super().__init__()
         self.record = record
         self.stored_count = self.increments = 0
         self.changed: set[Hashable] = set()
@@ -86,10 +84,6 @@ class Outbox:
         self._storing_turns = asyncio.Lock()
         self._closing = asyncio.Event()
         self._closed = False
-        self._gate: Gate = "open"
-        self._holds_back = False
-        self._is_shown = self._shows = False
-        self._dropped: set[Hashable] = set()
         self._on_acquired: list[Callable[[], None]] = []
         self._on_erased: list[Callable[[], None]] = []
         self._on_logged_out: list[Callable[[], None]] = []
@@ -131,102 +125,6 @@ class Outbox:
             self._is_shown = True
             self.lease.start()
             self._journal.update()
-
-    # ---------------------------------------------------------------- whether anything may be kept
-
-    @property
-    def is_shown(self) -> bool:
-        """Whether the session is shown in the database and on disk, or is about to be."""
-        return self._is_shown
-
-    @property
-    def is_held(self) -> bool:
-        """Whether nothing of the session may be stored, as its caller has not agreed to it."""
-        return self._gate != "open" and not self._is_shown
-
-    def has_dropped(self, turn: Turn) -> bool:
-        """Whether a turn was said while nothing might be kept, so that it is told nowhere."""
-        return AddTurn(turn).key in self._dropped
-
-    def hold(self) -> None:
-        """Keep what is added in memory alone, until `open` or `shut`.
-
-        To be called before anything is added, or before `change_scope`: what the guest said is not moved until then.
-        """
-        self._gate = "held"
-        self._is_shown = False
-        self._journal.is_held = True
-
-    def open(self, first: Operation | None = None) -> None:
-        """Store what was held, `first` before it, and what is added from now on."""
-        if self._closed or self._gate == "open":
-            return
-        self._gate = "open"
-        self._journal.is_held = False
-        if first:
-            waiting = {first.key: first} | self._pending
-            self._pending.clear()
-            self._pending.update(waiting)
-        if self._shows:
-            self.start()
-        if self._pending:
-            self._journal.update()
-        for lane in {each.lane for each in self._pending.values()}:
-            self._begin(lane)
-
-    def shut(self, last: Operation | None = None) -> None:
-        """Drop what is not stored yet, and what is added from now on, of all that the caller said.
-
-        The end of a session that is shown already is stored without a summary.
-        """
-        if last:
-            self.add(last)
-        self._gate = "shut"
-        for key, operation in list(self._pending.items()):
-            if not self._is_shown or without_consent(operation) is None:
-                self._dropped.add(key)
-                del self._pending[key]
-        if self._is_shown:
-            self._journal.update()
-
-    @asynccontextmanager
-    async def writing(self) -> AsyncIterator[None]:
-        """As `Lease.writing`, for writes beside the outbox. Raises ConsentError while nothing may be kept, too."""
-        if self._gate != "open":
-            raise ConsentError("the caller has not agreed that anything is kept of them")
-        async with self.lease.writing():
-            yield
-
-    # ---------------------------------------------------------------- whether it may have to be taken back
-
-    def hold_back(self) -> None:
-        """Keep what cannot be taken back (`LASTING`) in the journal until `release`, or the end of the session."""
-        self._holds_back = True
-
-    def release(self) -> None:
-        """Store what was held back: it is sure enough now who is speaking."""
-        if self._holds_back:
-            self._holds_back = False
-            for lane in {each.lane for each in self._pending.values() if isinstance(each, LASTING)}:
-                self._begin(lane)
-
-    async def take_back(self, record: SessionRecord, turns: Sequence[Turn], known: Known) -> None:
-        """Go on as a guest with all `turns`, and take back what was stored for who did not speak; then call `start`.
-
-        Args:
-            record: the session as a guest's.
-            turns: all of the session so far.
-            known: what was known of the person before the session wrote anything.
-        """
-        for key, operation in list(self._pending.items()):
-            if operation.lane == "memory" or isinstance(operation, ForgetCalls):
-                del self._pending[key]
-        labels = {str(each[1]) for each in self.changed if isinstance(each, tuple) and each[0] == "slot"}
-        slots = tuple(each for label, each in known.slots.items() if label in labels and each.updated_at)
-        person, last = self.record.scope, known.profile.last_session
-        self._holds_back = False
-        self.changed.clear()
-        await self._move(record, TakeBack(person.tenant_id, person.user_id, slots, last), turns)
 
     # ---------------------------------------------------------------- what is pending
 
@@ -410,12 +308,6 @@ class Outbox:
         pending = self._ready(lane)
         turns = sorted((each for each in pending if isinstance(each, AddTurn)), key=lambda each: each.turn.created_at)
         return turns[:_BATCH] or pending[:1]
-
-    def _ready(self, lane: Lane) -> list[Operation]:
-        """What is pending and may be stored now."""
-        if self.is_held:
-            return []
-        return [each for each in self.pending(lane) if not (self._holds_back and isinstance(each, LASTING))]
 
     def _acknowledge(self, operations: Sequence[Operation]) -> None:
         for operation in operations:

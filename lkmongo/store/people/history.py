@@ -128,20 +128,14 @@ def replacing(fact: Fact, cipher: AnyCipher, *, stated: bool) -> list[Document]:
         later = {"$max": [fact.updated_at, {"$add": [began, 1]}]}
         start = {"$switch": {"branches": [{"case": replaces, "then": later}, {"case": is_same, "then": began}],
                              "default": fact.updated_at}}  # fmt: skip
-    former = {
-        "content": "$content",
-        "valid_from": {"$min": [began, {"$subtract": ["$_lk.start", 1]}]},
-        "valid_to": "$_lk.start",
-        "updated_at": "$updated_at",
-        "source": "$source",
-        "dates": "$dates",
-        "again": "$again",
-    }
+    kept = {name: f"${name}" for name in ("content", "updated_at", "source", "dates", "again")}
+    former = kept | {"valid_from": {"$min": [began, {"$subtract": ["$_lk.start", 1]}]}, "valid_to": "$_lk.start"}
     fields = content_fields(fact, cipher)
     source = {"$literal": fields["source"]} if fact.source else "$$REMOVE"
     session_id = {"$literal": fact.source.session_id} if fact.source else None
-    again = {"$literal": fields.get("source", {}) | {"at": fact.updated_at}}
-    by_another = {"$and": [is_same, {"$ne": ["$source.session_id", session_id]}]}
+    was = {"valid_from": began, "updated_at": "$updated_at", "dates": "$dates"}
+    by = {"$mergeObjects": [{"$literal": fields.get("source", {}) | {"at": fact.updated_at}}, {"was": was}]}
+    again = {"$cond": [{"$ne": ["$source.session_id", session_id]}, by, "$$REMOVE"]}
     return [
         {
             "$set": {
@@ -165,13 +159,7 @@ def replacing(fact: Fact, cipher: AnyCipher, *, stated: bool) -> list[Document]:
                 # Said again, it is still known from where it was first.
                 "source": {"$cond": [is_same, {"$ifNull": ["$source", source]}, source]},
                 # By whom, as it stays if the first turns out to have been somebody else: see `take_back`.
-                "again": {
-                    "$cond": [
-                        is_same,
-                        {"$ifNull": ["$again", {"$cond": [by_another, again, "$$REMOVE"]}]},
-                        "$$REMOVE",
-                    ]
-                },
+                "again": {"$cond": [is_same, {"$ifNull": ["$again", again]}, "$$REMOVE"]},
                 "dates": {"$literal": fields["dates"]} if fact.dates else "$$REMOVE",
                 # The old vector would find what it no longer says.
                 "embedding": {"$cond": [is_same, "$embedding", "$$REMOVE"]},

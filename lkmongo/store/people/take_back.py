@@ -1,8 +1,7 @@
 """Take back what a session has stored for a person who turns out not to be the one who spoke.
 
 What it wrote of a slot goes, also where somebody has written since, and what was true before it is true again as if it
-had never been written; what other sessions wrote stays. Each value names the session it is from, so nothing needs to be
-compared with how it was, except for what a session only said again.
+had never been written; what other sessions wrote stays. For each value names the session it is from.
 
 What leaves no trace cannot be taken back: a slot that was deleted, a field of the profile that was replaced. An outbox
 holds that back as long as it may have to be (`Outbox.hold_back`).
@@ -19,7 +18,7 @@ from lkmongo.model import Fact, Profile, UserScope, now
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.encryption import MARK, Encryption, gist_place
 from lkmongo.store.mongo.schema import MEMORIES, MEMORY_HISTORY, SESSIONS, STAMP, USERS
-from lkmongo.store.people.history import MOMENT, content_fields, fact_of, history_fields
+from lkmongo.store.people.history import MOMENT, content_fields, fact_of
 from lkmongo.store.people.person import People
 
 Document = dict[str, Any]
@@ -77,8 +76,7 @@ async def take_back(people: People, scope: UserScope, session_id: str, before: K
         people: the store.
         scope: for whom the session has stored it.
         session_id: the session, which writes nothing for them any more.
-        before: what was known when it began; without it, an earlier gist does not come back, and what it said again
-            keeps the time of that.
+        before: what was known when it began; without it, an earlier gist does not come back.
 
     Raises:
         DatabaseError: MongoDB failed; some of it may be taken back.
@@ -215,8 +213,6 @@ class _Work:
             plan.gone += doubles
             versions = [*(each for each in versions if each not in doubles), now_true]
         plan.changes = bool(plan.gone)
-        # The known value is the slot's as long as it is not among the former ones.
-        was = known if known and not any(_is_known(each, known) for each in versions[:-1]) else None
         last: _Version | None = None
         """The last value that stays."""
         reaches: datetime | None = None
@@ -232,29 +228,36 @@ class _Work:
                     follows.append(version)
                     reaches = version.until
                 continue
-            self._restore(version, was)
+            self._restore(version)
             if last is not None and is_adjacent:
                 last.until = version.began
             if last is not None and follows:
-                self._widen(last, follows, known)
-                last.until = version.began if is_adjacent else follows[-1].until
-                last.ended_at = None if is_adjacent else follows[-1].ended_at
-                if is_adjacent and last.content == version.content:
-                    # Without what was between, it was only said again.
-                    version.again = last.again or (version.source or {}) | {"at": version.began}
-                    version.source, version.began = last.source, last.began
-                    plan.former.remove(last)
-                    plan.gone.append(last)
+                self._close_gap(plan, last, follows, version if is_adjacent else None, known)
             plan.former.append(version)
             last, reaches, follows = version, version.until, []
         if last is not None and follows:
-            self._widen(last, follows, known)
-            last.until, last.ended_at = follows[-1].until, follows[-1].ended_at
+            self._close_gap(plan, last, follows, None, known)
         if last is not None and last.until is None:
             plan.slot = plan.former.pop()
         own = [each for each in (*plan.former, plan.slot) if each and each.stored != _Version.of(each.document).stored]
         plan.changes = plan.changes or bool(plan.gone or own)
         return plan
+
+    def _close_gap(
+        self, plan: _Plan, last: _Version, follows: Sequence[_Version], then: _Version | None, known: Fact | None
+    ) -> None:
+        """Let a value last until `then`, or until what `follows` it and goes had ended."""
+        self._widen(last, follows, known)
+        last.until = then.began if then else follows[-1].until
+        last.ended_at = None if then else follows[-1].ended_at
+        if then is not None and last.content == then.content:
+            # Without what was between, it was only said again.
+            then.again = last.again or (then.source or {}) | {"at": then.began}
+            then.source, then.began = last.source, last.began
+            if then.until is not None:  # two former values cannot have begun at once, not even in between
+                then.document, last.document = last.document, then.document
+            plan.former.remove(last)
+            plan.gone.append(last)
 
     def _is_own(self, version: _Version) -> bool:
         """Whether a value is this session's; what somebody else has said again is theirs from then on."""
@@ -264,21 +267,21 @@ class _Work:
             return True
         version.began = version.again.get("at", version.began)
         version.source, version.again = (
-            {name: each for name, each in version.again.items() if name != "at"} or None,
+            {name: each for name, each in version.again.items() if name not in {"at", "was"}} or None,
             None,
         )
         return False
 
-    def _restore(self, version: _Version, known: Fact | None) -> None:
+    def _restore(self, version: _Version) -> None:
         """Undo what saying a value again has changed of it."""
-        if not _is_of(version.again, self._session_id):
+        if version.again is None or not _is_of(version.again, self._session_id):
             return
-        version.again = None
+        was, version.again = version.again.get("was"), None
         if _is_of(version.source, self._session_id):
             version.source = None
-        if known is not None and known.content == version.content and known.updated_at is not None:
-            version.began, version.updated_at = known.valid_from or known.updated_at, known.updated_at
-            version.dates = history_fields(None, None, known.dates).get("dates")
+        if was is not None:
+            version.began, version.updated_at = was["valid_from"], was.get("updated_at")
+            version.dates = was.get("dates")
 
     def _widen(self, version: _Version, follows: Sequence[_Version], known: Fact | None) -> None:
         """Give a value the beginning back that it lost to one said to be true since before it."""
@@ -369,7 +372,3 @@ class _Work:
 
 def _is_of(source: Document | None, session_id: str) -> bool:
     return bool(source) and (source or {}).get("session_id") == session_id
-
-
-def _is_known(version: _Version, known: Fact) -> bool:
-    return version.content == known.content and version.updated_at == known.updated_at
