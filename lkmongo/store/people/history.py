@@ -135,7 +135,7 @@ def replacing(fact: Fact, cipher: AnyCipher, *, stated: bool) -> list[Document]:
     session_id = {"$literal": fact.source.session_id} if fact.source else None
     was = {"valid_from": began, "updated_at": "$updated_at", "dates": "$dates"}
     by = {"$mergeObjects": [{"$literal": fields.get("source", {}) | {"at": fact.updated_at}}, {"was": was}]}
-    again = {"$cond": [{"$ne": ["$source.session_id", session_id]}, by, "$$REMOVE"]}
+    again = {"$cond": [{"$ne": ["$source.session_id", session_id]}, by, "$$REMOVE"]} if session_id else "$$REMOVE"
     return [
         {
             "$set": {
