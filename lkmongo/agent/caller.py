@@ -350,7 +350,7 @@ class Caller:
         self.allowance.room(self._slots, memory)
         self.allowance.change()
         old = self.slots.get(memory.memory_type)
-        if old and not old.is_unread:
+        if old and not old.is_unread and not self._lent.holds(old):
             self._former.replaced(old, memory)
         self._slots.put(memory)
         self.on_change()

@@ -21,9 +21,13 @@ class Lent:
     values: Mapping[str, str] = field(default_factory=dict)
     slots: Mapping[str, Fact] = field(default_factory=dict)
 
+    def holds(self, fact: Fact) -> bool:
+        """Whether a value is lent, and not the guest's own."""
+        return self.slots.get(fact.memory_type) is fact
+
     def instead_of(self, before: Lent, profile: Profile, slots: Mapping[str, Fact]) -> tuple[Profile, dict[str, Fact]]:
         """The guest's profile and slots with this in the place of what was lent before; what they said stays."""
-        own = {label: each for label, each in slots.items() if before.slots.get(label) is not each}
+        own = {label: each for label, each in slots.items() if not before.holds(each)}
         said = {name: value for name, value in profile.values.items() if before.values.get(name) != value}
         profile = Profile(profile.scope, consent=profile.consent)
         for name, value in {**self.values, **said}.items():

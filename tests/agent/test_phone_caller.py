@@ -263,3 +263,13 @@ def test_a_number_is_shown_nowhere():
     with pytest.raises(UsageError) as raised:
         parse_number("12345678901234567890")
     assert "123456" not in str(raised.value)
+
+
+async def test_what_was_lent_is_nobodys_former_value(store):
+    await robin(store)
+    open_to_all = Tenants(TenantPolicy(phone=TenantPhone(levels={"favorite_color": "recognised"})))
+    async with phoning(store, tenants=open_to_all) as talk:
+        assert (await talk.tool("recall_detail", memory_type="favorite_color"))[0] == "Your favorite color: teal."
+        await talk.tool("remember_detail", memory_type="favorite_color", content="red")
+        await talk.say("That's not my number.")
+        assert (await talk.tool("recall_detail", memory_type="favorite_color"))[0] == "Your favorite color: red."
