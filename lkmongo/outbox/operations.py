@@ -455,7 +455,7 @@ OPERATIONS: dict[str, type[Operation]] = {
 }
 
 
-LASTING = (Forget, ForgetCalls, EndFact, SetProfile)
+LASTING = (Forget, ForgetCalls, EndFact, SetProfile, NoteConsent, LinkPhone)
 """What leaves no trace of what was there before, so that it cannot be taken back."""
 
 
