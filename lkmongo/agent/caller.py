@@ -172,10 +172,11 @@ class Caller:
         return self._loading
 
     async def _load(self) -> None:
-        slots, profile = await self._stored.known(self.scope)
-        if self.guest:
+        scope = self.scope
+        slots, profile = await self._stored.known(scope)
+        if self.guest or self.scope != scope:
             return
-        profile = profile or Profile(self.scope)
+        profile = profile or Profile(scope)
         if not self.known.slots:
             self.known = Known({each.memory_type: each for each in slots}, profile)
         self._apply(profile, slots)
@@ -294,17 +295,17 @@ class Caller:
         """Reload profile and slots if another process has changed them; meant to run in the background."""
         if self.guest or not self.loaded:
             return
+        scope = self.scope
         await self.outbox.settle("memory", deadlines.ACKNOWLEDGED)
-        version = await self._store.users.memory_version(self.scope)
+        version = await self._store.users.memory_version(scope)
         is_current = version == self._version + self.outbox.increments - self._own_changes
         if is_current and not self._reread:
             return
         # A version may be visible before its slot is, so read once more at the next turn.
         self._reread = not is_current
-        scope = self.scope
         profile = await self._store.users.get(scope) or Profile(scope)
         slots = await self._store.memories.contents(scope)
-        if not self.guest:
+        if not self.guest and self.scope == scope:  # else they turned out to be somebody else meanwhile
             self._apply(profile, slots)
             await self._load_history()
             await self._stored.vectors()
