@@ -88,6 +88,7 @@ CLAIMS = """
 """
 
 NO_CLAIMS = """
+This is Robin. Robin can't come to the phone.
 Is Robin there?
 Can I speak to Robin?
 can i speak to robin please
@@ -232,6 +233,8 @@ Posso falar com Robin?
 """
 
 DENIALS = """
+This is not Robin's phone.
+Ich bin der Robin nicht.
 that's not my number
 That is not my phone number.
 This isn't my phone.
@@ -340,6 +343,24 @@ Não sei.
 """
 
 GUARDS = """
+{} is not here
+{} can not come to the phone
+{} ist nicht da
+je voudrais parler a {}
+quiero hablar a {}
+this is {}, well, his wife
+I am {}, I mean, I'm his brother
+{} wants to know
+{} ordered it
+I know {}
+ich suche {}
+si chiama {}
+se llama {}
+her name is {}
+they are {}
+suppose this is {}
+he says. This is {}
+this is {}, she said
 I'm not {}
 this is not {}
 is {} there

@@ -96,6 +96,7 @@ async def test_a_session_goes_on_as_a_guests_with_all_that_was_said(store, tmp_p
     assert (await store.users.get(ROBIN)).values == {}
     assert (await said(store, ROBIN), await said(store, GUEST)) == ([], ["I am not Robin"])
     assert await store.sessions.get(ROBIN, SID) is None
+    assert await store.learning.due(9) == [(GUEST, SID)]  # of whom nothing is learned
     assert (await store.sessions.get(GUEST, SID)).close_reason == "hang-up"
     assert kinds(tmp_path) == []
 

@@ -133,7 +133,7 @@ def replacing(fact: Fact, cipher: AnyCipher, *, stated: bool) -> list[Document]:
     fields = content_fields(fact, cipher)
     source = {"$literal": fields["source"]} if fact.source else "$$REMOVE"
     session_id = {"$literal": fact.source.session_id} if fact.source else None
-    was = {"valid_from": began, "updated_at": "$updated_at", "dates": "$dates"}
+    was = {"valid_from": began, "updated_at": "$updated_at"}
     by = {"$mergeObjects": [{"$literal": fields.get("source", {}) | {"at": fact.updated_at}}, {"was": was}]}
     again = {"$cond": [{"$ne": ["$source.session_id", session_id]}, by, "$$REMOVE"]} if session_id else "$$REMOVE"
     return [

@@ -16,7 +16,7 @@ from typing import Any
 
 from lkmongo.model import Fact, Profile, UserScope, now
 from lkmongo.store.mongo import operations
-from lkmongo.store.mongo.encryption import MARK, Encryption, gist_place
+from lkmongo.store.mongo.encryption import MARK, Encryption, gist_place, slot_place
 from lkmongo.store.mongo.schema import MEMORIES, MEMORY_HISTORY, SESSIONS, STAMP, USERS
 from lkmongo.store.people.history import MOMENT, content_fields, fact_of
 from lkmongo.store.people.person import People
@@ -281,7 +281,6 @@ class _Work:
             version.source = None
         if was is not None:
             version.began, version.updated_at = was["valid_from"], was.get("updated_at")
-            version.dates = was.get("dates")
 
     def _widen(self, version: _Version, follows: Sequence[_Version], known: Fact | None) -> None:
         """Give a value the beginning back that it lost to one said to be true since before it."""
@@ -309,6 +308,8 @@ class _Work:
         fields |= {"former_until": before} if before else {}
         gone = {"source", "dates", "former_until"} - fields.keys()
         is_back = version.document is not slot
+        if "dates" in fields:
+            fields["dates"] = await self._sealed(label, fields["dates"])
         if is_back:
             fact = fact_of(version.document | {"memory_type": label})
             told = content_fields(fact, await self._encryption.cipher(self._scope))
@@ -327,6 +328,8 @@ class _Work:
         changed = {name: value for name, value in fields.items() if value != there.get(name)}
         if not changed:
             return
+        if changed.get("dates"):
+            changed["dates"] = await self._sealed(there["memory_type"], changed["dates"])
         change = {
             "$set": {name: value for name, value in changed.items() if value is not None},
             "$unset": {name: "" for name, value in changed.items() if value is None},
@@ -334,6 +337,9 @@ class _Work:
         used = {operator: each for operator, each in change.items() if each}
         this = self._scope.filter | {"_id": there["_id"]}
         await operations.write(lambda: self._history.update_one(this, used))
+
+    async def _sealed(self, label: str, dates: Any) -> Any:
+        return (await self._encryption.cipher(self._scope)).seal(slot_place("dates", label), dates)
 
     # ---------------------------------------------------------------- what else it has stored
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lkmongo.errors import DatabaseUnavailableError
-from lkmongo.model import LastSession, SessionRecord, SessionStatus, Source, UserScope
+from lkmongo.model import DateMention, LastSession, SessionRecord, SessionStatus, Source, UserScope
 from lkmongo.outbox.apply import Target, apply
 from lkmongo.outbox.operations import EndFact, Forget, Operation, Remember, SaveGist, SetProfile
 from lkmongo.store.mongo import operations
@@ -152,6 +152,25 @@ async def test_what_a_guest_told_is_offered_no_longer(store):
         await offer_told(store.db, ROBIN, {"label": "city", "content": "Oslo", "at": later(1)}, origin=session)
     assert (await take_back(store, ROBIN, OURS)).offers == 1
     assert len(await offers_of(store.db, ROBIN)) == 1
+
+
+async def test_what_is_encrypted_stays_so(store, vault):
+    dates = (DateMention("next friday", AT.date()),)
+    tomorrow = Remember(AT, "city", "in Rome next friday", None, Source("told", BEFORE, "item-0"), dates)
+    await do(store, tomorrow, BEFORE)
+    await store.users.set_last_session(ROBIN, LastSession(AT, "about a quokka", BEFORE), started_at=AT)
+    known = await known_of(store, ROBIN)
+    await do(store, told("city", "Oslo", 5))
+    await do(store, told("city", "in Rome next friday", 6, OTHERS), OTHERS)
+    await do(store, told("city", "Lima", 7))
+    await do(store, SaveGist(later(8), "about a heron"))
+    await take_back(store, ROBIN, OURS, known)
+    assert (await store.memories.recall(ROBIN, "city")).content == "in Rome next friday"
+    assert (await store.users.get(ROBIN)).last_session.gist == "about a quokka"
+    await store.memories.remember(ROBIN, "city", "Rome next friday", at=later(9))
+    assert len(await store.history.former(ROBIN)) == 1
+    raw = str([await store.db[name].find().to_list() for name in ("memories", "memory_history", "users")])
+    assert [word for word in ("friday", "Rome", "quokka") if word in raw] == []
 
 
 async def test_nobody_else_is_touched(store):
