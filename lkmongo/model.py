@@ -403,11 +403,6 @@ class Turn:
     interrupted: bool = False
     metrics: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def without_data(self) -> Turn:
-        """The turn without what a tool was given and has returned, which are the data of a person."""
-        return self if self.kind is not TurnKind.TOOL else replace(self, arguments=None, output=None)
-
 
 @dataclass(frozen=True, slots=True)
 class TurnTotals:

@@ -270,6 +270,11 @@ class PhoneCaller:
             await self._session.caller.set_profile("name", name)
             return "new"
 
+    def is_called(self, name: str) -> bool:
+        """Whether this is the name, or a part of it, by which the person was known before the call."""
+        known = [each for each in self._names if len(each) >= len(name)]  # a longer one is more than was known
+        return not self._session.caller.guest and claimed(name, known) is not None
+
     async def deny(self) -> None:
         """The caller is not the one whose number it is, or for whom they were taken: they are a guest from now on."""
         async with self._lock:

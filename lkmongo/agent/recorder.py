@@ -20,7 +20,7 @@ from lkmongo.model import SessionRecord, SessionStatus, Turn, UserScope, clean, 
 from lkmongo.outbox.lease import Lease
 from lkmongo.outbox.operations import AddTurn, AmendTurn, CountRedacted, End, Notify
 from lkmongo.outbox.outbox import Outbox
-from lkmongo.store.people.take_back import Known
+from lkmongo.store.people.take_back import Known, without_data
 from lkmongo.store.sessions.documents import summary_fields
 from lkmongo.store.sessions.webhooks import new_event_id
 from lkmongo.ticket import Ticket
@@ -92,7 +92,7 @@ class Recorder:
     async def take_back(self, guest: UserScope, known: Known) -> None:
         """As `change_scope`, to a guest's, as the person has not spoken: nothing of the session stays with them."""
         self._turns, self._kept = (
-            {item_id: each.without_data for item_id, each in turns.items()} for turns in (self._turns, self._kept)
+            {item_id: without_data(each) for item_id, each in turns.items()} for turns in (self._turns, self._kept)
         )
         record = replace(self.record, scope=guest, ticket=None, trust=None)
         await self._outbox.take_back(record, self.kept, known)

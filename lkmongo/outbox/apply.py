@@ -38,7 +38,7 @@ from lkmongo.store.open import Store
 from lkmongo.store.people.forget import forget
 from lkmongo.store.people.merge import move_own
 from lkmongo.store.people.offers import offer_told
-from lkmongo.store.people.take_back import take_back
+from lkmongo.store.people.take_back import take_back, without_data
 from lkmongo.store.sessions.documents import in_time_order, summary_of
 from lkmongo.store.sessions.sessions import TakenError
 
@@ -196,7 +196,7 @@ async def _move_turns(before: UserScope, to: Target, *, with_data: bool = True) 
     after, session_id, sessions = to.record.scope, to.record.session_id, to.store.sessions
     # Turns that an earlier agent recorded, too.
     found = await sessions.turns(before, session_id)
-    turns = [(turn if with_data else turn.without_data, True) for turn in found]
+    turns = [(turn if with_data else without_data(turn), True) for turn in found]
     missing = await sessions.append_missing(after, session_id, turns)
     if missing and to.lease:
         to.next_seq = await sessions.next_seq(after, session_id)

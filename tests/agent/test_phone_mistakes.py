@@ -166,3 +166,12 @@ async def test_the_beginning_of_a_turn_names_nobody_while_it_may_go_on(store, mo
             await voice.answered(2)
             assert call.trust == level
             assert call.caller.guest == (level == Level.RECOGNISED)
+
+
+async def test_a_model_that_notes_the_name_that_was_said_does_not_shorten_the_one_that_is_known(store):
+    scope = await robin(store)
+    async with phoning(store) as talk:
+        await talk.say("This is Robin.")
+        assert await talk.tool("update_profile", field="name", value="Robin") == ("Your name is Robin.", False)
+        await talk.tool("update_profile", field="name", value="Robin Jane Fletcher")
+    assert (await store.users.get(scope)).name == "Robin Jane Fletcher"
