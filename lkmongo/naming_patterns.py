@@ -128,7 +128,6 @@ _NOT_NAME = _patterns(
     rf"{_NOT}{_TO_NAME}{_N}",
     rf"(?<!\S)(?!no esta){_NO_COPULA}{_TO_NAME}{_N}",
     rf"(?<!\S)there is no {_N}|{_CLAUSE}no {_N} (?:here|lives|at)",
-    rf"(?<!\S)(?:ich bin|hier ist) (?:der |die )?{_N} nicht(?!\S)",
     rf"(?:{_N}|{_OWNED}) (?:(?:is|ist) )?(?:not|nicht|niet)(?: mehr| gerade| heute)? (?:{whole(of.AWAY)}|[.,~])",
     rf"{_N} {whole(of.GONE)}",
     rf"(?<!\S)not {_OWNED} {_NUMBER}",

@@ -131,17 +131,18 @@ def replacing(fact: Fact, cipher: AnyCipher, *, stated: bool) -> list[Document]:
     kept = {name: f"${name}" for name in ("content", "updated_at", "source", "dates", "again")}
     former = kept | {"valid_from": {"$min": [began, {"$subtract": ["$_lk.start", 1]}]}, "valid_to": "$_lk.start"}
     fields = content_fields(fact, cipher)
-    source = {"$literal": fields["source"]} if fact.source else "$$REMOVE"
+    # By whom it was said first, but not by another attempt to store the same.
     session_id = {"$literal": fact.source.session_id} if fact.source else None
-    was = {"valid_from": began, "updated_at": "$updated_at"}
-    by = {"$mergeObjects": [{"$literal": fields.get("source", {}) | {"at": fact.updated_at}}, {"was": was}]}
-    again = {"$cond": [{"$ne": ["$source.session_id", session_id]}, by, "$$REMOVE"]} if session_id else "$$REMOVE"
+    is_another = {"$and": [{"$ne": ["$source.session_id", session_id]}, {"$lt": ["$updated_at", fact.updated_at]}]}
+    was = {"at": fact.updated_at, "was": {"valid_from": began, "updated_at": "$updated_at"}}
+    again = {"$cond": [is_another, {"$mergeObjects": ["$_lk.by", was]}, "$$REMOVE"]}
     return [
         {
             "$set": {
                 "_lk": {
                     "is": kind,
                     "began": {"$ifNull": ["$valid_from", {"$ifNull": ["$updated_at", fact.updated_at]}]},
+                    "by": {"$literal": fields["source"]} if fact.source else "$$REMOVE",
                 }
             }
         },
@@ -157,7 +158,7 @@ def replacing(fact: Fact, cipher: AnyCipher, *, stated: bool) -> list[Document]:
                 "updated_at": fact.updated_at,
                 "created_at": {"$ifNull": ["$created_at", fact.updated_at]},
                 # Said again, it is still known from where it was first.
-                "source": {"$cond": [is_same, {"$ifNull": ["$source", source]}, source]},
+                "source": {"$cond": [is_same, {"$ifNull": ["$source", "$_lk.by"]}, "$_lk.by"]},
                 # By whom, as it stays if the first turns out to have been somebody else: see `take_back`.
                 "again": {"$cond": [is_same, {"$ifNull": ["$again", again]}, "$$REMOVE"]},
                 "dates": {"$literal": fields["dates"]} if fact.dates else "$$REMOVE",
