@@ -67,6 +67,16 @@ def masks_of(turn: Turn) -> Counter[str]:
     return Counter(kind_of_mask(found[0]) for text in texts for found in MASK.finditer(text))
 
 
+def _pins(text: str) -> tuple[Plain, list[Found]]:
+    """The numbers in a text, wherever they stand, that can be a PIN or most of one."""
+    plain = read(text)
+    return plain, [
+        Found("secret", *run.span(), number)
+        for run in RUN.finditer(plain.text)
+        if len(number := digits(run[0])) in _LIKE_A_PIN and not is_harmless_number(plain.text, run.start())
+    ]
+
+
 class Conversation:
     """One conversation; `redactor` has its counts."""
 
@@ -136,6 +146,12 @@ class Conversation:
         """
         self._awaits_pin = awaited
         self._expected = None if settled or self.redactor.action("secret") == "keep" else "pin"
+
+    def for_model(self, words: str) -> str:
+        """What the caller has just said as a model may have it: without what may be a PIN while one is waited for."""
+        if not (self._awaits_pin or self._expected == "pin") or self.redactor.action("secret") == "keep":
+            return words
+        return self._replace(words, *_pins(words))
 
     def clear(self) -> None:
         """Forget what was said."""
@@ -234,12 +250,7 @@ class Conversation:
 
     def _without_pins(self, text: str) -> str:
         """The caller's words without any number, wherever it stands, that can be a PIN or most of one."""
-        plain = read(text)
-        found = [
-            Found("secret", *run.span(), number)
-            for run in RUN.finditer(plain.text)
-            if len(number := digits(run[0])) in _LIKE_A_PIN and not is_harmless_number(plain.text, run.start())
-        ]
+        plain, found = _pins(text)
         for each in found:
             self._learn(each)
         return self._replace(text, plain, found)

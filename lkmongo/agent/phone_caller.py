@@ -352,8 +352,8 @@ class PhoneCaller:
         unlink = [UnlinkPhone(caller.scope.tenant_id, caller.scope.user_id, hashed[0])] if began_here and hashed else []
         await step_back(self._session, before, *unlink)
 
-    def without_others(self, items: Sequence[llm.ChatItem]) -> list[llm.ChatItem]:
-        """What a model may have of the conversation: not what tools said of the one for whom they were taken."""
+    def for_model(self, items: Sequence[llm.ChatItem]) -> list[llm.ChatItem]:
+        """What a model may have of the conversation: no PIN, and nothing of the one for whom the caller was taken."""
         others = {
             each.call_id
             for each in items
@@ -362,10 +362,16 @@ class PhoneCaller:
             and each.name != NOT_THIS_PERSON
         }
         return [
-            each
+            self._without_pin(each)
             for each in items
             if each.type not in {"function_call", "function_call_output"} or each.call_id not in others
         ]
+
+    def _without_pin(self, item: llm.ChatItem) -> llm.ChatItem:
+        if item.type != "message" or item.role != "user" or not (words := item.text_content):
+            return item
+        masked = self._session.recorder.for_model(item.id, words)
+        return item if masked == words else item.model_copy(update={"content": [masked]})
 
     # ---------------------------------------------------------------- details
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lkmongo import deadlines
 from lkmongo.agent.turns import turn_of, turn_of_tool
+from lkmongo.conversation import masks_of
 from lkmongo.errors import LkmongoError
 from lkmongo.model import SessionRecord, SessionStatus, Turn, UserScope, clean, now
 from lkmongo.outbox.lease import Lease
@@ -144,6 +145,13 @@ class Recorder:
     def kept(self) -> list[Turn]:
         """The turns as they are stored, redacted, in the order in which they were made."""
         return sorted(self._kept.values(), key=lambda turn: turn.created_at)
+
+    def for_model(self, item_id: str, words: str) -> str:
+        """The caller's words as a model may have them: a secret that is masked in the record is masked there, too."""
+        kept = self._kept.get(item_id)
+        if kept is None:
+            return self._outbox.conversation.for_model(words)
+        return kept.content or "" if masks_of(kept)["secret"] else words
 
     def hold_turns(self) -> None:
         """Keep what is said in memory until `take_turns`: a machine may be saying it, of which nothing is recorded."""

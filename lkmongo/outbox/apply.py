@@ -173,8 +173,7 @@ async def _move(operation: MoveGuest, to: Target) -> int:
     before, after = operation.scope, to.record.scope
     if before == after:
         return 0
-    if before.is_guest or not after.is_guest:  # a person's own documents stay theirs
-        await move_own(to.store.db, before, after)
+    await move_own(to.store.db, before, after)
     missing = await _move_turns(before, to)
     if before.is_guest:
         await to.store.encryption.destroy(before)

@@ -255,23 +255,32 @@ class LinkPhone(Operation):
 
 
 @dataclass(frozen=True, slots=True)
-class UnlinkPhone(Operation):
+class OfAnother(Operation):
+    """Is about another scope than the session has now: one that it had before."""
+
+    tenant_id: str
+    user_id: str
+
+    def __post_init__(self) -> None:
+        _ = self.scope
+
+    @property
+    def scope(self) -> UserScope:
+        return UserScope(tenant_id=self.tenant_id, user_id=self.user_id)
+
+
+@dataclass(frozen=True, slots=True)
+class UnlinkPhone(OfAnother):
     """The number is not that of the person who began with this call, and whose it is no longer."""
 
     op: ClassVar[str] = "no_phone"
     lane: ClassVar[Lane] = "memory"
-    tenant_id: str
-    user_id: str
     phone_hash: str
 
     def __post_init__(self) -> None:
         _ = self.scope
         if not isinstance(self.phone_hash, str):
             raise TypeError
-
-    @property
-    def scope(self) -> UserScope:
-        return UserScope(tenant_id=self.tenant_id, user_id=self.user_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,27 +345,15 @@ class CountRedacted(Operation):
 
 
 @dataclass(frozen=True, slots=True)
-class MoveGuest(Operation):
-    """Move what is stored under the guest's scope that the session began with to the person they turned out to be.
-
-    Or the session alone from the person whom a caller by telephone was taken for to a guest.
-    """
+class MoveGuest(OfAnother):
+    """Move what is stored under the guest's scope that the session began with to the person they turned out to be."""
 
     op: ClassVar[str] = "was"
     lane: ClassVar[Lane] = "turns"
-    tenant_id: str
-    user_id: str
-
-    def __post_init__(self) -> None:
-        _ = self.scope
-
-    @property
-    def scope(self) -> UserScope:
-        return UserScope(tenant_id=self.tenant_id, user_id=self.user_id)
 
 
 @dataclass(frozen=True, slots=True)
-class TakeBack(Operation):
+class TakeBack(OfAnother):
     """Take back what the session has stored for somebody who was not the one who spoke; see `take_back`.
 
     In the lane of turns, which become those of the guest that the session goes on with.
@@ -364,16 +361,10 @@ class TakeBack(Operation):
 
     op: ClassVar[str] = "take_back"
     lane: ClassVar[Lane] = "turns"
-    tenant_id: str
-    user_id: str
     slots: tuple[Fact, ...] = ()
     """What was known before, of the labels that the session has written."""
     last: LastSession | None = None
     """The gist of the session before."""
-
-    @property
-    def scope(self) -> UserScope:
-        return UserScope(tenant_id=self.tenant_id, user_id=self.user_id)
 
     @property
     def known(self) -> Known:
@@ -392,9 +383,7 @@ class TakeBack(Operation):
         found = LastSession(last["at"], last["gist"], last.get("session_id")) if last else None
         for moment in [each.updated_at for each in slots] + ([found.at] if found else []):
             _check_time(moment)
-        taken = cls(entry["tenant_id"], entry["user_id"], slots, found)
-        _ = taken.scope
-        return taken
+        return cls(entry["tenant_id"], entry["user_id"], slots, found)
 
 
 @dataclass(frozen=True, slots=True)

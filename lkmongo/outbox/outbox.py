@@ -364,7 +364,7 @@ class Outbox(Holding):
         return Conversation(self._store.redaction.redactor(scope.tenant_id)).turns(turns)
 
     async def change_scope(self, record: SessionRecord, turns: Sequence[Turn]) -> None:
-        """Move the session with all its `turns` to a person, or back to a guest; call `start` afterwards.
+        """Move the session with all its `turns` from a guest to a person, or another guest; call `start` afterwards.
 
         What is stored of it under the scope before is deleted once it is stored under the new one.
         """
@@ -380,9 +380,7 @@ class Outbox(Holding):
             self.lease.backdate(before.session_began)
             kept = [AddTurn(turn) for turn in turns if not self.has_dropped(turn)]
             moved: list[Operation] = [first, *kept]
-            # What was a person's is not the guest's.
-            waiting = [each for each in self._pending.values() if each.lane != "memory" or not record.scope.is_guest]
-            pending = {each.key: each for each in [*moved, *waiting]}
+            pending = {each.key: each for each in moved} | self._pending
             self._pending.clear()
             self._pending.update(pending)
             self._journal.begin_anew()
@@ -405,8 +403,7 @@ class Outbox(Holding):
         for guest in guests:
             try:
                 await self._store.sessions.discard(guest, self.record.session_id)
-                if not self.record.scope.is_guest:
-                    await discard_own(self._store.db, guest)
+                await discard_own(self._store.db, guest)
             except LkmongoError as error:  # else the guest's copy stays until it is erased or expires
                 logger.info("a guest's copy of an erased session could not be deleted: %s", _words(error))
 

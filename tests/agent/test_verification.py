@@ -432,6 +432,10 @@ async def test_a_pin_that_is_said_while_it_is_waited_for_is_masked_wherever_it_s
     turns = await store.sessions.turns(call.call.scope, "call-1")
     said = [turn.content for turn in turns if turn.role == "user"]
     assert said[1:] == ["um, one moment", "well, it must be [secret]", "[secret], I mean", "[secret] it was"]
+    told = str([context.items for context in call.llm.contexts])
+    assert "it must be [secret]" in told
+    assert "904173" not in told
+    assert "nine oh four" not in told
     assert "904173" not in await everything(store)
     assert b"904173" not in on_disk
     assert (await store.sessions.get(call.call.scope, "call-1")).redacted["secret"] >= 3
