@@ -36,6 +36,7 @@ from lkmongo.store.people.take_back import Known
 from lkmongo.store.people.users import check_profile_value, kept_profile_value
 from lkmongo.summary import PastCall, Summary
 from lkmongo.tenants import Limits, TenantPolicy, Tenants
+from lkmongo.trust import Level, NotTrustedError
 
 logger = logging.getLogger(__name__)
 
@@ -404,12 +405,14 @@ class Caller:
         Raises:
             InvalidTextError: the label is invalid.
             NotFoundError: there is no such slot.
-            NotTrustedError: the slot is closed to them.
+            NotTrustedError: the slot is closed to them, or would have to be deleted before it is sure who they are.
         """
         memory = self._slots.recall(label)
         name = memory.memory_type if memory else self._label(label)
         if memory is None:
             self.gate.check(name)
+        if self.consent.is_missing and self.outbox.holds_back:
+            raise NotTrustedError(Level.VERIFIED)  # it would be deleted at once, and could not be taken back
         is_read = memory is not None and not memory.is_unread  # else what it says is found out when it is deleted
         await self.history_ready()
         told = [slot_words(name), *([memory.content] if memory and is_read else [])]

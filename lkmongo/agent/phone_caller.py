@@ -294,7 +294,7 @@ class PhoneCaller:
                 await self._step_back()
             await self._become(scope, Level.VERIFIED, ticket)
             self.denied = self.denied and caller.guest
-            return True
+            return not caller.guest and caller.scope == scope
 
     async def _be_named(self, candidate: Candidate) -> None:
         self._before = candidate.known
@@ -302,6 +302,7 @@ class PhoneCaller:
 
     async def _become(self, scope: UserScope, level: Level, ticket: Ticket | None = None) -> None:
         caller = self._session.caller
+        before = caller.gate.level, caller.gate.is_new
         caller.gate.level = max(level, caller.gate.level)
         if caller.gate.level < Level.VERIFIED:
             # They may still say that they are somebody else: what could not be taken back then waits until it is sure.
@@ -310,7 +311,8 @@ class PhoneCaller:
             caller.outbox.release()
         if caller.scope != scope:
             caller.gate.is_new = False
-            if not await self._session.identify(scope, ticket):
+            if not await self._session.identify(scope, ticket):  # they were erased meanwhile, or the call is over
+                caller.gate.level, caller.gate.is_new = before
                 return
         else:
             caller.reload()

@@ -11,6 +11,7 @@ from lkmongo.agent.phone_caller import PhoneCaller
 from lkmongo.consent import Consent
 from lkmongo.model import UserScope, now
 from lkmongo.store.mongo.erasure_key import ErasureKey
+from lkmongo.store.people.erase import erase
 from lkmongo.tenant_phone import TenantPhone
 from lkmongo.tenants import TenantPolicy, Tenants
 from lkmongo.trust import Level
@@ -175,3 +176,27 @@ async def test_a_model_that_notes_the_name_that_was_said_does_not_shorten_the_on
         assert await talk.tool("update_profile", field="name", value="Robin") == ("Your name is Robin.", False)
         await talk.tool("update_profile", field="name", value="Robin Jane Fletcher")
     assert (await store.users.get(scope)).name == "Robin Jane Fletcher"
+
+
+async def test_nothing_is_deleted_at_once_for_who_only_says_who_they_are(store):
+    scope = await robin(store)
+    async with phoning(store, tenants=ASKS) as talk:
+        await talk.say("This is Robin.")
+        await until(lambda: talk.call.caller.consent.state == "asked" and talk.call.caller.loaded)
+        output, failed = await talk.tool("forget_detail", memory_type="favorite_color")
+        assert failed
+        assert "PIN" in output
+        await talk.say("Sorry, I'm not Robin.")
+    assert (await store.memories.recall(scope, "favorite_color")).content == "teal"
+
+
+async def test_who_was_erased_meanwhile_is_verified_as_nobody(store):
+    scope = await robin(store)
+    async with phoning(store) as talk:
+        await talk.say("This is Robin.")
+        await until(lambda: talk.call.caller.loaded)
+        await erase(store.db, scope, by="tests")
+        await until(lambda: talk.call.caller.guest)
+        assert not await talk.call.verify("u-200")
+        assert talk.call.trust < Level.VERIFIED
+        assert talk.call.facts == {}
