@@ -12,7 +12,8 @@ is not confirmed who is calling from a known number, keys that nobody waits for 
 A number of as many digits that is no PIN counts as a wrong one. A tool that asks for such a number by
 `CallerSession.keypad_digits` gets it: what is waited for is not taken for a PIN.
 
-A spoken PIN confirms nothing, as others can hear it. It is masked in the record and for the model: see `Conversation.await_pin`.
+A spoken PIN confirms nothing, as others can hear it. It is masked in the record and for the model: see
+`Conversation.await_pin`.
 """
 
 from __future__ import annotations

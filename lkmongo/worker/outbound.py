@@ -102,7 +102,7 @@ class OutboundCall:
     async def _call(self, session: AgentSession[Any], *, aloud: bool) -> None:
         try:
             answer = await self._reach(session, aloud=aloud)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, who ordered the call is told
             # Masked, since a part of the telephone network may have said which number it could not reach.
             logger.error("the call failed: %s", masked("".join(format_exception(error))))  # noqa: TRY400
             answer = Answer(Outcome.FAILED, why=type(error).__name__)
