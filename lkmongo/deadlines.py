@@ -70,6 +70,9 @@ PRELOAD = 1.0
 """How long the greeting waits for the caller's data."""
 RECOGNITION = 1.0
 """How long the greeting of a caller by telephone waits for their number, which may come late, and for whose it is."""
+TURN_OVER = 6.0
+"""How long an answer that is prepared while the caller may go on waits for the end of their turn, if they say who they
+are in it: longer than LiveKit waits for them to go on."""
 USUAL_PRELOAD = 0.2
 """How long the caller's data usually takes: the embedding model, which blocks the process, is loaded after it."""
 DIALLED = 2.0

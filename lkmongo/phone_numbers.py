@@ -29,7 +29,12 @@ _ADDRESS = re.compile(r"^(?:sips?|tel):", re.IGNORECASE)
 _PARTS = re.compile(r"[;?]")
 _EXTENSION = re.compile(r"(?:;ext=|[x#]|\bext\.?\s*)(\d{1,8})\b", re.IGNORECASE)
 _FALLBACK_NUMBER = re.compile(r"\+?\d{7,15}(?![\w+])")
-_IN_TEXT = re.compile(r"\+\d{7,15}(?!\d)|(?<=\bsip_)\d{7,15}(?!\w)")
+_IN_TEXT = re.compile(r"\+\d{7,15}(?!\d)|(?<=\bsip_)\d{7,15}(?!\w)|(?<=_)\d{7,15}(?=_[A-Za-z0-9]{12}$)", re.IGNORECASE)
+"""With a plus; without one in a participant's identity, and in the name of a room of `dispatch_rule_individual`."""
+_DISPLAYED = re.compile(r"^[^<]*<([^>]*)>")
+"""An address behind the name of whose it is."""
+_LETTER = re.compile(r"[^\W\d_]")
+_BEGINS_IN_WORDS = re.compile(r"^[^\d+\uff0b]*[^\W\d_]")
 _LEAST_DIGITS = 7
 """Of a number with its country; the shortest there are have so many."""
 _LEAST_INTERNATIONAL = 10
@@ -89,6 +94,8 @@ def parse_number(text: str, region: str | None = None) -> PhoneNumber:
     digits = _PARTS.split(body)[0].split("@")[0]
     if extension and extension.start() < len(digits):
         digits = digits[: extension.start()]
+    if _BEGINS_IN_WORDS.match(digits):  # of "alice12345678", the library would take the digits
+        digits = ""
     tries = [(digits, wanted)]
     plain = re.sub(r"\D", "", digits)
     if not digits.lstrip().startswith("+") and len(plain) >= _LEAST_INTERNATIONAL and not plain.startswith("0"):
@@ -127,13 +134,15 @@ def number_of_caller(
         text = identity.removeprefix(_FALLBACK_IDENTITY)
         if not _FALLBACK_NUMBER.match(text):  # an id of another kind, such as the hash of a number that a rule hides
             return None
-    name = _ADDRESS.sub("", text.strip().strip('"<>')).split("@")[0].casefold()
-    if not name or name in _NOBODY:
+    text = _DISPLAYED.sub(r"\1", text).strip().strip('"<>')
+    name = _ADDRESS.sub("", text).split("@")[0].casefold()
+    # No network shows a number in letters: whoever has some is a name, or an extension within a house.
+    if not name or name in _NOBODY or _LETTER.search(_EXTENSION.sub("", name).split(";")[0]):
         return WITHHELD
     if region is None and (dialled := dialled_number(attributes)):
         region = dialled.region
     try:
-        return parse_number(text.strip().strip('"<>'), region)
+        return parse_number(text, region)
     except PhoneNumberError:
         return WITHHELD  # an extension within the house, or a name: it tells nobody from nobody
 

@@ -7,6 +7,7 @@ LiveKit's tokens are signed, not encrypted: whoever holds one can read all of it
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import unicodedata
 import warnings
@@ -104,6 +105,7 @@ def telephone(number: str, dialled: str | None = None) -> dict[str, Any]:
         number: the caller's, in whatever form the network gives it; "anonymous" where it is withheld.
         dialled: the number of the trunk.
     """
+    number, dialled = _bare(number), dialled and _bare(dialled)
     attributes = {
         NUMBER: number,
         DIALLED: dialled,
@@ -118,6 +120,11 @@ def telephone(number: str, dialled: str | None = None) -> dict[str, Any]:
         "name": f"Phone {number}",
         "attributes": {name: value for name, value in attributes.items() if value is not None},
     }
+
+
+def _bare(number: str) -> str:
+    """A number with its country without what makes it readable, as networks give it."""
+    return re.sub(r"[ ()-]", "", number) if number.startswith("+") else number
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ async def phoning(
     model=None,
 ) -> AsyncIterator[Talk]:
     """A call from this number, greeting included, that is hung up at the end."""
-    async with calling(store, UserScope.guest(), guest=True, session_id=session_id) as call:
+    async with calling(store, UserScope.guest(), guest=True, session_id=session_id, tenants=tenants) as call:
         call.caller.phone = PhoneCaller(call, tenants or Tenants())
         call.caller.may_phone = True
         call.caller.phone.calls_from(number)

@@ -29,6 +29,7 @@ ROBIN = "+493012345678"
         '"+49 30 12345678"',
         f"sip:{ROBIN}@10.0.0.1:5060;user=phone",
         f"<sip:{ROBIN}@example.com>",
+        f'"Robin 2" <sip:{ROBIN}@example.com>',
         f"tel:{ROBIN}",
     ],
 )
@@ -56,10 +57,31 @@ def test_an_extension_is_another_number():
         *("", " ", "anonymous", "Anonymous", "Restricted", "unavailable", "Private"),
         *("anonymous@anonymous.invalid", "sip:anonymous@anonymous.invalid", '"Anonymous" <sip:anonymous@x>'),
         *("4711", "110", "reception", "+1234", "+999999999999999999"),
+        *(
+            "alice12345678",
+            "12345678alice",
+            "u-100",
+            "phone-4930123456",
+            "1-800-FLOWERS",
+            "sip:bob12345678@example.com",
+        ),
     ],
 )
 def test_what_is_withheld_or_none_is_no_number(said):
     assert number_of_caller({NUMBER: said}, f"sip_{ROBIN}", "DE") == "withheld"
+
+
+@pytest.mark.parametrize("text", ["alice12345678", "u-100", "phone-+49301234567", "+", "9" * 5000, "+" + "4" * 5000])
+def test_a_name_with_digits_in_it_is_not_taken_for_a_number(text):
+    with pytest.raises(PhoneNumberError):
+        parse_number(text, "DE")
+
+
+def test_a_number_may_be_written_in_letters_and_in_other_digits():
+    assert parse_number("1-800-FLOWERS", "US") == PhoneNumber("+18003569377")
+    assert parse_number("\uff0b\u0664\u0669\u0663\u0660\u0661\u0662\u0663\u0664\u0665\u0666") == PhoneNumber(
+        "+4930123456"
+    )
 
 
 def test_one_without_its_area_is_not_taken_for_a_number():
@@ -95,5 +117,7 @@ def test_neither_messages_nor_what_is_shown_have_the_number():
     assert repr(PhoneNumber(ROBIN)) == "PhoneNumber(…78)"
     assert masked(f"sip_{ROBIN}: busy, {ROBIN}") == "sip_…78: busy, …78"
     assert masked(f"call_{ROBIN}_Xv3k") == "call_…78_Xv3k"
+    assert masked("call-_493012345678_a1B2c3D4e5F6") == "call-_…78_a1B2c3D4e5F6"
+    assert masked("call_1796082188_room") == "call_1796082188_room"
     assert masked("sip_03012345678") == "sip_…78"
     assert masked("conf_20261130, sip_1234567890abcdef") == "conf_20261130, sip_1234567890abcdef"

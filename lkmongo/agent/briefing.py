@@ -74,7 +74,7 @@ async def with_briefing(chat_ctx: llm.ChatContext, caller: Caller) -> llm.ChatCo
     try:
         position, words = _place(context)
         if caller.phone:
-            await caller.phone.hear(words)
+            await caller.phone.hear(words, context.items[position].id if words else None)
             context.items = caller.phone.for_model(context.items)
             position, words = _place(context)
         await caller.preload()

@@ -36,6 +36,7 @@ from lkmongo.store.people.take_back import Known
 from lkmongo.store.people.users import check_profile_value, kept_profile_value
 from lkmongo.summary import PastCall, Summary
 from lkmongo.tenants import Limits, TenantPolicy, Tenants
+from lkmongo.trust import Level, NotTrustedError
 
 logger = logging.getLogger(__name__)
 
@@ -172,10 +173,11 @@ class Caller:
         return self._loading
 
     async def _load(self) -> None:
-        slots, profile = await self._stored.known(self.scope)
-        if self.guest:
+        scope = self.scope
+        slots, profile = await self._stored.known(scope)
+        if self.guest or self.scope != scope:
             return
-        profile = profile or Profile(self.scope)
+        profile = profile or Profile(scope)
         if not self.known.slots:
             self.known = Known({each.memory_type: each for each in slots}, profile)
         self._apply(profile, slots)
@@ -294,17 +296,17 @@ class Caller:
         """Reload profile and slots if another process has changed them; meant to run in the background."""
         if self.guest or not self.loaded:
             return
+        scope = self.scope
         await self.outbox.settle("memory", deadlines.ACKNOWLEDGED)
-        version = await self._store.users.memory_version(self.scope)
+        version = await self._store.users.memory_version(scope)
         is_current = version == self._version + self.outbox.increments - self._own_changes
         if is_current and not self._reread:
             return
         # A version may be visible before its slot is, so read once more at the next turn.
         self._reread = not is_current
-        scope = self.scope
         profile = await self._store.users.get(scope) or Profile(scope)
         slots = await self._store.memories.contents(scope)
-        if not self.guest:
+        if not self.guest and self.scope == scope:  # else they turned out to be somebody else meanwhile
             self._apply(profile, slots)
             await self._load_history()
             await self._stored.vectors()
@@ -403,12 +405,14 @@ class Caller:
         Raises:
             InvalidTextError: the label is invalid.
             NotFoundError: there is no such slot.
-            NotTrustedError: the slot is closed to them.
+            NotTrustedError: the slot is closed to them, or would have to be deleted before it is sure who they are.
         """
         memory = self._slots.recall(label)
         name = memory.memory_type if memory else self._label(label)
         if memory is None:
             self.gate.check(name)
+        if self.consent.is_missing and self.outbox.holds_back:
+            raise NotTrustedError(Level.VERIFIED)  # it would be deleted at once, and could not be taken back
         is_read = memory is not None and not memory.is_unread  # else what it says is found out when it is deleted
         await self.history_ready()
         told = [slot_words(name), *([memory.content] if memory and is_read else [])]

@@ -164,7 +164,7 @@ class CallerConsent:
             await self._outbox.settle("memory", deadlines.ACKNOWLEDGED)
             return
         self._shut()
-        if self._caller.guest:
+        if self._caller.guest or self._outbox.holds_back:  # it is not sure whose answer it would be
             return
         try:
             async with asyncio.timeout(deadlines.MONGODB_WRITE):

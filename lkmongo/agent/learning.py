@@ -24,7 +24,7 @@ from lkmongo.agent.turns import characters_of, redact_secrets, stored_by
 from lkmongo.aio import aside, few_at_once, poll
 from lkmongo.confidential import tells, without_secrets
 from lkmongo.errors import LkmongoError, NotReadyError, SecretError
-from lkmongo.model import Profile, SessionRecord, TurnKind, UserScope, now
+from lkmongo.model import Profile, SessionRecord, Turn, TurnKind, UserScope, now
 from lkmongo.outbox.apply import Target
 from lkmongo.outbox.learned import hold, store_proposals
 from lkmongo.store.open import Store
@@ -127,7 +127,8 @@ class Learner:
             store.summaries.open(scope),
         )
         told = await aside(characters_of(turns), lambda: redact_secrets(turns))
-        said = [turn for turn in told.turns if turn.kind is TurnKind.MESSAGE]
+        is_open = {turn.item_id for turn in _without_closed(turns, self.needs_of(scope.tenant_id))}
+        said = [turn for turn in told.turns if turn.item_id in is_open]
         why = await self._why_not(record, profile, is_empty=not any(turn.role == "user" for turn in said))
         if why or record.started_at is None:
             await store.learning.fail(record, why or "it was not recorded by an agent", given_up=True)
@@ -253,6 +254,22 @@ async def ask(model: LLM[Any], question: Question) -> str:
                     break
     except Exception as error:
         raise AnswerError(f"the language model did not answer ({type(error).__name__})") from error
+    return said
+
+
+def _without_closed(turns: Sequence[Turn], needs: Needs) -> list[Turn]:
+    """What was said, without what the assistant read out from a tool that needs more than a summary does.
+
+    A later caller by telephone may be told the summary, and not what the tool says.
+    """
+    said: list[Turn] = []
+    is_closed = False
+    for turn in turns:
+        if turn.kind is TurnKind.TOOL:
+            is_closed = is_closed or (not turn.is_error and needs.tool(turn.name or "") > needs.everything)
+        elif turn.kind is TurnKind.MESSAGE:
+            is_closed = is_closed and turn.role != "user"
+            said += [] if is_closed else [turn]
     return said
 
 

@@ -12,6 +12,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
@@ -20,6 +21,7 @@ from lkmongo import deadlines
 from lkmongo.agent.caller_session import CallerSession
 from lkmongo.agent.identified import Lent
 from lkmongo.agent.other_guest import step_back
+from lkmongo.agent.phone_tools import NOT_THIS_PERSON
 from lkmongo.aio import level_of
 from lkmongo.backoff import retry_pause
 from lkmongo.errors import LkmongoError, SettingsError
@@ -41,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 NEW_PERSON = "phone-"
 """What the id of a person begins with who is known by a call alone."""
+_LOOK_AGAIN = 0.02
+"""Seconds between two looks whether a turn is over."""
 _RECENT = 3
 """The caller's last turns in which a name is looked for that the model says they gave."""
 
@@ -128,7 +132,7 @@ class PhoneCaller:
     def report(self) -> dict[str, Any]:
         """What the record of the session says of the caller's telephone."""
         number = {"number": f"…{self.number.last_digits}"} if self.number else {}
-        return {"level": self.state, **number} | ({"denied": True} if self.denied else {})
+        return {"level": self.state, **number} | ({"denied": True} if self._denied_at else {})
 
     # ---------------------------------------------------------------- whose number it is
 
@@ -155,6 +159,11 @@ class PhoneCaller:
                     await self._known.wait()
             except TimeoutError:
                 logger.info("it is not known yet whose telephone number it is")
+
+    def close(self) -> None:
+        """Look nobody up any more."""
+        if self._looking:
+            self._looking.cancel()
 
     async def _look_up(self, number: PhoneNumber) -> None:
         try:
@@ -197,10 +206,20 @@ class PhoneCaller:
 
     # ---------------------------------------------------------------- what they say
 
-    async def hear(self, words: str) -> None:
-        """Take what the caller has said, before anybody answers it: whether they say who they are, or are not."""
+    async def hear(self, words: str, item_id: str | None = None) -> None:
+        """Take what the caller has said, before anybody answers it: whether they say who they are, or are not.
+
+        Args:
+            words: of one turn.
+            item_id: of the turn, if it may be the beginning of one only, to which an answer is prepared: "this is
+                Robin" names nobody while it may become "this is Robin's wife".
+        """
+        await self.recognised()
+        if not (self._session.caller.guest or self._before):
+            await self._session.caller.preload()  # by whose name they may be denied
+        if item_id and self._says_who(words) and not await self._is_said(words, item_id):
+            return
         async with self._lock:
-            await self.recognised()
             # Whoever has proven who they are may call from anybody's telephone.
             if denies(words, self._names) and not (self.level == Level.VERIFIED and denies(words, [])):
                 await self._deny()
@@ -212,6 +231,21 @@ class PhoneCaller:
                     await self._be_named(self.candidates[which])
             elif self._is_unknown and words.strip():
                 await self._begin_person()
+
+    def _says_who(self, words: str) -> bool:
+        return denies(words, self._names) or claimed(words, self._names) is not None
+
+    async def _is_said(self, words: str, item_id: str) -> bool:
+        """Wait until the turn is over, and is one; whoever waits is cancelled if it goes on."""
+        session = self._session
+        with suppress(TimeoutError):
+            async with asyncio.timeout(deadlines.TURN_OVER):
+                while session.is_attached and not session.recorder.has_heard(item_id):
+                    if any(item_id == each.item_id or words == each.content for each in session.said):
+                        break
+                    await asyncio.sleep(_LOOK_AGAIN)
+                return True
+        return False
 
     async def says_name(self, name: str) -> Answer:
         """The caller gives a name, as the model or the agent understands it; it must be in their own words."""
@@ -236,6 +270,11 @@ class PhoneCaller:
             await self._session.caller.set_profile("name", name)
             return "new"
 
+    def is_called(self, name: str) -> bool:
+        """Whether this is the name, or a part of it, by which the person was known before the call."""
+        known = [each for each in self._names if len(each) >= len(name)]  # a longer one is more than was known
+        return not self._session.caller.guest and claimed(name, known) is not None
+
     async def deny(self) -> None:
         """The caller is not the one whose number it is, or for whom they were taken: they are a guest from now on."""
         async with self._lock:
@@ -254,7 +293,8 @@ class PhoneCaller:
             if not caller.guest and caller.scope != scope:
                 await self._step_back()
             await self._become(scope, Level.VERIFIED, ticket)
-            return True
+            self.denied = self.denied and caller.guest
+            return not caller.guest and caller.scope == scope
 
     async def _be_named(self, candidate: Candidate) -> None:
         self._before = candidate.known
@@ -262,6 +302,7 @@ class PhoneCaller:
 
     async def _become(self, scope: UserScope, level: Level, ticket: Ticket | None = None) -> None:
         caller = self._session.caller
+        before = caller.gate.level, caller.gate.is_new
         caller.gate.level = max(level, caller.gate.level)
         if caller.gate.level < Level.VERIFIED:
             # They may still say that they are somebody else: what could not be taken back then waits until it is sure.
@@ -270,7 +311,8 @@ class PhoneCaller:
             caller.outbox.release()
         if caller.scope != scope:
             caller.gate.is_new = False
-            if not await self._session.identify(scope, ticket):
+            if not await self._session.identify(scope, ticket):  # they were erased meanwhile, or the call is over
+                caller.gate.level, caller.gate.is_new = before
                 return
         else:
             caller.reload()
@@ -289,7 +331,7 @@ class PhoneCaller:
 
     def _use_number(self) -> None:
         """Note that the person calls from this number, so that it is known the next time."""
-        if hashed := self._hash:
+        if (hashed := self._hash) and not self._denied_at:  # they have said that it is not theirs
             self._session.caller.outbox.add(LinkPhone(now(), hashed[0], hashed[1]))
 
     async def _deny(self) -> None:
@@ -303,20 +345,28 @@ class PhoneCaller:
         caller = self._session.caller
         self.candidates = ()
         began_here = caller.gate.is_new and not caller.guest
+        before, self._before = self._before or caller.known, None
         caller.gate.level, caller.gate.is_new = Level.RECOGNISED, True
         if caller.guest:
             caller.lend(Lent())
             return
         hashed = self._hash
         unlink = [UnlinkPhone(caller.scope.tenant_id, caller.scope.user_id, hashed[0])] if began_here and hashed else []
-        await step_back(self._session, self._before or caller.known, *unlink)
+        await step_back(self._session, before, *unlink)
 
     def for_model(self, items: Sequence[llm.ChatItem]) -> list[llm.ChatItem]:
         """What a model may have of the conversation: no PIN, and nothing of the one for whom the caller was taken."""
+        others = {
+            each.call_id
+            for each in items
+            if each.type in {"function_call", "function_call_output"}
+            and each.created_at <= self._denied_at
+            and each.name != NOT_THIS_PERSON
+        }
         return [
             self._without_pin(each)
             for each in items
-            if each.type not in {"function_call", "function_call_output"} or each.created_at > self._denied_at
+            if each.type not in {"function_call", "function_call_output"} or each.call_id not in others
         ]
 
     def _without_pin(self, item: llm.ChatItem) -> llm.ChatItem:
@@ -337,7 +387,11 @@ class PhoneCaller:
         caller = self._session.caller
         if caller.guest:
             return [each.name or "" for each in self.candidates]
-        return [caller.profile.name] if caller.profile.name and not caller.gate.is_new else []
+        if caller.gate.is_new:
+            return []
+        # Whatever of it is loaded yet, open to them, or has been changed by them.
+        known = [caller.profile, caller.known.profile, *([self._before.profile] if self._before else [])]
+        return list({each.name for each in known if each.name})
 
     @property
     def _hash(self) -> tuple[str, str] | None:

@@ -12,8 +12,8 @@ from lkmongo.agent.caller import Caller
 if TYPE_CHECKING:
     from livekit.agents import llm
 
-_SAYS_NAME, _NOT_THIS_PERSON = "caller_says_name", "not_this_person"
-_ALL = frozenset({_SAYS_NAME, _NOT_THIS_PERSON})
+_SAYS_NAME, NOT_THIS_PERSON = "caller_says_name", "not_this_person"
+_ALL = frozenset({_SAYS_NAME, NOT_THIS_PERSON})
 _ANSWERS = {
     "named": "Thank you. Now I know who I am talking to.",
     "new": "Thank you, I will remember that name.",
@@ -29,7 +29,7 @@ def offered(caller: Caller, tools: list[llm.Tool]) -> list[llm.Tool]:
     phone = caller.phone
     wanted = set()
     if phone and not phone.denied:
-        wanted = ({_SAYS_NAME} if caller.guest else set()) | {_NOT_THIS_PERSON}
+        wanted = ({_SAYS_NAME} if caller.guest else set()) | {NOT_THIS_PERSON}
     return [tool for tool in tools if tool.id not in _ALL or tool.id in wanted]
 
 

@@ -21,7 +21,7 @@ from lkmongo.model import SessionRecord, SessionStatus, Turn, UserScope, clean, 
 from lkmongo.outbox.lease import Lease
 from lkmongo.outbox.operations import AddTurn, AmendTurn, CountRedacted, End, Notify
 from lkmongo.outbox.outbox import Outbox
-from lkmongo.store.people.take_back import Known
+from lkmongo.store.people.take_back import Known, without_data
 from lkmongo.store.sessions.documents import summary_fields
 from lkmongo.store.sessions.webhooks import new_event_id
 from lkmongo.ticket import Ticket
@@ -92,6 +92,9 @@ class Recorder:
 
     async def take_back(self, guest: UserScope, known: Known) -> None:
         """As `change_scope`, to a guest's, as the person has not spoken: nothing of the session stays with them."""
+        self._turns, self._kept = (
+            {item_id: without_data(each) for item_id, each in turns.items()} for turns in (self._turns, self._kept)
+        )
         record = replace(self.record, scope=guest, ticket=None, trust=None)
         await self._outbox.take_back(record, self.kept, known)
         self._count_redacted()
@@ -165,6 +168,10 @@ class Recorder:
         self._undecided = []
         await self.change_scope(scope)
         self.start()
+
+    def has_heard(self, item_id: str) -> bool:
+        """Whether a turn is a part of the conversation, recorded or not yet."""
+        return item_id in self._turns or any(each.item_id == item_id for each in self._undecided or ())
 
     def note(self, item: ChatItem) -> None:
         """Record an item that did not become part of the conversation, such as a message that was not answered."""

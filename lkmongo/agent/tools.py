@@ -299,8 +299,11 @@ class MemoryTools(ABC):
         """
         caller = self.session_of(context).caller
         words = profile_words(field)
-        if field == "name" and caller.phone and caller.phone.candidates:
-            await caller.phone.says_name(value)
+        if field == "name" and caller.phone:
+            if caller.phone.candidates:
+                await caller.phone.says_name(value)
+            if caller.phone.is_called(value):  # whoever says "Robin" is not renamed from "Robin Fletcher"
+                return f"Your {words} is {value}."
         text = await with_deadline(deadlines.TOOL_CHANGE, caller.set_profile(field, value), "save that")
         if caller.for_this_call:
             return f"Your {words} is {text}."

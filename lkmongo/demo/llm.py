@@ -19,6 +19,7 @@ from lkmongo.agent.fence import opened_output
 from lkmongo.agent.models import ModelChoice
 from lkmongo.demo.intents import understand
 from lkmongo.demo.replies import Output, ToolCall, going_on, greeting, next_step, on_consent, read_caller_data, reply
+from lkmongo.demo.who import on_who_speaks
 
 
 class DemoLLM(llm.LLM[str]):
@@ -127,7 +128,8 @@ def _respond(context: llm.ChatContext, tools: list[llm.Tool]) -> ToolCall | str:
     intent = understand(said)
     if outputs := _outputs(after):
         return " ".join(reply(intent, output) for output in outputs)
-    if answer := on_consent(said, _last_words(items[: asked[-1]]), names):
+    before = _last_words(items[: asked[-1]])
+    if answer := on_consent(said, before, names) or on_who_speaks(said, before, caller, names):
         return answer
     return next_step(intent, caller, names, lists_orders=any(map(_lists_orders, tools)))
 

@@ -40,7 +40,8 @@ class CallerData:
     """The caller as far as the briefing goes.
 
     Attributes:
-        status: "known", "new", "guest", "loading"; "absent" when there is no briefing.
+        status: "known", "new", "guest", "loading", or "recognised" by a telephone number alone; "absent" when there
+            is no briefing.
         profile: what is filled in of name, email, preferred_language and timezone.
         memories: content by label.
         has_more: whether there are memories that the briefing has no room for.
@@ -58,7 +59,7 @@ class CallerData:
     @property
     def is_at_hand(self) -> bool:
         """Whether what is not in the briefing is not stored, or is told to be more."""
-        return self.status not in {"absent", "loading"}
+        return self.status not in {"absent", "loading", "recognised"}
 
     def stored_as(self, labels: Iterable[str]) -> str | None:
         """The label that is in use of these, be it in British spelling; None when none is."""
@@ -111,6 +112,8 @@ def _checked(data: dict[str, Any]) -> CallerData:
     )
 
 
+ASK_WHO = "Who is speaking?"
+"""What is asked of who calls from a known telephone number, without a name."""
 NOTHING_CERTAIN = "I found nothing certain about that in the knowledge base."
 NOT_AT_HAND = "What I remember is not at hand right now; please tell me again in a moment."
 _LIST_HINT = 'Say "what do you know about me" to hear everything that I remember.'
@@ -384,6 +387,8 @@ def _is_negated(text: str) -> bool:
 
 def greeting(caller: CallerData, tools: Collection[str], words: str | None = None) -> str:
     """The first words of a session; those of the tenant, where it has some."""
+    if caller.status == "recognised":
+        return " ".join([words or "Hello.", *([QUESTION] if caller.consent == "asked" else []), ASK_WHO])
     if words:
         return f"{words} {QUESTION}" if caller.consent == "asked" else words
     name = caller.profile.get("name")

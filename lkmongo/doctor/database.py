@@ -268,6 +268,8 @@ async def _nobody(store: Store, settings: Settings) -> Finding:
 async def erasure(store: Store) -> Finding:
     """Whether the ids of erased people are hidden by a key that is not in the database, and this machine has it.
 
+    And whether telephone numbers, which are kept under it as well, are found by it.
+
     Raises:
         WrongKeyError: it does not.
         DatabaseError, AuthenticationError: MongoDB could not be asked.
@@ -275,6 +277,11 @@ async def erasure(store: Store) -> Finding:
     from lkmongo.store.people.person_hash import PersonHashes
 
     hashing, key = await PersonHashes(store.db).known(), store.erasure_key
+    if key and key.is_set and (lost := await store.phones.under_another_key()):
+        return warn(
+            f"{lost:,} telephone numbers are kept under another LKMONGO_ERASURE_KEY: no caller is known by them",
+            "put the earlier key back; if it is lost, lkmongo phone unlink, and link them anew",
+        )
     if hashing and hashing.is_sealed:
         return ok(f"ids of erased people are hidden by the key with the id {hashing.key_id}")
     if key and key.is_set:

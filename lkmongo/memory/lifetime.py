@@ -263,6 +263,8 @@ class Lifetime:
         finally:
             self.caller.ending = True
             self._presence.close()
+            if self._phone_line:
+                self._phone_line.close()
             if self._removing:
                 await asyncio.gather(self._removing, return_exceptions=True)
             await tell_end(self.caller, reason, ended_at, began=began, stored=stored, learner=learner)

@@ -79,6 +79,13 @@ class PhoneLine:
             logger.warning("the caller could not be moved to the tenant that they dialled: %s", error.message)
         phone.calls_from(number)
 
+    def close(self) -> None:
+        """Find out nothing any more."""
+        if self._connecting:
+            self._connecting.cancel()
+        if self._caller:
+            self._caller.close()
+
     def _phone(self) -> PhoneCaller:
         if self._caller is None:
             self._session.caller.phone = self._caller = PhoneCaller(self._session, self._tenants)

@@ -38,7 +38,7 @@ from lkmongo.store.open import Store
 from lkmongo.store.people.forget import forget
 from lkmongo.store.people.merge import move_own
 from lkmongo.store.people.offers import offer_told
-from lkmongo.store.people.take_back import take_back
+from lkmongo.store.people.take_back import take_back, without_data
 from lkmongo.store.sessions.documents import in_time_order, summary_of
 from lkmongo.store.sessions.sessions import TakenError
 
@@ -183,15 +183,19 @@ async def _move(operation: MoveGuest, to: Target) -> int:
 async def _take_back(operation: TakeBack, to: Target) -> int:
     taken = await take_back(to.store, operation.scope, to.record.session_id, operation.known)
     if operation.scope != to.record.scope:
-        await _move_turns(operation.scope, to)
+        await _move_turns(operation.scope, to, with_data=False)
     return int(bool(taken))
 
 
-async def _move_turns(before: UserScope, to: Target) -> int:
-    """Move the session's turns from another scope to its own, and delete its record there."""
+async def _move_turns(before: UserScope, to: Target, *, with_data: bool = True) -> int:
+    """Move the session's turns from another scope to its own, and delete its record there.
+
+    Without data, which tools gave of somebody who was not the one who spoke.
+    """
     after, session_id, sessions = to.record.scope, to.record.session_id, to.store.sessions
     # Turns that an earlier agent recorded, too.
-    turns = [(turn, True) for turn in await sessions.turns(before, session_id)]
+    found = await sessions.turns(before, session_id)
+    turns = [(turn if with_data else without_data(turn), True) for turn in found]
     missing = await sessions.append_missing(after, session_id, turns)
     if missing and to.lease:
         to.next_seq = await sessions.next_seq(after, session_id)

@@ -6,13 +6,16 @@ only what could be taken back is.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal
 
 from lkmongo.aio import Task
-from lkmongo.errors import ConsentError
+from lkmongo.backoff import retry_pause
+from lkmongo.errors import ConsentError, LkmongoError
 from lkmongo.model import SessionRecord, Turn
 from lkmongo.outbox.journal_writer import JournalWriter
 from lkmongo.outbox.lease import Lease
@@ -25,7 +28,10 @@ from lkmongo.outbox.operations import (
     TakeBack,
     without_consent,
 )
-from lkmongo.store.people.take_back import Known
+from lkmongo.store.open import Store
+from lkmongo.store.people.take_back import Known, take_back
+
+logger = logging.getLogger(__name__)
 
 Gate = Literal["open", "held", "shut"]
 
@@ -36,7 +42,9 @@ class Holding(ABC):
     record: SessionRecord
     lease: Lease
     changed: set[Hashable]
+    _store: Store
     _pending: dict[Hashable, Operation]
+    _closing: asyncio.Event
     _journal: JournalWriter
     _closed: bool
 
@@ -45,6 +53,7 @@ class Holding(ABC):
         self._holds_back = False
         self._is_shown = self._shows = False
         self._dropped: set[Hashable] = set()
+        self._taking_back: Task | None = None
 
     @abstractmethod
     def start(self) -> None:
@@ -63,6 +72,12 @@ class Holding(ABC):
 
     @abstractmethod
     async def _move(self, record: SessionRecord, first: Operation, turns: Sequence[Turn]) -> None: ...
+
+    @abstractmethod
+    async def _idle(self, lane: Lane) -> None: ...
+
+    @abstractmethod
+    async def _pause(self, seconds: float) -> None: ...
 
     def _ready(self, lane: Lane) -> list[Operation]:
         """What is pending and may be stored now."""
@@ -137,6 +152,11 @@ class Holding(ABC):
 
     # ---------------------------------------------------------------- whether it may have to be taken back
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether it may turn out that somebody else is speaking."""
+        return self._holds_back
+
     def hold_back(self) -> None:
         """Keep what cannot be taken back (`LASTING`) in the journal until `release`, or the end of the session."""
         self._holds_back = True
@@ -153,15 +173,36 @@ class Holding(ABC):
 
         Args:
             record: the session as a guest's.
-            turns: all of the session so far.
+            turns: all of the session so far, as they are to be stored.
             known: what was known of the person before the session wrote anything.
         """
         for key, operation in list(self._pending.items()):
-            if operation.lane == "memory" or isinstance(operation, ForgetCalls):
+            if operation.lane == "memory" or isinstance(operation, ForgetCalls | AddTurn):
                 del self._pending[key]
         labels = {str(each[1]) for each in self.changed if isinstance(each, tuple) and each[0] == "slot"}
         slots = tuple(each for label, each in known.slots.items() if label in labels and each.updated_at)
         person, last = self.record.scope, known.profile.last_session
         self._holds_back = False
         self.changed.clear()
-        await self._move(record, TakeBack(person.tenant_id, person.user_id, slots, last), turns)
+        taken = TakeBack(person.tenant_id, person.user_id, slots, last)
+        await self._move(record, taken, turns)
+        if self.is_held:  # what the person agreed to once is not what the guest has: their turns go as well
+            del self._pending[taken.key]
+            self._taking_back = asyncio.create_task(self._take_back_at_once(taken))
+
+    async def _take_back_at_once(self, taken: TakeBack) -> None:
+        failures = 0
+        while True:
+            await self._idle("memory")  # something of the person's may just be stored
+            try:
+                await take_back(self._store, taken.scope, self.record.session_id, taken.known)
+                await self._store.sessions.discard(taken.scope, self.record.session_id)
+            except LkmongoError as error:
+                failures += 1
+                if failures == 1 or self._closing.is_set():
+                    logger.warning("what was stored for somebody else could not be taken back: %s", error.message)
+                if self._closing.is_set():
+                    return
+                await self._pause(retry_pause(failures))
+            else:
+                return

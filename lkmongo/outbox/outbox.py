@@ -34,6 +34,7 @@ from lkmongo.outbox.operations import (
     End,
     Entry,
     Lane,
+    LinkPhone,
     MoveGuest,
     Operation,
     TakeBack,
@@ -200,7 +201,7 @@ class Outbox(Holding):
     @property
     def saved(self) -> Saved:
         """Where the least durable of the changes to the person's memory is."""
-        changes = self.pending("memory")
+        changes = [each for each in self.pending("memory") if not isinstance(each, LinkPhone)]
         return ("kept" if self._journal.has_synced(changes) else "not saved") if changes else "stored"
 
     @property
@@ -417,6 +418,9 @@ class Outbox(Holding):
         if self.is_held:
             self._pending.clear()
         await asyncio.gather(*(self._finish(lane, deadline) for lane in LANES if self.pending(lane)))
+        if self._taking_back:
+            await asyncio.wait({self._taking_back}, timeout=max(deadlines.AWAY, deadline))
+            self._taking_back.cancel()
         if self._erasing:
             await asyncio.wait({self._erasing}, timeout=deadlines.AWAY)
         if self._pending:

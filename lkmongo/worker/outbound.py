@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from traceback import format_exception
 from typing import TYPE_CHECKING, Any
 
 from livekit.agents.utils.participant import wait_for_participant, wait_for_participant_attribute
@@ -21,6 +22,7 @@ from livekit.agents.voice.amd import AMD, AMDCategory
 from lkmongo.errors import LkmongoError
 from lkmongo.livekit_api import remove_participant
 from lkmongo.outbound import Answer, Outcome, dial, tell
+from lkmongo.phone_numbers import masked
 
 if TYPE_CHECKING:
     from livekit.agents import AgentSession, JobContext
@@ -100,8 +102,9 @@ class OutboundCall:
     async def _call(self, session: AgentSession[Any], *, aloud: bool) -> None:
         try:
             answer = await self._reach(session, aloud=aloud)
-        except Exception as error:
-            logger.exception("the call failed")
+        except Exception as error:  # noqa: BLE001 - whatever it is, who ordered the call is told
+            # Masked, since a part of the telephone network may have said which number it could not reach.
+            logger.error("the call failed: %s", masked("".join(format_exception(error))))  # noqa: TRY400
             answer = Answer(Outcome.FAILED, why=type(error).__name__)
         await self._decide(answer)
         if answer.outcome is Outcome.ANSWERED:

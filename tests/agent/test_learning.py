@@ -6,6 +6,7 @@ import asyncio
 import json
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -614,3 +615,26 @@ async def test_of_a_long_call_the_end_is_told(store, embedder):
     question = Question(turns, BEGAN, BEGAN, [], Profile(ROBIN))
     assert len(question.data) < 40_000
     assert list(question.quotable)[-1] == "c500"
+
+
+async def test_what_was_read_out_from_a_tool_that_needs_a_pin_is_told_to_no_model(store, embedder):
+    """A later caller by telephone may be told the summary with less than that."""
+    case = case_of("Where is my order?", "Thanks, and my favorite color is teal.")
+    asked, thanked = case.turns
+    when = asked.created_at + timedelta(seconds=1)
+    looked = Turn(1, "t", TurnKind.TOOL, when, name="lookup_order", arguments="{}", output="two rings")
+    read_out, done = (
+        Turn(0, name, TurnKind.MESSAGE, at, role="assistant", content=content)
+        for name, at, content in (
+            ("a", when, "It is two rings."),
+            ("b", thanked.created_at + timedelta(seconds=1), "You are welcome."),
+        )
+    )
+    turns = [replace(each, seq=seq) for seq, each in enumerate((asked, looked, read_out, thanked, done))]
+    await call_over(store, SimpleNamespace(spec={}, turns=turns, ended=case.ended))
+    learner = learner_of(store, embedder, case.answer())
+    await learner.learn(ROBIN, "s-1")
+    told = str([context.items for context in learner.model.contexts])
+    assert "rings" not in told
+    assert "You are welcome." in told
+    assert "Where is my order?" in told

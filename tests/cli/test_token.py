@@ -150,6 +150,8 @@ def test_a_telephone_is_let_in_as_livekits_sip_service_does(token, run, number):
 
 
 def test_two_calls_from_one_telephone_are_told_apart(token):
+    spaced = claims(token("--sip", "+49 (30) 123-45678", "--token-only").stdout.strip())
+    assert (spaced.identity, spaced.attributes["sip.phoneNumber"]) == ("sip_+493012345678", "+493012345678")
     calls = [claims(token("--sip", "+493012345678", "--token-only").stdout.strip()) for _ in range(2)]
     assert len({call.attributes["sip.callID"] for call in calls}) == 2
     assert "sip.trunkPhoneNumber" not in calls[0].attributes

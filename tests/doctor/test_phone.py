@@ -9,8 +9,11 @@ from aiohttp.test_utils import TestServer
 from livekit import api
 
 from lkmongo.doctor import Status, examine
+from lkmongo.doctor.database import erasure
 from lkmongo.settings import Settings
+from lkmongo.store.mongo.erasure_key import ErasureKey
 from tests import livekit_api, sip_server
+from tests.phoning import linked
 from tests.test_phone_setup import DIRECT, INDIVIDUAL, ONE, callee
 
 KEY = "k" * 40
@@ -188,3 +191,12 @@ async def test_a_wrong_file_of_tenants(look):
     check = await look()
     assert check.status is Status.FAIL
     assert "is not YAML" in check.detail
+
+
+async def test_numbers_under_another_key_are_told(store):
+    store.db.client.erasure_key = ErasureKey(b"a" * 32)
+    await linked(store, "u-100")
+    assert "telephone" not in (await erasure(store)).detail
+    store.db.client.erasure_key = ErasureKey(b"b" * 32)
+    found = await erasure(store)
+    assert (found.status, found.detail[:19]) == (Status.WARN, "1 telephone numbers")

@@ -10,11 +10,11 @@ holds that back as long as it may have to be (`Outbox.hold_back`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from lkmongo.model import Fact, Profile, UserScope, now
+from lkmongo.model import Fact, Profile, Turn, TurnKind, UserScope, now
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.encryption import MARK, Encryption, gist_place, slot_place
 from lkmongo.store.mongo.schema import MEMORIES, MEMORY_HISTORY, SESSIONS, STAMP, USERS
@@ -65,6 +65,11 @@ async def known_of(people: People, scope: UserScope) -> Known:
     """What is known of the person now, to be kept until it may be needed."""
     slots = await people.memories.contents(scope)
     return Known({each.memory_type: each for each in slots}, await people.users.get(scope) or Profile(scope))
+
+
+def without_data(turn: Turn) -> Turn:
+    """The turn without what a tool was given and has returned: the data of somebody who was not the one who spoke."""
+    return turn if turn.kind is not TurnKind.TOOL else replace(turn, arguments=None, output=None)
 
 
 async def take_back(people: People, scope: UserScope, session_id: str, before: Known | None = None) -> Taken:
