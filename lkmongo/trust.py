@@ -48,6 +48,11 @@ class NotTrustedError(LkmongoError):
         super().__init__(_SENTENCES[needed])
         self.needed = needed
 
+    @property
+    def sentence(self) -> str:
+        """What can be read out to the caller."""
+        return f"{self.message[:1].upper()}{self.message[1:]}."
+
 
 _SENTENCES = {
     Level.RECOGNISED: "that needs a caller whose number is known",

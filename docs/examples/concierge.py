@@ -5,6 +5,7 @@ from __future__ import annotations
 from livekit.agents import RunContext, function_tool
 
 from lkmongo import Assistant, CallerSession
+from lkmongo.trust import Level
 
 
 class Concierge(Assistant):
@@ -17,6 +18,7 @@ class Concierge(Assistant):
     async def count_orders(self, context: RunContext[CallerSession]) -> str:
         """Tell how many orders the caller has, and how many are still open."""
         session = context.userdata
+        session.require(Level.VERIFIED)  # which everybody is, except on the telephone
         # The scope is the call's, never an argument: a model cannot ask for somebody else's.
         orders = await session.store.orders.all(session.scope)
         open_orders = [order for order in orders if order.status not in {"delivered", "cancelled"}]

@@ -9,7 +9,7 @@ from livekit.agents import RunContext, ToolError, function_tool
 
 from lkmongo import Assistant, CallerSession
 from lkmongo.model import UserScope
-from lkmongo.trust import Level, NotTrustedError
+from lkmongo.trust import Level
 
 
 class Practice(Assistant):
@@ -20,13 +20,13 @@ class Practice(Assistant):
     @function_tool
     async def read_results(self, context: RunContext[CallerSession]) -> str:
         """Read the caller's latest results out."""
-        require(context.userdata, Level.VERIFIED)
+        context.userdata.require(Level.VERIFIED)
         return await results_of(context.userdata.scope)
 
     @function_tool
     async def send_code(self, context: RunContext[CallerSession]) -> str:
         """Send the caller a code with which they can confirm who they are, if they have no PIN."""
-        require(context.userdata, Level.NAMED)
+        context.userdata.require(Level.NAMED)
         self.code = f"{secrets.randbelow(10**6):06}"
         await send_message(context.userdata.scope, f"Your code is {self.code}.")
         return "A code is on its way: please type it on the keypad."
@@ -39,14 +39,6 @@ class Practice(Assistant):
         if not (code and hmac.compare_digest(typed, code) and await context.userdata.verify()):
             raise ToolError("That is not the code.")
         return "Thank you. It is confirmed now who you are."
-
-
-def require(session: CallerSession, level: Level) -> None:
-    """Let a tool go on only if it is sure enough who is speaking; what it is that is missing can be read out."""
-    try:
-        session.require(level)
-    except NotTrustedError as error:
-        raise ToolError(f"Not yet: {error.message}.") from error
 
 
 async def results_of(scope: UserScope) -> str:

@@ -271,10 +271,12 @@ class CallerSession:
         """Let a tool of your own go on only at this level of trust or above.
 
         Raises:
-            NotTrustedError: it is less sure who speaks; its message is a sentence for the caller.
+            ToolError: LiveKit's: it is less sure who speaks; the model gets a sentence for the caller.
         """
         if self.trust < level:
-            raise NotTrustedError(level)
+            from livekit.agents import ToolError
+
+            raise ToolError(NotTrustedError(level).sentence)
 
     async def verify(self, user_id: str | None = None) -> bool:
         """A caller by telephone has proven who they are, such as by a code that you have sent them.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from livekit.agents import ToolError
 
 from lkmongo.errors import UsageError
 from lkmongo.model import UserScope, now
@@ -81,7 +82,7 @@ async def test_orders_stay_closed_until_the_caller_is_verified(store):
         assert "PIN" in output
         with pytest.raises(NotTrustedError):
             await talk.call.latest_orders(3)
-        with pytest.raises(NotTrustedError):
+        with pytest.raises(ToolError, match="confirm who you are with your PIN"):
             talk.call.require(Level.VERIFIED)
         assert await talk.call.verify()
         assert talk.call.trust == Level.VERIFIED
