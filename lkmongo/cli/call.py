@@ -117,7 +117,7 @@ def _wanted(cli: Cli, number: str, user: str, tenant: str, trunk: str | None, ri
         raise SettingsError(
             "there is no trunk to call by",
             why="neither --trunk nor LKMONGO_SIP_TRUNK is set",
-            hint="lkmongo phone setup shows the outbound trunks and makes one; set LKMONGO_SIP_TRUNK to its id",
+            hint="lkmongo phone setup --outbound ADDRESS --apply makes one; set LKMONGO_SIP_TRUNK to its id",
         )
     try:
         return Outbound(scope, found, sip_trunk(by), length)
