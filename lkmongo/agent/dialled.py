@@ -39,7 +39,7 @@ async def tenant_of_call(room: rtc.Room, tenants: Tenants) -> str | None:
             while True:
                 news.clear()
                 for caller in _callers(room):
-                    if not _is_telephone(caller):
+                    if not is_telephone(caller):
                         return None
                     if caller.attributes.get(DIALLED):
                         return tenant_dialled(caller, tenants)
@@ -82,10 +82,11 @@ def _callers(room: rtc.Room) -> list[rtc.RemoteParticipant]:
     from livekit.agents.job import DEFAULT_PARTICIPANT_KINDS
 
     present = [each for each in room.remote_participants.values() if each.kind in DEFAULT_PARTICIPANT_KINDS]
-    return sorted(present, key=_is_telephone, reverse=True)
+    return sorted(present, key=is_telephone, reverse=True)
 
 
-def _is_telephone(participant: rtc.RemoteParticipant) -> bool:
+def is_telephone(participant: rtc.Participant) -> bool:
+    """Whether LiveKit says that this is a telephone."""
     from livekit.rtc import ParticipantKind
 
     return participant.kind == ParticipantKind.PARTICIPANT_KIND_SIP

@@ -28,7 +28,7 @@ from lkmongo.errors import LkmongoError, SettingsError
 from lkmongo.model import UserScope, now
 from lkmongo.naming import claimed, denies, name_said
 from lkmongo.outbox.operations import LinkPhone, UnlinkPhone
-from lkmongo.phone_numbers import WITHHELD, PhoneNumber, Withheld
+from lkmongo.phone_numbers import MASK, WITHHELD, PhoneNumber, Withheld
 from lkmongo.store.people.phones import phone_hash, phone_key
 from lkmongo.store.people.take_back import Known, known_of
 from lkmongo.trust import BEGAN_HERE, Level
@@ -131,7 +131,7 @@ class PhoneCaller:
 
     def report(self) -> dict[str, Any]:
         """What the record of the session says of the caller's telephone."""
-        number = {"number": f"…{self.number.last_digits}"} if self.number else {}
+        number = {"number": f"{MASK}{self.number.last_digits}"} if self.number else {}
         return {"level": self.state, **number} | ({"denied": True} if self._denied_at else {})
 
     # ---------------------------------------------------------------- whose number it is

@@ -202,8 +202,9 @@ class MemoryTools(ABC):
         if memory is None and not former:
             if not caller.loaded or or_tool_error(caller.recall, memory_type):
                 raise _not_loaded(caller)
-            or_tool_error(caller.gate.check, or_tool_error(slot_name, memory_type))
-            raise ToolError(f"I have nothing stored about your {slot_words(or_tool_error(slot_name, memory_type))}.")
+            name = or_tool_error(slot_name, memory_type)
+            or_tool_error(caller.gate.check, name)
+            raise ToolError(f"I have nothing stored about your {slot_words(name)}.")
         return in_words(memory, former, caller.profile.timezone)
 
     @function_tool

@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from lkmongo.agent.caller_session import CallerSession
-from lkmongo.agent.dialled import tenant_dialled
+from lkmongo.agent.dialled import is_telephone, tenant_dialled
 from lkmongo.agent.other_guest import move_guest
 from lkmongo.agent.phone_caller import PhoneCaller
 from lkmongo.errors import LkmongoError
@@ -56,10 +56,8 @@ class PhoneLine:
         Returns:
             Whether they are, and are known by nothing better.
         """
-        from livekit import rtc
-
         caller = self._session.caller
-        if participant.kind != rtc.ParticipantKind.PARTICIPANT_KIND_SIP or not (caller.phone or caller.guest):
+        if not is_telephone(participant) or not (caller.phone or caller.guest):
             return False
         phone = self._phone()
         if self._connecting is None:
