@@ -23,11 +23,12 @@ import numpy as np
 from livekit import rtc
 from numpy.typing import NDArray
 
+from benchmarks.voice_turns import HESITATING
+
 Samples = NDArray[np.int16]
 RATE = 16_000
 """Samples a second of what callers say."""
 DATA = Path(__file__).with_name("voice_data") / "sentences.txt"
-HESITATION = "hesitation"
 STOPS = (0.3, 0.5, 0.7, 0.9, 1.1, 1.3)
 """Seconds for which somebody stops to think."""
 VOICES: dict[str, tuple[float, float]] = {"hibari": (1.0, 1.0), "hibari, lower": (0.9, 0.92), "hibari, higher": (1.15, 1.06)}
@@ -93,7 +94,7 @@ def say(sentence: Sentence, voice: str = "hibari", *, noisy: bool = False) -> Sa
     """
     chance = random.Random(f"{_SEED} {voice} {sentence.text}")
     sound, stops = _flite(sentence.text) if voice == FLITE else _hibari(sentence.text, *VOICES[voice]), ()
-    if sentence.kind == HESITATION:
+    if sentence.kind in HESITATING:
         sound, stops = hesitating(sound, [chance.choice(STOPS) for _ in range(sentence.text.count(","))])
     end = spoken(sound)[1] / RATE
     if noisy:

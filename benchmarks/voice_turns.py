@@ -8,12 +8,14 @@ has passed since the last speech, as likely as it is, but not before the other t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.measure import percentile
 
+HESITATING = ("hesitation", "held out")
+"""The kinds of sentences with a stop to think in them."""
 UNLIKELY = 0.36
 """Below this probability the turn detector takes English for unfinished: the threshold that comes with it."""
 MEDIAN, P95, CUT_INS = 1.2, 2.0, 0.02
@@ -25,16 +27,21 @@ class Setting:
     """Endpointing: seconds after the last speech at which a turn is over, and after which if it seems unfinished.
 
     Attributes:
-        detector: whether there is a turn detector; without, `longest` says nothing.
+        detector: whether there is a turn detector, which hears it.
+        words: whether the recogniser keeps back what trails off.
     """
 
     shortest: float
     longest: float
     detector: bool = True
+    words: bool = True
 
     @property
     def name(self) -> str:
-        return f"{self.shortest:g}, {self.longest:g}" if self.detector else f"by voice activity alone, {self.shortest:g}"
+        """What tells that a turn is over, and the delays."""
+        who = [name for name, there in (("the turn detector", self.detector), ("words", self.words)) if there]
+        delays = f"{self.shortest:g}, {self.longest:g}" if who else f"{self.shortest:g}"
+        return f"{' and '.join(who) or 'voice activity alone'}: {delays}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +54,7 @@ class Pause:
         probability: of the turn being over.
         resumed: seconds after which there was speech again; None for the last.
         text: what was said before it, since the last one.
-        held: seconds after its start for which the recogniser keeps back what was said, as it trails off.
+        trails: whether what was said so far trails off.
     """
 
     start: float
@@ -55,7 +62,7 @@ class Pause:
     probability: float
     resumed: float | None
     text: str
-    held: float = 0.0
+    trails: bool = False
 
     def over(self, setting: Setting, known: float = 0.0) -> float:
         """Seconds after its start at which the turn is over, if nobody goes on.
@@ -64,8 +71,8 @@ class Pause:
             setting: the endpointing.
             known: seconds after its start at which what was said is known.
         """
-        unfinished = setting.detector and self.probability < UNLIKELY
-        return max(setting.longest if unfinished else setting.shortest, self.noticed, self.held, known)
+        unfinished = (setting.detector and self.probability < UNLIKELY) or (setting.words and self.trails)
+        return max(setting.longest if unfinished else setting.shortest, self.noticed, known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +120,7 @@ class Turn:
         stages: further times, for those who look into it.
     """
 
+    kind: str
     sentence: str
     cut: bool
     known: float | None
@@ -148,36 +156,29 @@ class Figures:
         return [name for name, missed in wrong.items() if missed]
 
 
-def measured(turns: Sequence[Turn], hesitating: Iterable[str]) -> Figures:
-    """What a real session did.
-
-    Args:
-        turns: those of one setting; one that was never answered counts as infinitely late.
-        hesitating: the sentences with a stop to think in them.
-    """
-    known = set(hesitating)
+def measured(turns: Sequence[Turn]) -> Figures:
+    """What a real session did in the turns of one setting; one that was never answered counts as infinitely late."""
     late = [float("inf") if turn.audible is None else turn.audible for turn in turns if not turn.cut]
-    stopping = [turn.cut for turn in turns if turn.sentence in known]
+    stopping = [turn.cut for turn in turns if turn.kind in HESITATING]
     return _figures(late, [turn.cut for turn in turns], stopping)
 
 
-def expected(setting: Setting, turns: Sequence[Turn], heard: Sequence[Heard], kind: str) -> Figures:
+def expected(setting: Setting, turns: Sequence[Turn], heard: Sequence[Heard]) -> Figures:
     """What another setting does: the waits of real turns worked out anew, the cut-ins over all that was heard.
 
     Args:
         setting: the endpointing.
         turns: of a real session; what follows on the end of a turn takes as long as it took there.
         heard: all sentences, as they were heard.
-        kind: the one of sentences that stop to think.
     """
-    by_text = {each.text: each for each in heard}
+    by_text = {each.text: each for each in reversed(heard)}  # the first of each is the one that the session heard
     late = []
     for turn in turns:
         if turn.cut or turn.audible is None or turn.over is None or turn.known is None:
             continue
         late.append(by_text[turn.sentence].waits(setting, turn.known) + turn.audible - turn.over)
     cuts = [each.is_cut(setting) for each in heard]
-    stopping = [cut for each, cut in zip(heard, cuts, strict=True) if each.kind == kind]
+    stopping = [cut for each, cut in zip(heard, cuts, strict=True) if each.kind in HESITATING]
     return _figures(late, cuts, stopping)
 
 

@@ -51,6 +51,7 @@ def transcript(
         "length": clock(record.length),
         "turns": str(totals.turns) + (f", {totals.tool_errors} failed" if totals.tool_errors else ""),
         "consent": _consent(record.report.get("consent")),
+        "speech": _speech(record.report.get("speech")),
         "telephone": call_in_words(record.report.get("phone")),
         "about": record.summary.text if record.summary else None,
         "topics": ", ".join(record.summary.topics) if record.summary else None,
@@ -90,6 +91,14 @@ def _consent(given: object) -> str | None:
     when = f" {_local(at)}, by {by}, wording {given.get('wording')}" if isinstance(at, datetime) else ""
     kept = "" if given.get("state") in {"agreed", "withdrawn"} else ": nothing of this session was kept"
     return f"{given.get('state')}{when}{kept}"
+
+
+def _speech(given: object) -> str | None:
+    if not isinstance(given, dict):
+        return None
+    delays = given.get("endpointing")
+    ends = f"; turns end after {delays[0]:g} to {delays[1]:g} s" if isinstance(delays, list) and len(delays) == 2 else ""
+    return f"{given.get('models')}{ends}"
 
 
 def _webhook(delivery: Delivery | None) -> str | None:
@@ -293,6 +302,7 @@ async def show(
             "refused": refused,
             "consent": record.report.get("consent"),
             "phone": record.report.get("phone"),
+            "speech": record.report.get("speech"),
             "commitments": commitments,
             "webhook": webhook,
             "learning": learning,

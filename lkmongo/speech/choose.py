@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from lkmongo.errors import MissingExtraError, SettingsError
+from lkmongo.setting_checks import ENDPOINTING
 from lkmongo.settings import Settings
 from lkmongo.speech.local import HOW_TO_INSTALL, why_not_local
 from lkmongo.speech.turn_detection import choose_turn_detection, load_vad
@@ -28,6 +29,8 @@ class Speech:
     vad: vad.VAD
     turn_detection: Any
     description: str
+    endpointing: tuple[float, float] = ENDPOINTING
+    """Seconds after the last speech at which a turn is over, and after which if it seems unfinished."""
 
     def speak_as(self, settings: Settings, policy: TenantPolicy) -> None:
         """Go on in the voice and the language of another tenant; the engines on this machine have only one of each."""
@@ -41,6 +44,10 @@ class Speech:
         by: dict[str, Any] = {"voice": voice} if voice else {}
         self.stt.update_options(model=heard, **spoken)
         self.tts.update_options(model=model, **by, **spoken)
+
+    def facts(self) -> dict[str, Any]:
+        """What the record of a session says of its speech."""
+        return {"models": self.description, "endpointing": list(self.endpointing)}
 
     async def close(self) -> None:
         """Close the connections."""
@@ -126,8 +133,10 @@ def choose_speech(
         from lkmongo.speech.recogniser import LocalSTT  # type: ignore[import-untyped]
         from lkmongo.speech.voice import LocalTTS  # type: ignore[import-untyped]
 
-        return Speech(LocalSTT(), LocalTTS(), *detectors, "the engines on this machine (English)")
-    return Speech(*_gateway_models(settings, policy), *detectors, _described(settings, policy))
+        ears, delays = LocalSTT(endpointing=settings.endpointing), settings.endpointing
+        return Speech(ears, LocalTTS(), *detectors, "the engines on this machine (English)", delays)
+    models, described = _gateway_models(settings, policy), _described(settings, policy)
+    return Speech(*models, *detectors, described, settings.endpointing)
 
 
 def _gateway_models(settings: Settings, policy: TenantPolicy | None) -> tuple[stt.STT[Any], tts.TTS[Any]]:

@@ -18,6 +18,7 @@ _PREPOSITIONS = "to of for with about from at by into between without on in as"
 _NEVER_LAST = frozenset(f"{_FILLERS} {_BEFORE_NOUNS} {_JOINTS} {_VERBS} {_PREPOSITIONS}".split())
 _LAST_OF_QUESTIONS = frozenset(_PREPOSITIONS.split())
 _ASKS = re.compile(r"(?:and |so |but |um )?(?:what|who|whom|where|which|when|how)\b")
+_ASKED_WITHIN = re.compile(r"\b(?:where|what|who|how|when) (?:my|the|your|it|that|this|he|she|they)\b.* (?:is|are|was|were)$")
 _COMES_ON = re.compile(r"(?:from now|turned?|log(?:ged)?|check(?:ed)?|switch(?:ed)?|hold|go|come|sign(?:ed)?) (?:on|in)$")
 _PHRASES = re.compile(
     r"\b(?:let me (?:see|think|check|look)|you know|i mean|remember that|sure that|so that|think that)$"
@@ -39,6 +40,8 @@ def trails_off(text: str) -> bool:
     plain = " ".join(words)
     if _PHRASES.search(plain) or _PIECE_OF_NUMBER.fullmatch(said):
         return True
+    if _ASKED_WITHIN.search(plain):
+        return False  # "tell me where my order is"
     if words[-1] in _LAST_OF_QUESTIONS and (_ASKS.match(plain) or _COMES_ON.search(plain)):
         return False  # "what am I allergic to?"
     return words[-1] in _NEVER_LAST
