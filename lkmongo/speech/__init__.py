@@ -1,1 +1,1 @@
-"""Ears and a voice for the agent: on this machine, or by somebody's service."""
+"""Hearing and speaking: which recogniser, which voice, and what text is between them."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-INSTALL = 'pip install "lkmongo[voice]"'
+HOW_TO_INSTALL = 'pip install "lkmongo[voice]"'
 _MODEL = Path("assets", "tiny-en")
 _GLIBC = {"x86_64": (2, 34), "aarch64": (2, 31)}
 """The oldest glibc that the recogniser's wheels run on."""
@@ -17,17 +18,14 @@ _MACOS = 15
 
 def local_is_installed() -> bool:
     """Whether the recogniser, its model and the voice are installed."""
-    return _what_is_missing() is None
+    return why_not_local() is None
 
 
+@functools.cache
 def why_not_local() -> str | None:
-    """Why there is no local speech here, and what helps, as one sentence without its period; None if there is."""
+    """Why speech does not run on this machine, as a clause; None if it does."""
     missing = _what_is_missing()
-    if missing is None:
-        return None
-    if unfit := why_not_on_this_platform():
-        return unfit
-    return f"{missing} is not installed: make setup, or {INSTALL}"
+    return missing and (why_not_on_this_platform() or missing)
 
 
 def why_not_on_this_platform() -> str | None:
@@ -59,13 +57,12 @@ def is_english(language: str | None) -> bool:
 
 
 def _what_is_missing() -> str | None:
-    recogniser = find_spec("moonshine_voice")  # does not import it
-    if recogniser is None or not recogniser.submodule_search_locations:
-        return "the recogniser of local speech (moonshine-voice)"
-    if not any((Path(folder) / _MODEL).is_dir() for folder in recogniser.submodule_search_locations):
-        return "the model of the recogniser, which moonshine-voice 0.1.0 brings and later ones do not,"
-    if find_spec("hibari") is None:
-        return "the voice of local speech (hibari-tts)"
+    recogniser = find_spec("moonshine_voice")
+    folders = list(recogniser.submodule_search_locations or ()) if recogniser else []
+    if not folders or find_spec("hibari") is None:
+        return "the extra voice, which hears and speaks on this machine, is not installed"
+    if not any((Path(folder) / _MODEL).is_dir() for folder in folders):
+        return "the recogniser has no model: moonshine-voice 0.1.0 brings it, and later ones do not"
     return None
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from lkmongo.errors import MissingExtraError, SettingsError
 from lkmongo.speech.engine import Engine
-from lkmongo.speech.local import INSTALL, is_english, why_not_local
+from lkmongo.speech.local import HOW_TO_INSTALL, is_english, why_not_local
 
 if TYPE_CHECKING:
     from moonshine_voice.transcriber import Transcriber
@@ -45,7 +45,7 @@ _FLUSHED = 1.0  # seconds of silence that stand for the end of the sound
 
 def _load() -> Transcriber:
     if (missing := why_not_local()) is not None:
-        raise MissingExtraError("speech cannot be recognised on this machine", why=missing, hint=INSTALL)
+        raise MissingExtraError("speech cannot be recognised on this machine", why=missing, hint=HOW_TO_INSTALL)
     # Its threads wait for each other by spinning, and take twice the processor time to be no faster.
     os.environ["MOONSHINE_ORT_SINGLE_THREAD"] = "1"
     from moonshine_voice import ModelArch, get_model_path

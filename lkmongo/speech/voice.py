@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lkmongo.errors import MissingExtraError
 from lkmongo.speech.engine import Engine
-from lkmongo.speech.local import INSTALL, why_not_local
+from lkmongo.speech.local import HOW_TO_INSTALL, why_not_local
 
 if TYPE_CHECKING:
     from hibari import Hibari
@@ -32,7 +32,7 @@ _SILENCE = bytes(2 * SPOKEN_RATE // 50)  # for text without a word in it, for wh
 
 def _load() -> Hibari:
     if (missing := why_not_local()) is not None:
-        raise MissingExtraError("this machine cannot speak", why=missing, hint=INSTALL)
+        raise MissingExtraError("this machine cannot speak", why=missing, hint=HOW_TO_INSTALL)
     from hibari import Hibari
 
     voice = Hibari(threads=1)
