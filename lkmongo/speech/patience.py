@@ -33,9 +33,16 @@ class Patience:
         self._shortest = shortest
         self._longest = longest
         self._held: stt.SpeechEvent | None = None
+        self._ended: stt.SpeechEvent | None = None
 
     def tell(self, event: stt.SpeechEvent) -> None:
         """Pass an event on, with what was said before it; keep a final text."""
+        if self._held is not None and event.type is _Kind.END_OF_SPEECH:
+            self._ended = event
+            return
+        if self._held is not None and event.type is _Kind.START_OF_SPEECH:
+            self._ended = None  # for whoever listens, it goes on
+            return
         if event.type not in _TEXTS or not event.alternatives:
             self._tell(event)
             return
@@ -56,9 +63,9 @@ class Patience:
 
     def close(self) -> None:
         """Let the text go, as nothing will follow."""
-        held, self._held = self._held, None
-        if held is not None:
-            self._tell(held)
+        told, self._held, self._ended = (self._held, self._ended), None, None
+        for event in filter(None, told):
+            self._tell(event)
 
     def _joined(self, event: stt.SpeechEvent) -> stt.SpeechEvent:
         if self._held is None:
