@@ -92,7 +92,7 @@ class Call:
     async def until_greeted(self) -> None:
         """Wait until the agent has said its greeting, if it has one."""
         end = time.time() + 20
-        while time.time() < end and not (self._speaking and self._session.agent_state == "listening"):
+        while time.time() < end and not (self._speaking and self._session.agent_state == "listening"):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
     def setting(self, shortest: float, longest: float, *, detector: bool) -> None:
@@ -111,12 +111,12 @@ class Call:
         self._metrics = {}
         began, used = time.time(), time.process_time()
         self._wire.play(sound, end)
-        while not self._wire.ended:
+        while not self._wire.ended:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         ended = self._wire.ended
         cut = [at for at in (*self._over, *self._speaking) if at < ended]
         late = time.time() + _ANSWERED
-        while time.time() < late and not (cut or self._after(self._wire.audible, ended)):
+        while time.time() < late and not (cut or self._after(self._wire.audible, ended)):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         audible = self._after(self._wire.audible, ended)
         await asyncio.sleep(_AFTER)
@@ -124,7 +124,10 @@ class Call:
         await self._quiet()
         last = self._texts[-1] if self._texts else None
         known = next((at for at, text in self._heard if text == last), None)  # before it is final
-        since = lambda at: None if at is None else round(at - ended, 4)  # noqa: E731
+
+        def since(at: float | None) -> float | None:
+            return None if at is None else round(at - ended, 4)
+
         return {
             "cut": bool(cut),
             "known": since(known),
@@ -195,6 +198,8 @@ async def call(*, memory: bool, mind: str) -> AsyncIterator[Call]:
     from lkmongo.console.sound import Loudspeaker, Microphone
     from lkmongo.settings import Settings
     from lkmongo.speech.choose import choose_speech
+    from lkmongo.speech.recogniser import LocalSTT
+    from lkmongo.speech.voice import LocalTTS
 
     settings = Settings.load()
     async with utils.http_context.open(), AsyncExitStack() as stack:
@@ -203,12 +208,13 @@ async def call(*, memory: bool, mind: str) -> AsyncIterator[Call]:
         if speech is None:
             raise SystemExit("error: there is no local speech on this machine: install the extra voice")
         stack.push_async_callback(speech.close)
-        for part in (speech.stt, speech.tts):
-            await asyncio.to_thread(part.load)  # type: ignore[attr-defined] - those of this machine have it
+        for part in (LocalSTT, LocalTTS):
+            await asyncio.to_thread(part.load)
         model = _model(mind)
         stack.push_async_callback(model.close)
         wire, loudspeaker = Wire(), Loudspeaker()
         agent: Agent
+        session: AgentSession[Any]
         if memory:
             from lkmongo.agent.assistant import create_assistant
             from lkmongo.agent.models import create_agent_session

@@ -1,20 +1,21 @@
 """What the callers of `benchmarks.voice` say, as sound: sentences in the local voice, with stops to think, and noise.
 
-The sentences are in `voice_data/sentences.txt`. Those that hesitate stop where the voice itself makes its longest breaks,
-at their commas: its intonation says that more is coming, as a caller's does, and the break is stretched. The voice is
-the one that comes with the extra `voice`, as it is, and moved in pitch and pace for two callers more; if `flite` is on
-PATH, its voice slt is another.
+The sentences are in `voice_data/sentences.txt`. Those that hesitate stop where the voice itself makes its longest
+breaks, at their commas: its intonation says that more is coming, as a caller's does, and the break is stretched. The
+voice is the one that comes with the extra `voice`, as it is, and moved in pitch and pace for two callers more; if
+`flite` is on PATH, its voice slt is another.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import random
 import shutil
 import subprocess
 import tempfile
 import wave
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,11 @@ RATE = 16_000
 DATA = Path(__file__).with_name("voice_data") / "sentences.txt"
 STOPS = (0.3, 0.5, 0.7, 0.9, 1.1, 1.3)
 """Seconds for which somebody stops to think."""
-VOICES: dict[str, tuple[float, float]] = {"hibari": (1.0, 1.0), "hibari, lower": (0.9, 0.92), "hibari, higher": (1.15, 1.06)}
+VOICES = {
+    "hibari": (1.0, 1.0),
+    "hibari, lower": (0.9, 0.92),
+    "hibari, higher": (1.15, 1.06),
+}
 """Pace and pitch of each voice, as a multiple of what it comes with."""
 FLITE = "flite slt"
 NOISE_DB = 15.0
@@ -105,8 +110,7 @@ def say(sentence: Sentence, voice: str = "hibari", *, noisy: bool = False) -> Sa
 def breaks(sound: Samples) -> list[tuple[int, int]]:
     """Where there is silence between two words: the first sample of each, and the one behind it."""
     loud = _loud(sound)
-    pairs = zip(loud[:-1], loud[1:], strict=True)
-    found = [((before + 1) * _STEP, after * _STEP) for before, after in pairs]
+    found = [((int(before) + 1) * _STEP, int(after) * _STEP) for before, after in itertools.pairwise(loud)]
     return [(start, end) for start, end in found if end - start >= _BREAK * RATE]
 
 
@@ -186,8 +190,3 @@ def _resampled(sound: Samples, rate: int) -> Samples:
     resampler = rtc.AudioResampler(rate, RATE, quality=rtc.AudioResamplerQuality.HIGH)
     frames = resampler.push(rtc.AudioFrame(sound.tobytes(), rate, 1, len(sound))) + resampler.flush()
     return np.concatenate([np.frombuffer(frame.data, np.int16) for frame in frames])
-
-
-def all_said(sentences: Sequence[Sentence], voice: str, *, noisy: bool) -> Iterator[Said]:
-    """Each sentence in one voice."""
-    return (say(sentence, voice, noisy=noisy) for sentence in sentences)

@@ -174,8 +174,11 @@ def expected(setting: Setting, turns: Sequence[Turn], heard: Sequence[Heard]) ->
     by_text = {each.text: each for each in reversed(heard)}  # the first of each is the one that the session heard
     late = []
     for turn in turns:
-        if turn.cut or turn.audible is None or turn.over is None or turn.known is None:
+        if turn.sentence not in by_text or turn.cut or None in (turn.audible, turn.over, turn.known):
             continue
+        assert turn.audible is not None
+        assert turn.over is not None
+        assert turn.known is not None
         late.append(by_text[turn.sentence].waits(setting, turn.known) + turn.audible - turn.over)
     cuts = [each.is_cut(setting) for each in heard]
     stopping = [cut for each, cut in zip(heard, cuts, strict=True) if each.kind in HESITATING]

@@ -212,7 +212,7 @@ def speech_models(tail: str, example: str) -> BeforeValidator:
 
 
 ENDPOINTING = (0.5, 1.5)
-"""Seconds after the last speech at which a turn is over, and after which if it seems unfinished: benchmarks/voice.py."""
+"""Seconds of silence after which a turn is over, and after which if it seems unfinished: see benchmarks/voice.py."""
 _MOST_PATIENT = 10.0
 
 

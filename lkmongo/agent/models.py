@@ -77,7 +77,7 @@ def create_agent_session(
         turn_handling={
             "turn_detection": speech.turn_detection,
             "endpointing": {"min_delay": shortest, "max_delay": longest},
-            "preemptive_generation": {"enabled": True},
+            "preemptive_generation": {"enabled": True, "preemptive_tts": True},
         },
     )
 

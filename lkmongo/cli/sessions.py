@@ -97,7 +97,9 @@ def _speech(given: object) -> str | None:
     if not isinstance(given, dict):
         return None
     delays = given.get("endpointing")
-    ends = f"; turns end after {delays[0]:g} to {delays[1]:g} s" if isinstance(delays, list) and len(delays) == 2 else ""
+    ends = (
+        f"; turns end after {delays[0]:g} to {delays[1]:g} s" if isinstance(delays, list) and len(delays) == 2 else ""
+    )
     return f"{given.get('models')}{ends}"
 
 

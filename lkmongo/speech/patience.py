@@ -55,7 +55,7 @@ class Patience:
             self._tell(joined)
 
     def on(self, event: vad.VADEvent) -> None:
-        """Let the text go once the silence is long enough for it. Call it after what the event is for the recogniser."""
+        """Let the text go once the silence is long enough for it; the recogniser gets the event before."""
         if self._held is not None and not event.speaking:
             trails = trails_off(self._held.alternatives[0].text)
             if event.silence_duration >= (self._longest if trails else self._shortest):

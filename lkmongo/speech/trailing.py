@@ -18,15 +18,17 @@ _PREPOSITIONS = "to of for with about from at by into between without on in as"
 _NEVER_LAST = frozenset(f"{_FILLERS} {_BEFORE_NOUNS} {_JOINTS} {_VERBS} {_PREPOSITIONS}".split())
 _LAST_OF_QUESTIONS = frozenset(_PREPOSITIONS.split())
 _ASKS = re.compile(r"(?:and |so |but |um )?(?:what|who|whom|where|which|when|how)\b")
-_ASKED_WITHIN = re.compile(r"\b(?:where|what|who|how|when) (?:my|the|your|it|that|this|he|she|they)\b.* (?:is|are|was|were)$")
-_COMES_ON = re.compile(r"(?:from now|turned?|log(?:ged)?|check(?:ed)?|switch(?:ed)?|hold|go|come|sign(?:ed)?) (?:on|in)$")
+_ASKED_WITHIN = re.compile(
+    r"\b(?:where|what|who|how|when) (?:my|the|your|it|that|this|he|she|they)\b.* (?:is|are|was|were)$"
+)
+_COMES_ON = re.compile(
+    r"(?:from now|turned?|log(?:ged)?|check(?:ed)?|switch(?:ed)?|hold|go|come|sign(?:ed)?) (?:on|in)$"
+)
 _PHRASES = re.compile(
     r"\b(?:let me (?:see|think|check|look)|you know|i mean|remember that|sure that|so that|think that)$"
     r"|^(?:(?:can|could|would|will|do|did|may|should|have) (?:you|i|we|they)|i|i (?:think|guess|want|need)|we|well)$"
 )
-_PIECE_OF_NUMBER = re.compile(
-    r"(?:(?:\d{1,3}|zero|oh|one|two|three|four|five|six|seven|eight|nine)(?:[ ,.-]+|$)){1,3}"
-)
+_PIECE_OF_NUMBER = re.compile(r"(?:(?:\d{1,3}|zero|oh|one|two|three|four|five|six|seven|eight|nine)(?:[ ,.-]+|$)){1,3}")
 
 
 def trails_off(text: str) -> bool:
