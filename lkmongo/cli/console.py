@@ -20,7 +20,7 @@ from lkmongo.console.devices import AudioError, Device, DevicePair, Kind, choose
 from lkmongo.console.lines import Line, Listener, OpenSound, Outcome, Switch, no_lines, piped, typed, typed_or_spoken
 from lkmongo.console.lines import script as lines_of
 from lkmongo.console.text import NoSpeechError, converse
-from lkmongo.errors import ExitCode, LkmongoError, MissingExtraError, SettingsError, UsageError
+from lkmongo.errors import ExitCode, LkmongoError, MissingExtraError, UsageError
 from lkmongo.model import UserScope
 from lkmongo.settings import Settings
 
@@ -314,12 +314,13 @@ async def choose_sound(settings: Settings, microphone: str | None, loudspeaker: 
 
 
 def _no_speech(settings: Settings) -> list[LkmongoError]:
-    from lkmongo.speech.choose import has_speech
+    from lkmongo.speech.choose import why_no_speech
 
     try:
-        return [] if has_speech(settings) else [NoSpeechError()]
-    except SettingsError as error:
+        why = why_no_speech(settings)
+    except UsageError as error:
         return [error]
+    return [NoSpeechError(settings, why)] if why else []
 
 
 def _open_devices(pair: DevicePair) -> AbstractAsyncContextManager[Sound]:
