@@ -155,3 +155,23 @@ async def test_with_no_account_and_no_device_it_hears_answers_aloud_and_remember
     answers, aloud = await call("What is my name?", "again")
     assert "Robin" in answers[-1]
     assert aloud.lower().count("robin") == sum(answer.count("Robin") for answer in answers), aloud
+
+
+@local
+def test_a_tenant_with_another_language_is_told_that_this_machine_knows_english_only(run, hello, tmp_path):
+    (tmp_path / "tenants.yaml").write_text("default:\n  language: de\n")
+    out = tmp_path / "out.wav"
+    result = run(
+        "agent",
+        "console",
+        "--wav",
+        hello,
+        "--record",
+        str(out),
+        env={"LKMONGO_TENANTS": str(tmp_path / "tenants.yaml")},
+    )
+    assert (result.code, result.stdout) == (2, "")
+    assert "error: there is no speech recognition and no voice" in result.stderr
+    assert "only know English, and the tenant's language is de" in result.stderr
+    assert "  try: set LIVEKIT_URL" in result.stderr
+    assert not out.exists()
