@@ -181,17 +181,20 @@ def added(compared: dict[str, Any]) -> dict[str, float]:
     thought = {way: [ms for turn in each if (ms := to_text(turn)) is not None] for way, each in turns.items()}
     audible = {way: [turn.audible for turn in each if turn.audible is not None] for way, each in turns.items()}
     work = {way: [1000 * turn.cpu for turn in each] for way, each in turns.items()}
-    more = lambda of, share: percentile(of["memory"], share) - percentile(of["bare"], share)  # noqa: E731
     return {
-        "median_ms": more(thought, 50),
-        "p95_ms": more(thought, 95),
-        "audible_ms": 1000 * more(audible, 50),
+        "median_ms": _more(thought, 50),
+        "p95_ms": _more(thought, 95),
+        "audible_ms": 1000 * _more(audible, 50),
         "mb": compared["pss_mb"]["memory"] - compared["pss_mb"]["bare"],
         "cpu_ms": statistics.median(work["memory"]) - statistics.median(work["bare"]),
         "bare_cpu_ms": statistics.median(work["bare"]),
         "bare_mb": compared["pss_mb"]["bare"],
         "turns": len(thought["memory"]),
     }
+
+
+def _more(of: dict[str, list[float]], share: float) -> float:
+    return percentile(of["memory"], share) - percentile(of["bare"], share)
 
 
 async def run(parts: Sequence[str], *, quick: bool) -> dict[str, Any]:
@@ -241,17 +244,18 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
     """The figures that a run makes, as `voice_results.json` keeps them."""
     told: dict[str, Any] = {"machine": machine() | {"load": found["load"]}, "setting": found["setting"], "rows": []}
     heard = voice_report.heard_of(found)
-    chosen = Setting(*found["setting"])
+    shortest, longest = found["setting"]
+    chosen = Setting(shortest, longest)
     if "turns" in found:
         turns = [Turn(**each) for each in found["turns"]]
         told["rows"].append(voice_report.row(chosen.name, measured(turns), "in the call"))
         if heard:
             settings = [chosen, *(each for each in [*GRID, *OTHERS] if each != chosen)]
-            figures = {each.name: expected(each, turns, heard) for each in settings}
-            told["rows"] += [voice_report.row(name, each, "worked out") for name, each in figures.items()]
+            otherwise = {each.name: expected(each, turns, heard) for each in settings}
+            told["rows"] += [voice_report.row(name, each, "worked out") for name, each in otherwise.items()]
     if "alone" in found:
         turns = [Turn(**each) for each in found["alone"]]
-        undetected = Setting(*found["setting"], detector=False)
+        undetected = Setting(shortest, longest, detector=False)
         told["rows"].append(voice_report.row(undetected.name, measured(turns), "in the call"))
         said = {each.sentence for each in turns}
         before = [turn for each in found.get("turns", ()) if (turn := Turn(**each)).sentence in said]

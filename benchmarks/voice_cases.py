@@ -98,7 +98,8 @@ def say(sentence: Sentence, voice: str = "hibari", *, noisy: bool = False) -> Sa
         noisy: with noise, `NOISE_DB` below the voice.
     """
     chance = random.Random(f"{_SEED} {voice} {sentence.text}")
-    sound, stops = _flite(sentence.text) if voice == FLITE else _hibari(sentence.text, *VOICES[voice]), ()
+    sound = _flite(sentence.text) if voice == FLITE else _hibari(sentence.text, *VOICES[voice])
+    stops: tuple[float, ...] = ()
     if sentence.kind in HESITATING:
         sound, stops = hesitating(sound, [chance.choice(STOPS) for _ in range(sentence.text.count(","))])
     end = spoken(sound)[1] / RATE

@@ -30,8 +30,8 @@ def listen(said: Said, recognise: Callable[[Samples], str]) -> Heard:
 
     from lkmongo.speech.trailing import trails_off
 
-    quiet = lambda seconds: np.zeros(round(seconds * RATE), np.int16)  # noqa: E731
-    sound = np.concatenate([quiet(_LEAD), said.sound, quiet(_TAIL)])
+    before, after = (np.zeros(round(seconds * RATE), np.int16) for seconds in (_LEAD, _TAIL))
+    sound = np.concatenate([before, said.sound, after])
     vad, eot = VAD(), EOT()
     pauses: list[Pause] = []
     speaking, speech, silence, began = False, 0.0, 0.0, 0
@@ -77,6 +77,7 @@ _FILLERS = {"um", "uh", "ah", "er", "hm", "hmm"}
 def words(text: str) -> list[str]:
     """The words of a text, numbers spelled and spellings alike, without fillers."""
     plain = text.lower().replace("to-day", "today").replace("$", " dollars ")
+    plain = re.sub(r"\d+(?:-\d+)+", lambda number: " ".join(re.findall(r"\d", number[0])), plain)  # by telephone
     found = re.findall(r"[a-z]+(?:'[a-z]+)?|\d+", re.sub(r"(?<=\w)-(?=\w)", " ", plain.replace("good-by", "goodby")))
     spelled = [each for word in found for each in (_spelled(word) if word.isdigit() else [word])]
     return [_SAME.get(word, word) for word in spelled if word not in _FILLERS]

@@ -27,8 +27,11 @@ def row(name: str, figures: Figures, how: str) -> dict[str, Any]:
 
 def heard_of(found: Mapping[str, Any]) -> list[Heard]:
     """What was heard, of what a run has found."""
-    pauses = lambda each: tuple(Pause(**pause) for pause in each["pauses"])  # noqa: E731
-    return [Heard(**{**each, "pauses": pauses(each)}) for each in found.get("heard", ())]
+    return [Heard(**{**each, "pauses": _pauses_of(each)}) for each in found.get("heard", ())]
+
+
+def _pauses_of(heard: Mapping[str, Any]) -> tuple[Pause, ...]:
+    return tuple(Pause(**pause) for pause in heard["pauses"])
 
 
 def results() -> dict[str, Any]:

@@ -8,6 +8,7 @@ has passed since the last speech, as likely as it is, but not before the other t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -158,7 +159,7 @@ class Figures:
 
 def measured(turns: Sequence[Turn]) -> Figures:
     """What a real session did in the turns of one setting; one that was never answered counts as infinitely late."""
-    late = [float("inf") if turn.audible is None else turn.audible for turn in turns if not turn.cut]
+    late = [math.inf if turn.audible is None else turn.audible for turn in turns if not turn.cut]
     stopping = [turn.cut for turn in turns if turn.kind in HESITATING]
     return _figures(late, [turn.cut for turn in turns], stopping)
 
@@ -187,8 +188,13 @@ def expected(setting: Setting, turns: Sequence[Turn], heard: Sequence[Heard]) ->
 
 def _figures(late: Sequence[float], cuts: Sequence[bool], stopping: Sequence[bool]) -> Figures:
     if not late:
-        return Figures(float("inf"), float("inf"), _share(cuts), _share(stopping), 0, len(cuts))
-    return Figures(percentile(late, 50), percentile(late, 95), _share(cuts), _share(stopping), len(late), len(cuts))
+        return Figures(math.inf, math.inf, _share(cuts), _share(stopping), 0, len(cuts))
+    return Figures(_late(late, 50), _late(late, 95), _share(cuts), _share(stopping), len(late), len(cuts))
+
+
+def _late(late: Sequence[float], share: float) -> float:
+    found = percentile(late, share)
+    return math.inf if math.isnan(found) else found  # as between two that were never answered
 
 
 def _share(of: Sequence[bool]) -> float:

@@ -96,11 +96,10 @@ def _consent(given: object) -> str | None:
 def _speech(given: object) -> str | None:
     if not isinstance(given, dict):
         return None
-    delays = given.get("endpointing")
-    ends = (
-        f"; turns end after {delays[0]:g} to {delays[1]:g} s" if isinstance(delays, list) and len(delays) == 2 else ""
-    )
-    return f"{given.get('models')}{ends}"
+    match given.get("endpointing"):
+        case [int() | float() as shortest, int() | float() as longest]:
+            return f"{given.get('models')}; turns end after {shortest:g} to {longest:g} s"
+    return str(given.get("models"))
 
 
 def _webhook(delivery: Delivery | None) -> str | None:
