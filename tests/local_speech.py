@@ -12,12 +12,13 @@ import pytest
 from livekit import rtc
 from livekit.agents import APIConnectOptions, stt, utils
 
-from lkmongo.speech.local import why_not_local
+from lkmongo.speech.local import why_not_on_this_platform
 from lkmongo.speech.recogniser import LocalSTT
 from lkmongo.speech.voice import SPOKEN_RATE, LocalTTS
 from tests.waiting import until
 
-needs_local_speech = pytest.mark.skipif(why_not_local() is not None, reason=str(why_not_local()))
+needs_local_speech = pytest.mark.skipif(why_not_on_this_platform() is not None, reason=str(why_not_on_this_platform()))
+"""Where its packages can be installed, they must be."""
 AT_ONCE = APIConnectOptions(max_retry=0)
 Kind = stt.SpeechEventType
 
