@@ -37,7 +37,7 @@ from typing import Any
 from benchmarks import voice_cases, voice_report
 from benchmarks.measure import machine, percentile, tell
 from benchmarks.voice_cases import Said, Sentence
-from benchmarks.voice_listen import errors, listen, survives
+from benchmarks.voice_listen import listen, survives, wrong_words
 from benchmarks.voice_turns import HESITATING, Heard, Setting, Turn, expected, measured
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -128,9 +128,9 @@ def hear(sentences: Sequence[Sentence]) -> tuple[list[Heard], list[dict[str, Any
                 one = listen(said, lambda samples: loop.run_until_complete(text_of(samples, urgent=True)))
                 if one.pauses:
                     here.append(one)
-                mistakes, words = errors(sentence.text, one.transcript)
+                mistakes, words = wrong_words(said, one.transcript)
                 wrong, meant = wrong + mistakes, meant + words
-                kept += survives(sentence.slots, one.transcript)
+                kept += survives(said, one.transcript)
             heard += here
             rows.append(
                 {"voice": voice, "noisy": noisy, "sentences": len(some), "words": meant, "wrong": wrong, "kept": kept}

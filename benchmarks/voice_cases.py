@@ -1,6 +1,6 @@
 """What the callers of `benchmarks.voice` say, as sound: sentences in the local voice, with stops to think, and noise.
 
-The sentences are in `voice_data/sentences.txt`. Those that hesitate stop where the voice itself makes its longest
+The sentences are in `voice_data/turns.txt`. Those that hesitate stop where the voice itself makes its longest
 breaks, at their commas: its intonation says that more is coming, as a caller's does, and the break is stretched. The
 voice is the one that comes with the extra `voice`, as it is, and moved in pitch and pace for two callers more; if
 `flite` is on PATH, its voice slt is another.
@@ -24,12 +24,13 @@ import numpy as np
 from livekit import rtc
 from numpy.typing import NDArray
 
+from benchmarks.hearing import loudness, with_noise
 from benchmarks.voice_turns import HESITATING
 
 Samples = NDArray[np.int16]
 RATE = 16_000
 """Samples a second of what callers say."""
-DATA = Path(__file__).with_name("voice_data") / "sentences.txt"
+DATA = Path(__file__).with_name("voice_data") / "turns.txt"
 STOPS = (0.3, 0.5, 0.7, 0.9, 1.1, 1.3)
 """Seconds for which somebody stops to think."""
 VOICES = {
@@ -104,7 +105,7 @@ def say(sentence: Sentence, voice: str = "hibari", *, noisy: bool = False) -> Sa
         sound, stops = hesitating(sound, [chance.choice(STOPS) for _ in range(sentence.text.count(","))])
     end = spoken(sound)[1] / RATE
     if noisy:
-        sound = with_noise(sound, chance.randrange(2**32))
+        sound = noisy_sound(sound)
     return Said(sentence, voice, sound, end, stops, noisy)
 
 
@@ -139,13 +140,10 @@ def hesitating(sound: Samples, stops: Sequence[float]) -> tuple[Samples, tuple[f
     return np.concatenate([*pieces, sound[at:]]), tuple(stops[: len(longest)])
 
 
-def with_noise(sound: Samples, seed: int, decibels: float = NOISE_DB) -> Samples:
-    """With noise like that of a room, in which low tones are louder, so far below the loudness of the speech."""
-    speech = sound[np.abs(sound.astype(np.int32)) > _LOUD].astype(np.float64)
-    spectrum = np.fft.rfft(np.random.default_rng(seed).standard_normal(len(sound)))
-    noise = np.fft.irfft(spectrum / np.sqrt(np.maximum(1, np.arange(len(spectrum)))), len(sound))
-    noise *= np.sqrt(np.square(speech).mean() / 10 ** (decibels / 10) / np.square(noise).mean())
-    return np.clip(sound + noise, -32768, 32767).astype(np.int16)
+def noisy_sound(sound: Samples) -> Samples:
+    """With noise `NOISE_DB` below the loudness of the speech, breaks apart."""
+    speech = sound[np.abs(sound.astype(np.int32)) > _LOUD]
+    return with_noise(sound, NOISE_DB, loudness(speech))
 
 
 def write(path: Path, sound: Samples) -> None:
