@@ -77,7 +77,8 @@ def create_agent_session(
         turn_handling={
             "turn_detection": speech.turn_detection,
             "endpointing": {"min_delay": shortest, "max_delay": longest},
-            "preemptive_generation": {"enabled": True, "preemptive_tts": True},
+            # An answer that nobody hears costs nothing where the voice is this machine's.
+            "preemptive_generation": {"enabled": True, "preemptive_tts": speech.tts.provider == "local"},
         },
     )
 
