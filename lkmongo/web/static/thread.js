@@ -168,6 +168,7 @@ export class Thread {
     this.partial.clear();
     this.record = [];
     this.activities = null;
+    document.body.dataset.thread = "empty";
   }
 
   /** The transcript as text. */
@@ -194,6 +195,7 @@ export class Thread {
     const last = place.lastChild;
     if (line.who && last?.who === line.who) line.classList.add("goes-on");
     place.append(line);
+    document.body.dataset.thread = "lines";
     if (follows) this.#toEnd();
     else $("newest").hidden = false;
   }
