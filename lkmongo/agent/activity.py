@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ACTIVITY, MEMORY = "lkmongo.activity", "lkmongo.memory"
-"""Topics."""
+_TOPIC = "lkmongo.%s"
+ACTIVITY, MEMORY = _TOPIC % "activity", _TOPIC % "memory"
+"""Topics; none is the name of a module, for which the whole text would be taken."""
 MOST_WAITING = 50
 """Messages that wait to be sent; of more, the oldest are left out."""
 _LABEL = 80
