@@ -16,6 +16,7 @@ from lkmongo.after_end import Delivery, Learning
 from lkmongo.cli.command import Cli, command
 from lkmongo.cli.output import Format, counted, visible
 from lkmongo.model import DEFAULT_TENANT, SessionRecord, SessionStatus, Turn, TurnTotals, UserScope
+from lkmongo.speech.choose import speech_in_words
 from lkmongo.store.sessions.transcript import SLOW, Line, clock, lines, who
 from lkmongo.times import Since, Until, span
 from lkmongo.trust import call_in_words
@@ -51,7 +52,7 @@ def transcript(
         "length": clock(record.length),
         "turns": str(totals.turns) + (f", {totals.tool_errors} failed" if totals.tool_errors else ""),
         "consent": _consent(record.report.get("consent")),
-        "speech": _speech(record.report.get("speech")),
+        "speech": speech_in_words(record.report.get("speech")),
         "telephone": call_in_words(record.report.get("phone")),
         "about": record.summary.text if record.summary else None,
         "topics": ", ".join(record.summary.topics) if record.summary else None,
@@ -91,15 +92,6 @@ def _consent(given: object) -> str | None:
     when = f" {_local(at)}, by {by}, wording {given.get('wording')}" if isinstance(at, datetime) else ""
     kept = "" if given.get("state") in {"agreed", "withdrawn"} else ": nothing of this session was kept"
     return f"{given.get('state')}{when}{kept}"
-
-
-def _speech(given: object) -> str | None:
-    if not isinstance(given, dict):
-        return None
-    match given.get("endpointing"):
-        case [int() | float() as shortest, int() | float() as longest]:
-            return f"{given.get('models')}; turns end after {shortest:g} to {longest:g} s"
-    return str(given.get("models"))
 
 
 def _webhook(delivery: Delivery | None) -> str | None:

@@ -55,6 +55,16 @@ class Speech:
         await self.tts.aclose()
 
 
+def speech_in_words(facts: object) -> str | None:
+    """What `Speech.facts` says, as a record has it, in a line; None where it says nothing."""
+    if not isinstance(facts, dict):
+        return None
+    match facts.get("endpointing"):
+        case [int() | float() as shortest, int() | float() as longest]:
+            return f"{facts.get('models')}; turns end after {shortest:g} to {longest:g} s"
+    return str(facts.get("models"))
+
+
 def speech_source(settings: Settings) -> Source:
     """Who hears and speaks: as set, else LiveKit Inference where there is a gateway, else this machine if it can.
 
