@@ -290,13 +290,10 @@ async def show(
     if cli.output.is_json:
         webhook = asdict(record.webhook) | {"state": record.webhook.state} if record.webhook else None
         learning = asdict(record.learning) | {"state": record.learning.state} if record.learning else None
-        commitments = [asdict(each) for each in record.summary.commitments] if record.summary else []
         more = {
             "refused": refused,
-            "consent": record.report.get("consent"),
-            "phone": record.report.get("phone"),
-            "speech": record.report.get("speech"),
-            "commitments": commitments,
+            **{name: record.report.get(name) for name in ("consent", "phone", "speech")},
+            "commitments": [asdict(each) for each in record.summary.commitments] if record.summary else [],
             "webhook": webhook,
             "learning": learning,
             "redacted": record.redacted,
