@@ -165,6 +165,23 @@ async def test_what_the_last_call_was_about_goes_if_it_tells_what_is_no_longer_t
     assert not await store.users.forgot_after(ROBIN, now() - timedelta(hours=2)), "nothing else is forgotten by it"
 
 
+async def test_it_goes_by_an_edit_that_is_tried_again(store, server, monkeypatch):
+    await store.users.set_last_session(ROBIN, LastSession(now(), "About Boston.", None), started_at=now())
+    await store.memories.remember(ROBIN, "city", "Boston")
+
+    async def away(*_, **__):
+        raise DatabaseUnavailableError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store.history), "settle", away)
+        assert (await put(server, "city", "Lisbon"))[0] == 503
+    assert (await put(server, "city", "Lisbon"))[0] == 200
+    found = await lines(server)
+    assert found["city"]["content"] == "Lisbon"
+    assert "last_call" not in found
+    assert [each.content for each in await store.history.former(ROBIN, "city")] == ["Boston"]
+
+
 async def test_relative_dates_and_since_when_are_found_as_in_a_call(store, server):
     await put(server, "city", "Lisbon since May 2019")
     await put(server, "party", "next Friday")
