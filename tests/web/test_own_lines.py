@@ -405,6 +405,20 @@ async def test_who_else_wrote_it_is_told(store, server):
         assert each["at"]
 
 
+async def test_a_call_of_somebody_else_is_nobody_s_reason(store, server):
+    """Not even if a memory names it: ids of sessions are told to whoever was in them."""
+    for other in (UserScope(tenant_id="default", user_id="u-200"), replace(ROBIN, tenant_id="other")):
+        began = now() - timedelta(minutes=1)
+        await store.sessions.save(SessionRecord("s-9", other, "room", SessionStatus.COMPLETE, began, now()))
+        await store.sessions.append(other, "s-9", [turn(0, "a heron")])
+    await store.memories.remember(ROBIN, "pet", "a dog", source=Source("told", "s-9", "item-0"))
+    found = await why(server, "pet")
+    assert (found["said"], found["answer"], found["session"]) == (None, None, None)
+    await a_past_call(store, "s-9")
+    found = await why(server, "pet")
+    assert (found["said"], found["session"]["id"]) == (None, "s-9")
+
+
 async def test_a_field_that_was_set_in_a_call_is_shown_with_its_words(store, server):
     record = await a_past_call(store, ago=timedelta(seconds=20))
     await store.db.sessions.update_one({}, {"$unset": {"ended_at": 1}})
