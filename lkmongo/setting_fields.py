@@ -155,6 +155,14 @@ class Fields(BaseModel):
         description="search while the caller is still speaking, for a faster answer: `on` or `off`",
         examples=["on"],
     )
+    speech: Literal["auto", "inference", "local", "off"] = Field(
+        "auto",
+        alias="LKMONGO_SPEECH",
+        description=(
+            "who hears and speaks: LiveKit `inference`, this machine (`local`: English, extra `voice`), nobody "
+            "(`off`), or `auto`: LiveKit Inference if it is set up, else this machine if it can"
+        ),
+    )
     stt_base_url: SttAddress | None = Field(
         None,
         alias="LKMONGO_STT_BASE_URL",

@@ -7,10 +7,9 @@ import base64
 import errno
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
@@ -30,6 +29,7 @@ from lkmongo.web.caller import Callers, Login, load_login
 from lkmongo.web.connections import Connections, most_connections
 from lkmongo.web.guard import Origins, content_security_policy, guard
 from lkmongo.web.handle import CookieKeys, load_keys
+from lkmongo.web.page import page_routes, serve_file
 from lkmongo.web.proxies import Proxies
 from lkmongo.web.requests import MAX_BODY
 from lkmongo.web.rights import Rights
@@ -48,9 +48,6 @@ CLIENT_FILE = "livekit-client.umd.js"
 CLIENT_URL = f"https://cdn.jsdelivr.net/npm/livekit-client@{CLIENT_VERSION}/dist/{CLIENT_FILE}"
 CLIENT_INTEGRITY = "sha384-HkA7rQNo8H04l1p4zoXX1Cy+h9YoYp8LvKt4vfMFhv4KFk07UkrNwIUnyBum8Pw6"
 """Hash of the published file; browsers refuse any other."""
-
-_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
-_PLACE = "<!-- livekit-client -->"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,29 +92,9 @@ def load_client(folder: Path | None) -> Client:
 
 def routes(client: Client) -> Iterable[web.RouteDef]:
     """The routes of the page; its files are read once."""
-    folder = files("lkmongo.web") / "static"
-    for path, name in {"/": "talk.html", "/talk.css": "talk.css", "/talk.js": "talk.js"}.items():
-        text = (folder / name).read_text(encoding="utf-8")
-        if name == "talk.html":
-            text = text.replace(_PLACE, client.tag)
-        yield web.get(path, _file(text.encode(), _TYPES[Path(name).suffix]))
+    yield from page_routes(client.tag)
     if client.content is not None:
-        yield web.get(f"/{CLIENT_FILE}", _file(client.content, _TYPES[".js"]))
-
-
-def _file(content: bytes, content_type: str) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """A handler that serves `content`, with an ETag."""
-    tag = hashlib.sha256(content).hexdigest()[:32]
-
-    async def answer(request: web.Request) -> web.Response:
-        headers = {"Cache-Control": "no-cache", "ETag": f'"{tag}"'}
-        if any(each.value == tag for each in request.if_none_match or ()):
-            return web.Response(status=304, headers=headers)
-        response = web.Response(body=content, content_type=content_type, charset="utf-8", headers=headers)
-        response.enable_compression()
-        return response
-
-    return answer
+        yield web.get(f"/{CLIENT_FILE}", serve_file(client.content, "text/javascript"))
 
 
 HOST = "127.0.0.1"

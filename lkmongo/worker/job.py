@@ -18,12 +18,13 @@ from livekit.agents.voice.room_io import RoomOptions, TextInputOptions
 from lkmongo import deadlines
 from lkmongo.agent.assistant import create_assistant
 from lkmongo.agent.dialled import tenant_of_call
-from lkmongo.agent.models import check_language_model, choose_speech, create_agent_session
+from lkmongo.agent.models import check_language_model, create_agent_session
 from lkmongo.agent.typed_text import TypedText
 from lkmongo.api_secret import silence_pyjwt
 from lkmongo.child_process import end_after_parent
 from lkmongo.memory.lifetime import CRASH, SHUTDOWN, Lifetime
 from lkmongo.settings import Settings
+from lkmongo.speech.choose import choose_speech
 from lkmongo.worker.outbound import OutboundCall
 from lkmongo.worker.prewarm import Prewarm
 from lkmongo.worker.resume import chat_context

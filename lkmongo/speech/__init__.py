@@ -1,0 +1,1 @@
+"""Hearing and speaking: which recogniser, which voice, and what text is between them."""
