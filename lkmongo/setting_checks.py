@@ -261,7 +261,7 @@ def signing_key(secret: str) -> bytes:
 
 
 def server_address(example: str, key: str) -> BeforeValidator:
-    """The address of a server, without what may hold a secret, as it is shown and written to logs; `key` is for that."""
+    """The address of a server without what may hold a secret, as it is shown and logged; a setting is for that."""
 
     def check(value: Any) -> Any:
         if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", str(value)):

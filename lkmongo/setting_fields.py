@@ -82,7 +82,9 @@ class Fields(BaseModel):
         description="who embeds: `voyage`, `openai` (LKMONGO_EMBEDDING_BASE_URL), `local`, or `atlas` (MongoDB itself)",
         examples=["`openai` with a LKMONGO_EMBEDDING_BASE_URL, else `voyage` with a VOYAGE_API_KEY, else `local`"],
     )
-    embedding_base_url: Annotated[str, check.server_address("http://localhost:11434/v1", "LKMONGO_EMBEDDING_API_KEY")] | None = Field(
+    embedding_base_url: (
+        Annotated[str, check.server_address("http://localhost:11434/v1", "LKMONGO_EMBEDDING_API_KEY")] | None
+    ) = Field(
         None,
         alias="LKMONGO_EMBEDDING_BASE_URL",
         description="a server with OpenAI's embeddings API, such as Ollama, vLLM or OpenAI: what `/embeddings` follows",

@@ -110,7 +110,9 @@ class Settings(Fields):
             )
         given = {aliases[name]: value for name, value in values.items() if value is not None and value != ""}
         # What a model is called depends on who has it.
-        servers = {aliases[name]: getattr(self, name) for name in ("stt_base_url", "tts_base_url") if name not in values}
+        servers = {
+            aliases[name]: getattr(self, name) for name in ("stt_base_url", "tts_base_url") if name not in values
+        }
         try:
             checked = type(self).model_validate(servers | given)
         except ValidationError as error:

@@ -1,8 +1,8 @@
 """A local server with OpenAI's API, as servers for language models, recognition and voices have it, for tests.
 
 Run it as a process: `python -m tests.openai_server` prints its port. It greets, calls `recall_detail` when it hears
-"recall", answers with the tool's output, and otherwise repeats what it heard. It hears the next of `HEARD` in whatever it
-is sent, and speaks a tone for each word.
+"recall", answers with the tool's output, and otherwise repeats what it heard. It hears the next of `HEARD` in
+whatever it is sent, and speaks a tone for each word.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ async def _chat(request: web.Request) -> web.StreamResponse:
 
 
 async def _transcribe(request: web.Request) -> web.Response:
-    form = {name: value for name, value in (await request.post()).items()}
+    form = dict((await request.post()).items())
     with wave.open(io.BytesIO(form.pop("file").file.read())) as sound:
         seconds = sound.getnframes() / sound.getframerate()
     request.app[REQUESTS].append((dict(request.headers), form | {"seconds": seconds}))

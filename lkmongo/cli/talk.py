@@ -15,21 +15,21 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lkmongo.cli.output import Output
 from lkmongo.dotenv_files import load_dotenv_files
-from lkmongo.errors import ExitCode, LkmongoError, SettingsError, UsageError
+from lkmongo.errors import ExitCode, LkmongoError, UsageError
 
 if TYPE_CHECKING:
     from lkmongo.settings import LiveKitCredentials
 
 PORT = 7880
 """Where `livekit-server --dev` listens."""
-_KEY, _SECRET = "devkey", "secret"  # noqa: S105 - as everybody knows of `livekit-server --dev`
+_KEY, _SECRET = "devkey", "secret"
 _START = 60.0
 """Seconds in which the LiveKit server has to answer."""
 _END = 30.0
@@ -69,11 +69,10 @@ async def _talk(output: Output, port: int, livekit_port: int) -> int:
 
     settings = Settings.load(None, *load_dotenv_files(Path.cwd()))
     environment = dict(os.environ)
-    stop = _stop_on_signal()
+    stop = _Stop()
     async with AsyncExitStack() as stack:
         processes: dict[str, asyncio.subprocess.Process] = {}
         if settings.livekit is None:
-            _check_page(port)
             environment |= {
                 "LIVEKIT_URL": f"ws://127.0.0.1:{livekit_port}",
                 "LIVEKIT_API_KEY": _KEY,
@@ -81,39 +80,52 @@ async def _talk(output: Output, port: int, livekit_port: int) -> int:
             }
             credentials = Settings.load(environment).livekit
             if credentials and not await _is_there(credentials, livekit_port):
+                _check_page(port)
                 output.note(f"Starting {_SERVER} ...")
                 processes[_SERVER] = await stack.enter_async_context(_livekit_server(credentials, livekit_port, stop))
-        if stop.is_set():
-            return ExitCode.INTERRUPTED
-        output.note("Starting the worker and the talk page ...")
-        worker = await stack.enter_async_context(
-            _lkmongo(environment, "agent", "run", "--dev", "--demo", stderr=asyncio.subprocess.PIPE)
-        )
-        page = await stack.enter_async_context(
-            _lkmongo(environment, "web", "--dev", "--port", str(port), "--json", stdout=asyncio.subprocess.PIPE)
-        )
-        processes |= {"the worker": worker, "the talk page": page}
-        registered, address = asyncio.Event(), asyncio.get_running_loop().create_future()
-        for reading in (_pass_on(worker, registered), _address(page, address)):
-            task = asyncio.create_task(reading)
-            stack.callback(task.cancel)
-        everything = asyncio.gather(registered.wait(), address)
-        await _wait(stop, everything, processes)
-        if everything.done() and not everything.cancelled():
-            output.note(f"Talk on {address.result()} (Ctrl-C ends everything)")
-            await _wait(stop, None, processes)
-        everything.cancel()
+        _check_page(port)
         if not stop.is_set():
-            name, process = next((name, each) for name, each in processes.items() if each.returncode is not None)
-            raise TalkError(f"{name} has ended (exit code {process.returncode}), and so everything ends")
-    return ExitCode.INTERRUPTED
+            output.note("Starting the worker and the talk page ...")
+            pipe = asyncio.subprocess.PIPE
+            worker = ("agent", "run", "--dev", "--demo")
+            processes["the worker"] = await stack.enter_async_context(_lkmongo(environment, *worker, stderr=pipe))
+            page = ("web", "--dev", "--port", str(port), "--json")
+            processes["the talk page"] = await stack.enter_async_context(
+                _lkmongo(environment, *page, stdout=pipe, stderr=pipe)
+            )
+            await _until_stopped(output, stop, processes)
+    return stop.exit_code
+
+
+async def _until_stopped(output: Output, stop: _Stop, processes: Mapping[str, asyncio.subprocess.Process]) -> None:
+    """Tell where to talk once a call would be answered, and wait for a signal.
+
+    Raises:
+        TalkError: one of the processes has ended.
+    """
+    page = _Page(processes["the talk page"])
+    registered = asyncio.Event()
+    reading = {asyncio.create_task(_pass_on(processes["the worker"], registered)), *page.reading()}
+    ready: asyncio.Future[Any] = asyncio.gather(registered.wait(), page.address)
+    await _wait(stop, ready, processes)
+    if ready.done():
+        output.note(f"Talk on {page.address.result()} (Ctrl-C ends everything)")
+        await _wait(stop, None, processes)
+    ready.cancel()
+    if not stop.is_set():
+        name, process = next((name, each) for name, each in processes.items() if each.returncode is not None)
+        async with asyncio.timeout(_POLL * 10):
+            await asyncio.wait(reading)  # its last words
+        page.show_held()
+        raise TalkError(f"{name} has ended (exit code {process.returncode}), and so everything ends")
 
 
 async def _wait(
-    stop: asyncio.Event, until: asyncio.Future[object] | None, processes: Mapping[str, asyncio.subprocess.Process]
+    stop: _Stop, until: asyncio.Future[Any] | None, processes: Mapping[str, asyncio.subprocess.Process]
 ) -> None:
     """Wait for a signal, for `until`, or for one of the processes to end."""
-    tasks = [asyncio.create_task(each.wait()) for each in processes.values()] + [asyncio.create_task(stop.wait())]
+    ends: list[Coroutine[Any, Any, Any]] = [each.wait() for each in processes.values()]
+    tasks: list[asyncio.Future[Any]] = [asyncio.create_task(each) for each in (*ends, stop.wait())]
     try:
         await asyncio.wait([*tasks, *([until] if until else [])], return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -121,11 +133,19 @@ async def _wait(
             task.cancel()
 
 
-def _stop_on_signal() -> asyncio.Event:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
+class _Stop(asyncio.Event):
+    """Is set by the first signal to end."""
+
+    exit_code = int(ExitCode.OK)
+
+    def __init__(self) -> None:
+        super().__init__()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
+
+    def _on_signal(self, number: int) -> None:
+        self.exit_code = 128 + number
+        self.set()
 
 
 def _check_page(port: int) -> None:
@@ -145,7 +165,9 @@ async def _is_there(credentials: LiveKitCredentials, port: int) -> bool:
 
     if not _answers(port):
         if not shutil.which(_SERVER):
-            raise UsageError(f"{_SERVER} is not on PATH: there is no LiveKit server to talk through", hint=_HOW_TO_GET_IT)
+            raise UsageError(
+                f"{_SERVER} is not on PATH: there is no LiveKit server to talk through", hint=_HOW_TO_GET_IT
+            )
         return False
     try:
         await call_livekit(credentials)
@@ -153,7 +175,7 @@ async def _is_there(credentials: LiveKitCredentials, port: int) -> bool:
         raise TalkError(
             f"port {port} is taken, and not by a LiveKit server with the keys of {_SERVER} --dev",
             why=error.message,
-            hint=f"end what listens there, or name your LiveKit server in LIVEKIT_URL, LIVEKIT_API_KEY and its secret",
+            hint="end what listens there, or name your LiveKit server in LIVEKIT_URL, LIVEKIT_API_KEY and its secret",
         ) from error
     return True
 
@@ -166,7 +188,7 @@ def _answers(port: int) -> bool:
 
 @asynccontextmanager
 async def _livekit_server(
-    credentials: LiveKitCredentials, port: int, stop: asyncio.Event
+    credentials: LiveKitCredentials, port: int, stop: _Stop
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Start one that this machine alone reaches, and wait until it answers or `stop` is set.
 
@@ -240,22 +262,49 @@ async def _running(
                 os.killpg(process.pid, signal.SIGKILL)
 
 
+async def _lines(stream: asyncio.StreamReader | None) -> AsyncIterator[bytes]:
+    while stream and (line := await stream.readline()):
+        yield line
+
+
 async def _pass_on(worker: asyncio.subprocess.Process, registered: asyncio.Event) -> None:
     """Show the worker's log, and note when it takes calls."""
-    assert worker.stderr
-    async for line in worker.stderr:
+    async for line in _lines(worker.stderr):
         sys.stderr.buffer.write(line)
         sys.stderr.flush()
         if b"registered worker" in line:
             registered.set()
 
 
-async def _address(page: asyncio.subprocess.Process, address: asyncio.Future[str]) -> None:
-    """Note where the talk page is."""
-    assert page.stdout
-    async for line in page.stdout:
-        if not address.done():
-            address.set_result(str(json.loads(line)["url"]))
+class _Page:
+    """What the process of the talk page writes: where it is, and notes, which matter if it fails or afterwards."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._held: list[bytes] = []
+        self.address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def reading(self) -> set[asyncio.Task[None]]:
+        """The tasks that read what it writes, until it ends."""
+        return {asyncio.create_task(self._read_address()), asyncio.create_task(self._read_notes())}
+
+    def show_held(self) -> None:
+        """Show the notes from before it was ready."""
+        sys.stderr.buffer.writelines(self._held)
+        sys.stderr.flush()
+
+    async def _read_address(self) -> None:
+        async for line in _lines(self._process.stdout):
+            if not self.address.done():
+                self.address.set_result(str(json.loads(line)["url"]))
+
+    async def _read_notes(self) -> None:
+        async for line in _lines(self._process.stderr):
+            if self.address.done():
+                sys.stderr.buffer.write(line)
+                sys.stderr.flush()
+            else:
+                self._held.append(line)
 
 
 if __name__ == "__main__":

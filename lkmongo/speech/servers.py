@@ -69,6 +69,10 @@ class SpeechServer:
         """What a request of one's own has to carry."""
         return {"Authorization": f"Bearer {self.key}"} if self.key else {}
 
+    def update(self, part: Any) -> None:
+        """Go on with this model, and language or voice, in what `create_stt` or `create_tts` made."""
+        part.update_options(**self.options())
+
     def options(self) -> dict[str, Any]:
         """Model, and language or voice, as `update_options` of LiveKit's plugin takes them."""
         if self.kind == "tts":
@@ -115,7 +119,7 @@ def servers_of(settings: Settings, policy: TenantPolicy | None = None) -> list[S
     return [server for server in (stt_server(settings, policy), tts_server(settings, policy)) if server]
 
 
-def import_plugin(settings: Settings) -> None:
+def import_server_plugin(settings: Settings) -> None:
     """Import LiveKit's plugin for servers, which only the main thread may do, if one is set.
 
     Raises:
@@ -130,7 +134,7 @@ def import_plugin(settings: Settings) -> None:
                 import livekit.plugins.openai  # noqa: F401
 
 
-def create_stt(server: SpeechServer) -> stt.STT:
+def create_stt(server: SpeechServer) -> stt.STT[Any]:
     """The recogniser; an AgentSession cuts what is said into utterances for it by its voice activity detector.
 
     Raises:
@@ -149,7 +153,7 @@ def create_stt(server: SpeechServer) -> stt.STT:
     return Recogniser(**server.options(), base_url=server.url, api_key=server.key or "none", use_realtime=False)
 
 
-def create_tts(server: SpeechServer) -> tts.TTS:
+def create_tts(server: SpeechServer) -> tts.TTS[Any]:
     """The voice, a sentence at a time.
 
     Raises:
@@ -158,9 +162,7 @@ def create_tts(server: SpeechServer) -> tts.TTS:
     with extra("openai", f"{server.variable}_BASE_URL"):
         from livekit.plugins import openai
     # A WAV says its rate, which differs between servers; PCM does not, and decoding MP3 takes time.
-    return openai.TTS(
-        **server.options(), base_url=server.url, api_key=server.key or "none", response_format="wav"
-    )
+    return openai.TTS(**server.options(), base_url=server.url, api_key=server.key or "none", response_format="wav")
 
 
 def failure(server: SpeechServer, *, status: int | None, why: str) -> LkmongoError:
