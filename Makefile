@@ -25,8 +25,9 @@ FIND_PYTHON = for p in $(PYTHON) python3 python3.13 python3.12 python3.11 python
 IMPORT_ALL = import importlib, pkgutil, lkmongo, bm25s, livekit.agents.testing, markdown_it, numpy, rich.table, wordllama; \
 	[importlib.import_module(m.name) for m in pkgutil.walk_packages(lkmongo.__path__, 'lkmongo.') if m.name != 'lkmongo.__main__']
 
-# What hears and speaks on this machine has wheels for some systems only (Linux with glibc 2.31 or later, macOS 15 or later)
-# and no source, so it is installed by a lock of its own, and set-up goes on without it.
+# What hears and speaks on this machine has wheels for some systems only and no source, so it is installed by a lock of its
+# own, and set-up goes on without it.
+WHY_NO_VOICE = from lkmongo.speech.local import why_not_on_this_platform as why; print(why() or '')
 IMPORT_VOICE = import hibari, moonshine_voice
 VOICE = --quiet --python $(BIN)/python --require-hashes --no-deps --requirement requirements-voice.lock
 
@@ -47,9 +48,12 @@ $(STAMP): requirements.lock requirements-voice.lock pyproject.toml
 	fi; \
 	"$$uv" pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements.lock; \
 	"$$uv" pip install --quiet --python $(BIN)/python --no-deps --editable .; \
-	"$$uv" pip install $(VOICE) 2>/dev/null && $(BIN)/python -c "$(IMPORT_VOICE)" 2>/dev/null || { \
+	why="$$($(BIN)/python -c "$(WHY_NO_VOICE)")"; \
+	if [ -z "$$why" ] && ! { "$$uv" pip install $(VOICE) && $(BIN)/python -c "$(IMPORT_VOICE)"; } 2>/dev/null; then \
 		"$$uv" pip uninstall --quiet --python $(BIN)/python hibari-tts moonshine-voice 2>/dev/null || true; \
-		echo "The agent cannot hear and speak on this machine: its packages do not install here (make voice says why)" >&2; }; \
+		why="its packages could not be installed"; \
+	fi; \
+	[ -z "$$why" ] || echo "The agent will not hear and speak by this machine alone: $$why (make voice shows the whole error)" >&2; \
 	$(BIN)/python -c "$(IMPORT_ALL)"; \
 	touch $(STAMP); \
 	echo "Ready: $(BIN)/lkmongo" >&2

@@ -12,6 +12,7 @@ import logging
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
+from livekit import rtc
 from livekit.agents import CloseEvent, JobContext, JobProcess
 from livekit.agents.voice.room_io import RoomOptions, TextInputOptions
 
@@ -116,7 +117,7 @@ class JobSession:
             outbound = OutboundCall(job, lifetime, settings.livekit, prewarm.model)
             outbound.hold(assistant)
         # Before the session starts: to serve one participant only, the SDK must know the agent's own identity.
-        await job.connect()
+        await self._connect()
         if turns := await earlier_turns:
             await assistant.update_chat_ctx(chat_context(turns))
         caller_session.attach(session)
@@ -155,12 +156,16 @@ class JobSession:
         else:
             speech.speak_as(settings, policy)
 
+    async def _connect(self) -> None:
+        livekit = self._prewarm.settings.livekit
+        await self._job.connect(rtc_config=without_strangers() if livekit and livekit.is_local else None)
+
     async def _find_tenant(self) -> str | None:
         """The tenant whose number was dialled: it decides who answers, so the agent waits for it."""
         tenants = self._prewarm.settings.tenant_policies()
         if not tenants.by_number:
             return None
-        await self._job.connect()
+        await self._connect()
         return await tenant_of_call(self._job.room, tenants)
 
     def _on_close(self, event: CloseEvent) -> None:
@@ -175,6 +180,15 @@ class JobSession:
         finally:
             await self._stack.aclose()
             await self._prewarm.close()
+
+
+def without_strangers() -> rtc.RtcConfiguration:
+    """The media connection to a LiveKit server on this machine, for which nobody else has to be asked.
+
+    A server that is given no STUN server names public ones to its clients, by default. The SDK takes an empty list for
+    none given, so it is told to ask a port of this machine on which nobody answers.
+    """
+    return rtc.RtcConfiguration(ice_servers=[rtc.IceServer(urls=["stun:127.0.0.1:9"])])
 
 
 def room_options(participant_identity: str | None, typed: TypedText, *, aloud: bool) -> RoomOptions:
