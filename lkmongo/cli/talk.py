@@ -109,6 +109,7 @@ async def _until_stopped(output: Output, stop: _Stop, processes: Mapping[str, as
     ready: asyncio.Future[Any] = asyncio.gather(registered.wait(), page.address)
     await _wait(stop, ready, processes)
     if ready.done():
+        page.announced = True
         output.note(f"Talk on {page.address.result()} (Ctrl-C ends everything)")
         await _wait(stop, None, processes)
     ready.cancel()
@@ -282,6 +283,8 @@ class _Page:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self._held: list[bytes] = []
+        self.announced = False
+        """Whether it was told where it is: what it wrote before then is of no use."""
         self.address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def reading(self) -> set[asyncio.Task[None]]:
@@ -300,7 +303,7 @@ class _Page:
 
     async def _read_notes(self) -> None:
         async for line in _lines(self._process.stderr):
-            if self.address.done():
+            if self.announced:
                 sys.stderr.buffer.write(line)
                 sys.stderr.flush()
             else:
