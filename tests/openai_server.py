@@ -26,7 +26,8 @@ Answer = Callable[[list[dict[str, Any]], list[dict[str, Any]]], dict[str, Any]]
 
 REQUESTS = web.AppKey("requests", list)
 ANSWER: web.AppKey[Answer] = web.AppKey("answer")
-STATUS = web.AppKey("status", int)
+STATUS = web.AppKey("status", list)
+"""The status of every answer, in a list, so that a test can change it."""
 HEARD = web.AppKey("heard", list)
 """What is recognised, an utterance each; nothing once it is empty."""
 RATE = 22_050
@@ -49,8 +50,8 @@ def _answer(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> dict
 async def _chat(request: web.Request) -> web.StreamResponse:
     body = await request.json()
     request.app[REQUESTS].append((dict(request.headers), body))
-    if request.app[STATUS] != 200:
-        return web.json_response({"error": {"message": "no"}}, status=request.app[STATUS])
+    if request.app[STATUS] != [200]:
+        return web.json_response({"error": {"message": "no"}}, status=request.app[STATUS][0])
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
     delta = {"role": "assistant", **request.app[ANSWER](body["messages"], body.get("tools") or [])}
@@ -73,16 +74,16 @@ async def _transcribe(request: web.Request) -> web.Response:
     with wave.open(io.BytesIO(form.pop("file").file.read())) as sound:
         seconds = sound.getnframes() / sound.getframerate()
     request.app[REQUESTS].append((dict(request.headers), form | {"seconds": seconds}))
-    if request.app[STATUS] != 200:
-        return web.json_response({"error": {"message": "no"}}, status=request.app[STATUS])
+    if request.app[STATUS] != [200]:
+        return web.json_response({"error": {"message": "no"}}, status=request.app[STATUS][0])
     return web.json_response({"text": request.app[HEARD].pop(0) if request.app[HEARD] else ""})
 
 
 async def _speak(request: web.Request) -> web.StreamResponse:
     body = await request.json()
     request.app[REQUESTS].append((dict(request.headers), body))
-    if request.app[STATUS] != 200:
-        return web.json_response({"error": {"message": "no"}}, status=request.app[STATUS])
+    if request.app[STATUS] != [200]:
+        return web.json_response({"error": {"message": "no"}}, status=request.app[STATUS][0])
     response = web.StreamResponse(headers={"Content-Type": "audio/wav"})
     await response.prepare(request)
     # Who does not know yet how long it will be, writes the greatest number into the header.
@@ -102,7 +103,7 @@ def create_app(status: int = 200, answer: Answer = _answer) -> web.Application:
     app = web.Application()
     app[ANSWER] = answer
     app[REQUESTS] = []
-    app[STATUS] = status
+    app[STATUS] = [status]
     app[HEARD] = []
     app.router.add_post("/v1/audio/transcriptions", _transcribe)
     app.router.add_post("/v1/audio/speech", _speak)

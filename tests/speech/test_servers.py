@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 from aiohttp.test_utils import TestServer
 from livekit import rtc
 from livekit.agents import AgentSession, APIStatusError, inference
-from livekit.agents.voice import io
 
 from lkmongo.agent.assistant import Assistant
 from lkmongo.errors import AuthenticationError, ExitCode, MissingExtraError, SettingsError, UnreachableError
@@ -28,9 +26,9 @@ from lkmongo.speech.servers import (
 from lkmongo.tenants import TenantPolicy
 from tests.fake_llm import ScriptedLLM, calls
 from tests.openai_server import HEARD, REQUESTS, create_app
-from tests.speech_sound import speech
+from tests.sound_devices import Loudspeaker, Microphone
 from tests.talk import calling
-from tests.voice import RATE, Speaker
+from tests.voice import RATE
 from tests.waiting import until
 
 KEY = "sk-a-key-that-nobody-may-see"
@@ -153,35 +151,6 @@ def test_a_failure_says_what_to_do(status, code, named):
 
 
 # ---------------------------------------------------------------------- over HTTP
-
-
-class Microphone(io.AudioInput):
-    """Takes in real time what `say` is given, and silence between."""
-
-    def __init__(self) -> None:
-        super().__init__(label="microphone")
-        self._sound = b""
-
-    def say(self, seconds: float) -> None:
-        self._sound += speech(seconds, RATE).tobytes()
-
-    async def __anext__(self) -> rtc.AudioFrame:
-        await asyncio.sleep(0.02)
-        size = RATE // 50 * 2
-        data, self._sound = self._sound[:size], self._sound[size:]
-        return rtc.AudioFrame(data.ljust(size, b"\0"), RATE, 1, RATE // 50)
-
-
-class Loudspeaker(Speaker):
-    """Keeps what it plays."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.played = b""
-
-    async def capture_frame(self, frame: rtc.AudioFrame) -> None:
-        self.played += bytes(frame.data)
-        await super().capture_frame(frame)
 
 
 async def test_a_spoken_turn_is_heard_and_answered_by_servers(store):
