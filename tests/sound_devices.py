@@ -23,8 +23,9 @@ class Microphone(io.AudioInput):
         """Whether all was said."""
         return not self._sound
 
-    def say(self, seconds: float) -> None:
-        self._sound += speech(seconds, RATE).tobytes()
+    def say(self, seconds: float, pause: float = 0.0) -> None:
+        """Speak for so many seconds, and then be silent."""
+        self._sound += speech(seconds, RATE).tobytes() + bytes(2 * int(pause * RATE))
 
     async def __anext__(self) -> rtc.AudioFrame:
         await asyncio.sleep(0.02)

@@ -100,7 +100,7 @@ async def test_who_is_not_heard_is_told_so_once_and_heard_when_it_works_again(st
 
 def _says_again(session) -> bool:
     if session.input.audio.is_silent and session.agent_state == "listening":
-        session.input.audio.say(1.5)
+        session.input.audio.say(1.5, pause=3.0)
     return any(item.type == "message" and item.role == "user" for item in session.history.items)
 
 
