@@ -13,7 +13,7 @@ from tests.parsing import parse
 
 FLOORS = [
     {"", "detectors"},  # the modules directly in lkmongo: settings, errors, model, deadlines, ...
-    {"embed", "local"},
+    {"embed", "local", "speech"},
     {"store"},
     {"search"},
     {"outbox"},
