@@ -67,8 +67,12 @@ docs: $(STAMP)
 	@$(BIN)/python -m docs.generate
 
 lock: $(STAMP)
-	@uv="$$(command -v uv || echo $(BIN)/uv)"; "$$uv" pip compile pyproject.toml --universal --generate-hashes \
-		--all-extras --python-version 3.11 --no-header --no-emit-index-url --upgrade --quiet --output-file requirements.lock; \
+	@uv="$$(command -v uv || echo $(BIN)/uv)"; compile() { "$$uv" pip compile --universal --generate-hashes --python-version 3.11 \
+		--no-header --no-emit-index-url --quiet "$$@"; }; \
+	compile pyproject.toml --upgrade --output-file requirements.lock $$($(BIN)/python -c "import tomllib; \
+		print(*('--extra ' + name for name in tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies'] if name != 'voice'))"); \
+	compile pyproject.toml --upgrade --extra voice --constraints requirements.lock --no-annotate --output-file requirements-voice.lock \
+		$$(sed -n 's/^\([A-Za-z0-9._-]*\).*==.*/--no-emit-package \1/p' requirements.lock); \
 	$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'], 'uv', sep='\n')" \
 		| "$$uv" pip compile - --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
 		--no-emit-index-url --upgrade --quiet --output-file requirements-build.lock

@@ -127,6 +127,7 @@ async def worker(
         *options,
         cwd=folder,
         env=clean_environment()
+        | ({} if "LIVEKIT_INFERENCE_URL" in environment else {"LKMONGO_SPEECH": "off"})
         | {"PYTHONPATH": str(ROOT), "HOME": str(folder), "LKMONGO_AGENT": "tests.worker_process:Actor"}
         | environment,
         stdin=subprocess.DEVNULL,

@@ -152,7 +152,7 @@ def download_files(cli: Cli) -> None:
 
     Everything else is installed with lkmongo and works offline. The files go into Hugging Face's cache (HF_HOME).
     """
-    from lkmongo.agent.models import MULTILINGUAL, download_multilingual
+    from lkmongo.speech.turn_detection import MULTILINGUAL, download_multilingual
 
     if cli.settings.turn_detection != "multilingual":
         cli.output.note("LKMONGO_TURN_DETECTION is bundled and needs no download. Downloading anyway.")

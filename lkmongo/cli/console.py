@@ -288,7 +288,7 @@ async def choose_sound(settings: Settings, microphone: str | None, loudspeaker: 
 
 
 def _no_speech(settings: Settings) -> list[LkmongoError]:
-    from lkmongo.agent.models import has_speech
+    from lkmongo.speech.choose import has_speech
 
     try:
         return [] if has_speech(settings) else [NoSpeechError()]

@@ -20,8 +20,9 @@ from lkmongo.store.sessions.sessions import CONSOLE
 if TYPE_CHECKING:
     from lkmongo.agent.assistant import Assistant
     from lkmongo.agent.caller_session import CallerSession
-    from lkmongo.agent.models import CallerAgentSession, ModelChoice, Speech
+    from lkmongo.agent.models import CallerAgentSession, ModelChoice
     from lkmongo.memory.lifetime import Lifetime
+    from lkmongo.speech.choose import Speech
     from lkmongo.store.open import Store
     from lkmongo.tenants import TenantPolicy
 
@@ -191,7 +192,7 @@ def _choose_model(settings: Settings, agent: type[Assistant], listener: Listener
 
 
 def _speech(settings: Settings, listener: Listener, policy: TenantPolicy) -> Speech:
-    from lkmongo.agent.models import choose_speech
+    from lkmongo.speech.choose import choose_speech
 
     if settings.turn_detection == "multilingual":
         listener.note("The console uses the bundled turn detector: the multilingual one works only in a worker.")

@@ -1,1 +1,1 @@
-"""Speech: text made for a voice, and what is heard as words made data."""
+"""Hearing and speaking: which recogniser, which voice, and what text is between them."""

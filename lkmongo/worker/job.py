@@ -12,18 +12,20 @@ import logging
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
+from livekit import rtc
 from livekit.agents import CloseEvent, JobContext, JobProcess
 from livekit.agents.voice.room_io import RoomOptions, TextInputOptions
 
 from lkmongo import deadlines
 from lkmongo.agent.assistant import create_assistant
 from lkmongo.agent.dialled import tenant_of_call
-from lkmongo.agent.models import check_language_model, choose_speech, create_agent_session
+from lkmongo.agent.models import check_language_model, create_agent_session
 from lkmongo.agent.typed_text import TypedText
 from lkmongo.api_secret import silence_pyjwt
 from lkmongo.child_process import end_after_parent
 from lkmongo.memory.lifetime import CRASH, SHUTDOWN, Lifetime
 from lkmongo.settings import Settings
+from lkmongo.speech.choose import choose_speech
 from lkmongo.worker.outbound import OutboundCall
 from lkmongo.worker.prewarm import Prewarm
 from lkmongo.worker.resume import chat_context
@@ -114,7 +116,7 @@ class JobSession:
             outbound = OutboundCall(job, lifetime, settings.livekit, prewarm.model)
             outbound.hold(assistant)
         # Before the session starts: to serve one participant only, the SDK must know the agent's own identity.
-        await job.connect()
+        await self._connect()
         if turns := await earlier_turns:
             await assistant.update_chat_ctx(chat_context(turns))
         caller_session.attach(session)
@@ -132,12 +134,16 @@ class JobSession:
             outbound.begin(session, aloud=speech is not None)
         logger.info("a session began: %s, %s", caller_session.caller.status, "aloud" if speech else "in text only")
 
+    async def _connect(self) -> None:
+        livekit = self._prewarm.settings.livekit
+        await self._job.connect(rtc_config=without_strangers() if livekit and livekit.is_local else None)
+
     async def _find_tenant(self) -> str | None:
         """The tenant whose number was dialled: it decides who answers, so the agent waits for it."""
         tenants = self._prewarm.settings.tenant_policies()
         if not tenants.by_number:
             return None
-        await self._job.connect()
+        await self._connect()
         return await tenant_of_call(self._job.room, tenants)
 
     def _on_close(self, event: CloseEvent) -> None:
@@ -152,6 +158,15 @@ class JobSession:
         finally:
             await self._stack.aclose()
             await self._prewarm.close()
+
+
+def without_strangers() -> rtc.RtcConfiguration:
+    """The media connection to a LiveKit server on this machine, for which nobody else has to be asked.
+
+    A server that is given no STUN server names public ones to its clients, by default. The SDK takes an empty list for
+    none given, so it is told to ask a port of this machine on which nobody answers.
+    """
+    return rtc.RtcConfiguration(ice_servers=[rtc.IceServer(urls=["stun:127.0.0.1:9"])])
 
 
 def room_options(participant_identity: str | None, typed: TypedText, *, aloud: bool) -> RoomOptions:

@@ -12,6 +12,8 @@ from lkmongo.agent import models
 from lkmongo.agent.models import ModelChoice, choose_model
 from lkmongo.declarations import declare_agent
 from lkmongo.memory.memory import Memory
+from lkmongo.speech.choose import has_speech
+from lkmongo.speech.turn_detection import load_vad
 
 if TYPE_CHECKING:
     from livekit.agents import JobProcess, vad
@@ -43,7 +45,7 @@ class Prewarm:
         self.memory = Memory(settings)
         self.embedder = self.memory.embedder
         models.import_plugins(settings)
-        self.vad: vad.VAD | None = models.load_vad(settings) if models.has_speech(settings) else None
+        self.vad: vad.VAD | None = load_vad(settings) if has_speech(settings) else None
         # Loading its certificates takes up to half a second. It is bound to no event loop before its first request.
         model = choose_model(settings)
         for name in MODELS_MODULES if model else ():

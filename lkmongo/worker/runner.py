@@ -212,9 +212,11 @@ def _create_server(settings: Settings, options: Options) -> tuple[AgentServer, C
     """Check what the jobs need, warn about what is missing, and create the server."""
     from lkmongo.agent import models
     from lkmongo.agent.assistant import check_assistant, unused_tools_warning
+    from lkmongo.speech.choose import skip_model_preload, why_no_speech
     from lkmongo.worker.agent_server import create_server
 
-    aloud = models.has_speech(settings)
+    silent_because = why_no_speech(settings)
+    aloud = not silent_because
     if aloud and not settings.llm_base_url:
         models.check_inference_llm(settings)
     agent = check_assistant(settings)
@@ -222,12 +224,12 @@ def _create_server(settings: Settings, options: Options) -> tuple[AgentServer, C
     check_reranker(settings)
     _ = settings.webhook
     if not aloud:
-        logger.warning(models.TEXT_ONLY)
+        logger.warning("the agent joins in text only, without speech, because %s", silent_because)
         if not settings.llm_base_url:
             logger.warning("callers are answered by the demo responder, because there is no language model")
             if unused := unused_tools_warning(agent):
                 logger.warning(unused)
-        models.skip_model_preload()
+        skip_model_preload()
     capacity = _capacity(options, aloud=aloud)
     if capacity.max_calls < math.inf:
         logger.info("this worker takes up to %g calls at once (--max-calls)", capacity.max_calls)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from lkmongo.agent.models import has_speech, import_plugins
+from lkmongo.agent.models import import_plugins
 from lkmongo.api_secret import check_secret
 from lkmongo.dotenv_files import ignored_text, load_dotenv_files
 from lkmongo.settings import Settings
+from lkmongo.speech.choose import has_speech
 from lkmongo.worker.agent_server import create_server
 from lkmongo.worker.capacity import Capacity
 

@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator
 import jwt
 import pytest
 from aiohttp.test_utils import TestServer
+from livekit.agents import llm
 
-from lkmongo.agent.models import check_language_model, choose_model
+from lkmongo.agent.models import check_inference_llm, check_language_model, choose_model, import_plugins
 from lkmongo.console.lines import Line
 from lkmongo.console.text import Listener, Outcome, converse
-from lkmongo.errors import SettingsError
+from lkmongo.errors import MissingExtraError, SettingsError
 from lkmongo.model import UserScope
 from lkmongo.settings import Settings
 from tests.conftest import clean_environment
@@ -165,3 +166,42 @@ async def test_a_server_that_refuses_is_told_and_the_call_is_recorded_all_the_sa
     assert outcome.stored
     turns = await store.sessions.turns(ROBIN, outcome.session_id)
     assert [turn.content for turn in turns if turn.role == "user"] == ["hello"]
+
+
+@pytest.mark.parametrize("value", ["gpt-5", "openai/", "openai/a b", "openai/a,gpt-5"])
+def test_a_language_model_that_inference_cannot_know_is_refused(value):
+    with pytest.raises(SettingsError) as caught:
+        check_inference_llm(Settings.load(CLOUD | {"LKMONGO_LLM": value}))
+    assert "LKMONGO_LLM" in caught.value.message
+    if caught.value.hint and "provider/model" not in caught.value.hint:
+        assert "provider/model" in caught.value.message
+
+
+def test_a_server_of_ones_own_may_call_its_models_as_it_likes():
+    assert (
+        Settings.load({"LKMONGO_LLM": "llama3:8b", "LKMONGO_LLM_BASE_URL": "http://localhost:1/v1"}).llm == "llama3:8b"
+    )
+
+
+@pytest.mark.parametrize("value", ["", "   "])
+def test_an_empty_agent_name_is_the_default(value):
+    assert Settings.load({"LKMONGO_AGENT_NAME": value}).agent_name == "lkmongo-agent"
+
+
+async def test_the_second_language_model_is_a_fallback():
+    mind = choose_model(Settings.load(CLOUD | {"LKMONGO_LLM": "openai/gpt-4.1-mini, google/gemini-3-flash"}))
+    assert isinstance(mind.llm, llm.FallbackAdapter)
+    assert [each.model for each in mind.parts] == ["openai/gpt-4.1-mini", "google/gemini-3-flash"]
+    assert mind.description.startswith("openai/gpt-4.1-mini, else google/gemini-3-flash")
+    await mind.close()
+
+
+@pytest.mark.parametrize("use", [choose_model, import_plugins])
+def test_a_server_of_ones_own_needs_an_extra(use, monkeypatch):
+    import livekit.plugins
+
+    monkeypatch.delattr(livekit.plugins, "openai", raising=False)
+    monkeypatch.setitem(sys.modules, "livekit.plugins.openai", None)
+    with pytest.raises(MissingExtraError, match="LKMONGO_LLM_BASE_URL needs the extra openai") as caught:
+        use(Settings.load({"LKMONGO_LLM_BASE_URL": "http://127.0.0.1:9/v1"}))
+    assert caught.value.hint == 'pip install "lkmongo[openai]"'

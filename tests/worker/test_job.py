@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from livekit import rtc
-from livekit.agents import utils
+from livekit.agents import JobContext, utils
 from livekit.agents.ipc.mock_room import create_mock_room
 from livekit.agents.testing import fake_job_context
 
@@ -225,3 +225,16 @@ async def test_a_number_that_is_said_late_changes_whose_caller_it_is_and_who_ans
         await until(lambda: job_session._agent_session.current_agent.instructions == "You sell hats.")
         assert (call.scope.tenant_id, call.scope.is_guest) == ("shop", True)
         assert call.tenant_policy.greeting == "Guten Tag, hier ist der Laden."
+
+
+async def test_for_a_livekit_server_on_this_machine_no_stun_server_of_a_stranger_is_asked(hold, monkeypatch):
+    asked, connect = [], JobContext.connect
+
+    async def connects(job, **options):
+        asked.append(options)
+        await connect(job, **options)
+
+    monkeypatch.setattr(JobContext, "connect", connects)
+    async with hold(plain_metadata(ROBIN, CALLING)):
+        # The SDK connects once more, which does nothing when one is connected.
+        assert [list(each.urls) for each in asked[0]["rtc_config"].ice_servers] == [["stun:127.0.0.1:9"]]

@@ -1,24 +1,16 @@
-"""The choice of speech models, and errors for invalid settings."""
+"""The choice of speech, and errors for invalid settings."""
 
 from __future__ import annotations
 
-import sys
-
 import pytest
-from livekit.agents import inference, llm
+from livekit.agents import inference
 
-from lkmongo.agent import models
-from lkmongo.agent.models import (
-    DownloadError,
-    check_inference_llm,
-    choose_model,
-    choose_speech,
-    download_multilingual,
-    has_speech,
-    import_plugins,
-)
+from lkmongo.agent.models import check_inference_llm, import_plugins
 from lkmongo.errors import MissingExtraError, SettingsError
 from lkmongo.settings import Settings
+from lkmongo.speech import choose, turn_detection
+from lkmongo.speech.choose import choose_speech, has_speech, speech_source, why_no_speech
+from lkmongo.speech.turn_detection import DownloadError, download_multilingual, load_vad
 from lkmongo.tenants import TenantPolicy
 from tests.livekit_api import KEY, SECRET
 
@@ -32,21 +24,6 @@ def test_a_speech_model_that_cannot_be_one_is_refused_with_the_accepted_form(nam
         Settings.load({name: value})
 
 
-@pytest.mark.parametrize("value", ["gpt-5", "openai/", "openai/a b", "openai/a,gpt-5"])
-def test_a_language_model_that_inference_cannot_know_is_refused(value):
-    with pytest.raises(SettingsError) as caught:
-        check_inference_llm(Settings.load(CLOUD | {"LKMONGO_LLM": value}))
-    assert "LKMONGO_LLM" in caught.value.message
-    if caught.value.hint and "provider/model" not in caught.value.hint:
-        assert "provider/model" in caught.value.message
-
-
-def test_a_server_of_ones_own_may_call_its_models_as_it_likes():
-    assert (
-        Settings.load({"LKMONGO_LLM": "llama3:8b", "LKMONGO_LLM_BASE_URL": "http://localhost:1/v1"}).llm == "llama3:8b"
-    )
-
-
 def test_the_defaults_are_models_of_livekit_inference():
     settings = Settings.load(CLOUD)
     check_inference_llm(settings)
@@ -57,29 +34,63 @@ def test_the_defaults_are_models_of_livekit_inference():
     assert settings.agent_name == "lkmongo-agent"
 
 
-@pytest.mark.parametrize("value", ["", "   "])
-def test_an_empty_agent_name_is_the_default(value):
-    assert Settings.load({"LKMONGO_AGENT_NAME": value}).agent_name == "lkmongo-agent"
+OWN = {"LIVEKIT_URL": "ws://localhost:7880", "LIVEKIT_API_KEY": KEY, "LIVEKIT_API_SECRET": SECRET}
+GATEWAY = {"LIVEKIT_INFERENCE_URL": "http://localhost:1/v1"}
 
 
-async def test_the_second_language_model_is_a_fallback():
-    mind = choose_model(Settings.load(CLOUD | {"LKMONGO_LLM": "openai/gpt-4.1-mini, google/gemini-3-flash"}))
-    assert isinstance(mind.llm, llm.FallbackAdapter)
-    assert [each.model for each in mind.parts] == ["openai/gpt-4.1-mini", "google/gemini-3-flash"]
-    assert mind.description.startswith("openai/gpt-4.1-mini, else google/gemini-3-flash")
-    await mind.close()
+@pytest.fixture
+def engines(monkeypatch, request):
+    """Whether the engines can run on this machine."""
+    monkeypatch.setattr(choose, "why_not_local", lambda: None if request.param else "the extra voice is not installed")
 
 
-async def test_speech_needs_an_inference_gateway():
-    own = {"LIVEKIT_URL": "ws://localhost:7880", "LIVEKIT_API_KEY": KEY, "LIVEKIT_API_SECRET": SECRET}
-    assert not has_speech(Settings.load(own))
-    assert choose_speech(Settings.load(own)) is None
-    assert has_speech(Settings.load(own | {"LIVEKIT_INFERENCE_URL": "http://localhost:1/v1"}))
+@pytest.mark.parametrize(
+    ("engines", "chosen", "source"),
+    [
+        (False, {}, "off"),
+        (True, {}, "local"),
+        (False, OWN, "off"),
+        (True, OWN, "local"),
+        (True, OWN | GATEWAY, "inference"),
+        (True, CLOUD, "inference"),
+        (True, CLOUD | {"LKMONGO_SPEECH": "local"}, "local"),
+        (True, CLOUD | {"LKMONGO_SPEECH": "off"}, "off"),
+        (False, CLOUD | {"LKMONGO_SPEECH": "inference"}, "inference"),
+        (True, {"LIVEKIT_URL": "ws://localhost:7880", "LKMONGO_SPEECH": "local"}, "local"),
+    ],
+    indirect=["engines"],
+)
+def test_who_speaks_is_as_set_else_inference_else_this_machine(engines, chosen, source):
+    settings = Settings.load(chosen)
+    assert speech_source(settings) == source
+    assert has_speech(settings) == (source != "off")
+    assert (why_no_speech(settings) is None) == (source != "off")
+
+
+@pytest.mark.parametrize("engines", [False], indirect=True)
+def test_what_is_wanted_and_is_not_there_is_an_error_and_not_silence(engines):
+    with pytest.raises(MissingExtraError, match="LKMONGO_SPEECH is local") as missing:
+        speech_source(Settings.load(CLOUD | {"LKMONGO_SPEECH": "local"}))
+    assert missing.value.hint == 'pip install "lkmongo[voice]"'
+    with pytest.raises(SettingsError, match="LKMONGO_SPEECH is inference"):
+        speech_source(Settings.load(OWN | {"LKMONGO_SPEECH": "inference"}))
+    assert "the extra voice is not installed" in why_no_speech(Settings.load(OWN))
+    assert why_no_speech(Settings.load({"LKMONGO_SPEECH": "off"})) == "LKMONGO_SPEECH is off"
+
+
+@pytest.mark.parametrize("engines", [True], indirect=True)
+@pytest.mark.parametrize(
+    ("chosen", "language", "can_talk"),
+    [({}, None, True), ({}, "en-GB", True), ({}, "de", False), (CLOUD, "de", True), ({}, "enm", False)],
+)
+def test_the_engines_on_this_machine_only_know_english(engines, chosen, language, can_talk):
+    why = why_no_speech(Settings.load(chosen), TenantPolicy(language=language))
+    assert why is None if can_talk else language in why
 
 
 @pytest.mark.parametrize(("value", "made"), [("bundled", "livekit.agents.inference"), ("silero", "silero")])
 def test_the_voice_activity_detector_is_as_set(value, made):
-    assert made in type(models.load_vad(Settings.load({"LKMONGO_VAD": value}))).__module__
+    assert made in type(load_vad(Settings.load({"LKMONGO_VAD": value}))).__module__
 
 
 async def test_the_bundled_turn_detector_is_the_default(monkeypatch):
@@ -93,7 +104,7 @@ async def test_the_bundled_turn_detector_is_the_default(monkeypatch):
 
 def test_the_multilingual_model_is_asked_for_before_it_is_fetched(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(models, "_multilingual_is_downloaded", lambda: False)
+    monkeypatch.setattr(turn_detection, "_multilingual_is_downloaded", lambda: False)
     with pytest.raises(SettingsError) as caught:
         import_plugins(Settings.load(CLOUD | {"LKMONGO_TURN_DETECTION": "multilingual"}))
     assert "download-files" in caught.value.hint
@@ -107,17 +118,6 @@ def test_a_download_that_fails_says_what_and_why(monkeypatch):
     with pytest.raises(DownloadError) as caught:
         download_multilingual()
     assert "no route" in caught.value.why
-
-
-@pytest.mark.parametrize("use", [choose_model, import_plugins])
-def test_a_server_of_ones_own_needs_an_extra(use, monkeypatch):
-    import livekit.plugins
-
-    monkeypatch.delattr(livekit.plugins, "openai", raising=False)
-    monkeypatch.setitem(sys.modules, "livekit.plugins.openai", None)
-    with pytest.raises(MissingExtraError, match="LKMONGO_LLM_BASE_URL needs the extra openai") as caught:
-        use(Settings.load({"LKMONGO_LLM_BASE_URL": "http://127.0.0.1:9/v1"}))
-    assert caught.value.hint == 'pip install "lkmongo[openai]"'
 
 
 @pytest.mark.parametrize(
