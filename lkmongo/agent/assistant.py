@@ -18,7 +18,8 @@ from lkmongo.files import instructions_in
 from lkmongo.imports import import_string
 from lkmongo.settings import Settings
 from lkmongo.speech.heard import as_data
-from lkmongo.speech.spoken import is_english, speakable_stream
+from lkmongo.speech.local import is_english
+from lkmongo.speech.spoken import speakable_stream
 from lkmongo.tenants import TenantPolicy
 
 if TYPE_CHECKING:

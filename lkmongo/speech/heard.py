@@ -69,7 +69,8 @@ _CODE = re.compile(
     _I,
 )
 _CODED = re.compile(
-    r"(?<![\w'.-])(?P<letters>[A-Za-z](?:\.? [A-Za-z]){0,3})\.?,? ?(?P<dash>-?)(?P<digits>\d{3,})(?![\w.-])"
+    r"(?<![\w'.-])(?P<letters>[A-Za-z](?:\.? [A-Za-z]){0,3})\.?,? ?(?P<dash>-?)(?P<four>for )?"
+    r"(?P<digits>\d{2,})(?![\w-]|\.\d)"
 )
 
 # ------------------------------------------------------------------ addresses
@@ -221,10 +222,11 @@ def _codes(text: str, before: str) -> str:
         is_article = match["letters"] in {"a", "i"} and not match["dash"]
         is_sure = _SURE.search(told) is not None
         is_likely = _LIKELY.search(told) is not None and not (is_article and not _ENDS.match(text, match.end()))
-        if not (is_sure or is_likely):
+        digits = f"4{match['digits']}" if match["four"] else match["digits"]  # "C for 007" is "C four oh oh seven"
+        if not (is_sure or (is_likely and not match["four"])) or len(digits) < _LEAST:
             return match[0]
         letters = re.sub(r"\W", "", match["letters"])
-        return f"{letters.upper()}{match['dash']}{match['digits']}"
+        return f"{letters.upper()}{match['dash']}{digits}"
 
     text = _CODE.sub(dashed, text)
     return _CODED.sub(joined, text)

@@ -135,11 +135,6 @@ _PLAIN = re.compile(
 _OPEN = re.compile(r"(?:\[[^\[\]\n]{0,200}|<[A-Za-z/][^<>\n]{0,200})\Z")
 
 
-def is_english(language: str | None) -> bool:
-    """Whether a language, such as "en-GB" or "English", is English, or not known."""
-    return (language or "en").strip().casefold().startswith("en")
-
-
 def speakable(text: str, *, english: bool = True) -> str:
     """The text as a voice should get it.
 
@@ -218,7 +213,7 @@ def _plural(match: re.Match[str], words: tuple[str, str]) -> str:
 
 
 def _address(match: re.Match[str], _: bool) -> str:
-    local, _, domain = match[0].partition("@")
+    local, domain = match[0].split("@")
     return f"{spelled_address(local)} at {spelled_address(domain)}"
 
 

@@ -47,6 +47,8 @@ DATA = [
     ("order A one zero zero one", "order A1001"),
     ("order b one zero zero one", "order B1001"),
     ("Where is order number a 1001?", "Where is order number A1001?"),
+    ("Where is order number R, 5566.", "Where is order number R5566."),
+    ("order number C for 007", "order number C4007"),
     ("my booking reference is x y z dash one two three", "my booking reference is XYZ-123"),
     ("A as in alpha dash one thousand one", "A-1001"),
     ("B for Bravo, one zero zero one, is my order", "B, 1001, is my order"),
@@ -110,6 +112,8 @@ order two of those, please
 order number one more time
 the number one reason
 a thousand thanks
+plan b for 12 people
+order a 12 inch pizza
 a thousand and one reasons
 one thousand and one nights
 one hundred times

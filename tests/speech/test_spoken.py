@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lkmongo.speech.spoken import is_english, speakable, speakable_stream
+from lkmongo.speech.spoken import speakable, speakable_stream
 
 SPELLED = [
     # numbers of orders and the like
@@ -168,14 +168,6 @@ def test_it_stays(text):
 def test_another_language_gets_no_english_words(text, spoken):
     assert speakable(text, english=False) == spoken
     assert speakable(spoken, english=False) == spoken
-
-
-@pytest.mark.parametrize(
-    ("language", "it_is"),
-    [(None, True), ("", True), ("en", True), ("en-GB", True), ("English", True), ("de", False), ("multi", False)],
-)
-def test_which_languages_are_english(language, it_is):
-    assert is_english(language) is it_is
 
 
 # ------------------------------------------------------------------ properties
