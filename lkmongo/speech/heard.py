@@ -94,6 +94,8 @@ _WORTH = re.compile(
     _I,
 )
 """One of these is in everything that is changed."""
+_LONGEST = 4_000
+"""Characters that somebody may say at once."""
 
 
 def as_data(text: str, *, before: str = "") -> str:
@@ -103,7 +105,7 @@ def as_data(text: str, *, before: str = "") -> str:
         text: what was heard, in English.
         before: what was heard before it in the same turn, which may tell what a number is of.
     """
-    if not _WORTH.search(text) or holds_secret(text):
+    if len(text) > _LONGEST or not _WORTH.search(text) or holds_secret(text):
         return text
     for change in (_words_of_letters, _addresses, dates_and_amounts, _letters):
         text = change(text)

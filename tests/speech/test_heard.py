@@ -304,6 +304,11 @@ def test_any_text_can_be_heard(text):
     as_data(text)
 
 
+def test_what_is_too_long_to_be_said_is_left_alone():
+    text = "order number four seven one one " * 200
+    assert as_data(text) == text
+
+
 STRICT = dict.fromkeys(POLICY, "mask")
 
 
