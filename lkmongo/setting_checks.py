@@ -271,6 +271,9 @@ def endpointing(value: Any) -> Any:
     return shortest, longest
 
 
+Endpointing = Annotated[tuple[float, float], BeforeValidator(endpointing)]
+
+
 def agent_name(value: Any) -> Any:
     text = str(value)
     if len(text) > 128 or not text.isprintable():

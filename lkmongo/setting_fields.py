@@ -215,14 +215,11 @@ class Fields(BaseModel):
         alias="LKMONGO_TURN_DETECTION",
         description=("end-of-turn detection: `bundled`, or `multilingual` after `lkmongo agent download-files`"),
     )
-    endpointing: Annotated[tuple[float, float], BeforeValidator(check.endpointing)] = Field(
+    endpointing: check.Endpointing = Field(
         check.ENDPOINTING,
         alias="LKMONGO_ENDPOINTING",
-        description=(
-            "after how many seconds of silence a caller's turn is over, and after how many if they seem to be in the "
-            "middle of a sentence, such as `0.3,2.5`"
-        ),
-        examples=[f"`{check.ENDPOINTING[0]:g},{check.ENDPOINTING[1]:g}`"],
+        description="seconds of silence that end a caller's turn, and that end one that seems unfinished",
+        examples=["`{:g},{:g}`".format(*check.ENDPOINTING)],
     )
     llm_base_url: HttpUrl | None = Field(
         None,
