@@ -30,7 +30,7 @@ def listen(said: Said, recognise: Callable[[Samples], str]) -> Heard:
     """Hear a sentence; `recognise` makes a text of samples."""
     from livekit.local_inference import EOT, VAD
 
-    from lkmongo.speech.trailing import trails_off
+    from lkmongo.speech.patience import trails_off
 
     before, after = (np.zeros(round(seconds * RATE), np.int16) for seconds in (_LEAD, _TAIL))
     sound = np.concatenate([before, said.sound, after])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lkmongo.speech.trailing import trails_off
+from lkmongo.speech.patience import trails_off
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,8 @@ def test_what_wants_another_word_trails_off(text):
         "Where is order 1001?",
         "Order four thousand seven hundred eleven.",
         "Um, 4711.",
+        "Five.",
+        "12",
         "What am I allergic to?",
         "Where do you ship from?",
         "Who is it for?",
