@@ -261,7 +261,7 @@ def _failure(error: Any) -> LkmongoError:
         return SpeechRefusedError(
             f"{part} refuses the credentials",
             why=first_line(cause),
-            hint="check LIVEKIT_API_KEY and LIVEKIT_API_SECRET, LIVEKIT_INFERENCE_API_KEY and its secret, or of servers "
+            hint="check LIVEKIT_API_KEY and LIVEKIT_API_SECRET, LIVEKIT_INFERENCE_API_KEY and its secret, or "
             "LKMONGO_STT_API_KEY and LKMONGO_TTS_API_KEY; lkmongo agent console without --voice needs none",
         )
     return SpeechFailedError(
