@@ -40,7 +40,8 @@ _PHRASES = re.compile(
     r"|^(?:(?:can|could|would|will|do|did|may|should|have) (?:you|i|we|they)|i|i (?:think|guess|want|need)|we|well)$"
 )
 _PIECE_OF_NUMBER = re.compile(
-    r"\d{3}[,.]*|(?:(?:zero|oh|one|two|three|four|five|six|seven|eight|nine)(?:[ ,.-]+|$)){2,3}"
+    r"(?:.*\bphone number is\b.*\b)?"
+    r"(?:\d{3}[,.]*|(?:(?:zero|oh|one|two|three|four|five|six|seven|eight|nine)(?:[ ,.-]+|$)){2,3})"
 )
 
 
