@@ -217,6 +217,13 @@ async def test_web_does_what_it_does_and_may_do_no_more(guarded, operator, seen,
             ("DELETE", "memories/profile/last_call", {}),
             ("DELETE", "memories/memory/color", {}),
             ("DELETE", "memories/profile/name", {}),
+            ("PUT", "memories/memory/color", {"json": {"content": "teal"}}),
+            ("PUT", "memories/memory/color", {"json": {"content": "green"}}),
+            ("PUT", "memories/memory/color", {"json": {"content": "teal"}}),
+            ("PUT", "memories/profile/name", {"json": {"content": "Robin"}}),
+            ("GET", "memories/memory/color/why", {}),
+            ("GET", "memories/profile/name/why", {}),
+            ("GET", "sessions", {}),
             ("GET", "memories", {"headers": by_header}),  # the guest becomes Robin
         ):
             status, answer = await call(browser, method, f"{server.url}api/{path}", **options)

@@ -15,12 +15,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from lkmongo import deadlines
-from lkmongo.agent.slots import Slots, bytes_of
+from lkmongo.agent.slots import Slots
 from lkmongo.backoff import retry_pause
 from lkmongo.errors import LimitError, LkmongoError
 from lkmongo.model import Fact, now
 from lkmongo.outbox.lease import Lease
 from lkmongo.store.open import Store
+from lkmongo.store.people.memories import bytes_of
 from lkmongo.tenants import Limits
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from lkmongo.errors import InvalidTextError, LkmongoError
 from lkmongo.model import MAX_CONTENT, Fact, slot_name
 from lkmongo.search.exact import ExactIndex, Tokenizer
 from lkmongo.search.strategy import memory_index
+from lkmongo.store.people.memories import bytes_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -279,11 +280,6 @@ class Slots:
 def characters_of(memory: Fact) -> int:
     """The characters of a slot's label and text; of a text that is not loaded, the most that it may have."""
     return len(memory.memory_type) + (MAX_CONTENT if memory.is_unread else len(memory.content))
-
-
-def bytes_of(memory: Fact) -> int:
-    """The same in UTF-8."""
-    return len(memory.memory_type.encode()) + (MAX_CONTENT if memory.is_unread else len(memory.content.encode()))
 
 
 async def told_of(memories: list[Fact]) -> list[Fact]:

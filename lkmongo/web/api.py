@@ -6,21 +6,25 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from aiohttp import web
 
-from lkmongo.errors import DriftError, LkmongoError, NotReadyError, UsageError
-from lkmongo.model import UserScope, profile_words
+from lkmongo.errors import ConsentError, DriftError, LkmongoError, NotReadyError, UsageError
+from lkmongo.model import SessionRecord, UserScope, profile_words
 from lkmongo.outbox.learned import decide
 from lkmongo.store.open import Store
+from lkmongo.store.people.editing import edit_line, why_line
 from lkmongo.store.people.forget import forget_everything, forget_line
 from lkmongo.store.people.offers import offers_of
-from lkmongo.store.people.person import Line, about_lines, memory_lines
+from lkmongo.store.people.person import NOT_THERE, Line, about_lines, memory_lines
+from lkmongo.store.sessions.own_calls import past_calls
+from lkmongo.tenants import Limits
 from lkmongo.tokens import SigningKey, TokenRequest, mint
 from lkmongo.web.caller import Callers, WebCaller
-from lkmongo.web.guard import problem, read_token_request, too_many
-from lkmongo.web.limits import PER_CALLER, Limit, NewVisitors
+from lkmongo.web.guard import problem, read_content, read_token_request, too_many
+from lkmongo.web.limits import EDITS, PER_CALLER, Limit, NewVisitors
 from lkmongo.web.proxies import Proxies
 from lkmongo.web.requests import in_time, json_body
 
@@ -30,6 +34,9 @@ PAGE = 50
 """Memories in one answer."""
 SUGGESTING = 20
 """Conversations whose suggestions are in an answer, and what a guest had instead."""
+CALLS = 20
+"""Past calls in one answer."""
+_LINE = "/api/memories/{kind:memory|profile|commitment}/{name}"
 _PING_SECONDS = 2.0
 
 
@@ -45,12 +52,25 @@ class LiveKitServer:
 class Interface:
     """The handlers."""
 
-    def __init__(self, store: Store, callers: Callers, livekit: LiveKitServer, proxies: Proxies) -> None:
+    def __init__(
+        self,
+        store: Store,
+        callers: Callers,
+        livekit: LiveKitServer,
+        proxies: Proxies,
+        limits: Limits | None = None,
+        *,
+        asks: bool = False,
+    ) -> None:
+        """Serve callers who may have so many memories; with `asks`, nothing is stored of who has not agreed to it."""
         self._store = store
+        self._limits = limits or Limits()
+        self._asks = asks
         self._callers = callers
         self._livekit = livekit
         self._proxies = proxies
         self._per_caller = Limit(PER_CALLER)
+        self._edits = Limit(EDITS)
         self._new_visitors = NewVisitors()
         self._away: str | None = None
 
@@ -58,7 +78,10 @@ class Interface:
         yield web.post("/api/token", self.token)
         yield web.get("/api/memories", self.memories, allow_head=False)
         yield web.delete("/api/memories", self.forget_everything)
-        yield web.delete("/api/memories/{kind:memory|profile|commitment}/{name}", self.forget)
+        yield web.put(_LINE, self.edit)
+        yield web.delete(_LINE, self.forget)
+        yield web.get(f"{_LINE}/why", self.why, allow_head=False)
+        yield web.get("/api/sessions", self.sessions, allow_head=False)
         yield web.post("/api/suggestions/{id}/{answer:accept|decline}", self.decide)
         yield web.post("/api/logout", self.logout)
         yield web.get("/health", self.health)
@@ -105,16 +128,7 @@ class Interface:
             found: dict[str, Any] = {"lines": page, "more": more}
             if not after:
                 found |= await self._beside(caller.scope, page)
-        found["lines"] = [
-            {
-                "kind": line.kind,
-                "name": line.name,
-                "label": line.label,
-                "content": line.content,
-                "at": line.at.isoformat() if line.at else None,
-            }
-            for line in found["lines"]
-        ]
+        found["lines"] = [_line(line) for line in found["lines"]]
         answer = {"logged_in": caller.logged_in, "known": True, "suggestions": []} | found
         return self._settled(request, web.json_response(answer), caller)
 
@@ -132,7 +146,7 @@ class Interface:
                 "label": profile_words(proposal.label).capitalize(),
                 "content": proposal.content,
                 "ended": proposal.kind == "ended",
-                "at": proposal.said_at.isoformat(),
+                "at": _iso(proposal.said_at),
             }
             for _, proposal in waiting
         ]
@@ -146,7 +160,7 @@ class Interface:
                 "label": profile_words(offer.label).capitalize(),
                 "content": offer.content,
                 "ended": False,
-                "at": offer.said_at.isoformat() if offer.said_at else None,
+                "at": _iso(offer.said_at),
                 "of_guest": True,
                 "instead_of": kept.get((offer.kind, offer.label)),
             }
@@ -154,10 +168,65 @@ class Interface:
         ]
         return {"lines": about + page, "count": len(about) + count, "suggestions": suggestions}
 
+    async def edit(self, request: web.Request) -> web.Response:
+        """Let a line say something else, or again what it said before it was deleted: `{"content": "teal"}`."""
+        body = await json_body(request)
+        if isinstance(body, web.Response):
+            return body
+        content = read_content(body)
+        caller = await self._callers.recognise(request)
+        if caller is None:
+            return problem(404, "not_found", "nothing is kept of this browser: begin a conversation first")
+        if seconds := self._edits.wait(caller.bucket):
+            return too_many(seconds)
+        kind, name = request.match_info["kind"], request.match_info["name"]
+        try:
+            async with in_time():
+                line = await edit_line(
+                    self._store, caller.scope, kind, name, content, limits=self._limits, asks=self._asks
+                )
+        except ConsentError as error:
+            return problem(409, error.code, "nothing more is kept of you, as you have not agreed to it")
+        except DriftError as error:
+            return problem(409, error.code, f"{error.message}: {error.why}")
+        return self._settled(request, web.json_response(_line(line)), caller)
+
+    async def why(self, request: web.Request) -> web.Response:
+        """Where a line is from: what was said and answered, in which call, or who wrote it."""
+        caller = await self._callers.recognise(request)
+        if caller is None:
+            return problem(404, "not_found", NOT_THERE)
+        async with in_time():
+            found = await why_line(self._store, caller.scope, request.match_info["kind"], request.match_info["name"])
+        session = found.exchange.session
+        answer = {
+            "by": found.by,
+            "at": _iso(found.at),
+            "said": found.exchange.said,
+            "answer": found.exchange.answer,
+            "session": _call(session) if session else None,
+        }
+        return self._settled(request, web.json_response(answer), caller)
+
+    async def sessions(self, request: web.Request) -> web.Response:
+        """A page of the caller's past calls, newest first; see `memories` for `?after=`."""
+        caller = await self._callers.recognise(request)
+        if caller is None:
+            return web.json_response({"sessions": [], "more": None})
+        async with in_time():
+            try:
+                page, more = await past_calls(
+                    self._store.db, caller.scope, limit=CALLS, after=request.query.get("after", "")
+                )
+            except UsageError as error:
+                return problem(400, "bad_place", error.message)
+        told = [_call(each) | {"summary": each.summary.text if each.summary else ""} for each in page]
+        return self._settled(request, web.json_response({"sessions": told, "more": more}), caller)
+
     async def forget(self, request: web.Request) -> web.Response:
         caller = await self._callers.recognise(request)
         if caller is None:
-            return problem(404, "not_found", "that is not remembered")
+            return problem(404, "not_found", NOT_THERE)
         async with in_time():
             await forget_line(self._store, caller.scope, request.match_info["kind"], request.match_info["name"])
         return self._settled(request, web.Response(status=204), caller)
@@ -220,3 +289,28 @@ class Interface:
     def _settled(self, request: web.Request, response: web.Response, caller: WebCaller) -> web.Response:
         self._callers.settle(request, response, caller)
         return response
+
+
+def _line(line: Line) -> dict[str, Any]:
+    return {
+        "kind": line.kind,
+        "name": line.name,
+        "label": line.label,
+        "content": line.content,
+        "at": _iso(line.at),
+        "editable": line.editable,
+    }
+
+
+def _call(record: SessionRecord) -> dict[str, Any]:
+    """A call of the caller's own, without what is technical."""
+    return {
+        "id": record.session_id,
+        "started_at": _iso(record.started_at),
+        "ended_at": _iso(record.ended_at),
+        "channel": "phone" if record.trust else "online",
+    }
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None

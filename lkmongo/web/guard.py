@@ -57,12 +57,7 @@ def read_token_request(body: bytes, agent_name: str) -> str:
     """
     if not body.strip():
         return ""
-    try:
-        asked = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise RequestError("the body is not JSON") from error
-    if not isinstance(asked, dict):
-        raise RequestError("the body is not a JSON object")
+    asked = _json_object(body)
     fields = {_snake_case(name): value for name, value in asked.items()}
     for name, value in fields.items():
         if name not in _FIELDS:
@@ -74,6 +69,28 @@ def read_token_request(body: bytes, agent_name: str) -> str:
     if not isinstance(name, str):
         raise RequestError("participant_name is not text")
     return name.strip()
+
+
+def read_content(body: bytes) -> str:
+    """The text in `{"content": text}`, which must hold nothing else.
+
+    Raises:
+        RequestError: it is something else.
+    """
+    asked = _json_object(body)
+    if asked.keys() != {"content"} or not isinstance(asked["content"], str):
+        raise RequestError('the body must be {"content": text}')
+    return str(asked["content"])
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise RequestError("the body is not JSON") from error
+    if not isinstance(asked, dict):
+        raise RequestError("the body is not a JSON object")
+    return asked
 
 
 def _check_room_config(config: Any, agent_name: str) -> None:
@@ -111,7 +128,7 @@ def _snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z])[A-Z]", lambda match: f"_{match[0].lower()}", name)
 
 
-_METHODS = "GET, POST, DELETE"
+_METHODS = "GET, POST, PUT, DELETE"
 _HEADERS = "authorization, content-type"
 
 

@@ -16,6 +16,8 @@ PER_VISITOR = 120
 """Requests a minute of one visitor whose cookie is valid, whatever else comes from their address."""
 PER_CALLER = 20
 """Tokens a minute for one person."""
+EDITS = 30
+"""Lines that one person may edit in a minute: each keeps what was there before."""
 NEW_VISITORS = 60
 """New visitors a minute from one address."""
 NEW_VISITORS_A_DAY = 1_000

@@ -191,7 +191,8 @@ def create_app(plan: Plan, store: Store) -> web.Application:
     passed = guard(plan.origins, policy, plan.proxies, callers.visitor, in_progress)
     app = web.Application(client_max_size=MAX_BODY, middlewares=[passed])
     app[_IN_PROGRESS] = in_progress
-    interface = Interface(store, callers, plan.livekit, plan.proxies)
+    limits = plan.settings.limits_of(plan.options.tenant_id) if plan.settings else None
+    interface = Interface(store, callers, plan.livekit, plan.proxies, limits, asks=asks)
     app.router.add_routes([*interface.routes(), *rights.routes(), *routes(plan.client)])
 
     async def close(_: web.Application) -> None:

@@ -15,7 +15,7 @@ from collections import Counter
 import jwt
 import pytest
 
-from lkmongo.model import UserScope
+from lkmongo.model import SessionRecord, SessionStatus, UserScope, now
 from lkmongo.web import caller, requests
 from lkmongo.web.handle import CookieKeys, Handle
 from lkmongo.web.limits import NEW_VISITORS, PER_ADDRESS, PER_CALLER, PER_VISITOR
@@ -149,6 +149,10 @@ async def test_a_page_of_a_foreign_origin_is_403_and_may_read_nothing(server, he
         ("GET", "memories"),
         ("DELETE", "memories"),
         ("DELETE", "memories/memory/city"),
+        ("PUT", "memories/memory/city"),
+        ("OPTIONS", "memories/memory/city"),
+        ("GET", "memories/memory/city/why"),
+        ("GET", "sessions"),
         ("POST", "logout"),
     ):
         async with server.browser().request(method, f"{server.url}api/{path}", headers=headers) as answer:
@@ -175,9 +179,14 @@ async def test_another_name_for_this_address_is_421(server):
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
 async def test_a_form_of_another_site_is_415(server, kind):
-    for path in ("token", "logout", "suggestions/0123456789ab/accept"):
+    for method, path in (
+        ("POST", "token"),
+        ("POST", "logout"),
+        ("POST", "suggestions/0123456789ab/accept"),
+        ("PUT", "memories/memory/city"),
+    ):
         status, _ = await call(
-            server.browser(), "POST", f"{server.url}api/{path}", data=b'{"a": "="}', headers={"Content-Type": kind}
+            server.browser(), method, f"{server.url}api/{path}", data=b'{"a": "="}', headers={"Content-Type": kind}
         )
         assert status == 415
 
@@ -254,6 +263,14 @@ async def test_a_thousand_requests_a_minute_are_429(server, monkeypatch):
         ("GET", "static/../../settings.py", 404, None),
         ("DELETE", "api/memories/users/u-100", 404, None),
         ("DELETE", "api/memories/memory/city", 404, None),
+        ("PUT", "api/memories", 405, "DELETE,GET"),
+        ("PUT", "api/memories/users/u-100", 404, None),
+        ("POST", "api/memories/memory/city", 405, "DELETE,PUT"),
+        ("PUT", "api/memories/memory/city/why", 405, "GET"),
+        ("GET", "api/memories/memory/city/why", 404, None),
+        ("GET", "api/memories/users/u-100/why", 404, None),
+        ("POST", "api/sessions", 405, "GET"),
+        ("GET", "api/sessions/s-1", 404, None),
     ],
 )
 async def test_what_there_is_not_is_404_or_405(server, method, path, status, allowed):
@@ -262,12 +279,43 @@ async def test_what_there_is_not_is_404_or_405(server, method, path, status, all
         assert answer.headers.get("Allow") == allowed
 
 
+@pytest.mark.parametrize("cookie", FORGED)
+async def test_nobody_edits_or_asks_about_what_is_another_s(store, server, cookie):
+    browser, header = server.browser(), {"Cookie": f"lkmongo={cookie}"}
+    path = f"{server.url}api/memories"
+    for name in ("city", "City", "..%2Fcity", "%24where", "u-100"):
+        content = {"json": {"content": "Rome", "kind": "memory"}, "headers": header}
+        assert (await call(browser, "PUT", f"{path}/memory/{name}", **content))[0] == 400
+        content = {"json": {"content": "Rome"}, "headers": header}
+        assert (await call(browser, "PUT", f"{path}/memory/{name}", **content))[0] == 404
+        assert (await call(browser, "GET", f"{path}/memory/{name}/why", headers=header))[0] == 404
+    assert (await call(browser, "PUT", f"{path}/profile/name", **content))[0] == 404
+    assert await call(browser, "GET", f"{server.url}api/sessions", headers=header) == (
+        200,
+        {"sessions": [], "more": None},
+    )
+    assert (await store.memories.recall(VICTIM, "city")).content == "Lisbon"
+    assert await store.db.memories.count_documents({}) == 1
+
+
+async def test_a_query_in_place_of_a_text_finds_nothing_of_others(store, server):
+    browser = server.browser()
+    await token(browser, server)
+    for query in ("after[$gt]=", "after=2020-01-01T00:00:00Z/-1", "after=2999-01-01T00:00:00Z/0", "user_id=u-100"):
+        for path in ("memories", "sessions"):
+            status, found = await call(browser, "GET", f"{server.url}api/{path}?{query}")
+            assert status == 200
+            assert found.get("lines", found.get("sessions")) == []
+
+
 async def test_the_user_id_is_nowhere_in_what_a_browser_gets(store):
     async def everybody_is(_):
         return "robin@example.com"
 
     robin = UserScope(tenant_id="acme-shop", user_id="robin@example.com")
     await store.users.set_field(robin, "name", "Robin")
+    began = now()
+    await store.sessions.save(SessionRecord("s-1", robin, robin.user_id, SessionStatus.COMPLETE, began, began))
     async with web_server(store, hook=everybody_is, tenant="acme-shop") as server:
         browser = server.browser()
         async with browser.post(f"{server.url}api/token") as answer:
@@ -278,6 +326,11 @@ async def test_the_user_id_is_nowhere_in_what_a_browser_gets(store):
         everything = body + headers + json.dumps(said) + str(base64.urlsafe_b64decode(sealed))
         _, memories = await call(browser, "GET", f"{server.url}api/memories")
         everything += json.dumps(memories)
+        edited = await call(browser, "PUT", f"{server.url}api/memories/memory/city", json={"content": "Lisbon"})
+        why = await call(browser, "GET", f"{server.url}api/memories/memory/city/why")
+        sessions = await call(browser, "GET", f"{server.url}api/sessions")
+        assert [status for status, _ in (edited, why, sessions)] == [200, 200, 200]
+        everything += json.dumps([edited, why, sessions])
     assert "Robin" in everything
     assert "robin@example.com" not in everything
     assert "acme-shop" not in everything

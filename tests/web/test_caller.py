@@ -175,7 +175,7 @@ async def test_a_listed_origin_may_use_it_with_its_cookies(store):
         headers = {"Origin": "https://shop.example.com"}
         async with server.browser().options(f"{server.url}api/token", headers=headers) as answer:
             assert answer.status == 204
-            assert answer.headers["Access-Control-Allow-Methods"] == "GET, POST, DELETE"
+            assert answer.headers["Access-Control-Allow-Methods"] == "GET, POST, PUT, DELETE"
         async with server.browser().post(f"{server.url}api/token", headers=headers) as answer:
             assert answer.status == 201
             assert answer.headers["Access-Control-Allow-Origin"] == "https://shop.example.com"

@@ -14,7 +14,15 @@ from datetime import datetime
 from lkmongo.aio import answered
 from lkmongo.errors import NotFoundError
 from lkmongo.model import PROFILE_FIELDS, Profile, UserScope, now, slot_name, slot_words
-from lkmongo.store.people.person import LAST_SESSION, People, about_lines, is_known, no_memory, unknown_person
+from lkmongo.store.people.person import (
+    LAST_SESSION,
+    NOT_THERE,
+    People,
+    about_lines,
+    is_known,
+    no_memory,
+    unknown_person,
+)
 from lkmongo.store.sessions.learning import Learnings
 
 NOT_STORED_LATER = "anything said under that id until now that a worker still holds on its disk will not be stored"
@@ -175,7 +183,7 @@ async def forget_line(people: People, scope: UserScope, kind: str, name: str) ->
         if name == LAST_SESSION and profile.last_session and profile.last_session.session_id:
             await people.summaries.drop(scope, [profile.last_session.session_id])
     if not was_there:
-        raise NotFoundError("that is not remembered")
+        raise NotFoundError(NOT_THERE)
 
 
 async def forget_everything(people: People, scope: UserScope) -> int:

@@ -11,7 +11,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.aio import aside
 from lkmongo.errors import DatabaseError, NewerVersionError
-from lkmongo.model import MAX_SLOTS, DateMention, Fact, Source, UserScope, check_memory, now, slot_name
+from lkmongo.model import MAX_CONTENT, MAX_SLOTS, DateMention, Fact, Source, UserScope, check_memory, now, slot_name
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.client import run_on_client_loop
 from lkmongo.store.mongo.encryption import Encryption
@@ -312,3 +312,8 @@ class Memories:
             return dict(scope.filter)
         names = [slot_name(label) for label in labels]
         return scope.filter | {"memory_type": names[0] if len(names) == 1 else {"$in": names}}
+
+
+def bytes_of(memory: Fact) -> int:
+    """Of a slot's label and text, in UTF-8; of a text that is not loaded, the most that it may have."""
+    return len(memory.memory_type.encode()) + (MAX_CONTENT if memory.is_unread else len(memory.content.encode()))

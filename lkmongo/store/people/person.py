@@ -15,10 +15,11 @@ import orjson
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 
-from lkmongo.declarations import declared
+from lkmongo.confidential import WITHHELD
+from lkmongo.declarations import ProfileField, declared
 from lkmongo.errors import NotFoundError, UsageError
 from lkmongo.invisible import safe_json
-from lkmongo.model import DEFAULT_TENANT, MAX_SLOTS, Fact, UserScope, now, slot_words
+from lkmongo.model import DEFAULT_TENANT, MAX_SLOTS, PROFILE_FIELDS, Fact, UserScope, now, slot_words
 from lkmongo.redaction import Redaction
 from lkmongo.store.mongo import declared as declarations
 from lkmongo.store.mongo import operations
@@ -293,13 +294,16 @@ def _plain(value: Any) -> str:
 
 LAST_SESSION = "last_call"
 """The `name` of the line with the last session's gist."""
+NOT_THERE = "that is not remembered"
+"""What a person is told who asks for a line that there is not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
     """Something remembered; `kind` and `name` identify it, `label` is for people.
 
-    Its `kind` is "profile", "memory" or "commitment".
+    Its `kind` is "profile", "memory" or "commitment". What a call was about and what is still to be done is not
+    `editable`: it can only be deleted.
     """
 
     kind: str
@@ -307,12 +311,13 @@ class Line:
     label: str
     content: str
     at: datetime | None = None
+    editable: bool = True
 
 
 async def lines(people: People, scope: UserScope) -> list[Line]:
     """The person's profile, the last session's gist, open commitments, and their memories, newest first."""
     about, slots = await asyncio.gather(about_lines(people, scope), people.memories.slots(scope))
-    return about + list(map(_line, slots))
+    return about + list(map(memory_line, slots))
 
 
 async def about_lines(people: People, scope: UserScope) -> list[Line]:
@@ -323,16 +328,24 @@ async def about_lines(people: People, scope: UserScope) -> list[Line]:
     fields = declared().fields
     if profile.own.keys() - fields.keys():
         fields = (await declarations.read(people.db)).fields
-    found = [
-        Line("profile", name, (fields[name].words if name in fields else slot_words(name)).capitalize(), value)
-        for name, value in profile.values.items()
-    ]
+    found = [profile_line(name, value, fields) for name, value in profile.values.items()]
     if last := profile.last_session:
-        found.append(Line("profile", LAST_SESSION, "Last conversation", last.gist, last.at))
-    return found + [
-        Line("commitment", each.id, "Still to be done" if each.by == "assistant" else "You wanted to", each.text)
-        for each in profile.commitments
-    ]
+        found.append(Line("profile", LAST_SESSION, "Last conversation", last.gist, last.at, editable=False))
+    for each in profile.commitments:
+        label = "Still to be done" if each.by == "assistant" else "You wanted to"
+        found.append(Line("commitment", each.id, label, each.text, editable=False))
+    return found
+
+
+def profile_line(name: str, value: str, fields: Mapping[str, ProfileField] | None = None) -> Line:
+    """The line of a field of the profile; one that this process has not declared it cannot check, so not edit either.
+
+    `fields` are the declared ones that have a label, by default those of this process.
+    """
+    ours = declared().fields
+    fields = ours if fields is None else fields
+    label = (fields[name].words if name in fields else slot_words(name)).capitalize()
+    return Line("profile", name, label, value, editable=name in PROFILE_FIELDS or name in ours)
 
 
 async def memory_lines(
@@ -356,10 +369,10 @@ async def memory_lines(
     slots = await people.memories.slots(scope, limit=limit + 1, after=place)
     page = slots[:limit]
     if len(slots) <= limit:
-        return list(map(_line, page)), None
+        return list(map(memory_line, page)), None
     last = page[-1].updated_at
     seen = sum(each.updated_at == last for each in page) + (place[1] if place and place[0] == last else 0)
-    return list(map(_line, page)), f"{last.isoformat().replace('+00:00', 'Z') if last else ''}/{seen}"
+    return list(map(memory_line, page)), f"{last.isoformat().replace('+00:00', 'Z') if last else ''}/{seen}"
 
 
 def _place(after: str) -> tuple[datetime | None, int]:
@@ -375,5 +388,7 @@ def _place(after: str) -> tuple[datetime | None, int]:
     return moment, max(0, min(skip, MAX_SLOTS))
 
 
-def _line(slot: Fact) -> Line:
-    return Line("memory", slot.memory_type, slot_words(slot.memory_type).capitalize(), slot.content, slot.updated_at)
+def memory_line(slot: Fact) -> Line:
+    """The line of a slot; one that is withheld cannot be edited, as nobody sees what it says."""
+    label = slot_words(slot.memory_type).capitalize()
+    return Line("memory", slot.memory_type, label, slot.content, slot.updated_at, slot.content != WITHHELD)

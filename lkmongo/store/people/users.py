@@ -265,6 +265,13 @@ class Users:
         newer = _not_after(f"changed_at.{field}", at), _not_after("forgotten_at", at)
         return await self._set(scope, field, text, at, *newer, said_at=at)
 
+    async def changed_at(self, scope: UserScope, field: str) -> datetime | None:
+        """When a field of the profile was last set, as far as is known."""
+        shown = {"_id": 0, f"changed_at.{field}": 1}
+        document = await operations.read(lambda: self._users.find_one(scope.filter, shown))
+        found = _at(document or {}, f"changed_at.{field}")
+        return found if isinstance(found, datetime) else None
+
     async def fill_field(self, scope: UserScope, field: str, value: object, at: datetime) -> bool:
         """Write a profile field stated at `at` if it is empty and nothing was forgotten since."""
         text = _as_stored(field, value)
@@ -376,6 +383,12 @@ class Users:
         await self._tombstones.note_forgotten(scope, at)
         # It may have been created meanwhile.
         await operations.write(lambda: self._users.update_one(scope.filter, update))
+
+    async def drop_gist(self, scope: UserScope, last: LastSession) -> None:
+        """Delete the last session's gist unless there is a later one; nothing else is forgotten by that."""
+        selector = scope.filter | {"last_session.at": last.at}
+        update = {"$unset": {"last_session": True}, "$inc": {"memory_version": 1}}
+        await operations.write(lambda: self._users.update_one(selector, update))
 
     async def set_last_session(self, scope: UserScope, last: LastSession, *, started_at: datetime) -> bool:
         """Store what the next session may know of this one, without secrets.
