@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lkmongo.errors import MissingExtraError, SettingsError
 from lkmongo.settings import Settings
-from lkmongo.speech.local import HOW_TO_INSTALL, why_not_local
+from lkmongo.speech.local import HOW_TO_INSTALL, is_english, why_not_local
 from lkmongo.speech.turn_detection import choose_turn_detection, load_vad
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def why_no_speech(settings: Settings, policy: TenantPolicy | None = None) -> str
         SettingsError, MissingExtraError: as `speech_source`.
     """
     source = speech_source(settings)
-    if source == "local" and policy and policy.language and not _is_english(policy.language):
+    if source == "local" and policy and policy.language and not is_english(policy.language):
         return f"the engines on this machine only know English, and the tenant's language is {policy.language}"
     if source != "off":
         return None
@@ -123,8 +123,8 @@ def choose_speech(
         return None
     detectors = voice_activity or load_vad(settings), choose_turn_detection(settings)
     if speech_source(settings) == "local":
-        from lkmongo.speech.recogniser import LocalSTT  # type: ignore[import-untyped]
-        from lkmongo.speech.voice import LocalTTS  # type: ignore[import-untyped]
+        from lkmongo.speech.recogniser import LocalSTT
+        from lkmongo.speech.voice import LocalTTS
 
         return Speech(LocalSTT(), LocalTTS(), *detectors, "the engines on this machine (English)")
     return Speech(*_gateway_models(settings, policy), *detectors, _described(settings, policy))
@@ -162,10 +162,6 @@ def _models_of(settings: Settings, policy: TenantPolicy | None) -> tuple[list[st
     if policy and policy.language:
         stt[0] = stt[0].partition(":")[0]
     return stt, tts, policy.language if policy else None
-
-
-def _is_english(language: str) -> bool:
-    return language.casefold().replace("_", "-").partition("-")[0] == "en"
 
 
 def skip_model_preload() -> None:
