@@ -266,7 +266,8 @@ class Source:
 
     Attributes:
         how: told by the caller, learned from what they said, entered by staff, or imported from elsewhere.
-        session_id: of the session in which it was said; for an import, the name of where it comes from.
+        session_id: of the session in which it was said, None if they wrote it on the talk page; for an import, the name
+            of where it comes from.
         item_id: of the turn that it rests on; for an import, its id there.
     """
 

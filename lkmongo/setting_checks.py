@@ -190,6 +190,37 @@ def proxies(value: Any) -> Any:
         raise ValueError("must be a number from 1 to 9, or networks such as 10.0.0.0/8 with commas between") from None
 
 
+def line(most: int) -> BeforeValidator:
+    """One line of text for people."""
+
+    def check(value: Any) -> Any:
+        text = " ".join(str(value).split())
+        if not text.isprintable() or len(text) > most:
+            raise ValueError(f"must be up to {most} printable characters")
+        return text
+
+    return BeforeValidator(check)
+
+
+def color(value: Any) -> Any:
+    if not re.fullmatch(r"#[0-9a-fA-F]{6}", str(value)):
+        raise ValueError("must be a color such as #00684a")
+    return str(value).lower()
+
+
+def logo(value: Any) -> Any:
+    if not str(value).lower().endswith((".svg", ".png", ".webp")):
+        raise ValueError("must name a .svg, .png or .webp file")
+    return value
+
+
+def examples(value: Any) -> Any:
+    texts = [" ".join(text.split()) for text in str(value).split("|")]
+    if len(texts) > 4 or not all(0 < len(text) <= 100 and text.isprintable() for text in texts):
+        raise ValueError("must be up to 4 sentences of up to 100 printable characters, with | between")
+    return "|".join(texts)
+
+
 def model_names(value: Any) -> Any:
     names = [name.strip() for name in str(value).split(",")]
     if not all(re.fullmatch(r"[^\s,]+", name) for name in names):

@@ -259,6 +259,36 @@ class Fields(BaseModel):
         ),
         examples=["who connects is who asks"],
     )
+    web_name: Annotated[str, check.line(60)] | None = Field(
+        None,
+        alias="LKMONGO_WEB_NAME",
+        description="the name on the talk page of `lkmongo web`, up to 60 characters",
+        examples=["the page's own"],
+    )
+    web_color: Annotated[str, BeforeValidator(check.color)] | None = Field(
+        None,
+        alias="LKMONGO_WEB_COLOR",
+        description="the talk page's color for buttons and the like, `#rrggbb`; the text on it is black or white",
+        examples=["the page's own"],
+    )
+    web_logo: Annotated[Path, BeforeValidator(check.logo)] | None = Field(
+        None,
+        alias="LKMONGO_WEB_LOGO",
+        description="a file with the talk page's logo: .svg, .png or .webp, up to 200 KB",
+        examples=["no logo"],
+    )
+    web_greeting: Annotated[str, check.line(200)] | None = Field(
+        None,
+        alias="LKMONGO_WEB_GREETING",
+        description="the sentence with which the talk page begins, up to 200 characters",
+        examples=["the page's own"],
+    )
+    web_examples: Annotated[str, BeforeValidator(check.examples)] | None = Field(
+        None,
+        alias="LKMONGO_WEB_EXAMPLES",
+        description="what visitors of the talk page could say first: up to 4 sentences with `|` between",
+        examples=["the page's own"],
+    )
     webhook_url: Annotated[SecretStr, BeforeValidator(check.webhook_url)] | None = Field(
         None,
         alias="LKMONGO_WEBHOOK_URL",

@@ -17,6 +17,7 @@ from lkmongo.store.open import Store
 from lkmongo.tenants import TenantPolicy
 from lkmongo.tokens import SigningKey
 from lkmongo.web.api import LiveKitServer
+from lkmongo.web.brand import Brand
 from lkmongo.web.caller import Hook, Login
 from lkmongo.web.guard import Origins
 from lkmongo.web.handle import CookieKeys
@@ -61,6 +62,7 @@ async def web_server(
     port: int = 0,
     proxies: str | None = None,
     most: int | None = None,
+    brand: Brand | None = None,
 ) -> AsyncIterator[Server]:
     """Serve on 127.0.0.1, on at most so many connections."""
     plan = Plan(
@@ -73,6 +75,7 @@ async def web_server(
         client or Client(),
         policy or TenantPolicy(),
         settings,
+        brand or Brand(),
     )
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(listening(create_app(plan, store), plan.options, most))

@@ -256,7 +256,8 @@ def guard(
             response = gate.refusal(request) or await _answer(request, handler)
         finally:
             in_progress.discard(request.protocol)
-        response.headers.update(wanted)
+        for name, value in wanted.items():
+            response.headers.setdefault(name, value)  # a file may have a stricter policy
         logger.info("%s %s %d", request.method, request.path, response.status)
         return response
 

@@ -25,6 +25,7 @@ from lkmongo.store.open import Store, open_store
 from lkmongo.tenants import TenantPolicy
 from lkmongo.tokens import SigningKey
 from lkmongo.web.api import Interface, LiveKitServer
+from lkmongo.web.brand import Brand, brand_routes, load_brand
 from lkmongo.web.caller import Callers, Login, load_login
 from lkmongo.web.connections import Connections, most_connections
 from lkmongo.web.guard import Origins, content_security_policy, guard
@@ -90,9 +91,10 @@ def load_client(folder: Path | None) -> Client:
         ) from error
 
 
-def routes(client: Client) -> Iterable[web.RouteDef]:
+def routes(client: Client, brand: Brand) -> Iterable[web.RouteDef]:
     """The routes of the page; its files are read once."""
-    yield from page_routes(client.tag)
+    yield from page_routes(client.tag, brand.page)
+    yield from brand_routes(brand)
     if client.content is not None:
         yield web.get(f"/{CLIENT_FILE}", serve_file(client.content, "text/javascript"))
 
@@ -133,6 +135,7 @@ class Plan:
     client: Client
     policy: TenantPolicy = field(default_factory=TenantPolicy)
     settings: Settings | None = None
+    brand: Brand = field(default_factory=Brand)
     concern: str | None = None
     """What to warn of before it is started."""
 
@@ -142,7 +145,7 @@ def plan(settings: Settings, options: Options) -> Plan:
 
     Raises:
         SettingsError: LiveKit's variables are not set, its secret could be guessed, the login cannot be loaded, the
-            keys cannot be read or stored, or the server would be reachable by others without a login.
+            keys or the logo cannot be read or stored, or the server would be reachable by others without a login.
         UsageError: an invalid tenant, or no LiveKit client in the folder.
     """
     TenantScope(options.tenant_id)
@@ -174,6 +177,7 @@ def plan(settings: Settings, options: Options) -> Plan:
         load_client(options.assets),
         settings.tenant_policies().policy(options.tenant_id),
         settings,
+        load_brand(settings),
         concern,
     )
 
@@ -193,7 +197,7 @@ def create_app(plan: Plan, store: Store) -> web.Application:
     app[_IN_PROGRESS] = in_progress
     limits = plan.settings.limits_of(plan.options.tenant_id) if plan.settings else None
     interface = Interface(store, callers, plan.livekit, plan.proxies, limits, asks=asks)
-    app.router.add_routes([*interface.routes(), *rights.routes(), *routes(plan.client)])
+    app.router.add_routes([*interface.routes(), *rights.routes(), *routes(plan.client, plan.brand)])
 
     async def close(_: web.Application) -> None:
         await callers.close()
