@@ -7,9 +7,10 @@ import secrets
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 from lkmongo.errors import LkmongoError, SettingsError, UsageError
 
@@ -34,7 +35,11 @@ def unlock(descriptor: int) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
-Write = Callable[[bytes], None]
+class Write(Protocol):
+    """Writes to a file. Raises LkmongoError."""
+
+    def __call__(self, data: bytes, *, at: int | None = None) -> None:
+        """Append `data`, or replace what was written `at` bytes from the beginning."""
 
 
 @contextmanager
@@ -181,9 +186,13 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 def _writer(descriptor: int, path: Path) -> Write:
-    def write(data: bytes) -> None:
+    def write(data: bytes, *, at: int | None = None) -> None:
         with _explained(path):
+            if at is not None:
+                os.lseek(descriptor, at, os.SEEK_SET)
             write_all(descriptor, data)
+            if at is not None:
+                os.lseek(descriptor, 0, os.SEEK_END)
 
     return write
 

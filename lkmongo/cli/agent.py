@@ -28,6 +28,24 @@ async def console(
     voice: Annotated[
         bool, typer.Option("--voice", help="Talk aloud, by microphone and loudspeaker; press Enter to type.")
     ] = False,
+    wav: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--wav",
+            metavar="FILE",
+            help="Talk aloud without any device: say this WAV file, then hang up. Repeat it for one after the other.",
+            show_default=False,
+        ),
+    ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            "--record",
+            metavar="FILE",
+            help="With --wav: record what the agent says to this WAV file.",
+            show_default=False,
+        ),
+    ] = None,
     input_device: Annotated[
         str | None,
         typer.Option(help="Microphone, by number or part of its name.", metavar="DEVICE", show_default=False),
@@ -52,6 +70,14 @@ async def console(
         await one.show_devices(cli)
         return
     cli.note_ignored()
+    if wav and (script or input_device or output_device):
+        raise UsageError(
+            "--wav excludes --script, --input-device and --output-device",
+            why="the files are all that is said, and no device is used",
+            hint="leave them out",
+        )
+    if record and not wav:
+        raise UsageError("--record needs --wav", hint="add --wav with a file to say")
     if (input_device or output_device) and not voice:
         raise UsageError("--input-device and --output-device need --voice", hint="add --voice")
     if guest and user is not None:
@@ -60,7 +86,9 @@ async def console(
         UserScope.guest(tenant) if guest else UserScope(tenant_id=tenant, user_id=_login() if user is None else user)
     )
     conversation = one.Console(cli, scope, guest=guest, script=script)
-    if voice:
+    if wav:
+        await conversation.by_wav(wav, record)
+    elif voice:
         await conversation.aloud(input_device, output_device)
     else:
         await conversation.in_text()

@@ -6,7 +6,8 @@ import functools
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from lkmongo.console.devices import AudioError, Device, DevicePair, Kind, choose
 from lkmongo.console.lines import Line, Listener, OpenSound, Outcome, Switch, no_lines, piped, typed, typed_or_spoken
 from lkmongo.console.lines import script as lines_of
 from lkmongo.console.text import NoSpeechError, converse
-from lkmongo.errors import ExitCode, LkmongoError, MissingExtraError, SettingsError, UsageError
+from lkmongo.errors import ExitCode, LkmongoError, MissingExtraError, UsageError
 from lkmongo.model import UserScope
 from lkmongo.settings import Settings
 
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
 _NAMES = {"user": "you> ", "assistant": "agent> "}
 _STATES = {
     "initializing": "(getting ready)",
-    "idle": "(listening: speak, Enter to type, Ctrl-D to hang up)",
-    "listening": "(listening: speak, Enter to type, Ctrl-D to hang up)",
+    "idle": "(listening)",
+    "listening": "(listening)",
     "thinking": "(thinking)",
     "speaking": "(speaking)",
 }
+_KEYS = {"(listening)": "(listening: speak, Enter to type, Ctrl-D to hang up)"}
 
 
 class Transcript:
@@ -66,8 +68,10 @@ class LiveTranscript:
     Terminals that cannot move the cursor show final messages only.
     """
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, *, has_keys: bool = True) -> None:
+        """With `has_keys` the line tells which keys there are."""
         self._output = output
+        self._keys = _KEYS if has_keys else {}
         self._final: Callable[[dict[str, Any]], None] = Transcript(output, echo=True)
         self._dim = ("\x1b[2m", "\x1b[0m") if styled(sys.stdout) else ("", "")
         self._moves = is_terminal(sys.stdout) and os.environ.get("TERM") != "dumb"
@@ -83,8 +87,11 @@ class LiveTranscript:
 
     def live(self, who: str, text: str) -> None:
         """Show the partial transcript of "user" or "assistant", or the agent's "state"."""
+        if who == "user_state":
+            return
         if who == "state":
-            self._state = _STATES.get(text, "")
+            state = _STATES.get(text, "")
+            self._state = self._keys.get(state, state)
             if text != "speaking":
                 self._said["assistant"] = ""
             if not text:
@@ -185,8 +192,9 @@ class Console:
 
         try:
             open_sound = await choose_sound(self._cli.settings, microphone, loudspeaker)
-            outcome = await self._converse_aloud(open_sound)
-        except (AudioError, NoVoiceError) as error:
+            with self._shown_aloud() as listener:
+                outcome = await self._converse(self._lines(aloud=True), listener, open_sound)
+        except (AudioError, NoSpeechError, NoVoiceError) as error:
             outcome = Outcome(session_id="", failure=error)
         if outcome.failure and self._interactive:
             self._cli.output.error(outcome.failure)
@@ -195,23 +203,41 @@ class Console:
             return
         self._raise_failure(outcome)
 
-    async def _converse_aloud(self, open_sound: OpenSound) -> Outcome:
+    async def by_wav(self, files: Sequence[Path], record: Path | None) -> None:
+        """Say WAV files, record what the agent says, and hang up; errors of the conversation are raised at its end."""
+        from lkmongo.console.wav import Wav, recording
+        from lkmongo.console.wav_call import WavCall
+
+        self._interactive = False
+        wavs = [Wav.read(file) for file in files]
+        if missing := _no_speech(self._cli.settings):
+            raise missing[0]
+        made = None
+        try:
+            with ExitStack() as stack:
+                made = stack.enter_context(recording(record, wavs)) if record else None
+                call = WavCall(wavs, stack.enter_context(self._shown_aloud()), made)
+                outcome = await self._converse(call.lines(), call.listener, call.open)
+        finally:
+            if made and made.is_finished:
+                self._cli.output.note(f"{record} holds what the agent said: {made.seconds:.1f} s, with the pauses")
+        self._raise_failure(outcome)
+        call.check_answers()
+
+    @contextmanager
+    def _shown_aloud(self) -> Iterator[Listener]:
         output = self._cli.output
         if output.is_json:
-            show = Listener(event=output.event, note=output.note, warn=output.warn, refuse=output.error)
-            return await self._converse(self._lines(aloud=True), show, open_sound)
-        transcript = LiveTranscript(output)
+            yield Listener(event=output.event, note=output.note, warn=output.warn, refuse=output.error)
+            return
+        transcript = LiveTranscript(output, has_keys=self._interactive)
         try:
-            return await self._converse(
-                self._lines(aloud=True),
-                Listener(
-                    event=transcript.event,
-                    note=transcript.note,
-                    warn=transcript.warn,
-                    refuse=transcript.refuse,
-                    live=transcript.live,
-                ),
-                open_sound,
+            yield Listener(
+                event=transcript.event,
+                note=transcript.note,
+                warn=transcript.warn,
+                refuse=transcript.refuse,
+                live=transcript.live,
             )
         finally:
             transcript.end()
@@ -288,12 +314,13 @@ async def choose_sound(settings: Settings, microphone: str | None, loudspeaker: 
 
 
 def _no_speech(settings: Settings) -> list[LkmongoError]:
-    from lkmongo.speech.choose import has_speech
+    from lkmongo.speech.choose import why_no_speech
 
     try:
-        return [] if has_speech(settings) else [NoSpeechError()]
-    except SettingsError as error:
+        why = why_no_speech(settings)
+    except UsageError as error:
         return [error]
+    return [NoSpeechError(settings, why)] if why else []
 
 
 def _open_devices(pair: DevicePair) -> AbstractAsyncContextManager[Sound]:

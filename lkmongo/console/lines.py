@@ -49,7 +49,7 @@ class Listener:
     warn: Callable[[str], None]
     refuse: Callable[[InvalidTextError], None]
     live: Callable[[str, str], None] = lambda _who, _text: None
-    """Aloud: the partial transcript of "user" or "assistant", or the agent's "state"."""
+    """Aloud: the partial transcript of "user" or "assistant", or the agent's "state", or the "user_state"."""
 
 
 def tool_call(item: llm.FunctionCall) -> dict[str, Any]:

@@ -192,29 +192,36 @@ def _choose_model(settings: Settings, agent: type[Assistant], listener: Listener
 
 
 def _speech(settings: Settings, listener: Listener, policy: TenantPolicy) -> Speech:
-    from lkmongo.speech.choose import choose_speech
+    from lkmongo.speech.choose import choose_speech, why_no_speech
 
     if settings.turn_detection == "multilingual":
         listener.note("The console uses the bundled turn detector: the multilingual one works only in a worker.")
         settings = settings.model_copy(update={"turn_detection": "bundled"})
     speech = choose_speech(settings, policy=policy)
     if speech is None:
-        raise NoSpeechError
+        raise NoSpeechError(settings, why_no_speech(settings, policy))
     listener.note(f"Speech recognition and voice: {speech.description}.")
     return speech
 
 
 class NoSpeechError(SettingsError):
-    """LiveKit Inference, which speech needs, is not set up."""
+    """Nothing hears and speaks here."""
 
     code = "no_speech"
 
-    def __init__(self) -> None:
-        super().__init__(
-            "LiveKit Inference is not set up, which speech recognition and the voice need",
-            hint="set LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET of a LiveKit Cloud project, or "
-            "LIVEKIT_INFERENCE_URL and its keys",
+    def __init__(self, settings: Settings, why: str | None) -> None:
+        """Say why, with what `why_no_speech` found."""
+        from lkmongo.speech.local import HOW_TO_INSTALL, why_not_local
+
+        hint = (
+            "set LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET of a LiveKit Cloud project, or "
+            "LIVEKIT_INFERENCE_URL and its keys"
         )
+        if settings.speech == "off":
+            hint = "unset LKMONGO_SPEECH"
+        elif why_not_local():
+            hint = f"{HOW_TO_INSTALL}, or {hint}"
+        super().__init__("there is no speech recognition and no voice", why=why, hint=hint)
 
 
 class _SessionEndedError(LkmongoError):

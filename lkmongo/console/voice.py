@@ -16,6 +16,7 @@ from livekit.agents import (
     ErrorEvent,
     FunctionToolsExecutedEvent,
     UserInputTranscribedEvent,
+    UserStateChangedEvent,
 )
 from livekit.agents.voice import TranscriptSynchronizer, io
 
@@ -92,6 +93,7 @@ class _VoiceConversation:
         session.on("conversation_item_added", self._on_item)
         session.on("function_tools_executed", self._on_tools)
         session.on("agent_state_changed", self._on_state)
+        session.on("user_state_changed", self._on_user_state)
         session.on("error", self._on_error)
         session.on("close", self._on_close)
 
@@ -195,6 +197,9 @@ class _VoiceConversation:
     def _on_state(self, event: AgentStateChangedEvent) -> None:
         if self._session.input.audio_enabled:
             self._listener.live("state", event.new_state)
+
+    def _on_user_state(self, event: UserStateChangedEvent) -> None:
+        self._listener.live("user_state", event.new_state)
 
     def _on_error(self, event: ErrorEvent) -> None:
         error = event.error
