@@ -168,10 +168,11 @@ async def _call(rig: Rig, page: Any) -> AsyncIterator[State]:
     guest = await page.evaluate("fetch('api/token', {method: 'POST'}).then(answer => answer.json())")
     await furnish(rig.records, rig.guest_of(guest))
     await page.click("#start")
-    await becomes(page, f"{LAST}.includes('What can I do')")
+    await becomes(page, f"{LAST}?.includes({GREETING!r})")
     for question in (QUESTION, WISH):
+        await quiet(page)
         await write(page, question)
-        await becomes(page, f"{LAST}.includes({AFTER_TOOL[question][-12:]!r})")
+        await becomes(page, f"{LAST}.includes({AFTER_TOOL[question]!r})")
     await quiet(page)
     yield State("listening", page)
     await page.click("#show-memory")
