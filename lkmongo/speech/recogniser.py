@@ -35,8 +35,9 @@ _Kind = stt.SpeechEventType
 _EVERY = 0.5  # seconds of new speech between two interim transcripts
 _LEAST_OFTEN = 4.0  # likewise, on a machine that is busy
 _PAUSE = 0.1  # seconds of silence after which what was said is recognised ahead of the end of speech
-_LONG = 8.0  # seconds of speech whose next pause makes it final: recognising takes longer the more was said
-_LONGEST = 14.0  # seconds of speech without a pause after which it is cut where it is quietest
+_LEAD = 0.2  # seconds of sound before speech; of more, short words are heard over and over
+_TAIL = 0.3  # seconds of silence put after speech, without which its last word suffers
+_LONGEST = 12.0  # seconds of speech without an end after which it is cut where it is quietest
 _LOOK_BACK = 4.0  # seconds at the end of it in which that place is sought
 _WINDOW = 512  # samples that the quietest place is made of, as long as the detector's
 _BLEED = 0.1  # seconds before the end of speech that may be heard again: they are silent
@@ -179,9 +180,10 @@ async def text_of(samples: Samples, *, urgent: bool) -> str:
     Raises:
         APIError: the recogniser cannot be loaded, or failed.
     """
+    tail = np.zeros(int(_TAIL * HEARD_RATE), np.float32)
 
     def recognise(transcriber: Transcriber) -> str:
-        sound = (samples.astype(np.float32) / 32768).tolist()
+        sound = np.append(samples.astype(np.float32) / 32768, tail).tolist()
         lines = transcriber.transcribe_without_streaming(sound, HEARD_RATE).lines
         return " ".join(" ".join(line.text for line in lines).replace('"', " ").split())  # it quotes at random
 
@@ -214,8 +216,8 @@ class _Said:
     def cut(self) -> Samples:
         """Take what was said up to the quietest place near the end; the rest stays."""
         samples = self.samples
-        start = max(0, min(len(samples), int(_LONGEST * HEARD_RATE)) - int(_LOOK_BACK * HEARD_RATE))
-        stretch = samples[start : int(_LONGEST * HEARD_RATE)].astype(np.float32)
+        start = max(0, self.length - int(_LOOK_BACK * HEARD_RATE))
+        stretch = samples[start:].astype(np.float32)
         count = len(stretch) // _WINDOW
         loudness = np.square(stretch[: count * _WINDOW].reshape(count, _WINDOW)).mean(axis=1)
         smooth = np.convolve(loudness, np.ones(3), mode="valid")  # a place that is quiet on both sides
@@ -305,7 +307,8 @@ class _Speech:
         samples = _heard(event.frames)
         # What the detector gives from before the beginning may reach into what was said before.
         heard_twice = self._ended - (event.samples_index - len(samples))
-        self._said = _Said(samples[max(0, heard_twice) :])
+        too_early = len(samples) - int((event.speech_duration + _LEAD) * HEARD_RATE)
+        self._said = _Said(samples[max(0, heard_twice, too_early) :])
         self._said.spoken = self._known = self._said.length
         self._paused, self._ahead, self._request = False, False, utils.shortuuid()
         began = time.time() - event.speech_duration
@@ -318,13 +321,11 @@ class _Speech:
             head = _Said(said.cut())
             head.spoken, self._ahead = head.length, False
             await self._finish(head)
+        elif not self._partial:
+            return
         elif pause and said.spoken:
-            if self._partial:
-                self._recognise(said, ahead=True)
-            if said.seconds >= _LONG:
-                self._said = _Said(np.zeros(0, np.int16))
-                await self._finish(said)
-        elif self._partial and not silence and (self._work is None or self._work.done()):
+            self._recognise(said, ahead=True)
+        elif not silence and (self._work is None or self._work.done()):
             every = min(max(_EVERY, 2 * self._took), _LEAST_OFTEN)  # a machine that is busy gets fewer
             if said.length - self._known >= every * HEARD_RATE:
                 self._recognise(said, ahead=False)

@@ -26,7 +26,7 @@ _SHORT = 100  # characters of a sentence that is spoken in one piece, seven seco
 _FIRST = 60  # characters of the first piece of a longer one, so that it is heard soon
 _NEXT = 200  # characters of the further ones
 _CLAUSE = re.compile("(?<=[,;:\u2013\u2014])\\s+")
-_GAIN = 2.0  # its loudest syllables are at a third of what a sample holds
+_GAIN = 2.0  # as loud as other voices are; a sample in a hundred thousand is clipped
 _SILENCE = bytes(2 * SPOKEN_RATE // 50)  # for text without a word in it, for which the SDK wants a sound all the same
 
 
@@ -109,6 +109,18 @@ class _Speaking(tts.ChunkedStream):
 
 
 def _sound_of(voice: Hibari, text: str) -> bytes:
+    try:
+        return _pcm(voice, text)
+    except (ValueError, LookupError):  # some text of more than letters is too much for it, and long numbers are
+        return _pcm(voice, _plain(text))
+
+
+def _plain(text: str) -> str:
+    """Letters of English, digits one by one and the marks between words."""
+    return re.sub(r"(?<=\d)(?=\d)", " ", re.sub(r"[^A-Za-z0-9'.,;:!?-]", " ", text))
+
+
+def _pcm(voice: Hibari, text: str) -> bytes:
     sound: NDArray[np.float32] = np.nan_to_num(voice(text, seed=0)) * _GAIN
     return (np.clip(sound, -1, 1) * 32767).astype(np.int16).tobytes()
 
