@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lkmongo import deadlines
+from lkmongo.agent.consent import CONSENT_TOOLS
 from lkmongo.agent.dialled import is_telephone
 from lkmongo.confidential import WITHHELD, holds_secret
 from lkmongo.errors import InvalidTextError
@@ -44,21 +45,27 @@ def label_of(tool: str, arguments: object) -> str:
     """What a tool is about, in words such as "order 1001"; "" if that is not known, or holds a secret.
 
     Args:
-        tool: its name; of one that is not lkmongo's, what its arguments mean is not known.
+        tool: its name; of one that is not lkmongo's, its words are all that is told, as arguments may mean anything.
         arguments: as the model gave them, in JSON.
     """
+    if tool not in _ARGUMENTS:
+        return _BY_ITSELF.get(tool) or _shortened(slot_words(tool))
     try:
         given = json.loads(arguments) if isinstance(arguments, str) and arguments else {}
     except (ValueError, RecursionError):
         return ""
-    name = _ARGUMENTS.get(tool)
-    value = given.get(name) if isinstance(given, dict) and name else None
-    if not isinstance(value, str | int) or holds_secret(text := " ".join(str(value).split())):
+    value = given.get(_ARGUMENTS[tool]) if isinstance(given, dict) else None
+    if not isinstance(value, str | int):
+        return _BY_ITSELF.get(tool, "")
+    if holds_secret(text := " ".join(str(value).split())):
         return ""
     try:
-        words = _WORDS[tool](text) if tool in _WORDS else text
+        return _shortened(_WORDS[tool](text) if tool in _WORDS else text)
     except InvalidTextError:
         return ""
+
+
+def _shortened(words: str) -> str:
     return words if len(words) <= _LABEL else f"{words[: _LABEL - 1].rstrip()}\u2026"
 
 
@@ -72,6 +79,8 @@ _ARGUMENTS: Mapping[str, str] = {
     "forget_detail": "memory_type",
     "update_profile": "field",
 }
+_BY_ITSELF: Mapping[str, str] = {"lookup_order": "the latest orders", "list_user_memories": "all that is remembered"}
+"""What a tool without an argument is about."""
 
 
 def _slot(text: str) -> str:
@@ -124,7 +133,8 @@ class Activity:
     def _tell_of_tool(self, update: Any) -> None:
         if update.type == "tool_call_started":
             call, gate = update.function_call, self._caller.gate
-            if gate.level < gate.needs.tool(call.name):  # what it is about is not theirs to see
+            # What it is about is not theirs to see; or it notes what they answered, which a page shows by itself.
+            if gate.level < gate.needs.tool(call.name) or call.name in CONSENT_TOOLS:
                 return
             about = self._tools[call.call_id] = {"tool": call.name, "label": label_of(call.name, call.arguments)}
             self._tell(ACTIVITY, about | {"state": "started"})

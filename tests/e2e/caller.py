@@ -73,7 +73,11 @@ class Caller:
     def say(self, text: str) -> None:
         """Speak; what is understood of it is up to the recogniser."""
         logger.info("%s says: %s", self.identity, text)
-        self._speech += spoken(text)
+        self.speak(spoken(text))
+
+    def speak(self, sound: bytes) -> None:
+        """Send sound: 16-bit samples at `RATE`."""
+        self._speech += sound
 
     async def type(self, text: str) -> None:
         """Send a chat message."""
