@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -207,7 +208,6 @@ async def test_a_server_that_cannot_be_reached_is_told_and_start_comes_back(visi
         assert await page.is_visible("#start")
         assert await focused(page) == "start"
     await page.click("#start-typing")
-    await becomes(page, "document.body.dataset.call === 'connecting'")
     await shows(page, "alert", "Check your connection")
     await page.click("#show-memory")
     await shows(page, "memory-status", "Check your conn")
@@ -309,11 +309,12 @@ async def test_who_wants_less_motion_gets_none(visit, server):
     assert await page.evaluate("document.getAnimations().length") == 0
 
 
-async def test_the_first_paint_needs_less_than_a_hundred_kilobytes_of_ours(visit, server):
-    page = await visit(server, viewport={"width": 390, "height": 844})
-    answers = []
-    page.on("response", answers.append)
-    await page.reload(wait_until="load")
+async def test_the_first_paint_needs_less_than_a_hundred_kilobytes_of_ours(launch, server):
+    context = await (await launch()).new_context()
+    page = await context.new_page()
+    answers: list[Any] = []
+    page.on("response", lambda response: answers.append(response))  # noqa: PLW0108 - Playwright wants a function
+    await page.goto(server.url, wait_until="load")
     sizes = {
         answer.url.removeprefix(server.url): len(await answer.body())
         for answer in answers
@@ -321,3 +322,4 @@ async def test_the_first_paint_needs_less_than_a_hundred_kilobytes_of_ours(visit
     }
     assert {"", "talk.css", "talk.js", "call.js"} <= sizes.keys()
     assert sum(sizes.values()) < 100_000, sizes
+    await context.close()

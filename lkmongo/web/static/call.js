@@ -12,7 +12,7 @@ const KNOWN_WITHIN = 2_000; // milliseconds for LiveKit to tell who somebody is 
 const DATA = { "lkmongo.activity": "activity", "lkmongo.memory": "memory" };
 
 // A server that is given no STUN server names public ones. Nobody else has to be asked for the way to one on this machine.
-const isHere = (url) => /^(localhost|127\.[\d.]+|\[::1\])$/.test(new URL(url).hostname);
+const isHere = (url) => /^wss?:\/\/(localhost|127\.[\d.]+|\[::1\])([:/]|$)/.test(url);
 
 /**
  * What a call tells, by the name of the method of `page`: `connecting(again)`, `on()`, `agent(state)`, `late()`, `left()`,
