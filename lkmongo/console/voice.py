@@ -268,8 +268,8 @@ def _failure(error: Any) -> LkmongoError:
         return SpeechRefusedError(
             f"{part} refuses the credentials",
             why=first_line(cause),
-            hint="check LIVEKIT_API_KEY and LIVEKIT_API_SECRET, or LIVEKIT_INFERENCE_API_KEY and its secret; "
-            "lkmongo agent console without --voice needs none",
+            hint="check LIVEKIT_API_KEY and LIVEKIT_API_SECRET, LIVEKIT_INFERENCE_API_KEY and its secret, or "
+            "LKMONGO_STT_API_KEY and LKMONGO_TTS_API_KEY; lkmongo agent console without --voice needs none",
         )
     return SpeechFailedError(
         f"{part} failed too often",
