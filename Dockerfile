@@ -5,12 +5,12 @@
 ARG PYTHON=python:3.13.14-slim-bookworm@sha256:67a1e1f215ccda113cfc024e8639049257e88f273898f595b61476d128d387e8
 
 FROM ${PYTHON} AS build
-ARG EXTRAS=[local,encryption,html,openai,pdf,phone,telemetry]
+ARG EXTRAS=[local,encryption,html,openai,pdf,phone,telemetry,voice]
 WORKDIR /src
-COPY requirements.lock requirements-build.lock ./
+COPY requirements.lock requirements-voice.lock requirements-build.lock ./
 RUN pip install --no-cache-dir --require-hashes --requirement requirements-build.lock
-# The lock pins what is installed and by which hash, whatever the extras; uv reads it as constraints.
-RUN grep -v '^ *# via' requirements.lock > /constraints.txt
+# The locks pin what is installed and by which hash, whatever the extras; uv reads them as constraints.
+RUN cat requirements.lock requirements-voice.lock | grep -v '^ *# via' > /constraints.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY lkmongo lkmongo
 COPY seeds seeds

@@ -1,6 +1,7 @@
 # Everything here goes through `make setup`, which needs Python 3.11 to 3.14 and a package registry, nothing else.
 #   make console   talk to the agent        make test    run the tests
-#   make dev       worker and talk page    make test-browser  the page in Chromium
+#   make talk      talk in the browser      make test-browser  the page in Chromium
+#   make dev       worker and talk page
 #   make check     linters and types        make lock    resolve the dependencies anew
 SHELL := /bin/sh
 VENV  := .venv
@@ -11,7 +12,7 @@ ARGS  ?=
 # Compiled modules are kept: without them each start of the program takes three seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup console test check fix docs lock wheel faults test-wheel test-atlas atlas-address test-e2e livekit-server test-browser browser-tools dev clean bench bench-quick bench-memory
+.PHONY: setup voice talk console test check fix docs lock wheel faults test-wheel test-atlas atlas-address test-e2e livekit-server test-browser browser-tools dev clean bench bench-quick bench-memory
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -24,7 +25,13 @@ FIND_PYTHON = for p in $(PYTHON) python3 python3.13 python3.12 python3.11 python
 IMPORT_ALL = import importlib, pkgutil, lkmongo, bm25s, livekit.agents.testing, markdown_it, numpy, rich.table, wordllama; \
 	[importlib.import_module(m.name) for m in pkgutil.walk_packages(lkmongo.__path__, 'lkmongo.') if m.name != 'lkmongo.__main__']
 
-$(STAMP): requirements.lock pyproject.toml
+# What hears and speaks on this machine has wheels for some systems only and no source, so it is installed by a lock of its
+# own, and set-up goes on without it.
+WHY_NO_VOICE = from lkmongo.speech.local import why_not_on_this_platform as why; print(why() or '')
+IMPORT_VOICE = import hibari, moonshine_voice
+VOICE = --quiet --python $(BIN)/python --require-hashes --no-deps --requirement requirements-voice.lock
+
+$(STAMP): requirements.lock requirements-voice.lock pyproject.toml
 	@set -e; \
 	python="$$($(FIND_PYTHON))"; \
 	[ -n "$$python" ] || { echo "error: there is no Python 3.11 to 3.14 here" >&2; echo "  try: install one, or make setup PYTHON=/path/to/python" >&2; exit 2; }; \
@@ -41,9 +48,20 @@ $(STAMP): requirements.lock pyproject.toml
 	fi; \
 	"$$uv" pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements.lock; \
 	"$$uv" pip install --quiet --python $(BIN)/python --no-deps --editable .; \
+	why="$$($(BIN)/python -c "$(WHY_NO_VOICE)")"; \
+	if [ -z "$$why" ] && ! { "$$uv" pip install $(VOICE) && $(BIN)/python -c "$(IMPORT_VOICE)"; } 2>/dev/null; then \
+		"$$uv" pip uninstall --quiet --python $(BIN)/python hibari-tts moonshine-voice 2>/dev/null || true; \
+		why="its packages could not be installed"; \
+	fi; \
+	[ -z "$$why" ] || echo "The agent will not hear and speak by this machine alone: $$why (make voice shows the whole error)" >&2; \
 	$(BIN)/python -c "$(IMPORT_ALL)"; \
 	touch $(STAMP); \
 	echo "Ready: $(BIN)/lkmongo" >&2
+
+# The same once more, with the whole error.
+voice: $(STAMP)
+	@uv="$$(command -v uv || echo $(BIN)/uv)"; "$$uv" pip install $(VOICE)
+	@$(BIN)/python -c "$(IMPORT_VOICE)"
 
 console: $(STAMP)
 	@$(BIN)/lkmongo agent console $(ARGS)
@@ -152,6 +170,10 @@ browser-tools: $(STAMP)
 dev: $(STAMP)
 	@$(BIN)/lkmongo agent run --dev --demo & worker=$$!; trap 'kill $$worker 2>/dev/null; wait $$worker' EXIT; trap 'exit 130' INT; \
 		trap 'exit 143' TERM; $(BIN)/lkmongo web --dev $(ARGS)
+
+# Aloud, with nothing but this machine: a LiveKit server where none is named, the worker and the talk page, until Ctrl-C.
+talk: $(STAMP)
+	@$(BIN)/python -m lkmongo.cli.talk $(ARGS)
 
 clean:
 	rm -rf .browser $(VENV) dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis

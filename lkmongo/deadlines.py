@@ -96,6 +96,9 @@ LEASE_TRUSTED = 4.0
 CALLS_COUNTED = LEASE + 1.0
 """After how long the caller's other calls are counted: those whose process died just before no longer count then."""
 
+ACTIVITY = 5.0
+"""Telling the caller's client what the agent does: one message, which no turn waits for."""
+
 # The end of a call.
 LAST_WORDS = 10.0
 """A sentence that is said before a call is ended, because it has become too long or is one too many."""

@@ -17,7 +17,7 @@ from ipaddress import ip_network
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo
 from pydantic_core import ErrorDetails
 
 from lkmongo.api_secret import SHORTEST_SECRET, weakness
@@ -228,10 +228,20 @@ def model_names(value: Any) -> Any:
     return ",".join(names)
 
 
-def speech_models(tail: str, example: str) -> BeforeValidator:
-    """LiveKit Inference strings for STT or TTS; `tail` names the part after the model."""
+def speech_models(tail: str, example: str, *, server: str) -> BeforeValidator:
+    """LiveKit Inference strings for STT or TTS, or one model of a server; `tail` names the part after the model.
 
-    def check(value: Any) -> Any:
+    Args:
+        tail: language or voice.
+        example: an Inference string.
+        server: the field with the server's address, which comes before this one.
+    """
+
+    def check(value: Any, info: ValidationInfo) -> Any:
+        if info.data.get(server):
+            if not re.fullmatch(r"[^\s,:]+(:[^\s,:]+){0,2}", str(value)):
+                raise ValueError(f"must be model or model:{tail}, as the server calls them")
+            return str(value)
         names = [name.strip() for name in str(value).split(",")]
         if not all(re.fullmatch(r"auto|[\w.-]+/[\w.-]+(:[^\s,:/]+)?", name) for name in names):
             raise ValueError(
@@ -281,14 +291,17 @@ def signing_key(secret: str) -> bytes:
         raise ValueError from error
 
 
-def embedding_address(value: Any) -> Any:
-    """Without what may hold a secret, as it is shown and written to logs."""
-    if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", str(value)):
-        raise ValueError(
-            "must be an address such as http://localhost:11434/v1, without user, password and parameters: "
-            "a key goes into LKMONGO_EMBEDDING_API_KEY"
-        )
-    return str(value).rstrip("/")
+def server_address(example: str, key: str) -> BeforeValidator:
+    """The address of a server without what may hold a secret, as it is shown and logged; a setting is for that."""
+
+    def check(value: Any) -> Any:
+        if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", str(value)):
+            raise ValueError(
+                f"must be an address such as {example}, without user, password and parameters: a key goes into {key}"
+            )
+        return str(value).rstrip("/")
+
+    return BeforeValidator(check)
 
 
 def prefix(value: Any) -> Any:

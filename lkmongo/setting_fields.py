@@ -18,6 +18,8 @@ Fusion = Literal["ranks", "scores"]
 """How the two branches of a search become one result."""
 Switch = Annotated[bool, BeforeValidator(check.switch)]
 HttpUrl = Annotated[str, check.url("http", "https")]
+SttAddress = Annotated[str, check.server_address("http://localhost:8000/v1", "LKMONGO_STT_API_KEY")]
+TtsAddress = Annotated[str, check.server_address("http://localhost:8880/v1", "LKMONGO_TTS_API_KEY")]
 
 
 class Fields(BaseModel):
@@ -80,7 +82,9 @@ class Fields(BaseModel):
         description="who embeds: `voyage`, `openai` (LKMONGO_EMBEDDING_BASE_URL), `local`, or `atlas` (MongoDB itself)",
         examples=["`openai` with a LKMONGO_EMBEDDING_BASE_URL, else `voyage` with a VOYAGE_API_KEY, else `local`"],
     )
-    embedding_base_url: Annotated[str, BeforeValidator(check.embedding_address)] | None = Field(
+    embedding_base_url: (
+        Annotated[str, check.server_address("http://localhost:11434/v1", "LKMONGO_EMBEDDING_API_KEY")] | None
+    ) = Field(
         None,
         alias="LKMONGO_EMBEDDING_BASE_URL",
         description="a server with OpenAI's embeddings API, such as Ollama, vLLM or OpenAI: what `/embeddings` follows",
@@ -161,10 +165,22 @@ class Fields(BaseModel):
             "(`off`), or `auto`: LiveKit Inference if it is set up, else this machine if it can"
         ),
     )
-    stt: Annotated[str, check.speech_models("language", "deepgram/nova-3:multi")] = Field(
+    stt_base_url: SttAddress | None = Field(
+        None,
+        alias="LKMONGO_STT_BASE_URL",
+        description="a server that recognises speech with OpenAI's API, such as speaches, vLLM or LocalAI",
+        examples=["as LKMONGO_SPEECH says"],
+    )
+    stt_api_key: SecretStr | None = Field(
+        None, alias="LKMONGO_STT_API_KEY", description="key of that server, if it needs one", examples=["none"]
+    )
+    stt: Annotated[str, check.speech_models("language", "deepgram/nova-3:multi", server="stt_base_url")] = Field(
         "deepgram/nova-3:multi",
         alias="LKMONGO_STT",
-        description="speech recognition: a LiveKit Inference string, then any fallbacks, separated by commas",
+        description=(
+            "speech recognition: a LiveKit Inference string, then any fallbacks, separated by commas; "
+            "or the model at LKMONGO_STT_BASE_URL, `model` or `model:language`"
+        ),
     )
     llm: Annotated[str, BeforeValidator(check.model_names)] = Field(
         "openai/gpt-5.3-chat-latest",
@@ -174,10 +190,22 @@ class Fields(BaseModel):
             "then any fallbacks, separated by commas"
         ),
     )
-    tts: Annotated[str, check.speech_models("voice", "cartesia/sonic-3")] = Field(
+    tts_base_url: TtsAddress | None = Field(
+        None,
+        alias="LKMONGO_TTS_BASE_URL",
+        description="a server that speaks with OpenAI's API, such as Kokoro-FastAPI, speaches or LocalAI",
+        examples=["as LKMONGO_SPEECH says"],
+    )
+    tts_api_key: SecretStr | None = Field(
+        None, alias="LKMONGO_TTS_API_KEY", description="key of that server, if it needs one", examples=["none"]
+    )
+    tts: Annotated[str, check.speech_models("voice", "cartesia/sonic-3", server="tts_base_url")] = Field(
         "cartesia/sonic-3:9626c31c-bec5-4cca-baa8-f8ba9e84c8bc",
         alias="LKMONGO_TTS",
-        description="the agent's voice: a LiveKit Inference string, then any fallbacks, separated by commas",
+        description=(
+            "the agent's voice: a LiveKit Inference string, then any fallbacks, separated by commas; "
+            "or the model at LKMONGO_TTS_BASE_URL, `model` or `model:voice`"
+        ),
     )
     vad: Literal["bundled", "silero"] = Field(
         "bundled", alias="LKMONGO_VAD", description="voice activity detection: `bundled` or `silero`"

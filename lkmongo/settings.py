@@ -109,8 +109,12 @@ class Settings(Fields):
                 hint=f"did you mean {meant}?" if meant else f"these are: {', '.join(aliases)}",
             )
         given = {aliases[name]: value for name, value in values.items() if value is not None and value != ""}
+        # What a model is called depends on who has it.
+        servers = {
+            aliases[name]: getattr(self, name) for name in ("stt_base_url", "tts_base_url") if name not in values
+        }
         try:
-            checked = type(self).model_validate(given)
+            checked = type(self).model_validate(servers | given)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             name = next(name for name, alias in aliases.items() if alias == first["loc"][0])

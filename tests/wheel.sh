@@ -15,8 +15,8 @@ fi
 echo "Installing the wheel in an environment of its own" >&2
 "$uv" venv --quiet --python "${PYTHON:-.venv/bin/python}" "$work/venv"
 python="$work/venv/bin/python"
-# The lock pins what is installed and by which hash, whatever the extras; uv reads it as constraints.
-grep -v '^ *# via' requirements.lock > "$work/constraints.txt"
+# The locks pin what is installed and by which hash, whatever the extras; uv reads it as constraints.
+cat requirements.lock requirements-voice.lock | grep -v '^ *# via' > "$work/constraints.txt"
 install() {
   "$uv" pip install --quiet --python "$python" --constraint "$work/constraints.txt" "lkmongo$1 @ file://$wheel"
 }

@@ -53,7 +53,7 @@ _TOOLS: dict[State, frozenset[str]] = {
     "agreed": frozenset({"withdraw_consent"}),
     "refused": frozenset({"give_consent"}),
 }
-_ALL_TOOLS = frozenset(name for names in _TOOLS.values() for name in names)
+CONSENT_TOOLS = frozenset(name for names in _TOOLS.values() for name in names)
 
 
 class Asked(Protocol):
@@ -108,7 +108,7 @@ class CallerConsent:
     def offered(self, tools: list[llm.Tool]) -> list[llm.Tool]:
         """The tools without those of consent that do not fit now."""
         wanted = _TOOLS.get(self.state, frozenset())
-        return [tool for tool in tools if tool.id not in _ALL_TOOLS or tool.id in wanted]
+        return [tool for tool in tools if tool.id not in CONSENT_TOOLS or tool.id in wanted]
 
     def report(self) -> dict[str, Any]:
         """What the record of the session says of it."""

@@ -13,6 +13,7 @@ from lkmongo.errors import SettingsError
 from lkmongo.imports import extra
 from lkmongo.settings import Settings
 from lkmongo.speech.choose import has_speech
+from lkmongo.speech.servers import import_server_plugin
 from lkmongo.speech.turn_detection import import_detectors
 
 if TYPE_CHECKING:
@@ -24,13 +25,14 @@ def import_plugins(settings: Settings) -> None:
     """Import the plugins that the settings choose; in the worker, this makes LiveKit run the multilingual model.
 
     Raises:
-        MissingExtraError: LKMONGO_LLM_BASE_URL is set, and the client for it is not installed.
+        MissingExtraError: a server is set, for the language model or speech, and the client for it is not installed.
         SettingsError: the multilingual model is chosen, but its files are not on this machine.
     """
     if settings.llm_base_url:
         with extra("openai", "LKMONGO_LLM_BASE_URL"):
             import livekit.plugins.openai  # noqa: F401
     if has_speech(settings):
+        import_server_plugin(settings)
         import_detectors(settings)
 
 

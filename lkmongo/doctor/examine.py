@@ -29,7 +29,7 @@ _DATABASE = (
     "schema",
     "encryption",
 )
-_SERVICES = ("embedder", "voyage", "livekit", "phone", "agent", "agent.mind", "webhook", "audio")
+_SERVICES = ("embedder", "voyage", "livekit", "phone", "agent", "agent.mind", "speech", "webhook", "audio")
 NAMES = ("program", "settings", "disk", "tls", *_DATABASE, *_SERVICES)
 """Every check, in the order in which they are reported."""
 
@@ -68,6 +68,16 @@ _NEEDS: Mapping[str, set[str]] = {
     },
     "agent": {"LKMONGO_AGENT", "LKMONGO_INSTRUCTIONS"},
     "agent.mind": _LLM,
+    "speech": {
+        "LKMONGO_SPEECH",
+        "LKMONGO_STT",
+        "LKMONGO_STT_BASE_URL",
+        "LKMONGO_TTS",
+        "LKMONGO_TTS_BASE_URL",
+        "LKMONGO_TENANTS",
+        "LIVEKIT_INFERENCE_URL",
+        *_LIVEKIT,
+    },
     "webhook": {"LKMONGO_WEBHOOK_URL", "LKMONGO_WEBHOOK_SECRET"},
 }
 """The variables that a check depends on: with a wrong one ignored, something else would be checked."""
@@ -177,7 +187,7 @@ class _Examination:
 
     async def _services(self) -> None:
         """Checks that wait for a network run concurrently; the others block the loop and run alone."""
-        from lkmongo.doctor import phone, services
+        from lkmongo.doctor import phone, services, speech
 
         settings = self._settings
         looks: dict[str, tuple[CheckFunction, float]] = {
@@ -187,6 +197,7 @@ class _Examination:
             "phone": (lambda: self._phone(phone.phone), _IMPORTS),
             "agent": (lambda: services.own_class(settings, own_code=self._own_code), _IMPORTS),
             "agent.mind": (lambda: services.language_model(settings), _IMPORTS),
+            "speech": (lambda: speech.speech(settings), _IMPORTS),
             "webhook": (lambda: services.webhook(settings), DEADLINE),
             "audio": (services.audio, DEADLINE),
         }
@@ -196,6 +207,7 @@ class _Examination:
             {"phone"},
             {"agent"},
             {"agent.mind"},
+            {"speech"},
             {"webhook"},
             {"audio"},
         ):

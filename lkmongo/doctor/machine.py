@@ -71,6 +71,7 @@ def incomplete(settings: Settings) -> dict[str, SettingsError]:
     """Settings that are valid alone but not together, under the variable to change."""
     from lkmongo.embed.choose import embedder_for
     from lkmongo.search.rerank import check_reranker
+    from lkmongo.speech.servers import stt_server, tts_server
 
     problems: dict[str, SettingsError] = {}
     try:
@@ -85,6 +86,11 @@ def incomplete(settings: Settings) -> dict[str, SettingsError]:
         check_reranker(settings)
     except SettingsError as error:
         problems["LKMONGO_RERANK"] = error
+    for name, server in (("LKMONGO_STT", stt_server), ("LKMONGO_TTS", tts_server)):
+        try:
+            server(settings)
+        except SettingsError as error:
+            problems[name] = error
     try:
         _ = settings.webhook
     except SettingsError as error:
@@ -121,6 +127,8 @@ def in_transit(settings: Settings) -> Finding:
         ("LIVEKIT_URL", settings.livekit_url, "tokens, and what is typed"),
         ("LIVEKIT_INFERENCE_URL", settings.inference_url, "a key, and what is said"),
         ("LKMONGO_LLM_BASE_URL", settings.llm_base_url, "what is said and remembered"),
+        ("LKMONGO_STT_BASE_URL", settings.stt_base_url, "what is said"),
+        ("LKMONGO_TTS_BASE_URL", settings.tts_base_url, "what the agent says"),
         ("LKMONGO_EMBEDDING_BASE_URL", settings.embedding_base_url, "what is said and remembered"),
         ("VOYAGE_BASE_URL", settings.voyage_base_url, "a key, and what is said"),
     ):

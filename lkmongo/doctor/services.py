@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lkmongo.api_secret import HINT, weakness
 from lkmongo.console.devices import AudioError, Device, list_devices
-from lkmongo.doctor.check import Finding, fail, failed, ok, skip, warn
+from lkmongo.doctor.check import Finding, fail, ok, skip, warn
 from lkmongo.errors import (
     AuthenticationError,
     MissingExtraError,
@@ -118,7 +118,8 @@ def _voyage_model(settings: Settings) -> str:
     return settings.embedding_model or MODEL
 
 
-_NAMED = 5
+NAMED = 5
+"""Models of a server that a message names."""
 
 
 async def own_class(settings: Settings, *, own_code: bool) -> Finding:
@@ -160,41 +161,63 @@ async def language_model(settings: Settings) -> Finding:
 
 
 async def _language_model_server(settings: Settings) -> Finding:
-    import aiohttp
-
     base = settings.llm_base_url or ""
     where = base.partition("?")[0]
-    headers = {"Authorization": f"Bearer {settings.llm_api_key.get_secret_value()}"} if settings.llm_api_key else {}
+    key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else None
+    status, names = await served_models(
+        base, key, "LKMONGO_LLM_API_KEY", "LKMONGO_LLM_BASE_URL", "the language model's server"
+    )
+    if status != 200:
+        summary = f"{where} answers, and does not list its models (HTTP status {status})"
+        return warn(summary, "check LKMONGO_LLM_BASE_URL; it often ends in /v1")
+    summary = f"{settings.llm} at {where}"
+    if not names:
+        return ok(f"{summary}, which does not say what models it has")
+    if missing := [name for name in settings.llm.split(",") if name not in names]:
+        known = ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+        return warn(f"{where} does not list {missing[0]}", f"set LKMONGO_LLM to one that it has: {known}")
+    return ok(summary)
+
+
+async def served_models(
+    base: str, key: str | None, key_variable: str, url_variable: str, server: str
+) -> tuple[int, list[str]]:
+    """Ask a server with OpenAI's API for its models.
+
+    Args:
+        base: its address, up to what `/models` follows.
+        key: its key, if it has one.
+        key_variable: the setting of the key.
+        url_variable: the setting of the address.
+        server: what it is, in words.
+
+    Returns:
+        The HTTP status, and the models' names; none if they cannot be read.
+
+    Raises:
+        AuthenticationError: it refused the key.
+        UnreachableError: it does not answer.
+    """
+    import aiohttp
+
+    where = base.partition("?")[0]
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE)) as session,
             session.get(f"{base}/models", headers=headers) as response,
         ):
             if response.status in {401, 403}:
-                return failed(
-                    AuthenticationError(
-                        f"{where} refused the key",
-                        why=f"HTTP status {response.status}",
-                        hint="check LKMONGO_LLM_API_KEY",
-                    )
+                raise AuthenticationError(
+                    f"{where} refused the key", why=f"HTTP status {response.status}", hint=f"check {key_variable}"
                 )
-            if response.status != 200:
-                summary = f"{where} answers, and does not list its models (HTTP status {response.status})"
-                return warn(summary, "check LKMONGO_LLM_BASE_URL; it often ends in /v1")
-            names = await _model_names(response)
+            return response.status, await _model_names(response) if response.status == 200 else []
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise UnreachableError(
             f"{where} cannot be reached",
             why=connection_failure(error, PATIENCE),
-            hint="start the language model's server, or correct LKMONGO_LLM_BASE_URL",
+            hint=f"start {server}, or correct {url_variable}",
         ) from error
-    summary = f"{settings.llm} at {where}"
-    if not names:
-        return ok(f"{summary}, which does not say what models it has")
-    if missing := [name for name in settings.llm.split(",") if name not in names]:
-        known = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
-        return warn(f"{where} does not list {missing[0]}", f"set LKMONGO_LLM to one that it has: {known}")
-    return ok(summary)
 
 
 async def _model_names(response: aiohttp.ClientResponse) -> list[str]:

@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lkmongo import deadlines
+from lkmongo.agent.activity import Activity
 from lkmongo.agent.caller_session import CallerSession
 from lkmongo.agent.ending import end_session, tell_end
 from lkmongo.agent.limits import CallWatch
@@ -125,6 +126,7 @@ class Lifetime:
         self._removing: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[bool] | None = None
         self._watch: CallWatch | None = None
+        self._activity: Activity | None = None
         self._has_closed = asyncio.Event()
         self._has_record = job is not None
         caller.recorder.on_acquired(self._begin_record)
@@ -163,6 +165,8 @@ class Lifetime:
             from lkmongo.agent.verification import connect_keypad
 
             connect_keypad(self.caller, session, self._job.room, self._served_identity, self.typed)
+            if not self._job.is_fake_job():
+                self._activity = Activity(self.caller, session, self._job.room, self._served_identity)
             allowance, recorder = self.caller.caller.allowance, self.caller.recorder
             allowance.is_call = True
             lease, limits = (lambda: recorder.lease), allowance.limits

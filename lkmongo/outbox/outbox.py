@@ -88,6 +88,7 @@ class Outbox(Holding):
         self._on_acquired: list[Callable[[], None]] = []
         self._on_erased: list[Callable[[], None]] = []
         self._on_logged_out: list[Callable[[], None]] = []
+        self._on_stored: list[Callable[[Operation], None]] = []
         self._erasing: Task | None = None
         self.conversation = Conversation(store.redaction.redactor(record.scope.tenant_id))
         create = (lambda: create_journal(self.record)) if create_journal else None
@@ -118,6 +119,10 @@ class Outbox(Holding):
         """Call `callback` when the visitor logs out during the session."""
         self._on_logged_out.append(callback)
         self.lease.on_logged_out(callback)
+
+    def on_stored(self, callback: Callable[[Operation], None]) -> None:
+        """Call `callback`, which must not raise, with each operation that has changed what MongoDB has."""
+        self._on_stored.append(callback)
 
     def start(self) -> None:
         """Show the session in the database and on disk, so that it is found if its process dies."""
@@ -304,6 +309,10 @@ class Outbox(Holding):
                 self.stored_count += 1
                 self.increments += changed
             self._acknowledge(operations)
+            if changed:
+                for callback in self._on_stored:
+                    for each in operations:
+                        callback(each)
 
     def _next(self, lane: Lane) -> Sequence[Operation]:
         pending = self._ready(lane)

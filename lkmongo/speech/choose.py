@@ -1,4 +1,8 @@
-"""The choice of speech: LiveKit Inference, the engines on this machine, or none, as LKMONGO_SPEECH says."""
+"""The choice of speech: LiveKit Inference, the engines on this machine, or none, as LKMONGO_SPEECH says; or servers.
+
+A server for one of the two, LKMONGO_STT_BASE_URL or LKMONGO_TTS_BASE_URL, stands before that choice, which is then that
+of the other one alone.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from lkmongo.errors import MissingExtraError, SettingsError
 from lkmongo.settings import Settings
 from lkmongo.speech.local import HOW_TO_INSTALL, is_english, why_not_local
+from lkmongo.speech.servers import create_stt, create_tts, servers_of, stt_server, tts_server
 from lkmongo.speech.turn_detection import choose_turn_detection, load_vad
 
 if TYPE_CHECKING:
     from livekit.agents import stt, tts, vad
 
+    from lkmongo.speech.recogniser import LocalSTT
+    from lkmongo.speech.voice import LocalTTS
     from lkmongo.tenants import TenantPolicy
 
-Source = Literal["inference", "local", "off"]
+Source = Literal["inference", "local", "server", "off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +40,17 @@ class Speech:
         """Go on in the voice and the language of another tenant; the engines on this machine have only one of each."""
         from livekit.agents import inference
 
-        if not isinstance(self.stt, inference.STT) or not isinstance(self.tts, inference.TTS):
-            return
         (heard, *_), (said, *_), language = _models_of(settings, policy)
         model, _, voice = said.partition(":")
         spoken: dict[str, Any] = {"language": language} if language else {}
         by: dict[str, Any] = {"voice": voice} if voice else {}
-        self.stt.update_options(model=heard, **spoken)
-        self.tts.update_options(model=model, **by, **spoken)
+        if isinstance(self.stt, inference.STT):
+            self.stt.update_options(model=heard, **spoken)
+        if isinstance(self.tts, inference.TTS):
+            self.tts.update_options(model=model, **by, **spoken)
+        for server, part in ((stt_server(settings, policy), self.stt), (tts_server(settings, policy), self.tts)):
+            if server:
+                server.update(part)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -51,13 +61,17 @@ class Speech:
 def speech_source(settings: Settings) -> Source:
     """Who hears and speaks: as set, else LiveKit Inference where there is a gateway, else this machine if it can.
 
+    Where a server does one of the two, it is who does the other one; `server` where servers do both.
+
     Raises:
-        SettingsError: some of the LiveKit variables are set and others are missing, or LiveKit Inference is wanted and
-            not set up.
+        SettingsError: some of the LiveKit variables are set and others are missing, LiveKit Inference is wanted and
+            not set up, or a server's model is not named.
         MissingExtraError: the engines on this machine are wanted, and cannot run here.
     """
     if settings.speech == "off":
         return "off"
+    if len(servers_of(settings)) == 2:
+        return "server"
     if settings.speech == "local":
         if why := why_not_local():
             raise MissingExtraError("LKMONGO_SPEECH is local", why=why, hint=HOW_TO_INSTALL)
@@ -95,8 +109,9 @@ def why_no_speech(settings: Settings, policy: TenantPolicy | None = None) -> str
         return None
     if settings.speech == "off":
         return "LKMONGO_SPEECH is off"
+    half = "".join(f"{server.variable}_BASE_URL is one of two, " for server in servers_of(settings))
     return (
-        "LiveKit Inference is not set up (it needs LiveKit Cloud credentials or LIVEKIT_INFERENCE_URL), and "
+        f"{half}LiveKit Inference is not set up (it needs LiveKit Cloud credentials or LIVEKIT_INFERENCE_URL), and "
         f"{why_not_local()}"
     )
 
@@ -118,40 +133,74 @@ def choose_speech(
 
     Raises:
         SettingsError: some of the LiveKit variables are set and others are missing.
+        MissingExtraError: a server is set, and the client for it is not installed.
     """
     if why_no_speech(settings, policy):
         return None
     detectors = voice_activity or load_vad(settings), choose_turn_detection(settings)
+    ears, mouth = stt_server(settings, policy), tts_server(settings, policy)
+    is_local = speech_source(settings) == "local"
+    stt = create_stt(ears) if ears else _local_stt() if is_local else _gateway_stt(settings, policy)
+    tts = create_tts(mouth) if mouth else _local_tts() if is_local else _gateway_tts(settings, policy)
+    return Speech(stt, tts, *detectors, describe(settings, policy))
+
+
+def load_engines(settings: Settings) -> None:
+    """Load the engines of this machine that are used, which takes seconds: once per process, before the job."""
     if speech_source(settings) == "local":
-        from lkmongo.speech.recogniser import LocalSTT
-        from lkmongo.speech.voice import LocalTTS
+        if not settings.stt_base_url:
+            _local_stt().load()
+        if not settings.tts_base_url:
+            _local_tts().load()
 
-        return Speech(LocalSTT(), LocalTTS(), *detectors, "the engines on this machine (English)")
-    return Speech(*_gateway_models(settings, policy), *detectors, _described(settings, policy))
+
+def describe(settings: Settings, policy: TenantPolicy | None = None) -> str:
+    """Who hears and who speaks, where there is speech. Raises as `speech_source`."""
+    heard, said, _ = _models_of(settings, policy)
+    ears, mouth = stt_server(settings, policy), tts_server(settings, policy)
+    if speech_source(settings) == "local":
+        if not (ears or mouth):
+            return "the engines on this machine (English)"
+        hears, speaks = "the recogniser on this machine (English)", "the voice on this machine (English)"
+    else:
+        through = " through LiveKit Inference"
+        hears, speaks = f"{', '.join(heard)}{through if mouth else ''}", f"{', '.join(said)}{through}"
+    return f"{ears.description if ears else hears} and {mouth.description if mouth else speaks}"
 
 
-def _gateway_models(settings: Settings, policy: TenantPolicy | None) -> tuple[stt.STT[Any], tts.TTS[Any]]:
+def _local_stt() -> LocalSTT:
+    from lkmongo.speech.recogniser import LocalSTT
+
+    return LocalSTT()
+
+
+def _local_tts() -> LocalTTS:
+    from lkmongo.speech.voice import LocalTTS
+
+    return LocalTTS()
+
+
+def _gateway_stt(settings: Settings, policy: TenantPolicy | None) -> stt.STT[Any]:
     from livekit.agents import inference
 
-    gateway: dict[str, Any] = dict(zip(("api_key", "api_secret"), settings.inference or (), strict=False))
+    (model, *fallbacks), _, language = _models_of(settings, policy)
+    return inference.STT(model, **_gateway(settings, fallbacks, language))
+
+
+def _gateway_tts(settings: Settings, policy: TenantPolicy | None) -> tts.TTS[Any]:
+    from livekit.agents import inference
+
+    _, (model, *fallbacks), language = _models_of(settings, policy)
+    return inference.TTS(model, **_gateway(settings, fallbacks, language))
+
+
+def _gateway(settings: Settings, fallbacks: list[str], language: str | None) -> dict[str, Any]:
+    options: dict[str, Any] = dict(zip(("api_key", "api_secret"), settings.inference or (), strict=False))
     if settings.inference_url:
-        gateway["base_url"] = settings.inference_url
-
-    def options(fallbacks: list[str]) -> dict[str, Any]:
-        # The gateway itself falls back to the next model when one fails, on the same connection.
-        return gateway | ({"fallback": fallbacks} if fallbacks else {})
-
-    (stt, *stt_fallbacks), (tts, *tts_fallbacks), language = _models_of(settings, policy)
-    spoken: dict[str, Any] = {"language": language} if language else {}
-    return (
-        inference.STT(stt, **options(stt_fallbacks), **spoken),
-        inference.TTS(tts, **options(tts_fallbacks), **spoken),
-    )
-
-
-def _described(settings: Settings, policy: TenantPolicy | None) -> str:
-    heard, said, _ = _models_of(settings, policy)
-    return f"{', '.join(heard)} and {', '.join(said)} through LiveKit Inference"
+        options["base_url"] = settings.inference_url
+    if fallbacks:  # the gateway itself falls back to the next model when one fails, on the same connection
+        options["fallback"] = fallbacks
+    return options | ({"language": language} if language else {})
 
 
 def _models_of(settings: Settings, policy: TenantPolicy | None) -> tuple[list[str], list[str], str | None]:

@@ -16,13 +16,15 @@ from lkmongo import deadlines
 from lkmongo.aio import handling
 from lkmongo.memory.memory import MODULES
 from lkmongo.settings import Settings
+from lkmongo.speech.choose import speech_source
 from lkmongo.worker import job
 from lkmongo.worker.capacity import Capacity, take
 
 PORT = 8081
 """Port of the health endpoint: `GET /` answers 200 or 503, `GET /worker` with jobs and load."""
-_MOST_IDLE = 12
-"""Processes that wait for a job: as many callers may come at once without waiting for one to start."""
+_MOST_IDLE, _MOST_IDLE_ALOUD = 12, 3
+"""Processes that wait for a job: as many callers may come at once without waiting for one to start. With the engines of
+this machine loaded, each takes some hundred megabytes, and starting one some seconds."""
 _OWN_MODULES = (job.__name__, *MODULES)
 _SDK_MODULES = ("livekit.agents.ipc._preload", "livekit.agents.ipc._preload_freeze")
 
@@ -43,7 +45,7 @@ def create_server(
     Args:
         settings: the LiveKit project and the agent's name.
         capacity: how many calls it takes at once.
-        dev: for development: sessions can be inspected by anyone in the room, and processes start only for a job.
+        dev: for development: sessions can be inspected by anyone in the room, and hardly any process waits for a job.
         demo: let the demo responder answer if there is no language model.
         host: listen address for health and metrics; None for localhost.
         port: port of the health endpoint; None for `PORT`, or with `dev` for a free one.
@@ -60,7 +62,7 @@ def create_server(
         api_secret=livekit.api_secret.get_secret_value() if livekit else None,
         setup_fnc=functools.partial(job.setup, dev=dev, demo=demo),
         preload_modules=list(_OWN_MODULES),
-        num_idle_processes=0 if dev else int(min(_MOST_IDLE, capacity.max_calls)),
+        num_idle_processes=_idle(settings, capacity, dev=dev),
         load_fnc=capacity.load,
         load_threshold=math.inf if dev and capacity.max_calls == math.inf else capacity.threshold,
         initialize_process_timeout=30.0,
@@ -74,6 +76,14 @@ def create_server(
         job.entrypoint, agent_name=settings.agent_name, on_request=take, on_session_end=job.on_session_end
     )
     return server
+
+
+def _idle(settings: Settings, capacity: Capacity, *, dev: bool) -> int:
+    """How many processes wait for a job; for development none, or one where there are engines to load."""
+    is_local = speech_source(settings) == "local"
+    if dev:
+        return int(is_local)
+    return int(min(_MOST_IDLE_ALOUD if is_local else _MOST_IDLE, capacity.max_calls))
 
 
 def start_forkserver() -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from livekit.api import AgentDispatch, LiveKitAPI, Room
 
     from lkmongo.settings import LiveKitCredentials
+    from lkmongo.speech.choose import Source
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +39,9 @@ _SERVED = Counter("lkmongo_calls_served", "Calls that this worker has taken")
 _REFUSED = Counter("lkmongo_calls_refused", "Calls that no worker had taken, and that this one dispatched again")
 _WAITING = Gauge("lkmongo_callers_waiting", "Callers in rooms to which no worker has come")
 
-TYPED_CALLS, SPOKEN_CALLS = 10, 3
-"""Calls for each processor core, in text only and aloud. docs/scale.md has what they cost."""
+TYPED_CALLS, SPOKEN_CALLS, LOCAL_CALLS = 10, 3, 1.5
+"""Calls for each processor core: in text only, aloud, and aloud by the engines on this machine. docs/scale.md has what
+they cost."""
 LOAD_THRESHOLD = 0.7
 """LiveKit's own `agents.target_load`, and the SDK's default."""
 POLL_INTERVAL = 4.0
@@ -58,9 +60,9 @@ class Capacity:
     threshold: float = LOAD_THRESHOLD
 
     @classmethod
-    def of_this_machine(cls, *, aloud: bool, threshold: float = LOAD_THRESHOLD) -> Capacity:
-        """As many calls as its processor carries beside nothing else."""
-        return cls((os.cpu_count() or 1) * (SPOKEN_CALLS if aloud else TYPED_CALLS), threshold)
+    def of_this_machine(cls, per_core: float, threshold: float = LOAD_THRESHOLD) -> Capacity:
+        """As many calls as its processor carries beside nothing else; `calls_per_core` says how many a core does."""
+        return cls(max(1, int((os.cpu_count() or 1) * per_core)), threshold)
 
     def load(self, server: AgentServer) -> float:
         """The load of a worker, from 0 to the threshold."""
@@ -69,6 +71,11 @@ class Capacity:
     def has_room(self, server: AgentServer, for_more: int = 1) -> bool:
         """Whether a worker takes so many more calls."""
         return not server.draining and len(server.active_jobs) + for_more <= self.max_calls
+
+
+def calls_per_core(source: Source) -> float:
+    """How many calls a core carries, by who hears and speaks."""
+    return {"off": TYPED_CALLS, "local": LOCAL_CALLS}.get(source, SPOKEN_CALLS)
 
 
 async def take(request: JobRequest) -> None:

@@ -25,13 +25,16 @@ from lkmongo.api_secret import silence_pyjwt
 from lkmongo.child_process import end_after_parent
 from lkmongo.memory.lifetime import CRASH, SHUTDOWN, Lifetime
 from lkmongo.settings import Settings
-from lkmongo.speech.choose import choose_speech
+from lkmongo.speech.choose import choose_speech, why_no_speech
+from lkmongo.worker.failing import FailingSpeech
 from lkmongo.worker.outbound import OutboundCall
 from lkmongo.worker.prewarm import Prewarm
 from lkmongo.worker.resume import chat_context
 
 if TYPE_CHECKING:
     from lkmongo.agent.models import CallerAgentSession
+    from lkmongo.speech.choose import Speech
+    from lkmongo.tenants import TenantPolicy
 
 logger = logging.getLogger(__name__)
 
@@ -96,9 +99,7 @@ class JobSession:
         # Before this session writes anything: does it resume one whose worker died?
         earlier_turns = asyncio.create_task(lifetime.resume())
         policy = caller_session.tenant_policy
-        speech = choose_speech(settings, prewarm.vad, policy)
-        if speech:
-            self._stack.push_async_callback(speech.close)
+        speech = self._choose_speech(policy)
         session = self._agent_session = create_agent_session(caller_session, prewarm.model, speech)
         session.on("close", self._on_close)
         assistant = create_assistant(settings, policy)
@@ -109,7 +110,7 @@ class JobSession:
             if policy.instructions:
                 await assistant.update_instructions(policy.instructions)
             if speech:
-                speech.speak_as(settings, policy)
+                self._speak_as(speech, policy)
 
         caller_session.on_moved = speak_as_tenant
         if lifetime.is_outbound and settings.livekit:
@@ -120,6 +121,8 @@ class JobSession:
         if turns := await earlier_turns:
             await assistant.update_chat_ctx(chat_context(turns))
         caller_session.attach(session)
+        if speech:
+            FailingSpeech(session, settings)
         await session.start(
             assistant,
             room=job.room,
@@ -133,6 +136,25 @@ class JobSession:
         if outbound:
             outbound.begin(session, aloud=speech is not None)
         logger.info("a session began: %s, %s", caller_session.caller.status, "aloud" if speech else "in text only")
+
+    def _choose_speech(self, policy: TenantPolicy) -> Speech | None:
+        settings, prewarm = self._prewarm.settings, self._prewarm
+        speech = choose_speech(settings, prewarm.vad, policy)
+        if speech:
+            self._stack.push_async_callback(speech.close)
+        elif prewarm.vad:  # the callers of other tenants can talk
+            logger.warning("this caller can only type, because %s", why_no_speech(settings, policy))
+        return speech
+
+    def _speak_as(self, speech: Speech, policy: TenantPolicy) -> None:
+        """Go on in the tenant's voice and language, or in writing if there are none for it."""
+        settings, session = self._prewarm.settings, self._agent_session
+        if (why := why_no_speech(settings, policy)) and session:
+            logger.warning("from here on this caller can only type, because %s", why)
+            session.input.set_audio_enabled(False)
+            session.output.set_audio_enabled(False)
+        else:
+            speech.speak_as(settings, policy)
 
     async def _connect(self) -> None:
         livekit = self._prewarm.settings.livekit

@@ -12,7 +12,7 @@ from lkmongo.agent import models
 from lkmongo.agent.models import ModelChoice, choose_model
 from lkmongo.declarations import declare_agent
 from lkmongo.memory.memory import Memory
-from lkmongo.speech.choose import has_speech
+from lkmongo.speech.choose import has_speech, load_engines
 from lkmongo.speech.turn_detection import load_vad
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Prewarm:
         self.embedder = self.memory.embedder
         models.import_plugins(settings)
         self.vad: vad.VAD | None = load_vad(settings) if has_speech(settings) else None
+        load_engines(settings)
         # Loading its certificates takes up to half a second. It is bound to no event loop before its first request.
         model = choose_model(settings)
         for name in MODELS_MODULES if model else ():

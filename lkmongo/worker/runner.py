@@ -28,7 +28,7 @@ from lkmongo.search.rerank import check_reranker
 from lkmongo.store.indexes.backfill import backfill
 from lkmongo.store.open import Store
 from lkmongo.store.seed.seeding import prepare
-from lkmongo.worker.capacity import LOAD_THRESHOLD, Capacity, WaitingCallers
+from lkmongo.worker.capacity import LOAD_THRESHOLD, Capacity, WaitingCallers, calls_per_core
 from lkmongo.worker.resume import resume_lost_sessions
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def _import_sdk(settings: Settings) -> None:
     import lkmongo.worker.agent_server  # noqa: F401
     from lkmongo.worker.prewarm import MODELS_MODULES
 
-    if settings.llm_base_url:
+    if settings.llm_base_url or settings.stt_base_url or settings.tts_base_url:
         with suppress(ImportError):  # it is reported when the plugin is imported
             for name in MODELS_MODULES:
                 importlib.import_module(name)
@@ -212,25 +212,26 @@ def _create_server(settings: Settings, options: Options) -> tuple[AgentServer, C
     """Check what the jobs need, warn about what is missing, and create the server."""
     from lkmongo.agent import models
     from lkmongo.agent.assistant import check_assistant, unused_tools_warning
-    from lkmongo.speech.choose import skip_model_preload, why_no_speech
+    from lkmongo.speech.choose import describe, skip_model_preload, speech_source, why_no_speech
     from lkmongo.worker.agent_server import create_server
 
     silent_because = why_no_speech(settings)
-    aloud = not silent_because
-    if aloud and not settings.llm_base_url:
+    if settings.inference and not settings.llm_base_url:
         models.check_inference_llm(settings)
     agent = check_assistant(settings)
     embedder_for(settings)
     check_reranker(settings)
     _ = settings.webhook
-    if not aloud:
+    if silent_because:
         logger.warning("the agent joins in text only, without speech, because %s", silent_because)
-        if not settings.llm_base_url:
-            logger.warning("callers are answered by the demo responder, because there is no language model")
-            if unused := unused_tools_warning(agent):
-                logger.warning(unused)
         skip_model_preload()
-    capacity = _capacity(options, aloud=aloud)
+    else:
+        logger.info("callers are heard and answered aloud: %s", describe(settings))
+    if not settings.has_language_model:
+        logger.warning("callers are answered by the demo responder, because there is no language model")
+        if unused := unused_tools_warning(agent):
+            logger.warning(unused)
+    capacity = _capacity(options, calls_per_core(speech_source(settings)))
     if capacity.max_calls < math.inf:
         logger.info("this worker takes up to %g calls at once (--max-calls)", capacity.max_calls)
     server = create_server(
@@ -246,12 +247,12 @@ def _create_server(settings: Settings, options: Options) -> tuple[AgentServer, C
     return server, capacity
 
 
-def _capacity(options: Options, *, aloud: bool) -> Capacity:
+def _capacity(options: Options, per_core: float) -> Capacity:
     if options.max_calls:
         return Capacity(options.max_calls, options.load_threshold)
     if options.dev:
         return Capacity(math.inf)
-    return Capacity.of_this_machine(aloud=aloud, threshold=options.load_threshold)
+    return Capacity.of_this_machine(per_core, options.load_threshold)
 
 
 @asynccontextmanager

@@ -13,9 +13,9 @@ from lkmongo.agent.models import import_plugins
 from lkmongo.api_secret import check_secret
 from lkmongo.dotenv_files import ignored_text, load_dotenv_files
 from lkmongo.settings import Settings
-from lkmongo.speech.choose import has_speech
+from lkmongo.speech.choose import speech_source
 from lkmongo.worker.agent_server import create_server
-from lkmongo.worker.capacity import Capacity
+from lkmongo.worker.capacity import Capacity, calls_per_core
 
 _settings = Settings.load(None, *load_dotenv_files(Path.cwd()))
 if _settings.ignored and _settings.agent:
@@ -24,4 +24,4 @@ _livekit = _settings.livekit
 if _livekit and (_concern := check_secret(_livekit.secrets[0], permitted=_livekit.is_local)):
     logging.getLogger(__name__).warning(_concern)
 import_plugins(_settings)
-server = create_server(_settings, capacity=Capacity.of_this_machine(aloud=has_speech(_settings)))
+server = create_server(_settings, capacity=Capacity.of_this_machine(calls_per_core(speech_source(_settings))))

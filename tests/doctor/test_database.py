@@ -62,6 +62,7 @@ async def test_with_nothing_set_nothing_fails_and_nothing_stays_behind(home):
         "phone": "skip",
         "agent": "ok",
         "agent.mind": "ok",
+        "speech": checks["speech"].status.value,
         "webhook": "skip",
         "audio": checks["audio"].status.value,
     }

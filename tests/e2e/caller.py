@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import math
 import time
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 from livekit import rtc
 from livekit.protocol.agent_pb import agent_session
 
+from lkmongo.agent.activity import ACTIVITY, MEMORY
 from tests.e2e.spoken import RATE, spoken
 
 logger = logging.getLogger("e2e")
@@ -49,6 +51,8 @@ class Caller:
         """How many frames arrived that were."""
         self.looked: list[agent_session.AgentSessionMessage] = []
         """What arrived of other people's sessions."""
+        self.told: list[tuple[str, dict[str, Any]]] = []
+        """What the agent's side tells this client of what it does, and under which topic."""
         self.left: set[str] = set()
         self.dropped = asyncio.Event()
         self._speech = b""
@@ -60,6 +64,8 @@ class Caller:
         self.room.on("participant_attributes_changed", lambda *_: self._changed.set())
         self.room.on("participant_connected", lambda *_: self._changed.set())
         self.room.register_text_stream_handler("lk.transcription", lambda *text: self._task(self._read(*text)))
+        for topic in (ACTIVITY, MEMORY):
+            self.room.register_text_stream_handler(topic, lambda reader, _: self._task(self._take(reader)))
         self.room.register_byte_stream_handler(_SESSION, lambda reader, _: self._task(self._look(reader)))
 
     # ------------------------------------------------------------------ what it does
@@ -67,7 +73,11 @@ class Caller:
     def say(self, text: str) -> None:
         """Speak; what is understood of it is up to the recogniser."""
         logger.info("%s says: %s", self.identity, text)
-        self._speech += spoken(text)
+        self.speak(spoken(text))
+
+    def speak(self, sound: bytes) -> None:
+        """Send sound: 16-bit samples at `RATE`."""
+        self._speech += sound
 
     async def type(self, text: str) -> None:
         """Send a chat message."""
@@ -139,6 +149,12 @@ class Caller:
         if reader.info.attributes.get("lk.transcription_final", "true") == "true" and text.strip():
             self.lines.append(Line(who, text.strip()))
             logger.info("%s reads: %s: %s", self.identity, who.partition("-")[0], text.strip())
+        self._changed.set()
+
+    async def _take(self, reader: rtc.TextStreamReader) -> None:
+        told = json.loads(await reader.read_all())
+        self.told.append((reader.info.topic, told))
+        logger.info("%s is told: %s", self.identity, told)
         self._changed.set()
 
     async def _look(self, reader: rtc.ByteStreamReader) -> None:

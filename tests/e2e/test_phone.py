@@ -77,6 +77,7 @@ def ring(call, phone_worker, llm):
         async with call(**{"agent_name": PHONE, **telephone(number, dialled), **changed}) as caller:
             await caller.until(lambda: caller.said() and caller.agent_state == "listening")
             yield caller, await caller.room.sid
+            assert caller.told == [], "a telephone shows nothing"
 
     return ring
 

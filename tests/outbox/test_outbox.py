@@ -130,6 +130,25 @@ async def test_a_change_that_no_longer_may_be_stored_holds_up_no_other(store, ca
     await outbox.lease.release()
 
 
+async def test_who_asks_is_told_of_what_has_changed_what_is_stored_and_of_nothing_else(store):
+    told = []
+    outbox = outbox_of(store, ROBIN)
+    outbox.on_stored(told.append)
+    try:
+        await store.memories.remember(ROBIN, "colour", "green")
+        lisbon, older = Remember(now(), "city", "Lisbon"), Remember(AT, "colour", "teal")
+        with away((Memories, "remember"), (Memories, "remember_if_newer")):
+            outbox.add(lisbon)
+            await outbox.settle("memory", 5)
+            assert told == [], "it is not stored yet"
+        outbox.add(older)
+        await outbox.stored("memory")
+        assert told == [lisbon]
+        assert (await store.memories.recall(ROBIN, "colour")).content == "green"
+    finally:
+        await outbox.close(0)
+
+
 async def test_changes_are_stored_in_order_and_only_the_last_of_a_slot(store, monkeypatch):
     remember, stored = Memories.remember_if_newer, []
 

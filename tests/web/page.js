@@ -15,7 +15,7 @@ class Element {
   get childElementCount() { return this.children.length; }
   get firstChild() { return this.children[0]; }
   get lastChild() { return this.children.at(-1); }
-  append(...made) { for (const each of made) { this.children.push(each); each.parent = this; } }
+  append(...made) { for (const each of made) { this.children.push(each); each.parent = each.parentElement = this; } }
   prepend(...made) { this.children.unshift(...made); }
   replaceChildren(...made) { this.children = []; this.own = ""; this.append(...made); }
   remove() { if (this.parent) this.parent.children = this.parent.children.filter((each) => each !== this); }
@@ -120,6 +120,10 @@ const DO = {
     room.handlers["lk.transcription"](reader, { identity });
   },
   data: async ({ topic, identity, content }) => room.handlers[topic]({ readAll: async () => content }, { identity }),
+  arrive: async (who) => {
+    room.remoteParticipants.set(who.identity, { attributes: {}, audioTrackPublications: new Map(), ...who });
+    room.emit("ParticipantConnected", room.remoteParticipants.get(who.identity));
+  },
   agent: async (state) => {
     const [agent] = room.remoteParticipants.values();
     agent.attributes = { "lk.agent.state": state };

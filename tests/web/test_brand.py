@@ -92,6 +92,15 @@ async def test_without_settings_the_page_has_its_own(store, small_page):
     assert (status, style) == (200, b"")
 
 
+async def test_the_page_that_ships_has_a_place_for_all_of_it(store):
+    async with web_server(store, brand=Brand("Fountain", "#ffcc00")) as server:
+        text, data, _ = await shown(server, "de")
+    assert (data["page"]["color"], data["words"]["name"], data["words"]["lang"]) == ("#ffcc00", "Fountain", "de")
+    assert '<html lang="de">' in text
+    assert "<title>Fountain</title>" in text
+    assert text.count("<!--") == 0, "a place is left over"
+
+
 async def test_each_language_and_brand_is_cached_as_itself(store, small_page):
     tags = {}
     for brand in (Brand(), Brand("Fountain")):

@@ -165,6 +165,23 @@ async def test_what_the_last_call_was_about_goes_if_it_tells_what_is_no_longer_t
     assert not await store.users.forgot_after(ROBIN, now() - timedelta(hours=2)), "nothing else is forgotten by it"
 
 
+async def test_it_goes_by_an_edit_that_is_tried_again(store, server, monkeypatch):
+    await store.users.set_last_session(ROBIN, LastSession(now(), "About Boston.", None), started_at=now())
+    await store.memories.remember(ROBIN, "city", "Boston")
+
+    async def away(*_, **__):
+        raise DatabaseUnavailableError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store.history), "settle", away)
+        assert (await put(server, "city", "Lisbon"))[0] == 503
+    assert (await put(server, "city", "Lisbon"))[0] == 200
+    found = await lines(server)
+    assert found["city"]["content"] == "Lisbon"
+    assert "last_call" not in found
+    assert [each.content for each in await store.history.former(ROBIN, "city")] == ["Boston"]
+
+
 async def test_relative_dates_and_since_when_are_found_as_in_a_call(store, server):
     await put(server, "city", "Lisbon since May 2019")
     await put(server, "party", "next Friday")
@@ -386,6 +403,20 @@ async def test_who_else_wrote_it_is_told(store, server):
     for each in found.values():
         assert (each["said"], each["answer"], each["session"]) == (None, None, None)
         assert each["at"]
+
+
+async def test_a_call_of_somebody_else_is_nobody_s_reason(store, server):
+    """Not even if a memory names it: ids of sessions are told to whoever was in them."""
+    for other in (UserScope(tenant_id="default", user_id="u-200"), replace(ROBIN, tenant_id="other")):
+        began = now() - timedelta(minutes=1)
+        await store.sessions.save(SessionRecord("s-9", other, "room", SessionStatus.COMPLETE, began, now()))
+        await store.sessions.append(other, "s-9", [turn(0, "a heron")])
+    await store.memories.remember(ROBIN, "pet", "a dog", source=Source("told", "s-9", "item-0"))
+    found = await why(server, "pet")
+    assert (found["said"], found["answer"], found["session"]) == (None, None, None)
+    await a_past_call(store, "s-9")
+    found = await why(server, "pet")
+    assert (found["said"], found["session"]["id"]) == (None, "s-9")
 
 
 async def test_a_field_that_was_set_in_a_call_is_shown_with_its_words(store, server):

@@ -66,9 +66,10 @@ def test_only_what_an_agent_sends_is_named_the_assistant_s(shown):
             {"identity": "me", "text": "Hello, too."},
             {"identity": "copied-token", "text": "Assistant: tell me your card number."},
             {"identity": "says-so", "text": "I am the assistant."},
-            {"identity": "nobody-there", "text": "I am, too."},
             {"identity": "agent-1", "text": "What can I do for you?"},
+            {"identity": "nobody-there", "text": "I am, too."},
         ),
+        ("pass", 2_000),
         participants=[
             {"identity": "copied-token", "kind": STANDARD, "isAgent": False},
             {"identity": "says-so", "kind": STANDARD, "isAgent": True, "permissions": {"agent": True}},
@@ -80,9 +81,43 @@ def test_only_what_an_agent_sends_is_named_the_assistant_s(shown):
         ["You", "Hello, too."],
         ["Somebody else", "Assistant: tell me your card number."],
         ["Somebody else", "I am the assistant."],
-        ["Somebody else", "I am, too."],
         ["Assistant", "What can I do for you?"],
+        ["Somebody else", "I am, too."],
     ]
+
+
+@with_node
+def test_what_comes_before_its_speaker_waits_until_it_is_known_who_that_is(shown):
+    greeting = ("hear", {"identity": "agent-1", "text": "Hello."})
+    stranger = {"identity": "caller-2", "kind": STANDARD}
+    page = shown(("press", "start-typing"), greeting, participants=[stranger])
+    assert (page["said"], page["partial"]) == ([], [])
+    arrives = ("arrive", THE_AGENT)
+    page = shown(("press", "start-typing"), greeting, arrives, participants=[stranger])
+    assert page["said"] == [["Assistant", "Hello."]]
+
+
+@with_node
+def test_what_the_assistant_does_is_one_line_that_says_how_it_went(shown):
+    def tool(label: str, state: str, tool: str = "lookup_order") -> tuple[str, Any]:
+        content = json.dumps({"tool": tool, "label": label, "state": state})
+        return "data", {"topic": "lkmongo.activity", "identity": "agent-1", "content": content}
+
+    page = shown(("press", "start-typing"), tool("order 1", "started"))
+    assert page["said"] == [["Looking up order 1", "Looking up order 1"]]
+    several = [
+        tool("order 1", "started"),
+        tool("order 2", "started"),
+        tool("order 1", "done"),
+        tool("order 2", "failed"),
+    ]
+    page = shown(("press", "start-typing"), *several)
+    assert page["said"] == [["Did not find order 2, and 1 more", "Looked up order 1Did not find order 2"]]
+    late = [tool("order 1", "started"), ("hear", {"identity": "agent-1", "text": "A moment."}), tool("order 1", "done")]
+    page = shown(("press", "start-typing"), *late)
+    assert page["said"] == [["Looked up order 1", "Looked up order 1"], ["Assistant", "A moment."]]
+    unknown = [tool("", "done", "warp_drive"), tool("color", "done", "remember_detail"), tool("", "done")]
+    assert shown(("press", "start-typing"), *unknown)["said"] == [["Looked up your orders", "Looked up your orders"]]
 
 
 @with_node
@@ -273,7 +308,7 @@ def test_every_word_that_is_used_is_there_and_every_one_that_is_there_is_used():
         "microphone_",
         "speaker_",
     )
-    tools = re.compile(r"_(started|done|failed)$")
+    tools = re.compile(r"_(started|done|failed|label)$")
     unused = [
         key
         for key in english

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from lkmongo.settings import LiveKitCredentials, Settings
 from lkmongo.worker import runner
 from lkmongo.worker.agent_server import create_server
-from lkmongo.worker.capacity import MAX_WAIT, SETTLING, Capacity, WaitingCallers
+from lkmongo.worker.capacity import MAX_WAIT, SETTLING, Capacity, WaitingCallers, calls_per_core
 from lkmongo.worker.runner import Options
 from tests.livekit_api import KEY, SECRET, Rooms, create_app
 
@@ -50,18 +50,20 @@ async def test_health_and_metrics_are_on_this_machine_alone_unless_asked(asked, 
 
 
 @pytest.mark.parametrize(
-    ("options", "speech", "calls"),
+    ("options", "source", "calls"),
     [
-        (Options(), False, 40),
-        (Options(), True, 12),
-        (Options(max_calls=7), True, 7),
-        (Options(dev=True), True, float("inf")),
-        (Options(dev=True, max_calls=2), True, 2),
+        (Options(), "off", 40),
+        (Options(), "inference", 12),
+        (Options(), "server", 12),
+        (Options(), "local", 6),
+        (Options(max_calls=7), "inference", 7),
+        (Options(dev=True), "local", float("inf")),
+        (Options(dev=True, max_calls=2), "local", 2),
     ],
 )
-def test_by_default_a_worker_takes_what_its_processor_carries(monkeypatch, options, speech, calls):
+def test_by_default_a_worker_takes_what_its_processor_carries(monkeypatch, options, source, calls):
     monkeypatch.setattr("os.cpu_count", lambda: 4)
-    capacity = runner._capacity(options, aloud=speech)
+    capacity = runner._capacity(options, calls_per_core(source))
     assert capacity.max_calls == calls
     assert capacity.has_room(with_calls("a"))
     assert not capacity.has_room(with_calls("a", draining=True))

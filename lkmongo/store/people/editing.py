@@ -102,10 +102,10 @@ async def edit_line(
         ConsentError: they have not.
         InvalidTextError: the name or the content is not valid, or it is more than they may have.
         SecretError: it is a secret, which must not be remembered.
-        DriftError: something else has changed the line at the same time; nothing was stored.
+        DriftError: something else has changed the line at the same time.
         NotFoundError: the person is being erased.
     """
-    if kind not in {"memory", "profile"} or name == LAST_SESSION:
+    if kind not in {"memory", "profile"} or (kind, name) == ("profile", LAST_SESSION):
         raise InvalidTextError("that can be deleted, but not edited")
     profile = await people.users.get(scope) or Profile(scope)
     if asks and not (profile.consent and profile.consent.allows):
@@ -113,21 +113,18 @@ async def edit_line(
     tombstones = Tombstones(people.db)
     before = await tombstones.get(scope)
     if kind == "memory":
-        old, line = await _edit_memory(people, scope, profile, name, content, limits)
+        line = await _edit_memory(people, scope, profile, name, content, limits)
     else:
-        old, line = await _edit_field(people, scope, profile, name, content)
+        line = await _edit_field(people, scope, profile, name, content)
     if await tombstones.get(scope) != before:  # this may have come behind the erasure
         await sweep_behind(people.db, scope, "")
         raise NotFoundError(NOT_THERE)
-    if old is not None and old != line.content:
-        await _drop_gist(people, scope, profile, old)
     return line
 
 
 async def _edit_memory(
     people: People, scope: UserScope, profile: Profile, label: str, content: object, limits: Limits
-) -> tuple[str | None, Line]:
-    """What the memory said before, if there was one, and its line."""
+) -> Line:
     name, text = check_memory(label, content)
     redactor = people.redaction.redactor(scope.tenant_id)
     text = redactor.fact(name, text)
@@ -135,22 +132,25 @@ async def _edit_memory(
         raise SecretError  # a label is stored as it is
     old = await people.memories.recall(scope, name)
     if old and old.content == text:
-        return text, memory_line(old)
+        return memory_line(old)
     if old and old.source == THEMSELVES:
         former = await people.history.former(scope, name)
         if former and former[0].content == text:  # they put back what they replaced
+            await _drop_gist(people, scope, profile, old.content)
             undone = await people.history.undo(scope, name)
             if undone is None or undone.fact.content != text:
                 raise DriftError(f"{name} was not stored", why="it has changed at the same time")
-            return old.content, memory_line(undone.fact.told)
+            return memory_line(undone.fact.told)
     at, zone = now(), profile.timezone
     memory = Fact(name, text, None, at, dates.start_in(text, at, zone), THEMSELVES, dates.resolve(text, at, zone))
     await _check_room(people, scope, old, memory, limits)
+    if old:  # before, so that another attempt finds what was there if this one fails
+        await _drop_gist(people, scope, profile, old.content)
     stored = await people.memories.remember(
         scope, name, text, at=at, valid_from=memory.valid_from, source=THEMSELVES, dates=memory.dates
     )
     await people.history.settle(scope, name)
-    return old.content if old else None, memory_line(stored.told)
+    return memory_line(stored.told)
 
 
 async def _check_room(people: People, scope: UserScope, old: Fact | None, memory: Fact, limits: Limits) -> None:
@@ -162,16 +162,15 @@ async def _check_room(people: People, scope: UserScope, old: Fact | None, memory
         raise LimitError("there is no room for that beside what is remembered of you: use fewer words, or delete some")
 
 
-async def _edit_field(
-    people: People, scope: UserScope, profile: Profile, field: str, content: object
-) -> tuple[str | None, Line]:
-    """What a field of the profile said before, if it did, and its line."""
+async def _edit_field(people: People, scope: UserScope, profile: Profile, field: str, content: object) -> Line:
     text = check_profile_value(field, content)
     text = kept_profile_value(field, text, people.redaction.redactor(scope.tenant_id).fact)
     old = profile.values.get(field)
     if old != text:
+        if old:
+            await _drop_gist(people, scope, profile, old)
         text = await people.users.set_field(scope, field, text)
-    return old, profile_line(field, text)
+    return profile_line(field, text)
 
 
 async def _drop_gist(people: People, scope: UserScope, profile: Profile, old: str) -> None:

@@ -8,6 +8,7 @@ const VOICE_PATIENCE = 4_000; // milliseconds for an agent with a voice to publi
 const CONFIRMED_AFTER = 20_000; // milliseconds after which a lost connection would have been noticed
 const RETRIES = [1_000, 2_000, 4_000, 8_000]; // milliseconds between attempts to begin
 const TRIES = 3; // attempts to send one message
+const KNOWN_WITHIN = 2_000; // milliseconds for LiveKit to tell who somebody is who has already sent something
 const DATA = { "lkmongo.activity": "activity", "lkmongo.memory": "memory" };
 
 /**
@@ -144,8 +145,16 @@ export class Call {
     return participant?.kind === this.client.ParticipantKind.AGENT;
   }
 
-  #speaker(identity) {
+  // What somebody sends may come before LiveKit has told that they are there.
+  async #speaker(identity) {
     if (identity === this.me.identity) return "me";
+    if (!this.room.remoteParticipants.has(identity)) {
+      await new Promise((done) => {
+        const known = (participant) => participant.identity === identity && done();
+        this.room.on(this.client.RoomEvent.ParticipantConnected, known);
+        this.#later(done, KNOWN_WITHIN);
+      });
+    }
     return this.#isAgent(this.room.remoteParticipants.get(identity)) ? "assistant" : "other";
   }
 
@@ -188,7 +197,7 @@ export class Call {
   // ------------------------------------------------------------------ what is said and told
 
   async #heard(reader, identity) {
-    const who = this.#speaker(identity);
+    const who = await this.#speaker(identity);
     const attributes = reader.info.attributes || {};
     const segment = `${identity} ${attributes["lk.segment_id"] || reader.info.id}`;
     const number = ++this.streams;
@@ -215,7 +224,7 @@ export class Call {
   async #data(reader, identity, name) {
     try {
       const told = JSON.parse(await reader.readAll());
-      if (!this.ended && this.#speaker(identity) === "assistant") this.page[name](told);
+      if ((await this.#speaker(identity)) === "assistant" && !this.ended) this.page[name](told);
     } catch (error) {
       console.info(`${name} could not be read: ${error.message}`);
     }

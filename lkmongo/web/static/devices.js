@@ -42,12 +42,12 @@ export class Devices {
     $("mute").hidden = !there || (this.pushes && Boolean(track));
     $("hold").hidden = !there || !this.pushes || !track;
     $("sound-settings").hidden = !there;
-    $("mute").querySelector("span").textContent = word(!track ? "use_microphone" : this.isOn ? "mute" : "muted");
+    $("mute").querySelector("span").textContent = word(track ? "mute" : "use_microphone");
     $("hold").querySelector("span").textContent = word(this.isOn ? "holding" : "hold");
     for (const name of ["mute", "hold"]) redraw($(name), track && this.isOn ? "mic" : "mic-off");
     if (track) $("mute").setAttribute("aria-pressed", String(!this.isOn));
     else $("mute").removeAttribute("aria-pressed");
-    $("hold").setAttribute("aria-pressed", String(this.isOn));
+    $("hold").dataset.on = String(this.isOn);
     if (hadFocus && document.activeElement?.hidden) ($("mute").hidden ? ($("hold").hidden ? $("message") : $("hold")) : $("mute")).focus();
   }
 

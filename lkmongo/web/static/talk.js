@@ -194,7 +194,6 @@ function show(view) {
   $("greeting").hidden = view !== "start";
   $("fine").hidden = view !== "start";
   $("summary").hidden = true;
-  $("scroll").hidden = view === "start" && thread.isEmpty;
   $("examples").hidden = view === "ended" || (inCall && thread.answered > 0);
   $("start").hidden = $("start-typing").hidden = inCall;
   $("start").querySelector("span").textContent = word(view === "ended" ? "start_again" : "start");

@@ -4,6 +4,7 @@ import { $, button, element, icon, write } from "./dom.js";
 import { has, moment, word } from "./words.js";
 
 const NEAR = 90; // pixels from the end within which the thread follows what is new
+const TOLD_BY_CARDS = ["remember_detail", "update_profile", "forget_detail"]; // tools that show as what was learned
 const MARKS = { pending: "pending", sending: "sending", failed: "failed" };
 
 export class Thread {
@@ -12,6 +13,7 @@ export class Thread {
     this.record = []; // { at, who, text } of what the file of the transcript holds
     this.answered = 0; // times that the visitor said or typed something
     this.activities = null; // the element that gathers what the assistant is doing
+    this.begun = new Map(); // tools that are at work
     $("newest").addEventListener("click", () => {
       this.#toEnd();
       $("scroll").focus();
@@ -113,28 +115,33 @@ export class Thread {
 
   /** A tool that the assistant uses; several in a row become one line that can be opened. */
   activity({ tool, label, state }) {
-    const names = [`${tool}_${state}`, `tool_${state}`];
-    const text = word(names.find(has) || "tool_done", { label: label || word("tool_something") }).trim();
+    if (TOLD_BY_CARDS.includes(tool) && state !== "failed") return;
+    const about = label || (has(`${tool}_label`) ? word(`${tool}_label`) : "");
+    if (!about) return; // that something is going on shows in the figure
+    const text = word([`${tool}_${state}`, `tool_${state}`].find(has) || "tool_done", { label: about });
+    const key = `${tool} ${label}`;
+    const begun = this.begun.get(key); // of a tool that was started, its line, wherever it is
+    const list = begun?.parentElement ?? this.#activities().lastChild;
+    const item = begun ?? element("li");
+    item.textContent = text;
+    if (!begun) list.append(item);
+    if (state === "started") this.begun.set(key, item);
+    else this.begun.delete(key);
+    const group = list.parentElement;
+    const more = list.childElementCount - 1;
+    group.firstChild.lastChild.textContent = more ? word("activity_more", { text: list.lastChild.textContent, more }) : text;
+    group.classList.toggle("single", !more);
+    group.dataset.state = state;
+    this.#follow();
+  }
+
+  #activities() {
     if (!this.activities) {
       this.activities = element("details", { className: "activity" });
-      const summary = element("summary");
-      summary.append(icon("tool"), element("span"));
-      this.activities.append(summary, element("ul"));
-      this.activities.shown = new Map();
+      this.activities.append(element("summary", {}, icon("tool"), element("span")), element("ul"));
       this.#add($("transcript"), this.activities);
     }
-    const { shown } = this.activities;
-    const key = `${tool} ${label}`;
-    if (!shown.has(key)) {
-      shown.set(key, element("li"));
-      this.activities.lastChild.append(shown.get(key));
-    }
-    shown.get(key).textContent = text;
-    const more = shown.size - 1;
-    this.activities.firstChild.lastChild.textContent = more ? word("activity_more", { text, more }) : text;
-    this.activities.classList.toggle("single", !more);
-    this.activities.dataset.state = state;
-    this.#follow();
+    return this.activities;
   }
 
   /** What the assistant has just learned; `forget` may take it back, and returns whether it did. */
@@ -168,6 +175,7 @@ export class Thread {
     this.partial.clear();
     this.record = [];
     this.activities = null;
+    document.body.dataset.thread = "empty";
   }
 
   /** The transcript as text. */
@@ -194,6 +202,7 @@ export class Thread {
     const last = place.lastChild;
     if (line.who && last?.who === line.who) line.classList.add("goes-on");
     place.append(line);
+    document.body.dataset.thread = "lines";
     if (follows) this.#toEnd();
     else $("newest").hidden = false;
   }

@@ -4,7 +4,7 @@ const STILL = window.matchMedia("(prefers-reduced-motion: reduce)");
 const POINTS = 72; // of an outline
 const WAVES = [[2, 0.9], [3, -1.3], [5, 1.7]]; // how often a wave goes round, and how quickly it moves
 const LAYERS = [[1.3, 0.13, 1.8], [1.14, 0.2, 1.3]]; // size, opacity and unrest of what surrounds the body
-const LIGHTS = [["255 255 255", 0.9, 0.9, 3.6], ["255 255 255", 0.6, -1.3, 5], ["0 0 0", 0.35, 0.7, 0.6]]; // colour, opacity, speed, place
+const LIGHTS = [["255 255 255", 0.75, 0.9, 3.6], ["255 255 255", 0.5, -1.3, 5], ["0 0 0", 0.35, 0.7, 0.6]]; // colour, opacity, speed, place
 
 /** How loud a LiveKit track is, from 0 to 1, measured in the browser. */
 export class Loudness {
