@@ -56,7 +56,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 _LONG = (
     "test_faults.py test_voice.py test_worker.py test_keeper.py test_deadlines.py test_long_call.py test_terminal.py "
-    "test_users.py test_existing_agent.py test_run.py test_session_end.py"
+    "test_users.py test_existing_agent.py test_run.py test_session_end.py test_wav_call.py"
 ).split()
 
 

@@ -32,6 +32,7 @@ STRICT = dict.fromkeys(POLICY, "mask")
         ("forty-one eleven eleven eleven eleven eleven eleven eleven please", "[card ending 1111] please"),
         ("my card number is 4111 1111 1111 1111 123", "my card number is [card ending 1111]"),
         ("4111-1111-1111-1111 is mine", "[card ending 1111] is mine"),
+        ("4111 1111 1111 111 one is mine", "[card ending 1111] is mine"),
         ("my card number is 4929 0000 01", "my card number is [card]"),
         ("ssn 078-05-1120", "ssn [national id]"),
         ("one two three, four five, six seven eight nine", "[national id]"),

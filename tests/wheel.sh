@@ -68,6 +68,7 @@ refused html 2 "$lkmongo" knowledge add page.html
 refused local 1 env PATH="$work/venv/bin" "$lkmongo" memory list u-100
 # livekit-agents brings these two; that they are named matters once it no longer does.
 "$uv" pip uninstall --quiet --python "$python" sounddevice opentelemetry-exporter-otlp-proto-http
+refused voice 1 env LKMONGO_SPEECH=local "$lkmongo" doctor --only speech
 refused audio 2 "$lkmongo" agent console --list-devices
 refused telemetry 2 env OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:9 "$lkmongo" memory list u-100
 
@@ -80,4 +81,6 @@ printf '%s\n' "$said" | grep -qi 'agent> .*return'
 "$lkmongo" db seed --json | grep -q '"kept": 0'
 refused parquet 2 "$lkmongo" sessions export -O calls.parquet
 refused openai 2 env LKMONGO_LLM_BASE_URL=http://127.0.0.1:9/v1 "$lkmongo" agent console
+install "[local,voice]"
+"$lkmongo" doctor --only speech | grep -q 'the engines on this machine'
 echo "1 passed, 0 failed"

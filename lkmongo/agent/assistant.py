@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from livekit.agents import NOT_GIVEN, Agent, ModelSettings, RunContext, llm
 from livekit.agents.llm import FunctionTool, RawFunctionTool
@@ -14,7 +17,14 @@ from lkmongo.errors import SettingsError
 from lkmongo.files import instructions_in
 from lkmongo.imports import import_string
 from lkmongo.settings import Settings
+from lkmongo.speech.heard import as_data
+from lkmongo.speech.local import is_english
+from lkmongo.speech.spoken import speakable_stream
 from lkmongo.tenants import TenantPolicy
+
+if TYPE_CHECKING:
+    from livekit import rtc
+    from livekit.agents import stt
 
 DEFAULT_INSTRUCTIONS = """\
 You are a friendly voice assistant who remembers the people you talk to. Your answers are spoken: answer in one to three
@@ -66,7 +76,14 @@ class MemoryAgent(MemoryTools, Agent):
 
     The attachment also briefs its model. To give memory to an agent class that exists, mix it in:
     `class Mine(MemoryAgent, Desk)`. A `@function_tool` method with the name of a tool overrides it.
+
+    What is said aloud is spelled for the voice, and what is heard as words becomes data: see `lkmongo.speech`. What is
+    written, in the record and the transcript, is the text as the model wrote it.
     """
+
+    _language_heard: str | None = None
+    _heard_before = ("", "")
+    """The turn that was the last when the last final transcript came, and that transcript."""
 
     @property
     def caller_session(self) -> CallerSession:
@@ -93,6 +110,41 @@ class MemoryAgent(MemoryTools, Agent):
         """
         CallerSession.of(self.session)
         return super().llm_node(chat_ctx, tools, model_settings)
+
+    async def stt_node(self, audio: AsyncIterable[rtc.AudioFrame], model_settings: ModelSettings) -> AsyncIterator[Any]:
+        """What is heard, with order numbers, addresses and the like as data; interim transcripts, too."""
+        heard: Any = super().stt_node(audio, model_settings)
+        if inspect.isawaitable(heard):
+            heard = await heard
+        if heard is not None:
+            async for event in heard:
+                yield event if isinstance(event, str) else self._as_data(event)
+
+    def _as_data(self, event: stt.SpeechEvent) -> stt.SpeechEvent:
+        if not event.alternatives or not event.alternatives[0].text:
+            return event
+        first, *others = event.alternatives
+        is_final = event.type == "final_transcript"
+        if is_final:
+            self._language_heard = str(first.language or "") or None
+        if not self._is_in_english:
+            return event
+        turn = next((item.id for item in reversed(self.chat_ctx.items)), "")
+        before = self._heard_before[1] if self._heard_before[0] == turn else ""
+        if is_final:
+            self._heard_before = turn, first.text
+        return replace(event, alternatives=[replace(first, text=as_data(first.text, before=before)), *others])
+
+    def tts_node(self, text: AsyncIterable[str], model_settings: ModelSettings) -> Any:
+        """What is said, spelled so that a voice reads it rightly."""
+        return super().tts_node(speakable_stream(text, english=self._is_in_english), model_settings)
+
+    @property
+    def _is_in_english(self) -> bool:
+        """Whether nothing says that another language is spoken: the tenant, the caller's profile, what was heard."""
+        caller = CallerSession.of(self.session).caller
+        known = (caller.policy.language, caller.profile.preferred_language, self._language_heard)
+        return all(map(is_english, known))
 
 
 class Assistant(MemoryAgent):

@@ -28,6 +28,7 @@ from lkmongo.model import PROFILE_FIELDS, Fact, Order, Passage, profile_words, s
 from lkmongo.outbox.outbox import Saved
 from lkmongo.search.past_calls import bounds, sentence
 from lkmongo.search.strategy import SearchResult
+from lkmongo.speech.heard import as_data, ways_to_write
 from lkmongo.summary import PastCall
 from lkmongo.trust import NotTrustedError
 
@@ -156,8 +157,8 @@ class MemoryTools(ABC):
                 raise ToolError("You have no orders.")
             more = ["For another one, tell me its number."] if len(orders) > _MAX_LATEST_ORDERS else []
             return " ".join([*map(_order_sentence, orders[:_MAX_LATEST_ORDERS]), *more])
-        number = order_id.strip().lstrip("#").strip()
-        order = await with_deadline(deadlines.TOOL_READ, session.order(number), "look that up")
+        number, *others = ways_to_write(order_id)
+        order = await with_deadline(deadlines.TOOL_READ, _any_order(session, number, *others), "look that up")
         if order is None:
             raise ToolError(f"You have no order {number}.")
         return _order_sentence(order)
@@ -305,6 +306,8 @@ class MemoryTools(ABC):
                 await caller.phone.says_name(value)
             if caller.phone.is_called(value):  # whoever says "Robin" is not renamed from "Robin Fletcher"
                 return f"Your {words} is {value}."
+        if field == "email":
+            value = as_data(f"e-mail {value}").removeprefix("e-mail ")
         text = await with_deadline(deadlines.TOOL_CHANGE, caller.set_profile(field, value), "save that")
         if caller.for_this_call:
             return f"Your {words} is {text}."
@@ -312,6 +315,13 @@ class MemoryTools(ABC):
             raise ToolError(f"I will use your {words} in this call, but I could not save it for the next one.")
         saved = "Saved. " if caller.saved == "stored" else ""
         return f"{saved}Your {words} is {text}.{_stored_later(caller.saved, 'saved')}"
+
+
+async def _any_order(session: ToolSession, *numbers: str) -> Order | None:
+    for number in numbers:
+        if order := await session.order(number):
+            return order
+    return None
 
 
 class BoundTools(MemoryTools):

@@ -81,7 +81,7 @@ class _VoiceConversation:
         self._warned: set[str] = set()
         self._over = asyncio.Event()
         self._closed: CloseEvent | None = None
-        self._greeting_error: BaseException | None = None
+        self._error: BaseException | None = None
         self._greeting: asyncio.Task[Any] | None = None
         self._synchronizer = TranscriptSynchronizer(
             next_in_chain_audio=sound.loudspeaker, next_in_chain_text=_SpokenText(listener)
@@ -169,7 +169,7 @@ class _VoiceConversation:
         error = greeting.exception()
         # A failure of the model was already reported by the session's error event.
         if error is not None and not isinstance(error, APIError) and not self._session_is_over():
-            self._greeting_error = error
+            self._error = error
             self._over.set()
 
     def _on_heard(self, event: UserInputTranscribedEvent) -> None:
@@ -186,13 +186,20 @@ class _VoiceConversation:
         if item.role == "user":
             self._final_transcripts.clear()
         shown = {"type": "message", "role": item.role, "text": item.text_content or ""}
-        self._listener.event(shown | ({"interrupted": True} if item.interrupted else {}))
+        self._show(shown | ({"interrupted": True} if item.interrupted else {}))
 
     def _on_tools(self, event: FunctionToolsExecutedEvent) -> None:
         for call, output in event.zipped():
-            self._listener.event(tool_call(call))
+            self._show(tool_call(call))
             if output:
-                self._listener.event(tool_output(output, call.name))
+                self._show(tool_output(output, call.name))
+
+    def _show(self, event: dict[str, Any]) -> None:
+        try:
+            self._listener.event(event)
+        except (BrokenPipeError, LkmongoError) as error:  # the session would log it, and go on unseen
+            self._error = error
+            self._over.set()
 
     def _on_state(self, event: AgentStateChangedEvent) -> None:
         if self._session.input.audio_enabled:
@@ -222,8 +229,8 @@ class _VoiceConversation:
         return self._closed is not None
 
     def _close_reason(self) -> str:
-        if self._greeting_error:
-            raise self._greeting_error
+        if self._error:
+            raise self._error
         if self._closed and self._closed.reason is CloseReason.ERROR:
             self._outcome.failure = _failure(self._closed.error)
             return "error"
@@ -261,8 +268,8 @@ def _failure(error: Any) -> LkmongoError:
         return SpeechRefusedError(
             f"{part} refuses the credentials",
             why=first_line(cause),
-            hint="check LIVEKIT_API_KEY and LIVEKIT_API_SECRET, or LIVEKIT_INFERENCE_API_KEY and its secret; "
-            "lkmongo agent console without --voice needs none",
+            hint="check LIVEKIT_API_KEY and LIVEKIT_API_SECRET, LIVEKIT_INFERENCE_API_KEY and its secret, or "
+            "LKMONGO_STT_API_KEY and LKMONGO_TTS_API_KEY; lkmongo agent console without --voice needs none",
         )
     return SpeechFailedError(
         f"{part} failed too often",

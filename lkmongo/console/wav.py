@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -117,7 +118,7 @@ def _readable(path: Path) -> Iterator[BinaryIO]:
 
 
 def _parse(path: Path, file: BinaryIO) -> Wav:
-    convert = f"convert it, for example with: ffmpeg -i {path} -c:a pcm_s16le -ar {RECOGNITION_RATE} -ac 1 speech.wav"
+    convert = f"convert it, for example with: ffmpeg -i {shlex.quote(str(path))} -c:a pcm_s16le -ac 1 speech.wav"
     size = file.seek(0, 2)
     file.seek(0)
     head = file.read(12)
@@ -174,6 +175,8 @@ class Recording:
         self._size = 0
         self.is_silent = True
         """Whether nothing was to be heard so far."""
+        self.is_broken = False
+        """Whether something could not be written."""
         self.is_finished = False
         write(_header(_LARGEST))
 
@@ -183,7 +186,9 @@ class Recording:
 
     def add(self, samples: bytes) -> None:
         """Add samples. Raises LkmongoError if they cannot be written."""
+        self.is_broken = True
         self._write(samples)
+        self.is_broken = False
         self._size += len(samples)
         self.is_silent = self.is_silent and not samples.strip(b"\0")
 
@@ -203,6 +208,8 @@ def recording(path: Path, wavs: Sequence[Wav]) -> Iterator[Recording]:
         UsageError: nothing can be written there, or it is one of `wavs`.
         LkmongoError: writing failed, for instance because the disk is full.
     """
+    if path == Path("-"):
+        raise UsageError("a recording cannot go to standard output", hint="name a file after --record")
     if path.suffix.lower() in _OTHER_FORMATS:
         raise UsageError(
             f"{path} has the ending of another format, and a recording is a WAV file",
@@ -219,7 +226,7 @@ def recording(path: Path, wavs: Sequence[Wav]) -> Iterator[Recording]:
         try:
             yield made
         except BaseException as error:
-            if made.is_silent:
+            if made.is_silent or made.is_broken:
                 raise
             failure = error
         made.finish()

@@ -65,7 +65,7 @@ class WavCall:
         self._turns = [_Turn(wav) for wav in wavs]
         self._turn: _Turn | None = None
         self._to_say = bytearray()
-        self._failure: Exception | None = None
+        self._failure: LkmongoError | None = None
         self._agent = "initializing"
         self._is_greeted = False
         self._speaks = False
@@ -167,7 +167,8 @@ class WavCall:
         self._shown_by.event(event)
 
     def _on_live(self, who: str, text: str) -> None:
-        self._changed = time.monotonic()
+        if text != "away":  # which is said of a caller who is silent
+            self._changed = time.monotonic()
         if who == "state":
             self._agent = text
         elif who == "user_state":

@@ -89,13 +89,13 @@ _UNIT_WORDS = (
     "eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
 )
 _TEN_WORDS = "twenty thirty forty fifty sixty seventy eighty ninety"
-_UNITS = {"oh": "0", "o": "0", "nought": "0"} | {word: str(value) for value, word in enumerate(_UNIT_WORDS.split())}
-_TENS = {word: 10 * value for value, word in enumerate(_TEN_WORDS.split(), start=2)}
-_TIMES = {"double": 2, "triple": 3}
-_SPOKEN = rf"(?:{'|'.join([*_UNITS, *_TENS, *_TIMES, 'hundred', 'thousand'])})"
+UNITS = {"oh": "0", "o": "0", "nought": "0"} | {word: str(value) for value, word in enumerate(_UNIT_WORDS.split())}
+TENS = {word: 10 * value for value, word in enumerate(_TEN_WORDS.split(), start=2)}
+TIMES = {"double": 2, "triple": 3}
+_SPOKEN = rf"(?:{'|'.join([*UNITS, *TENS, *TIMES, 'hundred', 'thousand'])})"
 _SPOKEN_RUN = re.compile(rf"\b{_SPOKEN}(?:[ -](?:and )?{_SPOKEN})*\b", _I)
 _WORD = re.compile(r"[a-z]+", _I)
-_DIGIT_WORDS = frozenset([*_UNITS, *_TENS, *_FOREIGN_DIGITS])
+_DIGIT_WORDS = frozenset([*UNITS, *TENS, *_FOREIGN_DIGITS])
 _LETTER_DASH = re.compile(r"\b([a-z]) (?:dash|hyphen|minus) ", _I)
 _WORD_DASH = re.compile(r"(?<=\w) (?:dash|hyphen) (?=\w)", _I)
 _PAUSE = re.compile(
@@ -173,8 +173,9 @@ def words_to_digits(text: str) -> str:
 
 
 def has_number_words(text: str) -> bool:
-    """Whether a text has two words or more for numbers."""
-    return sum(word.strip(".,") in _DIGIT_WORDS for word in text.casefold().replace("-", " ").split()) > 1
+    """Whether a text has two words or more for numbers, or one and digits."""
+    words = sum(word.strip(".,") in _DIGIT_WORDS for word in text.casefold().replace("-", " ").split())
+    return words + any(map(str.isdigit, text)) > 1 if words else False
 
 
 def _simple(match: re.Match[str]) -> Iterable[Piece]:
@@ -211,39 +212,40 @@ def _spoken(match: re.Match[str]) -> Iterable[Piece]:
     words = [(word[0].casefold(), at + word.start(), at + word.end()) for word in _WORD.finditer(match[0])]
     names = [name for name, _, _ in words]
     if "thousand" in names or "hundred" in names:
-        return [(_cardinal(names), *match.span())]
+        return [(cardinal(names), *match.span())]
     pieces: list[Piece] = []
     repeated: tuple[int, int] | None = None  # how often the next digit comes, and where that is said
     index = 0
     while index < len(words):
         name, start, end = words[index]
-        if name in _TIMES:
-            repeated = _TIMES[name], start
-        elif name in _TENS:
-            value = _TENS[name]
-            following = _UNITS.get(names[index + 1], "") if index + 1 < len(words) else ""
+        if name in TIMES:
+            repeated = TIMES[name], start
+        elif name in TENS:
+            value = TENS[name]
+            following = UNITS.get(names[index + 1], "") if index + 1 < len(words) else ""
             if len(following) == 1 and following != "0":
                 value += int(following)
                 index += 1
                 end = words[index][2]
             pieces.append((str(value), start, end))
-        elif name in _UNITS:
+        elif name in UNITS:
             times, start = repeated or (1, start)
-            pieces.append((_UNITS[name] * times, start, end))
+            pieces.append((UNITS[name] * times, start, end))
             repeated = None
         index += 1
     return pieces or _unchanged(match)
 
 
-def _cardinal(words: Sequence[str]) -> str:
+def cardinal(words: Sequence[str]) -> str:
+    """The digits of a number whose words, in small letters, are like "four", "thousand", "seven", "hundred"."""
     total, part = 0, 0
     for word in words:
         if word == "thousand":
             total, part = total + (part or 1) * 1000, 0
         elif word == "hundred":
             part = (part or 1) * 100
-        elif word in _TENS:
-            part += _TENS[word]
-        elif word in _UNITS:
-            part += int(_UNITS[word])
+        elif word in TENS:
+            part += TENS[word]
+        elif word in UNITS:
+            part += int(UNITS[word])
     return str(total + part)

@@ -181,6 +181,21 @@ async def test_an_order_is_read_out_to_its_owner_alone(store):
         assert await call.tool("lookup_order", order_id="1001") == ("You have no order 1001.", True)
 
 
+async def test_a_tool_takes_what_was_heard_as_it_is_written(store):
+    order = {"order_id": "A-1001", "items": ["Lamp"], "total": 40, "status": "shipped"}
+    await store.db.orders.insert_one(ROBIN.filter | order)
+    async with talk(store, ROBIN, calls()) as call:
+        for said in ("A1001", "a-1001", "a dash one thousand one"):
+            assert await call.tool("lookup_order", order_id=said) == (
+                "Order A-1001 is shipped: Lamp, 40.00 USD in total.",
+                False,
+            )
+        assert await call.tool("lookup_order", order_id="one thousand two") == ("You have no order 1002.", True)
+        said = "robin dot fletcher at example dot com"
+        assert (await call.tool("update_profile", field="email", value=said))[1] is False
+    assert (await store.users.get(ROBIN)).email == "robin.fletcher@example.com"
+
+
 async def test_who_names_no_order_is_told_of_their_latest_ones(store):
     def order(number):
         return {"order_id": str(number), "items": [{"name": "Lamp"}], "total": 4, "status": "packed"}

@@ -15,10 +15,11 @@ from livekit.agents.voice import io
 
 from lkmongo.agent.assistant import Assistant
 from lkmongo.agent.beginning import begin_session
-from lkmongo.agent.models import choose_model, choose_speech, create_agent_session
+from lkmongo.agent.models import choose_model, create_agent_session
 from lkmongo.embed.choose import create_embedder
 from lkmongo.model import UserScope
 from lkmongo.settings import Settings
+from lkmongo.speech.choose import choose_speech
 from tests.inference_gateway import Gateway
 from tests.livekit_api import KEY, SECRET
 from tests.speech_sound import RATE, speech
@@ -138,3 +139,49 @@ async def test_a_spoken_question_is_heard_answered_by_a_tool_and_spoken(store, g
     # What was begun on the final transcript was kept: one request for the greeting, one for the question, one for
     # what to do with the tool's answer.
     assert len(gateway.requests) == 3
+
+
+def aloud(gateway):
+    return Settings.load(
+        {
+            "LIVEKIT_INFERENCE_URL": gateway.url,
+            "LIVEKIT_INFERENCE_API_KEY": KEY,
+            "LIVEKIT_INFERENCE_API_SECRET": SECRET,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("language", "heard", "spoken"),
+    [
+        (None, "where is order number A-1001", "You said: where is order number A., one zero zero one"),
+        (
+            "German",
+            "where is order number a dash one thousand one",
+            "You said: where is order number a dash one thousand one",
+        ),
+    ],
+)
+async def test_words_become_data_for_the_model_and_data_words_for_the_voice(store, gateway, language, heard, spoken):
+    if language:
+        await store.users.set_field(ROBIN, "preferred_language", language)
+    gateway.script = ["where is order number a dash one thousand one"]
+    microphone, speaker = Microphone(), Speaker()
+    async with spoken_call(aloud(gateway), store, microphone, speaker) as session:
+        await until(lambda: speaker.sound)
+        microphone.say(speech(1.2))
+        await until(lambda: any("You said" in text for text in gateway.spoken))
+        assert gateway.spoken[-1] == spoken
+        await session.say("**Order 4711** is on its way.")
+        digits = "4 7 1 1" if language else "four seven one one"
+        assert gateway.spoken[-1] == f"Order {digits} is on its way."
+        session.generate_reply(user_input="order number four seven one one")
+        await until(lambda: len(gateway.requests) > 2)
+        await asyncio.sleep(0.3)
+    assert {turn.content for turn in await store.sessions.turns(ROBIN, "RM_1")} > {
+        heard,
+        f"You said: {heard}",
+        "**Order 4711** is on its way.",
+        "order number four seven one one",  # as it was typed
+        "You said: order number four seven one one",
+    }

@@ -183,7 +183,8 @@ def test_a_disk_that_is_full_is_told_and_what_was_there_stays(tmp_path):
     script = (
         "import sys\nfrom pathlib import Path\nfrom lkmongo.errors import LkmongoError\n"
         "from lkmongo.console.wav import recording\n"
-        "try:\n    with recording(Path(sys.argv[1]), []) as made:\n        made.add(b'\\1' * 10_000)\n"
+        "try:\n    with recording(Path(sys.argv[1]), []) as made:\n        made.add(b'\\1' * 2_000)\n"
+        "        made.add(b'\\1' * 9_000)\n"
         "except LkmongoError as error:\n    print(error.message, error.why, made.is_finished, sep='|')\n"
     )
     done = subprocess.run(
@@ -205,6 +206,7 @@ def test_where_nothing_can_be_recorded_it_is_told_before_anything_is_said(tmp_pa
     places: dict[Path, str] = {
         said: "is both what is spoken and what is recorded",
         tmp_path / "linked.wav": "is both",
+        Path("-"): "cannot go to standard output",
         tmp_path / "out.mp3": "has the ending of another format",
         tmp_path / "no" / "out.wav": "there is no folder",
         tmp_path / "link.wav": "is a symbolic link",

@@ -146,6 +146,44 @@ async def test_after_a_pause_within_a_file_the_answer_to_the_rest_is_waited_for(
     assert conversation(call)[-1] == ("assistant", "Nothing to do.")
 
 
+def test_how_long_is_waited_follows_from_what_is_going_on(tmp_path):
+    def show(*_: Any) -> None:
+        pass
+
+    wav = Wav.read(write_wav(tmp_path / "1.wav", said(0.1), HEARD_RATE))
+    call = WavCall([wav], Listener(event=show, note=show, warn=show, refuse=show))
+    live, event = call.listener.live, call.listener.event
+    assert call._patience == wav_call._HUNG, "it is getting ready"
+    live("state", "listening")
+    assert call._patience == wav_call._IDLE, "no greeting yet"
+    event({"type": "message", "role": "assistant", "text": "Hello."})
+    assert call._patience == wav_call._SETTLED
+
+    (call._turn,) = call._turns
+    assert call._patience == wav_call._IDLE, "no answer yet"
+    live("user_state", "speaking")
+    assert call._patience == wav_call._HUNG
+    live("user_state", "listening")
+    live("user_state", "away")
+    event({"type": "message", "role": "user", "text": "Well."})
+    live("state", "thinking")
+    assert call._patience == wav_call._HUNG
+    event({"type": "message", "role": "assistant", "text": "Yes, what", "interrupted": True})
+    live("state", "listening")
+    assert call._patience == wav_call._IDLE, "the answer was cut off"
+    event({"type": "message", "role": "user", "text": "How long is it?"})
+    event({"type": "message", "role": "assistant", "text": "Two years."})
+    assert call._patience == wav_call._SETTLED
+    call.check_answers()
+    live("user_state", "speaking")
+    live("user_state", "listening")
+    assert call._patience == wav_call._LOST, "something more was said"
+    event({"type": "message", "role": "user", "text": "And now?"})
+    assert call._patience == wav_call._IDLE
+    with pytest.raises(UnansweredError, match="1 of 1 files"):
+        call.check_answers()
+
+
 async def test_a_file_with_no_words_in_it_and_one_without_an_answer_are_told(begin, monkeypatch):
     monkeypatch.setattr(wav_call, "_IDLE", 3.0)
 

@@ -148,3 +148,113 @@ async def test_a_tenant_has_a_voice_and_a_language_of_its_own(policy, stt, tts, 
         assert (said.model, said.voice, said.language or None) == tts
         assert said.fallback[0]["model"] == "rime/arcana"
         await talk.close()
+
+
+# ---------------------------------------------------------------------- servers of one's own
+
+STT = {"LKMONGO_STT_BASE_URL": "http://localhost:8000/v1", "LKMONGO_STT": "small:en"}
+TTS = {"LKMONGO_TTS_BASE_URL": "http://localhost:8880/v1", "LKMONGO_TTS": "kokoro:anna"}
+
+
+@pytest.mark.parametrize(
+    ("engines", "chosen", "source"),
+    [
+        (False, STT | TTS, "server"),
+        (True, STT | TTS | CLOUD, "server"),
+        (True, STT | TTS | {"LKMONGO_SPEECH": "off"}, "off"),
+        (True, STT, "local"),
+        (True, STT | CLOUD, "inference"),
+        (True, TTS | CLOUD | {"LKMONGO_SPEECH": "local"}, "local"),
+        (False, TTS, "off"),
+    ],
+    indirect=["engines"],
+)
+def test_a_server_stands_before_the_choice_of_the_other_one(engines, chosen, source):
+    assert speech_source(Settings.load(chosen)) == source
+
+
+@pytest.mark.parametrize("engines", [False], indirect=True)
+def test_half_of_a_conversation_is_none_and_that_is_said(engines):
+    why = why_no_speech(Settings.load(TTS))
+    assert why.startswith("LKMONGO_TTS_BASE_URL is one of two, LiveKit Inference is not set up")
+
+
+@pytest.mark.parametrize("engines", [True], indirect=True)
+def test_servers_know_other_languages(engines):
+    assert why_no_speech(Settings.load(STT | TTS), TenantPolicy(language="de")) is None
+    assert "only know English" in why_no_speech(Settings.load(STT), TenantPolicy(language="de"))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "ears", "mouth", "described"),
+    [
+        (
+            STT | TTS,
+            "lkmongo.speech.servers",
+            "livekit.plugins.openai.tts",
+            "small at http://localhost:8000/v1 and kokoro at http://localhost:8880/v1",
+        ),
+        (
+            STT,
+            "lkmongo.speech.servers",
+            "lkmongo.speech.voice",
+            "small at http://localhost:8000/v1 and the voice on this machine (English)",
+        ),
+        (
+            TTS,
+            "lkmongo.speech.recogniser",
+            "livekit.plugins.openai.tts",
+            "the recogniser on this machine (English) and kokoro at http://localhost:8880/v1",
+        ),
+        (
+            TTS | CLOUD,
+            "livekit.agents.inference.stt",
+            "livekit.plugins.openai.tts",
+            "deepgram/nova-3:multi through LiveKit Inference and kokoro at http://localhost:8880/v1",
+        ),
+    ],
+)
+@pytest.mark.parametrize("engines", [True], indirect=True)
+async def test_who_hears_and_who_speaks_need_not_be_the_same(engines, chosen, ears, mouth, described):
+    from livekit.agents.utils import http_context
+
+    async with http_context.open():
+        speech = choose_speech(Settings.load(chosen))
+        assert (type(speech.stt).__module__, type(speech.tts).__module__) == (ears, mouth)
+        assert speech.description == described
+        await speech.close()
+
+
+async def test_a_tenant_has_a_voice_and_a_language_of_its_own_with_servers_too():
+    from livekit.agents.utils import http_context
+
+    settings = Settings.load(STT | TTS)
+    async with http_context.open():
+        speech = choose_speech(settings)
+        speech.speak_as(settings, TenantPolicy(voice="otto", language="de"))
+        assert speech.stt._opts.languages == ["de"]
+        assert (speech.tts._opts.model, speech.tts._opts.voice) == ("kokoro", "otto")
+        await speech.close()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "loaded"),
+    [
+        ({}, ["LocalSTT", "LocalTTS"]),
+        (STT, ["LocalTTS"]),
+        (TTS, ["LocalSTT"]),
+        (STT | TTS, []),
+        (CLOUD, []),
+        ({"LKMONGO_SPEECH": "off"}, []),
+    ],
+)
+@pytest.mark.parametrize("engines", [True], indirect=True)
+def test_only_the_engines_that_are_used_are_loaded_ahead(engines, monkeypatch, chosen, loaded):
+    from lkmongo.speech.recogniser import LocalSTT
+    from lkmongo.speech.voice import LocalTTS
+
+    found = []
+    for engine in (LocalSTT, LocalTTS):
+        monkeypatch.setattr(engine, "load", staticmethod(lambda name=engine.__name__: found.append(name)))
+    choose.load_engines(Settings.load(chosen))
+    assert found == loaded

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from types import SimpleNamespace
 
@@ -67,6 +68,24 @@ def test_by_default_a_worker_takes_what_its_processor_carries(monkeypatch, optio
     assert capacity.max_calls == calls
     assert capacity.has_room(with_calls("a"))
     assert not capacity.has_room(with_calls("a", draining=True))
+
+
+@pytest.mark.parametrize(
+    ("speech", "dev", "calls", "waiting"),
+    [
+        ("off", False, 40, 12),
+        ("off", False, 4, 4),
+        ("off", True, math.inf, 0),
+        ("local", False, 40, 3),
+        ("local", False, 1, 1),
+        ("local", True, math.inf, 1),
+    ],
+)
+def test_fewer_processes_wait_for_a_call_where_each_has_engines_for_speech(monkeypatch, speech, dev, calls, waiting):
+    monkeypatch.setattr("lkmongo.speech.choose.why_not_local", lambda: None)
+    settings = Settings.load({"LKMONGO_SPEECH": speech})
+    server = create_server(settings, capacity=Capacity(calls), dev=dev)
+    assert server._num_idle_processes == waiting
 
 
 # ---------------------------------------------------------------------- callers whom nobody took

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import numpy as np
+import pexpect
 import pytest
 
 from lkmongo.console.sound import RECOGNITION_RATE
@@ -76,6 +77,15 @@ def test_without_speech_it_says_why_and_what_to_do(run_inside, hello):
     ]
 
 
+def test_at_a_terminal_nothing_is_typed_instead(at_terminal, hello):
+    child = at_terminal("agent", "console", "--wav", hello, env={"LKMONGO_SPEECH": "off"})
+    child.expect("try: unset LKMONGO_SPEECH")
+    child.expect(pexpect.EOF)
+    assert "in text" not in child.before
+    child.close()
+    assert child.exitstatus == ExitCode.USAGE
+
+
 async def test_ctrl_c_in_the_middle_of_an_answer_leaves_a_wav_of_what_was_said(start, hello, tmp_path):
     out = tmp_path / "out.wav"
     async with inference_gateway(calls(greeting=" ".join(["word"] * 60))) as gateway:
@@ -91,6 +101,28 @@ async def test_ctrl_c_in_the_middle_of_an_answer_leaves_a_wav_of_what_was_said(s
     samples, _ = samples_of(out)
     assert np.abs(samples).max() > 1_000
     assert not list(tmp_path.glob(".out.wav.*"))
+
+
+async def test_who_reads_no_further_ends_the_call_and_has_the_recording(start, hello, tmp_path):
+    out = tmp_path / "out.wav"
+
+    def read_one_line(process) -> bytes:
+        line = process.stdout.readline()
+        process.stdout.close()
+        errors = process.stderr.read()
+        process.wait()
+        return line + errors
+
+    async with inference_gateway(calls(greeting="Hello there."), ["Is anybody there?"]) as gateway:
+        arguments = ["agent", "console", "--user", "u-100", "--wav", hello, "--record", str(out)]
+        process = await asyncio.to_thread(start, *arguments, env=gateway.environment)
+        with process:
+            told = (await asyncio.to_thread(read_one_line, process)).decode()
+    assert told.startswith("agent> Hello there.\n")
+    assert "Broken" not in told
+    assert f"{out} holds what the agent said" in told
+    assert process.returncode == 0
+    assert np.abs(samples_of(out)[0]).max() > 1_000
 
 
 async def test_a_file_that_is_not_answered_is_an_error_and_the_rest_is_recorded(run, hello, tmp_path):
