@@ -90,7 +90,7 @@ _NO_SITE = frozenset("the a an this that these those of in on at and or no my yo
 _WORTH = re.compile(
     rf"\b(?:{'|'.join([*UNITS, *TENS])}|dot|dash|hyphen|plus|spell\w*|spelt|{DAY}|as in|"
     r"at [\w-]+\.\w+|"
-    r"[A-Za-z][ -][A-Za-z]|[A-Za-z],? ?\d+)\b",
+    r"[A-Za-z][ -][A-Za-z]|[A-Za-z][.,]{0,2} ?(?:for )?\d+)\b",
     _I,
 )
 """One of these is in everything that is changed."""

