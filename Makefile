@@ -12,7 +12,7 @@ ARGS  ?=
 # Compiled modules are kept: without them each start of the program takes three seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup voice talk console test check fix docs lock wheel faults test-wheel test-atlas atlas-address test-e2e livekit-server test-browser browser-tools dev clean bench bench-quick bench-memory
+.PHONY: setup voice talk console test check fix docs lock wheel faults test-wheel test-atlas atlas-address test-e2e livekit-server test-browser browser-tools dev clean bench bench-quick bench-memory bench-voice
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -131,6 +131,11 @@ bench-quick: $(STAMP)
 # cores; writes benchmarks/memory_results.json and docs/memory.md.
 bench-memory: $(STAMP)
 	@$(BIN)/python -m benchmarks.memory $(ARGS)
+
+# How quick turns feel, aloud with local speech, and who is cut off: eight minutes on two cores, alone on the machine; writes
+# benchmarks/voice_results.json and docs/performance.md.
+bench-voice: $(STAMP)
+	@$(BIN)/python -m benchmarks.voice $(ARGS)
 
 # Whole calls through a real LiveKit server on this machine, which listens on 127.0.0.1 alone.
 test-e2e: livekit-server $(STAMP)

@@ -110,9 +110,9 @@ def embedders() -> str:
 
 def performance() -> str:
     """docs/performance.md, with the figures of the last run of the benchmarks."""
-    from benchmarks import report
+    from benchmarks import report, voice_report
 
-    return fill("docs/performance.md", report.performance())
+    return fill("docs/performance.md", report.performance() | voice_report.blocks(voice_report.results()))
 
 
 def scale() -> str:

@@ -252,6 +252,28 @@ def speech_models(tail: str, example: str, *, server: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+ENDPOINTING = (0.5, 1.5)
+"""Seconds of silence after which a turn is over, and after which if it seems unfinished: see benchmarks/voice.py."""
+_MOST_PATIENT = 10.0
+
+
+def endpointing(value: Any) -> Any:
+    """The shorter and the longer delay in seconds."""
+    parts = list(value) if isinstance(value, tuple | list) else str(value).split(",")
+    try:
+        shortest, longest = (float(part) for part in parts)
+    except ValueError:
+        raise ValueError("must be two numbers of seconds with a comma between, such as 0.5,1.5") from None
+    if not 0 <= shortest <= longest <= _MOST_PATIENT:
+        raise ValueError(
+            f"must be the shorter delay, then the longer one, from 0 to {_MOST_PATIENT:g} seconds, such as 0.5,1.5"
+        )
+    return shortest, longest
+
+
+Endpointing = Annotated[tuple[float, float], BeforeValidator(endpointing)]
+
+
 def agent_name(value: Any) -> Any:
     text = str(value)
     if len(text) > 128 or not text.isprintable():

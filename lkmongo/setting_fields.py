@@ -215,6 +215,12 @@ class Fields(BaseModel):
         alias="LKMONGO_TURN_DETECTION",
         description=("end-of-turn detection: `bundled`, or `multilingual` after `lkmongo agent download-files`"),
     )
+    endpointing: check.Endpointing = Field(
+        check.ENDPOINTING,
+        alias="LKMONGO_ENDPOINTING",
+        description="seconds of silence that end a caller's turn, and that end one that seems unfinished",
+        examples=["`{:g},{:g}`".format(*check.ENDPOINTING)],
+    )
     llm_base_url: HttpUrl | None = Field(
         None,
         alias="LKMONGO_LLM_BASE_URL",

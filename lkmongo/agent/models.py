@@ -68,13 +68,20 @@ def create_agent_session(
         return CallerAgentSession(
             llm=model.llm, userdata=caller_session, vad=None, turn_handling={"turn_detection": None}
         )
+    shortest, longest = speech.endpointing
+    caller_session.recorder.facts["speech"] = speech.facts
     return CallerAgentSession(
         llm=model.llm,
         stt=speech.stt,
         tts=speech.tts,
         vad=speech.vad,
         userdata=caller_session,
-        turn_handling={"turn_detection": speech.turn_detection, "preemptive_generation": {"enabled": True}},
+        turn_handling={
+            "turn_detection": speech.turn_detection,
+            "endpointing": {"min_delay": shortest, "max_delay": longest},
+            # An answer that nobody hears costs nothing where the voice is this machine's.
+            "preemptive_generation": {"enabled": True, "preemptive_tts": speech.tts.provider == "local"},
+        },
     )
 
 

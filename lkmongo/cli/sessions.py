@@ -16,6 +16,7 @@ from lkmongo.after_end import Delivery, Learning
 from lkmongo.cli.command import Cli, command
 from lkmongo.cli.output import Format, counted, visible
 from lkmongo.model import DEFAULT_TENANT, SessionRecord, SessionStatus, Turn, TurnTotals, UserScope
+from lkmongo.speech.choose import speech_in_words
 from lkmongo.store.sessions.transcript import SLOW, Line, clock, lines, who
 from lkmongo.times import Since, Until, span
 from lkmongo.trust import call_in_words
@@ -51,6 +52,7 @@ def transcript(
         "length": clock(record.length),
         "turns": str(totals.turns) + (f", {totals.tool_errors} failed" if totals.tool_errors else ""),
         "consent": _consent(record.report.get("consent")),
+        "speech": speech_in_words(record.report.get("speech")),
         "telephone": call_in_words(record.report.get("phone")),
         "about": record.summary.text if record.summary else None,
         "topics": ", ".join(record.summary.topics) if record.summary else None,
@@ -288,12 +290,10 @@ async def show(
     if cli.output.is_json:
         webhook = asdict(record.webhook) | {"state": record.webhook.state} if record.webhook else None
         learning = asdict(record.learning) | {"state": record.learning.state} if record.learning else None
-        commitments = [asdict(each) for each in record.summary.commitments] if record.summary else []
         more = {
             "refused": refused,
-            "consent": record.report.get("consent"),
-            "phone": record.report.get("phone"),
-            "commitments": commitments,
+            **{name: record.report.get(name) for name in ("consent", "phone", "speech")},
+            "commitments": [asdict(each) for each in record.summary.commitments] if record.summary else [],
             "webhook": webhook,
             "learning": learning,
             "redacted": record.redacted,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from lkmongo.errors import MissingExtraError, SettingsError
+from lkmongo.setting_checks import ENDPOINTING
 from lkmongo.settings import Settings
 from lkmongo.speech.local import HOW_TO_INSTALL, is_english, why_not_local
 from lkmongo.speech.servers import create_stt, create_tts, servers_of, stt_server, tts_server
@@ -35,6 +36,8 @@ class Speech:
     vad: vad.VAD
     turn_detection: Any
     description: str
+    endpointing: tuple[float, float] = ENDPOINTING
+    """Seconds after the last speech at which a turn is over, and after which if it seems unfinished."""
 
     def speak_as(self, settings: Settings, policy: TenantPolicy) -> None:
         """Go on in the voice and the language of another tenant; the engines on this machine have only one of each."""
@@ -52,10 +55,24 @@ class Speech:
             if server:
                 server.update(part)
 
+    def facts(self) -> dict[str, Any]:
+        """What the record of a session says of its speech."""
+        return {"models": self.description, "endpointing": list(self.endpointing)}
+
     async def close(self) -> None:
         """Close the connections."""
         await self.stt.aclose()
         await self.tts.aclose()
+
+
+def speech_in_words(facts: object) -> str | None:
+    """What `Speech.facts` says, as a record has it, in a line; None where it says nothing."""
+    if not isinstance(facts, dict):
+        return None
+    match facts.get("endpointing"):
+        case [int() | float() as shortest, int() | float() as longest]:
+            return f"{facts.get('models')}; turns end after {shortest:g} to {longest:g} s"
+    return str(facts.get("models"))
 
 
 def speech_source(settings: Settings) -> Source:
@@ -140,16 +157,16 @@ def choose_speech(
     detectors = voice_activity or load_vad(settings), choose_turn_detection(settings)
     ears, mouth = stt_server(settings, policy), tts_server(settings, policy)
     is_local = speech_source(settings) == "local"
-    stt = create_stt(ears) if ears else _local_stt() if is_local else _gateway_stt(settings, policy)
+    stt = create_stt(ears) if ears else _local_stt(settings) if is_local else _gateway_stt(settings, policy)
     tts = create_tts(mouth) if mouth else _local_tts() if is_local else _gateway_tts(settings, policy)
-    return Speech(stt, tts, *detectors, describe(settings, policy))
+    return Speech(stt, tts, *detectors, describe(settings, policy), settings.endpointing)
 
 
 def load_engines(settings: Settings) -> None:
     """Load the engines of this machine that are used, which takes seconds: once per process, before the job."""
     if speech_source(settings) == "local":
         if not settings.stt_base_url:
-            _local_stt().load()
+            _local_stt(settings).load()
         if not settings.tts_base_url:
             _local_tts().load()
 
@@ -168,10 +185,10 @@ def describe(settings: Settings, policy: TenantPolicy | None = None) -> str:
     return f"{ears.description if ears else hears} and {mouth.description if mouth else speaks}"
 
 
-def _local_stt() -> LocalSTT:
+def _local_stt(settings: Settings) -> LocalSTT:
     from lkmongo.speech.recogniser import LocalSTT
 
-    return LocalSTT()
+    return LocalSTT(endpointing=settings.endpointing)
 
 
 def _local_tts() -> LocalTTS:

@@ -21,8 +21,10 @@ from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, NotGive
 from numpy.typing import NDArray
 
 from lkmongo.errors import MissingExtraError, SettingsError
+from lkmongo.setting_checks import ENDPOINTING
 from lkmongo.speech.engine import Engine
 from lkmongo.speech.local import HOW_TO_INSTALL, is_english, why_not_local
+from lkmongo.speech.patience import Patience
 
 if TYPE_CHECKING:
     from moonshine_voice.transcriber import Transcriber
@@ -48,7 +50,7 @@ def _load() -> Transcriber:
     if (missing := why_not_local()) is not None:
         raise MissingExtraError("speech cannot be recognised on this machine", why=missing, hint=HOW_TO_INSTALL)
     # Its threads wait for each other by spinning, and take twice the processor time to be no faster.
-    os.environ["MOONSHINE_ORT_SINGLE_THREAD"] = "1"
+    os.environ.setdefault("MOONSHINE_ORT_SINGLE_THREAD", "1")
     from moonshine_voice import ModelArch, get_model_path
     from moonshine_voice.transcriber import Transcriber
 
@@ -81,12 +83,19 @@ class LocalSTT(stt.STT[Any]):
     Closing it ends its own streams and leaves the recogniser to others; `unload` is for the end of the process.
     """
 
-    def __init__(self, activity: vad.VAD | None = None, *, language: str | None = None) -> None:
+    def __init__(
+        self,
+        activity: vad.VAD | None = None,
+        *,
+        language: str | None = None,
+        endpointing: tuple[float, float] = ENDPOINTING,
+    ) -> None:
         """Load nothing yet: `load` does, or the first stream.
 
         Args:
             activity: tells speech from silence; one that all of the process share if none is given.
             language: of the caller, if known.
+            endpointing: seconds of silence after which what was said is final, and after which if it trails off.
 
         Raises:
             SettingsError: another language than English.
@@ -94,6 +103,7 @@ class LocalSTT(stt.STT[Any]):
         _check_language(language)
         super().__init__(capabilities=stt.STTCapabilities(streaming=True, interim_results=True))
         self._activity = activity
+        self.endpointing = endpointing
         self._streams: weakref.WeakSet[stt.RecognizeStream] = weakref.WeakSet()
 
     @staticmethod
@@ -141,6 +151,7 @@ class LocalSTT(stt.STT[Any]):
             SettingsError: another language than English.
         """
         _check_language(language)
+        engine.load_soon()
         hearing = _Hearing(self, conn_options)
         self._streams.add(hearing)
         return hearing
@@ -241,7 +252,9 @@ class _Hearing(stt.RecognizeStream):
         async with aclosing(self._ears.activity.stream()) as activity:
             feeding = asyncio.create_task(self._feed(activity))
             try:
-                await _listen(activity, _Speech(self._tell))
+                patience = Patience(self._tell, *self._ears.endpointing)
+                await _listen(activity, _Speech(patience.tell), patience)
+                patience.close()
             finally:
                 await utils.aio.cancel_and_wait(feeding)
 
@@ -250,7 +263,7 @@ class _Hearing(stt.RecognizeStream):
             if isinstance(item, rtc.AudioFrame):
                 activity.push_frame(item)
             else:  # a flush, as at the end of the sound: silence ends what is being said
-                activity.push_frame(utils.audio.silence_frame(_FLUSHED, HEARD_RATE))
+                activity.push_frame(utils.audio.silence_frame(_FLUSHED + self._ears.endpointing[1], HEARD_RATE))
         activity.end_input()
 
     def _tell(self, event: stt.SpeechEvent) -> None:
@@ -258,10 +271,12 @@ class _Hearing(stt.RecognizeStream):
             self._event_ch.send_nowait(event)
 
 
-async def _listen(activity: vad.VADStream, speech: _Speech) -> None:
+async def _listen(activity: vad.VADStream, speech: _Speech, patience: Patience | None = None) -> None:
     try:
         async for event in activity:
             await speech.on(event)
+            if patience is not None:
+                patience.on(event)
     except APIError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever the detector raises: the SDK tries again after an APIError only

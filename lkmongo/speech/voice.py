@@ -27,6 +27,8 @@ _FIRST = 60  # characters of the first piece of a longer one, so that it is hear
 _NEXT = 200  # characters of the further ones
 _CLAUSE = re.compile("(?<=[,;:\u2013\u2014])\\s+")
 _GAIN = 2.0  # as loud as other voices are; a sample in a hundred thousand is clipped
+_SILENT = 0.002  # what nothing exceeds in the quarter of a second before its first sound, which nobody shall wait for
+_ONSET = SPOKEN_RATE // 50  # samples that are left of that
 _SILENCE = bytes(2 * SPOKEN_RATE // 50)  # for text without a word in it, for which the SDK wants a sound all the same
 
 
@@ -122,6 +124,8 @@ def _plain(text: str) -> str:
 
 def _pcm(voice: Hibari, text: str) -> bytes:
     sound: NDArray[np.float32] = np.nan_to_num(voice(text, seed=0)) * _GAIN
+    if len(loud := np.flatnonzero(np.abs(sound) > _SILENT)):
+        sound = sound[max(0, loud[0] - _ONSET) :]
     return (np.clip(sound, -1, 1) * 32767).astype(np.int16).tobytes()
 
 

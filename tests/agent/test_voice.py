@@ -115,16 +115,22 @@ async def test_a_spoken_question_is_heard_answered_by_a_tool_and_spoken(store, g
             "LIVEKIT_INFERENCE_API_KEY": KEY,
             "LIVEKIT_INFERENCE_API_SECRET": SECRET,
             "LKMONGO_STT": "deepgram/nova-3:multi,assemblyai/universal-streaming",
+            "LKMONGO_ENDPOINTING": "0.2,1",
         }
     )
     gateway.script = ["please recall my favorite color"]
     microphone, speaker = Microphone(), Speaker()
-    async with spoken_call(settings, store, microphone, speaker):
+    async with spoken_call(settings, store, microphone, speaker) as session:
+        delays = session.options.turn_handling["endpointing"]
+        assert (delays["min_delay"], delays["max_delay"]) == (0.2, 1)
+        facts = session.userdata.recorder.facts["speech"]()
         await until(lambda: speaker.sound)
         greeted = len(speaker.sound)
         microphone.say(speech(1.2))
         await until(lambda: any("teal" in text for text in gateway.spoken) and len(speaker.sound) > greeted)
         await asyncio.sleep(0.3)
+    assert facts["endpointing"] == [0.2, 1]
+    assert "deepgram/nova-3:multi" in facts["models"]
     assert gateway.spoken[-1] == "The tool said: Your favorite color: teal."
     assert max(np.abs(piece.astype(np.int32)).max() for piece in speaker.sound[greeted:]) > 4_000
     turns = await store.sessions.turns(ROBIN, "RM_1")

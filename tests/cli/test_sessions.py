@@ -244,6 +244,20 @@ async def test_how_sure_it_was_who_telephoned_is_shown(run, write, phone, words)
     assert run("sessions", "show", "s", "--json").json["phone"] == phone
 
 
+@pytest.mark.parametrize(
+    ("speech", "words"),
+    [
+        ({"models": "ears", "endpointing": [0.3, 1.5]}, "ears; turns end after 0.3 to 1.5 s"),
+        ({"models": "ears", "endpointing": ["soon"]}, "ears"),
+        ({"models": "ears"}, "ears"),
+    ],
+)
+async def test_who_heard_and_spoke_and_how_patiently_is_shown(run, write, speech, words):
+    await write([session("s", started_at=RECENT, report={"speech": speech})], [])
+    assert re.search(f"speech +{words}\n", run("sessions", "show", "s").stdout)
+    assert run("sessions", "show", "s", "--json").json["speech"] == speech
+
+
 @pytest.mark.parametrize("output", ["json", "jsonl"])
 async def test_json_holds_it_exactly_and_no_terminal_obeys_it(run, write, tmp_path, output):
     call = session("s", started_at=RECENT, room_name=HOSTILE, close_reason=HOSTILE, status=HOSTILE)

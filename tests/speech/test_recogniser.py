@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -31,6 +32,12 @@ ORDER = "Can you check the status of my order?"
 def heard_as(text: str, heard: list[str]) -> int:
     """How many words were changed, lost or added."""
     return word_errors(text, " ".join(heard))[0]
+
+
+def trimmed(sound: np.ndarray) -> np.ndarray:
+    """A sound without the silence around it."""
+    loud = np.nonzero(np.abs(sound) > 900)[0]
+    return sound[loud[0] : loud[-1]]
 
 
 @pytest.fixture
@@ -77,9 +84,11 @@ async def test_a_quiet_voice_in_noise_is_heard():
 
 
 @pytest.mark.parametrize("text", ["Yes.", "No.", "Green.", "Children."])
-async def test_a_short_word_is_heard_once(text):
-    heard = await hear(LocalSTT(), LocalTTS(), [Sentence(text, (text,))])
+async def test_a_short_word_is_heard_once(text, calls):
+    word = len(trimmed(await said(text))) / SPOKEN_RATE
+    heard = await hear(LocalSTT(), LocalTTS(), [Sentence(text, (text,))], noise=15)
     assert heard.errors == 0, heard.misheard
+    assert max(calls) < word + 0.97  # the more silence is with it, the more it is heard over and over
 
 
 def nothing_said() -> dict[str, np.ndarray]:
@@ -127,10 +136,24 @@ async def test_interim_transcripts_come_while_one_speaks_and_the_final_one_at_th
         assert 1 < sum(each.audio_duration for each in usage) < 5
 
 
-async def test_what_was_said_before_is_not_heard_again():
-    yes, no = await said("Yes."), await said("No.")
+async def test_who_stops_to_think_has_said_one_thing():
+    sound = await said("My order number is, um, 4711.")
+    loud = np.flatnonzero(np.abs(sound) > 300)
+    longest = int(np.diff(loud).argmax())
+    before, after = sound[: loud[longest] + 400], sound[loud[longest + 1] - 400 :]
     async with listening() as listener:
-        listener.push(pause(0.6), yes, pause(0.15), no, pause(0.15), yes, pause(1))
+        listener.push(pause(0.6), before, pause(1.1), after, pause(0.7))
+        await listener.had(Kind.END_OF_SPEECH)
+        assert len(listener.texts()) == 1
+        assert listener.texts()[0].startswith("My order number is")
+        assert heard_as("My order number is 4711.", [re.sub(r"\b[Uu]m+\b", "", listener.texts()[0])]) <= 1
+        assert listener.kinds().count(Kind.START_OF_SPEECH) == 1
+
+
+async def test_what_was_said_before_is_not_heard_again():
+    yes, no = [trimmed(await said(word)) for word in ("Yes.", "No.")]
+    async with listening() as listener:
+        listener.push(pause(0.6), yes, pause(0.3), no, pause(0.3), yes, pause(1))
         await listener.end()
     assert heard_as("yes no yes", listener.texts()) == 0
 
@@ -156,7 +179,6 @@ async def test_long_speech_without_a_pause_is_cut_and_no_word_is_lost(calls):
         listener.push(pause(0.6), sound, pause(1))
         await listener.end()
     assert listener.kinds().count(Kind.START_OF_SPEECH) == 1
-    assert len(listener.texts()) >= 2
     assert max(calls) < recogniser._LONGEST + 1
     assert heard_as(LONG, listener.texts()) <= 4, listener.texts()  # at the cut a word may be misheard
 

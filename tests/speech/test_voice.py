@@ -55,6 +55,12 @@ async def test_what_it_says_can_be_understood():
     assert errors <= words / 20, heard.alternatives[0].text
 
 
+async def test_nobody_waits_for_the_silence_before_the_first_sound():
+    frame = await LocalTTS().synthesize("How can I help you?").collect()
+    loud = np.flatnonzero(np.abs(np.frombuffer(frame.data, np.int16)) > 300)
+    assert loud[0] < 0.06 * SPOKEN_RATE
+
+
 async def test_a_long_sentence_is_heard_before_it_is_spoken_to_its_end(pieces):
     stream = LocalTTS().synthesize(SENTENCE)
     first = await anext(stream)  # before the second piece may be spoken
