@@ -50,7 +50,7 @@ def _load() -> Transcriber:
     if (missing := why_not_local()) is not None:
         raise MissingExtraError("speech cannot be recognised on this machine", why=missing, hint=HOW_TO_INSTALL)
     # Its threads wait for each other by spinning, and take twice the processor time to be no faster.
-    os.environ["MOONSHINE_ORT_SINGLE_THREAD"] = "1"
+    os.environ.setdefault("MOONSHINE_ORT_SINGLE_THREAD", "1")
     from moonshine_voice import ModelArch, get_model_path
     from moonshine_voice.transcriber import Transcriber
 
@@ -151,6 +151,7 @@ class LocalSTT(stt.STT[Any]):
             SettingsError: another language than English.
         """
         _check_language(language)
+        engine.load_soon()
         hearing = _Hearing(self, conn_options)
         self._streams.add(hearing)
         return hearing
