@@ -235,7 +235,7 @@ async def call(*, memory: bool, mind: str) -> AsyncIterator[Call]:
                 turn_handling={
                     "turn_detection": speech.turn_detection,
                     "endpointing": {"min_delay": shortest, "max_delay": longest},
-                    "preemptive_generation": {"enabled": True},
+                    "preemptive_generation": {"enabled": True, "preemptive_tts": True},
                 },
             )
             agent = Agent(instructions="Answer in a sentence.")
