@@ -174,8 +174,8 @@ async def compare(folder: Path, uri: str, said: Sequence[Said], thinking: int) -
                 ms = (await calls[way].do("think", said[number % len(said)].sentence.text))["ms"]
                 thought[way] += [ms] if number and ms is not None else []
         pss = {way: (await call.do("memory"))["pss"] for way, call in calls.items()}
-    turns = {way: [asdict(turn) for turn in turns] for way, turns in ways.items()}
-    return {"turns": turns, "thought_ms": thought, "pss_mb": pss}
+    said_aloud = {way: [asdict(turn) for turn in each] for way, each in ways.items()}
+    return {"turns": said_aloud, "thought_ms": thought, "pss_mb": pss}
 
 
 def added(compared: dict[str, Any]) -> dict[str, float]:
