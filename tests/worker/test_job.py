@@ -39,6 +39,7 @@ async def hold(mongodb_uri, database_name, store):
             "LIVEKIT_URL": "ws://127.0.0.1:1",
             "LIVEKIT_API_KEY": KEY,
             "LIVEKIT_API_SECRET": SECRET,
+            "LKMONGO_SPEECH": "off",
         }
     )
 

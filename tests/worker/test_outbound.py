@@ -143,6 +143,7 @@ async def telephone(mongodb_uri, database_name, store, monkeypatch):
                 "LIVEKIT_API_KEY": KEY,
                 "LIVEKIT_API_SECRET": SECRET,
                 "LKMONGO_SIP_TRUNK": trunk,
+                "LKMONGO_SPEECH": "off",
             }
         )
         there = Telephone(room, rooms, telephony, settings, ScriptedLLM(lambda _: []))
