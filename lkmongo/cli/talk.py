@@ -36,6 +36,8 @@ _END = 30.0
 """Seconds that a process has to end after a signal, before it is killed."""
 _POLL = 0.1
 _LOG_LINES = 5
+_LONGEST_LINE = 2**20
+"""Bytes of a line that a process may write."""
 _SERVER = "livekit-server"
 _HOW_TO_GET_IT = (
     "install it (macOS: brew install livekit; Linux: curl -sSL https://get.livekit.io | bash; "
@@ -113,10 +115,10 @@ async def _until_stopped(output: Output, stop: _Stop, processes: Mapping[str, as
         output.note(f"Talk on {page.address.result()} (Ctrl-C ends everything)")
         await _wait(stop, None, processes)
     ready.cancel()
+    await asyncio.gather(ready, return_exceptions=True)
     if not stop.is_set():
         name, process = next((name, each) for name, each in processes.items() if each.returncode is not None)
-        async with asyncio.timeout(_POLL * 10):
-            await asyncio.wait(reading)  # its last words
+        await asyncio.wait(reading, timeout=_POLL * 10)  # its last words; the others go on
         page.show_held()
         raise TalkError(f"{name} has ended (exit code {process.returncode}), and so everything ends")
 
@@ -248,6 +250,7 @@ async def _running(
         stdin=asyncio.subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
+        limit=_LONGEST_LINE,
         start_new_session=True,
     )
     try:

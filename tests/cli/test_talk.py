@@ -6,11 +6,14 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import unused_port
 
+from lkmongo.cli.output import Output
+from lkmongo.cli.talk import TalkError, _running, _Stop, _until_stopped
 from tests.conftest import clean_environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,3 +82,20 @@ def test_an_invalid_setting_is_an_error_like_any_other(tmp_path):
     done = talk(tmp_path, LKMONGO_SPEECH="loud")
     assert done.returncode == 2
     assert "error: LKMONGO_SPEECH must be" in done.stderr
+
+
+async def test_when_one_process_ends_it_says_which_and_shows_its_last_words(capfdbinary):
+    pipe = subprocess.PIPE
+    last_words = "import sys; sys.stderr.write('x' * 100_000 + ' its last words'); sys.exit(3)"
+    async with AsyncExitStack() as stack:
+
+        async def running(code):
+            return await stack.enter_async_context(
+                _running([sys.executable, "-c", code], dict(os.environ), stdout=pipe, stderr=pipe)
+            )
+
+        processes = {"the talk page": await running("import time; time.sleep(600)")}
+        processes["the worker"] = await running(last_words)
+        with pytest.raises(TalkError, match=r"the worker has ended \(exit code 3\)"):
+            await _until_stopped(Output(), _Stop(), processes)
+    assert b"x its last words" in capfdbinary.readouterr().err

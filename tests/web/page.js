@@ -41,7 +41,7 @@ const elements = {};
 const names = new Proxy({}, { get: (_, name) => name });
 const sent = [];
 const timers = [];
-const server = { away: false, connects: 0 };
+const server = { away: false, connects: 0, slow: null };
 let room;
 
 class Room {
@@ -56,6 +56,7 @@ class Room {
       getTrackPublication: () => null,
       sendText: async (text) => {
         if (server.away) throw new Error("no connection");
+        await server.slow;
         sent.push(text);
       },
     };
@@ -134,6 +135,12 @@ const DO = {
     room.emit(name, ...told);
   },
   away: async (away) => void (server.away = away),
+  /** From here on what is sent is on its way, until it arrives; what is sent after that arrives at once. */
+  slow: async () => void (server.slow = new Promise((done) => (server.arrive = done))),
+  arrival: async () => {
+    server.slow = null;
+    server.arrive();
+  },
   /** Let the timers of so many milliseconds run out, as often as there are any. */
   pass: async (time) => {
     for (const timer of timers) {

@@ -258,15 +258,23 @@ export class Call {
         if (this.ended) break;
         if (!this.#isReady) message.becomes("pending"); // it is sent when the connection is back
         else if (++message.tries < TRIES) await new Promise((done) => this.#later(done, 1_000));
-        else this.waiting.shift().becomes("failed");
+        else {
+          this.#take(message);
+          message.becomes("failed");
+        }
         continue;
       }
       if (this.ended) break;
-      this.waiting.shift();
+      this.#take(message);
       this.unconfirmed.push(message);
       this.#later(() => this.#isReady && this.#confirm(message), CONFIRMED_AFTER);
     }
     this.pumping = false;
+  }
+
+  // While it was on its way, those that a break may have lost may have got before it.
+  #take(message) {
+    this.waiting.splice(this.waiting.indexOf(message), 1);
   }
 
   // LiveKit takes a message before it knows that the connection is gone. That the agent reacts shows that it arrived.
