@@ -34,6 +34,8 @@ _START = 60.0
 """Seconds in which the LiveKit server has to answer."""
 _END = 30.0
 """Seconds that a process has to end after a signal, before it is killed."""
+_POLITE = 10.0
+"""Seconds of them after which it is told once more."""
 _POLL = 0.1
 _LOG_LINES = 5
 _LONGEST_LINE = 2**20
@@ -127,7 +129,7 @@ async def _wait(
     stop: _Stop, until: asyncio.Future[Any] | None, processes: Mapping[str, asyncio.subprocess.Process]
 ) -> None:
     """Wait for a signal, for `until`, or for one of the processes to end."""
-    ends: list[Coroutine[Any, Any, Any]] = [each.wait() for each in processes.values()]
+    ends: list[Coroutine[Any, Any, Any]] = [_has_ended(each) for each in processes.values()]
     tasks: list[asyncio.Future[Any]] = [asyncio.create_task(each) for each in (*ends, stop.wait())]
     try:
         await asyncio.wait([*tasks, *([until] if until else [])], return_when=asyncio.FIRST_COMPLETED)
@@ -258,12 +260,21 @@ async def _running(
     finally:
         with suppress(ProcessLookupError):
             process.terminate()
-        try:
-            async with asyncio.timeout(_END):
-                await process.wait()
-        except TimeoutError:
+        for seconds in (_POLITE, _END - _POLITE):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await _has_ended(process)
+                break
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+                process.terminate()  # a worker that still starts is told twice to stop at once
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # what it has left behind
+
+
+async def _has_ended(process: asyncio.subprocess.Process) -> None:
+    """Wait for it alone: `wait` of asyncio also waits for whoever else has inherited its output."""
+    while process.returncode is None:  # noqa: ASYNC110 - no event tells
+        await asyncio.sleep(_POLL)
 
 
 async def _lines(stream: asyncio.StreamReader | None) -> AsyncIterator[bytes]:
