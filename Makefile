@@ -12,7 +12,7 @@ ARGS  ?=
 # Compiled modules are kept: without them each start of the program takes three seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup voice talk console test check fix docs lock wheel faults test-wheel test-atlas atlas-address test-e2e livekit-server test-browser browser-tools dev clean bench bench-quick bench-memory bench-voice
+.PHONY: setup voice talk console test check fix docs lock wheel faults test-wheel test-atlas atlas-address test-e2e livekit-server test-browser browser-tools pictures dev clean bench bench-quick bench-memory bench-voice
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -156,6 +156,11 @@ test-browser: browser-tools $(STAMP)
 	@BROWSER_TOOLS="$$(cd $(BROWSER_TOOLS) && pwd)"; export BROWSER_TOOLS; PYTHONPATH="$$BROWSER_TOOLS/python" \
 		$(BIN)/python -m pytest -q --timeout 300 tests/browser $(ARGS)
 
+# The page in its states, for the documents; whoever changes the page looks at them.
+pictures: browser-tools $(STAMP)
+	@BROWSER_TOOLS="$$(cd $(BROWSER_TOOLS) && pwd)"; export BROWSER_TOOLS; PYTHONPATH="$$BROWSER_TOOLS/python" \
+		$(BIN)/python -m pytest -q tests/browser/pictures.py $(ARGS)
+
 browser-tools: $(STAMP)
 	@for name in chromium chromium-browser google-chrome chrome; do command -v $$name >/dev/null && exit 0; done; \
 		echo "error: there is no Chromium to test in" >&2; \
@@ -166,7 +171,7 @@ browser-tools: $(STAMP)
 	@mkdir -p $(BROWSER_TOOLS)
 	@[ -e $(BROWSER_TOOLS)/node_modules/axe-core ] || { cp tests/browser/package.json $(BROWSER_TOOLS)/ && \
 		npm install --prefix $(BROWSER_TOOLS) --no-package-lock --ignore-scripts --silent; }
-	@[ -e $(BROWSER_TOOLS)/python/playwright ] || { \
+	@[ -e $(BROWSER_TOOLS)/python/PIL ] || { \
 		uv="$$(command -v uv || echo $(BIN)/uv)"; set -- --quiet --target $(BROWSER_TOOLS)/python -r tests/browser/requirements.txt; \
 		if [ -x "$$uv" ]; then "$$uv" pip install --python $(BIN)/python "$$@"; \
 		else python3 -m pip install --disable-pip-version-check "$$@"; fi; }

@@ -51,7 +51,7 @@ OTHERS = [
     Setting(0.5, 1.5, words=False),
     Setting(0.5, 1.5, detector=False),
 ]
-_TURNS, _AGAIN, _PAIRS = 40, 10, 12
+_TURNS, _AGAIN, _PAIRS, _THOUGHTS = 40, 10, 8, 30
 
 
 class Running:
@@ -155,8 +155,11 @@ async def hold(call: Running, folder: Path, said: Sequence[Said]) -> list[Turn]:
     return turns
 
 
-async def compare(folder: Path, uri: str, said: Sequence[Said]) -> dict[str, Any]:
-    """The same sentences in a call with memory and in one without, by turns; the first of each does not count."""
+async def compare(folder: Path, uri: str, said: Sequence[Said], thinking: int) -> dict[str, Any]:
+    """The same sentences in a call with memory and in one without, by turns; the first of each does not count.
+
+    They are said, for the sound and the processor, and then typed `thinking` times, for what a turn takes to think.
+    """
     ways: dict[str, list[Turn]] = {"memory": [], "bare": []}
     async with running(folder, uri, "memory", "scripted") as memory, running(folder, uri, "bare", "scripted") as bare:
         calls = {"memory": memory, "bare": bare}
@@ -165,20 +168,20 @@ async def compare(folder: Path, uri: str, said: Sequence[Said]) -> dict[str, Any
             for way in order:
                 turns = await hold(calls[way], folder, [each])
                 ways[way] += turns if number else []
+        thought: dict[str, list[float]] = {"memory": [], "bare": []}
+        for number in range(thinking + 1):
+            for way in list(calls) if number % 2 else list(calls)[::-1]:
+                ms = (await calls[way].do("think", said[number % len(said)].sentence.text))["ms"]
+                thought[way] += [ms] if number and ms is not None else []
         pss = {way: (await call.do("memory"))["pss"] for way, call in calls.items()}
-    return {"turns": {way: [asdict(turn) for turn in turns] for way, turns in ways.items()}, "pss_mb": pss}
-
-
-def to_text(turn: Turn) -> float | None:
-    """Milliseconds from the knowledge of what was said to the first sentence at the voice, without its waits."""
-    took = [turn.stages.get(name) for name in ("on_user_turn_completed_delay", "llm_node_ttfs")]
-    return None if None in took else 1000 * sum(each for each in took if each is not None)
+    said_aloud = {way: [asdict(turn) for turn in each] for way, each in ways.items()}
+    return {"turns": said_aloud, "thought_ms": thought, "pss_mb": pss}
 
 
 def added(compared: dict[str, Any]) -> dict[str, float]:
     """What memory adds: milliseconds of a turn at the median and the 95th percentile, megabytes, processor time."""
     turns = {way: [Turn(**each) for each in turns] for way, turns in compared["turns"].items()}
-    thought = {way: [ms for turn in each if (ms := to_text(turn)) is not None] for way, each in turns.items()}
+    thought = compared["thought_ms"]
     audible = {way: [turn.audible for turn in each if turn.audible is not None] for way, each in turns.items()}
     work = {way: [1000 * turn.cpu for turn in each] for way, each in turns.items()}
     return {
@@ -236,7 +239,9 @@ async def run(parts: Sequence[str], *, quick: bool) -> dict[str, Any]:
         if "memory" in parts:
             loaded("memory")
             some = [each for each in plain_ones if each.sentence.kind not in HESITATING]
-            found["compared"] = await compare(folder, mongod.uri, some[:: -(-len(some) // (3 if quick else _PAIRS))])
+            found["compared"] = await compare(
+                folder, mongod.uri, some[:: -(-len(some) // (3 if quick else _PAIRS))], 6 if quick else _THOUGHTS
+            )
     return found
 
 

@@ -10,12 +10,14 @@ line with what came of it back. All times are of the clock that the sound goes b
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import gc
 import json
 import sys
 import time
 import wave
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -142,6 +144,18 @@ class Call:
             | {name: round(value, 4) for name, value in self._metrics.items()},
         }
 
+    async def think(self, text: str) -> float | None:
+        """Milliseconds from a typed turn to the first sentence at the voice; nothing is recognised meanwhile."""
+        self._metrics = {}
+        self._speaking.clear()
+        self._session.generate_reply(user_input=text)
+        late = time.time() + _ANSWERED
+        while time.time() < late and not self._speaking:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await self._quiet()
+        took = self._metrics.get("llm_node_ttfs")
+        return None if took is None else 1000 * took
+
     async def _quiet(self) -> None:
         end = time.time() + 15
         while time.time() < end:
@@ -235,7 +249,7 @@ async def call(*, memory: bool, mind: str) -> AsyncIterator[Call]:
                 turn_handling={
                     "turn_detection": speech.turn_detection,
                     "endpointing": {"min_delay": shortest, "max_delay": longest},
-                    "preemptive_generation": {"enabled": True},
+                    "preemptive_generation": {"enabled": True, "preemptive_tts": True},
                 },
             )
             agent = Agent(instructions="Answer in a sentence.")
@@ -265,8 +279,18 @@ async def serve(*, memory: bool, mind: str) -> None:
                     _tell({})
                 case ["say", path, end]:
                     _tell(await going_on.say(Path(path), end))
+                case ["think", text]:
+                    _tell({"ms": await going_on.think(text)})
                 case ["memory"]:
-                    _tell({"pss": psutil.Process().memory_full_info().pss / 2**20})
+                    _tell({"pss": _memory()})
+
+
+def _memory() -> float:
+    """Megabytes of this process that are in use, shared pages by their share; what is free within it is given back."""
+    gc.collect()
+    with suppress(OSError, AttributeError):  # not on this system
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    return float(psutil.Process().memory_full_info().pss / 2**20)
 
 
 def _tell(what: Any) -> None:

@@ -130,7 +130,9 @@ def spoken(sound: Samples) -> tuple[int, int]:
 
 def hesitating(sound: Samples, stops: Sequence[float]) -> tuple[Samples, tuple[float, ...]]:
     """Stretch the longest breaks, as many as there are stops, to so many seconds each; fewer if it has fewer."""
-    longest = sorted(sorted(breaks(sound), key=lambda each: each[0] - each[1])[: len(stops)])
+    last = spoken(sound)[1] - _STEP * 30  # what is silent later is the closure of a last consonant
+    between = [each for each in breaks(sound) if each[1] < last]
+    longest = sorted(sorted(between, key=lambda each: each[0] - each[1])[: len(stops)])
     pieces, at = [], 0
     for (start, end), seconds in zip(longest, stops, strict=False):
         middle = (start + end) // 2

@@ -69,7 +69,7 @@ def words_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def added_table(added: Mapping[str, float]) -> str:
     """What memory adds to the same call without."""
     named = {
-        "median_ms": ("from the words to the first sentence at the voice, median", "ms"),
+        "median_ms": ("from the words of a turn to the first sentence at the voice, median", "ms"),
         "p95_ms": ("the same, 95th percentile", "ms"),
         "audible_ms": ("from the end of speech to the first sound, median", "ms"),
         "mb": (f"memory of the call's process (PSS), beside {added['bare_mb']:.0f} MB", "MB"),

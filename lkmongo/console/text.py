@@ -205,23 +205,23 @@ def _speech(settings: Settings, listener: Listener, policy: TenantPolicy) -> Spe
 
 
 class NoSpeechError(SettingsError):
-    """Nothing hears and speaks here."""
+    """Speech is not available."""
 
     code = "no_speech"
 
     def __init__(self, settings: Settings, why: str | None) -> None:
         """Say why, with what `why_no_speech` found."""
-        from lkmongo.speech.local import HOW_TO_INSTALL, why_not_local
+        from lkmongo.speech.local import HOW_TO_INSTALL, why_not_local, why_not_on_this_platform
 
         hint = (
-            "set LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET of a LiveKit Cloud project, or "
-            "LIVEKIT_INFERENCE_URL and its keys"
+            "set LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET of a LiveKit Cloud project, "
+            "LIVEKIT_INFERENCE_URL and its keys, or LKMONGO_STT_BASE_URL and LKMONGO_TTS_BASE_URL"
         )
         if settings.speech == "off":
             hint = "unset LKMONGO_SPEECH"
-        elif why_not_local():
+        elif why_not_local() and not why_not_on_this_platform():
             hint = f"{HOW_TO_INSTALL}, or {hint}"
-        super().__init__("there is no speech recognition and no voice", why=why, hint=hint)
+        super().__init__("speech is not available", why=why, hint=hint)
 
 
 class _SessionEndedError(LkmongoError):

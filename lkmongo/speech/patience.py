@@ -39,9 +39,7 @@ _PHRASES = re.compile(
     r"\b(?:let me (?:see|think|check|look)|you know|i mean|remember that|sure that|so that|think that)$"
     r"|^(?:(?:can|could|would|will|do|did|may|should|have) (?:you|i|we|they)|i|i (?:think|guess|want|need)|we|well)$"
 )
-_PIECE_OF_NUMBER = re.compile(
-    r"\d{3}[,.]*|(?:(?:zero|oh|one|two|three|four|five|six|seven|eight|nine)(?:[ ,.-]+|$)){2,3}"
-)
+_NUMBER = re.compile(r"(?:\b(?:\d+|zero|oh|one|two|three|four|five|six|seven|eight|nine)\b[ ,.-]*)+$")
 
 
 class Patience:
@@ -110,10 +108,20 @@ def trails_off(text: str) -> bool:
     if said[-1] in ",:;-":  # as punctuation goes by the melody
         return True
     plain = " ".join(words)
-    if _PHRASES.search(plain) or _PIECE_OF_NUMBER.fullmatch(said):
+    if _PHRASES.search(plain) or _is_piece_of_number(said):
         return True
     if _ASKED_WITHIN.search(plain):
         return False  # "tell me where my order is"
     if words[-1] in _LAST_OF_QUESTIONS and (_ASKS.match(plain) or _COMES_ON.search(plain)):
         return False  # "what am I allergic to?"
     return words[-1] in _NEVER_LAST
+
+
+def _is_piece_of_number(said: str) -> bool:
+    """Whether it is two or three digits of a longer number: nothing else was said, or that it is a telephone's."""
+    number = _NUMBER.search(said)
+    if number is None or (number.start() and "phone number is" not in said[: number.start()]):
+        return False
+    digits = re.findall(r"\d+|[a-z]+", number[0])
+    count = sum(len(each) if each.isdigit() else 1 for each in digits)
+    return count == 3 or (count == 2 and len(digits) == 2)

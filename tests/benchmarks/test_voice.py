@@ -85,11 +85,11 @@ def test_another_setting_is_worked_out_from_the_turns_of_this_one():
 
 def test_what_memory_adds_is_the_difference_of_the_two_calls():
     def turns(late: float) -> list[dict[str, object]]:
-        stages = {"on_user_turn_completed_delay": 0.001, "llm_node_ttfs": late}
         one = {"kind": "name", "sentence": "said", "cut": False, "known": 0.4, "over": 0.6}
-        return [one | {"audible": 0.8 + late, "cpu": late, "stages": stages} for _ in range(3)]
+        return [one | {"audible": 0.8 + late, "cpu": late} for _ in range(3)]
 
     both = {"turns": {"memory": turns(0.014), "bare": turns(0.010)}, "pss_mb": {"memory": 520.0, "bare": 500.0}}
+    both["thought_ms"] = {"memory": [14.0, 14.0, 14.0], "bare": [10.0, 10.0, 10.0]}
     added = voice.added(both)
     assert {name: round(value, 3) for name, value in added.items()} == {
         "median_ms": 4.0,

@@ -15,7 +15,7 @@ def test_without_speech_a_pipe_gets_one_error_that_names_it_and_what_to_do(run):
     result = run(*arguments, input="hello\n", env={"LKMONGO_SPEECH": "off"})
     assert (result.code, result.stdout) == (2, "")
     assert result.stderr.count("\n") == 1
-    assert "there is no speech recognition and no voice (LKMONGO_SPEECH is off)" in result.stderr
+    assert "speech is not available (LKMONGO_SPEECH is off)" in result.stderr
     assert "leave out --voice to talk in text" in result.stderr
 
 

@@ -71,7 +71,7 @@ def test_without_speech_it_says_why_and_what_to_do(run_inside, hello):
     result = run_inside("agent", "console", "--wav", hello, env={"LKMONGO_SPEECH": "off"})
     assert (result.code, result.stdout) == (2, "")
     assert result.stderr.splitlines() == [
-        "error: there is no speech recognition and no voice",
+        "error: speech is not available",
         "  why: LKMONGO_SPEECH is off",
         "  try: unset LKMONGO_SPEECH",
     ]
@@ -203,7 +203,7 @@ def test_a_tenant_with_another_language_is_told_that_this_machine_knows_english_
         env={"LKMONGO_TENANTS": str(tmp_path / "tenants.yaml")},
     )
     assert (result.code, result.stdout) == (2, "")
-    assert "error: there is no speech recognition and no voice" in result.stderr
+    assert "error: speech is not available" in result.stderr
     assert "only know English, and the tenant's language is de" in result.stderr
     assert "  try: set LIVEKIT_URL" in result.stderr
     assert not out.exists()

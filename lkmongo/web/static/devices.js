@@ -48,7 +48,9 @@ export class Devices {
     if (track) $("mute").setAttribute("aria-pressed", String(!this.isOn));
     else $("mute").removeAttribute("aria-pressed");
     $("hold").dataset.on = String(this.isOn);
-    if (hadFocus && document.activeElement?.hidden) ($("mute").hidden ? ($("hold").hidden ? $("message") : $("hold")) : $("mute")).focus();
+    // Whatever is hidden loses the focus, at once or a moment later.
+    const lostFocus = hadFocus && (document.activeElement === document.body || document.activeElement?.hidden);
+    if (lostFocus) ($("mute").hidden ? ($("hold").hidden ? $("message") : $("hold")) : $("mute")).focus();
   }
 
   /** The call is over: the choice between holding and not is kept, the microphone is not. */

@@ -28,7 +28,7 @@ const visual = new Visual($("visual"), () => ({
 }));
 const rights = new Rights({ say, erased });
 
-let loading; // the panel, whose scripts come when they are needed first
+let loading; // the panel, whose scripts come last
 const panel = () => (loading ??= import("./memory.js").then(({ Memory }) => new Memory(rights)));
 
 // ------------------------------------------------------------------ words to the visitor
@@ -229,7 +229,15 @@ function save() {
 
 // ------------------------------------------------------------------ the controls
 
-$("show-memory").addEventListener("click", async () => (await panel()).toggle($("memory").hidden));
+$("show-memory").addEventListener("click", async () => {
+  try {
+    (await panel()).toggle($("memory").hidden);
+  } catch {
+    warn("start", word("no_client"));
+  }
+});
+// After the first paint, and not when it is needed first: the server may be away then.
+window.addEventListener("load", () => panel().catch((error) => console.info(`The panel could not be loaded: ${error.message}`)));
 $("start").addEventListener("click", () => start({ aloud: true }));
 $("start-typing").addEventListener("click", () => start({ aloud: false }));
 $("end").addEventListener("click", end);

@@ -20,9 +20,18 @@ export class Thread {
     });
     $("scroll").addEventListener("scroll", () => ($("newest").hidden = this.#isAtEnd), { passive: true });
     // A smaller window, a keyboard on a phone or an open panel hides no new line.
-    let wasAtEnd = true;
-    $("scroll").addEventListener("scroll", () => (wasAtEnd = this.#isAtEnd), { passive: true });
-    if (window.ResizeObserver) new ResizeObserver(() => wasAtEnd && this.#toEnd()).observe($("scroll"));
+    let [wasAtEnd, before] = [true, ""];
+    const size = () => `${$("scroll").clientWidth} x ${$("scroll").clientHeight}`;
+    // A new size scrolls as well, which is not the visitor's doing.
+    $("scroll").addEventListener("scroll", () => {
+      if (size() === before) wasAtEnd = this.#isAtEnd;
+    }, { passive: true });
+    if (window.ResizeObserver) {
+      new ResizeObserver(() => {
+        before = size();
+        if (wasAtEnd) this.#toEnd();
+      }).observe($("scroll"));
+    }
   }
 
   get isEmpty() {
@@ -73,6 +82,7 @@ export class Thread {
 
   #say(who, text, mark = "") {
     const line = this.#line(who, text);
+    line.title = moment(new Date());
     if (mark) {
       line.dataset.mark = mark;
       line.append(element("i", { className: "mark", textContent: word(mark) }));
