@@ -52,7 +52,8 @@ class Room {
     this.state = "connected";
     this.localParticipant = {
       identity: "me",
-      setMicrophoneEnabled: async () => {},
+      isMicrophoneEnabled: false,
+      setMicrophoneEnabled: async (on) => void (this.localParticipant.isMicrophoneEnabled = on),
       getTrackPublication: () => null,
       sendText: async (text) => {
         if (server.away) throw new Error("no connection");
@@ -105,6 +106,7 @@ const settled = async () => { for (let turn = 0; turn < 5; turn++) await new Pro
 
 const DO = {
   press: async (id) => void $(id).listeners.click({ target: $(id), currentTarget: $(id) }),
+  check: async ([id, checked]) => void $(id).listeners.change({ target: { checked } }),
   example: async (number) => void $("examples").children[number].children[0].listeners.click(),
   type: async (text) => {
     $("message").value = text;
@@ -171,6 +173,7 @@ console.log(JSON.stringify({
   alert: $("alert").textContent,
   note: $("note").textContent,
   connects: server.connects,
+  microphone: room?.localParticipant.isMicrophoneEnabled,
   file: thread.asText("Talk"),
   sent,
 }));

@@ -21,8 +21,8 @@ const isHere = (url) => /^wss?:\/\/(localhost|127\.[\d.]+|\[::1\])([:/]|$)/.test
  * `memory(what)`. A line is { segment, who, text, brokenOff }, with `who` of me, assistant and other.
  */
 export class Call {
-  constructor(client, page, { aloud }) {
-    Object.assign(this, { client, page, aloud, agent: null, ended: false, isOn: false, isVoiceless: false, startedAt: null });
+  constructor(client, page, { aloud, holds = false }) {
+    Object.assign(this, { client, page, aloud, holds, agent: null, ended: false, isOn: false, isVoiceless: false, startedAt: null });
     this.room = new client.Room();
     this.timers = new Set();
     this.streams = 0;
@@ -64,6 +64,7 @@ export class Call {
     for (const participant of this.room.remoteParticipants.values()) this.#arrive(participant);
     if (!this.agent) this.#wait();
     if (this.aloud) await this.useMicrophone(true);
+    if (this.aloud && this.holds) await this.useMicrophone(false); // until the visitor holds the button
   }
 
   /** End it; `why` names the reason for the page. */
