@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -114,6 +115,48 @@ async def test_a_call_aloud_is_heard_and_written_down_with_its_speakers(visit, s
         assert await violations(page) == []
         await page.click("#end")
         await becomes(page, "document.querySelectorAll('#sound audio').length === 0")
+
+
+async def test_what_one_has_chosen_is_kept_for_the_next_visit(visit, serve, voice_worker, gateway):
+    gateway.script = calls(greeting="Hello, what can I do for you?")
+    held = "document.getElementById('hold').dataset.on === '{}'"
+    async with serve(VOICE) as server:
+        page = await visit(server, color_scheme="light")
+        await begin(page, "#start")
+        await page.click("#sound-settings")
+        await becomes(page, "document.querySelectorAll('#microphone option').length > 1")
+        other = await page.evaluate("[...document.querySelectorAll('#microphone option')].at(-1).value")
+        await page.select_option("#microphone", other)
+        await page.check("#push-to-talk")
+        await page.click("#sound-dialog button")
+        await becomes(page, held.format("false"))
+        await page.focus("#hold")
+        await page.keyboard.down(" ")
+        await becomes(page, held.format("true"))
+        await shows(page, "spoken", "on")
+        await page.keyboard.up(" ")
+        await becomes(page, held.format("false"))
+        await page.click("#show-memory")
+        await page.click("#tab-data")
+        await page.select_option("#theme", "dark")
+        assert await page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(14, 19, 17)"
+        await page.click("#end")
+        async with page.expect_download() as coming:
+            await page.click("#save")
+        file = await (await coming.value).path()
+        assert "Assistant: Hello" in file.read_text(encoding="utf-8")
+
+        await page.reload()
+        assert await page.evaluate("document.documentElement.dataset.theme") == "dark"
+        await begin(page, "#start")
+        await becomes(page, held.format("false"))
+        assert await page.is_visible("#hold")
+        assert not await page.is_visible("#mute")
+        await page.click("#sound-settings")
+        await becomes(page, f"document.getElementById('microphone').value === {json.dumps(other)}")
+        assert await page.is_checked("#push-to-talk")
+        await page.click("#sound-dialog button")
+        await page.click("#end")
 
 
 @pytest.mark.parametrize(

@@ -347,7 +347,7 @@ def test_scripts_and_document_hold_no_text_of_their_own():
         r'\b(?:aria-label|title|alt|placeholder|content|value)="([^"]*)"', re.sub(r"<meta[^>]*>", "", document)
     )
     told = [each.strip() for each in texts if re.search(r"[A-Za-z]", re.sub(r"\{\{\w+\}\}", "", each))]
-    assert set(told) <= {"keep", "delete", "erase"}, "values of buttons"
+    assert set(told) <= {"keep", "delete", "erase", "light", "dark"}, "values of buttons and choices"
     for path in SCRIPTS:
         code = re.sub(
             r"/\*.*?\*/|^\s*//.*$|\s//.*$|console\.info\(.*\);", "", path.read_text(), flags=re.DOTALL | re.MULTILINE

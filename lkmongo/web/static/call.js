@@ -1,5 +1,6 @@
 /* One conversation: a LiveKit room with the agent. It knows nothing of the page, which it tells what happens. */
 
+import { chosen } from "./choices.js";
 import { ask } from "./server.js";
 
 const AGENT_PATIENCE = 6_000; // milliseconds for the agent to join, before the visitor is asked to wait
@@ -14,6 +15,12 @@ const DATA = { "lkmongo.activity": "activity", "lkmongo.memory": "memory" };
 // A server that is given no STUN server names public ones. Nobody else has to be asked for the way to one on this machine.
 const isHere = (url) => /^wss?:\/\/(localhost|127\.[\d.]+|\[::1\])([:/]|$)/.test(url);
 
+/** The device that was chosen, if it is still there; else the system's. */
+function device(kind) {
+  const deviceId = chosen(kind);
+  return deviceId ? { deviceId } : {};
+}
+
 /**
  * What a call tells, by the name of the method of `page`: `connecting(again)`, `on()`, `agent(state)`, `late()`, `left()`,
  * `mute()` (the agent has no voice), `interrupted()`, `back()`, `over(why, error)`, `track(track)`, `noTrack(track)`,
@@ -23,7 +30,11 @@ const isHere = (url) => /^wss?:\/\/(localhost|127\.[\d.]+|\[::1\])([:/]|$)/.test
 export class Call {
   constructor(client, page, { aloud, holds = false }) {
     Object.assign(this, { client, page, aloud, holds, agent: null, ended: false, isOn: false, isVoiceless: false, startedAt: null });
-    this.room = new client.Room();
+    this.room = new client.Room({
+      audioCaptureDefaults: device("microphone"),
+      audioOutput: device("speaker"),
+      publishDefaults: { preConnectBuffer: true }, // what is said before the agent is there is brought to it
+    });
     this.timers = new Set();
     this.streams = 0;
     this.newest = new Map(); // segment: the number of its newest stream
@@ -64,7 +75,7 @@ export class Call {
     for (const participant of this.room.remoteParticipants.values()) this.#arrive(participant);
     if (!this.agent) this.#wait();
     if (this.aloud) await this.useMicrophone(true);
-    if (this.aloud && this.holds) await this.useMicrophone(false); // until the visitor holds the button
+    if (this.aloud && this.holds) await this.useMicrophone(false); // it is there, and waits for being held
   }
 
   /** End it; `why` names the reason for the page. */

@@ -1,9 +1,11 @@
 /* Microphone and loudspeaker: which one, whether it is on, how loud it is, and talking only while a button is held. */
 
+import { choose, chosen } from "./choices.js";
 import { $, element, redraw, write } from "./dom.js";
 import { Loudness } from "./visual.js";
 import { word } from "./words.js";
 
+const KINDS = { audioinput: "microphone", audiooutput: "speaker" };
 const STEPS = 5; // of the level meter on the buttons
 const MEASURED = 80; // milliseconds between two readings
 
@@ -11,7 +13,8 @@ export class Devices {
   /** `call()` returns the conversation that is on, or null. */
   constructor(call) {
     this.call = call;
-    this.pushes = false; // whether one talks only while holding
+    this.pushes = Boolean(chosen("push")); // whether one talks only while holding
+    $("push-to-talk").checked = this.pushes;
     this.loudness = null; // of the microphone
     this.held = false;
     setInterval(() => this.#measure(), MEASURED);
@@ -86,11 +89,11 @@ export class Devices {
   async #list() {
     const found = await navigator.mediaDevices.enumerateDevices().catch(() => []);
     const { room } = this.call() || {};
-    for (const [kind, id] of [["audioinput", "microphone"], ["audiooutput", "speaker"]]) {
+    for (const [kind, id] of Object.entries(KINDS)) {
       const devices = found.filter((each) => each.kind === kind && each.deviceId);
       const options = devices.map(({ deviceId, label }, number) =>
         element("option", { value: deviceId, textContent: label || word(`${id}_number`, { number: number + 1 }) }));
-      if (!options.length) options.push(element("option", { value: "", textContent: word("default_device") }));
+      if (!options.length) options.push(element("option", { value: "", textContent: word("as_system") }));
       $(id).replaceChildren(...options);
       const active = room?.getActiveDevice(kind);
       if (devices.some(({ deviceId }) => deviceId === active)) $(id).value = active;
@@ -103,6 +106,7 @@ export class Devices {
   async #choose(kind, deviceId) {
     try {
       await this.call()?.room.switchActiveDevice(kind, deviceId);
+      choose(KINDS[kind], deviceId);
       this.show();
     } catch (error) {
       console.info(`The device cannot be used: ${error.message}`);
@@ -114,6 +118,7 @@ export class Devices {
 
   #push(on) {
     this.pushes = on;
+    choose("push", on ? "yes" : "");
     if (on && this.isOn) this.call().useMicrophone(false);
     else if (!on && this.call()?.microphoneTrack) this.call().useMicrophone(true);
     this.show();

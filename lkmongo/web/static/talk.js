@@ -3,6 +3,7 @@
    loudspeaker (devices.js), and the panel (memory.js, rights.js). */
 
 import { Call } from "./call.js";
+import { choose, chosen } from "./choices.js";
 import { Devices } from "./devices.js";
 import { $, button, element, write } from "./dom.js";
 import { Rights } from "./rights.js";
@@ -261,5 +262,10 @@ if (PAGE.logo) {
   Object.assign($("logo"), { src: PAGE.logo === true ? "logo" : PAGE.logo, hidden: false });
   document.body.dataset.logo = "own";
 }
+$("theme").value = chosen("theme");
+$("theme").addEventListener("change", ({ target }) => {
+  choose("theme", target.value);
+  window.dispatchEvent(new Event("theme-chosen"));
+});
 rights.load();
 show("start");

@@ -44,9 +44,8 @@ export class Visual {
     Object.assign(this, { canvas, loudness, state: "rest", assistant: 0, me: 0, unrest: 0, turn: 0 });
     this.pen = canvas.getContext?.("2d");
     if (!this.pen) return;
-    for (const query of [STILL, window.matchMedia("(prefers-color-scheme: dark)")]) {
-      query.addEventListener("change", () => this.refresh());
-    }
+    STILL.addEventListener("change", () => this.refresh());
+    window.addEventListener("theme", () => this.refresh());
     new ResizeObserver(() => this.refresh()).observe(canvas);
   }
 
