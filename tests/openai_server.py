@@ -83,7 +83,7 @@ async def _speak(request: web.Request) -> web.StreamResponse:
     body = await request.json()
     request.app[REQUESTS].append((dict(request.headers), body))
     if request.app[STATUS] != [200]:
-        return web.json_response({"error": {"message": "no"}}, status=request.app[STATUS][0])
+        return web.json_response({"error": {"message": f"no: {body['input']}"}}, status=request.app[STATUS][0])
     response = web.StreamResponse(headers={"Content-Type": "audio/wav"})
     await response.prepare(request)
     # Who does not know yet how long it will be, writes the greatest number into the header.

@@ -161,3 +161,10 @@ class TestRelease:
         used = [step["uses"] for job in self.WORKFLOW["jobs"].values() for step in job["steps"] if "uses" in step]
         assert used
         assert all(re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", action) for action in used)
+
+
+def test_no_link_to_somewhere_on_a_machine_is_in_the_repository():
+    listed = subprocess.run(["git", "ls-files", "--stage"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("this is no checkout")
+    assert [line for line in listed.stdout.splitlines() if line.startswith("120000")] == []

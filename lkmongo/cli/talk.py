@@ -34,8 +34,12 @@ _START = 60.0
 """Seconds in which the LiveKit server has to answer."""
 _END = 30.0
 """Seconds that a process has to end after a signal, before it is killed."""
+_POLITE = 10.0
+"""Seconds of them after which it is told once more."""
 _POLL = 0.1
 _LOG_LINES = 5
+_LONGEST_LINE = 2**20
+"""Bytes of a line that a process may write."""
 _SERVER = "livekit-server"
 _HOW_TO_GET_IT = (
     "install it (macOS: brew install livekit; Linux: curl -sSL https://get.livekit.io | bash; "
@@ -113,10 +117,10 @@ async def _until_stopped(output: Output, stop: _Stop, processes: Mapping[str, as
         output.note(f"Talk on {page.address.result()} (Ctrl-C ends everything)")
         await _wait(stop, None, processes)
     ready.cancel()
+    await asyncio.gather(ready, return_exceptions=True)
     if not stop.is_set():
         name, process = next((name, each) for name, each in processes.items() if each.returncode is not None)
-        async with asyncio.timeout(_POLL * 10):
-            await asyncio.wait(reading)  # its last words
+        await asyncio.wait(reading, timeout=_POLL * 10)  # its last words; the others go on
         page.show_held()
         raise TalkError(f"{name} has ended (exit code {process.returncode}), and so everything ends")
 
@@ -125,7 +129,7 @@ async def _wait(
     stop: _Stop, until: asyncio.Future[Any] | None, processes: Mapping[str, asyncio.subprocess.Process]
 ) -> None:
     """Wait for a signal, for `until`, or for one of the processes to end."""
-    ends: list[Coroutine[Any, Any, Any]] = [each.wait() for each in processes.values()]
+    ends: list[Coroutine[Any, Any, Any]] = [_has_ended(each) for each in processes.values()]
     tasks: list[asyncio.Future[Any]] = [asyncio.create_task(each) for each in (*ends, stop.wait())]
     try:
         await asyncio.wait([*tasks, *([until] if until else [])], return_when=asyncio.FIRST_COMPLETED)
@@ -248,6 +252,7 @@ async def _running(
         stdin=asyncio.subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
+        limit=_LONGEST_LINE,
         start_new_session=True,
     )
     try:
@@ -255,12 +260,21 @@ async def _running(
     finally:
         with suppress(ProcessLookupError):
             process.terminate()
-        try:
-            async with asyncio.timeout(_END):
-                await process.wait()
-        except TimeoutError:
+        for seconds in (_POLITE, _END - _POLITE):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await _has_ended(process)
+                break
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+                process.terminate()  # a worker that still starts is told twice to stop at once
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # what it has left behind
+
+
+async def _has_ended(process: asyncio.subprocess.Process) -> None:
+    """Wait for it alone: `wait` of asyncio also waits for whoever else has inherited its output."""
+    while process.returncode is None:  # noqa: ASYNC110 - no event tells
+        await asyncio.sleep(_POLL)
 
 
 async def _lines(stream: asyncio.StreamReader | None) -> AsyncIterator[bytes]:

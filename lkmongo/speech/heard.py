@@ -64,7 +64,7 @@ _SPELLS = re.compile(
     r"\b(?:spell(?:s|ed)?|spelt|letters?|(?:first|last|middle|sur|family)? ?name|called)\b[^.!?]{0,30}$", _I
 )
 _CODE = re.compile(
-    r"(?<![\w'.-])(?P<letters>(?-i:[A-Z]{1,4})|[a-hj-z](?: [a-z]){0,3}) (?P<dash>dash|hyphen) (?=\d)"
+    r"(?<![\w'.-])(?P<letters>(?-i:[A-Z]{1,4})|[a-hj-z](?: [a-z]){0,3}|i(?: [a-z]){1,3}) (?P<dash>dash|hyphen) (?=\d)"
     r"|(?<=\d) (?:dash|hyphen) (?=[a-z\d]\b|\d)",
     _I,
 )
@@ -76,8 +76,15 @@ _CODED = re.compile(
 # ------------------------------------------------------------------ addresses
 
 _MAY_BE_EMAIL = re.compile(
-    r"\be-?mail|\bmail\b|\baddress\b|\b(?:write|reach|send|contact)\b|\b(?:my|it's|it is)\b[^.!?]*$", _I
+    r"\be-?mail|\bmail\b|\baddress\b|\b(?:write|reach|send|contact)\b|\b(?:it's|it is)\b[^.!?]*$", _I
 )
+_BEFORE_EMAIL = re.compile(
+    r"(?:^|[^\w\s'-]\s*|\b(?:e-?mail|mail|address|is|it's|was|be|that's|as|to|use|uses|write|reach|contact|send|try|"
+    r"me|him|her|them|us|or|and|at|still|now|just|called|with|also|via|by|from|for|um|uh)\s+)$",
+    _I,
+)
+"""Before an address of which the first part is one word: a name before it may be of the address."""
+_NO_NAMES = frozenset("account accounts address is it me in up on out off down over here there mailbox".split())
 _PROVIDERS = re.compile(r"\b(?:gmail|outlook|hotmail|yahoo|icloud|proton(?:mail)?|aol|gmx|live|googlemail)\b", _I)
 _IN_ADDRESS = {"dot": ".", "point": ".", "underscore": "_", "dash": "-", "hyphen": "-", "minus": "-", "plus": "+"}
 _SITE = re.compile(
@@ -206,6 +213,8 @@ def _letters(text: str) -> str:
             return match[0]
         if re.match(r"(?:,? (?:dash|hyphen))?,? \d", text[match.end() :]):
             return match[0]  # of a code
+        if len(letters) < _LEAST_SPELLED and re.match(r" (?!and\b|but\b)[A-Za-z]{2}", text[match.end() :]):
+            return match[0]  # initials
         if re.search(rf"\b{letters}\W*$", before, _I):
             return match[0]  # "Robin, R-O-B-I-N": it is there already
         return letters.capitalize() if said and letters.isalpha() else letters.upper()
@@ -275,6 +284,9 @@ def _is_spelled(piece: str) -> bool:
 def _is_email(text: str, start: int, end: int, address: str) -> bool:
     """Whether it is one, and not a thing that was bought "at example dot com"."""
     local = address.partition("@")[0]
+    is_plain = not re.search(r"[._+-]", local) and re.search(r"(?<!\w)\w \w(?!\w)", text[start:end]) is None
+    if is_plain and (local in _NO_NAMES or not _BEFORE_EMAIL.search(text[:start])):
+        return False  # "sign in at example dot com", "robin fletcher at example dot com"
     return (
         not local.isalpha()
         or re.search(r"(?<!\w)\w \w(?!\w)", text[start:end]) is not None

@@ -80,11 +80,12 @@ _ERA = (
 )
 _DATE = re.compile(
     rf"\b(?:(?P<the>the )?(?P<day>{DAY}) of (?P<month>{_MONTH})|(?P<month_first>{_MONTH}) (?P<the_day>the )?"
-    rf"(?P<day_last>{DAY}))\b(?:,? (?P<year>{_ERA}))?",
+    rf"(?P<day_last>{DAY}))\b(?! ones?\b)(?:,? (?P<year>{_ERA}))?",
     _I,
 )
 _YEAR = re.compile(
     rf"(?P<before>\b(?:in|since|until|year|born|of|(?:{_MONTH})(?: \d{{1,2}})?,?) )(?P<year>{_ERA})"
+    rf"(?![ -](?:{ONE})\b)"
     r"(?! (?:thousand|hundred|percent|per cent|dollars?|euros?|pounds?|minutes?|hours?|days?|weeks?|people|times?"
     r"|point)\b)",
     _I,
@@ -95,12 +96,14 @@ _TIME = re.compile(
     r"(?P<half> (?:[ap]\.m\.?|[ap]\.? ?m\b))(?! (?:I|not|the|a)\b)",
     _I,
 )
+_I_FOR_ONE = re.compile(r"\bI,? for $", _I)
 _MONEY = re.compile(
     rf"(?<![\w-])(?<!and )(?<!point )(?<!hundred )(?<!thousand )(?<!million )(?<!a )(?P<whole>{CARDINAL}) "
     rf"(?P<kind>dollars|euros|pounds)(?:,? (?:and )?(?P<part>{BELOW_HUNDRED}) (?:cents?|pence|p\b))?"
     r"(?! (?:a|per|and a) \w+ (?:cent)s?\b)",
     _I,
 )
+_GOES_BEFORE = re.compile(rf"\b(?:{ONE}|{TEEN}|{TEN})[ -]$", _I)
 _SIGNS = {"dollars": "$", "euros": "\u20ac", "pounds": "\u00a3"}
 _DIGIT = rf"(?:{ZERO}|{ONE})"
 _PERCENT = re.compile(
@@ -140,6 +143,8 @@ def _year(words: str) -> str:
 
 
 def _time(match: re.Match[str]) -> str:
+    if match[0].casefold() == "one am" and _I_FOR_ONE.search(match.string[: match.start()]):
+        return match[0]
     minute = (
         f":0{digits_of(match['few'])}" if match["few"] else f":{digits_of(match['minute'])}" if match["minute"] else ""
     )
@@ -149,6 +154,8 @@ def _time(match: re.Match[str]) -> str:
 def _money(match: re.Match[str]) -> str:
     if match["kind"].casefold() == "pounds" and not match["part"]:
         return match[0]  # which may be a weight
+    if _GOES_BEFORE.search(match.string[: match.start()]):
+        return match[0]  # "nineteen ninety nine dollars" are not 99
     part = f".{digits_of(match['part']).rjust(2, '0')}" if match["part"] else ""
     return f"{_SIGNS[match['kind'].casefold()]}{digits_of(match['whole'])}{part}"
 

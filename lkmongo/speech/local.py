@@ -16,11 +16,6 @@ _GLIBC = {"x86_64": (2, 34), "aarch64": (2, 31)}
 _MACOS = 15
 
 
-def local_is_installed() -> bool:
-    """Whether the recogniser, its model and the voice are installed."""
-    return why_not_local() is None
-
-
 @functools.cache
 def why_not_local() -> str | None:
     """Why speech does not run on this machine, as a clause; None if it does."""

@@ -251,10 +251,13 @@ class _Hearing(stt.RecognizeStream):
     async def _run(self) -> None:
         async with aclosing(self._ears.activity.stream()) as activity:
             feeding = asyncio.create_task(self._feed(activity))
+            patience = Patience(self._tell, *self._ears.endpointing)
             try:
-                patience = Patience(self._tell, *self._ears.endpointing)
                 await _listen(activity, _Speech(patience.tell), patience)
                 patience.close()
+            except APIError:
+                patience.close()  # what was heard before is not lost
+                raise
             finally:
                 await utils.aio.cancel_and_wait(feeding)
 

@@ -171,7 +171,7 @@ def failure(server: SpeechServer, *, status: int | None, why: str) -> LkmongoErr
     Args:
         server: who was asked.
         status: of the HTTP response, or None if there was none.
-        why: what the library or the server says.
+        why: what the library or the server says; "" for nothing.
     """
     if status is None:
         return UnreachableError(
@@ -193,7 +193,7 @@ def failure(server: SpeechServer, *, status: int | None, why: str) -> LkmongoErr
         )
     return SpeechServerError(
         f"{server.part}: {server.url} does not do it",
-        why=f"HTTP status {status}: {why}",
+        why=f"HTTP status {status}{f': {why}' if why else ''}",
         hint=f"check {server.variable} against what the server has",
     )
 

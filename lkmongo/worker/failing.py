@@ -50,7 +50,9 @@ class FailingSpeech:
         if server:
             cause = error.error
             status = cause.status_code if isinstance(cause, APIStatusError) else None
-            failed = failure(server, status=status, why=str(cause.__cause__ or cause).partition("\n")[0][:200])
+            # What a server answers may quote what was said, so only a failed connection is told in its own words.
+            why = str(cause.__cause__ or cause).partition("\n")[0][:200] if status is None else ""
+            failed = failure(server, status=status, why=why)
             logger.error("%s (%s); %s", failed.message, failed.why, failed.hint)
         if kind not in self._told and not self._session.userdata.caller.phone:  # by telephone, nothing can be read
             self._told.add(kind)

@@ -6,12 +6,18 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
+import psutil
 import pytest
 from aiohttp.test_utils import unused_port
 
+from lkmongo.cli import talk as talk_module
+from lkmongo.cli.output import Output
+from lkmongo.cli.talk import TalkError, _running, _Stop, _until_stopped
 from tests.conftest import clean_environment
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -79,3 +85,44 @@ def test_an_invalid_setting_is_an_error_like_any_other(tmp_path):
     done = talk(tmp_path, LKMONGO_SPEECH="loud")
     assert done.returncode == 2
     assert "error: LKMONGO_SPEECH must be" in done.stderr
+
+
+@pytest.mark.parametrize("ends_after", [1, 2, 99])
+async def test_a_process_that_does_not_stop_is_told_again_and_leaves_nothing_behind(monkeypatch, ends_after):
+    monkeypatch.setattr(talk_module, "_POLITE", 0.1)
+    monkeypatch.setattr(talk_module, "_END", 0.2 if ends_after == 99 else 60)
+    stubborn = f"""
+import signal, subprocess, sys
+told = []
+def on_signal(*_):
+    told.append(1)
+    if len(told) >= {ends_after}:
+        sys.exit()
+signal.signal(signal.SIGTERM, on_signal)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], stdin=subprocess.PIPE)
+print(child.pid, flush=True)
+while True:
+    signal.pause()
+"""
+    async with _running([sys.executable, "-c", stubborn], dict(os.environ), stdout=subprocess.PIPE) as process:
+        child = int(await process.stdout.readline())
+    await until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+    await until(lambda: process.returncode is not None)
+    assert process.returncode == (-9 if ends_after == 99 else 0)
+
+
+async def test_when_one_process_ends_it_says_which_and_shows_its_last_words(capfdbinary):
+    pipe = subprocess.PIPE
+    last_words = "import sys; sys.stderr.write('x' * 100_000 + ' its last words'); sys.exit(3)"
+    async with AsyncExitStack() as stack:
+
+        async def running(code):
+            return await stack.enter_async_context(
+                _running([sys.executable, "-c", code], dict(os.environ), stdout=pipe, stderr=pipe)
+            )
+
+        processes = {"the talk page": await running("import time; time.sleep(600)")}
+        processes["the worker"] = await running(last_words)
+        with pytest.raises(TalkError, match=r"the worker has ended \(exit code 3\)"):
+            await _until_stopped(Output(), _Stop(), processes)
+    assert b"x its last words" in capfdbinary.readouterr().err

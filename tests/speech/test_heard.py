@@ -67,6 +67,13 @@ DATA = [
     ("robin underscore four two at gmail dot com", "robin_42@gmail.com"),
     ("write to robin dash fletcher at myshop dot co dot uk", "write to robin-fletcher@myshop.co.uk"),
     ("robin at gmail dot com", "robin@gmail.com"),
+    ("her mail is anna at example dot com", "her mail is anna@example.com"),
+    ("it's robin fletcher at gmail dot com", "it's robin fletcher at gmail.com"),
+    ("it's r smith forty two at yahoo dot com", "it's r smith forty two at yahoo.com"),
+    ("sign in at gmail dot com", "sign in at gmail.com"),
+    ("I got my phone at apple dot com", "I got my phone at apple.com"),
+    ("my account is at gmail dot com", "my account is at gmail.com"),
+    ("invoice number i n v dash two zero two four", "invoice number INV-2024"),
     ("Write to robin.fletcher at example.com today.", "Write to robin.fletcher@example.com today."),
     ("go to example dot com", "go to example.com"),
     ("it's on www dot example dot org", "it's on www.example.org"),
@@ -104,6 +111,11 @@ STAYS = """
 one of my two daughters
 I have three cats and twenty one lamps
 one on one, twenty four seven
+it costs nineteen ninety nine dollars
+in nineteen ninety nine dollars were worth more
+I for one am happy
+may the first one win
+my name is j r r tolkien
 twenty one pilots
 I'd like to order seven shirts
 I want to order two hundred shirts

@@ -90,7 +90,6 @@ def test_what_is_missing(monkeypatch, tmp_path, recogniser, model, voice, said):
     monkeypatch.setattr(local, "find_spec", found.get)
     monkeypatch.setattr(local, "why_not_on_this_platform", lambda: None)
     assert local.why_not_local() == said
-    assert local.local_is_installed() == (said is None)
 
 
 def test_where_there_are_no_wheels_that_is_the_reason(monkeypatch):

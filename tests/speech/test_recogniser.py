@@ -296,6 +296,30 @@ async def test_after_a_failure_the_next_sentence_is_heard(monkeypatch):
         assert heard_as(ORDER, listener.texts()) == 0
 
 
+async def test_what_was_heard_before_a_failure_is_told(monkeypatch):
+    engine.load()
+    whole = engine._model.transcribe_without_streaming
+    broken = False
+
+    def sometimes(*given):
+        if broken:
+            raise RuntimeError
+        return whole(*given)
+
+    monkeypatch.setattr(engine._model, "transcribe_without_streaming", sometimes)
+    ears = LocalSTT(endpointing=(60, 60))
+    sound = await said(ORDER)
+    async with listening(ears) as listener:
+        listener.push(pause(0.6), sound, pause(1))
+        await listener.had(Kind.PREFLIGHT_TRANSCRIPT)
+        await until(lambda: Kind.RECOGNITION_USAGE in [event.type for event in listener.events])
+        assert listener.texts() == []
+        broken = True
+        listener.push(sound, pause(1))
+        await listener.had(Kind.FINAL_TRANSCRIPT)
+        assert heard_as(ORDER, listener.texts()) == 0
+
+
 @pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (16_000, 1), (44_100, 2), (48_000, 1), (16_000, 2)])
 async def test_sound_of_other_rates_and_channels_is_heard(rate, channels):
     resampler = rtc.AudioResampler(SPOKEN_RATE, rate, quality=rtc.AudioResamplerQuality.HIGH)

@@ -41,7 +41,7 @@ const elements = {};
 const names = new Proxy({}, { get: (_, name) => name });
 const sent = [];
 const timers = [];
-const server = { away: false, connects: 0 };
+const server = { away: false, connects: 0, slow: null };
 let room;
 
 class Room {
@@ -52,10 +52,12 @@ class Room {
     this.state = "connected";
     this.localParticipant = {
       identity: "me",
-      setMicrophoneEnabled: async () => {},
+      isMicrophoneEnabled: false,
+      setMicrophoneEnabled: async (on) => void (this.localParticipant.isMicrophoneEnabled = on),
       getTrackPublication: () => null,
       sendText: async (text) => {
         if (server.away) throw new Error("no connection");
+        await server.slow;
         sent.push(text);
       },
     };
@@ -104,6 +106,7 @@ const settled = async () => { for (let turn = 0; turn < 5; turn++) await new Pro
 
 const DO = {
   press: async (id) => void $(id).listeners.click({ target: $(id), currentTarget: $(id) }),
+  check: async ([id, checked]) => void $(id).listeners.change({ target: { checked } }),
   example: async (number) => void $("examples").children[number].children[0].listeners.click(),
   type: async (text) => {
     $("message").value = text;
@@ -134,6 +137,12 @@ const DO = {
     room.emit(name, ...told);
   },
   away: async (away) => void (server.away = away),
+  /** From here on what is sent is on its way, until it arrives; what is sent after that arrives at once. */
+  slow: async () => void (server.slow = new Promise((done) => (server.arrive = done))),
+  arrival: async () => {
+    server.slow = null;
+    server.arrive();
+  },
   /** Let the timers of so many milliseconds run out, as often as there are any. */
   pass: async (time) => {
     for (const timer of timers) {
@@ -164,6 +173,7 @@ console.log(JSON.stringify({
   alert: $("alert").textContent,
   note: $("note").textContent,
   connects: server.connects,
+  microphone: room?.localParticipant.isMicrophoneEnabled,
   file: thread.asText("Talk"),
   sent,
 }));

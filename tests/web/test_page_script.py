@@ -212,6 +212,22 @@ def test_what_a_broken_connection_may_have_lost_is_sent_again_in_its_order_and_o
 
 
 @with_node
+def test_who_talks_only_while_holding_is_not_heard_in_the_next_conversation_either(shown):
+    holding = [("press", "start"), ("check", ["push-to-talk", True])]
+    assert shown(("press", "start"))["microphone"] is True
+    assert shown(*holding)["microphone"] is False
+    assert shown(*holding, ("press", "end"), ("press", "start"))["microphone"] is False
+
+
+@with_node
+def test_what_is_on_its_way_while_the_connection_comes_back_is_sent_once(shown):
+    second = [("slow", None), ("type", "And when does it come?")]
+    page = shown(*TYPED, *second, *BREAK, *BACK, ("arrival", None), ("agent", "speaking"))
+    assert sorted(page["sent"]) == ["And when does it come?", "Where is my order?", "Where is my order?"]
+    assert page["marks"] == ["sent", "sent"]
+
+
+@with_node
 def test_a_message_that_cannot_be_sent_says_so_and_is_sent_again(shown):
     failed = [("press", "start-typing"), ("agent", "listening"), ("away", True), ("type", "Hello?"), ("pass", 1_000)]
     page = shown(*failed)

@@ -104,8 +104,9 @@ def _says_again(session) -> bool:
     return any(item.type == "message" and item.role == "user" for item in session.history.items)
 
 
-async def test_an_agent_without_a_voice_goes_on_in_writing(store, caplog):
-    voice = create_app(404)
+@pytest.mark.parametrize(("status", "why"), [(404, "has no model kokoro"), (422, "does not do it (HTTP status 422)")])
+async def test_an_agent_without_a_voice_goes_on_in_writing(store, caplog, status, why):
+    voice = create_app(status)
     async with TestServer(create_app()) as heard, TestServer(voice) as said:
         urls = str(heard.make_url("/v1")), str(said.make_url("/v1"))
         async with talking(store, *urls) as session:
@@ -116,5 +117,6 @@ async def test_an_agent_without_a_voice_goes_on_in_writing(store, caplog):
             assert len(spoken(voice)) == asked
     (told,) = [record.message for record in caplog.records if record.name == "lkmongo.worker.failing"]
     assert "the voice: " in told
-    assert "has no model kokoro" in told
+    assert why in told
     assert KEY not in caplog.text
+    assert "Hello." not in told, "the server quotes what it was to say"

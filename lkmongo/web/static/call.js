@@ -28,8 +28,8 @@ function device(kind) {
  * `memory(what)`. A line is { segment, who, text, brokenOff }, with `who` of me, assistant and other.
  */
 export class Call {
-  constructor(client, page, { aloud }) {
-    Object.assign(this, { client, page, aloud, agent: null, ended: false, isOn: false, isVoiceless: false, startedAt: null });
+  constructor(client, page, { aloud, holds = false }) {
+    Object.assign(this, { client, page, aloud, holds, agent: null, ended: false, isOn: false, isVoiceless: false, startedAt: null });
     this.room = new client.Room({
       audioCaptureDefaults: device("microphone"),
       audioOutput: device("speaker"),
@@ -75,7 +75,7 @@ export class Call {
     for (const participant of this.room.remoteParticipants.values()) this.#arrive(participant);
     if (!this.agent) this.#wait();
     if (this.aloud) await this.useMicrophone(true);
-    if (this.aloud && chosen("push")) await this.useMicrophone(false); // it is there, and waits for being held
+    if (this.aloud && this.holds) await this.useMicrophone(false); // it is there, and waits for being held
   }
 
   /** End it; `why` names the reason for the page. */
@@ -273,15 +273,23 @@ export class Call {
         if (this.ended) break;
         if (!this.#isReady) message.becomes("pending"); // it is sent when the connection is back
         else if (++message.tries < TRIES) await new Promise((done) => this.#later(done, 1_000));
-        else this.waiting.shift().becomes("failed");
+        else {
+          this.#take(message);
+          message.becomes("failed");
+        }
         continue;
       }
       if (this.ended) break;
-      this.waiting.shift();
+      this.#take(message);
       this.unconfirmed.push(message);
       this.#later(() => this.#isReady && this.#confirm(message), CONFIRMED_AFTER);
     }
     this.pumping = false;
+  }
+
+  // While it was on its way, those that a break may have lost may have got before it.
+  #take(message) {
+    this.waiting.splice(this.waiting.indexOf(message), 1);
   }
 
   // LiveKit takes a message before it knows that the connection is gone. That the agent reacts shows that it arrived.

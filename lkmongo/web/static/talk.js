@@ -64,7 +64,7 @@ function start({ aloud, first = "" }) {
   if (!window.LivekitClient) return warn("start", word("no_client"));
   thread.divide();
   learned = 0;
-  call = new Call(window.LivekitClient, page, { aloud });
+  call = new Call(window.LivekitClient, page, { aloud, holds: devices.pushes });
   show("call");
   $("conversation").focus(); // the button that had the focus is gone
   const begun = call.begin(() => rights.bring());
