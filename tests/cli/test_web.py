@@ -28,7 +28,7 @@ def test_with_nothing_configured_it_says_what_is_missing_and_how_to_try_it(run_i
         "livekit-server --dev",
         "LIVEKIT_API_KEY=devkey",
         "lkmongo agent run --dev",
-        "in writing.",
+        "the agent\nanswers in writing",
         "error: LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET are not set",
     ):
         assert part in result.stderr
