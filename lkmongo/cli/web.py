@@ -16,8 +16,9 @@ To try it with a LiveKit server on this machine:
   2. livekit-server --dev
   3. in .env.local: LIVEKIT_URL=ws://localhost:7880, LIVEKIT_API_KEY=devkey, LIVEKIT_API_SECRET=secret
   4. lkmongo agent run --dev --demo, and beside it lkmongo web
-Without speech services (LiveKit Cloud's, or a gateway named by LIVEKIT_INFERENCE_URL) this works in writing only: you
-type on the page, and the agent answers there."""
+In a checkout, make talk does all of this. Without the extra voice, and without speech services (LiveKit Cloud's, or
+servers named by LIVEKIT_INFERENCE_URL or LKMONGO_STT_BASE_URL and LKMONGO_TTS_BASE_URL), you type, and the agent
+answers in writing."""
 
 
 async def web(
