@@ -103,7 +103,8 @@ _MONEY = re.compile(
     r"(?! (?:a|per|and a) \w+ (?:cent)s?\b)",
     _I,
 )
-_GOES_BEFORE = re.compile(rf"\b(?:{ONE}|{TEEN}|{TEN})[ -]$", _I)
+_TWICE = re.compile(rf"\b(?:{'|'.join(TIMES)}) $", _I)
+_GOES_BEFORE = re.compile(rf"\b(?:{ONE}|{TEEN}|{TEN}|{'|'.join(TIMES)})[ -]$", _I)
 _SIGNS = {"dollars": "$", "euros": "\u20ac", "pounds": "\u00a3"}
 _DIGIT = rf"(?:{ZERO}|{ONE})"
 _PERCENT = re.compile(
@@ -121,7 +122,7 @@ def dates_and_amounts(text: str) -> str:
         text = _YEAR.sub(lambda match: match["before"] + _year(match["year"]), text)
     text = _TIME.sub(_time, text)
     text = _MONEY.sub(_money, text)
-    text = _PERCENT.sub(lambda match: f"{digits_of(match['whole'])}{_decimals(match['part'])}%", text)
+    text = _PERCENT.sub(_percent, text)
     return _VERSION.sub(lambda match: match["before"] + ".".join(map(digits_of, match["parts"].split(" point "))), text)
 
 
@@ -145,6 +146,8 @@ def _year(words: str) -> str:
 def _time(match: re.Match[str]) -> str:
     if match[0].casefold() == "one am" and _I_FOR_ONE.search(match.string[: match.start()]):
         return match[0]
+    if _TWICE.search(match.string[: match.start()]):
+        return match[0]  # "double five am" is not five
     minute = (
         f":0{digits_of(match['few'])}" if match["few"] else f":{digits_of(match['minute'])}" if match["minute"] else ""
     )
@@ -158,6 +161,12 @@ def _money(match: re.Match[str]) -> str:
         return match[0]  # "nineteen ninety nine dollars" are not 99
     part = f".{digits_of(match['part']).rjust(2, '0')}" if match["part"] else ""
     return f"{_SIGNS[match['kind'].casefold()]}{digits_of(match['whole'])}{part}"
+
+
+def _percent(match: re.Match[str]) -> str:
+    if _GOES_BEFORE.search(match.string[: match.start()]):
+        return match[0]
+    return f"{digits_of(match['whole'])}{_decimals(match['part'])}%"
 
 
 def _decimals(words: str | None) -> str:

@@ -133,6 +133,8 @@ two or three days
 between ten and twenty dollars
 a hundred and fifty dollars
 a hundred and fifty percent
+double five percent
+double five am
 my two cents
 fifty cents
 I lost five pounds
@@ -305,7 +307,11 @@ def test_twice_is_once(text):
     assert as_data(once) == once
 
 
-@given(st.lists(WORD.filter(lambda word: word not in {"hundred", "thousand"}), max_size=14).map(" ".join))
+# Of a number as people tell one: the detector reads no addresses or dates, and sums malformed runs of hundreds.
+TOLD = st.sampled_from("one two seven oh zero ten twenty dash a b r and order number is the in um".split())
+
+
+@given(st.lists(TOLD, max_size=14).map(" ".join))
 def test_redaction_reads_the_same_digits(text):
     left = iter(digits(read(as_data(text)).text))
     assert all(digit in left for digit in digits(read(text).text))
