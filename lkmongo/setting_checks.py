@@ -252,6 +252,8 @@ def speech_models(tail: str, example: str, *, server: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+LIVEKIT_ENDPOINTING = (0.3, 2.5)
+"""LiveKit's own delays with its turn detector, for recognisers with which ours were not measured."""
 ENDPOINTING = (0.5, 1.5)
 """Seconds of silence after which a turn is over, and after which if it seems unfinished: see benchmarks/voice.py."""
 _MOST_PATIENT = 10.0

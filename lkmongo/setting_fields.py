@@ -219,7 +219,7 @@ class Fields(BaseModel):
         check.ENDPOINTING,
         alias="LKMONGO_ENDPOINTING",
         description="seconds of silence that end a caller's turn, and that end one that seems unfinished",
-        examples=["`{:g},{:g}`".format(*check.ENDPOINTING)],
+        examples=["`{:g},{:g}`, elsewhere `{:g},{:g}`".format(*check.ENDPOINTING, *check.LIVEKIT_ENDPOINTING)],
     )
     llm_base_url: HttpUrl | None = Field(
         None,

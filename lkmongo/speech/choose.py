@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from lkmongo.errors import MissingExtraError, SettingsError
-from lkmongo.setting_checks import ENDPOINTING
+from lkmongo.setting_checks import ENDPOINTING, LIVEKIT_ENDPOINTING
 from lkmongo.settings import Settings
 from lkmongo.speech.local import HOW_TO_INSTALL, is_english, why_not_local
 from lkmongo.speech.servers import create_stt, create_tts, servers_of, stt_server, tts_server
@@ -159,7 +159,9 @@ def choose_speech(
     is_local = speech_source(settings) == "local"
     stt = create_stt(ears) if ears else _local_stt(settings) if is_local else _gateway_stt(settings, policy)
     tts = create_tts(mouth) if mouth else _local_tts() if is_local else _gateway_tts(settings, policy)
-    return Speech(stt, tts, *detectors, describe(settings, policy), settings.endpointing)
+    measured = stt.provider == "local" or settings.source("LKMONGO_ENDPOINTING") != "default"
+    delays = settings.endpointing if measured else LIVEKIT_ENDPOINTING
+    return Speech(stt, tts, *detectors, describe(settings, policy), delays)
 
 
 def load_engines(settings: Settings) -> None:
