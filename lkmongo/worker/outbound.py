@@ -39,8 +39,6 @@ _LAST_NEWS = 2.0
 """Seconds that the end waits for what the telephone network says: it says so about when the participant leaves."""
 _LAST_WORD = 0.5
 """Seconds that the greeting waits for the transcript of what the person said, who waits for it."""
-_TAKEN = 2.0
-"""Seconds that it waits for the SDK to make a turn of it: a little more than its longer delay."""
 _MESSAGE = 15.0
 """Seconds within which a machine is told its sentence."""
 _NO_MESSAGE = frozenset({AMDCategory.MACHINE_IVR, AMDCategory.MACHINE_UNAVAILABLE})
@@ -177,7 +175,8 @@ class OutboundCall:
                 verdict = AMDCategory.UNCERTAIN
             if verdict is AMDCategory.HUMAN:
                 # The model knows of the "Hello?", but does not answer it as well: the agent introduces itself.
-                await _take_silently(session)
+                await session.interrupt(force=True)
+                await session.commit_user_turn(transcript_timeout=_LAST_WORD, skip_reply=True)
                 return answer
         if verdict in _NO_MESSAGE:
             return Answer(Outcome.VOICEMAIL)
@@ -256,26 +255,3 @@ class OutboundCall:
             "outcome": answer.outcome.value if answer else None,
             "sip_status": answer.sip_status if answer else None,
         }
-
-
-async def _take_silently(session: AgentSession[Any]) -> None:
-    """Take what was said as a turn that nobody answers.
-
-    The SDK (1.8.9) takes a turn after its endpointing delay only, and answers it after all if it hears more until then.
-    """
-    taken = asyncio.Event()
-
-    def on_item(event: Any) -> None:
-        if getattr(event.item, "role", None) == "user":
-            taken.set()
-
-    session.on("conversation_item_added", on_item)
-    try:
-        await session.interrupt(force=True)
-        if await session.commit_user_turn(transcript_timeout=_LAST_WORD, skip_reply=True):
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_TAKEN):
-                    await taken.wait()
-            await session.interrupt(force=True)
-    finally:
-        session.off("conversation_item_added", on_item)
