@@ -17,13 +17,14 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.confidential import WITHHELD
 from lkmongo.declarations import ProfileField, declared
-from lkmongo.errors import NotFoundError, UsageError
+from lkmongo.errors import NotFoundError
 from lkmongo.invisible import safe_json
 from lkmongo.model import DEFAULT_TENANT, MAX_SLOTS, PROFILE_FIELDS, Fact, UserScope, now, slot_words
 from lkmongo.redaction import Redaction
 from lkmongo.store.mongo import declared as declarations
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.encryption import Encryption
+from lkmongo.store.mongo.paging import read_place, write_place
 from lkmongo.store.mongo.schema import (
     MEMORIES,
     MEMORY_HISTORY,
@@ -365,27 +366,12 @@ async def memory_lines(
     Raises:
         UsageError: `after` did not come with a page.
     """
-    place = _place(after) if after else None
+    place = read_place(after, most=MAX_SLOTS, timeless=True) if after else None
     slots = await people.memories.slots(scope, limit=limit + 1, after=place)
     page = slots[:limit]
     if len(slots) <= limit:
         return list(map(memory_line, page)), None
-    last = page[-1].updated_at
-    seen = sum(each.updated_at == last for each in page) + (place[1] if place and place[0] == last else 0)
-    return list(map(memory_line, page)), f"{last.isoformat().replace('+00:00', 'Z') if last else ''}/{seen}"
-
-
-def _place(after: str) -> tuple[datetime | None, int]:
-    """The time with which a page begins, None for slots without one, and how many of that time were shown."""
-    at, _, seen = after.partition("/")
-    try:
-        moment = datetime.fromisoformat(at) if at else None
-        skip = int(seen or 0)
-        if moment and moment.tzinfo is None:
-            raise ValueError
-    except ValueError:
-        raise UsageError("that is no place in the list", hint="begin again with the first page") from None
-    return moment, max(0, min(skip, MAX_SLOTS))
+    return list(map(memory_line, page)), write_place(page[-1].updated_at, (each.updated_at for each in page), place)
 
 
 def memory_line(slot: Fact) -> Line:

@@ -9,9 +9,9 @@ from typing import Any
 from pymongo.asynchronous.database import AsyncDatabase
 
 from lkmongo.confidential import without_secrets
-from lkmongo.errors import UsageError
 from lkmongo.model import SessionRecord, SessionStatus, Turn, TurnKind, UserScope
 from lkmongo.store.mongo.encryption import Encryption
+from lkmongo.store.mongo.paging import read_place, write_place
 from lkmongo.store.mongo.schema import SESSIONS, TURNS
 from lkmongo.store.sessions.documents import VECTOR, record_of, turn_of
 
@@ -54,7 +54,8 @@ async def past_calls(
     Raises:
         UsageError: `after` did not come with a page.
     """
-    until, skip = _place(after) if after else (None, 0)
+    place = read_place(after, most=_MOST_SKIPPED) if after else None
+    until, skip = place or (None, 0)
     selector = scope.filter | _ENDED | ({"started_at": {"$lte": until}} if until else {})
     documents = await Encryption.of(db).read(
         SESSIONS,
@@ -65,19 +66,7 @@ async def past_calls(
     page = records[:limit]
     if len(records) <= limit or (last := page[-1].started_at) is None:
         return page, None
-    seen = sum(each.started_at == last for each in page) + (skip if last == until else 0)
-    return page, f"{last.isoformat().replace('+00:00', 'Z')}/{seen}"
-
-
-def _place(after: str) -> tuple[datetime, int]:
-    at, _, seen = after.partition("/")
-    try:
-        moment, skip = datetime.fromisoformat(at), int(seen or 0)
-        if moment.tzinfo is None:
-            raise ValueError
-    except ValueError:
-        raise UsageError("that is no place in the list", hint="begin again with the first page") from None
-    return moment, max(0, min(skip, _MOST_SKIPPED))
+    return page, write_place(last, (each.started_at for each in page), place)
 
 
 async def exchange(db: AsyncDatabase[Document], scope: UserScope, session_id: str, item_id: str | None) -> Exchange:
