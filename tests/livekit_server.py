@@ -1,4 +1,4 @@
-"""A LiveKit server on this machine, which listens on 127.0.0.1 alone, with a key pair of its own."""
+"""A real LiveKit server on this machine, on 127.0.0.1 alone, for whole calls of tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ PATIENCE = 30
 
 @dataclass(frozen=True)
 class LiveKitServer:
-    """Where a server is to be reached, and by whom."""
+    """A LiveKit server on this machine, with a key pair of its own; the pid is 0 while it does not run."""
 
     port: int
     key: SigningKey
     log: Path
+    pid: int
 
     @property
     def url(self) -> str:
@@ -67,18 +68,17 @@ class LiveKitProcess:
 
     def __init__(self, folder: Path) -> None:
         """Take free ports, and start nothing yet; configuration and log are in `folder`."""
-        self.server = LiveKitServer(
-            free_port(), SigningKey("APIendtoend", SecretStr(secrets.token_hex(32))), folder / "livekit-server.log"
-        )
+        self._port, self._log = free_port(), folder / "livekit-server.log"
+        self._key = SigningKey("APIendtoend", SecretStr(secrets.token_hex(32)))
         self._process: subprocess.Popen[bytes] | None = None
         self._file = folder / "livekit.yaml"
         self._file.write_text(json.dumps(self._config(free_port(socket.SOCK_DGRAM))))  # JSON is YAML
 
     def _config(self, udp: int) -> dict[str, object]:
         return {
-            "port": self.server.port,
+            "port": self._port,
             "bind_addresses": ["127.0.0.1"],
-            "keys": {self.server.key.api_key: self.server.key.secret},
+            "keys": {self._key.api_key: self._key.secret},
             "rtc": {
                 "tcp_port": 0,  # none: it would listen on every address
                 "udp_port": udp,
@@ -92,28 +92,28 @@ class LiveKitProcess:
         }
 
     @property
-    def pid(self) -> int | None:
-        """Of the process that runs."""
-        return self._process.pid if self._process else None
+    def server(self) -> LiveKitServer:
+        """The server, whether it runs or not."""
+        return LiveKitServer(self._port, self._key, self._log, self._process.pid if self._process else 0)
 
     def start(self) -> None:
         """Start it, and wait until it answers.
 
         Raises:
-            RuntimeError: it does not.
+            RuntimeError: it does not; the message has the end of its log.
         """
-        with self.server.log.open("ab") as log:
+        with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [str(BINARY), "--config", str(self._file)], stdout=log, stderr=subprocess.STDOUT, process_group=0
             )
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
-                with urlopen(f"http://127.0.0.1:{self.server.port}/", timeout=1):
+                with urlopen(f"http://127.0.0.1:{self._port}/", timeout=1):
                     return
             except (URLError, OSError):
                 time.sleep(0.05)
-        raise RuntimeError(f"livekit-server did not start:\n{self.server.log.read_text(errors='replace')[-2_000:]}")
+        raise RuntimeError(f"livekit-server did not start:\n{self._log.read_text(errors='replace')[-2_000:]}")
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -134,8 +134,12 @@ class LiveKitProcess:
 
 
 @contextmanager
-def livekit_server(folder: Path) -> Iterator[LiveKitServer]:
-    """A server that runs as long as the block."""
+def livekit_server_in(folder: Path) -> Iterator[LiveKitServer]:
+    """A server with its configuration and log in `folder`, until the end of the block.
+
+    Raises:
+        RuntimeError: it did not start; the message has the end of its log.
+    """
     process = LiveKitProcess(folder)
     try:
         process.start()

@@ -19,21 +19,17 @@ from lkmongo.store.mongo.client import create_client
 from lkmongo.store.open import Store
 from lkmongo.tokens import Token, TokenRequest, mint
 from tests.e2e.caller import Caller, inside
-from tests.livekit_server import BINARY, LiveKitServer
-from tests.livekit_server import livekit_server as livekit_on_this_machine
+from tests.livekit_server import BINARY, LiveKitServer, livekit_server_in
 from tests.speech_gateway import Gateway, calls, inference_gateway
 from tests.worker_process import Worker, worker
 
 collect_ignore_glob = [] if BINARY and "PYTEST_XDIST_WORKER" not in os.environ else ["test_*.py"]
 
-PATIENCE = 30
-"""Seconds that anything may take before it counts as not happening."""
-
 
 @pytest.fixture(scope="session")
 def livekit_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveKitServer]:
     """A server that lives as long as the test run."""
-    with livekit_on_this_machine(tmp_path_factory.mktemp("livekit")) as server:
+    with livekit_server_in(tmp_path_factory.mktemp("livekit")) as server:
         yield server
 
 
