@@ -35,6 +35,7 @@ from benchmarks.soak_account import CLOSED_WITHIN, Held, account, counts
 from benchmarks.soak_calls import Call, How, Person, die, hold
 from benchmarks.soak_faults import KINDS, MARKER, Supervised, World, have_faults, of_run
 from benchmarks.soak_memory import MOST_A_HOUR, Idle, Watched, look
+from benchmarks.soak_report import summary
 from lkmongo.aio import running
 from lkmongo.model import UserScope
 from lkmongo.outbox import journal
@@ -318,6 +319,7 @@ async def _hold(it: Run) -> tuple[dict[str, Any], list[str]]:
         "seed": plan.seed,
         "at_once": plan.at_once,
         "explained": [[what, why, count] for (what, why), count in sorted(found.explained.items())],
+        "reasons": found.reasons,
         "wrong": wrong,
         "all_closed_after_s": round(closed_after, 1),
         "open_before": before and asdict(before),
@@ -329,38 +331,6 @@ async def _hold(it: Run) -> tuple[dict[str, Any], list[str]]:
         "samples": [asdict(each) for each in it.watched.samples[:: int(60 / _SAMPLE)]],
     }
     return figures, wrong
-
-
-def summary(figures: dict[str, Any]) -> str:
-    """The run as a few lines of text."""
-    lines = [
-        (
-            f"{figures['minutes']:g} minutes, seed {figures['seed']}: {_listed(figures['outcomes'])} of "
-            f"{figures['calls']} calls, {figures['at_once']} at once, of {figures['people']} people"
-        ),
-        f"faults: {_listed(figures['faults'])}",
-        (
-            f"lines: {figures['lines']}, {figures['answered']} of them answered; "
-            f"{figures['acknowledged']} facts acknowledged, {figures['questions']} questions"
-        ),
-        (
-            f"sessions: {_listed(figures['sessions_by_status'])}; {figures['turns']} turns; "
-            f"all closed {figures['all_closed_after_s']:g} s after the last call"
-        ),
-        f"open before the first call: {figures['open_before']}",
-        f"open after the last call: {figures['open_after']}",
-    ]
-    lines += [f"{what} ({why}): {count}" for what, why, count in figures["explained"]]
-    for name, each in figures["slopes"].items():
-        lines.append(
-            f"memory of the {name}: {each['mb_an_hour']:+.1f} MB an hour, give or take {each['uncertainty']:.1f}, "
-            f"over {60 * each['hours']:.0f} minutes: {each['verdict']} (at most {figures['most_mb_an_hour']:g})"
-        )
-    return "\n".join([*lines, f"{len(figures['wrong'])} wrong", *figures["wrong"]])
-
-
-def _listed(counted: dict[str, int]) -> str:
-    return ", ".join(f"{count} {what}" for what, count in sorted(counted.items(), key=lambda each: -each[1])) or "none"
 
 
 async def _until_ctrl_c(plan: Plan) -> tuple[dict[str, Any], list[str]]:

@@ -63,17 +63,20 @@ class Held:
 
 @dataclass
 class Account:
-    """What is wrong, a sentence each; and what was not as usual and has its reason, counted by what and why."""
+    """What is wrong, a sentence each; and what was not as usual and has its reason: counted, and a sentence each."""
 
     wrong: list[str] = field(default_factory=list)
     explained: Counter[tuple[str, str]] = field(default_factory=Counter)
+    reasons: list[str] = field(default_factory=list)
 
     def note(self, what: str, call: Call, faults: Sequence[Fault], begin: float, end: float, more: str = "") -> None:
         """Something was not as usual between two times: a fault was the reason, or it is wrong."""
+        told = f"{_name(call)}: {what}{f': {more}' if more else ''}"
         if reason := excuse(what, call, faults, begin, end):
             self.explained[what, reason.kind] += 1
+            self.reasons.append(f"{told} ({reason.kind})")
         else:
-            self.wrong.append(f"{_name(call)}: {what}{f': {more}' if more else ''}")
+            self.wrong.append(told)
 
 
 def account(held: Held) -> Account:

@@ -1,8 +1,9 @@
-"""The last soak as people read it: the block of docs/scale.md, from benchmarks/soak_results.json."""
+"""A soak as people read it: the summary of a run, and the block of docs/scale.md from benchmarks/soak_results.json."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,34 @@ def document(figures: dict[str, Any]) -> str:
     return "\n".join([*lines, "", machine_line(figures["machine"])])
 
 
+def summary(figures: dict[str, Any]) -> str:
+    """The run as a few lines of text."""
+    lines = [
+        (
+            f"{figures['minutes']:g} minutes, seed {figures['seed']}: {_listed(figures['outcomes'])} of "
+            f"{figures['calls']} calls, {figures['at_once']} at once, of {figures['people']} people"
+        ),
+        f"faults: {_listed(figures['faults'])}",
+        (
+            f"lines: {figures['lines']}, {figures['answered']} of them answered; "
+            f"{figures['acknowledged']} facts acknowledged, {figures['questions']} questions"
+        ),
+        (
+            f"sessions: {_listed(figures['sessions_by_status'])}; {figures['turns']} turns; "
+            f"all closed {figures['all_closed_after_s']:g} s after the last call"
+        ),
+        f"open before the first call: {figures['open_before']}",
+        f"open after the last call: {figures['open_after']}",
+    ]
+    lines += [f"{what} ({why}): {count}" for what, why, count in figures["explained"]]
+    for name, each in figures["slopes"].items():
+        lines.append(
+            f"memory of the {name}: {each['mb_an_hour']:+.1f} MB an hour, give or take {each['uncertainty']:.1f}, "
+            f"over {60 * each['hours']:.0f} minutes: {each['verdict']} (at most {figures['most_mb_an_hour']:g})"
+        )
+    return "\n".join([*lines, f"{len(figures['wrong'])} wrong", *figures["wrong"]])
+
+
 def _open(figures: dict[str, Any]) -> list[tuple[str, str]]:
     before, after = figures["open_before"] or {}, figures["open_after"] or {}
     words = {
@@ -76,5 +105,5 @@ def _listed(counted: dict[str, int]) -> str:
     return ", ".join(f"{count} {what}" for what, count in sorted(counted.items(), key=lambda each: -each[1])) or "none"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     return [f"| {' | '.join(each)} |" for each in (head, ("---",) * len(head), *rows)]

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from benchmarks.soak import summary
 from benchmarks.soak_account import Held, account, counts
 from benchmarks.soak_calls import Call, Line, Person
 from benchmarks.soak_faults import KINDS, Fault
 from benchmarks.soak_memory import Idle, Sample, Watched, slope
+from benchmarks.soak_report import summary
 
 NOON = 1_796_126_400.0
 
