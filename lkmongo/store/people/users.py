@@ -427,6 +427,7 @@ class Visitors:
 
     def __init__(self, db: AsyncDatabase[dict[str, Any]]) -> None:
         self._visitors = db[VISITORS]
+        self._tombstones = Tombstones(db)
 
     async def get(self, key: str) -> Visitor | None:
         return _visitor(await operations.read(lambda: self._visitors.find_one({"_id": key})))
@@ -446,10 +447,25 @@ class Visitors:
         fields = scope.filter | {"created_at": moment, "last_seen_at": moment} | STAMP
         await operations.write(lambda: self._visitors.update_one({"_id": key}, {"$setOnInsert": fields}, upsert=True))
 
-    async def end(self, key: str) -> None:
-        """Invalidate the browser's cookie and every copy of it, and the seals that were made for it."""
-        change = {"$set": {"ended_at": now()}}
-        await operations.write(lambda: self._visitors.update_one({"_id": key}, change))
+    async def begin(self, key: str, scope: UserScope) -> None:
+        """Register the browser with which a session of this guest begins.
+
+        Not if they were erased: their cookie may be somebody's, whom it must not bring back.
+        """
+        if await self._tombstones.get(scope) is None:
+            await self.add(key, scope)
+
+    async def end(self, key: str, scope: UserScope) -> None:
+        """Invalidate the browser's cookie and every copy of it, and the seals that were made for it.
+
+        Of one that is not known, too, as this person's: seals may have been made for it that nobody has used.
+        """
+        moment = now()
+        change = {
+            "$set": {"ended_at": moment},
+            "$setOnInsert": scope.filter | {"created_at": moment, "last_seen_at": moment} | STAMP,
+        }
+        await operations.write(lambda: self._visitors.update_one({"_id": key}, change, upsert=True))
 
     async def end_login(self, key: str, scope: UserScope) -> None:
         """Invalidate the seals that were made for a login until now; it may begin anew."""
