@@ -105,10 +105,6 @@ class TenantScope:
         return {"tenant_id": self.tenant_id}
 
 
-VISITOR_PREFIX = "web-"
-"""Of the user ids of visitors who do not log in; not allowed for logins, which could otherwise name their memory."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserScope:
     """One person of one tenant: the scope of everything that is remembered of them.
@@ -128,11 +124,6 @@ class UserScope:
     def guest(cls, tenant_id: str = DEFAULT_TENANT) -> UserScope:
         """An unknown caller, for one call."""
         return cls(tenant_id=tenant_id, user_id=f"guest-{uuid4().hex}")
-
-    @property
-    def is_visitor(self) -> bool:
-        """Whether it is a guest whom `lkmongo web` knows again, and nobody else does."""
-        return self.user_id.startswith(VISITOR_PREFIX)
 
     @property
     def is_guest(self) -> bool:

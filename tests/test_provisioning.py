@@ -285,8 +285,9 @@ async def test_a_worker_does_what_it_does_and_may_do_no_more(guarded, operator, 
             await called(store, ROBIN)
             assert await store.pins.verify(ROBIN, NUMBER, PIN) == "right"
             assert await store.phones.unlink(ROBIN, NUMBER) == await store.pins.clear(ROBIN) == 1
-        await Admission(store.db, Ticket("RM_1", "seal", "visitor", at, at), at).confirm()
-        await Visitors(store.db).begin("visitor", UserScope(tenant_id="default", user_id="web-1"))
+        ticket = Ticket("RM_1", "seal", "visitor", at, at)
+        await Admission(store.db, ticket, at).confirm()
+        await Visitors(store.db).begin(ticket, UserScope(tenant_id="default", user_id="web-1"))
         record = SessionRecord("s-2", ROBIN, "room", SessionStatus.ACTIVE, at)
         await store.sessions.open(record, "me")
         for operation in SAMPLES:

@@ -33,7 +33,7 @@ from lkmongo.outbox.operations import Change, Forget, ForgetCalls, Remember, Sav
 from lkmongo.outbox.outbox import Outbox, Saved
 from lkmongo.store.open import Store
 from lkmongo.store.people.take_back import Known
-from lkmongo.store.people.users import Visitors, check_profile_value, kept_profile_value
+from lkmongo.store.people.users import check_profile_value, kept_profile_value
 from lkmongo.summary import PastCall, Summary
 from lkmongo.tenants import Limits, TenantPolicy, Tenants
 from lkmongo.trust import Level, NotTrustedError
@@ -227,13 +227,10 @@ class Caller:
         """Update `last_seen_at`, creating the profile if it is missing, and register a web visitor's browser."""
         if self.guest:
             return
-        ticket = self.outbox.record.ticket
 
         async def seen() -> None:
             async with self.outbox.writing():
-                await self._store.users.seen(self.scope)
-                if ticket and ticket.visitor and self.scope.is_visitor:
-                    await Visitors(self._store.db).begin(ticket.visitor, self.scope)
+                await self._store.users.seen(self.scope, self.outbox.record.ticket)
 
         self._background.begin(seen())
 

@@ -23,11 +23,12 @@ from lkmongo.errors import (
     SettingsError,
 )
 from lkmongo.imports import import_string
-from lkmongo.model import VISITOR_PREFIX, UserScope, check_id
+from lkmongo.model import UserScope, check_id
 from lkmongo.store.open import Store
 from lkmongo.store.people.merge import merge
 from lkmongo.store.people.tombstones import Tombstones
 from lkmongo.store.people.users import Visitor, Visitors
+from lkmongo.ticket import VISITOR_PREFIX
 from lkmongo.web.handle import MAX_AGE, CookieKeys, Handle, login_key
 
 logger = logging.getLogger(__name__)

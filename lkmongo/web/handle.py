@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 from lkmongo.errors import SettingsError
 from lkmongo.files import kept_secret
-from lkmongo.model import VISITOR_PREFIX, UserScope
+from lkmongo.model import UserScope
 from lkmongo.settings import Settings
+from lkmongo.ticket import VISITOR_PREFIX
 
 MAX_AGE = 365 * 24 * 3600
 """Seconds for which a cookie is valid; it is renewed for those who come back."""

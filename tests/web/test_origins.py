@@ -17,7 +17,7 @@ from lkmongo.web.caller import HEADER
 from lkmongo.web.guard import guard
 from lkmongo.web.origins import STRANGERS, Origins
 from lkmongo.web.proxies import Proxies
-from tests.web_server import call, token, web_server
+from tests.web_server import call, token, told, web_server
 
 SHOP, TALK = "https://shop.example.com", "https://talk.example.com"
 EVIL = "https://evil.example"
@@ -130,6 +130,18 @@ async def test_no_request_of_a_page_that_is_not_listed_reaches_a_handler(listed,
     assert "Access-Control-Allow-Credentials" not in answer.headers
     assert "Set-Cookie" not in answer.headers
     assert "secret" not in (answer.text or "")
+
+
+@pytest.mark.parametrize("how", ["the browser's Host", "a Host of its own"])
+async def test_through_a_proxy_on_the_page_s_own_origin_who_comes_back_is_known(store, how):
+    """As nginx and Caddy do it, and as the rewrites of Next.js do, behind which the page's origin is another one."""
+    page = "http://localhost:3000"
+    passes = how == "the browser's Host"
+    async with web_server(store, origins=None if passes else page) as server:
+        headers = {"Origin": page, "Sec-Fetch-Site": "same-origin"} | ({"Host": "localhost:3000"} if passes else {})
+        browser = server.browser()
+        found = {told(await token(browser, server, headers=headers)).scope for _ in range(2)}
+    assert len(found) == 1
 
 
 async def test_another_name_for_this_address_learns_nothing_by_its_preflight(store):
