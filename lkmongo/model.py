@@ -377,6 +377,8 @@ class SessionStatus(StrEnum):
     ACTIVE = "active"
     COMPLETE = "complete"
     INTERRUPTED = "interrupted"
+    NO_AGENT = "no agent"
+    """Somebody was in the room, and no worker came: see `lkmongo.web.unanswered`."""
 
 
 class TurnKind(StrEnum):
