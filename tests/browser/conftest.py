@@ -15,7 +15,6 @@ import pytest_asyncio
 
 from lkmongo.web.server import Client
 from tests.e2e.conftest import (  # noqa: F401 - fixtures
-    BINARY,
     gateway,
     livekit_server,
     records,
@@ -23,6 +22,7 @@ from tests.e2e.conftest import (  # noqa: F401 - fixtures
     text_worker,
     voice_worker,
 )
+from tests.livekit_server import BINARY
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parent.parent.parent

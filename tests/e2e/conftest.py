@@ -6,134 +6,31 @@ in real time want the machine for themselves.
 
 from __future__ import annotations
 
-import json
 import os
-import secrets
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from urllib.error import HTTPError, URLError
-from urllib.request import urlopen
 
 import pytest
 import pytest_asyncio
 from livekit import api, rtc
-from pydantic import SecretStr
 
-from lkmongo.settings import LiveKitCredentials
 from lkmongo.store.indexes import database_indexes
 from lkmongo.store.mongo.client import create_client
 from lkmongo.store.open import Store
-from lkmongo.tokens import SigningKey, Token, TokenRequest, mint
+from lkmongo.tokens import Token, TokenRequest, mint
 from tests.e2e.caller import Caller, inside
+from tests.livekit_server import BINARY, LiveKitServer, livekit_server_in
 from tests.speech_gateway import Gateway, calls, inference_gateway
 from tests.worker_process import Worker, worker
 
-BINARY = shutil.which("livekit-server")
 collect_ignore_glob = [] if BINARY and "PYTEST_XDIST_WORKER" not in os.environ else ["test_*.py"]
-
-PATIENCE = 30
-"""Seconds that anything may take before it counts as not happening."""
-
-
-@dataclass(frozen=True)
-class LiveKitServer:
-    """A LiveKit server on this machine, with a key pair of its own."""
-
-    port: int
-    key: SigningKey
-    log: Path
-
-    @property
-    def url(self) -> str:
-        """Where clients and workers connect to."""
-        return f"ws://127.0.0.1:{self.port}"
-
-    @property
-    def credentials(self) -> LiveKitCredentials:
-        """What settings would hold."""
-        return LiveKitCredentials(self.url, self.key.api_key, self.key.api_secret)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """The variables that lead lkmongo here."""
-        return {
-            "LIVEKIT_URL": self.url,
-            "LIVEKIT_API_KEY": self.key.api_key,
-            "LIVEKIT_API_SECRET": self.key.secret,
-        }
-
-    def takes(self, token: str) -> bool:
-        """Ask the server itself whether it would let the holder of this token in."""
-        try:
-            with urlopen(f"http://127.0.0.1:{self.port}/rtc/validate?access_token={token}", timeout=PATIENCE) as answer:
-                return bool(answer.status == 200)
-        except HTTPError:
-            return False
 
 
 @pytest.fixture(scope="session")
 def livekit_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveKitServer]:
-    """A server that listens on 127.0.0.1 alone and lives as long as the test run."""
-    folder = tmp_path_factory.mktemp("livekit")
-    port, udp = _free_port(), _free_port(socket.SOCK_DGRAM)
-    server = LiveKitServer(
-        port, SigningKey("APIendtoend", SecretStr(secrets.token_hex(32))), folder / "livekit-server.log"
-    )
-    config = {
-        "port": port,
-        "bind_addresses": ["127.0.0.1"],
-        "keys": {server.key.api_key: server.key.secret},
-        "rtc": {
-            "tcp_port": 0,  # none: it would listen on every address
-            "udp_port": udp,
-            "node_ip": "127.0.0.1",
-            "use_external_ip": False,
-            "enable_loopback_candidate": True,
-            "interfaces": {"includes": ["lo", "lo0"]},
-            "ips": {"includes": ["127.0.0.1/32"]},
-        },
-        "logging": {"level": "info", "json": True},
-    }
-    file = folder / "livekit.yaml"
-    file.write_text(json.dumps(config))  # JSON is YAML
-    with (
-        server.log.open("wb") as log,
-        subprocess.Popen([str(BINARY), "--config", str(file)], stdout=log, stderr=subprocess.STDOUT) as process,
-    ):
-        try:
-            _wait_until_it_answers(server, process)
-            yield server
-        finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
-def _free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_until_it_answers(server: LiveKitServer, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
-        try:
-            with urlopen(f"http://127.0.0.1:{server.port}/", timeout=1):
-                return
-        except (URLError, OSError):
-            time.sleep(0.05)
-    pytest.fail(f"livekit-server did not start:\n{server.log.read_text(errors='replace')[-2_000:]}")
+    """A server that lives as long as the test run."""
+    with livekit_server_in(tmp_path_factory.mktemp("livekit")) as server:
+        yield server
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from lkmongo.phone_numbers import PhoneNumber
 from lkmongo.settings import LiveKitCredentials
 from tests import livekit_api, sip_server
 from tests.e2e.caller import Caller, inside
-from tests.e2e.conftest import PATIENCE
+from tests.livekit_server import PATIENCE
 from tests.sip_server import BUSY, RINGS, Dialled, Telephony
 from tests.speech_gateway import Gateway, inference_gateway
 

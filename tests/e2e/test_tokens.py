@@ -22,7 +22,7 @@ from lkmongo.livekit_api import send_agent
 from lkmongo.model import UserScope
 from lkmongo.token_inspection import inspect
 from lkmongo.tokens import Permissions, TokenRequest, mint
-from tests.e2e.conftest import PATIENCE
+from tests.livekit_server import PATIENCE
 
 RATE = 48_000
 JORDAN = UserScope(tenant_id="acme", user_id="u-100")
