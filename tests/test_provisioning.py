@@ -45,6 +45,7 @@ from lkmongo.store.people.audit import Audit, AuditFilter
 from lkmongo.store.people.audit_chain import shorten, verify
 from lkmongo.store.people.erase import erase, receipts, sweep_behind
 from lkmongo.store.people.merge import merge
+from lkmongo.store.people.unanswered import record_unanswered
 from lkmongo.tenants import TenantPolicy
 from lkmongo.ticket import Ticket
 from lkmongo.web.server import _prepare
@@ -251,6 +252,9 @@ async def test_web_does_what_it_does_and_may_do_no_more(guarded, operator, seen,
         # Somebody is erased while a suggestion of theirs is being stored.
         await erase(operator.db, ROBIN, by="Sam")
         await sweep_behind(store.db, ROBIN, "s-3")
+        ticket = Ticket("RM_1", "a-seal", "a-browser", began, now() + timedelta(minutes=5))
+        waited = SessionRecord("RM_1", guest, "room", SessionStatus.NO_AGENT, now(), now(), ticket=ticket)
+        assert await record_unanswered(store.db, waited, asks=False)
         await store.ping()
         checks = await examine(settings(guarded, "web", tmp_path), {}, only=["mongodb"])
     assert [f"{check.name}: {check.detail}" for check in checks if check.status == "fail"] == []

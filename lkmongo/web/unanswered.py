@@ -36,6 +36,8 @@ EVERY = timedelta(seconds=4)
 """Between two looks: LiveKit keeps a room for 20 s after the last one has left, if it is not set up otherwise."""
 LATE = timedelta(seconds=10)
 """How long somebody waits until the log says so."""
+WAITS = timedelta(minutes=6)
+"""How old a room is at most that a server which was started again looks into: the talk page gives up after five."""
 MOST = 10_000
 """Rooms that are looked for; of more, the oldest are given up."""
 
@@ -131,13 +133,17 @@ class Unanswered:
     async def _look_into(self, client: api.LiveKitAPI, room: api.Room) -> None:
         from livekit import api
 
+        is_known, age = room.name in self._given or room.sid in self._waiting, _age(Room.of(room))
+        if not is_known and age > WAITS:
+            self._settled.add(room.sid)
+            return
         try:
             async with asyncio.timeout(PATIENCE):
                 found = await client.agent_dispatch.list_dispatch(room.name)
         except api.ServerError:  # it was closed just now
             return
         ours = [each for each in found if each.agent_name == self._agent_name]
-        if not ours and (room.name in self._given or _age(Room.of(room)) < LATE):
+        if not ours and (is_known or age < LATE):
             return  # it is yet to be dispatched, or a worker does so again
         waiting = self._waiting.get(room.sid) or self._find_out(room, ours)
         if waiting is None or any(each.state.jobs for each in ours):

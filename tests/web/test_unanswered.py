@@ -142,6 +142,7 @@ async def test_several_servers_record_one_room_once_and_one_that_was_restarted_f
     enters(rooms, of_command)
     enters(rooms, elsewhere)
     enters(rooms, a_token(), agent="another-agent")
+    enters(rooms, a_token(), age=3_600)  # nobody waits for so long
     for server in servers:
         await server.look()
     rooms.names.clear()
