@@ -68,8 +68,9 @@ ENDINGS = {
         "the worker is killed, and the caller leaves before another agent continues the call",
         "interrupted",
         "lost",
-        "another worker of the agent looks for leases that have run out, and who is in the room: LiveKit takes 20 s to "
-        "notice that the agent is not. Without such a worker, the next that starts does it, or `sessions recover`",
+        "another worker of the agent on the same machine sees that the process is gone; on another, that the lease has "
+        "run out (6 s), and LiveKit has noticed that the agent has left (20 s). Otherwise the next that starts does, or "
+        "`sessions recover`",
     ),
     "loses LiveKit": Ending(
         "the LiveKit server dies", "complete", "connection lost", "the agent tries to connect again for as long"

@@ -16,7 +16,6 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from livekit import api
 
-from lkmongo.aio import running
 from lkmongo.model import SessionRecord, UserScope, now
 from lkmongo.store.open import Store
 from lkmongo.store.people.users import Visitors
@@ -37,7 +36,7 @@ async def test_the_record_says_how_the_caller_went(text_worker, records, rooms, 
     who = UserScope(tenant_id="went", user_id=how.replace(" ", "-"))
     wanted = TokenRequest(who=who, agent_name=TEXT, participant_identity="caller-1")
     token = mint(livekit_server.key, wanted)
-    began = now()
+    began, copy = now(), None
     async with AsyncExitStack() as stack:
         if how == "dies":
             client = await asyncio.create_subprocess_exec(sys.executable, "-c", _CLIENT, livekit_server.url, token.text)
@@ -51,7 +50,8 @@ async def test_the_record_says_how_the_caller_went(text_worker, records, rooms, 
             record = await _begun(records, who)
             went = time.monotonic()
             if how == "is joined by a copy":
-                await stack.enter_async_context(running(_stay(livekit_server.url, token.text)))
+                # Who is cut off while they enter is told so only seconds later.
+                copy = asyncio.create_task(stack.enter_async_context(inside(livekit_server.url, token.text)))
             elif how == "is removed":
                 await rooms.remove_participant(api.RoomParticipantIdentity(room=wanted.room, identity="caller-1"))
             elif how == "finds the room deleted":
@@ -59,6 +59,8 @@ async def test_the_record_says_how_the_caller_went(text_worker, records, rooms, 
             else:
                 await caller.hang_up()
         record = await ended_as(records, record, how, went)
+        if copy:
+            await copy
     assert began < record.ended_at <= now()
 
 
@@ -85,10 +87,8 @@ async def test_the_record_says_that_the_agent_has_ended_the_call(start_worker, r
                 await ended_as(records, SessionRecord(session_id, who, None, None, None), "is one too many", went)
         who = UserScope(tenant_id="went", user_id="hung-up-on")
         async with call(who=who, agent_name="ends-itself", room="finish-1") as caller:
-            session_id = await caller.room.sid
-            await caller.until(caller.said)
-            went = time.monotonic()
-            await ended_as(records, SessionRecord(session_id, who, None, None, None), "is hung up on", went)
+            begun = SessionRecord(await caller.room.sid, who, None, None, None)
+            await ended_as(records, begun, "is hung up on", None)  # before the greeting has arrived, on a busy machine
 
 
 async def test_the_record_of_a_call_whose_worker_was_killed_and_that_nobody_continues(start_worker, records, call):
@@ -181,12 +181,6 @@ async def stay():
     await asyncio.Event().wait()
 asyncio.run(stay())
 """
-
-
-async def _stay(url: str, token: str) -> None:
-    """Be in a room until cancelled: who is cut off while they enter is only told so seconds later."""
-    async with inside(url, token):
-        await asyncio.Event().wait()
 
 
 async def _begun(records: Store, who: UserScope) -> SessionRecord:
