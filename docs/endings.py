@@ -69,8 +69,8 @@ ENDINGS = {
         "interrupted",
         "lost",
         "another worker of the agent on the same machine sees that the process is gone; on another, that the lease has "
-        "run out (6 s), and LiveKit has noticed that the agent has left (20 s). Otherwise the next that starts does, or "
-        "`sessions recover`",
+        "run out (6 s), and LiveKit has noticed that the agent has left (20 s). Else the next that starts does it, "
+        "or `sessions recover`",
     ),
     "loses LiveKit": Ending(
         "the LiveKit server dies", "complete", "connection lost", "the agent tries to connect again for as long"
