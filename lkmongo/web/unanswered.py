@@ -13,25 +13,32 @@ import asyncio
 import importlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from lkmongo.aio import poll
 from lkmongo.dispatch import LEEWAY, Dispatched, Room, read_dispatch
 from lkmongo.livekit_api import PATIENCE, livekit_client
-from lkmongo.model import SessionRecord, SessionStatus, now
-from lkmongo.store.people.unanswered import record_unanswered
+from lkmongo.model import SessionRecord, SessionStatus, UserScope, now
+from lkmongo.store.people.admission import Admission, NotAdmittedError
+from lkmongo.store.people.erase import sweep_behind
+from lkmongo.store.people.tombstones import Tombstones
+from lkmongo.store.people.users import Users
+from lkmongo.store.sessions.sessions import Sessions
 from lkmongo.tokens import LIFE, TokenRequest
 
 if TYPE_CHECKING:
     from livekit import api
+    from pymongo.asynchronous.database import AsyncDatabase
 
     from lkmongo.settings import LiveKitCredentials
     from lkmongo.store.open import Store
 
 logger = logging.getLogger(__name__)
 
+NO_AGENT = "no agent"
+"""The close reason of such a record."""
 EVERY = timedelta(seconds=4)
 """Between two looks: LiveKit keeps a room for 20 s after the last one has left, if it is not set up otherwise."""
 LATE = timedelta(seconds=10)
@@ -201,3 +208,48 @@ def _age(room: Room) -> timedelta:
 def _bound(listed: dict[str, Any]) -> None:
     while len(listed) > MOST:
         del listed[next(iter(listed))]
+
+
+async def record_unanswered(db: AsyncDatabase[dict[str, Any]], waited: SessionRecord, *, asks: bool) -> bool:
+    """Store that somebody waited for an agent in vain, once, whoever else records the same room.
+
+    Of who has not agreed to be kept, or whose token was not valid any more, only that somebody waited is stored, under
+    the id of a guest that nobody else has; of who was erased meanwhile, nothing.
+
+    Args:
+        db: the database.
+        waited: the room's id, who waited there, under which ticket, from when to when.
+        asks: nothing is stored of people in this tenant who have not agreed to it.
+
+    Returns:
+        Whether it was stored; False if they were erased, or the room has a session or such a record.
+
+    Raises:
+        DatabaseError: MongoDB failed; it can be called again.
+    """
+    if await _is_erased(db, waited):
+        return False
+    record = replace(waited, status=SessionStatus.NO_AGENT, close_reason=NO_AGENT)
+    if not await _may_be_named(db, waited, asks=asks):
+        nobody = UserScope.guest(waited.scope.tenant_id)
+        report = {"consent": {"state": "unanswered"}} if asks else {}
+        record = replace(record, scope=nobody, room_name=None, participant_identity=None, report=report)
+    is_new = await Sessions(db).add_unanswered(record)
+    if await _is_erased(db, waited):  # an erasure that has looked before the write does not find it
+        await sweep_behind(db, record.scope, record.session_id)
+        return False
+    return is_new
+
+
+async def _is_erased(db: AsyncDatabase[dict[str, Any]], waited: SessionRecord) -> bool:
+    age = now() - waited.started_at if waited.started_at else timedelta()
+    return await Tombstones(db).bars(waited.scope, max(age, timedelta()))
+
+
+async def _may_be_named(db: AsyncDatabase[dict[str, Any]], waited: SessionRecord, *, asks: bool) -> bool:
+    admission = Admission(db, waited.ticket, waited.started_at or now()) if waited.ticket else None
+    try:
+        profile = await Users(db).get_admitted(waited.scope, admission)
+    except NotAdmittedError:
+        return False
+    return not asks or bool(profile and profile.consent and profile.consent.allows)
