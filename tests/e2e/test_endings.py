@@ -71,7 +71,7 @@ async def test_the_record_says_that_the_visitor_has_logged_out(text_worker, reco
         await caller.reads("Hello", "Hi")
         record = await _begun(records, who)
         went = time.monotonic()
-        await visitors.end("a-browser")
+        await visitors.end("a-browser", who)
         await ended_as(records, record, how, went)
 
 
