@@ -149,7 +149,7 @@ def run(settings: Settings, options: Options) -> None:
         )
     if concern := check_secret(credentials.secrets[0], permitted=options.dev or credentials.is_local):
         logger.warning(concern)
-        silence_pyjwt()
+    silence_pyjwt()
     if not options.demo:
         from lkmongo.agent.models import check_language_model
 
