@@ -12,7 +12,7 @@ ARGS  ?=
 # Compiled modules are kept: without them each start of the program takes three seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup voice talk console test check fix docs lock wheel faults test-wheel test-atlas atlas-address test-e2e livekit-server test-browser browser-tools pictures dev clean bench bench-quick bench-memory bench-voice
+.PHONY: setup voice talk console test check fix docs lock wheel faults test-wheel test-atlas atlas-address test-e2e livekit-server test-browser browser-tools pictures dev clean bench bench-quick bench-memory bench-voice bench-rooms
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -137,6 +137,11 @@ bench-memory: $(STAMP)
 bench-voice: $(STAMP)
 	@$(BIN)/python -m benchmarks.voice $(ARGS)
 
+# How many calls this machine carries through a real LiveKit server, beside a worker of the SDK alone: half an hour, alone on
+# the machine; writes benchmarks/rooms_results.json and docs/scale.md.
+bench-rooms: livekit-server $(STAMP)
+	@$(BIN)/python -m benchmarks.rooms $(ARGS)
+
 # Whole calls through a real LiveKit server on this machine, which listens on 127.0.0.1 alone.
 test-e2e: livekit-server $(STAMP)
 	@$(BIN)/python -m pytest -q --timeout 300 tests/e2e $(ARGS)
@@ -144,7 +149,7 @@ test-e2e: livekit-server $(STAMP)
 livekit-server:
 	@command -v livekit-server >/dev/null || { \
 		echo "error: livekit-server is not on PATH: there is no LiveKit server to test through" >&2; \
-		echo "  try: install it (https://docs.livekit.io/transport/self-hosting/local/), then make test-e2e again" >&2; \
+		echo "  try: install it (https://docs.livekit.io/transport/self-hosting/local/), then make $(MAKECMDGOALS) again" >&2; \
 		exit 2; }
 
 # The talk page in a real Chromium, with whole calls where livekit-server is on PATH. What drives the browser goes into

@@ -117,9 +117,9 @@ def performance() -> str:
 
 def scale() -> str:
     """docs/scale.md, with what the last run of the benchmarks has stored."""
-    from benchmarks import report
+    from benchmarks import report, rooms_report
 
-    return fill("docs/scale.md", report.sizes())
+    return fill("docs/scale.md", report.sizes() | rooms_report.blocks(rooms_report.results()))
 
 
 def chart() -> str:
