@@ -12,7 +12,7 @@ ARGS  ?=
 # Compiled modules are kept: without them each start of the program takes three seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup voice talk console test check fix docs lock wheel faults test-wheel test-atlas atlas-address test-e2e livekit-server test-browser browser-tools pictures dev clean bench bench-quick bench-memory bench-voice bench-rooms
+.PHONY: setup voice talk console test check fix docs lock wheel faults test-wheel test-atlas atlas-address test-e2e livekit-server test-browser browser-tools pictures dev clean bench bench-quick soak bench-memory bench-voice bench-rooms
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -117,6 +117,10 @@ atlas-address:
 # The long form of tests/faults: hundreds of calls with a fault of MongoDB each, and consoles that are killed.
 faults: $(STAMP)
 	@$(BIN)/python -m tests.faults.run $(ARGS)
+
+# Two hours of calls through a real LiveKit server on this machine, a fault every minute: whether anything grows or is lost.
+soak: livekit-server $(STAMP)
+	@$(BIN)/python -m benchmarks.soak $(ARGS)
 
 # How fast, beside others: forty minutes on two cores; writes benchmarks/results.json and docs/performance.md.
 bench: $(STAMP)

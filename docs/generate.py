@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from docs import recording, roles
+from docs import endings, recording, roles
 
 if TYPE_CHECKING:
     import typer
@@ -116,10 +116,11 @@ def performance() -> str:
 
 
 def scale() -> str:
-    """docs/scale.md, with what the last run of the benchmarks has stored."""
-    from benchmarks import report, rooms_report
+    """docs/scale.md, with what the last run of the benchmarks has stored, calls in rooms, and the last soak."""
+    from benchmarks import report, rooms_report, soak_report
 
-    return fill("docs/scale.md", report.sizes() | rooms_report.blocks(rooms_report.results()))
+    rooms = rooms_report.blocks(rooms_report.results())
+    return fill("docs/scale.md", report.sizes() | rooms | soak_report.block())
 
 
 def chart() -> str:
@@ -150,6 +151,11 @@ def privacy() -> str:
     from benchmarks import redaction
 
     return fill("docs/privacy.md", {"redaction": redaction.table(redaction.results())})
+
+
+def operations() -> str:
+    """docs/operations.md, with how calls ended when that was tried last."""
+    return fill("docs/operations.md", {"endings": endings.table()})
 
 
 def memory_chart() -> str:
@@ -188,6 +194,7 @@ DOCUMENTS = {
     "docs/memory.md": memory,
     "docs/images/memory.svg": memory_chart,
     "docs/privacy.md": privacy,
+    "docs/operations.md": operations,
 }
 """What is written here without a database, and what makes its text."""
 OF_MEMORY = ("docs/memory.md", "docs/images/memory.svg")

@@ -45,9 +45,11 @@ from lkmongo.store.people.audit import Audit, AuditFilter
 from lkmongo.store.people.audit_chain import shorten, verify
 from lkmongo.store.people.erase import erase, receipts, sweep_behind
 from lkmongo.store.people.merge import merge
+from lkmongo.store.people.users import Visitors
 from lkmongo.tenants import TenantPolicy
 from lkmongo.ticket import Ticket
 from lkmongo.web.server import _prepare
+from lkmongo.web.unanswered import record_unanswered
 from tests import hcl
 from tests.auth_mongod import Guarded, guarded_mongod
 from tests.outbox.test_outbox import SAMPLES
@@ -251,6 +253,9 @@ async def test_web_does_what_it_does_and_may_do_no_more(guarded, operator, seen,
         # Somebody is erased while a suggestion of theirs is being stored.
         await erase(operator.db, ROBIN, by="Sam")
         await sweep_behind(store.db, ROBIN, "s-3")
+        ticket = Ticket("RM_1", "a-seal", "a-browser", began, now() + timedelta(minutes=5))
+        waited = SessionRecord("RM_1", guest, "room", SessionStatus.NO_AGENT, now(), now(), ticket=ticket)
+        assert await record_unanswered(store.db, waited, asks=False)
         await store.ping()
         checks = await examine(settings(guarded, "web", tmp_path), {}, only=["mongodb"])
     assert [f"{check.name}: {check.detail}" for check in checks if check.status == "fail"] == []
@@ -284,7 +289,9 @@ async def test_a_worker_does_what_it_does_and_may_do_no_more(guarded, operator, 
             await called(store, ROBIN)
             assert await store.pins.verify(ROBIN, NUMBER, PIN) == "right"
             assert await store.phones.unlink(ROBIN, NUMBER) == await store.pins.clear(ROBIN) == 1
-        await Admission(store.db, Ticket("RM_1", "seal", "visitor", at, at), at).confirm()
+        ticket = Ticket("RM_1", "seal", "visitor", at, at)
+        await Admission(store.db, ticket, at).confirm()
+        await Visitors(store.db).begin(ticket, UserScope(tenant_id="default", user_id="web-1"))
         record = SessionRecord("s-2", ROBIN, "room", SessionStatus.ACTIVE, at)
         await store.sessions.open(record, "me")
         for operation in SAMPLES:

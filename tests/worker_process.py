@@ -15,6 +15,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -64,6 +65,9 @@ class Actor(Assistant):
         elif what == "block":
             time.sleep(1.2 * deadlines.LEASE)  # noqa: ASYNC251
             self._leave()
+        elif what == "threads":
+            Path("threads").write_text("\n".join(each.name for each in threading.enumerate()))  # noqa: ASYNC240
+            self._leave()
         elif what == "finish":
             self.session.shutdown()
 
@@ -82,13 +86,18 @@ class Worker:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
-        self.log = ""
+        self._lines: list[str] = []
         self._reading = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
         while line := await self.process.stderr.readline():
-            self.log += line.decode(errors="replace")
-            logger.info("%s", line.decode(errors="replace").rstrip())
+            self._lines.append(line.decode(errors="replace"))
+            logger.info("%s", self._lines[-1].rstrip())
+
+    @property
+    def log(self) -> str:
+        """What it has logged so far."""
+        return "".join(self._lines)
 
     async def logs(self, text: str) -> None:
         """Wait until it has logged `text`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,10 +23,9 @@ from lkmongo.store.sessions.own_calls import past_calls
 from lkmongo.tenants import Limits
 from lkmongo.tokens import SigningKey, TokenRequest, mint
 from lkmongo.web.caller import Callers, WebCaller
-from lkmongo.web.guard import problem, read_content, read_token_request, too_many
+from lkmongo.web.guard import in_time, json_body, problem, read_content, read_token_request, too_many
 from lkmongo.web.limits import EDITS, PER_CALLER, Limit, NewVisitors
 from lkmongo.web.proxies import Proxies
-from lkmongo.web.requests import in_time, json_body
 
 logger = logging.getLogger(__name__)
 
@@ -61,11 +60,16 @@ class Interface:
         limits: Limits | None = None,
         *,
         asks: bool = False,
+        on_token: Callable[[TokenRequest], None] = lambda _: None,
     ) -> None:
-        """Serve callers who may have so many memories; with `asks`, nothing is stored of who has not agreed to it."""
+        """Serve callers who may have so many memories; `on_token` is told of each token.
+
+        With `asks`, nothing is stored of who has not agreed to it.
+        """
         self._store = store
         self._limits = limits or Limits()
         self._asks = asks
+        self._on_token = on_token
         self._callers = callers
         self._livekit = livekit
         self._proxies = proxies
@@ -96,7 +100,7 @@ class Interface:
         if caller is None:
             if seconds := self._new_visitors.wait(self._proxies.client(request)):
                 return too_many(seconds)
-            caller = await self._callers.welcome()
+            caller = self._callers.welcome(request)
         elif seconds := self._per_caller.wait(caller.bucket):
             return too_many(seconds)
         who = caller.scope.tenant if caller.passing else caller.scope
@@ -108,6 +112,9 @@ class Interface:
             visitor=caller.visitor,
         )
         answer = {"server_url": self._livekit.server_url, "participant_token": mint(self._livekit.key, wanted).text}
+        self._on_token(wanted)
+        if kept := self._callers.visitor_token(request, caller):
+            answer["visitor_token"] = kept
         return self._settled(request, web.json_response(answer, status=201), caller)
 
     async def memories(self, request: web.Request) -> web.Response:
@@ -258,7 +265,7 @@ class Interface:
         return self._settled(request, web.Response(status=204), caller)
 
     async def logout(self, request: web.Request) -> web.Response:
-        """Invalidate the browser's cookie; a configured login manages its own sessions."""
+        """Invalidate the browser's cookie or visitor token; a configured login manages its own sessions."""
         body = await json_body(request)
         if isinstance(body, web.Response):
             return body

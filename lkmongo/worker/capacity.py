@@ -37,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 _SERVED = Counter("lkmongo_calls_served", "Calls that this worker has taken")
 _REFUSED = Counter("lkmongo_calls_refused", "Calls that no worker had taken, and that this one dispatched again")
+_GAVE_UP = Counter(
+    "lkmongo_callers_gave_up", "Callers to whom no worker came until they left, or for too long; each worker counts all"
+)
 _WAITING = Gauge("lkmongo_callers_waiting", "Callers in rooms to which no worker has come")
 
 TYPED_CALLS, SPOKEN_CALLS, LOCAL_CALLS = 10, 3, 1.5
@@ -46,6 +49,8 @@ LOAD_THRESHOLD = 0.7
 """LiveKit's own `agents.target_load`, and the SDK's default."""
 POLL_INTERVAL = 4.0
 """Seconds between two searches for callers who wait: one request each, of every worker."""
+_AGENT_NAME = "lk.agent_name"
+"""The attribute in which LiveKit puts the name that an agent was dispatched by."""
 SETTLING = 4.0
 """Seconds after which a dispatch without a job counts as refused: a worker accepts one within milliseconds."""
 MAX_WAIT = 300.0
@@ -103,6 +108,7 @@ class WaitingCallers:
         self._server = server
         self._capacity = capacity
         self._settled: set[str] = set()
+        self._waited: set[str] = set()
         self._are_told = False
 
     async def serve(self) -> None:
@@ -126,24 +132,22 @@ class WaitingCallers:
                 rooms = (await client.room.list_rooms(api.ListRoomsRequest())).rooms
             self._settled &= {room.sid for room in rooms}
             refused = [each for room in self._young(rooms) for each in await self._refused(client, room)]
+            refused = [each for each in refused if await self._is_alone(client, each[0].name)]
             taken = 0
             for room, dispatch in refused:
                 if self._capacity.has_room(self._server, taken + 1):
                     await self._again(client, room, dispatch)
                     taken += 1
+        _GAVE_UP.inc(len(self._waited - {room.sid for room in rooms if _may_be_served(room)}))
+        self._waited = {room.sid for room, _ in refused[taken:]}
         waiting = len(refused) - taken
         self._tell(waiting)
         return waiting
 
     def _young(self, rooms: Sequence[Room]) -> list[Room]:
         """The rooms to look at, the oldest first."""
-        after = (time.time() - MAX_WAIT) * 1_000
         ours = {info.job.room.sid for info in self._server.active_jobs}
-        young = [
-            room
-            for room in rooms
-            if room.num_participants and room.creation_time_ms > after and room.sid not in self._settled | ours
-        ]
+        young = [room for room in rooms if _may_be_served(room) and room.sid not in self._settled | ours]
         return sorted(young, key=lambda room: room.creation_time_ms)
 
     async def _refused(self, client: LiveKitAPI, room: Room) -> list[tuple[Room, AgentDispatch]]:
@@ -155,6 +159,20 @@ class WaitingCallers:
         if not open_ones:
             self._settled.add(room.sid)
         return [(room, each) for each in open_ones if time.time() - each.state.created_at / 1e9 > SETTLING]
+
+    async def _is_alone(self, client: LiveKitAPI, room: str) -> bool:
+        """Whether somebody is in a room whom no agent of ours serves.
+
+        After a restart of the LiveKit server, callers and their agents come back to a room that is made anew, and whose
+        dispatch may be taken by no worker; and a room whose caller has left is there for a while.
+        """
+        from livekit import api
+
+        async with asyncio.timeout(PATIENCE):
+            present = await client.room.list_participants(api.ListParticipantsRequest(room=room))
+        agents = [each for each in present.participants if each.kind == api.ParticipantInfo.Kind.AGENT]
+        ours = sum(each.attributes.get(_AGENT_NAME) == self._agent_name for each in agents)
+        return len(present.participants) - len(agents) > ours
 
     async def _again(self, client: LiveKitAPI, room: Room, refused: AgentDispatch) -> None:
         """Dispatch again, unless another worker does."""
@@ -185,3 +203,8 @@ class WaitingCallers:
             logger.info("no caller waits any more")
         self._are_told = bool(waiting)
         _WAITING.set(waiting)
+
+
+def _may_be_served(room: Room) -> bool:
+    """Whether somebody is there, and not for too long."""
+    return bool(room.num_participants) and room.creation_time_ms > (time.time() - MAX_WAIT) * 1_000

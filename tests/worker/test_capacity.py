@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from livekit import api
 from livekit.agents import AgentServer
+from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
 from lkmongo.settings import LiveKitCredentials, Settings
@@ -155,6 +156,29 @@ async def test_who_came_first_is_served_first_and_the_others_as_soon_as_there_is
     assert told[-1] == "no caller waits any more"
 
 
+@pytest.mark.parametrize(
+    ("agents", "callers", "times"),
+    [
+        ([AGENT], 1, 0),  # it came back after a restart of the LiveKit server
+        (["another-agent"], 1, 1),
+        ([AGENT], 2, 1),
+        ([], 0, 0),  # they have left, and the room is there for a while
+        ([AGENT], 0, 0),
+    ],
+)
+async def test_who_has_an_agent_or_has_left_does_not_wait(rooms, credentials, agents, callers, times):
+    dispatch(rooms, "refused")
+    rooms.present = [api.ParticipantInfo(identity=f"caller-{number}") for number in range(callers)]
+    for name in agents:
+        rooms.present.append(
+            api.ParticipantInfo(
+                identity=f"agent-{name}", kind=api.ParticipantInfo.Kind.AGENT, attributes={"lk.agent_name": name}
+            )
+        )
+    assert await WaitingCallers(credentials, AGENT, with_calls(), Capacity(9)).look() == 0
+    assert len(rooms.dispatches) == times
+
+
 async def test_of_several_workers_that_look_at_once_one_dispatches(rooms, credentials):
     for number in range(5):
         dispatch(rooms, f"room-{number}")
@@ -178,3 +202,24 @@ async def test_rooms_that_are_settled_are_not_asked_about_again(rooms, credentia
     for _ in range(3):
         await waiting.look()
     assert sorted(asked) == ["room-0", "room-1", "room-2"]
+
+
+async def test_callers_who_leave_before_a_worker_comes_or_wait_for_too_long_are_counted(rooms, credentials):
+    def count():
+        return REGISTRY.get_sample_value("lkmongo_callers_gave_up_total")
+
+    for room in ("leaves", "waits", "is-taken", "ages"):
+        dispatch(rooms, room)
+    server, before = with_calls("a", "b"), count()
+    waiting = WaitingCallers(credentials, AGENT, server, Capacity(2))
+    assert await waiting.look() == 4
+    rooms.empty.add("leaves")
+    next(each for each in rooms.under_way if each.room == "is-taken").state.jobs.add(id="AJ_1")
+    rooms.created["ages"] -= MAX_WAIT
+    assert await waiting.look() == 1
+    assert count() == before + 2
+    server.active_jobs.clear()
+    assert await waiting.look() == 0, "it has room for who waits"
+    rooms.names.clear()
+    assert await waiting.look() == 0
+    assert count() == before + 2

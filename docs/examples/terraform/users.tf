@@ -35,11 +35,12 @@ locals {
   # What each process may do, and in which collections; "" is the whole database.
   roles = {
     # lkmongo web: knows guests by their cookies, shows people what is remembered of them, forgets it, stores what they
-    # accept, moves everything of a guest to their login, erases them and shows them who looked. It reads no knowledge.
+    # accept, moves everything of a guest to their login, erases them and shows them who looked. It records callers to
+    # whom no agent came. It reads no knowledge.
     # At the start it looks whether all indexes are there.
     web = {
-      FIND             = concat(local.recorded, local.kept, local.phones, ["visitors", "orders", "receipts", "audit"])
-      INSERT           = ["users", "memories", "memory_history", "visitors", "tombstones", "keys", "receipts"]
+      FIND             = concat(local.recorded, local.kept, local.phones, ["visitors", "used_seals", "orders", "receipts", "audit"])
+      INSERT           = ["users", "memories", "memory_history", "sessions", "visitors", "tombstones", "keys", "receipts"]
       UPDATE           = concat(local.recorded, local.phones, ["visitors", "orders", "tombstones", "receipts"])
       REMOVE           = concat(local.recorded, local.phones, ["visitors"])
       LIST_INDEXES     = local.indexed
@@ -49,11 +50,11 @@ locals {
     # lkmongo agent run, and any program with lkmongo.Memory: reads what an agent may quote, writes what a session
     # writes, and removes what its caller wants forgotten, or what it wrote of somebody who is erased. It changes no
     # knowledge and no orders. It finds people by their telephone number, links one to them, sets PINs and counts
-    # attempts at them. It sees whether visitors have logged out, and for lkmongo doctor indexes.
+    # attempts at them. It registers visitors' browsers, sees whether they have logged out, and for lkmongo doctor indexes.
     worker = {
       FIND         = concat(local.recorded, local.kept, local.phones, ["visitors", "used_seals", "orders", "knowledge"])
-      INSERT       = concat(local.recorded, local.kept, local.phones, ["used_seals"])
-      UPDATE       = concat(local.recorded, local.phones, ["declarations", "tombstones", "used_seals"])
+      INSERT       = concat(local.recorded, local.kept, local.phones, ["visitors", "used_seals"])
+      UPDATE       = concat(local.recorded, local.phones, ["visitors", "declarations", "tombstones", "used_seals"])
       REMOVE       = concat(local.recorded, local.phones, ["visitors"])
       LIST_INDEXES = local.indexed
     }
