@@ -127,6 +127,15 @@ def run(
             show_default=False,
         ),
     ] = None,
+    calls_per_process: Annotated[
+        int | None,
+        typer.Option(
+            help="How many calls share a process, each in a thread of its own; by default 8, and 1 with an "
+            "LKMONGO_AGENT of your own or elsewhere than on Linux.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
     load_threshold: Annotated[
         float,
         typer.Option(
@@ -167,7 +176,17 @@ def run(
     from lkmongo.worker.runner import Options
     from lkmongo.worker.runner import run as run_worker
 
-    options = Options(dev, parse_duration(drain_timeout), host, port, metrics_port, demo, max_calls, load_threshold)
+    options = Options(
+        dev=dev,
+        drain=parse_duration(drain_timeout),
+        host=host,
+        port=port,
+        metrics_port=metrics_port,
+        demo=demo,
+        max_calls=max_calls,
+        load_threshold=load_threshold,
+        calls_per_process=calls_per_process,
+    )
     cli.declare()
     cli.note_ignored()
     runner.configure("debug" if cli.debug else log_level, log_format, cli.settings.secrets)

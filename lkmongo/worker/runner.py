@@ -127,6 +127,7 @@ class Options:
     demo: bool = False
     max_calls: int | None = None
     load_threshold: float = LOAD_THRESHOLD
+    calls_per_process: int | None = None
 
 
 def run(settings: Settings, options: Options) -> None:
@@ -213,7 +214,7 @@ def _create_server(settings: Settings, options: Options) -> tuple[AgentServer, C
     from lkmongo.agent import models
     from lkmongo.agent.assistant import check_assistant, unused_tools_warning
     from lkmongo.speech.choose import describe, skip_model_preload, speech_source, why_no_speech
-    from lkmongo.worker.agent_server import create_server
+    from lkmongo.worker.agent_server import calls_per_process, create_server
 
     silent_because = why_no_speech(settings)
     if settings.inference and not settings.llm_base_url:
@@ -243,6 +244,7 @@ def _create_server(settings: Settings, options: Options) -> tuple[AgentServer, C
         port=options.port,
         metrics_port=options.metrics_port,
         drain_seconds=int(options.drain.total_seconds()),
+        calls_per_process=calls_per_process(settings, options.calls_per_process),
     )
     return server, capacity
 
