@@ -12,7 +12,7 @@ ARGS  ?=
 # Compiled modules are kept: without them each start of the program takes three seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup voice talk console test check fix docs lock wheel faults test-wheel test-atlas atlas-address test-e2e livekit-server test-browser browser-tools pictures dev clean bench bench-quick bench-memory bench-voice
+.PHONY: setup voice talk console test check fix docs lock wheel faults test-wheel test-atlas atlas-address test-e2e livekit-server test-browser browser-tools pictures dev clean bench bench-quick soak bench-memory bench-voice
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -118,6 +118,10 @@ atlas-address:
 faults: $(STAMP)
 	@$(BIN)/python -m tests.faults.run $(ARGS)
 
+# Two hours of calls through a real LiveKit server on this machine, a fault every minute: whether anything grows or is lost.
+soak: livekit-server $(STAMP)
+	@$(BIN)/python -m benchmarks.soak $(ARGS)
+
 # How fast, beside others: forty minutes on two cores; writes benchmarks/results.json and docs/performance.md.
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks $(ARGS)
@@ -144,7 +148,7 @@ test-e2e: livekit-server $(STAMP)
 livekit-server:
 	@command -v livekit-server >/dev/null || { \
 		echo "error: livekit-server is not on PATH: there is no LiveKit server to test through" >&2; \
-		echo "  try: install it (https://docs.livekit.io/transport/self-hosting/local/), then make test-e2e again" >&2; \
+		echo "  try: install it (https://docs.livekit.io/transport/self-hosting/local/), then make $(MAKECMDGOALS) again" >&2; \
 		exit 2; }
 
 # The talk page in a real Chromium, with whole calls where livekit-server is on PATH. What drives the browser goes into

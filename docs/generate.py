@@ -116,10 +116,10 @@ def performance() -> str:
 
 
 def scale() -> str:
-    """docs/scale.md, with what the last run of the benchmarks has stored."""
-    from benchmarks import report
+    """docs/scale.md, with what the last run of the benchmarks has stored, and the last soak."""
+    from benchmarks import report, soak_report
 
-    return fill("docs/scale.md", report.sizes())
+    return fill("docs/scale.md", report.sizes() | soak_report.block())
 
 
 def chart() -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+VISITOR_PREFIX = "web-"
+"""Of the user ids of visitors who do not log in; not allowed for logins, which could otherwise name their memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ticket:

@@ -1,4 +1,4 @@
-"""A TCP proxy before a server on a Unix socket: far away, slow, cutting replies short, silent, or not there.
+"""A TCP proxy before a server on this machine: far away, slow, cutting replies short, silent, or not there.
 
 What was sent to a silent network is not lost: it arrives when the network is back, even if the sender has given up.
 """
@@ -23,14 +23,14 @@ class FaultProxy:
     - slow: every byte takes `delay` seconds longer, either way, and so does opening a connection.
     """
 
-    def __init__(self, socket_path: str, *, delay: float = 0.0) -> None:
-        """Stand before the server at `socket_path`; without a fault, every byte takes `delay` seconds."""
+    def __init__(self, server: str | int, *, delay: float = 0.0) -> None:
+        """Stand before a server, at a Unix socket or a port; without a fault, every byte takes `delay` seconds."""
         self.port = 0
         self.delay = delay
         self.slow_delay = 0.3
         self.opened = 0
         self.most = 0
-        self._path = socket_path
+        self._target = server
         self._fault: Fault = "none"
         self._passing = asyncio.Event()
         self._passing.set()
@@ -95,7 +95,7 @@ class FaultProxy:
             for _ in range(5):  # rounds of the loop, in which it hears of those that were closed before
                 await asyncio.sleep(0)
             self.most = max(self.most, sum(not each.at_eof() for each in self._readers))
-            near, far = await asyncio.open_unix_connection(self._path)
+            near, far = await self._reach()
             self._ends.add(far)
             await _both(self._pump(reader, far, is_reply=False), self._pump(near, writer, is_reply=True))
         except (OSError, asyncio.CancelledError):
@@ -106,6 +106,11 @@ class FaultProxy:
                     self._ends.discard(each)
                     each.close()
             self._readers.discard(reader)
+
+    async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(self._target, int):
+            return await asyncio.open_connection("127.0.0.1", self._target)
+        return await asyncio.open_unix_connection(self._target)
 
     @property
     def _latency(self) -> float:

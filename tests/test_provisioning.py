@@ -45,6 +45,7 @@ from lkmongo.store.people.audit import Audit, AuditFilter
 from lkmongo.store.people.audit_chain import shorten, verify
 from lkmongo.store.people.erase import erase, receipts, sweep_behind
 from lkmongo.store.people.merge import merge
+from lkmongo.store.people.users import Visitors
 from lkmongo.tenants import TenantPolicy
 from lkmongo.ticket import Ticket
 from lkmongo.web.server import _prepare
@@ -284,7 +285,9 @@ async def test_a_worker_does_what_it_does_and_may_do_no_more(guarded, operator, 
             await called(store, ROBIN)
             assert await store.pins.verify(ROBIN, NUMBER, PIN) == "right"
             assert await store.phones.unlink(ROBIN, NUMBER) == await store.pins.clear(ROBIN) == 1
-        await Admission(store.db, Ticket("RM_1", "seal", "visitor", at, at), at).confirm()
+        ticket = Ticket("RM_1", "seal", "visitor", at, at)
+        await Admission(store.db, ticket, at).confirm()
+        await Visitors(store.db).begin(ticket, UserScope(tenant_id="default", user_id="web-1"))
         record = SessionRecord("s-2", ROBIN, "room", SessionStatus.ACTIVE, at)
         await store.sessions.open(record, "me")
         for operation in SAMPLES:

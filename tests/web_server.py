@@ -19,8 +19,8 @@ from lkmongo.tokens import SigningKey
 from lkmongo.web.api import LiveKitServer
 from lkmongo.web.brand import Brand
 from lkmongo.web.caller import Hook, Login
-from lkmongo.web.guard import Origins
 from lkmongo.web.handle import CookieKeys
+from lkmongo.web.origins import Origins
 from lkmongo.web.proxies import Proxies
 from lkmongo.web.server import Client, Options, Plan, create_app, listening
 

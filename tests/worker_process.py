@@ -82,13 +82,18 @@ class Worker:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
-        self.log = ""
+        self._lines: list[str] = []
         self._reading = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
         while line := await self.process.stderr.readline():
-            self.log += line.decode(errors="replace")
-            logger.info("%s", line.decode(errors="replace").rstrip())
+            self._lines.append(line.decode(errors="replace"))
+            logger.info("%s", self._lines[-1].rstrip())
+
+    @property
+    def log(self) -> str:
+        """What it has logged so far."""
+        return "".join(self._lines)
 
     async def logs(self, text: str) -> None:
         """Wait until it has logged `text`."""

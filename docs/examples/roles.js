@@ -44,7 +44,7 @@ admin.createRole({"role": "lkmongo-worker", "roles": [], "privileges": [
   {"resource": {"db": "lkmongo", "collection": "turns"}, "actions": ["find", "insert", "listIndexes", "remove", "update"]},
   {"resource": {"db": "lkmongo", "collection": "used_seals"}, "actions": ["find", "insert", "listIndexes", "update"]},
   {"resource": {"db": "lkmongo", "collection": "users"}, "actions": ["find", "insert", "listIndexes", "remove", "update"]},
-  {"resource": {"db": "lkmongo", "collection": "visitors"}, "actions": ["find", "listIndexes", "remove"]}
+  {"resource": {"db": "lkmongo", "collection": "visitors"}, "actions": ["find", "insert", "listIndexes", "remove", "update"]}
 ]})
 
 admin.createRole({"role": "lkmongo-operator", "roles": [], "privileges": [

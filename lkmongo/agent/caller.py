@@ -224,13 +224,13 @@ class Caller:
             await asyncio.wait({reading}, timeout=deadlines.MONGODB_READ)
 
     def _record_last_seen(self) -> None:
-        """Update `last_seen_at`, creating the profile if it is missing."""
+        """Update `last_seen_at`, creating the profile if it is missing, and register a web visitor's browser."""
         if self.guest:
             return
 
         async def seen() -> None:
             async with self.outbox.writing():
-                await self._store.users.seen(self.scope)
+                await self._store.users.seen(self.scope, self.outbox.record.ticket)
 
         self._background.begin(seen())
 

@@ -62,12 +62,12 @@ _PHONES = (PHONES, PINS, PHONE_ATTEMPTS)
 READING: Needs = {"find": [name for name in COLLECTIONS if name not in {RECEIPTS, AUDIT, AUDIT_CHECKPOINTS}]}
 """What an agent reads; of visitors, whether they have logged out."""
 WRITING: Needs = {
-    "insert": (*_RECORDED, *_PHONES, DECLARATIONS, TOMBSTONES, KEYS, USED_SEALS),
-    "update": (*_RECORDED, *_PHONES, DECLARATIONS, TOMBSTONES, USED_SEALS),
+    "insert": (*_RECORDED, *_PHONES, VISITORS, DECLARATIONS, TOMBSTONES, KEYS, USED_SEALS),
+    "update": (*_RECORDED, *_PHONES, VISITORS, DECLARATIONS, TOMBSTONES, USED_SEALS),
     "remove": (*_RECORDED, *_PHONES, VISITORS),
 }
-"""What an agent writes: sessions and what is remembered, whose number it was, and what keeps forgotten things from
-coming back."""
+"""What an agent writes: sessions and what is remembered, whose number or browser it was, and what keeps forgotten
+things from coming back."""
 WEB: Needs = {
     "find": (*PERSONAL, DECLARATIONS, TOMBSTONES, KEYS, RECEIPTS, AUDIT),
     "insert": (USERS, MEMORIES, MEMORY_HISTORY, VISITORS, TOMBSTONES, KEYS, RECEIPTS),

@@ -24,6 +24,7 @@ from lkmongo.agent.typed_text import TypedText
 from lkmongo.dispatch import CALLER_ATTRIBUTE, Room, Sealed, SealError, unseal
 from lkmongo.errors import LkmongoError
 from lkmongo.livekit_api import remove_participant
+from lkmongo.memory.other_agents import OtherAgents
 from lkmongo.memory.phone_line import PhoneLine
 from lkmongo.memory.presence import Presence
 from lkmongo.model import Turn, now
@@ -125,6 +126,7 @@ class Lifetime:
         self._identifying: set[asyncio.Task[None]] = set()
         self._removing: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[bool] | None = None
+        self._others: OtherAgents | None = None
         self._watch: CallWatch | None = None
         self._activity: Activity | None = None
         self._has_closed = asyncio.Event()
@@ -194,6 +196,21 @@ class Lifetime:
             caller.resume_after(turns)
             logger.info("the session resumes after %d turns", len(turns))
         return turns
+
+    async def is_served_by_another(self) -> bool:
+        """Whether another agent serves the caller already, in the room that this one has just joined.
+
+        If so, there is nothing to record. To be asked before an AgentSession is attached.
+        """
+        if self._job is None or self._job.is_fake_job() or not await self._join(self._job).serve():
+            return False
+        self._has_record = False
+        return True
+
+    def _join(self, job: JobContext) -> OtherAgents:
+        if self._others is None:
+            self._others = OtherAgents(job.room, job.job.agent_name, self._served_identity, self._leave)
+        return self._others
 
     async def end(self, reason: str | None = None) -> bool:
         """Store the record and close everything, unless that is done or under way.
@@ -267,6 +284,8 @@ class Lifetime:
         finally:
             self.caller.ending = True
             self._presence.close()
+            if self._others:
+                self._others.close()
             if self._phone_line:
                 self._phone_line.close()
             if self._removing:
@@ -355,6 +374,7 @@ class Lifetime:
         self._started = True
         if self._job and not self._job.is_fake_job():
             self._presence.ask(self._job.room, self._served_identity)
+            self._join(self._job)
         self._look_around()
 
     def _look_around(self) -> None:
@@ -384,6 +404,13 @@ class Lifetime:
             await remove_participant(self._livekit, self.caller.room_name, identity)
         except LkmongoError as error:
             logger.warning("the participant could not be removed: %s (%s)", error.message, error.why)
+
+    def _leave(self, reason: str) -> None:
+        """Close the AgentSession: the caller is not here any more, or another agent serves them."""
+        if self._agent_session and self._ending is None:
+            logger.warning("the session ends after a reconnection: %s", reason)
+            self._reason = self._reason or reason
+            self._agent_session.shutdown(drain=False)
 
     # ---------------------------------------------------------------- a guest becomes a person
 

@@ -96,7 +96,7 @@ class Interface:
         if caller is None:
             if seconds := self._new_visitors.wait(self._proxies.client(request)):
                 return too_many(seconds)
-            caller = await self._callers.welcome()
+            caller = self._callers.welcome(request)
         elif seconds := self._per_caller.wait(caller.bucket):
             return too_many(seconds)
         who = caller.scope.tenant if caller.passing else caller.scope
@@ -108,6 +108,8 @@ class Interface:
             visitor=caller.visitor,
         )
         answer = {"server_url": self._livekit.server_url, "participant_token": mint(self._livekit.key, wanted).text}
+        if kept := self._callers.visitor_token(request, caller):
+            answer["visitor_token"] = kept
         return self._settled(request, web.json_response(answer, status=201), caller)
 
     async def memories(self, request: web.Request) -> web.Response:
@@ -258,7 +260,7 @@ class Interface:
         return self._settled(request, web.Response(status=204), caller)
 
     async def logout(self, request: web.Request) -> web.Response:
-        """Invalidate the browser's cookie; a configured login manages its own sessions."""
+        """Invalidate the browser's cookie or visitor token; a configured login manages its own sessions."""
         body = await json_body(request)
         if isinstance(body, web.Response):
             return body

@@ -1,4 +1,4 @@
-"""Who sent a request: somebody who is logged in, or the guest that the browser's cookie stands for.
+"""Who sent a request: somebody who is logged in, or the guest that the browser's cookie or visitor token stands for.
 
 LKMONGO_WEB_AUTH names a callable of your own that returns, for each request, the id of who is logged in.
 """
@@ -28,7 +28,8 @@ from lkmongo.store.open import Store
 from lkmongo.store.people.merge import merge
 from lkmongo.store.people.tombstones import Tombstones
 from lkmongo.store.people.users import Visitor, Visitors
-from lkmongo.web.handle import GUEST_PREFIX, MAX_AGE, CookieKeys, Handle, login_key
+from lkmongo.ticket import VISITOR_PREFIX
+from lkmongo.web.handle import MAX_AGE, CookieKeys, Handle, login_key
 
 logger = logging.getLogger(__name__)
 
@@ -82,9 +83,9 @@ class Login:
         except InvalidIdError as error:
             logger.error("LKMONGO_WEB_AUTH returned %s that is not a valid user id", type(answer).__name__)  # noqa: TRY400
             raise LoginError from error
-        if user_id.startswith(GUEST_PREFIX):
+        if user_id.startswith(VISITOR_PREFIX):
             logger.error(
-                "LKMONGO_WEB_AUTH returned an id that begins with %s, which is reserved for guests", GUEST_PREFIX
+                "LKMONGO_WEB_AUTH returned an id that begins with %s, which is reserved for guests", VISITOR_PREFIX
             )
             raise LoginError
         return user_id
@@ -104,6 +105,9 @@ COOKIE = "lkmongo"
 SECURE_COOKIE = "__Host-lkmongo"
 """For https: browsers accept this prefix only from the host itself, not from another host of the same domain."""
 
+HEADER = "X-Lkmongo-Visitor"
+"""By this header a page that gets no cookie says who its visitor is: their visitor token, or "new" to get one."""
+
 _LOOK_UP = 1.5
 """Seconds for looking up a guest."""
 _MERGE = 3.0
@@ -114,8 +118,8 @@ _MERGE = 3.0
 class WebCaller:
     """Who it is, as which `visitor`, and what to do with the cookie: set it to the handle `give`, or `drop` it.
 
-    Somebody `passing` has a cookie, but MongoDB does not say whether it is still valid: a guest of this call, who keeps
-    the cookie.
+    Who came with a visitor token gets `give` as their next one. Somebody `passing` has a cookie or a token, but MongoDB
+    does not say whether it is still valid: a guest of this call, who keeps it.
     """
 
     scope: UserScope
@@ -131,16 +135,21 @@ class WebCaller:
         return str(self.visitor) if self.passing else "\n".join(self.scope.filter.values())
 
 
-class Secure(Protocol):
+class Pages(Protocol):
+    """What is asked of `Origins`."""
+
     def is_secure(self, request: web.Request) -> bool:
         """Whether the browser uses https."""
+
+    def came(self, request: web.Request, *, known: bool) -> None:
+        """Note whether a request of a page tells who its visitor is, or asks how to."""
 
 
 class Callers:
     """Recognises who sends requests."""
 
     def __init__(
-        self, store: Store, keys: CookieKeys, login: Login, origins: Secure, tenant_id: str, *, asks: bool = False
+        self, store: Store, keys: CookieKeys, login: Login, origins: Pages, tenant_id: str, *, asks: bool = False
     ) -> None:
         """Use the collections of `store`; with `asks`, a browser is only stored once its caller agreed to be known."""
         self._db = store.db
@@ -164,14 +173,15 @@ class Callers:
             DatabaseError: MongoDB does not tell.
         """
         user_id = await self._login.user_id(request)
-        cookie = self._read_cookie(request)
+        shown = self._read(request)
         if user_id is not None:
             login = UserScope(tenant_id=self._tenant, user_id=user_id)
-            drop = cookie is not None and await self._joined(cookie[0], login)
+            drop = shown is not None and await self._joined(shown[0], login)
             return WebCaller(login, logged_in=True, visitor=login_key(login), drop=drop)
-        if cookie is None:
+        if shown is None:
             return None
-        handle, renew = cookie
+        self._origins.came(request, known=True)
+        handle, renew = shown
         try:
             scope = await self._guest(handle)
         except DatabaseError as error:
@@ -185,30 +195,24 @@ class Callers:
         visitor = handle.key(self._tenant)
         return WebCaller(scope, logged_in=False, visitor=visitor, give=handle.renewed() if renew else None)
 
-    async def welcome(self) -> WebCaller:
-        """A new guest, by the cookie alone while MongoDB is away."""
+    def welcome(self, request: web.Request) -> WebCaller:
+        """A new guest, of whom nothing is stored before they come back or a session begins."""
+        self._origins.came(request, known=HEADER in request.headers)
         handle = Handle.new()
-        scope = handle.guest(self._tenant)
-        try:
-            async with asyncio.timeout(_LOOK_UP):
-                if not self._asks:
-                    await self._visitors.add(handle.key(self._tenant), scope)
-        except (DatabaseError, TimeoutError) as error:
-            _tell_away(error)
-        return WebCaller(scope, logged_in=False, visitor=handle.key(self._tenant), give=handle)
+        return WebCaller(handle.guest(self._tenant), logged_in=False, visitor=handle.key(self._tenant), give=handle)
 
     async def keep(self, request: web.Request, caller: WebCaller) -> None:
         """Store the browser of a guest who agreed to be known. Raises DatabaseError."""
-        if not caller.logged_in and (cookie := self._read_cookie(request)):
-            await self._visitors.add(cookie[0].key(self._tenant), caller.scope)
+        if not caller.logged_in and (shown := self._read(request)):
+            await self._visitors.add(shown[0].key(self._tenant), caller.scope)
 
     def visitor(self, request: web.Request) -> str | None:
-        """A key of the browser whose valid cookie the request has, without asking the database; None without one."""
-        cookie = self._read_cookie(request)
-        return cookie and cookie[0].key(self._tenant)
+        """A key of the browser whose valid cookie or visitor token the request has, without asking the database."""
+        shown = self._read(request)
+        return shown and shown[0].key(self._tenant)
 
     async def leave(self, request: web.Request) -> None:
-        """Invalidate the browser's cookie and its copies, and the tokens made for it or for who is logged in.
+        """Invalidate the browser's cookie or visitor token and its copies, and the tokens made for it or for a login.
 
         The next request is a new guest's, or that of who logs in again.
 
@@ -216,24 +220,27 @@ class Callers:
             DatabaseError: MongoDB failed; the cookie is still valid.
             LoginError: the login is not available, but the cookie is invalid.
         """
-        if cookie := self._read_cookie(request):
-            key = cookie[0].key(self._tenant)
-            # It may have been issued while MongoDB was away.
-            await self._visitors.add(key, cookie[0].guest(self._tenant))
-            await self._visitors.end(key)
+        if shown := self._read(request):
+            await self._visitors.end(shown[0].key(self._tenant), shown[0].guest(self._tenant))
         user_id = await self._login.user_id(request)
         if user_id is not None:
             login = UserScope(tenant_id=self._tenant, user_id=user_id)
             await self._visitors.end_login(login_key(login), login)
 
+    def visitor_token(self, request: web.Request, caller: WebCaller) -> str | None:
+        """What the page shall keep of its visitor from now on; None if it has not asked, or keeps that already."""
+        return self._keys.write(caller.give) if caller.give and HEADER in request.headers else None
+
     def settle(self, request: web.Request, response: web.StreamResponse, caller: WebCaller) -> None:
+        if HEADER in request.headers:
+            return
         if caller.give:
             self._set_cookie(request, response, self._keys.write(caller.give), MAX_AGE)
         elif caller.drop:
             self.drop_cookie(request, response)
 
     def drop_cookie(self, request: web.Request, response: web.StreamResponse) -> None:
-        if self._name(request) in request.cookies:
+        if self._name(request) in request.cookies and HEADER not in request.headers:
             self._set_cookie(request, response, "", 0)
 
     async def close(self) -> None:
@@ -243,8 +250,14 @@ class Callers:
     def _name(self, request: web.Request) -> str:
         return SECURE_COOKIE if self._origins.is_secure(request) else COOKIE
 
-    def _read_cookie(self, request: web.Request) -> tuple[Handle, bool] | None:
-        return self._keys.read(request.cookies.get(self._name(request), ""))
+    def _read(self, request: web.Request) -> tuple[Handle, bool] | None:
+        """The handle of the request's header if it has one, else of its cookie, and whether to renew it.
+
+        A page sends the header on purpose, while the cookie comes by itself. And where there is a header the cookie is
+        not even looked at: else a script could exchange it, which it cannot read, for a token that it can.
+        """
+        value = request.headers.get(HEADER)
+        return self._keys.read(request.cookies.get(self._name(request), "") if value is None else value)
 
     def _set_cookie(self, request: web.Request, response: web.StreamResponse, value: str, max_age: int) -> None:
         name = self._name(request)
@@ -293,8 +306,8 @@ class Callers:
             # Otherwise it was merged by an operator, or ended, and has nothing of its own any more.
             if visitor is None or (visitor.scope == guest and not visitor.ended):
                 await merge(self._db, guest, login)
-            if visitor is not None:
-                await self._visitors.end(key)
+            if visitor is None or not visitor.ended:
+                await self._visitors.end(key, login)
         except LkmongoError as error:
             level = logging.INFO if isinstance(error, NotReadyError) else logging.WARNING  # they are in a session
             logger.log(level, "a guest who logged in is not merged yet: %s (%s)", error.message, error.why)

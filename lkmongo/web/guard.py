@@ -1,4 +1,4 @@
-"""What every request passes: allowed hosts and origins, rate limits, token request validation, headers, errors."""
+"""What every request passes: hosts and origins, rate limits, token request validation, headers, errors."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from lkmongo.errors import DatabaseError, InvalidTextError, LkmongoError, NotFoundError, UsageError
-from lkmongo.setting_checks import is_loopback
-from lkmongo.web.caller import LoginError
+from lkmongo.web.caller import HEADER, LoginError
 from lkmongo.web.limits import PER_ADDRESS, PER_VISITOR, AddressLimit, Limit
+from lkmongo.web.origins import Origins
 from lkmongo.web.proxies import Proxies
 
 if TYPE_CHECKING:
@@ -128,58 +128,6 @@ def _snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z])[A-Z]", lambda match: f"_{match[0].lower()}", name)
 
 
-_METHODS = "GET, POST, PUT, DELETE"
-_HEADERS = "authorization, content-type"
-
-
-class Origins:
-    """Judges a request by its headers Host, Origin and Sec-Fetch-Site."""
-
-    def __init__(self, listed: str | None, *, loopback: bool) -> None:
-        """`listed` are comma-separated origins; with `loopback` the server is reachable from this machine only."""
-        self._listed = frozenset(listed.split(",")) if listed else frozenset()
-        self._hosts = {urlsplit(origin).netloc for origin in self._listed}
-        self._loopback = loopback
-
-    def knows_host(self, request: web.Request) -> bool:
-        """Whether the request is meant for this server; protects against DNS rebinding."""
-        host = request.headers.get("Host", "").lower()
-        if host in self._hosts:
-            return True
-        name = urlsplit(f"//{host}").hostname or ""
-        return is_loopback(name) if self._loopback else not self._listed
-
-    def is_secure(self, request: web.Request) -> bool:
-        """Whether the browser uses https, directly, or according to a proxy or the listed origins."""
-        host = request.headers.get("Host", "").lower()
-        proxied = request.headers.get("X-Forwarded-Proto", "").lower() == "https"
-        return request.secure or proxied or f"https://{host}" in self._listed
-
-    def allows(self, request: web.Request) -> bool:
-        """Whether the requesting page may; clients that are no browser name no origin."""
-        origin = request.headers.get("Origin")
-        if origin is None:
-            return request.headers.get("Sec-Fetch-Site", "none") in {"none", "same-origin"}
-        return self._is_same(origin, request) or origin.lower() in self._listed
-
-    def cors(self, request: web.Request) -> dict[str, str]:
-        """The headers that let a listed page of another origin read the response, with cookies."""
-        origin = request.headers.get("Origin", "")
-        if origin.lower() not in self._listed or self._is_same(origin, request):
-            return {}
-        allowed = {"Access-Control-Allow-Origin": origin, "Access-Control-Allow-Credentials": "true"}
-        if request.method == "OPTIONS":
-            allowed |= {"Access-Control-Allow-Methods": _METHODS, "Access-Control-Allow-Headers": _HEADERS}
-            allowed["Access-Control-Max-Age"] = "600"
-        return allowed
-
-    @staticmethod
-    def _is_same(origin: str, request: web.Request) -> bool:
-        # The scheme is not compared: behind a proxy that terminates TLS the server does not know its own.
-        parts = urlsplit(origin.lower())
-        return parts.scheme in {"http", "https"} and parts.netloc == request.headers.get("Host", "").lower()
-
-
 API = "/api/"
 
 response_headers: ContextVar[dict[str, str]] = ContextVar("response_headers")
@@ -237,7 +185,7 @@ def guard(
         origins: who may ask.
         policy: the content security policy.
         proxies: those that are trusted to say who asks.
-        visitor: returns a key of the visitor whose valid cookie a request has, or None.
+        visitor: returns a key of the visitor whose valid cookie or visitor token a request has, or None.
         in_progress: gets each connection while its request is being answered.
     """
     gate = _Gate(origins, proxies, visitor)
@@ -249,7 +197,7 @@ def guard(
         if origins.is_secure(request):
             wanted["Strict-Transport-Security"] = HSTS
         if request.path.startswith(API):
-            wanted |= {"Cache-Control": "no-store", "Vary": "Origin, Cookie"}
+            wanted |= {"Cache-Control": "no-store", "Vary": f"Origin, Cookie, {HEADER}"}
         response_headers.set(wanted)
         in_progress.add(request.protocol)
         try:
@@ -280,13 +228,22 @@ class _Gate:
         if not request.path.startswith(API):
             return None
         if not self._origins.allows(request):
-            return problem(403, "foreign_origin", "pages of this origin may not use this server")
+            return _foreign(request, *self._origins.refusal(request))
         # Whom the server has let in before is not kept out by what others send from the same address.
         client, visitor = self._proxies.client(request), self._visitor(request)
         seconds = self._per_visitor.wait(visitor) if visitor else self._per_address.wait(client)
         if seconds:
             return too_many(seconds)
         return web.Response(status=204) if request.method == "OPTIONS" else None
+
+
+def _foreign(request: web.Request, why: str, readable: dict[str, str]) -> web.Response:
+    """The error of a page that may not, after a preflight that lets the page read it; see `Origins.refusal`."""
+    if readable and request.method == "OPTIONS":
+        return web.Response(status=204, headers=readable)
+    response = problem(403, "foreign_origin", why)
+    response.headers.update(readable)
+    return response
 
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:

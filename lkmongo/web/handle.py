@@ -1,7 +1,7 @@
 """The cookie: a random handle that identifies a browser, signed so that nobody can invent another.
 
 It contains no user id. The database holds a hash of it, and the guest's id is another one: neither allows forging the
-cookie, and a guest is known before the database answers.
+cookie, and a guest is known before the database answers. A page that gets no cookie keeps it as a visitor token.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from lkmongo.errors import SettingsError
 from lkmongo.files import kept_secret
 from lkmongo.model import UserScope
 from lkmongo.settings import Settings
+from lkmongo.ticket import VISITOR_PREFIX
 
 MAX_AGE = 365 * 24 * 3600
 """Seconds for which a cookie is valid; it is renewed for those who come back."""
 RENEW_AFTER = 7 * 24 * 3600
 """Age in seconds from which a cookie is renewed."""
-GUEST_PREFIX = "web-"
-"""Prefix of guests' user ids; not allowed for logins, which could otherwise name a guest's memory."""
 
 _FORM = re.compile(r"([\w-]{43})\.([0-9a-f]{8})\.([0-9a-f]{64})", re.ASCII)
 _KEY_FILE = "web-keys"
@@ -46,7 +45,7 @@ class Handle:
 
     def guest(self, tenant_id: str) -> UserScope:
         """The guest that this browser stands for, always the same."""
-        return UserScope(tenant_id=tenant_id, user_id=GUEST_PREFIX + self._hash("guest", tenant_id)[:32])
+        return UserScope(tenant_id=tenant_id, user_id=VISITOR_PREFIX + self._hash("guest", tenant_id)[:32])
 
     def renewed(self) -> Handle:
         """The same handle, made now."""

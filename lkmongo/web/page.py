@@ -18,6 +18,8 @@ from lkmongo.invisible import safe_json
 
 FOLDER = files("lkmongo.web") / "static"
 DEFAULT_LANGUAGE = "en"
+FOR_OTHER_PAGES = "visitor.js"
+"""What pages of other origins load: it says nothing but how to ask for a token."""
 
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 _BRAND = '<link rel="stylesheet" href="brand.css">'
@@ -92,7 +94,8 @@ def page_routes(client_tag: str, page: Mapping[str, Any] | None = None) -> Itera
     yield web.get("/", document)
     for file in FOLDER.iterdir():
         if (suffix := Path(file.name).suffix) in {".css", ".js"}:
-            yield web.get(f"/{file.name}", serve_file(file.read_bytes(), _TYPES[suffix]))
+            extra = {"Access-Control-Allow-Origin": "*"} if file.name == FOR_OTHER_PAGES else None
+            yield web.get(f"/{file.name}", serve_file(file.read_bytes(), _TYPES[suffix], extra))
 
 
 def serve_file(

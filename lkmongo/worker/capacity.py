@@ -46,6 +46,8 @@ LOAD_THRESHOLD = 0.7
 """LiveKit's own `agents.target_load`, and the SDK's default."""
 POLL_INTERVAL = 4.0
 """Seconds between two searches for callers who wait: one request each, of every worker."""
+_AGENT_NAME = "lk.agent_name"
+"""The attribute in which LiveKit puts the name that an agent was dispatched by."""
 SETTLING = 4.0
 """Seconds after which a dispatch without a job counts as refused: a worker accepts one within milliseconds."""
 MAX_WAIT = 300.0
@@ -126,6 +128,7 @@ class WaitingCallers:
                 rooms = (await client.room.list_rooms(api.ListRoomsRequest())).rooms
             self._settled &= {room.sid for room in rooms}
             refused = [each for room in self._young(rooms) for each in await self._refused(client, room)]
+            refused = [each for each in refused if await self._is_alone(client, each[0].name)]
             taken = 0
             for room, dispatch in refused:
                 if self._capacity.has_room(self._server, taken + 1):
@@ -155,6 +158,20 @@ class WaitingCallers:
         if not open_ones:
             self._settled.add(room.sid)
         return [(room, each) for each in open_ones if time.time() - each.state.created_at / 1e9 > SETTLING]
+
+    async def _is_alone(self, client: LiveKitAPI, room: str) -> bool:
+        """Whether somebody is in a room whom no agent of ours serves.
+
+        After a restart of the LiveKit server, callers and their agents come back to a room that is made anew, and whose
+        dispatch may be taken by no worker; and a room whose caller has left is there for a while.
+        """
+        from livekit import api
+
+        async with asyncio.timeout(PATIENCE):
+            present = await client.room.list_participants(api.ListParticipantsRequest(room=room))
+        agents = [each for each in present.participants if each.kind == api.ParticipantInfo.Kind.AGENT]
+        ours = sum(each.attributes.get(_AGENT_NAME) == self._agent_name for each in agents)
+        return len(present.participants) - len(agents) > ours
 
     async def _again(self, client: LiveKitAPI, room: Room, refused: AgentDispatch) -> None:
         """Dispatch again, unless another worker does."""

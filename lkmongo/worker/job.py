@@ -144,7 +144,12 @@ class JobSession:
             outbound.hold(assistant)
         # Before the session starts: to serve one participant only, the SDK must know the agent's own identity.
         await self._connect()
-        if turns := await earlier_turns:
+        turns = await earlier_turns
+        if await lifetime.is_served_by_another():
+            logger.warning("another agent serves the caller already: this one leaves")
+            job.shutdown(reason="another agent serves the caller")
+            return
+        if turns:
             await assistant.update_chat_ctx(chat_context(turns))
         caller_session.attach(session)
         if speech:

@@ -18,7 +18,7 @@ from lkmongo.model import UserScope
 from lkmongo.tokens import SigningKey, TokenRequest, mint
 from tests.conftest import clean_environment
 from tests.e2e.caller import PATIENCE, inside
-from tests.e2e.conftest import _free_port
+from tests.livekit_server import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_one_command_answers_calls_and_one_signal_ends_all(tmp_path, number):
-    port = _free_port()
+    port = free_port()
     talk = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "lkmongo.cli.talk", "--port", "0", "--livekit-port", str(port)),
         env=clean_environment()

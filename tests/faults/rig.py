@@ -53,7 +53,7 @@ class Mongod:
             *("--replSet", "lk", "--wiredTigerCacheSizeGB", "0.25", "--quiet"),
         ]
         log = (self._folder / "log").open("ab")
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0)
         log.close()
 
     async def ready(self) -> None:
@@ -101,6 +101,11 @@ class Mongod:
         if self._disturbing:
             await asyncio.gather(self._disturbing, return_exceptions=True)
         self.stop()
+
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        if self._process:
+            self._process.send_signal(number)
 
     def stop(self, number: int = signal.SIGKILL) -> None:
         """End it."""

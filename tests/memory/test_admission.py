@@ -26,6 +26,7 @@ from lkmongo.outbox.lease import Lease
 from lkmongo.outbox.recovery import recover
 from lkmongo.store.open import Store
 from lkmongo.store.people.admission import Admission
+from lkmongo.store.people.erase import erase
 from lkmongo.store.people.users import Users, Visitors
 from tests.fake_llm import ScriptedLLM, calls
 from tests.livekit_api import KEY, SECRET, Rooms, create_app
@@ -122,16 +123,42 @@ async def test_one_that_writes_nothing_binds_its_seal_too(store, memory):
     assert not await is_known(memory, metadata, "RM_2")
 
 
+@pytest.mark.parametrize(
+    ("who", "before", "after"),
+    [
+        ("web-2", "nothing", [("web-2", False)]),
+        ("web-2", "erased", []),
+        ("web-2", "logged out", [("web-2", True)]),
+        ("robin@example.com", "nothing", []),
+    ],
+)
+async def test_a_web_visitor_is_registered_when_a_session_of_theirs_begins(store, memory, who, before, after):
+    scope = UserScope(tenant_id="acme", user_id=who)
+    metadata = sealed_metadata(scope, room="room", participant_identity=CALLING, secret=SECRET, visitor="browser-2")
+    if before == "erased":
+        await store.users.seen(scope)
+        await erase(store.db, scope, by="Sam")
+    if before == "logged out":
+        await Visitors(store.db).end("browser-2", scope)
+    assert before == "logged out" or not await store.db.visitors.find_one({"_id": "browser-2"})
+    async with a_session(memory, metadata) as (caller, _):
+        await until(lambda: caller.caller.loaded)
+        if before != "logged out":
+            await until(lambda: store.db.users.find_one(scope.filter))
+    found = await store.db.visitors.find({"_id": "browser-2"}).to_list()
+    assert [(each["user_id"], "ended_at" in each) for each in found] == after
+
+
 async def test_a_seal_from_before_the_logout_is_a_guests(store, memory):
     metadata = sealed()
-    await Visitors(store.db).end(VISITOR)
+    await Visitors(store.db).end(VISITOR, KIM)
     assert not await is_known(memory, metadata, "RM_1")
     assert await rooms_of(store) == []
 
 
 async def test_nothing_is_shown_or_stored_before_it_is_known_that_the_seal_holds(store, memory):
     metadata = sealed()
-    await Visitors(store.db).end(VISITOR)
+    await Visitors(store.db).end(VISITOR, KIM)
     with away((Users, "get_admitted"), (Admission, "confirm")):
         async with a_session(memory, metadata) as (caller, _):
             await until(lambda: caller.caller.load_error)
@@ -190,7 +217,7 @@ async def test_who_logs_out_is_removed_and_what_they_said_is_kept(store, memory,
         await until(lambda: caller.scope == KIM and caller.caller.loaded)
         await session.run(user_input="hello")
         await until(lambda: store.db.turns.find_one({"session_id": "RM_1", "user_id": KIM.user_id}))
-        await Visitors(store.db).end(VISITOR)
+        await Visitors(store.db).end(VISITOR, KIM)
         await caller.recorder.lease.check()
         await until(lambda: store.db.sessions.find_one({"session_id": "RM_1", "status": "complete"}))
     record = await store.sessions.get(KIM, "RM_1")
@@ -250,7 +277,7 @@ async def test_the_journal_of_a_session_whose_seal_did_not_hold_is_not_stored(st
     """MongoDB was away all the time: nobody could know."""
     await Visitors(store.db).add(VISITOR, KIM)
     if refused_by == "logout":
-        await Visitors(store.db).end(VISITOR)
+        await Visitors(store.db).end(VISITOR, KIM)
     outbox = outbox_of(store, KIM, folder=tmp_path)
     outbox.record = replace(outbox.record, ticket=_ticket())
     outbox._use(Lease(store, outbox.record))
@@ -263,7 +290,7 @@ async def test_the_journal_of_a_session_whose_seal_did_not_hold_is_not_stored(st
     if refused_by == "room":
         await Admission(store.db, replace(outbox.record.ticket, room="RM_0"), now()).confirm()
     if refused_by == "later":
-        await Visitors(store.db).end(VISITOR)
+        await Visitors(store.db).end(VISITOR, KIM)
     (found,) = await recover(store, tmp_path, DATABASE)
     assert found.outcome == outcome
     assert await said(store, KIM) == (["remember Berlin"] if outcome == "interrupted" else [])

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from docs import generate
 from lkmongo.errors import SettingsError
+from lkmongo.setting_checks import is_loopback
 from lkmongo.settings import Settings
 from lkmongo.web.caller import load_login
-from lkmongo.web.guard import content_security_policy, is_loopback
+from lkmongo.web.guard import content_security_policy
 from lkmongo.web.handle import CookieKeys, Handle, load_keys
 
 KEYS = CookieKeys(["n" * 32, "o" * 32])

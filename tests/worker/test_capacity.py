@@ -155,6 +155,29 @@ async def test_who_came_first_is_served_first_and_the_others_as_soon_as_there_is
     assert told[-1] == "no caller waits any more"
 
 
+@pytest.mark.parametrize(
+    ("agents", "callers", "times"),
+    [
+        ([AGENT], 1, 0),  # it came back after a restart of the LiveKit server
+        (["another-agent"], 1, 1),
+        ([AGENT], 2, 1),
+        ([], 0, 0),  # they have left, and the room is there for a while
+        ([AGENT], 0, 0),
+    ],
+)
+async def test_who_has_an_agent_or_has_left_does_not_wait(rooms, credentials, agents, callers, times):
+    dispatch(rooms, "refused")
+    rooms.present = [api.ParticipantInfo(identity=f"caller-{number}") for number in range(callers)]
+    for name in agents:
+        rooms.present.append(
+            api.ParticipantInfo(
+                identity=f"agent-{name}", kind=api.ParticipantInfo.Kind.AGENT, attributes={"lk.agent_name": name}
+            )
+        )
+    assert await WaitingCallers(credentials, AGENT, with_calls(), Capacity(9)).look() == 0
+    assert len(rooms.dispatches) == times
+
+
 async def test_of_several_workers_that_look_at_once_one_dispatches(rooms, credentials):
     for number in range(5):
         dispatch(rooms, f"room-{number}")

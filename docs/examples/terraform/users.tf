@@ -49,11 +49,11 @@ locals {
     # lkmongo agent run, and any program with lkmongo.Memory: reads what an agent may quote, writes what a session
     # writes, and removes what its caller wants forgotten, or what it wrote of somebody who is erased. It changes no
     # knowledge and no orders. It finds people by their telephone number, links one to them, sets PINs and counts
-    # attempts at them. It sees whether visitors have logged out, and for lkmongo doctor indexes.
+    # attempts at them. It registers visitors' browsers, sees whether they have logged out, and for lkmongo doctor indexes.
     worker = {
       FIND         = concat(local.recorded, local.kept, local.phones, ["visitors", "used_seals", "orders", "knowledge"])
-      INSERT       = concat(local.recorded, local.kept, local.phones, ["used_seals"])
-      UPDATE       = concat(local.recorded, local.phones, ["declarations", "tombstones", "used_seals"])
+      INSERT       = concat(local.recorded, local.kept, local.phones, ["visitors", "used_seals"])
+      UPDATE       = concat(local.recorded, local.phones, ["visitors", "declarations", "tombstones", "used_seals"])
       REMOVE       = concat(local.recorded, local.phones, ["visitors"])
       LIST_INDEXES = local.indexed
     }

@@ -24,6 +24,7 @@ from lkmongo.store.mongo.schema import STAMP, USERS, VISITORS, is_newer
 from lkmongo.store.people.admission import Admission
 from lkmongo.store.people.tombstones import Tombstones
 from lkmongo.store.sessions.documents import commitments_of
+from lkmongo.ticket import VISITOR_PREFIX, Ticket
 
 PROFILE_PATHS = {
     "name": "name",
@@ -178,11 +179,12 @@ class Users:
 
     def __init__(self, db: AsyncDatabase[dict[str, Any]]) -> None:
         self._users = db[USERS]
+        self._visitors = Visitors(db)
         self._encryption = Encryption.of(db)
         self._tombstones = Tombstones(db)
 
-    async def seen(self, scope: UserScope) -> Profile:
-        """Update `last_seen_at`, creating the profile if it is missing."""
+    async def seen(self, scope: UserScope, ticket: Ticket | None = None) -> Profile:
+        """Update `last_seen_at`, creating the profile if it is missing; and register the browser of a web visitor."""
         moment = now()
         update = {"$set": {"last_seen_at": moment}}
 
@@ -193,6 +195,8 @@ class Users:
         if document is None:
             await self._make(scope, update | {"$setOnInsert": {"created_at": moment, "memory_version": 0}})
             document = await operations.write(note)
+        if ticket:
+            await self._visitors.begin(ticket, scope)
         return _profile(scope, *await self._encryption.open(USERS, [document] if document else [], scope))
 
     async def get(self, scope: UserScope) -> Profile | None:
@@ -427,6 +431,7 @@ class Visitors:
 
     def __init__(self, db: AsyncDatabase[dict[str, Any]]) -> None:
         self._visitors = db[VISITORS]
+        self._tombstones = Tombstones(db)
 
     async def get(self, key: str) -> Visitor | None:
         return _visitor(await operations.read(lambda: self._visitors.find_one({"_id": key})))
@@ -446,10 +451,22 @@ class Visitors:
         fields = scope.filter | {"created_at": moment, "last_seen_at": moment} | STAMP
         await operations.write(lambda: self._visitors.update_one({"_id": key}, {"$setOnInsert": fields}, upsert=True))
 
-    async def end(self, key: str) -> None:
-        """Invalidate the browser's cookie and every copy of it, and the seals that were made for it."""
-        change = {"$set": {"ended_at": now()}}
-        await operations.write(lambda: self._visitors.update_one({"_id": key}, change))
+    async def begin(self, ticket: Ticket, scope: UserScope) -> None:
+        """Register the browser with which a session begins, if it is a guest's who has not been erased since."""
+        if ticket.visitor and scope.user_id.startswith(VISITOR_PREFIX) and not await self._tombstones.get(scope):
+            await self.add(ticket.visitor, scope)
+
+    async def end(self, key: str, scope: UserScope) -> None:
+        """Invalidate the browser's cookie and every copy of it, and the seals that were made for it.
+
+        Of one that is not known, too, as this person's: seals may have been made for it that nobody has used.
+        """
+        moment = now()
+        change = {
+            "$set": {"ended_at": moment},
+            "$setOnInsert": scope.filter | {"created_at": moment, "last_seen_at": moment} | STAMP,
+        }
+        await operations.write(lambda: self._visitors.update_one({"_id": key}, change, upsert=True))
 
     async def end_login(self, key: str, scope: UserScope) -> None:
         """Invalidate the seals that were made for a login until now; it may begin anew."""

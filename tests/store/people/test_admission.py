@@ -74,7 +74,7 @@ async def test_a_logout_ends_what_was_made_before_it(store, how, login):
     if login:
         await visitors.end_login("visitor-1", ROBIN)
     else:
-        await visitors.end("visitor-1")
+        await visitors.end("visitor-1", ROBIN)
     ended_at = (await store.db[VISITORS].find_one({"_id": "visitor-1"}))["ended_at"]
     after = ended_at + timedelta(milliseconds=1)
     assert await outcome(store, began=after, how=how) is NotAdmittedError

@@ -1,0 +1,109 @@
+"""Whether another agent serves the same caller in the same room, as after a restart of the LiveKit server.
+
+A server that has restarted knows no rooms. The clients connect again, and so do the agents of calls that go on; the
+first of them makes the room anew, for which the caller's token has an agent dispatched: a second one. The one that came
+to this room later leaves. Agents are asked, by a call of a method: the participant of one whose process has died stays
+in the room for a while, and does not answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from livekit import rtc
+
+METHOD = "lkmongo.serves"
+COMES_BACK = 60.0
+"""Seconds after which a caller who has not come back to a room that was made anew is gone. LiveKit would keep the room
+for five minutes; clients try for less than one."""
+_EVERY = 5.0
+"""Seconds between two looks: an agent that was dispatched starts within that."""
+_RECEIVED, _ANSWER = 3.0, 4.0
+"""Seconds in which an agent that lives has received a question, and has answered it: all are busy after a restart."""
+
+
+class OtherAgents:
+    """The other agents in a room, as seen by one that serves a caller there."""
+
+    def __init__(
+        self, room: rtc.Room, agent_name: str, identity: Callable[[], str | None], leave: Callable[[str], None]
+    ) -> None:
+        """Answer them from now on; to be made when this agent has joined the room.
+
+        Args:
+            room: as this agent sees it.
+            agent_name: the name that agents are dispatched by.
+            identity: the participant who is served; None for whoever comes first.
+            leave: called with the reason when this agent is not needed any more, after it has connected again.
+        """
+        self._room = room
+        self._agent_name = agent_name
+        self._identity = identity
+        self._leave = leave
+        self._since = time.time()
+        self._looking: asyncio.Task[None] | None = None
+        room.local_participant.register_rpc_method(METHOD, self._tell)
+        room.on("reconnected", self._on_reconnected)
+
+    def close(self) -> None:
+        """Look no more."""
+        if self._looking:
+            self._looking.cancel()
+
+    def _tell(self, _: rtc.RpcInvocationData) -> str:
+        return json.dumps([self._agent_name, self._identity(), self._since])
+
+    async def serve(self) -> bool:
+        """Whether one that is here longer serves the same participant."""
+        from livekit import rtc
+
+        kind = rtc.ParticipantKind.PARTICIPANT_KIND_AGENT
+        others = [each.identity for each in self._room.remote_participants.values() if each.kind == kind]
+        return any(await asyncio.gather(*map(self._serves, others)))
+
+    async def _serves(self, other: str) -> bool:
+        from livekit import rtc
+
+        me = self._room.local_participant
+        try:
+            said = await me.perform_rpc(
+                destination_identity=other,
+                method=METHOD,
+                payload="",
+                response_timeout=_ANSWER,
+                max_round_trip_latency=_RECEIVED,
+            )
+            name, served, since = json.loads(said)
+            is_earlier = (float(since), other) < (self._since, me.identity)
+        except (rtc.RpcError, ValueError, TypeError):  # it has died, or is another program
+            return False
+        who = self._identity()
+        return bool(name == self._agent_name and is_earlier and (None in {served, who} or served == who))
+
+    def _on_reconnected(self) -> None:
+        self.close()
+        self._since = time.time()
+        self._looking = asyncio.create_task(self._look())
+
+    async def _look(self) -> None:
+        """See for a while whether another one is here instead, and whether the caller comes back."""
+        until = time.monotonic() + COMES_BACK
+        while not await self.serve():
+            if time.monotonic() > until:
+                if not self._is_there():
+                    self._leave("connection lost")
+                return
+            await asyncio.sleep(_EVERY)
+        self._leave("taken over")
+
+    def _is_there(self) -> bool:
+        from livekit import rtc
+
+        who, kind = self._identity(), rtc.ParticipantKind.PARTICIPANT_KIND_AGENT
+        others = self._room.remote_participants.values()
+        return any(each.identity == who if who else each.kind != kind for each in others)

@@ -1,0 +1,134 @@
+"""Of two agents for one caller in a room the later one leaves, and so does one whose caller does not come back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from types import SimpleNamespace
+
+import pytest
+from livekit import rtc
+
+from lkmongo.memory import other_agents
+from lkmongo.memory.other_agents import METHOD, OtherAgents
+from tests.waiting import until
+
+AGENT, CALLER = "our-agent", "caller-1"
+
+
+class Room:
+    """A room with whoever joins it; each sees the others, and can call their methods."""
+
+    def __init__(self):
+        self.there = {}
+
+    def join(self, identity, kind=rtc.ParticipantKind.PARTICIPANT_KIND_AGENT):
+        methods, listeners = {}, []
+
+        async def perform_rpc(*, destination_identity, method, payload, **_):
+            if (found := self.there[destination_identity].methods.get(method)) is None:
+                raise rtc.RpcError(rtc.RpcError.ErrorCode.UNSUPPORTED_METHOD, "")
+            return found(payload)
+
+        me = SimpleNamespace(
+            identity=identity, kind=kind, register_rpc_method=methods.__setitem__, perform_rpc=perform_rpc
+        )
+        self.there[identity] = SimpleNamespace(identity=identity, kind=kind, methods=methods)
+        return SimpleNamespace(
+            local_participant=me,
+            remote_participants=self,
+            on=lambda _, listener: listeners.append(listener),
+            reconnects=lambda: [each() for each in listeners],
+            methods=methods,
+        )
+
+    def values(self):
+        return list(self.there.values())
+
+
+@pytest.fixture
+def room():
+    room = Room()
+    room.join(CALLER, rtc.ParticipantKind.PARTICIPANT_KIND_STANDARD)
+    return room
+
+
+@pytest.fixture
+def left():
+    return []
+
+
+@pytest.fixture
+async def agent(room, left):
+    """Let an agent join, which serves a participant."""
+    made = []
+
+    def agent(identity, served=CALLER, name=AGENT):
+        seen = room.join(identity)
+        made.append(OtherAgents(seen, name, lambda: served, lambda reason: left.append((identity, reason))))
+        return made[-1], seen
+
+    yield agent
+    for each in made:
+        each.close()
+
+
+async def test_the_one_that_came_later_finds_the_other_and_not_the_other_way_round(agent):
+    (first, _), (second, _) = agent("agent-2"), agent("agent-1")
+    assert await second.serve()
+    assert not await first.serve()
+
+
+@pytest.mark.parametrize(
+    ("other", "serves"),
+    [
+        ({}, True),
+        ({"served": None}, True),  # whoever comes first, which is the same caller
+        ({"served": "caller-2"}, False),
+        ({"name": "another-agent"}, False),
+    ],
+)
+async def test_only_one_of_the_same_name_that_serves_the_same_caller_counts(agent, other, serves):
+    agent("agent-1", **other)
+    second, _ = agent("agent-2")
+    assert await second.serve() is serves
+
+
+@pytest.mark.parametrize("answer", [None, "", "{}", "[1, 2]", json.dumps([AGENT, CALLER, None])])
+async def test_one_that_does_not_answer_or_answers_otherwise_does_not_count(agent, answer):
+    _, seen = agent("agent-1")
+    seen.methods.pop(METHOD)
+    if answer is not None:
+        seen.methods[METHOD] = lambda _: answer
+    second, _ = agent("agent-2")
+    assert not await second.serve()
+
+
+async def test_who_comes_back_and_finds_another_one_leaves_and_that_one_stays(agent, left):
+    _, first = agent("agent-1")
+    second, other = agent("agent-2")
+    second._since = 0.0  # the first one was not connected when it came
+    first.reconnects()
+    other.reconnects()
+    await until(lambda: left)
+    await asyncio.sleep(0.05)
+    assert len(left) == 1, "both leave"
+    assert left[0][1] == "taken over"
+
+
+@pytest.mark.parametrize("stays", [True, False])
+async def test_whose_caller_does_not_come_back_leaves_after_a_while(agent, room, left, monkeypatch, stays):
+    monkeypatch.setattr(other_agents, "COMES_BACK", 0.1)
+    monkeypatch.setattr(other_agents, "_EVERY", 0.02)
+    _, seen = agent("agent-1")
+    if not stays:
+        del room.there[CALLER]
+    seen.reconnects()
+    await asyncio.sleep(0.01)
+    assert left == []
+    if stays:
+        await asyncio.sleep(0.3)
+        assert left == []
+    else:
+        await until(lambda: left)
+        assert left == [("agent-1", "connection lost")]
