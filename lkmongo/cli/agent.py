@@ -121,8 +121,9 @@ def run(
     max_calls: Annotated[
         int | None,
         typer.Option(
-            help="How many calls it takes at once; by default 10 for each processor core, 3 aloud, 1.5 where it hears "
-            "and speaks itself, and with --dev any number. Callers beyond that wait for it or another worker.",
+            help="How many calls it takes at once; by default 20 for each processor core, 10 where each has a process "
+            "of its own, 3 aloud, 1.5 where it hears and speaks itself, and with --dev any number. Callers beyond that "
+            "wait for it or another worker.",
             min=1,
             show_default=False,
         ),

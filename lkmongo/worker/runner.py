@@ -232,7 +232,8 @@ def _create_server(settings: Settings, options: Options) -> tuple[AgentServer, C
         logger.warning("callers are answered by the demo responder, because there is no language model")
         if unused := unused_tools_warning(agent):
             logger.warning(unused)
-    capacity = _capacity(options, calls_per_core(speech_source(settings)))
+    at_once = calls_per_process(settings, options.calls_per_process)
+    capacity = _capacity(options, calls_per_core(speech_source(settings), shared=at_once > 1))
     if capacity.max_calls < math.inf:
         logger.info("this worker takes up to %g calls at once (--max-calls)", capacity.max_calls)
     server = create_server(
@@ -244,7 +245,7 @@ def _create_server(settings: Settings, options: Options) -> tuple[AgentServer, C
         port=options.port,
         metrics_port=options.metrics_port,
         drain_seconds=int(options.drain.total_seconds()),
-        calls_per_process=calls_per_process(settings, options.calls_per_process),
+        calls_per_process=at_once,
     )
     return server, capacity
 
