@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from docs import recording, roles
+from docs import endings, recording, roles
 
 if TYPE_CHECKING:
     import typer
@@ -152,6 +152,11 @@ def privacy() -> str:
     return fill("docs/privacy.md", {"redaction": redaction.table(redaction.results())})
 
 
+def operations() -> str:
+    """docs/operations.md, with how calls ended when that was tried last."""
+    return fill("docs/operations.md", {"endings": endings.table()})
+
+
 def memory_chart() -> str:
     """The chart of docs/memory.md."""
     from benchmarks import memory_report
@@ -188,6 +193,7 @@ DOCUMENTS = {
     "docs/memory.md": memory,
     "docs/images/memory.svg": memory_chart,
     "docs/privacy.md": privacy,
+    "docs/operations.md": operations,
 }
 """What is written here without a database, and what makes its text."""
 OF_MEMORY = ("docs/memory.md", "docs/images/memory.svg")

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from lkmongo.api_secret import silence_pyjwt
 from lkmongo.errors import (
     AuthenticationError,
     LkmongoError,
@@ -58,13 +58,12 @@ async def call_livekit(credentials: LiveKitCredentials) -> None:
     await asyncio.to_thread(importlib.import_module, "livekit.api")
     from livekit import api
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a short secret: reported elsewhere
-        token = (
-            api.AccessToken(credentials.api_key, credentials.api_secret.get_secret_value())
-            .with_grants(api.VideoGrants(room_list=True))
-            .to_jwt()
-        )
+    silence_pyjwt()
+    token = (
+        api.AccessToken(credentials.api_key, credentials.api_secret.get_secret_value())
+        .with_grants(api.VideoGrants(room_list=True))
+        .to_jwt()
+    )
     url = credentials.url
     with livekit_errors(url):
         # The client does not pass its own timeout on to its requests.
@@ -110,8 +109,8 @@ async def livekit_client(credentials: LiveKitCredentials) -> AsyncIterator[LiveK
     from livekit import api
 
     secret = credentials.api_secret.get_secret_value()
-    with livekit_errors(credentials.url), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a short secret, at each request: reported elsewhere
+    silence_pyjwt()  # for good: `catch_warnings` around what is awaited would restore what another task has set
+    with livekit_errors(credentials.url):
         async with api.LiveKitAPI(credentials.url, credentials.api_key, secret, failover=False) as client:
             yield client
 

@@ -39,8 +39,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 def now() -> datetime:
     """The current time in UTC, to the millisecond as in BSON."""
-    moment = datetime.now(UTC)
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    return (at := datetime.now(UTC)).replace(microsecond=at.microsecond // 1_000 * 1_000)
 
 
 def clean_text(text: str) -> str:
@@ -377,6 +376,7 @@ class SessionStatus(StrEnum):
     ACTIVE = "active"
     COMPLETE = "complete"
     INTERRUPTED = "interrupted"
+    NO_AGENT = "no agent"
 
 
 class TurnKind(StrEnum):

@@ -34,6 +34,8 @@ MAX_ATTRIBUTES = 64 * 1024
 """Bytes of a participant's attributes, keys and values together."""
 SHORTEST_LIFE = timedelta(seconds=60)
 """A token must live longer: LiveKit's clients treat one as expired in its last minute."""
+LIFE = timedelta(minutes=15)
+"""How long a token admits if nothing else is said."""
 LONG_LIFE = timedelta(hours=24)
 """A token that lives longer is worth a warning, in case it is lost."""
 
@@ -154,7 +156,7 @@ class TokenRequest:
     room: str = field(default_factory=new_room)
     participant_identity: str = field(default_factory=new_participant)
     name: str = ""
-    ttl: timedelta = timedelta(minutes=15)
+    ttl: timedelta = LIFE
     agent_name: str | None = None
     sealed: bool = False
     visitor: str | None = None

@@ -27,6 +27,7 @@ class Rooms:
         under_way: dispatches that were made before, of one room or, if they name none, of each.
         created: when each room was made, in seconds since the epoch; now if it is not said.
         metadata: of each room.
+        empty: rooms that everybody has left.
         on_dispatch: awaited in the background for each dispatch: what the agent does that it sends.
         before_listing: awaited before it is said which jobs a dispatch has.
     """
@@ -38,6 +39,7 @@ class Rooms:
     under_way: list[api.AgentDispatch] = field(default_factory=list)
     created: dict[str, float] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
+    empty: set[str] = field(default_factory=set)
     on_dispatch: Callable[[api.CreateAgentDispatchRequest], Coroutine[Any, Any, None]] | None = None
     before_listing: Callable[[], Coroutine[Any, Any, None]] | None = None
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -58,7 +60,7 @@ async def _list_rooms(request: web.Request, grants: api.VideoGrants) -> Any:
             api.Room(
                 name=name,
                 sid=f"RM_{name}",
-                num_participants=1,
+                num_participants=int(name not in rooms.empty),
                 creation_time_ms=made[name],
                 metadata=rooms.metadata.get(name, ""),
             )

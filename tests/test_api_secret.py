@@ -8,9 +8,13 @@ import secrets
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from livekit import api
+from pydantic import SecretStr
 
 from lkmongo.api_secret import HINT, weakness
+from lkmongo.livekit_api import livekit_client
 from lkmongo.redact import redact
+from lkmongo.settings import LiveKitCredentials
 
 
 @pytest.mark.parametrize(
@@ -41,3 +45,16 @@ def test_random_ones_are_good(length):
 @pytest.mark.parametrize("secret", ["secret", "devkey", "password"])
 def test_the_hint_does_not_show_by_what_is_redacted_in_it_which_one_it_was(secret):
     assert redact(HINT, [secret]) == HINT
+
+
+async def test_no_request_to_livekit_warns_of_a_short_secret_whichever_ends_first(recwarn):
+    """A warning is an error in these tests, and would be raw text in the log of a server."""
+    credentials = LiveKitCredentials("ws://127.0.0.1:9", "devkey", SecretStr("secret"))
+    first, second = livekit_client(credentials), livekit_client(credentials)
+    await first.__aenter__()
+    client = await second.__aenter__()
+    await first.__aexit__(None, None, None)
+    with pytest.raises(OSError):
+        await client.room.list_rooms(api.ListRoomsRequest())
+    await second.__aexit__(None, None, None)
+    assert [str(each.message) for each in recwarn] == []

@@ -165,6 +165,7 @@ def lists(file: Path) -> Iterator[list[str]]:
 def test_the_variables_of_the_examples_are_settings():
     known = {variable.name for variable in Settings.variables()}
     known |= {"MONGODB_ATLAS_CLIENT_ID", "MONGODB_ATLAS_CLIENT_SECRET"}  # of Terraform and the Atlas CLI
+    known |= {"LIVEKIT_AGENTS_LOOP_BLOCK_WARN_MS"}  # of LiveKit's SDK
     text = "".join(file.read_text(encoding="utf-8") for file in [*FILES, generate.ROOT / "docs/deploy.md"])
     assert set(re.findall(r"\b(?:LKMONGO|LIVEKIT|MONGODB|VOYAGE)_[A-Z_]+\b", text)) <= known
 

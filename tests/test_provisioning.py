@@ -49,6 +49,7 @@ from lkmongo.store.people.users import Visitors
 from lkmongo.tenants import TenantPolicy
 from lkmongo.ticket import Ticket
 from lkmongo.web.server import _prepare
+from lkmongo.web.unanswered import record_unanswered
 from tests import hcl
 from tests.auth_mongod import Guarded, guarded_mongod
 from tests.outbox.test_outbox import SAMPLES
@@ -252,6 +253,9 @@ async def test_web_does_what_it_does_and_may_do_no_more(guarded, operator, seen,
         # Somebody is erased while a suggestion of theirs is being stored.
         await erase(operator.db, ROBIN, by="Sam")
         await sweep_behind(store.db, ROBIN, "s-3")
+        ticket = Ticket("RM_1", "a-seal", "a-browser", began, now() + timedelta(minutes=5))
+        waited = SessionRecord("RM_1", guest, "room", SessionStatus.NO_AGENT, now(), now(), ticket=ticket)
+        assert await record_unanswered(store.db, waited, asks=False)
         await store.ping()
         checks = await examine(settings(guarded, "web", tmp_path), {}, only=["mongodb"])
     assert [f"{check.name}: {check.detail}" for check in checks if check.status == "fail"] == []

@@ -15,7 +15,7 @@ from lkmongo.dispatch import Dispatched, read_dispatch
 from lkmongo.settings import LiveKitCredentials, Settings
 from lkmongo.store.open import Store
 from lkmongo.tenants import TenantPolicy
-from lkmongo.tokens import SigningKey
+from lkmongo.tokens import SigningKey, TokenRequest
 from lkmongo.web.api import LiveKitServer
 from lkmongo.web.brand import Brand
 from lkmongo.web.caller import Hook, Login
@@ -63,6 +63,7 @@ async def web_server(
     proxies: str | None = None,
     most: int | None = None,
     brand: Brand | None = None,
+    on_token: Callable[[TokenRequest], None] = lambda _: None,
 ) -> AsyncIterator[Server]:
     """Serve on 127.0.0.1, on at most so many connections."""
     plan = Plan(
@@ -78,7 +79,7 @@ async def web_server(
         brand or Brand(),
     )
     async with AsyncExitStack() as stack:
-        url = await stack.enter_async_context(listening(create_app(plan, store), plan.options, most))
+        url = await stack.enter_async_context(listening(create_app(plan, store, on_token), plan.options, most))
 
         def browser() -> aiohttp.ClientSession:
             session = aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True))

@@ -19,10 +19,10 @@ admin.createRole({"role": "lkmongo-web", "roles": [], "privileges": [
   {"resource": {"db": "lkmongo", "collection": "phones"}, "actions": ["find", "listIndexes", "remove", "update"]},
   {"resource": {"db": "lkmongo", "collection": "pins"}, "actions": ["find", "listIndexes", "remove", "update"]},
   {"resource": {"db": "lkmongo", "collection": "receipts"}, "actions": ["find", "insert", "listIndexes", "update"]},
-  {"resource": {"db": "lkmongo", "collection": "sessions"}, "actions": ["find", "listIndexes", "remove", "update"]},
+  {"resource": {"db": "lkmongo", "collection": "sessions"}, "actions": ["find", "insert", "listIndexes", "remove", "update"]},
   {"resource": {"db": "lkmongo", "collection": "tombstones"}, "actions": ["find", "insert", "update"]},
   {"resource": {"db": "lkmongo", "collection": "turns"}, "actions": ["find", "listIndexes", "remove", "update"]},
-  {"resource": {"db": "lkmongo", "collection": "used_seals"}, "actions": ["listIndexes"]},
+  {"resource": {"db": "lkmongo", "collection": "used_seals"}, "actions": ["find", "listIndexes"]},
   {"resource": {"db": "lkmongo", "collection": "users"}, "actions": ["find", "insert", "listIndexes", "remove", "update"]},
   {"resource": {"db": "lkmongo", "collection": "visitors"}, "actions": ["find", "insert", "listIndexes", "remove", "update"]}
 ]})

@@ -17,12 +17,13 @@ from lkmongo import deadlines
 from lkmongo.agent.turns import turn_of, turn_of_tool
 from lkmongo.conversation import masks_of
 from lkmongo.errors import LkmongoError
-from lkmongo.model import SessionRecord, SessionStatus, Turn, UserScope, clean, now
+from lkmongo.model import SessionRecord, SessionStatus, Turn, TurnKind, UserScope, clean, now
 from lkmongo.outbox.lease import Lease
 from lkmongo.outbox.operations import AddTurn, AmendTurn, CountRedacted, End, Notify
 from lkmongo.outbox.outbox import Outbox
 from lkmongo.store.people.take_back import Known, without_data
 from lkmongo.store.sessions.documents import summary_fields
+from lkmongo.store.sessions.transcript import TYPED
 from lkmongo.store.sessions.webhooks import new_event_id
 from lkmongo.ticket import Ticket
 
@@ -46,6 +47,8 @@ class Recorder:
         self._turns: dict[str, Turn] = {}
         self._kept: dict[str, Turn] = {}
         self._undecided: list[Turn] | None = None
+        self._typed: tuple[str, float] | None = None
+        self._waits_since: float | None = None
         outbox.on_erased(self._turns.clear)
         outbox.on_erased(self._kept.clear)
 
@@ -181,8 +184,26 @@ class Recorder:
         """A PIN is waited for, or no more: see `Conversation.await_pin`."""
         self._outbox.conversation.await_pin(awaited, settled=settled)
 
+    def typed(self, text: str, arrived_at: float) -> None:
+        """What is answered next was typed, and arrived at this time in seconds since the epoch."""
+        self._typed = text, arrived_at
+
     def _on_item(self, event: ConversationItemAddedEvent) -> None:
-        self._add(turn_of(event.item))
+        turn = turn_of(event.item)
+        if turn and turn.kind is TurnKind.MESSAGE:
+            self._measure(turn)
+        self._add(turn)
+
+    def _measure(self, turn: Turn) -> None:
+        """Add to the first answer to what was typed how long the caller waited for its first word."""
+        if turn.role == "user":
+            self._waits_since = None
+            if self._typed and turn.content == self._typed[0]:
+                self._waits_since, self._typed = self._typed[1], None
+        elif self._waits_since is not None:
+            if began := turn.metrics.get("started_speaking_at"):
+                turn.metrics[TYPED] = max(0.0, round(began - self._waits_since, 3))
+            self._waits_since = None
 
     def _on_tools(self, event: FunctionToolsExecutedEvent) -> None:
         for call, output in event.zipped():

@@ -113,11 +113,13 @@ class TypedText:
                     await speech.wait_for_playout()
                     await asyncio.sleep(0)  # the SDK puts the next speech, or none, in its place
                 if self._waiting:
-                    text = self._waiting[0].text
+                    text, arrived_at = self._waiting[0].text, self._waiting[0].arrived_at
                     if len(text) > MAX_CONTENT:
                         self.begin(session).caller.allowance.passed_over()
                         answer = session.say(TOO_LONG)
                     else:
+                        there_for = asyncio.get_running_loop().time() - arrived_at
+                        self.begin(session).recorder.typed(clean_text(text), time.time() - there_for)
                         answer = session.generate_reply(user_input=clean_text(text))
                         self._unsaid = text
                     del self._waiting[0]

@@ -47,7 +47,8 @@ def transcript(
     facts = {
         "person": f"{record.scope.user_id} in tenant {record.scope.tenant_id}",
         "room": record.room_name,
-        "status": ", ".join(filter(None, (record.status, record.close_reason))),
+        "status": ", ".join(dict.fromkeys(filter(None, (record.status, record.close_reason)))),
+        "waited for": record.agent if record.status == SessionStatus.NO_AGENT else None,
         "started": _local(record.started_at),
         "length": clock(record.length),
         "turns": str(totals.turns) + (f", {totals.tool_errors} failed" if totals.tool_errors else ""),
@@ -433,14 +434,13 @@ async def stats(
         if not found.total.sessions:
             await require_known(store.db, user_id=wanted.user_id, tenant_id=wanted.tenant_id)
     if html is not None:
-        from lkmongo.cli.stats import page
         from lkmongo.files import whole_file
 
         if html == Path("-"):
-            cli.output.write(page(found, wanted, now()))
+            cli.output.write(stats_text.page(found, wanted, now()))
             return
         with whole_file(html) as write:
-            write(page(found, wanted, now()).encode())
+            write(stats_text.page(found, wanted, now()).encode())
         cli.output.note(f"wrote {html}")
     if cli.output.is_json:
         cli.output.event(stats_text.as_fields(found, wanted))

@@ -146,9 +146,12 @@ def _short(name: str) -> str:
 Rows = tuple[str, list[str], list[dict[str, Any]]]
 
 _BAR = 12
+_SHORT_BAR = 5
+"""Beside both kinds of waits: the table then fits 80 columns."""
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 FAILURES = {
+    "calls_without_agent": "callers to whom no agent came",
     "interrupted_calls": "interrupted sessions",
     "calls_ended_by_error": "sessions ended by an error",
     "tool_errors": "tool errors",
@@ -196,6 +199,11 @@ def _plain(day: str, period: Period) -> dict[str, Any]:
         "answer_p50": period.answers.p50,
         "answer_p95": period.answers.p95,
         **period.failures,
+        **{
+            f"{kind}_{share}": getattr(getattr(period, kind), share)
+            for kind in ("typed", "spoken")
+            for share in ("p50", "p95")
+        },
     }
 
 
@@ -237,23 +245,36 @@ def summary(stats: Stats) -> str:
     total = stats.total
     parts = [counted(total.sessions, "session"), counted(round(total.minutes), "minute"), counted(total.turns, "turn")]
     parts.append(counted(total.tool_calls, "tool call"))
-    if total.answers.count:
-        parts.append(f"answers after {seconds(total.answers.p50)} (p50) and {seconds(total.answers.p95)} (p95)")
+    parts += [
+        f"answers to {ANSWERS[kind]} after {seconds(waits.p50)} (p50) and {seconds(waits.p95)} (p95)"
+        for kind, waits in _answers_of(total).items()
+    ]
     return ", ".join(parts)
+
+
+ANSWERS = {"typed": "typing", "spoken": "speech"}
+"""What is answered, by the attribute of a `Period` that says how long callers waited for it."""
+
+
+def _answers_of(period: Period) -> dict[str, Latency]:
+    """The waits of those kinds that there are."""
+    return {kind: waits for kind in ANSWERS if (waits := getattr(period, kind)).count}
 
 
 def _days(stats: Stats) -> tuple[list[str], list[dict[str, Any]]]:
     most = max((period.sessions for period in stats.days.values()), default=0)
-    columns = ["day", "sessions", "", "minutes", "turns", "p50", "p95", "tools", "failed"]
+    kinds = list(_answers_of(stats.total))
+    waits = [(f"{kind} {share}", kind, share) for kind in kinds for share in ("p50", "p95")]
+    columns = ["day", "sessions", "", "minutes", "turns", *(name for name, _, _ in waits), "tools", "failed"]
+    width = _BAR if len(kinds) < len(ANSWERS) else _SHORT_BAR
     return columns, [
         {
             "day": day.isoformat(),
             "sessions": f"{period.sessions:,}",
-            "": bar(period.sessions, most),
+            "": bar(period.sessions, most, width),
             "minutes": f"{period.minutes:,.0f}",
             "turns": f"{period.turns:,}",
-            "p50": seconds(period.answers.p50),
-            "p95": seconds(period.answers.p95),
+            **{name: seconds(getattr(getattr(period, kind), share)) for name, kind, share in waits},
             "tools": f"{period.tool_calls:,}",
             "failed": sum(period.failures.values()),
         }
@@ -332,8 +353,11 @@ def _totals(stats: Stats) -> str:
         "Minutes": f"{total.minutes:,.0f}",
         "Turns": f"{total.turns:,}",
         "Tool calls": f"{total.tool_calls:,}",
-        "Answer, p50": seconds(total.answers.p50) or "not measured",
-        "Answer, p95": seconds(total.answers.p95) or "not measured",
+        **{
+            f"Answer to {ANSWERS[kind]}, {share}": seconds(getattr(waits, share))
+            for kind, waits in _answers_of(total).items()
+            for share in ("p50", "p95")
+        },
         "Failures": f"{sum(total.failures.values()):,}",
     }
     return f"<dl>{''.join(f'<div><dt>{name}</dt><dd>{value}</dd></div>' for name, value in shown.items())}</dl>"
@@ -341,8 +365,8 @@ def _totals(stats: Stats) -> str:
 
 def _sections(stats: Stats) -> Iterable[str]:
     yield _sessions(stats)
-    if stats.total.answers.count:
-        yield _answers(stats)
+    for kind in _answers_of(stats.total):
+        yield _answers(stats, kind)
     if stats.latencies:
         rows = [[DURATIONS[n], f"{w.count:,}", seconds(w.p50), seconds(w.p95)] for n, w in stats.latencies.items()]
         yield "<h2>Where the time goes</h2>" + _table(["wait", "count", "p50", "p95"], rows)
@@ -363,16 +387,16 @@ def _sessions(stats: Stats) -> str:
     )
 
 
-def _answers(stats: Stats) -> str:
-    waits = [period.answers for period in stats.days.values()]
+def _answers(stats: Stats, kind: str) -> str:
+    waits: list[Latency] = [getattr(period, kind) for period in stats.days.values()]
     rows = [
         [day, f"{wait.count:,}", seconds(wait.p50), seconds(wait.p95)]
         for day, wait in zip(_day_names(stats), waits, strict=True)
     ]
     p95, p50 = Series("p95", "two", [wait.p95 for wait in waits]), Series("p50", "one", [wait.p50 for wait in waits])
     return _section(
-        "How long callers waited for an answer",
-        lines(_day_names(stats), [p95, p50], "Seconds until an answer, per day"),
+        f"How long callers waited for an answer to {ANSWERS[kind]}",
+        lines(_day_names(stats), [p95, p50], f"Seconds until an answer to {ANSWERS[kind]}, per day"),
         _table(["day", "answers", "p50", "p95"], rows),
         "Solid line with dots: p50. Dashed line with squares: p95.",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from lkmongo.agent.assistant import Assistant
     from lkmongo.agent.caller_session import CallerSession
     from lkmongo.agent.models import CallerAgentSession, ModelChoice
+    from lkmongo.agent.recorder import Recorder
     from lkmongo.memory.lifetime import Lifetime
     from lkmongo.speech.choose import Speech
     from lkmongo.store.open import Store
@@ -132,7 +134,7 @@ async def _run_session(
 
                     reason = await talk(session, assistant, sound, lines, listener, outcome)
                 else:
-                    await _talk_in_text(session, assistant, lines, listener, outcome)
+                    await _talk_in_text(caller_session.recorder, session, assistant, lines, listener, outcome)
                     reason = "hang-up"
             except (asyncio.CancelledError, KeyboardInterrupt):
                 reason = "interrupted"
@@ -157,6 +159,7 @@ async def _run_session(
 
 
 async def _talk_in_text(
+    recorder: Recorder,
     session: CallerAgentSession,
     assistant: Assistant,
     lines: AsyncIterator[Line | Switch],
@@ -172,6 +175,7 @@ async def _talk_in_text(
             listener.refuse(line.refused)
         elif line.text:
             listener.event({"type": "message", "role": "user", "text": line.text})
+            recorder.typed(line.text, time.time())
             await _show_run(partial(session.run, user_input=line.text), listener, outcome)
 
 

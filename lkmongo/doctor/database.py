@@ -69,12 +69,12 @@ WRITING: Needs = {
 """What an agent writes: sessions and what is remembered, whose number or browser it was, and what keeps forgotten
 things from coming back."""
 WEB: Needs = {
-    "find": (*PERSONAL, DECLARATIONS, TOMBSTONES, KEYS, RECEIPTS, AUDIT),
-    "insert": (USERS, MEMORIES, MEMORY_HISTORY, VISITORS, TOMBSTONES, KEYS, RECEIPTS),
+    "find": (*PERSONAL, DECLARATIONS, TOMBSTONES, KEYS, USED_SEALS, RECEIPTS, AUDIT),
+    "insert": (USERS, MEMORIES, MEMORY_HISTORY, SESSIONS, VISITORS, TOMBSTONES, KEYS, RECEIPTS),
     "update": (*PERSONAL, TOMBSTONES, RECEIPTS),
     "remove": (*_RECORDED, *_PHONES, VISITORS),
 }
-"""What `lkmongo web` does, which merges guests into people, and erases people who want that."""
+"""What `lkmongo web` does, which merges guests into people, erases people who want that, and records who waited."""
 PROVISIONING = dict.fromkeys(("createCollection", "createIndex", "listIndexes"), COLLECTIONS)
 SEARCH_PROVISIONING = dict.fromkeys(("createSearchIndexes", "updateSearchIndex", "listSearchIndexes"), COLLECTIONS)
 

@@ -8,6 +8,9 @@ utterances of 4,000 emoji took 2.2 GB instead of 0.2. The vectors are identical 
 from __future__ import annotations
 
 import asyncio
+import json
+import mmap
+import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +48,11 @@ class _Model:
 
         vectors = np.empty((len(texts), self.table.shape[1]), dtype=np.float32)
         plain = [_plain(text) for text in texts]
-        for row, tokens in enumerate(self.tokenizer.encode_batch(plain, add_special_tokens=False)):
+        if _is_little(plain):  # a batch starts a thread for each core, which then stay
+            encoded = [self.tokenizer.encode(text, add_special_tokens=False) for text in plain]
+        else:
+            encoded = self.tokenizer.encode_batch(plain, add_special_tokens=False)
+        for row, tokens in enumerate(encoded):
             vectors[row] = self.table[tokens.ids].mean(axis=0, dtype=np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors
@@ -74,7 +81,7 @@ class LocalEmbedder:
     async def warm(self) -> None:
         """Read the model (34 MB) unless it is loaded."""
         if _loaded is None:
-            await asyncio.to_thread(_load)
+            await asyncio.to_thread(load)
 
     async def embed(
         self,
@@ -85,11 +92,11 @@ class LocalEmbedder:
     ) -> NDArray[np.float32]:
         """Embed texts; queries and documents are treated alike. See `Embedder.embed`."""
         texts = check_texts(texts)
-        if _loaded is not None and sum(map(len, texts)) <= _INLINE_CHARACTERS:
+        if _loaded is not None and _is_little(texts):
             return _loaded.embed(texts)
         try:
             async with asyncio.timeout(deadline):
-                return await asyncio.to_thread(lambda: _load().embed(texts))
+                return await asyncio.to_thread(lambda: load().embed(texts))
         except TimeoutError as error:
             raise EmbeddingTimeoutError(
                 f"the local model took longer than {deadline:g} s", hint="the first call loads it: call warm() before"
@@ -109,6 +116,10 @@ class LocalEmbedder:
         """Does nothing: the model stays loaded."""
 
 
+def _is_little(texts: Sequence[str]) -> bool:
+    return sum(map(len, texts)) <= _INLINE_CHARACTERS
+
+
 def _plain(text: str) -> str:
     """In lower case, as speech recognition writes, and with the words of a label separated."""
     return text.lower().replace("_", " ").strip() or text
@@ -118,7 +129,14 @@ _loaded: _Model | None = None
 _lock = threading.Lock()
 
 
-def _load() -> _Model:
+def load() -> _Model:
+    """Read the model unless this process has it, or inherited it from the one that it was forked from.
+
+    Starts no threads of its own. The weights are mapped: all processes of a machine share the pages of the file.
+
+    Raises:
+        NotInstalledError: the package is missing or damaged.
+    """
     global _loaded  # noqa: PLW0603
     with _lock:
         if _loaded is None:
@@ -140,17 +158,34 @@ def _package() -> Path:
 
 def _read(package: Path) -> _Model:
     try:
-        from safetensors import safe_open
         from tokenizers import Tokenizer
 
         tokenizer = Tokenizer.from_file(str(package / _TOKENIZER))
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        with safe_open(package / _WEIGHTS, framework="np") as file:
-            return _Model(tokenizer, file.get_tensor("embedding.weight"))
-    except Exception as error:  # both libraries raise plain Exception for a missing or damaged file
+        return _Model(tokenizer, _mapped(package / _WEIGHTS, "embedding.weight"))
+    except Exception as error:  # tokenizers raises plain Exception for a missing or damaged file
         raise NotInstalledError(
             "the local embedding model cannot be read",
             why=str(error),
             hint='pip install --force-reinstall "lkmongo[local]"',
         ) from error
+
+
+def _mapped(file: Path, name: str) -> NDArray[np.float16]:
+    """One tensor of a safetensors file, read-only and mapped: the format's own library copies it.
+
+    The file is the length of a header in 8 bytes, the header as JSON, and the data.
+    """
+    import numpy as np
+
+    with file.open("rb") as opened:
+        mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+    if sys.platform != "win32":
+        mapped.madvise(mmap.MADV_WILLNEED)  # otherwise the first turns would wait for the disk
+    data = 8 + int.from_bytes(mapped[:8], "little")
+    tensor = json.loads(mapped[8:data])[name]
+    if tensor["dtype"] != "F16":
+        raise ValueError(f"{name} in {file.name} is {tensor['dtype']} instead of F16")
+    rows, columns = tensor["shape"]
+    return np.frombuffer(mapped, np.float16, rows * columns, data + tensor["data_offsets"][0]).reshape(rows, columns)

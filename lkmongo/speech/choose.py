@@ -232,6 +232,12 @@ def _models_of(settings: Settings, policy: TenantPolicy | None) -> tuple[list[st
     return stt, tts, policy.language if policy else None
 
 
-def skip_model_preload() -> None:
-    """Keep the SDK from loading 244 MB of speech models into every process of a text-only worker."""
-    os.environ.setdefault("LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE", "0")  # the SDK offers no other way
+def spare_what_speech_needs() -> None:
+    """Keep the SDK from doing in every process of a text-only worker what is for speech, unless its variables say so.
+
+    It would load 244 MB of models, and wake two threads 50 times a second to find what holds up the event loop for a
+    tenth of a second, which is heard in speech but not seen in text.
+    """
+    # The SDK offers no other way.
+    for name in ("LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE", "LIVEKIT_AGENTS_LOOP_BLOCK_WARN_MS"):
+        os.environ.setdefault(name, "0")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -61,11 +61,16 @@ class Interface:
         limits: Limits | None = None,
         *,
         asks: bool = False,
+        on_token: Callable[[TokenRequest], None] = lambda _: None,
     ) -> None:
-        """Serve callers who may have so many memories; with `asks`, nothing is stored of who has not agreed to it."""
+        """Serve callers who may have so many memories; `on_token` is told of each token.
+
+        With `asks`, nothing is stored of who has not agreed to it.
+        """
         self._store = store
         self._limits = limits or Limits()
         self._asks = asks
+        self._on_token = on_token
         self._callers = callers
         self._livekit = livekit
         self._proxies = proxies
@@ -108,6 +113,7 @@ class Interface:
             visitor=caller.visitor,
         )
         answer = {"server_url": self._livekit.server_url, "participant_token": mint(self._livekit.key, wanted).text}
+        self._on_token(wanted)
         if kept := self._callers.visitor_token(request, caller):
             answer["visitor_token"] = kept
         return self._settled(request, web.json_response(answer, status=201), caller)

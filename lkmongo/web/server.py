@@ -16,14 +16,15 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from lkmongo.aio import running
 from lkmongo.api_secret import check_secret
 from lkmongo.errors import LkmongoError, SettingsError, UsageError
 from lkmongo.model import DEFAULT_TENANT, TenantScope
-from lkmongo.setting_checks import is_loopback
+from lkmongo.setting_checks import LiveKitCredentials, is_loopback
 from lkmongo.store.indexes.database_indexes import apply
 from lkmongo.store.open import Store, open_store
 from lkmongo.tenants import TenantPolicy
-from lkmongo.tokens import SigningKey
+from lkmongo.tokens import SigningKey, TokenRequest
 from lkmongo.web.api import Interface, LiveKitServer
 from lkmongo.web.brand import Brand, brand_routes, load_brand
 from lkmongo.web.caller import Callers, Login, load_login
@@ -35,6 +36,7 @@ from lkmongo.web.page import page_routes, serve_file
 from lkmongo.web.proxies import Proxies
 from lkmongo.web.requests import MAX_BODY
 from lkmongo.web.rights import Rights
+from lkmongo.web.unanswered import Unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,7 +189,8 @@ _IN_PROGRESS = web.AppKey("in_progress", set)
 """The connections that have a request which is being answered."""
 
 
-def create_app(plan: Plan, store: Store) -> web.Application:
+def create_app(plan: Plan, store: Store, on_token: Callable[[TokenRequest], None] = lambda _: None) -> web.Application:
+    """The server's handlers; `on_token` is told of each token."""
     asks = plan.policy.consent == "ask"
     callers = Callers(store, plan.keys, plan.login, plan.origins, plan.options.tenant_id, asks=asks)
     rights = Rights(store, callers, plan.policy, plan.settings)
@@ -197,7 +200,7 @@ def create_app(plan: Plan, store: Store) -> web.Application:
     app = web.Application(client_max_size=MAX_BODY, middlewares=[passed])
     app[_IN_PROGRESS] = in_progress
     limits = plan.settings.limits_of(plan.options.tenant_id) if plan.settings else None
-    interface = Interface(store, callers, plan.livekit, plan.proxies, limits, asks=asks)
+    interface = Interface(store, callers, plan.livekit, plan.proxies, limits, asks=asks, on_token=on_token)
     app.router.add_routes([*interface.routes(), *rights.routes(), *routes(plan.client, plan.brand)])
 
     async def close(_: web.Application) -> None:
@@ -226,7 +229,9 @@ async def serve(
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings, on_status=on_status))
         stack.push_async_callback(_cancel, asyncio.create_task(_prepare(store, on_status)))
-        url = await stack.enter_async_context(listening(create_app(plan, store), plan.options))
+        unanswered = _unanswered(settings, plan, store)
+        await stack.enter_async_context(running(unanswered.serve()))
+        url = await stack.enter_async_context(listening(create_app(plan, store, unanswered.given), plan.options))
         on_ready(url)
         await asyncio.Event().wait()
 
@@ -258,6 +263,12 @@ def _url(host: str, port: int) -> str:
     name = {"0.0.0.0": "localhost", "::": "localhost", HOST: "localhost"}.get(host, host)  # noqa: S104
     netloc = f"[{name}]" if ":" in name else name
     return urlsplit(f"http://{netloc}:{port}/").geturl()
+
+
+def _unanswered(settings: Settings, plan: Plan, store: Store) -> Unanswered:
+    server, asks = plan.livekit, plan.policy.consent == "ask"
+    credentials = settings.livekit or LiveKitCredentials(server.server_url, server.key.api_key, server.key.api_secret)
+    return Unanswered(store, credentials, server.agent_name, plan.options.tenant_id, asks=asks)
 
 
 async def _prepare(store: Store, on_status: Callable[[str], None]) -> None:

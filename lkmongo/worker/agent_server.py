@@ -31,6 +31,7 @@ this machine loaded, each takes some hundred megabytes, and starting one some se
 CALLS_PER_PROCESS = 8
 """Of these, one can speak while the others' code runs; they end together if their process dies."""
 _OWN_MODULES = (job.__name__, *MODULES)
+_SHARED = "lkmongo.worker.preload"
 _SDK_MODULES = ("livekit.agents.ipc._preload", "livekit.agents.ipc._preload_freeze")
 
 
@@ -129,7 +130,7 @@ def start_forkserver() -> None:
     if not sys.platform.startswith("linux"):
         return  # elsewhere job processes are spawned
     plugins: list[Any] = [plugin.package for plugin in Plugin.registered_plugins]
-    modules = [*dict.fromkeys([*plugins, *_OWN_MODULES]), *_SDK_MODULES]
+    modules = [*dict.fromkeys([*plugins, *_OWN_MODULES, _SHARED]), *_SDK_MODULES]
     multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
     with handling(dict.fromkeys((signal.SIGTERM, signal.SIGHUP), signal.SIG_IGN)):
         multiprocessing.forkserver.ensure_running()

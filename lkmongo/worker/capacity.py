@@ -37,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 _SERVED = Counter("lkmongo_calls_served", "Calls that this worker has taken")
 _REFUSED = Counter("lkmongo_calls_refused", "Calls that no worker had taken, and that this one dispatched again")
+_GAVE_UP = Counter(
+    "lkmongo_callers_gave_up", "Callers to whom no worker came until they left, or for too long; each worker counts all"
+)
 _WAITING = Gauge("lkmongo_callers_waiting", "Callers in rooms to which no worker has come")
 
 TYPED_CALLS, TYPED_CALLS_APART, SPOKEN_CALLS, LOCAL_CALLS = 20, 10, 3, 1.5
@@ -105,6 +108,7 @@ class WaitingCallers:
         self._server = server
         self._capacity = capacity
         self._settled: set[str] = set()
+        self._waited: set[str] = set()
         self._are_told = False
 
     async def serve(self) -> None:
@@ -134,19 +138,16 @@ class WaitingCallers:
                 if self._capacity.has_room(self._server, taken + 1):
                     await self._again(client, room, dispatch)
                     taken += 1
+        _GAVE_UP.inc(len(self._waited - {room.sid for room in rooms if _may_be_served(room)}))
+        self._waited = {room.sid for room, _ in refused[taken:]}
         waiting = len(refused) - taken
         self._tell(waiting)
         return waiting
 
     def _young(self, rooms: Sequence[Room]) -> list[Room]:
         """The rooms to look at, the oldest first."""
-        after = (time.time() - MAX_WAIT) * 1_000
         ours = {info.job.room.sid for info in self._server.active_jobs}
-        young = [
-            room
-            for room in rooms
-            if room.num_participants and room.creation_time_ms > after and room.sid not in self._settled | ours
-        ]
+        young = [room for room in rooms if _may_be_served(room) and room.sid not in self._settled | ours]
         return sorted(young, key=lambda room: room.creation_time_ms)
 
     async def _refused(self, client: LiveKitAPI, room: Room) -> list[tuple[Room, AgentDispatch]]:
@@ -202,3 +203,8 @@ class WaitingCallers:
             logger.info("no caller waits any more")
         self._are_told = bool(waiting)
         _WAITING.set(waiting)
+
+
+def _may_be_served(room: Room) -> bool:
+    """Whether somebody is there, and not for too long."""
+    return bool(room.num_participants) and room.creation_time_ms > (time.time() - MAX_WAIT) * 1_000

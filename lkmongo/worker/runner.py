@@ -150,7 +150,7 @@ def run(settings: Settings, options: Options) -> None:
         )
     if concern := check_secret(credentials.secrets[0], permitted=options.dev or credentials.is_local):
         logger.warning(concern)
-        silence_pyjwt()
+    silence_pyjwt()
     if not options.demo:
         from lkmongo.agent.models import check_language_model
 
@@ -213,7 +213,7 @@ def _create_server(settings: Settings, options: Options) -> tuple[AgentServer, C
     """Check what the jobs need, warn about what is missing, and create the server."""
     from lkmongo.agent import models
     from lkmongo.agent.assistant import check_assistant, unused_tools_warning
-    from lkmongo.speech.choose import describe, skip_model_preload, speech_source, why_no_speech
+    from lkmongo.speech.choose import describe, spare_what_speech_needs, speech_source, why_no_speech
     from lkmongo.worker.agent_server import calls_per_process, create_server
 
     silent_because = why_no_speech(settings)
@@ -225,7 +225,7 @@ def _create_server(settings: Settings, options: Options) -> tuple[AgentServer, C
     _ = settings.webhook
     if silent_because:
         logger.warning("the agent joins in text only, without speech, because %s", silent_because)
-        skip_model_preload()
+        spare_what_speech_needs()
     else:
         logger.info("callers are heard and answered aloud: %s", describe(settings))
     if not settings.has_language_model:

@@ -81,6 +81,26 @@ async def test_twenty_messages_in_bursts_are_answered_one_by_one_in_the_order_of
         assert held.call.facts["pet"].content == "2 remember a cat"
 
 
+async def test_what_the_caller_waited_is_recorded_with_the_first_answer_and_holds_the_time_in_the_queue(store):
+    model = ScriptedLLM(echo)
+    model.delay = 0.05
+    async with calling(store, ROBIN) as call, talking(call, model, Assistant()) as held:
+        caller = Typing(held.session)
+        began = asyncio.get_running_loop().time()
+        caller.type("1", "2 remember a cat", "3")
+        await caller.answered(3)
+        at_most = asyncio.get_running_loop().time() - began
+        turns = [each for each in call.recorder.turns if each.role]
+    waits = [each.metrics.get("typed_latency") for each in turns]
+    assert [each.role for each in turns] == ["assistant", *["user", "assistant"] * 3]
+    assert [each for each in waits if each is None] == [None] * 4, "of the greeting, or of what was typed"
+    first, second, third = (each for each in waits if each is not None)
+    # A request for each message, and one more with the result of the tool.
+    assert model.delay <= first
+    assert first + 2 * model.delay <= second + 0.001
+    assert second + model.delay <= third + 0.001 <= at_most + 0.002
+
+
 async def test_messages_that_the_sdk_hands_over_in_another_order_are_answered_as_they_were_sent(store):
     async with calling(store, ROBIN) as call, talking(call, ScriptedLLM(echo), Assistant()) as held:
         caller = Typing(held.session)

@@ -115,16 +115,16 @@ def test_the_list(run, two_calls):
 
 def test_the_transcript_tells_what_was_slow(run, two_calls):
     shown = run("sessions", "show", "call-1").stdout
-    assert "slow (≥ 1.5 s)  0:09 answer 2.50 s\n" in shown
+    assert "slow (≥ 1.5 s)  0:09 answer to speech 2.50 s\n" in shown
     assert "turns           4, 1 failed\n" in shown
     assert '0:05  tool    lookup_order {"a": 1} -> no such order\n              [failed, tool 0.25 s]' in shown
-    assert "[cut off, answer 2.50 s (slow)]" in shown
+    assert "[cut off, answer to speech 2.50 s (slow)]" in shown
     assert (
-        "slow (≥ 0.1 s)  0:00 answer 0.75 s; 0:00 model's first word 0.50 s; 0:04"
+        "slow (≥ 0.1 s)  0:00 answer to speech 0.75 s; 0:00 model's first word 0.50 s; 0:04"
         in run("sessions", "show", "call-1", "--slow", "0.1").stdout
     )
     told = run("sessions", "show", "call-1", "--json").json
-    assert [turn["slow"] for turn in told["turns"]] == [[], [], [], ["answer 2.50 s"]]
+    assert [turn["slow"] for turn in told["turns"]] == [[], [], [], ["answer to speech 2.50 s"]]
     assert [turn["offset_seconds"] for turn in told["turns"]] == [0, 4, 5, 9]
     assert told["length_seconds"] == 125
 
@@ -136,7 +136,7 @@ def test_the_statistics(run, two_calls):
     assert counted["failures"]["interrupted_calls"] == counted["failures"]["tool_errors"] == 1
     assert sum(day["calls"] for day in counted["days"]) == 2
     table = run("sessions", "stats", "-o", "table").stdout
-    assert "2 sessions, 3 minutes, 5 turns, 1 tool call, answers after 0.75 s (p50) and 2.50 s (p95)" in table
+    assert "2 sessions, 3 minutes, 5 turns, 1 tool call, answers to speech after 0.75 s (p50) and 2.50 s (p95)" in table
     assert "████████████" in table
     assert re.search(r"lookup_order +1 +█+ +1", table)
     assert "tool errors" in table
@@ -145,6 +145,41 @@ def test_the_statistics(run, two_calls):
     past = run("sessions", "stats", "--until", "2020-03-01", "--json").json
     assert (past["since"][:10], past["calls"]) == ("2020-01-31", 0)
     assert lines[-1].startswith("total\t2\t2.6\t5\t1\t0.75\t2.5\t1\t0\t1\t")
+
+
+async def test_the_statistics_tell_answers_to_typing_from_answers_to_speech(run, write):
+    call = session("both", started_at=RECENT, ended_at=RECENT + timedelta(minutes=3))
+    typed = [{"typed_latency": wait, "llm_node_ttft": 0.013} for wait in (0.5, 2.0, 5.0)]
+    spoken = [{"e2e_latency": wait, "llm_node_ttft": 0.013} for wait in (1.25, 1.5)]
+    metrics = [{"llm_node_ttft": 0.013}, *typed, *spoken]
+    turns = [said(seq, "x", of=call, role="assistant", metrics=each) for seq, each in enumerate(metrics)]
+    missed = session("missed", started_at=RECENT, status="no agent", close_reason="no agent", agent="our-agent")
+    await write([call, missed], turns)
+    counted = run("sessions", "stats", "--json").json
+    assert counted["typed"] == counted["days"][0]["typed"] == {"count": 3, "p50": 2.0, "p95": 5.0}
+    assert counted["spoken"] == {"count": 2, "p50": 1.25, "p95": 1.5}
+    assert counted["answers"] == {"count": 5, "p50": 1.5, "p95": 5.0}
+    assert counted["first_words"] == {"count": 1, "p50": 0.013, "p95": 0.013}
+    assert (counted["calls"], counted["failures"]["calls_without_agent"]) == (1, 1)
+    head, *_, total = (line.split("\t") for line in run("sessions", "stats").stdout.splitlines())
+    plain = dict(zip(head, total, strict=True))
+    waits = ("typed_p50", "typed_p95", "spoken_p50", "spoken_p95", "answer_p50", "answer_p95")
+    assert [plain[name] for name in waits] == ["2.0", "5.0", "1.25", "1.5", "1.5", "5.0"]
+    table = run("sessions", "stats", "-o", "table", env={"COLUMNS": "80"}).stdout
+    assert "answers to typing after 2.00 s (p50) and 5.00 s (p95)" in table
+    assert "answers to speech after 1.25 s (p50) and 1.50 s (p95)" in table
+    assert re.search(r"answer to typing +3 +2.00 s +5.00 s", table)
+    assert re.search(r"callers to whom no agent came +1", table)
+    day = f"{RECENT:%Y-%m-%d}"
+    one_line = rf"^{day} +1 +█+ +3 +6 +2.00 s +5.00 s +1.25 s +1.50 s +0 +1$"
+    assert re.search(one_line, table, re.MULTILINE), table
+    page = run("sessions", "stats", "--html", "-").stdout
+    for what in ("typing", "speech"):
+        assert f"How long callers waited for an answer to {what}" in page
+    shown = run("sessions", "show", "missed").stdout
+    assert re.search(r"^  status +no agent$", shown, re.MULTILINE)
+    assert re.search(r"^  waited for +our-agent$", shown, re.MULTILINE)
+    assert [each["session_id"] for each in run("sessions", "list", "--status", "no agent", "--json").json] == ["missed"]
 
 
 class Page(HTMLParser):

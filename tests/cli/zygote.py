@@ -213,7 +213,7 @@ def main() -> None:
         "rich.console",
     ):
         importlib.import_module(name)
-    importlib.import_module("lkmongo.embed.local")._load()  # the model, too: each command reads it anew otherwise
+    importlib.import_module("lkmongo.embed.local").load()  # the model, too: each command reads it anew otherwise
     importlib.import_module("lkmongo.cli").program()
     gc.collect()
     gc.freeze()  # else the first collection of each child copies every page there is

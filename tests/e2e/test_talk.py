@@ -45,7 +45,7 @@ async def test_one_command_answers_calls_and_one_signal_ends_all(tmp_path, numbe
     )
     try:
         async with asyncio.timeout(3 * PATIENCE):
-            await _ready(talk)
+            before = await _ready(talk)
         family = psutil.Process(talk.pid).children(recursive=True)
         assert {"livekit-server", "agent", "web"} <= {word for each in family for word in each.cmdline()}
         token = mint(
@@ -57,19 +57,21 @@ async def test_one_command_answers_calls_and_one_signal_ends_all(tmp_path, numbe
             await caller.hang_up()
         talk.send_signal(number)
         async with asyncio.timeout(PATIENCE):
-            await talk.communicate()
+            _, after = await talk.communicate()
     finally:
         with suppress(ProcessLookupError):
             os.killpg(talk.pid, signal.SIGKILL)
     assert talk.returncode == 128 + number
+    assert "InsecureKeyLengthWarning" not in before + after.decode(), "its secret is that of development"
     _, left = await asyncio.to_thread(psutil.wait_procs, family, PATIENCE)
     assert left == []
 
 
-async def _ready(talk: asyncio.subprocess.Process) -> None:
+async def _ready(talk: asyncio.subprocess.Process) -> str:
+    """Wait until it is ready, and return what it has said until then."""
     said = ""
     async for line in talk.stderr:
         said += line.decode()
         if re.fullmatch(r"Talk on http://localhost:\d+/ \(Ctrl-C ends everything\)\n", line.decode()):
-            return
+            return said
     pytest.fail(f"it ended:\n{said}")

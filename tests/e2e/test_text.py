@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from datetime import timedelta
 
 import pytest
@@ -11,6 +13,7 @@ from livekit import api
 from lkmongo.dispatch import CALLER_ATTRIBUTE, seal
 from lkmongo.livekit_api import send_agent
 from lkmongo.model import UserScope
+from lkmongo.store.sessions.transcript import TYPED
 from lkmongo.tokens import Permissions, new_participant, new_room
 from tests.e2e.caller import PATIENCE
 from tests.e2e.conftest import TEXT
@@ -18,6 +21,8 @@ from tests.e2e.looking import WISH, look_into_a_call
 from tests.e2e.records import completed
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+logger = logging.getLogger("e2e")
 
 QUESTION = "What is my favorite color?"
 
@@ -66,6 +71,36 @@ async def test_what_is_typed_in_bursts_is_answered_in_order_and_what_is_too_long
     messages = [turn for turn in turns if turn.kind == "message"][1:-1]  # without the greeting and the refusal
     assert [turn.content for turn in messages[::2]] == typed
     assert all(turn.role == "assistant" and "our name is Robin" in turn.content for turn in messages[1::2])
+
+
+async def test_what_is_recorded_of_a_wait_is_what_the_caller_measured(text_worker, records, call):
+    """Bounds that a busy machine widens: the agent hears of a message later, and speaks before its words are read."""
+    who = UserScope(tenant_id="text", user_id="u-waiting")
+    async with call(who=who, agent_name=TEXT) as caller:
+        await caller.reads("Hello", "Hi")
+        measured = []
+        for text in (WISH, QUESTION):
+            number, began = len(caller.said()), time.monotonic()
+            await caller.type(text)
+            await caller.until(lambda number=number: len(caller.said()) > number)
+            measured.append(time.monotonic() - began)
+            await caller.until(lambda: caller.agent_state == "listening")
+        began, number = time.monotonic(), len(caller.said())
+        for _ in range(3):
+            await caller.type(QUESTION)
+            await asyncio.sleep(0.003)
+        for each in range(1, 4):
+            await caller.until(lambda each=each: len(caller.said()) >= number + each)
+            measured.append(time.monotonic() - began)
+        session_id = await caller.room.sid
+        await caller.hang_up()
+    _, turns = await completed(records, who, session_id)
+    waits = [turn.metrics[TYPED] for turn in turns if TYPED in turn.metrics]
+    logger.info("measured and recorded: %s", [(round(m, 3), w) for m, w in zip(measured, waits, strict=True)])
+    assert TYPED not in turns[0].metrics, "nobody had asked for the greeting"
+    assert all(0 < recorded <= of_caller for recorded, of_caller in zip(waits, measured, strict=True))
+    assert waits[2] < waits[3] < waits[4], "who waits in the queue waits longer"
+    assert all(turn.metrics["llm_node_ttft"] <= turn.metrics[TYPED] for turn in turns if TYPED in turn.metrics)
 
 
 async def test_who_calls_without_any_metadata_is_a_guest_of_this_call(text_worker, records, call, livekit_server):

@@ -66,6 +66,10 @@ async def test_a_call_is_heard_understood_answered_aloud_and_recorded(voice_work
         ("assistant", PROMISE),
     ]
     assert [turn.seq for turn in turns] == [0, 1, 2, 3]
+    waited = turns[3].metrics["e2e_latency"]
+    logger.info("from the end of speech to the first sound, as it is recorded: %.2f s", waited)
+    assert waited > 0
+    assert not any("typed_latency" in turn.metrics for turn in turns)
     logger.info("record: %s, %s, %d turns", record.status, record.close_reason, len(turns))
 
 

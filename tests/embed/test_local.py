@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from lkmongo.embed import local
 from lkmongo.embed.base import EmbeddingTimeoutError, NotInstalledError
@@ -119,3 +120,40 @@ numpy.testing.assert_array_equal(vectors, theirs)
 
 def test_the_vectors_are_the_packages_own_without_network_or_changed_logging():
     subprocess.run([sys.executable, "-c", IN_ANOTHER_PROCESS], check=True)
+
+
+def test_the_weights_are_the_packages_own_to_the_bit():
+    with safe_open(local._package() / local._WEIGHTS, framework="np") as file:
+        assert file.get_tensor("embedding.weight").tobytes() == local.load().table.tobytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what is mapped where")
+def test_the_weights_are_mapped_so_that_processes_share_them():
+    file, address = local._package() / local._WEIGHTS, local.load().table.ctypes.data
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, *_, name = line.split()
+        start, end = (int(each, 16) for each in span.split("-"))
+        if start <= address < end:
+            assert name == str(file)
+            break
+    else:
+        pytest.fail("nothing is mapped there")
+
+
+AS_A_JOB = """
+import asyncio, os
+from lkmongo.embed import local
+local.load()
+before = os.listdir("/proc/self/task")
+said = ["when do I get my money back", "the dog is called Waffles"]
+vectors = asyncio.run(local.LocalEmbedder().embed(said, kind="query"))
+assert os.listdir("/proc/self/task") == before, "threads were started"
+many = local.load().embed([*said, "x " * 3_000])
+assert many[:2].tobytes() == vectors.tobytes()
+assert len(os.listdir("/proc/self/task")) > len(before) or os.cpu_count() == 1, "what starts threads was not seen"
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists a process's threads")
+def test_what_a_turn_embeds_starts_no_threads_and_is_the_same_as_in_a_batch():
+    subprocess.run([sys.executable, "-c", AS_A_JOB], check=True)

@@ -104,16 +104,21 @@ async def test_one_that_does_not_answer_or_answers_otherwise_does_not_count(agen
     assert not await second.serve()
 
 
-async def test_who_comes_back_and_finds_another_one_leaves_and_that_one_stays(agent, left):
+async def test_who_comes_back_and_finds_another_one_leaves(agent, left):
     _, first = agent("agent-1")
-    second, other = agent("agent-2")
-    second._since = 0.0  # the first one was not connected when it came
+    agent("agent-2")
     first.reconnects()
-    other.reconnects()
+    await until(lambda: left)
+    assert left == [("agent-1", "taken over")]
+
+
+async def test_of_two_that_come_back_one_stays(agent, left):
+    (_, first), (_, second) = agent("agent-1"), agent("agent-2")
+    first.reconnects()
+    second.reconnects()
     await until(lambda: left)
     await asyncio.sleep(0.05)
-    assert len(left) == 1, "both leave"
-    assert left[0][1] == "taken over"
+    assert left == [("agent-2", "taken over")]
 
 
 @pytest.mark.parametrize("stays", [True, False])

@@ -135,5 +135,5 @@ def document_vector(document: dict[str, Any], path: str, dimensions: int) -> Flo
 
 @cache
 def _vector(text: str, dimensions: int) -> Float32:
-    (found,) = local._load().embed([text])
+    (found,) = local.load().embed([text])
     return np.pad(found, (0, dimensions - len(found)))

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from livekit import api
 from livekit.agents import AgentServer
+from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
 from lkmongo.settings import LiveKitCredentials, Settings
@@ -202,3 +203,24 @@ async def test_rooms_that_are_settled_are_not_asked_about_again(rooms, credentia
     for _ in range(3):
         await waiting.look()
     assert sorted(asked) == ["room-0", "room-1", "room-2"]
+
+
+async def test_callers_who_leave_before_a_worker_comes_or_wait_for_too_long_are_counted(rooms, credentials):
+    def count():
+        return REGISTRY.get_sample_value("lkmongo_callers_gave_up_total")
+
+    for room in ("leaves", "waits", "is-taken", "ages"):
+        dispatch(rooms, room)
+    server, before = with_calls("a", "b"), count()
+    waiting = WaitingCallers(credentials, AGENT, server, Capacity(2))
+    assert await waiting.look() == 4
+    rooms.empty.add("leaves")
+    next(each for each in rooms.under_way if each.room == "is-taken").state.jobs.add(id="AJ_1")
+    rooms.created["ages"] -= MAX_WAIT
+    assert await waiting.look() == 1
+    assert count() == before + 2
+    server.active_jobs.clear()
+    assert await waiting.look() == 0, "it has room for who waits"
+    rooms.names.clear()
+    assert await waiting.look() == 0
+    assert count() == before + 2

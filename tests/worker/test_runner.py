@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import warnings
 
 import pytest
@@ -100,6 +101,16 @@ def test_tools_that_the_demo_responder_never_calls_are_reported(caplog):
     caplog.clear()
     runner._create_server(settings("ws://x"), Options(demo=True))
     assert not [record for record in caplog.records if "need a language model" in record.message]
+
+
+@pytest.mark.parametrize("aloud", [False, True])
+def test_what_the_sdk_does_for_speech_it_does_aloud_only(monkeypatch, aloud):
+    variables = {"LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE": "0", "LIVEKIT_AGENTS_LOOP_BLOCK_WARN_MS": "0"}
+    environment = {name: value for name, value in os.environ.items() if name not in variables}
+    monkeypatch.setattr("os.environ", environment)
+    speech = {"LIVEKIT_INFERENCE_URL": "http://127.0.0.1:1/v1"} if aloud else {"LKMONGO_SPEECH": "off"}
+    runner._create_server(settings("ws://x", **speech), Options(demo=True))
+    assert {name: environment[name] for name in variables if name in environment} == ({} if aloud else variables)
 
 
 async def test_a_refused_key_is_an_authentication_error(livekit):

@@ -139,6 +139,20 @@ async def test_a_killed_or_suspended_job_loses_nothing(store, environment, tmp_p
     assert [turn.role for turn in await store.sessions.turns(KIM, "RM_block")] == ["assistant"]
 
 
+@pytest.mark.parametrize("asked", [False, True])
+async def test_in_text_the_event_loop_is_watched_only_when_that_is_asked_for(environment, tmp_path, asked):
+    """LiveKit's monitor costs as much as all else that a process does while nobody says anything."""
+    wish = {"LIVEKIT_AGENTS_LOOP_BLOCK_WARN_MS": "100"} if asked else {}
+    async with (
+        dispatch_server() as livekit,
+        worker(tmp_path, livekit.environment | environment | wish, "--demo", "--dev", "--port", "0"),
+    ):
+        await livekit.registered()
+        await livekit.send("one", room="threads-1")
+        await livekit.ended("one")
+    assert ("livekit-loop-monitor-job" in (tmp_path / "threads").read_text().splitlines()) == asked
+
+
 async def test_a_language_model_of_ones_own_answers(store, environment, tmp_path):
     async with (
         TestServer(create_app()) as model,

@@ -35,11 +35,12 @@ locals {
   # What each process may do, and in which collections; "" is the whole database.
   roles = {
     # lkmongo web: knows guests by their cookies, shows people what is remembered of them, forgets it, stores what they
-    # accept, moves everything of a guest to their login, erases them and shows them who looked. It reads no knowledge.
+    # accept, moves everything of a guest to their login, erases them and shows them who looked. It records callers to
+    # whom no agent came. It reads no knowledge.
     # At the start it looks whether all indexes are there.
     web = {
-      FIND             = concat(local.recorded, local.kept, local.phones, ["visitors", "orders", "receipts", "audit"])
-      INSERT           = ["users", "memories", "memory_history", "visitors", "tombstones", "keys", "receipts"]
+      FIND             = concat(local.recorded, local.kept, local.phones, ["visitors", "used_seals", "orders", "receipts", "audit"])
+      INSERT           = ["users", "memories", "memory_history", "sessions", "visitors", "tombstones", "keys", "receipts"]
       UPDATE           = concat(local.recorded, local.phones, ["visitors", "orders", "tombstones", "receipts"])
       REMOVE           = concat(local.recorded, local.phones, ["visitors"])
       LIST_INDEXES     = local.indexed

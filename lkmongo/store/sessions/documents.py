@@ -7,6 +7,7 @@ an error, so that one of them neither hides a list from operators nor keeps `rec
 from __future__ import annotations
 
 import functools
+import hashlib
 import logging
 import os
 import platform
@@ -17,6 +18,8 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from bson import ObjectId
 
 from lkmongo import deadlines
 from lkmongo.after_end import KINDS, STATES, Delivery, Learning, Proposal
@@ -63,6 +66,17 @@ def lease_owner() -> str:
 def lease(owner: str) -> dict[str, Any]:
     """The expression for a lease from now on by the server's clock, as the clocks of two hosts may differ."""
     return {"owner": {"$literal": owner}, "until": {"$add": ["$$NOW", int(1_000 * deadlines.LEASE)]}}
+
+
+def is_held_by(process: str) -> dict[str, Any]:
+    """Whether any of a process's agents holds the lease: see `lease_owner`."""
+    whose = {"$ifNull": ["$lease.owner", ""]}
+    return {
+        "$or": [
+            {"$eq": [whose, {"$literal": process}]},
+            {"$eq": [{"$indexOfBytes": [whose, {"$literal": f"{process}/"}]}, 0]},
+        ]
+    }
 
 
 def is_gone(owner: str) -> bool:
@@ -145,6 +159,18 @@ def record_of(document: Mapping[str, Any]) -> SessionRecord:
         redacted=_counts(document.get("redacted")),
         trust=_text(document.get("trust")),
     )
+
+
+def unanswered_fields(record: SessionRecord) -> dict[str, Any]:
+    """The document of a room to which no agent came.
+
+    Its `_id` is of the room alone, so that of several processes that would record it one does, under whatever user.
+    """
+    names = ("room_name", "status", "started_at", "ended_at", "close_reason", "report", "agent")
+    fields = {name: getattr(record, name) for name in names} | {"participant": record.participant_identity}
+    kept: dict[str, Any] = clean({name: value for name, value in fields.items() if value})
+    digest = hashlib.sha256(record.session_id.encode()).digest()
+    return record.scope.filter | {"session_id": record.session_id} | kept | STAMP | {"_id": ObjectId(digest[:12])}
 
 
 def _ticket(found: object, room: str) -> Ticket | None:

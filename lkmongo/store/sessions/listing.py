@@ -19,7 +19,7 @@ from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.encryption import Encryption
 from lkmongo.store.mongo.schema import SESSIONS, TURNS
 from lkmongo.store.sessions.documents import VECTOR, record_of, totals_of
-from lkmongo.store.sessions.transcript import ANSWER, FIRST_WORD
+from lkmongo.store.sessions.transcript import WAITS
 
 Document = dict[str, Any]
 Key = tuple[str, str, str]
@@ -163,7 +163,7 @@ def totals_pipeline(keys: Sequence[Key]) -> list[Document]:
                 "turns": {"$sum": 1},
                 "last_turn_at": {"$max": "$created_at"},
                 "tool_errors": {"$sum": {"$cond": [{"$eq": ["$is_error", True]}, 1, 0]}},
-                "slowest": {"$max": {"$ifNull": [f"$metrics.{ANSWER}", f"$metrics.{FIRST_WORD}"]}},
+                "slowest": {"$max": {"$ifNull": [f"$metrics.{name}" for name in WAITS]}},
             }
         },
     ]

@@ -17,7 +17,11 @@ from lkmongo.store.sessions.documents import VECTOR, record_of, turn_of
 
 Document = dict[str, Any]
 
-_ENDED: Document = {"status": {"$ne": SessionStatus.ACTIVE.value}, "started_at": {"$type": "date"}}
+_ENDED: Document = {
+    "status": {"$nin": [SessionStatus.ACTIVE.value, SessionStatus.NO_AGENT.value]},
+    "started_at": {"$type": "date"},
+}
+"""Those in which somebody answered: without a word it was no call to them."""
 _SHOWN = dict.fromkeys(("report", "learning", *VECTOR), 0)
 _MOST_SKIPPED = 1_000
 """Calls that may have begun in one millisecond."""
@@ -83,7 +87,8 @@ async def exchange(db: AsyncDatabase[Document], scope: UserScope, session_id: st
 async def exchange_at(db: AsyncDatabase[Document], scope: UserScope, at: datetime, tool: str) -> Exchange:
     """What the person said last when a tool stored something at that time; empty if it was not in a call."""
     not_over = {"$or": [{"ended_at": None}, {"ended_at": {"$gte": at}}]}
-    session = await _session(db, scope, {"started_at": {"$lte": at}} | not_over)
+    answered = {"status": {"$ne": SessionStatus.NO_AGENT.value}}
+    session = await _session(db, scope, {"started_at": {"$lte": at}} | not_over | answered)
     if session is None:
         return Exchange()
     around: Document = {"$gte": at - _STORED_WITHIN, "$lte": at + _STORED_WITHIN}

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from pymongo import ReturnDocument, UpdateOne
+from pymongo import InsertOne, ReturnDocument, UpdateOne
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError
 
@@ -29,12 +29,14 @@ from lkmongo.store.sessions.documents import (
     VECTOR,
     host_name,
     is_gone,
+    is_held_by,
     lease,
     placed,
     record_of,
     summary_fields,
     turn_fields,
     turn_of,
+    unanswered_fields,
 )
 from lkmongo.store.sessions.learning import due as learning_due
 from lkmongo.store.sessions.webhooks import due, new_event_id
@@ -57,6 +59,7 @@ _DUPLICATE_KEY = 11_000
 
 
 _VERSION = {"$ifNull": [f"${VERSION}", STAMP[VERSION]]}
+_NOBODY_CAME: Document = {"$eq": ["$status", SessionStatus.NO_AGENT.value]}
 
 
 class TakenError(DatabaseError):
@@ -80,16 +83,17 @@ class Sessions:
         """Record that a session has started, and give its lease to `owner`.
 
         Returns:
-            Whether it is new; False when an agent that was sent into the room again continues it.
+            Whether it is new, or no agent had come; False when one that was sent into the room again continues it.
         """
         selector = _one(record.scope, record.session_id)
         update = {
             "room_name": {"$literal": clean(record.room_name)},
             "status": {"$literal": clean(record.status)},
-            "started_at": {"$ifNull": ["$started_at", record.started_at]},
+            "started_at": _began(record),
             "lease": lease(owner),
             VERSION: _VERSION,
         }
+        update |= {name: {"$cond": [_NOBODY_CAME, "$$REMOVE", f"${name}"]} for name in ("ended_at", "close_reason")}
         where = {
             "participant": record.participant_identity,
             "agent": record.agent,
@@ -100,8 +104,22 @@ class Sessions:
         update |= {name: {"$literal": clean(value)} for name, value in where.items() if value is not None}
         if record.ticket and record.ticket.visitor:
             update["ticket"] = {"visitor": record.ticket.visitor, "made_at": record.ticket.made_at}
-        result = await operations.write(lambda: self._sessions.update_one(selector, [{"$set": update}], upsert=True))
-        return result.upserted_id is not None
+        before = await operations.write(
+            lambda: self._sessions.find_one_and_update(selector, [{"$set": update}], {"status": 1}, upsert=True)
+        )
+        return before is None or before.get("status") == SessionStatus.NO_AGENT
+
+    async def add_unanswered(self, record: SessionRecord) -> bool:
+        """Record that no agent came, unless there is a session of that room; the agent that comes late replaces it.
+
+        Returns:
+            Whether it was written; False if any process has recorded this room, in whatever way.
+        """
+        in_room = record.scope.tenant.filter | {"session_id": record.session_id}
+        if await operations.read(lambda: self._sessions.find_one(in_room, {"_id": 1})):
+            return False
+        _, there = await operations.bulk(self._sessions, [InsertOne(unanswered_fields(record))])
+        return not there
 
     async def next_seq(self, scope: UserScope, session_id: str) -> int:
         """The number of the session's next turn."""
@@ -158,12 +176,12 @@ class Sessions:
             Whether it was taken; False when another process continues the session.
         """
         # The condition is part of the update: MongoDB allows no $expr in the query of an upsert.
-        free = {"$or": [_is_held_by(instead_of), HAS_RUN_OUT]} if instead_of else HAS_RUN_OUT
+        free = {"$or": [is_held_by(instead_of), HAS_RUN_OUT]} if instead_of else HAS_RUN_OUT
         goes_on = {"$and": [free, {"$ne": ["$status", SessionStatus.COMPLETE.value]}]}
         update = {
             "room_name": {"$ifNull": ["$room_name", {"$literal": clean(record.room_name)}]},
             "status": {"$cond": [goes_on, SessionStatus.ACTIVE.value, "$status"]},
-            "started_at": {"$ifNull": ["$started_at", record.started_at]},
+            "started_at": _began(record),
             "lease": {"$cond": [free, lease(owner), "$lease"]},
             VERSION: _VERSION,
         }
@@ -475,12 +493,6 @@ def _one(scope: UserScope, session_id: str) -> Document:
     return scope.filter | {"session_id": session_id}
 
 
-def _is_held_by(process: str) -> Document:
-    """Whether any of a process's agents holds the lease: see `lease_owner`."""
-    whose = {"$ifNull": ["$lease.owner", ""]}
-    return {
-        "$or": [
-            {"$eq": [whose, {"$literal": process}]},
-            {"$eq": [{"$indexOfBytes": [whose, {"$literal": f"{process}/"}]}, 0]},
-        ]
-    }
+def _began(record: SessionRecord) -> Document:
+    """When a session began; where no agent had come, that was the beginning of a wait."""
+    return {"$cond": [_NOBODY_CAME, record.started_at, {"$ifNull": ["$started_at", record.started_at]}]}

@@ -16,13 +16,13 @@ from typing import Any
 
 from pymongo.asynchronous.database import AsyncDatabase
 
-from lkmongo.model import SessionRecord
+from lkmongo.model import SessionRecord, SessionStatus
 from lkmongo.store.mongo import operations
 from lkmongo.store.mongo.extended_json import READ, decode
 from lkmongo.store.mongo.schema import SESSIONS, TURNS
 from lkmongo.store.sessions.documents import record_of
 from lkmongo.store.sessions.listing import MAX_MILLISECONDS, SessionFilter, with_totals
-from lkmongo.store.sessions.transcript import DURATIONS, TOOL, seconds_of, wait
+from lkmongo.store.sessions.transcript import DURATIONS, FIRST_WORD, SPOKEN, TOOL, TYPED, WAITS, seconds_of, wait
 
 Document = dict[str, Any]
 
@@ -57,11 +57,15 @@ class Period:
     """One day, or all days.
 
     Attributes:
-        sessions: sessions that started.
+        sessions: sessions that started; without those to whose callers no agent came, which are failures.
         minutes: their length, to their end or, without one, to their last turn.
         turns: turns that were made.
         tool_calls: turns that are tool calls.
-        answers: how long callers waited for an answer.
+        answers: how long callers waited for an answer, whether they typed or spoke.
+        typed: the same for what they typed.
+        spoken: the same for what they said.
+        first_words: how long the model took for its first word where the caller's wait is not recorded: of answers to
+            typing that earlier versions recorded, and of what an agent says unasked.
         failures: how many failures of each kind in `FAILURES`, including 0.
     """
 
@@ -70,6 +74,9 @@ class Period:
     turns: int
     tool_calls: int
     answers: Latency
+    typed: Latency
+    spoken: Latency
+    first_words: Latency
     failures: dict[str, int]
 
 
@@ -117,7 +124,7 @@ class _Sum:
     milliseconds: int = 0
     turns: int = 0
     tool_calls: int = 0
-    answers: _Times = field(default_factory=_Times)
+    waits: dict[str, _Times] = field(default_factory=lambda: {name: _Times() for name in WAITS})
     failures: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: _Sum) -> None:
@@ -125,30 +132,52 @@ class _Sum:
         self.milliseconds += other.milliseconds
         self.turns += other.turns
         self.tool_calls += other.tool_calls
-        self.answers.update(other.answers)
+        for name, times in other.waits.items():
+            self.waits[name].update(times)
         self.failures.update(other.failures)
 
     def period(self) -> Period:
         failures = {kind: self.failures[kind] for kind in FAILURES}
         minutes = round(self.milliseconds / 60_000, 1)
-        return Period(self.sessions, minutes, self.turns, self.tool_calls, self.answers.latency(), failures)
+        waits, answers = {name: times.latency() for name, times in self.waits.items()}, _Times()
+        for name in (TYPED, SPOKEN):
+            answers.update(self.waits[name])
+        return Period(
+            self.sessions,
+            minutes,
+            self.turns,
+            self.tool_calls,
+            answers.latency(),
+            waits[TYPED],
+            waits[SPOKEN],
+            waits[FIRST_WORD],
+            failures,
+        )
 
 
-FAILURES = ("interrupted_calls", "calls_ended_by_error", "tool_errors", *(f"{name}_errors" for name in MODEL_ERRORS))
-"""Kinds of failure, by their names in JSON: interrupted sessions, sessions ended by an error, tools, models."""
+FAILURES = (
+    *("interrupted_calls", "calls_ended_by_error", "tool_errors"),
+    *(f"{name}_errors" for name in MODEL_ERRORS),
+    "calls_without_agent",
+)
+"""Kinds of failure, by their names in JSON: interrupted sessions, sessions ended by an error, tools, models, and
+callers to whom no agent came."""
 
 
 def sessions_pipeline(wanted: SessionFilter) -> list[Document]:
     """Over `sessions`: a document for each day on which sessions started; its `_id` is the day as text."""
     length = {"$subtract": ["$ended_at", "$started_at"]}
+    unanswered = {"$eq": ["$status", SessionStatus.NO_AGENT.value]}
+    counts = {"$and": [{"$eq": [{"$type": "$ended_at"}, "date"]}, {"$not": unanswered}]}
     by_error = {"$or": [{"$eq": ["$close_reason", "error"]}, {"$eq": ["$report.close_reason", "CR_ERROR"]}]}
     return [
         {"$match": wanted.sessions() | {"started_at": {"$type": "date"} | wanted.sessions().get("started_at", {})}},
         {
             "$group": {
                 "_id": {"$dateToString": {"date": "$started_at", "format": "%Y-%m-%d"}},
-                "sessions": {"$sum": 1},
-                "milliseconds": {"$sum": {"$cond": [{"$eq": [{"$type": "$ended_at"}, "date"]}, length, 0]}},
+                "sessions": {"$sum": {"$cond": [unanswered, 0, 1]}},
+                "milliseconds": {"$sum": {"$cond": [counts, length, 0]}},
+                "calls_without_agent": {"$sum": {"$cond": [unanswered, 1, 0]}},
                 "interrupted_calls": {"$sum": {"$cond": [{"$eq": ["$status", "interrupted"]}, 1, 0]}},
                 "calls_ended_by_error": {"$sum": {"$cond": [by_error, 1, 0]}},
             }
@@ -251,8 +280,9 @@ class SessionStats:
                 tool[2].add(waits[TOOL])
             day.tool_calls += 1
             day.failures["tool_errors"] += failed
-        elif (waited := wait(waits)) is not None:
-            day.answers.add(waited)
+        elif waited := wait(waits):
+            name, seconds = waited
+            day.waits[name].add(seconds)
 
     def _stats(self) -> Stats:
         total = _Sum()

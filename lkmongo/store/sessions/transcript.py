@@ -1,7 +1,7 @@
 """A session as lines to read: who said what when, what tools did, and how long it took.
 
-All timings but `seconds` have LiveKit's names (`livekit.agents.llm.MetricsReport`) and are measured per message. A
-session in text has none of those that speech recognition and the voice measure.
+All timings but `seconds` and `typed_latency` have LiveKit's names (`livekit.agents.llm.MetricsReport`) and are measured
+per message. A session in text has none of those that speech recognition and the voice measure.
 """
 
 from __future__ import annotations
@@ -13,12 +13,16 @@ from typing import Any
 
 from lkmongo.model import Turn, TurnKind
 
-ANSWER = "e2e_latency"
+SPOKEN = "e2e_latency"
+"""From the end of the caller's speech to the first sound of the answer."""
+TYPED = "typed_latency"
+"""From the arrival of a typed message at the agent, with its time in the queue, to the first word of the answer."""
 FIRST_WORD = "llm_node_ttft"
 TOOL = "seconds"
 
 DURATIONS = {
-    ANSWER: "answer",
+    SPOKEN: "answer to speech",
+    TYPED: "answer to typing",
     FIRST_WORD: "model's first word",
     "llm_node_ttfs": "model's first sentence",
     "tts_node_ttfb": "voice's first sound",
@@ -29,15 +33,17 @@ DURATIONS = {
     TOOL: "tool",
 }
 """What each timing measures. The first two are the caller's wait, from their last word to the agent's first."""
+WAITS = (TYPED, SPOKEN, FIRST_WORD)
+"""The timings that say how long a caller waited, best first. The last one is what there is of answers to typing that
+earlier versions recorded, and of what an agent says unasked; it leaves out all that comes before the model."""
 
 SLOW = 1.5
 """Seconds from which a wait counts as slow."""
 
 
-def wait(metrics: Mapping[str, Any]) -> float | None:
-    """How long the caller waited for this answer: end to end where that was measured, else until the first word."""
-    found = seconds_of(metrics.get(ANSWER))
-    return found if found is not None else seconds_of(metrics.get(FIRST_WORD))
+def wait(metrics: Mapping[str, Any]) -> tuple[str, float] | None:
+    """How long the caller waited for this answer, and which of `WAITS` that is; None if nothing was measured."""
+    return next(((name, value) for name in WAITS if (value := seconds_of(metrics.get(name))) is not None), None)
 
 
 def durations(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -341,7 +341,7 @@ async def test_markdown_is_a_transcript_whose_text_is_no_markup(store):
     )
     text = (await run(store.db, markdown_writer)).decode()
     assert text.startswith("## Session s-1\n")
-    assert "**agent** 1:15 (cut off, answer 2.00 s (slow))" in text
+    assert "**agent** 1:15 (cut off, answer to speech 2.00 s (slow))" in text
     assert "- length: 1:00" in text
     quoted = [line for line in text.splitlines() if line.startswith("> ")]
     for raw in ("<img", "![", "[red]", "`c`", "*d*", "> # ", "> - ", "> 1. ", "> ===", "> > "):

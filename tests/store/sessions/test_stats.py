@@ -7,9 +7,10 @@ from datetime import date, timedelta
 
 import pytest
 
+from lkmongo.model import SessionStatus
 from lkmongo.store.sessions import listing
 from lkmongo.store.sessions.listing import SessionFilter
-from lkmongo.store.sessions.stats import SessionStats
+from lkmongo.store.sessions.stats import Latency, SessionStats
 from tests.session_documents import BEGAN, said, session, used
 
 MINUTE = timedelta(minutes=1)
@@ -90,3 +91,37 @@ async def test_metrics_that_are_no_times_are_left_out(store):
     assert stats.latencies == {}
     assert stats.total.answers.count == 0
     assert (await listing.newest(store.db, SessionFilter()))[0].totals.slowest is None
+
+
+async def test_answers_to_typing_and_to_speech_are_counted_apart_by_what_callers_waited(store):
+    call = session()
+    first, typed, spoken = {"llm_node_ttft": 0.013}, (0.5, 2.0, 5.0), (1.25, 1.5)
+    waits = [
+        first,  # the greeting, or an answer that an earlier version recorded
+        *(first | {"typed_latency": each} for each in typed),
+        *(first | {"e2e_latency": each} for each in spoken),
+        first | {"typed_latency": 4.0, "e2e_latency": 9.0},  # typed after something that was said and not answered
+    ]
+    await store.db.sessions.insert_one(call)
+    await store.db.turns.insert_many(
+        [said(seq, "x", of=call, role="assistant", metrics=each) for seq, each in enumerate(waits)]
+    )
+    stats = await SessionStats(store.db, SessionFilter()).read()
+    total = stats.total
+    assert total.typed == Latency(4, 2.0, 5.0)
+    assert total.spoken == Latency(2, 1.25, 1.5)
+    assert total.answers == Latency(6, 1.5, 5.0)
+    assert total.first_words == Latency(1, 0.013, 0.013)
+    assert stats.latencies["llm_node_ttft"].count == len(waits)
+    assert (await listing.newest(store.db, SessionFilter()))[0].totals.slowest == 5.0
+
+
+async def test_callers_to_whom_no_agent_came_are_no_sessions_but_failures(store):
+    waited = session("b", status="no agent", started_at=BEGAN, ended_at=BEGAN + 5 * MINUTE, close_reason="no agent")
+    await store.db.sessions.insert_many([session("a", started_at=BEGAN, ended_at=BEGAN + MINUTE), waited])
+    stats = await SessionStats(store.db, SessionFilter()).read()
+    assert (stats.total.sessions, stats.total.minutes) == (1, 1.0)
+    assert stats.total.failures["calls_without_agent"] == 1
+    assert sum(stats.total.failures.values()) == 1
+    found = await listing.newest(store.db, SessionFilter(status=SessionStatus.NO_AGENT))
+    assert [(each.session_id, each.length) for each in found] == [("b", 5 * MINUTE)]
