@@ -23,10 +23,9 @@ from lkmongo.store.sessions.own_calls import past_calls
 from lkmongo.tenants import Limits
 from lkmongo.tokens import SigningKey, TokenRequest, mint
 from lkmongo.web.caller import Callers, WebCaller
-from lkmongo.web.guard import problem, read_content, read_token_request, too_many
+from lkmongo.web.guard import in_time, json_body, problem, read_content, read_token_request, too_many
 from lkmongo.web.limits import EDITS, PER_CALLER, Limit, NewVisitors
 from lkmongo.web.proxies import Proxies
-from lkmongo.web.requests import in_time, json_body
 
 logger = logging.getLogger(__name__)
 

@@ -1,19 +1,28 @@
-"""What every request passes: hosts and origins, rate limits, token request validation, headers, errors."""
+"""What every request passes: hosts and origins, rate limits, bounds, validation, headers, errors."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import math
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from lkmongo.errors import DatabaseError, InvalidTextError, LkmongoError, NotFoundError, UsageError
+from lkmongo.errors import (
+    DatabaseError,
+    DatabaseUnavailableError,
+    InvalidTextError,
+    LkmongoError,
+    NotFoundError,
+    UsageError,
+)
 from lkmongo.web.caller import HEADER, LoginError
 from lkmongo.web.limits import PER_ADDRESS, PER_VISITOR, AddressLimit, Limit
 from lkmongo.web.origins import Origins
@@ -286,3 +295,38 @@ def _failure(request: web.Request, error: LkmongoError) -> web.Response:
         return problem(400, error.code, error.message)
     logger.warning("%s %s: %s (%s)", request.method, request.path, error.message, error.why)
     return problem(500, "failed", "something went wrong; see the server's log")
+
+
+MAX_BODY = 16 * 1024
+"""Bytes of a request's body."""
+_FORMS = {"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"}
+"""Types that a page of another site can send without a CORS preflight."""
+_BODY_SECONDS = 10.0
+_MEMORY_SECONDS = 5.0
+
+
+async def json_body(request: web.Request) -> bytes | web.Response:
+    """The body, or the response that rejects it."""
+    if (request.content_length or 0) > MAX_BODY:
+        return problem(413, "too_large", f"the body may have at most {MAX_BODY:,} bytes", Connection="close")
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            body = await request.read()
+    except TimeoutError:
+        return problem(408, "too_slow", "the body did not arrive in time", Connection="close")
+    except web.HTTPRequestEntityTooLarge:
+        return problem(413, "too_large", f"the body may have at most {MAX_BODY:,} bytes", Connection="close")
+    # Some clients send a content type without a body.
+    if request.content_type != "application/json" and (body or request.content_type in _FORMS):
+        return problem(415, "not_json", "the body must be application/json")
+    return body
+
+
+@asynccontextmanager
+async def in_time() -> AsyncIterator[None]:
+    """Bound a wait for MongoDB; raises DatabaseUnavailableError."""
+    try:
+        async with asyncio.timeout(_MEMORY_SECONDS):
+            yield
+    except TimeoutError as error:
+        raise DatabaseUnavailableError(why=f"it did not answer in {_MEMORY_SECONDS:g} s") from error

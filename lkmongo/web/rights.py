@@ -22,9 +22,8 @@ from lkmongo.store.people.erase import Erasure, erase_known
 from lkmongo.store.people.person import export, is_known
 from lkmongo.tenants import TenantPolicy
 from lkmongo.web.caller import Callers, WebCaller
-from lkmongo.web.guard import problem, response_headers, too_many
+from lkmongo.web.guard import in_time, json_body, problem, response_headers, too_many
 from lkmongo.web.limits import Limit
-from lkmongo.web.requests import in_time, json_body
 
 logger = logging.getLogger(__name__)
 

@@ -29,12 +29,11 @@ from lkmongo.web.api import Interface, LiveKitServer
 from lkmongo.web.brand import Brand, brand_routes, load_brand
 from lkmongo.web.caller import Callers, Login, load_login
 from lkmongo.web.connections import Connections, most_connections
-from lkmongo.web.guard import content_security_policy, guard
+from lkmongo.web.guard import MAX_BODY, content_security_policy, guard
 from lkmongo.web.handle import CookieKeys, load_keys
 from lkmongo.web.origins import Origins
 from lkmongo.web.page import page_routes, serve_file
 from lkmongo.web.proxies import Proxies
-from lkmongo.web.requests import MAX_BODY
 from lkmongo.web.rights import Rights
 from lkmongo.web.unanswered import Unanswered
 

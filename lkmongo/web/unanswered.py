@@ -125,6 +125,7 @@ class Unanswered:
     async def _look_at(self, names: Sequence[str] | None) -> None:
         from livekit import api
 
+        began = now()
         async with livekit_client(self._credentials) as client:
             async with asyncio.timeout(PATIENCE):
                 found = await client.room.list_rooms(api.ListRoomsRequest(names=names or ()))
@@ -135,7 +136,7 @@ class Unanswered:
                     await self._look_into(client, room)
         for session_id in self._waiting.keys() - rooms.keys():
             self._end(session_id, self._waiting.pop(session_id))
-        self._tell()
+        self._tell(began)
 
     async def _look_into(self, client: api.LiveKitAPI, room: api.Room) -> None:
         from livekit import api
@@ -188,9 +189,9 @@ class Unanswered:
         )
         _bound(self._over)
 
-    def _tell(self) -> None:
-        """Log once while callers wait."""
-        late = sum(each.seen > now() - EVERY and _age(each.room) > LATE for each in self._waiting.values())
+    def _tell(self, began: datetime) -> None:
+        """Log once while callers wait, whom the look that began then has seen."""
+        late = sum(each.seen >= began and _age(each.room) > LATE for each in self._waiting.values())
         if late and not self._is_told:
             logger.warning(
                 "callers to whom no agent has come: %d; is a worker running whose LKMONGO_AGENT_NAME is %s, with the "

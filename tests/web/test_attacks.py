@@ -16,7 +16,7 @@ import jwt
 import pytest
 
 from lkmongo.model import SessionRecord, SessionStatus, UserScope, now
-from lkmongo.web import caller, requests
+from lkmongo.web import caller, guard
 from lkmongo.web.handle import CookieKeys, Handle
 from lkmongo.web.limits import NEW_VISITORS, PER_ADDRESS, PER_CALLER, PER_VISITOR
 from tests.web_server import AGENT, OLD_KEY, SECRET, call, claims, token, told, web_server
@@ -215,7 +215,7 @@ async def test_a_megabyte_of_json_is_413(server):
 
 async def test_a_thousand_requests_a_minute_are_429(server, monkeypatch):
     monkeypatch.setattr(caller, "_LOOK_UP", 60)  # on a busy machine some visitors would be new guests
-    monkeypatch.setattr(requests, "_MEMORY_SECONDS", 60)
+    monkeypatch.setattr(guard, "_MEMORY_SECONDS", 60)
     at_once = asyncio.Semaphore(50)  # a thousand connections would be refused for being so many
 
     async def statuses(browser, number, method="POST", path="token"):

@@ -30,6 +30,12 @@ AGENT = "our-agent"
 ROBIN = UserScope(tenant_id="default", user_id="u-100")
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch):
+    """A machine that is busy is no LiveKit that is away."""
+    monkeypatch.setattr(unanswered, "PATIENCE", 90.0)
+
+
 @pytest.fixture
 async def rooms():
     return Rooms()
