@@ -7,6 +7,7 @@ import functools
 import multiprocessing
 import re
 import socket
+import tempfile
 
 import pytest
 
@@ -21,6 +22,8 @@ from lkmongo.worker.shared_processes import Beginning, CallProcesses
 from tests.livekit_dispatch import dispatch_server
 from tests.waiting import until
 from tests.worker_process import worker
+
+OWN = Settings.load({"LKMONGO_AGENT": "house:Agent"})
 
 
 def _who(name: str) -> UserScope:
@@ -99,7 +102,9 @@ async def _nothing(_):
 
 
 @pytest.fixture
-async def processes():
+async def processes(monkeypatch):
+    monkeypatch.delenv("TMPDIR", raising=False)  # the process that all are forked from outlives the tests' own folder
+    monkeypatch.setattr(tempfile, "tempdir", None)
     beginning = Beginning(functools.partial(int), _setup, _nothing, _nothing, deadlines.SESSION_END)
     made = CallProcesses(2, beginning)
     yield made
@@ -153,14 +158,14 @@ async def test_a_process_that_was_killed_takes_no_more(processes, place):
 
 
 def test_an_agent_of_ones_own_has_its_process_to_itself_unless_it_is_wanted_otherwise():
-    assert calls_per_process(Settings(), None) == CALLS_PER_PROCESS
-    assert calls_per_process(Settings(agent="house:Agent"), None) == 1
-    assert calls_per_process(Settings(agent="house:Agent"), 5) == 5
-    assert calls_per_process(Settings(), 1) == 1
+    assert calls_per_process(Settings.load({}), None) == CALLS_PER_PROCESS
+    assert calls_per_process(OWN, None) == 1
+    assert calls_per_process(OWN, 5) == 5
+    assert calls_per_process(Settings.load({}), 1) == 1
 
 
 def test_elsewhere_than_on_linux_no_process_is_shared(monkeypatch):
     monkeypatch.setattr(agent_server.sys, "platform", "darwin")
-    assert calls_per_process(Settings(), None) == 1
+    assert calls_per_process(Settings.load({}), None) == 1
     with pytest.raises(SettingsError, match="--calls-per-process is 3, which is possible on Linux only"):
-        calls_per_process(Settings(), 3)
+        calls_per_process(Settings.load({}), 3)
