@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import multiprocessing
-import os
 import signal
 import socket
 import threading
@@ -298,7 +297,6 @@ def hold_calls(beginning: Beginning, levels: dict[str, int], control: socket.soc
     logging.getLogger().removeHandler(handler)
     handler.close()
     handler.thread.join()
-    os._exit(0)  # threads of libraries would be waited for
 
 
 def _begin_call(beginning: Beginning, call: socket.socket) -> threading.Thread:

@@ -94,6 +94,7 @@ async def test_each_session_is_its_callers_and_a_signal_to_the_group_loses_none(
         document = await call_of(store, name)
         assert (document["status"], document["close_reason"]) == ("complete", "shutdown")
         assert document["report"]["job_id"] == name
+    assert not [line for line in process.log.splitlines() if not line.startswith("{")]
     lines = [json.loads(line) for line in process.log.splitlines()]
     assert {"time", "level", "logger", "message"} <= set.intersection(*(set(line) for line in lines))
     assert [line["logger"] for line in lines if line["message"] == "registered worker"] == ["livekit.agents"]
