@@ -111,6 +111,7 @@ class Activity:
             served: the identity of the participant who is served.
         """
         self._caller = caller.caller
+        self._session = session
         self._room = room
         self._served = served
         self._waiting: deque[tuple[str, Message]] = deque(maxlen=MOST_WAITING)
@@ -119,10 +120,25 @@ class Activity:
         self._known: tuple[dict[str, Fact], Profile] = ({}, self._caller.profile)
         self._told: dict[tuple[str, str], str] = {}
         self._closed = False
+        self._stating: asyncio.Task[None] | None = None
+        room.on("reconnected", self._on_reconnected)
         session.on("tool_execution_updated", self._on_tool)
         session.on("conversation_item_added", self._on_item)
         session.on("close", self._on_close)
         self._caller.outbox.on_stored(self._on_stored)
+
+    def _on_reconnected(self) -> None:
+        if not self._closed:
+            self._stating = asyncio.create_task(self._state_again())
+
+    async def _state_again(self) -> None:
+        """Say what the agent does: a server that has restarted does not know, and the SDK tells changes only."""
+        from livekit.agents.types import ATTRIBUTE_AGENT_STATE
+
+        try:
+            await self._room.local_participant.set_attributes({ATTRIBUTE_AGENT_STATE: self._session.agent_state})
+        except Exception as error:  # noqa: BLE001 - the connection may be lost again, in many ways
+            logger.info("the caller's client could not be told what the agent does: %s", error)
 
     def _on_tool(self, event: ToolExecutionUpdatedEvent) -> None:
         try:

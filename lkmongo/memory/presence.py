@@ -38,6 +38,7 @@ class Presence:
         self._unanswered: list[datetime] = []
         self._answers = False
         self._vanished_at: float | None = None
+        self._is_blind = False
         self._asking: asyncio.Task[None] | None = None
 
     @property
@@ -56,7 +57,8 @@ class Presence:
         from livekit import rtc
 
         unknown = {None, rtc.DisconnectReason.UNKNOWN_REASON, rtc.DisconnectReason.DUPLICATE_IDENTITY}
-        if why in unknown and self.silent_since is None:
+        # An agent that connects anew itself is told that all have gone, and come, as it is told of a newcomer.
+        if why in unknown and self.silent_since is None and not self._is_blind:
             self._vanished_at = asyncio.get_running_loop().time()
 
     def came(self) -> bool:
@@ -69,7 +71,17 @@ class Presence:
     def ask(self, room: rtc.Room, identity: Callable[[], str | None]) -> None:
         """Ask from now on whether they are there, until `close`."""
         if self._asking is None:
+            room.on("reconnecting", self._on_reconnecting)
+            room.on("reconnected", self._on_reconnected)
             self._asking = asyncio.create_task(self._ask_periodically(room, identity))
+
+    def _on_reconnecting(self) -> None:
+        self._is_blind = True
+
+    def _on_reconnected(self) -> None:
+        self._is_blind = False
+        self._lost_since = None
+        self._unanswered.clear()
 
     def close(self) -> None:
         if self._asking:

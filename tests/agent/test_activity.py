@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from lkmongo.agent import activity
-from lkmongo.agent.activity import label_of
+from lkmongo.agent.activity import Activity, label_of
 from lkmongo.agent.tools import BoundTools
+from tests.waiting import until
 
 
 @pytest.mark.parametrize(
@@ -51,3 +53,19 @@ def test_the_arguments_are_those_that_the_tools_have():
     assert activity._ARGUMENTS.keys() <= tools.keys()
     for name, argument in activity._ARGUMENTS.items():
         assert argument in tools[name].__wrapped__.__annotations__
+
+
+async def test_after_a_reconnection_it_is_said_again_what_the_agent_does():
+    """A LiveKit server that has restarted does not know."""
+    listeners, said = {}, []
+
+    async def set_attributes(attributes):
+        said.append(attributes)
+
+    room = SimpleNamespace(on=listeners.__setitem__, local_participant=SimpleNamespace(set_attributes=set_attributes))
+    session = SimpleNamespace(on=lambda *_: None, agent_state="listening")
+    caller = SimpleNamespace(profile=None, outbox=SimpleNamespace(on_stored=lambda _: None))
+    Activity(SimpleNamespace(caller=caller), session, room, lambda: "caller-1")
+    listeners["reconnected"]()
+    await until(lambda: said)
+    assert said == [{"lk.agent.state": "listening"}]

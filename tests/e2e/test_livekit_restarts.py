@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from lkmongo.model import UserScope
 from lkmongo.tokens import TokenRequest, mint
 from lkmongo.worker.capacity import POLL_INTERVAL, SETTLING
-from tests.e2e.caller import inside
+from tests.e2e.caller import PATIENCE, inside
 from tests.e2e.looking import WISH
 from tests.e2e.records import completed
 from tests.e2e.test_endings import _CLIENT
@@ -43,11 +44,17 @@ async def test_who_comes_back_has_one_agent_and_who_does_not_is_missed(start_wor
         async with inside(server.url, tokens[0]) as caller:
             await caller.reads("Hello", "Hi")
             await until(lambda: records.db.turns.count_documents({"user_id": "leaves"}))
+            reconnected = asyncio.Event()
+            caller.room.on("reconnected", reconnected.set)
+            worker.signal(signal.SIGSTOP, group=True)
             await asyncio.to_thread(livekit.stop)
             client.kill()
             await client.wait()
             await asyncio.to_thread(livekit.start)
-            # The room is made anew, and so is its dispatch. It may be taken at once, or looked for some seconds later.
+            # The caller comes first, so that the room is made anew with its dispatch. No worker is there to take it: it
+            # is looked for some seconds later.
+            await asyncio.wait_for(reconnected.wait(), PATIENCE)
+            worker.signal(signal.SIGCONT, group=True)
             await until(lambda: worker.log.count("registered worker") == 2)
             await asyncio.sleep(SETTLING + 2 * POLL_INTERVAL)
             await caller.until(lambda: caller.agent and caller.agent_state == "listening")

@@ -56,3 +56,16 @@ async def test_whose_connection_is_lost_is_silent_until_it_is_heard_again():
 
 async def test_who_comes_for_the_first_time_replaces_nobody():
     assert not Presence().came()
+
+
+@pytest.mark.parametrize(
+    ("happens", "replaced"), [([], True), (["reconnecting"], False), (["reconnecting", "reconnected"], True)]
+)
+async def test_an_agent_that_connects_anew_itself_takes_nobody_for_a_copy(happens, replaced):
+    presence, listeners = Presence(), {}
+    presence.ask(SimpleNamespace(on=listeners.__setitem__), lambda: None)
+    for event in happens:
+        listeners[event]()
+    presence.left(None)
+    assert presence.came() is replaced
+    presence.close()
