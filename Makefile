@@ -12,7 +12,7 @@ ARGS  ?=
 # Compiled modules are kept: without them each start of the program takes three seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup voice talk console test check fix docs lock wheel faults test-wheel test-atlas atlas-address test-e2e livekit-server test-browser browser-tools pictures dev clean bench bench-quick soak bench-memory bench-voice
+.PHONY: setup voice talk console test check fix docs lock wheel faults test-wheel test-atlas atlas-address test-e2e livekit-server test-browser browser-tools pictures dev clean bench bench-quick soak bench-memory bench-voice bench-rooms
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -140,6 +140,11 @@ bench-memory: $(STAMP)
 # benchmarks/voice_results.json and docs/performance.md.
 bench-voice: $(STAMP)
 	@$(BIN)/python -m benchmarks.voice $(ARGS)
+
+# How many calls this machine carries through a real LiveKit server, beside a worker of the SDK alone: half an hour, alone on
+# the machine; writes benchmarks/rooms_results.json and docs/scale.md.
+bench-rooms: livekit-server $(STAMP)
+	@$(BIN)/python -m benchmarks.rooms $(ARGS)
 
 # Whole calls through a real LiveKit server on this machine, which listens on 127.0.0.1 alone.
 test-e2e: livekit-server $(STAMP)

@@ -116,10 +116,11 @@ def performance() -> str:
 
 
 def scale() -> str:
-    """docs/scale.md, with what the last run of the benchmarks has stored, and the last soak."""
-    from benchmarks import report, soak_report
+    """docs/scale.md, with what the last run of the benchmarks has stored, calls in rooms, and the last soak."""
+    from benchmarks import report, rooms_report, soak_report
 
-    return fill("docs/scale.md", report.sizes() | soak_report.block())
+    rooms = rooms_report.blocks(rooms_report.results())
+    return fill("docs/scale.md", report.sizes() | rooms | soak_report.block())
 
 
 def chart() -> str:

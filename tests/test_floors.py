@@ -118,7 +118,7 @@ def test_no_rooms_import_each_other_in_a_circle(ours):
 def test_a_module_is_one_subject_long():
     modules = {str(path): len(path.read_text().splitlines()) for path in Path(lkmongo.__file__).parent.rglob("*.py")}
     assert {path: lines for path, lines in modules.items() if lines > 500} == {}
-    assert len(modules) < 310
+    assert len(modules) < 320
 
 
 def test_the_store_knows_nothing_of_livekit():

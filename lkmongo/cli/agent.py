@@ -121,8 +121,18 @@ def run(
     max_calls: Annotated[
         int | None,
         typer.Option(
-            help="How many calls it takes at once; by default 10 for each processor core, 3 aloud, 1.5 where it hears "
-            "and speaks itself, and with --dev any number. Callers beyond that wait for it or another worker.",
+            help="How many calls it takes at once; by default 20 for each processor core, 10 where each has a process "
+            "of its own, 3 aloud, 1.5 where it hears and speaks itself, and with --dev any number. Callers beyond that "
+            "wait for it or another worker.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
+    calls_per_process: Annotated[
+        int | None,
+        typer.Option(
+            help="How many calls share a process, each in a thread of its own; by default 8, and 1 with an "
+            "LKMONGO_AGENT of your own or elsewhere than on Linux.",
             min=1,
             show_default=False,
         ),
@@ -167,7 +177,17 @@ def run(
     from lkmongo.worker.runner import Options
     from lkmongo.worker.runner import run as run_worker
 
-    options = Options(dev, parse_duration(drain_timeout), host, port, metrics_port, demo, max_calls, load_threshold)
+    options = Options(
+        dev=dev,
+        drain=parse_duration(drain_timeout),
+        host=host,
+        port=port,
+        metrics_port=metrics_port,
+        demo=demo,
+        max_calls=max_calls,
+        load_threshold=load_threshold,
+        calls_per_process=calls_per_process,
+    )
     cli.declare()
     cli.note_ignored()
     runner.configure("debug" if cli.debug else log_level, log_format, cli.settings.secrets)

@@ -42,9 +42,9 @@ _GAVE_UP = Counter(
 )
 _WAITING = Gauge("lkmongo_callers_waiting", "Callers in rooms to which no worker has come")
 
-TYPED_CALLS, SPOKEN_CALLS, LOCAL_CALLS = 10, 3, 1.5
-"""Calls for each processor core: in text only, aloud, and aloud by the engines on this machine. docs/scale.md has what
-they cost."""
+TYPED_CALLS, TYPED_CALLS_APART, SPOKEN_CALLS, LOCAL_CALLS = 20, 10, 3, 1.5
+"""Calls for each processor core: in text only, where they share processes and where each has its own, aloud, and aloud
+by the engines on this machine. docs/scale.md has what they cost."""
 LOAD_THRESHOLD = 0.7
 """LiveKit's own `agents.target_load`, and the SDK's default."""
 POLL_INTERVAL = 4.0
@@ -78,9 +78,9 @@ class Capacity:
         return not server.draining and len(server.active_jobs) + for_more <= self.max_calls
 
 
-def calls_per_core(source: Source) -> float:
-    """How many calls a core carries, by who hears and speaks."""
-    return {"off": TYPED_CALLS, "local": LOCAL_CALLS}.get(source, SPOKEN_CALLS)
+def calls_per_core(source: Source, *, shared: bool) -> float:
+    """How many calls a core carries, by who hears and speaks, and whether calls share processes."""
+    return {"off": TYPED_CALLS if shared else TYPED_CALLS_APART, "local": LOCAL_CALLS}.get(source, SPOKEN_CALLS)
 
 
 async def take(request: JobRequest) -> None:

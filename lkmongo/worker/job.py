@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from livekit import rtc
-from livekit.agents import CloseEvent, JobContext, JobProcess
+from livekit.agents import CloseEvent, JobContext, JobExecutorType, JobProcess
 from livekit.agents.voice.room_io import RoomOptions, TextInputOptions
 
 from lkmongo import deadlines
@@ -28,7 +28,7 @@ from lkmongo.settings import Settings
 from lkmongo.speech.choose import choose_speech, why_no_speech
 from lkmongo.worker.failing import FailingSpeech
 from lkmongo.worker.outbound import OutboundCall
-from lkmongo.worker.prewarm import Prewarm
+from lkmongo.worker.prewarm import Prewarm, load_shared
 from lkmongo.worker.resume import chat_context
 
 if TYPE_CHECKING:
@@ -43,26 +43,52 @@ _JOB_SESSION = "lkmongo.job_session"
 
 
 def setup(process: JobProcess, *, dev: bool = False, demo: bool = False) -> None:
-    """Prewarm a process for a job; runs without an event loop.
+    """Prewarm a job: in the process that is its own, or in its thread of one that `prepare` was run in.
+
+    Runs without an event loop.
 
     Raises:
         SettingsError: a setting is wrong, or there is no language model and `demo` is not set.
     """
+    if process.executor_type is JobExecutorType.THREAD:
+        process.userdata[_PREWARM] = Prewarm(Settings.load(), process, dev=dev)
+        return
     # The SDK (1.8.9) ends a job whose worker has died. But if it died while something was being sent to it, closing the
     # socket fails, and the thread that forwards the log, told to stop only after that, keeps the process for good.
     end_after_parent(deadlines.SESSION_END)
+    settings = _load(demo=demo)
+    process.userdata[_PREWARM] = Prewarm(settings, process, dev=dev)
+    _freeze()
+
+
+def prepare(*, demo: bool = False) -> None:
+    """Load what the jobs of a process share, in its main thread; raises SettingsError as `setup` does."""
+    _load(demo=demo)
+    _freeze()
+
+
+def _load(*, demo: bool) -> Settings:
     settings = Settings.load()
     silence_pyjwt()
     if not demo:
         check_language_model(settings)
-    process.userdata[_PREWARM] = Prewarm(settings, process, dev=dev)
-    # A full collection over all imported modules would stop speech for more than a tenth of a second.
+    load_shared(settings)
+    return settings
+
+
+def _freeze() -> None:
+    """Keep what was loaded out of garbage collection.
+
+    A full collection over all imported modules would stop speech for more than a tenth of a second.
+    """
     gc.collect()
     gc.freeze()
 
 
 async def entrypoint(job: JobContext) -> None:
     """Begin the session of a job; returns while the conversation continues."""
+    if job.proc.executor_type is JobExecutorType.THREAD:  # of a process of its own the worker knows it
+        job.log_context_fields = {"room": job.room.name, "job_id": job.job.id}
     job_session = JobSession(job, job.proc.userdata[_PREWARM])
     job.proc.userdata[_JOB_SESSION] = job_session
     await job_session.begin()

@@ -25,8 +25,22 @@ MODELS_MODULES = ("openai.resources.chat.completions", "openai.lib.streaming.cha
 """What the first request to a language model would import, which takes a third of a second."""
 
 
+def load_shared(settings: Settings) -> None:
+    """Load what all jobs of a process share: modules, plugins, models. It must be the main thread.
+
+    Raises:
+        SettingsError: a setting is wrong.
+    """
+    declare_agent(settings.agent)
+    models.import_plugins(settings)
+    load_engines(settings)
+    if settings.has_language_model:
+        for name in MODELS_MODULES:
+            importlib.import_module(name)
+
+
 class Prewarm:
-    """The memory and the models, for the one job of this process."""
+    """The memory and the models, for one job."""
 
     def __init__(self, settings: Settings, process: JobProcess | None = None, *, dev: bool = False) -> None:
         """Start connecting, without waiting: MongoDB may be unreachable.
@@ -41,16 +55,11 @@ class Prewarm:
         """
         self.settings = settings
         self.dev = dev
-        declare_agent(settings.agent)
         self.memory = Memory(settings)
         self.embedder = self.memory.embedder
-        models.import_plugins(settings)
         self.vad: vad.VAD | None = load_vad(settings) if has_speech(settings) else None
-        load_engines(settings)
         # Loading its certificates takes up to half a second. It is bound to no event loop before its first request.
         model = choose_model(settings)
-        for name in MODELS_MODULES if model else ():
-            importlib.import_module(name)
         self.model: ModelChoice = model or _demo_model()
         self.memory.start(process, recover=False)  # the worker does that, after looking for callers who still wait
 

@@ -127,6 +127,7 @@ class Options:
     demo: bool = False
     max_calls: int | None = None
     load_threshold: float = LOAD_THRESHOLD
+    calls_per_process: int | None = None
 
 
 def run(settings: Settings, options: Options) -> None:
@@ -213,7 +214,7 @@ def _create_server(settings: Settings, options: Options) -> tuple[AgentServer, C
     from lkmongo.agent import models
     from lkmongo.agent.assistant import check_assistant, unused_tools_warning
     from lkmongo.speech.choose import describe, spare_what_speech_needs, speech_source, why_no_speech
-    from lkmongo.worker.agent_server import create_server
+    from lkmongo.worker.agent_server import calls_per_process, create_server
 
     silent_because = why_no_speech(settings)
     if settings.inference and not settings.llm_base_url:
@@ -231,7 +232,8 @@ def _create_server(settings: Settings, options: Options) -> tuple[AgentServer, C
         logger.warning("callers are answered by the demo responder, because there is no language model")
         if unused := unused_tools_warning(agent):
             logger.warning(unused)
-    capacity = _capacity(options, calls_per_core(speech_source(settings)))
+    at_once = calls_per_process(settings, options.calls_per_process)
+    capacity = _capacity(options, calls_per_core(speech_source(settings), shared=at_once > 1))
     if capacity.max_calls < math.inf:
         logger.info("this worker takes up to %g calls at once (--max-calls)", capacity.max_calls)
     server = create_server(
@@ -243,6 +245,7 @@ def _create_server(settings: Settings, options: Options) -> tuple[AgentServer, C
         port=options.port,
         metrics_port=options.metrics_port,
         drain_seconds=int(options.drain.total_seconds()),
+        calls_per_process=at_once,
     )
     return server, capacity
 

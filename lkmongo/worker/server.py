@@ -24,4 +24,6 @@ _livekit = _settings.livekit
 if _livekit and (_concern := check_secret(_livekit.secrets[0], permitted=_livekit.is_local)):
     logging.getLogger(__name__).warning(_concern)
 import_plugins(_settings)
-server = create_server(_settings, capacity=Capacity.of_this_machine(calls_per_core(speech_source(_settings))))
+server = create_server(
+    _settings, capacity=Capacity.of_this_machine(calls_per_core(speech_source(_settings), shared=False))
+)

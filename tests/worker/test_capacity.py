@@ -52,20 +52,21 @@ async def test_health_and_metrics_are_on_this_machine_alone_unless_asked(asked, 
 
 
 @pytest.mark.parametrize(
-    ("options", "source", "calls"),
+    ("options", "source", "shared", "calls"),
     [
-        (Options(), "off", 40),
-        (Options(), "inference", 12),
-        (Options(), "server", 12),
-        (Options(), "local", 6),
-        (Options(max_calls=7), "inference", 7),
-        (Options(dev=True), "local", float("inf")),
-        (Options(dev=True, max_calls=2), "local", 2),
+        (Options(), "off", True, 80),
+        (Options(), "off", False, 40),
+        (Options(), "inference", True, 12),
+        (Options(), "server", False, 12),
+        (Options(), "local", True, 6),
+        (Options(max_calls=7), "inference", True, 7),
+        (Options(dev=True), "local", True, float("inf")),
+        (Options(dev=True, max_calls=2), "local", True, 2),
     ],
 )
-def test_by_default_a_worker_takes_what_its_processor_carries(monkeypatch, options, source, calls):
+def test_by_default_a_worker_takes_what_its_processor_carries(monkeypatch, options, source, shared, calls):
     monkeypatch.setattr("os.cpu_count", lambda: 4)
-    capacity = runner._capacity(options, calls_per_core(source))
+    capacity = runner._capacity(options, calls_per_core(source, shared=shared))
     assert capacity.max_calls == calls
     assert capacity.has_room(with_calls("a"))
     assert not capacity.has_room(with_calls("a", draining=True))

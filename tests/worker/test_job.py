@@ -20,7 +20,7 @@ from lkmongo.phone_numbers import DIALLED, NUMBER
 from lkmongo.settings import Settings
 from lkmongo.store.mongo import client
 from lkmongo.worker.job import JobSession
-from lkmongo.worker.prewarm import Prewarm
+from lkmongo.worker.prewarm import Prewarm, load_shared
 from tests.livekit_api import KEY, SECRET
 from tests.telephone import participant
 from tests.waiting import until
@@ -51,7 +51,9 @@ async def hold(mongodb_uri, database_name, store):
             (caller,) = room.remote_participants.values()
             caller.kind = rtc.ParticipantKind.PARTICIPANT_KIND_SIP
             caller.attributes = {DIALLED: dialled} | attributes
-        ready = Prewarm(settings.model_copy(update={"agent": agent, "tenants": tenants}), dev=dev)
+        wanted = settings.model_copy(update={"agent": agent, "tenants": tenants})
+        load_shared(wanted)
+        ready = Prewarm(wanted, dev=dev)
         try:
             async with utils.http_context.open():
                 with fake_job_context(room=room, job_metadata=metadata) as job:

@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 from aiohttp import web
-from livekit.agents import function_tool
+from livekit.agents import JobExecutorType, JobProcess, function_tool
 from livekit.api import AccessToken
 
 from lkmongo.agent.assistant import Assistant
@@ -79,7 +79,9 @@ def test_nor_do_jobs_of_livekits_own_tools_answer_without_a_language_model(monke
 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SettingsError, match="no language model"):
-        server.server._setup_fnc(None)
+        server.server._setup_fnc(
+            JobProcess(executor_type=JobExecutorType.PROCESS, user_arguments=None, http_proxy=None)
+        )
 
 
 class Shop(Assistant):

@@ -25,12 +25,18 @@ def environment(mongodb_uri, database_name):
     return {"MONGODB_URI": mongodb_uri, "MONGODB_DB": database_name}
 
 
+@pytest.fixture(params=["1", "4"])
+def sharing(request):
+    """How many calls share a process."""
+    return "--calls-per-process", request.param
+
+
 async def call_of(store, session_id):
     """The session document of a job, whosever it is."""
     return await store.db.sessions.find_one({"session_id": f"RM_{session_id}"})
 
 
-async def test_each_session_is_its_callers_and_a_signal_to_the_group_loses_none(store, environment, tmp_path):
+async def test_each_session_is_its_callers_and_a_signal_to_the_group_loses_none(store, environment, tmp_path, sharing):
     sealed = sealed_metadata(KIM, room="remember-kim", participant_identity="mock_user", secret=SECRET)
     elsewhere = sealed_metadata(KIM, room="another room", participant_identity="mock_user", secret=SECRET)
     strangers = {"list": "[]", "null": "null", "text": "abc", "number": '{"user_id": 42}', "seal": elsewhere}
@@ -40,7 +46,7 @@ async def test_each_session_is_its_callers_and_a_signal_to_the_group_loses_none(
         worker(
             tmp_path,
             livekit.environment | environment,
-            *("--demo", "--port", "0", "--log-format", "json", "--drain-timeout", "1s"),
+            *("--demo", "--port", "0", "--log-format", "json", "--drain-timeout", "1s", *sharing),
         ) as process,
     ):
         assert await livekit.registered() == "lkmongo-agent"
@@ -88,6 +94,7 @@ async def test_each_session_is_its_callers_and_a_signal_to_the_group_loses_none(
         document = await call_of(store, name)
         assert (document["status"], document["close_reason"]) == ("complete", "shutdown")
         assert document["report"]["job_id"] == name
+    assert not [line for line in process.log.splitlines() if not line.startswith("{")]
     lines = [json.loads(line) for line in process.log.splitlines()]
     assert {"time", "level", "logger", "message"} <= set.intersection(*(set(line) for line in lines))
     assert [line["logger"] for line in lines if line["message"] == "registered worker"] == ["livekit.agents"]
@@ -96,11 +103,11 @@ async def test_each_session_is_its_callers_and_a_signal_to_the_group_loses_none(
     assert not any(secret in process.log for secret in (SECRET, "teal", "$gt"))
 
 
-async def test_a_signal_drains_sessions_and_a_second_one_stops_at_once(store, environment, tmp_path):
+async def test_a_signal_drains_sessions_and_a_second_one_stops_at_once(store, environment, tmp_path, sharing):
     async with (
         dispatch_server() as livekit,
         worker(
-            tmp_path, livekit.environment | environment, "--demo", "--port", "0", "--drain-timeout", "10m"
+            tmp_path, livekit.environment | environment, "--demo", "--port", "0", "--drain-timeout", "10m", *sharing
         ) as process,
     ):
         await livekit.registered()
