@@ -67,13 +67,16 @@ def _round_trips(path: str) -> int:
     from benchmarks.network import Network
     from benchmarks.patience import Loop, Patience
     from lkmongo.agent.beginning import begin_session
+    from lkmongo.embed import local
     from lkmongo.settings import Settings
     from lkmongo.worker.prewarm import Prewarm
 
     async def job(network: Network, patience: Patience, settings: Settings, ready: Prewarm) -> int:
         store = await ready.store()
+        while local._loaded is None:  # noqa: SLF001 - the last of what a process does before a job comes
+            await asyncio.to_thread(time.sleep, 0.01)
         async with patience.of(network):
-            await asyncio.gather(store.ping(), store.ping())  # by the time a job comes, both connections are there
+            await asyncio.gather(store.ping(), store.ping())  # by then both connections are there
             network.reset()
             async with begin_session(
                 settings, store, ready.embedder, CALLER, guest=False, session_id="RM_first", room_name="first"
