@@ -18,6 +18,7 @@ from typing import Any
 from livekit.agents import Agent, AgentServer, AgentSession, JobContext, function_tool, llm
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS
 from livekit.agents.voice.room_io import RoomOptions
+from livekit.agents.voice.turn import EndpointingOptions
 
 from lkmongo.settings import Settings
 
@@ -68,7 +69,9 @@ def agent_session() -> AgentSession[None]:
     if "LIVEKIT_INFERENCE_URL" not in os.environ:
         return AgentSession(llm=AtOnce(), vad=None, turn_handling={"turn_detection": None})
     settings = Settings.load()
-    return AgentSession(llm=settings.llm, stt=settings.stt, tts=settings.tts)
+    shortest, longest = settings.endpointing
+    delays: EndpointingOptions = {"min_delay": shortest, "max_delay": longest}
+    return AgentSession(llm=settings.llm, stt=settings.stt, tts=settings.tts, turn_handling={"endpointing": delays})
 
 
 @server.rtc_session(agent_name=os.environ.get("LKMONGO_AGENT_NAME", "bare"))

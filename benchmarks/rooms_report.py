@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).with_name("rooms_results.json")
-PROMPT = {"text": 1.0, "voice": 4.0}
-"""Seconds that 95 % of the answers may take at most, for calls to be carried. Aloud, the delay that ends a turn is 2.5
-of them: to a detector of ends, the stand-in for speech goes on."""
+PROMPT = {"text": 1.5, "voice": 3.0}
+"""Seconds that 95 % of the answers may take at most, for calls to be carried. Aloud, the delay that ends a turn is 1.5
+of them."""
 _KINDS = {"text": "in text", "voice": "aloud"}
 
 
