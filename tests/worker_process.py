@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -35,8 +36,9 @@ logger = logging.getLogger("worker")
 ROOT = Path(__file__).resolve().parent.parent
 
 
-# The SDK makes one room for all calls of a process, whose handlers would be each other's.
-vars(mock_room)["create_mock_room"] = getattr(mock_room.create_mock_room, "__wrapped__", mock_room.create_mock_room)
+if multiprocessing.parent_process():
+    # The SDK makes one room for all calls of a process, whose handlers would be each other's.
+    vars(mock_room)["create_mock_room"] = mock_room.create_mock_room.__wrapped__
 
 
 class Actor(Assistant):

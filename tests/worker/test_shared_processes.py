@@ -21,7 +21,7 @@ from lkmongo.worker.agent_server import CALLS_PER_PROCESS, calls_per_process
 from lkmongo.worker.shared_processes import Beginning, CallProcesses
 from tests.livekit_dispatch import dispatch_server
 from tests.waiting import until
-from tests.worker_process import worker
+from tests.worker_process import Worker, worker
 
 OWN = Settings.load({"LKMONGO_AGENT": "house:Agent"})
 
@@ -38,15 +38,18 @@ async def _has_spoken(store, name):
     return await store.db.turns.find_one({"session_id": f"RM_{name}", "role": "assistant"})
 
 
-def _process_of(log: str, job: str) -> str:
-    """The process that logged the beginning of a call."""
-    (found,) = {
-        pid
-        for line in log.splitlines()
-        if "a session began" in line and f'"job_id": "{job}"' in line
-        for pid in re.findall(r'"pid": (\d+)', line)
-    }
-    return str(found)
+async def _process_of(running: Worker, job: str) -> str:
+    """The process that logs the beginning of a call."""
+
+    def found() -> set[str]:
+        began = [
+            line for line in running.log.splitlines() if "a session began" in line and f'"job_id": "{job}"' in line
+        ]
+        return {pid for line in began for pid in re.findall(r'"pid": (\d+)', line)}
+
+    await until(found)
+    (pid,) = found()
+    return pid
 
 
 async def test_calls_share_a_process_and_nothing_else_and_one_that_dies_takes_no_other_with_it(
@@ -71,15 +74,16 @@ async def test_calls_share_a_process_and_nothing_else_and_one_that_dies_takes_no
         assert len(with_first) <= 1
         await livekit.send("fourth", room="remember-fourth", metadata=plain_metadata(_who("fourth")))
         assert await livekit.ended("fourth") == "JS_SUCCESS"
-        assert len({_process_of(running.log, each) for each in ("first", "second", "third", "fourth")}) < 4
+        held_by = {each: await _process_of(running, each) for each in ("first", "second", "third", "fourth")}
+        assert len(set(held_by.values())) < 4
         assert [slot.content for slot in await store.memories.slots(_who("fourth"))] == ["teal"]
         for name in ("first", "second", "third"):
             assert await store.memories.slots(_who(name)) == []
 
         await livekit.send("kill", room="kill-1", metadata=plain_metadata(_who("kill")))
         assert await livekit.ended("kill") == "JS_FAILED"
-        killed = _process_of(running.log, "kill")
-        others = [each for each in ("first", "second", "third") if _process_of(running.log, each) != killed]
+        killed = await _process_of(running, "kill")
+        others = [each for each in ("first", "second", "third") if held_by[each] != killed]
         assert len(others) >= 2
         (tmp_path / "they-may-leave").touch()
         for name in others:
