@@ -38,6 +38,8 @@ ENDPOINTING = "0.5,1.5"
 goes on, so that each answer waits for the longer one."""
 _SETTLED = 30
 """Seconds within which a worker has started all that it keeps ready."""
+_BEFORE_THE_END = 3.0
+"""Seconds before the callers leave when processor time is read, as the time of who has left is lost."""
 _QUIET, _IDLE = 3, 0.4
 """Seconds for which it starts nothing more then, and the cores that what waits may take meanwhile."""
 
@@ -165,11 +167,12 @@ async def measure(kind: str, way: str, calls: int, seconds: float) -> dict[str, 
         )
         parts["clients"] = callers.pid
         await callers.read()
-        await settled(parts["worker"])  # it starts processes for those it has given away
+        if kind == "text":  # it starts processes for those it has given away; aloud, sound is never quiet
+            await settled(parts["worker"])
         joining = used(tree(parts["worker"])) - before
         callers.write(str(seconds))
         began, at_first = time.monotonic(), {name: used(tree(pid)) for name, pid in parts.items()}
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(seconds - _BEFORE_THE_END)
         took = time.monotonic() - began
         cores = {name: (used(tree(pid)) - at_first[name]) / took for name, pid in parts.items()}
         in_calls, processes = memory(tree(parts["worker"])), len(tree(parts["worker"]))
