@@ -179,8 +179,13 @@ async def measure(kind: str, way: str, calls: int, seconds: float) -> dict[str, 
         found = await callers.read()
     row = {"kind": kind, "way": way, "calls": calls, "seconds": seconds, **summary(found)}
     row |= {"idle_mb": idle, "idle_processes": idle_processes, "mb": in_calls, "processes": processes}
-    row |= {"joining_s": joining / calls, "cores": {name: round(value, 3) for name, value in cores.items()}}
+    row |= {"joining_s": joining / calls, "cores": {name: told(value) for name, value in cores.items()}}
     return {name: round(value, 3) if isinstance(value, float) else value for name, value in row.items()}
+
+
+def told(cores: float) -> float | None:
+    """Cores to three decimals; None if a process has left with what it had taken."""
+    return round(cores, 3) if cores >= 0 else None
 
 
 def summary(found: Mapping[str, Any]) -> dict[str, Any]:

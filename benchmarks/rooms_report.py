@@ -51,7 +51,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             f"{row['idle_mb']:,.0f} MB, {row['mb']:,.0f} MB",
             str(row["processes"]),
             f"{row['joining_s']:.2f} s",
-            *(f"{cores[name]:.2f}" for name in ("worker", "server", "clients")),
+            *("-" if cores[name] is None else f"{cores[name]:.2f}" for name in ("worker", "server", "clients")),
             others,
             "**carried**" if is_carried(row) else "too many",
         ]
