@@ -68,7 +68,7 @@ def a_token(who: UserScope | TenantScope = ROBIN, **more) -> TokenRequest:
     return TokenRequest(who=who, agent_name=AGENT, sealed=sealed, **({"visitor": "a-browser"} if sealed else {}) | more)
 
 
-def enters(rooms: Rooms, wanted: TokenRequest, *, jobs: int = 0, age: float = 60, agent: str = AGENT) -> str:
+def enters(rooms: Rooms, wanted: TokenRequest, *, jobs: int = 0, age: float = 30, agent: str = AGENT) -> str:
     """Somebody joins with this token, some seconds ago; returns the id of the room."""
     rooms.names.add(wanted.room)
     rooms.created[wanted.room] = time.time() - age
