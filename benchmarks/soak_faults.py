@@ -136,12 +136,16 @@ class World:
         return found
 
 
-async def _mongod_stops(world: World, dice: random.Random, _: Fault) -> None:
-    world.mongod.send(signal.SIGSTOP)
+async def _stopped(process: Mongod | LiveKitProcess, seconds: float) -> None:
+    process.send(signal.SIGSTOP)
     try:
-        await asyncio.sleep(dice.uniform(5, 20))
+        await asyncio.sleep(seconds)
     finally:
-        world.mongod.send(signal.SIGCONT)
+        process.send(signal.SIGCONT)
+
+
+async def _mongod_stops(world: World, dice: random.Random, _: Fault) -> None:
+    await _stopped(world.mongod, dice.uniform(5, 20))
 
 
 async def _mongod_restarts(world: World, dice: random.Random, fault: Fault) -> None:
@@ -179,11 +183,7 @@ async def _livekit_restarts(world: World, dice: random.Random, _: Fault) -> None
 
 
 async def _livekit_is_silent(world: World, dice: random.Random, _: Fault) -> None:
-    world.livekit.send(signal.SIGSTOP)
-    try:
-        await asyncio.sleep(dice.uniform(2, 6))
-    finally:
-        world.livekit.send(signal.SIGCONT)
+    await _stopped(world.livekit, dice.uniform(2, 6))
 
 
 async def _callers_are_cut_off(world: World, dice: random.Random, _: Fault) -> None:

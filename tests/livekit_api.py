@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 from livekit import api
 from livekit.protocol.agent import JobStatus
+from pydantic import SecretStr
+
+from lkmongo.settings import LiveKitCredentials
 
 KEY, SECRET = "APIabcdefgh", "a-secret-that-is-long-enough-for-hmac-256"
 
@@ -211,3 +215,15 @@ def create_app(secret: str = SECRET, rooms: Rooms | None = None) -> web.Applicat
     ):
         app.router.add_post(f"/twirp/livekit.{service}/{method}", _about_rooms(handler))
     return app
+
+
+@asynccontextmanager
+async def credentials_of(rooms: Rooms) -> AsyncIterator[LiveKitCredentials]:
+    """What leads to a server with these rooms, as long as the block lasts."""
+    server = web.AppRunner(create_app(rooms=rooms))
+    await server.setup()
+    await web.TCPSite(server, "127.0.0.1", 0).start()
+    try:
+        yield LiveKitCredentials(f"ws://127.0.0.1:{server.addresses[0][1]}", KEY, SecretStr(SECRET))
+    finally:
+        await server.cleanup()

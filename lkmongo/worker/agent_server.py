@@ -29,7 +29,7 @@ _MOST_IDLE, _MOST_IDLE_ALOUD = 12, 3
 """Processes that wait for a job: as many callers may come at once without waiting for one to start. With the engines of
 this machine loaded, each takes some hundred megabytes, and starting one some seconds."""
 CALLS_PER_PROCESS = 8
-"""Of these, one can speak while the others' code runs; they end together if their process dies."""
+"""Calls of our own agent that share a process: their Python code takes turns, and they end together if it dies."""
 _OWN_MODULES = (job.__name__, *MODULES)
 _SHARED = "lkmongo.worker.preload"
 _SDK_MODULES = ("livekit.agents.ipc._preload", "livekit.agents.ipc._preload_freeze")

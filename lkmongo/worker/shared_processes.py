@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 MAX_CALLS_EVER = 200
 """Calls after which a process takes no more and ends with its last one, so that nothing that leaks stays for ever."""
 _GONE_WITHIN = 0.2
+"""Seconds between the end of a process's sockets and of itself."""
 _CLOSING = 30.0
 """Seconds beyond the end of its session after which a thread that does not end is ended with its process."""
 

@@ -8,7 +8,6 @@ import time
 from datetime import timedelta
 
 import pytest
-from aiohttp import web
 from livekit import api
 from pydantic import SecretStr
 
@@ -23,7 +22,7 @@ from lkmongo.store.sessions.sessions import Sessions
 from lkmongo.tokens import SigningKey, TokenRequest
 from lkmongo.web import unanswered
 from lkmongo.web.unanswered import Unanswered
-from tests.livekit_api import KEY, SECRET, Rooms, create_app
+from tests.livekit_api import KEY, SECRET, Rooms, credentials_of
 from tests.web_server import claims, token, web_server
 
 AGENT = "our-agent"
@@ -43,11 +42,8 @@ async def rooms():
 
 @pytest.fixture
 async def credentials(rooms):
-    server = web.AppRunner(create_app(rooms=rooms))
-    await server.setup()
-    await web.TCPSite(server, "127.0.0.1", 0).start()
-    yield LiveKitCredentials(f"ws://127.0.0.1:{server.addresses[0][1]}", KEY, SecretStr(SECRET))
-    await server.cleanup()
+    async with credentials_of(rooms) as found:
+        yield found
 
 
 @pytest.fixture

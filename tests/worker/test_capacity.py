@@ -9,18 +9,16 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from aiohttp import web
 from livekit import api
 from livekit.agents import AgentServer
 from prometheus_client import REGISTRY
-from pydantic import SecretStr
 
-from lkmongo.settings import LiveKitCredentials, Settings
+from lkmongo.settings import Settings
 from lkmongo.worker import runner
 from lkmongo.worker.agent_server import create_server
 from lkmongo.worker.capacity import MAX_WAIT, SETTLING, Capacity, WaitingCallers, calls_per_core
 from lkmongo.worker.runner import Options
-from tests.livekit_api import KEY, SECRET, Rooms, create_app
+from tests.livekit_api import Rooms, credentials_of
 
 AGENT = "our-agent"
 
@@ -100,11 +98,8 @@ async def rooms():
 
 @pytest.fixture
 async def credentials(rooms):
-    server = web.AppRunner(create_app(rooms=rooms))
-    await server.setup()
-    await web.TCPSite(server, "127.0.0.1", 0).start()
-    yield LiveKitCredentials(f"ws://127.0.0.1:{server.addresses[0][1]}", KEY, SecretStr(SECRET))
-    await server.cleanup()
+    async with credentials_of(rooms) as found:
+        yield found
 
 
 def dispatch(rooms: Rooms, room: str, *, age: float = 2 * SETTLING, agent: str = AGENT, jobs: int = 0) -> None:
