@@ -30,10 +30,10 @@ from livekit.agents.job import RunningJobInfo
 from livekit.agents.log import _add_global_log_fields
 from livekit.agents.telemetry import metrics
 from livekit.agents.utils.aio import duplex_unix
-from livekit.rtc._ffi_client import FfiClient
 
 from lkmongo import deadlines
 from lkmongo.child_process import end_after_parent
+from lkmongo.worker import call_events
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -284,7 +284,7 @@ def hold_calls(beginning: Beginning, levels: dict[str, int], control: socket.soc
     threads: list[threading.Thread] = []
     try:
         beginning.prepare()
-        _ = FfiClient.instance  # one for the process; threads that need it at once would make several
+        call_events.share()
         while True:
             said, sockets, _, _ = socket.recv_fds(control, 1, 1)
             if not said:
