@@ -191,7 +191,8 @@ async def hold(kind: str, calls: int) -> None:
         task.cancel()
     await asyncio.gather(*joining, return_exceptions=True)
     print(json.dumps({"joined": calls}), flush=True)
-    until = time.monotonic() + float(await asyncio.to_thread(sys.stdin.readline))
+    seconds = float(await asyncio.to_thread(sys.stdin.readline))  # which may come long after they have joined
+    until = time.monotonic() + seconds
     served = [caller for caller in callers if caller.greeting is not None]
     await asyncio.gather(*(caller.talk(until, PAUSES[kind]) for caller in served))
     found = {
