@@ -31,7 +31,7 @@ Script = Callable[[list[dict[str, Any]]], Sequence[Part]]
 LOUD = 500
 """The mean level, of 32,767, from which on it is speech."""
 PAUSE = 0.4
-"""Seconds of silence that end an utterance."""
+"""Seconds of silence that end an utterance, unless a gateway waits longer."""
 WORD = 0.12
 """Seconds of speech in which a word is recognised."""
 SPOKEN_WORD = 0.3
@@ -52,6 +52,8 @@ class Gateway:
     refused: set[str] = field(default_factory=set)
     """Which of "llm", "stt" and "tts" refuse everybody."""
     port: int = 0
+    pause: float = PAUSE
+    """Seconds of silence that end an utterance."""
 
     @property
     def url(self) -> str:
@@ -138,7 +140,7 @@ class Gateway:
                     utterance = utterance or _Utterance(self.texts.pop(0) if self.texts else "What was that?")
                     if interim := utterance.speak(seconds):
                         await socket.send_json({"type": "interim_transcript", "transcript": interim, "language": "en"})
-                elif utterance and utterance.pause(seconds):
+                elif utterance and utterance.pause(seconds) >= self.pause:
                     await self._final(socket, utterance)
                     utterance = None
             elif data["type"] == "session.finalize":
@@ -202,10 +204,10 @@ class _Utterance:
         self._told = known
         return " ".join(words[:known])
 
-    def pause(self, seconds: float) -> bool:
-        """Nothing is said; returns whether that is the end."""
+    def pause(self, seconds: float) -> float:
+        """Nothing is said; returns for how long."""
         self._quiet += seconds
-        return self._quiet >= PAUSE
+        return self._quiet
 
 
 _numbers = count(1)
@@ -219,15 +221,18 @@ def tone(seconds: float, rate: int, pitch: float = 330.0, level: int = 6_000) ->
 
 
 @asynccontextmanager
-async def inference_gateway(script: Script, texts: Sequence[str] = (), port: int = 0) -> AsyncIterator[Gateway]:
+async def inference_gateway(
+    script: Script, texts: Sequence[str] = (), port: int = 0, pause: float = PAUSE
+) -> AsyncIterator[Gateway]:
     """Run a gateway on this machine.
 
     Args:
         script: what the language model answers.
         texts: what is recognised, an utterance each.
         port: where; by default a free one.
+        pause: seconds of silence that end an utterance.
     """
-    gateway = Gateway(script, list(texts))
+    gateway = Gateway(script, list(texts), pause=pause)
     app = web.Application()
     app.router.add_get("/v1/models", gateway.models)
     app.router.add_post("/v1/chat/completions", gateway.chat)

@@ -112,8 +112,8 @@ def brief(caller: Briefed, last_words: str = "") -> str:
 
     Args:
         caller: the caller.
-        last_words: what they said last; slots about it come first, by words and, after `attend`, by meaning, then the
-            newest.
+        last_words: what they said last; where not all slots fit, those about it come first, by words and, after
+            `attend`, by meaning, then the newest.
 
     Returns:
         At most `BUDGET` characters.
@@ -223,11 +223,15 @@ def _spoken(language: str | None) -> str:
 
 
 def _chosen(caller: Briefed, last_words: str, room: int) -> dict[str, Any]:
-    """The slots that fit into so many characters, by label: those that the words are about, then the newest."""
+    """The slots that fit into so many characters, by label: those that the words are about, then the newest.
+
+    Where all fit there is nothing to choose, and they are told newest first without looking for what the words are about.
+    """
     told: dict[str, Any] = {}
     all_fit = _all_fit(caller, room)
     newest = (slot for slot in caller.slots.values() if slot.memory_type not in told)
-    for memories, kept in ((caller.relevant(last_words), 0 if all_fit else _FOR_NEWEST), (newest, 0)):
+    relevant = () if all_fit else caller.relevant(last_words)
+    for memories, kept in ((relevant, _FOR_NEWEST), (newest, 0)):
         misses = 0
         for memory in memories:
             if memory.is_unread:

@@ -148,8 +148,10 @@ class Unanswered:
         try:
             async with asyncio.timeout(PATIENCE):
                 found = await client.agent_dispatch.list_dispatch(room.name)
-        except api.ServerError:  # it was closed just now
-            return
+        except api.ServerError as error:
+            if error.code == api.ServerErrorCode.NOT_FOUND:  # it was closed just now
+                return
+            raise
         ours = [each for each in found if each.agent_name == self._agent_name]
         if not ours and (is_known or age < LATE):
             return  # it is yet to be dispatched, or a worker does so again

@@ -25,6 +25,8 @@ PATIENCE = 60
 LOUD = 300
 """Root mean square, of 32,767, from which on a frame of sound is no silence."""
 _FRAME = RATE // 50
+_AHEAD = 20_000
+"""Milliseconds of speech that may wait: as on a device of sound, a busy process does not tear it."""
 _SESSION = "lk.agent.session"
 """The topic on which the SDK's own tools look into a session that lets them."""
 
@@ -43,7 +45,7 @@ class Caller:
         self.room = rtc.Room()
         self.joined = 0.0
         self.spoken = 0.0
-        """When the last sound of speech was sent."""
+        """When the last sound of speech is sent; it may be to come."""
         self.lines: list[Line] = []
         self.loud: list[float] = []
         """When frames arrived that were no silence."""
@@ -56,6 +58,7 @@ class Caller:
         self.left: set[str] = set()
         self.dropped = asyncio.Event()
         self._speech = b""
+        self._speaks = asyncio.Event()
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.room.on("track_subscribed", lambda track, *_: self._task(self._hear(track)))
@@ -78,6 +81,7 @@ class Caller:
     def speak(self, sound: bytes) -> None:
         """Send sound: 16-bit samples at `RATE`."""
         self._speech += sound
+        self._speaks.set()
 
     async def type(self, text: str) -> None:
         """Send a chat message."""
@@ -175,21 +179,22 @@ class Caller:
             await stream.aclose()
 
     async def _speak(self) -> None:
-        """Send what is to be said, and silence between, in real time."""
-        source = rtc.AudioSource(RATE, 1, queue_size_ms=100)
+        """Send what is to be said, and silence between, in real time: a thread of the SDK's own keeps it."""
+        source = rtc.AudioSource(RATE, 1, queue_size_ms=_AHEAD)
         track = rtc.LocalAudioTrack.create_audio_track("voice", source)
         options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE, dtx=False)
         await self.room.local_participant.publish_track(track, options)
-        began = time.monotonic()
-        number = 0
         try:
             while True:
-                number += 1
-                await asyncio.sleep(max(0.0, began + number * 0.02 - time.monotonic()))
-                data, self._speech = self._speech[: 2 * _FRAME], self._speech[2 * _FRAME :]
-                if data and max(map(abs, array("h", data))) > LOUD:
-                    self.spoken = time.monotonic()
-                await source.capture_frame(rtc.AudioFrame(data.ljust(2 * _FRAME, b"\0"), RATE, 1, _FRAME))
+                await self._speaks.wait()
+                self._speaks.clear()
+                sound, self._speech = self._speech, b""
+                began = time.monotonic() + source.queued_duration
+                for start in range(0, len(sound), 2 * _FRAME):
+                    frame = sound[start : start + 2 * _FRAME].ljust(2 * _FRAME, b"\0")
+                    if max(map(abs, array("h", frame))) > LOUD:
+                        self.spoken = began + (start / 2 + _FRAME) / RATE
+                    await source.capture_frame(rtc.AudioFrame(frame, RATE, 1, _FRAME))
         finally:
             await source.aclose()
 

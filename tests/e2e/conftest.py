@@ -53,6 +53,8 @@ async def join(livekit_server: LiveKitServer) -> AsyncIterator[Callable[..., obj
 VOICE, TEXT = "voice-agent", "text-agent"
 """The agents of the two workers that the tests share."""
 DATABASE = "whole_calls"
+TORN = 1.2
+"""Seconds of silence that are no end of an utterance: on a busy machine sound arrives in pieces."""
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -88,7 +90,7 @@ def start_worker(
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def gateway() -> AsyncIterator[Gateway]:
     """The stand-in for LiveKit Inference that the voice worker hears, thinks and speaks through."""
-    async with inference_gateway(calls()) as gateway:
+    async with inference_gateway(calls(), pause=TORN) as gateway:
         yield gateway
 
 
