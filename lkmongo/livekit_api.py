@@ -24,7 +24,7 @@ from lkmongo.errors import (
 )
 
 if TYPE_CHECKING:
-    from livekit.api import LiveKitAPI
+    from livekit.api import AgentDispatch, LiveKitAPI
 
     from lkmongo.settings import LiveKitCredentials
 
@@ -156,6 +156,25 @@ async def send_agent(
         if wait <= timedelta(0):
             return Arrival(dispatch_id, None)
         return Arrival(dispatch_id, await _arrival(client, dispatch_id, room, agent_name, wait, there))
+
+
+async def dispatches_in(client: LiveKitAPI, room: str) -> list[AgentDispatch] | None:
+    """The dispatches of a room, or None if it does not answer, as when it was closed just now.
+
+    LiveKit asks the room itself, and of one that no server has any more it says so after three seconds only.
+    Raises api.ServerError as the client does.
+    """
+    from livekit import api
+
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await client.agent_dispatch.list_dispatch(room)
+    except TimeoutError:
+        return None
+    except api.ServerError as error:
+        if error.code in {api.ServerErrorCode.NOT_FOUND, api.ServerErrorCode.UNAVAILABLE}:
+            return None
+        raise
 
 
 async def remove_participant(credentials: LiveKitCredentials, room: str, identity: str) -> None:

@@ -32,6 +32,7 @@ class Rooms:
         created: when each room was made, in seconds since the epoch; now if it is not said.
         metadata: of each room.
         empty: rooms that everybody has left.
+        closing: rooms that are closed once they were listed, and after how many seconds that is said.
         on_dispatch: awaited in the background for each dispatch: what the agent does that it sends.
         before_listing: awaited before it is said which jobs a dispatch has.
     """
@@ -44,6 +45,7 @@ class Rooms:
     created: dict[str, float] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     empty: set[str] = field(default_factory=set)
+    closing: dict[str, float] = field(default_factory=dict)
     on_dispatch: Callable[[api.CreateAgentDispatchRequest], Coroutine[Any, Any, None]] | None = None
     before_listing: Callable[[], Coroutine[Any, Any, None]] | None = None
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -108,6 +110,9 @@ async def _list_dispatch(request: web.Request, grants: api.VideoGrants) -> Any:
     rooms, asked = request.app[ROOMS], api.ListAgentDispatchRequest.FromString(await request.read())
     if rooms.before_listing:
         await rooms.before_listing()
+    if asked.room in rooms.closing:
+        await asyncio.sleep(rooms.closing[asked.room])
+        raise RefusedError(503, "unavailable", "no response from servers")  # as livekit-server 1.11 has it
     asked_for = [each for each in rooms.dispatches if each.room == asked.room]
     if not asked_for:
         there = [each for each in rooms.under_way if each.room in {"", asked.room}]

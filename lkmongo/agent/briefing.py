@@ -225,7 +225,7 @@ def _spoken(language: str | None) -> str:
 def _chosen(caller: Briefed, last_words: str, room: int) -> dict[str, Any]:
     """The slots that fit into so many characters, by label: those that the words are about, then the newest.
 
-    Where all fit there is nothing to choose, and they are told newest first without looking for what the words are about.
+    Where all fit there is nothing to choose: they are told newest first, whatever the words are about.
     """
     told: dict[str, Any] = {}
     all_fit = _all_fit(caller, room)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from lkmongo.aio import poll
 from lkmongo.dispatch import LEEWAY, Dispatched, Room, read_dispatch
-from lkmongo.livekit_api import PATIENCE, livekit_client
+from lkmongo.livekit_api import PATIENCE, dispatches_in, livekit_client
 from lkmongo.model import SessionRecord, SessionStatus, UserScope, now
 from lkmongo.store.people.admission import Admission, NotAdmittedError
 from lkmongo.store.people.erase import sweep_behind
@@ -139,19 +139,13 @@ class Unanswered:
         self._tell(began)
 
     async def _look_into(self, client: api.LiveKitAPI, room: api.Room) -> None:
-        from livekit import api
-
         is_known, age = room.name in self._given or room.sid in self._waiting, _age(Room.of(room))
         if not is_known and age > WAITS:
             self._settled.add(room.sid)
             return
-        try:
-            async with asyncio.timeout(PATIENCE):
-                found = await client.agent_dispatch.list_dispatch(room.name)
-        except api.ServerError as error:
-            if error.code == api.ServerErrorCode.NOT_FOUND:  # it was closed just now
-                return
-            raise
+        found = await dispatches_in(client, room.name)
+        if found is None:
+            return
         ours = [each for each in found if each.agent_name == self._agent_name]
         if not ours and (is_known or age < LATE):
             return  # it is yet to be dispatched, or a worker does so again

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import Counter, Gauge
 
 from lkmongo.aio import poll
-from lkmongo.livekit_api import PATIENCE, livekit_client
+from lkmongo.livekit_api import PATIENCE, dispatches_in, livekit_client
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -152,8 +152,9 @@ class WaitingCallers:
 
     async def _refused(self, client: LiveKitAPI, room: Room) -> list[tuple[Room, AgentDispatch]]:
         """The dispatches of a room that no worker took."""
-        async with asyncio.timeout(PATIENCE):
-            found = await client.agent_dispatch.list_dispatch(room.name)
+        found = await dispatches_in(client, room.name)
+        if found is None:
+            return []
         ours = [each for each in found if each.agent_name == self._agent_name and not each.state.deleted_at]
         open_ones = [each for each in ours if not each.state.jobs]
         if not open_ones:

@@ -250,6 +250,19 @@ async def test_while_livekit_is_away_nobody_has_left(store, rooms, a_server, cre
     assert await all_of(store) == []
 
 
+async def test_a_room_that_closes_meanwhile_is_one_that_was_left(store, rooms, a_server):
+    wanted, server = a_token(), a_server()
+    server.given(wanted)
+    session_id = enters(rooms, wanted)
+    await server.look()
+    rooms.closing[wanted.room] = 0.0
+    await server.look()
+    assert await all_of(store) == []
+    rooms.names.clear()
+    await server.look()
+    assert (await store.sessions.get(ROBIN, session_id)).status == SessionStatus.NO_AGENT
+
+
 async def test_livekit_is_not_asked_while_no_token_could_be_used(rooms, a_server, monkeypatch):
     server = a_server()
     server._credentials = LiveKitCredentials("ws://127.0.0.1:9", KEY, SecretStr(SECRET))

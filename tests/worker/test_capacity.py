@@ -13,6 +13,7 @@ from livekit import api
 from livekit.agents import AgentServer
 from prometheus_client import REGISTRY
 
+from lkmongo import livekit_api
 from lkmongo.settings import Settings
 from lkmongo.worker import runner
 from lkmongo.worker.agent_server import create_server
@@ -198,6 +199,16 @@ async def test_rooms_that_are_settled_are_not_asked_about_again(rooms, credentia
     for _ in range(3):
         await waiting.look()
     assert sorted(asked) == ["room-0", "room-1", "room-2"]
+
+
+@pytest.mark.parametrize("after", [0.0, 60.0])
+async def test_a_room_that_closes_meanwhile_holds_up_nobody_else(rooms, credentials, monkeypatch, after):
+    monkeypatch.setattr(livekit_api, "PATIENCE", 5.0 if not after else 0.2)
+    for room in ("closes", "waits"):
+        dispatch(rooms, room)
+    rooms.closing["closes"] = after
+    assert await WaitingCallers(credentials, AGENT, with_calls(), Capacity(9)).look() == 0
+    assert [room for room, _ in again(rooms)] == ["waits"]
 
 
 async def test_callers_who_leave_before_a_worker_comes_or_wait_for_too_long_are_counted(rooms, credentials):
