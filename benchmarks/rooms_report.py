@@ -1,9 +1,10 @@
-"""The table of `benchmarks.rooms`, as docs/scale.md shows it, and what a replica needs by it."""
+"""The table of `benchmarks.rooms`, as docs/scale.md shows it, what a replica needs by it, and README.md's sentence."""
 
 from __future__ import annotations
 
 import json
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,19 +65,46 @@ def _both(row: Mapping[str, Any], name: str) -> str:
     return ", ".join("never" if value is None else f"{value:.2f} s" for value in values)
 
 
+def asked(row: Mapping[str, Any]) -> tuple[float, int]:
+    """The cores and the mebibytes that a replica for as many calls asks Kubernetes for."""
+    cores = row["cores"]["worker"] + row["joining_s"] / 2
+    return math.ceil(10 * cores / 0.7) / 10, math.ceil(row["mb"] * 1.25 / 256) * 256
+
+
 def replica(row: Mapping[str, Any]) -> str:
     """What a replica for as many calls asks Kubernetes for, with the arithmetic."""
     calls, worker = row["calls"], row["cores"]["worker"]
     joining = row["joining_s"] / 2
-    cpu = math.ceil(10 * (worker + joining) / 0.7) / 10
-    asked = math.ceil(row["mb"] * 1.25 / 256) * 256
+    cpu, memory = asked(row)
     return (
         f"A replica for {calls} calls {_KINDS[row['kind']]}, with LiveKit, MongoDB and models elsewhere: "
         f"{worker:.2f} cores while they talk, and {joining:.2f} for a caller who joins every two seconds "
         f"({row['joining_s']:.2f} s each), are {worker + joining:.2f}; used to 70 %, that is "
         f'`requests: {{cpu: "{cpu:g}"}}`, and no limit. {row["mb"]:,.0f} MB in calls and a quarter more are '
-        f"`requests: {{memory: {asked}Mi}}`, and twice as much the limit."
+        f"`requests: {{memory: {memory}Mi}}`, and twice as much the limit."
     )
+
+
+def carried(told: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Of each kind, the row of the most calls that lkmongo's worker carried."""
+    return {row["kind"]: row for row in told["rows"] if row["way"] == "lkmongo" and is_carried(row)}
+
+
+def sentence(told: Mapping[str, Any]) -> dict[str, str]:
+    """The part of README.md."""
+    if not told:
+        return {"rooms": "Not measured yet."}
+    each = [
+        f"{row['calls']} {_KINDS[kind]} (95 % of answers within {row['wait_p95']:.2f} s; "
+        f"a replica for as many asks for {cores:g} cores and {memory:,} MiB)"
+        for kind, row in carried(told).items()
+        for cores, memory in [asked(row)]
+    ]
+    line = (
+        f"On {told['machine']['cores']} cores, beside a LiveKit server, MongoDB and the callers' clients, a worker "
+        f"carried these calls: {', or '.join(each)}."
+    )
+    return {"rooms": textwrap.fill(line, 118, break_on_hyphens=False)}
 
 
 def blocks(told: Mapping[str, Any]) -> dict[str, str]:
@@ -88,6 +116,4 @@ def blocks(told: Mapping[str, Any]) -> dict[str, str]:
         f"Measured on {facts['measured_on']} on {facts['cores']} cores, {facts['system']}, Python {facts['python']}, "
         f"livekit-agents {facts['livekit_agents']}, livekit-server {facts['livekit_server']}."
     )
-    ours = [row for row in rows if row["way"] == "lkmongo" and is_carried(row)]
-    largest = {row["kind"]: row for row in ours}
-    return {"rooms": "\n\n".join([table(rows), *(replica(row) for row in largest.values()), line])}
+    return {"rooms": "\n\n".join([table(rows), *(replica(row) for row in carried(told).values()), line])}

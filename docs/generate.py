@@ -123,6 +123,13 @@ def scale() -> str:
     return fill("docs/scale.md", report.sizes() | rooms | soak_report.block())
 
 
+def readme() -> str:
+    """README.md, with how many calls were carried when that was measured last."""
+    from benchmarks import rooms_report
+
+    return fill("README.md", rooms_report.sentence(rooms_report.results()))
+
+
 def chart() -> str:
     """The chart of docs/performance.md."""
     from benchmarks import report
@@ -183,6 +190,7 @@ def fill(path: str, parts: Mapping[str, str]) -> str:
 
 
 DOCUMENTS = {
+    "README.md": readme,
     ".env.example": env_example,
     "docs/cli.md": cli,
     "docs/settings.md": settings,
@@ -203,7 +211,9 @@ OF_MEMORY = ("docs/memory.md", "docs/images/memory.svg")
 
 def main() -> None:
     """Rewrite the documents in place."""
-    for path, text in ({path: make() for path, make in DOCUMENTS.items()} | recorded()).items():
+    for path, make in DOCUMENTS.items():
+        (ROOT / path).write_text(make(), encoding="utf-8")
+    for path, text in recorded().items():  # README.md once more
         (ROOT / path).write_text(text, encoding="utf-8")
 
 

@@ -60,7 +60,11 @@ def test_a_replica_is_that_of_the_most_calls_that_are_carried():
     assert "A replica for 40" not in shown
     assert 'cpu: "1"' in shown  # (0.4 + 0.6 / 2) / 0.7
     assert "memory: 2560Mi" in shown  # 2,000 and a quarter, in whole quarters of a GiB
-    assert rooms_report.blocks({}) == {"rooms": "Not measured yet."}
+    assert rooms_report.blocks({}) == rooms_report.sentence({}) == {"rooms": "Not measured yet."}
+    said = " ".join(rooms_report.sentence(told)["rooms"].split())
+    assert said.endswith(
+        "20 in text (95 % of answers within 0.40 s; a replica for as many asks for 1 cores and 2,560 MiB)."
+    )
 
 
 def test_without_a_livekit_server_it_says_what_is_missing(monkeypatch):
