@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -207,13 +207,15 @@ async def _arrival(
     over = {JobStatus.JS_SUCCESS, JobStatus.JS_FAILED, JobStatus.JS_CANCELLED}
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait.total_seconds()
+    jobs: list[Any] = []
     while True:
-        # Poll the room, not the dispatch: a self-hosted server lists the jobs of a dispatch seconds late.
-        if new := await _agents(client, room) - there_before:
-            return new.pop()
-        async with asyncio.timeout(PATIENCE):
-            dispatch = await client.agent_dispatch.get_dispatch(dispatch_id, room)
-        jobs = [job.state for job in dispatch.state.jobs] if dispatch else []
+        with suppress(TimeoutError):  # a server that is slow for once has sent the agent all the same
+            # Poll the room, not the dispatch: a self-hosted server lists the jobs of a dispatch seconds late.
+            if new := await _agents(client, room) - there_before:
+                return new.pop()
+            async with asyncio.timeout(PATIENCE):
+                dispatch = await client.agent_dispatch.get_dispatch(dispatch_id, room)
+            jobs = [job.state for job in dispatch.state.jobs] if dispatch else []
         if jobs and all(job.status in over for job in jobs):
             raise JobFailedError(
                 f"a worker accepted the job for {room}, and it ended before the agent joined",

@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from lkmongo.dispatch import Outbound, Room, call_metadata
-from lkmongo.errors import LkmongoError, NotFoundError, NotReadyError, NotSupportedError
+from lkmongo.errors import LkmongoError, NotFoundError, NotReadyError, NotSupportedError, UnreachableError
 from lkmongo.livekit_api import PATIENCE, JobFailedError, livekit_client, send_agent
 from lkmongo.phone_numbers import masked
 
@@ -262,15 +262,22 @@ def _no_telephony(error: ServerError) -> NotSupportedError:
 
 
 async def _outcome(credentials: LiveKitCredentials, room: str, within: timedelta) -> Answer:
-    """Wait until the agent says what became of the call."""
+    """Wait until the agent says what became of the call, which goes on while LiveKit does not answer us."""
     loop = asyncio.get_running_loop()
     until, missing = loop.time() + within.total_seconds(), 0
+    failed: UnreachableError | None = None
     while loop.time() < until and missing < _GONE:
-        async with livekit_client(credentials) as client:
-            if answer := await _told(client, room):
-                return answer
-            missing = 0 if await _has_agent(client, room) else missing + 1
+        try:
+            async with livekit_client(credentials) as client:
+                if answer := await _told(client, room):
+                    return answer
+                missing = 0 if await _has_agent(client, room) else missing + 1
+            failed = None
+        except UnreachableError as error:
+            failed = error
         await asyncio.sleep(_POLL)
+    if failed:
+        raise failed
     raise JobFailedError(
         f"it is not known what became of the call in {room}",
         why="the agent has left without saying so" if missing else f"it takes longer than {within.total_seconds():g} s",

@@ -32,6 +32,7 @@ class Rooms:
         created: when each room was made, in seconds since the epoch; now if it is not said.
         metadata: of each room.
         empty: rooms that everybody has left.
+        failing: how often it fails to say which rooms there are.
         closing: rooms that are closed once they were listed, and after how many seconds that is said.
         on_dispatch: awaited in the background for each dispatch: what the agent does that it sends.
         before_listing: awaited before it is said which jobs a dispatch has.
@@ -45,6 +46,7 @@ class Rooms:
     created: dict[str, float] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     empty: set[str] = field(default_factory=set)
+    failing: int = 0
     closing: dict[str, float] = field(default_factory=dict)
     on_dispatch: Callable[[api.CreateAgentDispatchRequest], Coroutine[Any, Any, None]] | None = None
     before_listing: Callable[[], Coroutine[Any, Any, None]] | None = None
@@ -58,6 +60,9 @@ _SECRET = web.AppKey("secret", str)
 async def _list_rooms(request: web.Request, grants: api.VideoGrants) -> Any:
     _allow(grants.room_list)
     asked = api.ListRoomsRequest.FromString(await request.read())
+    if request.app[ROOMS].failing:
+        request.app[ROOMS].failing -= 1
+        raise RefusedError(503, "unavailable", "no response from servers")
     rooms = request.app[ROOMS]
     there = [name for name in sorted(rooms.names) if not asked.names or name in asked.names]
     made = {name: int(1_000 * rooms.created.get(name, time.time())) for name in there}

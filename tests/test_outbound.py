@@ -208,6 +208,27 @@ async def test_an_agent_that_says_nothing_is_not_waited_for_for_ever(exchange, m
     assert "has left" in raised.value.why
 
 
+async def test_while_livekit_does_not_answer_the_call_goes_on(exchange):
+    async def dials(sent):
+        exchange.rooms.failing = 2
+        await exchange.dials(sent)
+
+    exchange.rooms.on_dispatch = dials
+    placed = await place_call(exchange.credentials, exchange.call, agent_name=AGENT)
+    assert (placed.answer.outcome, exchange.rooms.failing) == (Outcome.ANSWERED, 0)
+
+
+async def test_a_call_of_which_nothing_is_heard_any_more_says_that_livekit_is_away(exchange, monkeypatch):
+    monkeypatch.setattr(outbound, "VERDICT", timedelta(seconds=-5))
+
+    async def leaves(_):
+        exchange.rooms.failing = 1_000
+
+    exchange.rooms.on_dispatch = leaves
+    with pytest.raises(UnreachableError):
+        await place_call(exchange.credentials, exchange.call, agent_name=AGENT)
+
+
 async def test_a_trunk_that_is_not_there_is_named_before_anybody_is_sent(exchange):
     wrong = Outbound(ROBIN, PhoneNumber(NUMBER), "ST_gone")
     with pytest.raises(NotFoundError, match="no outbound trunk ST_gone") as raised:

@@ -31,9 +31,9 @@ AGENT = "florist"
 
 @pytest.fixture
 def project(tmp_path):
-    """A folder with nothing in it but the example, which here tells no load: else a busy machine gets no calls."""
+    """A folder with nothing in it but the example, on a free port; it tells no load: a busy machine gets no calls."""
     agent = generate.ROOT / "docs" / "examples" / "existing_agent.py"
-    (tmp_path / agent.name).write_text(f"{agent.read_text()}\nserver.load_fnc = lambda: 0.0\n")
+    (tmp_path / agent.name).write_text(f"{agent.read_text()}\nserver.load_fnc, server._port = lambda: 0.0, 0\n")
     return tmp_path
 
 
