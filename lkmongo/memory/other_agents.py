@@ -2,8 +2,8 @@
 
 A server that has restarted knows no rooms. The clients connect again, and so do the agents of calls that go on; the
 first of them makes the room anew, for which the caller's token has an agent dispatched: a second one. The one that came
-to this room later leaves. Agents are asked, by a call of a method: the participant of one whose process has died stays
-in the room for a while, and does not answer.
+to this room later leaves; of two that come at once, the one that does not know what was said. Agents are asked, by a
+call of a method: the participant of one whose process has died stays in the room for a while, and does not answer.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ METHOD = "lkmongo.serves"
 COMES_BACK = 60.0
 """Seconds after which a caller who has not come back to a room that was made anew is gone. LiveKit would keep the room
 for five minutes; clients try for less than one."""
+_AHEAD = 5.0
+"""Seconds by which one that comes back counts as here before one that is new."""
 _EVERY = 5.0
 """Seconds between two looks: an agent that was dispatched starts within that."""
 _RECEIVED, _ANSWER = 3.0, 4.0
@@ -48,7 +50,9 @@ class OtherAgents:
         self._since = time.time()
         self._looking: asyncio.Task[None] | None = None
         room.local_participant.register_rpc_method(METHOD, self._tell)
+        self._has_come_back = False
         room.on("reconnected", self._on_reconnected)
+        room.on("participant_connected", self._on_participant)
 
     def close(self) -> None:
         """Look no more."""
@@ -60,10 +64,7 @@ class OtherAgents:
 
     async def serve(self) -> bool:
         """Whether one that is here longer serves the same participant."""
-        from livekit import rtc
-
-        kind = rtc.ParticipantKind.PARTICIPANT_KIND_AGENT
-        others = [each.identity for each in self._room.remote_participants.values() if each.kind == kind]
+        others = [each.identity for each in self._room.remote_participants.values() if _is_agent(each)]
         return any(await asyncio.gather(*map(self._serves, others)))
 
     async def _serves(self, other: str) -> bool:
@@ -86,8 +87,17 @@ class OtherAgents:
         return bool(name == self._agent_name and is_earlier and (None in {served, who} or served == who))
 
     def _on_reconnected(self) -> None:
+        self._has_come_back = True
+        self._since = time.time() - _AHEAD
+        self._look_on()
+
+    def _on_participant(self, participant: rtc.RemoteParticipant) -> None:
+        """Another agent is seen only now, and may have been here before."""
+        if _is_agent(participant) and (self._looking is None or self._looking.done()):
+            self._look_on()
+
+    def _look_on(self) -> None:
         self.close()
-        self._since = time.time()
         self._looking = asyncio.create_task(self._look())
 
     async def _look(self) -> None:
@@ -95,15 +105,18 @@ class OtherAgents:
         until = time.monotonic() + COMES_BACK
         while not await self.serve():
             if time.monotonic() > until:
-                if not self._is_there():
+                if self._has_come_back and not self._is_there():
                     self._leave("connection lost")
                 return
             await asyncio.sleep(_EVERY)
         self._leave("taken over")
 
     def _is_there(self) -> bool:
-        from livekit import rtc
+        who, others = self._identity(), self._room.remote_participants.values()
+        return any(each.identity == who if who else not _is_agent(each) for each in others)
 
-        who, kind = self._identity(), rtc.ParticipantKind.PARTICIPANT_KIND_AGENT
-        others = self._room.remote_participants.values()
-        return any(each.identity == who if who else each.kind != kind for each in others)
+
+def _is_agent(participant: rtc.RemoteParticipant) -> bool:
+    from livekit import rtc
+
+    return participant.kind == rtc.ParticipantKind.PARTICIPANT_KIND_AGENT

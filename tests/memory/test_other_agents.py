@@ -23,7 +23,7 @@ class Room:
         self.there = {}
 
     def join(self, identity, kind=rtc.ParticipantKind.PARTICIPANT_KIND_AGENT):
-        methods, listeners = {}, []
+        methods, listeners = {}, {}
 
         async def perform_rpc(*, destination_identity, method, payload, **_):
             if (found := self.there[destination_identity].methods.get(method)) is None:
@@ -37,8 +37,9 @@ class Room:
         return SimpleNamespace(
             local_participant=me,
             remote_participants=self,
-            on=lambda _, listener: listeners.append(listener),
-            reconnects=lambda: [each() for each in listeners],
+            on=listeners.__setitem__,
+            happens=lambda what, *arguments: listeners[what](*arguments),
+            sees=lambda other: listeners["participant_connected"](self.there[other]),
             methods=methods,
         )
 
@@ -104,21 +105,48 @@ async def test_one_that_does_not_answer_or_answers_otherwise_does_not_count(agen
     assert not await second.serve()
 
 
-async def test_who_comes_back_and_finds_another_one_leaves(agent, left):
+async def test_who_comes_back_and_finds_another_one_leaves(agent, left, monkeypatch):
+    monkeypatch.setattr(other_agents, "_AHEAD", 0.0)  # the other one is there for longer
     _, first = agent("agent-1")
     agent("agent-2")
-    first.reconnects()
+    first.happens("reconnected")
     await until(lambda: left)
     assert left == [("agent-1", "taken over")]
 
 
 async def test_of_two_that_come_back_one_stays(agent, left):
     (_, first), (_, second) = agent("agent-1"), agent("agent-2")
-    first.reconnects()
-    second.reconnects()
+    first.happens("reconnected")
+    second.happens("reconnected")
     await until(lambda: left)
     await asyncio.sleep(0.05)
     assert left == [("agent-2", "taken over")]
+
+
+async def test_one_that_did_not_see_the_other_when_it_came_leaves_once_it_does(agent, left):
+    (_, first), (_, second) = agent("agent-1"), agent("agent-2")
+    second.sees("agent-1")
+    first.sees("agent-2")
+    await until(lambda: left)
+    await asyncio.sleep(0.05)
+    assert left == [("agent-2", "taken over")]
+
+
+async def test_of_two_that_come_at_once_the_one_stays_that_knows_what_was_said(agent, left):
+    _, new = agent("agent-1")
+    _, back = agent("agent-2")
+    back.happens("reconnected")
+    new.sees("agent-2")
+    await until(lambda: left)
+    await asyncio.sleep(0.05)
+    assert left == [("agent-1", "taken over")]
+
+
+async def test_a_caller_who_comes_is_no_agent(agent, room, left):
+    _, first = agent("agent-1")
+    first.sees(CALLER)
+    await asyncio.sleep(0.05)
+    assert left == []
 
 
 @pytest.mark.parametrize("stays", [True, False])
@@ -128,7 +156,7 @@ async def test_whose_caller_does_not_come_back_leaves_after_a_while(agent, room,
     _, seen = agent("agent-1")
     if not stays:
         del room.there[CALLER]
-    seen.reconnects()
+    seen.happens("reconnected")
     await asyncio.sleep(0.01)
     assert left == []
     if stays:
