@@ -215,6 +215,8 @@ async def run(plan: Plan, stop: asyncio.Event) -> tuple[dict[str, Any], list[str
         async with _under_way(plan, folder, stop) as it:
             figures, wrong = await _hold(it)
             kept = bool(wrong)
+            if kept:
+                _keep(it.held, folder / "held.json")
             return figures, wrong
     except BaseException:
         kept = True
@@ -225,6 +227,12 @@ async def run(plan: Plan, stop: asyncio.Event) -> tuple[dict[str, Any], list[str
             shutil.rmtree(folder / "db", ignore_errors=True)
         else:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _keep(held: Held, path: Path) -> None:
+    """Write down what was said and what is stored, for whoever looks for the reason."""
+    told = {"calls": [asdict(each) for each in held.calls], "sessions": held.sessions, "turns": held.turns}
+    path.write_text(json.dumps(told, default=str), encoding="utf-8")
 
 
 @asynccontextmanager

@@ -98,7 +98,7 @@ def excuse(what: str, call: Call, faults: Sequence[Fault], begin: float, end: fl
     """The fault that may be the reason of something that happened to a call between two times."""
     for fault in faults:
         kinds, settles = _EXCUSES[fault.kind]
-        concerns = not fault.session_id or fault.session_id == call.room
+        concerns = not fault.session_ids or call.room in fault.session_ids
         if what in kinds and concerns and fault.began <= end and (fault.ended or fault.began) + settles >= begin:
             return fault
     return None

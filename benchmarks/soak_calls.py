@@ -261,8 +261,9 @@ async def _say(line: Line, caller: Caller, stop: asyncio.Event) -> None:
         return
 
     def answer() -> str:
-        """Words about it, and no more of a greeting of an agent that came meanwhile."""
-        return next((text for text in caller.said()[before:] if f"favorite {line.slot}" in text), "")
+        """Words about it, and none of a greeting of an agent that came meanwhile: it may tell what was said before."""
+        said = (text for text in caller.said()[before:] if not text.startswith("Hello"))
+        return next((text for text in said if f"favorite {line.slot}" in text), "")
 
     if await _soon(caller, lambda: answer() and caller.agent_state == "listening", ANSWER, stop):
         line.answer, line.answered = answer(), time.time()

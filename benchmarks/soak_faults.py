@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -38,7 +38,7 @@ class Fault:
     began: float
     ended: float = 0.0
     detail: str = ""
-    session_id: str = ""
+    session_ids: list[str] = field(default_factory=list)
 
 
 class Supervised:
@@ -127,19 +127,19 @@ class World:
     other: Supervised
     store: Store
 
-    async def jobs(self) -> dict[int, str]:
-        """The processes that hold a call now, each with its session; asked once more where MongoDB was just away."""
+    async def jobs(self) -> dict[int, list[str]]:
+        """The processes that hold calls now, each with its sessions; asked once more where MongoDB was just away."""
         with suppress(PyMongoError):
             return await self._jobs()
         await asyncio.sleep(1)
         return await self._jobs()
 
-    async def _jobs(self) -> dict[int, str]:
-        found = {}
+    async def _jobs(self) -> dict[int, list[str]]:
+        found: dict[int, list[str]] = {}
         async for each in self.store.db.sessions.find({"status": SessionStatus.ACTIVE.value}):
             pid = str((each.get("lease") or {}).get("owner", "")).removeprefix(f"{host_name()}/").partition("/")[0]
             if pid.isdecimal():
-                found[int(pid)] = str(each["session_id"])
+                found.setdefault(int(pid), []).append(str(each["session_id"]))
         return found
 
 
@@ -225,7 +225,7 @@ async def _job_is_killed(world: World, dice: random.Random, fault: Fault) -> Non
         fault.detail = "no call at the time"
         return
     pid = dice.choice(sorted(jobs))
-    fault.session_id = jobs[pid]
+    fault.session_ids, fault.detail = jobs[pid], f"{len(jobs[pid])} calls"
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 

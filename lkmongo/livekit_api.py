@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -181,10 +181,25 @@ async def remove_participant(credentials: LiveKitCredentials, room: str, identit
     """Remove a participant from a room, unless they have left. Raises as `call_livekit` does."""
     from livekit import api
 
+    who = api.RoomParticipantIdentity(room=room, identity=identity)
+    await _unless_gone(credentials, lambda client: client.room.remove_participant(who))
+
+
+async def set_attributes(credentials: LiveKitCredentials, room: str, identity: str, attributes: dict[str, str]) -> None:
+    """Add attributes to a participant, unless they have left. Raises as `call_livekit` does."""
+    from livekit import api
+
+    request = api.UpdateParticipantRequest(room=room, identity=identity, attributes=attributes)
+    await _unless_gone(credentials, lambda client: client.room.update_participant(request))
+
+
+async def _unless_gone(credentials: LiveKitCredentials, ask: Callable[[LiveKitAPI], Awaitable[object]]) -> None:
+    from livekit import api
+
     async with livekit_client(credentials) as client:
         try:
             async with asyncio.timeout(PATIENCE):
-                await client.room.remove_participant(api.RoomParticipantIdentity(room=room, identity=identity))
+                await ask(client)
         except api.ServerError as error:
             if error.code != api.ServerErrorCode.NOT_FOUND:
                 raise

@@ -32,6 +32,8 @@ class Rooms:
         created: when each room was made, in seconds since the epoch; now if it is not said.
         metadata: of each room.
         empty: rooms that everybody has left.
+        attributes: what was added to participants, by room and identity.
+        refused_updates: how often it fails to do that.
         failing: how often it fails to say which rooms there are.
         closing: rooms that are closed once they were listed, and after how many seconds that is said.
         on_dispatch: awaited in the background for each dispatch: what the agent does that it sends.
@@ -46,6 +48,8 @@ class Rooms:
     created: dict[str, float] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     empty: set[str] = field(default_factory=set)
+    attributes: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
+    refused_updates: int = 0
     failing: int = 0
     closing: dict[str, float] = field(default_factory=dict)
     on_dispatch: Callable[[api.CreateAgentDispatchRequest], Coroutine[Any, Any, None]] | None = None
@@ -161,6 +165,16 @@ async def _remove_participant(request: web.Request, grants: api.VideoGrants) -> 
     return api.RemoveParticipantResponse()
 
 
+async def _update_participant(request: web.Request, grants: api.VideoGrants) -> Any:
+    rooms, asked = request.app[ROOMS], api.UpdateParticipantRequest.FromString(await request.read())
+    _allow(grants.room_admin and grants.room == asked.room)
+    if rooms.refused_updates:
+        rooms.refused_updates -= 1
+        raise RefusedError(503, "unavailable", "no response from servers")
+    rooms.attributes.setdefault((asked.room, asked.identity), {}).update(asked.attributes)
+    return api.ParticipantInfo(identity=asked.identity, attributes=asked.attributes)
+
+
 _AGENT = api.ParticipantInfo.Kind.AGENT
 
 
@@ -219,6 +233,7 @@ def create_app(secret: str = SECRET, rooms: Rooms | None = None) -> web.Applicat
         ("RoomService", "UpdateRoomMetadata", _update_room_metadata),
         ("RoomService", "ListParticipants", _list_participants),
         ("RoomService", "RemoveParticipant", _remove_participant),
+        ("RoomService", "UpdateParticipant", _update_participant),
         ("AgentDispatchService", "CreateDispatch", _create_dispatch),
         ("AgentDispatchService", "ListDispatch", _list_dispatch),
         ("AgentDispatchService", "DeleteDispatch", _delete_dispatch),

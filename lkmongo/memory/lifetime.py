@@ -27,6 +27,7 @@ from lkmongo.livekit_api import remove_participant
 from lkmongo.memory.other_agents import OtherAgents
 from lkmongo.memory.phone_line import PhoneLine
 from lkmongo.memory.presence import Presence
+from lkmongo.memory.return_mark import ReturnMark
 from lkmongo.model import Turn, now
 from lkmongo.phone_numbers import masked
 
@@ -373,7 +374,8 @@ class Lifetime:
         """The AgentSession has joined the room: whoever was there first is told by no event."""
         self._started = True
         if self._job and not self._job.is_fake_job():
-            self._presence.ask(self._job.room, self._served_identity)
+            mark = ReturnMark(self._livekit, self.caller.room_name) if self._livekit else None
+            self._presence.ask(self._job.room, self._served_identity, mark)
             self._join(self._job)
         self._look_around()
 
@@ -416,7 +418,7 @@ class Lifetime:
 
     def _on_participant(self, participant: rtc.RemoteParticipant) -> None:
         if participant.identity == self._served_identity():
-            if self._presence.came():
+            if self._presence.came(participant):
                 self._cut_off(REUSED)
             self._left = None
         self._on_attributes(dict(participant.attributes), participant)

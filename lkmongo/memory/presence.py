@@ -4,7 +4,8 @@ LiveKit lets the same token in again: the newcomer takes the place of whoever is
 message, without the reason. A client that lost its connection resumes it as the same participant or, after some seconds
 of silence, comes back as a new one. So what counts is whether anything was heard of the first one until then: LiveKit
 says when it receives nothing of what somebody publishes; and every client answers a call of a method, if only that it
-knows none of that name, which tells of those who publish nothing.
+knows none of that name, which tells of those who publish nothing. Who comes back before anything was missed is known by
+a mark (`return_mark`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from lkmongo.model import now
 
 if TYPE_CHECKING:
     from livekit import rtc
+
+    from lkmongo.memory.return_mark import ReturnMark
 
 METHOD = "lkmongo.there"
 EVERY = 4.0
@@ -39,6 +42,7 @@ class Presence:
         self._answers = False
         self._vanished_at: float | None = None
         self._is_blind = False
+        self._mark: ReturnMark | None = None
         self._asking: asyncio.Task[None] | None = None
 
     @property
@@ -61,16 +65,25 @@ class Presence:
         if why in unknown and self.silent_since is None and not self._is_blind:
             self._vanished_at = asyncio.get_running_loop().time()
 
-    def came(self) -> bool:
-        """A participant of that identity is there; returns whether they have replaced one who was still there."""
+    def came(self, participant: rtc.RemoteParticipant) -> bool:
+        """A participant of that identity is there; returns whether somebody else was, until they came."""
         gone, self._vanished_at = self._vanished_at, None
         self._lost_since = None
         self._unanswered.clear()
-        return gone is not None and asyncio.get_running_loop().time() - gone < _AT_ONCE
+        if self._mark and self._mark.is_on(participant):
+            return False
+        if gone is not None and asyncio.get_running_loop().time() - gone < _AT_ONCE:
+            return True
+        if self._mark:
+            self._mark.give(participant)
+        return False
 
-    def ask(self, room: rtc.Room, identity: Callable[[], str | None]) -> None:
-        """Ask from now on whether they are there, until `close`."""
+    def ask(self, room: rtc.Room, identity: Callable[[], str | None], mark: ReturnMark | None = None) -> None:
+        """Ask from now on whether they are there, until `close`; `mark` is what they will be known by again."""
         if self._asking is None:
+            self._mark = mark
+            if mark and (participant := room.remote_participants.get(identity() or "")):
+                mark.give(participant)
             room.on("reconnecting", self._on_reconnecting)
             room.on("reconnected", self._on_reconnected)
             self._asking = asyncio.create_task(self._ask_periodically(room, identity))
@@ -84,8 +97,11 @@ class Presence:
         self._unanswered.clear()
 
     def close(self) -> None:
+        """Ask no more."""
         if self._asking:
             self._asking.cancel()
+        if self._mark:
+            self._mark.close()
 
     async def _ask_periodically(self, room: rtc.Room, identity: Callable[[], str | None]) -> None:
         while True:

@@ -145,9 +145,9 @@ def test_a_fault_excuses_only_what_happens_while_it_lasts_and_whom_it_concerns(h
     line.answered = 0.0
     held.faults.append(Fault("LiveKit stands still", NOON - 500, NOON - 490))
     assert "no answer: to 'Please remember" in wrong(held)
-    held.faults.append(Fault("a job is killed", NOON + 4, NOON + 4, session_id="RM_2"))
+    held.faults.append(Fault("a job is killed", NOON + 4, NOON + 4, session_ids=["RM_2"]))
     assert "no answer" in wrong(held)
-    held.faults.append(Fault("a job is killed", NOON + 4, NOON + 4, session_id="RM_1"))
+    held.faults.append(Fault("a job is killed", NOON + 4, NOON + 4, session_ids=["RM_0", "RM_1"]))
     assert account(held).wrong == []
     assert account(held).explained["no answer", "a job is killed"] == 1
 

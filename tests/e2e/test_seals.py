@@ -13,6 +13,7 @@ from livekit import api, rtc
 
 from lkmongo.dispatch import read_dispatch
 from lkmongo.memory.presence import EVERY
+from lkmongo.memory.return_mark import ATTRIBUTE
 from tests.e2e.caller import PATIENCE, inside
 from tests.e2e.conftest import TEXT
 from tests.e2e.looking import WISH
@@ -121,6 +122,24 @@ async def test_who_lost_the_connection_comes_back_with_the_same_token(text_worke
         await caller.hang_up()
         record, _ = await completed(records, who, record.session_id)
         assert record.close_reason == "hang-up"
+
+
+async def test_a_client_that_connects_anew_at_once_is_known_and_goes_on(text_worker, records, livekit_server):
+    async with (
+        visit(records, livekit_server) as (get_token, _, who),
+        inside(livekit_server.url, await get_token()) as caller,
+    ):
+        await caller.reads("Hello", "Hi")
+        await caller.until(lambda: ATTRIBUTE in caller.room.local_participant.attributes)
+        # The first participant is still there: LiveKit puts the second in its place.
+        await caller.room.simulate_scenario(rtc.SimulateScenarioKind.SIMULATE_FULL_RECONNECT)
+        await caller.type(QUESTION)
+        await caller.reads("teal")
+        session_id = await caller.room.sid
+        await caller.hang_up()
+    record, turns = await completed(records, who, session_id)
+    assert record.close_reason == "hang-up"
+    assert QUESTION in [turn.content for turn in turns]
 
 
 async def test_a_copy_of_a_token_does_not_take_over_the_call(text_worker, records, livekit_server):

@@ -10,6 +10,7 @@ from livekit import rtc
 from lkmongo.memory.presence import Presence
 
 CODE = rtc.RpcError.ErrorCode
+SOMEBODY = SimpleNamespace(identity="caller-1", kind=rtc.ParticipantKind.PARTICIPANT_KIND_STANDARD, attributes={})
 
 
 async def asked(presence: Presence, *answers: int | None) -> None:
@@ -42,7 +43,7 @@ async def test_a_client_that_answered_and_does_no_more_has_fallen_silent(answers
     await asked(presence, *answers)
     assert (presence.silent_since is not None) is silent
     presence.left(None)
-    assert presence.came() is not silent
+    assert presence.came(SOMEBODY) is not silent
     assert presence.silent_since is None
 
 
@@ -55,7 +56,7 @@ async def test_whose_connection_is_lost_is_silent_until_it_is_heard_again():
 
 
 async def test_who_comes_for_the_first_time_replaces_nobody():
-    assert not Presence().came()
+    assert not Presence().came(SOMEBODY)
 
 
 @pytest.mark.parametrize(
@@ -67,5 +68,5 @@ async def test_an_agent_that_connects_anew_itself_takes_nobody_for_a_copy(happen
     for event in happens:
         listeners[event]()
     presence.left(None)
-    assert presence.came() is replaced
+    assert presence.came(SOMEBODY) is replaced
     presence.close()
