@@ -64,10 +64,10 @@ _SECRET = web.AppKey("secret", str)
 async def _list_rooms(request: web.Request, grants: api.VideoGrants) -> Any:
     _allow(grants.room_list)
     asked = api.ListRoomsRequest.FromString(await request.read())
-    if request.app[ROOMS].failing:
-        request.app[ROOMS].failing -= 1
-        raise RefusedError(503, "unavailable", "no response from servers")
     rooms = request.app[ROOMS]
+    if rooms.failing:
+        rooms.failing -= 1
+        raise RefusedError(*_UNAVAILABLE)
     there = [name for name in sorted(rooms.names) if not asked.names or name in asked.names]
     made = {name: int(1_000 * rooms.created.get(name, time.time())) for name in there}
     return api.ListRoomsResponse(
@@ -121,7 +121,7 @@ async def _list_dispatch(request: web.Request, grants: api.VideoGrants) -> Any:
         await rooms.before_listing()
     if asked.room in rooms.closing:
         await asyncio.sleep(rooms.closing[asked.room])
-        raise RefusedError(503, "unavailable", "no response from servers")  # as livekit-server 1.11 has it
+        raise RefusedError(*_UNAVAILABLE)
     asked_for = [each for each in rooms.dispatches if each.room == asked.room]
     if not asked_for:
         there = [each for each in rooms.under_way if each.room in {"", asked.room}]
@@ -170,12 +170,14 @@ async def _update_participant(request: web.Request, grants: api.VideoGrants) -> 
     _allow(grants.room_admin and grants.room == asked.room)
     if rooms.refused_updates:
         rooms.refused_updates -= 1
-        raise RefusedError(503, "unavailable", "no response from servers")
+        raise RefusedError(*_UNAVAILABLE)
     rooms.attributes.setdefault((asked.room, asked.identity), {}).update(asked.attributes)
     return api.ParticipantInfo(identity=asked.identity, attributes=asked.attributes)
 
 
 _AGENT = api.ParticipantInfo.Kind.AGENT
+_UNAVAILABLE = 503, "unavailable", "no response from servers"
+"""What livekit-server 1.11 says of a room that no server has."""
 
 
 def _allow(allowed: object) -> None:

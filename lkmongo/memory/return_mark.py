@@ -64,9 +64,8 @@ class ReturnMark:
             try:
                 await livekit_api.set_attributes(self._credentials, self._room_name, identity, {ATTRIBUTE: self._value})
             except LkmongoError as error:
-                reason = error
+                if not await backoff.pause():
+                    logger.info("a caller who comes back would be taken for another one: %s", error.message)
+                    return
             else:
-                return
-            if not await backoff.pause():
-                logger.info("a caller who comes back would be taken for another one: %s", reason.message)
                 return
