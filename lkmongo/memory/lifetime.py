@@ -374,6 +374,8 @@ class Lifetime:
         """The AgentSession has joined the room: whoever was there first is told by no event."""
         self._started = True
         if self._job and not self._job.is_fake_job():
+            if not self._job.room.isconnected():
+                return  # it thinks of its first words while it joins, and is in another state when it has
             mark = ReturnMark(self._livekit, self.caller.room_name) if self._livekit else None
             self._presence.ask(self._job.room, self._served_identity, mark)
             self._join(self._job)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 
+from livekit import rtc
 from livekit.agents.ipc.mock_room import create_mock_room
 from livekit.agents.testing import fake_job_context
 
@@ -78,6 +79,21 @@ async def test_an_attribute_seen_twice_while_the_session_starts_loses_nothing(st
         await asyncio.gather(*lifetime._identifying)
         await call.recorder.close("hang-up", dict)
     assert await said(store, ROBIN) == ["as a guest"]
+
+
+async def test_an_agent_that_thinks_of_its_first_words_while_it_joins_looks_around_when_it_is_there(store):
+    looked = []
+    async with a_call(store, ROBIN) as call:
+        room = rtc.Room()  # to which nobody has connected: it raises if it is asked for its participant
+        job = SimpleNamespace(room=room, is_fake_job=lambda: False, add_shutdown_callback=lambda _: None)
+        lifetime = Lifetime(call, AsyncExitStack(), job=job, participant_identity="web-1")
+        lifetime._presence.ask = lambda *arguments: looked.append(arguments)
+        lifetime._join = looked.append
+        lifetime._on_started()
+        assert looked == []
+        room.isconnected = lambda: True
+        lifetime._on_started()
+        assert len(looked) == 2
 
 
 async def test_a_guest_identified_while_the_session_ends_leaves_no_second_session(store, tmp_path, monkeypatch):
