@@ -9,7 +9,8 @@ Who came with a seal must still be admitted, which is looked up together with th
 session goes on as a guest's, and is not stored. Who logs out during the session ends it, and its record is completed.
 
 An agent that replaces one that seems dead takes over its lease. If the first one is alive after all, it notices at its
-next renewal, and writes nothing more.
+next renewal, and writes nothing more. The recovery of an earlier agent's journal takes a lease that has run out, too:
+an agent that is alive waits for its end.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from lkmongo.store.sessions.documents import lease_owner
 logger = logging.getLogger(__name__)
 
 # On Linux the monotonic clock stops while a laptop sleeps; this one does not. On macOS CLOCK_MONOTONIC does not either.
+_LOOK_AGAIN = 0.1
+"""Seconds after which it is seen whether the recovery of an earlier agent's journal is done."""
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -239,6 +242,9 @@ class Lease:
             raise SupersededError
         scope, session_id = self._record.scope, self._record.session_id
         state = await self._sessions.renew(scope, session_id, self.owner) if self._opened else "missing"
+        while state == "recovering":  # it ran out while MongoDB was away, and an earlier agent's journal came first
+            await asyncio.sleep(_LOOK_AGAIN)
+            state = await self._sessions.renew(scope, session_id, self.owner)
         if state in {"another's", "complete"}:
             self.superseded = True
             logger.warning("another agent has taken over this session: this one records nothing more")

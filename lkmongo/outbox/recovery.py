@@ -48,7 +48,7 @@ from lkmongo.store.open import Store
 from lkmongo.store.people.admission import Admission, LoggedOutError, NotAdmittedError
 from lkmongo.store.people.erase import sweep_behind
 from lkmongo.store.people.tombstones import Tombstones
-from lkmongo.store.sessions.documents import process_name
+from lkmongo.store.sessions.documents import RECOVERING, process_name
 
 logger = logging.getLogger(__name__)
 
@@ -220,14 +220,15 @@ async def _replay(store: Store, contents: JournalContents, folder: Path) -> Reco
     contents = replace(contents, entries=entries)
     found.damaged += damaged
     # While the lease is ours, an erasure waits for us. One that gave up waiting is noticed afterwards.
-    is_ours = await store.sessions.claim(record, process_name(), instead_of=contents.owner)
+    owner = process_name() + RECOVERING
+    is_ours = await store.sessions.claim(record, owner, instead_of=contents.owner)
     operations = await _allowed(store, scope, _read(contents, found))
     if not contents.redacted:
         conversation = Conversation(store.redaction.redactor(scope.tenant_id))
         kept = redacted(operations, conversation)
         found.left_out += len(operations) - len(kept)
         operations = [*kept, *counted(conversation)]
-    to = Target(store, record, process_name())
+    to = Target(store, record, owner)
     await _store([each for each in operations if is_ours or each.lane == "memory"], to, found)
     if not is_ours:
         found.outcome = "continued"

@@ -19,11 +19,11 @@ from lkmongo.agent.ending import end_session
 from lkmongo.declarations import Collection, declare
 from lkmongo.dispatch import CALLER_ATTRIBUTE, seal
 from lkmongo.memory.lifetime import Lifetime
-from lkmongo.model import SessionRecord, SessionStatus, UserScope, now
+from lkmongo.model import SessionRecord, SessionStatus, Turn, TurnKind, UserScope, now
 from lkmongo.outbox import apply as outbox_apply
 from lkmongo.outbox import journal, outbox
 from lkmongo.outbox.journal import Journal
-from lkmongo.outbox.operations import Remember
+from lkmongo.outbox.operations import AddTurn, Remember
 from lkmongo.outbox.recovery import recover
 from lkmongo.store.people.erase import erase
 from lkmongo.store.people.forget import forget
@@ -345,6 +345,40 @@ async def test_entries_written_late_by_a_slow_disk_are_recovered(store, tmp_path
     await recover(store, tmp_path, DATABASE)
     assert await said(store, ROBIN) == ["my kettle is broken"]
     assert (await store.sessions.get(ROBIN, SID)).close_reason == "hang-up"
+
+
+async def test_an_agent_goes_on_after_an_earlier_ones_journal_is_recovered_because_its_own_lease_had_run_out(
+    store, tmp_path, monkeypatch
+):
+    left = Journal.create(tmp_path, BEGAN, owner="elsewhere/boot/1", database=DATABASE)
+    left.append([AddTurn(Turn(0, "a", TurnKind.MESSAGE, BEGAN.started_at, role="user", content="said before")).entry])
+    left.close(delete=False)
+    states, checks = [], []
+    interrupt, renew = Sessions.interrupt, Sessions.renew
+
+    async def renews(*arguments):
+        states.append(await renew(*arguments))
+        return states[-1]
+
+    async def meanwhile(*arguments):
+        monkeypatch.setattr(Sessions, "renew", renews)
+        checks.append(asyncio.create_task(recorder.lease.check()))
+        await until(lambda: states)
+        return await interrupt(*arguments)
+
+    recorder = recorder_of(store, ROBIN)
+    recorder.start()
+    say(recorder, "said before MongoDB was away", now().timestamp())
+    await until(lambda: said(store, ROBIN))
+    await store.db.sessions.update_many({}, [{"$set": {"lease.until": {"$add": ["$$NOW", -3_600_000]}}}])
+    monkeypatch.setattr(Sessions, "interrupt", meanwhile)
+    await recover(store, tmp_path, DATABASE)
+    await asyncio.gather(*checks)
+    assert (states[0], states[-1]) == ("recovering", "held")
+    say(recorder, "said after", now().timestamp())
+    assert await recorder.close("hang-up", dict)
+    assert await said(store, ROBIN) == ["said before", "said before MongoDB was away", "said after"]
+    assert (await store.sessions.get(ROBIN, SID)).status is SessionStatus.COMPLETE
 
 
 async def test_a_dead_agents_journal_does_not_replace_a_later_end(store, tmp_path):

@@ -51,6 +51,8 @@ HAS_RUN_OUT: dict[str, Any] = {"$not": {"$gt": ["$lease.until", "$$NOW"]}}
 """The expression for sessions whose lease nobody holds."""
 LOOKING = "/resume"
 """Suffix of an owner that only checks whether to send another agent; the agent that continues takes the lease over."""
+RECOVERING = "/recovery"
+"""Suffix of an owner that only stores what a dead agent left; an agent that is alive waits until that is done."""
 
 
 def process_name() -> str:

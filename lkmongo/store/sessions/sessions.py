@@ -26,6 +26,7 @@ from lkmongo.store.mongo.schema import SESSIONS, STAMP, TURNS, VERSION
 from lkmongo.store.sessions.documents import (
     HAS_RUN_OUT,
     LOOKING,
+    RECOVERING,
     VECTOR,
     host_name,
     is_gone,
@@ -129,7 +130,7 @@ class Sessions:
 
     async def renew(
         self, scope: UserScope, session_id: str, owner: str
-    ) -> Literal["held", "missing", "another's", "complete"]:
+    ) -> Literal["held", "missing", "recovering", "another's", "complete"]:
         """Renew the session's lease, unless another agent has taken it or has completed the session.
 
         This revives a session that counted as dead because its process could not reach MongoDB. A session that its
@@ -158,9 +159,12 @@ class Sessions:
         )
         if document is None:
             return "missing"
-        if (document.get("lease") or {}).get("owner") == owner:
+        holder = (document.get("lease") or {}).get("owner", "")
+        if holder == owner:
             return "held"
-        return "complete" if document["status"] == SessionStatus.COMPLETE.value else "another's"
+        if document["status"] == SessionStatus.COMPLETE.value:
+            return "complete"
+        return "recovering" if holder.endswith(RECOVERING) else "another's"
 
     async def claim(self, record: SessionRecord, owner: str, *, instead_of: str, make: bool = True) -> bool:
         """Take over the lease of a session whose process is gone.
