@@ -7,7 +7,7 @@ in real time want the machine for themselves.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import pytest
@@ -24,6 +24,16 @@ from tests.speech_gateway import Gateway, calls, inference_gateway
 from tests.worker_process import Worker, worker
 
 collect_ignore_glob = [] if BINARY and "PYTEST_XDIST_WORKER" not in os.environ else ["test_*.py"]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the workers that tests share have logged last, where a test fails."""
+    report = yield
+    if report.failed:
+        shared = {name: each for name, each in getattr(item, "funcargs", {}).items() if isinstance(each, Worker)}
+        report.sections += [(f"log of {name}", each.log[-20_000:]) for name, each in shared.items()]
+    return report
 
 
 @pytest.fixture(scope="session")
