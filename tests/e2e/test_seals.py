@@ -12,13 +12,12 @@ import pytest
 from livekit import api, rtc
 
 from lkmongo.dispatch import read_dispatch
-from lkmongo.memory.presence import EVERY
+from lkmongo.memory.presence import EVERY, METHOD
 from lkmongo.memory.return_mark import ATTRIBUTE
 from tests.e2e.caller import PATIENCE, inside
 from tests.e2e.conftest import TEXT
 from tests.e2e.looking import WISH
 from tests.e2e.records import completed
-from tests.e2e.test_endings import _CLIENT as CLIENT
 from tests.e2e.test_endings import _begun as begun
 from tests.web_server import call as request
 from tests.web_server import token as ask_for_token
@@ -27,6 +26,16 @@ from tests.web_server import web_server
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 QUESTION = "What is my favorite color?"
+CLIENT = f"""
+import asyncio, sys
+from livekit import rtc
+async def stay():
+    room = rtc.Room()
+    await room.connect(*sys.argv[1:])
+    room.local_participant.register_rpc_method({METHOD!r}, lambda _: print("asked", flush=True) or "")
+    await asyncio.Event().wait()
+asyncio.run(stay())
+"""
 
 
 @asynccontextmanager
@@ -108,10 +117,14 @@ async def test_who_logs_out_during_a_call_is_removed_and_the_record_is_whole(tex
 async def test_who_lost_the_connection_comes_back_with_the_same_token(text_worker, records, livekit_server):
     async with visit(records, livekit_server) as (get_token, _, who), AsyncExitStack() as stack:
         token = await get_token()
-        client = await asyncio.create_subprocess_exec(sys.executable, "-c", CLIENT, livekit_server.url, token)
+        client = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", CLIENT, livekit_server.url, token), stdout=asyncio.subprocess.PIPE
+        )
         stack.callback(client.kill)
         record = await begun(records, who)
-        await asyncio.sleep(2 * EVERY)  # it has answered once
+        async with asyncio.timeout(PATIENCE):
+            for _ in range(2):  # it is asked again when it has answered
+                assert await client.stdout.readline() == b"asked\n"
         client.send_signal(signal.SIGSTOP)  # it is still in the room, as far as LiveKit knows
         await asyncio.sleep(5 * EVERY)
         caller = await stack.enter_async_context(inside(livekit_server.url, token))
