@@ -1,8 +1,9 @@
 """What a caller types, in a room or on a keypad: answered in the order in which it was sent, one by one, none dropped.
 
 The SDK's default answers each message as it arrives: one that follows another quickly overtakes it while that one waits
-for an interruption, or makes the SDK drop its pending answer. And the SDK reads each message in a task of its own, so
-that messages sent within a few milliseconds arrive in any order.
+for an interruption, or makes the SDK drop its pending answer. It drops what arrives before the room lists who sent it,
+as it may after a reconnection. And each message is read in a task of its own, so that messages sent within a few
+milliseconds arrive in any order.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import logging
 import time
 from bisect import insort
+from collections.abc import Callable
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,8 +22,8 @@ from lkmongo.agent.recorder import Recorder
 from lkmongo.model import MAX_CONTENT, clean_text
 
 if TYPE_CHECKING:
+    from livekit import rtc
     from livekit.agents import AgentSession, ConversationItemAddedEvent
-    from livekit.agents.voice.room_io import TextInputEvent
 
 logger = logging.getLogger(__name__)
 
@@ -42,21 +44,48 @@ class _Message(NamedTuple):
 
 
 class TypedText:
-    """The queue of one caller's typed messages; an SDK's `text_input_cb`."""
+    """The queue of one caller's typed messages."""
 
     def __init__(self) -> None:
         self._waiting: list[_Message] = []
         """In the order in which they were sent."""
         self._unsaid: str | None = None
         """What is about to be answered, until it is part of the conversation."""
+        self._reading: set[asyncio.Task[None]] = set()
         self._answering: asyncio.Task[None] | None = None
         self._refused = self._told = self._closed = False
         self._caller: CallerSession | None = None
 
-    def __call__(self, session: AgentSession[Any], event: TextInputEvent) -> None:
-        """Queue a message. It interrupts what the agent is saying aloud, unless others are waiting before it."""
-        if event.text.strip():
-            self._add(session, event.text, event.info.timestamp if event.info else None)
+    def listen(self, room: rtc.Room, session: AgentSession[Any], identity: Callable[[], str | None]) -> None:
+        """Queue from now on what is typed in the room, in place of the SDK, whose `text_input` is to be off.
+
+        A message interrupts what the agent is saying aloud, unless others are waiting before it.
+
+        Args:
+            room: as the agent sees it.
+            session: what answers.
+            identity: the participant who is served; while it is None, everybody is read.
+        """
+        from livekit.agents.types import TOPIC_CHAT
+
+        def take(reader: rtc.TextStreamReader, who: str) -> None:
+            if identity() in {None, who}:
+                task = asyncio.create_task(self._read(session, reader))
+                self._reading.add(task)
+                task.add_done_callback(self._reading.discard)
+
+        room.register_text_stream_handler(TOPIC_CHAT, take)
+
+    async def _read(self, session: AgentSession[Any], reader: rtc.TextStreamReader) -> None:
+        from livekit.rtc.data_stream import StreamError
+
+        try:
+            text = await reader.read_all()
+        except StreamError as error:
+            logger.info("a typed message did not arrive whole: %s", error)
+            return
+        if text.strip():
+            self._add(session, text, reader.info.timestamp)
 
     def say(self, session: AgentSession[Any], text: str) -> None:
         """Queue what the caller told otherwise than by typing or speaking, such as by pressing keys."""

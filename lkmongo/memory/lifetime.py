@@ -99,7 +99,7 @@ class Lifetime:
         self._reporting = job
         self.participant_identity = participant_identity
         self.typed = TypedText()
-        """What the caller types on their telephone, and in a room whose `text_input_cb` this is."""
+        """What the caller types on their telephone, and in the room after `listen`."""
         self.model: ModelChoice | None = None
         """What answers the caller, if it is not the AgentSession's own language model."""
         self.ends_on_close = True
@@ -174,6 +174,10 @@ class Lifetime:
             allowance.is_call = True
             lease, limits = (lambda: recorder.lease), allowance.limits
             self._watch = CallWatch(session, self.caller.store, lease, limits, self._finish)
+
+    def listen(self, job: JobContext, session: AgentSession[Any]) -> None:
+        """Have the AgentSession, which is about to start, answer what the caller types in the room of the job."""
+        self.typed.listen(job.room, session, self._served_identity)
 
     async def resume(self) -> list[Turn]:
         """Continue a session whose worker died; to be awaited before it writes anything.

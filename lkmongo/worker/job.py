@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING
 
 from livekit import rtc
 from livekit.agents import CloseEvent, JobContext, JobExecutorType, JobProcess
-from livekit.agents.voice.room_io import RoomOptions, TextInputOptions
+from livekit.agents.voice.room_io import RoomOptions
 
 from lkmongo import deadlines
 from lkmongo.agent.assistant import create_assistant
 from lkmongo.agent.dialled import tenant_of_call
 from lkmongo.agent.models import check_language_model, create_agent_session
-from lkmongo.agent.typed_text import TypedText
 from lkmongo.api_secret import silence_pyjwt
 from lkmongo.child_process import end_after_parent
 from lkmongo.memory.lifetime import CRASH, SHUTDOWN, Lifetime
@@ -154,10 +153,11 @@ class JobSession:
         caller_session.attach(session)
         if speech:
             FailingSpeech(session, settings)
+        lifetime.listen(job, session)
         await session.start(
             assistant,
             room=job.room,
-            room_options=room_options(lifetime.participant_identity, lifetime.typed, aloud=speech is not None),
+            room_options=room_options(lifetime.participant_identity, aloud=speech is not None),
             # Otherwise anyone in the room can query history, tools and settings.
             session_host=prewarm.dev,
             # An erasure could not reach a recording in LiveKit Cloud.
@@ -222,9 +222,12 @@ def without_strangers() -> rtc.RtcConfiguration:
     return rtc.RtcConfiguration(ice_servers=[rtc.IceServer(urls=["stun:127.0.0.1:9"])])
 
 
-def room_options(participant_identity: str | None, typed: TypedText, *, aloud: bool) -> RoomOptions:
-    """The options of the agent's participation: for the participant it was dispatched for, aloud or in text only."""
-    options = RoomOptions(audio_input=aloud, audio_output=aloud, text_input=TextInputOptions(text_input_cb=typed))
+def room_options(participant_identity: str | None, *, aloud: bool) -> RoomOptions:
+    """The options of the agent's participation: for the participant it was dispatched for, aloud or in text only.
+
+    What is typed does not pass through the SDK: see `Lifetime.listen`.
+    """
+    options = RoomOptions(audio_input=aloud, audio_output=aloud, text_input=False)
     if participant_identity:
         options.participant_identity = participant_identity
     return options

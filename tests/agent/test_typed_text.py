@@ -6,6 +6,7 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
+from livekit.rtc.data_stream import StreamError
 
 from lkmongo.agent import limits
 from lkmongo.agent.assistant import Assistant
@@ -18,6 +19,7 @@ from tests.voice import Speaker, voice_call
 from tests.waiting import until
 
 ROBIN = UserScope(tenant_id="default", user_id="u-100")
+CALLER = "caller-1"
 
 
 def echo(context):
@@ -33,21 +35,37 @@ def echo(context):
     return [f"Answer to {text}"]
 
 
+class Arriving:
+    """A message as the room hands it on; `torn` before it is whole."""
+
+    def __init__(self, text: str, sent_at: int, *, torn: bool = False) -> None:
+        self.info = SimpleNamespace(timestamp=sent_at)
+        self._text, self._torn = text, torn
+
+    async def read_all(self) -> str:
+        if self._torn:
+            raise StreamError("Disconnected while receiving")
+        return self._text
+
+
 class Typing:
-    """A caller who types to a running session."""
+    """A caller who types to a running session, in a room that does not list them."""
 
     def __init__(self, session) -> None:
         self.session = session
         self.typed: list[str] = []
-        self._queue = TypedText()
+        handlers = {}
+        room = SimpleNamespace(remote_participants={}, register_text_stream_handler=handlers.__setitem__)
+        TypedText().listen(room, session, lambda: CALLER)
+        self._take = handlers["lk.chat"]
 
     def type(self, *texts: str) -> None:
         for text in texts:
             self.typed.append(text)
             self.arrive(text, len(self.typed))
 
-    def arrive(self, text: str, sent_at: int) -> None:
-        self._queue(self.session, SimpleNamespace(text=text, info=SimpleNamespace(timestamp=sent_at)))
+    def arrive(self, text: str, sent_at: int, who: str = CALLER, *, torn: bool = False) -> None:
+        self._take(Arriving(text, sent_at, torn=torn), who)
 
     @property
     def conversation(self) -> list[tuple[str, str]]:
@@ -63,6 +81,15 @@ class Typing:
 
 def in_turn(texts):
     return [each for text in texts for each in (("user", text), ("assistant", f"Answer to {text}"))]
+
+
+async def test_what_others_type_and_what_does_not_arrive_whole_is_not_answered(store):
+    async with calling(store, ROBIN) as call, talking(call, ScriptedLLM(echo), Assistant()) as held:
+        caller = Typing(held.session)
+        caller.arrive("I am the caller", 1, "somebody-else")
+        caller.arrive("my name is", 2, torn=True)
+        caller.type("good morning")
+        assert await caller.answered(1) == in_turn(["good morning"])
 
 
 async def test_twenty_messages_in_bursts_are_answered_one_by_one_in_the_order_of_arrival(store):
@@ -132,6 +159,7 @@ async def test_what_is_typed_too_fast_is_refused_in_one_sentence_and_counted(sto
             expected = [("assistant", TOO_LONG), *in_turn("12"), ("assistant", TOO_MANY)]
             assert await caller.answered(4) == expected
             caller.type(*["still too much"] * 500)
+            await asyncio.sleep(0)  # each is read in a task of its own
             clock.now += 61
             caller.type("3", "4", "5", "more")
             assert await caller.answered(8) == [*expected, *in_turn("345"), ("assistant", TOO_MANY)]

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
+from unittest.mock import AsyncMock
 
 import pytest
 from livekit import rtc
@@ -110,8 +111,8 @@ async def test_the_agent_serves_the_participant_it_was_dispatched_for_and_no_oth
 
 async def test_what_the_participant_who_is_served_types_and_presses_goes_into_one_queue(hold):
     async with hold(plain_metadata(ROBIN, CALLING)) as (job_session, room):
-        session, lifetime = job_session._agent_session, job_session._lifetime
-        assert session.room_io._text_input_cb is lifetime.typed
+        lifetime = job_session._lifetime
+        (typed,) = [call.args[1] for call in room.register_text_stream_handler.call_args_list]
         pressed = [call.args[1] for call in room.on.call_args_list if call.args[0] == "sip_dtmf_received"]
         for who in ("somebody else", CALLING):
             for listener in pressed:
@@ -119,7 +120,10 @@ async def test_what_the_participant_who_is_served_types_and_presses_goes_into_on
                     listener(rtc.SipDTMF(code=2, digit=key, participant=participant(who)))
         turns = lifetime.caller.recorder
         await until(lambda: [turn.content for turn in turns.turns if turn.role == "user"])
-        assert [turn.content for turn in turns.turns if turn.role == "user"] == ["pressed 2"]
+        for who in ("somebody else", CALLING):
+            typed(SimpleNamespace(info=SimpleNamespace(timestamp=1), read_all=AsyncMock(return_value=who)), who)
+        await until(lambda: len([turn for turn in turns.turns if turn.role == "user"]) > 1)
+        assert [turn.content for turn in turns.turns if turn.role == "user"] == ["pressed 2", CALLING]
         asking = asyncio.create_task(lifetime.caller.keypad_digits(2))
         await asyncio.sleep(0)
         for listener in pressed:
