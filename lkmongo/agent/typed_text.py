@@ -62,30 +62,33 @@ class TypedText:
         A message interrupts what the agent is saying aloud, unless others are waiting before it.
 
         Args:
-            room: as the agent sees it.
-            session: what answers.
+            room: as the agent sees it; clients may type as soon as it is there.
+            session: what answers, when it has started.
             identity: the participant who is served; while it is None, everybody is read.
         """
         from livekit.agents.types import TOPIC_CHAT
+        from livekit.rtc.data_stream import StreamError
 
         def take(reader: rtc.TextStreamReader, who: str) -> None:
             if identity() in {None, who}:
-                task = asyncio.create_task(self._read(session, reader))
+                task = asyncio.create_task(read(reader, who))
                 self._reading.add(task)
                 task.add_done_callback(self._reading.discard)
 
+        async def read(reader: rtc.TextStreamReader, who: str) -> None:
+            try:
+                text = await reader.read_all()
+            except StreamError as error:
+                logger.info("a typed message did not arrive whole: %s", error)
+                return
+            if session.agent_state == "initializing":
+                started = asyncio.Event()
+                session.once("agent_state_changed", lambda _: started.set())
+                await started.wait()
+            if text.strip() and identity() in {None, who}:
+                self._add(session, text, reader.info.timestamp)
+
         room.register_text_stream_handler(TOPIC_CHAT, take)
-
-    async def _read(self, session: AgentSession[Any], reader: rtc.TextStreamReader) -> None:
-        from livekit.rtc.data_stream import StreamError
-
-        try:
-            text = await reader.read_all()
-        except StreamError as error:
-            logger.info("a typed message did not arrive whole: %s", error)
-            return
-        if text.strip():
-            self._add(session, text, reader.info.timestamp)
 
     def say(self, session: AgentSession[Any], text: str) -> None:
         """Queue what the caller told otherwise than by typing or speaking, such as by pressing keys."""

@@ -176,7 +176,7 @@ class Lifetime:
             self._watch = CallWatch(session, self.caller.store, lease, limits, self._finish)
 
     def listen(self, job: JobContext, session: AgentSession[Any]) -> None:
-        """Have the AgentSession, which is about to start, answer what the caller types in the room of the job."""
+        """Have the AgentSession answer what the caller types in the room of the job; before that is joined."""
         self.typed.listen(job.room, session, self._served_identity)
 
     async def resume(self) -> list[Turn]:

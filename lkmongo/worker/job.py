@@ -141,6 +141,7 @@ class JobSession:
         if lifetime.is_outbound and settings.livekit:
             outbound = OutboundCall(job, lifetime, settings.livekit, prewarm.model)
             outbound.hold(assistant)
+        lifetime.listen(job, session)
         # Before the session starts: to serve one participant only, the SDK must know the agent's own identity.
         await self._connect()
         turns = await earlier_turns
@@ -153,7 +154,6 @@ class JobSession:
         caller_session.attach(session)
         if speech:
             FailingSpeech(session, settings)
-        lifetime.listen(job, session)
         await session.start(
             assistant,
             room=job.room,

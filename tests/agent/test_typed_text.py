@@ -6,6 +6,7 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
+from livekit.agents import AgentSession
 from livekit.rtc.data_stream import StreamError
 
 from lkmongo.agent import limits
@@ -81,6 +82,20 @@ class Typing:
 
 def in_turn(texts):
     return [each for text in texts for each in (("user", text), ("assistant", f"Answer to {text}"))]
+
+
+async def test_what_is_typed_while_the_agent_begins_is_answered_when_it_has(store):
+    handlers = {}
+    room = SimpleNamespace(register_text_stream_handler=handlers.__setitem__)
+    async with calling(store, ROBIN) as call, AgentSession(llm=ScriptedLLM(echo)) as session:
+        TypedText().listen(room, session, lambda: CALLER)
+        for number in (2, 1):
+            handlers["lk.chat"](Arriving(f"{number}", number), CALLER)
+        await asyncio.sleep(0.05)
+        call.attach(session)
+        await session.start(Assistant())
+        answers = "Answer to 1", "Answer to 2"
+        await until(lambda: answers == tuple(each.text_content for each in session.history.messages())[-3::2])
 
 
 async def test_what_others_type_and_what_does_not_arrive_whole_is_not_answered(store):
