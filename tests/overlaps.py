@@ -21,7 +21,6 @@ from lkmongo.outbox.journal import Journal
 from lkmongo.outbox.outbox import Outbox
 from lkmongo.search.strategy import ExactStrategy
 from lkmongo.store.open import Store
-from lkmongo.store.sessions.documents import process_name
 
 ROBIN = UserScope(tenant_id="default", user_id="u-100")
 GUEST = UserScope(tenant_id="default", user_id="guest-7")
@@ -35,9 +34,9 @@ def outbox_of(
 ) -> Outbox:
     """The outbox of a session that begins now; with `folder`, its journal is there."""
 
-    def create(record: SessionRecord) -> Journal:
+    def create(record: SessionRecord, owner: str) -> Journal:
         assert folder
-        return Journal.create(folder, record, owner=process_name(), database=DATABASE)
+        return Journal.create(folder, record, owner=owner, database=DATABASE)
 
     record = SessionRecord(session_id, scope, room, SessionStatus.ACTIVE, now())
     return Outbox(store, record, create if folder else None)

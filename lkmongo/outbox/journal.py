@@ -29,7 +29,6 @@ from lkmongo.model import SessionRecord, SessionStatus, UserScope, clean
 from lkmongo.outbox.operations import Entry
 from lkmongo.settings import Settings
 from lkmongo.store.mongo.extended_json import dumps, loads
-from lkmongo.store.sessions.documents import process_name
 from lkmongo.ticket import Ticket
 
 logger = logging.getLogger(__name__)
@@ -59,7 +58,7 @@ class JournalContents:
 
     Attributes:
         record: the session as it began.
-        owner: the process that held its lease.
+        owner: who held its lease; of earlier releases their process, which may run other agents in the session.
         database: which database it is for; see `database_of`.
         entries: the pending writes, oldest first.
         damaged: how many lines cannot be read, not counting a torn last one.
@@ -89,11 +88,9 @@ def database_id(settings: Settings) -> str:
     return database_of(settings.mongodb_uri.get_secret_value() if settings.mongodb_uri else None, settings.mongodb_db)
 
 
-def create_journal(settings: Settings, record: SessionRecord) -> Journal:
+def create_journal(settings: Settings, record: SessionRecord, owner: str) -> Journal:
     """Create a session's journal in the folder of the settings. Raises as `Journal.create` does."""
-    return Journal.create(
-        journal_folder(settings.data_home), record, owner=process_name(), database=database_id(settings)
-    )
+    return Journal.create(journal_folder(settings.data_home), record, owner=owner, database=database_id(settings))
 
 
 class Journal:

@@ -69,9 +69,9 @@ class Outbox(Holding):
     """
 
     def __init__(
-        self, store: Store, record: SessionRecord, create_journal: Callable[[SessionRecord], Journal] | None = None
+        self, store: Store, record: SessionRecord, create_journal: Callable[[SessionRecord, str], Journal] | None = None
     ) -> None:
-        """Write nothing yet; `create_journal` creates the session's journal, None to journal nothing."""
+        """Write nothing yet; `create_journal` takes the lease's owner, too; None to journal nothing."""
         super().__init__()
         self.record = record
         self.stored_count = self.increments = 0
@@ -91,7 +91,7 @@ class Outbox(Holding):
         self._on_stored: list[Callable[[Operation], None]] = []
         self._erasing: Task | None = None
         self.conversation = Conversation(store.redaction.redactor(record.scope.tenant_id))
-        create = (lambda: create_journal(self.record)) if create_journal else None
+        create = (lambda: create_journal(self.record, self.lease.owner)) if create_journal else None
         self._journal = JournalWriter(self._pending, create, self._entries, self._sealed)
         self._use(Lease(store, record))
 

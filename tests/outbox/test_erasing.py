@@ -16,6 +16,7 @@ from lkmongo.outbox.operations import MoveGuest, Remember
 from lkmongo.outbox.recovery import recover
 from lkmongo.settings import Settings
 from lkmongo.store.people.erase import erase, erase_known, receipts
+from lkmongo.store.sessions.documents import lease_owner
 from tests.people import furnish
 
 ROBIN = UserScope(tenant_id="default", user_id="robin")
@@ -32,7 +33,7 @@ def settings(store, mongodb_uri, tmp_path):
 def journal_of(settings, scope, *, at=None, content=WORDS, more=(), alive=False, session="s-9"):
     """A session that could not store something; of one that is alive the journal stays locked."""
     record = SessionRecord(session, scope, "room", SessionStatus.ACTIVE, at or now() - timedelta(minutes=1))
-    written = create_journal(settings, record)
+    written = create_journal(settings, record, lease_owner())
     written.append([Remember(now(), "place", content).entry, *(each.entry for each in more)])
     if not alive:
         written.close(delete=False)

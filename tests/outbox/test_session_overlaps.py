@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import shutil
 import threading
 from contextlib import AsyncExitStack
@@ -379,6 +380,26 @@ async def test_an_agent_goes_on_after_an_earlier_ones_journal_is_recovered_becau
     assert await recorder.close("hang-up", dict)
     assert await said(store, ROBIN) == ["said before", "said before MongoDB was away", "said after"]
     assert (await store.sessions.get(ROBIN, SID)).status is SessionStatus.COMPLETE
+
+
+async def test_what_an_agent_left_on_disk_takes_the_lease_from_no_other_one_of_its_process(store, tmp_path):
+    async def is_stored(text):
+        return text in await said(store, ROBIN)
+
+    first, second = recorder_of(store, ROBIN, folder=tmp_path), recorder_of(store, ROBIN)
+    for recorder, text in ((first, "said to both"), (second, "said to the second")):
+        recorder.start()
+        say(recorder, text, now().timestamp())
+        await until(functools.partial(is_stored, text))
+    assert not await first.close("taken over", dict)
+    await die(first)
+    assert "end" in kinds(tmp_path)
+    await recover(store, tmp_path, DATABASE)
+    await second.lease.check()
+    say(second, "and again", now().timestamp())
+    assert await second.close("hang-up", dict)
+    assert await said(store, ROBIN) == ["said to both", "said to the second", "and again"]
+    assert (await store.sessions.get(ROBIN, SID)).close_reason == "hang-up"
 
 
 async def test_a_dead_agents_journal_does_not_replace_a_later_end(store, tmp_path):

@@ -16,6 +16,7 @@ from lkmongo.settings import Settings
 from lkmongo.store.people.audit import Audit
 from lkmongo.store.people.erase import receipts
 from lkmongo.store.people.person import count, export
+from lkmongo.store.sessions.documents import lease_owner
 from lkmongo.tenants import TenantPolicy
 from lkmongo.web import rights
 from tests.overlaps import a_call
@@ -103,7 +104,7 @@ async def test_what_a_worker_of_this_machine_has_on_its_disk_goes_too(store, tmp
     async with web_server(store, settings=settings) as server:
         browser, scope = await known(server, store)
         record = SessionRecord("s-9", scope, "room", SessionStatus.ACTIVE, now())
-        left = journal.create_journal(settings, record)
+        left = journal.create_journal(settings, record, lease_owner())
         left.append([Remember(now(), "pet", "a heron").entry])
         left.close(delete=False)
         assert (await call(browser, "POST", f"{server.url}api/erase", json={"confirm": "erase"}))[0] == 200
