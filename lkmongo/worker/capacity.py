@@ -132,7 +132,6 @@ class WaitingCallers:
                 rooms = (await client.room.list_rooms(api.ListRoomsRequest())).rooms
             self._settled &= {room.sid for room in rooms}
             refused = [each for room in self._young(rooms) for each in await self._refused(client, room)]
-            refused = [each for each in refused if await self._is_alone(client, each[0].name)]
             taken = 0
             for room, dispatch in refused:
                 if self._capacity.has_room(self._server, taken + 1):
@@ -151,18 +150,27 @@ class WaitingCallers:
         return sorted(young, key=lambda room: room.creation_time_ms)
 
     async def _refused(self, client: LiveKitAPI, room: Room) -> list[tuple[Room, AgentDispatch]]:
-        """The dispatches of a room that no worker took."""
+        """The dispatches of a room that no worker took, the oldest first: one for each caller to whom nobody comes.
+
+        There may be more, of agents that were to continue the call while no worker took any.
+        """
         found = await dispatches_in(client, room.name)
         if found is None:
             return []
         ours = [each for each in found if each.agent_name == self._agent_name and not each.state.deleted_at]
-        open_ones = [each for each in ours if not each.state.jobs]
-        if not open_ones:
+        if all(each.state.jobs for each in ours):
             self._settled.add(room.sid)
-        return [(room, each) for each in open_ones if time.time() - each.state.created_at / 1e9 > SETTLING]
+            return []
+        since = (time.time() - SETTLING) * 1e9
+        refused = [each for each in ours if each.state.created_at < since and not each.state.jobs]
+        if not refused:
+            return []
+        on_their_way = sum(each.state.created_at >= since for each in ours)
+        alone = await self._alone(client, room.name) - on_their_way
+        return [(room, each) for each in sorted(refused, key=lambda each: each.state.created_at)[: max(0, alone)]]
 
-    async def _is_alone(self, client: LiveKitAPI, room: str) -> bool:
-        """Whether somebody is in a room whom no agent of ours serves.
+    async def _alone(self, client: LiveKitAPI, room: str) -> int:
+        """How many are in a room whom no agent of ours serves.
 
         After a restart of the LiveKit server, callers and their agents come back to a room that is made anew, and whose
         dispatch may be taken by no worker; and a room whose caller has left is there for a while.
@@ -173,7 +181,7 @@ class WaitingCallers:
             present = await client.room.list_participants(api.ListParticipantsRequest(room=room))
         agents = [each for each in present.participants if each.kind == api.ParticipantInfo.Kind.AGENT]
         ours = sum(each.attributes.get(_AGENT_NAME) == self._agent_name for each in agents)
-        return len(present.participants) - len(agents) > ours
+        return len(present.participants) - len(agents) - ours
 
     async def _again(self, client: LiveKitAPI, room: Room, refused: AgentDispatch) -> None:
         """Dispatch again, unless another worker does."""

@@ -103,11 +103,13 @@ async def credentials(rooms):
         yield found
 
 
-def dispatch(rooms: Rooms, room: str, *, age: float = 2 * SETTLING, agent: str = AGENT, jobs: int = 0) -> None:
+def dispatch(
+    rooms: Rooms, room: str, *, age: float = 2 * SETTLING, agent: str = AGENT, jobs: int = 0, number: int = 0
+) -> None:
     """A dispatch of some seconds ago, in a room that was made then."""
     rooms.names.add(room)
     rooms.created[room] = time.time() - age
-    made = api.AgentDispatch(id=f"AD_{room}", agent_name=agent, room=room, metadata=f"who is in {room}")
+    made = api.AgentDispatch(id=f"AD_{room}{number or ''}", agent_name=agent, room=room, metadata=f"who is in {room}")
     made.state.created_at = int(1e9 * (time.time() - age))
     for number in range(jobs):
         made.state.jobs.add(id=f"AJ_{number}")
@@ -182,6 +184,23 @@ async def test_of_several_workers_that_look_at_once_one_dispatches(rooms, creden
     workers = [WaitingCallers(credentials, AGENT, with_calls(), Capacity(9)) for _ in range(4)]
     assert set(await asyncio.gather(*(worker.look() for worker in workers))) == {0}
     assert sorted(room for room, _ in again(rooms)) == [f"room-{number}" for number in range(5)]
+
+
+async def test_for_a_caller_with_several_dispatches_that_no_worker_took_one_is_made(rooms, credentials):
+    for number in range(3):  # as when workers that are full were asked to continue the call
+        dispatch(rooms, "room", age=SETTLING * (4 - number), number=number)
+    workers = [WaitingCallers(credentials, AGENT, with_calls(), Capacity(9)) for _ in range(4)]
+    assert set(await asyncio.gather(*(worker.look() for worker in workers))) == {0}
+    assert len(rooms.dispatches) == 1
+    assert "AD_room" not in {each.id for each in rooms.under_way}, "the oldest"
+
+
+@pytest.mark.parametrize("jobs", [0, 1])
+async def test_nobody_is_sent_to_a_caller_to_whom_an_agent_is_on_its_way(rooms, credentials, jobs):
+    dispatch(rooms, "room")
+    dispatch(rooms, "room", age=SETTLING / 2, jobs=jobs, number=1)
+    assert await WaitingCallers(credentials, AGENT, with_calls(), Capacity(9)).look() == 0
+    assert rooms.dispatches == []
 
 
 async def test_rooms_that_are_settled_are_not_asked_about_again(rooms, credentials, monkeypatch):
