@@ -24,7 +24,7 @@ from lkmongo.agent.typed_text import TypedText
 from lkmongo.dispatch import CALLER_ATTRIBUTE, Room, Sealed, SealError, unseal
 from lkmongo.errors import LkmongoError
 from lkmongo.livekit_api import remove_participant
-from lkmongo.memory.other_agents import OtherAgents
+from lkmongo.memory.other_agents import OtherAgents, Served, session_mark
 from lkmongo.memory.phone_line import PhoneLine
 from lkmongo.memory.presence import Presence
 from lkmongo.memory.return_mark import ReturnMark
@@ -214,7 +214,14 @@ class Lifetime:
 
     def _join(self, job: JobContext) -> OtherAgents:
         if self._others is None:
-            self._others = OtherAgents(job.room, job.job.agent_name, self._served_identity, self._leave)
+            caller = self.caller
+            served = Served(
+                job.job.agent_name,
+                self._served_identity,
+                lambda: session_mark(caller.scope, caller.session_id, self._secret),
+                lambda: caller.recorder.lease.is_taken_over(),  # noqa: PLW0108 - a guest who is known has another lease
+            )
+            self._others = OtherAgents(job.room, served, self._leave)
         return self._others
 
     async def end(self, reason: str | None = None) -> bool:
@@ -382,7 +389,7 @@ class Lifetime:
                 return  # it thinks of its first words while it joins, and is in another state when it has
             mark = ReturnMark(self._livekit, self.caller.room_name) if self._livekit else None
             self._presence.ask(self._job.room, self._served_identity, mark)
-            self._join(self._job)
+            self._join(self._job).begin()
         self._look_around()
 
     def _look_around(self) -> None:

@@ -177,6 +177,14 @@ class Lease:
         async with self._lock:
             await self._renew()
 
+    async def is_taken_over(self) -> bool:
+        """Whether another agent has taken over the session; False where MongoDB cannot tell."""
+        try:
+            await self.check()
+        except LkmongoError as error:
+            logger.debug("the lease could not be renewed: %s (%s)", error.message, error.why)
+        return self.superseded
+
     async def release(self, deadline: float = deadlines.ERASED_END) -> None:
         """Stop renewing, and give up the lease of a session that has ended.
 

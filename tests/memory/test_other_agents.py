@@ -10,7 +10,8 @@ import pytest
 from livekit import rtc
 
 from lkmongo.memory import other_agents
-from lkmongo.memory.other_agents import METHOD, OtherAgents
+from lkmongo.memory.other_agents import METHOD, OtherAgents, Served, session_mark
+from lkmongo.model import UserScope
 from tests.waiting import until
 
 AGENT, CALLER = "our-agent", "caller-1"
@@ -64,9 +65,13 @@ async def agent(room, left):
     """Let an agent join, which serves a participant."""
     made = []
 
-    def agent(identity, served=CALLER, name=AGENT):
+    def agent(identity, served=CALLER, name=AGENT, session=None, superseded=False):
+        async def is_superseded():
+            return superseded
+
         seen = room.join(identity)
-        made.append(OtherAgents(seen, name, lambda: served, lambda reason: left.append((identity, reason))))
+        what = Served(name, lambda: served, lambda: session or f"of {identity}", is_superseded)
+        made.append(OtherAgents(seen, what, lambda reason: left.append((identity, reason))))
         return made[-1], seen
 
     yield agent
@@ -140,6 +145,38 @@ async def test_of_two_that_come_at_once_the_one_stays_that_knows_what_was_said(a
     await until(lambda: left)
     await asyncio.sleep(0.05)
     assert left == [("agent-1", "taken over")]
+
+
+@pytest.mark.parametrize("loses", ["agent-1", "agent-2"])
+async def test_of_two_that_continue_one_session_the_one_leaves_whose_lease_the_other_has(agent, left, loses):
+    for identity in ("agent-1", "agent-2"):  # neither saw the other when it came
+        agent(identity, session="one", superseded=identity == loses)[0].begin()
+    await until(lambda: left)
+    await asyncio.sleep(0.05)
+    assert left == [(loses, "taken over")]
+
+
+async def test_one_that_has_not_begun_yet_leaves_the_session_to_who_has(agent):
+    agent("agent-1", session="one", superseded=True)
+    second, _ = agent("agent-2", session="one")
+    assert await second.serve()
+
+
+async def test_an_agent_of_an_earlier_release_says_nothing_of_its_session(agent, left):
+    _, seen = agent("agent-1", session="one", superseded=True)
+    seen.methods[METHOD] = lambda _: json.dumps([AGENT, CALLER, 0.0])
+    second, _ = agent("agent-2", session="one")
+    second.begin()
+    await until(lambda: left)
+    assert left == [("agent-2", "taken over")]
+
+
+def test_what_agents_tell_of_their_session_is_the_same_for_one_alone_and_takes_the_secret():
+    def mark(user="u-100", session="one", secret="a"):
+        return session_mark(UserScope(tenant_id="default", user_id=user), session, secret)
+
+    assert mark() == mark(secret=["a", "earlier"])
+    assert len({mark(), mark(user="u-200"), mark(session="two"), mark(secret="b"), mark(secret=None)}) == 5
 
 
 async def test_a_caller_who_comes_is_no_agent(agent, room, left):

@@ -89,7 +89,7 @@ async def test_an_agent_that_thinks_of_its_first_words_while_it_joins_looks_arou
         job = SimpleNamespace(room=room, is_fake_job=lambda: False, add_shutdown_callback=lambda _: None)
         lifetime = Lifetime(call, AsyncExitStack(), job=job, participant_identity="web-1")
         lifetime._presence.ask = lambda *arguments: looked.append(arguments)
-        lifetime._join = looked.append
+        lifetime._join = lambda job: SimpleNamespace(begin=lambda: looked.append(job))
         lifetime._on_started()
         assert looked == []
         room.isconnected = lambda: True
