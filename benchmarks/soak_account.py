@@ -21,17 +21,19 @@ dies is missed by LiveKit after some twenty, and a job that dies is recovered by
 
 _LOOKED_UP = frozenset({"no answer", "other answer"})
 _ANYTHING = frozenset({"not connected", "not greeted", "cut off", "no answer", "other answer", "left open"})
+_BY_TWO = "heard by two agents"
+"""Of two that came at once each records what is said until one has left, a second or two later."""
 _EXCUSES: dict[str, tuple[frozenset[str], float]] = {
     "MongoDB stands still": (_LOOKED_UP | {"left open"}, 30),
     "MongoDB restarts": (_LOOKED_UP | {"left open"}, 30),
     "MongoDB is cut off": (_LOOKED_UP | {"left open"}, 30),
     "MongoDB is far away": (_LOOKED_UP | {"left open"}, 15),
-    "LiveKit restarts": (_ANYTHING | {"more than one session"}, 60),
+    "LiveKit restarts": (_ANYTHING | {"more than one session", _BY_TWO}, 60),
     "LiveKit stands still": (_ANYTHING - {"other answer"}, 30),
     "callers are cut off": (frozenset({"not connected", "not greeted", "cut off", "no answer"}), 30),
-    "a worker is killed": (_ANYTHING - {"not connected"}, 30),
+    "a worker is killed": ((_ANYTHING | {_BY_TWO}) - {"not connected"}, 30),
     "a worker ends": (frozenset({"not greeted", "cut off", "no answer"}), 30),
-    "a job is killed": (_ANYTHING - {"not connected"}, 60),
+    "a job is killed": ((_ANYTHING | {_BY_TWO}) - {"not connected"}, 60),
 }
 """What each fault may be the reason of, and for how many seconds after it. Not being greeted is none of MongoDB's."""
 
@@ -86,7 +88,7 @@ def account(held: Held) -> Account:
     for call in held.calls:
         _count_call(call, held, found)
         _count_sessions(call, sessions, held, found)
-        _count_turns(call, [each["session_id"] for each in sessions.get(call.room_name, [])], turns, found)
+        _count_turns(call, [each["session_id"] for each in sessions.get(call.room_name, [])], turns, held, found)
     _count_strangers(held, sessions, turns, found)
     _count_answers(held, found)
     _count_facts(held, found)
@@ -151,7 +153,9 @@ def _count_sessions(call: Call, sessions: Mapping[str, list[Document]], held: He
             found.note("left open", call, held.faults, call.over, ended.timestamp(), f"{late:.0f} s")
 
 
-def _count_turns(call: Call, sessions: Iterable[str], turns: Mapping[str, list[Document]], found: Account) -> None:
+def _count_turns(
+    call: Call, sessions: Iterable[str], turns: Mapping[str, list[Document]], held: Held, found: Account
+) -> None:
     kept: list[Document] = []
     for session_id in dict.fromkeys(sessions):
         own = sorted(turns.get(session_id, []), key=lambda each: int(each["seq"]))
@@ -168,7 +172,11 @@ def _count_turns(call: Call, sessions: Iterable[str], turns: Mapping[str, list[D
     typed = Counter(line.text for line in call.lines if line.typed)
     answered = Counter(line.text for line in call.lines if line.answered)
     for text, count in (stored - typed).items():
-        found.wrong.append(f"{_name(call)}: {text!r} is stored {count} times more than it was said")
+        more = f"{text!r} is stored {count} times more than it was said"
+        if at := max((line.typed for line in call.lines if line.text == text), default=0.0):
+            found.note(_BY_TWO, call, held.faults, at, at, more)
+        else:
+            found.wrong.append(f"{_name(call)}: {more}")
     for text, count in (answered - stored).items():
         found.wrong.append(f"{_name(call)}: {text!r} was answered and is missing {count} times")
 

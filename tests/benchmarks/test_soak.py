@@ -89,7 +89,13 @@ def test_what_is_there_twice_is_found(held):
     assert "more than one session: RM_1, RM_2" in wrong(more)
     assert not wrong(replace(more, faults=[Fault("LiveKit restarts", NOON + 7, NOON + 9)]))
     more = turn(4, "user", held.calls[0].lines[1].text)
-    assert "is stored 1 times more than it was said" in wrong(replace(held, turns=[*held.turns, more]))
+    more = replace(held, turns=[*held.turns, more])
+    assert "heard by two agents: 'What is my favorite color?' is stored 1 times more than it was said" in wrong(more)
+    assert wrong(replace(more, faults=[Fault("MongoDB restarts", NOON + 7, NOON + 9)]))
+    assert not wrong(replace(more, faults=[Fault("a worker is killed", NOON + 7, NOON + 9)]))
+    never = replace(held, turns=[*held.turns, turn(4, "user", "Good evening.")])
+    never.faults.append(Fault("a worker is killed", NOON + 7, NOON + 9))
+    assert "'Good evening.' is stored 1 times more than it was said" in wrong(never)
     assert "stored twice: item-3" in wrong(replace(held, turns=[*held.turns[:3], held.turns[3], held.turns[3]]))
 
 
