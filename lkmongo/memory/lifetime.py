@@ -423,7 +423,7 @@ class Lifetime:
     def _leave(self, reason: str) -> None:
         """Close the AgentSession: the caller is not here any more, or another agent serves them."""
         if self._agent_session and self._ending is None:
-            logger.warning("the session ends after a reconnection: %s", reason)
+            logger.warning("the session ends: %s", reason)
             self._reason = self._reason or reason
             self._agent_session.shutdown(drain=False)
 
