@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bson import ObjectId
 
@@ -53,6 +53,8 @@ LOOKING = "/resume"
 """Suffix of an owner that only checks whether to send another agent; the agent that continues takes the lease over."""
 RECOVERING = "/recovery"
 """Suffix of an owner that only stores what a dead agent left; an agent that is alive waits until that is done."""
+LeaseState = Literal["held", "missing", "recovering", "another's", "complete"]
+"""What a renewal has found of a session: whose lease it is, that there is none, or that it is complete."""
 
 
 def process_name() -> str:

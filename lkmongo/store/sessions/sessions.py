@@ -10,7 +10,7 @@ import functools
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 from pymongo import InsertOne, ReturnDocument, UpdateOne
 from pymongo.asynchronous.database import AsyncDatabase
@@ -28,6 +28,7 @@ from lkmongo.store.sessions.documents import (
     LOOKING,
     RECOVERING,
     VECTOR,
+    LeaseState,
     host_name,
     is_gone,
     is_held_by,
@@ -128,17 +129,14 @@ class Sessions:
         last = await operations.read(lambda: self._turns.find_one(selector, {"_id": 0, "seq": 1}, sort=[("seq", -1)]))
         return int(last["seq"]) + 1 if last else 0
 
-    async def renew(
-        self, scope: UserScope, session_id: str, owner: str
-    ) -> Literal["held", "missing", "recovering", "another's", "complete"]:
+    async def renew(self, scope: UserScope, session_id: str, owner: str) -> LeaseState:
         """Renew the session's lease, unless another agent has taken it or has completed the session.
 
         This revives a session that counted as dead because its process could not reach MongoDB. A session that its
         owner has completed stays complete, and the owner keeps the lease until the last write is done.
         """
         whose = {"$ifNull": ["$lease.owner", ""]}
-        is_looked_into = {"$regexMatch": {"input": whose, "regex": f"{LOOKING}$"}}
-        is_free = {"$or": [{"$eq": [whose, {"$literal": owner}]}, is_looked_into, HAS_RUN_OUT]}
+        is_free = {"$or": [{"$regexMatch": {"input": whose, "regex": f"{LOOKING}$"}}, HAS_RUN_OUT]}
         goes_on = {"$ne": ["$status", SessionStatus.COMPLETE.value]}
         may = {"$or": [{"$eq": [whose, {"$literal": owner}]}, {"$and": [is_free, goes_on]}]}
         revives = {"$and": [may, goes_on]}
