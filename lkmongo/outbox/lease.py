@@ -35,9 +35,9 @@ from lkmongo.store.sessions.documents import lease_owner
 logger = logging.getLogger(__name__)
 
 # On Linux the monotonic clock stops while a laptop sleeps; this one does not. On macOS CLOCK_MONOTONIC does not either.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _LOOK_AGAIN = 0.1
 """Seconds after which it is seen whether the recovery of an earlier agent's journal is done."""
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class SupersededError(LkmongoError):
@@ -178,11 +178,10 @@ class Lease:
             await self._renew()
 
     async def is_taken_over(self) -> bool:
-        """Whether another agent has taken over the session; False where MongoDB cannot tell."""
-        try:
-            await self.check()
-        except LkmongoError as error:
-            logger.debug("the lease could not be renewed: %s (%s)", error.message, error.why)
+        """Whether another agent has taken over the session; False if MongoDB cannot tell, or nothing is written yet."""
+        if self._opened:  # else the check would write: of a caller who has not agreed to that yet, too
+            with suppress(LkmongoError):
+                await self.check()
         return self.superseded
 
     async def release(self, deadline: float = deadlines.ERASED_END) -> None:

@@ -460,6 +460,17 @@ async def test_a_number_that_another_turn_has_is_refused_and_the_same_turn_is_no
     assert [each.item_id for each in await store.sessions.turns(ROBIN, SID)] == ["a", "b"]
 
 
+async def test_whether_another_agent_has_the_session_is_asked_without_writing_one(store):
+    first, second = Lease(store, CALL), Lease(store, CALL)
+    assert not await first.is_taken_over()
+    assert await store.sessions.get(ROBIN, SID) is None
+    for lease in (first, second):
+        await lease.check()
+    assert [await lease.is_taken_over() for lease in (first, second)] == [True, False]
+    for lease in (first, second):
+        await lease.release()
+
+
 async def test_a_session_mistaken_for_dead_continues_when_its_process_is_back(store):
     lease = Lease(store, CALL)
     await lease.check()
