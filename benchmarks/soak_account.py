@@ -23,6 +23,7 @@ _LOOKED_UP = frozenset({"no answer", "other answer"})
 _ANYTHING = frozenset({"not connected", "not greeted", "cut off", "no answer", "other answer", "left open"})
 _BY_TWO = "heard by two agents"
 """Of two that came at once each records what is said until one has left, a second or two later."""
+_OF_THE_DEAD = (_ANYTHING | {_BY_TWO}) - {"not connected"}
 _EXCUSES: dict[str, tuple[frozenset[str], float]] = {
     "MongoDB stands still": (_LOOKED_UP | {"left open"}, 30),
     "MongoDB restarts": (_LOOKED_UP | {"left open"}, 30),
@@ -31,9 +32,9 @@ _EXCUSES: dict[str, tuple[frozenset[str], float]] = {
     "LiveKit restarts": (_ANYTHING | {"more than one session", _BY_TWO}, 60),
     "LiveKit stands still": (_ANYTHING - {"other answer"}, 30),
     "callers are cut off": (frozenset({"not connected", "not greeted", "cut off", "no answer"}), 30),
-    "a worker is killed": ((_ANYTHING | {_BY_TWO}) - {"not connected"}, 30),
+    "a worker is killed": (_OF_THE_DEAD, 30),
     "a worker ends": (frozenset({"not greeted", "cut off", "no answer"}), 30),
-    "a job is killed": ((_ANYTHING | {_BY_TWO}) - {"not connected"}, 60),
+    "a job is killed": (_OF_THE_DEAD, 60),
 }
 """What each fault may be the reason of, and for how many seconds after it. Not being greeted is none of MongoDB's."""
 

@@ -85,7 +85,7 @@ class TypedText:
                 started = asyncio.Event()
                 session.once("agent_state_changed", lambda _: started.set())
                 await started.wait()
-            if text.strip() and identity() in {None, who}:
+            if text.strip() and identity() in {None, who}:  # which is known by now
                 self._add(session, text, reader.info.timestamp)
 
         room.register_text_stream_handler(TOPIC_CHAT, take)

@@ -42,7 +42,7 @@ class Served:
         agent_name: the name that agents are dispatched by.
         identity: the participant who is served; None for whoever comes first.
         session: the same for the agents of one session, and telling nothing of the person: everybody may ask.
-        is_superseded: whether another agent has taken over the session; False before this one has begun.
+        is_superseded: whether another agent has taken over the session, which this one has begun.
     """
 
     agent_name: str
@@ -128,10 +128,11 @@ class OtherAgents:
             self.look_on()
 
     def begin(self) -> None:
-        """The session is stored from now on; see whether that of another one is the same."""
+        """The session is stored from now on; see whether that of another one that is here is the same."""
         if not self._has_begun:
             self._has_begun = True
-            self.look_on()
+            if any(map(_is_agent, self._room.remote_participants.values())):
+                self.look_on()
 
     def look_on(self) -> None:
         """Leave if another one is found to be here instead, within a while."""

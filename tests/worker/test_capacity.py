@@ -111,8 +111,8 @@ def dispatch(
     rooms.created[room] = time.time() - age
     made = api.AgentDispatch(id=f"AD_{room}{number or ''}", agent_name=agent, room=room, metadata=f"who is in {room}")
     made.state.created_at = int(1e9 * (time.time() - age))
-    for number in range(jobs):
-        made.state.jobs.add(id=f"AJ_{number}")
+    for job in range(jobs):
+        made.state.jobs.add(id=f"AJ_{job}")
     rooms.under_way.append(made)
 
 
