@@ -73,6 +73,9 @@ RECOGNITION = 1.0
 TURN_OVER = 6.0
 """How long an answer that is prepared while the caller may go on waits for the end of their turn, if they say who they
 are in it: longer than LiveKit waits for them to go on."""
+CALLER_THERE = 10.0
+"""How long the first words wait for the caller's client, which is in the room before its media connection stands: that
+takes a second on a bad line, and several on a slow telephone."""
 USUAL_PRELOAD = 0.2
 """How long the caller's data usually takes: the embedding model, which blocks the process, is loaded after it."""
 DIALLED = 2.0

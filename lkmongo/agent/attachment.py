@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -42,10 +42,11 @@ logger = logging.getLogger(__name__)
 class Attachment:
     """Briefs whichever agents run in an AgentSession about one caller."""
 
-    def __init__(self, session: AgentSession[Any], caller: Caller) -> None:
-        """Begin with the agent that runs already, if any."""
+    def __init__(self, session: AgentSession[Any], caller: Caller, is_there: Callable[[], Awaitable[None]]) -> None:
+        """Begin with the agent that runs already, if any; its first words wait for `is_there`."""
         self._session = ref(session)
         self.caller = caller
+        self._is_there: Callable[[], Awaitable[None]] | None = is_there
         self.fences = Fences()
         self._fitting: list[Callable[[list[llm.Tool]], list[llm.Tool]]] = []
         self._refreshing = Repeat(self._refresh, asyncio.create_task)
@@ -73,6 +74,12 @@ class Attachment:
         for fitting in self._fitting:
             tools = fitting(tools)
         return tools
+
+    async def until_there(self) -> None:
+        """Wait before the first request of the session until the caller is there."""
+        is_there, self._is_there = self._is_there, None
+        if is_there:
+            await is_there()
 
     def serves(self, agent: Agent) -> bool:
         """Whether an agent runs in this session: it may be used again, in one that this caller has no part in."""
@@ -179,6 +186,7 @@ class _BriefedNode:
             return TOO_FAST
         context = chat_ctx
         if is_ours:
+            await self.attachment.until_there()
             context = await with_briefing(chat_ctx, self.attachment.caller)
             context.items = self.attachment.fences.around(context.items)
             tools = self.attachment.offered(tools)

@@ -68,6 +68,7 @@ class Lifetime(Protocol):
     """What ends a session: see `lkmongo.memory.lifetime`."""
 
     def attached(self, session: AgentSession[Any]) -> None: ...
+    async def caller_is_there(self) -> None: ...
     async def end(self, reason: str | None = None) -> bool: ...
     async def leave(self, *, failed: bool) -> None: ...
 
@@ -158,7 +159,8 @@ class CallerSession:
         setattr(agent_session, _ATTACHED, self)
         telemetry.share_with_livekit()
         self.recorder.attach(agent_session)
-        self._attachment = Attachment(agent_session, self.caller)
+        is_there = self.lifetime.caller_is_there if self.lifetime else _nothing
+        self._attachment = Attachment(agent_session, self.caller, is_there)
         if self.caller.consent.may_ask:
             self.offer(consent_tools(self.caller.consent), self.caller.consent.offered)
         if self.caller.may_phone:

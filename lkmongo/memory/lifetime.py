@@ -175,6 +175,11 @@ class Lifetime:
             lease, limits = (lambda: recorder.lease), allowance.limits
             self._watch = CallWatch(session, self.caller.store, lease, limits, self._finish)
 
+    async def caller_is_there(self) -> None:
+        """Wait until the caller's client is told what the agent says."""
+        if self._job and self._agent_session and not self._job.is_fake_job():
+            await self._presence.until_there(self._job.room, self._agent_session, self._served_identity)
+
     def listen(self, job: JobContext, session: AgentSession[Any]) -> None:
         """Have the AgentSession answer what the caller types in the room of the job; before that is joined."""
         self.typed.listen(job.room, session, self._served_identity)

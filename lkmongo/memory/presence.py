@@ -11,22 +11,29 @@ a mark (`return_mark`).
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from lkmongo import deadlines
 from lkmongo.model import now
 
 if TYPE_CHECKING:
     from livekit import rtc
+    from livekit.agents import AgentSession
 
     from lkmongo.memory.return_mark import ReturnMark
+
+logger = logging.getLogger(__name__)
 
 METHOD = "lkmongo.there"
 EVERY = 4.0
 """Seconds between two calls of the method."""
 _ANSWER = 3.0
 """Seconds in which a client that is there answers, on a bad line too."""
+_LOOK_EVERY = 0.02
+"""Seconds between two looks at whether a client is there."""
 _MISSED = 2
 """Calls in a row without an answer that make a silence; one may come late."""
 _AT_ONCE = 1.0
@@ -44,6 +51,36 @@ class Presence:
         self._is_blind = False
         self._mark: ReturnMark | None = None
         self._asking: asyncio.Task[None] | None = None
+
+    async def until_there(
+        self, room: rtc.Room, session: AgentSession[Any], identity: Callable[[], str | None]
+    ) -> None:
+        """Wait until LiveKit passes on to them what the session says in the room, but not for long.
+
+        The others see a client in the room before its media connection stands. What is sent to it meanwhile LiveKit
+        (1.11) keeps for two seconds. That it is connected, it tells the others up to three seconds late: so the client
+        is asked as well.
+        """
+        from livekit import rtc
+
+        try:
+            session.room_io  # noqa: B018 - raises
+        except RuntimeError:  # it speaks elsewhere
+            return
+
+        def is_connected() -> bool:
+            participant = room.remote_participants.get(identity() or "")
+            return participant is not None and participant.state == rtc.ParticipantState.PARTICIPANT_STATE_ACTIVE
+
+        asking = asyncio.create_task(self._ask_until_answered(room, identity))
+        try:
+            async with asyncio.timeout(deadlines.CALLER_THERE):
+                while not (asking.done() or is_connected()):  # noqa: ASYNC110 - no event, if it is there
+                    await asyncio.sleep(_LOOK_EVERY)
+        except TimeoutError:
+            logger.info("the caller's client is not connected yet: the agent speaks anyway")
+        finally:
+            asking.cancel()
 
     @property
     def silent_since(self) -> datetime | None:
@@ -108,6 +145,12 @@ class Presence:
             await asyncio.sleep(EVERY)
             if who := identity():
                 await self._ask(room.local_participant, who)
+
+    async def _ask_until_answered(self, room: rtc.Room, identity: Callable[[], str | None]) -> None:
+        while not self._answers:
+            if room.isconnected() and (who := identity()):
+                await self._ask(room.local_participant, who)
+            await asyncio.sleep(_LOOK_EVERY)
 
     async def _ask(self, me: rtc.LocalParticipant, who: str) -> None:
         from livekit import rtc

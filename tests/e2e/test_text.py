@@ -121,6 +121,15 @@ async def test_who_calls_without_any_metadata_is_a_guest_of_this_call(text_worke
     assert await records.db.users.count_documents({"user_id": document["user_id"]}) == 0
 
 
+async def test_who_comes_after_the_agent_is_greeted(text_worker, rooms, call, livekit_server):
+    room = new_room()
+    await rooms.create_room(api.CreateRoomRequest(name=room))
+    await send_agent(livekit_server.credentials, room=room, agent_name=TEXT, metadata="", wait=timedelta(seconds=60))
+    await asyncio.sleep(1.0)  # it would have said its first words by now
+    async with call(room=room) as caller:
+        await caller.reads("Hello", "Hi")
+
+
 async def test_a_guest_becomes_a_person_by_what_the_server_says_and_not_by_what_they_say_themselves(
     text_worker, records, call, livekit_server, rooms
 ):

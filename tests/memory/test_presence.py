@@ -2,15 +2,67 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 
 import pytest
 from livekit import rtc
+from livekit.agents import AgentSession
 
+from lkmongo import deadlines
 from lkmongo.memory.presence import Presence
 
 CODE = rtc.RpcError.ErrorCode
 SOMEBODY = SimpleNamespace(identity="caller-1", kind=rtc.ParticipantKind.PARTICIPANT_KIND_STANDARD, attributes={})
+
+
+class Room(SimpleNamespace):
+    """A client is in it, whose media connection does not stand yet."""
+
+    def __init__(self):
+        self.caller = SimpleNamespace(state=rtc.ParticipantState.PARTICIPANT_STATE_JOINED)
+        self.answers = False
+        super().__init__(
+            remote_participants={"caller-1": self.caller},
+            local_participant=SimpleNamespace(perform_rpc=self._answer),
+            isconnected=lambda: True,
+        )
+
+    async def _answer(self, **_):
+        raise rtc.RpcError(CODE.UNSUPPORTED_METHOD if self.answers else CODE.CONNECTION_TIMEOUT, "")
+
+    def hears(self):
+        self.answers = True
+
+    def is_told_of(self):
+        self.caller.state = rtc.ParticipantState.PARTICIPANT_STATE_ACTIVE
+
+
+IN_ROOM = SimpleNamespace(room_io=None)
+"""A session that has an end in the room."""
+
+
+@pytest.mark.parametrize("happens", [Room.hears, Room.is_told_of], ids=["asked", "told by LiveKit"])
+async def test_the_first_words_wait_until_the_callers_client_is_connected(happens):
+    room, named = Room(), []
+    waiting = asyncio.create_task(Presence().until_there(room, IN_ROOM, lambda: next(iter(named), None)))
+    await asyncio.sleep(0.1)
+    happens(room)
+    await asyncio.sleep(0.1)
+    assert not waiting.done(), "it is not known yet who is served"
+    named.append("caller-1")
+    await waiting
+
+
+async def test_the_first_words_wait_for_no_client_for_ever(monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(deadlines, "CALLER_THERE", 0.1)
+    await Presence().until_there(Room(), IN_ROOM, lambda: "caller-1")
+    assert "is not connected yet" in caplog.text
+
+
+async def test_a_session_outside_the_room_waits_for_nobody():
+    await Presence().until_there(Room(), AgentSession(), lambda: "caller-1")
 
 
 async def asked(presence: Presence, *answers: int | None) -> None:
