@@ -52,9 +52,7 @@ class Presence:
         self._mark: ReturnMark | None = None
         self._asking: asyncio.Task[None] | None = None
 
-    async def until_there(
-        self, room: rtc.Room, session: AgentSession[Any], identity: Callable[[], str | None]
-    ) -> None:
+    async def until_there(self, room: rtc.Room, session: AgentSession[Any], identity: Callable[[], str | None]) -> None:
         """Wait until LiveKit passes on to them what the session says in the room, but not for long.
 
         The others see a client in the room before its media connection stands. What is sent to it meanwhile LiveKit
