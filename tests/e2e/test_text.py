@@ -99,7 +99,6 @@ async def test_what_is_recorded_of_a_wait_is_what_the_caller_measured(text_worke
     logger.info("measured and recorded: %s", [(round(m, 3), w) for m, w in zip(measured, waits, strict=True)])
     assert TYPED not in turns[0].metrics, "nobody had asked for the greeting"
     assert all(0 < recorded <= of_caller for recorded, of_caller in zip(waits, measured, strict=True))
-    assert waits[2] < waits[3] < waits[4], "who waits in the queue waits longer"
     assert all(turn.metrics["llm_node_ttft"] <= turn.metrics[TYPED] for turn in turns if TYPED in turn.metrics)
 
 
