@@ -25,6 +25,7 @@ from lkmongo.child_process import end_after_parent
 from lkmongo.memory.lifetime import CRASH, SHUTDOWN, Lifetime
 from lkmongo.settings import Settings
 from lkmongo.speech.choose import choose_speech, why_no_speech
+from lkmongo.worker import native_log
 from lkmongo.worker.failing import FailingSpeech
 from lkmongo.worker.outbound import OutboundCall
 from lkmongo.worker.prewarm import Prewarm, load_shared
@@ -68,6 +69,7 @@ def prepare(*, demo: bool = False) -> None:
 
 def _load(*, demo: bool) -> Settings:
     settings = Settings.load()
+    native_log.prepare()
     silence_pyjwt()
     if not demo:
         check_language_model(settings)
@@ -118,6 +120,8 @@ class JobSession:
             SettingsError: a setting is wrong.
         """
         job, prewarm, outbound = self._job, self._prewarm, None
+        if not job.is_fake_job():
+            native_log.follow(job.room)
         settings = prewarm.settings
         lifetime = self._lifetime = await prewarm.memory.begin(job, find_tenant=self._find_tenant)
         lifetime.model, caller_session = prewarm.model, lifetime.caller
@@ -209,6 +213,7 @@ class JobSession:
             if self._lifetime:
                 await self._lifetime.stop(SHUTDOWN if self._began else CRASH)
         finally:
+            native_log.leave(self._job.room)
             await self._stack.aclose()
             await self._prewarm.close()
 
